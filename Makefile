@@ -1,0 +1,54 @@
+# Every target needs nothing but Python: it makes .venv first when that is missing or out of date.
+# `make demo` and `make test` are each enough on their own after a clone.
+
+PYTHON ?= python3
+# More words for the program that a target runs, for example: make demo ARGS="--fast"
+ARGS ?=
+# More words for pip, for example an index with CPU or CUDA builds of torch
+PIP_ARGS ?=
+# The demo's folder
+OUTPUT ?= demo-output
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.glotprompt-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-slow check bench clean
+
+help: ## list these targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
+
+venv: $(STAMP) ## make .venv with the exact versions of constraints.txt
+
+demo: $(STAMP) ## read an unseen language better: the whole story on real text (ARGS="--fast": short form)
+	$(BIN)/glotprompt demo --output $(OUTPUT) $(ARGS)
+
+test: $(STAMP) ## the fast test suite
+	$(BIN)/pytest -m "not slow and not gpu" $(ARGS)
+
+test-slow: $(STAMP) ## the other tests: trainings, kills and restarts, GPU
+	$(BIN)/pytest -m "slow or gpu" --timeout 1800 $(ARGS)
+
+check: $(STAMP) ## lint, format, types, imports between rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(STAMP) ## speed and memory, side by side with others (benchmarks/*.py)
+	@set -e; set -- benchmarks/*.py; \
+	if [ ! -e "$$1" ]; then echo "There are no benchmarks yet: benchmarks/*.py is empty."; exit 0; fi; \
+	for file in "$$@"; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
+
+clean: ## remove caches, builds and the demo's output; .venv stays
+	rm -rf build dist $(OUTPUT) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first, by itself: the constraint then decides which build comes, and nothing else can draw another one in.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("glotprompt needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt torch
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[demo,dev]"
+	@touch $@

@@ -1,0 +1,107 @@
+"""MasakhaNEWS headlines from Hausa to unseen languages: without adaptation, with the target's own prompt, and with
+another language's prompt (the control), several seeds of stage 2.
+
+    python benchmarks/news_transfer.py --data-dir DIR --targets sna lug yor --seeds 3 --json news.json
+
+DIR holds masakhanews/<language>/{train,dev,test}.tsv. Every classifier is scored on every target, so each cell of the
+table is one language's prompt on one language's test headlines. Stage 1 is run once per language (seed 0). Finished
+prompts are kept in --work and taken up again. Columns: over all seven labels, over the target's own labels, and the
+latter with label offsets fitted on the target's unlabelled training headlines (uniform prior over its own labels).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import glotprompt as gp
+from glotprompt.data import masakhanews
+from glotprompt.data.records import labels_of
+
+SOURCE = "hau"
+
+
+def language_prompt(encoder: gp.Encoder, language: str, arguments: argparse.Namespace) -> gp.LanguagePrompt:
+    """Stage 1 on the language's own training articles, beside Hausa ones."""
+    config = gp.AdaptConfig(
+        steps=arguments.steps, learning_rate=arguments.adapt_rate, batch_size=32, max_length=64, eval_every=50
+    )
+    path = arguments.work / f"{language}-{config.identity()}.safetensors"
+    if not path.is_file():
+        texts, source = (masakhanews.unlabelled(arguments.data_dir, code) for code in (language, SOURCE))
+        runtime = gp.RuntimeConfig(checkpoint_dir=arguments.work / "checkpoints")
+        gp.adapt(encoder, texts, source, language, config, runtime).save(path)
+    return gp.LanguagePrompt.load(path, encoder)
+
+
+def score(classifier: gp.PromptClassifier, target: str, data_dir: Path) -> dict[str, float | str | None]:
+    """The three accuracies of a classifier on a target's test headlines."""
+    test = masakhanews.headlines(masakhanews.load(data_dir, target, "test"))
+    unlabelled = masakhanews.headlines(masakhanews.load(data_dir, target, "train"))
+    own = labels_of(unlabelled)
+    as_is = gp.evaluate(classifier, test)
+    restricted = gp.evaluate(classifier, test, labels=own)
+    prior = dict.fromkeys(own, 1.0)
+    offset = gp.evaluate(classifier, test, labels=own, label_prior=prior, prior_text=unlabelled)
+    return {
+        "accuracy": as_is.accuracy, "macro_f1": as_is.macro_f1, "own_labels": restricted.accuracy,
+        "own_labels_offset": offset.accuracy, "collapsed_label": as_is.collapsed_label,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--targets", nargs="+", default=["sna", "lug", "yor"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=300, help="steps of stage 1")
+    parser.add_argument("--adapt-rate", type=float, default=4e-2)
+    parser.add_argument("--tune-rate", type=float, default=2e-2)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--top-k", type=int, default=12)
+    parser.add_argument("--work", type=Path, default=Path("news-work"), help="folder for prompts and checkpoints")
+    parser.add_argument("--json", type=Path, default=Path("news.json"))
+    arguments = parser.parse_args()
+    encoder = gp.Encoder.load("mini")
+    task = gp.Task.load("news")
+    train, dev = (masakhanews.headlines(masakhanews.load(arguments.data_dir, SOURCE, split)) for split in ("train", "dev"))
+    cells: list[dict[str, Any]] = []
+    for name in ("none", *arguments.targets):
+        prompt = None if name == "none" else language_prompt(encoder, name, arguments)
+        for seed in range(arguments.seeds):
+            start = time.perf_counter()
+            config = gp.TuneConfig(
+                epochs=arguments.epochs, learning_rate=arguments.tune_rate, max_length=64, top_k_layers=arguments.top_k, seed=seed
+            )
+            classifier = gp.tune(encoder, prompt, train, task, config, dev=dev)
+            seconds = time.perf_counter() - start
+            for target in arguments.targets:
+                figures = score(classifier, target, arguments.data_dir)
+                dev_accuracy = classifier.facts["dev_accuracy"]
+                cells.append({"prompt": name, "target": target, "seed": seed, "source_dev": dev_accuracy, "seconds": seconds, **figures})
+            facts = None if prompt is None else {key: prompt.facts[key] for key in ("held_out_before", "held_out_after", "seconds")}
+            print(name, seed, facts, [(cell["target"], cell["accuracy"]) for cell in cells[-len(arguments.targets) :]], flush=True)
+            settings = {key: str(value) for key, value in vars(arguments).items()}
+            arguments.json.write_text(json.dumps({"settings": settings, "precision": encoder.precision, "cells": cells}, indent=1))
+    print_table(cells)
+
+
+def print_table(cells: list[dict[str, Any]]) -> None:
+    """Mean and standard deviation over seeds, a line per prompt and target."""
+    print(f"{'prompt':8}{'target':8}{'source dev':>14}{'7 labels':>14}{'own labels':>14}{'own + offset':>14}")
+    for prompt, target in dict.fromkeys((cell["prompt"], cell["target"]) for cell in cells):
+        chosen = [cell for cell in cells if (cell["prompt"], cell["target"]) == (prompt, target)]
+        line = f"{prompt:8}{target:8}"
+        for column in ("source_dev", "accuracy", "own_labels", "own_labels_offset"):
+            values = [cell[column] for cell in chosen]
+            spread = f" ±{statistics.stdev(values):4.1f}" if len(values) > 1 else ""
+            line += f"{statistics.mean(values):8.1f}{spread}"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""glotprompt: teach a frozen multilingual language model a language it has never seen with a small soft prompt.
+
+What is listed here is the promise; the rest may move.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glotprompt.classifier import LanguagePrompt, Prediction, PromptClassifier
+    from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, TuneConfig
+    from glotprompt.data.files import read_examples, read_texts
+    from glotprompt.data.records import Example
+    from glotprompt.errors import UserError
+    from glotprompt.model.encoder import Encoder
+    from glotprompt.run import adapt, evaluate, tune
+    from glotprompt.templates import Task
+    from glotprompt.train.scoring import Report
+
+_HOMES = {
+    "classifier": ("LanguagePrompt", "Prediction", "PromptClassifier"),
+    "config": ("PRESETS", "AdaptConfig", "RuntimeConfig", "TuneConfig"),
+    "data.files": ("read_examples", "read_texts"),
+    "data.records": ("Example",),
+    "errors": ("UserError",),
+    "model.encoder": ("Encoder",),
+    "run": ("adapt", "evaluate", "tune"),
+    "templates": ("Task",),
+    "train.scoring": ("Report",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "PRESETS",
+    "AdaptConfig",
+    "Encoder",
+    "Example",
+    "LanguagePrompt",
+    "Prediction",
+    "PromptClassifier",
+    "Report",
+    "RuntimeConfig",
+    "Task",
+    "TuneConfig",
+    "UserError",
+    "adapt",
+    "evaluate",
+    "read_examples",
+    "read_texts",
+    "tune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use, so that `glotprompt --help` and the data room never wait for torch.
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'glotprompt' has no attribute {name!r}")
+    return getattr(import_module(f"glotprompt.{_HOME_OF[name]}"), name)

@@ -1,0 +1,184 @@
+"""Every setting of the two stages. What changes a number is in `AdaptConfig` and `TuneConfig`; what does
+not (where and how a run executes) is in `RuntimeConfig`, so that the two can never be mixed up.
+
+Defaults are the paper's (Chen and Chen, EMNLP 2024); `PRESETS` holds named departures from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from glotprompt.errors import ConfigError, nearest
+
+
+
+class Config(BaseModel):
+    """A frozen, validated group of settings. Unknown keys are errors that name the nearest key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_one_line(type(self), error)) from None
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated again."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+    def identity(self) -> str:
+        """Hash of all fields: two configs with one identity give the same numbers."""
+        return identity_of(self.model_dump(mode="json"))
+
+
+def identity_of(value: Any) -> str:
+    """First 16 hex digits of the sha256 of a JSON value, keys sorted."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _one_line(config: type[Config], error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{config.__name__} has no setting {key!r}.{nearest(key, config.model_fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{config.__name__}.{key}: {message}" if key else f"{config.__name__}: {message}"
+
+
+class AdaptConfig(Config):
+    """Stage 1: masked language modelling on unlabelled text, only the prompts of all layers trained
+    (section 3.1 of the paper)."""
+
+    prompt_length: int = Field(32, ge=1)
+    """Key/value vectors in front of every layer's attention (section 4.2: 32)."""
+    steps: int = Field(100_000, ge=1)
+    """Optimiser steps (section 4.2: 100 K)."""
+    batch_size: int = Field(32, ge=1)
+    """Sequences per step (section 4.2: 32)."""
+    max_length: int = Field(256, ge=8)
+    """Tokens per sequence, `<s>` and `</s>` included. Not stated in the paper; assumption."""
+    learning_rate: float | Literal["auto"] = Field(5e-3)
+    """Peak learning rate of AdamW (section 4.2: 5e-3). Small backbones want far more (the bundled one 4e-2);
+    "auto" tries `auto_rates` in short runs and keeps the one with the lowest held-out loss."""
+    auto_rates: tuple[float, ...] = (5e-3, 1e-2, 2e-2, 4e-2)
+    """Rates tried by `learning_rate="auto"`."""
+    auto_steps: int = Field(60, ge=1)
+    """Steps of each short run of `learning_rate="auto"`."""
+    warmup_ratio: float = Field(0.06, ge=0, le=1)
+    """Share of the steps over which the rate rises linearly from 0 (RoBERTa's 6 %); then it falls linearly to 0."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay of the prompt."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Largest gradient norm; longer gradients are scaled down to it."""
+    mask_rate: float = Field(0.15, gt=0, lt=1)
+    """Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept."""
+    packing: Literal["full", "none"] = "full"
+    """"full": lines joined and cut to `max_length`, no padding (RoBERTa's full sentences). "none": one line each."""
+    source_share: float = Field(0.5, ge=0, le=1)
+    """Share of source-language sequences in every batch (section 3.1: equal amounts). 0: target only;
+    1: source only (the control)."""
+    balance: Literal["subsample", "repeat"] = "subsample"
+    """What happens to the larger of the two texts: "subsample" draws from it as much as the other has; "repeat" keeps
+    all of it and goes through the smaller one more often."""
+    held_out: float = Field(0.05, gt=0, lt=1)
+    """Share of the target lines kept from training, on which the loss before and after is measured."""
+    eval_every: int = Field(100, ge=1)
+    """Steps between evaluations on the held-out text; the best prompt seen is kept."""
+    eval_sequences: int = Field(128, ge=1)
+    """Held-out sequences on which the best step is chosen; the figures before and after are measured on all."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many evaluations without improvement; None: never."""
+    init_std: float = Field(0.02, gt=0)
+    """Standard deviation of the normal initialisation (P-tuning v2 in effect 0.02, PEFT 1)."""
+    positions: Literal["plain", "shifted"] = "plain"
+    """"plain": the text keeps its position ids. "shifted": they start after the prompt, as in P-tuning v2 and PEFT,
+    which shortens the longest input by `prompt_length`."""
+    seed: int = Field(0, ge=0)
+    """Seed of initialisation, subsampling, order and masking."""
+
+
+class TuneConfig(Config):
+    """Stage 2: the task as a cloze, trained on labelled source text, only the prompts of some layers trained
+    (section 3.2)."""
+
+    epochs: int = Field(10, ge=1)
+    """Passes over the labelled examples (section 4.2: 10)."""
+    batch_size: int = Field(32, ge=1)
+    """Examples per step (section 4.2: 32)."""
+    max_length: int = Field(256, ge=8)
+    """Tokens per example; the text is shortened, never the template. Not stated in the paper; assumption."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate of AdamW (section 4.2: 1e-3). The bundled backbone wants 2e-2."""
+    warmup_ratio: float = Field(0.06, ge=0, le=1)
+    """Share of the steps over which the rate rises linearly from 0; then it falls linearly to 0."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay of the prompt."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    top_k_layers: int | None = Field(None, ge=0)
+    """Train only the prompts of the top K layers (section 3.2; 18 of 24). None: three quarters of the layers
+    when a language prompt is given, all of them when the prompt starts from noise."""
+    bottom_k_layers: int | None = Field(None, ge=0)
+    """Train only the prompts of the bottom K layers (the comparison of figure 6)."""
+    loss_over: Literal["labels", "vocabulary"] = "labels"
+    """"labels": softmax over the labels' scores. "vocabulary": over the whole vocabulary (equation 1)."""
+    dev_share: float = Field(0.1, gt=0, lt=1)
+    """Share of the examples held out to choose the best epoch, when no dev examples are given."""
+    shots_per_class: int | None = Field(None, ge=1)
+    """Few-shot: train on so many examples per label, drawn by `seed`; smaller draws lie inside larger ones."""
+    prompt_length: int = Field(32, ge=1)
+    """Length of a prompt that starts from noise (no language prompt given)."""
+    init_std: float = Field(0.02, gt=0)
+    """Standard deviation of that noise."""
+    seed: int = Field(0, ge=0)
+    """Seed of initialisation, draws and order."""
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if self.top_k_layers is not None and self.bottom_k_layers is not None:
+            raise ValueError("give top_k_layers or bottom_k_layers, not both")
+        return self
+
+
+class RuntimeConfig(Config):
+    """How a run executes; nothing here is part of a run's identity. (Precision and device are properties of
+    the loaded `Encoder` and are recorded in what it trains.)"""
+
+    checkpoint_dir: Path | None = None
+    """Folder for checkpoints; None: none are written. A killed run started again goes on from here."""
+    checkpoint_every: float = Field(20.0, ge=0)
+    """Least seconds between two checkpoints; 0: after every step."""
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Largest number of sequences in one forward pass; a batch beyond it is accumulated (same loss, less memory)."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    eval_batch_size: int = Field(32, ge=1)
+    """Sequences per forward pass when nothing is trained."""
+    progress: bool = True
+    """Show a progress line on a terminal, plain lines when piped."""
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {"adapt": {}, "tune": {}},
+    # What the demo uses: the bundled backbone on two cores, minutes (docs/log.md).
+    "quick": {
+        "adapt": {"steps": 300, "max_length": 64, "learning_rate": 4e-2},
+        "tune": {"epochs": 8, "max_length": 128, "learning_rate": 2e-2},
+    },
+}
+"""Named departures from the defaults. "paper" has none: the defaults are the paper's."""
+
+
+def preset(name: str, stage: Literal["adapt", "tune"]) -> dict[str, Any]:
+    """The settings of preset `name` that differ from the defaults of a stage."""
+    if name not in PRESETS:
+        known = ", ".join(sorted(PRESETS))
+        raise ConfigError(f"no preset {name!r}; there are {known}.{nearest(name, PRESETS)}")
+    return dict(PRESETS[name][stage])

@@ -1,0 +1,139 @@
+"""The records that travel through the package, and the pure functions that draw from them.
+
+Every draw is a function of its arguments and a seed. Each purpose has its own stream of random numbers (see
+`generator`), so that asking for a held-out share does not shift the few-shot draw of the same seed. A draw keeps
+the order of what it was given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from glotprompt.errors import ConfigError, DataError
+
+_Item = TypeVar("_Item")
+_Record = TypeVar("_Record", "str", "Example")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One input of a task, with its label where it is known."""
+
+    fields: Mapping[str, str]
+    """What the template's slots are filled with: {"text": ...}, or {"premise": ..., "hypothesis": ...}."""
+
+    label: str | None = None
+    """The label's name, or None when it is not known (text to predict)."""
+
+    id: str = ""
+    """Where it comes from, to show beside a prediction ("Genesis 1:1-4", "dev.tsv:12"). Not part of its identity."""
+
+    def __post_init__(self) -> None:
+        # A copy, so that nobody can change a frozen record from outside.
+        object.__setattr__(self, "fields", dict(self.fields))
+
+    def __hash__(self) -> int:
+        return hash((tuple(sorted(self.fields.items())), self.label, self.id))
+
+    @classmethod
+    def of(cls, text: str | tuple[str, str], label: str | None = None, id: str = "") -> Example:
+        """`Example.of("text", label)` or `Example.of(("premise", "hypothesis"), label)`."""
+        if isinstance(text, str):
+            return cls({"text": text}, label, id)
+        premise, hypothesis = text
+        return cls({"premise": premise, "hypothesis": hypothesis}, label, id)
+
+
+def generator(seed: int, *purpose: str) -> np.random.Generator:
+    """Random numbers that depend on the seed and on what they are for, and on nothing else."""
+    if seed < 0:
+        raise ConfigError(f"The seed is {seed}; expected 0 or more.")
+    # A digest, not the words themselves: ("ab", "c") and ("a", "bc") must be different streams.
+    digest = hashlib.sha256(json.dumps(purpose).encode()).digest()
+    return np.random.default_rng(np.random.SeedSequence([seed, int.from_bytes(digest[:8], "big")]))
+
+
+def content_hash(items: Iterable[str | Example]) -> str:
+    """sha256 of texts or examples in their order: what they say and their labels, not their ids."""
+    digest = hashlib.sha256()
+    for item in items:
+        # JSON escapes every newline, so one record is one line and no two lists share a serialization.
+        value = item if isinstance(item, str) else {"fields": dict(item.fields), "label": item.label}
+        digest.update(json.dumps(value, sort_keys=True).encode("ascii") + b"\n")
+    return digest.hexdigest()
+
+
+def subsample(items: Sequence[_Item], n: int, seed: int) -> list[_Item]:
+    """`n` of the items, or all of them when there are fewer. Draws of one seed are nested."""
+    if n < 0:
+        raise ConfigError(f"Cannot draw {n} items; expected 0 or more.")
+    if n >= len(items):
+        return list(items)
+    chosen = generator(seed, "subsample").permutation(len(items))[:n]
+    return [items[i] for i in sorted(chosen.tolist())]
+
+
+def split_held_out(items: Sequence[_Record], share: float, seed: int) -> tuple[list[_Record], list[_Record]]:
+    """Splits into (kept, held out), with about `share` of the items held out.
+
+    Items that say the same (labels and edge or repeated spaces aside) stay on one side, so a held-out text has
+    never been trained on. At least one item is held out unless there is only one text; a share of 0 holds out none.
+    """
+    if not 0 <= share < 1:
+        raise ConfigError(f"The held-out share is {share}; expected a number from 0 up to, not including, 1.")
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault(_text_key(item), []).append(index)
+    if share == 0 or len(groups) < 2:
+        return list(items), []
+    target = max(1, round(share * len(items)))
+    members = list(groups.values())
+    shuffled = [members[i] for i in generator(seed, "held-out").permutation(len(members)).tolist()]
+    held: set[int] = set()
+    for group in shuffled:
+        # A group that is too large to fit is passed over: one line repeated 500 times must not be the held-out text.
+        if len(held) + len(group) <= target and len(held) + len(group) < len(items):
+            held.update(group)
+    if not held:
+        held.update(min(shuffled, key=len))
+    kept = [item for i, item in enumerate(items) if i not in held]
+    return kept, [item for i, item in enumerate(items) if i in held]
+
+
+def shots_per_class(examples: Sequence[Example], n: int, seed: int) -> list[Example]:
+    """`n` examples with different texts for each label; for one seed 5 lie within 10 and 10 within 20."""
+    if n < 1:
+        raise ConfigError(f"Cannot draw {n} examples per class; expected 1 or more.")
+    chosen: list[int] = []
+    for label in labels_of(examples):
+        members = [i for i, example in enumerate(examples) if example.label == label]
+        unique: dict[tuple[str, ...], int] = {}
+        for i in members:
+            unique.setdefault(_text_key(examples[i]), i)
+        if len(unique) < n:
+            raise DataError(
+                f"Label {label!r} has {len(unique)} different examples, {n} per class were asked for; "
+                f"ask for {len(unique)} or fewer, or give more examples."
+            )
+        order = generator(seed, "shots", label).permutation(len(unique)).tolist()
+        indices = list(unique.values())
+        chosen.extend(indices[i] for i in order[:n])
+    return [examples[i] for i in sorted(chosen)]
+
+
+def labels_of(examples: Iterable[Example]) -> list[str]:
+    """The labels that occur, sorted."""
+    return sorted({example.label for example in examples if example.label is not None})
+
+
+def _text_key(item: str | Example) -> tuple[str, ...]:
+    """What an item says, without its label, id, and spaces that mean nothing."""
+    if isinstance(item, str):
+        return (" ".join(item.split()),)
+    return tuple(f"{name}={' '.join(text.split())}" for name, text in sorted(item.fields.items()))

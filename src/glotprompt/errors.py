@@ -1,0 +1,40 @@
+"""Errors that a person can mend, each one line: what is wrong, what was expected, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Base of all errors that the command line prints as one line, with exit status 2."""
+
+
+class ConfigError(UserError):
+    """A setting is unknown, out of range, or contradicts another one."""
+
+
+class DataError(UserError):
+    """A file of text or labels cannot be used as it is."""
+
+
+class ModelError(UserError):
+    """The backbone cannot be loaded, or the prompt cannot reach its attention."""
+
+
+class ArtifactError(UserError):
+    """A saved prompt or classifier is damaged, of the wrong kind, or made for another backbone."""
+
+
+class MissingExtraError(UserError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, purpose: str, extra: str) -> None:
+        super().__init__(f'{purpose} needs an optional part: pip install "glotprompt[{extra}]"')
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A hint to append to a message: " Did you mean 'x'?", or "" when nothing comes close."""
+    by_fold = {choice.casefold(): choice for choice in choices}
+    match = difflib.get_close_matches(word.casefold(), list(by_fold), n=1, cutoff=0.6)
+    return f" Did you mean {by_fold[match[0]]!r}?" if match else ""

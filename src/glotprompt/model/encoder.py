@@ -1,0 +1,226 @@
+"""A frozen multilingual masked language model and its tokenizer, loaded once and never changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import PartialState
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import logging as transformers_logging
+
+from glotprompt.errors import ModelError
+from glotprompt.model.heads import head_transform, masked_word_loss
+from glotprompt.model.soft_prompt import ATTENTION, Prefix, layers_reached
+
+Precision = Literal["auto", "fp32", "bf16"]
+WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
+BUNDLED = "mini"
+"""Name of the small backbone inside the package."""
+
+
+class Encoder:
+    """A masked language model with frozen weights: hidden states behind a prompt, and words at masked positions.
+
+    All tensors it takes and returns live on `device`; the body computes in `dtype`, logits and losses are fp32.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, name: str = "unnamed") -> None:
+        """Freeze `model` and route its attention so that prompts can reach it. Raises `ModelError` for an
+        architecture that hands its attention to nobody, or a tokenizer without a mask token."""
+        if tokenizer.mask_token_id is None:
+            raise ModelError(f"{name}: its tokenizer has no mask token; a masked language model is needed")
+        self.name = name
+        self._where: str | None = None
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.fingerprint = fingerprint(model, tokenizer)
+        config: Any = model.config
+        self.num_layers: int = config.num_hidden_layers
+        self.num_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        """Key/value heads: what a prompt has to fill."""
+        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.hidden_size: int = config.hidden_size
+        self.vocab_size: int = config.vocab_size
+        self._first_position = _first_position(model)
+        self.max_positions: int = config.max_position_embeddings - self._first_position
+        """Longest input in tokens, special tokens included."""
+        self._refuse_out_of_reach()
+
+    @classmethod
+    def load(cls, name: str | Path, *, precision: Precision = "auto", device: str = "auto") -> Encoder:
+        """Open a backbone: "mini" (inside the package), a folder, or a hub name (offline with HF_HUB_OFFLINE=1).
+
+        `precision` is that of the frozen body: "auto" takes bf16 where this machine multiplies it faster. Raises
+        `ModelError` with one line if it cannot be had or cannot be used."""
+        where = str(files("glotprompt") / "assets" / "mini") if str(name) == BUNDLED else str(name)
+        place = torch.device(device) if device != "auto" else PartialState().device
+        transformers_logging.disable_progress_bar()
+        try:
+            AutoConfig.from_pretrained(where)
+            model = AutoModelForMaskedLM.from_pretrained(where, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True)
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(
+                f"cannot load {str(name)!r}: {reason} -- give 'mini', a folder with config.json, model.safetensors and"
+                " tokenizer.json, or a hub name (with HF_HUB_OFFLINE=1 only what is already downloaded)"
+            ) from None
+        encoder = cls(model, tokenizer, str(name))
+        encoder._where = where
+        encoder.model.to(device=place)
+        encoder.use_precision(choose_precision(place) if precision == "auto" else precision)
+        return encoder
+
+    def use_precision(self, precision: Literal["fp32", "bf16"]) -> None:
+        """Compute in another precision from now on; weights lost to bf16 are read again from where they came."""
+        if precision == "fp32" and self.dtype != torch.float32:
+            if self._where is None:
+                raise ModelError(f"{self.name} was not loaded by Encoder.load; load it again with precision='fp32'")
+            fresh = AutoModelForMaskedLM.from_pretrained(self._where, dtype=torch.float32)
+            self.model.to(torch.float32).load_state_dict(fresh.state_dict())
+        self.model.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+
+    def checkpoint_gradients(self, on: bool) -> None:
+        """Recompute activations in the backward pass, layer by layer. Only the layers themselves enter training mode,
+        in which alone transformers recomputes: nothing below them drops anything out."""
+        if on:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        else:
+            self.model.gradient_checkpointing_disable()
+        for module in self.model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.training = on
+
+    def _refuse_out_of_reach(self) -> None:
+        kind = self.model.config.model_type
+        self._transform = head_transform(self.model)
+        decoder = self.model.get_output_embeddings()
+        if self._transform is None or decoder is None:
+            raise ModelError(f"{self.name}: the masked-word head of {kind!r} has a layout we do not know; {WORKING}")
+        self._decoder: Any = decoder
+        try:
+            self.model.set_attn_implementation(ATTENTION)
+            ids = torch.full((1, 2), self.tokenizer.mask_token_id, device=self.model.device)
+            reached = layers_reached(self.model, ids)
+        except (ValueError, TypeError, AssertionError):
+            reached = set[int]()
+        if reached != set(range(self.num_layers)):
+            raise ModelError(
+                f"{self.name}: a prompt reaches {len(reached)} of the {self.num_layers} layers of a {kind!r} model; {WORKING}"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def precision(self) -> str:
+        """"bf16" or "fp32": what the frozen body computes in."""
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+
+    @property
+    def num_values(self) -> int:
+        """Weights of the backbone, tied ones counted once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def prompt_shape(self, prompt_length: int) -> tuple[int, int, int, int, int]:
+        """[layer, 2, head, prompt, dim] of a prompt for this backbone."""
+        return (self.num_layers, 2, self.num_heads, prompt_length, self.head_dim)
+
+    def hidden_states(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"] | None = None,
+        prefix: Prefix | None = None,
+    ) -> Float[Tensor, "batch seq hidden"]:
+        """Last layer's output. `attention_mask` is 1 for text and 0 for padding; None when nothing is padded."""
+        arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "prefix": prefix}
+        if prefix is not None and prefix.bias is not None and attention_mask is None:
+            arguments["attention_mask"] = torch.ones_like(input_ids)
+        if prefix is not None and prefix.shift is not None:
+            arguments["position_ids"] = self._shifted_positions(input_ids, attention_mask, prefix.shift)
+        return self.model.base_model(**arguments).last_hidden_state
+
+    def _shifted_positions(self, input_ids: Tensor, attention_mask: Tensor | None, shift: Tensor) -> Tensor:
+        if self._first_position:  # RoBERTa counts text tokens only, from the padding id + 1; padding keeps its id
+            padding = self._first_position - 1
+            text = (input_ids != padding).long()
+            return (text.cumsum(dim=1) + shift) * text + padding
+        return torch.arange(input_ids.shape[1], device=input_ids.device) + shift
+
+    def token_logits(
+        self, hidden: Float[Tensor, "n hidden"], token_ids: Int[Tensor, " k"] | None = None
+    ) -> Float[Tensor, "n vocab_or_k"]:
+        """Scores of the vocabulary, or of `token_ids` alone, at the given last-layer states; fp32."""
+        assert self._transform is not None
+        weight, bias = self._decoder.weight, self._decoder.bias
+        if token_ids is not None:
+            weight, bias = weight[token_ids], None if bias is None else bias[token_ids]
+        return F.linear(self._transform(hidden), weight, bias).float()
+
+    def masked_word_loss(self, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Sum of the masked words' cross-entropies (natural log), at the given last-layer states."""
+        assert self._transform is not None
+        return masked_word_loss(self._transform(hidden), self._decoder.weight, self._decoder.bias, targets)
+
+
+def _first_position(model: PreTrainedModel) -> int:
+    """The position id of the first token: RoBERTa's kin start after the padding id, others at 0."""
+    embeddings = getattr(model.base_model, "embeddings", None)
+    table = getattr(embeddings, "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else padding + 1
+
+
+def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> str:
+    """sha256 (16 hex digits) of config, tokenizer and up to 64 evenly spaced values of every weight in fp32: tells
+    backbones apart whose prompts must not be mixed, in milliseconds. Taken before any cast to bf16."""
+    config = model.config.to_dict()
+    for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"):
+        config.pop(key, None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    digest.update(json.dumps(sorted(tokenizer.get_vocab().items())).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        if value.device.type != "meta":
+            flat = value.detach().flatten()
+            count = min(64, flat.numel())
+            picks = torch.arange(count, device=flat.device) * (flat.numel() - 1) // max(1, count - 1)
+            digest.update(flat[picks].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def choose_precision(device: torch.device) -> Literal["fp32", "bf16"]:
+    """bf16 where this device multiplies it at least 1.3 times faster than fp32, found by a short probe."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    seconds = {dtype: _matmul_seconds(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
+    return "bf16" if seconds[torch.float32] > 1.3 * seconds[torch.bfloat16] else "fp32"
+
+
+def _matmul_seconds(dtype: torch.dtype, device: torch.device) -> float:
+    """Best of several timings of a product of the size of a small body's feed-forward."""
+    left = torch.randn(1024, 768, device=device).to(dtype)
+    right = torch.randn(768, 768, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(12):
+        start = time.perf_counter()
+        torch.matmul(left, right)
+        if device.type == "mps":
+            torch.mps.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return best

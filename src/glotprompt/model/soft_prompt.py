@@ -1,0 +1,225 @@
+"""The soft prompt: `prompt_length` key/value vectors in front of every layer's attention (prefix tuning, Li and
+Liang 2021; P-tuning v2, Liu et al. 2022; section 3 of the paper).
+
+This is the only file that knows how the vectors reach the model. transformers lets a caller register an attention
+function and the mask that belongs to it; ours puts the layer's vectors in front of the keys and values. The vectors
+travel as one keyword argument, `prefix`, through the model's forward, so nothing is stored on the model: without the
+argument it is the base model. `past_key_values` is not used, because it changes from release to release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import bidirectional_mask_function, eager_mask
+
+ATTENTION = "glotprompt"
+"""Name under which the attention function and its mask are registered with transformers."""
+
+Positions = Literal["plain", "shifted"]
+
+
+@dataclass
+class Prefix:
+    """The vectors that one batch sees in front of every layer, one prompt for all rows or one per row."""
+
+    key_values: Float[Tensor, "layer 2 rows head prompt dim"]
+    """`rows` is 1 (all rows of the batch share the prompt) or the batch size. In the dtype of the body."""
+    bias: Float[Tensor, "batch 1 1 prompt"] | None = None
+    """Added to the scores: 0, or the lowest number where a row's prompt is shorter than the longest. None: all 0."""
+    shift: Int[Tensor, "rows 1"] | None = None
+    """How far each row's position ids are moved; None: not at all ("plain")."""
+    _masks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict[int, tuple[Tensor, Tensor]], repr=False)
+
+    @classmethod
+    def shared(
+        cls, key_values: Float[Tensor, "layer 2 head prompt dim"], dtype: torch.dtype, positions: Positions = "plain"
+    ) -> Self:
+        """One prompt in front of every row of the batch; differentiable in `key_values`."""
+        shift = torch.tensor([[key_values.shape[3]]], device=key_values.device) if positions == "shifted" else None
+        return cls(key_values.to(dtype).unsqueeze(2), shift=shift)
+
+    @classmethod
+    def per_row(
+        cls,
+        prompts: Sequence[Float[Tensor, "layer 2 head _ dim"]],
+        rows: Int[Tensor, " batch"],
+        dtype: torch.dtype,
+        positions: Sequence[Positions] | None = None,
+    ) -> Self:
+        """Row i of the batch sees `prompts[rows[i]]`; the prompts may differ in length and in positions."""
+        lengths = torch.tensor([prompt.shape[3] for prompt in prompts], device=rows.device)
+        longest = int(lengths.max())
+        padded = [F.pad(prompt.to(dtype), (0, 0, 0, longest - prompt.shape[3])) for prompt in prompts]
+        key_values = torch.stack(padded, dim=2)[:, :, rows]
+        bias = None
+        if int(lengths.min()) < longest:
+            beyond = torch.arange(longest, device=rows.device) >= lengths[rows, None]
+            bias = torch.zeros(beyond.shape, dtype=dtype, device=rows.device)
+            bias = bias.masked_fill_(beyond, torch.finfo(dtype).min)[:, None, None]
+        shift = None
+        if positions is not None and "shifted" in positions:
+            shifted = torch.tensor([choice == "shifted" for choice in positions], device=rows.device)
+            shift = (lengths * shifted)[rows, None]
+        return cls(key_values, bias, shift)
+
+    @property
+    def prompt_length(self) -> int:
+        """Length of the longest prompt in the batch."""
+        return self.key_values.shape[-2]
+
+    def layer(self, index: int, batch: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer, each [batch, head, prompt, dim]."""
+        keys, values = self.key_values[index].unbind(0)
+        return keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)
+
+    def extend(self, mask: Tensor | None) -> Tensor | None:
+        """The additive mask of the text with the prompt's columns in front; made once per batch, not per layer."""
+        if mask is None and self.bias is None:
+            return None
+        if mask is None:
+            raise AssertionError("a batch with prompts of several lengths is given an attention mask")
+        known = self._masks.get(id(mask))
+        if known is None:
+            front = (self.prompt_length, 0)
+            extended = F.pad(mask, front) if self.bias is None else self._with_bias(mask)
+            # The mask is kept beside its extension so that its id cannot be given to another tensor.
+            known = self._masks[id(mask)] = (mask, extended)
+        return known[1]
+
+    def _with_bias(self, mask: Tensor) -> Tensor:
+        assert self.bias is not None
+        bias = self.bias.expand(mask.shape[0], 1, mask.shape[2], -1)
+        return torch.cat([bias, mask], dim=-1)
+
+
+def _attend(
+    module: nn.Module,
+    query: Float[Tensor, "batch head seq dim"],
+    key: Float[Tensor, "batch kv_head seq dim"],
+    value: Float[Tensor, "batch kv_head seq dim"],
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    prefix: Prefix | None = None,
+    **kwargs: Any,
+) -> tuple[Float[Tensor, "batch seq head dim"], None]:
+    """Attention over [prompt, text]. Without a prefix it is transformers' own `sdpa`, to the bit."""
+    if prefix is not None:
+        front_keys, front_values = prefix.layer(_layer_index(module), query.shape[0])
+        key = torch.cat([front_keys, key], dim=2)
+        value = torch.cat([front_values, value], dim=2)
+        attention_mask = prefix.extend(attention_mask)
+    if prefix is None or query.is_cuda:
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=False
+        )
+        return output, None
+    # On a CPU the flash backward of `sdpa` is slow for short keys and small heads; three plain products win twice
+    # over (docs/design.md, "bf16 on the CPU"). Scaling the query touches fewer numbers than scaling the scores.
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.matmul(query * scale, key.transpose(2, 3))
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = F.dropout(scores.softmax(dim=-1), dropout, training=dropout > 0)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+
+
+def _layer_index(module: nn.Module) -> int:
+    index = getattr(module, "layer_idx", None)
+    if not isinstance(index, int):
+        raise AssertionError(f"{type(module).__name__} does not say which layer it is")
+    return index
+
+
+def _additive_mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    mask_function: Any = bidirectional_mask_function,
+    attention_mask: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    **kwargs: Any,
+) -> Tensor | None:
+    """None for a batch without padding, else an additive mask; [batch, 1, 1, kv] for plain two-way attention."""
+    if mask_function is bidirectional_mask_function:
+        if attention_mask is None or bool(attention_mask.all()):
+            return None
+        lowest = torch.finfo(dtype).min
+        mask = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
+        return mask.masked_fill_(attention_mask == 0, lowest)[:, None, None]
+    return eager_mask(
+        batch_size, q_length, kv_length, mask_function=mask_function, attention_mask=attention_mask, dtype=dtype, **kwargs
+    )
+
+
+AttentionInterface.register(ATTENTION, _attend)
+AttentionMaskInterface.register(ATTENTION, _additive_mask)
+
+
+def layers_reached(model: PreTrainedModel, input_ids: Int[Tensor, "1 seq"]) -> set[int]:
+    """Which layers of a model hand their attention to the registered function, found by running it once."""
+    reached: set[int] = set()
+
+    class Recorder(Prefix):
+        def layer(self, index: int, batch: int) -> tuple[Tensor, Tensor]:
+            reached.add(index)
+            return super().layer(0, batch)
+
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    zeros = torch.zeros(1, 2, 1, heads, 1, dim, dtype=model.dtype, device=model.device)
+    with torch.no_grad():
+        model.base_model(input_ids=input_ids, prefix=Recorder(zeros))
+    return reached
+
+
+class SoftPrompt(nn.Module):
+    """Trainable key/value vectors [layer, 2, head, prompt, dim] (index 0 of the second axis: keys, 1: values).
+
+    Only the layers `trained_layers` have gradients; the layers below and above are kept as they are, and the
+    backward pass stops by itself under the lowest trained layer.
+    """
+
+    def __init__(self, key_values: Float[Tensor, "layer 2 head prompt dim"], trained_layers: range | None = None) -> None:
+        super().__init__()
+        layers = range(key_values.shape[0]) if trained_layers is None else trained_layers
+        if layers.step != 1 or layers.start < 0 or layers.stop > key_values.shape[0]:
+            raise AssertionError(f"{layers} are no layers of a model with {key_values.shape[0]}")
+        self.trained_layers = layers
+        values = key_values.detach().float()
+        self.register_buffer("below", values[: layers.start].clone())
+        self.trained = nn.Parameter(values[layers.start : layers.stop].clone())
+        self.register_buffer("above", values[layers.stop :].clone())
+
+    @classmethod
+    def initialise(
+        cls,
+        shape: tuple[int, int, int, int, int],
+        std: float,
+        seed: int,
+        trained_layers: range | None = None,
+    ) -> Self:
+        """A prompt of normal noise, the same for the same seed on every device."""
+        generator = torch.Generator().manual_seed(seed)
+        return cls(torch.randn(shape, generator=generator) * std, trained_layers)
+
+    def key_values(self) -> Float[Tensor, "layer 2 head prompt dim"]:
+        """All layers, in fp32, differentiable in the trained ones."""
+        return torch.cat([self.below, self.trained, self.above])  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+    @property
+    def num_trained(self) -> int:
+        """How many numbers the optimiser changes."""
+        return self.trained.numel()

@@ -1,0 +1,242 @@
+"""What every report agrees on: names and colours of the methods, means over seeds, how a number is written.
+
+A value that is missing is `None` and is written as a dash, never as 0.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+Record: TypeAlias = Mapping[str, Any]
+"""One JSON object of a result."""
+
+DASH = "–"
+"""How a missing number is written."""
+
+METHOD_NAMES: dict[str, str] = {
+    "majority": "Majority class",
+    "prompt-tuning": "Prompt tuning, no adaptation",
+    "source-prompt": "Source-only prompt (control)",
+    "soft-prompt": "Adapted soft prompt (ours)",
+}
+"""Name of each method in print, in the order in which reports show them."""
+
+METHOD_COLOURS: dict[str, str] = {
+    "majority": "#85898f",
+    "prompt-tuning": "#2478b8",
+    "source-prompt": "#0d9a73",
+    "soft-prompt": "#d9620b",
+}
+"""Colour of each method. After Okabe and Ito's colour-blind safe set, moved to a lightness that stands out by at least
+3 to 1 from a white and from a near-black page."""
+
+OTHER_COLOUR = "#a0679a"
+"""Colour of a method that has none of its own."""
+
+ROW_COLUMNS = (
+    "source_dev_accuracy",
+    "target_dev_accuracy",
+    "target_test_accuracy",
+    "target_test_accuracy_offset",
+    "target_test_accuracy_own_labels",
+    "macro_f1",
+    "trained_values",
+    "file_bytes",
+    "seconds",
+    "peak_memory_bytes",
+)
+"""The columns of a result row that `summarise` takes means of."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One column of one method over its seeds."""
+
+    values: tuple[float | None, ...]
+    """One value per seed, in the order of the method's seeds."""
+
+    @property
+    def present(self) -> list[float]:
+        """The values that are there."""
+        return [value for value in self.values if value is not None]
+
+    @property
+    def num(self) -> int:
+        """How many seeds have a value."""
+        return len(self.present)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean of the values that are there; `None` without any."""
+        return statistics.fmean(self.present) if self.present else None
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation with n - 1; `None` for fewer than two values."""
+        return statistics.stdev(self.present) if self.num > 1 else None
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """One run that gave nearly every text the same label."""
+
+    seed: int
+    label: str
+    share: float | None
+    """Fraction of the texts given that label, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """All seeds of one method."""
+
+    method: str
+    seeds: tuple[int, ...]
+    columns: Mapping[str, Spread]
+    """One spread for each of `ROW_COLUMNS`."""
+    collapses: tuple[Collapse, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the method in print."""
+        return method_name(self.method)
+
+    @property
+    def colour(self) -> str:
+        """Colour of the method in figures and tables."""
+        return METHOD_COLOURS.get(self.method, OTHER_COLOUR)
+
+
+def method_name(method: str) -> str:
+    """Name of a method in print; an unknown one keeps its key."""
+    return METHOD_NAMES.get(method, method)
+
+
+def summarise(rows: Iterable[Record]) -> list[MethodSummary]:
+    """Mean, standard deviation and count of every column of every method over its seeds.
+
+    Methods come in the order of `METHOD_NAMES`, unknown ones after them as they appear; seeds rise.
+    """
+    by_method: dict[str, list[Record]] = {}
+    for row in rows:
+        by_method.setdefault(row["method"], []).append(row)
+    order = [*(m for m in METHOD_NAMES if m in by_method), *(m for m in by_method if m not in METHOD_NAMES)]
+    return [_summarise_method(method, by_method[method]) for method in order]
+
+
+def _summarise_method(method: str, rows: list[Record]) -> MethodSummary:
+    rows = sorted(rows, key=_seed)
+    return MethodSummary(
+        method=method,
+        seeds=tuple(_seed(row) for row in rows),
+        columns={key: Spread(tuple(finite(row.get(key)) for row in rows)) for key in ROW_COLUMNS},
+        collapses=tuple(
+            Collapse(_seed(row), row["collapsed_label"], finite(row.get("collapsed_share")))
+            for row in rows
+            if row.get("collapsed_label") is not None
+        ),
+    )
+
+
+def _seed(row: Record) -> int:
+    return row.get("seed") or 0  # a method without chance may have none
+
+
+def accuracy_columns(result: Record, summaries: list[MethodSummary]) -> list[tuple[str, str]]:
+    """(column, heading) of the accuracies that at least one row has, the test figures always."""
+    task = part(result, "task")
+    source, target = task.get("source_name") or "source", task.get("target_name") or "target"
+    columns = [
+        ("source_dev_accuracy", f"{source} dev"),
+        ("target_dev_accuracy", f"{target} dev"),
+        ("target_test_accuracy", f"{target} test"),
+        ("target_test_accuracy_offset", "test, offsets"),
+        ("target_test_accuracy_own_labels", "test, own labels"),
+        ("macro_f1", "test, macro-F1"),
+    ]
+    always = {"target_test_accuracy", "target_test_accuracy_offset"}
+    return [(key, head) for key, head in columns if key in always or any(s.columns[key].num for s in summaries)]
+
+
+class Part(dict[str, Any]):
+    """An object of a result in which a missing key reads as null."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+def part(result: Record, key: str) -> Part:
+    """A nested object of a result, empty when missing or null."""
+    return Part(result.get(key) or {})
+
+
+def items(result: Record, key: str) -> list[Any]:
+    """A list of a result, empty when missing or null."""
+    return [Part(cast(Record, item)) if isinstance(item, Mapping) else item for item in result.get(key) or []]
+
+
+def is_right(word: str, answer: str) -> bool:
+    """Whether a guessed piece is the masked word; only SentencePiece's word mark is ignored."""
+    return word.strip("▁ ") == answer.strip("▁ ")
+
+
+def around_gap(left: str, right: str) -> tuple[str, str]:
+    """The text on both sides of a hidden word, with a space between the gap and a neighbouring letter or digit."""
+    return left + " " * left[-1:].isalnum(), " " * right[:1].isalnum() + right
+
+
+def finite(value: Any) -> float | None:
+    """The value, or `None` where there is no number (missing, null, not finite)."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+def number(value: Any, digits: int = 1, unit: str = "") -> str:
+    """A number with thousands separators and its unit, or a dash."""
+    value = finite(value)
+    return DASH if value is None else f"{value:,.{digits}f}{unit}"
+
+
+def percent(fraction: Any) -> str:
+    """A fraction of 1 in per cent; what is there but rounds to nothing is "< 1 %"."""
+    value = finite(fraction)
+    if value is None:
+        return DASH
+    return "< 1 %" if 0 < value < 0.01 else f"{value:.0%}".replace("%", " %")
+
+
+def mean_sd(spread: Spread, digits: int = 1) -> str:
+    """`41.2 ± 1.3`; without ± for a single value; says how many values there are when some are missing."""
+    text = number(spread.mean, digits)
+    if spread.sd is not None:
+        text += f" ± {number(spread.sd, digits)}"
+    return f"{text} ({spread.num} of {len(spread.values)})" if 0 < spread.num < len(spread.values) else text
+
+
+def size(num_bytes: Any) -> str:
+    """Bytes in decimal units and three digits: `295 kB`, `6.29 MB`, `1.9 GB`."""
+    value = finite(num_bytes)
+    if value is None:
+        return DASH
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= 0.9995 * unit:
+            return f"{value / unit:.3g} {name}"
+    return f"{value:.0f} B"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds as a person says them: `4.2 s`, `3 min 52 s`, `2 h 5 min`."""
+    value = finite(seconds)
+    if value is None:
+        return DASH
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

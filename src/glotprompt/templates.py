@@ -1,0 +1,160 @@
+"""The task as a cloze: a template turns an input into text with one mask, a verbalizer maps each label to
+words of the vocabulary, and P(y|x) = P(<mask> = v(y)) (section 3.2, equation 1). No torch, no tokenizer.
+"""
+
+from __future__ import annotations
+
+import string
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from glotprompt.config import identity_of
+from glotprompt.errors import ConfigError, nearest
+
+MASK_FIELD = "mask"
+TEXT_FIELDS = ("text", "premise", "hypothesis")
+
+
+@dataclass(frozen=True)
+class Template:
+    """Text with `{mask}` once and either `{text}` or both `{premise}` and `{hypothesis}`, each once."""
+
+    pattern: str
+
+    def __post_init__(self) -> None:
+        try:
+            names = [name for _, name, _, _ in string.Formatter().parse(self.pattern) if name is not None]
+        except ValueError as error:
+            raise ConfigError(f"template {self.pattern!r}: {error}; write {{{{ for a literal brace") from None
+        for name in names:
+            if name != MASK_FIELD and name not in TEXT_FIELDS:
+                known = ("mask", *TEXT_FIELDS)
+                raise ConfigError(
+                    f"template {self.pattern!r} has an unknown field {{{name}}};"
+                    f" known are {', '.join(known)}.{nearest(name, known)}"
+                )
+        if names.count(MASK_FIELD) != 1:
+            raise ConfigError(f"template {self.pattern!r} has {names.count(MASK_FIELD)} {{mask}}; it needs exactly one")
+        fields = [name for name in names if name != MASK_FIELD]
+        if sorted(fields) not in (["text"], ["hypothesis", "premise"]):
+            raise ConfigError(
+                f"template {self.pattern!r} has the fields {fields}; it needs {{text}}, or {{premise}} and"
+                " {hypothesis}, each once"
+            )
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the text fields in the order in which they stand."""
+        parsed = string.Formatter().parse(self.pattern)
+        return tuple(name for _, name, _, _ in parsed if name is not None and name != MASK_FIELD)
+
+    def render(self, fields: Mapping[str, str], mask: str) -> str:
+        """The text with the fields and the model's mask token put in."""
+        missing = [name for name in self.fields if name not in fields]
+        if missing:
+            raise ConfigError(
+                f"template {self.pattern!r} wants {', '.join(self.fields)}, the example has {', '.join(sorted(fields))}"
+            )
+        return self.pattern.format(**{name: fields[name] for name in self.fields}, mask=mask)
+
+    @property
+    def space_before_mask(self) -> bool:
+        """Whether the mask stands after white space (byte-level vocabularies spell such words differently)."""
+        before = self.pattern.split("{mask}")[0]
+        return bool(before) and before[-1].isspace()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task: name, template, and the words of each label (in the order of the labels)."""
+
+    name: str
+    template: Template
+    verbalizer: dict[str, tuple[str, ...]]
+
+    def __init__(self, name: str, template: str | Template, verbalizer: Mapping[str, str | Sequence[str]]) -> None:
+        words = {
+            str(label): ((entry,) if isinstance(entry, str) else tuple(entry)) for label, entry in verbalizer.items()
+        }
+        if len(words) < 2:
+            raise ConfigError(f"task {name!r} has {len(words)} label(s); a classifier needs at least two")
+        for label, entry in words.items():
+            if not entry or not all(isinstance(word, str) and word.strip() for word in entry):
+                raise ConfigError(f"task {name!r}: label {label!r} needs at least one non-empty word")
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "template", template if isinstance(template, Template) else Template(template))
+        object.__setattr__(self, "verbalizer", words)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.verbalizer)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON value from which `from_dict` makes an equal task."""
+        words = {label: list(entry) for label, entry in self.verbalizer.items()}
+        return {"name": self.name, "template": self.template.pattern, "verbalizer": words}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any], where: str = "task") -> Task:
+        known = ("name", "template", "verbalizer")
+        for key in value:
+            if key not in known:
+                raise ConfigError(f"{where}: unknown key {key!r}.{nearest(key, known)}")
+        for key in known:
+            if key not in value:
+                raise ConfigError(f"{where}: {key!r} is missing; a task has {', '.join(known)}")
+        if not isinstance(value["verbalizer"], Mapping):
+            raise ConfigError(f"{where}: verbalizer must map each label to its word or list of words")
+        return cls(str(value["name"]), str(value["template"]), value["verbalizer"])
+
+    @classmethod
+    def load(cls, name: str | Path) -> Task:
+        """A built-in task by name (`news`, `nli`, ...) or a TOML file with name, template and [verbalizer]."""
+        if str(name) in BUILT_IN_TASKS:
+            return BUILT_IN_TASKS[str(name)]
+        path = Path(name)
+        if not path.is_file():
+            known = ", ".join(BUILT_IN_TASKS)
+            raise ConfigError(
+                f"no task {str(name)!r}: neither built in ({known}) nor a TOML file.{nearest(str(name), BUILT_IN_TASKS)}"
+            )
+        try:
+            value = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not valid TOML: {error}") from None
+        return cls.from_dict({"name": path.stem, **value}, where=str(path))
+
+    def identity(self) -> str:
+        return identity_of(self.to_dict())
+
+
+BUILT_IN_TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        # MasakhaNEWS's seven topics. `Politics` is no single piece of XLM-R's vocabulary; `political` is.
+        Task(
+            "news",
+            "{mask} : {text}",
+            {
+                "business": "Business",
+                "entertainment": "Entertainment",
+                "health": "Health",
+                "politics": "political",
+                "religion": "religion",
+                "sports": "Sports",
+                "technology": "technology",
+            },
+        ),
+        # `Neutral` is no single piece of XLM-R's vocabulary.
+        Task(
+            "nli",
+            "{premise} ? {mask} , {hypothesis}",
+            {"entailment": "Yes", "neutral": "Maybe", "contradiction": "No"},
+        ),
+    )
+}
+

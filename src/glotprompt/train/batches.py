@@ -1,0 +1,167 @@
+"""Batches of both stages, each a pure function of the records, a seed and the step number: a run that is killed and
+started again sees exactly the batches it would have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from glotprompt.config import AdaptConfig
+
+LENGTH_STEP = 16
+"""Padded lengths are rounded up to a multiple of this: every new shape costs the CPU a new compiled kernel."""
+
+Sequences = list[NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """Input of masked language modelling. `positions` index the flattened [batch * seq] states."""
+
+    input_ids: Int[Tensor, "batch seq"]
+    attention_mask: Int[Tensor, "batch seq"] | None
+    positions: Int[Tensor, " masked"]
+    targets: Int[Tensor, " masked"]
+
+    def to(self, device: torch.device) -> MaskedBatch:
+        mask = None if self.attention_mask is None else self.attention_mask.to(device)
+        return MaskedBatch(
+            self.input_ids.to(device), mask, self.positions.to(device), self.targets.to(device)
+        )
+
+
+def plain(text: str, tokenizer: PreTrainedTokenizerFast) -> str:
+    """`text` with the spelling of special tokens broken up, so that a literal "<mask>" in it stays text."""
+    for token in tokenizer.all_special_tokens:
+        if token in text:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+def token_sequences(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int, packing: str
+) -> Sequences:
+    """Tokens of a text, special tokens included, at most `max_length` each.
+
+    "full": all lines in order, each closed by the separator, cut into pieces of exactly `max_length` (the last,
+    shorter piece is left out unless it is the only one). "none": one line each, cut at `max_length`.
+    """
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    lines = tokenizer([plain(text, tokenizer) for text in texts], add_special_tokens=False)["input_ids"] if texts else []
+    room = max_length - 2
+    if packing == "none":
+        return [np.array([first, *line[:room], last], dtype=np.int64) for line in lines if line]
+    stream = np.array([token for line in lines if line for token in (*line, last)], dtype=np.int64)
+    pieces = [stream[start : start + room] for start in range(0, len(stream), room)]
+    if len(pieces) > 1 and len(pieces[-1]) < room:
+        pieces.pop()
+    return [np.concatenate([[first], piece, [last]]) for piece in pieces]
+
+
+@lru_cache(maxsize=8)
+def _order(size: int, seed: int, epoch: int, stream: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch, stream]).permutation(size)
+
+
+def draw(size: int, count: int, seed: int, step: int, stream: int) -> list[int]:
+    """Indices of the `count` records that step `step` takes from `size`: every record once per epoch."""
+    picks = range(step * count, (step + 1) * count)
+    return [int(_order(size, seed, pick // size, stream)[pick % size]) for pick in picks]
+
+
+@dataclass(frozen=True)
+class MaskingCorpus:
+    """Token sequences of both languages, from which every step of stage 1 is drawn."""
+
+    target: Sequences
+    source: Sequences
+    config: AdaptConfig
+    tokenizer: PreTrainedTokenizerFast
+
+    def batch(self, step: int) -> MaskedBatch:
+        """The batch of a step: `source_share` of the rows from the source language, the rest from the target."""
+        config = self.config
+        num_source = round(config.batch_size * config.source_share)
+        picked = [self.target[i] for i in draw(len(self.target), config.batch_size - num_source, config.seed, step, 0)]
+        picked += [self.source[i] for i in draw(len(self.source), num_source, config.seed, step, 1)]
+        return mask_words(picked, self.tokenizer, config.mask_rate, seed=(config.seed, step, 2))
+
+
+def balance(target: Sequences, source: Sequences, config: AdaptConfig) -> tuple[Sequences, Sequences]:
+    """Both texts in the proportion of `source_share`: of the larger as much is drawn, by seed, as matches the other."""
+    share = config.source_share
+    if config.balance == "repeat" or share in (0, 1) or not target or not source:
+        return target, source
+    most_source = max(1, round(len(target) * share / (1 - share)))
+    most_target = max(1, round(len(source) * (1 - share) / share))
+    return _draw_some(target, most_target, config.seed), _draw_some(source, most_source, config.seed)
+
+
+def _draw_some(sequences: Sequences, most: int, seed: int) -> Sequences:
+    if len(sequences) <= most:
+        return sequences
+    chosen = np.random.default_rng([seed, 3]).permutation(len(sequences))[:most]
+    return [sequences[i] for i in sorted(chosen)]
+
+
+def mask_words(
+    sequences: Sequences, tokenizer: PreTrainedTokenizerFast, rate: float, seed: tuple[int, ...]
+) -> MaskedBatch:
+    """Choose `rate` of each sequence's tokens (at least one, never a special one) as targets; of these 80 % become
+    the mask token, 10 % a random word, 10 % stay (Devlin et al. 2019)."""
+    generator = np.random.default_rng(list(seed))
+    input_ids, attention_mask = pad(sequences, tokenizer.pad_token_id)
+    special = np.isin(input_ids, tokenizer.all_special_ids) & (input_ids != tokenizer.unk_token_id)
+    scores = np.where(special, 2.0, generator.random(input_ids.shape))
+    counts = np.maximum(1, np.round(rate * (~special).sum(axis=1))).astype(int)
+    counts = np.minimum(counts, (~special).sum(axis=1))
+    ranks = scores.argsort(axis=1).argsort(axis=1)
+    positions = np.flatnonzero(ranks < counts[:, None])
+    flat = input_ids.reshape(-1)
+    targets = flat[positions].copy()
+    kind = generator.random(len(positions))
+    words = generator.integers(0, len(tokenizer), len(positions))
+    words = np.where(np.isin(words, tokenizer.all_special_ids), targets, words)
+    flat[positions] = np.where(kind < 0.8, tokenizer.mask_token_id, np.where(kind < 0.9, words, targets))
+    return MaskedBatch(
+        torch.from_numpy(input_ids),
+        None if attention_mask is None else torch.from_numpy(attention_mask),
+        torch.from_numpy(positions),
+        torch.from_numpy(targets),
+    )
+
+
+def pad(sequences: Sequences, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """One [batch, seq] array and its mask (1 text, 0 padding); no mask when all sequences are equally long."""
+    longest = max(len(sequence) for sequence in sequences)
+    if all(len(sequence) == longest for sequence in sequences):
+        return np.stack(sequences), None
+    width = -(-longest // LENGTH_STEP) * LENGTH_STEP
+    input_ids = np.full((len(sequences), width), pad_id, dtype=np.int64)
+    mask = np.zeros_like(input_ids)
+    for row, sequence in enumerate(sequences):
+        input_ids[row, : len(sequence)] = sequence
+        mask[row, : len(sequence)] = 1
+    return input_ids, mask
+
+
+def by_length(sequences: Sequences, batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, longest first (so that a lack of memory shows at once)."""
+    order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i]), i))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def split_rows(batch: int, micro_batch_size: int | None) -> Iterator[slice]:
+    """Slices of a batch's rows, each at most `micro_batch_size` long."""
+    size = micro_batch_size or batch
+    for start in range(0, batch, size):
+        yield slice(start, min(batch, start + size))

@@ -1,0 +1,67 @@
+"""Checkpoints of a run that may be killed at any instant."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glotprompt import artifact
+from glotprompt.config import RuntimeConfig
+from glotprompt.errors import ArtifactError
+
+KIND = "checkpoint"
+
+
+class Checkpoint:
+    """One file of a run's state. Its name carries the run's identity, so that other words never meet it."""
+
+    def __init__(self, runtime: RuntimeConfig, identity: str) -> None:
+        folder = runtime.checkpoint_dir
+        self.path: Path | None = None if folder is None else folder / f"{identity}.checkpoint"
+        self.identity = identity
+        self._every = runtime.checkpoint_every
+        self._last = time.monotonic()
+        self._notes: dict[str, str] = {}
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last one."""
+        return self.path is not None and time.monotonic() - self._last >= self._every
+
+    def save(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        if self.path is not None:
+            artifact.write(self.path, KIND, tensors, {**facts, "identity": self.identity, "notes": self._notes})
+            self._last = time.monotonic()
+
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """The saved state, or None when there is none that can be used (a damaged one is as good as none)."""
+        if self.path is None or not self.path.is_file():
+            return None
+        try:
+            tensors, facts = artifact.read(self.path, KIND)
+        except ArtifactError:
+            return None
+        return (tensors, facts) if facts["identity"] == self.identity else None
+
+    def note(self, name: str, value: str) -> str:
+        """Write a fact of the run down at its start; a resumed run gets what was written then."""
+        if self.path is None:
+            return value
+        found = self.load()
+        if found is not None:
+            self._notes.update(found[1]["notes"])
+        if name not in self._notes:
+            self._notes[name] = value
+            self.save(*(found or ({}, {})))
+        return self._notes[name]
+
+    def remove(self) -> None:
+        """Called when the run's result has been saved."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            for stray in self.path.parent.glob(f".{self.path.name}.*.tmp"):
+                stray.unlink(missing_ok=True)
+            if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
+                self.path.parent.rmdir()

@@ -1,0 +1,140 @@
+"""From examples to token ids with one mask, and from label words to rows of the vocabulary (section 3.2)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from glotprompt.errors import ConfigError
+from glotprompt.templates import Task
+from glotprompt.train.batches import plain
+
+
+@dataclass(frozen=True)
+class Words:
+    """The vocabulary rows that a task's labels need."""
+
+    token_ids: Int[Tensor, " word"]
+    """All words of all labels."""
+    average: Float[Tensor, "label word"]
+    """Row y averages the words of label y: a label's score is the mean of its words' scores."""
+
+
+def label_words(task: Task, tokenizer: PreTrainedTokenizerFast) -> Words:
+    """Look the verbalizer's words up. A word that is not one token is a `ConfigError` naming close ones that are."""
+    rows = [[_token_of(word, label, task, tokenizer) for word in words] for label, words in task.verbalizer.items()]
+    flat = [token for row in rows for token in row]
+    for label, row in zip(task.labels, rows, strict=True):
+        for token in row:
+            if flat.count(token) > 1:
+                word = tokenizer.convert_ids_to_tokens(token)
+                raise ConfigError(f"task {task.name!r}: token {word!r} of label {label!r} stands for it twice or more")
+    average = torch.zeros(len(rows), len(flat))
+    start = 0
+    for index, row in enumerate(rows):
+        average[index, start : start + len(row)] = 1 / len(row)
+        start += len(row)
+    return Words(torch.tensor(flat), average)
+
+
+def _token_of(word: str, label: str, task: Task, tokenizer: PreTrainedTokenizerFast) -> int:
+    spelled = f" {word}" if task.template.space_before_mask else word
+    tokens = tokenizer.encode(spelled, add_special_tokens=False)
+    if len(tokens) == 1 and tokens[0] != tokenizer.unk_token_id:
+        return tokens[0]
+    pieces = " ".join(tokenizer.convert_ids_to_tokens(tokens))
+    near = ", ".join(single_token_words(word, tokenizer)) or "none found"
+    raise ConfigError(
+        f"label {label!r}: the word {word!r} is {len(tokens)} tokens ({pieces}) for this model; a label word must be one."
+        f" Close single-token words: {near}"
+    )
+
+
+def single_token_words(word: str, tokenizer: PreTrainedTokenizerFast, count: int = 6) -> list[str]:
+    """Words near `word` in spelling that the tokenizer keeps whole."""
+    marks = ("▁", "Ġ")
+    vocabulary = tokenizer.get_vocab()
+    starts_words = any(token.startswith(marks) for token in vocabulary)
+    wanted = word.casefold()
+    candidates: dict[str, str] = {}
+    for token in vocabulary:
+        if token.startswith(marks) != starts_words or token.startswith("##"):
+            continue
+        bare = token.lstrip("▁Ġ")
+        if bare.isalpha() and abs(len(bare) - len(word)) <= 4 and bare[:1].casefold() == wanted[:1]:
+            candidates.setdefault(bare.casefold(), bare)
+    return [candidates[match] for match in difflib.get_close_matches(wanted, candidates, n=count, cutoff=0.5)]
+
+
+@dataclass(frozen=True)
+class Cloze:
+    """One example as the model reads it."""
+
+    input_ids: NDArray[np.int64]
+    mask_position: int
+
+
+def encode(
+    fields: Sequence[Mapping[str, str]], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> list[Cloze]:
+    """Render and tokenise; what is longer than `max_length` tokens loses the end of its longest text field, never
+    part of the template or the mask."""
+    assert tokenizer.mask_token is not None
+    mask: str = str(tokenizer.mask_token)
+    clean = [{name: plain(text, tokenizer) for name, text in row.items()} for row in fields]
+    rendered = [task.template.render(row, mask) for row in clean]
+    ids = tokenizer(rendered)["input_ids"] if rendered else []
+    clozes: list[Cloze] = []
+    for row, tokens in zip(clean, ids, strict=True):
+        fitting = tokens if len(tokens) <= max_length else _shorten(row, task, tokenizer, max_length)
+        clozes.append(Cloze(np.array(fitting, dtype=np.int64), fitting.index(tokenizer.mask_token_id)))
+    return clozes
+
+
+def _shorten(
+    row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> list[int]:
+    mask = str(tokenizer.mask_token)
+    names = task.template.fields
+    ends = {
+        name: [end for _, end in tokenizer(row[name], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
+        for name in names
+    }
+    bare = len(tokenizer(task.template.render(dict.fromkeys(names, ""), mask))["input_ids"])
+    room = max_length - bare
+    while room > 0:
+        keep = {name: len(ends[name]) for name in names}
+        while sum(keep.values()) > room:
+            longest = max(names, key=lambda name: keep[name])
+            others = sum(count for name, count in keep.items() if name != longest)
+            second = max((count for name, count in keep.items() if name != longest), default=0)
+            keep[longest] = max(room - others, min(second, keep[longest] - 1), 0)
+        cut = {name: row[name][: ends[name][keep[name] - 1]] if keep[name] else "" for name in names}
+        tokens: list[int] = tokenizer(task.template.render(cut, mask))["input_ids"]
+        if len(tokens) <= max_length:
+            return tokens
+        room -= len(tokens) - max_length
+    raise ConfigError(
+        f"max_length {max_length} leaves no room for text beside the template {task.template.pattern!r} ({bare} tokens);"
+        " give a larger max_length"
+    )
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Every example once, in batches of similar length (little padding), in an order of this seed and epoch alone."""
+    generator = np.random.default_rng([seed, epoch, 4])
+    order = generator.permutation(len(lengths))
+    window = 16 * batch_size
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window):
+        near = sorted(order[start : start + window].tolist(), key=lambda i: lengths[i])
+        batches += [near[first : first + batch_size] for first in range(0, len(near), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]

@@ -1,0 +1,181 @@
+"""The training loop of every stage and method: AdamW, warm-up and linear decay, clipping, evaluation, checkpoints.
+
+It does not know what it trains: it is handed the parameters, a function from a step to losses, and an evaluation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor, nn
+
+from glotprompt.train.checkpoint import Checkpoint
+from glotprompt.train.progress import Progress
+
+Losses = Callable[[int], Iterator[tuple[Tensor, int]]]
+"""From a step number to the parts of its loss, each with its number of real tokens. The parts of all processes sum
+to the mean loss of the whole batch, so accumulation and data parallelism change nothing but rounding."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """What the loop needs to know of either stage's config."""
+
+    steps: int
+    learning_rate: float
+    warmup_ratio: float
+    weight_decay: float
+    clip_norm: float
+    eval_every: int
+    patience: int | None = None
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step (0-based): linear warm-up, then linear decay to 0."""
+        warmup = max(1, round(self.steps * self.warmup_ratio))
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        return self.learning_rate * (self.steps - step) / max(1, self.steps - warmup)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found: `key` is minimised (compared from left to right), `facts` are recorded."""
+
+    key: tuple[float, ...]
+    facts: dict[str, float]
+
+
+@dataclass
+class History:
+    """The course of a run; survives interruption."""
+
+    step: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    losses: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    """(step, mean training loss since the entry before)."""
+    evaluations: list[tuple[int, dict[str, float]]] = field(default_factory=list[tuple[int, dict[str, float]]])
+    best_step: int = 0
+    best_key: tuple[float, ...] | None = None
+    without_gain: int = 0
+
+
+def fit(
+    parameter: nn.Parameter,
+    losses: Losses,
+    evaluate: Callable[[], Evaluation],
+    optimisation: Optimisation,
+    checkpoint: Checkpoint,
+    progress: Progress,
+) -> History:
+    """Train `parameter` in place and leave in it the best value seen by `evaluate` (the start counts as one).
+
+    A checkpoint of the same identity is taken up; the run then ends with the bits of an uninterrupted one.
+    """
+    run = _Run(parameter, optimisation, checkpoint)
+    run.resume()
+    history = run.history
+    start = time.perf_counter() - history.seconds
+    if history.best_key is None:
+        run.judge(evaluate())
+    while history.step < optimisation.steps and not run.out_of_patience():
+        loss, tokens = run.update(losses(history.step))
+        history.step += 1
+        history.tokens += tokens
+        run.note_loss(loss)
+        ended = history.step == optimisation.steps
+        if history.step % optimisation.eval_every == 0 or ended:
+            run.judge(evaluate())
+        history.seconds = time.perf_counter() - start
+        progress.advance(history.step, loss, history.tokens, history.evaluations[-1][1])
+        if checkpoint.due() or ended or run.out_of_patience():
+            run.save()
+    with torch.no_grad():
+        parameter.copy_(run.best)
+    return history
+
+
+class _Run:
+    """The mutable state of one `fit`: optimiser, best value, history."""
+
+    def __init__(self, parameter: nn.Parameter, optimisation: Optimisation, checkpoint: Checkpoint) -> None:
+        self.parameter = parameter
+        self.optimisation = optimisation
+        self.checkpoint = checkpoint
+        self.optimiser = torch.optim.AdamW([parameter], lr=0.0, weight_decay=optimisation.weight_decay)
+        self.best = parameter.detach().clone()
+        self.history = History()
+        self._pending: list[float] = []
+
+    def update(self, parts: Iterator[tuple[Tensor, int]]) -> tuple[float, int]:
+        """One optimiser step; returns the batch's loss and its tokens."""
+        total, num_tokens = 0.0, 0
+        for loss, tokens in parts:
+            loss.backward()  # pyright: ignore[reportUnknownMemberType]
+            total += loss.item()
+            num_tokens += tokens
+        gradient = self.parameter.grad
+        if gradient is None:
+            gradient = self.parameter.grad = torch.zeros_like(self.parameter)
+        if distributed.is_available() and distributed.is_initialized():
+            together = torch.tensor([total, float(num_tokens)], device=gradient.device)
+            distributed.all_reduce(gradient)
+            distributed.all_reduce(together)
+            total, num_tokens = float(together[0]), int(together[1])
+        nn.utils.clip_grad_norm_([self.parameter], self.optimisation.clip_norm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.optimisation.rate(self.history.step)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return total, num_tokens
+
+    def note_loss(self, loss: float) -> None:
+        self._pending.append(loss)
+        if self.history.step % max(1, self.optimisation.steps // 100) == 0:
+            self.history.losses.append((self.history.step, sum(self._pending) / len(self._pending)))
+            self._pending.clear()
+
+    def judge(self, evaluation: Evaluation) -> None:
+        history = self.history
+        history.evaluations.append((history.step, evaluation.facts))
+        if history.best_key is None or evaluation.key < history.best_key:
+            history.best_key, history.best_step, history.without_gain = evaluation.key, history.step, 0
+            self.best = self.parameter.detach().clone()
+        else:
+            history.without_gain += 1
+
+    def out_of_patience(self) -> bool:
+        patience = self.optimisation.patience
+        return patience is not None and self.history.without_gain >= patience
+
+    def save(self) -> None:
+        state: dict[str, Any] = self.optimiser.state[self.parameter]
+        tensors = {"parameter": self.parameter.detach(), "best": self.best}
+        tensors |= {f"optimiser.{name}": value for name, value in state.items()}
+        self.checkpoint.save(tensors, {"history": vars(self.history), "pending": self._pending})
+
+    def resume(self) -> None:
+        found = self.checkpoint.load()
+        if found is None or "history" not in found[1]:
+            return
+        tensors, facts = found
+        device = self.parameter.device
+        with torch.no_grad():
+            self.parameter.copy_(tensors["parameter"])
+        self.best = tensors["best"].to(device)
+        prefix = "optimiser."
+        for name, value in tensors.items():
+            if name.startswith(prefix):
+                # AdamW keeps its step count on the CPU.
+                place = torch.device("cpu") if value.ndim == 0 else device
+                self.optimiser.state[self.parameter][name.removeprefix(prefix)] = value.to(place)
+        history = facts["history"]
+        key = history["best_key"]
+        lists = {name: [tuple(item) for item in history[name]] for name in ("losses", "evaluations")}
+        self.history = History(**{**history, **lists, "best_key": None if key is None else tuple(key)})
+        self._pending = list(facts["pending"])

@@ -1,0 +1,57 @@
+"""What a person sees of long work: one moving line on a terminal, a plain line now and then when piped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class Progress(Protocol):
+    """Told after every step."""
+
+    def advance(self, step: int, loss: float, tokens: int, facts: dict[str, float]) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def advance(self, step: int, loss: float, tokens: int, facts: dict[str, float]) -> None:
+        pass
+
+
+class StepLine:
+    """Step, loss, last evaluation, rate and time left on standard error."""
+
+    def __init__(self, title: str, steps: int, enabled: bool = True) -> None:
+        self.title, self.steps, self.enabled = title, steps, enabled
+        self._terminal = sys.stderr.isatty()
+        self._start: tuple[float, int, int] | None = None
+        self._last = time.monotonic()
+
+    def advance(self, step: int, loss: float, tokens: int, facts: dict[str, float]) -> None:
+        if not self.enabled:
+            return
+        now = time.monotonic()
+        if self._start is None:
+            self._start = (now, step, tokens)
+        pause = 0.2 if self._terminal else SECONDS_BETWEEN_LINES
+        if now - self._last < pause and step != self.steps:
+            return
+        self._last = now
+        began, first_step, first_tokens = self._start
+        elapsed = max(now - began, 1e-9)
+        left = (self.steps - step) * elapsed / max(1, step - first_step)
+        shown = " ".join(f"{name} {value:.4g}" for name, value in facts.items())
+        line = (
+            f"{self.title}: step {step}/{self.steps}  loss {loss:.3f}  {shown}"
+            f"  {(tokens - first_tokens) / elapsed:,.0f} tokens/s  {int(left) // 60}:{int(left) % 60:02d} left"
+        )
+        if self._terminal:
+            end = "\n" if step == self.steps else ""
+            sys.stderr.write(f"\r\x1b[2K{line}{end}")
+        else:
+            sys.stderr.write(line + "\n")
+        sys.stderr.flush()

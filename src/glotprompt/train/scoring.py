@@ -1,0 +1,199 @@
+"""Scores: masked-word figures of stage 1, label probabilities and their offsets, accuracy and its kin."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glotprompt.errors import DataError
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.soft_prompt import Prefix
+from glotprompt.train.batches import MaskedBatch, by_length, mask_words, pad
+from glotprompt.train.cloze import Cloze, Words
+
+COLLAPSE_SHARE = 0.9
+"""One label predicted for more than this share of the examples is reported as a collapse."""
+
+
+@dataclass(frozen=True)
+class MaskedWordScores:
+    """How well masked words are read: mean cross-entropy (natural log) and accuracies in per cent."""
+
+    loss: float
+    top1: float
+    top5: float
+    num_masked: int
+
+
+def evaluation_batches(
+    sequences: Sequence[NDArray[np.int64]], encoder: Encoder, rate: float, batch_size: int, seed: int = 0
+) -> list[MaskedBatch]:
+    """Held-out text with masks that are the same at every evaluation."""
+    batches = by_length(list(sequences), batch_size)
+    return [
+        mask_words([sequences[i] for i in rows], encoder.tokenizer, rate, (seed, number, 5)).to(encoder.device)
+        for number, rows in enumerate(batches)
+    ]
+
+
+@torch.inference_mode()
+def score_masked_words(
+    encoder: Encoder, batches: Sequence[MaskedBatch], key_values: Tensor | None, positions: str = "plain"
+) -> MaskedWordScores:
+    """Loss and accuracies of all masked words, behind a prompt or (None) of the bare model."""
+    prefix = None if key_values is None else Prefix.shared(key_values, encoder.dtype, positions)  # pyright: ignore[reportArgumentType]
+    loss, top1, top5, count = 0.0, 0, 0, 0
+    for batch in batches:
+        hidden = encoder.hidden_states(batch.input_ids, batch.attention_mask, prefix)
+        logits = encoder.token_logits(hidden.flatten(0, 1)[batch.positions])
+        loss += torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum").item()
+        ranked = logits.topk(5, dim=-1).indices == batch.targets[:, None]
+        top1 += int(ranked[:, 0].sum())
+        top5 += int(ranked.sum())
+        count += len(batch.targets)
+    if count == 0:
+        raise DataError("no token of the held-out text can be masked; give more text")
+    return MaskedWordScores(loss / count, 100 * top1 / count, 100 * top5 / count, count)
+
+
+def label_scores(
+    encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, words: Words
+) -> Float[Tensor, "batch label"]:
+    """A label's score: the mean of the logits of its words at the mask; differentiable in the prompt."""
+    hidden = mask_states(encoder, clozes, prefix)
+    logits = encoder.token_logits(hidden, words.token_ids.to(encoder.device))
+    return logits @ words.average.T.to(encoder.device)
+
+
+def mask_states(encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None) -> Float[Tensor, "batch hidden"]:
+    """Last-layer states at the masks."""
+    ids, mask = pad([cloze.input_ids for cloze in clozes], encoder.tokenizer.pad_token_id)
+    device = encoder.device
+    attention = None if mask is None else torch.from_numpy(mask).to(device)
+    hidden = encoder.hidden_states(torch.from_numpy(ids).to(device), attention, prefix)
+    places = torch.tensor([cloze.mask_position for cloze in clozes], device=device)
+    return hidden[torch.arange(len(clozes), device=device), places]
+
+
+@torch.inference_mode()
+def log_probabilities(
+    encoder: Encoder,
+    clozes: Sequence[Cloze],
+    key_values: Tensor | None,
+    words: Words,
+    positions: str = "plain",
+    batch_size: int = 32,
+) -> Float[NDArray[np.float64], "batch label"]:
+    """log P(label | example) over the task's labels, in the order of the examples."""
+    prefix = None if key_values is None else Prefix.shared(key_values, encoder.dtype, positions)  # pyright: ignore[reportArgumentType]
+    result = np.zeros((len(clozes), len(words.average)))
+    for rows in by_length([cloze.input_ids for cloze in clozes], batch_size):
+        scores = label_scores(encoder, [clozes[i] for i in rows], prefix, words)
+        result[rows] = scores.double().log_softmax(dim=-1).cpu().numpy()
+    return result
+
+
+def with_offsets(
+    log_probs: NDArray[np.float64], offsets: NDArray[np.float64] | None, allowed: Sequence[int] | None = None
+) -> NDArray[np.float64]:
+    """Probabilities after adding one offset per label, restricted to the `allowed` labels; rows sum to 1."""
+    shifted = log_probs if offsets is None else log_probs + offsets
+    if allowed is not None:
+        keep = np.full(shifted.shape[1], -np.inf)
+        keep[list(allowed)] = 0.0
+        shifted = shifted + keep
+    exponentials = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def fit_offsets(log_probs: NDArray[np.float64], prior: Sequence[float], rounds: int = 200) -> NDArray[np.float64]:
+    """One offset per label such that the mean predicted probabilities of these (unlabelled) texts meet `prior`.
+
+    Repeats offset += log(prior) - log(mean probability); labels of prior 0 are left out. Corrects a bias towards
+    some labels on unfamiliar text; with a wrong prior it hurts.
+    """
+    wanted = np.asarray(prior, dtype=float)
+    if len(log_probs) == 0:
+        raise DataError("label offsets need at least one unlabelled text; give more with --prior-text")
+    if wanted.shape != (log_probs.shape[1],) or (wanted < 0).any() or wanted.sum() <= 0:
+        raise DataError(f"a prior needs {log_probs.shape[1]} non-negative numbers, one per label, not {list(prior)}")
+    wanted = wanted / wanted.sum()
+    used = wanted > 0
+    offsets = np.where(used, 0.0, -np.inf)
+    for _ in range(rounds):
+        means = with_offsets(log_probs, offsets).mean(axis=0)
+        change = np.log(wanted[used]) - np.log(np.maximum(means[used], 1e-300))
+        offsets[used] += change
+        if np.abs(change).max() < 1e-9:
+            break
+    offsets[used] -= offsets[used].mean()
+    return offsets
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """One label's figures; precision, recall and F1 in per cent."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `evaluate` found; accuracies and F1 in per cent."""
+
+    accuracy: float
+    macro_f1: float
+    """Mean F1 of the labels that occur among the examples."""
+    per_label: dict[str, LabelScores]
+    confusion: dict[str, dict[str, int]]
+    """confusion[gold][predicted]: how often."""
+    predictions: list[str]
+    num_examples: int
+    collapsed_label: str | None
+    """A label predicted for more than 90 % of the examples, else None: such figures say little."""
+    largest_share: float
+    """Per cent of the examples that got the most predicted label."""
+
+
+def report(gold: Sequence[str], predicted: Sequence[str]) -> Report:
+    """Compare predictions with the truth."""
+    if not gold:
+        raise DataError("there is no example to evaluate")
+    confusion: dict[str, dict[str, int]] = {}
+    for truth, guess in zip(gold, predicted, strict=True):
+        row = confusion.setdefault(truth, {})
+        row[guess] = row.get(guess, 0) + 1
+    per_label = {label: _label_scores(confusion, label) for label in sorted({*gold, *predicted})}
+    present = [scores.f1 for scores in per_label.values() if scores.support]
+    (most, times), *_ = Counter(predicted).most_common(1)
+    share = times / len(gold)
+    return Report(
+        accuracy=100 * sum(truth == guess for truth, guess in zip(gold, predicted, strict=True)) / len(gold),
+        macro_f1=sum(present) / len(present),
+        per_label=per_label,
+        confusion=confusion,
+        predictions=list(predicted),
+        num_examples=len(gold),
+        collapsed_label=most if share > COLLAPSE_SHARE else None,
+        largest_share=100 * share,
+    )
+
+
+def _label_scores(confusion: Mapping[str, Mapping[str, int]], label: str) -> LabelScores:
+    right = confusion.get(label, {}).get(label, 0)
+    support = sum(confusion.get(label, {}).values())
+    predicted = sum(row.get(label, 0) for row in confusion.values())
+    precision = right / predicted if predicted else 0.0
+    recall = right / support if support else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
+    return LabelScores(100 * precision, 100 * recall, 100 * f1, support)

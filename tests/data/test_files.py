@@ -1,0 +1,278 @@
+"""A person's files, with the dirt that real files have."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glotprompt.data.files import read_examples, read_texts
+from glotprompt.data.records import Example
+from glotprompt.errors import ConfigError, DataError, UserError
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    """write("a.tsv", "text or bytes") -> its path."""
+
+    def _write(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return _write
+
+
+def texts_of(examples: list[Example]) -> list[str]:
+    return [example.fields["text"] for example in examples]
+
+
+# --- plain text ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("one\ntwo\n", ["one", "two"]),
+        ("one\r\ntwo", ["one", "two"]),
+        ("\ufeffone\ntwo", ["one", "two"]),
+        ("one\n\n \t\n\u00a0\n\ufeff\n\u200b\ntwo\n\n", ["one", "two"]),
+        ("a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\n", ["a\u2028b\u2029c\x85d\x0be\x0cf\x1cg"]),
+        ("a\rb\r\n", ["a\rb"]),
+        (" edge \u00a0\n", [" edge \u00a0"]),
+        ("mid\ufeffdle\n", ["mid\ufeffdle"]),
+        ('"quoted\n', ['"quoted']),
+    ],
+    ids=["lf", "crlf", "bom", "blank", "not line ends", "lone cr", "edge spaces", "bom inside", "quote"],
+)
+def test_one_text_per_line(write, content: str, expected: list[str]) -> None:
+    assert read_texts(write("a.txt", content)) == expected
+    assert read_texts(write("train.quy", content)) == expected
+    assert read_texts(write("a.txt.gz", gzip.compress(content.encode()))) == expected
+
+
+def test_several_files_are_read_in_their_order(write) -> None:
+    paths = [write("b.txt", "1\n2\n"), str(write("a.tsv", "text\tn\n3\tx\n"))]
+    assert read_texts(paths) == ["1", "2", "3"]
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\ufeffmoni\r\ndziko\n".encode())))
+    assert read_texts("-") == ["moni", "dziko"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "moni"}\n')))
+    assert read_texts("-", format="jsonl") == ["moni"]
+
+
+def test_a_column_of_a_table_without_its_blank_cells(write) -> None:
+    path = write("a.csv", 'body,n\n"one, two",1\n\u00a0,2\nthree,3\n')
+    assert read_texts(path, text="body") == ["one, two", "three"]
+    assert read_texts(write("a.jsonl", '{"body": "one"}\n{"body": null}\n{"body": ""}\n'), text="body") == ["one"]
+
+
+def test_another_encoding(write) -> None:
+    assert read_texts(write("a.txt", "café\n".encode("cp1252")), encoding="cp1252") == ["café"]
+    assert read_texts(write("b.txt", "café\n".encode("utf-16")), encoding="utf-16") == ["café"]
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+
+def test_quoted_cells_hold_newlines_tabs_and_quotes(write) -> None:
+    path = write("a.tsv", 'label\ttext\nx\t"one\n\ntwo\t""three""\u2028four"\ny\tfi"ve\n')
+    examples = read_examples(path)
+    assert texts_of(examples) == ['one\n\ntwo\t"three"\u2028four', 'fi"ve']
+    assert [e.label for e in examples] == ["x", "y"]
+    assert [e.id for e in examples] == ["a.tsv:2", "a.tsv:5"]
+
+
+def test_quotes_can_be_plain_characters(write) -> None:
+    path = write("a.tsv", 'text\tlabel\n"Open\tx\na "b" c\ty\n')
+    assert texts_of(read_examples(path, quoting="none")) == ['"Open', 'a "b" c']
+
+
+def test_bom_crlf_blank_lines_and_nbsp(write) -> None:
+    path = write("a.csv", "\ufefftext,label\r\n\r\n a\u00a0,x \r\n,\r\nb,y\r\n")
+    assert read_examples(path) == [Example.of(" a\u00a0", "x", "a.csv:3"), Example.of("b", "y", "a.csv:5")]
+
+
+def test_a_cell_longer_than_csv_allows(write) -> None:
+    limit = csv.field_size_limit(131_072)
+    try:
+        assert len(texts_of(read_examples(write("a.tsv", "text\tlabel\n" + "a" * 200_000 + "\tx\n")))[0]) == 200_000
+    finally:
+        csv.field_size_limit(limit)
+
+
+def test_pairs_ids_and_unlabelled(write) -> None:
+    path = write("nli.tsv", "id\tp\th\tlabel\n7\tit rains\tit is wet\tentailment\n")
+    (pair,) = read_examples(path, premise="p", hypothesis="h", row_id="id")
+    assert pair == Example.of(("it rains", "it is wet"), "entailment", "7")
+    (unlabelled,) = read_examples(path, text="p", label=None)
+    assert unlabelled == Example.of("it rains", None, "nli.tsv:2")
+
+
+def test_a_table_without_header_or_with_another_delimiter(write) -> None:
+    path = write("a.csv", "moni;greeting\n")
+    assert read_examples(path, delimiter=";", columns=["text", "label"]) == [Example.of("moni", "greeting", "a.csv:1")]
+
+
+def test_json_lines_with_numbers_as_labels(write) -> None:
+    lines = [{"text": "a\nb", "label": 0}, {"text": "c", "label": True}, {"text": "d", "label": " x "}]
+    path = write("a.jsonl.gz", gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    assert [(e.fields["text"], e.label) for e in read_examples(path)] == [("a\nb", "0"), ("c", "true"), ("d", "x")]
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).map(lambda s: "x" + s)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), st.sampled_from(["tsv", "csv"]))
+def test_what_csv_wrote_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows, kind: str) -> None:
+    path = tmp_path_factory.mktemp("csv") / f"a.{kind}"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t" if kind == "tsv" else ",", quoting=csv.QUOTE_ALL)
+        writer.writerows([("text", "label"), *rows])
+    assert [(e.fields["text"], e.label) for e in read_examples(path)] == [(t, name.strip()) for t, name in rows]
+
+
+# --- mistakes -----------------------------------------------------------------------------------------------------
+
+BAD_ROWS = {
+    "too few columns": ("a.tsv", "text\tlabel\nok\tx\nalone\n", "line 3: 1 column where 2 were expected"),
+    "too many columns": ("a.csv", 'text,label\n"ok\n",x\na,b,c\n', "line 4: 3 columns where 2 were expected"),
+    "rows swallowed by a quote": (
+        "a.tsv",
+        'text\tlabel\nok\tx\n"a\tx\nb\tx\n"\tc\tx\n',
+        "lines 3-5: 3 columns where 2 were expected",
+    ),
+    "quote not doubled": ("a.tsv", 'text\tlabel\nok\tx\n"a" b\tx\n', "line 3: a quote that is not doubled"),
+    "lone carriage return": ("a.tsv", "text\tlabel\nok\tx\na\rb\tx\n", "line 3: a carriage return inside a cell"),
+    "empty text": ("a.tsv", "text\tlabel\nok\tx\n \u00a0\tx\n", "line 3: nothing in the column 'text'"),
+    "missing label": ("a.tsv", "text\tlabel\nok\tx\na\t\n", "line 3: nothing in the column 'label'"),
+    "not JSON": ("a.jsonl", '{"text": "ok", "label": "x"}\n{"text": \n', "line 2: not JSON"),
+    "JSON list": ("a.jsonl", '{"text": "ok", "label": "x"}\n\n["a"]\n', "line 3: a JSON list where an object"),
+    "JSON number as text": (
+        "a.jsonl",
+        '{"text": "ok", "label": "x"}\n{"text": 3, "label": "x"}\n',
+        "line 2: a JSON int in the column 'text'",
+    ),
+    "JSON label missing": (
+        "a.jsonl",
+        '{"text": "ok", "label": "x"}\n{"text": "a"}\n',
+        "line 2: nothing in the column 'label'",
+    ),
+    "half a character": (
+        "a.jsonl",
+        '{"text": "ok", "label": "x"}\n{"text": "\\ud800", "label": "x"}\n',
+        "line 2: half a surrogate",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_a_bad_row_is_named_or_skipped_and_counted(write, case: str) -> None:
+    name, content, message = BAD_ROWS[case]
+    path = write(name, content)
+    with pytest.raises(DataError) as caught:
+        read_examples(path)
+    assert f"{path}, {message}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    reports: list[str] = []
+    examples = read_examples(path, on_bad_row="skip", report=reports.append)
+    assert [text.strip() for text in texts_of(examples)] == ["ok"]
+    (report,) = reports
+    assert "1 bad row skipped" in report
+    assert message in report
+
+
+MISTAKES = {
+    "missing column": (
+        ("a.tsv", "category\ttext\nx\ta\n"),
+        {"label": "categry"},
+        "no column 'categry'. Did you mean 'category'? It has: category, text",
+    ),
+    "no header": (("a.tsv", "x\ta\n"), {}, "no column 'text'. It has: x, a"),
+    "column twice": (("a.csv", "text,text\n"), {}, "the column 'text' occurs twice"),
+    "header only": (("a.csv", "text,label\n"), {}, "no examples in it"),
+    "empty": (("a.csv", "\ufeff\n"), {}, "empty. Expected a header line"),
+    "empty JSON lines": (("a.jsonl", "\n"), {}, "no rows in it (it is empty)"),
+    "only bad rows": (("a.csv", "text,label\na\n"), {"on_bad_row": "skip"}, "all 1 rows are bad, the first at line 2"),
+    "quote never closed": (
+        ("a.tsv", 'text\tlabel\na\tx\n"b\tx\nc\tx\n'),
+        {"on_bad_row": "skip"},
+        'line 3: a quote opens here and is never closed; if quotes mean nothing in this file, pass quoting="none"',
+    ),
+    "not UTF-8": (("a.tsv", b"text\tlabel\ncaf\xe9\tx\n"), {}, "line 2: not utf-8 (at byte 14)"),
+    "UTF-16": (("a.tsv", "text\tlabel\n".encode("utf-16")), {}, 'encoding="utf-16"'),
+    "UTF-16 without mark": (("a.tsv", "text\tlabel\n".encode("utf-16-le")), {}, "line 1: a NUL character"),
+    "not a table": (("a.txt", "a\n"), {}, "not a table by its ending"),
+    "cut gzip": (("a.tsv.gz", gzip.compress(b"text\tlabel\n")[:-6]), {}, "not a whole gzip file"),
+    "no gzip": (("a.tsv.gz", b"text\tlabel\n"), {}, "not a whole gzip file"),
+    "half a pair": (("a.tsv", ""), {"premise": "p"}, "premise= was given without hypothesis="),
+    "unknown encoding": (("a.tsv", "x"), {"encoding": "utf8x"}, "encoding='utf8x' is not known"),
+    "unknown quoting": (("a.tsv", "x"), {"quoting": "off"}, "quoting='off' is not known"),
+    "unknown policy": (("a.tsv", "x"), {"on_bad_row": "skp"}, "Did you mean 'skip'?"),
+    "long delimiter": (("a.tsv", "x"), {"delimiter": "||"}, "delimiter is '||'"),
+    "columns as a text": (("a.tsv", "x"), {"columns": "text"}, "columns is the text 'text'"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_clear_line(write, case: str) -> None:
+    (name, content), options, message = MISTAKES[case]
+    with pytest.raises(UserError) as caught:
+        read_examples(write(name, content), **options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders(write, tmp_path: Path) -> None:
+    write("train.tsv", "")
+    with pytest.raises(DataError, match=r"no such file\. Did you mean 'train.tsv'\?"):
+        read_examples(tmp_path / "trian.tsv")
+    with pytest.raises(DataError, match="a folder"):
+        read_texts(tmp_path)
+
+
+def test_mistakes_of_read_texts(write) -> None:
+    with pytest.raises(DataError, match="no text in it"):
+        read_texts(write("a.txt", "\n \n"))
+    with pytest.raises(DataError, match="not a table by its ending"):
+        read_texts(write("b.txt", "a\n"), text="body")
+    with pytest.raises(DataError, match="no texts in it"):
+        read_texts(write("a.tsv", "text\tn\n\tx\n"))
+    with pytest.raises(ConfigError, match="No file was given"):
+        read_texts([])
+
+
+# --- other people's files -----------------------------------------------------------------------------------------
+
+
+def test_real_pairs_with_blank_cells_and_stray_quotes(shared_data: Path) -> None:
+    path = shared_data / "americasnli" / "test" / "nah.tsv"
+    reports: list[str] = []
+    pairs = read_examples(
+        path,
+        premise="premise",
+        hypothesis="hypothesis",
+        row_id="id",
+        quoting="none",
+        on_bad_row="skip",
+        report=reports.append,
+    )
+    assert len(pairs) == 738 - 3
+    assert "3 bad rows skipped" in reports[0]
+    assert "nothing in the column 'premise'" in reports[0]
+    assert len(read_texts(shared_data / "americasnlp2021" / "nahuatl-spanish" / "train.nah")) == 16_145 - 82
+
+
+def test_real_pairs_without_header(shared_data: Path) -> None:
+    columns = ["premise", "hypothesis", "label"]
+    path = shared_data / "xnli" / "test-en.tsv"
+    assert len(read_examples(path, premise="premise", hypothesis="hypothesis", columns=columns, quoting="none")) == 5010
