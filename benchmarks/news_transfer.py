@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def score(classifier: gp.PromptClassifier, target: str, data_dir: Path) -> dict[
     }  # fmt: skip
 
 
-def main() -> None:
+def arguments_of_person() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--targets", nargs="+", default=["sna", "lug", "yor"])
@@ -63,30 +62,51 @@ def main() -> None:
     parser.add_argument("--tune-rate", type=float, default=2e-2)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--top-k", type=int, default=12)
-    parser.add_argument("--work", type=Path, default=Path("news-work"), help="folder for prompts and checkpoints")
+    parser.add_argument("--work", type=Path, default=Path("news-work"), help="folder for prompts and classifiers")
     parser.add_argument("--json", type=Path, default=Path("news.json"))
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = arguments_of_person()
     encoder = gp.Encoder.load("mini")
     task = gp.Task.load("news")
-    train, dev = (masakhanews.headlines(masakhanews.load(arguments.data_dir, SOURCE, split)) for split in ("train", "dev"))
+    train, dev = (
+        masakhanews.headlines(masakhanews.load(arguments.data_dir, SOURCE, part)) for part in ("train", "dev")
+    )
     cells: list[dict[str, Any]] = []
     for name in ("none", *arguments.targets):
         prompt = None if name == "none" else language_prompt(encoder, name, arguments)
         for seed in range(arguments.seeds):
-            start = time.perf_counter()
             config = gp.TuneConfig(
-                epochs=arguments.epochs, learning_rate=arguments.tune_rate, max_length=64, top_k_layers=arguments.top_k, seed=seed
+                epochs=arguments.epochs,
+                learning_rate=arguments.tune_rate,
+                max_length=64,
+                top_k_layers=arguments.top_k,
+                seed=seed,
             )
-            classifier = gp.tune(encoder, prompt, train, task, config, dev=dev)
-            seconds = time.perf_counter() - start
+            stage1 = "none" if prompt is None else f"{name}-{arguments.steps}-{arguments.adapt_rate:g}"
+            path = arguments.work / f"classifier-{stage1}-{config.identity()}.safetensors"
+            if not path.is_file():
+                gp.tune(encoder, prompt, train, task, config, dev=dev).save(path)
+            classifier = gp.PromptClassifier.load(path, encoder)
             for target in arguments.targets:
-                figures = score(classifier, target, arguments.data_dir)
-                dev_accuracy = classifier.facts["dev_accuracy"]
-                cells.append({"prompt": name, "target": target, "seed": seed, "source_dev": dev_accuracy, "seconds": seconds, **figures})
-            facts = None if prompt is None else {key: prompt.facts[key] for key in ("held_out_before", "held_out_after", "seconds")}
-            print(name, seed, facts, [(cell["target"], cell["accuracy"]) for cell in cells[-len(arguments.targets) :]], flush=True)
+                known = {"prompt": name, "target": target, "seed": seed, "source_dev": classifier.facts["dev_accuracy"]}
+                cells.append({**known, **score(classifier, target, arguments.data_dir)})
+            print(
+                name,
+                seed,
+                [(cell["target"], cell["accuracy"]) for cell in cells[-len(arguments.targets) :]],
+                flush=True,
+            )
             settings = {key: str(value) for key, value in vars(arguments).items()}
-            arguments.json.write_text(json.dumps({"settings": settings, "precision": encoder.precision, "cells": cells}, indent=1))
+            result = {"settings": settings, "precision": encoder.precision, "cells": cells}
+            arguments.json.write_text(json.dumps(result, indent=1))
+        if prompt is not None:
+            losses = [prompt.facts[f"held_out_{when}"]["loss"] for when in ("before", "after")]
+            print(
+                f"{name}: held-out loss {losses[0]:.2f} -> {losses[1]:.2f}, {prompt.facts['seconds']:.0f} s", flush=True
+            )
     print_table(cells)
 
 

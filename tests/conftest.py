@@ -1,12 +1,35 @@
-"""Fixtures for every room."""
+"""Fixtures for every room. No test uses a network."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
-import pytest
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
+import pytest
+import torch
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    ModernBertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+)
+
+from glotprompt.model.encoder import Encoder
+
+ASSETS = Path(__file__).parent / "assets"
+TINY_KINDS = ("xlm-roberta", "bert", "modernbert")
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +38,100 @@ def shared_data() -> Path:
     if not _SHARED_DATA.is_dir():
         pytest.skip(f"needs the corpora in {_SHARED_DATA}")
     return _SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def english_lines() -> list[str]:
+    """Sixty English sentences."""
+    return (ASSETS / "english.txt").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture(scope="session")
+def invented_lines() -> list[str]:
+    """The same sentences in a language that nobody speaks."""
+    return (ASSETS / "invented.txt").read_text(encoding="utf-8").splitlines()
+
+
+@cache
+def load_tokenizer() -> PreTrainedTokenizerFast:
+    return AutoTokenizer.from_pretrained(ASSETS / "tokenizer")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """418 pieces in XLM-R's layout: <s> <pad> </s> <unk> first, <mask> last."""
+    return load_tokenizer()
+
+
+def tiny_config(kind: str, **changes: object) -> PreTrainedConfig:
+    """A few layers of `kind`, reading 512 tokens. Dropout is on, so that a module in training mode shows."""
+    tokenizer = load_tokenizer()
+    shape = {
+        "vocab_size": len(tokenizer), "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "intermediate_size": 64, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": 0, "eos_token_id": 2,
+        "cls_token_id": 0, "sep_token_id": 2,
+        # Five times the usual: with weights as small as those of real models, attention would barely matter.
+        "initializer_range": 0.1,
+    }  # fmt: skip
+    if kind == "xlm-roberta":
+        return XLMRobertaConfig(**{**shape, "max_position_embeddings": 514, "type_vocab_size": 1, **changes})
+    if kind == "bert":
+        return BertConfig(**{**shape, "max_position_embeddings": 512, **changes})
+    assert kind == "modernbert"
+    # One layer looks everywhere, the next only 8 tokens to either side.
+    layers = ["full_attention", "sliding_attention", "full_attention"]
+    only_here = {"max_position_embeddings": 512, "local_attention": 16, "layer_types": layers, "attention_dropout": 0.1}
+    return ModernBertConfig(**{**shape, **only_here, **changes})
+
+
+def random_model(config: PreTrainedConfig, attention: str = "sdpa") -> PreTrainedModel:
+    """A transformers model with random weights, always the same, and no part of ours in it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForMaskedLM.from_config(config, attn_implementation=attention).eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):  # zero at the start, so an error in them would not show
+                torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def make_tiny_encoder(kind: str) -> Encoder:
+    return Encoder(random_model(tiny_config(kind)), load_tokenizer(), f"tiny {kind}")
+
+
+@cache
+def load_stock(kind: str) -> PreTrainedModel:
+    if kind == "mini":
+        folder = files("glotprompt") / "assets" / "mini"
+        return AutoModelForMaskedLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+    return random_model(tiny_config(kind))
+
+
+@pytest.fixture(scope="session")
+def stock() -> Callable[[str], PreTrainedModel]:
+    """From "mini" or a tiny kind to the model as transformers makes it (sdpa); shared, not to be changed."""
+    return load_stock
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder() -> Callable[[str], Encoder]:
+    """From "xlm-roberta", "bert" or "modernbert" to its encoder: made once, shared by all tests, not to be changed."""
+    return cache(make_tiny_encoder)
+
+
+@pytest.fixture
+def own_encoder() -> Callable[[str], Encoder]:
+    """As `tiny_encoder`, but a fresh one that the test may change."""
+    return make_tiny_encoder
+
+
+@pytest.fixture(scope="session")
+def mini() -> Encoder:
+    """The bundled backbone in fp32; not to be changed."""
+    return Encoder.load("mini", precision="fp32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def mini_bf16() -> Encoder:
+    """The bundled backbone in bf16; not to be changed."""
+    return Encoder.load("mini", precision="bf16", device="cpu")

@@ -63,7 +63,8 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str
         raise ArtifactError(f"{path} was not written by glotprompt; expected a {kind}") from None
     if facts.get("format") != FORMAT:
         raise ArtifactError(
-            f"{path} has format {facts.get('format')}, this glotprompt reads format {FORMAT}; install a matching version"
+            f"{path} has format {facts.get('format')}, this glotprompt reads format {FORMAT};"
+            " install a matching version"
         )
     if found != kind:
         raise ArtifactError(f"{path} is a {found}; expected a {kind}")

@@ -57,9 +57,7 @@ class LanguagePrompt:
         tensors, facts = artifact.read(path, "language prompt")
         if encoder is not None:
             artifact.check_backbone(path, facts, encoder.name, encoder.fingerprint)
-        return cls(
-            tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], facts["training"]
-        )
+        return cls(tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], facts["training"])
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,9 @@ class PromptClassifier:
     """Added to the labels' log-probabilities; None: nothing (see `with_label_prior`)."""
     facts: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
-    def log_probabilities(self, inputs: Sequence[Input], batch_size: int = 32) -> Float[NDArray[np.float64], "batch label"]:
+    def log_probabilities(
+        self, inputs: Sequence[Input], batch_size: int = 32
+    ) -> Float[NDArray[np.float64], "batch label"]:
         """log P(label | input) without offsets, in the order of inputs and labels."""
         clozes = encode([_fields(item) for item in inputs], self.task, self.encoder.tokenizer, self.max_length)
         words = label_words(self.task, self.encoder.tokenizer)
@@ -110,7 +110,9 @@ class PromptClassifier:
         for label in labels:
             if label not in self.task.labels:
                 known = ", ".join(self.task.labels)
-                raise ConfigError(f"the classifier has no label {label!r}; it has {known}.{nearest(label, self.task.labels)}")
+                raise ConfigError(
+                    f"the classifier has no label {label!r}; it has {known}.{nearest(label, self.task.labels)}"
+                )
         return [self.task.labels.index(label) for label in labels]
 
     def with_label_prior(self, texts: Sequence[Input], prior: dict[str, float] | None = None) -> PromptClassifier:

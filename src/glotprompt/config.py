@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from glotprompt.errors import ConfigError, nearest
 
 
-
 class Config(BaseModel):
     """A frozen, validated group of settings. Unknown keys are errors that name the nearest key."""
 
@@ -56,51 +55,51 @@ class AdaptConfig(Config):
     """Stage 1: masked language modelling on unlabelled text, only the prompts of all layers trained
     (section 3.1 of the paper)."""
 
-    prompt_length: int = Field(32, ge=1)
+    prompt_length: int = Field(default=32, ge=1)
     """Key/value vectors in front of every layer's attention (section 4.2: 32)."""
-    steps: int = Field(100_000, ge=1)
+    steps: int = Field(default=100_000, ge=1)
     """Optimiser steps (section 4.2: 100 K)."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     """Sequences per step (section 4.2: 32)."""
-    max_length: int = Field(256, ge=8)
+    max_length: int = Field(default=256, ge=8)
     """Tokens per sequence, `<s>` and `</s>` included. Not stated in the paper; assumption."""
-    learning_rate: float | Literal["auto"] = Field(5e-3)
+    learning_rate: float | Literal["auto"] = Field(default=5e-3)
     """Peak learning rate of AdamW (section 4.2: 5e-3). Small backbones want far more (the bundled one 4e-2);
     "auto" tries `auto_rates` in short runs and keeps the one with the lowest held-out loss."""
     auto_rates: tuple[float, ...] = (5e-3, 1e-2, 2e-2, 4e-2)
     """Rates tried by `learning_rate="auto"`."""
-    auto_steps: int = Field(60, ge=1)
+    auto_steps: int = Field(default=60, ge=1)
     """Steps of each short run of `learning_rate="auto"`."""
-    warmup_ratio: float = Field(0.06, ge=0, le=1)
+    warmup_ratio: float = Field(default=0.06, ge=0, le=1)
     """Share of the steps over which the rate rises linearly from 0 (RoBERTa's 6 %); then it falls linearly to 0."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay of the prompt."""
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float = Field(default=1.0, gt=0)
     """Largest gradient norm; longer gradients are scaled down to it."""
-    mask_rate: float = Field(0.15, gt=0, lt=1)
+    mask_rate: float = Field(default=0.15, gt=0, lt=1)
     """Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept."""
     packing: Literal["full", "none"] = "full"
     """"full": lines joined and cut to `max_length`, no padding (RoBERTa's full sentences). "none": one line each."""
-    source_share: float = Field(0.5, ge=0, le=1)
+    source_share: float = Field(default=0.5, ge=0, le=1)
     """Share of source-language sequences in every batch (section 3.1: equal amounts). 0: target only;
     1: source only (the control)."""
     balance: Literal["subsample", "repeat"] = "subsample"
     """What happens to the larger of the two texts: "subsample" draws from it as much as the other has; "repeat" keeps
     all of it and goes through the smaller one more often."""
-    held_out: float = Field(0.05, gt=0, lt=1)
+    held_out: float = Field(default=0.05, gt=0, lt=1)
     """Share of the target lines kept from training, on which the loss before and after is measured."""
-    eval_every: int = Field(100, ge=1)
+    eval_every: int = Field(default=100, ge=1)
     """Steps between evaluations on the held-out text; the best prompt seen is kept."""
-    eval_sequences: int = Field(128, ge=1)
+    eval_sequences: int = Field(default=128, ge=1)
     """Held-out sequences on which the best step is chosen; the figures before and after are measured on all."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(default=None, ge=1)
     """Stop after so many evaluations without improvement; None: never."""
-    init_std: float = Field(0.02, gt=0)
+    init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of the normal initialisation (P-tuning v2 in effect 0.02, PEFT 1)."""
     positions: Literal["plain", "shifted"] = "plain"
     """"plain": the text keeps its position ids. "shifted": they start after the prompt, as in P-tuning v2 and PEFT,
     which shortens the longest input by `prompt_length`."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of initialisation, subsampling, order and masking."""
 
 
@@ -108,36 +107,36 @@ class TuneConfig(Config):
     """Stage 2: the task as a cloze, trained on labelled source text, only the prompts of some layers trained
     (section 3.2)."""
 
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(default=10, ge=1)
     """Passes over the labelled examples (section 4.2: 10)."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     """Examples per step (section 4.2: 32)."""
-    max_length: int = Field(256, ge=8)
+    max_length: int = Field(default=256, ge=8)
     """Tokens per example; the text is shortened, never the template. Not stated in the paper; assumption."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of AdamW (section 4.2: 1e-3). The bundled backbone wants 2e-2."""
-    warmup_ratio: float = Field(0.06, ge=0, le=1)
+    warmup_ratio: float = Field(default=0.06, ge=0, le=1)
     """Share of the steps over which the rate rises linearly from 0; then it falls linearly to 0."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay of the prompt."""
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
-    top_k_layers: int | None = Field(None, ge=0)
+    top_k_layers: int | None = Field(default=None, ge=0)
     """Train only the prompts of the top K layers (section 3.2; 18 of 24). None: three quarters of the layers
     when a language prompt is given, all of them when the prompt starts from noise."""
-    bottom_k_layers: int | None = Field(None, ge=0)
+    bottom_k_layers: int | None = Field(default=None, ge=0)
     """Train only the prompts of the bottom K layers (the comparison of figure 6)."""
     loss_over: Literal["labels", "vocabulary"] = "labels"
     """"labels": softmax over the labels' scores. "vocabulary": over the whole vocabulary (equation 1)."""
-    dev_share: float = Field(0.1, gt=0, lt=1)
+    dev_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of the examples held out to choose the best epoch, when no dev examples are given."""
-    shots_per_class: int | None = Field(None, ge=1)
+    shots_per_class: int | None = Field(default=None, ge=1)
     """Few-shot: train on so many examples per label, drawn by `seed`; smaller draws lie inside larger ones."""
-    prompt_length: int = Field(32, ge=1)
+    prompt_length: int = Field(default=32, ge=1)
     """Length of a prompt that starts from noise (no language prompt given)."""
-    init_std: float = Field(0.02, gt=0)
+    init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of that noise."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of initialisation, draws and order."""
 
     @model_validator(mode="after")
@@ -153,13 +152,13 @@ class RuntimeConfig(Config):
 
     checkpoint_dir: Path | None = None
     """Folder for checkpoints; None: none are written. A killed run started again goes on from here."""
-    checkpoint_every: float = Field(20.0, ge=0)
+    checkpoint_every: float = Field(default=20.0, ge=0)
     """Least seconds between two checkpoints; 0: after every step."""
-    micro_batch_size: int | None = Field(None, ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
     """Largest number of sequences in one forward pass; a batch beyond it is accumulated (same loss, less memory)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    eval_batch_size: int = Field(32, ge=1)
+    eval_batch_size: int = Field(default=32, ge=1)
     """Sequences per forward pass when nothing is trained."""
     progress: bool = True
     """Show a progress line on a terminal, plain lines when piped."""

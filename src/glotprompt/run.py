@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -128,7 +128,13 @@ def _adapt_at(
         return Evaluation((scores.loss,), {"held_out_loss": scores.loss})
 
     optimisation = Optimisation(
-        config.steps, rate, config.warmup_ratio, config.weight_decay, config.clip_norm, config.eval_every, config.patience
+        config.steps,
+        rate,
+        config.warmup_ratio,
+        config.weight_decay,
+        config.clip_norm,
+        config.eval_every,
+        config.patience,
     )
     progress = StepLine(title, config.steps, runtime.progress)
     with _gradient_checkpointing(encoder, runtime):
@@ -207,7 +213,8 @@ def tune(
     _same_precision(encoder, checkpoint)
     words = label_words(task, encoder.tokenizer)
     clozes, dev_clozes = (
-        encode([example.fields for example in part], task, encoder.tokenizer, config.max_length) for part in (chosen, dev)
+        encode([example.fields for example in part], task, encoder.tokenizer, config.max_length)
+        for part in (chosen, dev)
     )
     gold = torch.tensor([task.labels.index(str(example.label)) for example in chosen])
     dev_gold = np.array([task.labels.index(str(example.label)) for example in dev])
@@ -228,7 +235,12 @@ def tune(
         return Evaluation((-accuracy, loss), {"dev_accuracy": accuracy, "dev_loss": loss})
 
     optimisation = Optimisation(
-        config.epochs * per_epoch, config.learning_rate, config.warmup_ratio, config.weight_decay, config.clip_norm, per_epoch
+        config.epochs * per_epoch,
+        config.learning_rate,
+        config.warmup_ratio,
+        config.weight_decay,
+        config.clip_norm,
+        per_epoch,
     )
     language = "none" if prompt is None else prompt.language
     progress = StepLine(f"tune {language}", optimisation.steps, runtime.progress)
@@ -237,7 +249,8 @@ def tune(
     checkpoint.remove()
     facts = {
         "config": config.model_dump(mode="json"), "precision": encoder.precision,
-        "examples": len(chosen), "dev_examples": len(dev), "trained_layers": [start.trained_layers.start, start.trained_layers.stop],
+        "examples": len(chosen), "dev_examples": len(dev),
+        "trained_layers": [start.trained_layers.start, start.trained_layers.stop],
         "dev_accuracy": max(entry["dev_accuracy"] for _, entry in history.evaluations),
         "trained_values": start.num_trained, **_course(history), "peak_memory_bytes": memory.bytes(),
         "language_prompt": None if prompt is None else prompt.facts,
@@ -282,7 +295,9 @@ def _starting_prompt(encoder: Encoder, prompt: LanguagePrompt | None, config: Tu
     else:
         expected = encoder.prompt_shape(prompt.prompt_length)
         if tuple(prompt.key_values.shape) != expected:
-            raise ConfigError(f"the prompt has the shape {tuple(prompt.key_values.shape)}, {encoder.name} needs {expected}")
+            raise ConfigError(
+                f"the prompt has the shape {tuple(prompt.key_values.shape)}, {encoder.name} needs {expected}"
+            )
         start = SoftPrompt(prompt.key_values, trained)
     return start.to(encoder.device)
 
@@ -336,7 +351,9 @@ def evaluate(
     predictions = classifier.predict(examples, labels=labels, batch_size=batch_size)
     for example in examples:
         if example.label is None:
-            raise DataError(f"example {example.id or dict(example.fields)} has no label; evaluate needs them, predict does not")
+            raise DataError(
+                f"example {example.id or dict(example.fields)} has no label; evaluate needs them, predict does not"
+            )
     return report([str(example.label) for example in examples], [prediction.label for prediction in predictions])
 
 
@@ -347,7 +364,7 @@ def _same_precision(encoder: Encoder, checkpoint: Checkpoint) -> None:
     """A resumed run keeps the precision it was started with, whatever today's probe says."""
     started_with = checkpoint.note("precision", encoder.precision)
     if started_with != encoder.precision:
-        encoder.use_precision(started_with)
+        encoder.use_precision("bf16" if started_with == "bf16" else "fp32")
 
 
 def _course(history: History) -> dict[str, Any]:
@@ -359,7 +376,7 @@ def _course(history: History) -> dict[str, Any]:
 
 
 @contextmanager
-def _gradient_checkpointing(encoder: Encoder, runtime: RuntimeConfig) -> Iterator[None]:
+def _gradient_checkpointing(encoder: Encoder, runtime: RuntimeConfig) -> Generator[None]:
     """Recomputation of activations for the length of a run, if wished."""
     if runtime.gradient_checkpointing:
         encoder.checkpoint_gradients(True)

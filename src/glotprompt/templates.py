@@ -83,7 +83,7 @@ class Task:
         if len(words) < 2:
             raise ConfigError(f"task {name!r} has {len(words)} label(s); a classifier needs at least two")
         for label, entry in words.items():
-            if not entry or not all(isinstance(word, str) and word.strip() for word in entry):
+            if not entry or not all(word.strip() for word in entry):
                 raise ConfigError(f"task {name!r}: label {label!r} needs at least one non-empty word")
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "template", template if isinstance(template, Template) else Template(template))
@@ -120,7 +120,8 @@ class Task:
         if not path.is_file():
             known = ", ".join(BUILT_IN_TASKS)
             raise ConfigError(
-                f"no task {str(name)!r}: neither built in ({known}) nor a TOML file.{nearest(str(name), BUILT_IN_TASKS)}"
+                f"no task {str(name)!r}: neither built in ({known}) nor a TOML file."
+                f"{nearest(str(name), BUILT_IN_TASKS)}"
             )
         try:
             value = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -157,4 +158,3 @@ BUILT_IN_TASKS: dict[str, Task] = {
         ),
     )
 }
-

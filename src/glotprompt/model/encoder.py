@@ -7,7 +7,7 @@ import json
 import time
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from accelerate import PartialState
@@ -45,6 +45,9 @@ class Encoder:
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint(model, tokenizer)
         config: Any = model.config
+        wanted = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
+        if config.is_encoder_decoder or any(getattr(config, key, None) is None for key in wanted):
+            raise ModelError(f"{name}: a {config.model_type!r} model is no plain encoder; {WORKING}")
         self.num_layers: int = config.num_hidden_layers
         self.num_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         """Key/value heads: what a prompt has to fill."""
@@ -54,6 +57,10 @@ class Encoder:
         self._first_position = _first_position(model)
         self.max_positions: int = config.max_position_embeddings - self._first_position
         """Longest input in tokens, special tokens included."""
+        if len(tokenizer) > self.vocab_size:
+            raise ModelError(
+                f"{name}: its tokenizer has {len(tokenizer)} tokens, the model {self.vocab_size}; they belong to different models"
+            )
         self._refuse_out_of_reach()
 
     @classmethod
@@ -94,23 +101,26 @@ class Encoder:
         """Recompute activations in the backward pass, layer by layer. Only the layers themselves enter training mode,
         in which alone transformers recomputes: nothing below them drops anything out."""
         if on:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
+            # It also makes the embeddings ask for gradients, for the sake of `use_reentrant`, and leaves them so.
+            self.model.disable_input_require_grads()
         else:
-            self.model.gradient_checkpointing_disable()
+            self.model.activation_checkpointing_disable()
         for module in self.model.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.training = on
 
     def _refuse_out_of_reach(self) -> None:
+        """Look once whether a prompt reaches every layer, and whether our masked-word head is the model's own."""
         kind = self.model.config.model_type
-        self._transform = head_transform(self.model)
-        decoder = self.model.get_output_embeddings()
-        if self._transform is None or decoder is None:
-            raise ModelError(f"{self.name}: the masked-word head of {kind!r} has a layout we do not know; {WORKING}")
-        self._decoder: Any = decoder
+        unknown = ModelError(f"{self.name}: the masked-word head of {kind!r} has a layout we do not know; {WORKING}")
+        transform, decoder = head_transform(self.model), self.model.get_output_embeddings()
+        if transform is None or decoder is None:
+            raise unknown
+        self._transform, self._decoder = transform, cast(Any, decoder)
+        ids = torch.full((1, 2), self.tokenizer.mask_token_id, device=self.model.device)
         try:
             self.model.set_attn_implementation(ATTENTION)
-            ids = torch.full((1, 2), self.tokenizer.mask_token_id, device=self.model.device)
             reached = layers_reached(self.model, ids)
         except (ValueError, TypeError, AssertionError):
             reached = set[int]()
@@ -118,6 +128,20 @@ class Encoder:
             raise ModelError(
                 f"{self.name}: a prompt reaches {len(reached)} of the {self.num_layers} layers of a {kind!r} model; {WORKING}"
             )
+        if not self._head_is_the_models_own(ids):
+            raise unknown
+
+    @torch.no_grad()
+    def _head_is_the_models_own(self, ids: Tensor) -> bool:
+        """Whether our scores of the vocabulary are those of the whole model."""
+        own: Tensor = self.model(input_ids=ids).logits[0].float()
+        hidden = self.model.base_model(input_ids=ids).last_hidden_state[0]
+        if hidden.shape[-1] != self.hidden_size or self._transform(hidden).shape[-1] != self._decoder.weight.shape[1]:
+            return False
+        ours = self.token_logits(hidden)
+        if ours.is_meta:
+            return ours.shape == own.shape
+        return ours.shape == own.shape and torch.allclose(ours, own, rtol=1e-3, atol=1e-3 * float(own.std()))
 
     @property
     def device(self) -> torch.device:
@@ -129,7 +153,7 @@ class Encoder:
 
     @property
     def precision(self) -> str:
-        """"bf16" or "fp32": what the frozen body computes in."""
+        """What the frozen body computes in, bf16 or fp32."""
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
     @property
@@ -149,8 +173,6 @@ class Encoder:
     ) -> Float[Tensor, "batch seq hidden"]:
         """Last layer's output. `attention_mask` is 1 for text and 0 for padding; None when nothing is padded."""
         arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "prefix": prefix}
-        if prefix is not None and prefix.bias is not None and attention_mask is None:
-            arguments["attention_mask"] = torch.ones_like(input_ids)
         if prefix is not None and prefix.shift is not None:
             arguments["position_ids"] = self._shifted_positions(input_ids, attention_mask, prefix.shift)
         return self.model.base_model(**arguments).last_hidden_state
@@ -166,7 +188,6 @@ class Encoder:
         self, hidden: Float[Tensor, "n hidden"], token_ids: Int[Tensor, " k"] | None = None
     ) -> Float[Tensor, "n vocab_or_k"]:
         """Scores of the vocabulary, or of `token_ids` alone, at the given last-layer states; fp32."""
-        assert self._transform is not None
         weight, bias = self._decoder.weight, self._decoder.bias
         if token_ids is not None:
             weight, bias = weight[token_ids], None if bias is None else bias[token_ids]
@@ -174,7 +195,6 @@ class Encoder:
 
     def masked_word_loss(self, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]) -> Float[Tensor, ""]:
         """Sum of the masked words' cross-entropies (natural log), at the given last-layer states."""
-        assert self._transform is not None
         return masked_word_loss(self._transform(hidden), self._decoder.weight, self._decoder.bias, targets)
 
 

@@ -22,7 +22,7 @@ def head_transform(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
         head = parts.lm_head
         return lambda hidden: head.layer_norm(F.gelu(head.dense(hidden)))
     if hasattr(model, "cls") and hasattr(parts.cls, "predictions"):  # BERT
-        return parts.cls.predictions.transform
+        return getattr(parts.cls.predictions, "transform", None)
     if hasattr(model, "head") and hasattr(model, "decoder"):  # ModernBERT
         return parts.head
     if isinstance(getattr(model, "lm_head", None), nn.Linear):  # EuroBERT

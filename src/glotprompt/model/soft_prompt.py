@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -37,12 +37,16 @@ class Prefix:
     """Added to the scores: 0, or the lowest number where a row's prompt is shorter than the longest. None: all 0."""
     shift: Int[Tensor, "rows 1"] | None = None
     """How far each row's position ids are moved; None: not at all ("plain")."""
-    _masks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict[int, tuple[Tensor, Tensor]], repr=False)
+    trained_layers: range | None = None
+    """Only these layers' vectors lead gradients back; None: all. Nothing below the lowest is then remembered."""
+    _masks: dict[tuple[int, int], tuple[Tensor | None, Tensor]] = field(
+        default_factory=dict[tuple[int, int], tuple[Tensor | None, Tensor]], repr=False
+    )
 
     @classmethod
     def shared(
         cls, key_values: Float[Tensor, "layer 2 head prompt dim"], dtype: torch.dtype, positions: Positions = "plain"
-    ) -> Self:
+    ) -> Prefix:
         """One prompt in front of every row of the batch; differentiable in `key_values`."""
         shift = torch.tensor([[key_values.shape[3]]], device=key_values.device) if positions == "shifted" else None
         return cls(key_values.to(dtype).unsqueeze(2), shift=shift)
@@ -54,7 +58,7 @@ class Prefix:
         rows: Int[Tensor, " batch"],
         dtype: torch.dtype,
         positions: Sequence[Positions] | None = None,
-    ) -> Self:
+    ) -> Prefix:
         """Row i of the batch sees `prompts[rows[i]]`; the prompts may differ in length and in positions."""
         lengths = torch.tensor([prompt.shape[3] for prompt in prompts], device=rows.device)
         longest = int(lengths.max())
@@ -78,25 +82,29 @@ class Prefix:
 
     def layer(self, index: int, batch: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each [batch, head, prompt, dim]."""
-        keys, values = self.key_values[index].unbind(0)
+        vectors = self.key_values[index]
+        if self.trained_layers is not None and index not in self.trained_layers:
+            vectors = vectors.detach()
+        keys, values = vectors.unbind(0)
         return keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)
 
-    def extend(self, mask: Tensor | None) -> Tensor | None:
-        """The additive mask of the text with the prompt's columns in front; made once per batch, not per layer."""
+    def extend(self, mask: Tensor | None, length: int) -> Tensor | None:
+        """The additive mask of `length` text positions (None: all seen) with the prompt's columns in front; None when
+        there is nothing to hide. Made once per batch, not per layer."""
         if mask is None and self.bias is None:
             return None
-        if mask is None:
-            raise AssertionError("a batch with prompts of several lengths is given an attention mask")
-        known = self._masks.get(id(mask))
-        if known is None:
-            front = (self.prompt_length, 0)
-            extended = F.pad(mask, front) if self.bias is None else self._with_bias(mask)
+        key = (id(mask), length)
+        if key not in self._masks:
             # The mask is kept beside its extension so that its id cannot be given to another tensor.
-            known = self._masks[id(mask)] = (mask, extended)
-        return known[1]
+            self._masks[key] = (mask, self._extended(mask, length))
+        return self._masks[key][1]
 
-    def _with_bias(self, mask: Tensor) -> Tensor:
-        assert self.bias is not None
+    def _extended(self, mask: Tensor | None, length: int) -> Tensor:
+        if self.bias is None:
+            assert mask is not None
+            return F.pad(mask, (self.prompt_length, 0))
+        if mask is None:
+            return F.pad(self.bias, (0, length))
         bias = self.bias.expand(mask.shape[0], 1, mask.shape[2], -1)
         return torch.cat([bias, mask], dim=-1)
 
@@ -114,10 +122,10 @@ def _attend(
 ) -> tuple[Float[Tensor, "batch seq head dim"], None]:
     """Attention over [prompt, text]. Without a prefix it is transformers' own `sdpa`, to the bit."""
     if prefix is not None:
+        attention_mask = prefix.extend(attention_mask, key.shape[2])
         front_keys, front_values = prefix.layer(_layer_index(module), query.shape[0])
         key = torch.cat([front_keys, key], dim=2)
         value = torch.cat([front_values, value], dim=2)
-        attention_mask = prefix.extend(attention_mask)
     if prefix is None or query.is_cuda:
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=False
@@ -159,7 +167,13 @@ def _additive_mask(
         mask = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
         return mask.masked_fill_(attention_mask == 0, lowest)[:, None, None]
     return eager_mask(
-        batch_size, q_length, kv_length, mask_function=mask_function, attention_mask=attention_mask, dtype=dtype, **kwargs
+        batch_size,
+        q_length,
+        kv_length,
+        mask_function=mask_function,
+        attention_mask=attention_mask,
+        dtype=dtype,
+        **kwargs,
     )
 
 
@@ -188,11 +202,13 @@ def layers_reached(model: PreTrainedModel, input_ids: Int[Tensor, "1 seq"]) -> s
 class SoftPrompt(nn.Module):
     """Trainable key/value vectors [layer, 2, head, prompt, dim] (index 0 of the second axis: keys, 1: values).
 
-    Only the layers `trained_layers` have gradients; the layers below and above are kept as they are, and the
-    backward pass stops by itself under the lowest trained layer.
+    Only the layers `trained_layers` have gradients; the layers below and above are kept as they are, and with
+    `prefix` the backward pass ends at the lowest trained layer.
     """
 
-    def __init__(self, key_values: Float[Tensor, "layer 2 head prompt dim"], trained_layers: range | None = None) -> None:
+    def __init__(
+        self, key_values: Float[Tensor, "layer 2 head prompt dim"], trained_layers: range | None = None
+    ) -> None:
         super().__init__()
         layers = range(key_values.shape[0]) if trained_layers is None else trained_layers
         if layers.step != 1 or layers.start < 0 or layers.stop > key_values.shape[0]:
@@ -210,7 +226,7 @@ class SoftPrompt(nn.Module):
         std: float,
         seed: int,
         trained_layers: range | None = None,
-    ) -> Self:
+    ) -> SoftPrompt:
         """A prompt of normal noise, the same for the same seed on every device."""
         generator = torch.Generator().manual_seed(seed)
         return cls(torch.randn(shape, generator=generator) * std, trained_layers)
@@ -218,6 +234,12 @@ class SoftPrompt(nn.Module):
     def key_values(self) -> Float[Tensor, "layer 2 head prompt dim"]:
         """All layers, in fp32, differentiable in the trained ones."""
         return torch.cat([self.below, self.trained, self.above])  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+    def prefix(self, dtype: torch.dtype, positions: Positions = "plain") -> Prefix:
+        """This prompt in front of every row of a batch."""
+        shared = Prefix.shared(self.key_values(), dtype, positions)
+        shared.trained_layers = self.trained_layers
+        return shared
 
     @property
     def num_trained(self) -> int:

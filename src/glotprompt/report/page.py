@@ -64,6 +64,7 @@ def _context(result: Record) -> dict[str, Any]:
         "loss_svg": figures.loss_curve(result),
         "guesses": _guesses(result),
         "summaries": summaries,
+        "several_seeds": any(len(summary.seeds) > 1 for summary in summaries),
         "columns": tables.accuracy_columns(result, summaries),
         "collapses": [(summary, collapse) for summary in summaries for collapse in summary.collapses],
         "accuracy_svg": figures.accuracy_bars(result),

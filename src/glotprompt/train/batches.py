@@ -33,9 +33,26 @@ class MaskedBatch:
 
     def to(self, device: torch.device) -> MaskedBatch:
         mask = None if self.attention_mask is None else self.attention_mask.to(device)
-        return MaskedBatch(
-            self.input_ids.to(device), mask, self.positions.to(device), self.targets.to(device)
-        )
+        return MaskedBatch(self.input_ids.to(device), mask, self.positions.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """Ids of the tokens that are not text. `unk` counts as text: it stands for some."""
+
+    first: int
+    last: int
+    mask: int
+    pad: int
+    all: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerFast) -> SpecialIds:
+        """Look them up; the tokenizer's own attributes may hold anything, as far as types go."""
+        ids = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id, tokenizer.pad_token_id]
+        first, last, mask, pad_id = (int(str(token)) for token in ids)
+        others = {int(token) for token in tokenizer.all_special_ids} - {int(str(tokenizer.unk_token_id))}
+        return cls(first, last, mask, pad_id, tuple(sorted(others)))
 
 
 def plain(text: str, tokenizer: PreTrainedTokenizerFast) -> str:
@@ -54,8 +71,11 @@ def token_sequences(
     "full": all lines in order, each closed by the separator, cut into pieces of exactly `max_length` (the last,
     shorter piece is left out unless it is the only one). "none": one line each, cut at `max_length`.
     """
-    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
-    lines = tokenizer([plain(text, tokenizer) for text in texts], add_special_tokens=False)["input_ids"] if texts else []
+    special = SpecialIds.of(tokenizer)
+    first, last = special.first, special.last
+    lines = (
+        tokenizer([plain(text, tokenizer) for text in texts], add_special_tokens=False)["input_ids"] if texts else []
+    )
     room = max_length - 2
     if packing == "none":
         return [np.array([first, *line[:room], last], dtype=np.int64) for line in lines if line]
@@ -118,8 +138,9 @@ def mask_words(
     """Choose `rate` of each sequence's tokens (at least one, never a special one) as targets; of these 80 % become
     the mask token, 10 % a random word, 10 % stay (Devlin et al. 2019)."""
     generator = np.random.default_rng(list(seed))
-    input_ids, attention_mask = pad(sequences, tokenizer.pad_token_id)
-    special = np.isin(input_ids, tokenizer.all_special_ids) & (input_ids != tokenizer.unk_token_id)
+    ids = SpecialIds.of(tokenizer)
+    input_ids, attention_mask = pad(sequences, ids.pad)
+    special = np.isin(input_ids, ids.all)
     scores = np.where(special, 2.0, generator.random(input_ids.shape))
     counts = np.maximum(1, np.round(rate * (~special).sum(axis=1))).astype(int)
     counts = np.minimum(counts, (~special).sum(axis=1))
@@ -130,7 +151,7 @@ def mask_words(
     kind = generator.random(len(positions))
     words = generator.integers(0, len(tokenizer), len(positions))
     words = np.where(np.isin(words, tokenizer.all_special_ids), targets, words)
-    flat[positions] = np.where(kind < 0.8, tokenizer.mask_token_id, np.where(kind < 0.9, words, targets))
+    flat[positions] = np.where(kind < 0.8, ids.mask, np.where(kind < 0.9, words, targets))
     return MaskedBatch(
         torch.from_numpy(input_ids),
         None if attention_mask is None else torch.from_numpy(attention_mask),

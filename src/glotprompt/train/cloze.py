@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glotprompt.errors import ConfigError
 from glotprompt.templates import Task
-from glotprompt.train.batches import plain
+from glotprompt.train.batches import SpecialIds, plain
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def _token_of(word: str, label: str, task: Task, tokenizer: PreTrainedTokenizerF
     pieces = " ".join(tokenizer.convert_ids_to_tokens(tokens))
     near = ", ".join(single_token_words(word, tokenizer)) or "none found"
     raise ConfigError(
-        f"label {label!r}: the word {word!r} is {len(tokens)} tokens ({pieces}) for this model; a label word must be one."
-        f" Close single-token words: {near}"
+        f"label {label!r}: the word {word!r} is {len(tokens)} tokens ({pieces}) for this model; a label word must be"
+        f" one. Close single-token words: {near}"
     )
 
 
@@ -92,20 +92,22 @@ def encode(
     clean = [{name: plain(text, tokenizer) for name, text in row.items()} for row in fields]
     rendered = [task.template.render(row, mask) for row in clean]
     ids = tokenizer(rendered)["input_ids"] if rendered else []
+    mask_id = SpecialIds.of(tokenizer).mask
     clozes: list[Cloze] = []
     for row, tokens in zip(clean, ids, strict=True):
         fitting = tokens if len(tokens) <= max_length else _shorten(row, task, tokenizer, max_length)
-        clozes.append(Cloze(np.array(fitting, dtype=np.int64), fitting.index(tokenizer.mask_token_id)))
+        clozes.append(Cloze(np.array(fitting, dtype=np.int64), fitting.index(mask_id)))
     return clozes
 
 
-def _shorten(
-    row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int
-) -> list[int]:
+def _shorten(row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[int]:
     mask = str(tokenizer.mask_token)
     names = task.template.fields
     ends = {
-        name: [end for _, end in tokenizer(row[name], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
+        name: [
+            end
+            for _, end in tokenizer(row[name], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        ]
         for name in names
     }
     bare = len(tokenizer(task.template.render(dict.fromkeys(names, ""), mask))["input_ids"])
@@ -123,8 +125,8 @@ def _shorten(
             return tokens
         room -= len(tokens) - max_length
     raise ConfigError(
-        f"max_length {max_length} leaves no room for text beside the template {task.template.pattern!r} ({bare} tokens);"
-        " give a larger max_length"
+        f"max_length {max_length} leaves no room for text beside the template {task.template.pattern!r}"
+        f" ({bare} tokens); give a larger max_length"
     )
 
 

@@ -174,8 +174,9 @@ class _Run:
                 # AdamW keeps its step count on the CPU.
                 place = torch.device("cpu") if value.ndim == 0 else device
                 self.optimiser.state[self.parameter][name.removeprefix(prefix)] = value.to(place)
-        history = facts["history"]
-        key = history["best_key"]
-        lists = {name: [tuple(item) for item in history[name]] for name in ("losses", "evaluations")}
-        self.history = History(**{**history, **lists, "best_key": None if key is None else tuple(key)})
+        history: dict[str, Any] = dict(facts["history"])
+        for name in ("losses", "evaluations"):
+            history[name] = [tuple(item) for item in history[name]]
+        history["best_key"] = tuple(history["best_key"])
+        self.history = History(**history)
         self._pending = list(facts["pending"])

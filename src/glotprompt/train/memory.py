@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 from pathlib import Path
@@ -18,10 +19,8 @@ class PeakMemory:
     def __init__(self) -> None:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        try:
+        with contextlib.suppress(OSError):
             _RESET.write_text("5")
-        except OSError:
-            pass
 
     def bytes(self) -> int:
         if torch.cuda.is_available():

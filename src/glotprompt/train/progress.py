@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 SECONDS_BETWEEN_LINES = 15.0
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Told after every step."""
 

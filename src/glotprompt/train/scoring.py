@@ -15,7 +15,7 @@ from torch import Tensor
 from glotprompt.errors import DataError
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import Prefix
-from glotprompt.train.batches import MaskedBatch, by_length, mask_words, pad
+from glotprompt.train.batches import MaskedBatch, SpecialIds, by_length, mask_words, pad
 from glotprompt.train.cloze import Cloze, Words
 
 COLLAPSE_SHARE = 0.9
@@ -74,7 +74,7 @@ def label_scores(
 
 def mask_states(encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None) -> Float[Tensor, "batch hidden"]:
     """Last-layer states at the masks."""
-    ids, mask = pad([cloze.input_ids for cloze in clozes], encoder.tokenizer.pad_token_id)
+    ids, mask = pad([cloze.input_ids for cloze in clozes], SpecialIds.of(encoder.tokenizer).pad)
     device = encoder.device
     attention = None if mask is None else torch.from_numpy(mask).to(device)
     hidden = encoder.hidden_states(torch.from_numpy(ids).to(device), attention, prefix)

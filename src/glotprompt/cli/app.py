@@ -1,0 +1,126 @@
+"""The program `glotprompt`: its commands, its errors, its exit status.
+
+0: done. 2: something a person can mend, said in one line. 130: interrupted. Standard output carries results only;
+progress, notes and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from glotprompt.cli import convert, demo, scoring, training
+from glotprompt.cli.options import AdaptCommand, TuneCommand
+from glotprompt.cli.screen import Interrupted, note
+from glotprompt.errors import UserError
+
+
+class _PlainGroup(TyperGroup):
+    """The list of commands without rich, whose import takes longer than all the rest of it."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self.rich_markup_mode = None
+        super().format_help(ctx, formatter)
+
+
+app = typer.Typer(
+    name="glotprompt",
+    cls=_PlainGroup,
+    help="Teach a frozen multilingual encoder a language it has never seen, with one small soft prompt.",
+    epilog="Start with `glotprompt demo`, or with your own text: adapt, tune, evaluate, predict. Each has --help.",
+    add_completion=False,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _flowing(command: Callable[..., None]) -> str:
+    """A command's docstring without the line breaks inside its paragraphs, which rich would keep."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+app.command("demo", help=_flowing(demo.demo))(demo.demo)
+app.command("adapt", cls=AdaptCommand, help=_flowing(training.adapt))(training.adapt)
+app.command("tune", cls=TuneCommand, help=_flowing(training.tune))(training.tune)
+app.command("evaluate", help=_flowing(scoring.evaluate))(scoring.evaluate)
+app.command("predict", help=_flowing(scoring.predict))(scoring.predict)
+app.add_typer(convert.app, name="convert")
+
+_STOPPED = "stopped before the end"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"glotprompt {version('glotprompt')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(  # pyright: ignore[reportUnusedFunction]
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (`sys.argv` when none is given) and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # Any text may come out; a terminal or pipe of another encoding would raise half-way.
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(encoding="utf-8")
+    try:
+        status: Any = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `glotprompt predict ... | head`: nobody listens any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Interrupted as interruption:
+        return _fail("interrupted", str(interruption), 130)
+    except UserError as error:
+        return _fail("error", str(error))
+    except typer.TyperException as error:
+        return _fail("error", _usage(error))
+    except typer.Abort:
+        return _fail("interrupted", _STOPPED, 130)
+    except OSError as error:
+        return _fail("error", f"{error.filename or 'a file'}: {error.strerror or error}")
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported for this
+            raise
+        return _fail(
+            "error", "out of memory; try --micro-batch-size 4, --gradient-checkpointing or a shorter --max-length"
+        )
+    if status == 130:  # what typer makes of Ctrl-C
+        return _fail("interrupted", _STOPPED, 130)
+    return status if isinstance(status, int) else 0
+
+
+def _fail(kind: str, message: str, status: int = 2) -> int:
+    note(f"{kind}: {' '.join(message.split())}")
+    return status
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What is wrong with the command line, the nearest option, and where help is."""
+    message = error.format_message().rstrip()
+    option, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if option and near:
+        message = f"No such option: {option}. Did you mean {near[0]!r}?"
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "glotprompt"
+    return f"{message} (see {where} --help)"

@@ -1,0 +1,95 @@
+"""Backbones and what was trained on them, opened as the command line asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from glotprompt import artifact
+from glotprompt.classifier import LanguagePrompt, PromptClassifier
+from glotprompt.cli.screen import note, resumable, wrote
+from glotprompt.config import identity_of
+from glotprompt.errors import ConfigError, ModelError, UserError
+from glotprompt.model.encoder import Encoder
+
+_Trained = TypeVar("_Trained", LanguagePrompt, PromptClassifier)
+
+
+def open_encoder(model: str, precision: Any, device: str) -> Encoder:
+    """Load a backbone and say what it is."""
+    if device != "auto":
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"--device {device} cannot be used here ({reason}); give auto or cpu") from None
+    encoder = Encoder.load(model, precision=precision, device=device)
+    millions = encoder.num_values / 1e6
+    note(
+        f"backbone: {encoder.name}, {encoder.num_layers} layers, {millions:.1f} M frozen values, {encoder.precision} on"
+        f" {encoder.device}"
+    )
+    return encoder
+
+
+def open_prompt(path: Path, model: str | None, precision: Any, device: str) -> tuple[LanguagePrompt, Encoder]:
+    """A saved language prompt and the backbone it was made for."""
+    encoder = _recorded_backbone(path, "language prompt", model, precision, device)
+    return LanguagePrompt.load(path, encoder), encoder
+
+
+def open_classifier(path: Path, model: str | None, precision: Any, device: str) -> PromptClassifier:
+    """A saved classifier on the backbone it was made for."""
+    encoder = _recorded_backbone(path, "classifier", model, precision, device)
+    classifier = PromptClassifier.load(path, encoder)
+    if classifier.offsets is not None:
+        note(f"{path} holds label offsets, which are applied")
+    return classifier
+
+
+def _recorded_backbone(path: Path, kind: str, model: str | None, precision: Any, device: str) -> Encoder:
+    recorded = recorded_backbone(path, kind)
+    try:
+        return open_encoder(model or recorded, precision, device)
+    except ModelError as error:
+        if model is not None:
+            raise
+        raise ModelError(f"{path} was made for {recorded!r}: {error}; say where it is with --model") from None
+
+
+def recorded_backbone(path: Path, kind: str) -> str:
+    """Name of the backbone that a saved file was made for."""
+    _, facts = artifact.read(path, kind)
+    return str(facts["backbone"]["name"])
+
+
+def train_once(
+    kind: type[_Trained], output: Path, words: Sequence[Any], encoder: Encoder, train: Callable[[Path], _Trained]
+) -> _Trained:
+    """What `train` makes, saved; or the saved file, when an earlier run of the same `words` finished it.
+
+    `train` is handed the folder for its checkpoints, which lies beside the output."""
+    made_from = identity_of([*words, artifact.versions()])
+    found = _finished(kind, output, encoder)
+    if found is not None and found.facts.get("made_from") == made_from:
+        note(f"{output} is already what these words make; delete it to train it again")
+        return found
+    folder = output.with_name(f"{output.name}.checkpoints")
+    with resumable(folder):
+        made = train(folder)
+        made = replace(made, facts={**made.facts, "made_from": made_from})
+        made.save(output)
+    wrote(output, "language prompt" if isinstance(made, LanguagePrompt) else "classifier")
+    return made
+
+
+def _finished(kind: type[_Trained], output: Path, encoder: Encoder) -> _Trained | None:
+    """A file that may be replaced is as good as none when it cannot be used."""
+    try:
+        return kind.load(output, encoder) if output.is_file() else None
+    except UserError:
+        return None

@@ -1,0 +1,129 @@
+"""A person's files, read with the options of the command line; errors name these options."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from glotprompt.cli.screen import note
+from glotprompt.data import files
+from glotprompt.data.records import Example
+from glotprompt.data.tables import ReadOptions, format_of
+from glotprompt.errors import ConfigError, DataError, UserError, nearest
+from glotprompt.templates import Template
+
+_KEYS = ("format", "delimiter", "quoting", "columns", "encoding", "on_bad_row")
+_AS_OPTIONS = (
+    (re.compile(r"\b(text|label|premise|hypothesis)=(?=[\s,.]|$)"), r"--\1-column"),
+    (re.compile(rf'\b({"|".join(_KEYS)})="?([^\s".,;]*)"?'), r"--read \1=\2"),
+)
+
+
+def how_to_read(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """`--read key=value ...` as arguments of `read_texts` and `read_examples`."""
+    options: dict[str, Any] = {"report": note}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or key not in _KEYS:
+            hint = nearest(key, _KEYS)
+            raise ConfigError(f"--read {pair!r}: expected KEY=VALUE, where KEY is one of {', '.join(_KEYS)}.{hint}")
+        options[key] = value.split(",") if key == "columns" else "\t" if value in ("\\t", "tab") else value
+    return options
+
+
+def texts_of(sources: Sequence[str], column: str | None, how: Mapping[str, Any]) -> list[str]:
+    """The unlabelled texts of several files; the column is that of the tables among them."""
+    lines: list[str] = []
+    for source in sources:
+        wanted = column if is_table(source, how) else None
+        with _speaking_of_options():
+            lines += files.read_texts(source, wanted, **how)
+    return lines
+
+
+def check_column(sources: Sequence[str], column: str | None, how: Mapping[str, Any]) -> None:
+    """Refuse a column when none of the files has columns."""
+    if column is not None and not any(is_table(source, how) for source in sources):
+        raise ConfigError(
+            f"--text-column {column} has nothing to name: none of the files is a table by its ending (.tsv, .csv or"
+            " .jsonl); leave it out, or say --read format=tsv"
+        )
+
+
+def examples_of(
+    source: str, template: Template, columns: Mapping[str, Any], how: Mapping[str, Any], *, labelled: bool
+) -> list[Example]:
+    """The examples of a table, with the fields that the task's template wants.
+
+    `columns` are a command's parameters, of which `text_column` and its kin are looked at."""
+    pairs = "premise" in template.fields
+    names = {"premise": columns["premise_column"], "hypothesis": columns["hypothesis_column"]} if pairs else {}
+    text = columns["text_column"] or "text"
+    label = columns["label_column"] if labelled else None
+    with _speaking_of_options():
+        return files.read_examples(source, text, label, **names, **how)
+
+
+def inputs_of(
+    sources: Sequence[str], template: Template, columns: Mapping[str, Any], how: Mapping[str, Any]
+) -> list[Example]:
+    """Unlabelled inputs: lines of text, or rows of a table where the file is one or the task reads pairs."""
+    found: list[Example] = []
+    for source in sources:
+        if is_table(source, how) or "premise" in template.fields:
+            found += examples_of(source, template, columns, how, labelled=False)
+        else:
+            found += [Example.of(text) for text in texts_of([source], columns["text_column"], how)]
+    return found
+
+
+def is_table(source: str, how: Mapping[str, Any]) -> bool:
+    """Whether a file is a table, by its ending or by `--read format=`."""
+    with _speaking_of_options():
+        return format_of(source, ReadOptions(how.get("format"))) != "txt"
+
+
+def label_prior(value: str | None, labels: Sequence[str]) -> dict[str, float]:
+    """`uniform` over the labels, or the numbers of a TOML or JSON file."""
+    if value is None or value == "uniform":
+        return dict.fromkeys(labels, 1.0)
+    path = Path(value)
+    if not path.is_file():
+        raise DataError(f"--label-prior {value}: no such file; give uniform, or a TOML or JSON file of label = number")
+    try:
+        text = path.read_text(encoding="utf-8")
+        found: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise DataError(f"--label-prior {path}: not readable as TOML or JSON ({error})") from None
+    if not isinstance(found, dict) or not all(_is_share(number) for number in found.values()):
+        raise DataError(f"--label-prior {path}: expected one number of 0 or more per label, for example sports = 0.2")
+    prior = {str(label): float(number) for label, number in found.items()}
+    for label in prior:
+        if label not in labels:
+            raise DataError(
+                f"--label-prior {path}: no label {label!r} among {', '.join(labels)}.{nearest(label, labels)}"
+            )
+    if not sum(prior.values()):
+        raise DataError(f"--label-prior {path}: all its numbers are 0; at least one must be more")
+    return prior
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+@contextmanager
+def _speaking_of_options() -> Generator[None]:
+    """Errors of the data room name arguments (`text=`); here they name the options that set them."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for pattern, option in _AS_OPTIONS:
+            message = pattern.sub(option, message)
+        raise type(error)(message) from None

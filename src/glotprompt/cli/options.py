@@ -1,0 +1,185 @@
+"""The options that several commands share, and commands whose options are settings.
+
+A parameter that is named after a field of a config and has no help of its own gets the field's description, looked up
+only when help is asked for: so no fact stands twice, and `glotprompt --help` need not wait for pydantic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import typer
+from typer.core import TyperCommand
+
+Stage = Literal["adapt", "tune"]
+
+SETTINGS, TABLES, MACHINE = "Settings", "Tables (.tsv, .csv, .jsonl, each also .gz)", "Machine"
+_SETTING: dict[str, Any] = {"rich_help_panel": SETTINGS, "show_default": False}
+_TABLE: dict[str, Any] = {"rich_help_panel": TABLES}
+_MACHINE: dict[str, Any] = {"rich_help_panel": MACHINE, "show_default": False}
+
+# Texts, examples and what is made of them
+Targets = Annotated[
+    list[str],
+    typer.Option(
+        "--target", metavar="FILE", help="Unlabelled target text, one text per line; CODE=FILE names its language."
+    ),
+]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--source", metavar="FILE", help="Unlabelled text in the source language, mixed with the target's."),
+]
+Language = Annotated[
+    str | None, typer.Option("--language", metavar="CODE", help="ISO 639-3 code of the target language, such as nya.")
+]
+PromptOutput = Annotated[
+    Path, typer.Option("--output", metavar="FILE", help="The language prompt to write; a folder for several languages.")
+]
+Train = Annotated[
+    str, typer.Option("--train", metavar="FILE", help="Labelled examples in the source language: a table.")
+]
+Dev = Annotated[
+    str | None,
+    typer.Option(
+        "--dev", metavar="FILE", help="Labelled source examples to choose the best epoch; else some of --train."
+    ),
+]
+Task = Annotated[
+    str,
+    typer.Option(
+        "--task", metavar="NAME|FILE.toml", help="news, nli, or a TOML file with template and a table verbalizer."
+    ),
+]
+Prompt = Annotated[
+    Path | None, typer.Option("--prompt", metavar="FILE", help="The language prompt to start from, as adapt wrote it.")
+]
+ModelToTune = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Without --prompt: the backbone (mini, a folder, a hub name), tuned without adaptation. With it: the "
+        "backbone's place, where it is not found under the name that the prompt recorded.",
+    ),
+]
+ClassifierOutput = Annotated[Path, typer.Option("--output", metavar="FILE", help="The classifier to write.")]
+
+# Settings: the parameter's name is the field's
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="Named settings to start from: paper or quick. Default: quick for the model mini, else paper.", **_SETTING
+    ),
+]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", **_SETTING)]
+LearningRate = Annotated[str | None, typer.Option("--learning-rate", metavar="NUMBER", **_SETTING)]
+PromptLength = Annotated[int | None, typer.Option("--prompt-length", **_SETTING)]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", **_SETTING)]
+MaxLength = Annotated[int | None, typer.Option("--max-length", **_SETTING)]
+Seed = Annotated[int | None, typer.Option("--seed", **_SETTING)]
+Steps = Annotated[int | None, typer.Option("--steps", **_SETTING)]
+Epochs = Annotated[int | None, typer.Option("--epochs", **_SETTING)]
+TopK = Annotated[int | None, typer.Option("--top-k", **_SETTING)]
+BottomK = Annotated[int | None, typer.Option("--bottom-k", **_SETTING)]
+LossOver = Annotated[str | None, typer.Option("--loss-over", metavar="labels|vocabulary", **_SETTING)]
+Shots = Annotated[int | None, typer.Option("--shots", **_SETTING)]
+
+# Tables
+TextColumn = Annotated[str | None, typer.Option("--text-column", help="Column of the text. Default: text.", **_TABLE)]
+LabelColumn = Annotated[str, typer.Option("--label-column", help="Column of the label.", **_TABLE)]
+PremiseColumn = Annotated[
+    str, typer.Option("--premise-column", help="Column of the premise, where the task reads pairs.", **_TABLE)
+]
+HypothesisColumn = Annotated[
+    str, typer.Option("--hypothesis-column", help="Column of the hypothesis, where the task reads pairs.", **_TABLE)
+]
+Read = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--read",
+        metavar="KEY=VALUE",
+        help="How to read the files, may be repeated: format=txt|tsv|csv|jsonl, delimiter=; quoting=csv|none, "
+        "columns=a,b,c (no header line), encoding=cp1252, on_bad_row=error|skip.",
+        **_TABLE,
+    ),
+]
+
+# The backbone, and where it runs
+Model = Annotated[
+    str,
+    typer.Option(
+        help="The frozen backbone: mini (inside the package), a folder, or a hub name such as "
+        "FacebookAI/xlm-roberta-large."
+    ),
+]
+ModelPlace = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="The backbone, where it is not found under the name that the file recorded.", **_MACHINE
+    ),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(
+        help="Arithmetic of the frozen body; auto takes bf16 where it is faster here.", rich_help_panel=MACHINE
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...", rich_help_panel=MACHINE)]
+MicroBatchSize = Annotated[int | None, typer.Option("--micro-batch-size", **_MACHINE)]
+GradientCheckpointing = Annotated[bool, typer.Option("--gradient-checkpointing", **_MACHINE)]
+CheckpointEvery = Annotated[float | None, typer.Option("--checkpoint-every", metavar="SECONDS", **_MACHINE)]
+ScoringBatchSize = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Texts per forward pass.", rich_help_panel=MACHINE)
+]
+EvalBatchSize = Annotated[int | None, typer.Option("--eval-batch-size", **_MACHINE)]
+
+# Files and figures
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this file as JSON.")]
+Classifier = Annotated[Path, typer.Option(metavar="FILE", help="The classifier that tune wrote.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,...", help="Choose among these labels only (a target may have fewer than the source)."),
+]
+LabelPrior = Annotated[
+    str | None,
+    typer.Option(
+        "--label-prior",
+        metavar="uniform|FILE",
+        help="Fit one offset per label on --prior-text, so that the mean predictions meet this prior: the same for all "
+        "labels, or a TOML or JSON file of label = number. A wrong prior hurts.",
+    ),
+]
+PriorText = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prior-text",
+        metavar="FILE",
+        help="Unlabelled text in the target language, other than what is scored; may be repeated.",
+    ),
+]
+
+
+class _SettingsCommand(TyperCommand):
+    """A command whose parameters are settings of one stage."""
+
+    stage: ClassVar[Stage]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from glotprompt.cli.settings import help_of_settings
+
+        parameters: Sequence[Any] = self.params
+        self.epilog = help_of_settings(self.stage, parameters)
+        super().format_help(ctx, formatter)
+
+
+class AdaptCommand(_SettingsCommand):
+    """`adapt`, with the settings of stage 1."""
+
+    stage = "adapt"
+
+
+class TuneCommand(_SettingsCommand):
+    """`tune`, with the settings of stage 2."""
+
+    stage = "tune"

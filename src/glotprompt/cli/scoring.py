@@ -1,0 +1,255 @@
+"""The two commands that use a classifier: evaluate and predict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glotprompt.cli import options
+from glotprompt.cli.screen import check_output, console, note, suggest, table, write_json, wrote
+from glotprompt.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from glotprompt.classifier import Prediction, PromptClassifier
+    from glotprompt.data.records import Example
+    from glotprompt.train.scoring import Report
+
+_AT_ONCE = 512
+"""Inputs that are predicted before their results are shown."""
+
+
+def evaluate(
+    ctx: typer.Context,
+    classifier: options.Classifier,
+    data: Annotated[str, typer.Option(metavar="FILE", help="Labelled examples: a table.")],
+    labels: options.Labels = None,
+    label_prior: options.LabelPrior = None,
+    prior_text: options.PriorText = None,
+    save_offsets: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a classifier that holds the fitted label offsets.")
+    ] = None,
+    json: options.Json = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = "label",
+    premise_column: options.PremiseColumn = "premise",
+    hypothesis_column: options.HypothesisColumn = "hypothesis",
+    read: options.Read = None,
+    model: options.ModelPlace = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+    batch_size: options.ScoringBatchSize = 32,
+) -> None:
+    """Score a classifier on labelled examples of any language."""
+    from glotprompt import run
+    from glotprompt.cli.backbone import open_classifier
+    from glotprompt.cli.files import examples_of, how_to_read
+
+    if save_offsets is not None:
+        check_output(save_offsets, "--save-offsets")
+        if prior_text is None:
+            raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
+    opened = open_classifier(classifier, model, precision, device)
+    chosen = _chosen(labels, opened)
+    examples = examples_of(data, opened.task.template, ctx.params, how_to_read(read), labelled=True)
+    opened, prior = _with_prior(opened, label_prior, prior_text, chosen, examples, ctx.params)
+    report = run.evaluate(opened, examples, labels=chosen, batch_size=batch_size)
+    _show_report(report)
+    if json is not None:
+        about = {"classifier": str(classifier), "data": data, "language": opened.language, "labels": chosen}
+        write_json(json, {**about, "label_prior": prior, **asdict(report)})
+    if save_offsets is not None:
+        opened.save(save_offsets)
+        wrote(save_offsets, "classifier with label offsets")
+    suggest("predict", "--classifier", save_offsets or classifier, "TEXT")
+
+
+def _chosen(labels: str | None, classifier: PromptClassifier) -> list[str] | None:
+    """The labels of `--labels a,b`, checked."""
+    if labels is None:
+        return None
+    names = [name.strip() for name in labels.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(f"--labels {labels!r} names none; the classifier has {', '.join(classifier.task.labels)}")
+    classifier.allowed(names)
+    return names
+
+
+def _with_prior(
+    classifier: PromptClassifier,
+    label_prior: str | None,
+    prior_text: Sequence[str] | None,
+    chosen: Sequence[str] | None,
+    scored: Sequence[Example],
+    columns: dict[str, Any],
+) -> tuple[PromptClassifier, dict[str, Any] | None]:
+    """The classifier with offsets fitted as asked, and what was done, for the figures."""
+    from glotprompt.cli.files import how_to_read, inputs_of
+    from glotprompt.cli.files import label_prior as read_prior
+
+    if not prior_text:
+        if label_prior is not None:
+            raise ConfigError("--label-prior is fitted on unlabelled target text; give it with --prior-text FILE")
+        return classifier, None
+    names = chosen or classifier.task.labels
+    prior = read_prior(label_prior, names)
+    texts = inputs_of(prior_text, classifier.task.template, columns, how_to_read(columns["read"]))
+    known = {tuple(sorted(example.fields.items())) for example in scored}
+    shared = sum(tuple(sorted(text.fields.items())) in known for text in texts)
+    fitted = classifier.with_label_prior(texts, prior)
+    shown = ", ".join(f"{name} {share / sum(prior.values()):.2f}" for name, share in prior.items())
+    note(f"label offsets fitted on {len(texts):,} unlabelled texts to the prior {shown}")
+    if shared:
+        note(f"note: {shared:,} of these texts are among those being scored; figures are fairer with other text")
+    offsets = dict(zip(classifier.task.labels, fitted.offsets or (), strict=True))
+    return fitted, {"prior": prior, "num_texts": len(texts), "num_texts_scored_too": shared, "offsets": offsets}
+
+
+def _show_report(report: Report) -> None:
+    out = console()
+    out.print(f"accuracy {report.accuracy:.1f} %   macro-F1 {report.macro_f1:.1f} %   {report.num_examples:,} examples")
+    out.print()
+    scores = table(["label", "precision", "recall", "F1", "examples"])
+    for label, found in report.per_label.items():
+        figures = (f"{value:.1f}" for value in (found.precision, found.recall, found.f1))
+        scores.add_row(label, *figures, f"{found.support:,}")
+    out.print(scores)
+    out.print()
+    names = list(report.per_label)
+    confusion = table(["is \\ predicted", *names])
+    for truth in (name for name in names if name in report.confusion):
+        row = report.confusion[truth]
+        confusion.add_row(truth, *(f"{row[name]:,}" if name in row else "." for name in names))
+    out.print(confusion)
+    if report.collapsed_label is not None:
+        share = f"{report.largest_share:.0f} %"
+        out.print()
+        out.print(
+            f"! collapse: {share} of the examples were labelled {report.collapsed_label!r}; these figures say little",
+            style="yellow",
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def predict(
+    ctx: typer.Context,
+    classifier: options.Classifier,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TEXT",
+            help="Texts, or - for standard input; where the task reads pairs, premise and hypothesis in turn.",
+            show_default=False,
+        ),
+    ] = None,
+    input: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="FILE", help="Texts, one per line, or a table; - is standard input."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line, with every label's probability.")
+    ] = False,
+    labels: options.Labels = None,
+    label_prior: options.LabelPrior = None,
+    prior_text: options.PriorText = None,
+    text_column: options.TextColumn = None,
+    premise_column: options.PremiseColumn = "premise",
+    hypothesis_column: options.HypothesisColumn = "hypothesis",
+    read: options.Read = None,
+    model: options.ModelPlace = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+    batch_size: options.ScoringBatchSize = 32,
+) -> None:
+    """Classify texts given as arguments, files or standard input.
+
+    The probabilities of a text's labels sum to 1. When piped, each line holds label, probability and text between tabs.
+    """
+    from glotprompt.cli.backbone import open_classifier
+    from glotprompt.cli.files import check_column, how_to_read, inputs_of
+
+    sources = _sources(texts, input)
+    opened = open_classifier(classifier, model, precision, device)
+    template = opened.task.template
+    how = how_to_read(read)
+    if not sources or "premise" not in template.fields:
+        check_column(sources or ["-"], text_column, how)
+    inputs = inputs_of(sources, template, ctx.params, how) if sources else _arguments(texts or [], template.fields)
+    chosen = _chosen(labels, opened)
+    opened, _ = _with_prior(opened, label_prior, prior_text, chosen, inputs, ctx.params)
+    parts = [inputs[start : start + _AT_ONCE] for start in range(0, len(inputs), _AT_ONCE)]
+    results = ((part, opened.predict(part, labels=chosen, batch_size=batch_size)) for part in parts)
+    if json:
+        for part, predictions in results:
+            _print_json(part, predictions)
+        return
+    for part, predictions in results:
+        _print_table(part, predictions)
+    suggest("evaluate", "--classifier", classifier, "--data", "LABELLED.tsv")
+
+
+def _sources(texts: Sequence[str] | None, files: Sequence[str] | None) -> list[str]:
+    """The files to read; none when the texts stand on the command line."""
+    if texts and files:
+        raise ConfigError("texts and --input were both given; give one of them")
+    if files:
+        return list(files)
+    if texts:
+        return ["-"] if list(texts) == ["-"] else []
+    if sys.stdin.isatty():
+        raise ConfigError("nothing to classify; give texts, --input FILE, or pipe lines in")
+    return ["-"]
+
+
+def _arguments(texts: Sequence[str], fields: Sequence[str]) -> list[Example]:
+    """Inputs that were typed."""
+    from glotprompt.data.records import Example
+
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"the text {text!r} is not valid UTF-8; check the terminal's encoding") from None
+        if not text.strip():
+            raise DataError("one of the texts is empty; give something to classify")
+    if "premise" not in fields:
+        return [Example.of(text) for text in texts]
+    if len(texts) % 2:
+        raise DataError(f"this classifier reads pairs; give premise and hypothesis in turn, not {len(texts)} texts")
+    return [Example.of((texts[i], texts[i + 1])) for i in range(0, len(texts), 2)]
+
+
+def _print_json(inputs: Sequence[Example], predictions: Sequence[Prediction]) -> None:
+    import json
+
+    for item, found in zip(inputs, predictions, strict=True):
+        place = {"id": item.id} if item.id else {}
+        line = {**place, **item.fields, "label": found.label, "scores": found.scores}
+        print(json.dumps(line, ensure_ascii=False))
+    sys.stdout.flush()
+
+
+def _print_table(inputs: Sequence[Example], predictions: Sequence[Prediction]) -> None:
+    """A table on a terminal; label, probability and text separated by tabs when piped."""
+    rows = [
+        (found.label, f"{found.scores[found.label]:.3f}", " ".join(" / ".join(item.fields.values()).split()))
+        for item, found in zip(inputs, predictions, strict=True)
+    ]
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(row))
+        sys.stdout.flush()
+        return
+    from rich.text import Text
+
+    made = table(["label", "probability", "text"])
+    made.columns[2].justify = "left"
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    console().print(made)

@@ -1,0 +1,104 @@
+"""What a person sees: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glotprompt.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+class Interrupted(Exception):
+    """A person stopped a command that can be taken up again."""
+
+
+@contextmanager
+def resumable(folder: Path) -> Generator[None]:
+    """A training whose checkpoints lie in `folder`: says so when it is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        message = f"the same command goes on from the last checkpoint (in {folder})"
+        raise Interrupted(message) from None
+
+
+def note(text: str) -> None:
+    """One line on standard error."""
+    # A progress line may stand unfinished on a terminal.
+    start = "\r\x1b[2K" if sys.stderr.isatty() else ""
+    sys.stderr.write(f"{start}{text}\n")
+    sys.stderr.flush()
+
+
+def wrote(path: Path, what: str) -> None:
+    """Say that a file has been written."""
+    from glotprompt.report.tables import size
+
+    note(f"wrote {path} ({what}, {size(path.stat().st_size)})")
+
+
+def suggest(*words: str | Path) -> None:
+    """Name the next command to try."""
+    note(f"next: glotprompt {shlex.join(str(word) for word in words)}")
+
+
+def facts(pairs: Mapping[str, str]) -> None:
+    """Print figures with their names, one per line."""
+    width = max(len(name) for name in pairs)
+    for name, value in pairs.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def console() -> Console:
+    """Rich tables on standard output; when piped, plain text that is not folded to 80 characters."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=200, color_system=None)
+
+
+def table(headings: Sequence[str], *, left: int = 1) -> Table:
+    """An empty table; the first `left` columns stand to the left, the others to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for index, heading in enumerate(headings):
+        made.add_column(Text(heading), justify="left" if index < left else "right", overflow="fold")
+    return made
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write figures as a JSON file that appears whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    note(f"wrote {path} (figures)")
+
+
+def check_output(path: Path, option: str = "--output") -> None:
+    """Refuse a place that cannot be written to before any work is done."""
+    if path.is_dir():
+        raise UserError(f"{option} {path} is a folder; name the file that is to be written")
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot make the folder {folder} ({error.strerror})") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{option} {path}: no right to write in {folder}")

@@ -1,0 +1,97 @@
+"""From command-line options to configs, and from configs to help."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from glotprompt.cli.options import Stage
+from glotprompt.cli.screen import note
+from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, TuneConfig, preset
+from glotprompt.errors import ConfigError
+
+_CONFIGS: dict[Stage, type[AdaptConfig] | type[TuneConfig]] = {"adapt": AdaptConfig, "tune": TuneConfig}
+_Config = TypeVar("_Config", AdaptConfig, TuneConfig)
+_OWN_BUSINESS = ("checkpoint_dir", "progress")
+"""Runtime settings that the command line decides itself."""
+
+
+def settings(config: type[_Config], options: Mapping[str, Any], model: str) -> tuple[_Config, RuntimeConfig]:
+    """The two configs that the parameters of a command ask for.
+
+    `options` are all of the command's parameters; those named after a field count where they are given. Order: preset,
+    then options and `--set`, which may not name the same field twice.
+    """
+    running = [name for name in RuntimeConfig.model_fields if name not in _OWN_BUSINESS]
+    given = {name: options.get(name) for name in (*config.model_fields, *running)}
+    # A flag that is not there is False, which is every flag's default.
+    chosen = {name: _value(value) for name, value in given.items() if value is not None and value is not False}
+    for key, value in _pairs(options.get("set") or []).items():
+        if key in chosen:
+            raise ConfigError(f"{key} is given twice, by an option and by --set {key}=...; give it once")
+        chosen[key] = value
+    name = options.get("preset") or ("quick" if model == "mini" else "paper")
+    start = preset(name, "adapt" if config is AdaptConfig else "tune")
+    runtime = RuntimeConfig(**{key: value for key, value in chosen.items() if key in running})
+    changed = {key: value for key, value in chosen.items() if key not in running}
+    made = config(**{**start, **changed})
+    _tell(name, {**start, **changed})
+    return made, runtime
+
+
+def _tell(name: str, departures: Mapping[str, Any]) -> None:
+    shown = ", ".join(f"{key} {value}" for key, value in departures.items())
+    note(f"settings: preset {name}{': ' + shown if shown else ''}")
+
+
+def _pairs(words: Sequence[str]) -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {word!r} is not key=value, for example --set warmup_ratio=0.1")
+        if key.strip() in pairs:
+            raise ConfigError(f"--set names {key.strip()!r} twice; give it once")
+        pairs[key.strip()] = _value(value.strip())
+    return pairs
+
+
+def _value(text: Any) -> Any:
+    """A JSON value where the text is one (`300`, `5e-3`, `true`, `null`, `[0.01, 0.02]`), else the text itself."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Help
+
+
+def help_of_settings(stage: Stage, parameters: Sequence[Any]) -> str:
+    """Put each field's description on the parameter of its name; returns a list of the fields that have none."""
+    fields = {**RuntimeConfig.model_fields, **_CONFIGS[stage].model_fields}
+    described = {name: _description(name, stage, field) for name, field in fields.items() if name not in _OWN_BUSINESS}
+    taken = {parameter.name for parameter in parameters}
+    for parameter in parameters:
+        if parameter.name in described and not parameter.help:
+            parameter.help = described[parameter.name]
+        if parameter.name == "set":
+            parameter.help = (
+                "Any setting by its name, may be repeated. Those without an option of their own stand below."
+            )
+    rest = [f"{name}: {text}" for name, text in described.items() if name not in taken]
+    return "\n\n".join(["Settings for --set:", *rest])
+
+
+def _description(name: str, stage: Stage, field: Any) -> str:
+    """A field's docstring and its default, with the presets that differ."""
+    from rich.markup import escape
+
+    default = "none" if field.default is None else field.default
+    others = [f"{key}: {stages[stage][name]}" for key, stages in PRESETS.items() if name in stages[stage]]
+    text = " ".join((field.description or "").split())
+    return escape(f"{text} Default: {default}{' (' + ', '.join(others) + ')' if others else ''}.")

@@ -1,0 +1,288 @@
+"""The two commands that train: adapt (stage 1) and tune (stage 2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from glotprompt.cli import options
+from glotprompt.cli.screen import check_output, facts, note, suggest, write_json
+from glotprompt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from glotprompt.classifier import LanguagePrompt, PromptClassifier
+    from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
+    from glotprompt.data.records import Example
+    from glotprompt.model.encoder import Encoder
+    from glotprompt.templates import Task
+
+_CODE = re.compile(r"([A-Za-z]{2,8}(?:[-_][A-Za-z0-9]+)*)=(.+)", re.DOTALL)
+
+
+def adapt(
+    ctx: typer.Context,
+    target: options.Targets,
+    output: options.PromptOutput,
+    source: options.Sources = None,
+    language: options.Language = None,
+    model: options.Model = "mini",
+    json: options.Json = None,
+    preset: options.Preset = None,
+    steps: options.Steps = None,
+    learning_rate: options.LearningRate = None,
+    prompt_length: options.PromptLength = None,
+    batch_size: options.BatchSize = None,
+    max_length: options.MaxLength = None,
+    seed: options.Seed = None,
+    set: options.Set = None,
+    text_column: options.TextColumn = None,
+    read: options.Read = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+    micro_batch_size: options.MicroBatchSize = None,
+    gradient_checkpointing: options.GradientCheckpointing = False,
+    checkpoint_every: options.CheckpointEvery = None,
+    eval_batch_size: options.EvalBatchSize = None,
+) -> None:
+    """Stage 1: learn a language's prompt from unlabelled text.
+
+    The model stays as it is. The options --target and --source may be repeated; for several languages in one call
+    write --target nya=nya.txt --target sna=sna.txt and give a folder as --output. A killed run, started again with the
+    same words, goes on.
+    """
+    from glotprompt.cli.backbone import open_encoder
+    from glotprompt.cli.files import check_column, how_to_read, texts_of
+    from glotprompt.cli.settings import settings
+    from glotprompt.config import AdaptConfig
+
+    sources_of = _targets(target, language)
+    outputs = _outputs(output, list(sources_of))
+    config, runtime = settings(AdaptConfig, ctx.params, model)
+    how = how_to_read(read)
+    check_column([*chain.from_iterable(sources_of.values()), *(source or [])], text_column, how)
+    source_lines = texts_of(source or [], text_column, how)
+    if not source_lines and config.source_share > 0:
+        raise ConfigError("give text in the source language with --source, or leave it out with --set source_share=0")
+    targets = {code: texts_of(files, text_column, how) for code, files in sources_of.items()}
+    encoder = open_encoder(model, precision, device)
+    figures: list[dict[str, Any]] = []
+    for code, lines in targets.items():
+        prompt = _adapt_one(encoder, lines, source_lines, code, config, runtime, outputs[code], precision)
+        figures.append(_prompt_figures(prompt, outputs[code]))
+    if json is not None:
+        write_json(json, {"prompts": figures})
+    first = next(iter(outputs.values()))
+    suggest("tune", "--prompt", first, "--train", "LABELLED.tsv", "--task", "news", "--output", "news.safetensors")
+
+
+def _targets(words: Sequence[str], language: str | None) -> dict[str, list[str]]:
+    """Language code -> files of text in it."""
+    found: dict[str, list[str]] = {}
+    for word in words:
+        match = _CODE.fullmatch(word)
+        if match is None or (language is not None and Path(word).exists()):
+            code, path = language, word
+        else:
+            code, path = match[1], match[2]
+        if code is None:
+            raise ConfigError(f"which language is {word} in? Give --language CODE, or --target CODE={word}")
+        if language is not None and code != language:
+            raise ConfigError(f"--language {language} and --target {word} disagree; leave --language out")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", code):
+            raise ConfigError(f"{code!r} is no language code; expected one like nya (ISO 639-3)")
+        found.setdefault(code, []).append(path)
+    return found
+
+
+def _outputs(output: Path, codes: Sequence[str]) -> dict[str, Path]:
+    """Language code -> file to write: the output itself, or one file per language in it."""
+    inside = len(codes) > 1 or output.is_dir()
+    if inside and output.is_file():
+        raise ConfigError(f"--output {output} is a file; for {len(codes)} languages it must be a folder")
+    paths = {code: output / f"{code}.safetensors" if inside else output for code in codes}
+    for path in paths.values():
+        check_output(path)
+    return paths
+
+
+def _adapt_one(
+    encoder: Encoder,
+    target: Sequence[str],
+    source: Sequence[str],
+    code: str,
+    config: AdaptConfig,
+    runtime: RuntimeConfig,
+    output: Path,
+    precision: str,
+) -> LanguagePrompt:
+    """One language's prompt: trained and saved, or as an earlier run of the same words left it."""
+    from glotprompt import run
+    from glotprompt.classifier import LanguagePrompt
+    from glotprompt.cli.backbone import train_once
+    from glotprompt.data.records import content_hash
+
+    def train(folder: Path) -> LanguagePrompt:
+        note(f"{code}: {len(target):,} target lines, {len(source):,} source lines")
+        return run.adapt(encoder, target, source, code, config, runtime.replace(checkpoint_dir=folder))
+
+    words = [code, config.identity(), content_hash(target), content_hash(source), encoder.fingerprint, precision]
+    prompt = train_once(LanguagePrompt, output, words, encoder, train)
+    _show_prompt(prompt, encoder.num_values)
+    return prompt
+
+
+def _show_prompt(prompt: LanguagePrompt, num_values: int) -> None:
+    from glotprompt.report.tables import duration, size
+
+    found = prompt.facts
+    before, after = found["held_out_before"], found["held_out_after"]
+    facts(
+        {
+            "language": prompt.language,
+            "masked-word loss": f"{before['loss']:.3f} before, {after['loss']:.3f} after (held-out text, natural log)",
+            "first guess right": f"{before['top1']:.1f} % before, {after['top1']:.1f} % after",
+            "one of five right": f"{before['top5']:.1f} % before, {after['top5']:.1f} % after",
+            "best step": f"{found['best_step']} of {found['steps']}, learning rate {found['learning_rate']:g}",
+            "trained values": f"{found['trained_values']:,} ({found['trained_values'] / num_values:.2%} of the model)",
+            "time": f"{duration(found['seconds'])}, {found['tokens'] / max(found['seconds'], 1e-9):,.0f} tokens/s",
+            "peak memory": size(found["peak_memory_bytes"]),
+        }
+    )
+
+
+def _prompt_figures(prompt: LanguagePrompt, output: Path) -> dict[str, Any]:
+    found = dict(prompt.facts)
+    before, after = found.pop("held_out_before"), found.pop("held_out_after")
+    return {
+        "language": prompt.language, "output": str(output), "file_bytes": output.stat().st_size,
+        "mlm_loss_before": before["loss"], "mlm_loss_after": after["loss"],
+        "top1_before": before["top1"], "top1_after": after["top1"],
+        "top5_before": before["top5"], "top5_after": after["top5"], "num_masked": after["num_masked"], **found,
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def tune(
+    ctx: typer.Context,
+    train: options.Train,
+    task: options.Task,
+    output: options.ClassifierOutput,
+    prompt: options.Prompt = None,
+    model: options.ModelToTune = None,
+    dev: options.Dev = None,
+    json: options.Json = None,
+    preset: options.Preset = None,
+    top_k_layers: options.TopK = None,
+    bottom_k_layers: options.BottomK = None,
+    loss_over: options.LossOver = None,
+    shots_per_class: options.Shots = None,
+    epochs: options.Epochs = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    max_length: options.MaxLength = None,
+    seed: options.Seed = None,
+    set: options.Set = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = "label",
+    premise_column: options.PremiseColumn = "premise",
+    hypothesis_column: options.HypothesisColumn = "hypothesis",
+    read: options.Read = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+    micro_batch_size: options.MicroBatchSize = None,
+    gradient_checkpointing: options.GradientCheckpointing = False,
+    checkpoint_every: options.CheckpointEvery = None,
+    eval_batch_size: options.EvalBatchSize = None,
+) -> None:
+    """Stage 2: learn a task from labelled source-language examples.
+
+    It starts from a language prompt, or with --model alone from noise (no adaptation). A killed run, started again with
+    the same words, goes on.
+    """
+    from glotprompt.cli.backbone import open_encoder, open_prompt, recorded_backbone
+    from glotprompt.cli.files import examples_of, how_to_read
+    from glotprompt.cli.settings import settings
+    from glotprompt.config import TuneConfig
+    from glotprompt.templates import Task
+
+    check_output(output)
+    loaded = Task.load(task)
+    name = model or (None if prompt is None else recorded_backbone(prompt, "language prompt"))
+    if name is None:
+        raise ConfigError("give --prompt FILE (a language prompt), or --model NAME to tune without adaptation")
+    config, runtime = settings(TuneConfig, ctx.params, name)
+    how = how_to_read(read)
+    examples = examples_of(train, loaded.template, ctx.params, how, labelled=True)
+    held = None if dev is None else examples_of(dev, loaded.template, ctx.params, how, labelled=True)
+    start, encoder = (
+        (None, open_encoder(name, precision, device))
+        if prompt is None
+        else open_prompt(prompt, model, precision, device)
+    )
+    classifier = _tune_one(encoder, start, examples, held, loaded, config, runtime, output, precision)
+    _show_classifier(classifier)
+    if json is not None:
+        write_json(json, _classifier_figures(classifier, output))
+    suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
+
+
+def _tune_one(
+    encoder: Encoder,
+    start: LanguagePrompt | None,
+    examples: Sequence[Example],
+    dev: Sequence[Example] | None,
+    task: Task,
+    config: TuneConfig,
+    runtime: RuntimeConfig,
+    output: Path,
+    precision: str,
+) -> PromptClassifier:
+    """The classifier: trained and saved, or as an earlier run of the same words left it."""
+    from glotprompt import run
+    from glotprompt.classifier import PromptClassifier
+    from glotprompt.cli.backbone import train_once
+    from glotprompt.data.records import content_hash
+
+    def train(folder: Path) -> PromptClassifier:
+        note(f"{len(examples):,} examples of {task.name}: {', '.join(task.labels)}")
+        return run.tune(encoder, start, examples, task, config, runtime.replace(checkpoint_dir=folder), dev)
+
+    begun: list[str] = []
+    if start is not None:
+        begun = [start.language, start.positions, content_hash([start.key_values.numpy().tobytes().hex()])]
+    data = [content_hash(examples), None if dev is None else content_hash(dev)]
+    words = [config.identity(), task.identity(), data, begun, encoder.fingerprint, precision]
+    return train_once(PromptClassifier, output, words, encoder, train)
+
+
+def _show_classifier(classifier: PromptClassifier) -> None:
+    from glotprompt.report.tables import duration, size
+
+    found: Mapping[str, Any] = classifier.facts
+    first, stop = found["trained_layers"]
+    facts(
+        {
+            "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
+            "language prompt": classifier.language,
+            "dev accuracy": f"{found['dev_accuracy']:.1f} % of {found['dev_examples']:,} source-language examples",
+            "best step": f"{found['best_step']} of {found['steps']}",
+            "trained layers": f"{stop - first} of {classifier.encoder.num_layers} ({first + 1} to {stop}),"
+            f" {found['trained_values']:,} values",
+            "time": f"{duration(found['seconds'])}, {found['tokens'] / max(found['seconds'], 1e-9):,.0f} tokens/s",
+            "peak memory": size(found["peak_memory_bytes"]),
+        }
+    )
+
+
+def _classifier_figures(classifier: PromptClassifier, output: Path) -> dict[str, Any]:
+    return {
+        "output": str(output), "file_bytes": output.stat().st_size, "language": classifier.language,
+        "task": classifier.task.to_dict(), **classifier.facts,
+    }  # fmt: skip

@@ -1,0 +1,190 @@
+"""What the demo is run on: texts, examples, task and settings of each of its two subjects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glotprompt.config import AdaptConfig, TuneConfig, preset
+from glotprompt.data import bible as bible_data
+from glotprompt.data import masakhanews
+from glotprompt.data.records import Example, labels_of
+from glotprompt.errors import DataError
+from glotprompt.templates import Task
+
+NAMES = {
+    "eng": "English", "nya": "Chichewa", "hau": "Hausa", "ibo": "Igbo", "lin": "Lingala", "lug": "Luganda",
+    "pcm": "Naija", "run": "Rundi", "sna": "Shona", "tir": "Tigrinya", "yor": "Yoruba", "amh": "Amharic",
+    "fra": "French", "orm": "Oromo", "som": "Somali", "swa": "Swahili", "xho": "Xhosa",
+}  # fmt: skip
+
+GENRES = ("law", "history", "poetry", "prophecy", "gospel", "letter")
+VERSES_PER_PASSAGE = 4
+GENRE_TASK = Task(
+    "genre",
+    "{mask} : {text}",
+    {"law": "law", "history": "king", "poetry": "song", "prophecy": "Prophet", "gospel": "Jesus", "letter": "letter"},
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Everything a demo needs. Test text stands in no other field."""
+
+    title: str
+    source: str
+    target: str
+    unit: str
+    task: Task
+    source_texts: Sequence[str]
+    target_texts: Sequence[str]
+    labelled: Sequence[Example]
+    source_dev: Sequence[Example]
+    target_dev: Sequence[Example]
+    target_test: Sequence[Example]
+    prior_texts: Sequence[Example]
+    """Unlabelled target inputs, none of them a test input, on which label offsets are fitted."""
+    reading_texts: Sequence[str]
+    """Target text on which masked words are scored before and after."""
+    guess_texts: Sequence[tuple[str, str]]
+    """(reference, sentence) from which the shown blanks are drawn."""
+    data: list[dict[str, Any]]
+    adapt: AdaptConfig
+    tune: TuneConfig
+    seeds: Sequence[int]
+    sample: str
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def source_name(self) -> str:
+        return NAMES[self.source]
+
+    @property
+    def target_name(self) -> str:
+        return NAMES[self.target]
+
+    @property
+    def own_labels(self) -> list[str]:
+        """The labels that the target's own data has."""
+        return labels_of([*self.target_dev, *self.target_test])
+
+    def description(self) -> dict[str, Any]:
+        """The task for the report."""
+        return {
+            "name": self.task.name, "source": self.source, "target": self.target, "source_name": self.source_name,
+            "target_name": self.target_name, "labels": list(self.task.labels), "template": self.task.template.pattern,
+            "verbalizer": {label: list(words) for label, words in self.task.verbalizer.items()}, "unit": self.unit,
+        }  # fmt: skip
+
+
+def bible(fast: bool) -> Scenario:
+    """King James English to the Chichewa Bible of 1922: which kind of book is a passage from?"""
+    corpus = bible_data.demo_corpus(GENRES, VERSES_PER_PASSAGE)
+    task = Task("genre", GENRE_TASK.template, {genre: GENRE_TASK.verbalizer[genre] for genre in GENRES})
+    adapt = AdaptConfig(**preset("quick", "adapt"))
+    tune = TuneConfig(**preset("quick", "tune"))
+    if fast:
+        adapt = adapt.replace(steps=adapt.steps // 3)
+    test = _sample(corpus.target_test, 300)
+    return Scenario(
+        title="Teaching a frozen model Chichewa",
+        source="eng",
+        target="nya",
+        unit="passages",
+        task=task,
+        source_texts=corpus.source_texts,
+        target_texts=corpus.target_texts,
+        labelled=corpus.labelled,
+        source_dev=corpus.source_dev,
+        target_dev=corpus.target_dev,
+        target_test=test,
+        prior_texts=corpus.target_dev,
+        reading_texts=[verse.text for verse in corpus.target_test_verses],
+        guess_texts=[(verse.reference, verse.text) for verse in corpus.target_test_verses],
+        data=_bible_counts(corpus),
+        adapt=adapt,
+        tune=tune,
+        seeds=(0,) if fast else (0, 1, 2),
+        sample=test[0].fields["text"][:120],
+        settings={"genres": list(GENRES), "verses_per_passage": VERSES_PER_PASSAGE},
+    )
+
+
+def _sample(examples: Sequence[Example], most: int) -> Sequence[Example]:
+    """Every n-th example, so that all labels and books stay represented."""
+    step = max(1, -(-len(examples) // most))
+    return examples[::step]
+
+
+def _bible_counts(corpus: bible_data.DemoCorpus) -> list[dict[str, Any]]:
+    left_out = f"{corpus.duplicates_removed} verses left out that a held-out chapter repeats"
+    rows: list[tuple[str, str, int, str]] = [
+        ("stage-1 text", "eng", len(corpus.source_texts), f"verses; no dev or test chapter; {left_out}"),
+        ("stage-1 text", "nya", len(corpus.target_texts), "verses; the same chapters as the English"),
+        ("labelled", "eng", len(corpus.labelled), _labels(corpus.labelled)),
+        ("dev", "eng", len(corpus.source_dev), "chooses the epoch"),
+        ("dev", "nya", len(corpus.target_dev), "its unlabelled text fits the label offsets"),
+        ("test", "nya", len(corpus.target_test), _labels(corpus.target_test)),
+    ]
+    return [{"split": s, "language": code, "items": n, "chapters": None, "note": note} for s, code, n, note in rows]
+
+
+def _labels(examples: Sequence[Example]) -> str:
+    counts = Counter(str(example.label) for example in examples)
+    return ", ".join(f"{label} {counts[label]}" for label in sorted(counts))
+
+
+def news(data_dir: Path | None, target: str, fast: bool) -> Scenario:
+    """MasakhaNEWS headlines: Hausa labels, another language's headlines."""
+    if data_dir is None:
+        raise DataError(
+            "demo --task news needs --data-dir DIR with masakhanews/<language>/{train,dev,test}.tsv, as published at"
+            " https://github.com/masakhane-io/masakhane-news"
+        )
+    source = "hau"
+    notes: list[str] = []
+    texts = masakhanews.unlabelled(data_dir, target, notes.append)
+    source_texts = masakhanews.unlabelled(data_dir, source, notes.append)
+    wanted: tuple[tuple[str, masakhanews.Split], ...] = (
+        (source, "train"), (source, "dev"), (target, "train"), (target, "dev"), (target, "test"),
+    )  # fmt: skip
+    splits = {(code, part): masakhanews.headlines(masakhanews.load(data_dir, code, part)) for code, part in wanted}
+    held_out = masakhanews.articles_text(masakhanews.load(data_dir, target, "test"))
+    train, test = splits[source, "train"], splits[target, "test"]
+    adapt = AdaptConfig(**preset("quick", "adapt"))
+    tune = TuneConfig(**preset("quick", "tune")).replace(max_length=64)
+    if fast:
+        adapt = adapt.replace(steps=adapt.steps // 3)
+        tune = tune.replace(epochs=4)
+    rows: list[tuple[str, str, int, str]] = [
+        ("stage-1 text", source, len(source_texts), "paragraphs of its training articles"),
+        ("stage-1 text", target, len(texts), "; ".join(["paragraphs of its training articles", *notes])),
+        ("labelled", source, len(train), _labels(train)),
+        ("dev", source, len(splits[source, "dev"]), "chooses the epoch"),
+        ("train", target, len(splits[target, "train"]), "its unlabelled headlines fit the label offsets"),
+        ("test", target, len(test), _labels(test)),
+    ]
+    return Scenario(
+        title=f"Teaching a frozen model {NAMES[target]}",
+        source=source,
+        target=target,
+        unit="headlines",
+        task=Task.load("news"),
+        source_texts=source_texts,
+        target_texts=texts,
+        labelled=train,
+        source_dev=splits[source, "dev"],
+        target_dev=splits[target, "dev"],
+        target_test=test,
+        prior_texts=splits[target, "train"],
+        reading_texts=held_out[:400],
+        guess_texts=[(f"test headline {example.id}", example.fields["text"]) for example in test],
+        data=[{"split": s, "language": c, "items": n, "chapters": None, "note": note} for s, c, n, note in rows],
+        adapt=adapt,
+        tune=tune,
+        seeds=(0,) if fast else (0, 1, 2),
+        sample=test[0].fields["text"],
+    )

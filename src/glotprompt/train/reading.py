@@ -1,0 +1,75 @@
+"""Guessing a blanked word: what a person can see of masked language modelling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.soft_prompt import Prefix
+from glotprompt.train.batches import plain
+
+
+@dataclass(frozen=True)
+class Blank:
+    """A sentence with one word masked."""
+
+    reference: str
+    left: str
+    answer: str
+    right: str
+    ids: list[int]
+
+
+def blank_words(
+    texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, count: int, seed: int
+) -> list[Blank]:
+    """`count` sentences of 8 to 30 words drawn by seed, each with one whole word of at least four letters masked that
+    the tokenizer writes as one token (one mask cannot stand for several)."""
+    generator = np.random.default_rng(seed)
+    blanks: list[Blank] = []
+    for index in generator.permutation(len(texts)):
+        reference, sentence = texts[int(index)]
+        text = plain(sentence, tokenizer)
+        if not 8 <= len(text.split()) <= 30:
+            continue
+        coded = tokenizer(text, return_offsets_mapping=True)
+        ids, spans = list(coded["input_ids"]), coded["offset_mapping"]
+        whole = [place for place, (first, last) in enumerate(spans) if _is_word(text, first, last)]
+        if not whole:
+            continue
+        place = int(generator.choice(whole))
+        first, last = spans[place]
+        ids[place] = tokenizer.mask_token_id
+        blanks.append(Blank(reference, text[:first], text[first:last].strip(), text[last:], ids))
+        if len(blanks) == count:
+            break
+    return blanks
+
+
+def _is_word(text: str, first: int, last: int) -> bool:
+    word = text[first:last].strip()
+    before, after = text[:first][-1:], text[last : last + 1]
+    starts = text[first : first + 1].isspace() or not before.isalnum()
+    return len(word) >= 4 and word.isalpha() and starts and not after.isalnum() and after not in "'’"
+
+
+@torch.inference_mode()
+def guess_words(
+    encoder: Encoder, texts: Sequence[Sequence[int]], key_values: Tensor | None, count: int = 5
+) -> list[list[tuple[str, float]]]:
+    """The `count` likeliest words at each text's mask, with their probabilities (0 to 1)."""
+    prefix = None if key_values is None else Prefix.shared(key_values, encoder.dtype)
+    guesses: list[list[tuple[str, float]]] = []
+    for ids in texts:
+        batch = torch.tensor([list(ids)], device=encoder.device)
+        hidden = encoder.hidden_states(batch, None, prefix)[batch == encoder.tokenizer.mask_token_id]
+        top = encoder.token_logits(hidden).softmax(dim=-1)[0].topk(count)
+        words = [str(encoder.tokenizer.decode([token])).strip() for token in top.indices.tolist()]
+        guesses.append(list(zip(words, top.values.tolist(), strict=True)))
+    return guesses

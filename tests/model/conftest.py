@@ -1,0 +1,139 @@
+"""What the tests of the model room share: encoders by name, batches, and attention with prefixes in plain torch."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.soft_prompt import SoftPrompt
+
+
+@pytest.fixture(params=["xlm-roberta", "bert", "modernbert", "mini"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Every encoder on which the properties of the soft prompt are checked."""
+    return request.param
+
+
+@pytest.fixture
+def encoder(kind: str, tiny_encoder: Callable[[str], Encoder], request: pytest.FixtureRequest) -> Encoder:
+    """The encoder of that kind in fp32; not to be changed."""
+    return request.getfixturevalue("mini") if kind == "mini" else tiny_encoder(kind)
+
+
+Batch = tuple[Tensor, Tensor]
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., Batch]:
+    """Random words of the given lengths, padded to the longest (or further): ids and mask."""
+
+    def make(encoder: Encoder, lengths: Sequence[int], width: int | None = None, seed: int = 0) -> Batch:
+        generator = torch.Generator().manual_seed(seed)
+        shape = (len(lengths), width or max(lengths))
+        mask = (torch.arange(shape[1]) < torch.tensor(lengths)[:, None]).long()
+        words = torch.randint(4, encoder.vocab_size - 1, shape, generator=generator)
+        words[:, 0] = encoder.tokenizer.cls_token_id
+        return torch.where(mask == 1, words, encoder.tokenizer.pad_token_id), mask
+
+    return make
+
+
+@pytest.fixture
+def make_prompt() -> Callable[..., Tensor]:
+    """A prompt large enough to be felt: standard deviation 1."""
+
+    def make(encoder: Encoder, length: int, seed: int = 0) -> Tensor:
+        return SoftPrompt.initialise(encoder.prompt_shape(length), 1.0, seed).key_values().detach()
+
+    return make
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The reference: one example at a time, so without padding or mask, in float64. It takes linear maps, norms and
+# embeddings from the stock model, and writes out where queries meet keys.
+
+
+@pytest.fixture
+def reference() -> Callable[[PreTrainedModel, Tensor, Tensor | None, int], Tensor]:
+    """Last-layer states [seq, hidden] of one example [seq] behind `key_values`, its position ids moved by `shift`."""
+
+    def states(model: PreTrainedModel, ids: Tensor, key_values: Tensor | None, shift: int = 0) -> Tensor:
+        body = _in_float64(model)
+        follow = _modernbert if model.config.model_type == "modernbert" else _bert
+        with torch.no_grad():
+            return follow(body, ids, None if key_values is None else key_values.double(), shift)
+
+    return states
+
+
+@cache
+def _in_float64(model: PreTrainedModel) -> torch.nn.Module:
+    return copy.deepcopy(model.base_model).double()
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, prefix: Tensor | None, reach: int | None = None) -> Tensor:
+    """[head, seq, dim] each; a word sees the whole prompt, and words at most `reach` away."""
+    visible = torch.ones(query.shape[1], key.shape[1], dtype=torch.bool)
+    if reach is not None:
+        places = torch.arange(query.shape[1])
+        visible = (places[:, None] - places).abs() <= reach
+    if prefix is not None:
+        visible = torch.cat([torch.ones(query.shape[1], prefix.shape[2], dtype=torch.bool), visible], dim=1)
+        key, value = torch.cat([prefix[0], key], dim=1), torch.cat([prefix[1], value], dim=1)
+    scores = torch.einsum("hqd,hkd->hqk", query, key) / math.sqrt(query.shape[-1])
+    weights = torch.exp(scores - scores.max()) * visible
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    mixed = torch.einsum("hqk,hkd->hqd", weights, value)
+    return mixed.transpose(0, 1).flatten(1)
+
+
+def _bert(body: torch.nn.Module, ids: Tensor, key_values: Tensor | None, shift: int) -> Tensor:
+    """BERT and XLM-R: norms after the residuals, learned positions (XLM-R counts them from 2)."""
+    first = 2 if body.config.model_type == "xlm-roberta" else 0
+    table = body.embeddings
+    states = table.word_embeddings(ids) + table.position_embeddings(torch.arange(len(ids)) + first + shift)
+    states = table.LayerNorm(states + table.token_type_embeddings.weight[0])
+    for index, layer in enumerate(body.encoder.layer):
+        part = layer.attention.self
+        split = [
+            linear(states).unflatten(-1, (part.num_attention_heads, -1)).transpose(0, 1)
+            for linear in (part.query, part.key, part.value)
+        ]
+        mixed = _attend(*split, None if key_values is None else key_values[index])
+        states = layer.attention.output.LayerNorm(layer.attention.output.dense(mixed) + states)
+        widened = torch.nn.functional.gelu(layer.intermediate.dense(states))
+        states = layer.output.LayerNorm(layer.output.dense(widened) + states)
+    return states
+
+
+def _modernbert(body: torch.nn.Module, ids: Tensor, key_values: Tensor | None, shift: int) -> Tensor:
+    """ModernBERT: norms before, rotary positions, gated feed-forward, and some layers that look 8 words far."""
+    config = body.config
+    states = body.embeddings.norm(body.embeddings.tok_embeddings(ids))
+    dim = config.hidden_size // config.num_attention_heads
+    for index, layer in enumerate(body.layers):
+        local = config.layer_types[index] == "sliding_attention"
+        base = config.rope_parameters[config.layer_types[index]]["rope_theta"]
+        angles = (torch.arange(len(ids)) + shift)[:, None] / base ** (torch.arange(0, dim, 2).double() / dim)
+        turn = torch.polar(torch.ones_like(angles), angles)
+
+        def rotated(part: Tensor, turn: Tensor = turn) -> Tensor:
+            halves = torch.complex(*part.chunk(2, dim=-1)) * turn
+            return torch.cat([halves.real, halves.imag], dim=-1)
+
+        packed = layer.attn.Wqkv(layer.attn_norm(states)).unflatten(-1, (3, config.num_attention_heads, dim))
+        query, key, value = packed.permute(1, 2, 0, 3)
+        prefix = None if key_values is None else key_values[index]
+        mixed = _attend(rotated(query), rotated(key), value, prefix, config.local_attention // 2 if local else None)
+        states = states + layer.attn.Wo(mixed)
+        first, gate = layer.mlp.Wi(layer.mlp_norm(states)).chunk(2, dim=-1)
+        states = states + layer.mlp.Wo(torch.nn.functional.gelu(first) * gate)
+    return body.final_norm(states)

@@ -1,0 +1,225 @@
+"""The soft prompt on every kind of encoder that works: exact against its definition, and gone when it is taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+
+Make = Callable[..., Tensor]
+MakeBatch = Callable[..., tuple[Tensor, Tensor]]
+Reference = Callable[..., Tensor]
+
+
+def states(encoder: Encoder, ids: Tensor, mask: Tensor | None, prefix: Prefix | None) -> Tensor:
+    with torch.no_grad():
+        return encoder.hidden_states(ids, mask, prefix)
+
+
+def assert_near(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    """Largest difference, relative to the largest value of these states (layer-normalised: of the order of 1)."""
+    difference = (found.double() - expected.double()).abs().max() / expected.abs().max()
+    assert difference <= tolerance, f"largest relative difference {float(difference):.2e}"
+
+
+@pytest.mark.parametrize("positions", ["plain", "shifted"])
+def test_equals_attention_with_prefixes_in_plain_torch(
+    kind: str, encoder: Encoder, stock: Callable[[str], PreTrainedModel], make_batch: MakeBatch, make_prompt: Make,
+    reference: Reference, positions: str,
+) -> None:  # fmt: skip
+    lengths = [23, 9, 1]
+    ids, mask = make_batch(encoder, lengths)
+    prompt = make_prompt(encoder, 5)
+    found = states(encoder, ids, mask, Prefix.shared(prompt, torch.float32, positions))
+    for row, length in enumerate(lengths):
+        expected = reference(stock(kind), ids[row, :length], prompt, 5 if positions == "shifted" else 0)
+        assert_near(found[row, :length], expected)
+        without = reference(stock(kind), ids[row, :length], None)
+        assert (expected - without).abs().max() > 0.1, "a prompt that is hardly felt proves nothing"
+
+
+def test_full_batch_without_a_mask_equals_the_reference(
+    kind: str, encoder: Encoder, stock: Callable[[str], PreTrainedModel], make_batch: MakeBatch, make_prompt: Make,
+    reference: Reference,
+) -> None:  # fmt: skip
+    ids, _ = make_batch(encoder, [17, 17])
+    prompt = make_prompt(encoder, 5)
+    found = states(encoder, ids, None, Prefix.shared(prompt, torch.float32))
+    for row in range(2):
+        assert_near(found[row], reference(stock(kind), ids[row], prompt))
+
+
+@pytest.mark.parametrize("positions", ["plain", "shifted"])
+def test_padding_changes_nothing(
+    encoder: Encoder, make_batch: MakeBatch, make_prompt: Make, positions: str
+) -> None:
+    prefix = Prefix.shared(make_prompt(encoder, 5), torch.float32, positions)
+    ids, mask = make_batch(encoder, [12, 7], width=31)
+    padded = states(encoder, ids, mask, prefix)
+    for row, length in enumerate([12, 7]):
+        alone = states(encoder, ids[row : row + 1, :length], None, prefix)
+        assert_near(padded[row, :length], alone[0])
+
+
+def test_without_a_prompt_it_is_the_stock_model_to_the_bit(
+    kind: str, encoder: Encoder, stock: Callable[[str], PreTrainedModel], make_batch: MakeBatch, make_prompt: Make
+) -> None:
+    model = stock(kind)
+    assert model.config._attn_implementation == "sdpa"
+    padded, mask = make_batch(encoder, [23, 9, 1])
+    full, _ = make_batch(encoder, [16, 16])
+    prefix = Prefix.shared(make_prompt(encoder, 5), torch.float32)
+    for _ in range(2):  # before a prompt was used, and after
+        for ids, attention in ((padded, mask), (full, None)):
+            with torch.no_grad():
+                expected = model.base_model(input_ids=ids, attention_mask=attention).last_hidden_state
+            found = states(encoder, ids, attention, None)
+            text = torch.ones_like(ids, dtype=torch.bool) if attention is None else attention.bool()
+            assert torch.equal(found[text], expected[text])
+            behind = states(encoder, ids, attention, prefix)
+            assert not torch.allclose(behind[text], expected[text], atol=0.01)
+
+
+def test_prompts_of_different_lengths_in_one_batch_equal_separate_runs(
+    encoder: Encoder, make_batch: MakeBatch, make_prompt: Make
+) -> None:
+    prompts = [make_prompt(encoder, length, seed=length) for length in (3, 8, 5)]
+    rows = torch.tensor([2, 0, 1, 0])
+    lengths = [11, 19, 6, 14]
+    padded = make_batch(encoder, lengths)
+    full = make_batch(encoder, [13] * 4)[0], None
+    for ids, mask in (padded, full):
+        mixed = states(encoder, ids, mask, Prefix.per_row(prompts, rows, torch.float32))
+        for row, which in enumerate(rows.tolist()):
+            length = ids.shape[1] if mask is None else lengths[row]
+            prefix = Prefix.shared(prompts[which], torch.float32)
+            alone = states(encoder, ids[row : row + 1, :length], None, prefix)
+            assert_near(mixed[row, :length], alone[0])
+
+
+def test_plain_and_shifted_prompts_in_one_batch_equal_separate_runs(
+    encoder: Encoder, make_batch: MakeBatch, make_prompt: Make
+) -> None:
+    prompts = [make_prompt(encoder, length, seed=length) for length in (4, 4, 9)]
+    positions = ["shifted", "plain", "shifted"]
+    lengths = [11, 19, 6]
+    ids, mask = make_batch(encoder, lengths)
+    mixed = states(encoder, ids, mask, Prefix.per_row(prompts, torch.tensor([0, 1, 2]), torch.float32, positions))
+    for row, length in enumerate(lengths):
+        prefix = Prefix.shared(prompts[row], torch.float32, positions[row])
+        alone = states(encoder, ids[row : row + 1, :length], None, prefix)
+        assert_near(mixed[row, :length], alone[0])
+
+
+def test_full_length_input_has_room_for_a_prompt(
+    kind: str, encoder: Encoder, stock: Callable[[str], PreTrainedModel], make_batch: MakeBatch, make_prompt: Make,
+    reference: Reference,
+) -> None:  # fmt: skip
+    assert encoder.max_positions == 512
+    ids, _ = make_batch(encoder, [512])
+    prompt = make_prompt(encoder, 32)
+    found = states(encoder, ids, None, Prefix.shared(prompt, torch.float32))
+    assert_near(found[0], reference(stock(kind), ids[0], prompt))
+
+
+def loss_and_gradient(encoder: Encoder, prompt: SoftPrompt, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    hidden = encoder.hidden_states(ids, mask, prompt.prefix(encoder.dtype))
+    loss = encoder.masked_word_loss(hidden[:, 2], torch.arange(10, 10 + len(ids)))
+    (gradient,) = torch.autograd.grad(loss, [prompt.trained])
+    return loss.detach(), gradient
+
+
+@contextmanager
+def recorded_layers(encoder: Encoder) -> Iterator[list[Tensor]]:
+    """The outputs of the layers, one for every time a layer is run."""
+    outputs: list[Tensor] = []
+    layers = [module for module in encoder.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    # Hooks on a layer stay outside its checkpoint, so listen to the last norm or map inside.
+    inside = [[part for part in layer.modules() if isinstance(part, (nn.Linear, nn.LayerNorm))][-1] for layer in layers]
+    hooks = [part.register_forward_hook(lambda *call: outputs.append(call[2])) for part in inside]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize("trained", [None, 1], ids=["all-layers", "top-1"])
+def test_gradient_checkpointing_is_exact(encoder: Encoder, make_batch: MakeBatch, trained: int | None) -> None:
+    ids, mask = make_batch(encoder, [13, 7, 10])
+    num_layers = encoder.num_layers
+    layers = None if trained is None else range(num_layers - trained, num_layers)
+    prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 0.5, 1, layers)
+    expected = loss_and_gradient(encoder, prompt, ids, mask)
+    encoder.checkpoint_gradients(True)
+    try:
+        with recorded_layers(encoder) as runs:
+            found = loss_and_gradient(encoder, prompt, ids, mask)
+    finally:
+        encoder.checkpoint_gradients(False)
+    # Of a layer's second run nothing is wanted behind what its backward pass needs, so the last parts may miss once.
+    assert len(runs) >= num_layers + (trained or num_layers) - 1, "activations were not computed a second time"
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    assert not any(module.training for module in encoder.model.modules())
+    assert not encoder.hidden_states(ids, mask).requires_grad, "the embeddings still ask for gradients"
+
+
+def test_gradients_are_those_of_the_definition(encoder: Encoder, make_batch: MakeBatch) -> None:
+    """Against a difference quotient, along a random direction."""
+    ids, mask = make_batch(encoder, [13, 7])
+    prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 0.5, seed=1)
+    _, gradient = loss_and_gradient(encoder, prompt, ids, mask)
+    direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(2))
+    step = 1e-2 / direction.norm()
+    values = []
+    for sign in (1, -1):
+        moved = SoftPrompt((prompt.trained + sign * step * direction).detach())
+        values.append(loss_and_gradient(encoder, moved, ids, mask)[0].double())
+    slope = (values[0] - values[1]) / (2 * step)
+    assert slope.item() == pytest.approx((gradient * direction).sum().item(), rel=0.05)
+
+
+def test_only_the_trained_layers_have_gradients_and_change() -> None:
+    values = torch.randn(6, 2, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    prompt = SoftPrompt(values, range(2, 5))
+    assert torch.equal(prompt.key_values(), values)
+    assert prompt.num_trained == 3 * 2 * 2 * 3 * 4
+    assert [name for name, _ in prompt.named_parameters()] == ["trained"]
+    with torch.no_grad():
+        prompt.trained.add_(1)
+    changed = (prompt.key_values() - values).flatten(1)
+    assert torch.allclose(changed[2:5], torch.ones_like(changed[2:5]))
+    assert not changed[:2].any()
+    assert not changed[5:].any()
+    assert values[2:5].equal(SoftPrompt(values).key_values()[2:5]), "the given values are copied, not kept"
+
+
+def test_backward_pass_ends_at_the_lowest_trained_layer(encoder: Encoder, make_batch: MakeBatch) -> None:
+    ids, mask = make_batch(encoder, [9, 5])
+    shape = encoder.prompt_shape(4)
+    lowest = encoder.num_layers - 1
+    top = SoftPrompt.initialise(shape, 0.5, 0, range(lowest, encoder.num_layers))
+    with recorded_layers(encoder) as outputs:
+        _, gradient = loss_and_gradient(encoder, top, ids, mask)
+    assert [output.requires_grad for output in outputs] == [False] * lowest + [True]
+    _, whole = loss_and_gradient(encoder, SoftPrompt.initialise(shape, 0.5, 0), ids, mask)
+    assert torch.equal(gradient, whole[lowest:])
+
+
+def test_initial_noise_depends_on_the_seed_alone() -> None:
+    shape = (4, 2, 3, 8, 16)
+    first, again, other = (SoftPrompt.initialise(shape, 0.02, seed).key_values() for seed in (3, 3, 4))
+    assert first.equal(again)
+    assert not first.equal(other)
+    torch.randn(5)
+    assert SoftPrompt.initialise(shape, 0.02, 3, range(1, 2)).key_values().equal(first)
+    assert first.std().item() == pytest.approx(0.02, rel=0.05)
