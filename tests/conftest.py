@@ -29,7 +29,8 @@ ASSETS = Path(__file__).parent / "assets"
 TINY_KINDS = ("xlm-roberta", "bert", "modernbert")
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
-torch.set_num_threads(2)
+# Models this small gain nothing from a second thread, and threads that wait for each other on a busy machine lose much.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -123,6 +124,12 @@ def tiny_encoder() -> Callable[[str], Encoder]:
 def own_encoder() -> Callable[[str], Encoder]:
     """As `tiny_encoder`, but a fresh one that the test may change."""
     return make_tiny_encoder
+
+
+@pytest.fixture
+def new_stock() -> Callable[[str], PreTrainedModel]:
+    """As `stock`, but a fresh one that the test may change."""
+    return load_stock.__wrapped__
 
 
 @pytest.fixture(scope="session")

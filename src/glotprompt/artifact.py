@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -40,8 +41,10 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise ArtifactError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()  # there only when something went wrong
     return path
 
 
@@ -59,7 +62,7 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str
     try:
         facts: dict[str, Any] = json.loads(metadata[KEY])
         found, digest = facts["kind"], facts.pop("digest")
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError, AttributeError):
         raise ArtifactError(f"{path} was not written by glotprompt; expected a {kind}") from None
     if facts.get("format") != FORMAT:
         raise ArtifactError(

@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glotprompt.errors import ConfigError, nearest
 
+Rate = Annotated[float, Field(gt=0)]
+"""A learning rate."""
+
 
 class Config(BaseModel):
     """A frozen, validated group of settings. Unknown keys are errors that name the nearest key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -43,12 +46,16 @@ def identity_of(value: Any) -> str:
 
 
 def _one_line(config: type[Config], error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    first, *more = error.errors()
+    if not first["loc"]:
+        return f"{config.__name__}: {first['msg'].removeprefix('Value error, ')}"
+    key = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         return f"{config.__name__} has no setting {key!r}.{nearest(key, config.model_fields)}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{config.__name__}.{key}: {message}" if key else f"{config.__name__}: {message}"
+    # A field that takes a number or a word has an error for each of them.
+    same = [e["msg"] for e in more if e["type"] == "literal_error" and e["loc"][0] == key]
+    message = " or ".join([first["msg"], *(other.removeprefix("Input should be ") for other in same)])
+    return f"{config.__name__}.{key}: {message}, not {first['input']!r}"
 
 
 class AdaptConfig(Config):
@@ -63,10 +70,10 @@ class AdaptConfig(Config):
     """Sequences per step (section 4.2: 32)."""
     max_length: int = Field(default=256, ge=8)
     """Tokens per sequence, `<s>` and `</s>` included. Not stated in the paper; assumption."""
-    learning_rate: float | Literal["auto"] = Field(default=5e-3)
+    learning_rate: Rate | Literal["auto"] = 5e-3
     """Peak learning rate of AdamW (section 4.2: 5e-3). Small backbones want far more (the bundled one 4e-2);
     "auto" tries `auto_rates` in short runs and keeps the one with the lowest held-out loss."""
-    auto_rates: tuple[float, ...] = (5e-3, 1e-2, 2e-2, 4e-2)
+    auto_rates: tuple[Rate, ...] = Field(default=(5e-3, 1e-2, 2e-2, 4e-2), min_length=1)
     """Rates tried by `learning_rate="auto"`."""
     auto_steps: int = Field(default=60, ge=1)
     """Steps of each short run of `learning_rate="auto"`."""
@@ -166,10 +173,10 @@ class RuntimeConfig(Config):
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {"adapt": {}, "tune": {}},
-    # What the demo uses: the bundled backbone on two cores, minutes (docs/log.md).
+    # What the demo uses: the bundled backbone on two cores, minutes (docs/log.md, 2026-11-23).
     "quick": {
-        "adapt": {"steps": 300, "max_length": 64, "learning_rate": 4e-2},
-        "tune": {"epochs": 8, "max_length": 128, "learning_rate": 2e-2},
+        "adapt": {"steps": 300, "batch_size": 16, "max_length": 64, "learning_rate": 4e-2},
+        "tune": {"epochs": 3, "batch_size": 16, "max_length": 64, "learning_rate": 2e-2, "top_k_layers": 12},
     },
 }
 """Named departures from the defaults. "paper" has none: the defaults are the paper's."""

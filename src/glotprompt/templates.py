@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from glotprompt.config import identity_of
 from glotprompt.errors import ConfigError, nearest
@@ -27,16 +27,19 @@ class Template:
 
     def __post_init__(self) -> None:
         try:
-            names = [name for _, name, _, _ in string.Formatter().parse(self.pattern) if name is not None]
+            parsed = [part for part in string.Formatter().parse(self.pattern) if part[1] is not None]
         except ValueError as error:
             raise ConfigError(f"template {self.pattern!r}: {error}; write {{{{ for a literal brace") from None
-        for name in names:
+        names = [str(name) for _, name, _, _ in parsed]
+        for name, (_, _, spec, conversion) in zip(names, parsed, strict=True):
             if name != MASK_FIELD and name not in TEXT_FIELDS:
                 known = ("mask", *TEXT_FIELDS)
                 raise ConfigError(
                     f"template {self.pattern!r} has an unknown field {{{name}}};"
                     f" known are {', '.join(known)}.{nearest(name, known)}"
                 )
+            if spec or conversion:
+                raise ConfigError(f"template {self.pattern!r}: write a plain {{{name}}}, without : or ! after its name")
         if names.count(MASK_FIELD) != 1:
             raise ConfigError(f"template {self.pattern!r} has {names.count(MASK_FIELD)} {{mask}}; it needs exactly one")
         fields = [name for name in names if name != MASK_FIELD]
@@ -64,8 +67,8 @@ class Template:
     @property
     def space_before_mask(self) -> bool:
         """Whether the mask stands after white space (byte-level vocabularies spell such words differently)."""
-        before = self.pattern.split("{mask}")[0]
-        return bool(before) and before[-1].isspace()
+        before = next(text for text, name, _, _ in string.Formatter().parse(self.pattern) if name == MASK_FIELD)
+        return before[-1:].isspace()
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,14 @@ class Task:
     verbalizer: dict[str, tuple[str, ...]]
 
     def __init__(self, name: str, template: str | Template, verbalizer: Mapping[str, str | Sequence[str]]) -> None:
-        words = {
-            str(label): ((entry,) if isinstance(entry, str) else tuple(entry)) for label, entry in verbalizer.items()
-        }
+        words = {str(label): _words(entry) for label, entry in verbalizer.items()}
         if len(words) < 2:
             raise ConfigError(f"task {name!r} has {len(words)} label(s); a classifier needs at least two")
         for label, entry in words.items():
             if not entry or not all(word.strip() for word in entry):
-                raise ConfigError(f"task {name!r}: label {label!r} needs at least one non-empty word")
+                raise ConfigError(
+                    f"task {name!r}: label {label!r} needs a non-empty word or a list of such words (text in quotes)"
+                )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "template", template if isinstance(template, Template) else Template(template))
         object.__setattr__(self, "verbalizer", words)
@@ -131,6 +134,15 @@ class Task:
 
     def identity(self) -> str:
         return identity_of(self.to_dict())
+
+
+def _words(entry: object) -> tuple[str, ...]:
+    """A verbalizer's entry as words; none when it is anything but a text or a list of texts."""
+    if isinstance(entry, str):
+        return (entry,)
+    if isinstance(entry, list | tuple) and all(isinstance(word, str) for word in cast(Sequence[object], entry)):
+        return tuple(cast(Sequence[str], entry))
+    return ()
 
 
 BUILT_IN_TASKS: dict[str, Task] = {

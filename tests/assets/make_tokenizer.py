@@ -22,13 +22,16 @@ LABEL_WORDS = (
     " good bad great terrible"
 )
 """Kept whole, so that tests have single-token label words."""
-CONSONANTS, VOWELS = "b ch d f g k kw l m mb n nd ng p s t tw w z".split(), "aeiou"
+CONSONANTS = ("b", "ch", "d", "f", "g", "k", "kw", "l", "m", "mb", "n", "nd", "ng", "p", "s", "t", "tw", "w", "z")
+VOWELS = "aeiou"
 
 
 def invented_word(word: str) -> str:
     """Some syllables, always the same for one word; short words stay short."""
     digest = hashlib.sha256(word.lower().encode()).digest()
-    syllables = [CONSONANTS[a % len(CONSONANTS)] + VOWELS[b % 5] for a, b in zip(digest[::2], digest[1::2], strict=True)]
+    syllables = [
+        CONSONANTS[a % len(CONSONANTS)] + VOWELS[b % 5] for a, b in zip(digest[::2], digest[1::2], strict=True)
+    ]
     made = "".join(syllables[: 1 + len(word) // 3])
     return made.capitalize() if word[0].isupper() else made
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from glotprompt.model import soft_prompt
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import Prefix, SoftPrompt
 
@@ -57,10 +58,48 @@ def test_full_batch_without_a_mask_equals_the_reference(
         assert_near(found[row], reference(stock(kind), ids[row], prompt))
 
 
-@pytest.mark.parametrize("positions", ["plain", "shifted"])
-def test_padding_changes_nothing(
-    encoder: Encoder, make_batch: MakeBatch, make_prompt: Make, positions: str
+def test_the_route_taken_on_a_gpu_equals_the_one_taken_here(
+    encoder: Encoder, make_batch: MakeBatch, make_prompt: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    prompts = [make_prompt(encoder, length, seed=length) for length in (3, 8)]
+    prefixes = (Prefix.shared(prompts[0], torch.float32), Prefix.per_row(prompts, torch.tensor([1, 0]), torch.float32))
+    padded, full = make_batch(encoder, [19, 7]), (make_batch(encoder, [12, 12])[0], None)
+    here = [states(encoder, *batch, prefix) for prefix in prefixes for batch in (padded, full)]
+    monkeypatch.setattr(soft_prompt, "_has_fast_sdpa", lambda device: True)
+    there = [states(encoder, *batch, prefix) for prefix in prefixes for batch in (padded, full)]
+    for found, expected, ids in zip(there, here, [padded[0], full[0]] * 2, strict=True):
+        text = ids != encoder.tokenizer.pad_token_id
+        assert_near(found[text], expected[text])
+
+
+@pytest.mark.gpu
+def test_cuda_equals_cpu(own_encoder: Callable[[str], Encoder], make_batch: MakeBatch, make_prompt: Make) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    for kind in ("xlm-roberta", "bert", "modernbert"):
+        encoder = own_encoder(kind)
+        prompt = SoftPrompt(make_prompt(encoder, 5))
+        ids, mask = make_batch(encoder, [19, 7])
+        loss, gradient = loss_and_gradient(encoder, prompt, ids, mask)
+        encoder.model.to("cuda")
+        found = loss_and_gradient(encoder, prompt.to("cuda"), ids.cuda(), mask.cuda())
+        torch.testing.assert_close(found[0].cpu(), loss, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found[1].cpu(), gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_one_prefix_serves_any_number_of_batches(encoder: Encoder, make_batch: MakeBatch, make_prompt: Make) -> None:
+    prompts = [make_prompt(encoder, length, seed=length) for length in (3, 8)]
+    rows = torch.tensor([1, 0])
+    prefix = Prefix.per_row(prompts, rows, torch.float32)
+    batches = [make_batch(encoder, lengths) for lengths in ([9, 4], [9, 9], [4, 9], [5, 5], [3, 14], [9, 4])]
+    for ids, mask in batches:
+        fresh = Prefix.per_row(prompts, rows, torch.float32)
+        assert torch.equal(states(encoder, ids, mask, prefix), states(encoder, ids, mask, fresh))
+    assert len(prefix._masks) <= 4, "masks of past batches pile up"
+
+
+@pytest.mark.parametrize("positions", ["plain", "shifted"])
+def test_padding_changes_nothing(encoder: Encoder, make_batch: MakeBatch, make_prompt: Make, positions: str) -> None:
     prefix = Prefix.shared(make_prompt(encoder, 5), torch.float32, positions)
     ids, mask = make_batch(encoder, [12, 7], width=31)
     padded = states(encoder, ids, mask, prefix)
@@ -132,21 +171,21 @@ def test_full_length_input_has_room_for_a_prompt(
 
 def loss_and_gradient(encoder: Encoder, prompt: SoftPrompt, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     hidden = encoder.hidden_states(ids, mask, prompt.prefix(encoder.dtype))
-    loss = encoder.masked_word_loss(hidden[:, 2], torch.arange(10, 10 + len(ids)))
+    loss = encoder.masked_word_loss(hidden[:, 2], torch.arange(10, 10 + len(ids), device=ids.device))
     (gradient,) = torch.autograd.grad(loss, [prompt.trained])
     return loss.detach(), gradient
 
 
 @contextmanager
 def recorded_layers(encoder: Encoder) -> Iterator[list[Tensor]]:
-    """The outputs of the layers, one for every time a layer is run."""
-    outputs: list[Tensor] = []
+    """What reaches the last part of the layers, one tensor for every time that a layer is run."""
+    found: list[Tensor] = []
     layers = [module for module in encoder.model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    # Hooks on a layer stay outside its checkpoint, so listen to the last norm or map inside.
+    # Hooks on a layer itself stay outside its checkpoint, and a second run stops within the layer's last operation.
     inside = [[part for part in layer.modules() if isinstance(part, (nn.Linear, nn.LayerNorm))][-1] for layer in layers]
-    hooks = [part.register_forward_hook(lambda *call: outputs.append(call[2])) for part in inside]
+    hooks = [part.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0])) for part in inside]
     try:
-        yield outputs
+        yield found
     finally:
         for hook in hooks:
             hook.remove()
@@ -165,8 +204,7 @@ def test_gradient_checkpointing_is_exact(encoder: Encoder, make_batch: MakeBatch
             found = loss_and_gradient(encoder, prompt, ids, mask)
     finally:
         encoder.checkpoint_gradients(False)
-    # Of a layer's second run nothing is wanted behind what its backward pass needs, so the last parts may miss once.
-    assert len(runs) >= num_layers + (trained or num_layers) - 1, "activations were not computed a second time"
+    assert len(runs) == num_layers + (trained or num_layers), "every trained layer is run a second time, no other"
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
     assert not any(module.training for module in encoder.model.modules())
@@ -208,9 +246,9 @@ def test_backward_pass_ends_at_the_lowest_trained_layer(encoder: Encoder, make_b
     shape = encoder.prompt_shape(4)
     lowest = encoder.num_layers - 1
     top = SoftPrompt.initialise(shape, 0.5, 0, range(lowest, encoder.num_layers))
-    with recorded_layers(encoder) as outputs:
+    with recorded_layers(encoder) as runs:
         _, gradient = loss_and_gradient(encoder, top, ids, mask)
-    assert [output.requires_grad for output in outputs] == [False] * lowest + [True]
+    assert [run.requires_grad for run in runs] == [False] * lowest + [True]
     _, whole = loss_and_gradient(encoder, SoftPrompt.initialise(shape, 0.5, 0), ids, mask)
     assert torch.equal(gradient, whole[lowest:])
 

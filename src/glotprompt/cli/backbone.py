@@ -36,8 +36,13 @@ def open_encoder(model: str, precision: Any, device: str) -> Encoder:
     return encoder
 
 
-def open_prompt(path: Path, model: str | None, precision: Any, device: str) -> tuple[LanguagePrompt, Encoder]:
-    """A saved language prompt and the backbone it was made for."""
+def open_start(
+    path: Path | None, model: str | None, precision: Any, device: str
+) -> tuple[LanguagePrompt | None, Encoder]:
+    """What stage 2 starts from: a saved language prompt and the backbone it was made for, or a backbone alone."""
+    if path is None:
+        assert model is not None
+        return None, open_encoder(model, precision, device)
     encoder = _recorded_backbone(path, "language prompt", model, precision, device)
     return LanguagePrompt.load(path, encoder), encoder
 

@@ -72,6 +72,8 @@ def adapt(
     encoder = open_encoder(model, precision, device)
     figures: list[dict[str, Any]] = []
     for code, lines in targets.items():
+        if figures:
+            print()
         prompt = _adapt_one(encoder, lines, source_lines, code, config, runtime, outputs[code], precision)
         figures.append(_prompt_figures(prompt, outputs[code]))
     if json is not None:
@@ -206,7 +208,7 @@ def tune(
     It starts from a language prompt, or with --model alone from noise (no adaptation). A killed run, started again with
     the same words, goes on.
     """
-    from glotprompt.cli.backbone import open_encoder, open_prompt, recorded_backbone
+    from glotprompt.cli.backbone import open_start, recorded_backbone
     from glotprompt.cli.files import examples_of, how_to_read
     from glotprompt.cli.settings import settings
     from glotprompt.config import TuneConfig
@@ -214,18 +216,14 @@ def tune(
 
     check_output(output)
     loaded = Task.load(task)
-    name = model or (None if prompt is None else recorded_backbone(prompt, "language prompt"))
+    name = recorded_backbone(prompt, "language prompt") if prompt is not None else model
     if name is None:
         raise ConfigError("give --prompt FILE (a language prompt), or --model NAME to tune without adaptation")
     config, runtime = settings(TuneConfig, ctx.params, name)
     how = how_to_read(read)
     examples = examples_of(train, loaded.template, ctx.params, how, labelled=True)
     held = None if dev is None else examples_of(dev, loaded.template, ctx.params, how, labelled=True)
-    start, encoder = (
-        (None, open_encoder(name, precision, device))
-        if prompt is None
-        else open_prompt(prompt, model, precision, device)
-    )
+    start, encoder = open_start(prompt, model, precision, device)
     classifier = _tune_one(encoder, start, examples, held, loaded, config, runtime, output, precision)
     _show_classifier(classifier)
     if json is not None:

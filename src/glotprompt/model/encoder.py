@@ -7,18 +7,19 @@ import json
 import time
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from accelerate import PartialState
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
-from glotprompt.errors import ModelError
+from glotprompt.errors import ConfigError, ModelError
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.soft_prompt import ATTENTION, Prefix, layers_reached
 
@@ -57,9 +58,12 @@ class Encoder:
         self._first_position = _first_position(model)
         self.max_positions: int = config.max_position_embeddings - self._first_position
         """Longest input in tokens, special tokens included."""
-        if len(tokenizer) > self.vocab_size:
+        # Vocabularies are rounded up, but not to twice their size; from a folder without one, transformers makes a
+        # tokenizer of a handful of tokens.
+        if not self.vocab_size / 2 <= len(tokenizer) <= self.vocab_size:
             raise ModelError(
-                f"{name}: its tokenizer has {len(tokenizer)} tokens, the model {self.vocab_size}; they belong to different models"
+                f"{name}: its tokenizer has {len(tokenizer)} tokens, the model {self.vocab_size}; they do not belong"
+                " together, give a folder that holds both"
             )
         self._refuse_out_of_reach()
 
@@ -69,22 +73,13 @@ class Encoder:
 
         `precision` is that of the frozen body: "auto" takes bf16 where this machine multiplies it faster. Raises
         `ModelError` with one line if it cannot be had or cannot be used."""
+        if precision not in get_args(Precision):
+            raise ConfigError(f"precision is {precision!r}; give one of {', '.join(get_args(Precision))}")
         where = str(files("glotprompt") / "assets" / "mini") if str(name) == BUNDLED else str(name)
-        place = torch.device(device) if device != "auto" else PartialState().device
-        transformers_logging.disable_progress_bar()
-        try:
-            AutoConfig.from_pretrained(where)
-            model = AutoModelForMaskedLM.from_pretrained(where, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True)
-        except (OSError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(
-                f"cannot load {str(name)!r}: {reason} -- give 'mini', a folder with config.json, model.safetensors and"
-                " tokenizer.json, or a hub name (with HF_HUB_OFFLINE=1 only what is already downloaded)"
-            ) from None
-        encoder = cls(model, tokenizer, str(name))
+        place = torch.device(device) if device != "auto" else cast(torch.device, PartialState().device)
+        encoder = cls(*_open(where, str(name)), str(name))
         encoder._where = where
-        encoder.model.to(device=place)
+        encoder.model.to(place)  # pyright: ignore[reportArgumentType]
         encoder.use_precision(choose_precision(place) if precision == "auto" else precision)
         return encoder
 
@@ -94,8 +89,14 @@ class Encoder:
             if self._where is None:
                 raise ModelError(f"{self.name} was not loaded by Encoder.load; load it again with precision='fp32'")
             fresh = AutoModelForMaskedLM.from_pretrained(self._where, dtype=torch.float32)
-            self.model.to(torch.float32).load_state_dict(fresh.state_dict())
-        self.model.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+            self._cast(torch.float32)
+            self.model.load_state_dict(fresh.state_dict())
+        self._cast(torch.bfloat16 if precision == "bf16" else torch.float32)
+
+    def _cast(self, dtype: torch.dtype) -> None:
+        # Only the weights: the wave lengths of rotary positions are buffers, and in bf16 far positions would blur.
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.to(dtype)
 
     def checkpoint_gradients(self, on: bool) -> None:
         """Recompute activations in the backward pass, layer by layer. Only the layers themselves enter training mode,
@@ -118,7 +119,8 @@ class Encoder:
         if transform is None or decoder is None:
             raise unknown
         self._transform, self._decoder = transform, cast(Any, decoder)
-        ids = torch.full((1, 2), self.tokenizer.mask_token_id, device=self.model.device)
+        mask: Any = self.tokenizer.mask_token_id
+        ids = torch.full((1, 2), mask, device=self.model.device)
         try:
             self.model.set_attn_implementation(ATTENTION)
             reached = layers_reached(self.model, ids)
@@ -126,7 +128,8 @@ class Encoder:
             reached = set[int]()
         if reached != set(range(self.num_layers)):
             raise ModelError(
-                f"{self.name}: a prompt reaches {len(reached)} of the {self.num_layers} layers of a {kind!r} model; {WORKING}"
+                f"{self.name}: a prompt reaches {len(reached)} of the {self.num_layers} layers of a {kind!r} model;"
+                f" {WORKING}"
             )
         if not self._head_is_the_models_own(ids):
             raise unknown
@@ -196,6 +199,34 @@ class Encoder:
     def masked_word_loss(self, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]) -> Float[Tensor, ""]:
         """Sum of the masked words' cross-entropies (natural log), at the given last-layer states."""
         return masked_word_loss(self._transform(hidden), self._decoder.weight, self._decoder.bias, targets)
+
+
+def _open(where: str, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Model in fp32 and tokenizer, or one line that says why not."""
+    transformers_logging.disable_progress_bar()
+    loudness = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # what it would report about weights is in our own line
+    try:
+        AutoConfig.from_pretrained(where)
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            where, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"cannot load {name!r}: {reason} -- give 'mini', a folder with config.json, model.safetensors and"
+            " tokenizer.json, or a hub name (with HF_HUB_OFFLINE=1 only what is already downloaded)"
+        ) from None
+    finally:
+        transformers_logging.set_verbosity(loudness)
+    missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if missing:  # transformers would put noise in their place
+        raise ModelError(
+            f"{name}: {len(missing)} of its weights are not in the file or have other shapes there"
+            f" ({', '.join(missing[:3])}); a whole masked language model is needed, with the head that predicts words"
+        )
+    return model, tokenizer
 
 
 def _first_position(model: PreTrainedModel) -> int:

@@ -95,6 +95,8 @@ class Prefix:
             return None
         key = (id(mask), length)
         if key not in self._masks:
+            if len(self._masks) >= 4:  # of earlier batches; one batch needs at most two (ModernBERT)
+                self._masks.clear()
             # The mask is kept beside its extension so that its id cannot be given to another tensor.
             self._masks[key] = (mask, self._extended(mask, length))
         return self._masks[key][1]
@@ -126,13 +128,12 @@ def _attend(
         front_keys, front_values = prefix.layer(_layer_index(module), query.shape[0])
         key = torch.cat([front_keys, key], dim=2)
         value = torch.cat([front_values, value], dim=2)
-    if prefix is None or query.is_cuda:
+    if prefix is None or _has_fast_sdpa(query.device):
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=False
         )
         return output, None
-    # On a CPU the flash backward of `sdpa` is slow for short keys and small heads; three plain products win twice
-    # over (docs/design.md, "bf16 on the CPU"). Scaling the query touches fewer numbers than scaling the scores.
+    # Scaling the query touches fewer numbers than scaling the scores.
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -141,6 +142,12 @@ def _attend(
         scores = scores + attention_mask
     weights = F.dropout(scores.softmax(dim=-1), dropout, training=dropout > 0)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+
+
+def _has_fast_sdpa(device: torch.device) -> bool:
+    """On a CPU the flash backward of `sdpa` is slow for short keys and small heads; three plain products win twice
+    over (docs/design.md, "bf16 on the CPU")."""
+    return device.type == "cuda"
 
 
 def _layer_index(module: nn.Module) -> int:

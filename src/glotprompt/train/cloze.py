@@ -32,11 +32,14 @@ def label_words(task: Task, tokenizer: PreTrainedTokenizerFast) -> Words:
     """Look the verbalizer's words up. A word that is not one token is a `ConfigError` naming close ones that are."""
     rows = [[_token_of(word, label, task, tokenizer) for word in words] for label, words in task.verbalizer.items()]
     flat = [token for row in rows for token in row]
-    for label, row in zip(task.labels, rows, strict=True):
-        for token in row:
-            if flat.count(token) > 1:
-                word = tokenizer.convert_ids_to_tokens(token)
-                raise ConfigError(f"task {task.name!r}: token {word!r} of label {label!r} stands for it twice or more")
+    for token in flat:
+        if flat.count(token) > 1:
+            word = tokenizer.convert_ids_to_tokens(token)
+            labels = [label for label, row in zip(task.labels, rows, strict=True) for found in row if found == token]
+            raise ConfigError(
+                f"task {task.name!r}: token {word!r} stands for {' and '.join(map(repr, labels))}; a word may stand for"
+                " one label, once"
+            )
     average = torch.zeros(len(rows), len(flat))
     start = 0
     for index, row in enumerate(rows):
@@ -111,8 +114,14 @@ def _shorten(row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerF
         for name in names
     }
     bare = len(tokenizer(task.template.render(dict.fromkeys(names, ""), mask))["input_ids"])
+    if bare >= max_length:
+        raise ConfigError(
+            f"max_length {max_length} leaves no room for text beside the template {task.template.pattern!r}"
+            f" ({bare} tokens); give a larger max_length"
+        )
+    # A cut text may have more tokens than were counted before the cut, so we look again; without any text it fits.
     room = max_length - bare
-    while room > 0:
+    while True:
         keep = {name: len(ends[name]) for name in names}
         while sum(keep.values()) > room:
             longest = max(names, key=lambda name: keep[name])
@@ -123,11 +132,7 @@ def _shorten(row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerF
         tokens: list[int] = tokenizer(task.template.render(cut, mask))["input_ids"]
         if len(tokens) <= max_length:
             return tokens
-        room -= len(tokens) - max_length
-    raise ConfigError(
-        f"max_length {max_length} leaves no room for text beside the template {task.template.pattern!r}"
-        f" ({bare} tokens); give a larger max_length"
-    )
+        room = max(0, room - (len(tokens) - max_length))
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:

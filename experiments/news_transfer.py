@@ -1,7 +1,7 @@
 """MasakhaNEWS headlines from Hausa to unseen languages: without adaptation, with the target's own prompt, and with
 another language's prompt (the control), several seeds of stage 2.
 
-    python benchmarks/news_transfer.py --data-dir DIR --targets sna lug yor --seeds 3 --json news.json
+    python experiments/news_transfer.py --data-dir DIR --targets sna lug yor --seeds 3 --json news.json
 
 DIR holds masakhanews/<language>/{train,dev,test}.tsv. Every classifier is scored on every target, so each cell of the
 table is one language's prompt on one language's test headlines. Stage 1 is run once per language (seed 0). Finished

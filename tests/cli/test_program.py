@@ -1,0 +1,194 @@
+"""The program's surface: quick to start, errors in one line, options that are settings. No training."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import glotprompt.demo as glotprompt_demo
+from glotprompt import run
+from glotprompt.cli import files, main
+from glotprompt.cli.settings import settings
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
+from glotprompt.errors import ConfigError, DataError
+
+from .conftest import Program
+
+PROGRAM = Path(sys.executable).with_name("glotprompt")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], []])
+def test_answers_at_once(words: list[str]) -> None:
+    """Processor time, because a busy machine says nothing about the program; best of three for the same reason."""
+    seconds: list[float] = []
+    for _ in range(3):
+        before = os.times()
+        done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, check=True)
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
+        assert "glotprompt" in done.stdout
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "adapt --help", "predict --help", "adpt", "tune --stepz 1"])
+def test_help_and_mistakes_need_no_tensors(words: str) -> None:
+    script = (
+        "import sys; from glotprompt.cli import main; main(sys.argv[1:]);"
+        " print('heavy:', sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *words.split()], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for command, config in (("adapt", AdaptConfig), ("tune", TuneConfig)):
+        shown = " ".join(re.sub("[│╭╮╰╯─]", " ", glotprompt(command, "--help").out).split())
+        for name, field in config.model_fields.items():
+            opening = " ".join((field.description or "").split())[:25]
+            assert opening, f"{name} has no docstring"
+            assert opening in shown, name
+        assert "checkpoint_dir" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("adpt", "No such command 'adpt'. Did you mean 'adapt'?"),
+        ("tune --tpo-k 3", "No such option: --tpo-k. Did you mean '--top-k'?"),
+        ("adapt --output x", "Missing option '--target'"),
+        ("adapt --steps many", "Invalid value for '--steps'"),
+        ("convert to-pef", "Did you mean 'to-peft'"),
+        ("convert", "Missing command"),
+        ("adapt --target nya.txt --output x", "which language is nya.txt in?"),
+        ("adapt --target nya=nya.txt --language sna --output x", "disagree"),
+        ("adapt --target nya=nya.txt --output x", "--source"),
+        ("adapt --target nya=nyaa.txt --source eng.txt --output x", "no such file. Did you mean 'nya.txt'?"),
+        ("adapt --target nya=nya.txt --source eng.txt --output . --set stepz=3", "Did you mean 'steps'?"),
+        ("adapt --target nya=nya.txt --source eng.txt --output x --preset quik", "Did you mean 'quick'?"),
+        ("adapt --target nya=nya.txt --source eng.txt --output x --text-column t", "none of the files is a table"),
+        ("adapt --target nya=nya.txt --source eng.txt --output x --read formt=tsv", "Did you mean 'format'?"),
+        ("adapt --target nya=nya.txt --source eng.txt --output x --device cuda:99", "--device cuda:99 cannot be used"),
+        ("adapt --target nya=nya.txt --target sna=nya.txt --source eng.txt --output nya.txt", "must be a folder"),
+        ("adapt --target nya=nya.txt --source eng.txt --output nya.txt/x", "cannot make the folder"),
+        ("tune --train train.tsv --task task.toml --output x", "give --prompt FILE"),
+        ("tune --train train.tsv --task newz --model mini --output x", "Did you mean 'news'?"),
+        ("tune --train train.tsv --task news --model mini --output .", "is a folder"),
+        ("tune --train eng.txt --task news --model mini --output x", "pass --read format="),
+        ("tune --train train.tsv --task news --model mini --output x --label-column lable", "with --label-column"),
+        ("tune --train train.tsv --task news --model mini --output x --top-k 3 --bottom-k 3", "not both"),
+        ("tune --train train.tsv --task news --prompt none.safetensors --output x", "does not exist"),
+        ("evaluate --classifier eng.txt --data test.tsv", "no safetensors file"),
+        ("evaluate --classifier x --data test.tsv --save-offsets y", "--prior-text"),
+        ("predict --classifier x --input eng.txt word", "give one of them"),
+        ("demo --target sna", "belong to --task news"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: str, message: str, glotprompt: Program, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    outcome = glotprompt(*words.split())
+    assert message in outcome.error
+    assert outcome.status == 2
+    assert outcome.out == ""
+
+
+def test_damaged_bytes_of_a_file_are_a_line_too(glotprompt: Program, files: Path) -> None:
+    path = files / "broken.safetensors"
+    path.write_bytes(b"\0" * 200)
+    assert "damaged" in glotprompt("predict", "--classifier", path, "text").error
+
+
+def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"steps": 7, "gradient_checkpointing": False, "set": ["warmup_ratio=0", "packing=none", "patience=null"]}
+    config, runtime = settings(AdaptConfig, options, "mini")
+    assert config == AdaptConfig(steps=7, max_length=64, learning_rate=4e-2, warmup_ratio=0, packing="none")
+    assert runtime == RuntimeConfig()
+    assert "preset quick" in capsys.readouterr().err
+    config, _ = settings(AdaptConfig, {"learning_rate": "auto"}, "FacebookAI/xlm-roberta-large")
+    assert config == AdaptConfig(learning_rate="auto")
+    config, runtime = settings(
+        TuneConfig, {"preset": "paper", "top_k_layers": 9, "set": ["checkpoint_every=0", "dev_share=.25"]}, "mini"
+    )
+    assert config == TuneConfig(top_k_layers=9, dev_share=0.25)
+    assert runtime == RuntimeConfig(checkpoint_every=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 3, "set": ["steps=4"]}, "given twice"),
+        ({"set": ["steps=4", "steps=4"]}, "twice"),
+        ({"set": ["steps"]}, "not key=value"),
+        ({"set": ["checkpoint_dir=x"]}, "no setting 'checkpoint_dir'"),
+        ({"steps": 0}, "AdaptConfig.steps"),
+    ],
+)
+def test_contradicting_settings_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(AdaptConfig, options, "mini")
+
+
+def test_label_prior_from_files(tmp_path: Path) -> None:
+    labels = ("sports", "health")
+    assert files.label_prior("uniform", labels) == {"sports": 1.0, "health": 1.0}
+    (tmp_path / "prior.toml").write_text("sports = 0.25\nhealth = 3")
+    (tmp_path / "prior.json").write_text('{"sports": 1}')
+    assert files.label_prior(str(tmp_path / "prior.toml"), labels) == {"sports": 0.25, "health": 3.0}
+    assert files.label_prior(str(tmp_path / "prior.json"), labels) == {"sports": 1.0}
+    for text, message in (("sport = 1", "Did you mean 'sports'"), ("sports = -1", "0 or more"), ("sports = 0", "all")):
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(DataError, match=message):
+            files.label_prior(str(tmp_path / "bad.toml"), labels)
+    with pytest.raises(DataError, match="no such file"):
+        files.label_prior("unifrom", labels)
+
+
+def test_interruption_says_that_the_command_can_go_on(
+    glotprompt: Program, files: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "adapt", stop)
+    monkeypatch.chdir(files)
+    words = f"adapt --model {tiny_folder} --target nya=nya.txt --source eng.txt --output nya.st --precision fp32"
+    outcome = glotprompt(*words.split())
+    assert outcome.status == 130
+    assert "the same command goes on from the last checkpoint (in nya.st.checkpoints)" in outcome.error
+
+
+def test_demo_hands_its_options_on(glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def run_demo(**options: object) -> dict[str, object]:
+        given.update(options)
+        (tmp_path / "out").mkdir()
+        return {"title": "A demo", "language": {"mlm_loss_before": 3.0, "mlm_loss_after": 2.0}, "rows": []}
+
+    monkeypatch.setattr(glotprompt_demo, "run_demo", run_demo)
+    words = ["demo", "--task", "news", "--target", "lug", "--data-dir", "d", "--fast"]
+    outcome = glotprompt(*words, "--output", tmp_path / "out", "--json", tmp_path / "demo.json")
+    assert outcome.status == 0
+    assert given["task"] == "news"
+    assert given["target"] == "lug"
+    assert given["fast"] is True
+    assert given["command"] == "glotprompt demo --task news --target lug --data-dir d --fast"
+    assert "A demo" in outcome.out
+    assert json.loads((tmp_path / "demo.json").read_text())["title"] == "A demo"
+    assert "<html" in (tmp_path / "out" / "demo.html").read_text()
+
+
+def test_main_takes_the_words_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["glotprompt", "--version"])
+    assert main() == 0
+    assert re.fullmatch(r"glotprompt \d\S*\n", capsys.readouterr().out)

@@ -1,0 +1,222 @@
+"""From text to predictions with the program's own commands, on a tiny backbone."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from glotprompt import artifact
+
+from .conftest import Outcome, Program
+
+ADAPT = "--source eng.txt --steps 3 --batch-size 4 --max-length 24 --prompt-length 4 --precision fp32 --seed 3"
+TUNE = "--train train.tsv --task task.toml --epochs 2 --batch-size 8 --max-length 24 --top-k 2 --precision fp32"
+
+
+class Piped(io.TextIOWrapper):
+    """What standard input is when something is piped in."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(io.BytesIO(text.encode()), encoding="utf-8")
+
+
+@pytest.fixture
+def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(files)
+    return files
+
+
+@pytest.fixture
+def trained(here: Path, tiny_folder: Path, glotprompt: Program) -> dict[str, Outcome]:
+    """`nya.st` and `topic.st`, made by the two commands."""
+    adapt = f"adapt --model {tiny_folder} --target nya=nya.txt {ADAPT} --output nya.st --json adapt.json"
+    tune = f"tune --prompt nya.st {TUNE} --output topic.st --json tune.json"
+    return {"adapt": glotprompt(*adapt.split()), "tune": glotprompt(*tune.split())}
+
+
+def test_text_to_figures(trained: dict[str, Outcome], here: Path, glotprompt: Program) -> None:
+    for outcome in trained.values():
+        assert outcome.status == 0
+        assert "wrote " in outcome.err
+        assert "next: glotprompt " in outcome.err
+    assert "masked-word loss" in trained["adapt"].out
+    (prompt,) = json.loads((here / "adapt.json").read_text())["prompts"]
+    assert prompt["language"] == "nya"
+    assert prompt["config"]["steps"] == 3
+    assert prompt["file_bytes"] == (here / "nya.st").stat().st_size
+    assert {"mlm_loss_before", "mlm_loss_after", "top1_before", "top1_after"} <= prompt.keys()
+    classifier = json.loads((here / "tune.json").read_text())
+    assert classifier["trained_layers"] == [1, 3]
+    assert classifier["task"]["name"] == "task"
+    assert not list(here.glob("*.checkpoints"))
+
+    outcome = glotprompt("evaluate", "--classifier", "topic.st", "--data", "test.tsv", "--json", "figures.json")
+    figures = json.loads((here / "figures.json").read_text())
+    assert figures["num_examples"] == len(figures["predictions"]) == 21
+    assert f"accuracy {figures['accuracy']:.1f} %" in outcome.out
+    assert sum(sum(row.values()) for row in figures["confusion"].values()) == 21
+    assert ("! collapse" in outcome.out) == (figures["collapsed_label"] is not None)
+
+
+def test_the_same_words_find_their_result_finished(
+    trained: dict[str, Outcome], here: Path, glotprompt: Program
+) -> None:
+    before = (here / "topic.st").stat().st_mtime_ns
+    again = glotprompt(*f"tune --prompt nya.st {TUNE} --output topic.st".split())
+    assert "already what these words make" in again.err
+    assert again.out == trained["tune"].out
+    assert (here / "topic.st").stat().st_mtime_ns == before
+    other = glotprompt(*f"tune --prompt nya.st {TUNE} --output topic.st --seed 1".split())
+    assert "already" not in other.err
+    assert (here / "topic.st").stat().st_mtime_ns != before
+
+
+def test_several_languages_share_one_call(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    words = f"adapt --model {tiny_folder} --target nya=nya.txt --target sna=eng.txt {ADAPT} --output many --json m.json"
+    assert glotprompt(*words.split()).status == 0
+    assert [p["language"] for p in json.loads((here / "m.json").read_text())["prompts"]] == ["nya", "sna"]
+    (here / "many/sna.safetensors").unlink()
+    first = (here / "many/nya.safetensors").stat().st_mtime_ns
+    again = glotprompt(*words.split())
+    assert "many/nya.safetensors is already" in again.err
+    assert (here / "many/nya.safetensors").stat().st_mtime_ns == first
+    assert (here / "many/sna.safetensors").is_file()
+
+
+def test_one_language_is_the_same_alone_or_among_others(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    glotprompt(*f"adapt --model {tiny_folder} --target nya=nya.txt --target sna=eng.txt {ADAPT} --output many".split())
+    glotprompt(*f"adapt --model {tiny_folder} --target eng.txt --language sna {ADAPT} --output alone.st".split())
+    among, alone = (
+        artifact.read(path, "language prompt")[0]["key_values"] for path in ("many/sna.safetensors", "alone.st")
+    )
+    assert torch.equal(among, alone)
+
+
+def test_tuning_without_a_prompt(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    words = f"tune --model {tiny_folder} {TUNE} --set prompt_length=3 --dev test.tsv --shots 4 --output plain.st"
+    outcome = glotprompt(*words.split())
+    assert "language prompt  none" in outcome.out
+    _, facts = artifact.read("plain.st", "classifier")
+    assert facts["prompt_length"] == 3
+    assert facts["training"]["examples"] == 12
+    assert facts["training"]["dev_examples"] == 21
+
+
+@pytest.mark.usefixtures("trained")
+class TestPredicting:
+    """One classifier, all ways to give it text."""
+
+    def test_arguments_as_json_lines(self, glotprompt: Program) -> None:
+        outcome = glotprompt("predict", "--classifier", "topic.st", "the bank", "a fe\u0301te", "--json")
+        lines = [json.loads(line) for line in outcome.out.splitlines()]
+        assert [line["text"] for line in lines] == ["the bank", "a fe\u0301te"]
+        for line in lines:
+            assert sum(line["scores"].values()) == pytest.approx(1)
+            assert line["label"] == max(line["scores"], key=line["scores"].__getitem__)
+
+    def test_table_file_piped(self, glotprompt: Program) -> None:
+        outcome = glotprompt("predict", "--classifier", "topic.st", "--input", "test.tsv")
+        rows = [line.split("\t") for line in outcome.out.splitlines()]
+        assert len(rows) == 21
+        for label, probability, text in rows:
+            assert label in ("sports", "health", "business")
+            assert 1 / 3 <= float(probability) <= 1
+            assert text
+
+    @pytest.mark.parametrize("words", [[], ["-"], ["--input", "-"]])
+    def test_standard_input(self, words: list[str], glotprompt: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", Piped("the bank\n\nthe field\n"))
+        outcome = glotprompt("predict", "--classifier", "topic.st", *words)
+        assert [line.split("\t")[2] for line in outcome.out.splitlines()] == ["the bank", "the field"]
+
+    def test_some_labels_only(self, glotprompt: Program) -> None:
+        outcome = glotprompt("predict", "--classifier", "topic.st", "--labels", "sports,health", "--json", "the bank")
+        assert json.loads(outcome.out)["scores"]["business"] == 0
+        outcome = glotprompt("predict", "--classifier", "topic.st", "--labels", "sport", "the bank")
+        assert "Did you mean 'sports'" in outcome.error
+
+    @pytest.mark.parametrize(("words", "message"), [([""], "empty"), (["a\udcff"], "not valid UTF-8")])
+    def test_text_that_is_none(self, words: list[str], message: str, glotprompt: Program) -> None:
+        assert message in glotprompt("predict", "--classifier", "topic.st", *words).error
+
+    def test_a_language_prompt_is_no_classifier(self, glotprompt: Program) -> None:
+        assert "expected a classifier" in glotprompt("predict", "--classifier", "nya.st", "text").error
+
+    def test_another_backbone_is_refused(self, glotprompt: Program) -> None:
+        outcome = glotprompt("predict", "--classifier", "topic.st", "--model", "mini", "--precision", "fp32", "text")
+        assert "was made for" in outcome.error
+
+    def test_a_backbone_that_moved(self, here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+        moved = here / "moved"
+        tiny_folder.rename(moved)
+        try:
+            assert "say where it is with --model" in glotprompt("predict", "--classifier", "topic.st", "text").error
+            assert glotprompt("predict", "--classifier", "topic.st", "--model", moved, "text").status == 0
+        finally:
+            moved.rename(tiny_folder)
+
+
+@pytest.mark.usefixtures("trained")
+class TestOffsets:
+    """Label offsets: asked for, fitted on other text, stored when asked."""
+
+    EVALUATE = "evaluate --classifier topic.st --data test.tsv --json figures.json"
+
+    def test_fitted_and_stored(self, here: Path, glotprompt: Program) -> None:
+        words = f"{self.EVALUATE} --label-prior uniform --prior-text nya.txt --save-offsets even.st"
+        outcome = glotprompt(*words.split())
+        assert "wrote even.st" in outcome.err
+        figures = json.loads((here / "figures.json").read_text())
+        assert figures["label_prior"]["num_texts"] == 60
+        assert figures["label_prior"]["num_texts_scored_too"] == 0
+        stored = glotprompt("evaluate", "--classifier", "even.st", "--data", "test.tsv", "--json", "stored.json")
+        assert "holds label offsets" in stored.err
+        again = json.loads((here / "stored.json").read_text())
+        assert again["predictions"] == figures["predictions"]
+
+    def test_the_mean_prediction_meets_the_prior(self, here: Path, glotprompt: Program) -> None:
+        (here / "prior.toml").write_text("sports = 2\nhealth = 1\nbusiness = 1\n")
+        words = "predict --classifier topic.st --label-prior prior.toml --prior-text nya.txt --input nya.txt --json"
+        outcome = glotprompt(*words.split())
+        scores = [json.loads(line)["scores"] for line in outcome.out.splitlines()]
+        mean = {label: sum(score[label] for score in scores) / len(scores) for label in scores[0]}
+        assert mean == pytest.approx({"sports": 0.5, "health": 0.25, "business": 0.25}, abs=1e-3)
+        assert "60 of these texts are among those being scored" in outcome.err
+
+    def test_uniform_over_the_chosen_labels(self, here: Path, glotprompt: Program) -> None:
+        glotprompt(*f"{self.EVALUATE} --prior-text nya.txt --labels sports,health".split())
+        figures = json.loads((here / "figures.json").read_text())
+        assert figures["label_prior"]["prior"] == {"sports": 1.0, "health": 1.0}
+        assert set(figures["predictions"]) <= {"sports", "health"}
+
+    def test_a_prior_needs_text(self, glotprompt: Program) -> None:
+        assert "--prior-text" in glotprompt(*f"{self.EVALUATE} --label-prior uniform".split()).error
+
+
+def test_pairs(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    (here / "pairs.tsv").write_text(
+        "p\thypothesis\tlabel\n" + "the bank is open\tthe bank is new\tentailment\n" * 4
+        + "a great day\ta bad day\tcontradiction\n" * 4 + "people walk\tpeople play\tneutral\n" * 4,
+        encoding="utf-8",
+    )  # fmt: skip
+    (here / "nli.toml").write_text(
+        'template = "{premise} ? {mask} , {hypothesis}"\n'
+        '[verbalizer]\nentailment = "Yes"\nneutral = "Maybe"\ncontradiction = "not"\n'
+    )
+    words = (
+        f"tune --model {tiny_folder} --train pairs.tsv --dev pairs.tsv --task nli.toml --premise-column p --epochs 1"
+        " --max-length 24 --precision fp32 --output nli.st"
+    )
+    assert glotprompt(*words.split()).status == 0
+    predict = "predict --classifier nli.st --precision fp32"
+    outcome = glotprompt(*predict.split(), "--json", "the bank", "is open")
+    found = json.loads(outcome.out)
+    assert (found["premise"], found["hypothesis"]) == ("the bank", "is open")
+    outcome = glotprompt(*f"{predict} --json --input pairs.tsv --premise-column p".split())
+    assert [json.loads(line)["id"] for line in outcome.out.splitlines()][:2] == ["pairs.tsv:2", "pairs.tsv:3"]
+    assert "in turn, not 1 texts" in glotprompt(*predict.split(), "the bank").error

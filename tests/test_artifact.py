@@ -1,0 +1,234 @@
+"""Saved files: whole or not there, and refused in one line when they are not what was saved."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from glotprompt import artifact
+from glotprompt.errors import ArtifactError
+
+KIND = "language prompt"
+FACTS: dict[str, Any] = {
+    "language": "nya", "backbone": {"name": "b", "fingerprint": "abc"}, "numbers": [0.1, 1e-300, -3], "nothing": None,
+    "text": "Moni! ñ 日本 \n\"quoted\"",
+}  # fmt: skip
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    values = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    return {
+        "key_values": values, "half": values.bfloat16(), "count": torch.tensor(7.0), "ids": torch.arange(3),
+        "turned": values.T, "empty": torch.zeros(0, 4), "flags": torch.tensor([True, False]),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return artifact.write(tmp_path / "a.safetensors", KIND, tensors(), FACTS)
+
+
+def refused(path: Path, kind: str = KIND) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        artifact.read(path, kind)
+    text = str(caught.value)
+    assert str(path) in text
+    assert "\n" not in text
+    return text
+
+
+def test_round_trip(saved: Path) -> None:
+    found, facts = artifact.read(saved, KIND)
+    expected = tensors()
+    assert set(found) == set(expected)
+    for name, tensor in found.items():
+        assert tensor.dtype == expected[name].dtype
+        assert torch.equal(tensor, expected[name])
+    assert {key: facts[key] for key in FACTS} == FACTS
+    assert (facts["kind"], facts["format"]) == (KIND, artifact.FORMAT)
+
+
+def test_special_numbers_survive(tmp_path: Path) -> None:
+    values = torch.tensor([float("nan"), float("inf"), -0.0, 1e-45])
+    path = artifact.write(tmp_path / "a", KIND, {"x": values}, {})
+    found, _ = artifact.read(path, KIND)
+    assert torch.equal(found["x"].view(torch.int32), values.view(torch.int32))
+
+
+def test_same_content_same_bytes(tmp_path: Path, saved: Path) -> None:
+    facts = dict(reversed(FACTS.items()))
+    assert artifact.write(tmp_path / "b", KIND, tensors(), facts).read_bytes() == saved.read_bytes()
+
+
+def test_a_trained_parameter_can_be_saved(tmp_path: Path) -> None:
+    parameter = torch.nn.Parameter(torch.ones(2, 2))
+    found, _ = artifact.read(artifact.write(tmp_path / "a", KIND, {"x": parameter}, {}), KIND)
+    assert torch.equal(found["x"], torch.ones(2, 2))
+    assert not found["x"].requires_grad
+
+
+def test_no_pickle(saved: Path) -> None:
+    data = saved.read_bytes()
+    header = int.from_bytes(data[:8], "little")
+    assert json.loads(data[8 : 8 + header])["__metadata__"].keys() == {artifact.KEY}, "plain safetensors"
+    with safe_open(saved, framework="np") as file:
+        assert json.loads(file.metadata()[artifact.KEY])["language"] == "nya"
+
+
+# --- damage
+
+
+@pytest.mark.parametrize("keep", [0, 1, 7, 8, 9, 100, -100, -8, -1])
+def test_truncated(saved: Path, keep: int) -> None:
+    data = saved.read_bytes()
+    saved.write_bytes(data[:keep])
+    assert "damaged or no safetensors file" in refused(saved)
+
+
+def test_something_at_the_end(saved: Path) -> None:
+    saved.write_bytes(saved.read_bytes() + b"\0")
+    refused(saved)
+
+
+def test_any_flipped_bit_is_noticed(saved: Path) -> None:
+    data = saved.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    places = [*range(0, start, 7), *range(start - 3, len(data))]
+    assert len(data) - start > 60
+    for place in places:
+        for bit in (0, 5):
+            changed = bytearray(data)
+            changed[place] ^= 1 << bit
+            saved.write_bytes(changed)
+            refused(saved)
+
+
+def test_a_changed_value_is_said_to_be_changed(saved: Path) -> None:
+    data = bytearray(saved.read_bytes())
+    data[-1] ^= 1
+    saved.write_bytes(data)
+    assert "has been changed since it was saved" in refused(saved)
+
+
+def test_a_changed_fact_is_said_to_be_changed(saved: Path) -> None:
+    data = saved.read_bytes()
+    assert data.count(b"nya") == 1
+    saved.write_bytes(data.replace(b"nya", b"nyb"))
+    assert "has been changed since it was saved" in refused(saved)
+
+
+# --- the wrong file
+
+
+def test_missing(tmp_path: Path) -> None:
+    assert "does not exist; expected a language prompt" in refused(tmp_path / "none.safetensors")
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    refused(tmp_path)
+
+
+def test_wrong_kind(saved: Path) -> None:
+    assert "is a language prompt; expected a classifier" in refused(saved, "classifier")
+
+
+def test_wrong_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact, "FORMAT", 99)
+    path = artifact.write(tmp_path / "a", KIND, tensors(), FACTS)
+    monkeypatch.undo()
+    assert f"has format 99, this glotprompt reads format {artifact.FORMAT}" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {}, {"format": "pt"}, *({artifact.KEY: text} for text in ("", "{", "{}", "[]", "3", '"x"', '{"kind": 1}'))],
+)
+def test_foreign_safetensors(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    path = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.ones(1)}, path, metadata=metadata)
+    assert "was not written by glotprompt" in refused(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02}q\x00.", b"\xff" * 64])
+def test_no_safetensors_at_all(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    assert "damaged or no safetensors file" in refused(path)
+
+
+def test_another_backbone() -> None:
+    artifact.check_backbone("p", FACTS, "b", "abc")
+    artifact.check_backbone("p", FACTS, "renamed", "abc")
+    for facts, fingerprint in ((FACTS, "abd"), ({}, "abc")):
+        with pytest.raises(ArtifactError) as caught:
+            artifact.check_backbone("p.safetensors", facts, "other", fingerprint)
+        assert "p.safetensors was made for" in str(caught.value)
+        assert f"'other' (fingerprint {fingerprint})" in str(caught.value)
+
+
+# --- writing
+
+
+def failing(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    before = saved.read_bytes()
+    monkeypatch.setattr(os, broken, failing)
+    with pytest.raises(ArtifactError, match="cannot write .*: No space left on device"):
+        artifact.write(saved, KIND, tensors(), {"language": "sna"})
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_new_file_is_complete_when_its_name_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.safetensors"
+    seen: list[bool] = []
+    replace: Callable[..., None] = os.replace
+
+    def watched(beside: Path, final: Path) -> None:
+        seen.append(final.exists())
+        assert artifact.read(beside, KIND)[1]["language"] == "nya"
+        replace(beside, final)
+
+    monkeypatch.setattr(os, "replace", watched)
+    artifact.write(path, KIND, tensors(), FACTS)
+    assert seen == [False]
+
+
+def test_an_existing_file_is_replaced_in_a_folder_made_on_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "deep" / "a.safetensors"
+    artifact.write(path, KIND, tensors(), FACTS)
+    artifact.write(path, KIND, {}, {"language": "sna"})
+    assert artifact.read(path, KIND)[1]["language"] == "sna"
+    assert len(list(path.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize("below", ["x.safetensors", "deep/x.safetensors"])
+def test_a_folder_that_cannot_be_made(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("here")
+    with pytest.raises(ArtifactError, match="cannot write"):
+        artifact.write(tmp_path / "file" / below, KIND, tensors(), FACTS)
+
+
+def test_a_folder_in_the_way(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot write"):
+        artifact.write(tmp_path, KIND, tensors(), FACTS)
+    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.parent.glob(f".{tmp_path.name}*"))
+
+
+def test_versions_name_what_numbers_depend_on() -> None:
+    assert set(artifact.versions()) == {"python", "glotprompt", "torch", "transformers", "tokenizers"}

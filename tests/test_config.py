@@ -1,0 +1,213 @@
+"""Settings: validated, frozen, and every one that changes a number is part of the identity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glotprompt.config import (
+    PRESETS,
+    AdaptConfig,
+    Config,
+    RuntimeConfig,
+    TuneConfig,
+    identity_of,
+    preset,
+)
+from glotprompt.errors import ConfigError
+
+OTHER_ADAPT: dict[str, Any] = {
+    "prompt_length": 31, "steps": 99_999, "batch_size": 31, "max_length": 255, "learning_rate": 4e-3,
+    "auto_rates": (1e-3,), "auto_steps": 61, "warmup_ratio": 0.07, "weight_decay": 0.01, "clip_norm": 2.0,
+    "mask_rate": 0.2, "packing": "none", "source_share": 0.4, "balance": "repeat", "held_out": 0.06,
+    "eval_every": 101, "eval_sequences": 127, "patience": 3, "init_std": 1.0, "positions": "shifted", "seed": 1,
+}  # fmt: skip
+OTHER_TUNE: dict[str, Any] = {
+    "epochs": 9, "batch_size": 31, "max_length": 255, "learning_rate": 2e-3, "warmup_ratio": 0.07,
+    "weight_decay": 0.01, "clip_norm": 2.0, "top_k_layers": 18, "bottom_k_layers": 18, "loss_over": "vocabulary",
+    "dev_share": 0.2, "shots_per_class": 5, "prompt_length": 31, "init_std": 1.0, "seed": 1,
+}  # fmt: skip
+"""One value other than the default for every field."""
+
+
+def message_of(make: Callable[[], object]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        make()
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# --- identity
+
+
+@pytest.mark.parametrize(("config", "others"), [(AdaptConfig, OTHER_ADAPT), (TuneConfig, OTHER_TUNE)])
+def test_every_field_is_listed_here(config: type[Config], others: dict[str, Any]) -> None:
+    assert set(config.model_fields) == set(others)
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "value"),
+    [(AdaptConfig, *item) for item in OTHER_ADAPT.items()] + [(TuneConfig, *item) for item in OTHER_TUNE.items()],
+)
+def test_every_field_moves_the_identity(config: type[Config], field: str, value: Any) -> None:
+    default = config()
+    changed = default.replace(**{field: value})
+    assert getattr(changed, field) == value != getattr(default, field)
+    assert changed.identity() != default.identity()
+    assert changed.replace(**{field: getattr(default, field)}).identity() == default.identity()
+
+
+def test_identity_does_not_depend_on_how_a_value_was_written() -> None:
+    assert AdaptConfig(clip_norm=1).identity() == AdaptConfig(clip_norm=1.0).identity()
+    assert AdaptConfig(auto_rates=[0.1, 0.2]).identity() == AdaptConfig(auto_rates=(0.1, 0.2)).identity()
+    assert AdaptConfig(steps=300, seed=2).identity() == AdaptConfig(seed=2, steps=300).identity()
+
+
+def test_identity_of_ignores_the_order_of_keys_and_nothing_else() -> None:
+    assert identity_of({"a": 1, "b": [2]}) == identity_of({"b": [2], "a": 1})
+    assert identity_of([1, 2]) != identity_of([2, 1])
+    assert identity_of({"a": "1"}) != identity_of({"a": 1})
+    assert len(identity_of("x")) == 16
+
+
+def test_what_changes_no_number_is_in_no_stage() -> None:
+    assert not set(RuntimeConfig.model_fields) & (set(AdaptConfig.model_fields) | set(TuneConfig.model_fields))
+
+
+# --- validation
+
+
+@pytest.mark.parametrize(
+    ("config", "wrong", "meant"),
+    [
+        (AdaptConfig, "learning_rat", "learning_rate"),
+        (AdaptConfig, "Prompt_Length", "prompt_length"),
+        (TuneConfig, "top_k_layer", "top_k_layers"),
+        (RuntimeConfig, "checkpoint_folder", "checkpoint_dir"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(config: type[Config], wrong: str, meant: str) -> None:
+    text = message_of(lambda: config(**{wrong: 1}))
+    assert repr(wrong) in text
+    assert f"Did you mean {meant!r}?" in text
+
+
+def test_an_unknown_key_like_no_other_gets_no_hint() -> None:
+    assert message_of(lambda: AdaptConfig(zzz=1)) == "AdaptConfig has no setting 'zzz'."
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "bad"),
+    [
+        *[
+            (AdaptConfig, f, 0)
+            for f in ("prompt_length", "steps", "batch_size", "auto_steps", "eval_every", "patience")
+        ],
+        *[(AdaptConfig, "max_length", v) for v in (7, 2.5, "long")],
+        *[(AdaptConfig, "learning_rate", v) for v in (0, -1e-3, float("inf"), float("nan"), "fast")],
+        *[(AdaptConfig, "auto_rates", v) for v in ((), (1e-2, 0.0), (-1.0,), 3)],
+        *[(AdaptConfig, f, v) for f in ("mask_rate", "held_out") for v in (0, 1, -0.1, float("nan"))],
+        *[(AdaptConfig, f, v) for f in ("warmup_ratio", "source_share") for v in (-0.1, 1.1)],
+        *[(AdaptConfig, f, v) for f in ("weight_decay", "seed") for v in (-1,)],
+        *[(AdaptConfig, f, v) for f in ("clip_norm", "init_std") for v in (0, float("inf"))],
+        *[(AdaptConfig, f, "other") for f in ("packing", "balance", "positions")],
+        *[(TuneConfig, f, 0) for f in ("epochs", "batch_size", "shots_per_class", "prompt_length", "learning_rate")],
+        *[(TuneConfig, f, -1) for f in ("top_k_layers", "bottom_k_layers", "seed", "weight_decay")],
+        *[(TuneConfig, "dev_share", v) for v in (0, 1)],
+        (TuneConfig, "learning_rate", "auto"),
+        (TuneConfig, "loss_over", "words"),
+        (RuntimeConfig, "micro_batch_size", 0),
+        (RuntimeConfig, "checkpoint_every", -1),
+    ],
+)
+def test_a_value_out_of_range_is_one_line_that_names_the_field(config: type[Config], field: str, bad: Any) -> None:
+    text = message_of(lambda: config(**{field: bad}))
+    assert text.startswith(f"{config.__name__}.{field}")
+    assert "constrained" not in text, "pydantic's own words"
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {"source_share": 0}, {"source_share": 1}, {"warmup_ratio": 0}, {"warmup_ratio": 1}, {"weight_decay": 0},
+        {"patience": None}, {"learning_rate": "auto"}, {"learning_rate": 1}, {"max_length": 8}, {"prompt_length": 1},
+    ],
+)  # fmt: skip
+def test_the_ends_of_the_ranges_are_good(good: dict[str, Any]) -> None:
+    field, value = next(iter(good.items()))
+    assert getattr(AdaptConfig(**good), field) == value
+
+
+def test_a_word_where_a_rate_belongs_is_told_of_auto() -> None:
+    assert "or 'auto', not 'fast'" in message_of(lambda: AdaptConfig(learning_rate="fast"))
+    assert "auto" not in message_of(lambda: AdaptConfig(steps=0, learning_rate="fast"))
+    assert "full" not in message_of(lambda: AdaptConfig(learning_rate=0, packing="other"))
+
+
+def test_top_and_bottom_exclude_each_other() -> None:
+    text = message_of(lambda: TuneConfig(top_k_layers=3, bottom_k_layers=3))
+    assert "top_k_layers or bottom_k_layers, not both" in text
+    assert TuneConfig(top_k_layers=3).bottom_k_layers is None
+
+
+def test_replace_validates_again() -> None:
+    config = AdaptConfig(steps=10)
+    assert config.replace(seed=3) == AdaptConfig(steps=10, seed=3)
+    assert config.seed == 0
+    message_of(lambda: config.replace(steps=0))
+    message_of(lambda: config.replace(step=5))
+    message_of(lambda: TuneConfig(top_k_layers=3).replace(bottom_k_layers=3))
+
+
+@pytest.mark.parametrize("config", [AdaptConfig(), TuneConfig(), RuntimeConfig()])
+def test_frozen(config: Config) -> None:
+    field = next(iter(type(config).model_fields))
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(config, field, 1)
+
+
+@pytest.mark.parametrize("config", [AdaptConfig, TuneConfig, RuntimeConfig])
+def test_every_field_is_described(config: type[Config]) -> None:
+    for name, field in config.model_fields.items():
+        assert field.description, f"{name} has no docstring"
+
+
+# --- defaults and presets
+
+
+def test_the_defaults_are_the_papers() -> None:
+    adapt, tune = AdaptConfig(), TuneConfig()
+    assert (adapt.prompt_length, adapt.steps, adapt.batch_size, adapt.learning_rate) == (32, 100_000, 32, 5e-3)
+    assert (adapt.mask_rate, adapt.source_share) == (0.15, 0.5)
+    assert (tune.epochs, tune.batch_size, tune.learning_rate, tune.prompt_length) == (10, 32, 1e-3, 32)
+    assert (adapt.positions, adapt.patience, tune.shots_per_class) == ("plain", None, None)
+    assert (tune.top_k_layers, tune.bottom_k_layers) == (None, None), "three quarters, 18 of 24: see tests/test_run.py"
+    assert PRESETS["paper"] == {"adapt": {}, "tune": {}}
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_are_valid_and_differ_from_the_defaults(name: str) -> None:
+    for config, stage in ((AdaptConfig, "adapt"), (TuneConfig, "tune")):
+        changes = preset(name, stage)  # pyright: ignore[reportArgumentType]
+        made, default = config(**changes), config()
+        for field in changes:
+            assert getattr(made, field) != getattr(default, field), f"{name}.{stage}.{field} is the default"
+
+
+def test_a_preset_cannot_be_changed_from_outside() -> None:
+    preset("quick", "adapt")["steps"] = 1
+    assert preset("quick", "adapt")["steps"] != 1
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    text = message_of(lambda: preset("quik", "adapt"))
+    assert "Did you mean 'quick'?" in text
+    assert "paper" in text
+
+
+def test_the_runtime_takes_a_folder() -> None:
+    assert RuntimeConfig(checkpoint_dir="a/b").checkpoint_dir == Path("a/b")

@@ -1,0 +1,414 @@
+"""The loop on a toy parameter: schedule, clipping, the best value, and going on after an interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glotprompt import run as protocol
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.templates import Task
+from glotprompt.train.batches import mask_words, token_sequences
+from glotprompt.train.checkpoint import Checkpoint
+from glotprompt.train.cloze import encode, label_words
+from glotprompt.train.loop import Evaluation, History, Optimisation, fit
+from glotprompt.train.progress import Silent
+
+STEPS = 23
+
+
+def plan(**changes: Any) -> Optimisation:
+    values: dict[str, Any] = {
+        "steps": STEPS, "learning_rate": 0.3, "warmup_ratio": 0.2, "weight_decay": 0.01, "clip_norm": 1.0,
+        "eval_every": 4, **changes,
+    }  # fmt: skip
+    return Optimisation(**values)
+
+
+class Toy:
+    """A quadratic with a goal that moves from step to step; counts and can be stopped."""
+
+    def __init__(self, folder: Path | None = None, identity: str = "toy", stop_before: int | None = None) -> None:
+        self.parameter = nn.Parameter(torch.linspace(-1, 1, 6).reshape(2, 3))
+        self.checkpoint = Checkpoint(RuntimeConfig(checkpoint_dir=folder, checkpoint_every=0), identity)
+        self.stop_before = stop_before
+        self.steps: list[int] = []
+        self.num_evaluations = 0
+
+    def losses(self, step: int) -> Iterator[tuple[Tensor, int]]:
+        if step == self.stop_before:
+            raise KeyboardInterrupt
+        self.steps.append(step)
+        goal = torch.randn(2, 3, generator=torch.Generator().manual_seed(step)) + 2
+        yield ((self.parameter - goal) ** 2).sum() / 2, 5
+        yield ((self.parameter + goal.sin()) ** 4).sum() / 7, 3
+
+    def evaluate(self) -> Evaluation:
+        self.num_evaluations += 1
+        value = float(((self.parameter.detach() - 2) ** 2).sum())
+        return Evaluation((float(round(value)), value), {"distance": value})
+
+    def fit(self, **changes: Any) -> History:
+        return fit(self.parameter, self.losses, self.evaluate, plan(**changes), self.checkpoint, Silent())
+
+
+def course(history: History) -> dict[str, Any]:
+    return {name: value for name, value in vars(history).items() if name != "seconds"}
+
+
+# --- schedule and update
+
+
+def test_warm_up_and_decay() -> None:
+    rates = [plan(steps=10, learning_rate=1.0, warmup_ratio=0.4).rate(step) for step in range(10)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    assert plan(steps=10, learning_rate=2.0, warmup_ratio=0.0).rate(0) == 2.0
+    assert plan(steps=1, learning_rate=2.0, warmup_ratio=0.06).rate(0) == 2.0
+    assert plan(steps=4, learning_rate=1.0, warmup_ratio=1.0).rate(3) == 1.0
+
+
+def test_the_paper_schedule() -> None:
+    paper = plan(steps=100_000, learning_rate=5e-3, warmup_ratio=0.06)
+    assert paper.rate(5_999) == pytest.approx(5e-3) == paper.rate(6_000)
+    assert paper.rate(53_000) == pytest.approx(2.5e-3)
+    assert 0 < paper.rate(99_999) < 1e-7
+
+
+def reference(clip_norm: float, weight_decay: float) -> Tensor:
+    """AdamW as in Loshchilov and Hutter (2019), in plain float64 arithmetic, on the toy's gradients."""
+    optimisation = plan(clip_norm=clip_norm, weight_decay=weight_decay)
+    toy = Toy()
+    value = toy.parameter.detach().double()
+    first, second = torch.zeros_like(value), torch.zeros_like(value)
+    for step in range(STEPS):
+        toy.parameter = nn.Parameter(value.clone())
+        (gradient,) = torch.autograd.grad(sum((part for part, _ in toy.losses(step)), torch.zeros(())), toy.parameter)
+        gradient = gradient * min(1.0, clip_norm / float(gradient.norm()))
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        step_size = optimisation.rate(step)
+        value = value * (1 - step_size * weight_decay)
+        corrected = first / (1 - 0.9 ** (step + 1)), second / (1 - 0.999 ** (step + 1))
+        value = value - step_size * corrected[0] / (corrected[1].sqrt() + 1e-8)
+    return value
+
+
+@pytest.mark.parametrize(("clip_norm", "weight_decay"), [(1.0, 0.0), (1e9, 0.0), (3.0, 0.5)])
+def test_every_update_is_clipped_adamw(clip_norm: float, weight_decay: float) -> None:
+    toy = Toy()
+    values: list[Tensor] = []
+
+    def last_is_best() -> Evaluation:
+        values.append(toy.parameter.detach().clone())
+        return Evaluation((-float(len(values)),), {})
+
+    optimisation = plan(clip_norm=clip_norm, weight_decay=weight_decay)
+    fit(toy.parameter, toy.losses, last_is_best, optimisation, toy.checkpoint, Silent())
+    expected = reference(clip_norm, weight_decay)
+    assert torch.allclose(values[-1].double(), expected, atol=1e-4)
+    assert not torch.allclose(reference(1.0, 0.0), reference(1e9, 0.0), atol=1e-2), "clipping is felt"
+
+
+def test_the_history_is_true() -> None:
+    toy = Toy()
+    history = toy.fit()
+    assert toy.steps == list(range(STEPS))
+    assert history.step == STEPS
+    assert history.tokens == 8 * STEPS
+    assert [step for step, _ in history.evaluations] == [0, 4, 8, 12, 16, 20, 23]
+    assert [step for step, _ in history.losses] == list(range(1, STEPS + 1))
+    start = Toy()
+    assert history.losses[0][1] == pytest.approx(sum(float(part) for part, _ in start.losses(0)))
+    assert history.seconds > 0
+
+
+def test_losses_of_a_long_run_are_means_over_its_hundredths() -> None:
+    toy = Toy()
+    each = dict(Toy().fit(steps=99).losses)
+    history = toy.fit(steps=250, eval_every=250)
+    assert [step for step, _ in history.losses] == list(range(2, 251, 2))
+    assert len(each) == 99
+
+
+# --- the best value
+
+
+@pytest.mark.parametrize(("keys", "best"), [((3, 1, 2, 4), 1), ((1, 2, 3, 4), 0), ((4, 3, 2, 1), 3), ((2, 1, 1, 1), 1)])
+def test_the_best_value_seen_is_left(keys: tuple[int, ...], best: int) -> None:
+    toy = Toy()
+    seen: list[Tensor] = []
+
+    def evaluate() -> Evaluation:
+        seen.append(toy.parameter.detach().clone())
+        return Evaluation((float(keys[len(seen) - 1]),), {"key": float(keys[len(seen) - 1])})
+
+    history = fit(toy.parameter, toy.losses, evaluate, plan(steps=6, eval_every=2), toy.checkpoint, Silent())
+    assert len(seen) == 4
+    assert torch.equal(toy.parameter, seen[best])
+    assert history.best_step == 2 * best
+    assert len({tuple(value.flatten().tolist()) for value in seen}) == 4
+
+
+def test_keys_are_compared_from_left_to_right() -> None:
+    toy, keys = Toy(), iter([(-50.0, 0.9), (-60.0, 2.0), (-60.0, 1.0), (-55.0, 0.1)])
+    history = fit(
+        toy.parameter, toy.losses, lambda: Evaluation(next(keys), {}), plan(steps=3, eval_every=1), toy.checkpoint, Silent()
+    )  # fmt: skip
+    assert history.best_step == 2
+
+
+def test_a_value_that_is_no_number_is_never_the_best() -> None:
+    toy, keys = Toy(), iter([3.0, float("nan"), 2.0, float("nan")])
+    history = fit(
+        toy.parameter, toy.losses, lambda: Evaluation((next(keys),), {}), plan(steps=3, eval_every=1), toy.checkpoint,
+        Silent(),
+    )  # fmt: skip
+    assert history.best_step == 2
+
+
+@pytest.mark.parametrize(("patience", "stops_at"), [(1, 4), (2, 10), (None, 12)])
+def test_patience(patience: int | None, stops_at: int) -> None:
+    toy, keys = Toy(), iter([5.0, 4.0, 6.0, 3.0, 3.0, 3.0, 9.0])
+    history = fit(
+        toy.parameter, toy.losses, lambda: Evaluation((next(keys),), {}), plan(steps=12, eval_every=2, patience=patience),
+        toy.checkpoint, Silent(),
+    )  # fmt: skip
+    assert history.step == stops_at
+    assert history.best_step == (2 if patience == 1 else 6)
+
+
+# --- interruption
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> tuple[Tensor, dict[str, Any]]:
+    toy = Toy()
+    history = toy.fit()
+    return toy.parameter.detach(), course(history)
+
+
+@pytest.mark.parametrize("stop_before", range(STEPS))
+def test_going_on_from_any_step_ends_with_the_same_bits(
+    tmp_path: Path, uninterrupted: tuple[Tensor, dict[str, Any]], stop_before: int
+) -> None:
+    killed = Toy(tmp_path, stop_before=stop_before)
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit()
+    resumed = Toy(tmp_path)
+    history = resumed.fit()
+    assert resumed.steps == list(range(stop_before, STEPS))
+    assert torch.equal(resumed.parameter, uninterrupted[0])
+    assert course(history) == uninterrupted[1]
+
+
+def test_several_interruptions(tmp_path: Path, uninterrupted: tuple[Tensor, dict[str, Any]]) -> None:
+    for stop_before in (3, 4, 11, 19):
+        with pytest.raises(KeyboardInterrupt):
+            Toy(tmp_path, stop_before=stop_before).fit()
+    toy = Toy(tmp_path)
+    assert course(toy.fit()) == uninterrupted[1]
+    assert torch.equal(toy.parameter, uninterrupted[0])
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path, uninterrupted: tuple[Tensor, dict[str, Any]]) -> None:
+    Toy(tmp_path).fit()
+    again = Toy(tmp_path)
+    assert course(again.fit()) == uninterrupted[1]
+    assert again.steps == []
+    assert again.num_evaluations == 0
+    assert torch.equal(again.parameter, uninterrupted[0])
+
+
+def test_a_run_that_ran_out_of_patience_stays_stopped(tmp_path: Path) -> None:
+    first = Toy(tmp_path)
+    history = first.fit(patience=1, learning_rate=1e-9)
+    assert history.step == 4 or history.without_gain == 1
+    again = Toy(tmp_path)
+    assert course(again.fit(patience=1, learning_rate=1e-9)) == course(history)
+    assert again.steps == []
+
+
+def test_another_run_s_checkpoint_is_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Toy(tmp_path, "one", stop_before=9).fit()
+    other = Toy(tmp_path, "two")
+    other.fit()
+    assert other.steps == list(range(STEPS))
+    first = Toy(tmp_path, "one")
+    first.fit()
+    assert first.steps == list(range(9, STEPS))
+
+
+def test_a_checkpoint_renamed_to_ours_is_ignored(tmp_path: Path, uninterrupted: tuple[Tensor, dict[str, Any]]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Toy(tmp_path, "one", stop_before=9).fit()
+    (tmp_path / "one.checkpoint").rename(tmp_path / "toy.checkpoint")
+    toy = Toy(tmp_path)
+    toy.fit()
+    assert toy.steps == list(range(STEPS))
+    assert torch.equal(toy.parameter, uninterrupted[0])
+
+
+@pytest.mark.parametrize("keep", [0, 7, 300, -1])
+def test_a_damaged_checkpoint_is_as_good_as_none(
+    tmp_path: Path, uninterrupted: tuple[Tensor, dict[str, Any]], keep: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Toy(tmp_path, stop_before=9).fit()
+    path = tmp_path / "toy.checkpoint"
+    path.write_bytes(path.read_bytes()[:keep])
+    toy = Toy(tmp_path)
+    toy.fit()
+    assert toy.steps == list(range(STEPS))
+    assert torch.equal(toy.parameter, uninterrupted[0])
+
+
+def test_checkpoints_keep_their_distance(tmp_path: Path) -> None:
+    toy = Toy(stop_before=9)
+    toy.checkpoint = Checkpoint(RuntimeConfig(checkpoint_dir=tmp_path, checkpoint_every=3600), "toy")
+    with pytest.raises(KeyboardInterrupt):
+        toy.fit()
+    assert not list(tmp_path.iterdir()), "an hour has not passed"
+
+
+def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy = Toy()
+    assert toy.checkpoint.note("precision", "bf16") == "bf16"
+    toy.fit()
+    toy.checkpoint.remove()
+    assert not list(tmp_path.iterdir())
+
+
+# --- notes
+
+
+def test_a_note_is_what_was_noted_first(tmp_path: Path, uninterrupted: tuple[Tensor, dict[str, Any]]) -> None:
+    toy = Toy(tmp_path, stop_before=9)
+    assert toy.checkpoint.note("precision", "bf16") == "bf16"
+    early = Toy(tmp_path)
+    assert early.checkpoint.note("precision", "fp32") == "bf16", "before the first step"
+    with pytest.raises(KeyboardInterrupt):
+        toy.fit()
+    late = Toy(tmp_path)
+    assert late.checkpoint.note("precision", "fp32") == "bf16"
+    assert late.checkpoint.note("other", "x") == "x"
+    late.fit()
+    assert late.steps == list(range(9, STEPS)), "a note does not cost the state"
+    assert torch.equal(late.parameter, uninterrupted[0])
+    last = Toy(tmp_path).checkpoint
+    assert [last.note(name, "?") for name in ("precision", "other")] == ["bf16", "x"]
+
+
+def test_remove_takes_the_file_strays_and_an_empty_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    toy = Toy(folder)
+    toy.fit()
+    (folder / ".toy.checkpoint.99.tmp").write_bytes(b"half")
+    toy.checkpoint.remove()
+    assert not folder.exists()
+    toy.checkpoint.remove()
+    folder.mkdir()
+    (folder / "other.checkpoint").write_bytes(b"")
+    Toy(folder).checkpoint.remove()
+    assert (folder / "other.checkpoint").exists()
+
+
+# --- accumulation
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder: Callable[[str], Encoder]) -> Encoder:
+    return tiny_encoder("xlm-roberta")
+
+
+def total(parts: Iterator[tuple[Tensor, int]], parameter: nn.Parameter) -> tuple[float, Tensor, int, int]:
+    """Loss, gradient, tokens and number of the parts."""
+    parameter.grad = None
+    loss, tokens, count = 0.0, 0, 0
+    for part, seen in parts:
+        part.backward()
+        loss, tokens, count = loss + part.item(), tokens + seen, count + 1
+    assert parameter.grad is not None
+    return loss, parameter.grad.clone(), tokens, count
+
+
+def assert_near(found: tuple[float, Tensor, int, int], whole: tuple[float, Tensor, int, int]) -> None:
+    assert found[0] == pytest.approx(whole[0], rel=1e-6)
+    assert (found[1] - whole[1]).norm() <= 1e-6 * max(1.0, float(whole[1].norm()))
+    assert found[2] == whole[2]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8, 100])
+@pytest.mark.parametrize("packing", ["full", "none"])
+def test_micro_batches_of_stage_1_sum_to_the_whole(
+    encoder: Encoder, english_lines: list[str], packing: str, size: int
+) -> None:
+    sequences = token_sequences(english_lines, encoder.tokenizer, 24, packing)[:8]
+    batch = mask_words(sequences, encoder.tokenizer, 0.2, (0,))
+    prompt = SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0)
+
+    def parts(micro_batch_size: int | None) -> tuple[float, Tensor, int, int]:
+        runtime = RuntimeConfig(micro_batch_size=micro_batch_size)
+        losses = protocol._masked_word_losses(encoder, prompt, batch, AdaptConfig(), runtime)
+        return total(losses, prompt.trained)
+
+    whole, found = parts(None), parts(size)
+    assert whole[3] == 1
+    assert found[3] == -(-8 // size)
+    assert whole[2] == sum(map(len, sequences))
+    assert_near(found, whole)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+@pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
+def test_micro_batches_of_stage_2_sum_to_the_whole(
+    encoder: Encoder, english_lines: list[str], loss_over: str, size: int
+) -> None:
+    task = Task("t", "{mask} : {text}", {"yes": ["Yes", "good"], "no": "No"})
+    clozes = encode([{"text": line} for line in english_lines[:8]], task, encoder.tokenizer, 24)
+    gold = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
+    words = label_words(task, encoder.tokenizer)
+    prompt = SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0, range(1, 3))
+    config = TuneConfig(loss_over=loss_over)  # pyright: ignore[reportArgumentType]
+
+    def parts(micro_batch_size: int | None) -> tuple[float, Tensor, int, int]:
+        runtime = RuntimeConfig(micro_batch_size=micro_batch_size)
+        prefix_of: Callable[[], Prefix] = lambda: prompt.prefix(torch.float32)  # noqa: E731
+        return total(
+            protocol._label_losses(encoder, prefix_of, clozes, gold, words, config, runtime), prompt.trained
+        )  # fmt: skip
+
+    whole, found = parts(None), parts(size)
+    assert found[3] == -(-8 // size)
+    assert_near(found, whole)
+
+
+def test_the_loss_over_the_vocabulary_is_equation_1(encoder: Encoder, english_lines: list[str]) -> None:
+    task = Task("t", "{mask} : {text}", {"yes": "Yes", "no": "No"})
+    clozes = encode([{"text": line} for line in english_lines[:4]], task, encoder.tokenizer, 24)
+    gold, words = torch.tensor([0, 1, 1, 0]), label_words(task, encoder.tokenizer)
+    prompt = SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0)
+    found: dict[str, float] = {}
+    for loss_over in ("labels", "vocabulary"):
+        config = TuneConfig(loss_over=loss_over)  # pyright: ignore[reportArgumentType]
+        parts = protocol._label_losses(
+            encoder, lambda: prompt.prefix(torch.float32), clozes, gold, words, config, RuntimeConfig()
+        )
+        found[loss_over] = sum(part.item() for part, _ in parts)
+    expected = {"labels": 0.0, "vocabulary": 0.0}
+    with torch.no_grad():
+        for cloze, label in zip(clozes, gold.tolist(), strict=True):
+            hidden = encoder.hidden_states(torch.from_numpy(cloze.input_ids)[None], None, prompt.prefix(torch.float32))
+            logits = encoder.token_logits(hidden[0, [cloze.mask_position]])[0]
+            word = words.token_ids[label]
+            expected["vocabulary"] -= float(logits.log_softmax(-1)[word]) / 4
+            expected["labels"] -= float(logits[words.token_ids].log_softmax(-1)[label]) / 4
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert found["vocabulary"] > found["labels"] + 1
