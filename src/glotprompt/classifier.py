@@ -142,11 +142,13 @@ class PromptClassifier:
         """Open a saved classifier on its backbone; another backbone is an `ArtifactError`."""
         tensors, facts = artifact.read(path, "classifier")
         artifact.check_backbone(path, facts, encoder.name, encoder.fingerprint)
-        offsets = facts["offsets"]
+        offsets, task = facts["offsets"], facts["task"]
+        # The file's keys are sorted; the order of the labels, which is also that of the offsets, is a list beside them.
+        task["verbalizer"] = {label: task["verbalizer"][label] for label in facts["labels"]}
         return cls(
             encoder,
             tensors["key_values"],
-            Task.from_dict(facts["task"], where=str(path)),
+            Task.from_dict(task, where=str(path)),
             facts["language"],
             facts["max_length"],
             facts["positions"],

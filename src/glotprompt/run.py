@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_o
 from glotprompt.data.records import Example, content_hash, shots_per_class, split_held_out
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.model.soft_prompt import Positions, Prefix, SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.batches import MaskedBatch, MaskingCorpus, balance, split_rows, token_sequences
 from glotprompt.train.checkpoint import Checkpoint
@@ -84,13 +85,17 @@ def adapt(
     return LanguagePrompt(to_cpu(prompt.key_values()), language, backbone, config.positions, facts)
 
 
+def _check_length(encoder: Encoder, max_length: int, prompt_length: int, positions: Positions) -> None:
+    longest = encoder.max_positions - (prompt_length if positions == "shifted" else 0)
+    if max_length > longest:
+        raise ConfigError(f"max_length {max_length} is more than this model reads ({longest} tokens); lower it")
+
+
 def _corpus(
     encoder: Encoder, target: Sequence[str], source: Sequence[str], config: AdaptConfig
 ) -> tuple[MaskingCorpus, list[Any]]:
     """Packed training text of both languages, and the target's held-out sequences."""
-    longest = encoder.max_positions - (config.prompt_length if config.positions == "shifted" else 0)
-    if config.max_length > longest:
-        raise ConfigError(f"max_length {config.max_length} is more than this model reads ({longest} tokens); lower it")
+    _check_length(encoder, config.max_length, config.prompt_length, config.positions)
     kept, held = split_held_out(list(target), config.held_out, config.seed)
     if not held or not kept:
         raise DataError(f"the target text has {len(target)} line(s); stage 1 needs at least two different ones")
@@ -177,7 +182,8 @@ def _best_rate(
         trials.append(Checkpoint(runtime, f"{identity}-{rate:g}"))
         title = f"try learning rate {rate:g}"
         _, history = _adapt_at(encoder, corpus, held_out, short, runtime, rate, trials[-1], title)
-        found[rate] = history.evaluations[-1][1]["held_out_loss"]
+        loss = history.evaluations[-1][1]["held_out_loss"]
+        found[rate] = float("inf") if math.isnan(loss) else loss
     return min(found, key=lambda rate: found[rate])
 
 
@@ -203,11 +209,12 @@ def tune(
     config, runtime = config or TuneConfig(), runtime or RuntimeConfig()
     memory = PeakMemory()
     chosen, dev = _labelled(examples, dev, task, config)
-    positions = "plain" if prompt is None else prompt.positions
+    positions: Positions = "plain" if prompt is None else prompt.positions
     start = _starting_prompt(encoder, prompt, config)
+    _check_length(encoder, config.max_length, start.key_values().shape[3], positions)
     identity = identity_of(
         ["tune", config.identity(), task.identity(), content_hash(chosen), content_hash(dev), encoder.fingerprint,
-         None if prompt is None else content_hash([str(prompt.key_values.numpy().tobytes())])]
+         positions, None if prompt is None else content_hash([str(prompt.key_values.numpy().tobytes())])]
     )  # fmt: skip
     checkpoint = Checkpoint(runtime, identity)
     _same_precision(encoder, checkpoint)
@@ -223,7 +230,7 @@ def tune(
     def losses(step: int) -> Iterator[tuple[Tensor, int]]:
         lengths = [len(cloze.input_ids) for cloze in clozes]
         rows = epoch_batches(lengths, config.batch_size, config.seed, step // per_epoch)[step % per_epoch]
-        prefix_of = lambda: Prefix.shared(start.key_values(), encoder.dtype, positions)  # noqa: E731
+        prefix_of = lambda: start.prefix(encoder.dtype, positions)  # noqa: E731
         return _label_losses(encoder, prefix_of, [clozes[i] for i in rows], gold[rows], words, config, runtime)
 
     def evaluate() -> Evaluation:
@@ -346,14 +353,16 @@ def evaluate(
     `labels` restricts the predictions (a target may have fewer labels than the source). With `prior_text`, unlabelled
     texts other than the examples, one offset per label is fitted first so that the predictions meet `label_prior`
     (None: uniform)."""
+    if label_prior is not None and prior_text is None:
+        raise ConfigError("label_prior needs prior_text, unlabelled texts other than the examples, to fit offsets on")
     if prior_text is not None:
         classifier = classifier.with_label_prior(prior_text, None if label_prior is None else dict(label_prior))
-    predictions = classifier.predict(examples, labels=labels, batch_size=batch_size)
     for example in examples:
         if example.label is None:
             raise DataError(
                 f"example {example.id or dict(example.fields)} has no label; evaluate needs them, predict does not"
             )
+    predictions = classifier.predict(examples, labels=labels, batch_size=batch_size)
     return report([str(example.label) for example in examples], [prediction.label for prediction in predictions])
 
 

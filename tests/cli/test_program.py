@@ -15,7 +15,7 @@ import glotprompt.demo as glotprompt_demo
 from glotprompt import run
 from glotprompt.cli import files, main
 from glotprompt.cli.settings import settings
-from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset
 from glotprompt.errors import ConfigError, DataError
 
 from .conftest import Program
@@ -109,7 +109,8 @@ def test_damaged_bytes_of_a_file_are_a_line_too(glotprompt: Program, files: Path
 def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[str]) -> None:
     options = {"steps": 7, "gradient_checkpointing": False, "set": ["warmup_ratio=0", "packing=none", "patience=null"]}
     config, runtime = settings(AdaptConfig, options, "mini")
-    assert config == AdaptConfig(steps=7, max_length=64, learning_rate=4e-2, warmup_ratio=0, packing="none")
+    given = {"steps": 7, "warmup_ratio": 0, "packing": "none", "patience": None}
+    assert config == AdaptConfig(**{**preset("quick", "adapt"), **given})
     assert runtime == RuntimeConfig()
     assert "preset quick" in capsys.readouterr().err
     config, _ = settings(AdaptConfig, {"learning_rate": "auto"}, "FacebookAI/xlm-roberta-large")

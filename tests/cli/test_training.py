@@ -220,3 +220,19 @@ def test_pairs(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     outcome = glotprompt(*f"{predict} --json --input pairs.tsv --premise-column p".split())
     assert [json.loads(line)["id"] for line in outcome.out.splitlines()][:2] == ["pairs.tsv:2", "pairs.tsv:3"]
     assert "in turn, not 1 texts" in glotprompt(*predict.split(), "the bank").error
+
+
+def test_to_peft_and_back(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    adapt = f"adapt --model {tiny_folder} --target nya=nya.txt {ADAPT}"
+    assert glotprompt(*f"{adapt} --set positions=shifted --output there.st".split()).status == 0
+    outcome = glotprompt("convert", "to-peft", "there.st", "adapter")
+    assert "wrote adapter" in outcome.err
+    outcome = glotprompt(*f"convert from-peft adapter back.st --language nya --model {tiny_folder}".split())
+    assert "wrote back.st" in outcome.err
+    there, back = (artifact.read(path, "language prompt") for path in ("there.st", "back.st"))
+    assert torch.equal(there[0]["key_values"], back[0]["key_values"])
+    assert back[1]["positions"] == "shifted"
+    glotprompt(*f"{adapt} --output plain.st".split())
+    assert "--allow-plain" in glotprompt("convert", "to-peft", "plain.st", "other").error
+    assert glotprompt("convert", "to-peft", "plain.st", "other", "--allow-plain").status == 0
+    assert "does not exist" in glotprompt("convert", "to-peft", "none.st", "other").error

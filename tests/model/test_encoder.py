@@ -53,11 +53,11 @@ class TestWhatWorks:
         """EuroBERT shares keys between heads: a prompt fills the fewer key/value heads."""
         more: dict[str, dict[str, object]] = {
             "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
-            "eurobert": {"num_key_value_heads": 1, "mask_token_id": tiny_tokenizer.mask_token_id},
+            "eurobert": {"num_attention_heads": 4, "num_key_value_heads": 2, "mask_token_id": tiny_tokenizer.mask_token_id},
         }
         config = random_config(kind, tiny_tokenizer, **more.get(kind, {}))
         encoder = Encoder(AutoModelForMaskedLM.from_config(config), tiny_tokenizer)
-        assert encoder.prompt_shape(4) == (2, 2, 1 if kind == "eurobert" else 2, 4, 16)
+        assert encoder.prompt_shape(4) == (2, 2, 2, 4, 8 if kind == "eurobert" else 16)
         prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 1.0, seed=0)
         ids = torch.tensor([[0, 50, 60, 2]])
         with torch.no_grad():

@@ -29,7 +29,9 @@ quick = settings(
 )
 texts = st.one_of(
     st.text(alphabet="ab tz.<>{}ñ日\n'", max_size=60),
-    st.lists(st.sampled_from(["the", "day", "kilimba", "<mask>", "xyzzy", "</s>", "日本", "x"]), max_size=30).map(" ".join),
+    st.lists(st.sampled_from(["the", "day", "kilimba", "<mask>", "xyzzy", "</s>", "日本", "x"]), max_size=30).map(
+        " ".join
+    ),
 )
 
 

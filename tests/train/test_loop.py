@@ -124,7 +124,7 @@ def test_the_history_is_true() -> None:
     assert [step for step, _ in history.evaluations] == [0, 4, 8, 12, 16, 20, 23]
     assert [step for step, _ in history.losses] == list(range(1, STEPS + 1))
     start = Toy()
-    assert history.losses[0][1] == pytest.approx(sum(float(part) for part, _ in start.losses(0)))
+    assert history.losses[0][1] == pytest.approx(sum(part.item() for part, _ in start.losses(0)))
     assert history.seconds > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,7 @@ def train_once(
         made = train(folder)
         made = replace(made, facts={**made.facts, "made_from": made_from})
         made.save(output)
+    shutil.rmtree(folder, ignore_errors=True)  # not before the result is in its place
     wrote(output, "language prompt" if isinstance(made, LanguagePrompt) else "classifier")
     return made
 

@@ -1,0 +1,592 @@
+"""The protocol on tiny encoders and toy text of our own: what it promises of every run, whatever the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import glotprompt as gp
+from glotprompt.errors import ArtifactError, ConfigError, DataError
+
+Make = Callable[[str], gp.Encoder]
+TASK = gp.Task("topic", "{mask} : {text}", {"health": ["Health", "health"], "sports": "Sports", "culture": "Culture"})
+PAIRS = gp.Task("pair", "{premise} ? {mask} , {hypothesis}", {"same": "Yes", "other": "No"})
+QUIET = gp.RuntimeConfig(progress=False)
+ADAPT = gp.AdaptConfig(
+    prompt_length=4, steps=8, batch_size=8, max_length=16, learning_rate=1.0, init_std=0.5, eval_every=4, held_out=0.2
+)
+TUNE = gp.TuneConfig(
+    epochs=4, batch_size=8, max_length=24, learning_rate=1.0, init_std=0.5, clip_norm=100, prompt_length=4
+)
+
+
+TOY = ["the king " * (i % 7 + 1) + "water " * (i // 7) for i in range(35)]
+"""A language of three words: a model with random weights can be led to it."""
+SOURCE = [f"{line}day" for line in TOY[:30]]
+
+
+def topics(count: int = 12) -> list[gp.Example]:
+    """Toy sentences whose first words give the label away."""
+    words = {"health": "water day", "sports": "play field", "culture": "king night"}
+    return [
+        gp.Example.of(f"{words[label]} {'the ' * (i % 5)}kilimba {'twidi ' * (i % 3)}{i}", label)
+        for i in range(count)
+        for label in words
+    ]
+
+
+def pairs(count: int = 12) -> list[gp.Example]:
+    return [
+        gp.Example.of((f"the day {i}", f"the {'day' if same else 'king'} {i}"), "same" if same else "other")
+        for i in range(count)
+        for same in (True, False)
+    ]
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder: Make) -> gp.Encoder:
+    return tiny_encoder("xlm-roberta")
+
+
+def adapted(encoder: gp.Encoder, target: Sequence[str], source: Sequence[str], **settings: Any) -> gp.LanguagePrompt:
+    return gp.adapt(encoder, target, source, "xxx", ADAPT.replace(**settings), QUIET)
+
+
+def tuned(encoder: gp.Encoder, prompt: gp.LanguagePrompt | None = None, **settings: Any) -> gp.PromptClassifier:
+    return gp.tune(encoder, prompt, topics(), TASK, TUNE.replace(**settings), QUIET)
+
+
+@pytest.fixture(scope="module")
+def prompt(encoder: gp.Encoder) -> gp.LanguagePrompt:
+    return adapted(encoder, TOY, SOURCE)
+
+
+@pytest.fixture(scope="module")
+def classifier(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> gp.PromptClassifier:
+    made = gp.tune(encoder, prompt, topics(), TASK, TUNE, QUIET, dev=topics())
+    assert made.facts["best_step"] > 0, "the start is the best: the tests below would prove little"
+    return made
+
+
+# --- the promise
+
+
+def test_every_promised_name_is_there() -> None:
+    for name in gp.__all__:
+        assert getattr(gp, name) is not None
+    assert sorted(gp.__all__) == sorted(set(gp.__all__))
+    with pytest.raises(AttributeError, match="no attribute 'adpat'"):
+        _ = gp.adpat  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Encoder.load", "adapt", "AdaptConfig", "tune", "TuneConfig", "evaluate", "PromptClassifier.predict",
+        "LanguagePrompt.save", "LanguagePrompt.load", "PromptClassifier.save", "PromptClassifier.load", "Prediction",
+        "Task.load", "read_examples", "read_texts",
+    ],
+)  # fmt: skip
+def test_the_public_names_of_the_design(name: str) -> None:
+    """docs/design.md, section 4."""
+    found: Any = gp
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert callable(found)
+    assert name.split(".")[0] in gp.__all__
+
+
+# --- stage 1
+
+
+@pytest.mark.parametrize("kind", ["xlm-roberta", "bert", "modernbert"])
+def test_stage_1_lowers_the_loss_and_leaves_the_model_alone(own_encoder: Make, kind: str) -> None:
+    encoder = own_encoder(kind)
+    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
+    facts = adapted(encoder, TOY, SOURCE).facts
+    assert facts["held_out_after"]["loss"] < facts["held_out_before"]["loss"] - 1
+    assert facts["held_out_after"]["loss"] < facts["evaluations"][0][1]["held_out_loss"] - 1
+    losses = [loss for _, loss in facts["losses"]]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.5
+    for name, value in encoder.model.state_dict().items():
+        assert torch.equal(value, before[name]), f"{name} has moved"
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+
+
+def test_what_stage_1_says_of_itself_is_true(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+    facts = prompt.facts
+    assert prompt.key_values.shape == (3, 2, 4, 4, 12)
+    assert prompt.key_values.dtype == torch.float32
+    assert not prompt.key_values.requires_grad
+    assert prompt.prompt_length == 4
+    assert prompt.language == "xxx"
+    assert prompt.backbone == {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    assert facts["trained_values"] == prompt.key_values.numel() == 3 * 2 * 4 * 4 * 12
+    assert facts["config"] == ADAPT.model_dump(mode="json")
+    assert (facts["target_lines"], facts["source_lines"]) == (len(TOY), len(SOURCE))
+    assert facts["target_sequences"] == facts["source_sequences"], "equal amounts"
+    assert facts["steps"] == 8
+    assert facts["tokens"] == 8 * 8 * 16
+    assert facts["best_step"] in (4, 8), "the start is not the best, or the tests below prove little"
+    assert facts["held_out_before"]["num_masked"] == facts["held_out_after"]["num_masked"] > 0
+    assert facts["precision"] == "fp32"
+    assert facts["seconds"] > 0
+    assert facts["peak_memory_bytes"] > 0
+
+
+def test_the_best_prompt_is_the_one_measured_after(prompt: gp.LanguagePrompt) -> None:
+    seen = dict(prompt.facts["evaluations"])
+    best = min(seen.values(), key=lambda facts: facts["held_out_loss"])
+    assert prompt.facts["held_out_after"]["loss"] == pytest.approx(best["held_out_loss"], rel=1e-6)
+    assert seen[prompt.facts["best_step"]] == best
+
+
+def test_stage_1_same_seed_same_bits(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+    torch.manual_seed(99)
+    np.random.seed(99)
+    again = adapted(encoder, TOY, SOURCE)
+    assert torch.equal(again.key_values, prompt.key_values)
+    other = adapted(encoder, TOY, SOURCE, seed=1)
+    assert not torch.equal(other.key_values, prompt.key_values)
+
+
+def test_micro_batches_and_recomputation_change_no_more_than_rounding(
+    encoder: gp.Encoder, prompt: gp.LanguagePrompt
+) -> None:
+    runtime = gp.RuntimeConfig(progress=False, micro_batch_size=3, gradient_checkpointing=True, eval_batch_size=5)
+    again = gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT, runtime)
+    # One gradient is compared closely in tests/train/test_loop.py; AdamW's first steps make much of small ones.
+    losses = [[loss for _, loss in made.facts["losses"]] for made in (again, prompt)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+    assert again.facts["tokens"] == prompt.facts["tokens"]
+    assert not any(module.training for module in encoder.model.modules()), "recomputation is taken back"
+
+
+@pytest.mark.parametrize("packing", ["full", "none"])
+@pytest.mark.parametrize("share", [0, 1])
+def test_one_language_alone(encoder: gp.Encoder, share: int, packing: str) -> None:
+    made = adapted(encoder, TOY, SOURCE if share else [], source_share=share, packing=packing, steps=2, eval_every=1)
+    assert made.facts["steps"] == 2
+
+
+def test_shifted_positions_are_another_prompt(encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path) -> None:
+    shifted = adapted(encoder, TOY, SOURCE, positions="shifted")
+    assert (prompt.positions, shifted.positions) == ("plain", "shifted")
+    assert not torch.equal(shifted.key_values, prompt.key_values)
+    assert gp.LanguagePrompt.load(shifted.save(tmp_path / "p")).positions == "shifted"
+    classifier = tuned(encoder, shifted, epochs=1)
+    assert classifier.positions == "shifted"
+    plain = replace(classifier, positions="plain").log_probabilities(["the day"])
+    assert not np.allclose(plain, classifier.log_probabilities(["the day"]), atol=1e-4)
+
+
+def test_automatic_learning_rate(encoder: gp.Encoder) -> None:
+    rates = (1e-7, 5e-1, 1e-5)
+    settings: dict[str, Any] = {"eval_every": 4, "steps": 12}
+    found = adapted(encoder, TOY, SOURCE, learning_rate="auto", auto_rates=rates, auto_steps=8, **settings)
+    short = [adapted(encoder, TOY, SOURCE, learning_rate=rate, **{**settings, "steps": 8}) for rate in rates]
+    ends = [made.facts["evaluations"][-1][1]["held_out_loss"] for made in short]
+    assert found.facts["learning_rate"] == rates[int(np.argmin(ends))] == 5e-1
+    whole = adapted(encoder, TOY, SOURCE, learning_rate=5e-1, **settings)
+    assert torch.equal(found.key_values, whole.key_values), "the trials leave no trace"
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "settings", "says"),
+    [
+        ([], ["the day"], {}, "0 line"),
+        (["a day"], ["the day"], {}, "1 line"),
+        (["a day", "a  day "], ["the day"], {}, "at least two different"),
+        (["a day", "a king"], [], {}, "no source-language text"),
+        (["a day", "a king"], ["", " "], {}, "no source-language text"),
+        (["a day", ""], ["the day"], {}, "text"),
+    ],
+)
+def test_too_little_text(
+    encoder: gp.Encoder, target: list[str], source: list[str], settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        adapted(encoder, target, source, **settings)
+
+
+def test_two_lines_are_enough(encoder: gp.Encoder) -> None:
+    assert adapted(encoder, ["the day", "a king"], ["good water"], steps=1).facts["target_sequences"] == 1
+
+
+def test_longer_than_the_model_reads(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+    assert encoder.max_positions == 512
+    with pytest.raises(ConfigError, match=r"max_length 513 is more than this model reads \(512 tokens\)"):
+        adapted(encoder, TOY, SOURCE, max_length=513)
+    with pytest.raises(ConfigError, match=r"\(508 tokens\)"):
+        adapted(encoder, TOY, SOURCE, max_length=509, positions="shifted")
+    with pytest.raises(ConfigError, match=r"max_length 513 is more than this model reads \(512 tokens\)"):
+        tuned(encoder, None, max_length=513)
+    with pytest.raises(ConfigError, match=r"\(508 tokens\)"):
+        tuned(encoder, replace(prompt, positions="shifted"), max_length=509)
+
+
+# --- stage 2
+
+
+def test_stage_2_learns_the_task(encoder: gp.Encoder) -> None:
+    config = TUNE.replace(epochs=12, prompt_length=8)
+    made = gp.tune(encoder, None, topics(), TASK, config, QUIET, dev=topics(20)[36:])
+    losses = [loss for _, loss in made.facts["losses"]]
+    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
+    assert made.facts["dev_accuracy"] >= 60
+    assert gp.evaluate(made, topics()).accuracy > 60
+    assert made.language == "none"
+
+
+@pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
+def test_both_losses_fall(encoder: gp.Encoder, loss_over: str) -> None:
+    losses = [loss for _, loss in tuned(encoder, loss_over=loss_over, epochs=6).facts["losses"]]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4]) - (1.0 if loss_over == "vocabulary" else 0.05)
+
+
+def changed_layers(classifier: gp.PromptClassifier, prompt: gp.LanguagePrompt) -> list[bool]:
+    pairs = zip(classifier.key_values, prompt.key_values, strict=True)
+    return [not torch.equal(now, before) for now, before in pairs]
+
+
+@pytest.mark.parametrize(
+    ("settings", "changed"),
+    [
+        ({"top_k_layers": 1}, [False, False, True]),
+        ({"top_k_layers": 2}, [False, True, True]),
+        ({"top_k_layers": 3}, [True, True, True]),
+        ({"bottom_k_layers": 1}, [True, False, False]),
+        ({"bottom_k_layers": 2}, [True, True, False]),
+        ({}, [False, True, True]),
+    ],
+)
+def test_only_the_chosen_layers_are_trained(
+    encoder: gp.Encoder, prompt: gp.LanguagePrompt, settings: dict[str, int], changed: list[bool]
+) -> None:
+    made = gp.tune(encoder, prompt, topics(), TASK, TUNE.replace(**settings), QUIET, dev=topics())
+    assert made.facts["best_step"] > 0, "the start was the best: nothing is seen"
+    assert changed_layers(made, prompt) == changed
+    assert made.facts["trained_values"] == sum(changed) * 2 * 4 * 4 * 12
+    first, stop = made.facts["trained_layers"]
+    assert [first <= layer < stop for layer in range(3)] == changed
+
+
+@pytest.mark.parametrize(
+    ("layers", "from_prompt", "trained"), [(24, True, 18), (12, True, 9), (3, True, 2), (3, False, 3)]
+)
+def test_three_quarters_of_the_layers_by_default(
+    encoder: gp.Encoder, layers: int, from_prompt: bool, trained: int
+) -> None:
+    from glotprompt.run import _starting_prompt
+
+    class Deep:
+        num_layers = layers
+        name, device = "deep", torch.device("cpu")
+
+        def prompt_shape(self, prompt_length: int) -> tuple[int, int, int, int, int]:
+            return (layers, 2, 2, prompt_length, 3)
+
+    deep: Any = Deep()
+    given = gp.LanguagePrompt(torch.zeros(layers, 2, 2, 4, 3), "xxx", {}) if from_prompt else None
+    start = _starting_prompt(deep, given, gp.TuneConfig())
+    assert start.trained_layers == range(layers - trained, layers)
+    assert start.key_values().shape[3] == (4 if from_prompt else 32)
+
+
+@pytest.mark.parametrize("settings", [{"top_k_layers": 0}, {"top_k_layers": 4}, {"bottom_k_layers": 4}])
+def test_layers_that_the_model_does_not_have(encoder: gp.Encoder, settings: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(settings))} is .*; this model has 3 layers, give 1 to 3"):
+        tuned(encoder, None, **settings)
+
+
+def test_a_prompt_of_another_shape(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+    with pytest.raises(ConfigError, match="the prompt has the shape"):
+        tuned(encoder, replace(prompt, key_values=prompt.key_values[:2]))
+
+
+def test_stage_2_same_seed_same_bits(
+    encoder: gp.Encoder, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier
+) -> None:
+    torch.manual_seed(99)
+    again = gp.tune(encoder, prompt, topics(), TASK, TUNE, QUIET, dev=topics())
+    assert torch.equal(again.key_values, classifier.key_values)
+    first, second = (tuned(encoder, None, seed=seed, epochs=1) for seed in (0, 1))
+    assert not torch.equal(first.key_values, second.key_values)
+
+
+def test_stage_2_leaves_model_and_prompt_alone(own_encoder: Make, prompt: gp.LanguagePrompt) -> None:
+    encoder = own_encoder("xlm-roberta")
+    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
+    key_values = prompt.key_values.clone()
+    tuned(encoder, prompt, epochs=2)
+    assert all(torch.equal(value, before[name]) for name, value in encoder.model.state_dict().items())
+    assert torch.equal(prompt.key_values, key_values)
+
+
+def test_dev_examples_given_or_held_out(encoder: gp.Encoder) -> None:
+    held_out = tuned(encoder, None, epochs=1, dev_share=0.25)
+    assert (held_out.facts["examples"], held_out.facts["dev_examples"]) == (27, 9)
+    given = gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=1), QUIET, dev=topics(3))
+    assert (given.facts["examples"], given.facts["dev_examples"]) == (36, 9)
+    assert given.facts["steps"] == 5, "the last batch is a smaller one"
+
+
+def test_the_dev_accuracy_is_that_of_what_was_kept(encoder: gp.Encoder) -> None:
+    dev = topics(20)[30:]
+    made = gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=6), QUIET, dev=dev)
+    assert gp.evaluate(made, dev).accuracy == pytest.approx(made.facts["dev_accuracy"])
+    assert made.facts["dev_accuracy"] == max(facts["dev_accuracy"] for _, facts in made.facts["evaluations"])
+
+
+def test_few_shots(encoder: gp.Encoder) -> None:
+    made = gp.tune(encoder, None, topics(), TASK, TUNE.replace(shots_per_class=2, epochs=1), QUIET, dev=topics(2))
+    assert made.facts["examples"] == 6
+    with pytest.raises(DataError, match="99 per class were asked for"):
+        tuned(encoder, None, shots_per_class=99)
+
+
+@pytest.mark.parametrize("label", ["helth", None, ""])
+@pytest.mark.parametrize("where", ["train", "dev"])
+def test_a_label_that_the_task_lacks(encoder: gp.Encoder, label: str | None, where: str) -> None:
+    bad = [*topics(2), gp.Example.of("the day", label)]
+    train, dev = (bad, None) if where == "train" else (topics(2), bad)
+    with pytest.raises(DataError, match=rf"label {label!r}; task 'topic' has health, sports, culture"):
+        gp.tune(encoder, None, train, TASK, TUNE, QUIET, dev=dev)
+
+
+@pytest.mark.parametrize("examples", [[], topics(1)[:1]])
+def test_too_few_examples(encoder: gp.Encoder, examples: list[gp.Example]) -> None:
+    with pytest.raises(DataError, match="too few"):
+        gp.tune(encoder, None, examples, TASK, TUNE, QUIET)
+
+
+def test_the_way_back_ends_at_the_lowest_trained_layer(
+    encoder: gp.Encoder, prompt: gp.LanguagePrompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies below need not be remembered: that is where top K saves time and memory."""
+    remembered: list[list[bool]] = []
+    layers = encoder.model.base_model.encoder.layer
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output, i=i: remembered[-1].append(bool(output.requires_grad)))
+        for i, layer in enumerate(layers)
+    ]
+    original = encoder.hidden_states
+
+    def watched(*arguments: Any) -> Any:
+        remembered.append([])
+        return original(*arguments)
+
+    monkeypatch.setattr(encoder, "hidden_states", watched)
+    tuned(encoder, prompt, top_k_layers=1, epochs=1)
+    for hook in hooks:
+        hook.remove()
+    in_training = [found for found in remembered if any(found)]
+    assert in_training
+    assert all(found == [False, False, True] for found in in_training)
+
+
+# --- checkpoints
+
+
+def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(
+    encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from glotprompt import run as protocol
+
+    names: list[str] = []
+
+    class Named(Exception):
+        pass
+
+    def named(_: object, identity: str) -> None:
+        names.append(identity)
+        raise Named
+
+    monkeypatch.setattr(protocol, "Checkpoint", named)
+    lines, runtime = ["the day", "a king", "good water"], gp.RuntimeConfig(checkpoint_dir=tmp_path)
+    adapts: list[tuple[Any, ...]] = [
+        (lines, lines, "xxx", ADAPT), (lines[:2], lines, "xxx", ADAPT), (lines, lines[:2], "xxx", ADAPT),
+        (lines, lines, "yyy", ADAPT), (lines, lines, "xxx", ADAPT.replace(seed=1)),
+    ]  # fmt: skip
+    for arguments in adapts:
+        with pytest.raises(Named):
+            gp.adapt(encoder, *arguments, runtime)
+    moved = replace(prompt, key_values=prompt.key_values + 1)
+    other = gp.Task("topic", "{text} {mask}", TASK.verbalizer)
+    tunes: list[tuple[Any, ...]] = [
+        (prompt, topics(), TASK, TUNE), (None, topics(), TASK, TUNE), (moved, topics(), TASK, TUNE),
+        (replace(prompt, positions="shifted"), topics(), TASK, TUNE), (prompt, topics(9), TASK, TUNE),
+        (prompt, topics(), other, TUNE), (prompt, topics(), TASK, TUNE.replace(epochs=3)),
+    ]  # fmt: skip
+    for arguments in tunes:
+        with pytest.raises(Named):
+            gp.tune(encoder, *arguments, runtime)
+    with pytest.raises(Named):
+        gp.tune(encoder, prompt, topics(), TASK, TUNE, runtime, dev=topics(2))
+    assert len(names) == len(set(names)) == len(adapts) + len(tunes) + 1
+    faster = gp.RuntimeConfig(checkpoint_dir=tmp_path, micro_batch_size=1, eval_batch_size=3, progress=False)
+    with pytest.raises(Named):
+        gp.tune(encoder, prompt, topics(), TASK, TUNE, faster)
+    assert names[-1] == names[len(adapts)], "how a run executes is no part of it"
+
+
+def test_checkpoints_are_gone_at_the_end(
+    encoder: gp.Encoder, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    folder = tmp_path / "state"
+    runtime = gp.RuntimeConfig(checkpoint_dir=folder, checkpoint_every=0, progress=False)
+    again = gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT, runtime)
+    assert torch.equal(again.key_values, prompt.key_values)
+    assert not folder.exists()
+    both = gp.tune(encoder, prompt, topics(), TASK, TUNE, runtime, dev=topics())
+    assert torch.equal(both.key_values, classifier.key_values)
+    assert not folder.exists()
+
+
+# --- predict and evaluate
+
+
+def test_predict_and_evaluate_agree(classifier: gp.PromptClassifier) -> None:
+    examples = topics(5)
+    predictions = classifier.predict([example.fields["text"] for example in examples])
+    report = gp.evaluate(classifier, examples)
+    assert report.predictions == [prediction.label for prediction in predictions]
+    right = [p.label == example.label for p, example in zip(predictions, examples, strict=True)]
+    assert report.accuracy == pytest.approx(100 * np.mean(right))
+    assert report.num_examples == 15
+    assert classifier.predict(examples) == predictions, "an example's label is not looked at"
+    for prediction in predictions:
+        assert list(prediction.scores) == list(TASK.labels)
+        assert sum(prediction.scores.values()) == pytest.approx(1)
+        assert prediction.label == max(prediction.scores, key=lambda name: prediction.scores[name])
+
+
+def test_predictions_do_not_depend_on_their_neighbours(classifier: gp.PromptClassifier) -> None:
+    texts = [f"{'the king ' * (i % 7)}day {i}" for i in range(20)]
+    together = classifier.log_probabilities(texts, batch_size=7)
+    alone = np.concatenate([classifier.log_probabilities([text]) for text in texts])
+    assert np.allclose(together, alone, atol=1e-4)
+    assert classifier.predict([]) == []
+
+
+def test_labels_restrict_the_choice(classifier: gp.PromptClassifier) -> None:
+    examples = topics(5)
+    for prediction in classifier.predict(examples, labels=["culture", "health"]):
+        assert prediction.label != "sports"
+        assert prediction.scores["sports"] == 0
+        assert sum(prediction.scores.values()) == pytest.approx(1)
+    assert "sports" not in gp.evaluate(classifier, examples, labels=["culture", "health"]).predictions
+    with pytest.raises(ConfigError, match=r"no label 'sport'; it has health, sports, culture. Did you mean 'sports'\?"):
+        classifier.predict(examples, labels=["sport"])
+
+
+def test_pairs(encoder: gp.Encoder, tmp_path: Path) -> None:
+    made = gp.tune(encoder, None, pairs(), PAIRS, TUNE.replace(epochs=2), QUIET)
+    predictions = made.predict([("the day 1", "the king 1"), ("the day 2", "the day 2")])
+    assert [set(prediction.scores) for prediction in predictions] == [{"same", "other"}] * 2
+    assert gp.evaluate(made, pairs(2)).num_examples == 4
+    swapped = made.predict([("the king 1", "the day 1")])[0]
+    assert swapped.scores != predictions[0].scores
+    with pytest.raises(ConfigError, match="wants premise, hypothesis, the example has text"):
+        made.predict(["the day"])
+
+
+def test_a_pair_for_a_task_with_one_text(classifier: gp.PromptClassifier) -> None:
+    with pytest.raises(ConfigError, match="wants text, the example has hypothesis, premise"):
+        classifier.predict([("the day", "the king")])
+
+
+def test_evaluate_needs_labels_and_examples(classifier: gp.PromptClassifier) -> None:
+    with pytest.raises(DataError, match="has no label; evaluate needs them, predict does not"):
+        gp.evaluate(classifier, [gp.Example.of("the day")])
+    with pytest.raises(DataError, match="no example to evaluate"):
+        gp.evaluate(classifier, [])
+
+
+# --- offsets
+
+
+def mean_scores(classifier: gp.PromptClassifier, texts: list[str]) -> list[float]:
+    rows = [list(prediction.scores.values()) for prediction in classifier.predict(texts)]
+    return np.mean(rows, axis=0).tolist()
+
+
+def test_offsets_meet_the_prior_and_are_recorded(classifier: gp.PromptClassifier, english_lines: list[str]) -> None:
+    texts = english_lines[:20]
+    uniform = classifier.with_label_prior(texts)
+    assert mean_scores(uniform, texts) == pytest.approx([1 / 3] * 3, abs=1e-4)
+    assert uniform.facts["label_prior"] == {"prior": dict.fromkeys(TASK.labels, 1.0), "num_texts": 20}
+    assert classifier.offsets is None, "the first one is as it was"
+    assert "label_prior" not in classifier.facts
+    half = classifier.with_label_prior(texts, {"sports": 3.0, "culture": 1.0})
+    assert mean_scores(half, texts) == pytest.approx([0, 0.75, 0.25], abs=1e-4)
+    with pytest.raises(ConfigError, match=r"Did you mean 'culture'\?"):
+        classifier.with_label_prior(texts, {"cultur": 1.0})
+    with pytest.raises(DataError, match="at least one unlabelled text"):
+        classifier.with_label_prior([])
+
+
+def test_evaluate_fits_offsets_on_other_text(classifier: gp.PromptClassifier, english_lines: list[str]) -> None:
+    found = gp.evaluate(classifier, topics(4), prior_text=english_lines[:20], label_prior={"health": 1.0})
+    assert set(found.predictions) == {"health"}
+    assert found.collapsed_label == "health"
+    expected = gp.evaluate(classifier.with_label_prior(english_lines[:20]), topics(4))
+    assert gp.evaluate(classifier, topics(4), prior_text=english_lines[:20]) == expected
+    with pytest.raises(ConfigError, match="label_prior needs prior_text"):
+        gp.evaluate(classifier, topics(4), label_prior={"health": 1.0})
+
+
+# --- saved and loaded
+
+
+def test_a_prompt_saved_and_loaded_is_the_same(
+    encoder: gp.Encoder, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier, tmp_path: Path
+) -> None:
+    again = gp.LanguagePrompt.load(prompt.save(tmp_path / "p.safetensors"), encoder)
+    assert torch.equal(again.key_values, prompt.key_values)
+    assert (again.language, again.backbone, again.positions) == ("xxx", prompt.backbone, "plain")
+    assert again.facts["held_out_after"] == prompt.facts["held_out_after"]
+    retuned = gp.tune(encoder, again, topics(), TASK, TUNE, QUIET, dev=topics())
+    assert torch.equal(retuned.key_values, classifier.key_values)
+    assert again.save(tmp_path / "q").stat().st_size == (tmp_path / "p.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("offsets", [False, True])
+def test_a_classifier_saved_and_loaded_predicts_the_same(
+    encoder: gp.Encoder, classifier: gp.PromptClassifier, english_lines: list[str], tmp_path: Path, offsets: bool
+) -> None:
+    saved = classifier.with_label_prior(english_lines[:9], {"sports": 1.0, "culture": 2.0}) if offsets else classifier
+    again = gp.PromptClassifier.load(saved.save(tmp_path / "c.safetensors"), encoder)
+    assert again.predict(english_lines) == saved.predict(english_lines)
+    assert again.offsets == saved.offsets
+    assert (again.offsets is not None) == offsets
+    assert (again.task, again.language, again.max_length) == (TASK, "xxx", 24)
+    assert again.task.labels == saved.task.labels == ("health", "sports", "culture"), "not in alphabetical order"
+    assert again.facts.get("label_prior") == saved.facts.get("label_prior")
+
+
+def test_a_classifier_shortens_texts_as_in_training(classifier: gp.PromptClassifier) -> None:
+    assert classifier.max_length == TUNE.max_length
+    long = "the king " * 400
+    assert classifier.predict([long])[0].scores == pytest.approx(classifier.predict(["the king " * 300])[0].scores)
+
+
+def test_another_backbone_is_refused(
+    tiny_encoder: Make, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier, tmp_path: Path
+) -> None:
+    other = tiny_encoder("bert")
+    with pytest.raises(ArtifactError, match="was made for 'tiny xlm-roberta'"):
+        gp.PromptClassifier.load(classifier.save(tmp_path / "c"), other)
+    with pytest.raises(ArtifactError, match="was made for 'tiny xlm-roberta'"):
+        gp.LanguagePrompt.load(prompt.save(tmp_path / "p"), other)
+    with pytest.raises(ArtifactError, match="is a classifier; expected a language prompt"):
+        gp.LanguagePrompt.load(tmp_path / "c")
+    with pytest.raises(ArtifactError, match="is a language prompt; expected a classifier"):
+        gp.PromptClassifier.load(tmp_path / "p", other)
