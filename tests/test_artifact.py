@@ -187,7 +187,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
 ) -> None:
     before = saved.read_bytes()
     monkeypatch.setattr(os, broken, failing)
-    with pytest.raises(ArtifactError, match="cannot write .*: No space left on device"):
+    with pytest.raises(ArtifactError, match=r"cannot write .*: No space left on device"):
         artifact.write(saved, KIND, tensors(), {"language": "sna"})
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]

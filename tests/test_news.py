@@ -17,20 +17,20 @@ QUIET = gp.RuntimeConfig(progress=False)
 def test_hausa_headlines_beat_the_majority_class(mini: gp.Encoder, shared_data: Path) -> None:
     train, dev = (masakhanews.headlines(masakhanews.load(shared_data, "hau", split)) for split in ("train", "dev"))
     config = gp.TuneConfig(
-        epochs=3, learning_rate=2e-2, max_length=32, shots_per_class=40, prompt_length=8, batch_size=16
+        epochs=3, learning_rate=2e-2, max_length=24, shots_per_class=25, prompt_length=8, batch_size=16
     )
-    classifier = gp.tune(mini, None, train, gp.Task.load("news"), config, QUIET, dev=dev[:100])
-    report = gp.evaluate(classifier, dev[100:])
-    majority = 100 * Counter(example.label for example in dev[100:]).most_common(1)[0][1] / len(dev[100:])
+    classifier = gp.tune(mini, None, train, gp.Task.load("news"), config, QUIET, dev=dev[:30])
+    report = gp.evaluate(classifier, dev[30:130])
+    majority = 100 * Counter(example.label for example in dev[30:130]).most_common(1)[0][1] / len(dev[30:130])
     assert report.accuracy > majority + 10
     assert report.collapsed_label is None
 
 
 def test_stage_1_reads_shona_better_than_before(mini: gp.Encoder, shared_data: Path) -> None:
-    target, source = (masakhanews.unlabelled(shared_data, code)[:600] for code in ("sna", "hau"))
+    target, source = (masakhanews.unlabelled(shared_data, code)[:200] for code in ("sna", "hau"))
     config = gp.AdaptConfig(
-        steps=30, batch_size=16, max_length=48, learning_rate=4e-2, prompt_length=16, eval_every=30, eval_sequences=64
+        steps=20, batch_size=8, max_length=48, learning_rate=4e-2, prompt_length=8, eval_every=20, eval_sequences=8
     )
     facts = gp.adapt(mini, target, source, "sna", config, QUIET).facts
     assert facts["held_out_after"]["loss"] < facts["held_out_before"]["loss"] - 0.2
-    assert facts["held_out_after"]["num_masked"] > 200
+    assert facts["held_out_after"]["num_masked"] > 50

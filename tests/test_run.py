@@ -247,7 +247,7 @@ def test_stage_2_learns_the_task(encoder: gp.Encoder) -> None:
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
 def test_both_losses_fall(encoder: gp.Encoder, loss_over: str) -> None:
     losses = [loss for _, loss in tuned(encoder, loss_over=loss_over, epochs=6).facts["losses"]]
-    assert np.mean(losses[-4:]) < np.mean(losses[:4]) - (1.0 if loss_over == "vocabulary" else 0.05)
+    assert np.mean(losses[-4:]) < np.mean(losses[:4]) - (0.4 if loss_over == "vocabulary" else 0.05)
 
 
 def changed_layers(classifier: gp.PromptClassifier, prompt: gp.LanguagePrompt) -> list[bool]:

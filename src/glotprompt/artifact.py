@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as distributed
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -28,11 +29,13 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
     `kind` ("language prompt", "classifier", "checkpoint") is checked on reading, and a digest of everything beside it.
     """
     path = Path(path)
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0:
+        return path  # under torchrun one process writes for all
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     description: dict[str, Any] = {"format": FORMAT, "kind": kind, **facts}
     description["digest"] = _digest(tensors, description)
     data = save(tensors, metadata={KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)})
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.tmp")  # one name: what a kill leaves is written over the next time
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:

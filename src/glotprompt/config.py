@@ -158,7 +158,8 @@ class RuntimeConfig(Config):
     the loaded `Encoder` and are recorded in what it trains.)"""
 
     checkpoint_dir: Path | None = None
-    """Folder for checkpoints; None: none are written. A killed run started again goes on from here."""
+    """Folder for checkpoints; None: none are written. A killed run started again goes on from here. The caller removes
+    it when the result is saved: until then it may be needed."""
     checkpoint_every: float = Field(default=20.0, ge=0)
     """Least seconds between two checkpoints; 0: after every step."""
     micro_batch_size: int | None = Field(default=None, ge=1)

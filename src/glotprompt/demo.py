@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,27 +21,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from glotprompt import artifact
 from glotprompt.classifier import LanguagePrompt, PromptClassifier
 from glotprompt.config import AdaptConfig, RuntimeConfig, identity_of
-from glotprompt.data.records import Example, content_hash
+from glotprompt.data.records import content_hash
 from glotprompt.model.encoder import BUNDLED, Encoder
-from glotprompt.run import adapt, tune
+from glotprompt.run import adapt, evaluate, tune
 from glotprompt.scenarios import Scenario, bible, news
 from glotprompt.train.batches import token_sequences
 from glotprompt.train.memory import PeakMemory
 from glotprompt.train.reading import blank_words, guess_words
 from glotprompt.train.scoring import (
     MaskedWordScores,
-    Report,
     evaluation_batches,
-    fit_offsets,
-    report,
     score_masked_words,
-    with_offsets,
 )
+from glotprompt.transfer import transfer_scores
 
 READING_SEED = 7
 NUM_GUESSES = 5
@@ -128,6 +125,9 @@ class _Demo:
             adapt(self.encoder, scenario.target_texts, scenario.source_texts, language, config, self.runtime).save(path)
         return LanguagePrompt.load(path, self.encoder)
 
+    def _forget_checkpoints(self) -> None:
+        shutil.rmtree(self.work / "checkpoints", ignore_errors=True)
+
     def reading(self, ours: LanguagePrompt, control: LanguagePrompt) -> dict[str, Any]:
         """Part 1: masked words of text that no training has seen, before and after."""
         before = self._score(None)
@@ -194,37 +194,27 @@ class _Demo:
         )
         path = self.work / f"{method}-{seed}-{key}.safetensors"
         if not path.is_file():
-            tune(
-                self.encoder, prompt, scenario.labelled, scenario.task, config, self.runtime, dev=scenario.source_dev
-            ).save(path)
+            parts = scenario.labelled, scenario.task, config, self.runtime, scenario.source_dev
+            tune(self.encoder, prompt, *parts).save(path)
+            self._forget_checkpoints()
         return PromptClassifier.load(path, self.encoder)
 
     def _row(self, method: str, seed: int, prompt: LanguagePrompt | None, classifier: PromptClassifier) -> Row:
-        scenario, facts, names = self.scenario, classifier.facts, self.scenario.task.labels
-        own = [names.index(label) for label in scenario.own_labels]
-        parts = (scenario.target_dev, scenario.target_test, scenario.prior_texts)
-        dev, test, prior = (classifier.log_probabilities(part) for part in parts)
-        offsets = fit_offsets(prior, [float(index in own) for index in range(len(names))])
-
-        def scores(log_probs: NDArray[np.float64], examples: Sequence[Example], **choice: Any) -> Report:
-            best = with_offsets(log_probs, **{"offsets": None, **choice}).argmax(axis=1)
-            return report([str(example.label) for example in examples], [names[index] for index in best])
-
-        as_is = scores(test, scenario.target_test)
-        restricted = scores(test, scenario.target_test, allowed=own)
-        offset = scores(test, scenario.target_test, offsets=offsets)
+        scenario, facts = self.scenario, classifier.facts
+        found = transfer_scores(classifier, scenario.target_test, scenario.own_labels, scenario.prior_texts)
+        own = found.own_labels.accuracy if len(scenario.own_labels) < len(scenario.task.labels) else None
         stage1 = {"trained_values": 0, "seconds": 0.0, "peak_memory_bytes": 0} if prompt is None else prompt.facts
         return Row(
             method=method,
             seed=seed,
             source_dev_accuracy=facts["dev_accuracy"],
-            target_dev_accuracy=scores(dev, scenario.target_dev).accuracy,
-            target_test_accuracy=as_is.accuracy,
-            target_test_accuracy_offset=offset.accuracy,
-            target_test_accuracy_own_labels=restricted.accuracy if len(own) < len(names) else None,
-            macro_f1=as_is.macro_f1,
-            collapsed_label=as_is.collapsed_label,
-            collapsed_share=as_is.largest_share / 100,
+            target_dev_accuracy=evaluate(classifier, scenario.target_dev).accuracy,
+            target_test_accuracy=found.as_is.accuracy,
+            target_test_accuracy_offset=found.offset.accuracy,
+            target_test_accuracy_own_labels=own,
+            macro_f1=found.as_is.macro_f1,
+            collapsed_label=found.as_is.collapsed_label,
+            collapsed_share=found.as_is.largest_share / 100,
             trained_values=max(facts["trained_values"], stage1["trained_values"]),
             file_bytes=_saved_size(self.work, classifier),
             seconds=facts["seconds"] + stage1["seconds"],

@@ -57,8 +57,9 @@ def adapt(
     memory = PeakMemory()
     corpus, held_out = _corpus(encoder, target, source, config)
     identity = identity_of(
-        ["adapt", config.identity(), content_hash(target), content_hash(source), encoder.fingerprint, language]
-    )
+        ["adapt", config.identity(), content_hash(target), content_hash(source), encoder.fingerprint, language,
+         encoder.asked_precision]
+    )  # fmt: skip
     checkpoint = Checkpoint(runtime, identity)
     _same_precision(encoder, checkpoint)
     watched, batches = (
@@ -66,14 +67,11 @@ def adapt(
         for part in (held_out[: config.eval_sequences], held_out)
     )
     before = score_masked_words(encoder, batches, None)
-    trials: list[Checkpoint] = []
     rate = config.learning_rate
     if rate == "auto":
-        rate = _best_rate(encoder, corpus, watched, config, runtime, identity, trials)
+        rate = _best_rate(encoder, corpus, watched, config, runtime, identity)
     prompt, history = _adapt_at(encoder, corpus, watched, config, runtime, rate, checkpoint, f"adapt {language}")
     after = score_masked_words(encoder, batches, prompt.key_values(), config.positions)
-    for used in (checkpoint, *trials):
-        used.remove()
     facts = {
         "config": config.model_dump(mode="json"), "learning_rate": rate, "precision": encoder.precision,
         "target_lines": len(target), "source_lines": len(source),
@@ -173,15 +171,14 @@ def _best_rate(
     config: AdaptConfig,
     runtime: RuntimeConfig,
     identity: str,
-    trials: list[Checkpoint],
 ) -> float:
     """The rate of `auto_rates` whose short run ends with the lowest held-out loss."""
     found: dict[float, float] = {}
     short = config.replace(steps=min(config.auto_steps, config.steps), eval_every=config.auto_steps)
     for rate in config.auto_rates:
-        trials.append(Checkpoint(runtime, f"{identity}-{rate:g}"))
+        trial = Checkpoint(runtime, f"{identity}-{rate:g}")
         title = f"try learning rate {rate:g}"
-        _, history = _adapt_at(encoder, corpus, held_out, short, runtime, rate, trials[-1], title)
+        _, history = _adapt_at(encoder, corpus, held_out, short, runtime, rate, trial, title)
         loss = history.evaluations[-1][1]["held_out_loss"]
         found[rate] = float("inf") if math.isnan(loss) else loss
     return min(found, key=lambda rate: found[rate])
@@ -212,9 +209,10 @@ def tune(
     positions: Positions = "plain" if prompt is None else prompt.positions
     start = _starting_prompt(encoder, prompt, config)
     _check_length(encoder, config.max_length, start.key_values().shape[3], positions)
+    start_bits = None if prompt is None else content_hash([str(prompt.key_values.numpy().tobytes())])
     identity = identity_of(
         ["tune", config.identity(), task.identity(), content_hash(chosen), content_hash(dev), encoder.fingerprint,
-         positions, None if prompt is None else content_hash([str(prompt.key_values.numpy().tobytes())])]
+         encoder.asked_precision, positions, start_bits]
     )  # fmt: skip
     checkpoint = Checkpoint(runtime, identity)
     _same_precision(encoder, checkpoint)
@@ -253,7 +251,6 @@ def tune(
     progress = StepLine(f"tune {language}", optimisation.steps, runtime.progress)
     with _gradient_checkpointing(encoder, runtime):
         history = fit(start.trained, losses, evaluate, optimisation, checkpoint, progress)
-    checkpoint.remove()
     facts = {
         "config": config.model_dump(mode="json"), "precision": encoder.precision,
         "examples": len(chosen), "dev_examples": len(dev),
@@ -362,6 +359,9 @@ def evaluate(
             raise DataError(
                 f"example {example.id or dict(example.fields)} has no label; evaluate needs them, predict does not"
             )
+        if example.label not in classifier.task.labels:
+            known = ", ".join(classifier.task.labels)
+            raise DataError(f"an example has the label {example.label!r}; the classifier has {known}")
     predictions = classifier.predict(examples, labels=labels, batch_size=batch_size)
     return report([str(example.label) for example in examples], [prediction.label for prediction in predictions])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     XLMRobertaConfig,
 )
+from transformers.utils import logging as transformers_logging
 
 from glotprompt.errors import ConfigError, ModelError
 from glotprompt.model import encoder as encoder_module
@@ -53,7 +55,11 @@ class TestWhatWorks:
         """EuroBERT shares keys between heads: a prompt fills the fewer key/value heads."""
         more: dict[str, dict[str, object]] = {
             "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
-            "eurobert": {"num_attention_heads": 4, "num_key_value_heads": 2, "mask_token_id": tiny_tokenizer.mask_token_id},
+            "eurobert": {
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "mask_token_id": tiny_tokenizer.mask_token_id,
+            },
         }
         config = random_config(kind, tiny_tokenizer, **more.get(kind, {}))
         encoder = Encoder(AutoModelForMaskedLM.from_config(config), tiny_tokenizer)
@@ -219,8 +225,10 @@ class TestLoad:
 
     @pytest.mark.parametrize("fault", FAULTS)
     def test_what_cannot_be_loaded_is_refused_in_one_line(
-        self, fault: str, folder: Path, capfd: pytest.CaptureFixture[str]
+        self, fault: str, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)  # so that caplog hears it
+        loudness = transformers_logging.get_verbosity()
         break_it, words = FAULTS[fault]
         break_it(folder)
         with pytest.raises(ModelError, match=words) as caught:
@@ -229,7 +237,8 @@ class TestLoad:
         assert str(folder) in message
         assert "\n" not in message
         assert len(message) < 600
-        assert capfd.readouterr().err == "", "transformers reports the same in many lines"
+        assert not caplog.records, "transformers reports the same in many lines"
+        assert transformers_logging.get_verbosity() == loudness
 
     def test_a_hub_name_without_a_network(self) -> None:
         with pytest.raises(ModelError, match=r"cannot load 'nobody/nothing'.*HF_HUB_OFFLINE=1") as caught:

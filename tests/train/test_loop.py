@@ -158,7 +158,8 @@ def test_the_best_value_seen_is_left(keys: tuple[int, ...], best: int) -> None:
 def test_keys_are_compared_from_left_to_right() -> None:
     toy, keys = Toy(), iter([(-50.0, 0.9), (-60.0, 2.0), (-60.0, 1.0), (-55.0, 0.1)])
     history = fit(
-        toy.parameter, toy.losses, lambda: Evaluation(next(keys), {}), plan(steps=3, eval_every=1), toy.checkpoint, Silent()
+        toy.parameter, toy.losses, lambda: Evaluation(next(keys), {}), plan(steps=3, eval_every=1), toy.checkpoint,
+        Silent(),
     )  # fmt: skip
     assert history.best_step == 2
 
@@ -176,8 +177,8 @@ def test_a_value_that_is_no_number_is_never_the_best() -> None:
 def test_patience(patience: int | None, stops_at: int) -> None:
     toy, keys = Toy(), iter([5.0, 4.0, 6.0, 3.0, 3.0, 3.0, 9.0])
     history = fit(
-        toy.parameter, toy.losses, lambda: Evaluation((next(keys),), {}), plan(steps=12, eval_every=2, patience=patience),
-        toy.checkpoint, Silent(),
+        toy.parameter, toy.losses, lambda: Evaluation((next(keys),), {}),
+        plan(steps=12, eval_every=2, patience=patience), toy.checkpoint, Silent(),
     )  # fmt: skip
     assert history.step == stops_at
     assert history.best_step == (2 if patience == 1 else 6)
@@ -205,6 +206,17 @@ def test_going_on_from_any_step_ends_with_the_same_bits(
     assert resumed.steps == list(range(stop_before, STEPS))
     assert torch.equal(resumed.parameter, uninterrupted[0])
     assert course(history) == uninterrupted[1]
+
+
+def test_losses_not_yet_written_down_survive(tmp_path: Path) -> None:
+    """In a long run an entry is the mean of several steps; here a kill falls between two entries."""
+    whole = Toy().fit(steps=200, eval_every=200)
+    with pytest.raises(KeyboardInterrupt):
+        Toy(tmp_path, stop_before=3).fit(steps=200, eval_every=200)
+    resumed = Toy(tmp_path)
+    resumed.checkpoint = Checkpoint(RuntimeConfig(checkpoint_dir=tmp_path, checkpoint_every=3600), "toy")
+    assert course(resumed.fit(steps=200, eval_every=200)) == course(whole)
+    assert resumed.steps[0] == 3
 
 
 def test_several_interruptions(tmp_path: Path, uninterrupted: tuple[Tensor, dict[str, Any]]) -> None:

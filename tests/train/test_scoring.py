@@ -38,7 +38,7 @@ def encoder(tiny_encoder: Callable[[str], Encoder]) -> Encoder:
 
 @pytest.fixture(scope="module")
 def clozes(encoder: Encoder, english_lines: list[str]) -> list[Cloze]:
-    return encode([{"text": line} for line in english_lines[:14]], TASK, encoder.tokenizer, 24)
+    return encode([{"text": line} for line in english_lines[:14]], TASK, encoder.tokenizer, 64)
 
 
 def prompt_of(encoder: Encoder) -> Tensor:

@@ -63,7 +63,8 @@ def console() -> Console:
     """Rich tables on standard output; when piped, plain text that is not folded to 80 characters."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=200, color_system=None)
+    plain: dict[str, Any] = {} if sys.stdout.isatty() else {"width": 200, "color_system": None}
+    return Console(markup=False, highlight=False, **plain)
 
 
 def table(headings: Sequence[str], *, left: int = 1) -> Table:

@@ -42,6 +42,8 @@ class Encoder:
             raise ModelError(f"{name}: its tokenizer has no mask token; a masked language model is needed")
         self.name = name
         self._where: str | None = None
+        self.asked_precision: Precision = "auto"
+        """What `load` was asked for: part of the identity of a run, so that "bf16" never goes on with an fp32 one."""
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint(model, tokenizer)
@@ -78,7 +80,7 @@ class Encoder:
         where = str(files("glotprompt") / "assets" / "mini") if str(name) == BUNDLED else str(name)
         place = torch.device(device) if device != "auto" else cast(torch.device, PartialState().device)
         encoder = cls(*_open(where, str(name)), str(name))
-        encoder._where = where
+        encoder._where, encoder.asked_precision = where, precision
         encoder.model.to(place)  # pyright: ignore[reportArgumentType]
         encoder.use_precision(choose_precision(place) if precision == "auto" else precision)
         return encoder

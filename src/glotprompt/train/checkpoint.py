@@ -56,12 +56,3 @@ class Checkpoint:
             self._notes[name] = value
             self.save(*(found or ({}, {})))
         return self._notes[name]
-
-    def remove(self) -> None:
-        """Called when the run's result has been saved."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-            for stray in self.path.parent.glob(f".{self.path.name}.*.tmp"):
-                stray.unlink(missing_ok=True)
-            if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
-                self.path.parent.rmdir()

@@ -1,0 +1,43 @@
+"""What tables show of a classifier on a target whose label set may be smaller than the source's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glotprompt.classifier import Input, PromptClassifier
+from glotprompt.data.records import Example
+from glotprompt.train.scoring import Report, fit_offsets, report, with_offsets
+
+
+@dataclass(frozen=True)
+class TransferScores:
+    """One classifier on one target, three ways."""
+
+    as_is: Report
+    """Over all labels of the source."""
+    own_labels: Report
+    """Over the labels that the target has."""
+    offset: Report
+    """The latter with label offsets fitted on unlabelled target text, prior uniform over the target's own labels."""
+
+
+def transfer_scores(
+    classifier: PromptClassifier, test: Sequence[Example], own_labels: Sequence[str], prior_texts: Sequence[Input]
+) -> TransferScores:
+    """Score a classifier all three ways, reading every text once. `prior_texts` must not be the test's."""
+    names = classifier.task.labels
+    allowed = classifier.allowed(own_labels)
+    assert allowed is not None
+    log_probs = classifier.log_probabilities(test)
+    offsets = fit_offsets(classifier.log_probabilities(prior_texts), [float(i in allowed) for i in range(len(names))])
+    gold = [str(example.label) for example in test]
+
+    def scores(offsets: NDArray[np.float64] | None, allowed: Sequence[int] | None) -> Report:
+        best = with_offsets(log_probs, offsets, allowed).argmax(axis=1)
+        return report(gold, [names[index] for index in best])
+
+    return TransferScores(scores(None, None), scores(None, allowed), scores(offsets, allowed))
