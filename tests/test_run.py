@@ -436,18 +436,23 @@ def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(
     assert names[-1] == names[len(adapts)], "how a run executes is no part of it"
 
 
-def test_checkpoints_are_gone_at_the_end(
+def test_a_result_that_was_not_saved_is_not_trained_again(
     encoder: gp.Encoder, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier,
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    folder = tmp_path / "state"
-    runtime = gp.RuntimeConfig(checkpoint_dir=folder, checkpoint_every=0, progress=False)
+    """Killed between the last step and the save: the checkpoint of the last step is all there is."""
+    runtime = gp.RuntimeConfig(checkpoint_dir=tmp_path, checkpoint_every=1000, progress=False)
+    gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT, runtime)
+    gp.tune(encoder, prompt, topics(), TASK, TUNE, runtime, dev=topics())
+
+    def train(*_: object) -> None:
+        raise AssertionError("a step was trained again")
+
+    monkeypatch.setattr("glotprompt.train.loop._Run.update", train)
     again = gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT, runtime)
     assert torch.equal(again.key_values, prompt.key_values)
-    assert not folder.exists()
     both = gp.tune(encoder, prompt, topics(), TASK, TUNE, runtime, dev=topics())
     assert torch.equal(both.key_values, classifier.key_values)
-    assert not folder.exists()
 
 
 # --- predict and evaluate
