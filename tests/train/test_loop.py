@@ -294,7 +294,6 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest
     toy = Toy()
     assert toy.checkpoint.note("precision", "bf16") == "bf16"
     toy.fit()
-    toy.checkpoint.remove()
     assert not list(tmp_path.iterdir())
 
 
@@ -316,20 +315,6 @@ def test_a_note_is_what_was_noted_first(tmp_path: Path, uninterrupted: tuple[Ten
     assert torch.equal(late.parameter, uninterrupted[0])
     last = Toy(tmp_path).checkpoint
     assert [last.note(name, "?") for name in ("precision", "other")] == ["bf16", "x"]
-
-
-def test_remove_takes_the_file_strays_and_an_empty_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "state"
-    toy = Toy(folder)
-    toy.fit()
-    (folder / ".toy.checkpoint.99.tmp").write_bytes(b"half")
-    toy.checkpoint.remove()
-    assert not folder.exists()
-    toy.checkpoint.remove()
-    folder.mkdir()
-    (folder / "other.checkpoint").write_bytes(b"")
-    Toy(folder).checkpoint.remove()
-    assert (folder / "other.checkpoint").exists()
 
 
 # --- accumulation
