@@ -87,9 +87,9 @@ def bible(fast: bool) -> Scenario:
         corpus,
         labelled=_sample(corpus.labelled, 500 if fast else 1000),
         source_dev=_sample(corpus.source_dev, 120),
-        target_dev=_sample(corpus.target_dev, 240),
-        target_test=_sample(corpus.target_test, 240 if fast else 480),
-        target_test_verses=_sample(corpus.target_test_verses, 300 if fast else 800),
+        target_dev=_sample(corpus.target_dev, 180),
+        target_test=_sample(corpus.target_test, 180 if fast else 360),
+        target_test_verses=_sample(corpus.target_test_verses, 300 if fast else 600),
     )
     adapt, tune = _settings(fast)
     return Scenario(
@@ -117,9 +117,9 @@ def bible(fast: bool) -> Scenario:
 
 
 def _settings(fast: bool) -> tuple[AdaptConfig, TuneConfig]:
-    """The preset `quick`; the short form trains stage 1 for a third of the steps."""
+    """The preset `quick`; the short form trains stage 1 for a third of the steps with half the batch."""
     adapt, tune = AdaptConfig(**preset("quick", "adapt")), TuneConfig(**preset("quick", "tune"))
-    return (adapt.replace(steps=adapt.steps // 3) if fast else adapt), tune
+    return (adapt.replace(steps=adapt.steps // 3, batch_size=adapt.batch_size // 2) if fast else adapt), tune
 
 
 def _seeds(fast: bool) -> tuple[int, ...]:
