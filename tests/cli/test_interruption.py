@@ -7,6 +7,7 @@ moment and dozens of kills fit into seconds; one test at the end starts the inst
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import random
 import signal
@@ -78,15 +79,24 @@ def trained(output: Path, kind: str) -> tuple[torch.Tensor, dict[str, Any]]:
 
 def kill_at(process: ForkServerProcess, folder: Path, moment: str, draw: random.Random) -> bool:
     """Kill a process once, if it does not end before; returns whether that left a half-written checkpoint behind."""
-    known, strays = newest(folder), set(folder.glob(".*.tmp"))
+    known, strays = newest(folder), being_written(folder)
     while moment != "starting" and process.exitcode is None and newest(folder) <= known:
         time.sleep(1e-4)
-    process.join(draw.uniform(0, 0.3))
-    while moment == "writing" and process.exitcode is None and not set(folder.glob(".*.tmp")) - strays:
+    process.join(draw.uniform(0, 0.1))
+    while moment == "writing" and process.exitcode is None and not being_written(folder) - strays:
         time.sleep(1e-4)
     process.kill()
     process.join()
-    return bool(set(folder.glob(".*.tmp")) - strays)
+    return bool(being_written(folder) - strays)
+
+
+def being_written(folder: Path) -> set[int]:
+    """When unfinished checkpoints were last touched: what an earlier kill left keeps its time."""
+    times: set[int] = set()
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):  # it may have got its name in between
+            times.add(path.stat().st_mtime_ns)
+    return times
 
 
 def newest(folder: Path) -> int:
