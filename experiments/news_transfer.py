@@ -42,7 +42,10 @@ def language_prompt(encoder: gp.Encoder, language: str, arguments: argparse.Name
 def score(classifier: gp.PromptClassifier, target: str, data_dir: Path) -> dict[str, float | str | None]:
     """The three accuracies of a classifier on a target's test headlines."""
     test = masakhanews.headlines(masakhanews.load(data_dir, target, "test"))
-    unlabelled = masakhanews.headlines(masakhanews.load(data_dir, target, "train"))
+    held_out = masakhanews.load(data_dir, target, "test")
+    unlabelled = masakhanews.headlines(
+        masakhanews.without_held_out(masakhanews.load(data_dir, target, "train"), held_out)
+    )
     found = transfer_scores(classifier, test, labels_of(unlabelled), unlabelled[::4])
     return {
         "accuracy": found.as_is.accuracy, "macro_f1": found.as_is.macro_f1,

@@ -42,14 +42,18 @@ def row(method: str, seed: int, accuracy: float, offset: float) -> demo.Row:
 @pytest.mark.parametrize(
     ("ours", "verdict"),
     [
-        ((40.0, 41.0), "adaptation helps"),
-        ((20.0, 21.0), "adaptation hurts"),
-        ((40.0, 20.0), "no consistent difference"),
+        ((45.0, 46.0), "adaptation helps"),
+        ((15.0, 16.0), "adaptation hurts"),
+        ((50.0, 25.0), "from chance"),  # not in every seed
+        ((31.0, 32.0), "from chance"),  # less than a test of this size can tell
+        ((50.0,), "from chance"),  # one seed
     ],
 )
-def test_the_verdict_follows_from_every_seed(ours: tuple[float, float], verdict: str) -> None:
+def test_the_verdict_follows_from_every_seed(ours: tuple[float, ...], verdict: str) -> None:
     rows = [row("soft-prompt", seed, value, value) for seed, value in enumerate(ours)]
-    rows += [row(method, seed, 30.0, 30.0) for method in ("prompt-tuning", "source-prompt") for seed in (0, 1)]
+    rows += [
+        row(method, seed, 30.0, 30.0) for method in ("prompt-tuning", "source-prompt") for seed in range(len(ours))
+    ]
     reading, as_is, offset = demo.conclusions(bible(), LANGUAGE, rows)
     assert "fell from 6.00 to 5.00" in reading
     assert verdict in as_is

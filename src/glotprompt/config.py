@@ -94,7 +94,8 @@ class AdaptConfig(Config):
     """What happens to the larger of the two texts: "subsample" draws from it as much as the other has; "repeat" keeps
     all of it and goes through the smaller one more often."""
     held_out: float = Field(default=0.05, gt=0, lt=1)
-    """Share of the target lines kept from training, on which the loss before and after is measured."""
+    """Share of the target lines kept from training, on which the loss before and after is measured. (Of the source
+    lines when `source_share` is 1.)"""
     eval_every: int = Field(default=100, ge=1)
     """Steps between evaluations on the held-out text; the best prompt seen is kept."""
     eval_sequences: int = Field(default=128, ge=1)
@@ -128,10 +129,10 @@ class TuneConfig(Config):
     """Decoupled weight decay of the prompt."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
-    top_k_layers: int | None = Field(default=None, ge=0)
+    top_k_layers: int | None = Field(default=None, ge=1)
     """Train only the prompts of the top K layers (section 3.2; 18 of 24). None: three quarters of the layers
     when a language prompt is given, all of them when the prompt starts from noise."""
-    bottom_k_layers: int | None = Field(default=None, ge=0)
+    bottom_k_layers: int | None = Field(default=None, ge=1)
     """Train only the prompts of the bottom K layers (the comparison of figure 6)."""
     loss_over: Literal["labels", "vocabulary"] = "labels"
     """"labels": softmax over the labels' scores. "vocabulary": over the whole vocabulary (equation 1)."""
@@ -174,7 +175,7 @@ class RuntimeConfig(Config):
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {"adapt": {}, "tune": {}},
-    # What the demo uses: the bundled backbone on two cores, minutes (docs/log.md, 2026-11-23).
+    # What the Bible demo uses: the bundled backbone on two cores, minutes (docs/log.md, 2026-11-23).
     "quick": {
         "adapt": {"steps": 300, "batch_size": 32, "max_length": 64, "learning_rate": 4e-2},
         "tune": {"epochs": 3, "batch_size": 16, "max_length": 64, "learning_rate": 2e-2, "top_k_layers": 12},

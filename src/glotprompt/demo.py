@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from glotprompt import artifact
 from glotprompt.classifier import LanguagePrompt, PromptClassifier
@@ -60,8 +62,8 @@ class Row:
     collapsed_share: float | None
     trained_values: int
     file_bytes: int
-    seconds: float
-    peak_memory_bytes: int
+    seconds: float | None
+    peak_memory_bytes: int | None
 
 
 def run_demo(
@@ -96,7 +98,7 @@ def run_demo(
             "peak_memory_bytes": memory.bytes(), "backbone": demo.encoder.name, "fingerprint": demo.encoder.fingerprint,
         },
     }  # fmt: skip
-    write_json(result, output / "result.json")
+    _write(result, output / "result.json")
     return result
 
 
@@ -117,13 +119,17 @@ class _Demo:
     def language_prompt(self, method: str) -> LanguagePrompt:
         """Stage 1 (once, seed 0), or what an earlier, interrupted demo left."""
         scenario, config = self.scenario, self.adapt_config(method)
-        texts = content_hash([*scenario.target_texts, *scenario.source_texts])
-        key = identity_of([config.identity(), texts, self.encoder.fingerprint, self.encoder.precision])
+        texts = [content_hash(scenario.target_texts), content_hash(scenario.source_texts)]
+        key = identity_of([config.identity(), *texts, *self._common_identity()])
         path = self.work / f"{method}-{key}.safetensors"
         if not path.is_file():
             language = scenario.target if method == "soft-prompt" else scenario.source
             adapt(self.encoder, scenario.target_texts, scenario.source_texts, language, config, self.runtime).save(path)
         return LanguagePrompt.load(path, self.encoder)
+
+    def _common_identity(self) -> list[Any]:
+        """What every kept piece depends on beside its own texts and settings."""
+        return [self.encoder.fingerprint, self.encoder.asked_precision, artifact.versions()]
 
     def _forget_checkpoints(self) -> None:
         shutil.rmtree(self.work / "checkpoints", ignore_errors=True)
@@ -180,18 +186,9 @@ class _Demo:
 
     def _classifier(self, method: str, prompt: LanguagePrompt | None, seed: int) -> PromptClassifier:
         scenario, config = self.scenario, self.scenario.tune.replace(seed=seed)
-        content = content_hash([*scenario.labelled, *scenario.source_dev])
-        start = None if prompt is None else prompt.facts["config"] | {"language": prompt.language}
-        key = identity_of(
-            [
-                config.identity(),
-                scenario.task.identity(),
-                content,
-                start,
-                self.encoder.fingerprint,
-                self.encoder.precision,
-            ]
-        )
+        examples = [content_hash(scenario.labelled), content_hash(scenario.source_dev)]
+        start = "" if prompt is None else content_hash([str(prompt.key_values.numpy().tobytes())])
+        key = identity_of([config.identity(), scenario.task.identity(), *examples, start, *self._common_identity()])
         path = self.work / f"{method}-{seed}-{key}.safetensors"
         if not path.is_file():
             parts = scenario.labelled, scenario.task, config, self.runtime, scenario.source_dev
@@ -226,7 +223,13 @@ class _Demo:
         label = Counter(example.label for example in self.scenario.labelled).most_common(1)[0][0]
         parts = (self.scenario.source_dev, self.scenario.target_dev, self.scenario.target_test)
         source, dev, test = (100 * sum(example.label == label for example in part) / len(part) for part in parts)
-        return Row("majority", 0, source, dev, test, None, None, None, None, None, 0, 0, 0.0, 0)
+        blank: dict[str, Any] = {field.name: None for field in fields(Row)}
+        figures: dict[str, Any] = {
+            "source_dev_accuracy": source,
+            "target_dev_accuracy": dev,
+            "target_test_accuracy": test,
+        }
+        return Row(**blank | figures | {"method": "majority", "seed": 0, "trained_values": 0, "file_bytes": 0})
 
     def examples(self, classifiers: dict[str, PromptClassifier]) -> list[dict[str, Any]]:
         """A few test passages, drawn by seed, with every method's prediction."""
@@ -248,12 +251,12 @@ class _Demo:
         prompt = ours.save(self.output / f"{code}.safetensors")
         classifier = replace(classifier, language=code)
         path = classifier.save(self.output / f"{code}-{task}.safetensors")
-        sample = self.scenario.sample
         return {
             "prompt": str(prompt), "classifier": str(path),
             "try": [
-                f'glotprompt predict --classifier {path} "{sample}"',
-                f"glotprompt tune --prompt {prompt} --train YOUR.tsv --task YOUR.toml --output yours.safetensors",
+                shlex.join(["glotprompt", "predict", "--classifier", str(path), self.scenario.sample]),
+                shlex.join(["glotprompt", "tune", "--prompt", str(prompt)])
+                + " --train YOUR.tsv --task YOUR.toml --output yours.safetensors",
             ],
         }  # fmt: skip
 
@@ -276,24 +279,29 @@ def conclusions(scenario: Scenario, language: dict[str, Any], rows: Sequence[Row
         f" {language['top1_before']:.1f} %;"
         f" a prompt trained on {scenario.source_name} alone reaches {language['source_prompt_loss']:.2f}."
     ]
-    columns: tuple[tuple[str, Callable[[Row], float]], ...] = (
-        ("as it is", lambda row: row.target_test_accuracy),
-        ("with label offsets", lambda row: row.target_test_accuracy_offset or 0.0),
-    )
-    for name, value in columns:
-        found = {
-            m: [value(row) for row in rows if row.method == m]
-            for m in ("prompt-tuning", "soft-prompt", "source-prompt")
-        }
-        mean = {method: float(np.mean(values)) for method, values in found.items()}
-        gains = np.array(found["soft-prompt"]) - np.array(found["prompt-tuning"])
-        seeds = f"better in {int((gains > 0).sum())} of {len(gains)} seed{'s' if len(gains) > 1 else ''}"
-        verdict = "helps" if (gains > 0).all() else "hurts" if (gains < 0).all() else "makes no consistent difference"
+    columns = (("as it is", "target_test_accuracy"), ("with label offsets", "target_test_accuracy_offset"))
+    methods = ("prompt-tuning", "soft-prompt", "source-prompt")
+    for name, column in columns:
+        found = {m: np.array([getattr(row, column) for row in rows if row.method == m]) for m in methods}
+        without, ours, control = (float(found[method].mean()) for method in methods)
+        gains = found["soft-prompt"] - found["prompt-tuning"]
         sentences.append(
-            f"Classifying, {name}: adaptation {verdict} ({mean['prompt-tuning']:.1f} % without,"
-            f" {mean['soft-prompt']:.1f} % with, {seeds}; source-only control {mean['source-prompt']:.1f} %)."
+            f"Classifying, {name}: adaptation {_verdict(gains, without, len(scenario.target_test))} ({without:.1f} %"
+            f" without, {ours:.1f} % with; better in {int((gains > 0).sum())} of {len(gains)} stage-2"
+            f" seed{'s' if len(gains) > 1 else ''}, one stage 1; source-only control {control:.1f} %)."
         )
     return sentences
+
+
+def _verdict(gains: NDArray[np.float64], without: float, num_test: int) -> str:
+    """An effect is what goes one way in every seed, by more than a test of this size lets a difference vary."""
+    noise = 200 * np.sqrt(2 * without / 100 * (1 - without / 100) / num_test)  # two standard errors, in per cent
+    if len(gains) > 1 and abs(gains.mean()) > noise:
+        if (gains > 0).all():
+            return "helps"
+        if (gains < 0).all():
+            return "hurts"
+    return "makes no difference that can be told from chance"
 
 
 def _saved_size(work: Path, thing: LanguagePrompt | PromptClassifier) -> int:
@@ -310,7 +318,6 @@ def _hardware() -> str:
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
-def write_json(result: dict[str, Any], path: Path) -> None:
-    """The result as JSON, for `--json` and the output folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(result: dict[str, Any], path: Path) -> None:
+    """Keep the whole result in the output folder."""
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")

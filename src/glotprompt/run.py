@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import PartialState
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +22,7 @@ from glotprompt.model.soft_prompt import Positions, Prefix, SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.batches import MaskedBatch, MaskingCorpus, balance, split_rows, token_sequences
 from glotprompt.train.checkpoint import Checkpoint
-from glotprompt.train.cloze import Cloze, Words, encode, epoch_batches, label_words
+from glotprompt.train.cloze import Cloze, ClozeCorpus, Words, encode, label_words
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.memory import PeakMemory
 from glotprompt.train.progress import StepLine
@@ -94,12 +94,13 @@ def _corpus(
 ) -> tuple[MaskingCorpus, list[Any]]:
     """Packed training text of both languages, and the target's held-out sequences."""
     _check_length(encoder, config.max_length, config.prompt_length, config.positions)
-    kept, held = split_held_out(list(target), config.held_out, config.seed)
+    # What is trained on source text alone (the control) is also judged on it, or it would know the target by its choice.
+    judge, name = (source, "source") if config.source_share == 1 else (target, "target")
+    kept, held = split_held_out(list(judge), config.held_out, config.seed)
     if not held or not kept:
-        raise DataError(f"the target text has {len(target)} line(s); stage 1 needs at least two different ones")
-    pieces = [
-        token_sequences(lines, encoder.tokenizer, config.max_length, config.packing) for lines in (kept, source, held)
-    ]
+        raise DataError(f"the {name} text has {len(judge)} line(s); stage 1 needs at least two different ones")
+    texts = (target, kept, held) if name == "source" else (kept, source, held)
+    pieces = [token_sequences(lines, encoder.tokenizer, config.max_length, config.packing) for lines in texts]
     target_pieces, source_pieces, held_out = pieces
     if config.source_share > 0 and not source_pieces:
         raise DataError("there is no source-language text; give some, or set source_share=0 for the target alone")
@@ -130,15 +131,7 @@ def _adapt_at(
         scores = score_masked_words(encoder, held_out, prompt.key_values(), config.positions)
         return Evaluation((scores.loss,), {"held_out_loss": scores.loss})
 
-    optimisation = Optimisation(
-        config.steps,
-        rate,
-        config.warmup_ratio,
-        config.weight_decay,
-        config.clip_norm,
-        config.eval_every,
-        config.patience,
-    )
+    optimisation = _optimisation(config, config.steps, rate, config.eval_every, config.patience)
     progress = StepLine(title, config.steps, runtime.progress)
     with _gradient_checkpointing(encoder, runtime):
         history = fit(prompt.trained, losses, evaluate, optimisation, checkpoint, progress)
@@ -209,27 +202,18 @@ def tune(
     positions: Positions = "plain" if prompt is None else prompt.positions
     start = _starting_prompt(encoder, prompt, config)
     _check_length(encoder, config.max_length, start.key_values().shape[3], positions)
-    start_bits = None if prompt is None else content_hash([str(prompt.key_values.numpy().tobytes())])
-    identity = identity_of(
-        ["tune", config.identity(), task.identity(), content_hash(chosen), content_hash(dev), encoder.fingerprint,
-         encoder.asked_precision, positions, start_bits]
-    )  # fmt: skip
+    prompt_bits = "" if prompt is None else str(prompt.key_values.numpy().tobytes())
+    parts = [task.identity(), content_hash(chosen), content_hash(dev), content_hash([prompt_bits]), positions]
+    identity = identity_of(["tune", config.identity(), *parts, encoder.fingerprint, encoder.asked_precision])
     checkpoint = Checkpoint(runtime, identity)
     _same_precision(encoder, checkpoint)
     words = label_words(task, encoder.tokenizer)
-    clozes, dev_clozes = (
-        encode([example.fields for example in part], task, encoder.tokenizer, config.max_length)
-        for part in (chosen, dev)
-    )
-    gold = torch.tensor([task.labels.index(str(example.label)) for example in chosen])
-    dev_gold = np.array([task.labels.index(str(example.label)) for example in dev])
-    per_epoch = -(-len(chosen) // config.batch_size)
+    (clozes, gold), (dev_clozes, dev_gold) = (_clozes(encoder, part, task, config) for part in (chosen, dev))
+    corpus = ClozeCorpus(clozes, gold, config.batch_size, config.seed)
 
     def losses(step: int) -> Iterator[tuple[Tensor, int]]:
-        lengths = [len(cloze.input_ids) for cloze in clozes]
-        rows = epoch_batches(lengths, config.batch_size, config.seed, step // per_epoch)[step % per_epoch]
-        prefix_of = lambda: start.prefix(encoder.dtype, positions)  # noqa: E731
-        return _label_losses(encoder, prefix_of, [clozes[i] for i in rows], gold[rows], words, config, runtime)
+        prefix_of = partial(start.prefix, encoder.dtype, positions)
+        return _label_losses(encoder, prefix_of, *corpus.batch(step), words, config, runtime)
 
     def evaluate() -> Evaluation:
         log_probs = log_probabilities(
@@ -239,14 +223,8 @@ def tune(
         loss = -float(log_probs[np.arange(len(dev_gold)), dev_gold].mean())
         return Evaluation((-accuracy, loss), {"dev_accuracy": accuracy, "dev_loss": loss})
 
-    optimisation = Optimisation(
-        config.epochs * per_epoch,
-        config.learning_rate,
-        config.warmup_ratio,
-        config.weight_decay,
-        config.clip_norm,
-        per_epoch,
-    )
+    steps = config.epochs * corpus.steps_per_epoch
+    optimisation = _optimisation(config, steps, config.learning_rate, corpus.steps_per_epoch)
     language = "none" if prompt is None else prompt.language
     progress = StepLine(f"tune {language}", optimisation.steps, runtime.progress)
     with _gradient_checkpointing(encoder, runtime):
@@ -262,6 +240,14 @@ def tune(
     return PromptClassifier(
         encoder, to_cpu(start.key_values()), task, language, config.max_length, positions, facts=facts
     )
+
+
+def _clozes(
+    encoder: Encoder, examples: Sequence[Example], task: Task, config: TuneConfig
+) -> tuple[list[Cloze], list[int]]:
+    """Examples as the model reads them, and the indices of their labels."""
+    clozes = encode([example.fields for example in examples], task, encoder.tokenizer, config.max_length)
+    return clozes, [task.labels.index(str(example.label)) for example in examples]
 
 
 def _labelled(
@@ -349,11 +335,12 @@ def evaluate(
 
     `labels` restricts the predictions (a target may have fewer labels than the source). With `prior_text`, unlabelled
     texts other than the examples, one offset per label is fitted first so that the predictions meet `label_prior`
-    (None: uniform)."""
+    (None: uniform over `labels`)."""
     if label_prior is not None and prior_text is None:
         raise ConfigError("label_prior needs prior_text, unlabelled texts other than the examples, to fit offsets on")
     if prior_text is not None:
-        classifier = classifier.with_label_prior(prior_text, None if label_prior is None else dict(label_prior))
+        uniform = dict.fromkeys(labels or classifier.task.labels, 1.0)
+        classifier = classifier.with_label_prior(prior_text, dict(label_prior or uniform))
     for example in examples:
         if example.label is None:
             raise DataError(
@@ -367,6 +354,13 @@ def evaluate(
 
 
 # ---------------------------------------------------------------------------------------------------------------
+
+
+def _optimisation(
+    config: AdaptConfig | TuneConfig, steps: int, rate: float, eval_every: int, patience: int | None = None
+) -> Optimisation:
+    """What the loop needs of either stage's config."""
+    return Optimisation(steps, rate, config.warmup_ratio, config.weight_decay, config.clip_norm, eval_every, patience)
 
 
 def _same_precision(encoder: Encoder, checkpoint: Checkpoint) -> None:

@@ -228,7 +228,7 @@ class TestLoad:
         self, fault: str, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)  # so that caplog hears it
-        loudness = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_warning()  # its default
         break_it, words = FAULTS[fault]
         break_it(folder)
         with pytest.raises(ModelError, match=words) as caught:
@@ -238,7 +238,7 @@ class TestLoad:
         assert "\n" not in message
         assert len(message) < 600
         assert not caplog.records, "transformers reports the same in many lines"
-        assert transformers_logging.get_verbosity() == loudness
+        assert transformers_logging.get_verbosity() == transformers_logging.WARNING
 
     def test_a_hub_name_without_a_network(self) -> None:
         with pytest.raises(ModelError, match=r"cannot load 'nobody/nothing'.*HF_HUB_OFFLINE=1") as caught:

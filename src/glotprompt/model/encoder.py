@@ -242,7 +242,7 @@ def _first_position(model: PreTrainedModel) -> int:
 def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> str:
     """sha256 (16 hex digits) of config, tokenizer and up to 64 evenly spaced values of every weight in fp32: tells
     backbones apart whose prompts must not be mixed, in milliseconds. Taken before any cast to bf16."""
-    config = model.config.to_dict()
+    config = model.config.to_diff_dict()  # without the library's defaults, which grow from release to release
     for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"):
         config.pop(key, None)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -133,6 +133,32 @@ def _shorten(row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerF
         if len(tokens) <= max_length:
             return tokens
         room = max(0, room - (len(tokens) - max_length))
+
+
+@dataclass(frozen=True)
+class ClozeCorpus:
+    """Labelled examples as the model reads them, from which every step of stage 2 is drawn."""
+
+    clozes: Sequence[Cloze]
+    gold: Sequence[int]
+    """Index of each example's label."""
+    batch_size: int
+    seed: int
+    _epochs: dict[int, list[list[int]]] = field(default_factory=dict[int, list[list[int]]], repr=False)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.clozes) // self.batch_size)
+
+    def batch(self, step: int) -> tuple[list[Cloze], Int[Tensor, " batch"]]:
+        """The examples of a step and their labels."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch not in self._epochs:
+            self._epochs.clear()
+            lengths = [len(cloze.input_ids) for cloze in self.clozes]
+            self._epochs[epoch] = epoch_batches(lengths, self.batch_size, self.seed, epoch)
+        rows = self._epochs[epoch][place]
+        return [self.clozes[i] for i in rows], torch.tensor([self.gold[i] for i in rows])
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -56,7 +56,7 @@ def _is_word(text: str, first: int, last: int) -> bool:
     word = text[first:last].strip()
     before, after = text[:first][-1:], text[last : last + 1]
     starts = text[first : first + 1].isspace() or not before.isalnum()
-    return len(word) >= 4 and word.isalpha() and starts and not after.isalnum() and after not in "'’"
+    return len(word) >= 4 and word.isalpha() and starts and not after.isalnum() and after not in ("'", "’")
 
 
 @torch.inference_mode()
