@@ -94,7 +94,7 @@ def _corpus(
 ) -> tuple[MaskingCorpus, list[Any]]:
     """Packed training text of both languages, and the target's held-out sequences."""
     _check_length(encoder, config.max_length, config.prompt_length, config.positions)
-    # What is trained on source text alone (the control) is also judged on it, or it would know the target by its choice.
+    # What is trained on source text alone (the control) is judged on it too, or its choice would know the target.
     judge, name = (source, "source") if config.source_share == 1 else (target, "target")
     kept, held = split_held_out(list(judge), config.held_out, config.seed)
     if not held or not kept:
