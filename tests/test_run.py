@@ -299,7 +299,13 @@ def test_three_quarters_of_the_layers_by_default(
     assert start.key_values().shape[3] == (4 if from_prompt else 32)
 
 
-@pytest.mark.parametrize("settings", [{"top_k_layers": 0}, {"top_k_layers": 4}, {"bottom_k_layers": 4}])
+@pytest.mark.parametrize("settings", [{"top_k_layers": 0}, {"bottom_k_layers": 0}])
+def test_no_layer_at_all(settings: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(settings))}: .* greater than or equal to 1, not 0"):
+        gp.TuneConfig(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"top_k_layers": 4}, {"bottom_k_layers": 4}])
 def test_layers_that_the_model_does_not_have(encoder: gp.Encoder, settings: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(settings))} is .*; this model has 3 layers, give 1 to 3"):
         tuned(encoder, None, **settings)

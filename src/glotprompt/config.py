@@ -177,7 +177,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {"adapt": {}, "tune": {}},
     # What the Bible demo uses: the bundled backbone on two cores, minutes (docs/log.md, 2026-11-23).
     "quick": {
-        "adapt": {"steps": 300, "batch_size": 32, "max_length": 64, "learning_rate": 4e-2},
+        "adapt": {"steps": 300, "max_length": 64, "learning_rate": 4e-2},
         "tune": {"epochs": 3, "batch_size": 16, "max_length": 64, "learning_rate": 2e-2, "top_k_layers": 12},
     },
 }
