@@ -29,6 +29,7 @@ from glotprompt.train.progress import StepLine
 from glotprompt.train.scoring import (
     Report,
     evaluation_batches,
+    label_scores,
     log_probabilities,
     mask_states,
     report,
@@ -307,12 +308,12 @@ def _label_losses(
     for number, rows in enumerate(split_rows(count, runtime.micro_batch_size or -(-count // world))):
         if number % world != rank:
             continue
-        hidden = mask_states(encoder, clozes[rows], prefix_of())
-        token_ids, average = words.token_ids.to(encoder.device), words.average.to(encoder.device)
         if config.loss_over == "labels":
-            scores = encoder.token_logits(hidden, token_ids) @ average.T
+            scores = label_scores(encoder, clozes[rows], prefix_of(), words)
             loss = F.cross_entropy(scores, gold[rows].to(encoder.device), reduction="sum")
         else:
+            token_ids, average = words.token_ids.to(encoder.device), words.average.to(encoder.device)
+            hidden = mask_states(encoder, clozes[rows], prefix_of())
             log_probs = encoder.token_logits(hidden).log_softmax(dim=-1)[:, token_ids] @ average.T
             loss = F.nll_loss(log_probs, gold[rows].to(encoder.device), reduction="sum")
         yield loss / count, sum(len(cloze.input_ids) for cloze in clozes[rows])
