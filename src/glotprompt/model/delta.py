@@ -1,0 +1,46 @@
+"""What a method adds to a frozen encoder: a delta ("delta tuning", Ding et al. 2023).
+
+Every method of `glotprompt.methods` trains one delta or several at once. Attached, a delta changes what the encoder
+computes; detached, the encoder is what it was, to the bit.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from glotprompt.model.encoder import Encoder
+
+
+class Delta(nn.Module, ABC):
+    """Values in fp32 that change what a frozen encoder computes; those that ask for a gradient are trained."""
+
+    kind: ClassVar[str]
+    """Name under which it is saved."""
+
+    @abstractmethod
+    def attached(self, encoder: Encoder) -> Any:
+        """A context manager inside which the encoder computes with this delta. It yields the `Prefix` to hand to
+        `Encoder.hidden_states`, or None. The backward pass must end before it is left."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What `restore` needs beside the tensors; JSON."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """All values that are saved, by name."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Delta:
+        """The delta that gave these `settings` and `tensors`, for the backbone it was made for."""
+
+    @property
+    def num_trained(self) -> int:
+        """How many numbers the optimiser changes."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)

@@ -1,0 +1,281 @@
+"""MAD-X adapters on their own: attaching, stacking, counts, refusals. Against the library: tests/oracle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    PreTrainedTokenizerFast,
+    XLMRobertaForMaskedLM,
+    XLMRobertaXLConfig,
+)
+
+from glotprompt.errors import ArtifactError, ModelError, UserError
+from glotprompt.model.adapters import Adapter, Coupling
+from glotprompt.model.encoder import Encoder
+
+Tiny = Callable[[str], Encoder]
+MakeBatch = Callable[..., tuple[Tensor, Tensor]]
+KINDS = ("xlm-roberta", "bert")
+
+
+def assert_near(found: Tensor, wanted: Tensor, tolerance: float) -> None:
+    assert found.shape == wanted.shape
+    difference = (found - wanted).abs().max() / wanted.abs().max()
+    assert difference <= tolerance, f"largest relative difference {float(difference):.2e}"
+
+
+def felt(encoder: Encoder, seed: int = 0, **changes: Any) -> Adapter:
+    """An adapter whose every value, biases too, is large enough to be felt."""
+    settings = {"reduction": 2, "invertible_reduction": 2, **changes}
+    adapter = Adapter.initialise(encoder.hidden_size, encoder.num_layers, **settings)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for values in adapter.parameters():
+            values.copy_(torch.randn(values.shape, generator=generator) * 0.2)
+    return adapter.to(encoder.device)
+
+
+def words(encoder: Encoder, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+    return encoder.token_logits(encoder.hidden_states(ids, mask)[:, 1])
+
+
+def gradients(encoder: Encoder, adapter: Adapter, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    adapter.zero_grad()
+    with adapter.attached(encoder):
+        encoder.masked_word_loss(encoder.hidden_states(ids, mask)[:, 1], ids[:, 2]).backward()
+    return {name: values.grad.clone() for name, values in adapter.named_parameters()}
+
+
+class TestCoupling:
+    @pytest.mark.parametrize("size", [48, 7])
+    def test_the_inverse_undoes_it(self, size: int) -> None:
+        coupling = Coupling(size, 2)
+        with torch.no_grad():
+            for index, values in enumerate(coupling.parameters()):
+                values.copy_(torch.randn(values.shape, generator=torch.Generator().manual_seed(index)))
+        states = torch.randn(2, 5, size, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+        moved = coupling(states)
+        assert (moved - states).abs().min() > 0
+        assert_near(coupling.inverse(moved), states, 1e-12)
+
+    def test_two_languages_are_undone_last_first(self, own_encoder: Tiny) -> None:
+        """Behind a norm that hands on what it gets, the words meet the vectors that the embeddings gave."""
+        encoder = own_encoder("xlm-roberta")
+        embeddings: Any = encoder.model.base_model.embeddings
+        given = torch.randn(3, encoder.hidden_size, generator=torch.Generator().manual_seed(0))
+        embeddings.forward = lambda states: states
+        encoder.model.lm_head.layer_norm.forward = lambda states: states
+        with felt(encoder, 0).attached(encoder), felt(encoder, 1).attached(encoder):
+            moved = embeddings(given)
+            assert (moved - given).abs().max() > 0.1
+            assert_near(encoder.model.lm_head.layer_norm(moved), given, 1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestAttached:
+    def test_off_it_leaves_no_trace(self, kind: str, tiny_encoder: Tiny, make_batch: MakeBatch) -> None:
+        encoder = tiny_encoder(kind)
+        ids, mask = make_batch(encoder, [9, 6])
+        before, weights = words(encoder, ids, mask), encoder.model.state_dict()
+        weights = {name: value.clone() for name, value in weights.items()}
+        adapter = felt(encoder)
+        with adapter.attached(encoder) as prefix:
+            assert prefix is None
+            inside = words(encoder, ids, mask)
+        assert (inside - before).abs().max() > 0.1
+        assert torch.equal(words(encoder, ids, mask), before)
+        with pytest.raises(KeyboardInterrupt), adapter.attached(encoder):
+            raise KeyboardInterrupt
+        assert torch.equal(words(encoder, ids, mask), before)
+        assert all(torch.equal(value, weights[name]) for name, value in encoder.model.state_dict().items())
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in encoder.model.modules())
+
+    def test_zero_up_projections_change_nothing(self, kind: str, tiny_encoder: Tiny, make_batch: MakeBatch) -> None:
+        encoder = tiny_encoder(kind)
+        ids, mask = make_batch(encoder, [9, 6])
+        adapter = felt(encoder)
+        with torch.no_grad():
+            for name, values in adapter.named_parameters():
+                if ".up." in name:
+                    values.zero_()
+        with adapter.attached(encoder):
+            inside = words(encoder, ids, mask)
+        assert torch.equal(inside, words(encoder, ids, mask))
+
+    def test_first_attached_first_applied(self, kind: str, tiny_encoder: Tiny, make_batch: MakeBatch) -> None:
+        """Stacked in the last layer alone, by hand: s1 = s + A(norm(s)), s2 = s1 + B(norm(s1)), norm(s2)."""
+        encoder = tiny_encoder(kind)
+        ids, mask = make_batch(encoder, [9, 6])
+        first, second = (felt(encoder, seed, invertible_reduction=None) for seed in (0, 1))
+        with torch.no_grad():
+            for adapter in (first, second):
+                for bottleneck in adapter.bottlenecks[:-1]:
+                    for values in bottleneck.parameters():
+                        values.zero_()
+        body: Any = encoder.model.base_model
+        norm = body.encoder.layer[-1].output.LayerNorm
+        seen: list[Tensor] = []
+        with norm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0])):
+            encoder.hidden_states(ids, mask)
+        states = seen[0]
+        for adapter in (first, second):
+            states = states + adapter.bottlenecks[-1](norm(states))
+        with first.attached(encoder), second.attached(encoder):
+            stacked = encoder.hidden_states(ids, mask)
+        with second.attached(encoder), first.attached(encoder):
+            swapped = encoder.hidden_states(ids, mask)
+        assert_near(stacked, norm(states), 1e-6)
+        assert (stacked - swapped).abs().max() > 1e-3
+
+    def test_drop_last_has_no_bottleneck_in_the_last_layer(
+        self, kind: str, tiny_encoder: Tiny, make_batch: MakeBatch
+    ) -> None:
+        encoder = tiny_encoder(kind)
+        ids, mask = make_batch(encoder, [9, 6])
+        short, long = felt(encoder, drop_last=True), felt(encoder)
+        assert len(short.bottlenecks) == encoder.num_layers - 1
+        assert (long.num_trained - short.num_trained) == 2 * 48 * 24 + 48 + 24
+        settings = {**short.settings(), "drop_last": False}
+        tensors = {name: torch.zeros_like(value) for name, value in long.tensors().items()} | short.tensors()
+        filled = Adapter.restore(encoder, settings, tensors)
+        results = []
+        for adapter in (short, filled, long):
+            with adapter.attached(encoder):
+                results.append(words(encoder, ids, mask))
+        assert torch.equal(results[0], results[1])
+        assert not torch.allclose(results[0], results[2])
+
+    def test_gradient_checkpointing(self, kind: str, own_encoder: Tiny, make_batch: MakeBatch) -> None:
+        encoder = own_encoder(kind)
+        ids, mask = make_batch(encoder, [9, 6])
+        adapter = felt(encoder)
+        plain = gradients(encoder, adapter, ids, mask)
+        calls: list[int] = []
+        encoder.checkpoint_gradients(True)
+        body: Any = encoder.model.base_model
+        with body.encoder.layer[1].output.dense.register_forward_hook(lambda *_: calls.append(1)):
+            recomputed = gradients(encoder, adapter, ids, mask)
+        assert len(calls) == 2  # it did compute the layer again
+        assert all(torch.equal(recomputed[name], value) for name, value in plain.items())
+        assert all(value.abs().max() > 0 for value in plain.values())
+
+    def test_a_body_in_bf16(self, kind: str, own_encoder: Tiny, make_batch: MakeBatch) -> None:
+        encoder = own_encoder(kind)
+        ids, mask = make_batch(encoder, [9, 6])
+        adapter = felt(encoder)
+        exact = gradients(encoder, adapter, ids, mask)
+        encoder.use_precision("bf16")
+        rough = gradients(encoder, adapter, ids, mask)
+        with adapter.attached(encoder), torch.inference_mode():
+            assert encoder.hidden_states(ids, mask).dtype == torch.bfloat16
+        assert {values.dtype for values in adapter.parameters()} == {torch.float32}
+        assert {value.dtype for value in rough.values()} == {torch.float32}
+        ours, theirs = (torch.cat([value.flatten() for value in found.values()]) for found in (rough, exact))
+        assert F.cosine_similarity(ours, theirs, dim=0) > 0.99
+        assert not torch.equal(ours, theirs)
+
+    def test_inference_mode(self, kind: str, tiny_encoder: Tiny, make_batch: MakeBatch) -> None:
+        encoder = tiny_encoder(kind)
+        ids, mask = make_batch(encoder, [9, 6])
+        adapter = felt(encoder)
+        with adapter.attached(encoder):
+            with torch.inference_mode():
+                inside = words(encoder, ids, mask)
+            assert torch.equal(inside, words(encoder, ids, mask))
+
+    def test_saved_and_restored(self, kind: str, tiny_encoder: Tiny) -> None:
+        encoder = tiny_encoder(kind)
+        adapter = felt(encoder, drop_last=True)
+        again = Adapter.restore(encoder, json.loads(json.dumps(adapter.settings())), adapter.tensors())
+        assert again.settings() == adapter.settings()
+        assert list(again.tensors()) == list(adapter.tensors())
+        assert all(torch.equal(value, adapter.tensors()[name]) for name, value in again.tensors().items())
+
+
+class TestInitialise:
+    def test_small_noise_and_no_biases(self) -> None:
+        adapter = Adapter.initialise(256, 3, 2, 2, seed=5)
+        weights = torch.cat([value.flatten() for name, value in adapter.tensors().items() if name.endswith("weight")])
+        assert float(weights.std()) == pytest.approx(0.02, rel=0.02)
+        assert float(weights.mean()) == pytest.approx(0, abs=2e-4)
+        assert all(not value.any() for name, value in adapter.tensors().items() if name.endswith("bias"))
+
+    def test_same_seed_same_values(self) -> None:
+        torch.manual_seed(0)
+        before = torch.random.get_rng_state()
+        one, same, other = (Adapter.initialise(16, 2, 2, 2, seed=seed).tensors() for seed in (1, 1, 2))
+        assert torch.equal(torch.random.get_rng_state(), before)  # nor does it disturb anybody else's
+        assert all(torch.equal(one[name], same[name]) for name in one)
+        assert not any(torch.equal(one[name], other[name]) for name in one if name.endswith("weight"))
+
+    def test_counts_for_xlm_r_large(self) -> None:
+        """Table 3 of Chen and Chen (2024): 25.7 M, 103 MB for a language."""
+        with torch.device("meta"):
+            language = Adapter.initialise(1024, 24, 2, 2)
+            task = Adapter.initialise(1024, 24, 16)
+            short = Adapter.initialise(1024, 24, 2, 2, drop_last=True)
+        assert language.num_trained == 25_728_512
+        assert task.num_trained == 3_171_840 == 24 * (1024 * 64 + 64 + 64 * 1024 + 1024)
+        assert short.num_trained == 25_728_512 - 1_050_112
+        assert all(values.is_meta for values in language.parameters())
+        language.requires_grad_(False)
+        assert language.num_trained == 0
+
+
+class TestRefusals:
+    def test_other_families(self, tiny_encoder: Tiny, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+        larger = XLMRobertaXLConfig(
+            vocab_size=len(tiny_tokenizer), hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
+            intermediate_size=64, pad_token_id=1,
+        )  # fmt: skip
+        pre_norm = Encoder(AutoModelForMaskedLM.from_config(larger), tiny_tokenizer, "XL")
+        for encoder in (tiny_encoder("modernbert"), pre_norm):
+            with (
+                pytest.raises(ModelError, match="adapters are not defined for") as caught,
+                felt(encoder).attached(encoder),
+            ):
+                pass
+            assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("kind", ["roberta", "camembert"])
+    def test_kin_of_xlm_r(self, kind: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+        """Same weights, same words as XLM-R with the adapter."""
+        shape = {"vocab_size": len(tiny_tokenizer), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        config = AutoConfig.for_model(kind, **shape, intermediate_size=16, pad_token_id=1)
+        model = AutoModelForMaskedLM.from_config(config)
+        twin = XLMRobertaForMaskedLM(AutoConfig.for_model("xlm-roberta", **shape, intermediate_size=16, pad_token_id=1))
+        twin.load_state_dict(model.state_dict())
+        ids = torch.tensor([[0, 50, 60, 2]])
+        found = []
+        for encoder in (Encoder(model, tiny_tokenizer), Encoder(twin, tiny_tokenizer)):
+            with felt(encoder).attached(encoder):
+                found.append(words(encoder, ids))
+        assert torch.equal(*found)
+
+    def test_another_shape(self, tiny_encoder: Tiny) -> None:
+        encoder = tiny_encoder("bert")
+        for adapter in (Adapter.initialise(16, 3, 2), Adapter.initialise(48, 2, 2)):
+            with pytest.raises(ModelError, match="has 3 of 48"), adapter.attached(encoder):
+                pass
+            with pytest.raises(ArtifactError, match="has 3 of 48"):
+                Adapter.restore(encoder, adapter.settings(), adapter.tensors())
+
+    def test_values_of_something_else(self, tiny_encoder: Tiny) -> None:
+        encoder = tiny_encoder("bert")
+        adapter = felt(encoder)
+        settings, tensors = adapter.settings(), adapter.tensors()
+        for wrong in ({**settings, "reduction": 4}, {**settings, "reduction": 0}, {**settings, "more": 1}, {}):
+            with pytest.raises(UserError, match="these are no values of an adapter") as caught:
+                Adapter.restore(encoder, wrong, tensors)
+            assert "\n" not in str(caught.value)
+        with pytest.raises(ArtifactError, match="these are no values of an adapter"):
+            Adapter.restore(encoder, settings, dict(list(tensors.items())[1:]))
