@@ -4,31 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from glotprompt.config import (
     PRESETS,
+    RATES,
     AdaptConfig,
     Config,
+    MethodName,
     RuntimeConfig,
+    Stage,
     TuneConfig,
     identity_of,
     preset,
 )
 from glotprompt.errors import ConfigError
+from glotprompt.methods import METHODS
 
+METHOD_NAMES: tuple[str, ...] = get_args(MethodName)
 OTHER_ADAPT: dict[str, Any] = {
     "prompt_length": 31, "steps": 99_999, "batch_size": 31, "max_length": 255, "learning_rate": 4e-3,
     "auto_rates": (1e-3,), "auto_steps": 61, "warmup_ratio": 0.07, "weight_decay": 0.01, "clip_norm": 2.0,
     "mask_rate": 0.2, "packing": "none", "source_share": 0.4, "balance": "repeat", "held_out": 0.06,
     "eval_every": 101, "eval_sequences": 127, "patience": 3, "init_std": 1.0, "positions": "shifted", "seed": 1,
+    "method": "mad-x", "dropout": True, "adapter_reduction": 4, "invertible_reduction": None,
+    "drop_last_adapter": True, "train_lm_head": True, "lora_rank": 4, "lora_alpha": 8.0,
 }  # fmt: skip
 OTHER_TUNE: dict[str, Any] = {
     "epochs": 9, "batch_size": 31, "max_length": 255, "learning_rate": 2e-3, "warmup_ratio": 0.07,
     "weight_decay": 0.01, "clip_norm": 2.0, "top_k_layers": 18, "bottom_k_layers": 18, "loss_over": "vocabulary",
-    "dev_share": 0.2, "shots_per_class": 5, "prompt_length": 31, "init_std": 1.0, "seed": 1,
+    "dev_share": 0.2, "shots_per_class": 5, "prompt_length": 31, "init_std": 1.0, "seed": 1, "method": "mad-x",
+    "dropout": True, "task_adapter_reduction": 8, "head": "linear",
 }  # fmt: skip
 """One value other than the default for every field."""
 
@@ -118,6 +126,11 @@ def test_an_unknown_key_like_no_other_gets_no_hint() -> None:
         *[(TuneConfig, f, 0) for f in ("epochs", "batch_size", "shots_per_class", "prompt_length", "learning_rate")],
         *[(TuneConfig, f, -1) for f in ("top_k_layers", "bottom_k_layers", "seed", "weight_decay")],
         *[(TuneConfig, "dev_share", v) for v in (0, 1)],
+        *[(AdaptConfig, f, 0) for f in ("adapter_reduction", "invertible_reduction", "lora_rank", "lora_alpha")],
+        *[(config, "method", v) for config in (AdaptConfig, TuneConfig) for v in ("madx", "", 3)],
+        (AdaptConfig, "method", None),
+        (TuneConfig, "task_adapter_reduction", 0),
+        (TuneConfig, "head", "classifier"),
         (TuneConfig, "learning_rate", "auto"),
         (TuneConfig, "loss_over", "words"),
         (RuntimeConfig, "micro_batch_size", 0),
@@ -190,17 +203,83 @@ def test_the_defaults_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_presets_are_valid_and_differ_from_the_defaults(name: str) -> None:
-    for config, stage in ((AdaptConfig, "adapt"), (TuneConfig, "tune")):
-        changes = preset(name, stage)  # pyright: ignore[reportArgumentType]
-        made, default = config(**changes), config()
+@pytest.mark.parametrize(("config", "stage"), [(AdaptConfig, "adapt"), (TuneConfig, "tune")])
+def test_presets_are_valid_and_differ_from_the_defaults(name: str, config: type[Config], stage: Stage) -> None:
+    differs: dict[str, bool] = {}
+    for method in METHOD_NAMES:
+        changes = preset(name, stage, method)
+        made, default = config(**changes, method=method), config(method=method)
         for field in changes:
-            assert getattr(made, field) != getattr(default, field), f"{name}.{stage}.{field} is the default"
+            differs[field] = differs.get(field, False) or getattr(made, field) != getattr(default, field)
+    assert set(differs) == set(PRESETS[name][stage]), "a value that no method gets"
+    for field, does in differs.items():
+        assert does, f"{name}.{stage}.{field} is the default of every method"
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_the_tables_of_presets_name_methods(name: str) -> None:
+    for stage in PRESETS[name].values():
+        for value in stage.values():
+            assert not isinstance(value, dict) or set(value) <= set(METHOD_NAMES)
+
+
+def test_a_preset_s_value_goes_to_its_methods_alone() -> None:
+    assert preset("quick", "adapt", "soft-prompt")["learning_rate"] == 4e-2
+    assert preset("quick", "adapt") == preset("quick", "adapt", "soft-prompt")
+    assert preset("quick", "adapt", "mad-x") == {"steps": 300, "max_length": 64}
+    assert preset("quick", "tune", "prompt-average")["top_k_layers"] == 12
+    assert "top_k_layers" not in preset("quick", "tune", "soft-prompt+task-adapter")
+    whole = preset("americasnli", "adapt", "fine-tuning-mlm")
+    assert whole["source_share"] == 0.0, "a 0 is a value, not nothing"
+    assert whole["dropout"] is True
+    assert not {"source_share", "dropout", "learning_rate"} & set(preset("americasnli", "adapt", "soft-prompt"))
 
 
 def test_a_preset_cannot_be_changed_from_outside() -> None:
     preset("quick", "adapt")["steps"] = 1
     assert preset("quick", "adapt")["steps"] != 1
+
+
+# --- methods
+
+
+def test_every_method_has_a_default_rate_for_each_of_its_stages() -> None:
+    assert set(METHODS) == set(METHOD_NAMES)
+    for name, method in METHODS.items():
+        assert name in RATES["tune"]
+        assert (name in RATES["adapt"]) == (METHODS[method.start].begin_adapt is not None)
+    assert set(RATES["tune"]) | set(RATES["adapt"]) == set(METHODS)
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_the_default_rate_is_the_method_s(method: str) -> None:
+    assert TuneConfig(method=method).learning_rate == RATES["tune"][method]
+    assert AdaptConfig(method=method).learning_rate == RATES["adapt"].get(method, RATES["adapt"]["soft-prompt"])
+
+
+def test_without_a_method_the_default_rate_is_that_of_prompts() -> None:
+    assert TuneConfig().method is None
+    assert TuneConfig().learning_rate == RATES["tune"]["soft-prompt"]
+
+
+@pytest.mark.parametrize(("config", "stage"), [(AdaptConfig, "adapt"), (TuneConfig, "tune")])
+def test_another_method_brings_its_default_rate_but_moves_no_given_one(config: type[Config], stage: Stage) -> None:
+    made: Any = config(seed=3).replace(method="mad-x")
+    assert (made.learning_rate, made.seed) == (RATES[stage]["mad-x"], 3)
+    assert made.replace(method="lora-mlm").learning_rate == RATES[stage]["lora-mlm"]
+    default = RATES[stage]["soft-prompt"]
+    given: Any = config(learning_rate=default).replace(method="mad-x")
+    assert given.learning_rate == default, "given, though it is the default"
+    assert given.replace(method="lora-mlm", seed=1).learning_rate == default
+    assert made.identity() != given.identity()
+
+
+def test_an_unknown_method_is_told_of_those_there_are() -> None:
+    for config in (AdaptConfig, TuneConfig):
+        text = message_of(lambda config=config: config(method="madx", learning_rate=0.1))
+        assert text.startswith(f"{config.__name__}.method: ")
+        assert "not 'madx'" in text
+        assert all(repr(name) in text for name in METHODS)
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:

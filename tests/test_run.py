@@ -13,32 +13,19 @@ import torch
 
 import glotprompt as gp
 from glotprompt.errors import ArtifactError, ConfigError, DataError
+from glotprompt.methods import METHODS
+from glotprompt.model.soft_prompt import SoftPrompt
+
+from .toys import QUIET, SOURCE, TASK, TOY, topics
 
 Make = Callable[[str], gp.Encoder]
-TASK = gp.Task("topic", "{mask} : {text}", {"health": ["Health", "health"], "sports": "Sports", "culture": "Culture"})
 PAIRS = gp.Task("pair", "{premise} ? {mask} , {hypothesis}", {"same": "Yes", "other": "No"})
-QUIET = gp.RuntimeConfig(progress=False)
 ADAPT = gp.AdaptConfig(
     prompt_length=4, steps=8, batch_size=8, max_length=16, learning_rate=1.0, init_std=0.5, eval_every=4, held_out=0.2
 )
 TUNE = gp.TuneConfig(
     epochs=4, batch_size=8, max_length=24, learning_rate=1.0, init_std=0.5, clip_norm=100, prompt_length=4
 )
-
-
-TOY = ["the king " * (i % 7 + 1) + "water " * (i // 7) for i in range(35)]
-"""A language of three words: a model with random weights can be led to it."""
-SOURCE = [f"{line}day" for line in TOY[:30]]
-
-
-def topics(count: int = 12) -> list[gp.Example]:
-    """Toy sentences whose first words give the label away."""
-    words = {"health": "water day", "sports": "play field", "culture": "king night"}
-    return [
-        gp.Example.of(f"{words[label]} {'the ' * (i % 5)}kilimba {'twidi ' * (i % 3)}{i}", label)
-        for i in range(count)
-        for label in words
-    ]
 
 
 def pairs(count: int = 12) -> list[gp.Example]:
@@ -181,8 +168,14 @@ def test_shifted_positions_are_another_prompt(encoder: gp.Encoder, prompt: gp.La
     assert not torch.equal(shifted.key_values, prompt.key_values)
     assert gp.LanguagePrompt.load(shifted.save(tmp_path / "p")).positions == "shifted"
     classifier = tuned(encoder, shifted, epochs=1)
-    assert classifier.positions == "shifted"
-    plain = replace(classifier, positions="plain").log_probabilities(["the day"])
+    assert classifier.prompt is not None
+    assert classifier.prompt.positions == "shifted"
+    unmoved = SoftPrompt(classifier.key_values, positions="plain")
+    plain = replace(classifier, delta=unmoved).log_probabilities(["the day"])
+    moved = SoftPrompt(classifier.key_values, positions="shifted")
+    assert np.array_equal(
+        replace(classifier, delta=moved).log_probabilities(["the day"]), classifier.log_probabilities(["the day"])
+    )
     assert not np.allclose(plain, classifier.log_probabilities(["the day"]), atol=1e-4)
 
 
@@ -283,8 +276,6 @@ def test_only_the_chosen_layers_are_trained(
 def test_three_quarters_of_the_layers_by_default(
     encoder: gp.Encoder, layers: int, from_prompt: bool, trained: int
 ) -> None:
-    from glotprompt.run import _starting_prompt
-
     class Deep:
         num_layers = layers
         name, device = "deep", torch.device("cpu")
@@ -293,8 +284,10 @@ def test_three_quarters_of_the_layers_by_default(
             return (layers, 2, 2, prompt_length, 3)
 
     deep: Any = Deep()
-    given = gp.LanguagePrompt(torch.zeros(layers, 2, 2, 4, 3), "xxx", {}) if from_prompt else None
-    start = _starting_prompt(deep, given, gp.TuneConfig())
+    given = {"language": SoftPrompt(torch.zeros(layers, 2, 2, 4, 3))} if from_prompt else {}
+    method = METHODS["soft-prompt" if from_prompt else "prompt-tuning"]
+    start = method.begin_tune(deep, given, gp.TuneConfig())
+    assert isinstance(start, SoftPrompt)
     assert start.trained_layers == range(layers - trained, layers)
     assert start.key_values().shape[3] == (4 if from_prompt else 32)
 

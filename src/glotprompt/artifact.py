@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,15 @@ KEY = "glotprompt"
 def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> Path:
     """Save tensors and their description as one file that appears whole or not at all.
 
-    `kind` ("language prompt", "classifier", "checkpoint") is checked on reading, and a digest of everything beside it.
+    `kind` ("language prompt", "language module", "classifier", "checkpoint") is checked on reading, and a digest of
+    everything beside it.
     """
     path = Path(path)
     if distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0:
         return path  # under torchrun one process writes for all
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     description: dict[str, Any] = {"format": FORMAT, "kind": kind, **facts}
-    description["digest"] = _digest(tensors, description)
+    description["digest"] = digest(tensors, description)
     data = save(tensors, metadata={KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)})
     beside = path.with_name(f".{path.name}.tmp")  # one name: what a kill leaves is written over the next time
     try:
@@ -64,7 +65,7 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str
         raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None
     try:
         facts: dict[str, Any] = json.loads(metadata[KEY])
-        found, digest = facts["kind"], facts.pop("digest")
+        found, recorded = facts["kind"], facts.pop("digest")
     except (KeyError, ValueError, TypeError, AttributeError):
         raise ArtifactError(f"{path} was not written by glotprompt; expected a {kind}") from None
     if facts.get("format") != FORMAT:
@@ -74,9 +75,19 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str
         )
     if found != kind:
         raise ArtifactError(f"{path} is a {found}; expected a {kind}")
-    if digest != _digest(tensors, facts):
+    if recorded != digest(tensors, facts):
         raise ArtifactError(f"{path} has been changed since it was saved (its digest differs); copy or make it again")
     return tensors, facts
+
+
+def kind_of(path: str | Path, expected: Sequence[str]) -> str:
+    """Which of the `expected` kinds a file is; the first of them when it is none, so that `read` says what is wrong."""
+    try:
+        with safe_open(path, framework="pt") as file:  # pyright: ignore[reportUnknownVariableType]
+            kind = str(json.loads((file.metadata() or {})[KEY])["kind"])
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        return expected[0]
+    return kind if kind in expected else expected[0]
 
 
 def check_backbone(path: str | Path, facts: Mapping[str, Any], name: str, fingerprint: str) -> None:
@@ -89,13 +100,14 @@ def check_backbone(path: str | Path, facts: Mapping[str, Any], name: str, finger
         )
 
 
-def _digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
+def digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:
+    """sha256 of tensors and facts, in hexadecimal digits."""
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
     for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+        tensor = tensors[name].detach().contiguous()
+        found.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""The two things that are saved and used: a language prompt (stage 1) and a prompt classifier (stage 2)."""
+"""What is saved and used: a language prompt or module (stage 1) and a prompt classifier (stage 2)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,74 @@ from torch import Tensor
 from glotprompt import artifact
 from glotprompt.data.records import Example
 from glotprompt.errors import ConfigError, nearest
+from glotprompt.model.delta import Delta
+from glotprompt.model.deltas import described, restored
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Positions
+from glotprompt.model.heads import LinearHead
+from glotprompt.model.soft_prompt import Positions, Prefix, SoftPrompt
 from glotprompt.templates import Task
-from glotprompt.train.cloze import encode, label_words
-from glotprompt.train.scoring import fit_offsets, log_probabilities, with_offsets
+from glotprompt.train.cloze import Cloze, encode, encode_without_mask, label_words
+from glotprompt.train.scoring import LabelHead, fit_offsets, log_probabilities, with_offsets
 
 Input = str | tuple[str, str] | Example
 """A text, a (premise, hypothesis) pair, or an example (its label is not looked at)."""
 
 
 @dataclass(frozen=True)
+class Part:
+    """A delta as it is saved: independent of an encoder, in fp32 on the CPU."""
+
+    description: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, delta: Delta) -> Part:
+        """What is needed to restore a delta."""
+        return cls(described(delta), {name: _to_cpu(value) for name, value in delta.tensors().items()})
+
+    def restored(self, encoder: Encoder) -> Delta:
+        return restored(encoder, self.description, self.tensors)
+
+
+@dataclass(frozen=True)
+class LanguageModule:
+    """The result of stage 1 of any method: what was trained on one language's text, for one backbone."""
+
+    method: str
+    parts: dict[str, Part]
+    """"language": the target's; "source" (mad-x): the source language's, on which stage 2 trains."""
+    language: str
+    """ISO 639-3 code."""
+    backbone: dict[str, str]
+    """Name and fingerprint of the model it was trained for."""
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Config, losses before and after, text amounts: for people, not for the code."""
+
+    def save(self, path: str | Path) -> Path:
+        """Write one `.safetensors` file, atomically."""
+        tensors = {f"{part}.{name}": value for part, held in self.parts.items() for name, value in held.tensors.items()}
+        facts = {
+            "method": self.method, "language": self.language, "backbone": self.backbone,
+            "parts": {name: part.description for name, part in self.parts.items()},
+            "training": self.facts, "versions": artifact.versions(),
+        }  # fmt: skip
+        return artifact.write(path, "language module", tensors, facts)
+
+    @classmethod
+    def load(cls, path: str | Path, encoder: Encoder | None = None) -> LanguageModule:
+        """Open a saved module; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
+        tensors, facts = _read_for(path, "language module", encoder)
+        parts = {
+            part: Part(description, {name.removeprefix(f"{part}."): value for name, value in tensors.items()
+                                     if name.startswith(f"{part}.")})
+            for part, description in facts["parts"].items()
+        }  # fmt: skip
+        return cls(facts["method"], parts, facts["language"], facts["backbone"], facts["training"])
+
+
+@dataclass(frozen=True)
 class LanguagePrompt:
-    """The result of stage 1: one language's key/value vectors for one backbone, in fp32."""
+    """The result of stage 1 with prompts: one language's key/value vectors for one backbone, in fp32."""
 
     key_values: Float[Tensor, "layer 2 head prompt dim"]
     language: str
@@ -38,15 +93,26 @@ class LanguagePrompt:
     positions: Positions = "plain"
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
     """Config, losses before and after, text amounts, versions: for people, not for the code."""
+    method: str = "soft-prompt"
+    """soft-prompt, source-prompt (trained on source text alone) or prompt-average."""
 
     @property
     def prompt_length(self) -> int:
         return self.key_values.shape[3]
 
+    def prefix(self, encoder: Encoder) -> Prefix:
+        """What puts this prompt in front of a batch."""
+        return Prefix.shared(self.key_values.to(encoder.device), encoder.dtype, self.positions)
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """As `LanguageModule.parts`."""
+        return {"language": Part.of(SoftPrompt(self.key_values, positions=self.positions))}
+
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
         facts = {
-            "language": self.language, "backbone": self.backbone, "positions": self.positions,
+            "method": self.method, "language": self.language, "backbone": self.backbone, "positions": self.positions,
             "prompt_length": self.prompt_length, "training": self.facts, "versions": artifact.versions(),
         }  # fmt: skip
         return artifact.write(path, "language prompt", {"key_values": self.key_values}, facts)
@@ -54,10 +120,28 @@ class LanguagePrompt:
     @classmethod
     def load(cls, path: str | Path, encoder: Encoder | None = None) -> LanguagePrompt:
         """Open a saved prompt; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
-        tensors, facts = artifact.read(path, "language prompt")
-        if encoder is not None:
-            artifact.check_backbone(path, facts, encoder.name, encoder.fingerprint)
-        return cls(tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], facts["training"])
+        tensors, facts = _read_for(path, "language prompt", encoder)
+        method = facts.get("method", "soft-prompt")
+        return cls(
+            tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], facts["training"], method
+        )
+
+
+Adapted = LanguagePrompt | LanguageModule
+"""What stage 1 gives: a prompt, or for methods without prompts a module."""
+
+
+def load_adapted(path: str | Path, encoder: Encoder | None = None) -> Adapted:
+    """Open what stage 1 saved, whatever the method."""
+    kind = artifact.kind_of(path, ("language prompt", "language module"))
+    return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, encoder)
+
+
+def _read_for(path: str | Path, kind: str, encoder: Encoder | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, facts = artifact.read(path, kind)
+    if encoder is not None:
+        artifact.check_backbone(path, facts, encoder.name, encoder.fingerprint)
+    return tensors, facts
 
 
 @dataclass(frozen=True)
@@ -70,26 +154,40 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PromptClassifier:
-    """The result of stage 2: prompt, template and verbalizer, ready to classify with its encoder."""
+    """The result of stage 2: what was trained, with template and verbalizer, ready to classify with its encoder."""
 
     encoder: Encoder = field(repr=False)
-    key_values: Float[Tensor, "layer 2 head prompt dim"] = field(repr=False)
+    delta: Delta = field(repr=False)
+    """A `SoftPrompt` for the methods with prompts alone."""
     task: Task
     language: str
     max_length: int
-    positions: Positions = "plain"
     offsets: tuple[float, ...] | None = None
     """Added to the labels' log-probabilities; None: nothing (see `with_label_prior`)."""
     facts: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    method: str = "soft-prompt"
+
+    @property
+    def prompt(self) -> SoftPrompt | None:
+        """The prompt among what was trained."""
+        return next((part for part in self.delta.modules() if isinstance(part, SoftPrompt)), None)
+
+    @property
+    def key_values(self) -> Float[Tensor, "layer 2 head prompt dim"]:
+        """The prompt's vectors in fp32 on the CPU. Raises `ConfigError` for a method without a prompt."""
+        if self.prompt is None:
+            raise ConfigError(f"a classifier of method {self.method!r} has no prompt")
+        return _to_cpu(self.prompt.key_values())
 
     def log_probabilities(
         self, inputs: Sequence[Input], batch_size: int = 32
     ) -> Float[NDArray[np.float64], "batch label"]:
         """log P(label | input) without offsets, in the order of inputs and labels."""
-        clozes = encode([_fields(item) for item in inputs], self.task, self.encoder.tokenizer, self.max_length)
-        words = label_words(self.task, self.encoder.tokenizer)
-        key_values = self.key_values.to(self.encoder.device)
-        return log_probabilities(self.encoder, clozes, key_values, words, self.positions, batch_size)
+        head, clozes = read_inputs(
+            self.encoder, [_fields(item) for item in inputs], self.task, self.delta, self.max_length
+        )
+        with torch.no_grad(), self.delta.attached(self.encoder) as prefix:
+            return log_probabilities(self.encoder, clozes, prefix, head, batch_size)
 
     def predict(
         self, inputs: Sequence[Input], *, labels: Sequence[str] | None = None, batch_size: int = 32
@@ -128,33 +226,44 @@ class PromptClassifier:
 
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
+        prompt = self.prompt
         facts = {
-            "language": self.language,
+            "method": self.method, "language": self.language, "delta": described(self.delta),
             "backbone": {"name": self.encoder.name, "fingerprint": self.encoder.fingerprint},
-            "positions": self.positions, "task": self.task.to_dict(), "labels": list(self.task.labels),
-            "max_length": self.max_length, "offsets": self.offsets, "prompt_length": self.key_values.shape[3],
+            "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
+            "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
             "training": self.facts, "versions": artifact.versions(),
         }  # fmt: skip
-        return artifact.write(path, "classifier", {"key_values": self.key_values}, facts)
+        return artifact.write(path, "classifier", self.delta.tensors(), facts)
 
     @classmethod
     def load(cls, path: str | Path, encoder: Encoder) -> PromptClassifier:
         """Open a saved classifier on its backbone; another backbone is an `ArtifactError`."""
-        tensors, facts = artifact.read(path, "classifier")
-        artifact.check_backbone(path, facts, encoder.name, encoder.fingerprint)
+        tensors, facts = _read_for(path, "classifier", encoder)
         offsets, task = facts["offsets"], facts["task"]
         # The file's keys are sorted; the order of the labels, which is also that of the offsets, is a list beside them.
         task["verbalizer"] = {label: task["verbalizer"][label] for label in facts["labels"]}
         return cls(
             encoder,
-            tensors["key_values"],
+            restored(encoder, facts["delta"], tensors),
             Task.from_dict(task, where=str(path)),
             facts["language"],
             facts["max_length"],
-            facts["positions"],
             None if offsets is None else tuple(offsets),
             facts["training"],
+            facts["method"],
         )
+
+
+def read_inputs(
+    encoder: Encoder, fields: Sequence[Mapping[str, str]], task: Task, delta: Delta, max_length: int
+) -> tuple[LabelHead, list[Cloze]]:
+    """What the labels are read with, a linear head where `delta` has one and else the label words, and the inputs as
+    that head wants them."""
+    linear = next((part for part in delta.modules() if isinstance(part, LinearHead)), None)
+    if linear is not None:
+        return linear, encode_without_mask(fields, task, encoder.tokenizer, max_length)
+    return label_words(task, encoder.tokenizer), encode(fields, task, encoder.tokenizer, max_length)
 
 
 def _fields(item: Input) -> dict[str, str]:
@@ -165,6 +274,6 @@ def _fields(item: Input) -> dict[str, str]:
     return dict(item.fields)
 
 
-def to_cpu(key_values: Tensor) -> Tensor:
+def _to_cpu(value: Tensor) -> Tensor:
     """A detached fp32 copy on the CPU, as artifacts hold it."""
-    return key_values.detach().to(device=torch.device("cpu"), dtype=torch.float32)
+    return value.detach().to(device=torch.device("cpu"), dtype=torch.float32, copy=True)

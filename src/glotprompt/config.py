@@ -18,6 +18,37 @@ from glotprompt.errors import ConfigError, nearest
 Rate = Annotated[float, Field(gt=0)]
 """A learning rate."""
 
+Stage = Literal["adapt", "tune"]
+
+MethodName = Literal[
+    "soft-prompt", "prompt-tuning", "fine-tuning", "fine-tuning-mlm", "mad-x", "lora-mlm", "source-prompt",
+    "soft-prompt+task-adapter", "prompt-average",
+]  # fmt: skip
+"""The methods of `glotprompt.methods`, which says what each trains."""
+
+RATES: dict[Stage, dict[str, float]] = {
+    "adapt": {
+        "soft-prompt": 5e-3,  # section 4.2
+        "source-prompt": 5e-3,  # as soft-prompt
+        "soft-prompt+task-adapter": 5e-3,  # as soft-prompt
+        "fine-tuning-mlm": 2e-5,  # Ebrahimi et al. 2022 (AmericasNLI); the paper prints 5e-3, at which models diverge
+        "mad-x": 1e-4,  # Pfeiffer et al. 2020, and section 4.2
+        "lora-mlm": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
+    },
+    "tune": {
+        "soft-prompt": 1e-3,  # section 4.2
+        "source-prompt": 1e-3,  # as soft-prompt
+        "prompt-average": 1e-3,  # as soft-prompt
+        "prompt-tuning": 1e-3,  # section 4.2
+        "fine-tuning": 1e-6,  # section 4.2
+        "fine-tuning-mlm": 1e-6,  # section 4.2
+        "mad-x": 1e-4,  # Pfeiffer et al. 2020, and section 4.2
+        "soft-prompt+task-adapter": 1e-4,  # as mad-x
+        "lora-mlm": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
+    },
+}
+"""Default peak learning rates of each stage and method."""
+
 
 class Config(BaseModel):
     """A frozen, validated group of settings. Unknown keys are errors that name the nearest key."""
@@ -32,7 +63,7 @@ class Config(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated again."""
-        return type(self)(**{**self.model_dump(), **changes})
+        return type(self)(**{**self.model_dump(exclude_unset=True), **changes})
 
     def identity(self) -> str:
         """Hash of all fields: two configs with one identity give the same numbers."""
@@ -43,6 +74,11 @@ def identity_of(value: Any) -> str:
     """First 16 hex digits of the sha256 of a JSON value, keys sorted."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _rate(stage: Stage, known: dict[str, Any]) -> float:
+    """The default rate of a config's method; without one, that of prompts."""
+    return RATES[stage].get(known.get("method") or "soft-prompt", RATES[stage]["soft-prompt"])
 
 
 def _one_line(config: type[Config], error: ValidationError) -> str:
@@ -59,9 +95,10 @@ def _one_line(config: type[Config], error: ValidationError) -> str:
 
 
 class AdaptConfig(Config):
-    """Stage 1: masked language modelling on unlabelled text, only the prompts of all layers trained
-    (section 3.1 of the paper)."""
+    """Stage 1: masked language modelling on unlabelled text (section 3.1 of the paper)."""
 
+    method: MethodName = "soft-prompt"
+    """What is trained (`glotprompt methods`)."""
     prompt_length: int = Field(default=32, ge=1)
     """Key/value vectors in front of every layer's attention (section 4.2: 32)."""
     steps: int = Field(default=100_000, ge=1)
@@ -70,9 +107,10 @@ class AdaptConfig(Config):
     """Sequences per step (section 4.2: 32)."""
     max_length: int = Field(default=256, ge=8)
     """Tokens per sequence, `<s>` and `</s>` included. Not stated in the paper; assumption."""
-    learning_rate: Rate | Literal["auto"] = 5e-3
-    """Peak learning rate of AdamW (section 4.2: 5e-3). Small backbones want far more (the bundled one 4e-2);
-    "auto" tries `auto_rates` in short runs and keeps the one with the lowest held-out loss."""
+    learning_rate: Rate | Literal["auto"] = Field(default_factory=lambda known: _rate("adapt", known))
+    """Peak learning rate of AdamW; the default is the method's (section 4.2: 5e-3 for prompts, 1e-4 for MAD-X). Small
+    backbones want far more (the bundled one 4e-2 for prompts); "auto" tries `auto_rates` in short runs and keeps the
+    one with the lowest held-out loss."""
     auto_rates: tuple[Rate, ...] = Field(default=(5e-3, 1e-2, 2e-2, 4e-2), min_length=1)
     """Rates tried by `learning_rate="auto"`."""
     auto_steps: int = Field(default=60, ge=1)
@@ -80,9 +118,11 @@ class AdaptConfig(Config):
     warmup_ratio: float = Field(default=0.06, ge=0, le=1)
     """Share of the steps over which the rate rises linearly from 0 (RoBERTa's 6 %); then it falls linearly to 0."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay of the prompt."""
+    """Decoupled weight decay of what is trained."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest gradient norm; longer gradients are scaled down to it."""
+    dropout: bool = False
+    """Whether the body drops values out in training, by its own rates. Off for every method alike."""
     mask_rate: float = Field(default=0.15, gt=0, lt=1)
     """Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept."""
     packing: Literal["full", "none"] = "full"
@@ -107,33 +147,57 @@ class AdaptConfig(Config):
     positions: Literal["plain", "shifted"] = "plain"
     """"plain": the text keeps its position ids. "shifted": they start after the prompt, as in P-tuning v2 and PEFT,
     which shortens the longest input by `prompt_length`."""
+    adapter_reduction: int = Field(default=2, ge=1)
+    """mad-x: the language adapter's bottleneck is so many times narrower than the hidden states (Pfeiffer et al. 2020,
+    section 4.2 of the paper: 2)."""
+    invertible_reduction: int | None = Field(default=2, ge=1)
+    """mad-x: the same of the invertible adapter's two nets, against half the hidden states (2); None: no invertible
+    adapter."""
+    drop_last_adapter: bool = False
+    """mad-x: no language adapter in the last layer (MAD-X 2.0; Pfeiffer et al. 2021, "UNKs Everywhere")."""
+    train_lm_head: bool = False
+    """mad-x: train the masked-word head's dense layer and norm with the adapter, as the `adapters` library does by
+    default (table 3 counts 27 M with them)."""
+    lora_rank: int = Field(default=8, ge=1)
+    """lora-mlm: rank of the updates (Hu et al. 2022: 8)."""
+    lora_alpha: float = Field(default=16.0, gt=0)
+    """lora-mlm: the updates are scaled by alpha / rank."""
     seed: int = Field(default=0, ge=0)
     """Seed of initialisation, subsampling, order and masking."""
 
 
 class TuneConfig(Config):
-    """Stage 2: the task as a cloze, trained on labelled source text, only the prompts of some layers trained
-    (section 3.2)."""
+    """Stage 2: the task as a cloze, trained on labelled source text (section 3.2)."""
 
+    method: MethodName | None = None
+    """What is trained (`glotprompt methods`). None: the method of stage 1; without a stage 1, prompt-tuning."""
     epochs: int = Field(default=10, ge=1)
     """Passes over the labelled examples (section 4.2: 10)."""
     batch_size: int = Field(default=32, ge=1)
     """Examples per step (section 4.2: 32)."""
     max_length: int = Field(default=256, ge=8)
     """Tokens per example; the text is shortened, never the template. Not stated in the paper; assumption."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Peak learning rate of AdamW (section 4.2: 1e-3). The bundled backbone wants 2e-2."""
+    learning_rate: Rate = Field(default_factory=lambda known: _rate("tune", known))
+    """Peak learning rate of AdamW; the default is the method's (section 4.2: 1e-3 for prompts, 1e-4 for MAD-X, 1e-6 for
+    fine-tuning). The bundled backbone wants 2e-2 for prompts."""
     warmup_ratio: float = Field(default=0.06, ge=0, le=1)
     """Share of the steps over which the rate rises linearly from 0; then it falls linearly to 0."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay of the prompt."""
+    """Decoupled weight decay of what is trained."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
+    dropout: bool = False
+    """Whether the body drops values out in training, by its own rates. Off for every method alike."""
     top_k_layers: int | None = Field(default=None, ge=1)
-    """Train only the prompts of the top K layers (section 3.2; 18 of 24). None: three quarters of the layers
-    when a language prompt is given, all of them when the prompt starts from noise."""
+    """Prompts: train only those of the top K layers (section 3.2; 18 of 24). None: three quarters of the layers when
+    a language prompt is given, all of them when the prompt starts from noise."""
     bottom_k_layers: int | None = Field(default=None, ge=1)
-    """Train only the prompts of the bottom K layers (the comparison of figure 6)."""
+    """Prompts: train only those of the bottom K layers (the comparison of figure 6)."""
+    task_adapter_reduction: int = Field(default=16, ge=1)
+    """mad-x, soft-prompt+task-adapter: the task adapter's bottleneck is so many times narrower than the hidden states
+    (Pfeiffer et al. 2020, section 4.2 of the paper: 16)."""
+    head: Literal["words", "linear"] = "words"
+    """"words": template and verbalizer. "linear": a classification head on the first token, without a template."""
     loss_over: Literal["labels", "vocabulary"] = "labels"
     """"labels": softmax over the labels' scores. "vocabulary": over the whole vocabulary (equation 1)."""
     dev_share: float = Field(default=0.1, gt=0, lt=1)
@@ -173,20 +237,56 @@ class RuntimeConfig(Config):
     """Show a progress line on a terminal, plain lines when piped."""
 
 
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+_PROMPTS = ("soft-prompt", "source-prompt", "prompt-average", "prompt-tuning")
+_WHOLE_MODEL = ("fine-tuning", "fine-tuning-mlm")
+
+PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
     "paper": {"adapt": {}, "tune": {}},
     # What the Bible demo uses: the bundled backbone on two cores, minutes (docs/log.md, 2026-11-23).
     "quick": {
-        "adapt": {"steps": 300, "max_length": 64, "learning_rate": 4e-2},
-        "tune": {"epochs": 3, "batch_size": 16, "max_length": 64, "learning_rate": 2e-2, "top_k_layers": 12},
+        "adapt": {
+            "steps": 300,
+            "max_length": 64,
+            "learning_rate": {"soft-prompt": 4e-2, "source-prompt": 4e-2, "soft-prompt+task-adapter": 4e-2},
+        },
+        "tune": {
+            "epochs": 3,
+            "batch_size": 16,
+            "max_length": 64,
+            "learning_rate": dict.fromkeys(_PROMPTS, 2e-2),
+            "top_k_layers": dict.fromkeys(_PROMPTS, 12),
+        },
     },
-}
-"""Named departures from the defaults. "paper" has none: the defaults are the paper's."""
+    # Ebrahimi et al. 2022, configs/ of github.com/abteen/americasnli: XLM-R base, MLM on the target's lines alone (40
+    # epochs there), then MultiNLI. Their XLM-R large differs: 5e-6 and batches of 16 in stage 2.
+    "americasnli": {
+        "adapt": {
+            "batch_size": 16, "learning_rate": dict.fromkeys(_WHOLE_MODEL, 2e-5), "warmup_ratio": 0.01,
+            "packing": "none", "source_share": dict.fromkeys(_WHOLE_MODEL, 0.0),
+            "dropout": dict.fromkeys(_WHOLE_MODEL, True),
+        },
+        "tune": {
+            "epochs": 5, "learning_rate": dict.fromkeys(_WHOLE_MODEL, 2e-5), "warmup_ratio": 0.0,
+            "head": dict.fromkeys(_WHOLE_MODEL, "linear"), "dropout": dict.fromkeys(_WHOLE_MODEL, True),
+        },
+    },
+    # Adelani et al. 2023, code/xlmr_large.sh of github.com/masakhane-io/masakhane-news: 16 examples, accumulated twice.
+    "masakhanews": {
+        "adapt": {},
+        "tune": {
+            "learning_rate": dict.fromkeys(_WHOLE_MODEL, 2e-5), "warmup_ratio": 0.0,
+            "head": dict.fromkeys(_WHOLE_MODEL, "linear"), "dropout": dict.fromkeys(_WHOLE_MODEL, True),
+        },
+    },
+}  # fmt: skip
+"""Named departures from the defaults; "paper" has none. A value that differs between methods is a table by method."""
 
 
-def preset(name: str, stage: Literal["adapt", "tune"]) -> dict[str, Any]:
-    """The settings of preset `name` that differ from the defaults of a stage."""
+def preset(name: str, stage: Stage, method: str = "soft-prompt") -> dict[str, Any]:
+    """The settings of preset `name` that differ from the defaults of a stage and method."""
     if name not in PRESETS:
         known = ", ".join(sorted(PRESETS))
         raise ConfigError(f"no preset {name!r}; there are {known}.{nearest(name, PRESETS)}")
-    return dict(PRESETS[name][stage])
+    settings = PRESETS[name][stage]
+    chosen = {key: value.get(method) if isinstance(value, dict) else value for key, value in settings.items()}
+    return {key: value for key, value in chosen.items() if value is not None}

@@ -114,7 +114,7 @@ class _Demo:
 
     def adapt_config(self, method: str) -> AdaptConfig:
         """The control differs in one thing: it reads source text only."""
-        return self.scenario.adapt if method == "soft-prompt" else self.scenario.adapt.replace(source_share=1.0)
+        return self.scenario.adapt.replace(method=method)
 
     def language_prompt(self, method: str) -> LanguagePrompt:
         """Stage 1 (once, seed 0), or what an earlier, interrupted demo left."""
@@ -156,15 +156,15 @@ class _Demo:
         }  # fmt: skip
 
     def _score(self, prompt: LanguagePrompt | None) -> MaskedWordScores:
-        key_values = None if prompt is None else prompt.key_values.to(self.encoder.device)
-        return score_masked_words(self.encoder, self.reading_batches, key_values)
+        prefix = None if prompt is None else prompt.prefix(self.encoder)
+        return score_masked_words(self.encoder, self.reading_batches, prefix)
 
     def guesses(self, ours: LanguagePrompt) -> list[dict[str, Any]]:
         """Verses with one word masked, drawn by seed, and the model's guesses before and after."""
         blanks = blank_words(self.scenario.guess_texts, self.encoder.tokenizer, NUM_GUESSES, READING_SEED)
         texts = [blank.ids for blank in blanks]
         before = guess_words(self.encoder, texts, None)
-        after = guess_words(self.encoder, texts, ours.key_values.to(self.encoder.device))
+        after = guess_words(self.encoder, texts, ours.prefix(self.encoder))
         return [
             {
                 "reference": blank.reference, "left": blank.left, "answer": blank.answer, "right": blank.right,

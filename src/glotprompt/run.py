@@ -1,37 +1,50 @@
-"""The protocol, to be read in one sitting: adapt (stage 1), tune (stage 2), evaluate."""
+"""The protocol, to be read in one sitting: adapt (stage 1), tune (stage 2), evaluate. What differs between methods
+stands in `methods`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
-from accelerate import PartialState
-from torch import Tensor
-from torch.nn import functional as F
+import torch
+from torch import Tensor, nn
 
-from glotprompt.classifier import Input, LanguagePrompt, PromptClassifier, to_cpu
+from glotprompt import artifact
+from glotprompt.classifier import (
+    Adapted,
+    Input,
+    LanguageModule,
+    LanguagePrompt,
+    Part,
+    PromptClassifier,
+    read_inputs,
+)
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
-from glotprompt.data.records import Example, content_hash, shots_per_class, split_held_out
+from glotprompt.data.records import Example, content_hash
 from glotprompt.errors import ConfigError, DataError
+from glotprompt.methods import Method, average_prompts, method_of_adapt, method_of_tune, refuse_other_backbone
+from glotprompt.model.delta import Delta
+from glotprompt.model.deltas import Together
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Positions, Prefix, SoftPrompt
+from glotprompt.model.heads import LinearHead
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
-from glotprompt.train.batches import MaskedBatch, MaskingCorpus, balance, split_rows, token_sequences
+from glotprompt.train.batches import MaskedBatch, MaskingCorpus
 from glotprompt.train.checkpoint import Checkpoint
-from glotprompt.train.cloze import Cloze, ClozeCorpus, Words, encode, label_words
+from glotprompt.train.cloze import ClozeCorpus
+from glotprompt.train.inputs import labelled_examples, masking_corpus
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
+from glotprompt.train.losses import label_losses, masked_word_losses
 from glotprompt.train.memory import PeakMemory
 from glotprompt.train.progress import StepLine
 from glotprompt.train.scoring import (
+    MaskedWordScores,
     Report,
     evaluation_batches,
-    label_scores,
     log_probabilities,
-    mask_states,
     report,
     score_masked_words,
 )
@@ -47,20 +60,58 @@ def adapt(
     language: str,
     config: AdaptConfig | None = None,
     runtime: RuntimeConfig | None = None,
-) -> LanguagePrompt:
-    """Learn one language's prompt from unlabelled text (section 3.1).
+    prompts: Sequence[tuple[LanguagePrompt, float]] | None = None,
+) -> Adapted:
+    """Learn one language from unlabelled text (section 3.1), by the config's method.
 
     `target` and `source` are lines of text; a share of the target's is held out, on which the masked-word loss is
-    measured before and after and the best step chosen. `language` is the target's ISO 639-3 code. Raises `DataError`
-    when there is too little text.
+    measured before and after and the best step chosen. `language` is the target's ISO 639-3 code. `prompts` and their
+    weights are for prompt-average alone, which trains nothing. Raises `DataError` when there is too little text.
     """
     config, runtime = config or AdaptConfig(), runtime or RuntimeConfig()
+    method = method_of_adapt(config)
+    if (prompts is not None) != (method.begin_adapt is None):
+        raise ConfigError("prompts to combine are for method prompt-average, which needs them")
+    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    if prompts is not None:
+        for prompt, _ in prompts:
+            refuse_other_backbone(prompt, encoder)
+        key_values = average_prompts([prompt for prompt, _ in prompts], [weight for _, weight in prompts])
+        facts = _average_facts(encoder, target, source, key_values, config, runtime, prompts)
+        return LanguagePrompt(key_values, language, backbone, prompts[0][0].positions, facts, method.name)
+    made: dict[str, Delta] = {}
+    courses: dict[str, dict[str, Any]] = {}
+    for part, share in method.shares(config).items():
+        settings = config.replace(method=method.name, source_share=share, learning_rate=config.learning_rate)
+        name = language if part == "language" else f"{part} of {language}"
+        made[part], courses[part] = _train_language(encoder, method, target, source, name, settings, runtime)
+    facts = {**courses.pop("language"), "config": config.model_dump(mode="json")}
+    facts |= {f"{part}_training": course for part, course in courses.items()}
+    prompt = made["language"]
+    if isinstance(prompt, SoftPrompt):
+        (tensors,) = Part.of(prompt).tensors.values()
+        return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name)
+    return LanguageModule(
+        method.name, {name: Part.of(delta) for name, delta in made.items()}, language, backbone, facts
+    )
+
+
+def _train_language(
+    encoder: Encoder,
+    method: Method,
+    target: Sequence[str],
+    source: Sequence[str],
+    language: str,
+    config: AdaptConfig,
+    runtime: RuntimeConfig,
+) -> tuple[Delta, dict[str, Any]]:
+    """One training of stage 1, and its course. What does not read the target's text does not depend on it."""
     memory = PeakMemory()
-    corpus, held_out = _corpus(encoder, target, source, config)
-    identity = identity_of(
-        ["adapt", config.identity(), content_hash(target), content_hash(source), encoder.fingerprint, language,
-         encoder.asked_precision]
-    )  # fmt: skip
+    corpus, held_out = masking_corpus(encoder, target, source, config)
+    used = [content_hash(text) if share else "" for text, share in (
+        (target, 1 - config.source_share), (source, config.source_share))]  # fmt: skip
+    about = language if config.source_share < 1 else ""
+    identity = identity_of(["adapt", config.identity(), *used, encoder.fingerprint, about, encoder.asked_precision])
     checkpoint = Checkpoint(runtime, identity)
     _same_precision(encoder, checkpoint)
     watched, batches = (
@@ -70,49 +121,59 @@ def adapt(
     before = score_masked_words(encoder, batches, None)
     rate = config.learning_rate
     if rate == "auto":
-        rate = _best_rate(encoder, corpus, watched, config, runtime, identity)
-    prompt, history = _adapt_at(encoder, corpus, watched, config, runtime, rate, checkpoint, f"adapt {language}")
-    after = score_masked_words(encoder, batches, prompt.key_values(), config.positions)
-    facts = {
-        "config": config.model_dump(mode="json"), "learning_rate": rate, "precision": encoder.precision,
+        rate = _best_rate(encoder, method, corpus, watched, config, runtime, identity)
+    title = f"adapt {language}"
+    delta, history = _adapt_at(encoder, method, corpus, watched, config, runtime, rate, checkpoint, title)
+    after = _read(encoder, delta, batches)
+    return delta, {
+        "learning_rate": rate, "precision": encoder.precision,
         "target_lines": len(target), "source_lines": len(source),
         "target_sequences": len(corpus.target), "source_sequences": len(corpus.source),
         "held_out_before": vars(before), "held_out_after": vars(after),
-        "trained_values": prompt.num_trained, **_course(history), "peak_memory_bytes": memory.bytes(),
+        "trained_values": delta.num_trained, **_course(history), "peak_memory_bytes": memory.bytes(),
     }  # fmt: skip
-    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    return LanguagePrompt(to_cpu(prompt.key_values()), language, backbone, config.positions, facts)
 
 
-def _check_length(encoder: Encoder, max_length: int, prompt_length: int, positions: Positions) -> None:
-    longest = encoder.max_positions - (prompt_length if positions == "shifted" else 0)
+def _average_facts(
+    encoder: Encoder,
+    target: Sequence[str],
+    source: Sequence[str],
+    key_values: Tensor,
+    config: AdaptConfig,
+    runtime: RuntimeConfig,
+    prompts: Sequence[tuple[LanguagePrompt, float]],
+) -> dict[str, Any]:
+    """What is known of an average: its weights, and the masked-word loss on the target's held-out text."""
+    config = config.replace(source_share=0.0)
+    prompt = SoftPrompt(key_values, positions=prompts[0][0].positions).to(encoder.device)
+    _check_length(encoder, config.max_length, prompt)
+    _, held_out = masking_corpus(encoder, target, source, config)
+    batches = evaluation_batches(held_out, encoder, config.mask_rate, runtime.eval_batch_size)
+    before = score_masked_words(encoder, batches, None)
+    after = _read(encoder, prompt, batches)
+    return {
+        "config": config.model_dump(mode="json"), "precision": encoder.precision, "target_lines": len(target),
+        "combined": [[prompt.language, weight] for prompt, weight in prompts],
+        "held_out_before": vars(before), "held_out_after": vars(after), "trained_values": 0,
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def _read(encoder: Encoder, delta: Delta, batches: Sequence[MaskedBatch]) -> MaskedWordScores:
+    with delta.attached(encoder) as prefix:
+        return score_masked_words(encoder, batches, prefix)
+
+
+def _check_length(encoder: Encoder, max_length: int, delta: Delta) -> None:
+    prompts = [part for part in delta.modules() if isinstance(part, SoftPrompt) and part.positions == "shifted"]
+    longest = encoder.max_positions - sum(prompt.prompt_length for prompt in prompts)
     if max_length > longest:
         raise ConfigError(f"max_length {max_length} is more than this model reads ({longest} tokens); lower it")
 
 
-def _corpus(
-    encoder: Encoder, target: Sequence[str], source: Sequence[str], config: AdaptConfig
-) -> tuple[MaskingCorpus, list[Any]]:
-    """Packed training text of both languages, and the target's held-out sequences."""
-    _check_length(encoder, config.max_length, config.prompt_length, config.positions)
-    # What is trained on source text alone (the control) is judged on it too, or its choice would know the target.
-    judge, name = (source, "source") if config.source_share == 1 else (target, "target")
-    kept, held = split_held_out(list(judge), config.held_out, config.seed)
-    if not held or not kept:
-        raise DataError(f"the {name} text has {len(judge)} line(s); stage 1 needs at least two different ones")
-    texts = (target, kept, held) if name == "source" else (kept, source, held)
-    pieces = [token_sequences(lines, encoder.tokenizer, config.max_length, config.packing) for lines in texts]
-    target_pieces, source_pieces, held_out = pieces
-    if config.source_share > 0 and not source_pieces:
-        raise DataError("there is no source-language text; give some, or set source_share=0 for the target alone")
-    if config.source_share < 1 and not target_pieces:
-        raise DataError("the target text holds no token; give text in the target language")
-    target_pieces, source_pieces = balance(target_pieces, source_pieces, config)
-    return MaskingCorpus(target_pieces, source_pieces, config, encoder.tokenizer), held_out
-
-
 def _adapt_at(
     encoder: Encoder,
+    method: Method,
     corpus: MaskingCorpus,
     held_out: Sequence[MaskedBatch],
     config: AdaptConfig,
@@ -120,46 +181,30 @@ def _adapt_at(
     rate: float,
     checkpoint: Checkpoint,
     title: str,
-) -> tuple[SoftPrompt, History]:
-    """Train a fresh prompt at one learning rate."""
-    prompt = SoftPrompt.initialise(encoder.prompt_shape(config.prompt_length), config.init_std, config.seed)
-    prompt.to(encoder.device)
+) -> tuple[Delta, History]:
+    """Train a fresh delta at one learning rate."""
+    assert method.begin_adapt is not None
+    delta = method.begin_adapt(encoder, config).to(encoder.device)
+    _check_length(encoder, config.max_length, delta)
 
-    def losses(step: int) -> Iterator[tuple[Tensor, int]]:
-        return _masked_word_losses(encoder, prompt, corpus.batch(step), config, runtime)
+    def losses(step: int) -> Generator[tuple[Tensor, int]]:
+        with encoder.dropping_out(config.dropout, (config.seed, step)):
+            yield from masked_word_losses(encoder, delta, corpus.batch(step), runtime)
 
     def evaluate() -> Evaluation:
-        scores = score_masked_words(encoder, held_out, prompt.key_values(), config.positions)
+        scores = _read(encoder, delta, held_out)
         return Evaluation((scores.loss,), {"held_out_loss": scores.loss})
 
     optimisation = _optimisation(config, config.steps, rate, config.eval_every, config.patience)
     progress = StepLine(title, config.steps, runtime.progress)
     with _gradient_checkpointing(encoder, runtime):
-        history = fit(prompt.trained, losses, evaluate, optimisation, checkpoint, progress)
-    return prompt, history
-
-
-def _masked_word_losses(
-    encoder: Encoder, prompt: SoftPrompt, batch: MaskedBatch, config: AdaptConfig, runtime: RuntimeConfig
-) -> Iterator[tuple[Tensor, int]]:
-    """Parts of the mean loss over a batch's masked words; only masked positions reach the vocabulary."""
-    rank, world = PartialState().process_index, PartialState().num_processes
-    count, width = batch.input_ids.shape
-    for number, rows in enumerate(split_rows(count, runtime.micro_batch_size or -(-count // world))):
-        if number % world != rank:
-            continue
-        inside = (batch.positions >= rows.start * width) & (batch.positions < rows.stop * width)
-        ids = batch.input_ids[rows].to(encoder.device)
-        mask = None if batch.attention_mask is None else batch.attention_mask[rows].to(encoder.device)
-        prefix = Prefix.shared(prompt.key_values(), encoder.dtype, config.positions)
-        hidden = encoder.hidden_states(ids, mask, prefix).flatten(0, 1)
-        places = (batch.positions[inside] - rows.start * width).to(encoder.device)
-        loss = encoder.masked_word_loss(hidden[places], batch.targets[inside].to(encoder.device))
-        yield loss / len(batch.targets), ids.numel() if mask is None else int(mask.sum())
+        history = fit(_trained(delta), losses, evaluate, optimisation, checkpoint, progress)
+    return delta, history
 
 
 def _best_rate(
     encoder: Encoder,
+    method: Method,
     corpus: MaskingCorpus,
     held_out: Sequence[MaskedBatch],
     config: AdaptConfig,
@@ -172,7 +217,7 @@ def _best_rate(
     for rate in config.auto_rates:
         trial = Checkpoint(runtime, f"{identity}-{rate:g}")
         title = f"try learning rate {rate:g}"
-        _, history = _adapt_at(encoder, corpus, held_out, short, runtime, rate, trial, title)
+        _, history = _adapt_at(encoder, method, corpus, held_out, short, runtime, rate, trial, title)
         loss = history.evaluations[-1][1]["held_out_loss"]
         found[rate] = float("inf") if math.isnan(loss) else loss
     return min(found, key=lambda rate: found[rate])
@@ -184,139 +229,96 @@ def _best_rate(
 
 def tune(
     encoder: Encoder,
-    prompt: LanguagePrompt | None,
+    adapted: Adapted | None,
     examples: Sequence[Example],
     task: Task,
     config: TuneConfig | None = None,
     runtime: RuntimeConfig | None = None,
     dev: Sequence[Example] | None = None,
 ) -> PromptClassifier:
-    """Learn a task from labelled source-language examples, starting from a language prompt (section 3.2).
+    """Learn a task from labelled source-language examples, starting from what `adapt` gave (section 3.2).
 
-    Only the prompts of the top (or bottom) K layers are trained. Without a prompt (None) it starts from noise: prompt
-    tuning without adaptation. The best epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of
-    the examples. Raises `DataError` for labels that the task lacks.
+    The method is that of stage 1; without one (None), prompt tuning from noise or, by the config, fine-tuning. The best
+    epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. Raises `DataError` for
+    labels that the task lacks, `ConfigError` where the method cannot start from what is given.
     """
     config, runtime = config or TuneConfig(), runtime or RuntimeConfig()
+    method, config = method_of_tune(config, adapted)
+    if adapted is not None:
+        refuse_other_backbone(adapted, encoder)
     memory = PeakMemory()
-    chosen, dev = _labelled(examples, dev, task, config)
-    positions: Positions = "plain" if prompt is None else prompt.positions
-    start = _starting_prompt(encoder, prompt, config)
-    _check_length(encoder, config.max_length, start.key_values().shape[3], positions)
-    prompt_bits = "" if prompt is None else str(prompt.key_values.numpy().tobytes())
-    parts = [task.identity(), content_hash(chosen), content_hash(dev), content_hash([prompt_bits]), positions]
-    identity = identity_of(["tune", config.identity(), *parts, encoder.fingerprint, encoder.asked_precision])
+    chosen, dev = labelled_examples(examples, dev, task, config)
+    held = {} if adapted is None else adapted.parts
+    parts = {name: part.restored(encoder) for name, part in held.items()}
+    body = method.begin_tune(encoder, parts, config).to(encoder.device)
+    delta = body if config.head == "words" else _with_linear_head(encoder, body, task, config)
+    _check_length(encoder, config.max_length, delta)
+    begun = [artifact.digest(part.tensors, part.description) for part in held.values()]
+    data = [task.identity(), content_hash(chosen), content_hash(dev), begun]
+    identity = identity_of(["tune", config.identity(), *data, encoder.fingerprint, encoder.asked_precision])
     checkpoint = Checkpoint(runtime, identity)
     _same_precision(encoder, checkpoint)
-    words = label_words(task, encoder.tokenizer)
-    (clozes, gold), (dev_clozes, dev_gold) = (_clozes(encoder, part, task, config) for part in (chosen, dev))
+    history = _fit_labels(encoder, delta, chosen, dev, task, config, runtime, checkpoint)
+    facts = {
+        "config": config.model_dump(mode="json"), "precision": encoder.precision,
+        "examples": len(chosen), "dev_examples": len(dev),
+        "trained_layers": _span(body.trained_layers) if isinstance(body, SoftPrompt) else None,
+        "dev_accuracy": max(entry["dev_accuracy"] for _, entry in history.evaluations),
+        "trained_values": delta.num_trained, **_course(history), "peak_memory_bytes": memory.bytes(),
+        "language_prompt": None if adapted is None else adapted.facts,
+    }  # fmt: skip
+    delivered = method.deliver(body, parts)
+    if isinstance(delta, Together) and "head" in delta:
+        delivered = Together({"body": delivered, "head": delta["head"]})
+    language = "none" if adapted is None else adapted.language
+    return PromptClassifier(
+        encoder, delivered.requires_grad_(False), task, language, config.max_length, facts=facts, method=method.name
+    )
+
+
+def _span(layers: range) -> list[int]:
+    return [layers.start, layers.stop]
+
+
+def _with_linear_head(encoder: Encoder, body: Delta, task: Task, config: TuneConfig) -> Together:
+    head = LinearHead(encoder.hidden_size, len(task.labels), config.seed)
+    return Together({"body": body, "head": head.to(encoder.device)})
+
+
+def _fit_labels(
+    encoder: Encoder,
+    delta: Delta,
+    examples: Sequence[Example],
+    dev: Sequence[Example],
+    task: Task,
+    config: TuneConfig,
+    runtime: RuntimeConfig,
+    checkpoint: Checkpoint,
+) -> History:
+    """Train `delta` on labelled examples, and leave in it the best epoch by dev accuracy, then loss."""
+    fields, dev_fields = ([example.fields for example in part] for part in (examples, dev))
+    gold, dev_gold = ([task.labels.index(str(example.label)) for example in part] for part in (examples, dev))
+    head, clozes = read_inputs(encoder, fields, task, delta, config.max_length)
+    _, dev_clozes = read_inputs(encoder, dev_fields, task, delta, config.max_length)
     corpus = ClozeCorpus(clozes, gold, config.batch_size, config.seed)
 
-    def losses(step: int) -> Iterator[tuple[Tensor, int]]:
-        prefix_of = partial(start.prefix, encoder.dtype, positions)
-        return _label_losses(encoder, prefix_of, *corpus.batch(step), words, config, runtime)
+    def losses(step: int) -> Generator[tuple[Tensor, int]]:
+        with encoder.dropping_out(config.dropout, (config.seed, step)):
+            yield from label_losses(encoder, delta, *corpus.batch(step), head, config.loss_over, runtime)
 
+    @torch.no_grad()
     def evaluate() -> Evaluation:
-        log_probs = log_probabilities(
-            encoder, dev_clozes, start.key_values(), words, positions, runtime.eval_batch_size
-        )
+        with delta.attached(encoder) as prefix:
+            log_probs = log_probabilities(encoder, dev_clozes, prefix, head, runtime.eval_batch_size)
         accuracy = 100 * float((log_probs.argmax(axis=1) == dev_gold).mean())
         loss = -float(log_probs[np.arange(len(dev_gold)), dev_gold].mean())
         return Evaluation((-accuracy, loss), {"dev_accuracy": accuracy, "dev_loss": loss})
 
     steps = config.epochs * corpus.steps_per_epoch
     optimisation = _optimisation(config, steps, config.learning_rate, corpus.steps_per_epoch)
-    language = "none" if prompt is None else prompt.language
-    progress = StepLine(f"tune {language}", optimisation.steps, runtime.progress)
+    progress = StepLine(f"tune {config.method}", steps, runtime.progress)
     with _gradient_checkpointing(encoder, runtime):
-        history = fit(start.trained, losses, evaluate, optimisation, checkpoint, progress)
-    facts = {
-        "config": config.model_dump(mode="json"), "precision": encoder.precision,
-        "examples": len(chosen), "dev_examples": len(dev),
-        "trained_layers": [start.trained_layers.start, start.trained_layers.stop],
-        "dev_accuracy": max(entry["dev_accuracy"] for _, entry in history.evaluations),
-        "trained_values": start.num_trained, **_course(history), "peak_memory_bytes": memory.bytes(),
-        "language_prompt": None if prompt is None else prompt.facts,
-    }  # fmt: skip
-    return PromptClassifier(
-        encoder, to_cpu(start.key_values()), task, language, config.max_length, positions, facts=facts
-    )
-
-
-def _clozes(
-    encoder: Encoder, examples: Sequence[Example], task: Task, config: TuneConfig
-) -> tuple[list[Cloze], list[int]]:
-    """Examples as the model reads them, and the indices of their labels."""
-    clozes = encode([example.fields for example in examples], task, encoder.tokenizer, config.max_length)
-    return clozes, [task.labels.index(str(example.label)) for example in examples]
-
-
-def _labelled(
-    examples: Sequence[Example], dev: Sequence[Example] | None, task: Task, config: TuneConfig
-) -> tuple[list[Example], list[Example]]:
-    """Training and dev examples, checked against the task's labels."""
-    for example in (*examples, *(dev or ())):
-        if example.label not in task.labels:
-            known = ", ".join(task.labels)
-            raise DataError(f"an example has the label {example.label!r}; task {task.name!r} has {known}")
-    chosen, held = (list(examples), list(dev)) if dev else split_held_out(list(examples), config.dev_share, config.seed)
-    if config.shots_per_class is not None:
-        chosen = shots_per_class(chosen, config.shots_per_class, config.seed)
-    if not chosen or not held:
-        raise DataError(f"{len(examples)} labelled example(s) are too few to train on and to choose the best epoch")
-    return chosen, held
-
-
-def _starting_prompt(encoder: Encoder, prompt: LanguagePrompt | None, config: TuneConfig) -> SoftPrompt:
-    """The prompt that stage 2 continues, with its trained layers marked."""
-    layers = encoder.num_layers
-    for name, value in (("top_k_layers", config.top_k_layers), ("bottom_k_layers", config.bottom_k_layers)):
-        if value is not None and not 1 <= value <= layers:
-            raise ConfigError(f"{name} is {value}; this model has {layers} layers, give 1 to {layers}")
-    top = config.top_k_layers
-    if config.bottom_k_layers is not None:
-        trained = range(config.bottom_k_layers)
-    elif top is not None:
-        trained = range(layers - top, layers)
-    else:
-        trained = range(layers) if prompt is None else range(layers - round(0.75 * layers), layers)
-    if prompt is None:
-        shape = encoder.prompt_shape(config.prompt_length)
-        start = SoftPrompt.initialise(shape, config.init_std, config.seed, trained)
-    else:
-        expected = encoder.prompt_shape(prompt.prompt_length)
-        if tuple(prompt.key_values.shape) != expected:
-            raise ConfigError(
-                f"the prompt has the shape {tuple(prompt.key_values.shape)}, {encoder.name} needs {expected}"
-            )
-        start = SoftPrompt(prompt.key_values, trained)
-    return start.to(encoder.device)
-
-
-def _label_losses(
-    encoder: Encoder,
-    prefix_of: Callable[[], Prefix],
-    clozes: Sequence[Cloze],
-    gold: Tensor,
-    words: Words,
-    config: TuneConfig,
-    runtime: RuntimeConfig,
-) -> Iterator[tuple[Tensor, int]]:
-    """Parts of a batch's mean cross-entropy, over the labels or over the whole vocabulary (equation 1)."""
-    rank, world = PartialState().process_index, PartialState().num_processes
-    count = len(clozes)
-    for number, rows in enumerate(split_rows(count, runtime.micro_batch_size or -(-count // world))):
-        if number % world != rank:
-            continue
-        if config.loss_over == "labels":
-            scores = label_scores(encoder, clozes[rows], prefix_of(), words)
-            loss = F.cross_entropy(scores, gold[rows].to(encoder.device), reduction="sum")
-        else:
-            token_ids, average = words.token_ids.to(encoder.device), words.average.to(encoder.device)
-            hidden = mask_states(encoder, clozes[rows], prefix_of())
-            log_probs = encoder.token_logits(hidden).log_softmax(dim=-1)[:, token_ids] @ average.T
-            loss = F.nll_loss(log_probs, gold[rows].to(encoder.device), reduction="sum")
-        yield loss / count, sum(len(cloze.input_ids) for cloze in clozes[rows])
+        return fit(_trained(delta), losses, evaluate, optimisation, checkpoint, progress)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -362,6 +364,10 @@ def _optimisation(
 ) -> Optimisation:
     """What the loop needs of either stage's config."""
     return Optimisation(steps, rate, config.warmup_ratio, config.weight_decay, config.clip_norm, eval_every, patience)
+
+
+def _trained(delta: Delta) -> list[nn.Parameter]:
+    return [parameter for parameter in delta.parameters() if parameter.requires_grad]
 
 
 def _same_precision(encoder: Encoder, checkpoint: Checkpoint) -> None:

@@ -108,18 +108,40 @@ def test_damaged_bytes_of_a_file_are_a_line_too(glotprompt: Program, files: Path
 
 def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[str]) -> None:
     options = {"steps": 7, "gradient_checkpointing": False, "set": ["warmup_ratio=0", "packing=none", "patience=null"]}
-    config, runtime = settings(AdaptConfig, options, "mini")
+    config, runtime = settings(AdaptConfig, options, "mini", "soft-prompt")
     given = {"steps": 7, "warmup_ratio": 0, "packing": "none", "patience": None}
     assert config == AdaptConfig(**{**preset("quick", "adapt"), **given})
+    assert config.learning_rate == 4e-2
     assert runtime == RuntimeConfig()
     assert "preset quick" in capsys.readouterr().err
-    config, _ = settings(AdaptConfig, {"learning_rate": "auto"}, "FacebookAI/xlm-roberta-large")
+    config, _ = settings(AdaptConfig, {"learning_rate": "auto"}, "FacebookAI/xlm-roberta-large", "soft-prompt")
     assert config == AdaptConfig(learning_rate="auto")
-    config, runtime = settings(
-        TuneConfig, {"preset": "paper", "top_k_layers": 9, "set": ["checkpoint_every=0", "dev_share=.25"]}, "mini"
-    )
-    assert config == TuneConfig(top_k_layers=9, dev_share=0.25)
+    options = {"preset": "paper", "top_k_layers": 9, "set": ["checkpoint_every=0", "dev_share=.25"]}
+    config, runtime = settings(TuneConfig, options, "mini", "prompt-tuning")
+    assert config == TuneConfig(method="prompt-tuning", top_k_layers=9, dev_share=0.25)
     assert runtime == RuntimeConfig(checkpoint_every=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "made_by", "expected"),
+    [
+        ({}, "mad-x", {"method": "mad-x", "learning_rate": 1e-4, "top_k_layers": None}),
+        ({}, "prompt-tuning", {"method": "prompt-tuning", "learning_rate": 2e-2, "top_k_layers": 12}),
+        ({"method": "soft-prompt+task-adapter"}, "soft-prompt", {"learning_rate": 1e-4, "top_k_layers": None}),
+        ({"method": "fine-tuning", "learning_rate": "3e-5"}, "prompt-tuning", {"learning_rate": 3e-5}),
+        ({"set": ["method=fine-tuning"]}, "prompt-tuning", {"method": "fine-tuning", "learning_rate": 1e-6}),
+        (
+            {"method": "fine-tuning", "preset": "masakhanews"}, "prompt-tuning",
+            {"learning_rate": 2e-5, "head": "linear", "dropout": True, "warmup_ratio": 0},
+        ),
+        ({"preset": "masakhanews"}, "soft-prompt", {"learning_rate": 1e-3, "head": "words", "dropout": False}),
+    ],
+)  # fmt: skip
+def test_the_method_chooses_among_a_preset_s_values(
+    options: dict[str, object], made_by: str, expected: dict[str, object]
+) -> None:
+    config, _ = settings(TuneConfig, options, "mini", made_by)
+    assert {name: getattr(config, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -129,12 +151,14 @@ def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[
         ({"set": ["steps=4", "steps=4"]}, "twice"),
         ({"set": ["steps"]}, "not key=value"),
         ({"set": ["checkpoint_dir=x"]}, "no setting 'checkpoint_dir'"),
+        ({"method": "mad-x", "set": ["method=mad-x"]}, "given twice"),
+        ({"method": "madx"}, "AdaptConfig.method: .*'mad-x'.* not 'madx'"),
         ({"steps": 0}, "AdaptConfig.steps"),
     ],
 )
 def test_contradicting_settings_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        settings(AdaptConfig, options, "mini")
+        settings(AdaptConfig, options, "mini", "soft-prompt")
 
 
 def test_label_prior_from_files(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -100,7 +101,9 @@ def test_one_language_is_the_same_alone_or_among_others(here: Path, tiny_folder:
 def test_tuning_without_a_prompt(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     words = f"tune --model {tiny_folder} {TUNE} --set prompt_length=3 --dev test.tsv --shots 4 --output plain.st"
     outcome = glotprompt(*words.split())
-    assert "language prompt  none" in outcome.out
+    assert re.search(r"^language +none, prompt-tuning$", outcome.out, re.MULTILINE)
+    trained = 2 * 2 * 4 * 3 * 12
+    assert re.search(rf"^trained values +{trained}, prompts of 2 of 3 layers \(2 to 3\)$", outcome.out, re.MULTILINE)
     _, facts = artifact.read("plain.st", "classifier")
     assert facts["prompt_length"] == 3
     assert facts["training"]["examples"] == 12

@@ -47,6 +47,46 @@ def test_equals_cross_entropy_in_chunks_of_any_size(
     torch.testing.assert_close(found.grad, expected.grad, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("wanted", [(0, 1, 2), (1,), (2,), (0, 2), (1, 2)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("rows", [1, 8, 1000])
+def test_gradients_of_weight_and_bias_equal_those_of_cross_entropy(
+    inputs: tuple[Tensor, ...], rows: int, dtype: torch.dtype, wanted: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of hidden (0), weight (1) and bias (2) are trained; summed over the chunks."""
+    *values, targets = inputs
+    monkeypatch.setattr(heads, "LOGITS_BUDGET", rows * VOCAB * 4)
+    found = [value.to(dtype, copy=True).requires_grad_(i in wanted) for i, value in enumerate(values)]
+    expected = [value.double().requires_grad_(i in wanted) for i, value in enumerate(values)]
+    (3.5 * masked_word_loss(*found, targets)).backward()
+    (3.5 * plain_loss(*expected, targets)).backward()
+    for i in range(3):
+        one, two = found[i].grad, expected[i].grad
+        assert (one is not None) == (two is not None) == (i in wanted)
+        if one is not None and two is not None:
+            assert one.dtype == dtype
+            torch.testing.assert_close(one.double(), two, rtol=1e-5, atol=2e-5)
+
+
+def test_gradients_of_a_weight_without_bias(inputs: tuple[Tensor, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, _, targets = inputs
+    monkeypatch.setattr(heads, "LOGITS_BUDGET", 5 * VOCAB * 4)
+    found, expected = weight.clone().requires_grad_(), weight.clone().requires_grad_()
+    masked_word_loss(hidden, found, None, targets).backward()
+    plain_loss(hidden, expected, None, targets).backward()
+    torch.testing.assert_close(found.grad, expected.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_a_tied_weight_gets_the_gradients_of_both_its_uses(inputs: tuple[Tensor, ...]) -> None:
+    """Words read and words predicted share one matrix; whole-model training needs the sum."""
+    _, weight, bias, targets = inputs
+    rows = torch.arange(NUM_MASKED)
+    found, expected = weight.clone().requires_grad_(), weight.clone().requires_grad_()
+    masked_word_loss(found[rows].tanh(), found, bias, targets).backward()
+    plain_loss(expected[rows].tanh(), expected, bias, targets).backward()
+    torch.testing.assert_close(found.grad, expected.grad, rtol=1e-5, atol=1e-5)
+
+
 def test_no_more_rows_of_logits_than_the_budget_at_a_time(
     inputs: tuple[Tensor, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,14 +61,14 @@ def spelled(ids: list[int], tokenizer: Tokenizer) -> str:
 def test_one_text(tiny_tokenizer: Tokenizer) -> None:
     (cloze,) = encode([{"text": "the day"}], ONE, tiny_tokenizer, 32)
     assert cloze.input_ids.tolist() == tiny_tokenizer("<mask> : the day .")["input_ids"]
-    assert cloze.input_ids[cloze.mask_position] == MASK
-    assert cloze.mask_position == 1
+    assert cloze.input_ids[cloze.position] == MASK
+    assert cloze.position == 1
 
 
 def test_a_pair(tiny_tokenizer: Tokenizer) -> None:
     (cloze,) = encode([{"premise": "the day", "hypothesis": "a night"}], TWO, tiny_tokenizer, 32)
     assert cloze.input_ids.tolist() == tiny_tokenizer("the day ? <mask> , a night")["input_ids"]
-    assert cloze.input_ids[cloze.mask_position] == MASK
+    assert cloze.input_ids[cloze.position] == MASK
 
 
 def test_examples_keep_their_order_and_do_not_touch_each_other(tiny_tokenizer: Tokenizer) -> None:
@@ -77,7 +77,7 @@ def test_examples_keep_their_order_and_do_not_touch_each_other(tiny_tokenizer: T
     for row, cloze in zip(rows, together, strict=True):
         (alone,) = encode([row], END, tiny_tokenizer, 24)
         assert np.array_equal(alone.input_ids, cloze.input_ids)
-        assert alone.mask_position == cloze.mask_position
+        assert alone.position == cloze.position
     assert encode([], END, tiny_tokenizer, 24) == []
 
 
@@ -87,8 +87,8 @@ def test_a_mask_in_the_text_is_not_the_mask(tiny_tokenizer: Tokenizer, task: Tas
     assert cloze.input_ids.tolist().count(MASK) == 1
     assert cloze.input_ids.tolist().count(2) == 1
     (clean,) = encode([{"text": "the"}], task, tiny_tokenizer, 64)
-    places = [cloze.mask_position, len(cloze.input_ids) - cloze.mask_position]
-    others = [clean.mask_position, len(clean.input_ids) - clean.mask_position]
+    places = [cloze.position, len(cloze.input_ids) - cloze.position]
+    others = [clean.position, len(clean.input_ids) - clean.position]
     assert places[task is ONE] > others[task is ONE]
     assert places[task is END] == others[task is END]
 
@@ -108,7 +108,7 @@ def test_shortening_spares_template_and_mask(task: Task, text: str, length: int)
     ids = cloze.input_ids.tolist()
     assert len(ids) <= length
     assert ids.count(MASK) == 1
-    assert ids[cloze.mask_position] == MASK
+    assert ids[cloze.position] == MASK
     assert (ids[0], ids[-1], ids.count(0), ids.count(2)) == (0, 2, 1, 1)
     assert is_inside(list(spelled(template, tokenizer)), list(spelled(ids, tokenizer)))
     if len(whole.input_ids) <= length:
@@ -131,7 +131,7 @@ def test_shortening_a_pair_spares_template_and_mask(premise: str, hypothesis: st
     ids = cloze.input_ids.tolist()
     assert len(ids) <= length
     assert ids.count(MASK) == 1
-    assert ids[cloze.mask_position] == MASK
+    assert ids[cloze.position] == MASK
     assert (ids[0], ids[-1], ids.count(0), ids.count(2)) == (0, 2, 1, 1)
     assert is_inside(list("?<mask>,"), list(spelled(ids, tokenizer)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glotprompt import run as protocol
-from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
+from glotprompt.config import RuntimeConfig
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.batches import mask_words, token_sequences
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.cloze import encode, label_words
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
+from glotprompt.train.losses import label_losses, masked_word_losses
 from glotprompt.train.progress import Silent
 
 STEPS = 23
@@ -42,7 +42,7 @@ class Toy:
         self.steps: list[int] = []
         self.num_evaluations = 0
 
-    def losses(self, step: int) -> Iterator[tuple[Tensor, int]]:
+    def losses(self, step: int) -> Generator[tuple[Tensor, int]]:
         if step == self.stop_before:
             raise KeyboardInterrupt
         self.steps.append(step)
@@ -56,7 +56,7 @@ class Toy:
         return Evaluation((float(round(value)), value), {"distance": value})
 
     def fit(self, **changes: Any) -> History:
-        return fit(self.parameter, self.losses, self.evaluate, plan(**changes), self.checkpoint, Silent())
+        return fit([self.parameter], self.losses, self.evaluate, plan(**changes), self.checkpoint, Silent())
 
 
 def course(history: History) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def test_every_update_is_clipped_adamw(clip_norm: float, weight_decay: float) ->
         return Evaluation((-float(len(values)),), {})
 
     optimisation = plan(clip_norm=clip_norm, weight_decay=weight_decay)
-    fit(toy.parameter, toy.losses, last_is_best, optimisation, toy.checkpoint, Silent())
+    fit([toy.parameter], toy.losses, last_is_best, optimisation, toy.checkpoint, Silent())
     expected = reference(clip_norm, weight_decay)
     assert torch.allclose(values[-1].double(), expected, atol=1e-4)
     assert not torch.allclose(reference(1.0, 0.0), reference(1e9, 0.0), atol=1e-2), "clipping is felt"
@@ -148,7 +148,7 @@ def test_the_best_value_seen_is_left(keys: tuple[int, ...], best: int) -> None:
         seen.append(toy.parameter.detach().clone())
         return Evaluation((float(keys[len(seen) - 1]),), {"key": float(keys[len(seen) - 1])})
 
-    history = fit(toy.parameter, toy.losses, evaluate, plan(steps=6, eval_every=2), toy.checkpoint, Silent())
+    history = fit([toy.parameter], toy.losses, evaluate, plan(steps=6, eval_every=2), toy.checkpoint, Silent())
     assert len(seen) == 4
     assert torch.equal(toy.parameter, seen[best])
     assert history.best_step == 2 * best
@@ -158,7 +158,7 @@ def test_the_best_value_seen_is_left(keys: tuple[int, ...], best: int) -> None:
 def test_keys_are_compared_from_left_to_right() -> None:
     toy, keys = Toy(), iter([(-50.0, 0.9), (-60.0, 2.0), (-60.0, 1.0), (-55.0, 0.1)])
     history = fit(
-        toy.parameter, toy.losses, lambda: Evaluation(next(keys), {}), plan(steps=3, eval_every=1), toy.checkpoint,
+        [toy.parameter], toy.losses, lambda: Evaluation(next(keys), {}), plan(steps=3, eval_every=1), toy.checkpoint,
         Silent(),
     )  # fmt: skip
     assert history.best_step == 2
@@ -167,7 +167,7 @@ def test_keys_are_compared_from_left_to_right() -> None:
 def test_a_value_that_is_no_number_is_never_the_best() -> None:
     toy, keys = Toy(), iter([3.0, float("nan"), 2.0, float("nan")])
     history = fit(
-        toy.parameter, toy.losses, lambda: Evaluation((next(keys),), {}), plan(steps=3, eval_every=1), toy.checkpoint,
+        [toy.parameter], toy.losses, lambda: Evaluation((next(keys),), {}), plan(steps=3, eval_every=1), toy.checkpoint,
         Silent(),
     )  # fmt: skip
     assert history.best_step == 2
@@ -177,7 +177,7 @@ def test_a_value_that_is_no_number_is_never_the_best() -> None:
 def test_patience(patience: int | None, stops_at: int) -> None:
     toy, keys = Toy(), iter([5.0, 4.0, 6.0, 3.0, 3.0, 3.0, 9.0])
     history = fit(
-        toy.parameter, toy.losses, lambda: Evaluation((next(keys),), {}),
+        [toy.parameter], toy.losses, lambda: Evaluation((next(keys),), {}),
         plan(steps=12, eval_every=2, patience=patience), toy.checkpoint, Silent(),
     )  # fmt: skip
     assert history.step == stops_at
@@ -353,7 +353,7 @@ def test_micro_batches_of_stage_1_sum_to_the_whole(
 
     def parts(micro_batch_size: int | None) -> tuple[float, Tensor, int, int]:
         runtime = RuntimeConfig(micro_batch_size=micro_batch_size)
-        losses = protocol._masked_word_losses(encoder, prompt, batch, AdaptConfig(), runtime)
+        losses = masked_word_losses(encoder, prompt, batch, runtime)
         return total(losses, prompt.trained)
 
     whole, found = parts(None), parts(size)
@@ -366,21 +366,17 @@ def test_micro_batches_of_stage_1_sum_to_the_whole(
 @pytest.mark.parametrize("size", [1, 3, 8])
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
 def test_micro_batches_of_stage_2_sum_to_the_whole(
-    encoder: Encoder, english_lines: list[str], loss_over: str, size: int
+    encoder: Encoder, english_lines: list[str], loss_over: Any, size: int
 ) -> None:
     task = Task("t", "{mask} : {text}", {"yes": ["Yes", "good"], "no": "No"})
     clozes = encode([{"text": line} for line in english_lines[:8]], task, encoder.tokenizer, 24)
     gold = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
     words = label_words(task, encoder.tokenizer)
     prompt = SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0, range(1, 3))
-    config = TuneConfig(loss_over=loss_over)  # pyright: ignore[reportArgumentType]
 
     def parts(micro_batch_size: int | None) -> tuple[float, Tensor, int, int]:
         runtime = RuntimeConfig(micro_batch_size=micro_batch_size)
-        prefix_of: Callable[[], Prefix] = lambda: prompt.prefix(torch.float32)  # noqa: E731
-        return total(
-            protocol._label_losses(encoder, prefix_of, clozes, gold, words, config, runtime), prompt.trained
-        )  # fmt: skip
+        return total(label_losses(encoder, prompt, clozes, gold, words, loss_over, runtime), prompt.trained)
 
     whole, found = parts(None), parts(size)
     assert found[3] == -(-8 // size)
@@ -393,17 +389,15 @@ def test_the_loss_over_the_vocabulary_is_equation_1(encoder: Encoder, english_li
     gold, words = torch.tensor([0, 1, 1, 0]), label_words(task, encoder.tokenizer)
     prompt = SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0)
     found: dict[str, float] = {}
-    for loss_over in ("labels", "vocabulary"):
-        config = TuneConfig(loss_over=loss_over)  # pyright: ignore[reportArgumentType]
-        parts = protocol._label_losses(
-            encoder, lambda: prompt.prefix(torch.float32), clozes, gold, words, config, RuntimeConfig()
-        )
+    loss_overs: tuple[Any, ...] = ("labels", "vocabulary")
+    for loss_over in loss_overs:
+        parts = label_losses(encoder, prompt, clozes, gold, words, loss_over, RuntimeConfig())
         found[loss_over] = sum(part.item() for part, _ in parts)
     expected = {"labels": 0.0, "vocabulary": 0.0}
     with torch.no_grad():
         for cloze, label in zip(clozes, gold.tolist(), strict=True):
             hidden = encoder.hidden_states(torch.from_numpy(cloze.input_ids)[None], None, prompt.prefix(torch.float32))
-            logits = encoder.token_logits(hidden[0, [cloze.mask_position]])[0]
+            logits = encoder.token_logits(hidden[0, [cloze.position]])[0]
             word = words.token_ids[label]
             expected["vocabulary"] -= float(logits.log_softmax(-1)[word]) / 4
             expected["labels"] -= float(logits[words.token_ids].log_softmax(-1)[label]) / 4

@@ -56,7 +56,7 @@ def some_log_probs(rows: int = 40, labels: int = 4, seed: int = 0) -> NDArray[np
 def stock_logits(model: PreTrainedModel, cloze: Cloze) -> Tensor:
     """The vocabulary's scores at the mask, from the model as transformers makes it."""
     with torch.no_grad():
-        return model(input_ids=torch.from_numpy(cloze.input_ids)[None]).logits[0, cloze.mask_position]
+        return model(input_ids=torch.from_numpy(cloze.input_ids)[None]).logits[0, cloze.position]
 
 
 def test_label_scores_are_the_means_of_their_words(
@@ -75,7 +75,7 @@ def test_log_probabilities_are_the_softmax_over_labels_in_the_order_of_the_examp
     encoder: Encoder, clozes: list[Cloze]
 ) -> None:
     words, key_values = label_words(TASK, encoder.tokenizer), prompt_of(encoder)
-    found = log_probabilities(encoder, clozes, key_values, words, batch_size=4)
+    found = log_probabilities(encoder, clozes, Prefix.shared(key_values, torch.float32), words, batch_size=4)
     assert found.shape == (14, 3)
     assert np.allclose(np.exp(found).sum(axis=1), 1)
     for row, cloze in zip(found, clozes, strict=True):
@@ -235,8 +235,8 @@ def test_the_prompt_and_its_positions_count(encoder: Encoder, english_lines: lis
     key_values = prompt_of(encoder)
     losses = {
         score_masked_words(encoder, batches, None).loss,
-        score_masked_words(encoder, batches, key_values).loss,
-        score_masked_words(encoder, batches, key_values, "shifted").loss,
+        score_masked_words(encoder, batches, Prefix.shared(key_values, torch.float32)).loss,
+        score_masked_words(encoder, batches, Prefix.shared(key_values, torch.float32, "shifted")).loss,
     }
     assert len(losses) == 3
 

@@ -11,13 +11,15 @@ from typing import Any, TypeVar
 import torch
 
 from glotprompt import artifact
-from glotprompt.classifier import LanguagePrompt, PromptClassifier
+from glotprompt.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier, load_adapted
 from glotprompt.cli.screen import note, resumable, wrote
 from glotprompt.config import identity_of
 from glotprompt.errors import ConfigError, ModelError, UserError
 from glotprompt.model.encoder import Encoder
 
-_Trained = TypeVar("_Trained", LanguagePrompt, PromptClassifier)
+_Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptClassifier)
+
+STAGE1_KINDS = ("language prompt", "language module")
 
 
 def open_encoder(model: str, precision: Any, device: str) -> Encoder:
@@ -37,28 +39,26 @@ def open_encoder(model: str, precision: Any, device: str) -> Encoder:
     return encoder
 
 
-def open_start(
-    path: Path | None, model: str | None, precision: Any, device: str
-) -> tuple[LanguagePrompt | None, Encoder]:
-    """What stage 2 starts from: a saved language prompt and the backbone it was made for, or a backbone alone."""
+def open_start(path: Path | None, model: str | None, precision: Any, device: str) -> tuple[Adapted | None, Encoder]:
+    """What stage 2 starts from: what stage 1 saved and the backbone it was made for, or a backbone alone."""
     if path is None:
         assert model is not None
         return None, open_encoder(model, precision, device)
-    encoder = _recorded_backbone(path, "language prompt", model, precision, device)
-    return LanguagePrompt.load(path, encoder), encoder
+    encoder = _recorded_backbone(path, STAGE1_KINDS, model, precision, device)
+    return load_adapted(path, encoder), encoder
 
 
 def open_classifier(path: Path, model: str | None, precision: Any, device: str) -> PromptClassifier:
     """A saved classifier on the backbone it was made for."""
-    encoder = _recorded_backbone(path, "classifier", model, precision, device)
+    encoder = _recorded_backbone(path, ("classifier",), model, precision, device)
     classifier = PromptClassifier.load(path, encoder)
     if classifier.offsets is not None:
         note(f"{path} holds label offsets, which are applied")
     return classifier
 
 
-def _recorded_backbone(path: Path, kind: str, model: str | None, precision: Any, device: str) -> Encoder:
-    recorded = recorded_backbone(path, kind)
+def _recorded_backbone(path: Path, kinds: Sequence[str], model: str | None, precision: Any, device: str) -> Encoder:
+    recorded, _ = recorded_backbone(path, kinds)
     try:
         return open_encoder(model or recorded, precision, device)
     except ModelError as error:
@@ -67,20 +67,24 @@ def _recorded_backbone(path: Path, kind: str, model: str | None, precision: Any,
         raise ModelError(f"{path} was made for {recorded!r}: {error}; say where it is with --model") from None
 
 
-def recorded_backbone(path: Path, kind: str) -> str:
-    """Name of the backbone that a saved file was made for."""
-    _, facts = artifact.read(path, kind)
-    return str(facts["backbone"]["name"])
+def recorded_backbone(path: Path, kinds: Sequence[str]) -> tuple[str, str]:
+    """Names of the backbone that a saved file was made for, and of its method."""
+    _, facts = artifact.read(path, artifact.kind_of(path, kinds))
+    return str(facts["backbone"]["name"]), str(facts.get("method", "soft-prompt"))
 
 
 def train_once(
-    kind: type[_Trained], output: Path, words: Sequence[Any], encoder: Encoder, train: Callable[[Path], _Trained]
+    load: Callable[[Path, Encoder], _Trained],
+    output: Path,
+    words: Sequence[Any],
+    encoder: Encoder,
+    train: Callable[[Path], _Trained],
 ) -> _Trained:
     """What `train` makes, saved; or the saved file, when an earlier run of the same `words` finished it.
 
     `train` is handed the folder for its checkpoints, which lies beside the output."""
     made_from = identity_of([*words, artifact.versions()])
-    found = _finished(kind, output, encoder)
+    found = _finished(load, output, encoder)
     if found is not None and found.facts.get("made_from") == made_from:
         note(f"{output} is already what these words make; delete it to train it again")
         return found
@@ -90,13 +94,14 @@ def train_once(
         made = replace(made, facts={**made.facts, "made_from": made_from})
         made.save(output)
     shutil.rmtree(folder, ignore_errors=True)  # not before the result is in its place
-    wrote(output, "language prompt" if isinstance(made, LanguagePrompt) else "classifier")
+    names = {LanguagePrompt: "language prompt", LanguageModule: "language module", PromptClassifier: "classifier"}
+    wrote(output, names[type(made)])
     return made
 
 
-def _finished(kind: type[_Trained], output: Path, encoder: Encoder) -> _Trained | None:
+def _finished(load: Callable[[Path, Encoder], _Trained], output: Path, encoder: Encoder) -> _Trained | None:
     """A file that may be replaced is as good as none when it cannot be used."""
     try:
-        return kind.load(output, encoder) if output.is_file() else None
+        return load(output, encoder) if output.is_file() else None
     except UserError:
         return None

@@ -1,4 +1,4 @@
-"""`convert`: between our files and the folders of PEFT's prefix tuning."""
+"""`convert`: between our files, the folders of PEFT's prefix tuning and those of AdapterHub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from glotprompt.cli import options
 from glotprompt.cli.screen import check_output, note, suggest, wrote
 
 app = typer.Typer(
-    help="Exchange language prompts with PEFT (prefix tuning).",
+    help="Exchange language prompts with PEFT (prefix tuning), and MAD-X adapters with AdapterHub.",
     no_args_is_help=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -54,4 +54,61 @@ def from_peft(
     prompt = peft_format.from_peft(folder, open_encoder(model, "fp32", device), language)
     prompt.save(output)
     wrote(output, "language prompt")
+    suggest("tune", "--prompt", output, "--train", "LABELLED.tsv", "--task", "news", "--output", "news.safetensors")
+
+
+@app.command("to-adapter-hub")
+def to_adapter_hub(
+    module: Annotated[Path, typer.Argument(metavar="MODULE", help="What adapt --method mad-x wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The adapter folder to write.")],
+    model: options.ModelPlace = None,
+    source: Annotated[
+        bool, typer.Option("--source", help="Write the source language's adapter instead of the target's.")
+    ] = False,
+    device: options.Device = "auto",
+) -> None:
+    """Write a MAD-X language adapter as an AdapterHub folder."""
+    from glotprompt.classifier import LanguageModule
+    from glotprompt.cli.backbone import open_start
+    from glotprompt.errors import ArtifactError
+    from glotprompt.model import adapter_hub
+    from glotprompt.model.adapters import Adapter
+
+    loaded, encoder = open_start(module, model, "fp32", device)
+    part = "source" if source else "language"
+    adapter = (
+        loaded.parts[part].restored(encoder) if isinstance(loaded, LanguageModule) and part in loaded.parts else None
+    )
+    if not isinstance(adapter, Adapter):
+        raise ArtifactError(f"{module} holds no adapter alone; expected what adapt --method mad-x wrote")
+    assert loaded is not None
+    adapter_hub.to_adapter_hub(adapter, encoder, folder, "source" if source else loaded.language)
+    note(f"wrote {folder} (AdapterHub adapter)")
+
+
+@app.command("from-adapter-hub")
+def from_adapter_hub(
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder of the target language's adapter.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of the source language's adapter.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The language module to write.")],
+    language: Annotated[str, typer.Option(metavar="CODE", help="ISO 639-3 code of the target language.")],
+    model: options.Model,
+    device: options.Device = "auto",
+) -> None:
+    """Read the two language adapters that MAD-X needs from AdapterHub folders, as if adapt had made them."""
+    from glotprompt.classifier import LanguageModule, Part
+    from glotprompt.cli.backbone import open_encoder
+    from glotprompt.model import adapter_hub
+
+    check_output(output, "OUTPUT")
+    encoder = open_encoder(model, "fp32", device)
+    folders = {"language": target, "source": source}
+    for folder in folders.values():
+        if adapter_hub.has_head(folder):
+            note(f"{folder} also holds a prediction head, which is left aside: words are predicted by the model's own")
+    parts = {name: Part.of(adapter_hub.from_adapter_hub(folder, encoder)) for name, folder in folders.items()}
+    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    origin = {name: str(folder) for name, folder in folders.items()}
+    LanguageModule("mad-x", parts, language, backbone, {"converted_from_adapter_hub": origin}).save(output)
+    wrote(output, "language module")
     suggest("tune", "--prompt", output, "--train", "LABELLED.tsv", "--task", "news", "--output", "news.safetensors")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 from typer.core import TyperCommand
 
-Stage = Literal["adapt", "tune"]
+if TYPE_CHECKING:
+    from glotprompt.config import Stage
 
 SETTINGS, TABLES, MACHINE = "Settings", "Tables (.tsv, .csv, .jsonl, each also .gz)", "Machine"
 _SETTING: dict[str, Any] = {"rich_help_panel": SETTINGS, "show_default": False}
@@ -37,6 +38,14 @@ Language = Annotated[
 PromptOutput = Annotated[
     Path, typer.Option("--output", metavar="FILE", help="The language prompt to write; a folder for several languages.")
 ]
+Combine = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--combine",
+        metavar="FILE=WEIGHT",
+        help="For --method prompt-average: saved prompts and weights, may be repeated. Without weights: the mean.",
+    ),
+]
 Train = Annotated[
     str, typer.Option("--train", metavar="FILE", help="Labelled examples in the source language: a table.")
 ]
@@ -52,9 +61,7 @@ Task = Annotated[
         "--task", metavar="NAME|FILE.toml", help="news, nli, or a TOML file with template and a table verbalizer."
     ),
 ]
-Prompt = Annotated[
-    Path | None, typer.Option("--prompt", metavar="FILE", help="The language prompt to start from, as adapt wrote it.")
-]
+Prompt = Annotated[Path | None, typer.Option("--prompt", metavar="FILE", help="What adapt wrote, to start from.")]
 ModelToTune = Annotated[
     str | None,
     typer.Option(
@@ -63,13 +70,26 @@ ModelToTune = Annotated[
         "backbone's place, where it is not found under the name that the prompt recorded.",
     ),
 ]
+SelectOnTarget = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select-on-target",
+        metavar="FILE",
+        help="Unlabelled target text, other than what is scored later; may be repeated. Stage 2 is run with and "
+        "without adaptation, and the classifier kept that reads these texts better. Off by default: it is no proof.",
+    ),
+]
 ClassifierOutput = Annotated[Path, typer.Option("--output", metavar="FILE", help="The classifier to write.")]
 
 # Settings: the parameter's name is the field's
+Method = Annotated[str | None, typer.Option("--method", metavar="NAME", **_SETTING)]
+Head = Annotated[str | None, typer.Option("--head", metavar="words|linear", **_SETTING)]
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Named settings to start from: paper or quick. Default: quick for the model mini, else paper.", **_SETTING
+        help="Named settings to start from: paper, quick, americasnli or masakhanews. Default: quick for the model "
+        "mini, else paper.",
+        **_SETTING,
     ),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", **_SETTING)]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from glotprompt.cli.options import Stage
 from glotprompt.cli.screen import note
-from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, TuneConfig, preset
+from glotprompt.config import PRESETS, RATES, AdaptConfig, RuntimeConfig, Stage, TuneConfig, preset
 from glotprompt.errors import ConfigError
 
 _CONFIGS: dict[Stage, type[AdaptConfig] | type[TuneConfig]] = {"adapt": AdaptConfig, "tune": TuneConfig}
@@ -17,11 +16,13 @@ _OWN_BUSINESS = ("checkpoint_dir", "progress")
 """Runtime settings that the command line decides itself."""
 
 
-def settings(config: type[_Config], options: Mapping[str, Any], model: str) -> tuple[_Config, RuntimeConfig]:
+def settings(
+    config: type[_Config], options: Mapping[str, Any], model: str, method: str
+) -> tuple[_Config, RuntimeConfig]:
     """The two configs that the parameters of a command ask for.
 
-    `options` are all of the command's parameters; those named after a field count where they are given. Order: preset,
-    then options and `--set`, which may not name the same field twice.
+    `options` are all of the command's parameters; those named after a field count where they are given, and `method`
+    where they name none. Order: preset, then options and `--set`, which may not name the same field twice.
     """
     running = [name for name in RuntimeConfig.model_fields if name not in _OWN_BUSINESS]
     given = {name: options.get(name) for name in (*config.model_fields, *running)}
@@ -32,7 +33,8 @@ def settings(config: type[_Config], options: Mapping[str, Any], model: str) -> t
             raise ConfigError(f"{key} is given twice, by an option and by --set {key}=...; give it once")
         chosen[key] = value
     name = options.get("preset") or ("quick" if model == "mini" else "paper")
-    start = preset(name, "adapt" if config is AdaptConfig else "tune")
+    method = chosen.setdefault("method", method)
+    start = preset(name, "adapt" if config is AdaptConfig else "tune", str(method))
     runtime = RuntimeConfig(**{key: value for key, value in chosen.items() if key in running})
     changed = {key: value for key, value in chosen.items() if key not in running}
     made = config(**{**start, **changed})
@@ -91,7 +93,18 @@ def _description(name: str, stage: Stage, field: Any) -> str:
     """A field's docstring and its default, with the presets that differ."""
     from rich.markup import escape
 
-    default = "none" if field.default is None else field.default
-    others = [f"{key}: {stages[stage][name]}" for key, stages in PRESETS.items() if name in stages[stage]]
+    default = RATES[stage]["soft-prompt"] if name == "learning_rate" else field.default
+    others = [f"{key}: {_shown(stages[stage][name])}" for key, stages in PRESETS.items() if name in stages[stage]]
     text = " ".join((field.description or "").split())
+    default = "none" if default is None else default
     return escape(f"{text} Default: {default}{' (' + ', '.join(others) + ')' if others else ''}.")
+
+
+def _shown(value: Any) -> str:
+    """A preset's value; where it differs between methods, each value with its methods."""
+    if not isinstance(value, dict):
+        return str(value)
+    methods: dict[Any, list[str]] = {}
+    for method, setting in cast(dict[str, Any], value).items():
+        methods.setdefault(setting, []).append(method)
+    return "; ".join(f"{setting} for {' '.join(names)}" for setting, names in methods.items())

@@ -15,7 +15,7 @@ from glotprompt.cli.screen import check_output, facts, note, suggest, write_json
 from glotprompt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from glotprompt.classifier import LanguagePrompt, PromptClassifier
+    from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
     from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
     from glotprompt.data.records import Example
     from glotprompt.model.encoder import Encoder
@@ -31,6 +31,8 @@ def adapt(
     source: options.Sources = None,
     language: options.Language = None,
     model: options.Model = "mini",
+    method: options.Method = None,
+    combine: options.Combine = None,
     json: options.Json = None,
     preset: options.Preset = None,
     steps: options.Steps = None,
@@ -49,33 +51,35 @@ def adapt(
     checkpoint_every: options.CheckpointEvery = None,
     eval_batch_size: options.EvalBatchSize = None,
 ) -> None:
-    """Stage 1: learn a language's prompt from unlabelled text.
+    """Stage 1: learn a language from unlabelled text, by default as a soft prompt.
 
-    The model stays as it is. The options --target and --source may be repeated; for several languages in one call
-    write --target nya=nya.txt --target sna=sna.txt and give a folder as --output. A killed run, started again with the
-    same words, goes on.
+    The model stays as it is; --method names other ways to learn (`glotprompt methods`). The options --target and
+    --source may be repeated; for several languages in one call write --target nya=nya.txt --target sna=sna.txt and give
+    a folder as --output. A killed run, started again with the same words, goes on.
     """
     from glotprompt.cli.backbone import open_encoder
     from glotprompt.cli.files import check_column, how_to_read, texts_of
     from glotprompt.cli.settings import settings
     from glotprompt.config import AdaptConfig
+    from glotprompt.methods import reads_source
 
     sources_of = _targets(target, language)
     outputs = _outputs(output, list(sources_of))
-    config, runtime = settings(AdaptConfig, ctx.params, model)
+    config, runtime = settings(AdaptConfig, ctx.params, model, "soft-prompt")
     how = how_to_read(read)
     check_column([*chain.from_iterable(sources_of.values()), *(source or [])], text_column, how)
     source_lines = texts_of(source or [], text_column, how)
-    if not source_lines and config.source_share > 0:
+    if not source_lines and reads_source(config):
         raise ConfigError("give text in the source language with --source, or leave it out with --set source_share=0")
     targets = {code: texts_of(files, text_column, how) for code, files in sources_of.items()}
     encoder = open_encoder(model, precision, device)
+    prompts = _combined(combine, encoder)
     figures: list[dict[str, Any]] = []
     for code, lines in targets.items():
         if figures:
             print()
-        prompt = _adapt_one(encoder, lines, source_lines, code, config, runtime, outputs[code], precision)
-        figures.append(_prompt_figures(prompt, outputs[code]))
+        adapted = _adapt_one(encoder, lines, source_lines, code, config, runtime, outputs[code], precision, prompts)
+        figures.append(_stage1_figures(adapted, outputs[code]))
     if json is not None:
         write_json(json, {"prompts": figures})
     first = next(iter(outputs.values()))
@@ -112,6 +116,25 @@ def _outputs(output: Path, codes: Sequence[str]) -> dict[str, Path]:
     return paths
 
 
+def _combined(words: Sequence[str] | None, encoder: Encoder) -> list[tuple[LanguagePrompt, float]] | None:
+    """The prompts of `--combine FILE=WEIGHT`."""
+    from glotprompt.classifier import LanguagePrompt
+
+    if not words:
+        return None
+    found: list[tuple[LanguagePrompt, float]] = []
+    for word in words:
+        path, equals, weight = word.rpartition("=") if not Path(word).exists() else (word, "", "")
+        try:
+            value = float(weight) if equals else 1 / len(words)
+        except ValueError:
+            raise ConfigError(
+                f"--combine {word}: expected FILE=WEIGHT with a number, such as sna.safetensors=0.5"
+            ) from None
+        found.append((LanguagePrompt.load(path or word, encoder), value))
+    return found
+
+
 def _adapt_one(
     encoder: Encoder,
     target: Sequence[str],
@@ -121,47 +144,52 @@ def _adapt_one(
     runtime: RuntimeConfig,
     output: Path,
     precision: str,
-) -> LanguagePrompt:
-    """One language's prompt: trained and saved, or as an earlier run of the same words left it."""
-    from glotprompt import run
-    from glotprompt.classifier import LanguagePrompt
+    prompts: Sequence[tuple[LanguagePrompt, float]] | None,
+) -> Adapted:
+    """What one language's stage 1 gives: trained and saved, or as an earlier run of the same words left it."""
+    from glotprompt import artifact, run
+    from glotprompt.classifier import load_adapted
     from glotprompt.cli.backbone import train_once
     from glotprompt.data.records import content_hash
 
-    def train(folder: Path) -> LanguagePrompt:
+    def train(folder: Path) -> Adapted:
         note(f"{code}: {len(target):,} target lines, {len(source):,} source lines")
-        return run.adapt(encoder, target, source, code, config, runtime.replace(checkpoint_dir=folder))
+        return run.adapt(encoder, target, source, code, config, runtime.replace(checkpoint_dir=folder), prompts)
 
     words = [code, config.identity(), content_hash(target), content_hash(source), encoder.fingerprint, precision]
-    prompt = train_once(LanguagePrompt, output, words, encoder, train)
-    _show_prompt(prompt, encoder.num_values)
-    return prompt
+    words += [[artifact.digest({"": prompt.key_values}, {}), weight] for prompt, weight in prompts or ()]
+    adapted = train_once(load_adapted, output, words, encoder, train)
+    _show_adapted(adapted, encoder.num_values)
+    return adapted
 
 
-def _show_prompt(prompt: LanguagePrompt, num_values: int) -> None:
+def _show_adapted(adapted: Adapted, num_values: int) -> None:
     from glotprompt.report.tables import duration, size
 
-    found = prompt.facts
+    found = adapted.facts
     before, after = found["held_out_before"], found["held_out_after"]
-    facts(
-        {
-            "language": prompt.language,
-            "masked-word loss": f"{before['loss']:.3f} before, {after['loss']:.3f} after (held-out text, natural log)",
-            "first guess right": f"{before['top1']:.1f} % before, {after['top1']:.1f} % after",
-            "one of five right": f"{before['top5']:.1f} % before, {after['top5']:.1f} % after",
+    shown = {
+        "language": f"{adapted.language}, {adapted.method}",
+        "masked-word loss": f"{before['loss']:.3f} before, {after['loss']:.3f} after (held-out text, natural log)",
+        "first guess right": f"{before['top1']:.1f} % before, {after['top1']:.1f} % after",
+        "one of five right": f"{before['top5']:.1f} % before, {after['top5']:.1f} % after",
+    }
+    if "steps" in found:
+        shown |= {
             "best step": f"{found['best_step']} of {found['steps']}, learning rate {found['learning_rate']:g}",
             "trained values": f"{found['trained_values']:,} ({found['trained_values'] / num_values:.2%} of the model)",
             "time": f"{duration(found['seconds'])}, {found['tokens'] / max(found['seconds'], 1e-9):,.0f} tokens/s",
             "peak memory": size(found["peak_memory_bytes"]),
         }
-    )
+    facts(shown)
 
 
-def _prompt_figures(prompt: LanguagePrompt, output: Path) -> dict[str, Any]:
-    found = dict(prompt.facts)
+def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:
+    found = dict(adapted.facts)
     before, after = found.pop("held_out_before"), found.pop("held_out_after")
     return {
-        "language": prompt.language, "output": str(output), "file_bytes": output.stat().st_size,
+        "language": adapted.language, "method": adapted.method,
+        "output": str(output), "file_bytes": output.stat().st_size,
         "mlm_loss_before": before["loss"], "mlm_loss_after": after["loss"],
         "top1_before": before["top1"], "top1_after": after["top1"],
         "top5_before": before["top5"], "top5_after": after["top5"], "num_masked": after["num_masked"], **found,
@@ -178,7 +206,10 @@ def tune(
     output: options.ClassifierOutput,
     prompt: options.Prompt = None,
     model: options.ModelToTune = None,
+    method: options.Method = None,
+    head: options.Head = None,
     dev: options.Dev = None,
+    select_on_target: options.SelectOnTarget = None,
     json: options.Json = None,
     preset: options.Preset = None,
     top_k_layers: options.TopK = None,
@@ -205,26 +236,33 @@ def tune(
 ) -> None:
     """Stage 2: learn a task from labelled source-language examples.
 
-    It starts from a language prompt, or with --model alone from noise (no adaptation). A killed run, started again with
+    It starts from what adapt wrote and goes on with its method, or with --model alone from noise (no adaptation); with
+    --method fine-tuning the whole model is trained. A killed run, started again with
     the same words, goes on.
     """
-    from glotprompt.cli.backbone import open_start, recorded_backbone
-    from glotprompt.cli.files import examples_of, how_to_read
+    from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone
+    from glotprompt.cli.files import examples_of, how_to_read, inputs_of
     from glotprompt.cli.settings import settings
     from glotprompt.config import TuneConfig
     from glotprompt.templates import Task
 
     check_output(output)
     loaded = Task.load(task)
-    name = recorded_backbone(prompt, "language prompt") if prompt is not None else model
-    if name is None:
-        raise ConfigError("give --prompt FILE (a language prompt), or --model NAME to tune without adaptation")
-    config, runtime = settings(TuneConfig, ctx.params, name)
+    if prompt is not None:
+        name, made_by = recorded_backbone(prompt, STAGE1_KINDS)
+    elif model is not None:
+        name, made_by = model, "prompt-tuning"
+    else:
+        raise ConfigError("give --prompt FILE (what adapt wrote), or --model NAME to tune without adaptation")
+    config, runtime = settings(TuneConfig, ctx.params, name, made_by)
     how = how_to_read(read)
     examples = examples_of(train, loaded.template, ctx.params, how, labelled=True)
     held = None if dev is None else examples_of(dev, loaded.template, ctx.params, how, labelled=True)
+    unlabelled = inputs_of(select_on_target or [], loaded.template, ctx.params, how)
+    if unlabelled and prompt is None:
+        raise ConfigError("--select-on-target chooses between adapted and unadapted; give --prompt FILE too")
     start, encoder = open_start(prompt, model, precision, device)
-    classifier = _tune_one(encoder, start, examples, held, loaded, config, runtime, output, precision)
+    classifier = _tune_one(encoder, start, examples, held, loaded, config, runtime, output, precision, unlabelled)
     _show_classifier(classifier)
     if json is not None:
         write_json(json, _classifier_figures(classifier, output))
@@ -233,7 +271,7 @@ def tune(
 
 def _tune_one(
     encoder: Encoder,
-    start: LanguagePrompt | None,
+    start: Adapted | None,
     examples: Sequence[Example],
     dev: Sequence[Example] | None,
     task: Task,
@@ -241,38 +279,49 @@ def _tune_one(
     runtime: RuntimeConfig,
     output: Path,
     precision: str,
+    unlabelled: Sequence[Example],
 ) -> PromptClassifier:
     """The classifier: trained and saved, or as an earlier run of the same words left it."""
-    from glotprompt import run
+    from glotprompt import artifact, run
     from glotprompt.classifier import PromptClassifier
     from glotprompt.cli.backbone import train_once
     from glotprompt.data.records import content_hash
+    from glotprompt.selection import tune_selected
 
     def train(folder: Path) -> PromptClassifier:
         note(f"{len(examples):,} examples of {task.name}: {', '.join(task.labels)}")
-        return run.tune(encoder, start, examples, task, config, runtime.replace(checkpoint_dir=folder), dev)
+        resumed = runtime.replace(checkpoint_dir=folder)
+        if start is not None and unlabelled:
+            return tune_selected(encoder, [start], examples, task, unlabelled, config, resumed, dev)
+        return run.tune(encoder, start, examples, task, config, resumed, dev)
 
     begun: list[str] = []
     if start is not None:
-        begun = [start.language, start.positions, content_hash([start.key_values.numpy().tobytes().hex()])]
-    data = [content_hash(examples), None if dev is None else content_hash(dev)]
+        parts = start.parts.values()
+        begun = [start.language, *(artifact.digest(part.tensors, part.description) for part in parts)]
+    data = [content_hash(examples), None if dev is None else content_hash(dev), content_hash(unlabelled)]
     words = [config.identity(), task.identity(), data, begun, encoder.fingerprint, precision]
-    return train_once(PromptClassifier, output, words, encoder, train)
+    return train_once(PromptClassifier.load, output, words, encoder, train)
 
 
 def _show_classifier(classifier: PromptClassifier) -> None:
     from glotprompt.report.tables import duration, size
 
     found: Mapping[str, Any] = classifier.facts
-    first, stop = found["trained_layers"]
+    chosen = found.get("selection", {}).get("chosen")
+    trained = f"{found['trained_values']:,}"
+    if found["trained_layers"] is not None:
+        first, stop = found["trained_layers"]
+        layers = f"{stop - first} of {classifier.encoder.num_layers} layers ({first + 1} to {stop})"
+        trained += f", prompts of {layers}"
     facts(
         {
             "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
-            "language prompt": classifier.language,
+            "language": f"{classifier.language}, {classifier.method}",
+            **({"chosen on target text": chosen} if chosen else {}),
             "dev accuracy": f"{found['dev_accuracy']:.1f} % of {found['dev_examples']:,} source-language examples",
             "best step": f"{found['best_step']} of {found['steps']}",
-            "trained layers": f"{stop - first} of {classifier.encoder.num_layers} ({first + 1} to {stop}),"
-            f" {found['trained_values']:,} values",
+            "trained values": trained,
             "time": f"{duration(found['seconds'])}, {found['tokens'] / max(found['seconds'], 1e-9):,.0f} tokens/s",
             "peak memory": size(found["peak_memory_bytes"]),
         }

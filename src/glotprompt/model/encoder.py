@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -40,13 +42,25 @@ class Encoder:
         architecture that hands its attention to nobody, or a tokenizer without a mask token."""
         if tokenizer.mask_token_id is None:
             raise ModelError(f"{name}: its tokenizer has no mask token; a masked language model is needed")
+        self._take(model, name)
+        self.tokenizer = tokenizer
+        self.fingerprint = fingerprint(model, tokenizer)
+        # Vocabularies are rounded up, but not to twice their size; from a folder without one, transformers makes a
+        # tokenizer of a handful of tokens.
+        if not self.vocab_size / 2 <= len(tokenizer) <= self.vocab_size:
+            raise ModelError(
+                f"{name}: its tokenizer has {len(tokenizer)} tokens, the model {self.vocab_size}; they do not belong"
+                " together, give a folder that holds both"
+            )
+        self._refuse_out_of_reach(tokenizer.mask_token_id)
+
+    def _take(self, model: PreTrainedModel, name: str) -> None:
+        """Freeze the model and read its shape; `ModelError` for what is no plain encoder."""
         self.name = name
         self._where: str | None = None
         self.asked_precision: Precision = "auto"
         """What `load` was asked for: part of the identity of a run, so that "bf16" never goes on with an fp32 one."""
         self.model = model.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.fingerprint = fingerprint(model, tokenizer)
         config: Any = model.config
         wanted = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
         if config.is_encoder_decoder or any(getattr(config, key, None) is None for key in wanted):
@@ -60,14 +74,6 @@ class Encoder:
         self._first_position = _first_position(model)
         self.max_positions: int = config.max_position_embeddings - self._first_position
         """Longest input in tokens, special tokens included."""
-        # Vocabularies are rounded up, but not to twice their size; from a folder without one, transformers makes a
-        # tokenizer of a handful of tokens.
-        if not self.vocab_size / 2 <= len(tokenizer) <= self.vocab_size:
-            raise ModelError(
-                f"{name}: its tokenizer has {len(tokenizer)} tokens, the model {self.vocab_size}; they do not belong"
-                " together, give a folder that holds both"
-            )
-        self._refuse_out_of_reach()
 
     @classmethod
     def load(cls, name: str | Path, *, precision: Precision = "auto", device: str = "auto") -> Encoder:
@@ -77,7 +83,7 @@ class Encoder:
         `ModelError` with one line if it cannot be had or cannot be used."""
         if precision not in get_args(Precision):
             raise ConfigError(f"precision is {precision!r}; give one of {', '.join(get_args(Precision))}")
-        where = str(files("glotprompt") / "assets" / "mini") if str(name) == BUNDLED else str(name)
+        where = place_of(str(name))
         place = torch.device(device) if device != "auto" else cast(torch.device, PartialState().device)
         encoder = cls(*_open(where, str(name)), str(name))
         encoder._where, encoder.asked_precision = where, precision
@@ -113,16 +119,33 @@ class Encoder:
             if isinstance(module, GradientCheckpointingLayer):
                 module.training = on
 
-    def _refuse_out_of_reach(self) -> None:
-        """Look once whether a prompt reaches every layer, and whether our masked-word head is the model's own."""
+    @contextmanager
+    def dropping_out(self, on: bool, seed: tuple[int, ...]) -> Generator[None]:
+        """Training with the body's own dropout, drawn by `seed` alone; without `on` nothing happens."""
+        if not on:
+            yield
+            return
+        modules = list(self.model.modules())
+        were = [module.training for module in modules]
+        with torch.random.fork_rng():
+            torch.manual_seed(int(hashlib.sha256(repr(seed).encode()).hexdigest()[:15], 16))
+            self.model.train()
+            try:
+                yield
+            finally:
+                for module, was in zip(modules, were, strict=True):
+                    module.training = was
+
+    def _refuse_out_of_reach(self, token_id: Any) -> None:
+        """Look once, on a text of one token, whether a prompt reaches every layer, and whether our masked-word head is
+        the model's own."""
         kind = self.model.config.model_type
         unknown = ModelError(f"{self.name}: the masked-word head of {kind!r} has a layout we do not know; {WORKING}")
         transform, decoder = head_transform(self.model), self.model.get_output_embeddings()
         if transform is None or decoder is None:
             raise unknown
         self._transform, self._decoder = transform, cast(Any, decoder)
-        mask: Any = self.tokenizer.mask_token_id
-        ids = torch.full((1, 2), mask, device=self.model.device)
+        ids = torch.full((1, 2), token_id, device=self.model.device)
         try:
             self.model.set_attn_implementation(ATTENTION)
             reached = layers_reached(self.model, ids)
@@ -201,6 +224,11 @@ class Encoder:
     def masked_word_loss(self, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]) -> Float[Tensor, ""]:
         """Sum of the masked words' cross-entropies (natural log), at the given last-layer states."""
         return masked_word_loss(self._transform(hidden), self._decoder.weight, self._decoder.bias, targets)
+
+
+def place_of(name: str) -> str:
+    """What transformers calls a backbone: its folder where it is the bundled one, else the name itself."""
+    return str(files("glotprompt") / "assets" / "mini") if name == BUNDLED else name
 
 
 def _open(where: str, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

@@ -9,9 +9,10 @@ argument it is the base model. `past_key_values` is not used, because it changes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +21,11 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import bidirectional_mask_function, eager_mask
+
+from glotprompt.model.delta import Delta
+
+if TYPE_CHECKING:
+    from glotprompt.model.encoder import Encoder
 
 ATTENTION = "glotprompt"
 """Name under which the attention function and its mask are registered with transformers."""
@@ -206,21 +212,27 @@ def layers_reached(model: PreTrainedModel, input_ids: Int[Tensor, "1 seq"]) -> s
     return reached
 
 
-class SoftPrompt(nn.Module):
+class SoftPrompt(Delta):
     """Trainable key/value vectors [layer, 2, head, prompt, dim] (index 0 of the second axis: keys, 1: values).
 
     Only the layers `trained_layers` have gradients; the layers below and above are kept as they are, and with
     `prefix` the backward pass ends at the lowest trained layer.
     """
 
+    kind = "prompt"
+
     def __init__(
-        self, key_values: Float[Tensor, "layer 2 head prompt dim"], trained_layers: range | None = None
+        self,
+        key_values: Float[Tensor, "layer 2 head prompt dim"],
+        trained_layers: range | None = None,
+        positions: Positions = "plain",
     ) -> None:
         super().__init__()
         layers = range(key_values.shape[0]) if trained_layers is None else trained_layers
         if layers.step != 1 or layers.start < 0 or layers.stop > key_values.shape[0]:
             raise AssertionError(f"{layers} are no layers of a model with {key_values.shape[0]}")
         self.trained_layers = layers
+        self.positions: Positions = positions
         values = key_values.detach().float()
         self.register_buffer("below", values[: layers.start].clone())
         self.trained = nn.Parameter(values[layers.start : layers.stop].clone())
@@ -233,22 +245,37 @@ class SoftPrompt(nn.Module):
         std: float,
         seed: int,
         trained_layers: range | None = None,
+        positions: Positions = "plain",
     ) -> SoftPrompt:
         """A prompt of normal noise, the same for the same seed on every device."""
-        generator = torch.Generator().manual_seed(seed)
-        return cls(torch.randn(shape, generator=generator) * std, trained_layers)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        return cls(torch.randn(shape, generator=generator, device="cpu") * std, trained_layers, positions)
 
     def key_values(self) -> Float[Tensor, "layer 2 head prompt dim"]:
         """All layers, in fp32, differentiable in the trained ones."""
         return torch.cat([self.below, self.trained, self.above])  # pyright: ignore[reportCallIssue, reportArgumentType]
 
-    def prefix(self, dtype: torch.dtype, positions: Positions = "plain") -> Prefix:
+    @property
+    def prompt_length(self) -> int:
+        return self.trained.shape[3]
+
+    def prefix(self, dtype: torch.dtype) -> Prefix:
         """This prompt in front of every row of a batch."""
-        shared = Prefix.shared(self.key_values(), dtype, positions)
+        shared = Prefix.shared(self.key_values(), dtype, self.positions)
         shared.trained_layers = self.trained_layers
         return shared
 
-    @property
-    def num_trained(self) -> int:
-        """How many numbers the optimiser changes."""
-        return self.trained.numel()
+    @contextmanager
+    def attached(self, encoder: Encoder) -> Generator[Prefix]:
+        """The prompt reaches the model as an argument; nothing on the encoder changes."""
+        yield self.prefix(encoder.dtype)
+
+    def settings(self) -> dict[str, Any]:
+        return {"positions": self.positions}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"key_values": self.key_values()}
+
+    @classmethod
+    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SoftPrompt:
+        return cls(tensors["key_values"], positions=settings["positions"])

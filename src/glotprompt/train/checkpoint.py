@@ -24,16 +24,19 @@ class Checkpoint:
         self.identity = identity
         self._every = runtime.checkpoint_every
         self._last = time.monotonic()
+        self._pause = 0.0
         self._notes: dict[str, str] = {}
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last one."""
-        return self.path is not None and time.monotonic() - self._last >= self._every
+        """Whether enough time has passed since the last one; writing whole models takes at most a tenth of a run."""
+        return self.path is not None and time.monotonic() - self._last >= max(self._every, self._pause)
 
     def save(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         if self.path is not None:
+            start = time.monotonic()
             artifact.write(self.path, KIND, tensors, {**facts, "identity": self.identity, "notes": self._notes})
             self._last = time.monotonic()
+            self._pause = 9 * (self._last - start) if self._every else 0.0  # 0 means after every step
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """The saved state, or None when there is none that can be used (a damaged one is as good as none)."""

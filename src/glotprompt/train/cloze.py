@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.errors import ConfigError
+from glotprompt.model.encoder import Encoder
 from glotprompt.templates import Task
 from glotprompt.train.batches import SpecialIds, plain
 
@@ -26,6 +27,15 @@ class Words:
     """All words of all labels."""
     average: Float[Tensor, "label word"]
     """Row y averages the words of label y: a label's score is the mean of its words' scores."""
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.average)
+
+    def scores(self, encoder: Encoder, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
+        """A label's score: the mean of the logits of its words at the mask."""
+        logits = encoder.token_logits(hidden, self.token_ids.to(encoder.device))
+        return logits @ self.average.T.to(encoder.device)
 
 
 def label_words(task: Task, tokenizer: PreTrainedTokenizerFast) -> Words:
@@ -82,7 +92,8 @@ class Cloze:
     """One example as the model reads it."""
 
     input_ids: NDArray[np.int64]
-    mask_position: int
+    position: int
+    """Where the label is read: at the mask, or at the first token."""
 
 
 def encode(
@@ -101,6 +112,18 @@ def encode(
         fitting = tokens if len(tokens) <= max_length else _shorten(row, task, tokenizer, max_length)
         clozes.append(Cloze(np.array(fitting, dtype=np.int64), fitting.index(mask_id)))
     return clozes
+
+
+def encode_without_mask(
+    fields: Sequence[Mapping[str, str]], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> list[Cloze]:
+    """The bare texts (or pairs) for a head that reads the first token; the longer text is cut first."""
+    if not fields:
+        return []
+    first, *second = ([plain(row[name], tokenizer) for row in fields] for name in task.template.fields)
+    pairs = second[0] if second else None
+    ids = tokenizer(first, text_pair=pairs, truncation="longest_first", max_length=max_length)["input_ids"]
+    return [Cloze(np.array(row, dtype=np.int64), 0) for row in ids]
 
 
 def _shorten(row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[int]:

@@ -6,7 +6,8 @@ It does not know what it trains: it is handed the parameters, a function from a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +18,11 @@ from torch import Tensor, nn
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.progress import Progress
 
-Losses = Callable[[int], Iterator[tuple[Tensor, int]]]
-"""From a step number to the parts of its loss, each with its number of real tokens. The parts of all processes sum
-to the mean loss of the whole batch, so accumulation and data parallelism change nothing but rounding."""
+Parts = Generator[tuple[Tensor, int]]
+"""The parts of a step's loss, each with its number of real tokens. The parts of all processes sum to the mean loss of
+the whole batch, so accumulation and data parallelism change nothing but rounding."""
+Losses = Callable[[int], Parts]
+"""From a step number to its loss."""
 
 
 @dataclass(frozen=True)
@@ -66,25 +69,27 @@ class History:
 
 
 def fit(
-    parameter: nn.Parameter,
+    parameters: Sequence[nn.Parameter],
     losses: Losses,
     evaluate: Callable[[], Evaluation],
     optimisation: Optimisation,
     checkpoint: Checkpoint,
     progress: Progress,
 ) -> History:
-    """Train `parameter` in place and leave in it the best value seen by `evaluate` (the start counts as one).
+    """Train `parameters` in place and leave in them the best values seen by `evaluate` (the start counts as one).
 
     A checkpoint of the same identity is taken up; the run then ends with the bits of an uninterrupted one.
     """
-    run = _Run(parameter, optimisation, checkpoint)
+    run = _Run(parameters, optimisation, checkpoint)
     run.resume()
     history = run.history
     start = time.perf_counter() - history.seconds
     if history.best_key is None:
         run.judge(evaluate())
     while history.step < optimisation.steps and not run.out_of_patience():
-        loss, tokens = run.update(losses(history.step))
+        # An error in the backward pass would else leave the parts, and what they attached to the encoder, half done.
+        with closing(losses(history.step)) as parts:
+            loss, tokens = run.update(parts)
         history.step += 1
         history.tokens += tokens
         run.note_loss(loss)
@@ -95,44 +100,56 @@ def fit(
         progress.advance(history.step, loss, history.tokens, history.evaluations[-1][1])
         if checkpoint.due() or ended or run.out_of_patience():
             run.save()
-    with torch.no_grad():
-        parameter.copy_(run.best)
+    run.take(run.best)
     return history
 
 
 class _Run:
-    """The mutable state of one `fit`: optimiser, best value, history."""
+    """The mutable state of one `fit`: optimiser, best values, history."""
 
-    def __init__(self, parameter: nn.Parameter, optimisation: Optimisation, checkpoint: Checkpoint) -> None:
-        self.parameter = parameter
+    def __init__(self, parameters: Sequence[nn.Parameter], optimisation: Optimisation, checkpoint: Checkpoint) -> None:
+        self.parameters = list(parameters)
         self.optimisation = optimisation
         self.checkpoint = checkpoint
-        self.optimiser = torch.optim.AdamW([parameter], lr=0.0, weight_decay=optimisation.weight_decay)
-        self.best = parameter.detach().clone()
+        self.optimiser = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=optimisation.weight_decay, fused=True)
+        self.best = self._copies()
         self.history = History()
         self._pending: list[float] = []
 
-    def update(self, parts: Iterator[tuple[Tensor, int]]) -> tuple[float, int]:
+    def _copies(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def take(self, values: Sequence[Tensor]) -> None:
+        """Put values into the parameters."""
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)
+
+    def update(self, parts: Parts) -> tuple[float, int]:
         """One optimiser step; returns the batch's loss and its tokens."""
         total, num_tokens = 0.0, 0
         for loss, tokens in parts:
             loss.backward()  # pyright: ignore[reportUnknownMemberType]
             total += loss.item()
             num_tokens += tokens
-        gradient = self.parameter.grad
-        if gradient is None:
-            gradient = self.parameter.grad = torch.zeros_like(self.parameter)
+        gradients = [self._gradient(parameter) for parameter in self.parameters]
         if distributed.is_available() and distributed.is_initialized():
-            together = torch.tensor([total, float(num_tokens)], device=gradient.device)
-            distributed.all_reduce(gradient)
-            distributed.all_reduce(together)
+            together = torch.tensor([total, float(num_tokens)], device=gradients[0].device)
+            for tensor in (*gradients, together):
+                distributed.all_reduce(tensor)
             total, num_tokens = float(together[0]), int(together[1])
-        nn.utils.clip_grad_norm_([self.parameter], self.optimisation.clip_norm)
+        nn.utils.clip_grad_norm_(self.parameters, self.optimisation.clip_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = self.optimisation.rate(self.history.step)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return total, num_tokens
+
+    @staticmethod
+    def _gradient(parameter: nn.Parameter) -> Tensor:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        return parameter.grad
 
     def note_loss(self, loss: float) -> None:
         self._pending.append(loss)
@@ -145,7 +162,7 @@ class _Run:
         history.evaluations.append((history.step, evaluation.facts))
         if history.best_key is None or evaluation.key < history.best_key:
             history.best_key, history.best_step, history.without_gain = evaluation.key, history.step, 0
-            self.best = self.parameter.detach().clone()
+            self.best = self._copies()
         else:
             history.without_gain += 1
 
@@ -154,9 +171,11 @@ class _Run:
         return patience is not None and self.history.without_gain >= patience
 
     def save(self) -> None:
-        state: dict[str, Any] = self.optimiser.state[self.parameter]
-        tensors = {"parameter": self.parameter.detach(), "best": self.best}
-        tensors |= {f"optimiser.{name}": value for name, value in state.items()}
+        tensors: dict[str, Tensor] = {}
+        for number, (parameter, best) in enumerate(zip(self.parameters, self.best, strict=True)):
+            state: dict[str, Any] = self.optimiser.state[parameter]
+            tensors |= {f"{number}.now": parameter.detach(), f"{number}.best": best}
+            tensors |= {f"{number}.optimiser.{name}": value for name, value in state.items()}
         self.checkpoint.save(tensors, {"history": vars(self.history), "pending": self._pending})
 
     def resume(self) -> None:
@@ -164,16 +183,16 @@ class _Run:
         if found is None or "history" not in found[1]:
             return
         tensors, facts = found
-        device = self.parameter.device
-        with torch.no_grad():
-            self.parameter.copy_(tensors["parameter"])
-        self.best = tensors["best"].to(device)
-        prefix = "optimiser."
+        numbers = range(len(self.parameters))
+        self.take([tensors[f"{number}.now"] for number in numbers])
+        self.best = [tensors[f"{number}.best"].to(self.parameters[number].device) for number in numbers]
         for name, value in tensors.items():
-            if name.startswith(prefix):
+            number, kind, *rest = name.split(".", 2)
+            if kind == "optimiser":
+                parameter = self.parameters[int(number)]
                 # AdamW keeps its step count on the CPU.
-                place = torch.device("cpu") if value.ndim == 0 else device
-                self.optimiser.state[self.parameter][name.removeprefix(prefix)] = value.to(place)
+                place = torch.device("cpu") if value.ndim == 0 else parameter.device
+                self.optimiser.state[parameter][rest[0]] = value.to(place)
         history: dict[str, Any] = dict(facts["history"])
         for name in ("losses", "evaluations"):
             history[name] = [tuple(item) for item in history[name]]

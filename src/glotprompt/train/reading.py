@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.model.encoder import Encoder
@@ -61,10 +60,9 @@ def _is_word(text: str, first: int, last: int) -> bool:
 
 @torch.inference_mode()
 def guess_words(
-    encoder: Encoder, texts: Sequence[Sequence[int]], key_values: Tensor | None, count: int = 5
+    encoder: Encoder, texts: Sequence[Sequence[int]], prefix: Prefix | None, count: int = 5
 ) -> list[list[tuple[str, float]]]:
     """The `count` likeliest words at each text's mask, with their probabilities (0 to 1)."""
-    prefix = None if key_values is None else Prefix.shared(key_values, encoder.dtype)
     guesses: list[list[tuple[str, float]]] = []
     for ids in texts:
         batch = torch.tensor([list(ids)], device=encoder.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from glotprompt.errors import DataError
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import Prefix
 from glotprompt.train.batches import MaskedBatch, SpecialIds, by_length, mask_words, pad
-from glotprompt.train.cloze import Cloze, Words
+from glotprompt.train.cloze import Cloze
 
 COLLAPSE_SHARE = 0.9
 """One label predicted for more than this share of the examples is reported as a collapse."""
@@ -44,11 +45,8 @@ def evaluation_batches(
 
 
 @torch.inference_mode()
-def score_masked_words(
-    encoder: Encoder, batches: Sequence[MaskedBatch], key_values: Tensor | None, positions: str = "plain"
-) -> MaskedWordScores:
-    """Loss and accuracies of all masked words, behind a prompt or (None) of the bare model."""
-    prefix = None if key_values is None else Prefix.shared(key_values, encoder.dtype, positions)  # pyright: ignore[reportArgumentType]
+def score_masked_words(encoder: Encoder, batches: Sequence[MaskedBatch], prefix: Prefix | None) -> MaskedWordScores:
+    """Loss and accuracies of all masked words, behind a prefix or (None) of the encoder as it is now."""
     loss, top1, top5, count = 0.0, 0, 0, 0
     for batch in batches:
         hidden = encoder.hidden_states(batch.input_ids, batch.attention_mask, prefix)
@@ -63,22 +61,32 @@ def score_masked_words(
     return MaskedWordScores(loss / count, 100 * top1 / count, 100 * top5 / count, count)
 
 
+@runtime_checkable
+class LabelHead(Protocol):
+    """From states to labels: the verbalizer's `Words`, or a `LinearHead`."""
+
+    @property
+    def num_labels(self) -> int: ...
+
+    def scores(self, encoder: Encoder, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
+        """A score for every label, fp32."""
+        ...
+
+
 def label_scores(
-    encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, words: Words
+    encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, head: LabelHead
 ) -> Float[Tensor, "batch label"]:
-    """A label's score: the mean of the logits of its words at the mask; differentiable in the prompt."""
-    hidden = mask_states(encoder, clozes, prefix)
-    logits = encoder.token_logits(hidden, words.token_ids.to(encoder.device))
-    return logits @ words.average.T.to(encoder.device)
+    """The labels' scores; differentiable in everything that is trained."""
+    return head.scores(encoder, label_states(encoder, clozes, prefix))
 
 
-def mask_states(encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None) -> Float[Tensor, "batch hidden"]:
-    """Last-layer states at the masks."""
+def label_states(encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None) -> Float[Tensor, "batch hidden"]:
+    """Last-layer states where the label is read."""
     ids, mask = pad([cloze.input_ids for cloze in clozes], SpecialIds.of(encoder.tokenizer).pad)
     device = encoder.device
     attention = None if mask is None else torch.from_numpy(mask).to(device)
     hidden = encoder.hidden_states(torch.from_numpy(ids).to(device), attention, prefix)
-    places = torch.tensor([cloze.mask_position for cloze in clozes], device=device)
+    places = torch.tensor([cloze.position for cloze in clozes], device=device)
     return hidden[torch.arange(len(clozes), device=device), places]
 
 
@@ -86,16 +94,14 @@ def mask_states(encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None
 def log_probabilities(
     encoder: Encoder,
     clozes: Sequence[Cloze],
-    key_values: Tensor | None,
-    words: Words,
-    positions: str = "plain",
+    prefix: Prefix | None,
+    head: LabelHead,
     batch_size: int = 32,
 ) -> Float[NDArray[np.float64], "batch label"]:
     """log P(label | example) over the task's labels, in the order of the examples."""
-    prefix = None if key_values is None else Prefix.shared(key_values, encoder.dtype, positions)  # pyright: ignore[reportArgumentType]
-    result = np.zeros((len(clozes), len(words.average)))
+    result = np.zeros((len(clozes), head.num_labels))
     for rows in by_length([cloze.input_ids for cloze in clozes], batch_size):
-        scores = label_scores(encoder, [clozes[i] for i in rows], prefix, words)
+        scores = label_scores(encoder, [clozes[i] for i in rows], prefix, head)
         result[rows] = scores.double().log_softmax(dim=-1).cpu().numpy()
     return result
 

@@ -1,0 +1,307 @@
+"""The methods side by side: what each trains in each stage, and what of it serves the target language.
+
+This is the only file that knows what differs between methods. All share one protocol (`run`), one loop (`train.loop`),
+the same batches, losses, selection and scores; settings and default rates stand in `config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
+from glotprompt.config import AdaptConfig, MethodName, TuneConfig
+from glotprompt.errors import ConfigError
+from glotprompt.model.adapters import Adapter
+from glotprompt.model.delta import Delta
+from glotprompt.model.deltas import Together
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.lora import Lora
+from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.weights import Weights, is_head_transform
+
+Parts = Mapping[str, Delta]
+"""What stage 1 left: "language", and for MAD-X "source"."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to teach a frozen model a language and then a task."""
+
+    name: str
+    source: str
+    """Where it was published."""
+    stage1: str | None
+    """What stage 1 trains, in words; None: there is no stage 1."""
+    stage2: str
+    begin_tune: Callable[[Encoder, Parts, TuneConfig], Delta]
+    """What stage 2 trains, with all that it is trained behind."""
+    begin_adapt: Callable[[Encoder, AdaptConfig], Delta] | None = None
+    """What stage 1 trains, fresh. None: nothing is trained there."""
+    shares: Callable[[AdaptConfig], dict[str, float]] = lambda config: {"language": config.source_share}
+    """The trainings of stage 1, one for each part of its result, and the share of source text in each."""
+    takes: str = ""
+    """The method whose stage 1 it builds on; "": its own."""
+    deliver: Callable[[Delta, Parts], Delta] = lambda tuned, parts: tuned
+    """From what stage 2 trained to what classifies the target language."""
+    has_prompt: bool = True
+    """Whether stage 2 trains prompts, of which K layers may be chosen."""
+    unadapted: MethodName | None = None
+    """The method that trains the same in stage 2 without a stage 1; None: there is none."""
+    tunes_once: bool = False
+    """Whether stage 2 reads nothing of the target, so that one training serves all of them (`for_language`)."""
+
+    @property
+    def start(self) -> str:
+        """The method whose stage-1 results it tunes."""
+        return self.takes or self.name
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Prompts
+
+
+def _fresh_prompt(encoder: Encoder, config: AdaptConfig) -> Delta:
+    shape = encoder.prompt_shape(config.prompt_length)
+    return SoftPrompt.initialise(shape, config.init_std, config.seed, positions=config.positions)
+
+
+def _noise(encoder: Encoder, parts: Parts, config: TuneConfig) -> Delta:
+    layers = _trained_layers(encoder.num_layers, config, encoder.num_layers)
+    return SoftPrompt.initialise(encoder.prompt_shape(config.prompt_length), config.init_std, config.seed, layers)
+
+
+def _continued_prompt(encoder: Encoder, parts: Parts, config: TuneConfig) -> Delta:
+    prompt = _prompt_of(encoder, parts)
+    layers = _trained_layers(encoder.num_layers, config, round(0.75 * encoder.num_layers))
+    return SoftPrompt(prompt.key_values(), layers, prompt.positions)
+
+
+def _prompt_of(encoder: Encoder, parts: Parts) -> SoftPrompt:
+    prompt = parts["language"]
+    assert isinstance(prompt, SoftPrompt)
+    shape, expected = tuple(prompt.key_values().shape), encoder.prompt_shape(prompt.prompt_length)
+    if shape != expected:
+        raise ConfigError(f"the prompt has the shape {shape}, {encoder.name} needs {expected}")
+    return prompt
+
+
+def _trained_layers(num_layers: int, config: TuneConfig, default: int) -> range:
+    """The layers whose prompts stage 2 trains: the top (or bottom) K, else the top `default`."""
+    for name, value in (("top_k_layers", config.top_k_layers), ("bottom_k_layers", config.bottom_k_layers)):
+        if value is not None and not 1 <= value <= num_layers:
+            raise ConfigError(f"{name} is {value}; this model has {num_layers} layers, give 1 to {num_layers}")
+    if config.bottom_k_layers is not None:
+        return range(config.bottom_k_layers)
+    return range(num_layers - (config.top_k_layers or default), num_layers)
+
+
+def average_prompts(prompts: Sequence[LanguagePrompt], weights: Sequence[float]) -> Tensor:
+    """The weighted sum of prompts, [layer, 2, head, prompt, dim]: language arithmetic (Klimaszewski et al. 2025) on
+    prompts instead of adapters. Weights are used as given; they need not sum to 1, and may be negative.
+
+    Raises `ConfigError` for prompts that differ in shape, positions or backbone."""
+    if not prompts or len(prompts) != len(weights):
+        raise ConfigError(f"prompt-average needs prompts and a weight for each, not {len(prompts)} and {len(weights)}")
+    first, *others = prompts
+    for other in others:
+        for what, one, two in (
+            ("shape", tuple(first.key_values.shape), tuple(other.key_values.shape)),
+            ("positions", first.positions, other.positions),
+            ("backbone", first.backbone.get("fingerprint"), other.backbone.get("fingerprint")),
+        ):
+            if one != two:
+                raise ConfigError(f"prompts of {first.language} and {other.language} differ in {what}: {one} and {two}")
+    return sum((weight * prompt.key_values for prompt, weight in zip(prompts, weights, strict=True)), torch.zeros(()))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Adapters, LoRA, whole models
+
+
+def _fresh_language_adapter(encoder: Encoder, config: AdaptConfig) -> Delta:
+    adapter = Adapter.initialise(
+        encoder.hidden_size,
+        encoder.num_layers,
+        config.adapter_reduction,
+        config.invertible_reduction,
+        drop_last=config.drop_last_adapter,
+        seed=config.seed,
+    )
+    if not config.train_lm_head:
+        return adapter
+    return Together({"adapter": adapter, "lm_head": Weights.of(encoder, is_head_transform)})
+
+
+def _frozen_with_task_adapter(encoder: Encoder, base: Delta, config: TuneConfig) -> Delta:
+    task = Adapter.initialise(encoder.hidden_size, encoder.num_layers, config.task_adapter_reduction, seed=config.seed)
+    return Together({"language": base.requires_grad_(False), "task": task})
+
+
+def _swap_language(tuned: Delta, parts: Parts) -> Delta:
+    """The task adapter on the target's language adapter instead of the source's."""
+    assert isinstance(tuned, Together)
+    return Together({"language": parts["language"].requires_grad_(False), "task": tuned["task"]})
+
+
+def _as_adapted(encoder: Encoder, parts: Parts, config: TuneConfig) -> Delta:
+    return parts["language"]
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "soft-prompt",
+            "Chen and Chen 2024, section 3",
+            "prompts of all layers",
+            "prompts of the top K layers",
+            _continued_prompt,
+            _fresh_prompt,
+            unadapted="prompt-tuning",
+        ),
+        Method(
+            "prompt-tuning",
+            "Tu et al. 2022; P-tuning v2, Liu et al. 2022",
+            None,
+            "prompts of all layers",
+            _noise,
+            tunes_once=True,
+        ),
+        Method(
+            "fine-tuning",
+            "Chen and Chen 2024, section 4.2",
+            None,
+            "the whole model",
+            lambda encoder, parts, config: Weights.of(encoder),
+            has_prompt=False,
+            tunes_once=True,
+        ),
+        Method(
+            "fine-tuning-mlm",
+            "Ebrahimi et al. 2022; Chen and Chen 2024, section 4.2",
+            "the whole model",
+            "the whole model",
+            _as_adapted,
+            lambda encoder, config: Weights.of(encoder),
+            has_prompt=False,
+            unadapted="fine-tuning",
+        ),
+        Method(
+            "mad-x",
+            "Pfeiffer et al. 2020",
+            "language adapters with an invertible part, of target and source",
+            "task adapters, on the source's language adapter",
+            lambda encoder, parts, config: _frozen_with_task_adapter(encoder, parts["source"], config),
+            _fresh_language_adapter,
+            shares=lambda config: {"source": 1.0, "language": 0.0},
+            deliver=_swap_language,
+            has_prompt=False,
+            tunes_once=True,
+        ),
+        Method(
+            "lora-mlm",
+            "Hu et al. 2022",
+            "LoRA",
+            "LoRA",
+            _as_adapted,
+            lambda encoder, config: Lora(encoder, config.lora_rank, config.lora_alpha, seed=config.seed),
+            has_prompt=False,
+        ),
+        Method(
+            "source-prompt",
+            "control; Kunz and Holmström 2024",
+            "prompts of all layers, on source text alone",
+            "prompts of the top K layers",
+            _continued_prompt,
+            _fresh_prompt,
+            unadapted="prompt-tuning",
+            shares=lambda config: {"language": 1.0},
+            tunes_once=True,
+        ),
+        Method(
+            "soft-prompt+task-adapter",
+            "Soft Language Prompts, Vykopal et al. 2025",
+            "prompts of all layers",
+            "task adapters, behind the frozen prompts",
+            lambda encoder, parts, config: _frozen_with_task_adapter(encoder, _prompt_of(encoder, parts), config),
+            _fresh_prompt,
+            takes="soft-prompt",
+            has_prompt=False,
+        ),
+        Method(
+            "prompt-average",
+            "language arithmetic, Klimaszewski et al. 2025",
+            "nothing: a weighted sum of saved prompts",
+            "prompts of the top K layers",
+            _continued_prompt,
+            unadapted="prompt-tuning",
+        ),
+    )
+}
+"""In the order in which tables show them."""
+
+
+def method_of_adapt(config: AdaptConfig) -> Method:
+    """The method of a stage 1; `ConfigError` for one that has none."""
+    method = METHODS[METHODS[config.method].start]
+    if method.stage1 is None:
+        raise ConfigError(f"{config.method} has no stage 1; go on with tune, on the model alone")
+    return method
+
+
+def reads_source(config: AdaptConfig) -> bool:
+    """Whether a stage 1 needs source-language text."""
+    method = method_of_adapt(config)
+    return method.begin_adapt is not None and any(share > 0 for share in method.shares(config).values())
+
+
+def method_of_tune(config: TuneConfig, adapted: Adapted | None) -> tuple[Method, TuneConfig]:
+    """The method of a stage 2 and its config with that method's defaults; `ConfigError` where it cannot start from
+    what is given."""
+    name = config.method or ("prompt-tuning" if adapted is None else adapted.method)
+    method, config = METHODS[name], config.replace(method=name)
+    if method.stage1 is None and adapted is not None:
+        raise ConfigError(
+            f"{name} has no stage 1, but a {adapted.method} result was given; leave it out, or leave out the method"
+        )
+    if method.stage1 is not None and (adapted is None or adapted.method != method.start):
+        given = "nothing" if adapted is None else f"one of {adapted.method}"
+        raise ConfigError(f"{name} starts from what adapt with method {method.start} made, {given} was given")
+    if not method.has_prompt and (config.top_k_layers or config.bottom_k_layers):
+        raise ConfigError(f"{name} trains no prompts in stage 2; leave top_k_layers and bottom_k_layers out")
+    return method, config
+
+
+def refuse_other_backbone(adapted: Adapted, encoder: Encoder) -> None:
+    """Raises `ConfigError` for what stage 1 made on another backbone: shapes alone would not tell them apart."""
+    if adapted.backbone.get("fingerprint") != encoder.fingerprint:
+        raise ConfigError(
+            f"what adapt made of {adapted.language} is for {adapted.backbone.get('name')!r}, the loaded backbone is"
+            f" {encoder.name!r}; load the backbone it was made for"
+        )
+
+
+def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassifier:
+    """A classifier with another language's module of its method in place of its own: MAD-X's swap. Methods whose
+    classifier holds nothing of the target are returned as they are.
+
+    Raises `ConfigError` where stage 2 has to be trained again, and for a module of another method or backbone."""
+    method = METHODS[classifier.method]
+    if not method.tunes_once:
+        raise ConfigError(
+            f"{method.name} trains stage 2 on the language's own module; tune again for {adapted.language}"
+        )
+    if adapted.method != method.start or adapted.backbone["fingerprint"] != classifier.encoder.fingerprint:
+        raise ConfigError(
+            f"the classifier is of method {method.name} on {classifier.encoder.name}, the module of {adapted.method} on"
+            f" {adapted.backbone['name']}"
+        )
+    parts = {name: part.restored(classifier.encoder) for name, part in adapted.parts.items() if name == "language"}
+    head = classifier.delta if isinstance(classifier.delta, Together) and "head" in classifier.delta else None
+    swapped = method.deliver(classifier.delta if head is None else head["body"], parts)
+    delta = swapped if head is None else Together({"body": swapped, "head": head["head"]})
+    return replace(classifier, delta=delta, language=adapted.language)

@@ -1,0 +1,73 @@
+"""Several deltas as one, and deltas back from files."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from glotprompt.model.adapters import Adapter
+from glotprompt.model.delta import Delta
+from glotprompt.model.heads import LinearHead
+from glotprompt.model.lora import Lora
+from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.model.weights import Weights
+
+if TYPE_CHECKING:
+    from glotprompt.model.encoder import Encoder
+
+
+class Together(Delta):
+    """Named deltas attached one inside the other, in their order; at most one of them is a prompt."""
+
+    kind = "together"
+
+    def __init__(self, parts: Mapping[str, Delta]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(dict(parts))
+
+    def __getitem__(self, name: str) -> Delta:
+        return self.parts[name]  # pyright: ignore[reportReturnType]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.parts
+
+    @contextmanager
+    def attached(self, encoder: Encoder) -> Generator[Prefix | None]:
+        with ExitStack() as stack:
+            found = [stack.enter_context(self[name].attached(encoder)) for name in self.parts]
+            yield next((prefix for prefix in found if prefix is not None), None)
+
+    def settings(self) -> dict[str, Any]:
+        return {"parts": {name: described(self[name]) for name in self.parts}}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {f"{name}.{key}": value for name in self.parts for key, value in self[name].tensors().items()}
+
+    @classmethod
+    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Together:
+        parts: dict[str, Delta] = {}
+        for name, description in settings["parts"].items():
+            start = f"{name}."
+            own = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+            parts[name] = restored(encoder, description, own)
+        return cls(parts)
+
+
+_KINDS: dict[str, type[Delta]] = {
+    kind.kind: kind for kind in (SoftPrompt, Weights, Adapter, Lora, LinearHead, Together)
+}
+
+
+def described(delta: Delta) -> dict[str, Any]:
+    """What a file says of a delta beside its tensors; JSON."""
+    return {"kind": delta.kind, **delta.settings()}
+
+
+def restored(encoder: Encoder, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Delta:
+    """The delta that a file holds, on the encoder's device."""
+    settings = dict(description)
+    kind = settings.pop("kind")
+    return _KINDS[kind].restore(encoder, settings, tensors).to(encoder.device)

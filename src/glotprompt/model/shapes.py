@@ -1,0 +1,90 @@
+"""Encoders without weights: well-known backbones by name, to count what a method trains before anything is downloaded.
+
+Where the shapes are from: XLM-R from Conneau et al. 2020, with 250,002 words; XLM-R XL from the defaults of
+transformers' XLMRobertaXLConfig, which are those of this model (Goyal et al. 2021); XLM-V as XLM-R base with 901,629
+words (Liang et al. 2023); mBERT from transformers' BertConfig, whose defaults are BERT base, with 119,547 words; mmBERT
+from the architecture table of its repository, github.com/JHU-CLSP/mmBERT, and the small model's config.json. The counts
+that others published for them are held in tests/test_costs.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig
+from transformers.utils import logging as transformers_logging
+
+from glotprompt.errors import ModelError, nearest
+from glotprompt.model.encoder import BUNDLED, WORKING, Encoder, place_of
+
+
+def _roberta(vocab_size: int, hidden_size: int, num_layers: int, num_heads: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocab_size, "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size,
+        "num_hidden_layers": num_layers, "num_attention_heads": num_heads, "max_position_embeddings": 514,
+        "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5,
+    }  # fmt: skip
+
+
+def _modernbert(hidden_size: int, num_heads: int) -> dict[str, Any]:
+    return {
+        "vocab_size": 256_000, "hidden_size": hidden_size, "intermediate_size": 1152, "num_hidden_layers": 22,
+        "num_attention_heads": num_heads, "max_position_embeddings": 8192, "local_attention": 128, "pad_token_id": 0,
+        "bos_token_id": 2, "eos_token_id": 1, "cls_token_id": 1, "sep_token_id": 1,
+    }  # fmt: skip
+
+
+BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
+    "FacebookAI/xlm-roberta-base": ("xlm-roberta", _roberta(250_002, 768, 12, 12)),
+    "FacebookAI/xlm-roberta-large": ("xlm-roberta", _roberta(250_002, 1024, 24, 16)),
+    "facebook/xlm-roberta-xl": ("xlm-roberta-xl", _roberta(250_880, 2560, 36, 32)),
+    "facebook/xlm-v-base": ("xlm-roberta", _roberta(901_629, 768, 12, 12)),
+    "google-bert/bert-base-multilingual-cased": (
+        "bert",
+        {**_roberta(119_547, 768, 12, 12), "max_position_embeddings": 512, "type_vocab_size": 2, "pad_token_id": 0},
+    ),
+    "jhu-clsp/mmBERT-small": ("modernbert", _modernbert(384, 6)),
+    "jhu-clsp/mmBERT-base": ("modernbert", _modernbert(768, 12)),
+}
+"""Hub name -> model type, and what of its config differs from the defaults of that type."""
+
+
+class Shell(Encoder):
+    """An encoder's shape: a model on the meta device, no tokenizer. It can be counted, but reads no text."""
+
+    def __init__(self, config: PreTrainedConfig, name: str) -> None:
+        """Raises `ModelError` for an architecture that `Encoder` would refuse."""
+        try:
+            with torch.device("meta"):
+                model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+        except ValueError:
+            raise ModelError(f"{name}: a {config.model_type!r} model predicts no masked words; {WORKING}") from None
+        self._take(model, name)
+        try:
+            self._refuse_out_of_reach(0)
+        except RuntimeError:  # the model asks for a value, and there are none
+            raise ModelError(
+                f"{name}: a {config.model_type!r} model cannot be counted without weights; {WORKING}"
+            ) from None
+
+    @classmethod
+    def named(cls, name: str) -> Shell:
+        """The shape of a backbone: built in, "mini", a folder, or a hub name whose config.json can be had. No weights
+        are read. Raises `ModelError` with one line where there is no config."""
+        if name in BUILT_IN:
+            kind, values = BUILT_IN[name]
+            return cls(AutoConfig.for_model(kind, **values), name)
+        loudness = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()
+        try:
+            config = AutoConfig.from_pretrained(place_of(name))
+        except (OSError, ValueError, KeyError) as error:
+            known = [BUNDLED, *BUILT_IN]
+            raise ModelError(
+                f"no config.json of {name!r} is to be had ({' '.join(str(error).split())[:120]}); give a folder, a hub"
+                f" name that can be reached, or one that is built in: {', '.join(known)}.{nearest(name, known)}"
+            ) from None
+        finally:
+            transformers_logging.set_verbosity(loudness)
+        return cls(config, name)

@@ -1,0 +1,72 @@
+"""Full fine-tuning as a delta: the backbone's own weights, copied, trained, and put in their places for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from glotprompt.errors import ArtifactError
+from glotprompt.model.delta import Delta
+
+if TYPE_CHECKING:
+    from glotprompt.model.encoder import Encoder
+
+
+class Weights(Delta):
+    """Copies of some or all of the backbone's weights in fp32, tied ones once.
+
+    The body computes with them in its own precision (mixed precision: gradients reach the fp32 copies through the
+    cast), and the backbone's own tensors are never written to.
+    """
+
+    kind = "weights"
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.names = tuple(values)
+        self.values = nn.ParameterList([nn.Parameter(value.detach().float().clone()) for value in values.values()])
+
+    @classmethod
+    def of(cls, encoder: Encoder, wanted: Callable[[str], bool] = lambda name: True) -> Weights:
+        """The weights as they are, all or those whose names are `wanted`."""
+        return cls({name: value for name, value in encoder.model.named_parameters() if wanted(name)})
+
+    @contextmanager
+    def attached(self, encoder: Encoder) -> Generator[None]:
+        """Put the copies in place of the backbone's weights, wherever these are used."""
+        own = dict(encoder.model.named_parameters())
+        copies = {id(own[name]): copy.to(own[name].dtype) for name, copy in zip(self.names, self.values, strict=True)}
+        replaced: list[tuple[dict[str, Any], str, nn.Parameter]] = []
+        for module in encoder.model.modules():
+            held: dict[str, Any] = module._parameters  # pyright: ignore[reportPrivateUsage]  # a Parameter would be cut off from its master
+            replaced += [(held, leaf, value) for leaf, value in held.items() if id(value) in copies]
+        try:
+            for held, leaf, value in replaced:
+                held[leaf] = copies[id(value)]
+            yield None
+        finally:
+            for held, leaf, value in replaced:
+                held[leaf] = value
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.values, strict=True))
+
+    @classmethod
+    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Weights:
+        shapes = {name: value.shape for name, value in encoder.model.named_parameters()}
+        wrong = [name for name, value in tensors.items() if shapes.get(name) != value.shape]
+        if wrong:
+            raise ArtifactError(f"{encoder.name} has no weight {wrong[0]!r} of that shape; load another backbone")
+        return cls(tensors)
+
+
+def is_head_transform(name: str) -> bool:
+    """Whether a weight belongs to the masked-word head's dense layer or norm, which the `adapters` library trains
+    beside a language adapter (XLM-R: lm_head.dense, lm_head.layer_norm; BERT: cls.predictions.transform)."""
+    return name.startswith(("lm_head.dense.", "lm_head.layer_norm.", "cls.predictions.transform."))

@@ -1,0 +1,49 @@
+"""What the two stages read: texts and examples, checked, split, and for stage 1 tokenised and packed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.data.records import Example, shots_per_class, split_held_out
+from glotprompt.errors import DataError
+from glotprompt.model.encoder import Encoder
+from glotprompt.templates import Task
+from glotprompt.train.batches import MaskingCorpus, balance, token_sequences
+
+
+def masking_corpus(
+    encoder: Encoder, target: Sequence[str], source: Sequence[str], config: AdaptConfig
+) -> tuple[MaskingCorpus, list[Any]]:
+    """Packed training text of both languages, and the target's held-out sequences."""
+    # What is trained on source text alone (the control) is judged on it too, or its choice would know the target.
+    judge, name = (source, "source") if config.source_share == 1 else (target, "target")
+    kept, held = split_held_out(list(judge), config.held_out, config.seed)
+    if not held or not kept:
+        raise DataError(f"the {name} text has {len(judge)} line(s); stage 1 needs at least two different ones")
+    texts = (target, kept, held) if name == "source" else (kept, source, held)
+    pieces = [token_sequences(lines, encoder.tokenizer, config.max_length, config.packing) for lines in texts]
+    target_pieces, source_pieces, held_out = pieces
+    if config.source_share > 0 and not source_pieces:
+        raise DataError("there is no source-language text; give some, or set source_share=0 for the target alone")
+    if config.source_share < 1 and not target_pieces:
+        raise DataError("the target text holds no token; give text in the target language")
+    target_pieces, source_pieces = balance(target_pieces, source_pieces, config)
+    return MaskingCorpus(target_pieces, source_pieces, config, encoder.tokenizer), held_out
+
+
+def labelled_examples(
+    examples: Sequence[Example], dev: Sequence[Example] | None, task: Task, config: TuneConfig
+) -> tuple[list[Example], list[Example]]:
+    """Training and dev examples, checked against the task's labels."""
+    for example in (*examples, *(dev or ())):
+        if example.label not in task.labels:
+            known = ", ".join(task.labels)
+            raise DataError(f"an example has the label {example.label!r}; task {task.name!r} has {known}")
+    chosen, held = (list(examples), list(dev)) if dev else split_held_out(list(examples), config.dev_share, config.seed)
+    if config.shots_per_class is not None:
+        chosen = shots_per_class(chosen, config.shots_per_class, config.seed)
+    if not chosen or not held:
+        raise DataError(f"{len(examples)} labelled example(s) are too few to train on and to choose the best epoch")
+    return chosen, held

@@ -1,0 +1,64 @@
+"""The losses of both stages, in parts that sum to the mean over the batch: parts are what fits in memory (accumulation)
+or what each process takes (data parallelism)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Literal
+
+from accelerate import PartialState
+from torch import Tensor
+from torch.nn import functional as F
+
+from glotprompt.config import RuntimeConfig
+from glotprompt.model.delta import Delta
+from glotprompt.model.encoder import Encoder
+from glotprompt.train.batches import MaskedBatch, split_rows
+from glotprompt.train.cloze import Cloze, Words
+from glotprompt.train.scoring import LabelHead, label_scores, label_states
+
+
+def _rows_of_this_process(count: int, runtime: RuntimeConfig) -> Iterator[slice]:
+    rank, world = PartialState().process_index, PartialState().num_processes
+    for number, rows in enumerate(split_rows(count, runtime.micro_batch_size or -(-count // world))):
+        if number % world == rank:
+            yield rows
+
+
+def masked_word_losses(
+    encoder: Encoder, delta: Delta, batch: MaskedBatch, runtime: RuntimeConfig
+) -> Generator[tuple[Tensor, int]]:
+    """Parts of the mean loss over a batch's masked words; only masked positions reach the vocabulary."""
+    count, width = batch.input_ids.shape
+    for rows in _rows_of_this_process(count, runtime):
+        inside = (batch.positions >= rows.start * width) & (batch.positions < rows.stop * width)
+        ids = batch.input_ids[rows].to(encoder.device)
+        mask = None if batch.attention_mask is None else batch.attention_mask[rows].to(encoder.device)
+        places = (batch.positions[inside] - rows.start * width).to(encoder.device)
+        with delta.attached(encoder) as prefix:  # around the yield: the backward pass belongs inside
+            hidden = encoder.hidden_states(ids, mask, prefix).flatten(0, 1)
+            loss = encoder.masked_word_loss(hidden[places], batch.targets[inside].to(encoder.device))
+            yield loss / len(batch.targets), ids.numel() if mask is None else int(mask.sum())
+
+
+def label_losses(
+    encoder: Encoder,
+    delta: Delta,
+    clozes: Sequence[Cloze],
+    gold: Tensor,
+    head: LabelHead,
+    loss_over: Literal["labels", "vocabulary"],
+    runtime: RuntimeConfig,
+) -> Generator[tuple[Tensor, int]]:
+    """Parts of a batch's mean cross-entropy, over the labels or over the whole vocabulary (equation 1)."""
+    for rows in _rows_of_this_process(len(clozes), runtime):
+        wanted = gold[rows].to(encoder.device)
+        with delta.attached(encoder) as prefix:
+            if loss_over == "vocabulary" and isinstance(head, Words):
+                token_ids, average = head.token_ids.to(encoder.device), head.average.to(encoder.device)
+                hidden = label_states(encoder, clozes[rows], prefix)
+                log_probs = encoder.token_logits(hidden).log_softmax(dim=-1)[:, token_ids] @ average.T
+                loss = F.nll_loss(log_probs, wanted, reduction="sum")
+            else:
+                loss = F.cross_entropy(label_scores(encoder, clozes[rows], prefix, head), wanted, reduction="sum")
+            yield loss / len(clozes), sum(len(cloze.input_ids) for cloze in clozes[rows])

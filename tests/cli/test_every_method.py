@@ -1,0 +1,119 @@
+"""Every method answers to the same words: adapt, tune, evaluate, predict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from glotprompt import artifact
+from glotprompt.config import MethodName
+from glotprompt.methods import METHODS
+
+from .conftest import Outcome, Program
+
+ADAPT = "--target nya=nya.txt --source eng.txt --steps 2 --batch-size 4 --max-length 24 --prompt-length 3"
+TUNE = "--train train.tsv --task task.toml --epochs 1 --batch-size 8 --max-length 24"
+FP32 = "--precision fp32"
+
+
+@pytest.fixture
+def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(files)
+    return files
+
+
+@pytest.fixture
+def typed(here: Path, glotprompt: Program) -> Program:
+    def run(words: str, *more: str) -> Outcome:
+        return glotprompt(*words.split(), *more)
+
+    return run
+
+
+def trained(outcome: Outcome) -> int:
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("trained values")]
+    return int(line.split()[2].strip(",").replace(",", ""))
+
+
+@pytest.mark.parametrize("method", get_args(MethodName))
+def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path, typed: Program) -> None:
+    start, words = METHODS[METHODS[method].start], f"--model {tiny_folder} --method {method} {FP32}"
+    if method == "prompt-average":
+        for code, seed in (("one", 1), ("two", 2)):
+            outcome = typed(f"adapt --model {tiny_folder} {ADAPT} {FP32} --seed {seed} --output {code}.st")
+            assert outcome.status == 0, outcome.err
+        words += " --combine one.st=0.7 --combine two.st=0.3"
+    if start.stage1 is None:
+        assert f"{method} has no stage 1" in typed(f"adapt {words} {ADAPT} --output nya.st").error
+        begin = words
+    else:
+        outcome = typed(f"adapt {words} {ADAPT} --output nya.st --json adapt.json")
+        assert outcome.status == 0, outcome.err
+        assert f"nya, {start.name}" in outcome.out
+        (figures,) = json.loads((here / "adapt.json").read_text())["prompts"]
+        assert (figures["method"], figures["language"]) == (start.name, "nya")
+        assert figures["file_bytes"] == (here / "nya.st").stat().st_size
+        begin = f"--prompt nya.st {FP32}" + ("" if start.name == method else f" --method {method}")
+    outcome = typed(f"tune {begin} {TUNE} --output topic.st --json tune.json")
+    assert outcome.status == 0, outcome.err
+    figures = json.loads((here / "tune.json").read_text())
+    assert figures["config"]["method"] == method
+    assert figures["trained_values"] == trained(outcome)
+    assert figures["file_bytes"] == (here / "topic.st").stat().st_size
+    assert (figures["trained_layers"] is not None) == METHODS[method].has_prompt
+    assert f"{'none' if start.stage1 is None else 'nya'}, {method}" in outcome.out
+    assert artifact.read("topic.st", "classifier")[1]["method"] == method
+    assert not list(here.glob("*.checkpoints"))
+
+    assert typed(f"evaluate --classifier topic.st {FP32} --data test.tsv --json figures.json").status == 0
+    figures = json.loads((here / "figures.json").read_text())
+    predicted = typed(f"predict --classifier topic.st {FP32} --input test.tsv --json").out.splitlines()
+    assert [json.loads(line)["label"] for line in predicted] == figures["predictions"]
+    again = typed(f"tune {begin} {TUNE} --output topic.st")
+    assert "already what these words make" in again.err
+
+
+def test_a_linear_head_by_its_option(tiny_folder: Path, typed: Program) -> None:
+    words = f"tune --model {tiny_folder} --method fine-tuning --head linear {TUNE} {FP32} --output topic.st"
+    outcome = typed(words)
+    assert outcome.status == 0, outcome.err
+    assert trained(outcome) == trained(typed(words.replace("--head linear", "--head words"))) + 49 * 48 + 49 * 3
+    assert typed(f"predict --classifier topic.st {FP32}", "the bank").status == 0
+
+
+@pytest.fixture
+def saved(here: Path, tiny_folder: Path, typed: Program) -> None:
+    """What two methods left: prompt.st, prompt-topic.st, mad.st."""
+    assert typed(f"adapt --model {tiny_folder} {ADAPT} {FP32} --output prompt.st").status == 0
+    assert typed(f"adapt --model {tiny_folder} --method mad-x {ADAPT} {FP32} --output mad.st").status == 0
+    assert typed(f"tune --prompt prompt.st {TUNE} {FP32} --output prompt-topic.st").status == 0
+
+
+@pytest.mark.usefixtures("saved")
+def test_what_one_method_left_is_refused_where_another_is_meant(tiny_folder: Path, typed: Program) -> None:
+    model, tune, end = f"--model {tiny_folder} {FP32}", f"tune {TUNE} {FP32}", "--output x.st"
+    for words, message in (
+        (f"{tune} --prompt prompt.st --method mad-x {end}", "mad-x starts from what adapt with method mad-x made"),
+        (f"{tune} --prompt mad.st --method soft-prompt {end}", "one of mad-x was given"),
+        (f"{tune} --prompt mad.st --method fine-tuning {end}", "fine-tuning has no stage 1"),
+        (f"{tune} --prompt mad.st --top-k 2 {end}", "mad-x trains no prompts"),
+        (f"{tune} --prompt prompt-topic.st {end}", "is a classifier; expected a language prompt"),
+        (f"{tune} {model} --method mad-x {end}", "nothing was given"),
+        (f"{tune} {model} --method fine-tuning --bottom-k 1 {end}", "fine-tuning trains no prompts"),
+        (f"{tune} {model} --method finetuning {end}", "TuneConfig.method"),
+        (f"predict --classifier mad.st {FP32} text", "is a language module; expected a classifier"),
+        (f"evaluate --classifier prompt.st {FP32} --data test.tsv", "is a language prompt; expected a classifier"),
+        ("convert to-peft mad.st other", "is a language module; expected a language prompt"),
+        (f"adapt {model} --method prompt-average {ADAPT} {end}", "prompt-average, which needs them"),
+        (f"adapt {model} {ADAPT} {end} --combine prompt.st=1", "prompts to combine are for method prompt-average"),
+        (
+            f"adapt {model} --method prompt-average {ADAPT} {end} --combine mad.st=1",
+            "is a language module; expected a language prompt",
+        ),
+        (f"adapt {model} --method prompt-average {ADAPT} {end} --combine prompt.st=half", "expected FILE=WEIGHT"),
+        (f"adapt {model} --method prompt-average {ADAPT} {end} --combine none.st=1", "none.st does not exist"),
+    ):
+        assert message in typed(words).error, words

@@ -1,0 +1,291 @@
+"""What differs between methods, and what one method's results are refused for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import glotprompt as gp
+from glotprompt.classifier import Adapted, LanguageModule, Part, load_adapted
+from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.methods import METHODS, average_prompts, for_language
+from glotprompt.model.deltas import Together
+from glotprompt.train import loop
+
+from .conftest import make_tiny_encoder
+from .toys import QUIET, SOURCE, TASK, TOY
+from .variants import ADAPT, EXAMPLES, TUNE, VARIANTS, two_prompts
+
+Make = Callable[[str], gp.Encoder]
+TEXTS = ["water play king", "play", "the king the day"]
+OTHER = [line.replace("king", "play") for line in TOY]
+"""Text in a second toy language."""
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder: Make) -> gp.Encoder:
+    return tiny_encoder("xlm-roberta")
+
+
+@pytest.fixture(scope="module")
+def mad_x(encoder: gp.Encoder) -> LanguageModule:
+    made = VARIANTS["mad-x"].stage_1(encoder)
+    assert isinstance(made, LanguageModule)
+    return made
+
+
+def adapted(encoder: gp.Encoder, method: str, **settings: Any) -> Adapted:
+    """A stage 1 of a single step."""
+    return gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT.replace(method=method, steps=1, **settings), QUIET)
+
+
+def tuned(encoder: gp.Encoder, start: Adapted | None, **settings: Any) -> gp.PromptClassifier:
+    """A stage 2 of a single epoch."""
+    return gp.tune(encoder, start, EXAMPLES, TASK, TUNE.replace(epochs=1, **settings), QUIET, dev=EXAMPLES)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A step's number for every step that is trained."""
+    trained: list[int] = []
+    original = loop._Run.update
+
+    def update(run: Any, parts: Any) -> Any:
+        trained.append(run.history.step)
+        return original(run, parts)
+
+    monkeypatch.setattr(loop._Run, "update", update)
+    return trained
+
+
+# --- one method's results where another's belong
+
+
+def test_the_table_of_methods_is_whole() -> None:
+    for name, method in METHODS.items():
+        assert method.name == name
+        assert method.start in METHODS
+        assert METHODS[method.start].start == method.start, "no method builds on one that builds on another"
+        if method.begin_adapt is not None:
+            assert METHODS[method.start].begin_adapt is not None
+            assert method.stage1
+            assert "language" in method.shares(gp.AdaptConfig())
+    assert METHODS["mad-x"].shares(gp.AdaptConfig()) == {"source": 1.0, "language": 0.0}
+    assert METHODS["source-prompt"].shares(gp.AdaptConfig()) == {"language": 1.0}
+    assert METHODS["soft-prompt"].shares(gp.AdaptConfig(source_share=0.25)) == {"language": 0.25}
+
+
+@pytest.mark.parametrize("method", ["prompt-tuning", "fine-tuning"])
+def test_no_stage_1(encoder: gp.Encoder, method: str) -> None:
+    with pytest.raises(ConfigError, match=f"{method} has no stage 1; go on with tune"):
+        adapted(encoder, method)
+    start = adapted(encoder, "soft-prompt")
+    with pytest.raises(ConfigError, match=f"{method} has no stage 1, but a soft-prompt result was given"):
+        tuned(encoder, start, method=method)
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if METHODS[method.start].stage1])
+def test_a_stage_1_of_its_own_is_needed(encoder: gp.Encoder, mad_x: LanguageModule, method: str) -> None:
+    start = METHODS[method].start
+    with pytest.raises(ConfigError, match=f"adapt with method {start} made, nothing was given"):
+        tuned(encoder, None, method=method)
+    other: Adapted = replace(mad_x, method="lora-mlm") if method == "mad-x" else mad_x
+    with pytest.raises(ConfigError, match=f"adapt with method {start} made, one of {other.method} was given"):
+        tuned(encoder, other, method=method)
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.has_prompt])
+@pytest.mark.parametrize("name", ["top_k_layers", "bottom_k_layers"])
+def test_no_layers_to_choose_where_no_prompt_is_trained(
+    encoder: gp.Encoder, mad_x: LanguageModule, method: str, name: str
+) -> None:
+    start = None if METHODS[method].stage1 is None else replace(mad_x, method=METHODS[method].start)
+    with pytest.raises(ConfigError, match=r"trains no prompts in stage 2; leave top_k_layers"):
+        tuned(encoder, start, method=method, **{name: 1})
+
+
+def test_without_a_method_tune_goes_on_with_that_of_stage_1(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
+    made = tuned(encoder, mad_x)
+    assert (made.method, made.facts["config"]["method"], made.language) == ("mad-x", "mad-x", "xxx")
+    assert made.facts["config"]["learning_rate"] == 1e-4, "the method's own rate"
+    assert tuned(encoder, None).method == "prompt-tuning"
+
+
+def test_files_of_one_kind_are_refused_as_another(encoder: gp.Encoder, mad_x: LanguageModule, tmp_path: Path) -> None:
+    module, prompt, classifier = (tmp_path / name for name in ("module", "prompt", "classifier"))
+    mad_x.save(module)
+    adapted(encoder, "source-prompt").save(prompt)
+    tuned(encoder, mad_x).save(classifier)
+    for load, path, found, expected in (
+        (gp.LanguagePrompt.load, module, "language module", "language prompt"),
+        (gp.LanguagePrompt.load, classifier, "classifier", "language prompt"),
+        (LanguageModule.load, prompt, "language prompt", "language module"),
+        (LanguageModule.load, classifier, "classifier", "language module"),
+        (lambda path: gp.PromptClassifier.load(path, encoder), module, "language module", "classifier"),
+        (load_adapted, classifier, "classifier", "language prompt"),
+    ):
+        with pytest.raises(ArtifactError, match=f"is a {found}; expected a {expected}") as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+    assert isinstance(load_adapted(module, encoder), LanguageModule)
+    assert load_adapted(prompt, encoder).method == "source-prompt"
+    assert gp.PromptClassifier.load(classifier, encoder).method == "mad-x"
+    with pytest.raises(ArtifactError, match="was made for 'tiny xlm-roberta'"):
+        load_adapted(module, make_tiny_encoder("bert"))
+
+
+def test_results_for_another_backbone_of_the_same_shape(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
+    other = make_tiny_encoder("xlm-roberta")
+    other.fingerprint = "another"
+    for start in (mad_x, adapted(encoder, "soft-prompt"), adapted(encoder, "fine-tuning-mlm")):
+        with pytest.raises(ConfigError, match="is for 'tiny xlm-roberta', the loaded backbone is"):
+            tuned(other, start)
+    config = ADAPT.replace(method="prompt-average")
+    with pytest.raises(ConfigError, match="is for 'tiny xlm-roberta', the loaded backbone is"):
+        gp.adapt(other, TOY, SOURCE, "xxx", config, QUIET, [(prompt, 0.5) for prompt in two_prompts(encoder)])
+
+
+def test_a_classifier_without_a_prompt_says_so(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
+    made = tuned(encoder, mad_x)
+    assert made.prompt is None
+    with pytest.raises(ConfigError, match="a classifier of method 'mad-x' has no prompt"):
+        _ = made.key_values
+
+
+# --- prompt-average
+
+
+def averaged(encoder: gp.Encoder, weights: tuple[float, ...], **settings: Any) -> gp.LanguagePrompt:
+    prompts = list(zip(two_prompts(encoder), weights, strict=False))
+    made = gp.adapt(encoder, TOY, [], "xxx", ADAPT.replace(method="prompt-average", **settings), QUIET, prompts=prompts)
+    assert isinstance(made, gp.LanguagePrompt)
+    return made
+
+
+@pytest.mark.parametrize("weights", [(0.75, 0.25), (2.0, -0.5), (0.1, 0.2)])
+def test_the_average_is_the_weighted_sum(encoder: gp.Encoder, weights: tuple[float, float]) -> None:
+    one, two = (prompt.key_values for prompt in two_prompts(encoder))
+    made = averaged(encoder, weights)
+    assert torch.equal(made.key_values, weights[0] * one + weights[1] * two)
+    assert (made.method, made.language) == ("prompt-average", "xxx")
+    assert made.facts["combined"] == [["aaa", weights[0]], ["bbb", weights[1]]]
+    assert made.facts["trained_values"] == 0
+
+
+def test_all_weight_on_one_prompt_is_that_prompt(encoder: gp.Encoder) -> None:
+    one, two = two_prompts(encoder)
+    for weights, expected in (((1.0, 0.0), one), ((0.0, 1.0), two)):
+        assert torch.equal(averaged(encoder, weights).key_values, expected.key_values)
+    found = averaged(encoder, (1.0, 0.0)).facts["held_out_after"]
+    assert found == averaged(encoder, (1.0,)).facts["held_out_after"], "the loss is that of the sum"
+    assert found != averaged(encoder, (0.0, 1.0)).facts["held_out_after"]
+
+
+def test_prompts_that_cannot_be_added(encoder: gp.Encoder) -> None:
+    one, two = two_prompts(encoder)
+    for changed, what in (
+        (replace(two, key_values=two.key_values[:, :, :, :3]), "shape"),
+        (replace(two, positions="shifted"), "positions"),
+        (replace(two, backbone={"fingerprint": "other"}), "backbone"),
+    ):
+        with pytest.raises(ConfigError, match=f"prompts of aaa and bbb differ in {what}"):
+            average_prompts([one, changed], [1.0, 1.0])
+    for prompts, weights in (([], []), ([one, two], [1.0])):
+        with pytest.raises(ConfigError, match="needs prompts and a weight for each"):
+            average_prompts(prompts, weights)
+
+
+def test_only_prompt_average_takes_prompts_and_it_needs_them(encoder: gp.Encoder) -> None:
+    for method, prompts in (("prompt-average", None), ("soft-prompt", [(two_prompts(encoder)[0], 1.0)])):
+        with pytest.raises(ConfigError, match="prompts to combine are for method prompt-average"):
+            gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT.replace(method=method), QUIET, prompts=prompts)
+    with pytest.raises(ConfigError, match=r"max_length 513 is more than this model reads \(512 tokens\)"):
+        averaged(encoder, (1.0,), max_length=513)
+
+
+# --- mad-x
+
+
+def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
+    made = VARIANTS["mad-x"].stage_2(encoder, mad_x)
+    assert isinstance(made.delta, Together)
+    held = Part.of(made.delta["language"]).tensors
+    source, target = (mad_x.parts[name].tensors for name in ("source", "language"))
+    assert all(torch.equal(held[name], target[name]) for name in target)
+    assert not any(torch.equal(target[name], source[name]) for name in target if name.endswith("weight"))
+    seen = min(
+        (-entry["dev_accuracy"], entry["dev_loss"]) for _, entry in made.facts["evaluations"]
+    )  # what the best epoch was chosen by
+    gold = [TASK.labels.index(str(example.label)) for example in EXAMPLES]
+
+    def loss(classifier: gp.PromptClassifier) -> float:
+        return -float(classifier.log_probabilities(EXAMPLES)[np.arange(len(gold)), gold].mean())
+
+    on_source = Together({"language": mad_x.parts["source"].restored(encoder), "task": made.delta["task"]})
+    with_source = replace(made, delta=on_source)
+    assert loss(with_source) == pytest.approx(seen[1], rel=1e-6)
+    assert gp.evaluate(with_source, EXAMPLES).accuracy == made.facts["dev_accuracy"]
+    assert abs(loss(made) - seen[1]) > 1e-3
+
+
+@pytest.mark.parametrize("variant", ["mad-x", "mad-x, BERT, all choices"])
+def test_the_source_s_adapter_does_not_depend_on_the_target(variant: str, tmp_path: Path, steps: list[int]) -> None:
+    encoder = make_tiny_encoder(VARIANTS[variant].kind)
+    runtime = gp.RuntimeConfig(checkpoint_dir=tmp_path, checkpoint_every=1000, progress=False)
+    first = VARIANTS[variant].stage_1(encoder, runtime)
+    assert steps == [*range(8), *range(8)]
+    steps.clear()
+    second = VARIANTS[variant].stage_1(encoder, runtime, OTHER)
+    assert steps == [*range(8)], "the source's was there already"
+    alone = VARIANTS[variant].stage_1(encoder, QUIET, OTHER)
+    assert isinstance(first, LanguageModule)
+    assert isinstance(second, LanguageModule)
+    assert isinstance(alone, LanguageModule)
+    for part, is_same in (("source", True), ("language", False)):
+        tensors = first.parts[part].tensors
+        assert all(torch.equal(alone.parts[part].tensors[name], second.parts[part].tensors[name]) for name in tensors)
+        assert all(torch.equal(tensors[name], second.parts[part].tensors[name]) for name in tensors) == is_same
+
+
+def test_mad_x_needs_source_text(encoder: gp.Encoder) -> None:
+    with pytest.raises(gp.UserError, match="source"):
+        gp.adapt(encoder, TOY, [], "xxx", ADAPT.replace(method="mad-x"), QUIET)
+
+
+@pytest.mark.parametrize("head", ["words", "linear"])
+def test_another_language_in_a_tuned_classifier(encoder: gp.Encoder, mad_x: LanguageModule, head: str) -> None:
+    """One stage 2 serves every target: the swap gives what tuning for the other target would."""
+    other = VARIANTS["mad-x"].stage_1(encoder, QUIET, OTHER)
+    assert isinstance(other, LanguageModule)
+    other = replace(other, language="yyy")
+    first, second = (tuned(encoder, start, head=head, learning_rate=0.02) for start in (mad_x, other))
+    swapped = for_language(first, other)
+    assert swapped.language == "yyy"
+    assert np.array_equal(swapped.log_probabilities(TEXTS), second.log_probabilities(TEXTS))
+    assert not np.array_equal(swapped.log_probabilities(TEXTS), first.log_probabilities(TEXTS))
+    assert np.array_equal(for_language(swapped, mad_x).log_probabilities(TEXTS), first.log_probabilities(TEXTS))
+
+
+def test_no_other_language_where_stage_2_knows_the_first(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
+    prompt = adapted(encoder, "soft-prompt")
+    with pytest.raises(ConfigError, match="soft-prompt trains stage 2 on the language's own module; tune again"):
+        for_language(tuned(encoder, prompt), prompt)
+    with pytest.raises(ConfigError, match="of method mad-x on tiny xlm-roberta, the module of soft-prompt on"):
+        for_language(tuned(encoder, mad_x), prompt)
+
+
+# --- the control
+
+
+def test_the_source_prompt_does_not_depend_on_the_target(encoder: gp.Encoder) -> None:
+    one, two = (VARIANTS["source-prompt"].stage_1(encoder, QUIET, target) for target in (TOY, OTHER))
+    assert isinstance(one, gp.LanguagePrompt)
+    assert isinstance(two, gp.LanguagePrompt)
+    assert torch.equal(one.key_values, two.key_values)
+    assert one.facts["held_out_before"] == two.facts["held_out_before"], "it is judged on source text"

@@ -1,0 +1,99 @@
+"""Every method, with settings under which tiny encoders learn toys (`toys`) in a few steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+import glotprompt as gp
+from glotprompt.classifier import Adapted
+from glotprompt.methods import METHODS
+
+from .toys import QUIET, SOURCE, TASK, TOY
+
+ADAPT = gp.AdaptConfig(
+    prompt_length=4, steps=8, batch_size=8, max_length=16, init_std=0.5, eval_every=4, held_out=0.2, eval_sequences=8
+)
+TUNE = gp.TuneConfig(
+    epochs=5, batch_size=4, max_length=24, warmup_ratio=0.2, init_std=0.5, clip_norm=100, prompt_length=4
+)
+EXAMPLES = [
+    gp.Example.of(" ".join([word] * count), label)
+    for count in range(2, 8)
+    for label, word in (("health", "water"), ("sports", "play"), ("culture", "king"))
+]
+"""Also what the best epoch is chosen on, so that the dev loss is that of training."""
+WEIGHTS = (0.75, 0.5)
+"""Of the two prompts that prompt-average combines."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with settings of its own, on a kind of tiny encoder."""
+
+    method: str
+    rates: tuple[float | None, float]
+    """Of stage 1 (None: nothing is trained there) and stage 2."""
+    kind: str = "xlm-roberta"
+    adapt: dict[str, Any] = field(default_factory=dict[str, Any])
+    tune: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def has_stage_1(self) -> bool:
+        return METHODS[METHODS[self.method].start].stage1 is not None
+
+    @property
+    def trains_stage_1(self) -> bool:
+        return self.rates[0] is not None
+
+    def stage_1(
+        self, encoder: gp.Encoder, runtime: gp.RuntimeConfig = QUIET, target: list[str] = TOY, **changes: Any
+    ) -> Adapted | None:
+        """What the method learns of the toy language; None for a method without a stage 1."""
+        if not self.has_stage_1:
+            return None
+        settings = {**self.adapt, "method": self.method, **changes}
+        if self.rates[0] is not None:
+            settings.setdefault("learning_rate", self.rates[0])
+        prompts = None if self.trains_stage_1 else list(zip(two_prompts(encoder), WEIGHTS, strict=True))
+        return gp.adapt(encoder, target, SOURCE, "xxx", ADAPT.replace(**settings), runtime, prompts)
+
+    def stage_2(
+        self, encoder: gp.Encoder, adapted: Adapted | None, runtime: gp.RuntimeConfig = QUIET, **changes: Any
+    ) -> gp.PromptClassifier:
+        """What the method learns of the toy task."""
+        settings = {**self.tune, "method": self.method, "learning_rate": self.rates[1], **changes}
+        return gp.tune(encoder, adapted, EXAMPLES, TASK, TUNE.replace(**settings), runtime, dev=EXAMPLES)
+
+
+def two_prompts(encoder: gp.Encoder) -> list[gp.LanguagePrompt]:
+    """Two prompts of noise."""
+    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    shape = encoder.prompt_shape(4)
+    draws = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (5, 6)]
+    return [gp.LanguagePrompt(draw, code, backbone) for draw, code in zip(draws, ("aaa", "bbb"), strict=True)]
+
+
+HEAD = {"head": "linear"}
+DROPOUT = {"dropout": True}
+VARIANTS = {
+    "soft-prompt": Variant("soft-prompt", (0.1, 1.0)),
+    "soft-prompt, BERT, dropout": Variant("soft-prompt", (0.1, 1.0), "bert", DROPOUT, DROPOUT),
+    "soft-prompt, linear head": Variant("soft-prompt", (0.1, 0.015), adapt={"positions": "shifted"}, tune=HEAD),
+    "prompt-tuning": Variant("prompt-tuning", (None, 1.0)),
+    "fine-tuning": Variant("fine-tuning", (None, 5e-3)),
+    "fine-tuning, linear head": Variant("fine-tuning", (None, 5e-3), "bert", tune=HEAD),
+    "fine-tuning-mlm": Variant("fine-tuning-mlm", (2e-3, 5e-3)),
+    "fine-tuning-mlm, dropout": Variant("fine-tuning-mlm", (2e-3, 5e-3), "bert", DROPOUT, {**HEAD, **DROPOUT}),
+    "mad-x": Variant("mad-x", (4e-3, 4e-2)),
+    "mad-x, BERT, all choices": Variant(
+        "mad-x", (4e-3, 2e-2), "bert", {"drop_last_adapter": True, "train_lm_head": True}, {**HEAD, **DROPOUT}
+    ),
+    "lora-mlm": Variant("lora-mlm", (1e-2, 1.5e-2)),
+    "lora-mlm, BERT": Variant("lora-mlm", (1e-2, 1.5e-2), "bert", {"lora_rank": 3, "lora_alpha": 9}, HEAD),
+    "source-prompt": Variant("source-prompt", (0.1, 1.0)),
+    "soft-prompt+task-adapter": Variant("soft-prompt+task-adapter", (0.1, 4e-2)),
+    "prompt-average": Variant("prompt-average", (None, 1.0)),
+}
