@@ -1,0 +1,165 @@
+"""`methods`: the methods side by side, and what each takes on a backbone. Nothing is trained or downloaded for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from glotprompt.cli import options
+from glotprompt.cli.screen import console, note, table
+from glotprompt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from glotprompt.costs import MethodCost, StageCost
+    from glotprompt.model.shapes import Shell
+
+
+def methods(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="The backbone: mini, a hub name such as FacebookAI/xlm-roberta-large, or a folder. Of XLM-R, XLM-R XL,"
+            " XLM-V, mBERT and mmBERT the shape is built in; of others only config.json is read, never the weights."
+        ),
+    ] = "mini",
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Sequences per step.")] = 32,
+    max_length: Annotated[int, typer.Option("--max-length", "--length", min=8, help="Tokens per sequence.")] = 256,
+    prompt_length: Annotated[int, typer.Option("--prompt-length", min=1, help="Vectors of a soft prompt.")] = 32,
+    precision: Annotated[
+        Literal["fp32", "bf16"],
+        typer.Option(help="Arithmetic of the backbone's body.", rich_help_panel=options.MACHINE),
+    ] = "fp32",
+    device: Annotated[
+        Literal["cpu", "cuda"],
+        typer.Option(help="Where attention runs; on cuda its weights are never kept.", rich_help_panel=options.MACHINE),
+    ] = "cpu",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document with all figures instead.")] = False,
+) -> None:
+    """Show what each method trains, and what it takes: values, files, memory.
+
+    The figures are counted on the backbone's shape, with the settings of the paper (preset paper) unless given here.
+    """
+    from glotprompt.config import AdaptConfig, TuneConfig
+    from glotprompt.costs import method_costs
+    from glotprompt.model.shapes import Shell
+
+    if not model.strip():
+        raise ConfigError("--model is empty; give mini, a folder, or a hub name")
+    shared: dict[str, Any] = {"batch_size": batch_size, "max_length": max_length, "prompt_length": prompt_length}
+    shell = Shell.named(model)
+    shell.use_precision(precision)
+    costs = method_costs(shell, AdaptConfig(**shared), TuneConfig(**shared), device)
+    if json:
+        _print_json(shell, costs, {**shared, "precision": precision, "device": device})
+        return
+    _show(shell, costs, f"{batch_size} x {max_length} tokens, {precision}, {device}")
+
+
+def _print_json(shell: Shell, costs: Sequence[MethodCost], settings: Mapping[str, Any]) -> None:
+    import json
+
+    from glotprompt.costs import tied_values
+
+    about = {
+        "name": shell.name, "num_values": shell.num_values, "num_values_paper": shell.num_values + tied_values(shell),
+        "num_layers": shell.num_layers, "hidden_size": shell.hidden_size, "vocab_size": shell.vocab_size,
+    }  # fmt: skip
+    rows = [
+        {
+            "method": cost.method.name, "source": cost.method.source,
+            "stage1": cost.method.stage1, "stage2": cost.method.stage2,
+            "adapt": _stage(cost.adapt), "tune": _stage(cost.tune),
+            "language_bytes": cost.language_bytes, "refusal": cost.refusal or None,
+        }
+        for cost in costs
+    ]  # fmt: skip
+    print(json.dumps({"model": about, "settings": dict(settings), "methods": rows}, indent=1, ensure_ascii=False))
+
+
+def _stage(cost: StageCost | None) -> dict[str, Any] | None:
+    from dataclasses import asdict
+
+    if cost is None:
+        return None
+    derived = ("gradient_bytes", "optimiser_bytes", "copies_bytes", "memory_bytes")
+    return {**asdict(cost), **{name: getattr(cost, name) for name in derived}}
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def _show(shell: Shell, costs: Sequence[MethodCost], setting: str) -> None:
+    from glotprompt.costs import tied_values
+    from glotprompt.report.tables import size
+
+    out = console()
+    note(
+        f"backbone: {shell.name}, {shell.num_layers} layers, {shell.num_values:,} values ({size(4 * shell.num_values)}"
+        f" in fp32); {shell.num_values + tied_values(shell):,} where a tied decoder is counted beside the embeddings"
+    )
+    words = table(["method", "stage 1 trains", "stage 2 trains", "published in"], left=4)
+    for cost in costs:
+        words.add_row(cost.method.name, cost.method.stage1 or "-", _stage2_words(cost, shell), cost.method.source)
+    for made in (words, _values(costs), _bytes(costs)):
+        out.print(made)
+        out.print()
+    for line in _legend(costs, setting):
+        out.print(line)
+
+
+def _stage2_words(cost: MethodCost, shell: Shell) -> str:
+    """Stage 2 in words, with the number of layers in the place of K."""
+    layers = None if cost.tune is None else cost.tune.trained_layers
+    if layers is None:
+        return cost.method.stage2
+    return cost.method.stage2.replace("top K layers", f"top {layers[1] - layers[0]} of {shell.num_layers} layers")
+
+
+def _values(costs: Sequence[MethodCost]) -> Table:
+    made = table(["method", "values, stage 1", "values, stage 2", "as table 3 counts", "of the model"])
+    for cost in costs:
+        first = cost.adapt if cost.adapt is not None and cost.adapt.trained_values else cost.tune
+        made.add_row(
+            cost.method.name,
+            *("-" if stage is None else f"{stage.trained_values:,}" for stage in (cost.adapt, cost.tune)),
+            *(["-", "-"] if first is None else [f"{first.trained_values_paper:,}", f"{100 * first.share:.3g} %"]),
+        )
+    return made
+
+
+def _bytes(costs: Sequence[MethodCost]) -> Table:
+    from glotprompt.report.tables import size
+
+    made = table(["method", "per language", "classifier", "optimiser", "activations", "memory"])
+    for cost in costs:
+        stages = [stage for stage in (cost.adapt, cost.tune) if stage is not None]
+        figures = [
+            cost.language_bytes,
+            cost.tune and cost.tune.file_bytes,
+            max((stage.optimiser_bytes + stage.gradient_bytes for stage in stages), default=None),
+            max((stage.activation_bytes for stage in stages), default=None),
+            max((stage.memory_bytes for stage in stages), default=None),
+        ]
+        made.add_row(cost.method.name, *("-" if figure is None else size(figure) for figure in figures))
+    return made
+
+
+def _legend(costs: Sequence[MethodCost], setting: str) -> list[str]:
+    refused: dict[str, list[str]] = {}
+    for cost in costs:
+        if cost.refusal:
+            refused.setdefault(cost.refusal, []).append(cost.method.name)
+    return [
+        "values: what is trained, tied weights counted once; of the model: in the first stage that trains.",
+        "as table 3 counts (Chen and Chen 2024), in that stage: a tied decoder counts beside the embeddings, and mad-x",
+        "  trains the masked-word head's dense layer and norm too (here: --set train_lm_head=true).",
+        "per language: what one more language takes of stage 1's file, which for mad-x holds the source's adapter too.",
+        "classifier: stage 2's file, all that it needs beside the backbone.",
+        f"optimiser: AdamW's moments and the gradients. activations: estimated for {setting}.",
+        "memory: both, with backbone, trained values and a copy of the best. Each figure is the larger of both stages.",
+        *(f"{', '.join(names)}: {reason}" for reason, names in refused.items()),
+    ]

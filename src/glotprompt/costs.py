@@ -1,0 +1,244 @@
+"""What each method takes on a backbone: trained values, files and memory, counted before anything is trained.
+
+Every number comes from the method's own deltas on a backbone without weights (`model.shapes`), so none is kept here
+that could differ from what a training does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.errors import ConfigError, UserError
+from glotprompt.methods import METHODS, Method, Parts
+from glotprompt.model.delta import Delta
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.heads import LOGITS_BUDGET
+from glotprompt.model.shapes import Shell
+from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.weights import Weights
+
+Attention = Literal["cpu", "cuda"]
+"""Where attention is computed, which decides whether its weights are kept."""
+
+FP32 = 4
+"""Bytes of a value that is trained or saved."""
+
+_NUM_LABELS = 4
+"""Label words of the task whose stage 2 is estimated; a few more or less make no difference."""
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One training of one stage."""
+
+    trained_values: int
+    """What the optimiser changes, tied weights once."""
+    trained_values_paper: int
+    """The same in the counting of Chen and Chen 2024, table 3: a tied decoder counts beside the embeddings, and mad-x
+    trains the masked-word head's dense layer and norm too (`train_lm_head`)."""
+    share: float
+    """Of the backbone's values, 0 to 1."""
+    file_bytes: int
+    """The tensors of the file that the stage writes, fp32."""
+    activation_bytes: int
+    """See `activation_bytes`."""
+    backbone_bytes: int
+    """The frozen backbone in the precision of its body."""
+    trained_layers: tuple[int, int] | None
+    """First layer whose prompts are trained, and the one behind the last; None without prompts."""
+
+    @property
+    def gradient_bytes(self) -> int:
+        return FP32 * self.trained_values
+
+    @property
+    def optimiser_bytes(self) -> int:
+        """AdamW's two moments."""
+        return 2 * FP32 * self.trained_values
+
+    @property
+    def copies_bytes(self) -> int:
+        """The values themselves, which stand beside the backbone, and the best ones so far."""
+        return 2 * FP32 * self.trained_values
+
+    @property
+    def memory_bytes(self) -> int:
+        """Everything that a step needs, at most: gradients and activations have their peaks at different times."""
+        held = self.backbone_bytes + self.copies_bytes + self.optimiser_bytes
+        return held + self.gradient_bytes + self.activation_bytes
+
+
+@dataclass(frozen=True)
+class MethodCost:
+    """Both stages of one method."""
+
+    method: Method
+    adapt: StageCost | None = None
+    """None where there is no stage 1."""
+    tune: StageCost | None = None
+    language_bytes: int | None = None
+    """What one more language takes of the file of stage 1: all of it, but for mad-x, whose file also holds the source
+    language's adapter."""
+    refusal: str = ""
+    """Why this backbone cannot be used with the method; both stages are then None."""
+
+
+def method_costs(
+    encoder: Shell, adapt: AdaptConfig, tune: TuneConfig, attention: Attention = "cpu"
+) -> list[MethodCost]:
+    """The costs of all methods, in their order, with the settings of the two configs (their `method` is not read).
+
+    Raises `ConfigError` for a length that the backbone does not read."""
+    longest = max(adapt.max_length, tune.max_length)
+    if longest > encoder.max_positions:
+        raise ConfigError(
+            f"max_length {longest} is more than {encoder.name} reads ({encoder.max_positions} tokens); lower it"
+        )
+    return [_method_cost(encoder, method, adapt, tune, attention) for method in METHODS.values()]
+
+
+def _method_cost(
+    encoder: Shell, method: Method, adapt: AdaptConfig, tune: TuneConfig, attention: Attention
+) -> MethodCost:
+    adapt, tune = adapt.replace(method=method.name), tune.replace(method=method.name)
+    try:
+        with encoder.device:
+            parts = _parts(encoder, method, adapt)
+            # Stage 1 first: stage 2 freezes what it only stands on.
+            stage1 = _adapt_cost(encoder, method, parts, adapt, attention) if parts else None
+            tuned = method.begin_tune(encoder, parts, tune).to(encoder.device)
+            size, saved = (tune.batch_size, tune.max_length), _num_bytes(method.deliver(tuned, parts))
+            stage2 = _stage_cost(encoder, tuned, tuned, saved, attention, size, None)
+    except UserError as error:
+        return MethodCost(method, refusal=str(error))
+    return MethodCost(method, stage1, stage2, _num_bytes(parts["language"]) if parts else None)
+
+
+def _adapt_cost(encoder: Shell, method: Method, parts: Parts, config: AdaptConfig, attention: Attention) -> StageCost:
+    trained = parts["language"].requires_grad_(method.begin_adapt is not None)
+    paper = _parts(encoder, method, config.replace(train_lm_head=True))["language"]
+    words = max(1, round(config.mask_rate * config.batch_size * config.max_length))
+    saved = sum(_num_bytes(part) for part in parts.values())
+    return _stage_cost(encoder, trained, paper, saved, attention, (config.batch_size, config.max_length), words)
+
+
+def _parts(encoder: Shell, method: Method, config: AdaptConfig) -> dict[str, Delta]:
+    """What stage 1 leaves; an average of prompts has the shape of a prompt."""
+    if method.stage1 is None:
+        return {}
+    begin = method.begin_adapt or METHODS["soft-prompt"].begin_adapt
+    assert begin is not None
+    return {part: begin(encoder, config).to(encoder.device) for part in method.shares(config)}
+
+
+def _stage_cost(
+    encoder: Shell,
+    delta: Delta,
+    paper: Delta,
+    file_bytes: int,
+    attention: Attention,
+    size: tuple[int, int],
+    num_words: int | None,
+) -> StageCost:
+    trains = any(parameter.requires_grad for parameter in delta.parameters())
+    prompt = next((part for part in delta.modules() if isinstance(part, SoftPrompt)), None)
+    layers = None if prompt is None or not prompt.trained.requires_grad else prompt.trained_layers
+    return StageCost(
+        trained_values=delta.num_trained,
+        trained_values_paper=_with_tied_twice(encoder, paper) if trains else 0,
+        share=delta.num_trained / encoder.num_values,
+        file_bytes=file_bytes,
+        activation_bytes=activation_bytes(encoder, delta, *size, num_words, attention) if trains else 0,
+        backbone_bytes=encoder.num_values * encoder.dtype.itemsize,
+        trained_layers=None if layers is None else (layers.start, layers.stop),
+    )
+
+
+def tied_values(encoder: Encoder) -> int:
+    """Size of the vocabulary matrix where embeddings and decoder share it, else 0."""
+    model: Any = encoder.model
+    shared = model.get_input_embeddings().weight
+    return shared.numel() if model.get_output_embeddings().weight is shared else 0
+
+
+def _with_tied_twice(encoder: Encoder, delta: Delta) -> int:
+    model: Any = encoder.model
+    shared = model.get_input_embeddings().weight
+    name = next(name for name, value in model.named_parameters() if value is shared)
+    whole = any(isinstance(part, Weights) and name in part.names for part in delta.modules())
+    return delta.num_trained + (tied_values(encoder) if whole else 0)
+
+
+def _num_bytes(delta: Delta) -> int:
+    return FP32 * sum(value.numel() for value in delta.tensors().values())
+
+
+def activation_bytes(
+    encoder: Encoder, delta: Delta, batch: int, length: int, num_words: int | None, attention: Attention = "cpu"
+) -> int:
+    """Memory of one step beyond weights, gradients and optimiser, in bytes: kept + working.
+
+    `kept` is what autograd holds between the forward and the backward pass of `batch` sequences of `length` tokens,
+    counted by running the forward pass with the delta attached; on the meta device that computes nothing. So it
+    follows each method by itself: behind frozen weights a linear layer keeps no input, below the lowest trained prompt
+    nothing is kept, and a trained vocabulary matrix has its gradient made in the forward pass. Attention with a prompt
+    keeps its weights [batch, head, seq, prompt + seq] on a CPU; fused attention (no prompt, or CUDA) keeps its output
+    instead. `working` is what stands beside it at the widest point: three tensors as large as the largest one kept, or
+    two chunks of the vocabulary's logits (`LOGITS_BUDGET`).
+
+    `num_words` is the number of masked words in stage 1, None in stage 2 (a few label words in every sequence).
+
+    Measured on the bundled backbone, CPU, 8 x 256 tokens in fp32: 773 MB for a soft prompt, and 779 MB of the process
+    where the allocator gives memory back at once; with glibc's defaults its fragments make that 1.06 GB.
+    """
+    kept = _Kept(encoder, delta, fused=attention == "cuda" or not _has_prompt(delta))
+    ids = torch.zeros(batch, length, dtype=torch.long, device=encoder.device)
+    places = torch.zeros(batch if num_words is None else num_words, dtype=torch.long, device=encoder.device)
+    with torch.autograd.graph.saved_tensors_hooks(kept.note, _as_it_is), delta.attached(encoder) as prefix:
+        hidden = encoder.hidden_states(ids, None, prefix).flatten(0, 1)[places]
+        if num_words is None:
+            encoder.token_logits(hidden, places[:1].expand(_NUM_LABELS))
+        else:
+            encoder.masked_word_loss(hidden, places)
+    row = FP32 * encoder.vocab_size
+    chunk = 0 if num_words is None else row * min(num_words, max(1, LOGITS_BUDGET // row))
+    sizes = [num_bytes for _, num_bytes in kept.storages.values()]
+    return sum(sizes) + max(3 * max(sizes, default=0), 2 * chunk)
+
+
+def _has_prompt(delta: Delta) -> bool:
+    return any(isinstance(part, SoftPrompt) for part in delta.modules())
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+class _Kept:
+    """The memory that autograd keeps, every piece of it once, without weights."""
+
+    def __init__(self, encoder: Encoder, delta: Delta, fused: bool) -> None:
+        held = chain(encoder.model.parameters(), encoder.model.buffers(), delta.parameters(), delta.buffers())
+        storages = [value.untyped_storage() for value in held]
+        self._weights = {id(storage): storage for storage in storages}
+        self._fused, self._head_dim = fused, encoder.head_dim
+        self.storages: dict[int, tuple[Any, int]] = {}
+        """By id, which stays taken as long as the storage stands beside it; with its bytes."""
+
+    def note(self, tensor: Tensor) -> Tensor:
+        """What autograd calls for every tensor it keeps."""
+        storage = tensor.untyped_storage()
+        if id(storage) in self._weights or id(storage) in self.storages:
+            return tensor
+        num_bytes = storage.nbytes()
+        # The attention weights are the only softmax in a body: [batch, head, seq, keys].
+        if self._fused and "Softmax" in type(tensor.grad_fn).__name__:
+            num_bytes = num_bytes // tensor.shape[-1] * self._head_dim
+        self.storages[id(storage)] = storage, num_bytes
+        return tensor
