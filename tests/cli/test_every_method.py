@@ -117,3 +117,28 @@ def test_what_one_method_left_is_refused_where_another_is_meant(tiny_folder: Pat
         (f"adapt {model} --method prompt-average {ADAPT} {end} --combine none.st=1", "none.st does not exist"),
     ):
         assert message in typed(words).error, words
+
+
+@pytest.mark.usefixtures("saved")
+def test_select_on_target(here: Path, typed: Program) -> None:
+    outcome = typed(f"tune --prompt prompt.st {TUNE} {FP32} --select-on-target nya.txt --output x.st --json x.json")
+    assert outcome.status == 0, outcome.err
+    selection = json.loads((here / "x.json").read_text())["selection"]
+    assert set(selection["scores"]) == {"unadapted", "nya soft-prompt"}
+    assert f"chosen on target text  {selection['chosen']}" in outcome.out
+    assert selection["num_texts"] == len((here / "nya.txt").read_text().splitlines())
+    words = f"tune --prompt mad.st {TUNE} {FP32} --select-on-target nya.txt --output x.st"
+    assert "mad-x has no unadapted rival" in typed(words).error
+
+
+@pytest.mark.usefixtures("saved")
+def test_mad_x_modules_travel_through_adapter_hub(here: Path, tiny_folder: Path, typed: Program) -> None:
+    assert typed("convert to-adapter-hub mad.st target").status == 0
+    assert typed("convert to-adapter-hub mad.st source --source").status == 0
+    back = typed(f"convert from-adapter-hub target source back.st --language nya --model {tiny_folder}")
+    assert back.status == 0, back.err
+    sent, got = (artifact.read(name, "language module")[0] for name in ("mad.st", "back.st"))
+    assert sorted(sent) == sorted(got)
+    assert all(sent[name].equal(got[name]) for name in sent)
+    assert typed(f"tune --prompt back.st {TUNE} {FP32} --output x.st").status == 0
+    assert "holds no adapter alone" in typed("convert to-adapter-hub prompt.st other").error
