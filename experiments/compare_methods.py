@@ -157,7 +157,8 @@ def train(words: Words) -> None:
                 if shared is None or not METHODS[method].tunes_once:
                     parts = [source_examples(words.data_dir, part) for part in ("train", "dev")]
                     shared = gp.tune(encoder, adapted, parts[0], TASK, config, dev=parts[1])
-                classifier = shared if adapted is None else for_language(shared, adapted)
+                swaps = adapted is not None and METHODS[method].tunes_once
+                classifier = for_language(shared, adapted) if swaps else shared
                 save_cell(words, path, classifier, adapted, method, target, seed)
 
 

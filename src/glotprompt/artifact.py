@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +15,7 @@ import torch.distributed as distributed
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from glotprompt import atomic
 from glotprompt.errors import ArtifactError
 
 FORMAT = 1
@@ -36,20 +35,7 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
     description: dict[str, Any] = {"format": FORMAT, "kind": kind, **facts}
     description["digest"] = digest(tensors, description)
     data = save(tensors, metadata={KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)})
-    beside = path.with_name(f".{path.name}.tmp")  # one name: what a kill leaves is written over the next time
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()  # there only when something went wrong
-    return path
+    return atomic.write(path, data)
 
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

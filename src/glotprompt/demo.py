@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glotprompt import artifact
+from glotprompt import artifact, atomic
 from glotprompt.classifier import LanguagePrompt, PromptClassifier
 from glotprompt.config import AdaptConfig, RuntimeConfig, identity_of
 from glotprompt.data.records import content_hash
@@ -98,7 +98,7 @@ def run_demo(
             "peak_memory_bytes": memory.bytes(), "backbone": demo.encoder.name, "fingerprint": demo.encoder.fingerprint,
         },
     }  # fmt: skip
-    _write(result, output / "result.json")
+    atomic.write(output / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
     return result
 
 
@@ -325,8 +325,3 @@ def _hardware() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-
-
-def _write(result: dict[str, Any], path: Path) -> None:
-    """Keep the whole result in the output folder."""
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -10,7 +10,6 @@ facts, and works on a masked language model only with the task type FEATURE_EXTR
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from glotprompt import atomic
 from glotprompt.classifier import LanguagePrompt
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.model.encoder import BUNDLED, Encoder
@@ -55,12 +55,8 @@ def to_peft(prompt: LanguagePrompt, folder: str | Path, *, allow_plain: bool = F
         "token_dim": heads * dim,
     }
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / WEIGHTS, save({TENSOR: _flat(prompt.key_values)}, metadata={"format": "pt"}))
-        _write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
-    except OSError as error:
-        raise ArtifactError(f"cannot write {folder}: {error.strerror or error}") from None
+    atomic.write(folder / WEIGHTS, save({TENSOR: _flat(prompt.key_values)}, metadata={"format": "pt"}))
+    atomic.write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     return folder
 
 
@@ -133,13 +129,3 @@ def _embeddings(folder: Path) -> Tensor:
         found = ", ".join(sorted(tensors)[:4]) or "nothing"
         raise ArtifactError(f"{path} holds {found}; expected {TENSOR} alone")
     return tensors[TENSOR]
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write beside, then rename."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

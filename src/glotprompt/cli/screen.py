@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glotprompt import atomic
 from glotprompt.errors import UserError
 
 if TYPE_CHECKING:
@@ -81,14 +82,7 @@ def table(headings: Sequence[str], *, left: int = 1) -> Table:
 
 def write_json(path: Path, value: Any) -> None:
     """Write figures as a JSON file that appears whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    atomic.write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
     note(f"wrote {path} (figures)")
 
 

@@ -9,7 +9,6 @@ adapter-transformers 1 and 2 have older names for their weights, and a shorter c
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from io import BytesIO
@@ -20,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from glotprompt import atomic
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.encoder import BUNDLED, Encoder
@@ -81,12 +81,9 @@ def to_adapter_hub(
     values = adapter.tensors()
     tensors = {f"{prefix}.{key}": values[ours].detach().cpu() for ours, key in library_names(adapter, name).items()}
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / (WEIGHTS if safetensors else PICKLED), save(tensors) if safetensors else _pickled(tensors))
-        _write(folder / CONFIG, json.dumps(theirs, indent=2, sort_keys=True).encode())
-    except OSError as error:
-        raise ArtifactError(f"cannot write {folder}: {error.strerror or error}") from None
+    weights = save(tensors) if safetensors else _pickled(tensors)
+    atomic.write(folder / (WEIGHTS if safetensors else PICKLED), weights)
+    atomic.write(folder / CONFIG, json.dumps(theirs, indent=2, sort_keys=True))
     return folder
 
 
@@ -227,13 +224,3 @@ def _pickled(tensors: dict[str, Tensor]) -> bytes:
     buffer = BytesIO()
     torch.save(tensors, buffer)
     return buffer.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write beside, then rename."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

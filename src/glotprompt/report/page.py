@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
+from glotprompt import atomic
 from glotprompt.errors import MissingExtraError
 from glotprompt.report import figures, tables
 from glotprompt.report.tables import MethodSummary, Part, Record, items, part
@@ -15,10 +15,7 @@ TEMPLATE = "demo.html.j2"
 
 def write_demo_page(result: Record, path: Path) -> None:
     """Write the page for a demo's result; the file appears only when it is complete."""
-    html = demo_page(result)
-    beside = path.with_name(f"{path.name}.partial")
-    beside.write_text(html, encoding="utf-8")
-    os.replace(beside, path)
+    atomic.write(path, demo_page(result))
 
 
 def demo_page(result: Record) -> str:
