@@ -50,7 +50,7 @@ RATES: dict[str, tuple[float | None, float]] = {
     "prompt-tuning": (None, 2e-2),
     "fine-tuning": (None, 1e-4),
     "fine-tuning-mlm": (3e-4, 1e-4),
-    "mad-x": (3e-3, 3e-3),
+    "mad-x": (1e-2, 3e-3),
     "lora-mlm": (1e-2, 3e-3),
     "soft-prompt+task-adapter": (8e-2, 3e-3),
 }

@@ -81,6 +81,12 @@ def _rate(stage: Stage, known: dict[str, Any]) -> float:
     return RATES[stage].get(known.get("method") or "soft-prompt", RATES[stage]["soft-prompt"])
 
 
+def _auto_rates(known: dict[str, Any]) -> tuple[float, ...]:
+    rate = _rate("adapt", known)
+    steps = (1, 2, 4, 8) if rate == RATES["adapt"]["soft-prompt"] else (1, 4, 16, 64)
+    return tuple(round(step * rate, 10) for step in steps)
+
+
 def _one_line(config: type[Config], error: ValidationError) -> str:
     first, *more = error.errors()
     if not first["loc"]:
@@ -111,8 +117,9 @@ class AdaptConfig(Config):
     """Peak learning rate of AdamW; the default is the method's (section 4.2: 5e-3 for prompts, 1e-4 for MAD-X). Small
     backbones want far more (the bundled one 4e-2 for prompts); "auto" tries `auto_rates` in short runs and keeps the
     one with the lowest held-out loss."""
-    auto_rates: tuple[Rate, ...] = Field(default=(5e-3, 1e-2, 2e-2, 4e-2), min_length=1)
-    """Rates tried by `learning_rate="auto"`."""
+    auto_rates: tuple[Rate, ...] = Field(default_factory=lambda known: _auto_rates(known), min_length=1)
+    """Rates tried by `learning_rate="auto"`: the method's default and 2, 4 and 8 times it (prompts), or 4, 16 and 64
+    times it (other methods, whose defaults are for models far larger than the bundled one)."""
     auto_steps: int = Field(default=60, ge=1)
     """Steps of each short run of `learning_rate="auto"`."""
     warmup_ratio: float = Field(default=0.06, ge=0, le=1)

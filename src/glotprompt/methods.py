@@ -286,8 +286,8 @@ def refuse_other_backbone(adapted: Adapted, encoder: Encoder) -> None:
 
 
 def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassifier:
-    """A classifier with another language's module of its method in place of its own: MAD-X's swap. Methods whose
-    classifier holds nothing of the target are returned as they are.
+    """A classifier with another language's module of its method in place of its own: MAD-X's swap. A classifier behind
+    a source-prompt holds nothing of the target and stays as it is.
 
     Raises `ConfigError` where stage 2 has to be trained again, and for a module of another method or backbone."""
     method = METHODS[classifier.method]

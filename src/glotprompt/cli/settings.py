@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from glotprompt.cli.screen import note
-from glotprompt.config import PRESETS, RATES, AdaptConfig, RuntimeConfig, Stage, TuneConfig, preset
+from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, Stage, TuneConfig, preset
 from glotprompt.errors import ConfigError
 
 _CONFIGS: dict[Stage, type[AdaptConfig] | type[TuneConfig]] = {"adapt": AdaptConfig, "tune": TuneConfig}
@@ -76,7 +76,12 @@ def _value(text: Any) -> Any:
 def help_of_settings(stage: Stage, parameters: Sequence[Any]) -> str:
     """Put each field's description on the parameter of its name; returns a list of the fields that have none."""
     fields = {**RuntimeConfig.model_fields, **_CONFIGS[stage].model_fields}
-    described = {name: _description(name, stage, field) for name, field in fields.items() if name not in _OWN_BUSINESS}
+    defaults = {**RuntimeConfig().model_dump(), **_CONFIGS[stage]().model_dump()}
+    described = {
+        name: _description(name, stage, field.description, defaults[name])
+        for name, field in fields.items()
+        if name not in _OWN_BUSINESS
+    }
     taken = {parameter.name for parameter in parameters}
     for parameter in parameters:
         if parameter.name in described and not parameter.help:
@@ -89,13 +94,12 @@ def help_of_settings(stage: Stage, parameters: Sequence[Any]) -> str:
     return "\n\n".join(["Settings for --set:", *rest])
 
 
-def _description(name: str, stage: Stage, field: Any) -> str:
+def _description(name: str, stage: Stage, text: str | None, default: Any) -> str:
     """A field's docstring and its default, with the presets that differ."""
     from rich.markup import escape
 
-    default = RATES[stage]["soft-prompt"] if name == "learning_rate" else field.default
     others = [f"{key}: {_shown(stages[stage][name])}" for key, stages in PRESETS.items() if name in stages[stage]]
-    text = " ".join((field.description or "").split())
+    text = " ".join((text or "").split())
     default = "none" if default is None else default
     return escape(f"{text} Default: {default}{' (' + ', '.join(others) + ')' if others else ''}.")
 

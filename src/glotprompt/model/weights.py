@@ -19,7 +19,8 @@ class Weights(Delta):
     """Copies of some or all of the backbone's weights in fp32, tied ones once.
 
     The body computes with them in its own precision (mixed precision: gradients reach the fp32 copies through the
-    cast), and the backbone's own tensors are never written to.
+    cast), and the backbone's own tensors are never written to. Of a body loaded in bf16 the copies start with bf16's
+    rounding.
     """
 
     kind = "weights"
