@@ -47,12 +47,12 @@ RATES: dict[str, tuple[float | None, float]] = {
     "soft-prompt": (8e-2, 4e-2),
     "source-prompt": (8e-2, 4e-2),
     "prompt-average": (None, 4e-2),
-    "prompt-tuning": (None, 2e-2),
+    "prompt-tuning": (None, 4e-2),
     "fine-tuning": (None, 1e-4),
     "fine-tuning-mlm": (3e-4, 1e-4),
-    "mad-x": (1e-2, 3e-3),
-    "lora-mlm": (1e-2, 3e-3),
-    "soft-prompt+task-adapter": (8e-2, 3e-3),
+    "mad-x": (1e-2, 1e-2),
+    "lora-mlm": (1e-2, 1e-2),
+    "soft-prompt+task-adapter": (8e-2, 1e-2),
 }
 """Learning rates of both stages, chosen by `grid`."""
 RATES_TRIED: dict[str, tuple[Sequence[float], Sequence[float]]] = {

@@ -249,18 +249,28 @@ _WHOLE_MODEL = ("fine-tuning", "fine-tuning-mlm")
 
 PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
     "paper": {"adapt": {}, "tune": {}},
-    # What the Bible demo uses: the bundled backbone on two cores, minutes (docs/log.md, 2026-11-23).
+    # What the Bible demo uses: the bundled backbone on two cores, minutes; rates of other methods from the grid on news
+    # (docs/log.md, 2026-11-23).
     "quick": {
         "adapt": {
             "steps": 300,
             "max_length": 64,
-            "learning_rate": {"soft-prompt": 4e-2, "source-prompt": 4e-2, "soft-prompt+task-adapter": 4e-2},
+            "learning_rate": {
+                **dict.fromkeys(("soft-prompt", "source-prompt", "soft-prompt+task-adapter"), 4e-2),
+                "fine-tuning-mlm": 3e-4,
+                "mad-x": 1e-2,
+                "lora-mlm": 1e-2,
+            },
         },
         "tune": {
             "epochs": 3,
             "batch_size": 16,
             "max_length": 64,
-            "learning_rate": dict.fromkeys(_PROMPTS, 2e-2),
+            "learning_rate": {
+                **dict.fromkeys(_PROMPTS, 2e-2),
+                **dict.fromkeys(_WHOLE_MODEL, 1e-4),
+                **dict.fromkeys(("mad-x", "lora-mlm", "soft-prompt+task-adapter"), 1e-2),
+            },
             "top_k_layers": dict.fromkeys(_PROMPTS, 12),
         },
     },
