@@ -46,11 +46,24 @@ def test_the_best_by_the_criterion_is_kept_as_it_was_tuned(encoder: gp.Encoder, 
     assert found.method == ("prompt-tuning" if best == UNADAPTED else "soft-prompt")
 
 
+def test_only_the_targets_labels_are_judged(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+    labels = ["sports", "culture"]
+    found = tune_selected(encoder, [prompt], topics(), TASK, TEXTS, TUNE, QUIET, labels=labels)
+    alone = gp.tune(encoder, prompt, topics(), TASK, TUNE, QUIET).log_probabilities(TEXTS)
+    selection = found.facts["selection"]
+    assert selection["scores"]["xxx soft-prompt"] == criteria.mutual_information(alone, [1, 2])
+    assert selection["labels"] == labels
+    with pytest.raises(ConfigError, match="has no label 'weather'"):
+        tune_selected(encoder, [prompt], topics(3), TASK, TEXTS, TUNE, QUIET, labels=["weather"])
+
+
 @pytest.mark.parametrize("better", [UNADAPTED, "xxx soft-prompt", "xxx soft-prompt #2"])
 def test_every_candidate_can_win(
     encoder: gp.Encoder, prompt: gp.LanguagePrompt, better: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glotprompt.selection.scores", lambda criterion, found: {n: float(n == better) for n in found})
+    monkeypatch.setattr(
+        "glotprompt.selection.scores", lambda criterion, found, allowed: {n: float(n == better) for n in found}
+    )
     found = tune_selected(encoder, [prompt, prompt], topics(3), TASK, TEXTS, TUNE.replace(epochs=1), QUIET)
     assert found.facts["selection"]["chosen"] == better
     assert len(found.facts["selection"]["scores"]) == 3
@@ -59,7 +72,7 @@ def test_every_candidate_can_win(
 def test_at_a_tie_nothing_is_adapted(
     encoder: gp.Encoder, prompt: gp.LanguagePrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glotprompt.selection.scores", lambda criterion, found: dict.fromkeys(found, 1.0))
+    monkeypatch.setattr("glotprompt.selection.scores", lambda criterion, found, allowed: dict.fromkeys(found, 1.0))
     found = tune_selected(encoder, [prompt], topics(3), TASK, TEXTS, TUNE.replace(epochs=1), QUIET)
     assert found.facts["selection"]["chosen"] == UNADAPTED
 

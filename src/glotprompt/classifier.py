@@ -15,7 +15,7 @@ from torch import Tensor
 
 from glotprompt import artifact
 from glotprompt.data.records import Example
-from glotprompt.errors import ConfigError, nearest
+from glotprompt.errors import ConfigError
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import described, restored
 from glotprompt.model.encoder import Encoder
@@ -195,29 +195,17 @@ class PromptClassifier:
         """Classify texts or (premise, hypothesis) pairs; `labels` restricts the choice to some of the labels."""
         log_probs = self.log_probabilities(inputs, batch_size)
         offsets = None if self.offsets is None else np.array(self.offsets)
-        probabilities = with_offsets(log_probs, offsets, self.allowed(labels))
+        probabilities = with_offsets(log_probs, offsets, self.task.indices(labels))
         names = self.task.labels
         return [
             Prediction(names[int(row.argmax())], dict(zip(names, row.tolist(), strict=True))) for row in probabilities
         ]
 
-    def allowed(self, labels: Sequence[str] | None) -> list[int] | None:
-        """Indices of the labels that may be predicted; None: all."""
-        if labels is None:
-            return None
-        for label in labels:
-            if label not in self.task.labels:
-                known = ", ".join(self.task.labels)
-                raise ConfigError(
-                    f"the classifier has no label {label!r}; it has {known}.{nearest(label, self.task.labels)}"
-                )
-        return [self.task.labels.index(label) for label in labels]
-
     def with_label_prior(self, texts: Sequence[Input], prior: dict[str, float] | None = None) -> PromptClassifier:
         """The same classifier with one offset per label, fitted on unlabelled target text so that the mean predicted
         probabilities meet `prior` (None: uniform). Do not fit on the texts that are to be scored."""
         names = self.task.labels
-        self.allowed(list(prior or ()))
+        self.task.indices(list(prior or ()))
         wanted = [1.0] * len(names) if prior is None else [float(prior.get(name, 0.0)) for name in names]
         offsets = fit_offsets(self.log_probabilities(texts), wanted)
         finite = np.where(np.isfinite(offsets), offsets, -1e9)

@@ -28,10 +28,12 @@ def tune_selected(
     config: TuneConfig | None = None,
     runtime: RuntimeConfig | None = None,
     dev: Sequence[Example] | None = None,
+    labels: Sequence[str] | None = None,
     criterion: Criterion = "mutual-information",
 ) -> PromptClassifier:
     """Stage 2 from every one of `starts` and from no adaptation, all alike; of these classifiers the best by
-    `criterion` on `texts`, unlabelled target texts that are not to be scored later.
+    `criterion` on `texts`, unlabelled target texts that are not to be scored later. `labels` are those that the target
+    has (None: all of the task's); knowing them makes the choice far better (docs/log.md).
 
     The choice and every candidate's score stand in the classifier's facts under "selection". At a tie the unadapted one
     is kept. Raises `ConfigError` when there is nothing to choose from.
@@ -40,7 +42,7 @@ def tune_selected(
         raise ConfigError("there is nothing to choose from; give a language prompt beside the texts to choose on")
     if not texts:
         raise DataError("choosing needs unlabelled target texts; give some")
-    config = config or TuneConfig()
+    config, allowed = config or TuneConfig(), task.indices(labels)
     candidates: dict[str, PromptClassifier] = {}
     for start in (None, *starts):
         name = UNADAPTED if start is None else f"{start.language} {start.method}"
@@ -48,10 +50,11 @@ def tune_selected(
         name = f"{name} #{number + 1}" if number else name
         candidates[name] = tune(encoder, start, examples, task, _config_for(start, starts, config), runtime, dev)
     found = {name: classifier.log_probabilities(texts) for name, classifier in candidates.items()}
-    judged = scores(criterion, found)
+    judged = scores(criterion, found, allowed)
     chosen = max(judged, key=lambda name: judged[name])  # the first, unadapted, at a tie
     selection: Mapping[str, object] = {
-        "criterion": criterion, "num_texts": len(texts), "scores": judged, "chosen": chosen,
+        "criterion": criterion, "labels": None if labels is None else list(labels), "num_texts": len(texts),
+        "scores": judged, "chosen": chosen,
         "dev_accuracy": {name: classifier.facts["dev_accuracy"] for name, classifier in candidates.items()},
     }  # fmt: skip
     classifier = candidates[chosen]

@@ -96,6 +96,18 @@ class Task:
     def labels(self) -> tuple[str, ...]:
         return tuple(self.verbalizer)
 
+    def indices(self, labels: Sequence[str] | None) -> list[int] | None:
+        """Places of some labels among all (None: of all); `ConfigError` for one that the task lacks."""
+        if labels is None:
+            return None
+        for label in labels:
+            if label not in self.labels:
+                known = ", ".join(self.labels)
+                raise ConfigError(
+                    f"the classifier has no label {label!r}; it has {known}.{nearest(label, self.labels)}"
+                )
+        return [self.labels.index(label) for label in labels]
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON value from which `from_dict` makes an equal task."""
         words = {label: list(entry) for label, entry in self.verbalizer.items()}

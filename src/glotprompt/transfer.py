@@ -30,7 +30,7 @@ def transfer_scores(
 ) -> TransferScores:
     """Score a classifier all three ways, reading every text once. `prior_texts` must not be the test's."""
     names = classifier.task.labels
-    allowed = classifier.allowed(own_labels)
+    allowed = classifier.task.indices(own_labels)
     assert allowed is not None
     log_probs = classifier.log_probabilities(test)
     offsets = fit_offsets(classifier.log_probabilities(prior_texts), [float(i in allowed) for i in range(len(names))])

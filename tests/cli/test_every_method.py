@@ -127,6 +127,9 @@ def test_select_on_target(here: Path, typed: Program) -> None:
     assert set(selection["scores"]) == {"unadapted", "nya soft-prompt"}
     assert f"chosen on target text  {selection['chosen']}" in outcome.out
     assert selection["num_texts"] == len((here / "nya.txt").read_text().splitlines())
+    words = f"tune --prompt prompt.st {TUNE} {FP32} --output y.st"
+    assert "give both" in typed(f"{words} --labels health").error
+    assert "has no label 'weather'" in typed(f"{words} --select-on-target nya.txt --labels weather").error
     words = f"tune --prompt mad.st {TUNE} {FP32} --select-on-target nya.txt --output x.st"
     assert "mad-x has no unadapted rival" in typed(words).error
 

@@ -15,7 +15,7 @@ from glotprompt.data import files
 from glotprompt.data.records import Example
 from glotprompt.data.tables import ReadOptions, format_of
 from glotprompt.errors import ConfigError, DataError, UserError, nearest
-from glotprompt.templates import Template
+from glotprompt.templates import Task, Template
 
 _KEYS = ("format", "delimiter", "quoting", "columns", "encoding", "on_bad_row")
 _AS_OPTIONS = (
@@ -86,6 +86,17 @@ def is_table(source: str, how: Mapping[str, Any]) -> bool:
     """Whether a file is a table, by its ending or by `--read format=`."""
     with _speaking_of_options():
         return format_of(source, ReadOptions(how.get("format"))) != "txt"
+
+
+def chosen_labels(words: str | None, task: Task) -> list[str] | None:
+    """The labels of `--labels a,b`, checked; None: all of them."""
+    if words is None:
+        return None
+    names = [name.strip() for name in words.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(f"--labels {words!r} names none; the classifier has {', '.join(task.labels)}")
+    task.indices(names)
+    return names
 
 
 def label_prior(value: str | None, labels: Sequence[str]) -> dict[str, float]:

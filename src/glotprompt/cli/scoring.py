@@ -47,14 +47,14 @@ def evaluate(
     """Score a classifier on labelled examples of any language."""
     from glotprompt import run
     from glotprompt.cli.backbone import open_classifier
-    from glotprompt.cli.files import examples_of, how_to_read
+    from glotprompt.cli.files import chosen_labels, examples_of, how_to_read
 
     if save_offsets is not None:
         check_output(save_offsets, "--save-offsets")
         if prior_text is None:
             raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
     opened = open_classifier(classifier, model, precision, device)
-    chosen = _chosen(labels, opened)
+    chosen = chosen_labels(labels, opened.task)
     examples = examples_of(data, opened.task.template, ctx.params, how_to_read(read), labelled=True)
     opened, prior = _with_prior(opened, label_prior, prior_text, chosen, examples, ctx.params)
     report = run.evaluate(opened, examples, labels=chosen, batch_size=batch_size)
@@ -66,17 +66,6 @@ def evaluate(
         opened.save(save_offsets)
         wrote(save_offsets, "classifier with label offsets")
     suggest("predict", "--classifier", save_offsets or classifier, "TEXT")
-
-
-def _chosen(labels: str | None, classifier: PromptClassifier) -> list[str] | None:
-    """The labels of `--labels a,b`, checked."""
-    if labels is None:
-        return None
-    names = [name.strip() for name in labels.split(",") if name.strip()]
-    if not names:
-        raise ConfigError(f"--labels {labels!r} names none; the classifier has {', '.join(classifier.task.labels)}")
-    classifier.allowed(names)
-    return names
 
 
 def _with_prior(
@@ -172,7 +161,7 @@ def predict(
     The probabilities of a text's labels sum to 1. When piped, each line holds label, probability and text between tabs.
     """
     from glotprompt.cli.backbone import open_classifier
-    from glotprompt.cli.files import check_column, how_to_read, inputs_of
+    from glotprompt.cli.files import check_column, chosen_labels, how_to_read, inputs_of
 
     sources = _sources(texts, input)
     opened = open_classifier(classifier, model, precision, device)
@@ -181,7 +170,7 @@ def predict(
     if not sources or "premise" not in template.fields:
         check_column(sources or ["-"], text_column, how)
     inputs = inputs_of(sources, template, ctx.params, how) if sources else _arguments(texts or [], template.fields)
-    chosen = _chosen(labels, opened)
+    chosen = chosen_labels(labels, opened.task)
     opened, _ = _with_prior(opened, label_prior, prior_text, chosen, inputs, ctx.params)
     parts = [inputs[start : start + _AT_ONCE] for start in range(0, len(inputs), _AT_ONCE)]
     results = ((part, opened.predict(part, labels=chosen, batch_size=batch_size)) for part in parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,6 +211,7 @@ def tune(
     head: options.Head = None,
     dev: options.Dev = None,
     select_on_target: options.SelectOnTarget = None,
+    labels: options.Labels = None,
     json: options.Json = None,
     preset: options.Preset = None,
     top_k_layers: options.TopK = None,
@@ -241,7 +243,7 @@ def tune(
     the same words, goes on.
     """
     from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone
-    from glotprompt.cli.files import examples_of, how_to_read, inputs_of
+    from glotprompt.cli.files import chosen_labels, examples_of, how_to_read, inputs_of
     from glotprompt.cli.settings import settings
     from glotprompt.config import TuneConfig
     from glotprompt.templates import Task
@@ -261,12 +263,23 @@ def tune(
     unlabelled = inputs_of(select_on_target or [], loaded.template, ctx.params, how)
     if unlabelled and prompt is None:
         raise ConfigError("--select-on-target chooses between adapted and unadapted; give --prompt FILE too")
+    if labels is not None and not unlabelled:
+        raise ConfigError("--labels are those of the texts of --select-on-target; give both")
     start, encoder = open_start(prompt, model, precision, device)
-    classifier = _tune_one(encoder, start, examples, held, loaded, config, runtime, output, precision, unlabelled)
+    choice = None if not unlabelled else _Choice(unlabelled, chosen_labels(labels, loaded))
+    classifier = _tune_one(encoder, start, examples, held, loaded, config, runtime, output, precision, choice)
     _show_classifier(classifier)
     if json is not None:
         write_json(json, _classifier_figures(classifier, output))
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What stage 2 chooses on between adapted and unadapted."""
+
+    texts: Sequence[Example]
+    labels: Sequence[str] | None
 
 
 def _tune_one(
@@ -279,7 +292,7 @@ def _tune_one(
     runtime: RuntimeConfig,
     output: Path,
     precision: str,
-    unlabelled: Sequence[Example],
+    choice: _Choice | None,
 ) -> PromptClassifier:
     """The classifier: trained and saved, or as an earlier run of the same words left it."""
     from glotprompt import artifact, run
@@ -291,15 +304,18 @@ def _tune_one(
     def train(folder: Path) -> PromptClassifier:
         note(f"{len(examples):,} examples of {task.name}: {', '.join(task.labels)}")
         resumed = runtime.replace(checkpoint_dir=folder)
-        if start is not None and unlabelled:
-            return tune_selected(encoder, [start], examples, task, unlabelled, config, resumed, dev)
+        if start is not None and choice is not None:
+            parts = examples, task, choice.texts, config, resumed, dev, choice.labels
+            return tune_selected(encoder, [start], *parts)
         return run.tune(encoder, start, examples, task, config, resumed, dev)
 
     begun: list[str] = []
     if start is not None:
         parts = start.parts.values()
         begun = [start.language, *(artifact.digest(part.tensors, part.description) for part in parts)]
-    data = [content_hash(examples), None if dev is None else content_hash(dev), content_hash(unlabelled)]
+    data: list[Any] = [content_hash(examples), None if dev is None else content_hash(dev)]
+    if choice is not None:
+        data += [content_hash(choice.texts), choice.labels]
     words = [config.identity(), task.identity(), data, begun, encoder.fingerprint, precision]
     return train_once(PromptClassifier.load, output, words, encoder, train)
 
