@@ -88,7 +88,7 @@ class TestCounts:
         adapt, tune = ADAPT.replace(method=name), TUNE.replace(method=name)
         begin = method.begin_adapt or METHODS["soft-prompt"].begin_adapt
         assert begin is not None
-        parts = {} if method.stage1 is None else {part: begin(encoder, adapt) for part in method.shares(adapt)}
+        parts = {} if method.stage1 is None else {part: begin(encoder, adapt) for part in method.shares}
         if parts and method.begin_adapt is not None:
             assert cost.adapt is not None
             assert cost.adapt.trained_values == parts["language"].num_trained

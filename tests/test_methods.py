@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from glotprompt.classifier import Adapted, LanguageModule, Part, load_adapted
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.methods import METHODS, average_prompts, for_language
 from glotprompt.model.deltas import Together
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.train import loop
 
 from .conftest import make_tiny_encoder
@@ -75,10 +77,10 @@ def test_the_table_of_methods_is_whole() -> None:
         if method.begin_adapt is not None:
             assert METHODS[method.start].begin_adapt is not None
             assert method.stage1
-            assert "language" in method.shares(gp.AdaptConfig())
-    assert METHODS["mad-x"].shares(gp.AdaptConfig()) == {"source": 1.0, "language": 0.0}
-    assert METHODS["source-prompt"].shares(gp.AdaptConfig()) == {"language": 1.0}
-    assert METHODS["soft-prompt"].shares(gp.AdaptConfig(source_share=0.25)) == {"language": 0.25}
+            assert "language" in method.source_shares(gp.AdaptConfig())
+    assert METHODS["mad-x"].source_shares(gp.AdaptConfig()) == {"source": 1.0, "language": 0.0}
+    assert METHODS["source-prompt"].source_shares(gp.AdaptConfig()) == {"language": 1.0}
+    assert METHODS["soft-prompt"].source_shares(gp.AdaptConfig(source_share=0.25)) == {"language": 0.25}
 
 
 @pytest.mark.parametrize("method", ["prompt-tuning", "fine-tuning"])
@@ -266,6 +268,8 @@ def test_another_language_in_a_tuned_classifier(encoder: gp.Encoder, mad_x: Lang
     other = replace(other, language="yyy")
     first, second = (tuned(encoder, start, head=head, learning_rate=0.02) for start in (mad_x, other))
     swapped = for_language(first, other)
+    offset = for_language(first.with_label_prior(TEXTS), other)
+    assert (offset.offsets, "label_prior" in offset.facts) == (None, False), "they belong to the other language's text"
     assert swapped.language == "yyy"
     assert np.array_equal(swapped.log_probabilities(TEXTS), second.log_probabilities(TEXTS))
     assert not np.array_equal(swapped.log_probabilities(TEXTS), first.log_probabilities(TEXTS))
@@ -289,3 +293,18 @@ def test_the_source_prompt_does_not_depend_on_the_target(encoder: gp.Encoder) ->
     assert isinstance(two, gp.LanguagePrompt)
     assert torch.equal(one.key_values, two.key_values)
     assert one.facts["held_out_before"] == two.facts["held_out_before"], "it is judged on source text"
+
+
+@pytest.mark.parametrize("method", ["mad-x", "source-prompt"])
+def test_a_method_that_settles_what_it_reads_refuses_a_share(encoder: gp.Encoder, method: str) -> None:
+    config = gp.AdaptConfig(method=method, source_share=0.3, steps=1, max_length=16)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match="settles by itself which text it reads"):
+        gp.adapt(encoder, TOY, SOURCE, "xxx", config, QUIET)
+
+
+def test_the_order_of_attachment_survives_a_file(encoder: gp.Encoder) -> None:
+    parts = {name: SoftPrompt.initialise(encoder.prompt_shape(2), 1.0, seed) for seed, name in enumerate("zay")}
+    settings = json.loads(json.dumps(Together(parts).settings(), sort_keys=True))
+    restored = Together.restore(encoder, settings, Together(parts).tensors())
+    assert list(restored.parts) == ["z", "a", "y"]
+    assert restored["a"].tensors()["key_values"].equal(parts["a"].key_values())

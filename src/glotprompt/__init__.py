@@ -9,34 +9,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glotprompt.classifier import LanguagePrompt, Prediction, PromptClassifier
+    from glotprompt.classifier import LanguageModule, LanguagePrompt, Prediction, PromptClassifier, load_adapted
     from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, TuneConfig
     from glotprompt.data.files import read_examples, read_texts
     from glotprompt.data.records import Example
     from glotprompt.errors import UserError
+    from glotprompt.methods import METHODS, for_language
     from glotprompt.model.encoder import Encoder
     from glotprompt.run import adapt, evaluate, tune
+    from glotprompt.selection import tune_selected
     from glotprompt.templates import Task
     from glotprompt.train.scoring import Report
 
 _HOMES = {
-    "classifier": ("LanguagePrompt", "Prediction", "PromptClassifier"),
+    "classifier": ("LanguageModule", "LanguagePrompt", "Prediction", "PromptClassifier", "load_adapted"),
     "config": ("PRESETS", "AdaptConfig", "RuntimeConfig", "TuneConfig"),
     "data.files": ("read_examples", "read_texts"),
     "data.records": ("Example",),
     "errors": ("UserError",),
+    "methods": ("METHODS", "for_language"),
     "model.encoder": ("Encoder",),
     "run": ("adapt", "evaluate", "tune"),
+    "selection": ("tune_selected",),
     "templates": ("Task",),
     "train.scoring": ("Report",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "METHODS",
     "PRESETS",
     "AdaptConfig",
     "Encoder",
     "Example",
+    "LanguageModule",
     "LanguagePrompt",
     "Prediction",
     "PromptClassifier",
@@ -47,9 +53,12 @@ __all__ = [
     "UserError",
     "adapt",
     "evaluate",
+    "for_language",
+    "load_adapted",
     "read_examples",
     "read_texts",
     "tune",
+    "tune_selected",
 ]
 
 

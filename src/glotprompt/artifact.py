@@ -13,12 +13,12 @@ from typing import Any
 import torch
 import torch.distributed as distributed
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 
 from glotprompt import atomic
 from glotprompt.errors import ArtifactError
 
-FORMAT = 1
+FORMAT = 2
 KEY = "glotprompt"
 
 
@@ -34,46 +34,52 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     description: dict[str, Any] = {"format": FORMAT, "kind": kind, **facts}
     description["digest"] = digest(tensors, description)
-    data = save(tensors, metadata={KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)})
-    return atomic.write(path, data)
+    metadata = {KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)}
+
+    def onto_disk(beside: Path) -> None:
+        try:
+            save_file(tensors, beside, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+
+    return atomic.write(path, onto_disk)
 
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Load what `write` saved. Raises `ArtifactError` in one line for a missing, damaged or foreign file."""
-    path = Path(path)
-    if not path.is_file():
-        raise ArtifactError(f"{path} does not exist; expected a {kind} saved by glotprompt")
-    try:
-        with safe_open(path, framework="pt") as file:  # pyright: ignore[reportUnknownVariableType]
-            metadata: dict[str, str] = file.metadata() or {}
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None
-    try:
-        facts: dict[str, Any] = json.loads(metadata[KEY])
-        found, recorded = facts["kind"], facts.pop("digest")
-    except (KeyError, ValueError, TypeError, AttributeError):
-        raise ArtifactError(f"{path} was not written by glotprompt; expected a {kind}") from None
-    if facts.get("format") != FORMAT:
-        raise ArtifactError(
-            f"{path} has format {facts.get('format')}, this glotprompt reads format {FORMAT};"
-            " install a matching version"
-        )
-    if found != kind:
-        raise ArtifactError(f"{path} is a {found}; expected a {kind}")
+    facts = describe(path, (kind,))
+    recorded = facts.pop("digest")
+    with safe_open(path, framework="pt") as file:  # pyright: ignore[reportUnknownVariableType]
+        tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if recorded != digest(tensors, facts):
         raise ArtifactError(f"{path} has been changed since it was saved (its digest differs); copy or make it again")
     return tensors, facts
 
 
-def kind_of(path: str | Path, expected: Sequence[str]) -> str:
-    """Which of the `expected` kinds a file is; the first of them when it is none, so that `read` says what is wrong."""
+def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
+    """What a file of one of these kinds says of itself, its "kind" and "digest" too; the tensors are not read. Raises
+    `ArtifactError` as `read` does."""
+    path, expected = Path(path), " or a ".join(kinds)
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist; expected a {expected} saved by glotprompt")
     try:
         with safe_open(path, framework="pt") as file:  # pyright: ignore[reportUnknownVariableType]
-            kind = str(json.loads((file.metadata() or {})[KEY])["kind"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
-        return expected[0]
-    return kind if kind in expected else expected[0]
+            metadata: dict[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None
+    try:
+        facts: dict[str, Any] = json.loads(metadata[KEY])
+        found, _ = facts["kind"], facts["digest"]
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise ArtifactError(f"{path} was not written by glotprompt; expected a {expected}") from None
+    if facts.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{path} has format {facts.get('format')}, this glotprompt reads format {FORMAT};"
+            " install a matching version"
+        )
+    if found not in kinds:
+        raise ArtifactError(f"{path} is a {found}; expected a {expected}")
+    return facts
 
 
 def check_backbone(path: str | Path, facts: Mapping[str, Any], name: str, fingerprint: str) -> None:

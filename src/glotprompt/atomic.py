@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from glotprompt.errors import ArtifactError
 
 
-def write(path: Path, data: bytes | str) -> Path:
-    """Write beside, onto the disk, then rename; folders are made. Raises `ArtifactError` where that is not possible."""
+def write(path: Path, data: bytes | str | Callable[[Path], object]) -> Path:
+    """Write beside, onto the disk, then rename; folders are made. `data` may be a function that writes to the path it
+    is given, for what is too large to stand in memory twice. Raises `ArtifactError` where that is not possible."""
     beside = path.with_name(f".{path.name}.tmp")  # one name: what a kill leaves is written over the next time
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
+        if callable(data):
+            data(beside)
+        else:
+            beside.write_bytes(data.encode() if isinstance(data, str) else data)
+        with beside.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:

@@ -121,10 +121,8 @@ class LanguagePrompt:
     def load(cls, path: str | Path, encoder: Encoder | None = None) -> LanguagePrompt:
         """Open a saved prompt; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
         tensors, facts = _read_for(path, "language prompt", encoder)
-        method = facts.get("method", "soft-prompt")
-        return cls(
-            tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], facts["training"], method
-        )
+        made_by = facts["training"], facts["method"]
+        return cls(tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], *made_by)
 
 
 Adapted = LanguagePrompt | LanguageModule
@@ -133,7 +131,7 @@ Adapted = LanguagePrompt | LanguageModule
 
 def load_adapted(path: str | Path, encoder: Encoder | None = None) -> Adapted:
     """Open what stage 1 saved, whatever the method."""
-    kind = artifact.kind_of(path, ("language prompt", "language module"))
+    kind = artifact.describe(path, ("language prompt", "language module"))["kind"]
     return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, encoder)
 
 

@@ -235,7 +235,8 @@ class RuntimeConfig(Config):
     checkpoint_every: float = Field(default=20.0, ge=0)
     """Least seconds between two checkpoints; 0: after every step."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Largest number of sequences in one forward pass; a batch beyond it is accumulated (same loss, less memory)."""
+    """Largest number of sequences in one forward pass; a batch beyond it is accumulated: the same loss with less
+    memory (with `dropout`, other values are dropped)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     eval_batch_size: int = Field(default=32, ge=1)

@@ -134,7 +134,7 @@ def _parts(encoder: Shell, method: Method, config: AdaptConfig) -> dict[str, Del
         return {}
     begin = method.begin_adapt or METHODS["soft-prompt"].begin_adapt
     assert begin is not None
-    return {part: begin(encoder, config).to(encoder.device) for part in method.shares(config)}
+    return {part: begin(encoder, config).to(encoder.device) for part in method.shares}
 
 
 def _stage_cost(

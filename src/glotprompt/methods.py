@@ -7,7 +7,7 @@ the same batches, losses, selection and scores; settings and default rates stand
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -41,8 +41,9 @@ class Method:
     """What stage 2 trains, with all that it is trained behind."""
     begin_adapt: Callable[[Encoder, AdaptConfig], Delta] | None = None
     """What stage 1 trains, fresh. None: nothing is trained there."""
-    shares: Callable[[AdaptConfig], dict[str, float]] = lambda config: {"language": config.source_share}
-    """The trainings of stage 1, one for each part of its result, and the share of source text in each."""
+    shares: Mapping[str, float | None] = field(default_factory=lambda: {"language": None})
+    """The trainings of stage 1, one for each part of its result, and the share of source text in each; None: the
+    config's `source_share`."""
     takes: str = ""
     """The method whose stage 1 it builds on; "": its own."""
     deliver: Callable[[Delta, Parts], Delta] = lambda tuned, parts: tuned
@@ -58,6 +59,10 @@ class Method:
     def start(self) -> str:
         """The method whose stage-1 results it tunes."""
         return self.takes or self.name
+
+    def source_shares(self, config: AdaptConfig) -> dict[str, float]:
+        """The trainings of stage 1 and the share of source text in each."""
+        return {part: config.source_share if share is None else share for part, share in self.shares.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -197,7 +202,7 @@ METHODS: dict[str, Method] = {
             "task adapters, on the source's language adapter",
             lambda encoder, parts, config: _frozen_with_task_adapter(encoder, parts["source"], config),
             _fresh_language_adapter,
-            shares=lambda config: {"source": 1.0, "language": 0.0},
+            shares={"source": 1.0, "language": 0.0},
             deliver=_swap_language,
             has_prompt=False,
             tunes_once=True,
@@ -219,7 +224,7 @@ METHODS: dict[str, Method] = {
             _continued_prompt,
             _fresh_prompt,
             unadapted="prompt-tuning",
-            shares=lambda config: {"language": 1.0},
+            shares={"language": 1.0},
             tunes_once=True,
         ),
         Method(
@@ -250,13 +255,15 @@ def method_of_adapt(config: AdaptConfig) -> Method:
     method = METHODS[METHODS[config.method].start]
     if method.stage1 is None:
         raise ConfigError(f"{config.method} has no stage 1; go on with tune, on the model alone")
+    if "source_share" in config.model_fields_set and None not in method.shares.values():
+        raise ConfigError(f"{config.method} settles by itself which text it reads; leave source_share out")
     return method
 
 
 def reads_source(config: AdaptConfig) -> bool:
     """Whether a stage 1 needs source-language text."""
     method = method_of_adapt(config)
-    return method.begin_adapt is not None and any(share > 0 for share in method.shares(config).values())
+    return method.begin_adapt is not None and any(share > 0 for share in method.source_shares(config).values())
 
 
 def method_of_tune(config: TuneConfig, adapted: Adapted | None) -> tuple[Method, TuneConfig]:
@@ -304,4 +311,7 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
     head = classifier.delta if isinstance(classifier.delta, Together) and "head" in classifier.delta else None
     swapped = method.deliver(classifier.delta if head is None else head["body"], parts)
     delta = swapped if head is None else Together({"body": swapped, "head": head["head"]})
-    return replace(classifier, delta=delta, language=adapted.language)
+    # Label offsets were fitted on the other language's text.
+    facts = {key: value for key, value in classifier.facts.items() if key != "label_prior"}
+    facts["language_prompt"] = adapted.facts
+    return replace(classifier, delta=delta, language=adapted.language, offsets=None, facts=facts)

@@ -81,7 +81,7 @@ def adapt(
         return LanguagePrompt(key_values, language, backbone, prompts[0][0].positions, facts, method.name)
     made: dict[str, Delta] = {}
     courses: dict[str, dict[str, Any]] = {}
-    for part, share in method.shares(config).items():
+    for part, share in method.source_shares(config).items():
         settings = config.replace(method=method.name, source_share=share, learning_rate=config.learning_rate)
         name = language if part == "language" else f"{part} of {language}"
         made[part], courses[part] = _train_language(encoder, method, target, source, name, settings, runtime)

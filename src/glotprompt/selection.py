@@ -3,10 +3,11 @@ reads unlabelled target text best."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from glotprompt.classifier import Adapted, Input, PromptClassifier
+from glotprompt.classifier import Adapted, Input, LanguagePrompt, PromptClassifier
 from glotprompt.config import RuntimeConfig, TuneConfig
 from glotprompt.data.records import Example
 from glotprompt.errors import ConfigError, DataError
@@ -31,7 +32,7 @@ def tune_selected(
     labels: Sequence[str] | None = None,
     criterion: Criterion = "mutual-information",
 ) -> PromptClassifier:
-    """Stage 2 from every one of `starts` and from no adaptation, all alike; of these classifiers the best by
+    """Stage 2 from every one of `starts` and from no adaptation, with one config; of these classifiers the best by
     `criterion` on `texts`, unlabelled target texts that are not to be scored later. `labels` are those that the target
     has (None: all of the task's); knowing them makes the choice far better (docs/log.md).
 
@@ -51,7 +52,8 @@ def tune_selected(
         candidates[name] = tune(encoder, start, examples, task, _config_for(start, starts, config), runtime, dev)
     found = {name: classifier.log_probabilities(texts) for name, classifier in candidates.items()}
     judged = scores(criterion, found, allowed)
-    chosen = max(judged, key=lambda name: judged[name])  # the first, unadapted, at a tie
+    # The first, unadapted, at a tie; a run that went astray never.
+    chosen = max(judged, key=lambda name: -math.inf if math.isnan(judged[name]) else judged[name])
     selection: Mapping[str, object] = {
         "criterion": criterion, "labels": None if labels is None else list(labels), "num_texts": len(texts),
         "scores": judged, "chosen": chosen,
@@ -69,4 +71,6 @@ def _config_for(start: Adapted | None, starts: Sequence[Adapted], config: TuneCo
     unadapted = METHODS[name].unadapted
     if unadapted is None:
         raise ConfigError(f"{name} has no unadapted rival of its kind; choosing is for prompts and fine-tuning-mlm")
-    return config.replace(method=unadapted)
+    first = starts[0]
+    length = first.prompt_length if isinstance(first, LanguagePrompt) else config.prompt_length
+    return config.replace(method=unadapted, prompt_length=length)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from accelerate import PartialState
 
 from glotprompt import artifact
 from glotprompt.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier, load_adapted
@@ -69,8 +70,8 @@ def _recorded_backbone(path: Path, kinds: Sequence[str], model: str | None, prec
 
 def recorded_backbone(path: Path, kinds: Sequence[str]) -> tuple[str, str]:
     """Names of the backbone that a saved file was made for, and of its method."""
-    _, facts = artifact.read(path, artifact.kind_of(path, kinds))
-    return str(facts["backbone"]["name"]), str(facts.get("method", "soft-prompt"))
+    facts = artifact.describe(path, kinds)
+    return str(facts["backbone"]["name"]), str(facts["method"])
 
 
 def train_once(
@@ -93,7 +94,9 @@ def train_once(
         made = train(folder)
         made = replace(made, facts={**made.facts, "made_from": made_from})
         made.save(output)
-    shutil.rmtree(folder, ignore_errors=True)  # not before the result is in its place
+    PartialState().wait_for_everyone()  # under torchrun one process writes for all
+    if PartialState().is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)  # not before the result is in its place
     names = {LanguagePrompt: "language prompt", LanguageModule: "language module", PromptClassifier: "classifier"}
     wrote(output, names[type(made)])
     return made

@@ -36,7 +36,12 @@ Language = Annotated[
     str | None, typer.Option("--language", metavar="CODE", help="ISO 639-3 code of the target language, such as nya.")
 ]
 PromptOutput = Annotated[
-    Path, typer.Option("--output", metavar="FILE", help="The language prompt to write; a folder for several languages.")
+    Path,
+    typer.Option(
+        "--output",
+        metavar="FILE",
+        help="What to write: the language prompt (or module); a folder for several languages.",
+    ),
 ]
 Combine = Annotated[
     list[str] | None,
@@ -159,7 +164,11 @@ Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write
 Classifier = Annotated[Path, typer.Option(metavar="FILE", help="The classifier that tune wrote.")]
 Labels = Annotated[
     str | None,
-    typer.Option(metavar="A,B,...", help="Choose among these labels only (a target may have fewer than the source)."),
+    typer.Option(
+        metavar="A,B,...",
+        help="Choose among these labels only (a target may have fewer than the source). In tune: those "
+        "that --select-on-target counts.",
+    ),
 ]
 LabelPrior = Annotated[
     str | None,

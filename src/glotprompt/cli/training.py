@@ -71,7 +71,8 @@ def adapt(
     check_column([*chain.from_iterable(sources_of.values()), *(source or [])], text_column, how)
     source_lines = texts_of(source or [], text_column, how)
     if not source_lines and reads_source(config):
-        raise ConfigError("give text in the source language with --source, or leave it out with --set source_share=0")
+        other = "" if config.method in ("mad-x", "source-prompt") else ", or leave it out with --set source_share=0"
+        raise ConfigError(f"give text in the source language with --source{other}")
     targets = {code: texts_of(files, text_column, how) for code, files in sources_of.items()}
     encoder = open_encoder(model, precision, device)
     prompts = _combined(combine, encoder)

@@ -41,7 +41,8 @@ class Together(Delta):
             yield next((prefix for prefix in found if prefix is not None), None)
 
     def settings(self) -> dict[str, Any]:
-        return {"parts": {name: described(self[name]) for name in self.parts}}
+        # A list: files sort the keys of tables, and the order matters.
+        return {"parts": [[name, described(self[name])] for name in self.parts]}
 
     def tensors(self) -> dict[str, Tensor]:
         return {f"{name}.{key}": value for name in self.parts for key, value in self[name].tensors().items()}
@@ -49,7 +50,7 @@ class Together(Delta):
     @classmethod
     def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Together:
         parts: dict[str, Delta] = {}
-        for name, description in settings["parts"].items():
+        for name, description in settings["parts"]:
             start = f"{name}."
             own = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
             parts[name] = restored(encoder, description, own)

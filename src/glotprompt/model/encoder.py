@@ -121,14 +121,17 @@ class Encoder:
 
     @contextmanager
     def dropping_out(self, on: bool, seed: tuple[int, ...]) -> Generator[None]:
-        """Training with the body's own dropout, drawn by `seed` alone; without `on` nothing happens."""
+        """Training with the body's own dropout, drawn by `seed` and the number of the process; without `on` nothing
+        happens."""
         if not on:
             yield
             return
         modules = list(self.model.modules())
         were = [module.training for module in modules]
-        with torch.random.fork_rng():
-            torch.manual_seed(int(hashlib.sha256(repr(seed).encode()).hexdigest()[:15], 16))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(
+                int(hashlib.sha256(repr((*seed, PartialState().process_index)).encode()).hexdigest()[:15], 16)
+            )
             self.model.train()
             try:
                 yield

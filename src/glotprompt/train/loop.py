@@ -20,7 +20,8 @@ from glotprompt.train.progress import Progress
 
 Parts = Generator[tuple[Tensor, int]]
 """The parts of a step's loss, each with its number of real tokens. The parts of all processes sum to the mean loss of
-the whole batch, so accumulation and data parallelism change nothing but rounding."""
+the whole batch, so accumulation and data parallelism change nothing but rounding (and which values dropout drops, where
+it is on)."""
 Losses = Callable[[int], Parts]
 """From a step number to its loss."""
 
@@ -190,9 +191,7 @@ class _Run:
             number, kind, *rest = name.split(".", 2)
             if kind == "optimiser":
                 parameter = self.parameters[int(number)]
-                # AdamW keeps its step count on the CPU.
-                place = torch.device("cpu") if value.ndim == 0 else parameter.device
-                self.optimiser.state[parameter][rest[0]] = value.to(place)
+                self.optimiser.state[parameter][rest[0]] = value.to(parameter.device)  # fused: the step count too
         history: dict[str, Any] = dict(facts["history"])
         for name in ("losses", "evaluations"):
             history[name] = [tuple(item) for item in history[name]]
