@@ -37,6 +37,8 @@ from glotprompt.train.scoring import fit_offsets, report, with_offsets
 
 SOURCE = "hau"
 TARGETS = ("ibo", "lin", "lug", "pcm", "run", "sna", "tir", "yor")
+BANTU = ("lin", "lug", "run", "sna")
+"""Relatives among the targets."""
 TASK = gp.Task.load("news")
 STAGE1: dict[str, Any] = {"steps": 100, "batch_size": 16, "max_length": 64}
 STAGE2: dict[str, Any] = {"epochs": 2, "batch_size": 16, "max_length": 64}
@@ -277,7 +279,8 @@ def print_row(words: Words, cells: Sequence[dict[str, Any]], method: str, column
         spread = f"±{statistics.stdev(values):4.1f}" if len(values) > 1 else ""
         line += f"{statistics.mean(values):7.1f}{spread:5}" if values else f"{'-':>12}"
         means += [statistics.mean(values)] if values else []
-    print(line + (f"{statistics.mean(means):8.1f}" if len(means) == len(words.targets) else f"{'-':>8}"))
+    some = f" of {len(means)}" if len(means) < len(words.targets) else ""
+    print(line + (f"{statistics.mean(means):8.1f}{some}" if means else f"{'-':>8}"))
 
 
 def print_cross(words: Words, cells: Sequence[dict[str, Any]]) -> None:
@@ -287,6 +290,14 @@ def print_cross(words: Words, cells: Sequence[dict[str, Any]]) -> None:
         for cell in cells:
             row = (cell["scores"].get(target, {}).get(column) for target in words.targets)
             print(f"{cell['target']:6}" + "".join(f"{'-' if v is None else f'{v:.1f}':>7}" for v in row))
+        kinds: dict[str, list[float]] = {"own prompt": [], "of a relative": [], "of a stranger": []}
+        for cell in cells:
+            for target, found in cell["scores"].items():
+                related = cell["target"] in BANTU and target in BANTU
+                kind = "own prompt" if cell["target"] == target else "of a relative" if related else "of a stranger"
+                kinds[kind] += [found[column]] if target in BANTU else []
+        means = ", ".join(f"{kind} {statistics.mean(values):.1f}" for kind, values in kinds.items() if values)
+        print(f"the Bantu languages {', '.join(BANTU)}: {means}")
 
 
 def print_costs(cells: Sequence[dict[str, Any]]) -> None:

@@ -106,6 +106,9 @@ def from_adapter_hub(
     for folder in folders.values():
         if adapter_hub.has_head(folder):
             note(f"{folder} also holds a prediction head, which is left aside: words are predicted by the model's own")
+        named = adapter_hub.made_for(folder)
+        if named and named.split("/")[-1] != encoder.name.split("/")[-1]:
+            note(f"note: {folder} was made for {named}, not for {encoder.name}; on other weights it is worth nothing")
     parts = {name: Part.of(adapter_hub.from_adapter_hub(folder, encoder)) for name, folder in folders.items()}
     backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
     origin = {name: str(folder) for name, folder in folders.items()}

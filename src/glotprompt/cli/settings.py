@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from glotprompt.cli.screen import note
-from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, Stage, TuneConfig, preset
+from glotprompt.config import PRESETS, RATES, AdaptConfig, RuntimeConfig, Stage, TuneConfig, preset
 from glotprompt.errors import ConfigError
 
 _CONFIGS: dict[Stage, type[AdaptConfig] | type[TuneConfig]] = {"adapt": AdaptConfig, "tune": TuneConfig}
@@ -100,6 +100,8 @@ def _description(name: str, stage: Stage, text: str | None, default: Any) -> str
 
     others = [f"{key}: {_shown(stages[stage][name])}" for key, stages in PRESETS.items() if name in stages[stage]]
     text = " ".join((text or "").split())
+    if name == "learning_rate":
+        default = _shown(RATES[stage])
     default = "none" if default is None else default
     return escape(f"{text} Default: {default}{' (' + ', '.join(others) + ')' if others else ''}.")
 

@@ -128,6 +128,11 @@ def from_adapter_hub(folder: str | Path, encoder: Encoder) -> Adapter:
     return Adapter.restore(encoder, empty.settings(), {ours: found[key] for ours, key in names.items()})
 
 
+def made_for(folder: str | Path) -> str:
+    """Name of the model that the folder says its adapter was trained for; "" when it does not say."""
+    return str(_facts(Path(folder)).get("model_name") or "")
+
+
 def has_head(folder: str | Path) -> bool:
     """Whether the folder also holds a prediction head, which `from_adapter_hub` leaves aside."""
     return any((Path(folder) / name).is_file() for name in HEADS)
