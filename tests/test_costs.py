@@ -106,7 +106,7 @@ class TestCounts:
         costs = method_costs(shells(kind), ADAPT, TUNE)
         assert [cost.method.name for cost in costs] == list(METHODS)
         refused = {cost.method.name for cost in costs if cost.refusal}
-        assert refused == ({"mad-x", "lora-mlm", "soft-prompt+task-adapter"} if kind == "modernbert" else set())
+        assert refused == ({"mad-x", "soft-prompt+task-adapter"} if kind == "modernbert" else set())
         for cost in costs:
             assert (cost.tune is None) == bool(cost.refusal)
             assert cost.adapt is None or cost.method.stage1 is not None
