@@ -33,6 +33,7 @@ from glotprompt.config import MethodName
 from glotprompt.data import masakhanews
 from glotprompt.data.records import Example, labels_of
 from glotprompt.methods import METHODS, for_language
+from glotprompt.train.criteria import mutual_information
 from glotprompt.train.scoring import fit_offsets, report, with_offsets
 
 SOURCE = "hau"
@@ -53,7 +54,7 @@ RATES: dict[str, tuple[float | None, float]] = {
     "fine-tuning": (None, 1e-4),
     "fine-tuning-mlm": (3e-4, 1e-4),
     "mad-x": (1e-2, 1e-2),
-    "lora-mlm": (1e-2, 1e-2),
+    "lora-mlm": (1e-2, 1e-3),
     "soft-prompt+task-adapter": (8e-2, 1e-2),
 }
 """Learning rates of both stages, chosen by `grid`."""
@@ -66,6 +67,11 @@ RATES_TRIED: dict[str, tuple[Sequence[float], Sequence[float]]] = {
     "lora-mlm": ((3e-3, 1e-2, 3e-2), (1e-3, 3e-3, 1e-2)),
     "soft-prompt+task-adapter": ((), (1e-3, 3e-3, 1e-2)),
 }
+GUARDED = (
+    ("prompt-tuning", "soft-prompt"), ("prompt-tuning", "source-prompt"), ("source-prompt", "soft-prompt"),
+    ("fine-tuning", "fine-tuning-mlm"), ("fine-tuning", "mad-x"), ("fine-tuning", "soft-prompt"),
+)  # fmt: skip
+"""Pairs between which the guard is tried."""
 GRID_TARGET = "sna"
 GRID_STEPS = 60
 
@@ -236,10 +242,10 @@ def accuracy_of(
     return report(gold, [names[i] for i in best]).accuracy
 
 
-def scores(words: Words, cell: dict[str, Any], found: Any, prompt_of: str, target: str) -> dict[str, float]:
+def scores(words: Words, found: Any, target: str) -> dict[str, float]:
     """The three accuracies of one cell on one target's test headlines."""
     gold = [str(example.label) for example in target_texts(words.data_dir, target)["test"]]
-    allowed = [TASK.labels.index(label) for label in own_labels(words.data_dir, target)]
+    allowed = TASK.indices(own_labels(words.data_dir, target))
     log_probs = found[f"{target}.test"]
     result = {"all": accuracy_of(log_probs, gold), "own": accuracy_of(log_probs, gold, allowed)}
     if f"{target}.text" in found:
@@ -254,7 +260,12 @@ def table(words: Words) -> None:
         cell = json.loads(path.read_text())
         with np.load(path.with_suffix(".npz")) as found:
             targets = {name.split(".")[0] for name in found}
-            cell["scores"] = {target: scores(words, cell, found, cell["target"], target) for target in targets}
+            cell["scores"] = {target: scores(words, found, target) for target in targets}
+            text, labels = found[f"{cell['target']}.text"], own_labels(words.data_dir, cell["target"])
+            cell["information"] = {
+                "all": mutual_information(text),
+                "own": mutual_information(text, TASK.indices(labels)),
+            }
         cells.append(cell)
     for column in ("all", "own", "offsets"):
         print(f"\n{column}\n{'method':26}" + "".join(f"{target:>12}" for target in words.targets) + f"{'mean':>8}")
@@ -262,6 +273,7 @@ def table(words: Words) -> None:
         for method in get_args(MethodName):
             print_row(words, [cell for cell in cells if cell["method"] == method], method, column)
     print_cross(words, [cell for cell in cells if cell["method"] == "soft-prompt" and cell["seed"] == 0])
+    print_guard(words, cells)
     print_costs(cells)
     if words.json is not None:
         words.json.write_text(json.dumps(cells))
@@ -298,6 +310,27 @@ def print_cross(words: Words, cells: Sequence[dict[str, Any]]) -> None:
                 kinds[kind] += [found[column]] if target in BANTU else []
         means = ", ".join(f"{kind} {statistics.mean(values):.1f}" for kind, values in kinds.items() if values)
         print(f"the Bantu languages {', '.join(BANTU)}: {means}")
+
+
+def print_guard(words: Words, cells: Sequence[dict[str, Any]]) -> None:
+    """How often mutual information on unlabelled text (`tune --select-on-target`) picks the better of two methods."""
+    first = {(cell["method"], cell["target"]): cell for cell in cells if cell["seed"] == 0}
+    print(
+        f"\n{'choice by mutual information':44}{'labels':>8}{'one':>7}{'other':>7}{'chosen':>8}{'best':>7}{'right':>8}"
+    )
+    for one, other in GUARDED:
+        targets = [target for target in words.targets if (one, target) in first and (other, target) in first]
+        for column in ("all", "own"):
+            rows = [(first[one, target], first[other, target], target) for target in targets]
+            pairs = [(a["scores"][t][column], b["scores"][t][column]) for a, b, t in rows]
+            wins = [b["information"][column] > a["information"][column] for a, b, _ in rows]
+            if not pairs:
+                continue
+            chosen = [pair[win] for pair, win in zip(pairs, wins, strict=True)]
+            values = (*np.mean(pairs, axis=0), np.mean(chosen), np.mean([max(pair) for pair in pairs]))
+            right = sum(value == max(pair) for value, pair in zip(chosen, pairs, strict=True))
+            numbers = "{:7.1f}{:7.1f}{:8.1f}{:7.1f}".format(*values)
+            print(f"{f'{one} / {other}':44}{column:>8}{numbers}{f'{right} of {len(pairs)}':>8}")
 
 
 def print_costs(cells: Sequence[dict[str, Any]]) -> None:

@@ -34,7 +34,7 @@ def tune_selected(
 ) -> PromptClassifier:
     """Stage 2 from every one of `starts` and from no adaptation, with one config; of these classifiers the best by
     `criterion` on `texts`, unlabelled target texts that are not to be scored later. `labels` are those that the target
-    has (None: all of the task's); knowing them makes the choice far better (docs/log.md).
+    has (None: all of the task's). How often such a choice was right: docs/log.md.
 
     The choice and every candidate's score stand in the classifier's facts under "selection". At a tie the unadapted one
     is kept. Raises `ConfigError` when there is nothing to choose from.
