@@ -159,6 +159,7 @@ print(json.dumps(found))
 
 class TestMemory:
     @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak where Linux keeps it")
+    @pytest.mark.slow
     def test_the_estimate_is_near_the_measured_peak(self) -> None:
         """One step on the mini, in a process of its own whose allocator gives memory back at once."""
         allocator = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
