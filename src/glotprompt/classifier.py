@@ -17,7 +17,7 @@ from glotprompt import artifact
 from glotprompt.data.records import Example
 from glotprompt.errors import ConfigError
 from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import described, restored
+from glotprompt.model.deltas import described, restored, tensors_of
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.heads import LinearHead
 from glotprompt.model.soft_prompt import Positions, Prefix, SoftPrompt
@@ -73,11 +73,7 @@ class LanguageModule:
     def load(cls, path: str | Path, encoder: Encoder | None = None) -> LanguageModule:
         """Open a saved module; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
         tensors, facts = _read_for(path, "language module", encoder)
-        parts = {
-            part: Part(description, {name.removeprefix(f"{part}."): value for name, value in tensors.items()
-                                     if name.startswith(f"{part}.")})
-            for part, description in facts["parts"].items()
-        }  # fmt: skip
+        parts = {part: Part(description, tensors_of(part, tensors)) for part, description in facts["parts"].items()}
         return cls(facts["method"], parts, facts["language"], facts["backbone"], facts["training"])
 
 

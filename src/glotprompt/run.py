@@ -82,7 +82,7 @@ def adapt(
     made: dict[str, Delta] = {}
     courses: dict[str, dict[str, Any]] = {}
     for part, share in method.source_shares(config).items():
-        settings = config.replace(method=method.name, source_share=share, learning_rate=config.learning_rate)
+        settings = config.replace(method=method.name, source_share=share)
         name = language if part == "language" else f"{part} of {language}"
         made[part], courses[part] = _train_language(encoder, method, target, source, name, settings, runtime)
     facts = {**courses.pop("language"), "config": config.model_dump(mode="json")}

@@ -132,11 +132,8 @@ class Adapter(Delta):
 
         Raises `ModelError` for a backbone of another family or shape."""
         places = _places(encoder)
-        if (self.hidden_size, self.num_layers) != (encoder.hidden_size, encoder.num_layers):
-            raise ModelError(
-                f"the adapter is for {self.num_layers} layers of {self.hidden_size}, {encoder.name} has"
-                f" {encoder.num_layers} of {encoder.hidden_size}; load the backbone it was made for"
-            )
+        if misfit := self._misfit(encoder):
+            raise ModelError(misfit)
         with ExitStack() as stack:
             for norm, bottleneck in zip(places.norms[: len(self.bottlenecks)], self.bottlenecks, strict=True):
                 stack.enter_context(norm.register_forward_pre_hook(_before_norm(bottleneck)))
@@ -147,6 +144,15 @@ class Adapter(Delta):
                 # In front of other hooks: what was done last is undone first.
                 stack.enter_context(places.head.register_forward_hook(inverse, prepend=True))
             yield
+
+    def _misfit(self, encoder: Encoder) -> str | None:
+        """Why the shape of this adapter is not the encoder's; None when it is."""
+        if (self.hidden_size, self.num_layers) == (encoder.hidden_size, encoder.num_layers):
+            return None
+        return (
+            f"the adapter is for {self.num_layers} layers of {self.hidden_size}, {encoder.name} has"
+            f" {encoder.num_layers} of {encoder.hidden_size}; load the backbone it was made for"
+        )
 
     def settings(self) -> dict[str, Any]:
         """The arguments of `initialise`, but for the seed."""
@@ -171,11 +177,8 @@ class Adapter(Delta):
         except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ArtifactError(f"these are no values of an adapter ({reason}); copy or make the file again") from None
-        if (adapter.hidden_size, adapter.num_layers) != (encoder.hidden_size, encoder.num_layers):
-            raise ArtifactError(
-                f"the adapter is for {adapter.num_layers} layers of {adapter.hidden_size}, {encoder.name} has"
-                f" {encoder.num_layers} of {encoder.hidden_size}; load the backbone it was made for"
-            )
+        if misfit := adapter._misfit(encoder):
+            raise ArtifactError(misfit)
         return adapter.to(encoder.device)
 
 

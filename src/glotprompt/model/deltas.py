@@ -51,15 +51,19 @@ class Together(Delta):
     def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Together:
         parts: dict[str, Delta] = {}
         for name, description in settings["parts"]:
-            start = f"{name}."
-            own = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
-            parts[name] = restored(encoder, description, own)
+            parts[name] = restored(encoder, description, tensors_of(name, tensors))
         return cls(parts)
 
 
 _KINDS: dict[str, type[Delta]] = {
     kind.kind: kind for kind in (SoftPrompt, Weights, Adapter, Lora, LinearHead, Together)
 }
+
+
+def tensors_of(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a part, named as the part names them, among those saved as "<part>.<name>"."""
+    start = f"{part}."
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
 def described(delta: Delta) -> dict[str, Any]:
