@@ -267,9 +267,7 @@ def tune(
         "trained_values": delta.num_trained, **_course(history), "peak_memory_bytes": memory.bytes(),
         "language_prompt": None if adapted is None else adapted.facts,
     }  # fmt: skip
-    delivered = method.deliver(body, parts)
-    if isinstance(delta, Together) and "head" in delta:
-        delivered = Together({"body": delivered, "head": delta["head"]})
+    delivered = method.delivered(delta, parts)
     language = "none" if adapted is None else adapted.language
     return PromptClassifier(
         encoder, delivered.requires_grad_(False), task, language, config.max_length, facts=facts, method=method.name
