@@ -33,7 +33,8 @@ from glotprompt.config import MethodName
 from glotprompt.data import masakhanews
 from glotprompt.data.records import Example, labels_of
 from glotprompt.methods import METHODS, for_language
-from glotprompt.train.criteria import mutual_information
+from glotprompt.train.criteria import Criterion
+from glotprompt.train.criteria import scores as criterion_scores
 from glotprompt.train.scoring import fit_offsets, report, with_offsets
 
 SOURCE = "hau"
@@ -261,12 +262,7 @@ def table(words: Words) -> None:
         with np.load(path.with_suffix(".npz")) as found:
             targets = {name.split(".")[0] for name in found}
             cell["scores"] = {target: scores(words, found, target) for target in targets}
-            text, labels = found[f"{cell['target']}.text"], own_labels(words.data_dir, cell["target"])
-            cell["information"] = {
-                "all": mutual_information(text),
-                "own": mutual_information(text, TASK.indices(labels)),
-            }
-        cells.append(cell)
+        cells.append({**cell, "name": path.stem})
     for column in ("all", "own", "offsets"):
         print(f"\n{column}\n{'method':26}" + "".join(f"{target:>12}" for target in words.targets) + f"{'mean':>8}")
         print(f"{'majority':26}" + "".join(f"{majority(words, target):12.1f}" for target in words.targets))
@@ -313,24 +309,37 @@ def print_cross(words: Words, cells: Sequence[dict[str, Any]]) -> None:
 
 
 def print_guard(words: Words, cells: Sequence[dict[str, Any]]) -> None:
-    """How often mutual information on unlabelled text (`tune --select-on-target`) picks the better of two methods."""
+    """How often each criterion on unlabelled text (`tune --select-on-target`) picks the better of two methods."""
     first = {(cell["method"], cell["target"]): cell for cell in cells if cell["seed"] == 0}
-    print(
-        f"\n{'choice by mutual information':44}{'labels':>8}{'one':>7}{'other':>7}{'chosen':>8}{'best':>7}{'right':>8}"
-    )
-    for one, other in GUARDED:
-        targets = [target for target in words.targets if (one, target) in first and (other, target) in first]
-        for column in ("all", "own"):
-            rows = [(first[one, target], first[other, target], target) for target in targets]
-            pairs = [(a["scores"][t][column], b["scores"][t][column]) for a, b, t in rows]
-            wins = [b["information"][column] > a["information"][column] for a, b, _ in rows]
-            if not pairs:
-                continue
-            chosen = [pair[win] for pair, win in zip(pairs, wins, strict=True)]
-            values = (*np.mean(pairs, axis=0), np.mean(chosen), np.mean([max(pair) for pair in pairs]))
-            right = sum(value == max(pair) for value, pair in zip(chosen, pairs, strict=True))
-            numbers = "{:7.1f}{:7.1f}{:8.1f}{:7.1f}".format(*values)
-            print(f"{f'{one} / {other}':44}{column:>8}{numbers}{f'{right} of {len(pairs)}':>8}")
+    for criterion in get_args(Criterion):
+        head = f"{'labels':>8}{'one':>7}{'other':>7}{'chosen':>8}{'best':>7}{'right':>8}"
+        print(f"\n{f'choice by {criterion}':44}{head}")
+        total = {"all": [0, 0], "own": [0, 0]}
+        for one, other in GUARDED:
+            targets = [target for target in words.targets if (one, target) in first and (other, target) in first]
+            for column in ("all", "own") if targets else ():
+                rows = [(first[one, target], first[other, target], target) for target in targets]
+                pairs = [(a["scores"][t][column], b["scores"][t][column]) for a, b, t in rows]
+                chosen = [pair[wins(words, criterion, *row, column)] for pair, row in zip(pairs, rows, strict=True)]
+                values = (*np.mean(pairs, axis=0), np.mean(chosen), np.mean([max(pair) for pair in pairs]))
+                right = sum(value == max(pair) for value, pair in zip(chosen, pairs, strict=True))
+                total[column] = [total[column][0] + right, total[column][1] + len(pairs)]
+                numbers = "{:7.1f}{:7.1f}{:8.1f}{:7.1f}".format(*values)
+                print(f"{f'{one} / {other}':44}{column:>8}{numbers}{f'{right} of {len(pairs)}':>8}")
+        print("right in " + ", ".join(f"{right} of {of} ({column})" for column, (right, of) in total.items()))
+
+
+def wins(
+    words: Words, criterion: Criterion, one: dict[str, Any], other: dict[str, Any], target: str, column: str
+) -> bool:
+    """Whether the criterion prefers the other cell on the target's unlabelled text."""
+    allowed = None if column == "all" else TASK.indices(own_labels(words.data_dir, target))
+    found: dict[str, NDArray[Any]] = {}
+    for name, cell in (("one", one), ("other", other)):
+        with np.load(words.work / "cells" / f"{cell['name']}.npz") as arrays:
+            found[name] = arrays[f"{target}.text"]
+    judged = criterion_scores(criterion, found, allowed)
+    return judged["other"] > judged["one"]
 
 
 def print_costs(cells: Sequence[dict[str, Any]]) -> None:
