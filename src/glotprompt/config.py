@@ -275,8 +275,8 @@ PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
             "top_k_layers": dict.fromkeys(_PROMPTS, 12),
         },
     },
-    # Ebrahimi et al. 2022, configs/ of github.com/abteen/americasnli: XLM-R base, MLM at 2e-5 on the target's lines alone (40
-    # epochs there), then MultiNLI. Their XLM-R large differs: 5e-6 and batches of 16 in stage 2.
+    # Ebrahimi et al. 2022, configs/ of github.com/abteen/americasnli: XLM-R base, MLM on the target's lines alone (the
+    # default rate, 40 epochs there), then MultiNLI. Their XLM-R large differs: 5e-6 and batches of 16 in stage 2.
     "americasnli": {
         "adapt": {
             "batch_size": 16, "warmup_ratio": 0.01, "packing": "none", "source_share": {"fine-tuning-mlm": 0.0},
