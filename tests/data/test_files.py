@@ -7,15 +7,17 @@ import gzip
 import io
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glotprompt.data.files import read_examples, read_texts
+from glotprompt.data import lines
+from glotprompt.data.files import iter_texts, read_examples, read_texts
 from glotprompt.data.records import Example
-from glotprompt.errors import ConfigError, DataError, UserError
+from glotprompt.errors import ConfigError, DataError, MissingExtraError, UserError
 
 
 @pytest.fixture
@@ -78,7 +80,156 @@ def test_a_column_of_a_table_without_its_blank_cells(write) -> None:
 
 def test_another_encoding(write) -> None:
     assert read_texts(write("a.txt", "café\n".encode("cp1252")), encoding="cp1252") == ["café"]
-    assert read_texts(write("b.txt", "café\n".encode("utf-16")), encoding="utf-16") == ["café"]
+    assert read_texts(write("b.txt", "café\n".encode("utf-16-le")), encoding="utf-16-le") == ["café"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_tells_the_encoding(write, encoding: str) -> None:
+    content = "text\tlabel\ncafé ṣáṣà\tx\r\n".encode(encoding)
+    for path in (write("a.tsv", content), write("a.tsv.gz", gzip.compress(content))):
+        expected = [Example.of("café ṣáṣà", "x", f"{path.name}:2")]
+        assert read_examples(path) == read_examples(path, encoding=encoding) == expected
+
+
+def test_gzip_is_known_by_its_bytes(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = gzip.compress(b"one\n") + gzip.compress(b"two\n")  # as `cat a.gz b.gz` makes it
+    assert read_texts(write("train.quy", packed)) == ["one", "two"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(packed)))
+    assert read_texts("-") == ["one", "two"]
+    assert not sys.stdin.buffer.closed
+
+
+def test_texts_that_occur_again_are_kept_and_counted(write) -> None:
+    reports: list[str] = []
+    path = write("a.txt", "one\ntwo\none\n\none\n")
+    assert read_texts(path, report=reports.append) == ["one", "two", "one", "one"]
+    assert reports == [f"{path}: 2 of 4 texts repeat an earlier one; they are kept"]
+    reports.clear()
+    table = write("a.tsv", "text\tlabel\na\tx\na\ty\na\tx\nb\tx\n")
+    assert [(e.fields["text"], e.label) for e in read_examples(table, report=reports.append)] == [
+        ("a", "x"), ("a", "y"), ("a", "x"), ("b", "x"),
+    ]  # fmt: skip
+    assert reports == [
+        f"{table}: 2 of 4 examples repeat an earlier one; they are kept",
+        f"{table}: 1 text has more than one label",
+    ]
+
+
+def test_a_label_outside_the_set_is_a_bad_row(write) -> None:
+    path = write("a.tsv", "text\tlabel\na\tsports\nb\tsprts\n")
+    with pytest.raises(DataError) as caught:
+        read_examples(path, labels=["health", "sports"])
+    assert str(caught.value) == (
+        f"{path}, line 3: the label 'sprts' is none of health, sports. Did you mean 'sports'? "
+        'Mend the row, or pass on_bad_row="skip".'
+    )
+    assert read_examples(path, labels=["health", "sports"], on_bad_row="skip") == [Example.of("a", "sports", "a.tsv:2")]
+    assert len(read_examples(path, label=None, labels=["health"])) == 2
+
+
+def test_twenty_bad_rows_are_listed_and_the_others_counted(write) -> None:
+    path = write("a.tsv", "text\tlabel\nok\tx\n" + "bad\n" * 1_234)
+    reports: list[str] = []
+    read_examples(path, on_bad_row="skip", report=reports.append)
+    assert len(reports) == 21
+    assert reports[0].startswith(f"{path}, line 3: 1 column")
+    assert reports[19].startswith(f"{path}, line 22: ")
+    assert reports[20] == f"{path}: 1,234 bad rows skipped, of which the first 20 are listed"
+
+
+# --- streams ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.csv", "a.jsonl", "a.jsonl.gz"])
+def test_a_stream_gives_what_the_list_gives(write, name: str) -> None:
+    texts = ["one", "two\u2028three", "four"]
+    header = "" if "txt" in name or "jsonl" in name else "text\n"
+    lines = [json.dumps({"text": text}) for text in texts] if "jsonl" in name else texts
+    content = (header + "\n".join(lines)).encode()
+    path = write(name, gzip.compress(content) if name.endswith("gz") else content)
+    stream = iter_texts([path, path])
+    assert next(stream) == "one"
+    assert [*stream] == [*texts[1:], *texts]
+    assert read_texts(path) == texts
+
+
+def test_a_stream_raises_a_mistake_where_it_stands(write) -> None:
+    stream = iter_texts(write("a.tsv", "text\tn\none\t1\ntwo\n"))
+    assert next(stream) == "one"
+    with pytest.raises(DataError, match="line 3: 1 column where 2"):
+        next(stream)
+    missing = iter_texts(write("a.jsonl", '{"body": "one"}\n{"bodi": "x"}\n'), "bdy")
+    with pytest.raises(DataError, match=r"no column 'bdy'\. Did you mean 'body'\? It has: body, bodi"):
+        next(missing)
+
+
+def test_a_stream_is_read_in_constant_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(40):
+            file.write(("ṣàlàyé ọ̀rọ̀ náà " * 400 + "\n").encode() * 100)
+    tracemalloc.start()
+    num_texts = sum(1 for _ in iter_texts(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert num_texts == 4_000
+    assert peak < 12 * 2**20  # of 40 MB
+
+
+def test_pieces_may_end_anywhere(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_PIECE", 3)
+    text = "\ufeffé\r\n\U0001f600 náà\u2028x\n\nlast"
+    for encoding in ("utf-8", "utf-16"):
+        assert read_texts(write("a.txt", text.removeprefix("\ufeff").encode(encoding))) == [
+            "é",
+            "\U0001f600 náà\u2028x",
+            "last",
+        ]
+    with pytest.raises(DataError, match=r"line 3: not utf-8 \(at byte 10\)"):
+        read_texts(write("b.txt", "éa\nbçd\ne".encode() + b"\xe9f\n"))
+    with pytest.raises(DataError, match=r"line 2: not utf-8 \(at byte 2\)"):
+        read_texts(write("c.txt", "a\né".encode()[:-1]))
+    with pytest.raises(DataError, match="line 3: a NUL"):
+        read_texts(write("d.txt", "abc\ndefg\nh\0\n"))
+
+
+# --- parquet ------------------------------------------------------------------------------------------------------
+
+
+def write_parquet(path: Path, columns: dict[str, list[object]]) -> Path:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table(columns), path, row_group_size=2)
+    return path
+
+
+def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_parquet(tmp_path / "a.parquet", {"text": ["a\nb", " c ", "d"], "label": [0, 1, 0]})
+    expected = [Example.of(text, label, f"a.parquet:{row}") for row, text, label in
+                [(1, "a\nb", "0"), (2, " c ", "1"), (3, "d", "0")]]  # fmt: skip
+    assert read_examples(path) == expected
+    assert read_texts(path) == ["a\nb", " c ", "d"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+    assert read_texts("-", format="parquet") == ["a\nb", " c ", "d"]
+    with pytest.raises(DataError, match=r"no column 'txt'\. Did you mean 'text'\?"):
+        read_texts(path, "txt")
+
+
+def test_a_bad_row_of_parquet_has_a_number(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", {"text": ["a", None, "d"], "label": ["x", "x", "y"]})
+    with pytest.raises(DataError, match=r"a\.parquet, row 2: nothing in the column 'text'"):
+        read_examples(path)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="not a whole parquet file"):
+        read_texts(path)
+
+
+def test_parquet_needs_its_extra(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
+    with pytest.raises(MissingExtraError) as caught:
+        read_texts(write("a.parquet", "x"))
+    assert str(caught.value).endswith('a parquet file, needs an optional part: pip install "glotprompt[parquet]"')
 
 
 # --- tables -------------------------------------------------------------------------------------------------------
@@ -124,8 +275,8 @@ def test_a_table_without_header_or_with_another_delimiter(write) -> None:
 
 
 def test_json_lines_with_numbers_as_labels(write) -> None:
-    lines = [{"text": "a\nb", "label": 0}, {"text": "c", "label": True}, {"text": "d", "label": " x "}]
-    path = write("a.jsonl.gz", gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    rows = [{"text": "a\nb", "label": 0}, {"text": "c", "label": True}, {"text": "d", "label": " x "}]
+    path = write("a.jsonl.gz", gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     assert [(e.fields["text"], e.label) for e in read_examples(path)] == [("a\nb", "0"), ("c", "true"), ("d", "x")]
 
 
@@ -160,7 +311,7 @@ BAD_ROWS = {
     "JSON number as text": (
         "a.jsonl",
         '{"text": "ok", "label": "x"}\n{"text": 3, "label": "x"}\n',
-        "line 2: a JSON int in the column 'text'",
+        "line 2: a value of type int in the column 'text'",
     ),
     "JSON label missing": (
         "a.jsonl",
@@ -186,9 +337,10 @@ def test_a_bad_row_is_named_or_skipped_and_counted(write, case: str) -> None:
     reports: list[str] = []
     examples = read_examples(path, on_bad_row="skip", report=reports.append)
     assert [text.strip() for text in texts_of(examples)] == ["ok"]
-    (report,) = reports
-    assert "1 bad row skipped" in report
-    assert message in report
+    listed, counted = reports
+    assert listed.startswith(f"{path}, {message}")
+    assert listed.endswith("; skipped")
+    assert counted == f"{path}: 1 bad row skipped"
 
 
 MISTAKES = {
@@ -209,8 +361,14 @@ MISTAKES = {
         'line 3: a quote opens here and is never closed; if quotes mean nothing in this file, pass quoting="none"',
     ),
     "not UTF-8": (("a.tsv", b"text\tlabel\ncaf\xe9\tx\n"), {}, "line 2: not utf-8 (at byte 14)"),
-    "UTF-16": (("a.tsv", "text\tlabel\n".encode("utf-16")), {}, 'encoding="utf-16"'),
-    "UTF-16 without mark": (("a.tsv", "text\tlabel\n".encode("utf-16-le")), {}, "line 1: a NUL character"),
+    "UTF-16 read as UTF-8": (
+        ("a.tsv", "text\tlabel\n".encode("utf-16")),
+        {"encoding": "utf-8"},
+        'line 1: not utf-8 (at byte 0). Save the file as UTF-8, or pass its encoding, for example encoding="utf-16".',
+    ),
+    "UTF-16 without mark": (("a.tsv", "text\tlabel\n".encode("utf-16-le")), {}, 'pass encoding="utf-16-le"'),
+    "no UTF-16": (("a.tsv", "text\tlabel\n".encode("utf-16-le")), {"encoding": "utf-16"}, "line 1: not utf-16"),
+    "no encoding of text": (("a.tsv", "x"), {"encoding": "hex"}, "encoding='hex' is not known"),
     "not a table": (("a.txt", "a\n"), {}, "not a table by its ending"),
     "cut gzip": (("a.tsv.gz", gzip.compress(b"text\tlabel\n")[:-6]), {}, "not a whole gzip file"),
     "no gzip": (("a.tsv.gz", b"text\tlabel\n"), {}, "not a whole gzip file"),
@@ -267,8 +425,10 @@ def test_real_pairs_with_blank_cells_and_stray_quotes(shared_data: Path) -> None
         report=reports.append,
     )
     assert len(pairs) == 738 - 3
-    assert "3 bad rows skipped" in reports[0]
-    assert "nothing in the column 'premise'" in reports[0]
+    assert reports[:4] == [
+        *(f"{path}, line {line}: nothing in the column 'premise'; skipped" for line in (520, 521, 522)),
+        f"{path}: 3 bad rows skipped",
+    ]
     assert len(read_texts(shared_data / "americasnlp2021" / "nahuatl-spanish" / "train.nah")) == 16_145 - 82
 
 

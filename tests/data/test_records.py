@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glotprompt.data.files import read_examples
 from glotprompt.data.records import (
     Example,
     content_hash,
     generator,
     labels_of,
+    share_of,
     shots_per_class,
     split_held_out,
     subsample,
@@ -84,6 +89,15 @@ def test_subsample_keeps_order_and_nests(items: list[int], n: int, seed: int) ->
     assert chosen == subsample(positions, n, seed)
 
 
+@given(st.integers(1, 200), SEEDS)
+def test_shares_nest(size: int, seed: int) -> None:
+    items = list(range(size))
+    quarter, half, whole = (share_of(items, share, seed) for share in (0.25, 0.5, 1))
+    assert (len(quarter), len(half), whole) == (max(1, round(size / 4)), max(1, round(size / 2)), items)
+    assert set(quarter) <= set(half)
+    assert quarter == sorted(quarter)
+
+
 @given(TEXTS, st.floats(0.01, 0.99), SEEDS)
 def test_held_out_texts_are_never_kept(texts: list[str], share: float, seed: int) -> None:
     kept, held = split_held_out(texts, share, seed)
@@ -132,6 +146,26 @@ def test_shots_nest_and_are_balanced(seed: int) -> None:
     assert [examples.index(e) for e in ten] == sorted(examples.index(e) for e in ten)
 
 
+def test_our_shots_nest_like_the_published_ones(shared_data: Path) -> None:
+    sizes = (5, 10, 20, 50)
+    published = [
+        read_examples(shared_data / f"masakhanews_few_shot/{size}_samples/hau/train.tsv", "headline", "category")
+        for size in sizes
+    ]
+    labels = labels_of(published[-1])
+    ours = [shots_per_class(published[-1], size, seed=0) for size in sizes[:-1]]
+    for draws in (published, ours):
+        for size, draw in zip(sizes, draws, strict=False):
+            assert Counter(example.label for example in draw) == dict.fromkeys(labels, size)
+        for small, large in pairwise(draws):
+            assert not Counter(map(said, small)) - Counter(map(said, large))
+    assert [said(example) for example in ours[0]] != [said(example) for example in published[0]]
+
+
+def said(example: Example) -> tuple[str, str | None]:
+    return example.fields["text"], example.label
+
+
 def test_shots_of_a_class_do_not_depend_on_other_classes() -> None:
     sports = [Example.of(f"sport {i}", "sports") for i in range(30)]
     health = [Example.of(f"health {i}", "health") for i in range(30)]
@@ -155,10 +189,12 @@ def test_labels_are_sorted_and_unknown_ones_left_out() -> None:
     [
         (lambda: subsample(["a", "b"], -1, 0), "Cannot draw -1"),
         (lambda: subsample(["a", "b"], 1, -1), "seed is -1"),
+        (lambda: share_of(["a"], 0, 0), "share is 0; expected a number above 0, up to 1"),
+        (lambda: share_of(["a"], 1.5, 0), "share is 1.5"),
         (lambda: split_held_out(["a"], 1.0, 0), "share is 1.0"),
         (lambda: shots_per_class([Example.of("a", "x")], 0, 0), "0 examples per class"),
     ],
-    ids=["count", "seed", "share", "shots"],
+    ids=["count", "seed", "no share", "large share", "share", "shots"],
 )
 def test_impossible_draws_are_one_line(draw, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:

@@ -1,30 +1,20 @@
 """A person's own files: one text per line, or the columns of a table.
 
-Texts are handed on as they stand in the file: NBSP, edge spaces and characters that are not in NFC are the
-tokenizer's business, and what a prediction is shown for should be what was written.
+Texts are handed on as they stand in the file, unless `normalise=True` is asked for: NBSP, edge spaces and characters
+that are not in NFC are the tokenizer's business, and what a prediction is shown for should be what was written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from glotprompt.data.lines import is_blank, name_of, read_lines, without_line_end
+from glotprompt.data.normalise import normalise as normalised
 from glotprompt.data.records import Example
-from glotprompt.data.tables import (
-    Format,
-    OnBadRow,
-    Quoting,
-    ReadOptions,
-    Row,
-    Table,
-    format_of,
-    is_blank,
-    name_of,
-    read_lines,
-    read_table,
-    without_line_end,
-)
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.data.tables import Format, OnBadRow, Quoting, ReadOptions, Row, format_of, open_table, read_table
+from glotprompt.errors import ConfigError, DataError, nearest
 
 Source = str | Path
 
@@ -37,25 +27,52 @@ def read_texts(
     delimiter: str | None = None,
     quoting: Quoting = "csv",
     columns: Sequence[str] | None = None,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     on_bad_row: OnBadRow = "error",
+    normalise: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> list[str]:
     """The unlabelled texts of one file or several; "-" is standard input.
 
-    Any file is one text per line, except .tsv, .csv and .jsonl (each also with .gz), of which `text` names the
-    column ("text" when it is not given). Blank lines and blank cells are passed over.
+    Any file is one text per line, except .tsv, .csv, .jsonl (each also with .gz) and .parquet, of which `text` names
+    the column ("text" when it is not given). Blank lines and blank cells are passed over.
 
     `format` overrules the ending, `delimiter` the separator; `quoting="none"` makes quotes plain characters;
-    `columns` names the columns of a table without a header line; `on_bad_row="skip"` leaves out rows that cannot be
-    used and tells `report` how many.
+    `columns` names the columns of a table without a header line; `encoding=None` goes by the file's byte-order mark,
+    and is UTF-8 without one; `on_bad_row="skip"` leaves out rows that cannot be used; `normalise=True` cleans each
+    text (see `normalise.normalise`). `report` is told of skipped rows and of texts that occur again, which are kept.
     """
     names = _column_names(columns)
-    options = ReadOptions(format, delimiter, quoting, names, encoding, on_bad_row, report)
-    sources = [source] if isinstance(source, str | Path) else list(source)
-    if not sources:
-        raise ConfigError("No file was given. Expected at least one file of text.")
-    return [item for one in sources for item in _texts_of(one, text, options)]
+    options = ReadOptions(format, delimiter, quoting, names, encoding, on_bad_row, normalise, report)
+    found: list[str] = []
+    for one in _sources(source):
+        texts = list(_texts_of(one, text, options))
+        _report_repeated(name_of(one), texts, "texts", options)
+        found += texts
+    return found
+
+
+def iter_texts(
+    source: Source | Sequence[Source],
+    text: str | None = None,
+    *,
+    format: Format | None = None,
+    delimiter: str | None = None,
+    quoting: Quoting = "csv",
+    columns: Sequence[str] | None = None,
+    encoding: str | None = None,
+    on_bad_row: OnBadRow = "error",
+    normalise: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> Iterator[str]:
+    """The texts of `read_texts`, one at a time and in constant memory.
+
+    A mistake in a file is raised when it is reached. Texts that occur again are not counted.
+    """
+    names = _column_names(columns)
+    options = ReadOptions(format, delimiter, quoting, names, encoding, on_bad_row, normalise, report)
+    sources = _sources(source)
+    return (item for one in sources for item in _texts_of(one, text, options))
 
 
 def read_examples(
@@ -66,20 +83,22 @@ def read_examples(
     premise: str | None = None,
     hypothesis: str | None = None,
     row_id: str | None = None,
+    labels: Collection[str] | None = None,
     format: Format | None = None,
     delimiter: str | None = None,
     quoting: Quoting = "csv",
     columns: Sequence[str] | None = None,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     on_bad_row: OnBadRow = "error",
+    normalise: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> list[Example]:
-    """The examples of a .tsv, .csv or .jsonl file (each also with .gz).
+    """The examples of a .tsv, .csv, .jsonl (each also with .gz) or .parquet file.
 
     `text` and `label` name the columns; `premise` and `hypothesis`, given together, take the place of `text`;
-    `label=None` reads examples whose label is not known. An example's id is its cell in the column `row_id`, or
-    "file name:line". The other options are those of `read_texts`. Spaces around a label are dropped; spaces in and
-    around texts are kept.
+    `label=None` reads examples whose label is not known. With `labels`, a row with another label is a bad row. An
+    example's id is its cell in the column `row_id`, or "file name:line". The other options are those of `read_texts`.
+    Spaces around a label are dropped; spaces in and around texts are kept.
     """
     if (premise is None) != (hypothesis is None):
         given = "premise" if hypothesis is None else "hypothesis"
@@ -89,7 +108,7 @@ def read_examples(
     if premise is not None and hypothesis is not None:
         fields = {"premise": premise, "hypothesis": hypothesis}
     names = _column_names(columns)
-    options = ReadOptions(format, delimiter, quoting, names, encoding, on_bad_row, report)
+    options = ReadOptions(format, delimiter, quoting, names, encoding, on_bad_row, normalise, report)
     table = read_table(source, options)
     for option, column in (*fields.items(), ("label", label), ("row_id", row_id)):
         if column is not None:
@@ -98,65 +117,140 @@ def read_examples(
     short_name = Path(table.name).name
     for row in table.rows:
         try:
-            example = _example(row, fields, label, row_id, short_name)
+            example = _example(row, fields, label, row_id, short_name, options)
+            _check_label(example.label, labels)
         except _BadCell as error:
             table.bad.add(row.line, str(error))
         else:
             examples.append(example)
     table.bad.finish(len(examples), "examples")
+    _report_repeated(table.name, [tuple(example.fields.items()) for example in examples], "examples", options)
+    _report_contradictions(table.name, examples, options)
     return examples
+
+
+def read_for_comparison(
+    source: Source, on_bad_row: OnBadRow = "error", report: Callable[[str], None] | None = None
+) -> list[str]:
+    """Every text in a file, to look for it in others: its lines, or in a table the cells of all columns that hold text.
+
+    A column holds text when half of its cells have two words or more. Where quotes turn out to mean nothing, they
+    are characters; where the first line is no header, it is one more row.
+    """
+    options = ReadOptions(on_bad_row=on_bad_row, report=report)
+    if format_of(source, options) == "txt":
+        return list(_texts_of(source, None, options))
+    try:
+        table = read_table(source, replace(options, on_bad_row="error"))
+    except DataError:
+        table = read_table(source, replace(options, quoting="none"))
+    found = [column for column in table.columns if _is_text(column)]
+    for column in table.columns:
+        cells = [
+            value for row in table.rows if isinstance(value := row.values.get(column), str) and not is_blank(value)
+        ]
+        if cells and 2 * sum(map(_is_text, cells)) >= len(cells):
+            found += cells
+    table.bad.finish(len(found), "texts")
+    return found
+
+
+def _is_text(cell: str) -> bool:
+    return len(cell.split(maxsplit=1)) > 1
 
 
 class _BadCell(Exception):
     """The reason why a row cannot be used."""
 
 
-def _texts_of(source: Source, text: str | None, options: ReadOptions) -> list[str]:
-    if format_of(source, options) == "txt":
-        if text is not None:
-            raise DataError(
-                f"{name_of(source)}: the column {text!r} was asked for, but this is not a table by its ending. "
-                "Expected .tsv, .csv or .jsonl; pass format= if it is one, or leave the column out."
-            )
-        texts = [without_line_end(line) for line in read_lines(source, options.encoding) if not is_blank(line)]
-        if not texts:
-            raise DataError(f"{name_of(source)}: no text in it. Expected one text per line.")
-        return texts
-    table = read_table(source, options)
-    column = "text" if text is None else text
-    table.require(column, "text")
-    texts = _column_texts(table, column)
-    table.bad.finish(len(texts), "texts")
-    return texts
+def _sources(source: Source | Sequence[Source]) -> list[Source]:
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    if not sources:
+        raise ConfigError("No file was given. Expected at least one file of text.")
+    return sources
 
 
-def _column_texts(table: Table, column: str) -> list[str]:
-    texts: list[str] = []
+def _texts_of(source: Source, text: str | None, options: ReadOptions) -> Iterator[str]:
+    if format_of(source, options) != "txt":
+        yield from _column_texts(source, "text" if text is None else text, options)
+        return
+    if text is not None:
+        raise DataError(
+            f"{name_of(source)}: the column {text!r} was asked for, but this is not a table by its ending. "
+            "Expected .tsv, .csv, .jsonl or .parquet; pass format= if it is one, or leave the column out."
+        )
+    is_empty = True
+    for line in read_lines(source, options.encoding):
+        if not is_blank(line):
+            is_empty = False
+            line = without_line_end(line)
+            yield normalised(line) if options.normalise else line
+    if is_empty:
+        raise DataError(f"{name_of(source)}: no text in it. Expected one text per line.")
+
+
+def _column_texts(source: Source, column: str, options: ReadOptions) -> Iterator[str]:
+    table = open_table(source, options)
+    if table.columns:  # those of JSON lines are known only when they have been read
+        table.require(column, "text")
+    num_texts = 0
     for row in table.rows:
         value = row.values.get(column)
         # A blank cell in unlabelled text is what a blank line is elsewhere: nothing, not a mistake.
         if value is None or (isinstance(value, str) and is_blank(value)):
             continue
         try:
-            texts.append(_text(row, column))
+            found = _text(row, column, options)
         except _BadCell as error:
             table.bad.add(row.line, str(error))
-    return texts
+        else:
+            num_texts += 1
+            yield found
+    if table.columns:
+        table.require(column, "text")
+    table.bad.finish(num_texts, "texts")
 
 
-def _example(row: Row, fields: dict[str, str], label: str | None, row_id: str | None, file_name: str) -> Example:
-    texts = {slot: _text(row, column) for slot, column in fields.items()}
+def _report_repeated(name: str, items: Sequence[Hashable], what: str, options: ReadOptions) -> None:
+    repeated = len(items) - len(set(items))
+    if repeated and options.report is not None:
+        options.report(f"{name}: {repeated:,} of {len(items):,} {what} repeat an earlier one; they are kept")
+
+
+def _report_contradictions(name: str, examples: Iterable[Example], options: ReadOptions) -> None:
+    labels_of: dict[Hashable, set[str | None]] = {}
+    for example in examples:
+        labels_of.setdefault(tuple(example.fields.items()), set()).add(example.label)
+    several = sum(len(labels) > 1 for labels in labels_of.values())
+    if several and options.report is not None:
+        options.report(f"{name}: {several:,} {'text has' if several == 1 else 'texts have'} more than one label")
+
+
+def _example(
+    row: Row, fields: dict[str, str], label: str | None, row_id: str | None, file_name: str, options: ReadOptions
+) -> Example:
+    texts = {slot: _text(row, column, options) for slot, column in fields.items()}
     name = None if label is None else _name(row, label)
     return Example(texts, name, f"{file_name}:{row.line}" if row_id is None else _name(row, row_id))
 
 
-def _text(row: Row, column: str) -> str:
-    """A cell that must hold text."""
+def _check_label(label: str | None, labels: Collection[str] | None) -> None:
+    if label is not None and labels is not None and label not in labels:
+        raise _BadCell(f"the label {label!r} is none of {', '.join(labels)}.{nearest(label, labels)}".removesuffix("."))
+
+
+def _text(row: Row, column: str, options: ReadOptions) -> str:
+    """A cell that must hold text, cleaned if that is asked for."""
+    cell = _cell(row, column)
+    return normalised(cell) if options.normalise else cell
+
+
+def _cell(row: Row, column: str) -> str:
     value = row.values.get(column)
     if value is None or (isinstance(value, str) and is_blank(value)):
         raise _BadCell(f"nothing in the column {column!r}")
     if not isinstance(value, str):
-        raise _BadCell(f"a JSON {type(value).__name__} in the column {column!r} where text was expected")
+        raise _BadCell(f"a value of type {type(value).__name__} in the column {column!r} where text was expected")
     try:
         value.encode()
     except UnicodeEncodeError:  # JSON can write half a character: "\ud800"
@@ -171,7 +265,7 @@ def _name(row: Row, column: str) -> str:
         return str(value).lower()
     if isinstance(value, int):
         return str(value)
-    return _text(row, column).strip()
+    return _cell(row, column).strip()
 
 
 def _column_names(columns: Sequence[str] | None) -> tuple[str, ...] | None:

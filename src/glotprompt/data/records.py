@@ -79,6 +79,13 @@ def subsample(items: Sequence[_Item], n: int, seed: int) -> list[_Item]:
     return [items[i] for i in sorted(chosen.tolist())]
 
 
+def share_of(items: Sequence[_Item], share: float, seed: int) -> list[_Item]:
+    """A share of the items, at least one of them. Draws of one seed are nested: a quarter lies within the half."""
+    if not 0 < share <= 1:
+        raise ConfigError(f"The share is {share}; expected a number above 0, up to 1.")
+    return subsample(items, max(1, round(share * len(items))), seed)
+
+
 def split_held_out(items: Sequence[_Record], share: float, seed: int) -> tuple[list[_Record], list[_Record]]:
     """Splits into (kept, held out), with about `share` of the items held out.
 

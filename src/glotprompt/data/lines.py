@@ -1,0 +1,157 @@
+"""Bytes to lines, for every file that the package reads: gzip, encodings and line ends.
+
+A file is read in pieces and never held whole. Lines end in \\n or \\r\\n and nothing else: `str.splitlines` also cuts
+at U+2028 and its kin, which occur inside real articles, so it is never used.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import sys
+import unicodedata
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+from glotprompt.errors import ConfigError, DataError, nearest
+
+_PIECE = 2**20
+_GZIP = b"\x1f\x8b"
+# UTF-32 first: its mark begins with UTF-16's. UTF-8 needs no entry: it is what a file is without one.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def name_of(source: str | Path) -> str:
+    """How messages call the source."""
+    return "standard input" if str(source) == "-" else str(source)
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to read: only spaces (also NBSP) and invisible characters (also U+FEFF)."""
+    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)
+
+
+def without_line_end(line: str) -> str:
+    r"""The line without its one \n or \r\n."""
+    return line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
+
+
+def read_lines(source: str | Path, encoding: str | None = None) -> Iterator[str]:
+    """The physical lines of a file, or of standard input for "-", with their ends, without a BOM at the start.
+
+    Text that is packed with gzip is unpacked, whatever its name. `encoding=None` goes by the byte-order mark, and is
+    UTF-8 without one. Raises `DataError` at the line that cannot be decoded, when that line is reached.
+    """
+    pending: list[str] = []
+    for text in _decoded(source, encoding):
+        # newline="\n": no translation, and no other character ends a line.
+        for piece in io.StringIO(text, newline="\n"):
+            pending.append(piece)
+            if piece.endswith("\n"):
+                yield "".join(pending)
+                pending.clear()
+    if pending:
+        yield "".join(pending)
+
+
+def _decoded(source: str | Path, encoding: str | None) -> Iterator[str]:
+    """The text in pieces that may end anywhere."""
+    name = name_of(source)
+    pieces = _pieces(source)
+    first = next(pieces)
+    mark = next((named for mark, named in _MARKS if first.startswith(mark)), None)
+    known = encoding or mark or "utf-8"
+    decoder = _decoder(known)
+    num_bytes, num_ends, at_start = 0, 0, True
+    for piece in chain([first], pieces):
+        state = decoder.getstate()
+        num_bytes += len(piece)
+        try:
+            text = decoder.decode(piece, final=not piece)
+        except UnicodeError as error:
+            # A codec that wants a mark and finds none says so without a place.
+            start, seen = (error.start, len(error.object)) if isinstance(error, UnicodeDecodeError) else (0, num_bytes)
+            decoder.setstate(state)
+            good = decoder.decode(piece[: max(0, start - len(state[0]))]) if start else ""
+            line = num_ends + good.count("\n") + 1
+            raise DataError(_undecodable(name, line, num_bytes - seen + start, known, mark)) from None
+        if at_start and text:
+            text, at_start = text.removeprefix("\ufeff"), False
+        nul = text.find("\0")
+        if nul >= 0:
+            line = num_ends + text.count("\n", 0, nul) + 1
+            raise DataError(
+                f"{name}, line {line}: a NUL character, so this is not {known} text. "
+                'Expected text; if it is UTF-16 without a mark, pass encoding="utf-16-le".'
+            )
+        num_ends += text.count("\n")
+        yield text
+
+
+def _decoder(encoding: str) -> codecs.IncrementalDecoder:
+    try:
+        b"a".decode(encoding, "ignore")  # refuses codecs that do not make text, such as hex
+        return codecs.getincrementaldecoder(encoding)("strict")
+    except LookupError:
+        raise ConfigError(f"encoding={encoding!r} is not known; expected a name such as utf-8 or cp1252.") from None
+
+
+def _undecodable(name: str, line: int, at: int, encoding: str, mark: str | None) -> str:
+    remedy = f'encoding="{"utf-16-le" if encoding == "utf-16" else "cp1252"}"'
+    if mark is not None and mark != encoding:
+        remedy = f'encoding="{mark}"'
+    return (
+        f"{name}, line {line}: not {encoding} (at byte {at}). "
+        f"Save the file as UTF-8, or pass its encoding, for example {remedy}."
+    )
+
+
+def _pieces(source: str | Path) -> Iterator[bytes]:
+    """The file's bytes, unpacked; the last piece, and only that, is empty."""
+    with opened(source) as stream:
+        while True:
+            piece = stream.read(_PIECE)
+            yield piece
+            if not piece:
+                return
+
+
+@contextmanager
+def opened(source: str | Path) -> Generator[io.BufferedIOBase]:
+    """The bytes of a file, or of standard input for "-", unpacked; whatever cannot be read is a `DataError`."""
+    try:
+        if str(source) == "-":
+            # A reader of our own, because whatever stands in for standard input may not be able to look ahead.
+            raw = io.BufferedReader(cast(Any, sys.stdin.buffer), _PIECE)
+            try:
+                yield _unpacked(raw, must_be=False)
+            finally:
+                raw.detach()  # else standard input would be closed with it
+        else:
+            with Path(source).open("rb") as raw:
+                yield _unpacked(raw, must_be=Path(source).suffix.lower() == ".gz")
+    except FileNotFoundError:
+        path = Path(source)
+        near = nearest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        raise DataError(f"{source}: no such file.{near} Expected the path of a file of text.") from None
+    except IsADirectoryError:
+        raise DataError(f"{source}: a folder. Expected a file of text; name the files in it.") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise DataError(f"{name_of(source)}: not a whole gzip file. Expected one; fetch it again.") from None
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read ({error.strerror}). Check the path and its rights.") from None
+
+
+def _unpacked(raw: io.BufferedReader[Any], must_be: bool) -> io.BufferedIOBase:
+    packed = must_be or raw.peek(len(_GZIP)).startswith(_GZIP)
+    return gzip.GzipFile(fileobj=raw, mode="rb") if packed else raw

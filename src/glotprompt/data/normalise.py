@@ -1,0 +1,59 @@
+"""Two looks at a text: cleaned for reading (`normalise`), and reduced to what must agree for it to be the same text
+as another (`words`, `letters`)."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+
+_INVISIBLE = "\u200b\u00ad\ufeff"
+"""ZWSP, soft hyphen, U+FEFF. Not U+200C and U+200D, which choose between letter forms in many scripts."""
+
+
+class _ByCharacter(dict[int, str]):
+    """A table for `str.translate` that asks a function once per character."""
+
+    def __init__(self, becomes: Callable[[str], str]) -> None:
+        super().__init__()
+        self._becomes = becomes
+
+    def __missing__(self, code: int) -> str:
+        return self.setdefault(code, self._becomes(chr(code)))
+
+
+def _cleaned(char: str) -> str:
+    if "\x80" <= char <= "\x9f":
+        # Text that was cp1252 and was taken for Latin-1; the five codes that cp1252 does not use are nothing.
+        return char.encode("latin-1").decode("cp1252", "ignore")
+    if char.isspace():
+        return " "
+    return "" if char in _INVISIBLE or unicodedata.category(char) == "Cc" else char
+
+
+def _of_words(char: str) -> str:
+    if char.isspace():
+        return " "
+    return char if unicodedata.category(char)[0] in "LMN" else ""
+
+
+_CLEANED, _OF_WORDS = _ByCharacter(_cleaned), _ByCharacter(_of_words)
+
+
+def normalise(text: str) -> str:
+    """`text` in NFC, without control and invisible characters, with single spaces between words and none at the edges.
+
+    Tab, line ends, U+2028, NBSP and all other Unicode spaces become a space. C1 controls become what they stand for in
+    cp1252 (U+0096 an en dash); other controls, U+FEFF, U+200B and the soft hyphen are removed. Nothing else changes:
+    letters, case, punctuation, U+200C and U+200D stay. The result is one line, and is itself normalised.
+    """
+    return unicodedata.normalize("NFC", " ".join(text.translate(_CLEANED).split()))
+
+
+def words(text: str) -> list[str]:
+    """The words of a text as comparisons see them: letters, marks and digits, in NFKC, casefolded."""
+    return unicodedata.normalize("NFKC", text).casefold().translate(_OF_WORDS).split()
+
+
+def letters(text: str) -> str:
+    """What must agree for two texts to be the same: their `words` without the spaces. "" where there is none."""
+    return "".join(words(text))

@@ -1,0 +1,135 @@
+"""Every kind of dirt that public files were found to have, each in a small file of our own, and what comes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from glotprompt.data.files import read_examples, read_texts
+from glotprompt.data.records import Example
+from glotprompt.errors import DataError
+
+HEADER = "label\ttext\n"
+
+
+def raw(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+# name -> (the file after its header, the texts that come out as they stand, the same with normalise=True)
+IN_TABLES: dict[str, tuple[str, list[str], list[str]]] = {
+    "newlines inside quoted cells": ('x\t"one\n\ntwo\r\nthree"\n', ["one\n\ntwo\r\nthree"], ["one two three"]),
+    "tabs inside quoted cells": ('x\t"one\ttwo"\n', ["one\ttwo"], ["one two"]),
+    "doubled quotes": ('x\t"he said ""moni"""\n', ['he said "moni"'], ['he said "moni"']),
+    "a quote inside a cell": ('x\the said "moni"\n', ['he said "moni"'], ['he said "moni"']),
+    "U+2028": ("x\tone\u2028two\n", ["one\u2028two"], ["one two"]),
+    "BOM at the start": ("x\tone\n", ["one"], ["one"]),
+    "BOM in mid-text": ("x\tmi\ufeffd\n", ["mi\ufeffd"], ["mid"]),
+    "CRLF": ("x\tone\r\nx\ttwo\r\n", ["one", "two"], ["one", "two"]),
+    "C1 controls": ("x\t\x93one\x94 \x96 two\n", ["\x93one\x94 \x96 two"], ["“one” – two"]),
+    "NBSP": ("x\tone\u00a0two\n", ["one\u00a0two"], ["one two"]),
+    "ZWSP and soft hyphen": ("x\to\u200bne tw\u00ado\n", ["o\u200bne tw\u00ado"], ["one two"]),
+    "a private-use character": ("x\tone \ue001\n", ["one \ue001"], ["one \ue001"]),
+    "not NFC": ("x\to\u0323\u0300ro\u0323\u0300\n", ["o\u0323\u0300ro\u0323\u0300"], ["\u1ecd\u0300r\u1ecd\u0300"]),
+    "one character": ("x\t.\nx\ta\n", [".", "a"], [".", "a"]),
+    "edge spaces": ("x\t one  \n", [" one  "], ["one"]),
+    "duplicate rows": ("x\tone\nx\tone\n", ["one", "one"], ["one", "one"]),
+    "blank lines": ("\nx\tone\n\n \t\n\u00a0\nx\ttwo\n\n", ["one", "two"], ["one", "two"]),
+    "U+FFFD": ("x\tcaf\ufffd\n", ["caf\ufffd"], ["caf\ufffd"]),
+    "html entities": ("x\tR&amp;D &lt;mask&gt;\n", ["R&amp;D &lt;mask&gt;"], ["R&amp;D &lt;mask&gt;"]),
+    "a very long cell": ("x\t" + "moni " * 40_000 + "\n", ["moni " * 40_000], [("moni " * 40_000).rstrip()]),
+    "no line end at the end": ("x\tone", ["one"], ["one"]),
+}
+
+
+@pytest.mark.parametrize("kind", IN_TABLES)
+def test_dirt_in_a_table(tmp_path: Path, kind: str) -> None:
+    rows, as_they_stand, cleaned = IN_TABLES[kind]
+    start = "\ufeff" if kind == "BOM at the start" else ""
+    path = raw(tmp_path / "a.tsv", start + HEADER + rows)
+    assert read_texts(path) == as_they_stand
+    assert [example.fields["text"] for example in read_examples(path)] == as_they_stand
+    assert read_texts(path, normalise=True) == cleaned
+    assert [example.fields["text"] for example in read_examples(path, normalise=True)] == cleaned
+    assert {example.label for example in read_examples(path)} == {"x"}
+
+
+def test_rows_keep_the_line_they_start_on(tmp_path: Path) -> None:
+    path = raw(tmp_path / "a.tsv", HEADER + '\nx\t"one\n\u2028\ntwo"\nx\tthree\n')
+    assert [example.id for example in read_examples(path)] == ["a.tsv:3", "a.tsv:6"]
+
+
+def test_quotes_that_are_literal(tmp_path: Path) -> None:
+    rows = 'x\t"Moni\ny\tmoni", she said\nx\t""\n'
+    path = raw(tmp_path / "a.tsv", HEADER + rows)
+    assert read_texts(path, quoting="none") == ['"Moni', 'moni", she said', '""']
+    with pytest.raises(DataError) as caught:
+        read_texts(path)
+    assert str(caught.value) == (
+        f"{path}, lines 2-3: a quote that is not doubled inside a cell; if quotes mean nothing in this file, pass "
+        'quoting="none". Mend the row, or pass on_bad_row="skip".'
+    )
+
+
+def test_an_unbalanced_quote_is_never_skipped(tmp_path: Path) -> None:
+    path = raw(tmp_path / "a.tsv", HEADER + 'x\tone\ny\t"two\nx\tthree\n')
+    with pytest.raises(DataError) as caught:
+        read_texts(path, on_bad_row="skip")
+    assert str(caught.value) == (
+        f"{path}, line 3: a quote opens here and is never closed; if quotes mean nothing in this file, pass "
+        'quoting="none".'
+    )
+    assert read_texts(path, quoting="none") == ["one", '"two', "three"]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u00a0", "\ufeff", "\u200b\u200d"])
+def test_an_empty_text_is_a_bad_row_or_nothing(tmp_path: Path, blank: str) -> None:
+    path = raw(tmp_path / "a.tsv", f"{HEADER}x\tone\ny\t{blank}\n")
+    assert read_texts(path) == ["one"]
+    with pytest.raises(DataError, match="line 3: nothing in the column 'text'"):
+        read_examples(path)
+    reports: list[str] = []
+    assert len(read_examples(path, on_bad_row="skip", report=reports.append)) == 1
+    assert reports == [f"{path}, line 3: nothing in the column 'text'; skipped", f"{path}: 1 bad row skipped"]
+
+
+def test_a_missing_header(tmp_path: Path) -> None:
+    path = raw(tmp_path / "a.tsv", "it rains\tit is wet\tentailment\r\n")
+    pairs = {"premise": "premise", "hypothesis": "hypothesis"}
+    with pytest.raises(DataError) as caught:
+        read_examples(path, **pairs)
+    assert str(caught.value) == (
+        f"{path}: no column 'premise'. It has: it rains, it is wet, entailment. Name the right one with premise=, or, "
+        "when the file has no header line, name them all with columns=."
+    )
+    found = read_examples(path, **pairs, columns=["premise", "hypothesis", "label"])
+    assert found == [Example.of(("it rains", "it is wet"), "entailment", "a.tsv:1")]
+
+
+def test_a_label_outside_the_set(tmp_path: Path) -> None:
+    path = raw(tmp_path / "a.tsv", HEADER + " x \tone\nbusness\ttwo\n")
+    assert [example.label for example in read_examples(path)] == ["x", "busness"]
+    with pytest.raises(
+        DataError, match=r"line 3: the label 'busness' is none of x, business\. Did you mean 'business'\?"
+    ):
+        read_examples(path, labels=["x", "business"])
+
+
+@pytest.mark.parametrize(
+    ("content", "as_they_stand", "cleaned"),
+    [
+        (b"one\r\n\r\n \xc2\xa0\xef\xbb\xbf\r\ntwo\r\n", ["one", "two"], ["one", "two"]),
+        (b"\xef\xbb\xbfone\xe2\x80\xa8two\xc2\x85three\n", ["one\u2028two\x85three"], ["one two…three"]),
+        (b'"one\ntwo"\n', ['"one', 'two"'], ['"one', 'two"']),
+        (b"  one \xc2\xad\n", ["  one \u00ad"], ["one"]),
+        (b"one\none\n", ["one", "one"], ["one", "one"]),
+        (b"a" * 4_163, ["a" * 4_163], ["a" * 4_163]),
+    ],
+    ids=["blank lines", "no line ends", "quotes", "edges", "duplicates", "long"],
+)
+def test_dirt_in_plain_text(tmp_path: Path, content: bytes, as_they_stand: list[str], cleaned: list[str]) -> None:
+    path = raw(tmp_path / "train.nah", content)
+    assert read_texts(path) == as_they_stand
+    assert read_texts(path, normalise=True) == cleaned
