@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glotprompt.classifier import LanguageModule, LanguagePrompt, Prediction, PromptClassifier, load_adapted
     from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, TuneConfig
+    from glotprompt.data.catalog import dataset
+    from glotprompt.data.characters import CharacterMap
     from glotprompt.data.files import read_examples, read_texts
     from glotprompt.data.records import Example
     from glotprompt.errors import UserError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "classifier": ("LanguageModule", "LanguagePrompt", "Prediction", "PromptClassifier", "load_adapted"),
     "config": ("PRESETS", "AdaptConfig", "RuntimeConfig", "TuneConfig"),
+    "data.catalog": ("dataset",),
+    "data.characters": ("CharacterMap",),
     "data.files": ("read_examples", "read_texts"),
     "data.records": ("Example",),
     "errors": ("UserError",),
@@ -40,6 +44,7 @@ __all__ = [
     "METHODS",
     "PRESETS",
     "AdaptConfig",
+    "CharacterMap",
     "Encoder",
     "Example",
     "LanguageModule",
@@ -52,6 +57,7 @@ __all__ = [
     "TuneConfig",
     "UserError",
     "adapt",
+    "dataset",
     "evaluate",
     "for_language",
     "load_adapted",

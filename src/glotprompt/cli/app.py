@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from glotprompt.cli import convert, demo, methods, scoring, training
+from glotprompt.cli import convert, data, demo, doctor, methods, scoring, training
 from glotprompt.cli.options import AdaptCommand, TuneCommand
 from glotprompt.cli.screen import Interrupted, note
 from glotprompt.errors import UserError
@@ -53,7 +53,9 @@ app.command("adapt", cls=AdaptCommand, help=_flowing(training.adapt))(training.a
 app.command("tune", cls=TuneCommand, help=_flowing(training.tune))(training.tune)
 app.command("evaluate", help=_flowing(scoring.evaluate))(scoring.evaluate)
 app.command("predict", help=_flowing(scoring.predict))(scoring.predict)
+app.command("doctor", cls=AdaptCommand, help=_flowing(doctor.doctor))(doctor.doctor)
 app.command("methods", help=_flowing(methods.methods))(methods.methods)
+app.add_typer(data.app, name="data")
 app.add_typer(convert.app, name="convert")
 
 _STOPPED = "stopped before the end"

@@ -6,14 +6,15 @@ url; cells are quoted by csv's rules and hold newlines and tabs.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from glotprompt.data.lines import is_blank
+from glotprompt.data.normalise import letters
 from glotprompt.data.records import Example
-from glotprompt.data.tables import ReadOptions, is_blank, read_table
+from glotprompt.data.tables import ReadOptions, read_table
 from glotprompt.errors import DataError, nearest
 
 Split = Literal["train", "dev", "test"]
@@ -83,7 +84,7 @@ def articles_text(articles: Iterable[Article]) -> list[str]:
         headline = article.headline.strip()
         if not is_blank(headline) and paragraphs[:1] != [headline]:
             texts.append(headline)
-        texts.extend(paragraph for paragraph in paragraphs if _letters(paragraph))
+        texts.extend(paragraph for paragraph in paragraphs if letters(paragraph))
     return texts
 
 
@@ -99,11 +100,18 @@ def unlabelled(data_dir: str | Path, language: str, report: Callable[[str], None
     The published splits share documents (of Igbo's 390 test articles, 21 are in its training split), and a headline
     that is scored must not have been read before. `report` is told how many articles were left out.
     """
-    train = load(data_dir, language, "train")
-    kept = without_held_out(train, [*load(data_dir, language, "dev"), *load(data_dir, language, "test")])
+    train, dev, test = (load(data_dir, language, split) for split in get_args(Split))
+    return stage_1_text(f"masakhanews {language}", train, [*dev, *test], report)
+
+
+def stage_1_text(
+    where: str, train: Sequence[Article], held_out: Iterable[Article], report: Callable[[str], None] | None = None
+) -> list[str]:
+    """The text of the training articles that `held_out` does not repeat; `where` is what `report` calls them."""
+    kept = without_held_out(train, held_out)
     if report is not None and len(kept) < len(train):
         report(
-            f"masakhanews {language}: {len(train) - len(kept)} of {len(train)} training articles left out of stage 1 "
+            f"{where}: {len(train) - len(kept)} of {len(train)} training articles left out of stage 1 "
             "because its dev or test split repeats their headline or text"
         )
     return articles_text(kept)
@@ -111,10 +119,4 @@ def unlabelled(data_dir: str | Path, language: str, report: Callable[[str], None
 
 def _keys(article: Article) -> set[str]:
     # Without letters there is no identity: the text of several quiz pages is ".".
-    return {key for key in (_letters(article.headline), _letters(article.text)) if key}
-
-
-def _letters(text: str) -> str:
-    """What must agree for two texts to be the same document: letters, marks and digits, in NFKC, casefolded."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(char for char in folded if unicodedata.category(char)[0] in "LMN")
+    return {key for key in (letters(article.headline), letters(article.text)) if key}

@@ -1,0 +1,187 @@
+"""`data`: the datasets that are known by name, and what is in a person's copy of one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glotprompt.cli.screen import check_output, console, facts, note, table, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from glotprompt.data.check import Check, FileCheck
+    from glotprompt.data.dataset import Dataset
+    from glotprompt.data.layout import HubFiles
+
+app = typer.Typer(
+    help="Datasets by name: list them, show one, check a copy of one.",
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="A dataset of `glotprompt data list`.")]
+_MOST_LABELS = 8
+"""More labels than this do not fit side by side."""
+
+
+@app.command("list")
+def list_datasets() -> None:
+    """List the datasets that are known by name."""
+    from glotprompt.data.catalog import DATASETS
+
+    made = table(["name", "what", "task", "splits", "languages", "labels", "on the hub"], left=4)
+    for found in DATASETS.values():
+        any_language = found.layout is not None and not found.languages
+        made.add_row(
+            found.name,
+            f"{found.title} ({found.kind})",
+            found.task or "-",
+            ", ".join(found.splits) or "-",
+            "any" if any_language else str(len(found.languages) or "-"),
+            str(len(found.labels) or "-"),
+            "-" if found.hub is None else "yes" if found.hub.revision else "with a commit of yours",
+        )
+    console().print(made)
+    note("one of them: glotprompt data show NAME; a reference such as masakhanews:sna:test names a split of it")
+
+
+@app.command("show")
+def show(name: _Name) -> None:
+    """Show a dataset: languages and which models have seen them, labels, licence, citation, where its files belong."""
+    from glotprompt.data.catalog import dataset
+
+    found = dataset(name)
+    facts(_facts(found))
+    if found.languages:
+        out = console()
+        out.print()
+        out.print(_languages(found))
+        note("+ seen in pre-training, - unseen, ? not known; sources in glotprompt/data/languages.py and languages.tsv")
+
+
+@app.command("check")
+def check(
+    name: _Name,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The folder that the dataset's own folder is in. [env: GLOTPROMPT_DATA]"),
+    ] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(metavar="CODE", help="Only this language; may be repeated.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all figures, with whole checksums, as JSON too.")
+    ] = None,
+) -> None:
+    """Count a copy's rows per language, split and label, take checksums, and report what is odd in the files.
+
+    Nothing is changed, and what is reported is mostly the publisher's: it is there to be known before training.
+    """
+    from glotprompt.data.catalog import dataset
+
+    if json is not None:
+        check_output(json, "--json")
+    found = dataset(name)
+    result = found.check(data_dir, language or (), _show_progress if sys.stderr.isatty() else None)
+    if sys.stderr.isatty():
+        _show_progress("")
+    _show_check(found, result)
+    if json is not None:
+        write_json(json, result.to_dict())
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def _facts(found: Dataset) -> dict[str, str]:
+    """What is the same for all languages, by name."""
+    pairs = {"name": found.name, "title": found.title, "kind": found.kind}
+    if found.labels:
+        pairs["labels"] = ", ".join(found.labels)
+    if found.splits:
+        extra = f" (of some languages: {', '.join(found.extra_splits)})" if found.extra_splits else ""
+        pairs["splits"] = ", ".join(found.splits) + extra
+    if found.source_languages:
+        pairs["learned in"] = ", ".join(found.source_languages)
+    pairs |= {"task": found.task or "none built in", "text for stage 1": found.unlabelled}
+    if found.layout is not None:
+        pairs["folder"] = ", ".join(
+            files[0].replace("{", "<").replace("}", ">")
+            for split, files in found.layout.files.items()
+            if split in found.splits
+        )
+        pairs["hub"] = "-" if found.hub is None else _hub(found.hub)
+    pairs |= {"how to get it": found.get, "licence": found.licence, "citation": found.citation, "home": found.homepage}
+    return pairs | {f"note {number}": text for number, text in enumerate(found.notes, 1)}
+
+
+def _hub(hub: HubFiles) -> str:
+    return f"{hub.repo} at {hub.revision or 'a commit that you name (revision=)'} ({hub.source})"
+
+
+def _languages(found: Dataset) -> Table:
+    from glotprompt.data.languages import FAMILIES, language, seen_by
+
+    mark = {True: "+", False: "-", None: "?"}
+    made = table(["code", "language", "script", "its labels", *FAMILIES], left=4)
+    for code in found.languages:
+        known = language(code)
+        labels = found.labels_of(code)
+        shown = "-" if not labels else "all" if labels == found.labels else ", ".join(labels)
+        seen = [mark[seen_by(code, family)] for family in FAMILIES]
+        made.add_row(code, known.name, known.scripts[0], shown, *seen)
+    return made
+
+
+def _show_progress(path: str) -> None:
+    sys.stderr.write(f"\r\x1b[2K{path and f'reading {path}'}")
+    sys.stderr.flush()
+
+
+def _show_check(found: Dataset, result: Check) -> None:
+    out = console()
+    out.print(_counts(found, result.files))
+    out.print()
+    if any(file.problems for file in result.files):
+        odd = table(["language", "split", "what is odd", "rows"], left=3)
+        for file in result.files:
+            for problem, count in file.problems.items():
+                odd.add_row(file.language, file.split, problem, f"{count:,}")
+        out.print(odd)
+    else:
+        out.print("nothing odd in it")
+    for file in result.files:
+        if file.error:
+            note(f"not read: {file.error}")
+    rows = sum(file.rows for file in result.files)
+    note(f"{found.name}: {len(result.files)} files, {rows:,} rows" + _missing(result.missing))
+
+
+def _missing(missing: Sequence[str]) -> str:
+    if not missing:
+        return ", none missing"
+    shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+    return f"; {len(missing)} files are not there ({shown})"
+
+
+def _counts(found: Dataset, files: Sequence[FileCheck]) -> Table:
+    side_by_side = 0 < len(found.labels) <= _MOST_LABELS
+    beyond = {label for file in files for label in file.labels} - set(found.labels)
+    headings = [*found.labels, *(["other labels"] if beyond else [])] if side_by_side else []
+    made = table(["language", "split", "sha256", "rows", *headings], left=3)
+    for file in files:
+        cells = [_count(file.labels, label) for label in found.labels] if side_by_side else []
+        if side_by_side and beyond:
+            cells.append(str(sum(count for label, count in file.labels.items() if label in beyond)))
+        made.add_row(file.language, file.split, file.sha256[:12], f"{file.rows:,}", *cells)
+    return made
+
+
+def _count(labels: Mapping[str, int], label: str) -> str:
+    """How often a label occurs; a dash where the language does not have it."""
+    return f"{labels[label]:,}" if label in labels else "-"

@@ -1,0 +1,234 @@
+"""Characters that a tokenizer does not know, rewritten to near ones that it knows.
+
+A `CharacterMap` is an ordered table, applied entry by entry and taken back in the opposite order. An entry is
+reversible when its spelling stands nowhere else in the text that the map was made from; then every line of that text
+comes back exactly, except lines that hold a character of an entry that is not reversible.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glotprompt import atomic
+from glotprompt.errors import DataError
+
+_GLOTTAL = "a glottal stop or apostrophe"
+_LETTER = "a letter of the same shape or sound"
+_SIGN = "a sign of the same shape"
+_MARK = "a mark of the same shape, or written beside its letter"
+_LOOK_ALIKES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    _GLOTTAL: dict.fromkeys("ꞌꞋʔʼʻˀˈʾʿɁɂ’‘‛′ʹ", ("ʼ", "’", "'")) | dict.fromkeys("ʕˁ", ("ʻ", "‘", "`")),
+    _LETTER: {
+        "ɨ": ("i",), "Ɨ": ("I",), "ʉ": ("u",), "Ʉ": ("U",), "ə": ("e",), "Ə": ("E",), "ɛ": ("e",), "Ɛ": ("E",),
+        "ɔ": ("o",), "Ɔ": ("O",), "ɩ": ("i",), "Ɩ": ("I",), "ʊ": ("u",), "Ʊ": ("U",), "ʋ": ("v",), "Ʋ": ("V",),
+        "ı": ("i",), "ŋ": ("ng", "n"), "Ŋ": ("Ng", "N"), "ɲ": ("ny", "n"), "Ɲ": ("Ny", "N"), "ɓ": ("b",), "Ɓ": ("B",),
+        "ɗ": ("d",), "Ɗ": ("D",), "ɖ": ("d",), "Ɖ": ("D",), "ƙ": ("k",), "Ƙ": ("K",), "ƴ": ("y",), "Ƴ": ("Y",),
+        "ɣ": ("gh", "g"), "Ɣ": ("Gh", "G"), "ƒ": ("f",), "Ƒ": ("F",), "ɬ": ("lh", "l"), "ʃ": ("sh", "s"),
+        "ʒ": ("zh", "z"), "ø": ("o",), "Ø": ("O",), "ł": ("l",), "Ł": ("L",), "đ": ("d",), "Đ": ("D",), "ħ": ("h",),
+        "Ħ": ("H",), "ŧ": ("t",), "Ŧ": ("T",), "ƀ": ("b",), "Ƀ": ("B",), "ǥ": ("g",), "Ǥ": ("G",), "ɇ": ("e",),
+        "Ɇ": ("E",), "ß": ("ss",), "æ": ("ae",), "Æ": ("Ae",), "œ": ("oe",), "Œ": ("Oe",), "ð": ("d",), "þ": ("th",),
+    },
+    _SIGN: {
+        **dict.fromkeys("ː꞉", (":",)), **dict.fromkeys("‐‑‒–—―−˗", ("-",)), **dict.fromkeys("“”„‟«»", ('"',)),
+        "ǀ": ("|", "/"), "ǁ": ("||", "//"), "ǃ": ("!",), "ǂ": ("=",), "…": ("...",), "•": ("*",), "●": ("*",),
+    },
+    _MARK: {
+        "\u0300": ("`",), "\u0301": ("'",), "\u0302": ("^",), "\u0303": ("~",), "\u0304": ("-",), "\u0306": ("^",),
+        "\u0307": (".",), "\u0308": (":",), "\u030a": ("°", "o"), "\u030b": ('"',), "\u030c": ("^",), "\u0323": (".",),
+        "\u0324": ("\u0308", ":"), "\u0325": ("°", "o"), "\u0327": (",",), "\u0328": (",",), "\u0329": ("\u0323", "."),
+        "\u032d": ("^",), "\u0330": ("~",), "\u0331": ("_",), "\u0320": ("\u0331", "_"), "\u0332": ("\u0331", "_"),
+        "\u0335": ("-",), "\u0336": ("-",), "\u0337": ("/",), "\u0338": ("/",),
+    },
+}  # fmt: skip
+"""Reason -> character -> spellings, the nearest first. Only what Unicode does not decompose needs a line."""
+
+_SECOND = "'`^~_-*"
+"""What tells a rewritten letter from the plain one, where no near spelling is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """One entry: a character (or a letter with its combining marks) and what is written instead."""
+
+    character: str
+    spelling: str
+    reason: str
+    reversible: bool
+    """Whether the spelling stands for nothing else in the text that the map was made from."""
+
+
+@dataclass(frozen=True)
+class CharacterMap:
+    """What is rewritten before a text is tokenised, in order."""
+
+    rewritings: tuple[Rewriting, ...]
+    left: tuple[str, ...] = ()
+    """Unknown characters to which nothing known is near: they stay."""
+
+    @classmethod
+    def fitted(
+        cls, table: Mapping[str, str], texts: Sequence[str], reasons: Mapping[str, str] | None = None
+    ) -> CharacterMap:
+        """The map of a table character -> spelling; which entries are reversible is found out on `texts`. Raises
+        `DataError` for an entry without effect or an empty side, and for a spelling that would be rewritten again."""
+        _refuse_unclear(table)
+        text = "\n".join(texts)
+        made: list[Rewriting] = []
+        for character, spelling in table.items():
+            free = all(spelling != other.spelling for other in made) and _free(character, spelling, text)
+            made.append(Rewriting(character, spelling, (reasons or {}).get(character, "given"), free))
+            text = text.replace(character, spelling)
+        return cls(tuple(made))
+
+    def apply(self, text: str) -> str:
+        """The text as the tokenizer is to see it."""
+        for entry in self.rewritings:
+            text = text.replace(entry.character, entry.spelling)
+        return text
+
+    def invert(self, text: str) -> str:
+        """The text as it was, as far as the entries are reversible."""
+        for entry in reversed(self.rewritings):
+            if entry.reversible:
+                text = text.replace(entry.spelling, entry.character)
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a JSON file."""
+        rows = [[entry.character, entry.spelling, entry.reason, entry.reversible] for entry in self.rewritings]
+        return {"rewritings": rows, "left": list(self.left)}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> CharacterMap:
+        """What `to_dict` made."""
+        return cls(tuple(Rewriting(*row) for row in facts["rewritings"]), tuple(facts["left"]))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the table as TOML, or as JSON by the ending .json: a file for `load` that a person may change."""
+        path = Path(path)
+        if path.suffix.lower() == ".json":
+            table = {entry.character: entry.spelling for entry in self.rewritings}
+            return atomic.write(path, json.dumps(table, indent=2) + "\n")
+        lines = [f"# {name_of(character)}: nothing known is near" for character in self.left]
+        for entry in self.rewritings:
+            back = "" if entry.reversible else "; not reversible"
+            lines.append(f"# {name_of(entry.character)}: {entry.reason}{back}")
+            lines.append(f"{_toml(entry.character)} = {_toml(entry.spelling)}")
+        return atomic.write(path, "\n".join([*lines, ""]))
+
+    @classmethod
+    def load(cls, path: str | Path, texts: Sequence[str] = ()) -> CharacterMap:
+        """The map of a TOML or JSON file of character = spelling; see `fitted` for `texts` and errors."""
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; expected a TOML or JSON file of character = spelling")
+        try:
+            written = path.read_text(encoding="utf-8")
+            found: Any = json.loads(written) if path.suffix.lower() == ".json" else tomllib.loads(written)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not readable as TOML or JSON ({error})") from None
+        if not isinstance(found, dict) or not all(isinstance(spelling, str) for spelling in found.values()):
+            raise DataError(f'{path}: expected a spelling in quotes for every character, for example "ꞌ" = "\'"')
+        try:
+            return cls.fitted(found, texts)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+
+
+def nearest_known(texts: Sequence[str], known: Callable[[str], bool]) -> CharacterMap:
+    """The map that rewrites every character of `texts` that is not `known` to a near spelling that is.
+
+    Tried in this order: Unicode's decomposition, the look-alikes of this module, the letter with its marks written
+    beside it, the letter alone. The first of these that is free is taken; where none is, the nearest with a second
+    character that makes it free; else the nearest, which is not reversible.
+    """
+    text = "\n".join(texts)
+    table: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    left: list[str] = []
+    for character in _unknown(text, known):
+        near = {spelling: reason for spelling, reason in _near(character) if known(spelling)}
+        marked = (spelling + second for spelling in near for second in _SECOND)
+        free = (
+            spelling
+            for spelling in (*near, *marked)
+            if spelling not in table.values() and _free(character, spelling, text) and known(spelling)
+        )
+        chosen = next(free, None) or next(iter(near), None)
+        if chosen is None:
+            left.append(character)
+            continue
+        table[character] = chosen
+        reasons[character] = near.get(chosen) or f"{near[chosen[:-1]]}, made free by a second character"
+        text = text.replace(character, chosen)
+    return CharacterMap(CharacterMap.fitted(table, texts, reasons).rewritings, tuple(left))
+
+
+def name_of(character: str) -> str:
+    """Code points and Unicode name, such as "U+A78C LATIN SMALL LETTER SALTILLO"."""
+    return " + ".join(f"U+{ord(one):04X} {unicodedata.name(one, 'without a name')}" for one in character)
+
+
+def _unknown(text: str, known: Callable[[str], bool]) -> list[str]:
+    """The unknown characters, the most frequent first; then letters with marks that are known apart but not together
+    (a tokenizer that composes them sees another character)."""
+    counts = Counter(text)
+    single = [character for character in counts if not character.isspace() and not known(character)]
+    marks = "".join(re.escape(one) for one in counts if unicodedata.combining(one) and one not in single)
+    found: Counter[str] = Counter(re.findall(f"[^{marks}\\s][{marks}]+", text)) if marks else Counter()
+    clusters = [cluster for cluster in found if cluster[0] not in single and not known(cluster)]
+    # Longer ones first: a letter with two marks holds the letter with one.
+    clusters.sort(key=lambda cluster: (-len(cluster), -found[cluster], cluster))
+    return [*sorted(single, key=lambda character: (-counts[character], character)), *clusters]
+
+
+def _near(character: str) -> Iterator[tuple[str, str]]:
+    """Spellings near to a character with the reason, the nearest first."""
+    parts = unicodedata.normalize("NFKD", character)
+    if parts != character:
+        yield parts, "decomposed"
+    for reason, group in _LOOK_ALIKES.items():
+        for spelling in group.get(character, ()):
+            yield spelling, reason
+    letters = "".join(part for part in parts if not unicodedata.combining(part))
+    if letters and letters != parts:
+        yield "".join(_LOOK_ALIKES[_MARK].get(part, (part,))[-1] for part in parts), "marks written beside the letter"
+        yield letters, "without its marks"
+
+
+def _free(character: str, spelling: str, text: str) -> bool:
+    """Whether `spelling` can stand for `character` in this text and for nothing else."""
+    return spelling not in text and text.replace(character, spelling).replace(spelling, character) == text
+
+
+def _refuse_unclear(table: Mapping[str, str]) -> None:
+    keys = list(table)
+    for number, (character, spelling) in enumerate(table.items()):
+        if not character or not spelling.strip() or character == spelling or "\n" in character + spelling:
+            raise DataError(f"{character!r} = {spelling!r} rewrites nothing; expected one character and its spelling")
+        again = next((key for key in keys[number:] if key in spelling), None)
+        if again is not None:
+            raise DataError(
+                f"{character!r} becomes {spelling!r}, which holds {again!r}, itself rewritten; write the final spelling"
+            )
+
+
+def _toml(value: str) -> str:
+    """A TOML string; what cannot be seen alone is written by its code point."""
+    shown = (
+        f"\\U{ord(one):08X}"
+        if unicodedata.combining(one) or not one.isprintable()
+        else f"\\{one}"
+        if one in '"\\'
+        else one
+        for one in value
+    )
+    return f'"{"".join(shown)}"'

@@ -1,0 +1,206 @@
+"""What is in a dataset's files: rows, labels, checksums, and the dirt that may surprise who trains on them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glotprompt.data.layout import Record, Report, read_records
+from glotprompt.data.lines import is_blank, read_lines, without_line_end
+from glotprompt.data.normalise import letters
+from glotprompt.data.records import Example
+from glotprompt.errors import DataError
+
+if TYPE_CHECKING:
+    from glotprompt.data.dataset import Dataset
+
+_CHARACTERS = {
+    "line breaks inside": ("\n", "\r"),
+    "tabs inside": ("\t",),
+    "control characters": ("\x00-\x08", "\x0b-\x0c", "\x0e-\x1f", "\x7f-\x84", "\x86-\x9f"),
+    "U+2028 and other separators": ("\x85", "\u2028-\u2029"),
+    "byte order marks": ("\ufeff",),
+    "no-break spaces": ("\u00a0", "\u202f"),
+    "invisible characters": ("\u00ad", "\u200b", "\u2060-\u2064"),
+    "private-use characters": ("\ue000-\uf8ff", "\U000f0000-\U0010ffff"),
+    "replacement characters (U+FFFD)": ("\ufffd",),
+}
+"""By problem, the characters and ranges that are one. Joiners (U+200C, U+200D) belong to many scripts and are none."""
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """One file."""
+
+    language: str
+    split: str
+    path: str
+    sha256: str
+    num_bytes: int
+    rows: int
+    """Rows, or lines of plain text, blank ones too."""
+    labels: dict[str, int]
+    """Rows by label, in the dataset's order; labels that it does not have come last."""
+    problems: dict[str, int]
+    """By problem, the number of rows that have it."""
+    error: str = ""
+    """What is wrong with the first row that cannot be read; such rows count nowhere else."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found of a dataset below a data folder."""
+
+    dataset: str
+    data_dir: str
+    files: tuple[FileCheck, ...]
+    missing: tuple[str, ...]
+    """Paths, below the data folder, of splits that are not there."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON value."""
+        return asdict(self)
+
+
+def check(dataset: Dataset, data_dir: Path, languages: tuple[str, ...] = (), report: Report | None = None) -> Check:
+    """Looks through the dataset's files, language by language; `report` is told each file before it is read."""
+    assert dataset.layout is not None
+    found: list[FileCheck] = []
+    missing: list[str] = []
+    for language in languages or dataset.languages or _languages_there(dataset, data_dir):
+        records: dict[str, list[Record]] = {}
+        files: dict[str, FileCheck] = {}
+        for split in (*dataset.splits_of(language), *dataset.extra_splits):
+            path = dataset.layout.path(data_dir, language, split)
+            if path.is_file():
+                if report is not None:
+                    report(str(path))
+                files[split], records[split] = _check_file(dataset, language, split, path)
+            elif split not in dataset.extra_splits:
+                missing.append(str(path.relative_to(data_dir)))
+        keys = {split: [_keys(record) for record in records[split]] for split in records}
+        found += [
+            replace(file, problems=file.problems | dict(_in_other_splits(split, keys, dataset)))
+            for split, file in files.items()
+        ]
+    if not found:
+        raise DataError(f"{data_dir}: no file of {dataset.name} in it, for example {missing[0]}. {dataset.get}.")
+    return Check(dataset.name, str(data_dir), tuple(found), tuple(missing))
+
+
+def _languages_there(dataset: Dataset, data_dir: Path) -> tuple[str, ...]:
+    """The languages of a dataset that takes any: those that the data folder has files of."""
+    assert dataset.layout is not None
+    patterns = [Path(pattern) for split in dataset.layout.files.values() for pattern in split]
+    there: set[str] = set()
+    for pattern in patterns:
+        written = re.compile(re.escape(pattern.name).replace(re.escape("{language}"), "(.+)"))
+        folder = data_dir / pattern.parent
+        if folder.is_dir():
+            there.update(name[1] for name in map(written.fullmatch, sorted(p.name for p in folder.iterdir())) if name)
+    if not there:
+        raise DataError(f"{data_dir}: no file of {dataset.name} in it, for example {patterns[0]}. {dataset.get}.")
+    return tuple(sorted(there))
+
+
+def _check_file(dataset: Dataset, language: str, split: str, path: Path) -> tuple[FileCheck, list[Record]]:
+    assert dataset.layout is not None
+    error = ""
+    records: list[Record] = []
+    try:
+        records = _read(dataset, path, strict=True)
+    except DataError as first:
+        error = str(first)
+        try:
+            records = _read(dataset, path, strict=False)
+        except DataError as nothing_left:
+            error = str(nothing_left)
+    known = dataset.labels_of(language)
+    counts = Counter(record.example.label for record in records if record.example.label is not None)
+    labels = {label: counts[label] for label in (*known, *sorted(set(counts) - set(known)))} if dataset.labels else {}
+    problems = Counter[str]()
+    for record in records:
+        problems.update(_problems_of(record))
+        problems["label outside the language's set"] += bool(dataset.labels) and record.example.label not in known
+    problems.update(_repeated(records))
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    return (
+        FileCheck(language, split, str(path), digest, len(data), len(records), labels, _some(problems), error),
+        records,
+    )
+
+
+def _read(dataset: Dataset, path: Path, *, strict: bool) -> list[Record]:
+    assert dataset.layout is not None
+    columns = dataset.layout.columns
+    if not columns.fields:
+        return [Record(Example({"text": without_line_end(line)}), ()) for line in read_lines(path)]
+    return read_records(path, columns, dataset.labels, "error" if strict else "skip", check_labels=False)
+
+
+def _problems_of(record: Record) -> Iterator[str]:
+    """The problems of one row, each once."""
+    fields = list(record.example.fields.values())
+    texts = (*fields, *record.unread)
+    if any(is_blank(text) for text in fields):
+        yield "blank text"
+    if any(len(text.strip()) == 1 for text in texts):
+        yield "text of one character"
+    if any(text != text.strip() and not is_blank(text) for text in fields):
+        yield "spaces at the edges"
+    if not all(unicodedata.is_normalized("NFC", text) for text in texts):
+        yield "not NFC"
+    yield from {name for char in set[str]().union(*texts) if (name := _character_problem(char))}
+
+
+@cache
+def _character_problem(char: str) -> str:
+    ranges = ((name, span) for name, spans in _CHARACTERS.items() for span in spans)
+    return next((name for name, span in ranges if span[0] <= char <= span[-1]), "")
+
+
+def _repeated(records: Iterable[Record]) -> dict[str, int]:
+    """Rows that say what an earlier row of the file says: with the same label, and with another."""
+    labels: dict[tuple[str, ...], set[str | None]] = {}
+    same = other = 0
+    for record in records:
+        key = tuple(record.example.fields.values())
+        if all(is_blank(text) for text in key):
+            continue
+        before = labels.setdefault(key, set())
+        same += record.example.label in before
+        other += bool(before - {record.example.label})
+        before.add(record.example.label)
+    return {"repeats an earlier row": same, "an earlier row with another label": other}
+
+
+def _keys(record: Record) -> set[str]:
+    """What two rows have in common when they are one document: a text of it; in pairs, both."""
+    fields = [letters(text) for text in record.example.fields.values()]
+    if len(fields) > 1:
+        return {"\n".join(fields)} if all(fields) else set()
+    return {key for key in (*fields, *map(letters, record.unread)) if key}
+
+
+def _in_other_splits(split: str, keys: dict[str, list[set[str]]], dataset: Dataset) -> Iterator[tuple[str, int]]:
+    """Rows of a split that are in the language's dev or test splits, too. The small draws are parts of others."""
+    if split not in dataset.splits:
+        return
+    for other in dataset.splits:
+        if other != split and other != "train" and other in keys:
+            there = set[str]().union(*keys[other])
+            count = sum(not there.isdisjoint(mine) for mine in keys[split])
+            if count:
+                yield f"also in {other}", count
+
+
+def _some(problems: Counter[str]) -> dict[str, int]:
+    return {name: problems[name] for name in sorted(problems) if problems[name]}

@@ -1,0 +1,248 @@
+"""A published dataset: what it is, and its examples and texts from a folder or from the hub, the same either way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from glotprompt.data.languages import same_language
+from glotprompt.data.layout import Columns, HubFiles, Layout, Record, Report, read_records, read_texts
+from glotprompt.data.lines import is_blank
+from glotprompt.data.normalise import letters
+from glotprompt.data.records import Example
+from glotprompt.data.tables import OnBadRow
+from glotprompt.errors import ConfigError, DataError, nearest
+
+if TYPE_CHECKING:
+    from glotprompt.data.check import Check
+
+Source = Literal["auto", "folder", "hub"]
+Kind = Literal["news topics", "topics", "sentiment", "NLI", "unlabelled text", "your own"]
+MakeTexts = Callable[[str, Sequence[Record], Sequence[Record], Report | None], list[str]]
+"""From a language, its training records and its held-out ones to text for stage 1."""
+
+DATA_DIR_VARIABLE = "GLOTPROMPT_DATA"
+"""The environment's variable with the data folder, where none is given."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset by its publisher's own description. Languages are ISO 639-3 where the publisher's can be; one that is
+    written in two scripts appears once more as "ace-Arab"."""
+
+    name: str
+    title: str
+    kind: Kind
+    languages: tuple[str, ...]
+    """Empty: any language, by the code that the file has."""
+
+    labels: tuple[str, ...]
+    """All labels; a language may have fewer (`labels_of`). Empty for unlabelled text."""
+
+    splits: tuple[str, ...]
+    layout: Layout | None
+    """None: not a dataset with a layout of its own (`files`)."""
+
+    citation: str
+    licence: str
+    homepage: str
+    get: str
+    """How to come by the files, and in which folder they belong."""
+
+    unlabelled: str
+    """Where text for stage 1 comes from, in words."""
+
+    task: str | None = None
+    """The built-in task of these labels: a name for `Task.load`."""
+
+    labels_by_language: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    extra_splits: tuple[str, ...] = ()
+    """Further files that not every language has."""
+
+    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """From a split to the languages without it."""
+
+    source_languages: tuple[str, ...] = ()
+    """What the task is usually learned in."""
+
+    texts_from: Dataset | None = None
+    """The dataset whose texts serve as unlabelled text of this one."""
+
+    make_texts: MakeTexts | None = None
+    hub: HubFiles | None = None
+    notes: tuple[str, ...] = ()
+
+    def examples(
+        self,
+        language: str,
+        split: str,
+        data_dir: str | Path | None = None,
+        *,
+        source: Source = "auto",
+        revision: str | None = None,
+        on_bad_row: OnBadRow = "error",
+        report: Report | None = None,
+    ) -> list[Example]:
+        """The examples of one split, all of them and in the file's order.
+
+        `data_dir` is the data folder (else the variable GLOTPROMPT_DATA). `source` says where to read: "folder", "hub"
+        (extra `hub`; `revision` overrules the commit), or "auto": the folder when one is known, else the hub. Raises
+        `DataError` in one line when files, columns or labels are not as the publisher has them; `on_bad_row="skip"`
+        leaves out rows that cannot be used, and tells `report`.
+        """
+        if self.layout is not None and not self.labels:
+            raise DataError(f"{self.name} has no examples, only texts: {self.unlabelled}.")
+        code, split = self.language(language), self.split(language, split)
+        read = self._reader(code, data_dir, source, revision, on_bad_row, report)
+        return [record.example for record in read(split)]
+
+    def texts(
+        self,
+        language: str,
+        split: str = "train",
+        data_dir: str | Path | None = None,
+        *,
+        source: Source = "auto",
+        revision: str | None = None,
+        report: Report | None = None,
+    ) -> list[str]:
+        """Unlabelled text for stage 1 (blank texts passed over); the arguments are those of `examples`.
+
+        Of a labelled dataset: the texts of its training split, without the examples of which a dev or test split has a
+        text (letters and digits compared), each once. `report` is told how many those were. Another split than "train"
+        is read as it is: whether it may be trained on is the caller's affair.
+        """
+        if self.texts_from is not None:
+            return self.texts_from.texts(language, split, data_dir, source=source, revision=revision, report=report)
+        if self.labels and "train" not in self.splits:
+            raise DataError(f"{self.name} has no unlabelled text: {self.unlabelled}.")
+        code, split = self.language(language), self.split(language, split)
+        if not self.labels:
+            path, _ = self._place(code, split, data_dir, source, revision)
+            texts = list(read_texts(path))
+            if not texts:
+                raise DataError(f"{path}: no text in it. Expected one text per line; fetch it again.")
+            return texts
+        read = self._reader(code, data_dir, source, revision, "error", report)
+        held_out = [part for part in self.splits if part != "train" and split == "train"]
+        make = self.make_texts or own_texts
+        return make(f"{self.name} {code}", read(split), [record for part in held_out for record in read(part)], report)
+
+    def labels_of(self, language: str) -> tuple[str, ...]:
+        """The labels that a language has."""
+        return self.labels_by_language.get(self.language(language), self.labels)
+
+    def splits_of(self, language: str) -> tuple[str, ...]:
+        """The splits that every copy has of a language."""
+        return tuple(split for split in self.splits if language not in self.lacking.get(split, ()))
+
+    def check(
+        self, data_dir: str | Path | None = None, languages: Iterable[str] = (), report: Report | None = None
+    ) -> Check:
+        """Counts, checksums and problems of all files in the data folder; of some languages only when they are named.
+        `report` is told each file before it is read."""
+        from glotprompt.data.check import check
+
+        return check(self, self.folder(data_dir), tuple(self.language(code) for code in languages), report)
+
+    def language(self, code: str) -> str:
+        """The dataset's own code of a language that is given by any code ("gn", "swh"); `DataError` if it has none."""
+        if code in self.languages or not self.languages:
+            return code
+        folders = {} if self.layout is None else self.layout.folders
+        same = [known for known in self.languages if folders.get(known) == code]
+        same = same or [known for known in self.languages if same_language(code, known)]
+        if len(same) == 1:
+            return same[0]
+        shown = ", ".join(self.languages[:30]) + (" ..." if len(self.languages) > 30 else "")
+        raise DataError(f"{self.name} has no language {code!r}.{nearest(code, self.languages)} It has: {shown}.")
+
+    def split(self, language: str, split: str) -> str:
+        """The split, if the language has it; else `DataError`."""
+        if self.layout is None:
+            raise DataError(f"{self.name} is not one dataset. {self.get}.")
+        known = (*self.splits_of(self.language(language)), *self.extra_splits)
+        if split not in known:
+            raise DataError(
+                f"{self.name} has no split {split!r} of {language}.{nearest(split, known)} It has: {', '.join(known)}."
+            )
+        return split
+
+    def folder(self, data_dir: str | Path | None) -> Path:
+        """The data folder: the one given, or the environment's; `DataError` when there is none."""
+        given = _given(data_dir)
+        if self.layout is None:
+            raise DataError(f"{self.name} is not one dataset. {self.get}.")
+        if given is None:
+            raise DataError(f"{self.name}: no data folder is given. {self._remedy()}")
+        if not given.is_dir():
+            raise DataError(f"{given}: no such folder. {self._remedy()}")
+        return given
+
+    def _remedy(self) -> str:
+        assert self.layout is not None
+        pattern = next(iter(self.layout.files.values()))[0].replace("{language}", "<language>")
+        hub = "" if self.hub is None else ', or pass source="hub"' + (" and revision=" if not self.hub.revision else "")
+        return (
+            f"Pass the folder that has {pattern} (data_dir=, --data-dir or the variable {DATA_DIR_VARIABLE}){hub}."
+            f" {self.get}."
+        )
+
+    def _reader(
+        self,
+        code: str,
+        data_dir: str | Path | None,
+        source: Source,
+        revision: str | None,
+        on_bad_row: OnBadRow,
+        report: Report | None,
+    ) -> Callable[[str], list[Record]]:
+        def read(split: str) -> list[Record]:
+            path, columns = self._place(code, split, data_dir, source, revision)
+            return read_records(path, columns, self.labels, on_bad_row, report)
+
+        return read
+
+    def _place(
+        self, code: str, split: str, data_dir: str | Path | None, source: Source, revision: str | None
+    ) -> tuple[Path, Columns]:
+        """The file of a split, in the data folder or fetched from the hub, and its columns."""
+        if source not in get_args(Source):
+            hint = nearest(source, get_args(Source))
+            raise ConfigError(f"source={source!r} is not known.{hint} Expected {', '.join(get_args(Source))}.")
+        assert self.layout is not None
+        on_hub = self.hub is not None and bool(revision or self.hub.revision)
+        if source == "hub" or (source == "auto" and on_hub and _given(data_dir) is None):
+            from glotprompt.data import hub
+
+            if self.hub is None:
+                raise DataError(f"{self.name} has no files on the hub that can be read. {self._remedy()}")
+            return hub.fetch(self.name, self.hub, code, split, revision), self.hub.columns
+        path = self.layout.path(self.folder(data_dir), code, split)
+        if not path.is_file():
+            raise DataError(f"{path}: no such file. Expected {self.title} as its publisher has it. {self.get}.")
+        return path, self.layout.columns
+
+
+def _given(data_dir: str | Path | None) -> Path | None:
+    given = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    return Path(given) if given else None
+
+
+def own_texts(where: str, train: Sequence[Record], held_out: Sequence[Record], report: Report | None) -> list[str]:
+    """The texts of the training records, without records that have a text in common with a held-out one, each once."""
+    seen = {letters(text) for record in held_out for text in record.example.fields.values()} - {""}
+    kept = [record for record in train if seen.isdisjoint(letters(text) for text in record.example.fields.values())]
+    texts = [text for record in kept for text in record.example.fields.values() if not is_blank(text)]
+    once = list(dict.fromkeys(texts))
+    if report is not None and len(kept) < len(train):
+        report(
+            f"{where}: {len(train) - len(kept):,} of {len(train):,} training examples left out of stage 1 because"
+            " a dev or test split has a text of theirs"
+        )
+    if report is not None and len(once) < len(texts):
+        report(f"{where}: {len(texts) - len(once):,} of {len(texts):,} texts left out of stage 1 because they repeat")
+    return once

@@ -1,0 +1,217 @@
+"""What must not be read before it is scored: evaluation text, found by its place in a publisher's layout
+(`refuse_evaluation_text`) and by what it says (`without_overlap`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from glotprompt.data.americas import AMERICASNLI
+from glotprompt.data.catalog import dataset, parse_reference
+from glotprompt.data.languages import same_language
+from glotprompt.data.normalise import words
+from glotprompt.errors import ConfigError, DataError
+
+Purpose = Literal["adapt", "tune"]
+
+NGRAM = 13
+"""Words in a row that two texts must share to count as overlapping: the length of Brown et al. 2020 (GPT-3),
+appendix C, which many have used since."""
+
+_NUM_EXAMPLES = 5
+
+# ---------------------------------------------------------------------------------------------------------------
+# By content
+
+
+@dataclass(slots=True)
+class Overlap:
+    """Texts that were removed because of one evaluation set."""
+
+    same: int = 0
+    """Texts that are one of the set's: the same letters, marks and digits in NFKC, case aside."""
+    shared: int = 0
+    """Other texts, that have `ngram` words in a row in common with one of the set's."""
+    examples: list[int] = field(default_factory=list[int])
+    """The first few of both, as indices into the texts that were checked."""
+
+
+@dataclass(slots=True)
+class OverlapReport:
+    """What was checked and removed."""
+
+    overlaps: dict[str, Overlap]
+    """By evaluation set. A text found in two sets counts in both."""
+    ngram: int
+    num_kept: int = 0
+    num_removed: int = 0
+
+    def sentence(self) -> str:
+        """The report in one line."""
+        found = [
+            f"{name}: {overlap.same:,} the same, {overlap.shared:,} sharing {self.ngram} words in a row"
+            f" (the first is text {overlap.examples[0] + 1:,})"
+            for name, overlap in self.overlaps.items()
+            if overlap.examples
+        ]
+        sets = "1 evaluation set" if len(self.overlaps) == 1 else f"{len(self.overlaps)} evaluation sets"
+        total = self.num_kept + self.num_removed
+        what = f"{self.num_removed:,} of {total:,} texts removed after a check against {sets}"
+        return f"{what} ({'; '.join(found)})" if found else what
+
+    def facts(self) -> dict[str, Any]:
+        """The report for what is saved."""
+        sets = {name: {"same": overlap.same, "shared": overlap.shared} for name, overlap in self.overlaps.items()}
+        return {"ngram": self.ngram, "kept": self.num_kept, "removed": self.num_removed, "held_out": sets}
+
+
+@dataclass(slots=True)
+class Guarded(OverlapReport):
+    """The report, and the texts that are left."""
+
+    texts: list[str] = field(default_factory=list[str])
+
+
+class OverlapCheck:
+    """Evaluation text, ready to be looked for in texts that come one at a time.
+
+    `held_out` has the texts of each evaluation set by its name; `report` counts on while texts are read.
+    """
+
+    def __init__(self, held_out: Mapping[str, Sequence[str]], ngram: int = NGRAM) -> None:
+        if ngram < 1:
+            raise ConfigError(f"ngram is {ngram}; expected 1 word or more.")
+        self.report = OverlapReport({name: Overlap() for name in held_out}, ngram)
+        self._same: dict[str, set[str]] = {}
+        self._shared: dict[tuple[str, ...], set[str]] = {}
+        for name, items in held_out.items():
+            for item in items:
+                found = words(item)
+                self._same.setdefault("".join(found), set()).add(name)
+                for gram in _grams(found, ngram):
+                    self._shared.setdefault(gram, set()).add(name)
+        self._same.pop("", None)
+        self._vocabulary = {word for gram in self._shared for word in gram}
+
+    def passed(self, texts: Iterable[str]) -> Iterator[str]:
+        """The texts that no evaluation set holds or shares `ngram` words in a row with."""
+        report = self.report
+        for index, text in enumerate(texts, report.num_kept + report.num_removed):
+            found = words(text)
+            same = self._same.get("".join(found), set[str]())
+            shared = self._sharing(found)
+            for name in same | shared:
+                overlap = report.overlaps[name]
+                overlap.same += name in same
+                overlap.shared += name not in same
+                if len(overlap.examples) < _NUM_EXAMPLES:
+                    overlap.examples.append(index)
+            if same or shared:
+                report.num_removed += 1
+            else:
+                report.num_kept += 1
+                yield text
+
+    def _sharing(self, found: list[str]) -> set[str]:
+        ngram = self.report.ngram
+        # Any `ngram` words in a row hold one of these, so most texts need no closer look.
+        if self._vocabulary.isdisjoint(found[ngram - 1 :: ngram]):
+            return set()
+        return set[str]().union(*(self._shared[gram] for gram in _grams(found, ngram) if gram in self._shared))
+
+
+def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]], ngram: int = NGRAM) -> Guarded:
+    """`texts` without those that an evaluation set holds, or shares `ngram` words in a row with.
+
+    `held_out` has the texts of each evaluation set by its name. Texts without letters or digits are never removed. Time
+    is linear in the number of words. `OverlapCheck` does the same in a stream.
+    """
+    check = OverlapCheck(held_out, ngram)
+    kept = list(check.passed(texts))
+    report = check.report
+    return Guarded(report.overlaps, report.ngram, report.num_kept, report.num_removed, kept)
+
+
+def _grams(found: list[str], ngram: int) -> list[tuple[str, ...]]:
+    return [tuple(found[start : start + ngram]) for start in range(len(found) - ngram + 1)]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# By place
+
+_FOLDERS = {
+    "americasnli": "americasnli",
+    "masakhanews": "masakhanews",
+    "masakhanews_few_shot": "masakhanews",
+    "masakhane-news": "masakhanews",
+    "xnli": "xnli",
+    "xnli-1.0": "xnli",
+}
+"""Folders of the publishers' layouts, and of their repositories and archives."""
+_WHY = {"americasnlp2021": ", whose sentences are AmericasNLI's"}
+_HELD_OUT = ("dev", "test", "validation")
+_DEPTH = 4
+"""So many folders above a file are looked at: a layout is at most so deep."""
+
+
+def evaluation_set(source: str | Path) -> str | None:
+    """The dataset whose dev or test text this is; None for any other text.
+
+    It is known by a reference such as masakhanews:ibo:test, or by the names of a file and its folders: those of
+    "americasnli", "americasnlp2021", "masakhanews" and "xnli".
+    """
+    reference = parse_reference(str(source))
+    if reference is not None:
+        return reference.dataset.name if reference.split in _HELD_OUT else None
+    path = Path(source).absolute()
+    file = path.name.casefold()
+    folders = [folder.casefold() for folder in path.parts[-_DEPTH - 1 : -1]]
+    split = re.split(r"[^a-z]", file)[0]
+    if re.match(r"xnli[.-](dev|test)\b", file):
+        return "xnli"
+    if split in _HELD_OUT and folders and folders[-1].endswith("-spanish"):
+        return "americasnlp2021"
+    if split in _HELD_OUT or (folders and folders[-1] in _HELD_OUT):
+        return next((_FOLDERS[folder] for folder in reversed(folders) if folder in _FOLDERS), None)
+    return None
+
+
+def refuse_evaluation_text(source: str | Path, purpose: Purpose, target_language: str | None = None) -> None:
+    """Raises `DataError` when evaluation text is about to be trained on.
+
+    As text of stage 1 ("adapt") that is any `evaluation_set`. As labelled training data ("tune") it is XNLI's dev and
+    test split when the target language is one of AmericasNLI's, whose items are translations of them.
+    """
+    found = evaluation_set(source)
+    if found is None:
+        return
+    if purpose == "adapt":
+        what = f"dev or test of {dataset(found).title}{_WHY.get(found, '')}"
+        raise DataError(
+            f"{source}: evaluation text by its place ({what}), which stage 1 must not read. "
+            "Give the training split, or pass --allow-evaluation-text, which is recorded in what is saved."
+        )
+    target = target_language or ""
+    if found == "xnli" and any(same_language(target, code) for code in AMERICASNLI.languages):
+        raise DataError(
+            f"{source}: XNLI's dev and test items are those of AmericasNLI in another language, and the target language"
+            f" is {target}. Train on MultiNLI, or pass --allow-evaluation-text, which is recorded in what is"
+            " saved."
+        )
+
+
+def evaluation_beside(source: str | Path) -> list[Path]:
+    """The dev and test files that belong to a training file (train.tsv, train.quy, train-en.tsv) and exist: those
+    beside it, and for AmericasNLP 2021 those of AmericasNLI in the same language, where that lies beside it."""
+    path = Path(source)
+    if re.split(r"[^a-z]", path.name)[0] != "train":
+        return []
+    found = [path.with_name(f"{split}{rest}") for split in _HELD_OUT for rest in (path.name[5:], path.suffix)]
+    folder = path.absolute().parent
+    if folder.name.endswith("-spanish"):
+        code = path.name.split(".")[1]
+        found += [folder.parent.parent / "americasnli" / split / f"{code}.tsv" for split in _HELD_OUT]
+    return [path for path in dict.fromkeys(found) if path.is_file()]
