@@ -92,7 +92,14 @@ class MethodCost:
 def method_costs(
     encoder: Shell, adapt: AdaptConfig, tune: TuneConfig, attention: Attention = "cpu"
 ) -> list[MethodCost]:
-    """The costs of all methods, in their order, with the settings of the two configs (their `method` is not read).
+    """The costs of all methods, in their order; see `method_cost`."""
+    return [method_cost(encoder, method, adapt, tune, attention) for method in METHODS.values()]
+
+
+def method_cost(
+    encoder: Shell, method: Method, adapt: AdaptConfig, tune: TuneConfig, attention: Attention
+) -> MethodCost:
+    """One method's costs with the settings of the two configs (their `method` is not read).
 
     Raises `ConfigError` for a length that the backbone does not read."""
     longest = max(adapt.max_length, tune.max_length)
@@ -100,12 +107,6 @@ def method_costs(
         raise ConfigError(
             f"max_length {longest} is more than {encoder.name} reads ({encoder.max_positions} tokens); lower it"
         )
-    return [_method_cost(encoder, method, adapt, tune, attention) for method in METHODS.values()]
-
-
-def _method_cost(
-    encoder: Shell, method: Method, adapt: AdaptConfig, tune: TuneConfig, attention: Attention
-) -> MethodCost:
     adapt, tune = adapt.replace(method=method.name), tune.replace(method=method.name)
     try:
         with encoder.device:

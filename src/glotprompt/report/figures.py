@@ -87,7 +87,7 @@ def loss_curve(result: Record) -> str:
 
     first, last = number(points[0][1], 2), number(points[-1][1], 2)
     description = f"Line chart: loss on {label} goes from {first} to {last} in {points[-1][0]} steps."
-    return _draw("loss", 310, paint, description)
+    return draw("loss", 310, paint, description)
 
 
 def accuracy_bars(result: Record) -> str:
@@ -120,7 +120,7 @@ def accuracy_bars(result: Record) -> str:
 
     cells = [(s.name, s.columns[key], how) for s in summaries for key, how, _ in BARS]
     spoken = "; ".join(f"{name} {mean_sd(spread)} {how}" for name, spread, how in cells if spread.num)
-    return _draw("accuracy", 64 + 80 * len(shown), paint, f"Bar chart of test accuracy in per cent: {spoken}.")
+    return draw("accuracy", 64 + 80 * len(shown), paint, f"Bar chart of test accuracy in per cent: {spoken}.")
 
 
 def _method_bars(axes: Axes, top: float, summary: MethodSummary, majority: float | None) -> None:
@@ -141,7 +141,7 @@ def _method_bars(axes: Axes, top: float, summary: MethodSummary, majority: float
         axes.annotate(mean_sd(spread), (end, y), (9, 0), textcoords="offset points", va="center_baseline")
 
 
-def _draw(name: str, height: int, paint: Callable[[Figure, Axes], None], description: str) -> str:
+def draw(name: str, height: int, paint: Callable[[Figure, Axes], None], description: str) -> str:
     """Let `paint` fill an empty figure; give it back as an SVG element that can stand in a page beside others."""
     try:
         import matplotlib

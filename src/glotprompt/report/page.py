@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glotprompt import atomic
 from glotprompt.errors import MissingExtraError
 from glotprompt.report import figures, tables
 from glotprompt.report.tables import MethodSummary, Part, Record, items, part
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATE = "demo.html.j2"
 
@@ -20,10 +23,16 @@ def write_demo_page(result: Record, path: Path) -> None:
 
 def demo_page(result: Record) -> str:
     """The page for a demo's result, as text."""
+    return template(TEMPLATE, "The demo's page", "demo").render(_context(result))
+
+
+def template(name: str, what: str, extra: str) -> jinja2.Template:
+    """A page's template from this folder, with the formats of `tables` as filters; a value that is missing becomes a
+    dash, a name that is missing an error. Raises `MissingExtraError` that `what` needs the extra."""
     try:
         import jinja2
     except ModuleNotFoundError:
-        raise MissingExtraError("The demo's page", "demo") from None
+        raise MissingExtraError(what, extra) from None
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -34,7 +43,7 @@ def demo_page(result: Record) -> str:
     )
     formats = (tables.number, tables.percent, tables.mean_sd, tables.size, tables.duration)
     environment.filters.update({function.__name__: function for function in formats})
-    return environment.get_template(TEMPLATE).render(_context(result))
+    return environment.get_template(name)
 
 
 def _or_dash(value: Any) -> Any:

@@ -40,7 +40,7 @@ class Words:
 
 def label_words(task: Task, tokenizer: PreTrainedTokenizerFast) -> Words:
     """Look the verbalizer's words up. A word that is not one token is a `ConfigError` naming close ones that are."""
-    rows = [[_token_of(word, label, task, tokenizer) for word in words] for label, words in task.verbalizer.items()]
+    rows = [[token_of(word, label, task, tokenizer) for word in words] for label, words in task.verbalizer.items()]
     flat = [token for row in rows for token in row]
     for token in flat:
         if flat.count(token) > 1:
@@ -58,7 +58,9 @@ def label_words(task: Task, tokenizer: PreTrainedTokenizerFast) -> Words:
     return Words(torch.tensor(flat), average)
 
 
-def _token_of(word: str, label: str, task: Task, tokenizer: PreTrainedTokenizerFast) -> int:
+def token_of(word: str, label: str, task: Task, tokenizer: PreTrainedTokenizerFast) -> int:
+    """The one token of a label word, spelled as the template needs it; `ConfigError` naming close words if it has
+    more."""
     spelled = f" {word}" if task.template.space_before_mask else word
     tokens = tokenizer.encode(spelled, add_special_tokens=False)
     if len(tokens) == 1 and tokens[0] != tokenizer.unk_token_id:

@@ -1,0 +1,193 @@
+"""Will it work? What can be said of a model and a person's text before anything is trained.
+
+`text` counts, `probe` times, `verdict` finds the words; `examine` asks them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
+from glotprompt.data.languages import family_of, seen_by
+from glotprompt.doctor.probe import Forecast, forecast_adapt, forecast_tune, machine_bytes, stage_costs
+from glotprompt.doctor.text import TextStatistics, reference_pieces, statistics_of
+from glotprompt.doctor.verdict import (
+    VERDICTS,
+    Finding,
+    Level,
+    cost_findings,
+    label_finding,
+    language_finding,
+    text_findings,
+    worst,
+)
+from glotprompt.errors import ConfigError, DataError, ModelError
+from glotprompt.methods import method_of_adapt
+from glotprompt.model.encoder import Encoder, choose_precision, place_of
+from glotprompt.model.shapes import Shell
+from glotprompt.templates import Task
+from glotprompt.train.cloze import label_words, token_of
+
+PROBE_SECONDS = 10.0
+"""Time that the probe takes for each stage, about: a step that has begun is finished."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that was found, with the figures it rests on."""
+
+    model: str
+    """Name of the backbone."""
+    language: str | None
+    """ISO 639-3 code, where it was given."""
+    seen: bool | None
+    """Whether the backbone has read the language; None: not known."""
+    text: TextStatistics
+    references: Mapping[str, float]
+    """ISO 639-3 code -> sub-words per word of ten languages that models have read, by this tokenizer."""
+    adapt: Forecast
+    """Stage 1 on this machine."""
+    tune: Forecast | None
+    """Stage 2, where a task was given."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def level(self) -> Level:
+        """The worst of the findings'."""
+        return worst(self.findings)
+
+    @property
+    def verdict(self) -> str:
+        """The same in words. It says that nothing stands in the way, not how good the classifier will be."""
+        return VERDICTS[self.level]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures as a JSON value; tokens per line as a histogram (see `length_histogram`)."""
+        text = {key: value for key, value in asdict(self.text).items() if key != "line_tokens"}
+        text["unknown"] = [
+            {
+                "text": char.text,
+                "shown": char.shown,
+                "code_points": char.code_points,
+                "name": char.name,
+                "count": char.count,
+            }
+            for char in self.text.unknown
+        ]
+        shares = ("pieces_per_word", "unknown_share", "touched_share", "duplicate_share")
+        text |= {name: getattr(self.text, name) for name in shares}
+        return {
+            "model": self.model, "language": self.language, "seen": self.seen,
+            "level": self.level, "verdict": self.verdict, "findings": [asdict(finding) for finding in self.findings],
+            "text": {**text, "line_lengths": length_histogram(self.text.line_tokens)},
+            "references": dict(self.references),
+            "adapt": asdict(self.adapt), "tune": None if self.tune is None else asdict(self.tune),
+        }  # fmt: skip
+
+
+def examine(
+    model: str | Path | Encoder,
+    texts: Sequence[str],
+    *,
+    language: str | None = None,
+    task: Task | None = None,
+    adapt: AdaptConfig | None = None,
+    tune: TuneConfig | None = None,
+    runtime: RuntimeConfig | None = None,
+    probe_seconds: float = PROBE_SECONDS,
+    precision: Any = "auto",
+    device: str = "auto",
+) -> Diagnosis:
+    """Look at a backbone and unlabelled target lines, and say what a training would meet.
+
+    `model` is what `Encoder.load` takes, or an encoder. `language` is the text's ISO 639-3 code. With a `task` its
+    label words are looked up, and stage 2 is estimated for 1,000 examples as long as the lines. `probe_seconds` are
+    spent on real steps of each stage; with 0 nothing is timed and no weights are read. `precision` and `device` are
+    those of `Encoder.load`. Nothing is saved. Raises `DataError` for an empty text, `ModelError` and `ConfigError` as
+    the two stages would."""
+    if not texts:
+        raise DataError("there is no text to look at; give at least one line in the target language")
+    adapt, tune, runtime = adapt or AdaptConfig(), tune or TuneConfig(), runtime or RuntimeConfig()
+    method_of_adapt(adapt)  # what it refuses is said before the costly parts
+    name = model.name if isinstance(model, Encoder) else str(model)
+    family = family_of(name)
+    seen = None if language is None or family is None else seen_by(language, family)
+    encoder = model if isinstance(model, Encoder) else None
+    if encoder is None and probe_seconds > 0:
+        encoder = Encoder.load(name, precision=precision, device=device)
+    shell, place = _shape(name, encoder, precision, device)
+    costs = stage_costs(shell, adapt, tune, place)
+    tokenizer = _tokenizer(name) if encoder is None else encoder.tokenizer
+    text = statistics_of(texts, tokenizer)
+    references = reference_pieces(tokenizer)
+    problems = [] if task is None else label_problems(task, tokenizer)
+    # Text of one line cannot be split into training and held-out text; the finding on its amount says enough.
+    timed = encoder if probe_seconds > 0 and text.num_unique > 1 else None
+    first = forecast_adapt(text, adapt, costs[0], timed, texts, runtime, probe_seconds)
+    second = None
+    if task is not None:
+        timed = None if problems else timed
+        second = forecast_tune(adapt, tune, costs[1], timed, task, texts, runtime, probe_seconds)
+    findings = [language_finding(language, seen, family), *text_findings(text, references, adapt)]
+    if task is not None:
+        findings.append(label_finding(problems, len(task.labels)))
+    findings += cost_findings(first, second, machine_bytes(place))
+    return Diagnosis(name, language, seen, text, references, first, second, tuple(findings))
+
+
+def _shape(name: str, encoder: Encoder | None, precision: str, device: str) -> tuple[Shell, torch.device]:
+    """The backbone without weights in the precision of the training, and where that would run."""
+    if encoder is not None:
+        shell = Shell(encoder.model.config, name)
+        shell.use_precision("bf16" if encoder.precision == "bf16" else "fp32")
+        return shell, encoder.device
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    place = torch.device(found if device == "auto" else device)
+    shell = Shell.named(name)
+    wanted = choose_precision(place) if precision == "auto" else precision
+    shell.use_precision("bf16" if wanted == "bf16" else "fp32")
+    return shell, place
+
+
+def _tokenizer(name: str) -> Any:
+    """A backbone's tokenizer alone."""
+    try:
+        return AutoTokenizer.from_pretrained(place_of(name), use_fast=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"cannot load the tokenizer of {name!r}: {reason} -- give mini, a folder with tokenizer.json or a hub name"
+        ) from None
+
+
+def label_problems(task: Task, tokenizer: Any) -> list[str]:
+    """Every label word that is not one token, with near ones that are; else the first token that stands twice."""
+    found: list[str] = []
+    for label, words in task.verbalizer.items():
+        for word in words:
+            found += _problem(lambda word=word, label=label: token_of(word, label, task, tokenizer))
+    return found or _problem(lambda: label_words(task, tokenizer))
+
+
+def _problem(look_up: Callable[[], object]) -> list[str]:
+    try:
+        look_up()
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
+def length_histogram(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """(longest length of the bin, lines in it); the bins double: 1, 2, 4, 8 ... tokens."""
+    bins: dict[int, int] = {}
+    for length in lengths:
+        top = 1 << max(0, length - 1).bit_length()
+        bins[top] = bins.get(top, 0) + 1
+    largest = max(bins, default=1)
+    return [(1 << i, bins.get(1 << i, 0)) for i in range(largest.bit_length())]

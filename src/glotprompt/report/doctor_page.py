@@ -1,0 +1,94 @@
+"""What `glotprompt doctor` found as one self-contained HTML file: no scripts, no outside requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glotprompt import atomic
+from glotprompt.report.figures import MUTED, RULE, draw
+from glotprompt.report.page import template
+from glotprompt.report.tables import METHOD_COLOURS, Record, items, part
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TEMPLATE = "doctor.html.j2"
+
+OWN, OTHERS = METHOD_COLOURS["soft-prompt"], METHOD_COLOURS["prompt-tuning"]
+"""Bars of the text and of the reference languages."""
+
+LEVELS = {"ok": ("✓", "well"), "warn": ("!", "take care"), "bad": ("✕", "in the way")}
+"""Sign and word of each level: never colour alone."""
+
+MOST_CHARACTERS = 40
+
+
+def write_doctor_page(diagnosis: Record, path: Path) -> None:
+    """Write the page for a `Diagnosis.to_dict()`; the file appears only when it is complete."""
+    atomic.write(path, doctor_page(diagnosis))
+
+
+def doctor_page(diagnosis: Record) -> str:
+    """The page as text."""
+    text = part(diagnosis, "text")
+    unknown = items(text, "unknown")
+    return template(TEMPLATE, "The doctor's page", "report").render(
+        model=diagnosis["model"],
+        language=diagnosis["language"],
+        level=diagnosis["level"],
+        verdict=diagnosis["verdict"],
+        findings=sorted(diagnosis["findings"], key=lambda finding: -list(LEVELS).index(finding["level"])),
+        levels=LEVELS,
+        unknown=unknown[:MOST_CHARACTERS],
+        num_unknown=len(unknown),
+        most=max((char["count"] for char in unknown), default=1),
+        pieces_svg=pieces_bars(diagnosis),
+        lengths_svg=length_bars(diagnosis),
+    )
+
+
+def pieces_bars(diagnosis: Record) -> str:
+    """Sub-words per word of the text and of the reference languages as bars, fewest first, as SVG."""
+    text, references = part(diagnosis, "text"), part(diagnosis, "references")
+    own = f"{diagnosis['language'] or 'this text'}"
+    rows = [(code, value, OTHERS) for code, value in references.items()]
+    rows = sorted([*rows, (own, text["pieces_per_word"], OWN)], key=lambda row: row[1])
+
+    def paint(figure: Figure, axes: Axes) -> None:
+        for place, (_, value, colour) in enumerate(rows):
+            axes.barh(place, value, height=0.72, color=colour, linewidth=0)
+            weight = "bold" if colour == OWN else "normal"
+            axes.annotate(
+                f"{value:.2f}", (value, place), (6, 0), textcoords="offset points", va="center", weight=weight
+            )
+        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        for label, (_, _, colour) in zip(axes.get_yticklabels(), rows, strict=True):
+            label.set_fontweight("bold" if colour == OWN else "normal")
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(0, 1.15 * max(value for _, value, _ in rows))
+        axes.set_xlabel("sub-words per word")
+
+    spoken = ", ".join(f"{name} {value:.2f}" for name, value, _ in rows)
+    return draw("pieces", 60 + 26 * len(rows), paint, f"Bar chart of sub-words per word: {spoken}.")
+
+
+def length_bars(diagnosis: Record) -> str:
+    """Lines by their number of tokens as a histogram whose bins double, as SVG."""
+    bins: list[tuple[int, int]] = [(top, count) for top, count in part(diagnosis, "text")["line_lengths"]]
+
+    def paint(figure: Figure, axes: Axes) -> None:
+        places = range(len(bins))
+        axes.bar(places, [count for _, count in bins], width=0.86, color=OWN, linewidth=0)
+        step = 2 if len(bins) > 9 else 1
+        axes.set_xticks(places[::step], [f"{top:,}" for top, _ in bins[::step]])
+        axes.grid(axis="y", color=RULE, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="both", length=0, labelcolor=MUTED)
+        axes.set_xlabel("tokens in a line, at most")
+        axes.set_ylabel("lines")
+
+    spoken = ", ".join(f"{count:,} up to {top:,}" for top, count in bins if count)
+    return draw("lengths", 280, paint, f"Histogram of tokens per line: {spoken}.")

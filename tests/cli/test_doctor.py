@@ -1,0 +1,117 @@
+"""`glotprompt doctor`: one line for each finding, figures, the page, and mistakes in one line."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from glotprompt.cli import doctor as command
+from glotprompt.doctor import examine
+
+from .conftest import Program
+
+NAMES = (
+    *("language", "amount", "script", "unknown characters", "sub-words", "duplicates", "short lines", "long lines"),
+    *("language mix", "label words", "time, stage 1", "time, stage 2", "memory", "files"),
+)
+
+
+def test_findings_figures_and_verdict(glotprompt: Program, tiny_folder: Path, files: Path) -> None:
+    (files / "nya.txt").write_text("the king ŋŋ\nthe water\nthe king\u0320 ŋ\n" * 3, encoding="utf-8")
+    outcome = glotprompt(
+        *("doctor", "--model", tiny_folder, "--text", files / "nya.txt", "--language", "nya", "--no-probe"),
+        *("--task", files / "task.toml", "--json", files / "d.json", "--max-length", 16, "--prompt-length", 2),
+    )
+    assert outcome.status == 0
+    lines = outcome.out.splitlines()
+    assert tuple(line[6:24].strip() for line in lines[: len(NAMES)]) == NAMES
+    assert lines[1].startswith("bad   amount              3 different lines, 24 words. Far too little.")
+    assert lines[1].endswith("To do: Collect at least some hundred lines.")
+    assert lines[-3:] == [
+        "unknown        9  ŋ  U+014B  latin small letter eng",
+        "unknown        3  ◌\u0320  U+0320  combining minus sign below",
+        "verdict  will not work as it is: look at amount, unknown characters",
+    ]
+    found = json.loads((files / "d.json").read_text(encoding="utf-8"))
+    assert (found["language"], found["level"], found["text"]["num_lines"]) == ("nya", "bad", 9)
+    assert found["text"]["unknown"][0]["count"] == 9
+    assert found["adapt"]["file_bytes"] == 4 * 3 * 2 * 48 * 2
+    assert found["adapt"]["seconds"] is None
+    assert "next: glotprompt adapt" not in outcome.err
+
+
+def test_times_and_page(glotprompt: Program, tiny_folder: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glotprompt.doctor.PROBE_SECONDS", 0.05)
+    lines = [" ".join(words) for words in itertools.product(("the", "king", "water", "play"), repeat=4)]
+    (files / "nya.txt").write_text("\n".join(lines), encoding="utf-8")
+    words = ("--text", files / "nya.txt", "--steps", 40, "--max-length", 16, "--batch-size", 4)
+    outcome = glotprompt("doctor", "--model", tiny_folder, *words, "--html", files / "d.html")
+    assert outcome.status == 0
+    assert " for 40 steps. " in outcome.out
+    assert "a step, timed over" in outcome.out
+    assert "verdict  will work with care: look at amount" in outcome.out
+    assert "time, stage 2" not in outcome.out
+    assert "will work with care" in (files / "d.html").read_text(encoding="utf-8")
+    assert "next: glotprompt adapt --model" in outcome.err
+
+
+def test_a_terminal_gets_a_table(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    found = examine(tiny_folder, ["the king", "the water"], probe_seconds=0)
+    monkeypatch.setattr(command, "console", lambda: Console(width=72, markup=False, highlight=False))
+    command._table(found)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 72
+    assert "2 different lines" in shown
+    assert "To do: Collect" in shown
+
+
+def test_only_some_characters_on_the_screen(tiny_folder: Path, capsys: Any) -> None:
+    rare = "".join(map(chr, range(0x1200, 0x1200 + command.MOST_CHARACTERS + 3)))
+    command._show(examine(tiny_folder, [" ".join(rare)], probe_seconds=0))
+    shown = capsys.readouterr().out
+    assert shown.count("\nunknown  ") == command.MOST_CHARACTERS + 1
+    assert "and 3 more characters" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--text", "nowhere.txt"], "nowhere.txt: no such file"),
+        (["--text", "eng.txt", "--task", "nws"], "Did you mean 'news'?"),
+        (["--text", "eng.txt", "--method", "prompt-tuning"], "prompt-tuning has no stage 1"),
+        (["--text", "eng.txt", "--max-length", "9000"], "max_length 9000 is more than"),
+        (["--text", "eng.txt", "--set", "stepz=3"], "AdaptConfig has no setting 'stepz'"),
+        (["--text", "eng.txt", "--json", "."], "--json . is a folder"),
+        (["--text", "eng.txt", "--model", "nowhere"], "nowhere"),
+        ([], "Missing option '--text'"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: list[str],
+    message: str,
+    glotprompt: Program,
+    tiny_folder: Path,
+    files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(files)
+    outcome = glotprompt("doctor", "--no-probe", "--model", tiny_folder, *words)
+    assert message in outcome.error
+    assert (outcome.status, outcome.out) == (2, "")
+
+
+def test_help_needs_no_tensors() -> None:
+    script = (
+        "import sys; from glotprompt.cli import main; main(['doctor', '--help']);"
+        " print('heavy:', sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+    assert "--no-probe" in done.stdout

@@ -1,0 +1,241 @@
+"""From figures to words: each finding at its limit, label words, and a probe that takes real steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.doctor import Diagnosis, examine, length_histogram, verdict
+from glotprompt.doctor.probe import NUM_EXAMPLES, Forecast
+from glotprompt.doctor.text import TextStatistics, UnknownCharacter
+from glotprompt.doctor.verdict import Finding, cost_findings, language_finding, text_findings, worst
+from glotprompt.errors import ConfigError, DataError, ModelError
+from glotprompt.model.encoder import Encoder
+from glotprompt.templates import Task
+
+from .toys import SOURCE, TASK, TOY
+
+GOOD = TextStatistics(
+    num_lines=1000, num_unique=1000, num_counted=1000, num_words=10_000, num_tokens=15_000, num_characters=50_000,
+    unknown_tokens=0, touched_words=0, unknown=(), scripts={"LATIN": 1.0}, line_tokens=(15,) * 1000, num_short=0,
+    num_other_script=0, foreign={},
+)  # fmt: skip
+"""A text with which nothing is wrong."""
+PIECES = {"eng": 1.2, "spa": 1.4, "rus": 2.0}
+TINY: dict[str, Any] = {"prompt_length": 2, "batch_size": 4, "max_length": 16}
+ADAPT, TUNE = AdaptConfig(steps=50, eval_every=20, **TINY), TuneConfig(epochs=2, top_k_layers=2, **TINY)
+
+
+def of_text(name: str, config: AdaptConfig = ADAPT, **changes: Any) -> Finding:
+    """One finding on a text that differs from the good one."""
+    findings = text_findings(replace(GOOD, **changes), PIECES, config)
+    return next(finding for finding in findings if finding.name == name)
+
+
+def test_a_good_text_has_nothing_to_do() -> None:
+    findings = text_findings(GOOD, PIECES, ADAPT)
+    assert [finding.level for finding in findings] == ["ok"] * 8
+    assert not any(finding.remedy for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "level", "said"),
+    [
+        ("amount", {"num_unique": 600}, "ok", "600 to 125,000"),
+        ("amount", {"num_unique": 599}, "warn", "599 different lines"),
+        ("amount", {"num_unique": 99}, "bad", "Far too little"),
+        ("amount", {"num_lines": 5000}, "ok", "in 1,000 of 5,000 lines"),
+        ("unknown characters", {"touched_words": 9, "unknown_tokens": 9}, "ok", "0.09 % of the words"),
+        ("unknown characters", {"touched_words": 10, "unknown_tokens": 12}, "warn", "--map-characters auto"),
+        ("unknown characters", {"touched_words": 2000, "unknown_tokens": 2000}, "bad", "ŋ U+014B (7)"),
+        ("sub-words", {"num_tokens": 27_999}, "ok", "1.40 in the middle, 1.20 to 2.00"),
+        ("sub-words", {"num_tokens": 28_000}, "warn", "2.0 times the usual"),
+        ("sub-words", {"num_tokens": 42_000}, "bad", "letter by letter"),
+        ("sub-words", {"num_tokens": 41_000}, "warn", "2.9 times the usual"),
+        ("duplicates", {"num_unique": 901}, "ok", "99 of 1,000 lines (9.9 %)"),
+        ("duplicates", {"num_unique": 900}, "warn", "sort -u"),
+        ("short lines", {"num_short": 199}, "ok", "19.9 %"),
+        ("short lines", {"num_short": 200}, "warn", "Lines of fewer than 3 words."),
+        ("long lines", {"line_tokens": (14,) * 1000}, "ok", "0 lines (0.00 %), the longest has 14 tokens"),
+        ("long lines", {}, "ok", "1,000 lines (100.0 %)"),  # packed: nothing is lost
+        ("language mix", {"foreign": {"spa": 9}}, "ok", "Spanish 9"),
+        ("language mix", {"foreign": {"spa": 8, "eng": 2}}, "warn", "Spanish 8, English 2"),
+        ("language mix", {"foreign": {"eng": 500}}, "bad", "Most of the text reads like English."),
+        ("script", {"scripts": {"LATIN": 0.9, "CYRILLIC": 0.1}}, "ok", "Latin 90.0 %, Cyrillic 10.0 %"),
+        ("script", {"num_other_script": 11}, "warn", "11 lines are mostly in another script"),
+        ("script", {"scripts": {"THAI": 1.0}}, "ok", "No spaces between words"),
+        ("script", {"scripts": {}}, "bad", "no letters"),
+    ],
+)
+def test_limits(name: str, changes: dict[str, Any], level: str, said: str) -> None:
+    if "touched_words" in changes:
+        changes = {**changes, "unknown": (UnknownCharacter("ŋ", 7),)}
+    finding = of_text(name, **changes)
+    assert finding.level == level
+    assert said in f"{finding.figure} {finding.meaning} {finding.remedy}"
+    assert bool(finding.remedy) == (level != "ok")
+
+
+def test_what_is_cut_off_is_lost_without_packing() -> None:
+    cut = of_text("long lines", ADAPT.replace(packing="none"))
+    assert cut.level == "warn"
+    assert "the rest is not read" in cut.meaning
+    assert of_text("sub-words", num_tokens=42_000, scripts={"THAI": 1.0}).level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("seen", "level", "said"),
+    [(True, "warn", "already"), (False, "ok", "What stage 1 is for"), (None, "ok", "do not say whether xlm-r")],
+)
+def test_language(seen: bool | None, level: str, said: str) -> None:
+    finding = language_finding("sna", seen, "xlm-r")
+    assert finding.level == level
+    assert said in finding.meaning
+
+
+def test_costs_against_the_machine() -> None:
+    stage = Forecast(100, 40, 5_000, 10**9, 0.5, 86_400.0, 3, 2 * 10**9)
+    time, second, memory, files = cost_findings(stage, replace(stage, seconds=86_399.0), 4 * 10**9)
+    assert (time.name, time.level, second.level, memory.level) == ("time, stage 1", "warn", "ok", "ok")
+    assert "24 h 0 min for 100 steps" in time.figure
+    assert "0.5 s a step, timed over 3" in time.meaning
+    assert "1 GB for the training; 2 GB measured" in memory.figure
+    assert files.figure == "language 5 kB, classifier 5 kB"
+    for machine, level in ((2.4e9, "warn"), (1.9e9, "bad")):
+        assert cost_findings(stage, None, int(machine))[1].level == level
+    untimed = cost_findings(Forecast(100, 40, 5_000, 10**9), None, None)
+    assert untimed[0].meaning == "Not timed; 40 training sequences of the target."
+    assert untimed[1].meaning == "How much this machine has is not known."
+
+
+def test_the_verdict_is_the_worst_finding() -> None:
+    ok, warn, bad = (Finding("", level, "", "") for level in ("ok", "warn", "bad"))
+    assert [worst(found) for found in ([ok], [ok, warn], [warn, bad, ok])] == ["ok", "warn", "bad"]
+    assert verdict.VERDICTS["bad"] == "will not work as it is"
+
+
+@pytest.fixture(scope="module")
+def diagnosis(tiny_encoder: Callable[[str], Encoder]) -> Diagnosis:
+    """A probe of less than a second."""
+    encoder = tiny_encoder("xlm-roberta")
+    return examine(encoder, TOY, language="sna", task=TASK, adapt=ADAPT, tune=TUNE, probe_seconds=0.1)
+
+
+def test_a_probe_foretells_both_stages(diagnosis: Diagnosis) -> None:
+    adapt, tune = diagnosis.adapt, diagnosis.tune
+    assert tune is not None
+    assert adapt.steps == 50
+    assert tune.steps == 2 * NUM_EXAMPLES // 4
+    assert adapt.file_bytes == 4 * 3 * 2 * 48 * 2
+    assert adapt.seconds_per_step is not None
+    assert adapt.seconds is not None
+    # The steps, and on top of them evaluations.
+    assert adapt.seconds > 50 * adapt.seconds_per_step > 0
+    assert adapt.probe_steps >= 1
+    assert adapt.measured_bytes is not None
+    assert adapt.measured_bytes > 10**7
+    assert tune.seconds == pytest.approx(500 * (tune.seconds_per_step or 0))
+
+
+def test_a_probe_leaves_the_encoder_as_it_was(own_encoder: Callable[[str], Encoder]) -> None:
+    encoder = own_encoder("xlm-roberta")
+    ids = torch.tensor([[0, 5, 6, 7, 2]])
+    before = encoder.hidden_states(ids)
+    for method in ("soft-prompt", "mad-x", "fine-tuning-mlm"):
+        config = ADAPT.replace(method=method)
+        found = examine(encoder, TOY, task=TASK, adapt=config, tune=TuneConfig(**TINY), probe_seconds=0.01)
+        assert found.adapt.seconds is not None
+    assert torch.equal(before, encoder.hidden_states(ids))
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+
+
+def test_mad_x_trains_two_adapters_and_auto_tries_rates(tiny_encoder: Callable[[str], Encoder]) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    steps = {
+        key: examine(encoder, TOY, adapt=config, probe_seconds=0).adapt.steps
+        for key, config in (
+            ("mad-x", ADAPT.replace(method="mad-x")),
+            ("auto", ADAPT.replace(learning_rate="auto", auto_steps=10, auto_rates=(0.1, 0.2, 0.3))),
+        )
+    }
+    assert steps == {"mad-x": 100, "auto": 80}
+
+
+def test_sequences_are_those_of_a_training(tiny_encoder: Callable[[str], Encoder]) -> None:
+    from glotprompt.train.inputs import masking_corpus
+
+    encoder = tiny_encoder("xlm-roberta")
+    for packing in ("full", "none"):
+        config = ADAPT.replace(packing=packing, held_out=0.1)
+        corpus, _ = masking_corpus(encoder, SOURCE, SOURCE, config)
+        found = examine(encoder, SOURCE, adapt=config, probe_seconds=0).adapt.sequences
+        assert abs(found - len(corpus.target)) <= 2
+
+
+def test_all_label_words_are_looked_up(tiny_encoder: Callable[[str], Encoder]) -> None:
+    task = Task("t", "{mask} : {text}", {"a": ["Healthh", "Sports"], "b": "Sportz", "c": "Culture"})
+    found = examine(tiny_encoder("xlm-roberta"), TOY, task=task, adapt=ADAPT, tune=TUNE, probe_seconds=0.01)
+    finding = next(finding for finding in found.findings if finding.name == "label words")
+    assert (found.level, finding.level) == ("bad", "bad")
+    for said in ("label 'a': the word 'Healthh'", "label 'b': the word 'Sportz'", "Health", "Sports"):
+        assert said in finding.meaning
+    assert found.tune is not None
+    assert found.tune.seconds is None  # what cannot be read cannot be timed
+    assert found.adapt.seconds is not None
+    twice = Task("t", "{mask} : {text}", {"a": "Sports", "b": "Sports"})
+    found = examine(tiny_encoder("xlm-roberta"), TOY, task=twice, adapt=ADAPT, tune=TUNE, probe_seconds=0)
+    assert any("stands for 'a' and 'b'" in finding.meaning for finding in found.findings)
+
+
+def test_one_line_is_too_little_to_time(tiny_encoder: Callable[[str], Encoder]) -> None:
+    found = examine(tiny_encoder("xlm-roberta"), ["the king"] * 3, adapt=ADAPT, probe_seconds=0.01)
+    assert found.adapt.seconds is None
+    assert found.verdict == "will not work as it is"
+
+
+def test_the_bundled_backbone_without_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Encoder, "load")
+    found = examine("mini", SOURCE, language="swa", adapt=ADAPT, probe_seconds=0)
+    assert found.seen is True
+    assert found.findings[0].level == "warn"
+    assert found.adapt.estimated_bytes > 34_184_004 * 2
+    assert found.adapt.file_bytes == 4 * 12 * 2 * 384 * 2
+
+
+def test_figures_as_json(diagnosis: Diagnosis) -> None:
+    found = json.loads(json.dumps(diagnosis.to_dict()))
+    assert found["text"]["num_lines"] == len(TOY)
+    assert found["text"]["pieces_per_word"] == diagnosis.text.pieces_per_word
+    assert sum(count for _, count in found["text"]["line_lengths"]) == len(TOY)
+    assert found["adapt"]["steps"] == 50
+    assert found["level"] == diagnosis.level
+    assert [finding["name"] for finding in found["findings"]][:2] == ["language", "amount"]
+
+
+def test_length_histogram() -> None:
+    assert length_histogram([1, 2, 3, 4, 5, 8, 9]) == [(1, 1), (2, 1), (4, 2), (8, 2), (16, 1)]
+    assert length_histogram([]) == [(1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        ({"texts": []}, DataError, "no text to look at"),
+        ({"adapt": AdaptConfig(max_length=600)}, ConfigError, "is more than tiny xlm-roberta reads"),
+        ({"adapt": AdaptConfig(method="prompt-average")}, ConfigError, "trains nothing in stage 1"),
+        ({"adapt": AdaptConfig(method="prompt-tuning")}, ConfigError, "has no stage 1"),
+        ({"model": "nowhere/at-all"}, ModelError, "no config.json of 'nowhere/at-all'"),
+    ],
+)
+def test_mistakes(
+    words: dict[str, Any], error: type[Exception], message: str, tiny_encoder: Callable[[str], Encoder]
+) -> None:
+    given = {"model": tiny_encoder("xlm-roberta"), "texts": TOY, "adapt": ADAPT, "probe_seconds": 0, **words}
+    with pytest.raises(error, match=message):
+        examine(given.pop("model"), given.pop("texts"), **given)
