@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glotprompt import artifact
+from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example
 from glotprompt.errors import ConfigError
 from glotprompt.model.delta import Delta
@@ -58,6 +59,8 @@ class LanguageModule:
     """Name and fingerprint of the model it was trained for."""
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
     """Config, losses before and after, text amounts: for people, not for the code."""
+    characters: CharacterMap | None = None
+    """What is rewritten in every text before it is tokenised, from stage 1 to the last prediction."""
 
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
@@ -65,6 +68,7 @@ class LanguageModule:
         facts = {
             "method": self.method, "language": self.language, "backbone": self.backbone,
             "parts": {name: part.description for name, part in self.parts.items()},
+            "characters": _described_characters(self.characters),
             "training": self.facts, "versions": artifact.versions(),
         }  # fmt: skip
         return artifact.write(path, "language module", tensors, facts)
@@ -74,7 +78,8 @@ class LanguageModule:
         """Open a saved module; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
         tensors, facts = _read_for(path, "language module", encoder)
         parts = {part: Part(description, tensors_of(part, tensors)) for part, description in facts["parts"].items()}
-        return cls(facts["method"], parts, facts["language"], facts["backbone"], facts["training"])
+        characters = _characters_of(facts)
+        return cls(facts["method"], parts, facts["language"], facts["backbone"], facts["training"], characters)
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ class LanguagePrompt:
     """Config, losses before and after, text amounts, versions: for people, not for the code."""
     method: str = "soft-prompt"
     """soft-prompt, source-prompt (trained on source text alone) or prompt-average."""
+    characters: CharacterMap | None = None
+    """As `LanguageModule.characters`."""
 
     @property
     def prompt_length(self) -> int:
@@ -109,7 +116,8 @@ class LanguagePrompt:
         """Write one `.safetensors` file, atomically."""
         facts = {
             "method": self.method, "language": self.language, "backbone": self.backbone, "positions": self.positions,
-            "prompt_length": self.prompt_length, "training": self.facts, "versions": artifact.versions(),
+            "prompt_length": self.prompt_length, "characters": _described_characters(self.characters),
+            "training": self.facts, "versions": artifact.versions(),
         }  # fmt: skip
         return artifact.write(path, "language prompt", {"key_values": self.key_values}, facts)
 
@@ -117,7 +125,7 @@ class LanguagePrompt:
     def load(cls, path: str | Path, encoder: Encoder | None = None) -> LanguagePrompt:
         """Open a saved prompt; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
         tensors, facts = _read_for(path, "language prompt", encoder)
-        made_by = facts["training"], facts["method"]
+        made_by = facts["training"], facts["method"], _characters_of(facts)
         return cls(tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], *made_by)
 
 
@@ -129,6 +137,16 @@ def load_adapted(path: str | Path, encoder: Encoder | None = None) -> Adapted:
     """Open what stage 1 saved, whatever the method."""
     kind = artifact.describe(path, ("language prompt", "language module"))["kind"]
     return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, encoder)
+
+
+def _described_characters(characters: CharacterMap | None) -> dict[str, Any] | None:
+    return None if characters is None else characters.to_dict()
+
+
+def _characters_of(facts: Mapping[str, Any]) -> CharacterMap | None:
+    """The map in a file's facts; files from before there were any have none."""
+    found = facts.get("characters")
+    return None if found is None else CharacterMap.from_dict(found)
 
 
 def _read_for(path: str | Path, kind: str, encoder: Encoder | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -160,6 +178,8 @@ class PromptClassifier:
     """Added to the labels' log-probabilities; None: nothing (see `with_label_prior`)."""
     facts: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
     method: str = "soft-prompt"
+    characters: CharacterMap | None = None
+    """What is rewritten in every text before it is read, as in stage 1 of its language."""
 
     @property
     def prompt(self) -> SoftPrompt | None:
@@ -177,9 +197,8 @@ class PromptClassifier:
         self, inputs: Sequence[Input], batch_size: int = 32
     ) -> Float[NDArray[np.float64], "batch label"]:
         """log P(label | input) without offsets, in the order of inputs and labels."""
-        head, clozes = read_inputs(
-            self.encoder, [_fields(item) for item in inputs], self.task, self.delta, self.max_length
-        )
+        fields = [_fields(item) for item in inputs]
+        head, clozes = read_inputs(self.encoder, fields, self.task, self.delta, self.max_length, self.characters)
         with torch.no_grad(), self.delta.attached(self.encoder) as prefix:
             return log_probabilities(self.encoder, clozes, prefix, head, batch_size)
 
@@ -214,6 +233,7 @@ class PromptClassifier:
             "backbone": {"name": self.encoder.name, "fingerprint": self.encoder.fingerprint},
             "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
             "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
+            "characters": _described_characters(self.characters),
             "training": self.facts, "versions": artifact.versions(),
         }  # fmt: skip
         return artifact.write(path, "classifier", self.delta.tensors(), facts)
@@ -234,14 +254,22 @@ class PromptClassifier:
             None if offsets is None else tuple(offsets),
             facts["training"],
             facts["method"],
+            _characters_of(facts),
         )
 
 
 def read_inputs(
-    encoder: Encoder, fields: Sequence[Mapping[str, str]], task: Task, delta: Delta, max_length: int
+    encoder: Encoder,
+    fields: Sequence[Mapping[str, str]],
+    task: Task,
+    delta: Delta,
+    max_length: int,
+    characters: CharacterMap | None = None,
 ) -> tuple[LabelHead, list[Cloze]]:
     """What the labels are read with, a linear head where `delta` has one and else the label words, and the inputs as
-    that head wants them."""
+    that head wants them, their characters rewritten."""
+    if characters is not None:
+        fields = [{name: characters.apply(text) for name, text in row.items()} for row in fields]
     linear = next((part for part in delta.modules() if isinstance(part, LinearHead)), None)
     if linear is not None:
         return linear, encode_without_mask(fields, task, encoder.tokenizer, max_length)

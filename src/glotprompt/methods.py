@@ -14,6 +14,7 @@ from torch import Tensor
 
 from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
 from glotprompt.config import AdaptConfig, MethodName, TuneConfig
+from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ConfigError
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.delta import Delta
@@ -108,6 +109,17 @@ def _trained_layers(num_layers: int, config: TuneConfig, default: int) -> range:
     if config.bottom_k_layers is not None:
         return range(config.bottom_k_layers)
     return range(num_layers - (config.top_k_layers or default), num_layers)
+
+
+def shared_characters(prompts: Sequence[LanguagePrompt]) -> CharacterMap | None:
+    """The one character map of all prompts; `ConfigError` where they differ, for then a text has two spellings."""
+    first, *others = (prompt.characters for prompt in prompts)
+    if any(other != first for other in others):
+        raise ConfigError(
+            "the prompts to combine rewrite characters differently; say which table is to hold with --map-characters"
+            " FILE (characters=)"
+        )
+    return first
 
 
 def average_prompts(prompts: Sequence[LanguagePrompt], weights: Sequence[float]) -> Tensor:
@@ -318,4 +330,6 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
     # Label offsets were fitted on the other language's text.
     facts = {key: value for key, value in classifier.facts.items() if key != "label_prior"}
     facts["language_prompt"] = adapted.facts
-    return replace(classifier, delta=delta, language=adapted.language, offsets=None, facts=facts)
+    return replace(
+        classifier, delta=delta, language=adapted.language, offsets=None, facts=facts, characters=adapted.characters
+    )

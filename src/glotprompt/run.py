@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,17 @@ from glotprompt.classifier import (
     read_inputs,
 )
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
+from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, content_hash
 from glotprompt.errors import ConfigError, DataError
-from glotprompt.methods import Method, average_prompts, method_of_adapt, method_of_tune, refuse_other_backbone
+from glotprompt.methods import (
+    Method,
+    average_prompts,
+    method_of_adapt,
+    method_of_tune,
+    refuse_other_backbone,
+    shared_characters,
+)
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import Together
 from glotprompt.model.encoder import Encoder
@@ -33,12 +40,12 @@ from glotprompt.model.heads import LinearHead
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.batches import MaskedBatch, MaskingCorpus
-from glotprompt.train.checkpoint import Checkpoint
+from glotprompt.train.checkpoint import Checkpoint, same_precision
 from glotprompt.train.cloze import ClozeCorpus
-from glotprompt.train.inputs import labelled_examples, masking_corpus
+from glotprompt.train.inputs import Text, content_of, labelled_examples, masking_corpus, rewritten
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses, masked_word_losses
-from glotprompt.train.memory import PeakMemory
+from glotprompt.train.memory import PeakMemory, gradient_checkpointing
 from glotprompt.train.progress import StepLine
 from glotprompt.train.scoring import (
     MaskedWordScores,
@@ -55,30 +62,37 @@ from glotprompt.train.scoring import (
 
 def adapt(
     encoder: Encoder,
-    target: Sequence[str],
-    source: Sequence[str],
+    target: Text,
+    source: Text,
     language: str,
     config: AdaptConfig | None = None,
     runtime: RuntimeConfig | None = None,
     prompts: Sequence[tuple[LanguagePrompt, float]] | None = None,
+    characters: CharacterMap | None = None,
 ) -> Adapted:
     """Learn one language from unlabelled text (section 3.1), by the config's method.
 
-    `target` and `source` are lines of text; a share of the target's is held out, on which the masked-word loss is
-    measured before and after and the best step chosen. `language` is the target's ISO 639-3 code. `prompts` and their
-    weights are for prompt-average alone, which trains nothing. Raises `DataError` when there is too little text.
+    `target` and `source` are lines of text, or a `TokenText` where they are too many for memory; a share of the
+    target's is held out, on which the masked-word loss is measured before and after and the best step chosen.
+    `language` is the target's ISO 639-3 code. `prompts` and their weights are for prompt-average alone, which trains
+    nothing. `characters` rewrites both texts and, saved in the result, all that is read behind it later. Raises
+    `DataError` when there is too little text.
     """
     config, runtime = config or AdaptConfig(), runtime or RuntimeConfig()
     method = method_of_adapt(config)
     if (prompts is not None) != (method.begin_adapt is None):
         raise ConfigError("prompts to combine are for method prompt-average, which needs them")
     backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    if prompts is not None and characters is None:
+        characters = shared_characters([prompt for prompt, _ in prompts])
+    target, source = rewritten(target, characters), rewritten(source, characters)
     if prompts is not None:
         for prompt, _ in prompts:
             refuse_other_backbone(prompt, encoder)
         key_values = average_prompts([prompt for prompt, _ in prompts], [weight for _, weight in prompts])
         facts = _average_facts(encoder, target, source, key_values, config, runtime, prompts)
-        return LanguagePrompt(key_values, language, backbone, prompts[0][0].positions, facts, method.name)
+        positions = prompts[0][0].positions
+        return LanguagePrompt(key_values, language, backbone, positions, facts, method.name, characters)
     made: dict[str, Delta] = {}
     courses: dict[str, dict[str, Any]] = {}
     for part, share in method.source_shares(config).items():
@@ -90,17 +104,16 @@ def adapt(
     prompt = made["language"]
     if isinstance(prompt, SoftPrompt):
         (tensors,) = Part.of(prompt).tensors.values()
-        return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name)
-    return LanguageModule(
-        method.name, {name: Part.of(delta) for name, delta in made.items()}, language, backbone, facts
-    )
+        return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters)
+    parts = {name: Part.of(delta) for name, delta in made.items()}
+    return LanguageModule(method.name, parts, language, backbone, facts, characters)
 
 
 def _train_language(
     encoder: Encoder,
     method: Method,
-    target: Sequence[str],
-    source: Sequence[str],
+    target: Text,
+    source: Text,
     language: str,
     config: AdaptConfig,
     runtime: RuntimeConfig,
@@ -108,12 +121,12 @@ def _train_language(
     """One training of stage 1, and its course. What does not read the target's text does not depend on it."""
     memory = PeakMemory()
     corpus, held_out = masking_corpus(encoder, target, source, config)
-    used = [content_hash(text) if share else "" for text, share in (
+    used = [content_of(text) if share else "" for text, share in (
         (target, 1 - config.source_share), (source, config.source_share))]  # fmt: skip
     about = language if config.source_share < 1 else ""
     identity = identity_of(["adapt", config.identity(), *used, encoder.fingerprint, about, encoder.asked_precision])
     checkpoint = Checkpoint(runtime, identity)
-    _same_precision(encoder, checkpoint)
+    same_precision(encoder, checkpoint)
     watched, batches = (
         evaluation_batches(part, encoder, config.mask_rate, runtime.eval_batch_size)
         for part in (held_out[: config.eval_sequences], held_out)
@@ -136,8 +149,8 @@ def _train_language(
 
 def _average_facts(
     encoder: Encoder,
-    target: Sequence[str],
-    source: Sequence[str],
+    target: Text,
+    source: Text,
     key_values: Tensor,
     config: AdaptConfig,
     runtime: RuntimeConfig,
@@ -197,7 +210,7 @@ def _adapt_at(
 
     optimisation = _optimisation(config, config.steps, rate, config.eval_every, config.patience)
     progress = StepLine(title, config.steps, runtime.progress)
-    with _gradient_checkpointing(encoder, runtime):
+    with gradient_checkpointing(encoder, runtime):
         history = fit(_trained(delta), losses, evaluate, optimisation, checkpoint, progress)
     return delta, history
 
@@ -254,11 +267,13 @@ def tune(
     delta = body if config.head == "words" else _with_linear_head(encoder, body, task, config)
     _check_length(encoder, config.max_length, delta)
     begun = [artifact.digest(part.tensors, part.description) for part in held.values()]
+    characters = None if adapted is None else adapted.characters
     data = [task.identity(), content_hash(chosen), content_hash(dev), begun]
+    data += [] if characters is None else [characters.to_dict()]
     identity = identity_of(["tune", config.identity(), *data, encoder.fingerprint, encoder.asked_precision])
     checkpoint = Checkpoint(runtime, identity)
-    _same_precision(encoder, checkpoint)
-    history = _fit_labels(encoder, delta, chosen, dev, task, config, runtime, checkpoint)
+    same_precision(encoder, checkpoint)
+    history = _fit_labels(encoder, delta, chosen, dev, task, config, runtime, checkpoint, characters)
     facts = {
         "config": config.model_dump(mode="json"), "precision": encoder.precision,
         "examples": len(chosen), "dev_examples": len(dev),
@@ -269,9 +284,8 @@ def tune(
     }  # fmt: skip
     delivered = method.delivered(delta, parts)
     language = "none" if adapted is None else adapted.language
-    return PromptClassifier(
-        encoder, delivered.requires_grad_(False), task, language, config.max_length, facts=facts, method=method.name
-    )
+    delivered.requires_grad_(False)
+    return PromptClassifier(encoder, delivered, task, language, config.max_length, None, facts, method.name, characters)
 
 
 def _span(layers: range) -> list[int]:
@@ -292,12 +306,13 @@ def _fit_labels(
     config: TuneConfig,
     runtime: RuntimeConfig,
     checkpoint: Checkpoint,
+    characters: CharacterMap | None,
 ) -> History:
     """Train `delta` on labelled examples, and leave in it the best epoch by dev accuracy, then loss."""
     fields, dev_fields = ([example.fields for example in part] for part in (examples, dev))
     gold, dev_gold = ([task.labels.index(str(example.label)) for example in part] for part in (examples, dev))
-    head, clozes = read_inputs(encoder, fields, task, delta, config.max_length)
-    _, dev_clozes = read_inputs(encoder, dev_fields, task, delta, config.max_length)
+    head, clozes = read_inputs(encoder, fields, task, delta, config.max_length, characters)
+    _, dev_clozes = read_inputs(encoder, dev_fields, task, delta, config.max_length, characters)
     corpus = ClozeCorpus(clozes, gold, config.batch_size, config.seed)
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:
@@ -315,7 +330,7 @@ def _fit_labels(
     steps = config.epochs * corpus.steps_per_epoch
     optimisation = _optimisation(config, steps, config.learning_rate, corpus.steps_per_epoch)
     progress = StepLine(f"tune {config.method}", steps, runtime.progress)
-    with _gradient_checkpointing(encoder, runtime):
+    with gradient_checkpointing(encoder, runtime):
         return fit(_trained(delta), losses, evaluate, optimisation, checkpoint, progress)
 
 
@@ -368,28 +383,9 @@ def _trained(delta: Delta) -> list[nn.Parameter]:
     return [parameter for parameter in delta.parameters() if parameter.requires_grad]
 
 
-def _same_precision(encoder: Encoder, checkpoint: Checkpoint) -> None:
-    """A resumed run keeps the precision it was started with, whatever today's probe says."""
-    started_with = checkpoint.note("precision", encoder.precision)
-    if started_with != encoder.precision:
-        encoder.use_precision("bf16" if started_with == "bf16" else "fp32")
-
-
 def _course(history: History) -> dict[str, Any]:
     """The course of training, for artifacts and plots."""
     return {
         "steps": history.step, "best_step": history.best_step, "seconds": history.seconds, "tokens": history.tokens,
         "losses": history.losses, "evaluations": history.evaluations,
     }  # fmt: skip
-
-
-@contextmanager
-def _gradient_checkpointing(encoder: Encoder, runtime: RuntimeConfig) -> Generator[None]:
-    """Recomputation of activations for the length of a run, if wished."""
-    if runtime.gradient_checkpointing:
-        encoder.checkpoint_gradients(True)
-    try:
-        yield
-    finally:
-        if runtime.gradient_checkpointing:
-            encoder.checkpoint_gradients(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,21 @@ from glotprompt.data.tables import ReadOptions, format_of
 from glotprompt.errors import ConfigError, DataError, UserError, nearest
 from glotprompt.templates import Task, Template
 
-_KEYS = ("format", "delimiter", "quoting", "columns", "encoding", "on_bad_row")
+_KEYS = ("format", "delimiter", "quoting", "columns", "encoding")
 _AS_OPTIONS = (
     (re.compile(r"\b(text|label|premise|hypothesis)=(?=[\s,.]|$)"), r"--\1-column"),
     (re.compile(rf'\b({"|".join(_KEYS)})="?([^\s".,;]*)"?'), r"--read \1=\2"),
+    (re.compile(r'\bon_bad_row="?(\w*)"?'), r"--on-bad-row \1"),
 )
 
 
-def how_to_read(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """`--read key=value ...` as arguments of `read_texts` and `read_examples`."""
-    options: dict[str, Any] = {"report": note}
+def how_to_read(pairs: Sequence[str] | None, on_bad_row: str = "error", normalise: bool = False) -> dict[str, Any]:
+    """`--read key=value ...` and its kin as arguments of `read_texts` and `read_examples`."""
+    options: dict[str, Any] = {"report": note, "on_bad_row": on_bad_row, "normalise": normalise}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
+        if key == "on_bad_row":
+            raise ConfigError(f"--read {pair}: this is an option of its own; write --on-bad-row {value or 'skip'}")
         if not equals or key not in _KEYS:
             hint = nearest(key, _KEYS)
             raise ConfigError(f"--read {pair!r}: expected KEY=VALUE, where KEY is one of {', '.join(_KEYS)}.{hint}")
@@ -46,27 +49,36 @@ def texts_of(sources: Sequence[str], column: str | None, how: Mapping[str, Any])
     return lines
 
 
+def iter_texts_of(sources: Sequence[str], column: str | None, how: Mapping[str, Any]) -> Iterator[str]:
+    """The texts of `texts_of`, one at a time and in constant memory."""
+    for source in sources:
+        wanted = column if is_table(source, how) else None
+        with _speaking_of_options():
+            yield from files.iter_texts(source, wanted, **how)
+
+
 def check_column(sources: Sequence[str], column: str | None, how: Mapping[str, Any]) -> None:
     """Refuse a column when none of the files has columns."""
     if column is not None and not any(is_table(source, how) for source in sources):
         raise ConfigError(
-            f"--text-column {column} has nothing to name: none of the files is a table by its ending (.tsv, .csv or"
-            " .jsonl); leave it out, or say --read format=tsv"
+            f"--text-column {column} has nothing to name: none of the files is a table by its ending (.tsv, .csv,"
+            " .jsonl or .parquet); leave it out, or say --read format=tsv"
         )
 
 
 def examples_of(
-    source: str, template: Template, columns: Mapping[str, Any], how: Mapping[str, Any], *, labelled: bool
+    source: str, template: Template, columns: Mapping[str, Any], how: Mapping[str, Any], labels: Sequence[str] | None
 ) -> list[Example]:
-    """The examples of a table, with the fields that the task's template wants.
+    """The examples of a table, with the fields that the task's template wants and a label among `labels`; None: they
+    need no label.
 
     `columns` are a command's parameters, of which `text_column` and its kin are looked at."""
     pairs = "premise" in template.fields
     names = {"premise": columns["premise_column"], "hypothesis": columns["hypothesis_column"]} if pairs else {}
     text = columns["text_column"] or "text"
-    label = columns["label_column"] if labelled else None
+    label = None if labels is None else columns["label_column"]
     with _speaking_of_options():
-        return files.read_examples(source, text, label, **names, **how)
+        return files.read_examples(source, text, label, **names, labels=labels, **how)
 
 
 def inputs_of(
@@ -76,7 +88,7 @@ def inputs_of(
     found: list[Example] = []
     for source in sources:
         if is_table(source, how) or "premise" in template.fields:
-            found += examples_of(source, template, columns, how, labelled=False)
+            found += examples_of(source, template, columns, how, None)
         else:
             found += [Example.of(text) for text in texts_of([source], columns["text_column"], how)]
     return found

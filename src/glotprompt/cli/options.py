@@ -16,9 +16,11 @@ from typer.core import TyperCommand
 if TYPE_CHECKING:
     from glotprompt.config import Stage
 
-SETTINGS, TABLES, MACHINE = "Settings", "Tables (.tsv, .csv, .jsonl, each also .gz)", "Machine"
+SETTINGS, MACHINE = "Settings", "Machine"
+TABLES, GUARDS = "Files (.txt, .tsv, .csv, .jsonl, each also .gz, and .parquet)", "Honest splits"
 _SETTING: dict[str, Any] = {"rich_help_panel": SETTINGS, "show_default": False}
 _TABLE: dict[str, Any] = {"rich_help_panel": TABLES}
+_GUARD: dict[str, Any] = {"rich_help_panel": GUARDS}
 _MACHINE: dict[str, Any] = {"rich_help_panel": MACHINE, "show_default": False}
 
 # Texts, examples and what is made of them
@@ -41,6 +43,15 @@ PromptOutput = Annotated[
         "--output",
         metavar="FILE",
         help="What to write: the language prompt (or module); a folder for several languages.",
+    ),
+]
+MapCharacters = Annotated[
+    str | None,
+    typer.Option(
+        "--map-characters",
+        metavar="auto|FILE",
+        help="Rewrite characters that the tokenizer does not know, in all texts from here to the last prediction: to "
+        "the nearest known ones of each target's text, or by a TOML or JSON file of character = spelling.",
     ),
 ]
 Combine = Annotated[
@@ -124,9 +135,55 @@ Read = Annotated[
     typer.Option(
         "--read",
         metavar="KEY=VALUE",
-        help="How to read the files, may be repeated: format=txt|tsv|csv|jsonl, delimiter=; quoting=csv|none, "
-        "columns=a,b,c (no header line), encoding=cp1252, on_bad_row=error|skip.",
+        help="How to read the files, may be repeated: format=txt|tsv|csv|jsonl|parquet, delimiter=; quoting=csv|none, "
+        "columns=a,b,c (no header line), encoding=cp1252 (default: by the byte-order mark, else utf-8).",
         **_TABLE,
+    ),
+]
+OnBadRow = Annotated[
+    Literal["error", "skip"],
+    typer.Option(
+        "--on-bad-row", help="A row that cannot be used stops the command, or is named and left out.", **_TABLE
+    ),
+]
+Normalise = Annotated[
+    bool,
+    typer.Option(
+        "--normalise",
+        help="Clean every text: NFC, no control or invisible characters, single spaces. Recorded in what is saved.",
+        **_TABLE,
+    ),
+]
+
+# Honest splits
+HeldOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--held-out",
+        metavar="FILE",
+        help="Text that will be scored, may be repeated: lines, a table, or a reference such as masakhanews:ibo:test "
+        "(below the folder GLOTPROMPT_DATA). What stage 1 reads is checked against it: "
+        "texts that are the same or share 13 words in a row are removed. dev.* and test.* beside a train.* are found "
+        "without it.",
+        **_GUARD,
+    ),
+]
+NoOverlapCheck = Annotated[
+    bool, typer.Option("--no-overlap-check", help="Do not look for evaluation text in what is read.", **_GUARD)
+]
+AllowEvaluationText = Annotated[
+    bool,
+    typer.Option(
+        "--allow-evaluation-text", help="Read files that are evaluation text in a publisher's layout.", **_GUARD
+    ),
+]
+TextShare = Annotated[
+    float | None,
+    typer.Option(
+        "--text-share",
+        metavar="SHARE",
+        help="Read this share of the target text, such as 0.25. Shares of one seed are nested.",
+        **_SETTING,
     ),
 ]
 
@@ -156,6 +213,24 @@ GradientCheckpointing = Annotated[bool, typer.Option("--gradient-checkpointing",
 CheckpointEvery = Annotated[float | None, typer.Option("--checkpoint-every", metavar="SECONDS", **_MACHINE)]
 ScoringBatchSize = Annotated[
     int, typer.Option("--batch-size", min=1, help="Texts per forward pass.", rich_help_panel=MACHINE)
+]
+Stream = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option(
+        "--stream",
+        help="Read text through tokens that are kept on disk, in constant memory; auto does so above 64 MB. Which "
+        "lines are held out then goes by what they say, so the figures are others than with off.",
+        rich_help_panel=MACHINE,
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-dir",
+        metavar="FOLDER",
+        help="Where these tokens are kept. Default: $GLOTPROMPT_CACHE, else the platform's folder for caches.",
+        **_MACHINE,
+    ),
 ]
 EvalBatchSize = Annotated[int | None, typer.Option("--eval-batch-size", **_MACHINE)]
 

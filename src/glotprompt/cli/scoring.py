@@ -39,6 +39,8 @@ def evaluate(
     premise_column: options.PremiseColumn = "premise",
     hypothesis_column: options.HypothesisColumn = "hypothesis",
     read: options.Read = None,
+    on_bad_row: options.OnBadRow = "error",
+    normalise: options.Normalise = False,
     model: options.ModelPlace = None,
     precision: options.Precision = "auto",
     device: options.Device = "auto",
@@ -54,8 +56,10 @@ def evaluate(
         if prior_text is None:
             raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
     opened = open_classifier(classifier, model, precision, device)
+    _remind_of_normalising(opened, normalise)
     chosen = chosen_labels(labels, opened.task)
-    examples = examples_of(data, opened.task.template, ctx.params, how_to_read(read), labelled=True)
+    how = how_to_read(read, on_bad_row, normalise)
+    examples = examples_of(data, opened.task.template, ctx.params, how, opened.task.labels)
     opened, prior = _with_prior(opened, label_prior, prior_text, chosen, examples, ctx.params)
     report = run.evaluate(opened, examples, labels=chosen, batch_size=batch_size)
     _show_report(report)
@@ -66,6 +70,11 @@ def evaluate(
         opened.save(save_offsets)
         wrote(save_offsets, "classifier with label offsets")
     suggest("predict", "--classifier", save_offsets or classifier, "TEXT")
+
+
+def _remind_of_normalising(classifier: PromptClassifier, normalise: bool) -> None:
+    if classifier.facts.get("normalised") and not normalise:
+        note("this classifier was tuned on normalised text; give --normalise here, too")
 
 
 def _with_prior(
@@ -86,7 +95,8 @@ def _with_prior(
         return classifier, None
     names = chosen or classifier.task.labels
     prior = read_prior(label_prior, names)
-    texts = inputs_of(prior_text, classifier.task.template, columns, how_to_read(columns["read"]))
+    how = how_to_read(columns["read"], columns["on_bad_row"], columns["normalise"])
+    texts = inputs_of(prior_text, classifier.task.template, columns, how)
     known = {tuple(sorted(example.fields.items())) for example in scored}
     shared = sum(tuple(sorted(text.fields.items())) in known for text in texts)
     fitted = classifier.with_label_prior(texts, prior)
@@ -151,6 +161,8 @@ def predict(
     premise_column: options.PremiseColumn = "premise",
     hypothesis_column: options.HypothesisColumn = "hypothesis",
     read: options.Read = None,
+    on_bad_row: options.OnBadRow = "error",
+    normalise: options.Normalise = False,
     model: options.ModelPlace = None,
     precision: options.Precision = "auto",
     device: options.Device = "auto",
@@ -165,8 +177,9 @@ def predict(
 
     sources = _sources(texts, input)
     opened = open_classifier(classifier, model, precision, device)
+    _remind_of_normalising(opened, normalise)
     template = opened.task.template
-    how = how_to_read(read)
+    how = how_to_read(read, on_bad_row, normalise)
     if not sources or "premise" not in template.fields:
         check_column(sources or ["-"], text_column, how)
     inputs = inputs_of(sources, template, ctx.params, how) if sources else _arguments(texts or [], template.fields)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from glotprompt.errors import ConfigError
 
 if TYPE_CHECKING:
     from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
+    from glotprompt.cli.reading import Stage1Reading
     from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
     from glotprompt.data.records import Example
     from glotprompt.model.encoder import Encoder
@@ -34,6 +34,7 @@ def adapt(
     model: options.Model = "mini",
     method: options.Method = None,
     combine: options.Combine = None,
+    map_characters: options.MapCharacters = None,
     json: options.Json = None,
     preset: options.Preset = None,
     steps: options.Steps = None,
@@ -45,12 +46,20 @@ def adapt(
     set: options.Set = None,
     text_column: options.TextColumn = None,
     read: options.Read = None,
+    on_bad_row: options.OnBadRow = "error",
+    normalise: options.Normalise = False,
     precision: options.Precision = "auto",
     device: options.Device = "auto",
     micro_batch_size: options.MicroBatchSize = None,
     gradient_checkpointing: options.GradientCheckpointing = False,
     checkpoint_every: options.CheckpointEvery = None,
     eval_batch_size: options.EvalBatchSize = None,
+    stream: options.Stream = "auto",
+    cache_dir: options.CacheDir = None,
+    held_out_files: options.HeldOut = None,
+    no_overlap_check: options.NoOverlapCheck = False,
+    allow_evaluation_text: options.AllowEvaluationText = False,
+    text_share: options.TextShare = None,
 ) -> None:
     """Stage 1: learn a language from unlabelled text, by default as a soft prompt.
 
@@ -59,28 +68,22 @@ def adapt(
     a folder as --output. A killed run, started again with the same words, goes on.
     """
     from glotprompt.cli.backbone import open_encoder
-    from glotprompt.cli.files import check_column, how_to_read, texts_of
+    from glotprompt.cli.reading import stage1_files
     from glotprompt.cli.settings import settings
     from glotprompt.config import AdaptConfig
-    from glotprompt.methods import reads_source
 
     sources_of = _targets(target, language)
     outputs = _outputs(output, list(sources_of))
     config, runtime = settings(AdaptConfig, ctx.params, model, "soft-prompt")
-    how = how_to_read(read)
-    check_column([*chain.from_iterable(sources_of.values()), *(source or [])], text_column, how)
-    source_lines = texts_of(source or [], text_column, how)
-    if not source_lines and reads_source(config):
-        other = "" if config.method in ("mad-x", "source-prompt") else ", or leave it out with --set source_share=0"
-        raise ConfigError(f"give text in the source language with --source{other}")
-    targets = {code: texts_of(files, text_column, how) for code, files in sources_of.items()}
+    files = stage1_files(sources_of, source or [], config, ctx.params)
     encoder = open_encoder(model, precision, device)
     prompts = _combined(combine, encoder)
     figures: list[dict[str, Any]] = []
-    for code, lines in targets.items():
+    for code, found in files.items():
         if figures:
             print()
-        adapted = _adapt_one(encoder, lines, source_lines, code, config, runtime, outputs[code], precision, prompts)
+        texts = found.opened(encoder.tokenizer)
+        adapted = _adapt_one(encoder, texts, code, config, runtime, outputs[code], precision, prompts)
         figures.append(_stage1_figures(adapted, outputs[code]))
     if json is not None:
         write_json(json, {"prompts": figures})
@@ -139,8 +142,7 @@ def _combined(words: Sequence[str] | None, encoder: Encoder) -> list[tuple[Langu
 
 def _adapt_one(
     encoder: Encoder,
-    target: Sequence[str],
-    source: Sequence[str],
+    texts: Stage1Reading,
     code: str,
     config: AdaptConfig,
     runtime: RuntimeConfig,
@@ -152,14 +154,20 @@ def _adapt_one(
     from glotprompt import artifact, run
     from glotprompt.classifier import load_adapted
     from glotprompt.cli.backbone import train_once
-    from glotprompt.data.records import content_hash
+    from glotprompt.train.inputs import content_of
+
+    target, source, characters = texts.target, texts.source, texts.characters
 
     def train(folder: Path) -> Adapted:
         note(f"{code}: {len(target):,} target lines, {len(source):,} source lines")
-        return run.adapt(encoder, target, source, code, config, runtime.replace(checkpoint_dir=folder), prompts)
+        resumed = runtime.replace(checkpoint_dir=folder)
+        made = run.adapt(encoder, target, source, code, config, resumed, prompts, characters)
+        return replace(made, facts={**made.facts, **texts.record})
 
-    words = [code, config.identity(), content_hash(target), content_hash(source), encoder.fingerprint, precision]
+    words = [code, config.identity(), content_of(target), content_of(source), encoder.fingerprint, precision]
     words += [[artifact.digest({"": prompt.key_values}, {}), weight] for prompt, weight in prompts or ()]
+    words += [] if characters is None else [characters.to_dict()]
+    words += [texts.record] if texts.record else []
     adapted = train_once(load_adapted, output, words, encoder, train)
     _show_adapted(adapted, encoder.num_values)
     return adapted
@@ -230,12 +238,15 @@ def tune(
     premise_column: options.PremiseColumn = "premise",
     hypothesis_column: options.HypothesisColumn = "hypothesis",
     read: options.Read = None,
+    on_bad_row: options.OnBadRow = "error",
+    normalise: options.Normalise = False,
     precision: options.Precision = "auto",
     device: options.Device = "auto",
     micro_batch_size: options.MicroBatchSize = None,
     gradient_checkpointing: options.GradientCheckpointing = False,
     checkpoint_every: options.CheckpointEvery = None,
     eval_batch_size: options.EvalBatchSize = None,
+    allow_evaluation_text: options.AllowEvaluationText = False,
 ) -> None:
     """Stage 2: learn a task from labelled source-language examples.
 
@@ -244,7 +255,7 @@ def tune(
     the same words, goes on.
     """
     from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone
-    from glotprompt.cli.files import chosen_labels, examples_of, how_to_read, inputs_of
+    from glotprompt.cli.guards import check_training_file
     from glotprompt.cli.settings import settings
     from glotprompt.config import TuneConfig
     from glotprompt.templates import Task
@@ -258,17 +269,11 @@ def tune(
     else:
         raise ConfigError("give --prompt FILE (what adapt wrote), or --model NAME to tune without adaptation")
     config, runtime = settings(TuneConfig, ctx.params, name, made_by)
-    how = how_to_read(read)
-    examples = examples_of(train, loaded.template, ctx.params, how, labelled=True)
-    held = None if dev is None else examples_of(dev, loaded.template, ctx.params, how, labelled=True)
-    unlabelled = inputs_of(select_on_target or [], loaded.template, ctx.params, how)
-    if unlabelled and prompt is None:
-        raise ConfigError("--select-on-target chooses between adapted and unadapted; give --prompt FILE too")
-    if labels is not None and not unlabelled:
-        raise ConfigError("--labels are those of the texts of --select-on-target; give both")
+    record = check_training_file(train, prompt, ctx.params)
+    examples, held, choice = _stage2_data(loaded, ctx.params)
     start, encoder = open_start(prompt, model, precision, device)
-    choice = None if not unlabelled else _Choice(unlabelled, chosen_labels(labels, loaded))
-    classifier = _tune_one(encoder, start, examples, held, loaded, config, runtime, output, precision, choice)
+    words = config, runtime, output, precision, choice, record
+    classifier = _tune_one(encoder, start, examples, held, loaded, *words)
     _show_classifier(classifier)
     if json is not None:
         write_json(json, _classifier_figures(classifier, output))
@@ -283,6 +288,22 @@ class _Choice:
     labels: Sequence[str] | None
 
 
+def _stage2_data(task: Task, params: Mapping[str, Any]) -> tuple[list[Example], list[Example] | None, _Choice | None]:
+    """Training examples, dev examples and what to choose on, as tune's parameters ask for them."""
+    from glotprompt.cli.files import chosen_labels, examples_of, how_to_read, inputs_of
+
+    how = how_to_read(params["read"], params["on_bad_row"], params["normalise"])
+    examples = examples_of(params["train"], task.template, params, how, task.labels)
+    dev = params["dev"]
+    held = None if dev is None else examples_of(dev, task.template, params, how, task.labels)
+    texts = inputs_of(params["select_on_target"] or [], task.template, params, how)
+    if texts and params["prompt"] is None:
+        raise ConfigError("--select-on-target chooses between adapted and unadapted; give --prompt FILE too")
+    if params["labels"] is not None and not texts:
+        raise ConfigError("--labels are those of the texts of --select-on-target; give both")
+    return examples, held, _Choice(texts, chosen_labels(params["labels"], task)) if texts else None
+
+
 def _tune_one(
     encoder: Encoder,
     start: Adapted | None,
@@ -294,6 +315,7 @@ def _tune_one(
     output: Path,
     precision: str,
     choice: _Choice | None,
+    record: Mapping[str, Any],
 ) -> PromptClassifier:
     """The classifier: trained and saved, or as an earlier run of the same words left it."""
     from glotprompt import artifact, run
@@ -307,17 +329,21 @@ def _tune_one(
         resumed = runtime.replace(checkpoint_dir=folder)
         if start is not None and choice is not None:
             parts = examples, task, choice.texts, config, resumed, dev, choice.labels
-            return tune_selected(encoder, [start], *parts)
-        return run.tune(encoder, start, examples, task, config, resumed, dev)
+            made = tune_selected(encoder, [start], *parts)
+        else:
+            made = run.tune(encoder, start, examples, task, config, resumed, dev)
+        return replace(made, facts={**made.facts, **record})
 
-    begun: list[str] = []
+    begun: list[Any] = []
     if start is not None:
         parts = start.parts.values()
         begun = [start.language, *(artifact.digest(part.tensors, part.description) for part in parts)]
+        begun += [] if start.characters is None else [start.characters.to_dict()]
     data: list[Any] = [content_hash(examples), None if dev is None else content_hash(dev)]
     if choice is not None:
         data += [content_hash(choice.texts), choice.labels]
     words = [config.identity(), task.identity(), data, begun, encoder.fingerprint, precision]
+    words += [dict(record)] if record else []
     return train_once(PromptClassifier.load, output, words, encoder, train)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from glotprompt.config import AdaptConfig
 LENGTH_STEP = 16
 """Padded lengths are rounded up to a multiple of this: every new shape costs the CPU a new compiled kernel."""
 
-Sequences = list[NDArray[np.int64]]
+Sequences = Sequence[NDArray[np.int64]]
+"""Ids with special tokens: a list, or what reads them from disk."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,21 @@ def plain(text: str, tokenizer: PreTrainedTokenizerFast) -> str:
 
 def token_sequences(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int, packing: str
-) -> Sequences:
+) -> list[NDArray[np.int64]]:
     """Tokens of a text, special tokens included, at most `max_length` each.
 
     "full": all lines in order, each closed by the separator, cut into pieces of exactly `max_length` (the last,
     shorter piece is left out unless it is the only one). "none": one line each, cut at `max_length`.
     """
-    special = SpecialIds.of(tokenizer)
-    first, last = special.first, special.last
     lines = (
         tokenizer([plain(text, tokenizer) for text in texts], add_special_tokens=False)["input_ids"] if texts else []
     )
-    room = max_length - 2
+    return pack(lines, SpecialIds.of(tokenizer), max_length, packing)
+
+
+def pack(lines: Sequence[Sequence[int]], special: SpecialIds, max_length: int, packing: str) -> list[NDArray[np.int64]]:
+    """As `token_sequences`, of lines that are tokens already."""
+    first, last, room = special.first, special.last, max_length - 2
     if packing == "none":
         return [np.array([first, *line[:room], last], dtype=np.int64) for line in lines if line]
     stream = np.array([token for line in lines if line for token in (*line, last)], dtype=np.int64)
@@ -129,7 +134,23 @@ def _draw_some(sequences: Sequences, most: int, seed: int) -> Sequences:
     if len(sequences) <= most:
         return sequences
     chosen = np.random.default_rng([seed, 3]).permutation(len(sequences))[:most]
-    return [sequences[i] for i in sorted(chosen)]
+    return _Some(sequences, sorted(chosen.tolist()))
+
+
+@dataclass(frozen=True)
+class _Some(Sequence[NDArray[np.int64]]):
+    """Some of many sequences, which may lie on disk."""
+
+    sequences: Sequences
+    chosen: list[int]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self.sequences[i] for i in self.chosen[index]]
+        return self.sequences[self.chosen[index]]
 
 
 def mask_words(

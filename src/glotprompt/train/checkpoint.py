@@ -11,6 +11,7 @@ import torch
 from glotprompt import artifact
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ArtifactError
+from glotprompt.model.encoder import Encoder
 
 KIND = "checkpoint"
 
@@ -59,3 +60,10 @@ class Checkpoint:
             self._notes[name] = value
             self.save(*(found or ({}, {})))
         return self._notes[name]
+
+
+def same_precision(encoder: Encoder, checkpoint: Checkpoint) -> None:
+    """A resumed run keeps the precision it was started with, whatever today's probe says."""
+    started_with = checkpoint.note("precision", encoder.precision)
+    if started_with != encoder.precision:
+        encoder.use_precision("bf16" if started_with == "bf16" else "fp32")

@@ -1,4 +1,4 @@
-"""Peak memory of this process, measured over a stretch of work."""
+"""Memory: the peak of this process over a stretch of work, and trading time for less of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import contextlib
 import resource
 import sys
 import weakref
+from collections.abc import Generator
 from pathlib import Path
 from typing import ClassVar
 
 import torch
+
+from glotprompt.config import RuntimeConfig
+from glotprompt.model.encoder import Encoder
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
@@ -44,3 +48,15 @@ def _mark() -> int:
                 return 1024 * int(line.split()[1])
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@contextlib.contextmanager
+def gradient_checkpointing(encoder: Encoder, runtime: RuntimeConfig) -> Generator[None]:
+    """Recomputation of activations for the length of a run, if wished."""
+    if runtime.gradient_checkpointing:
+        encoder.checkpoint_gradients(True)
+    try:
+        yield
+    finally:
+        if runtime.gradient_checkpointing:
+            encoder.checkpoint_gradients(False)

@@ -1,0 +1,115 @@
+"""Text checked before anything is trained on it: what the flags ask for, what is said of it, what is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glotprompt import artifact
+from glotprompt.cli.backbone import STAGE1_KINDS
+from glotprompt.cli.screen import note
+from glotprompt.data.catalog import parse_reference
+from glotprompt.data.files import read_for_comparison
+from glotprompt.data.guards import evaluation_beside, evaluation_set, refuse_evaluation_text, without_overlap
+from glotprompt.data.records import share_of
+from glotprompt.errors import ConfigError, DataError
+
+_SWITCHES = {"no_overlap_check": "--no-overlap-check", "allow_evaluation_text": "--allow-evaluation-text"}
+
+
+@dataclass(frozen=True)
+class Stage1Text:
+    """What one language's stage 1 may read."""
+
+    target: list[str]
+    source: list[str]
+    record: dict[str, Any]
+    """For the facts of what is saved; empty when nothing was checked, removed or switched."""
+
+
+def check_stage1_files(files: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Refuse evaluation text by its place, and flags that contradict each other; `options` are adapt's parameters."""
+    if options["no_overlap_check"] and options["held_out_files"]:
+        raise ConfigError("--held-out names text to check against and --no-overlap-check forbids it; give one of them")
+    for file in files:
+        _refuse(file, "adapt", None, options)
+
+
+def stage1_text(
+    code: str,
+    target: tuple[Sequence[str], list[str]],
+    source: tuple[Sequence[str], list[str]],
+    options: Mapping[str, Any],
+    seed: int,
+) -> Stage1Text:
+    """The texts of both languages, each given as (files, texts), without evaluation text; of the target's the share
+    that --text-share asks for."""
+    record = _record(options)
+    texts = {"target": target[1], "source": source[1]}
+    held_out = {} if options["no_overlap_check"] else held_out_texts([*target[0], *source[0]], options)
+    for role, given in texts.items():
+        if held_out and given:
+            guarded = without_overlap(given, held_out)
+            note(f"{code}, {role} text: {guarded.sentence()}")
+            if not guarded.texts:
+                raise DataError(
+                    f"all {role} text of {code} is evaluation text; give other text, or pass --no-overlap-check, which"
+                    " is recorded in what is saved"
+                )
+            texts[role] = guarded.texts
+            record.setdefault("guards", {})[role] = guarded.facts()
+    if not held_out and not options["no_overlap_check"]:
+        note(f"{code}: not checked against evaluation text; say with --held-out FILE what will be scored")
+    if options["text_share"] is not None:
+        texts["target"] = share_of(texts["target"], options["text_share"], seed)
+        record["text_share"] = options["text_share"]
+    return Stage1Text(texts["target"], texts["source"], record)
+
+
+def check_training_file(train: str, prompt: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse XNLI's evaluation items where they are those of the language that `prompt` was adapted to; returns what to
+    record. `options` are tune's parameters."""
+    target_language = None if prompt is None else str(artifact.describe(prompt, STAGE1_KINDS)["language"])
+    _refuse(train, "tune", target_language, options)
+    if target_language is None and evaluation_set(train) == "xnli":
+        note(f"{train}: these items are AmericasNLI's in another language; do not score the classifier on AmericasNLI")
+    return _record(options)
+
+
+def _refuse(file: str, purpose: Any, target_language: str | None, options: Mapping[str, Any]) -> None:
+    try:
+        refuse_evaluation_text(file, purpose, target_language)
+    except DataError:
+        if not options["allow_evaluation_text"]:
+            raise
+        note(f"{file}: evaluation text, read all the same (--allow-evaluation-text)")
+
+
+def _record(options: Mapping[str, Any]) -> dict[str, Any]:
+    thrown = [flag for name, flag in _SWITCHES.items() if options.get(name)]
+    record: dict[str, Any] = {"guards": {"switches": thrown}} if thrown else {}
+    return {**record, "normalised": True} if options["normalise"] else record
+
+
+def held_out_texts(files: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Evaluation texts by a short name of their file: those of --held-out, and those that lie beside training files."""
+    given: list[str] = options["held_out_files"] or []
+    beside = [str(path) for file in files for path in evaluation_beside(file)]
+    found: dict[str, list[str]] = {}
+    for file in dict.fromkeys([*given, *beside]):
+        name = "/".join(Path(file).parts[-3:])
+        found.setdefault(name, []).extend(_texts_to_compare(file, options))
+    return found
+
+
+def _texts_to_compare(file: str, options: Mapping[str, Any]) -> list[str]:
+    reference = parse_reference(file)
+    path: str | Path = file
+    if reference is not None:
+        # The file itself, not the dataset's examples: news articles have a body beside the headline that is scored.
+        if reference.split is None or reference.dataset.layout is None:
+            raise ConfigError(f"--held-out {file}: which split? Write one behind it, such as {file}:test")
+        path = reference.dataset.layout.path(reference.dataset.folder(None), reference.language, reference.split)
+    return read_for_comparison(path, options["on_bad_row"], note)

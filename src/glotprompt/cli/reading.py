@@ -1,0 +1,171 @@
+"""What stage 1 reads: texts in memory, or through the token cache where they are too many for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from glotprompt.cli.characters import character_map
+from glotprompt.cli.files import check_column, how_to_read, iter_texts_of, texts_of
+from glotprompt.cli.guards import Stage1Text, check_stage1_files, held_out_texts, stage1_text
+from glotprompt.cli.screen import note
+from glotprompt.config import AdaptConfig
+from glotprompt.data.characters import CharacterMap
+from glotprompt.data.guards import without_overlap
+from glotprompt.data.records import content_hash
+from glotprompt.errors import ConfigError
+from glotprompt.methods import reads_source
+from glotprompt.train.inputs import Text
+from glotprompt.train.token_cache import token_text
+
+STREAM_ABOVE = 64_000_000
+"""Bytes of a text's files from which `--stream auto` reads it through the cache."""
+_SAMPLE = 200_000
+"""Texts of a streamed file on which `--map-characters auto` looks for unknown characters."""
+_AT_ONCE = 50_000
+"""Texts that are checked against evaluation text at once."""
+
+
+@dataclass(frozen=True)
+class Stage1Reading:
+    """One language's text, ready to be trained on."""
+
+    target: Text
+    source: Text
+    characters: CharacterMap | None
+    record: dict[str, Any]
+    """As `Stage1Text.record`."""
+
+
+@dataclass(frozen=True)
+class Stage1Files:
+    """One language's text as far as it is known without a tokenizer."""
+
+    code: str
+    texts: Stage1Text
+    """What is in memory; a streamed text is empty here."""
+    streamed: dict[str, Sequence[str]]
+    """"target", "source": files to be read through the cache."""
+    how: Mapping[str, Any]
+    params: Mapping[str, Any]
+
+    def opened(self, tokenizer: PreTrainedTokenizerFast) -> Stage1Reading:
+        """Both texts as stage 1 wants them, and the character map that `--map-characters` asks for."""
+        option, column = self.params["map_characters"], self.params["text_column"]
+        sample: Sequence[str] = self.texts.target
+        if option is not None and "target" in self.streamed:
+            sample = list(islice(iter_texts_of(self.streamed["target"], column, self.how), _SAMPLE))
+            note(f"{self.code}: unknown characters are looked for in the first {len(sample):,} texts")
+        characters = character_map(option, sample, tokenizer)
+        found: dict[str, Text] = {"target": self.texts.target, "source": self.texts.source}
+        record = dict(self.texts.record)
+        for role, files in self.streamed.items():
+            found[role], guarded = self._tokens(role, files, tokenizer, characters)
+            if guarded:
+                record["guards"] = {**record.get("guards", {}), role: guarded}
+        return Stage1Reading(found["target"], found["source"], characters, record)
+
+    def _tokens(
+        self,
+        role: str,
+        files: Sequence[str],
+        tokenizer: PreTrainedTokenizerFast,
+        characters: CharacterMap | None,
+    ) -> tuple[Text, Mapping[str, Any]]:
+        held_out = {} if self.params["no_overlap_check"] else held_out_texts(files, self.params)
+        check = _OverlapCheck(held_out)
+        column = self.params["text_column"]
+        options = {
+            "column": column,
+            "how": {name: value for name, value in self.how.items() if name != "report"},
+            "held_out": {name: content_hash(texts) for name, texts in held_out.items()},
+        }
+        text = token_text(
+            files,
+            lambda: check.passed(iter_texts_of(files, column, self.how)),
+            options,
+            tokenizer,
+            characters=characters,
+            notes=check.facts,
+            folder=self.params["cache_dir"],
+        )
+        seen = f"{self.code}, {role} text: {len(text):,} texts, {len(text.tokens):,} tokens, read through the cache"
+        removed = f"; {text.notes['removed']:,} removed as evaluation text" if text.notes else ""
+        note(f"{seen}{removed}")
+        return text, text.notes
+
+
+@dataclass
+class _OverlapCheck:
+    """`without_overlap` of texts that come one at a time."""
+
+    held_out: Mapping[str, Sequence[str]]
+    _counts: Counter[str] = field(default_factory=Counter[str])
+    _sets: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
+    _ngram: int = 0
+
+    def passed(self, texts: Iterable[str]) -> Iterator[str]:
+        """The texts that no evaluation set holds or shares words with."""
+        if not self.held_out:
+            yield from texts
+            return
+        rest = iter(texts)
+        while chunk := list(islice(rest, _AT_ONCE)):
+            found = without_overlap(chunk, self.held_out)
+            facts = found.facts()
+            self._ngram = facts["ngram"]
+            self._counts.update(kept=facts["kept"], removed=facts["removed"])
+            for name, counts in facts["held_out"].items():
+                self._sets.setdefault(name, Counter()).update(counts)
+            yield from found.texts
+
+    def facts(self) -> dict[str, Any]:
+        """As `Guarded.facts`, of all texts; empty when nothing was checked."""
+        if not self.held_out:
+            return {}
+        sets = {name: dict(counts) for name, counts in self._sets.items()}
+        return {"ngram": self._ngram, **self._counts, "held_out": sets}
+
+
+def stage1_files(
+    targets: Mapping[str, Sequence[str]], source: Sequence[str], config: AdaptConfig, params: Mapping[str, Any]
+) -> dict[str, Stage1Files]:
+    """Language code -> what its stage 1 reads, from the files of each target and of the source language. `params` are
+    adapt's parameters."""
+    column, how = params["text_column"], how_to_read(params["read"], params["on_bad_row"], params["normalise"])
+    files = [*chain.from_iterable(targets.values()), *source]
+    check_column(files, column, how)
+    check_stage1_files(files, params)
+    if not source and reads_source(config):
+        other = "" if config.method in ("mad-x", "source-prompt") else ", or leave it out with --set source_share=0"
+        raise ConfigError(f"give text in the source language with --source{other}")
+    streams_source = _streams(source, params["stream"])
+    source_texts = [] if streams_source else texts_of(source, column, how)
+    found: dict[str, Stage1Files] = {}
+    for code, paths in targets.items():
+        streamed: dict[str, Sequence[str]] = {"source": source} if streams_source else {}
+        if _streams(paths, params["stream"]):
+            if params["text_share"] is not None:
+                raise ConfigError("--text-share draws from all lines at once; give --stream off with it")
+            streamed["target"] = paths
+        target_texts = [] if "target" in streamed else texts_of(paths, column, how)
+        texts = stage1_text(code, (paths, target_texts), (source, source_texts), params, config.seed)
+        found[code] = Stage1Files(code, texts, streamed, how, params)
+    return found
+
+
+def _streams(files: Sequence[str], choice: str) -> bool:
+    """Whether a text is read through the cache; what cannot be read twice is not."""
+    if choice == "on" and "-" in files:
+        raise ConfigError("--stream on reads files twice, which standard input cannot; write it to a file first")
+    if choice != "auto":
+        return choice == "on" and bool(files)
+    if not all(Path(file).is_file() for file in files):
+        return False
+    return sum(Path(file).stat().st_size for file in files) > STREAM_ABOVE

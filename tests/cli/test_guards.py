@@ -1,0 +1,144 @@
+"""Evaluation text in what is trained on: found, removed, refused, and recorded in what is saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glotprompt import artifact
+
+from .conftest import Outcome, Program
+
+ADAPT = "--source eng.txt --steps 1 --batch-size 2 --max-length 16 --prompt-length 2 --precision fp32"
+TUNE = "--task task.toml --epochs 1 --batch-size 8 --max-length 16 --top-k 1 --precision fp32"
+
+
+@pytest.fixture
+def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(files)
+    return files
+
+
+@pytest.fixture
+def adapt(here: Path, tiny_folder: Path, glotprompt: Program):
+    """adapt("--target nya=nya.txt") -> its outcome; it writes `x.st`."""
+
+    def _adapt(words: str, output: str = "x.st") -> Outcome:
+        return glotprompt(*f"adapt --model {tiny_folder} {words} {ADAPT} --output {output}".split())
+
+    return _adapt
+
+
+def training_facts(path: str, kind: str = "language prompt") -> dict[str, Any]:
+    return artifact.describe(path, (kind,))["training"]
+
+
+def test_text_that_will_be_scored_is_removed_and_recorded(here: Path, adapt, invented_lines: list[str]) -> None:
+    (here / "test.csv").write_text(f'text,label\n"{invented_lines[3].upper()}",sports\nunheard of words,health\n')
+    outcome = adapt("--target nya=nya.txt --held-out test.csv --json x.json")
+    num = len(invented_lines)
+    assert (
+        f"nya, target text: 1 of {num} texts removed after a check against 1 evaluation set (test.csv: 1 the same"
+        in (outcome.err)
+    )
+    assert f"nya: {num - 1} target lines" in outcome.err
+    counts = {"same": 1, "shared": 0}
+    expected = {"ngram": 13, "kept": num - 1, "removed": 1, "held_out": {"test.csv": counts}}
+    guards = training_facts("x.st")["guards"]
+    assert guards["target"] == expected
+    assert guards["source"]["removed"] == 0
+    assert json.loads((here / "x.json").read_text())["prompts"][0]["guards"] == guards
+
+    assert "already what these words make" in adapt("--target nya=nya.txt --held-out test.csv").err
+    again = adapt("--target nya=nya.txt --no-overlap-check")
+    assert "already" not in again.err
+    assert training_facts("x.st")["guards"] == {"switches": ["--no-overlap-check"]}
+    plain = adapt("--target nya=nya.txt")
+    assert "already" not in plain.err
+    assert "nya: not checked against evaluation text" in plain.err
+    assert "guards" not in training_facts("x.st")
+
+
+def test_evaluation_text_beside_the_training_text_is_found(here: Path, adapt, invented_lines: list[str]) -> None:
+    (here / "train.quy").write_text("\n".join(invented_lines), encoding="utf-8")
+    (here / "dev.quy").write_text("\n".join(invented_lines[:2]), encoding="utf-8")
+    outcome = adapt("--target quy=train.quy")
+    assert f"quy, target text: 2 of {len(invented_lines)} texts removed" in outcome.err
+    (here / "dev.quy").write_text("\n".join(invented_lines), encoding="utf-8")
+    error = adapt("--target quy=train.quy").error
+    assert "all target text of quy is evaluation text" in error
+    assert "--no-overlap-check" in error
+
+
+def test_a_reference_names_what_will_be_scored(
+    here: Path, adapt, invented_lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = here / "masakhanews" / "lin" / "test.tsv"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"category\theadline\ttext\turl\nsports\tnkoma te\t{invented_lines[0]}\tu\n", encoding="utf-8")
+    monkeypatch.setenv("GLOTPROMPT_DATA", str(here))
+    outcome = adapt("--target lin=nya.txt --held-out masakhanews:lin:test")
+    assert "texts removed after a check against 1 evaluation set (masakhanews:lin:test: 1 the same" in outcome.err
+    assert "which split?" in adapt("--target lin=nya.txt --held-out masakhanews:lin").error
+    assert "evaluation text by its place" in adapt("--target lin=masakhanews:lin:test").error
+
+
+def test_evaluation_text_is_refused_by_its_place(here: Path, adapt, invented_lines: list[str]) -> None:
+    folder = here / "aymara-spanish"
+    folder.mkdir()
+    (folder / "dev.aym").write_text("\n".join(invented_lines), encoding="utf-8")
+    words = "--target aym=aymara-spanish/dev.aym"
+    assert "pass --allow-evaluation-text" in adapt(words).error
+    outcome = adapt(f"{words} --allow-evaluation-text")
+    assert "aymara-spanish/dev.aym: evaluation text, read all the same (--allow-evaluation-text)" in outcome.err
+    assert training_facts("x.st")["guards"] == {"switches": ["--allow-evaluation-text"]}
+
+
+def test_xnli_is_refused_for_a_language_of_americasnli(
+    here: Path, adapt, tiny_folder: Path, glotprompt: Program
+) -> None:
+    assert adapt("--target quy=nya.txt").status == 0
+    folder = here / "xnli"
+    folder.mkdir()
+    (folder / "dev-en.tsv").write_bytes((here / "train.tsv").read_bytes())
+    words = f"tune --prompt x.st --train xnli/dev-en.tsv {TUNE} --output topic.st"
+    assert (
+        "those of AmericasNLI in another language, and the target language is quy" in glotprompt(*words.split()).error
+    )
+    assert glotprompt(*words.split(), "--allow-evaluation-text").status == 0
+    assert training_facts("topic.st", "classifier")["guards"] == {"switches": ["--allow-evaluation-text"]}
+    words = f"tune --model {tiny_folder} --train xnli/dev-en.tsv {TUNE} --output plain.st"
+    assert "do not score the classifier on AmericasNLI" in glotprompt(*words.split()).err
+
+
+def test_a_share_of_cleaned_text(here: Path, adapt, glotprompt: Program, invented_lines: list[str]) -> None:
+    (here / "wide.txt").write_text("\n".join(f"\u00a0{line}\u200b" for line in invented_lines), encoding="utf-8")
+    assert "nya: 15 target lines" in adapt("--target nya=wide.txt --normalise --text-share 0.25").err
+    facts = training_facts("x.st")
+    assert (facts["normalised"], facts["text_share"]) == (True, 0.25)
+    assert "expected a number above 0, up to 1" in adapt("--target nya=nya.txt --text-share 25").error
+
+    words = f"tune --prompt x.st --train train.tsv --normalise {TUNE} --output topic.st"
+    assert glotprompt(*words.split()).status == 0
+    assert training_facts("topic.st", "classifier")["normalised"] is True
+    predict = "predict --classifier topic.st --input wide.txt"
+    outcome = glotprompt(*predict.split())
+    assert "tuned on normalised text; give --normalise here, too" in outcome.err
+    assert "--normalise" not in glotprompt(*predict.split(), "--normalise").err
+
+
+def test_bad_rows(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    with (here / "train.tsv").open("a") as file:
+        file.write("\nalone\nwords\tweather\n")
+    words = f"tune --model {tiny_folder} --train train.tsv {TUNE} --output topic.st"
+    error = glotprompt(*words.split()).error
+    assert "train.tsv, line 32: 1 column where 2 were expected. Mend the row, or pass --on-bad-row skip." in error
+    err = glotprompt(*words.split(), "--on-bad-row", "skip").err
+    assert "train.tsv, line 33: the label 'weather' is none of sports, health, business; skipped" in err
+    assert "train.tsv: 2 bad rows skipped" in err
+    assert "write --on-bad-row skip" in glotprompt(*words.split(), "--read", "on_bad_row=skip").error
+    evaluated = glotprompt("evaluate", "--classifier", "topic.st", "--data", "train.tsv", "--on-bad-row", "skip")
+    assert "30 examples" in evaluated.out

@@ -1,0 +1,249 @@
+"""Evaluation text is found by its place and by what it says."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glotprompt.data import masakhanews
+from glotprompt.data.files import read_for_comparison, read_texts
+from glotprompt.data.guards import (
+    NGRAM,
+    Overlap,
+    OverlapCheck,
+    evaluation_beside,
+    evaluation_set,
+    refuse_evaluation_text,
+    without_overlap,
+)
+from glotprompt.data.normalise import words
+from glotprompt.errors import ConfigError, DataError
+
+LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+
+# --- by content ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_removed_and_why() -> None:
+    texts = [
+        "kept",
+        "“MONI”, dziko…",
+        f"before {LONG} after",
+        LONG.partition(" ")[2],
+        LONG.rpartition(" fourteen")[0].replace("seven", "SEVEN,"),
+        LONG.replace("seven", "7"),
+        "?!",
+        "moni dziko lapansi",
+        "mo\u00adni dzi\u200bko",
+    ]
+    found = without_overlap(texts, {"dev": ["moni dziko", "?"], "test": ["Moni, dziko!", LONG], "other": ["abc"]})
+    assert found.texts == [texts[0], texts[5], texts[6], texts[7]]
+    assert found.num_removed == 5
+    assert found.overlaps == {"dev": Overlap(2, 0, [1, 8]), "test": Overlap(2, 3, [1, 2, 3, 4, 8]), "other": Overlap()}
+    assert found.sentence() == (
+        "5 of 9 texts removed after a check against 3 evaluation sets (dev: 2 the same, 0 sharing 13 words in a row "
+        "(the first is text 2); test: 2 the same, 3 sharing 13 words in a row (the first is text 2))"
+    )
+    counts = {"dev": {"same": 2, "shared": 0}, "test": {"same": 2, "shared": 3}, "other": {"same": 0, "shared": 0}}
+    assert found.facts() == {"ngram": 13, "kept": 4, "removed": 5, "held_out": counts}
+
+
+def test_a_stream_counts_on() -> None:
+    check = OverlapCheck({"test": ["moni dziko"]})
+    first = check.passed(iter(["a", "Moni dziko", "b"]))
+    assert next(first) == "a"
+    assert (check.report.num_kept, check.report.num_removed) == (1, 0)
+    assert [*first, *check.passed(["moni, dziko", "c"])] == ["b", "c"]
+    assert check.report.overlaps == {"test": Overlap(2, 0, [1, 3])}
+    assert check.report.facts() == {
+        "ngram": 13, "kept": 3, "removed": 2, "held_out": {"test": {"same": 2, "shared": 0}},
+    }  # fmt: skip
+
+
+def test_nothing_to_remove() -> None:
+    found = without_overlap(["a", "b"], {"test": ["c"]})
+    assert (found.texts, found.num_removed) == (["a", "b"], 0)
+    assert found.sentence() == "0 of 2 texts removed after a check against 1 evaluation set"
+    assert without_overlap([], {"test": ["c"]}).texts == []
+    with pytest.raises(ConfigError, match="ngram is 0"):
+        without_overlap(["a"], {}, ngram=0)
+
+
+# Few different words, so that texts share some in a row.
+SOME_TEXTS = st.lists(st.lists(st.sampled_from("abc"), max_size=7).map(" ".join), max_size=8)
+
+
+@given(SOME_TEXTS, SOME_TEXTS, st.integers(1, 4))
+def test_it_removes_what_the_definition_says(texts: list[str], held_out: list[str], ngram: int) -> None:
+    def grams(text: str) -> set[tuple[str, ...]]:
+        found = text.split()
+        return {tuple(found[i : i + ngram]) for i in range(len(found) - ngram + 1)}
+
+    same = [bool(text) and any("".join(text.split()) == "".join(held.split()) for held in held_out) for text in texts]
+    shared = [any(grams(text) & grams(held) for held in held_out) for text in texts]
+    found = without_overlap(texts, {"test": held_out}, ngram)
+    assert found.texts == [t for t, s, g in zip(texts, same, shared, strict=True) if not s and not g]
+    assert found.overlaps["test"].same == sum(same)
+    assert found.overlaps["test"].shared == sum(g and not s for s, g in zip(same, shared, strict=True))
+
+
+def test_a_hundred_thousand_lines_take_about_a_second() -> None:
+    vocabulary = [f"w{number}" for number in range(1_000)]
+    texts = [" ".join(vocabulary[start % 980 : start % 980 + 14]) for start in range(100_000)]
+    vocabulary.reverse()  # the same words, so that every text has to be looked at
+    held_out = [" ".join(vocabulary[start : start + 20]) for start in range(0, 1_000, 20)]
+    begun = time.process_time()
+    found = without_overlap(texts, {"test": held_out})
+    seconds = time.process_time() - begun
+    assert found.num_removed == 0
+    assert seconds < 6  # about one on a machine at rest
+
+
+# --- by place -----------------------------------------------------------------------------------------------------
+
+PLACES = {
+    "data/americasnlp2021/aymara-spanish/dev.aym": "americasnlp2021",
+    "aymara-spanish/test.aym.gz": "americasnlp2021",
+    "hñähñu-spanish/dev.oto": "americasnlp2021",
+    "americasnli/dev/aym.tsv": "americasnli",
+    "AmericasNLI/test/quy.tsv": "americasnli",
+    "americasnli/data/anli_final/test/quy.tsv": "americasnli",
+    "masakhanews/ibo/test.tsv": "masakhanews",
+    "masakhane-news/data/ibo/dev.tsv": "masakhanews",
+    "masakhanews_few_shot/5_samples/hau/dev.tsv": "masakhanews",
+    "xnli/dev-en.tsv": "xnli",
+    "XNLI-1.0/xnli.test.jsonl": "xnli",
+    "elsewhere/xnli.dev.tsv": "xnli",
+    "americasnli:quy:dev": "americasnli",
+    "americasnlp2021:quy:dev": "americasnlp2021",
+    "masakhanews:ibo:test": "masakhanews",
+    "xnli:eng:test": "xnli",
+    "sib200:nya:dev": "sib200",
+    "americasnlp2021/aymara-spanish/train.aym": None,
+    "masakhanews/ibo/train.tsv": None,
+    "masakhanews/hau/train.headlines.tsv": None,
+    "masakhanews:ibo:train": None,
+    "masakhanews:ibo": None,
+    "C:test": None,
+    "test.tsv": None,
+    "mine/dev.txt": None,
+    "americasnli/quechua.txt": None,
+    "xnli-notes/developers.txt": None,
+    "xnli/developers.txt": None,
+    "-": None,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_evaluation_text_is_known_by_its_place(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = PLACES[place]
+    assert evaluation_set(place) == found
+    if found is None:
+        refuse_evaluation_text(place, "adapt")
+    else:
+        with pytest.raises(DataError) as caught:
+            refuse_evaluation_text(place, "adapt")
+        assert str(caught.value).startswith(f"{place}: evaluation text by its place")
+        assert "--allow-evaluation-text" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_path_is_looked_at_from_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "aymara-spanish"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert evaluation_set("dev.aym") == "americasnlp2021"
+
+
+@pytest.mark.parametrize("language", ["quy", "aym", "gn", "grn", "tar"])
+def test_xnli_is_refused_as_training_data_for_americasnli(language: str) -> None:
+    for source in ("xnli/dev-en.tsv", "xnli/test-es.tsv", "xnli:eng:test"):
+        with pytest.raises(DataError, match=f"those of AmericasNLI.* target language is {language}"):
+            refuse_evaluation_text(source, "tune", language)
+    for source, target in (
+        ("xnli/train-en.tsv", language),
+        ("xnli/dev-en.tsv", "swa"),
+        ("xnli/dev-en.tsv", None),
+        ("masakhanews/hau/dev.tsv", language),
+    ):
+        refuse_evaluation_text(source, "tune", target)
+
+
+def test_what_lies_beside_a_training_file(tmp_path: Path) -> None:
+    for name in (
+        "a/train.tsv", "a/dev.tsv", "a/test.tsv", "a/test.txt", "b/train-en.tsv", "b/dev-en.tsv", "b/dev-fr.tsv",
+        "c/train.tsv", "nlp/aymara-spanish/train.aym", "nlp/aymara-spanish/dev.aym", "americasnli/dev/aym.tsv",
+        "americasnli/test/aym.tsv", "americasnli/test/quy.tsv", "a/train.headlines.tsv", "a/trainer.tsv",
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def beside(name: str) -> list[str]:
+        return [str(path.relative_to(tmp_path)) for path in evaluation_beside(tmp_path / name)]
+
+    assert beside("a/train.tsv") == beside("a/train.headlines.tsv") == ["a/dev.tsv", "a/test.tsv"]
+    assert beside("b/train-en.tsv") == ["b/dev-en.tsv"]
+    assert beside("c/train.tsv") == beside("a/dev.tsv") == beside("a/trainer.tsv") == beside("c/-") == []
+    assert beside("nlp/aymara-spanish/train.aym") == [
+        "nlp/aymara-spanish/dev.aym", "americasnli/dev/aym.tsv", "americasnli/test/aym.tsv",
+    ]  # fmt: skip
+
+
+def test_all_text_of_a_table_is_compared(tmp_path: Path) -> None:
+    table = tmp_path / "a.tsv"
+    table.write_text('id\tlabel\tp\th\n1\tx y\t"it rains"\tshort\n2\tx\t"the "sun\tit is wet\n3\tx\t\tit is dry\n')
+    # A quote that csv does not allow makes all quotes characters; the column h holds text, label does not.
+    assert read_for_comparison(table) == ['"it rains"', '"the "sun', "short", "it is wet", "it is dry"]
+    table.write_text("it rains\tit is wet\tyes\nit shines\tit is dry\tno\n")
+    assert read_for_comparison(table) == ["it rains", "it is wet", "it shines", "it is dry"]
+    lines = tmp_path / "a.txt"
+    lines.write_text("one\n\ntwo words\n")
+    assert read_for_comparison(lines) == ["one", "two words"]
+    table.write_text("id\n1\n")
+    with pytest.raises(DataError, match="no texts in it"):
+        read_for_comparison(table)
+
+
+# --- other people's files -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("language", "num_shared"), [("ibo", 21), ("pcm", 4)])
+def test_news_articles_that_train_and_test_share(shared_data: Path, language: str, num_shared: int) -> None:
+    train, test = (masakhanews.load(shared_data, language, split) for split in ("train", "test"))
+    found = without_overlap([a.headline for a in train], {"test": [a.headline for a in test]})
+    assert found.overlaps["test"].same == num_shared
+
+
+def test_news_articles_are_found_from_the_published_files(shared_data: Path) -> None:
+    path = shared_data / "masakhanews" / "pcm" / "train.tsv"
+    dev, test = evaluation_beside(path)
+    assert (dev.name, test.name) == ("dev.tsv", "test.tsv")
+    found = without_overlap(read_texts(path), {"test": read_for_comparison(test)})
+    # One article more than by headlines: published twice, under two of them.
+    assert found.overlaps["test"].same == 5
+
+
+def test_americasnlp_dev_is_americasnli(shared_data: Path) -> None:
+    folder = shared_data / "americasnlp2021" / "bribri-spanish"
+    with pytest.raises(DataError, match="whose sentences are AmericasNLI's"):
+        refuse_evaluation_text(folder / "dev.bzd", "adapt")
+    beside = evaluation_beside(folder / "train.bzd")
+    assert [file.relative_to(shared_data).parts[0] for file in beside] == [
+        "americasnlp2021",
+        "americasnli",
+        "americasnli",
+    ]
+    held_out = {file.parent.name: read_for_comparison(file) for file in beside[1:]}
+    found = without_overlap(read_texts(folder / "dev.bzd"), held_out)
+    assert (len(found.texts), found.num_removed) == (6, 990)
+    assert found.overlaps["dev"] == Overlap(989, 1, [0, 1, 2, 3, 4])
+    # What is left in training text are short phrases, too short for anything but coincidence.
+    train = read_texts(folder / "train.bzd")
+    removed = without_overlap(train, held_out).overlaps["dev"]
+    assert (removed.same, removed.shared) == (5, 0)
+    assert all(len(words(train[index])) < NGRAM for index in removed.examples)

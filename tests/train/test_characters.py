@@ -1,0 +1,159 @@
+"""Character maps in training: found with a real tokenizer, applied wherever text enters, kept in what is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+import glotprompt as gp
+from glotprompt import artifact
+from glotprompt.model.encoder import Encoder
+from glotprompt.train.characters import knows, map_to_known, unknown_tokens
+
+from ..toys import QUIET, SOURCE, TASK, TOY, topics
+
+Tiny = Callable[[str], Encoder]
+ADAPT = gp.AdaptConfig(steps=3, batch_size=4, max_length=24, prompt_length=4, learning_rate=1e-2)
+TUNE = gp.TuneConfig(epochs=1, batch_size=8, max_length=24, top_k_layers=2, learning_rate=1e-2)
+FOREIGN = [line.replace("water", "waɬer") for line in TOY]
+MAP = gp.CharacterMap.fitted({"ɬ": "lh"}, FOREIGN)
+
+
+def test_what_the_tokenizer_knows(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    known = knows(tiny_tokenizer)
+    assert [known(spelling) for spelling in ("k", "ng", "ﬁ", "ɬ", "ñ", "n~")] == [True, True, True, False, False, False]
+
+
+def test_a_tokenizer_without_the_letter_a() -> None:
+    letters = Tokenizer(models.WordLevel({"<unk>": 0, "b": 1, "c": 2}, "<unk>"))
+    letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    known = knows(PreTrainedTokenizerFast(tokenizer_object=letters, unk_token="<unk>"))
+    assert known("bc")
+    assert not known("a")
+
+
+def test_the_automatic_map(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    found = map_to_known([*FOREIGN, "你 the ñ"], tiny_tokenizer)
+    assert {entry.character: (entry.spelling, entry.reversible) for entry in found.rewritings} == {
+        "ɬ": ("lh", True),
+        "ñ": ("n", False),
+    }
+    assert found.left == ("你",)
+    assert map_to_known(TOY, tiny_tokenizer) == gp.CharacterMap(())
+
+
+def test_unknown_tokens_are_counted(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    texts = ["the day", "ɬa ɬ"] * 600  # more than are tokenised at once
+    unknown, count = unknown_tokens(texts, tiny_tokenizer)
+    assert unknown == 600 * 2
+    assert count == 600 * sum(len(tiny_tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts[:2])
+    assert unknown_tokens([], tiny_tokenizer) == (0, 0)
+    assert unknown_tokens([MAP.apply(text) for text in texts], tiny_tokenizer)[0] == 0
+
+
+@pytest.mark.parametrize("method", ["soft-prompt", "lora-mlm"])
+def test_the_map_is_the_same_as_other_text(method: str, tiny_encoder: Tiny, tmp_path: Path) -> None:
+    """Adapt, tune, save, load, predict: a map gives what rewriting every text beforehand gives."""
+    encoder = tiny_encoder("xlm-roberta")
+    config, tune = ADAPT.replace(method=method), TUNE.replace(method=method)
+    if method != "soft-prompt":
+        tune = gp.TuneConfig(**{**tune.model_dump(exclude_unset=True), "top_k_layers": None})
+    source = [line.replace("king", "ɬing") for line in SOURCE]
+    examples = [gp.Example.of(f"{example.fields['text']} ɬa", example.label) for example in topics(4)]
+
+    def whole(characters: gp.CharacterMap | None, rewrite: Callable[[str], str]) -> gp.PromptClassifier:
+        texts = [[rewrite(line) for line in lines] for lines in (FOREIGN, source)]
+        adapted = gp.adapt(encoder, *texts, "toy", config, QUIET, characters=characters)
+        assert gp.load_adapted(adapted.save(tmp_path / "adapted"), encoder).characters == characters
+        labelled = [gp.Example.of(rewrite(item.fields["text"]), item.label) for item in examples]
+        made = gp.tune(encoder, adapted, labelled, TASK, tune, QUIET)
+        return gp.PromptClassifier.load(made.save(tmp_path / "classifier"), encoder)
+
+    mapped, plain, unmapped = whole(MAP, str), whole(None, MAP.apply), whole(None, str)
+    assert mapped.characters == MAP
+    assert plain.characters is None
+    read = ["ɬa the king", ("waɬer")]
+    rewritten = [MAP.apply(text) for text in read]
+    assert (mapped.log_probabilities(read) == plain.log_probabilities(rewritten)).all()
+    assert (mapped.log_probabilities(read) != unmapped.log_probabilities(read)).any()
+    assert (mapped.log_probabilities(read) != plain.log_probabilities(read)).any()
+    fitted = [each.with_label_prior(texts) for each, texts in ((mapped, read), (plain, rewritten))]
+    assert fitted[0].offsets == fitted[1].offsets
+    assert fitted[0].characters == MAP
+
+
+@pytest.fixture
+def prompt(tiny_encoder: Tiny) -> gp.LanguagePrompt:
+    encoder = tiny_encoder("xlm-roberta")
+    shape = encoder.prompt_shape(4)
+    generator = torch.Generator().manual_seed(0)
+    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    return gp.LanguagePrompt(torch.randn(shape, generator=generator), "toy", backbone)
+
+
+def test_files_from_before_there_were_maps(prompt: gp.LanguagePrompt, tiny_encoder: Tiny, tmp_path: Path) -> None:
+    for kind, thing, load in (
+        ("language prompt", prompt, gp.LanguagePrompt.load),
+        (
+            "language module",
+            gp.LanguageModule("soft-prompt", prompt.parts, "toy", prompt.backbone),
+            gp.LanguageModule.load,
+        ),
+    ):
+        tensors, facts = artifact.read(thing.save(tmp_path / kind), kind)
+        del facts["characters"], facts["format"], facts["kind"]
+        old = artifact.write(tmp_path / f"old {kind}", kind, tensors, facts)
+        assert load(old).characters is None
+
+
+def test_the_map_is_part_of_the_identity_of_a_tuning(
+    prompt: gp.LanguagePrompt, tiny_encoder: Tiny, tmp_path: Path
+) -> None:
+    """The texts hold no rewritten character, yet a checkpoint of one run is none of the other."""
+    runtime = QUIET.replace(checkpoint_dir=tmp_path, checkpoint_every=0)
+    for start in (prompt, replace(prompt, characters=MAP)):
+        gp.tune(tiny_encoder("xlm-roberta"), start, topics(4), TASK, TUNE, runtime)
+    assert len(list(tmp_path.glob("*.checkpoint"))) == 2
+
+
+def test_prompts_that_are_combined_share_a_map(prompt: gp.LanguagePrompt, tiny_encoder: Tiny) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    average = gp.AdaptConfig(method="prompt-average", max_length=24)
+    mapped = replace(prompt, characters=MAP)
+
+    def combine(*prompts: gp.LanguagePrompt, characters: gp.CharacterMap | None = None) -> gp.CharacterMap | None:
+        weighted = [(one, 0.5) for one in prompts]
+        return gp.adapt(encoder, FOREIGN, [], "toy", average, QUIET, weighted, characters).characters
+
+    assert combine(mapped, mapped) == MAP
+    assert combine(prompt, prompt) is None
+    assert combine(prompt, mapped, characters=MAP) == MAP
+    with pytest.raises(gp.UserError, match="rewrite characters differently"):
+        combine(prompt, mapped)
+
+
+def test_another_language_brings_its_own_map(prompt: gp.LanguagePrompt, tiny_encoder: Tiny) -> None:
+    """MAD-X's swap, here with the control that is tuned once for all languages."""
+    control = replace(prompt, method="source-prompt")
+    classifier = gp.tune(tiny_encoder("xlm-roberta"), control, topics(4), TASK, TUNE, QUIET)
+    assert gp.for_language(classifier, replace(control, characters=MAP)).characters == MAP
+
+
+@pytest.mark.parametrize(("name", "before"), [("hñähñu-spanish/train.oto", 342), ("bribri-spanish/train.bzd", 0)])
+def test_real_text(name: str, before: int, mini: Encoder, shared_data: Path) -> None:
+    """Otomi writes some vowels with a mark that the bundled tokenizer lacks; of Bribri it knows every character."""
+    texts = gp.read_texts(shared_data / "americasnlp2021" / name)
+    found = map_to_known(texts, mini.tokenizer)
+    assert unknown_tokens(texts, mini.tokenizer)[0] == before
+    assert found.left == ()
+    assert bool(found.rewritings) == bool(before)
+    rewritten = [found.apply(text) for text in texts]
+    assert unknown_tokens(rewritten, mini.tokenizer)[0] == 0
+    assert all(entry.reversible for entry in found.rewritings)
+    assert [found.invert(text) for text in rewritten] == texts
