@@ -32,13 +32,18 @@ def to_peft(prompt: LanguagePrompt, folder: str | Path, *, allow_plain: bool = F
     """Write a language prompt as a PEFT adapter folder.
 
     PEFT always shifts positions: a prompt trained with positions="plain" gives other figures there and is refused
-    (`ConfigError`) unless `allow_plain`.
+    (`ConfigError`) unless `allow_plain`. One with a character map is refused: PEFT has no place for it.
     """
     if prompt.positions == "plain" and not allow_plain:
         raise ConfigError(
             "the prompt was trained with positions='plain', but PEFT shifts positions by the prompt length, so its"
             " results there would differ; adapt with positions='shifted', or convert it all the same with"
             " --allow-plain (allow_plain=True)"
+        )
+    if prompt.characters is not None:
+        raise ConfigError(
+            "the prompt was trained on text with rewritten characters (--map-characters), and PEFT would read it as it"
+            " is; adapt without the map"
         )
     layers, _, heads, length, dim = prompt.key_values.shape
     name = prompt.backbone.get("name")

@@ -76,6 +76,17 @@ def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path,
     assert "already what these words make" in again.err
 
 
+def test_mad_x_trains_the_source_s_adapter_once_for_all_targets(here: Path, tiny_folder: Path, typed: Program) -> None:
+    words = f"adapt --model {tiny_folder} --method mad-x {ADAPT} --target sna=eng.txt {FP32} --output many"
+    outcome = typed(words)
+    assert outcome.status == 0, outcome.err
+    one, other = (artifact.read(here / f"many/{code}.safetensors", "language module") for code in ("nya", "sna"))
+    # A second training would take other seconds.
+    assert one[1]["training"]["source_training"]["seconds"] == other[1]["training"]["source_training"]["seconds"]
+    assert one[1]["training"]["seconds"] != other[1]["training"]["seconds"]
+    assert sorted(path.name for path in (here / "many").iterdir()) == ["nya.safetensors", "sna.safetensors"]
+
+
 def test_a_linear_head_by_its_option(tiny_folder: Path, typed: Program) -> None:
     words = f"tune --model {tiny_folder} --method fine-tuning --head linear {TUNE} {FP32} --output topic.st"
     outcome = typed(words)

@@ -80,26 +80,33 @@ def train_once(
     words: Sequence[Any],
     encoder: Encoder,
     train: Callable[[Path], _Trained],
+    shared: Path | None = None,
 ) -> _Trained:
     """What `train` makes, saved; or the saved file, when an earlier run of the same `words` finished it.
 
-    `train` is handed the folder for its checkpoints, which lies beside the output."""
+    `train` is handed the folder for its checkpoints: `shared`, which the caller removes, or one beside the output."""
     made_from = identity_of([*words, artifact.versions()])
     found = _finished(load, output, encoder)
     if found is not None and found.facts.get("made_from") == made_from:
         note(f"{output} is already what these words make; delete it to train it again")
         return found
-    folder = output.with_name(f"{output.name}.checkpoints")
+    folder = shared or output.with_name(f"{output.name}.checkpoints")
     with resumable(folder):
         made = train(folder)
         made = replace(made, facts={**made.facts, "made_from": made_from})
         made.save(output)
-    PartialState().wait_for_everyone()  # under torchrun one process writes for all
-    if PartialState().is_main_process:
-        shutil.rmtree(folder, ignore_errors=True)  # not before the result is in its place
+    if shared is None:
+        forget(folder)  # not before the result is in its place
     names = {LanguagePrompt: "language prompt", LanguageModule: "language module", PromptClassifier: "classifier"}
     wrote(output, names[type(made)])
     return made
+
+
+def forget(folder: Path) -> None:
+    """Remove checkpoints that are not needed any more."""
+    PartialState().wait_for_everyone()  # under torchrun one process writes for all
+    if PartialState().is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _finished(load: Callable[[Path, Encoder], _Trained], output: Path, encoder: Encoder) -> _Trained | None:

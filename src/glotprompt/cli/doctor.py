@@ -59,7 +59,10 @@ def doctor(
     ] = None,
     set: options.Set = None,
     text_column: options.TextColumn = None,
+    data_dir: options.DataDir = None,
     read: options.Read = None,
+    on_bad_row: options.OnBadRow = "error",
+    normalise: options.Normalise = False,
     precision: options.Precision = "auto",
     device: options.Device = "auto",
 ) -> None:
@@ -82,7 +85,7 @@ def doctor(
     adapt, runtime = settings(AdaptConfig, ctx.params, model, "soft-prompt")
     chosen = {"preset": preset, "top_k_layers": top_k_layers}
     tune, _ = settings(TuneConfig, chosen, model, adapt.method)
-    how = how_to_read(read)
+    how = how_to_read(ctx.params)
     check_column(text, text_column, how)
     lines = texts_of(text, text_column, how)
 

@@ -1,4 +1,4 @@
-"""A person's files, read with the options of the command line; errors name these options."""
+"""A person's files and references to datasets, read with the options of the command line; errors name these options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from glotprompt.cli.screen import note
-from glotprompt.data import files
+from glotprompt.data import catalog, files
+from glotprompt.data.normalise import normalise
 from glotprompt.data.records import Example
 from glotprompt.data.tables import ReadOptions, format_of
 from glotprompt.errors import ConfigError, DataError, UserError, nearest
@@ -25,10 +26,14 @@ _AS_OPTIONS = (
 )
 
 
-def how_to_read(pairs: Sequence[str] | None, on_bad_row: str = "error", normalise: bool = False) -> dict[str, Any]:
-    """`--read key=value ...` and its kin as arguments of `read_texts` and `read_examples`."""
-    options: dict[str, Any] = {"report": note, "on_bad_row": on_bad_row, "normalise": normalise}
-    for pair in pairs or ():
+def how_to_read(params: Mapping[str, Any]) -> dict[str, Any]:
+    """A command's `--read key=value ...` and its kin as arguments of the functions below. `params` are its parameters;
+    what it does not offer keeps its default."""
+    options: dict[str, Any] = {
+        "report": note, "on_bad_row": params.get("on_bad_row", "error"), "normalise": params.get("normalise", False),
+        "data_dir": params.get("data_dir"),
+    }  # fmt: skip
+    for pair in params["read"] or ():
         key, equals, value = pair.partition("=")
         if key == "on_bad_row":
             raise ConfigError(f"--read {pair}: this is an option of its own; write --on-bad-row {value or 'skip'}")
@@ -40,21 +45,30 @@ def how_to_read(pairs: Sequence[str] | None, on_bad_row: str = "error", normalis
 
 
 def texts_of(sources: Sequence[str], column: str | None, how: Mapping[str, Any]) -> list[str]:
-    """The unlabelled texts of several files; the column is that of the tables among them."""
+    """The unlabelled texts of several files or references; the column is that of the tables among them."""
     lines: list[str] = []
     for source in sources:
+        reference = catalog.parse_reference(source)
+        if reference is not None:
+            found = catalog.texts_of(reference, how["data_dir"], report=how["report"])
+            lines += [normalise(text) for text in found] if how["normalise"] else found
+            continue
         wanted = column if is_table(source, how) else None
         with _speaking_of_options():
-            lines += files.read_texts(source, wanted, **how)
+            lines += files.read_texts(source, wanted, **_of_files(how))
     return lines
 
 
+def _of_files(how: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in how.items() if name != "data_dir"}
+
+
 def iter_texts_of(sources: Sequence[str], column: str | None, how: Mapping[str, Any]) -> Iterator[str]:
-    """The texts of `texts_of`, one at a time and in constant memory."""
+    """The texts of files as `texts_of` has them, one at a time and in constant memory."""
     for source in sources:
         wanted = column if is_table(source, how) else None
         with _speaking_of_options():
-            yield from files.iter_texts(source, wanted, **how)
+            yield from files.iter_texts(source, wanted, **_of_files(how))
 
 
 def check_column(sources: Sequence[str], column: str | None, how: Mapping[str, Any]) -> None:
@@ -69,16 +83,44 @@ def check_column(sources: Sequence[str], column: str | None, how: Mapping[str, A
 def examples_of(
     source: str, template: Template, columns: Mapping[str, Any], how: Mapping[str, Any], labels: Sequence[str] | None
 ) -> list[Example]:
-    """The examples of a table, with the fields that the task's template wants and a label among `labels`; None: they
-    need no label.
+    """The examples of a table or reference, with the fields that the task's template wants and a label among `labels`;
+    None: they need no label.
 
     `columns` are a command's parameters, of which `text_column` and its kin are looked at."""
+    reference = catalog.parse_reference(source)
+    if reference is not None:
+        return _published(reference, template, how, labels)
     pairs = "premise" in template.fields
     names = {"premise": columns["premise_column"], "hypothesis": columns["hypothesis_column"]} if pairs else {}
     text = columns["text_column"] or "text"
     label = None if labels is None else columns["label_column"]
     with _speaking_of_options():
-        return files.read_examples(source, text, label, **names, labels=labels, **how)
+        return files.read_examples(source, text, label, **names, labels=labels, **_of_files(how))
+
+
+def _published(
+    reference: catalog.Reference, template: Template, how: Mapping[str, Any], labels: Sequence[str] | None
+) -> list[Example]:
+    """The examples of a reference, checked against the task."""
+    found = catalog.examples_of(reference, how["data_dir"], on_bad_row=how["on_bad_row"], report=how["report"])
+    for example in found[:1]:
+        if not set(template.fields) <= set(example.fields):
+            raise ConfigError(
+                f"{reference} has {' and '.join(example.fields)}, the task's template reads"
+                f" {' and '.join(template.fields)}; give a task that fits, such as --task"
+                f" {reference.dataset.task or 'FILE.toml'}"
+            )
+    other = sorted({str(example.label) for example in found} - set(labels or ())) if labels is not None else []
+    if other:
+        raise ConfigError(
+            f"{reference} has the labels {', '.join(other)}, which the task lacks; it has {', '.join(labels or ())}"
+        )
+    if not how["normalise"]:
+        return found
+    return [
+        Example({name: normalise(text) for name, text in example.fields.items()}, example.label, example.id)
+        for example in found
+    ]
 
 
 def inputs_of(
@@ -87,7 +129,7 @@ def inputs_of(
     """Unlabelled inputs: lines of text, or rows of a table where the file is one or the task reads pairs."""
     found: list[Example] = []
     for source in sources:
-        if is_table(source, how) or "premise" in template.fields:
+        if is_table(source, how) or "premise" in template.fields or catalog.parse_reference(source) is not None:
             found += examples_of(source, template, columns, how, None)
         else:
             found += [Example.of(text) for text in texts_of([source], columns["text_column"], how)]

@@ -96,12 +96,24 @@ def _record(options: Mapping[str, Any]) -> dict[str, Any]:
 def held_out_texts(files: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[str]]:
     """Evaluation texts by a short name of their file: those of --held-out, and those that lie beside training files."""
     given: list[str] = options["held_out_files"] or []
-    beside = [str(path) for file in files for path in evaluation_beside(file)]
     found: dict[str, list[str]] = {}
-    for file in dict.fromkeys([*given, *beside]):
-        name = "/".join(Path(file).parts[-3:])
-        found.setdefault(name, []).extend(_texts_to_compare(file, options))
+    for file in given:
+        found.setdefault(_short(file), []).extend(_texts_to_compare(file, options))
+    beside = [str(path) for file in files for path in evaluation_beside(file)]
+    for file in dict.fromkeys(path for path in beside if path not in given):
+        try:
+            found.setdefault(_short(file), []).extend(_texts_to_compare(file, options))
+        except DataError as error:
+            if parse_reference(file) is None:
+                raise
+            # Nobody asked for it, so its absence stops nothing.
+            note(f"not checked against {file}: {error}")
+            del found[_short(file)]
     return found
+
+
+def _short(file: str) -> str:
+    return "/".join(Path(file).parts[-3:])
 
 
 def _texts_to_compare(file: str, options: Mapping[str, Any]) -> list[str]:
@@ -111,5 +123,5 @@ def _texts_to_compare(file: str, options: Mapping[str, Any]) -> list[str]:
         # The file itself, not the dataset's examples: news articles have a body beside the headline that is scored.
         if reference.split is None or reference.dataset.layout is None:
             raise ConfigError(f"--held-out {file}: which split? Write one behind it, such as {file}:test")
-        path = reference.dataset.layout.path(reference.dataset.folder(None), reference.language, reference.split)
+        path, _ = reference.dataset.place(reference.language, reference.split, options["data_dir"], "auto", None)
     return read_for_comparison(path, options["on_bad_row"], note)

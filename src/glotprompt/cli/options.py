@@ -130,6 +130,16 @@ PremiseColumn = Annotated[
 HypothesisColumn = Annotated[
     str, typer.Option("--hypothesis-column", help="Column of the hypothesis, where the task reads pairs.", **_TABLE)
 ]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Where references such as masakhanews:sna:test are looked up: a folder of datasets in their publishers' "
+        "layouts (else the variable GLOTPROMPT_DATA, else the hub).",
+        **_TABLE,
+    ),
+]
 Read = Annotated[
     list[str] | None,
     typer.Option(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from glotprompt.cli.files import check_column, how_to_read, iter_texts_of, texts
 from glotprompt.cli.guards import Stage1Text, check_stage1_files, held_out_texts, stage1_text
 from glotprompt.cli.screen import note
 from glotprompt.config import AdaptConfig
+from glotprompt.data.catalog import parse_reference
 from glotprompt.data.characters import CharacterMap
-from glotprompt.data.guards import without_overlap
+from glotprompt.data.guards import OverlapCheck
 from glotprompt.data.records import content_hash
 from glotprompt.errors import ConfigError
 from glotprompt.methods import reads_source
@@ -28,8 +28,6 @@ STREAM_ABOVE = 64_000_000
 """Bytes of a text's files from which `--stream auto` reads it through the cache."""
 _SAMPLE = 200_000
 """Texts of a streamed file on which `--map-characters auto` looks for unknown characters."""
-_AT_ONCE = 50_000
-"""Texts that are checked against evaluation text at once."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +77,11 @@ class Stage1Files:
         characters: CharacterMap | None,
     ) -> tuple[Text, Mapping[str, Any]]:
         held_out = {} if self.params["no_overlap_check"] else held_out_texts(files, self.params)
-        check = _OverlapCheck(held_out)
+        check = OverlapCheck(held_out)
         column = self.params["text_column"]
         options = {
             "column": column,
-            "how": {name: value for name, value in self.how.items() if name != "report"},
+            "how": {name: value for name, value in self.how.items() if name not in ("report", "data_dir")},
             "held_out": {name: content_hash(texts) for name, texts in held_out.items()},
         }
         text = token_text(
@@ -92,7 +90,7 @@ class Stage1Files:
             options,
             tokenizer,
             characters=characters,
-            notes=check.facts,
+            notes=lambda: check.report.facts() if held_out else {},
             folder=self.params["cache_dir"],
         )
         seen = f"{self.code}, {role} text: {len(text):,} texts, {len(text.tokens):,} tokens, read through the cache"
@@ -101,44 +99,12 @@ class Stage1Files:
         return text, text.notes
 
 
-@dataclass
-class _OverlapCheck:
-    """`without_overlap` of texts that come one at a time."""
-
-    held_out: Mapping[str, Sequence[str]]
-    _counts: Counter[str] = field(default_factory=Counter[str])
-    _sets: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
-    _ngram: int = 0
-
-    def passed(self, texts: Iterable[str]) -> Iterator[str]:
-        """The texts that no evaluation set holds or shares words with."""
-        if not self.held_out:
-            yield from texts
-            return
-        rest = iter(texts)
-        while chunk := list(islice(rest, _AT_ONCE)):
-            found = without_overlap(chunk, self.held_out)
-            facts = found.facts()
-            self._ngram = facts["ngram"]
-            self._counts.update(kept=facts["kept"], removed=facts["removed"])
-            for name, counts in facts["held_out"].items():
-                self._sets.setdefault(name, Counter()).update(counts)
-            yield from found.texts
-
-    def facts(self) -> dict[str, Any]:
-        """As `Guarded.facts`, of all texts; empty when nothing was checked."""
-        if not self.held_out:
-            return {}
-        sets = {name: dict(counts) for name, counts in self._sets.items()}
-        return {"ngram": self._ngram, **self._counts, "held_out": sets}
-
-
 def stage1_files(
     targets: Mapping[str, Sequence[str]], source: Sequence[str], config: AdaptConfig, params: Mapping[str, Any]
 ) -> dict[str, Stage1Files]:
     """Language code -> what its stage 1 reads, from the files of each target and of the source language. `params` are
     adapt's parameters."""
-    column, how = params["text_column"], how_to_read(params["read"], params["on_bad_row"], params["normalise"])
+    column, how = params["text_column"], how_to_read(params)
     files = [*chain.from_iterable(targets.values()), *source]
     check_column(files, column, how)
     check_stage1_files(files, params)
@@ -162,10 +128,11 @@ def stage1_files(
 
 def _streams(files: Sequence[str], choice: str) -> bool:
     """Whether a text is read through the cache; what cannot be read twice is not."""
-    if choice == "on" and "-" in files:
-        raise ConfigError("--stream on reads files twice, which standard input cannot; write it to a file first")
-    if choice != "auto":
-        return choice == "on" and bool(files)
-    if not all(Path(file).is_file() for file in files):
+    if choice == "on":
+        for file in files:
+            if file == "-" or parse_reference(file) is not None:
+                raise ConfigError(f"--stream on reads files, as often as it needs; write {file} to a file first")
+        return bool(files)
+    if choice == "off" or not all(Path(file).is_file() for file in files):
         return False
     return sum(Path(file).stat().st_size for file in files) > STREAM_ABOVE

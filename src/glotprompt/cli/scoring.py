@@ -38,6 +38,7 @@ def evaluate(
     label_column: options.LabelColumn = "label",
     premise_column: options.PremiseColumn = "premise",
     hypothesis_column: options.HypothesisColumn = "hypothesis",
+    data_dir: options.DataDir = None,
     read: options.Read = None,
     on_bad_row: options.OnBadRow = "error",
     normalise: options.Normalise = False,
@@ -58,7 +59,7 @@ def evaluate(
     opened = open_classifier(classifier, model, precision, device)
     _remind_of_normalising(opened, normalise)
     chosen = chosen_labels(labels, opened.task)
-    how = how_to_read(read, on_bad_row, normalise)
+    how = how_to_read(ctx.params)
     examples = examples_of(data, opened.task.template, ctx.params, how, opened.task.labels)
     opened, prior = _with_prior(opened, label_prior, prior_text, chosen, examples, ctx.params)
     report = run.evaluate(opened, examples, labels=chosen, batch_size=batch_size)
@@ -95,7 +96,7 @@ def _with_prior(
         return classifier, None
     names = chosen or classifier.task.labels
     prior = read_prior(label_prior, names)
-    how = how_to_read(columns["read"], columns["on_bad_row"], columns["normalise"])
+    how = how_to_read(columns)
     texts = inputs_of(prior_text, classifier.task.template, columns, how)
     known = {tuple(sorted(example.fields.items())) for example in scored}
     shared = sum(tuple(sorted(text.fields.items())) in known for text in texts)
@@ -160,6 +161,7 @@ def predict(
     text_column: options.TextColumn = None,
     premise_column: options.PremiseColumn = "premise",
     hypothesis_column: options.HypothesisColumn = "hypothesis",
+    data_dir: options.DataDir = None,
     read: options.Read = None,
     on_bad_row: options.OnBadRow = "error",
     normalise: options.Normalise = False,
@@ -179,7 +181,7 @@ def predict(
     opened = open_classifier(classifier, model, precision, device)
     _remind_of_normalising(opened, normalise)
     template = opened.task.template
-    how = how_to_read(read, on_bad_row, normalise)
+    how = how_to_read(ctx.params)
     if not sources or "premise" not in template.fields:
         check_column(sources or ["-"], text_column, how)
     inputs = inputs_of(sources, template, ctx.params, how) if sources else _arguments(texts or [], template.fields)

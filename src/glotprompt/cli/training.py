@@ -45,6 +45,7 @@ def adapt(
     seed: options.Seed = None,
     set: options.Set = None,
     text_column: options.TextColumn = None,
+    data_dir: options.DataDir = None,
     read: options.Read = None,
     on_bad_row: options.OnBadRow = "error",
     normalise: options.Normalise = False,
@@ -67,10 +68,11 @@ def adapt(
     --source may be repeated; for several languages in one call write --target nya=nya.txt --target sna=sna.txt and give
     a folder as --output. A killed run, started again with the same words, goes on.
     """
-    from glotprompt.cli.backbone import open_encoder
+    from glotprompt.cli.backbone import forget, open_encoder
     from glotprompt.cli.reading import stage1_files
     from glotprompt.cli.settings import settings
     from glotprompt.config import AdaptConfig
+    from glotprompt.methods import METHODS
 
     sources_of = _targets(target, language)
     outputs = _outputs(output, list(sources_of))
@@ -78,13 +80,18 @@ def adapt(
     files = stage1_files(sources_of, source or [], config, ctx.params)
     encoder = open_encoder(model, precision, device)
     prompts = _combined(combine, encoder)
+    # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
+    # second one finds it finished among the checkpoints.
+    shared = output / "checkpoints" if len(files) > 1 and len(METHODS[config.method].shares) > 1 else None
     figures: list[dict[str, Any]] = []
     for code, found in files.items():
         if figures:
             print()
         texts = found.opened(encoder.tokenizer)
-        adapted = _adapt_one(encoder, texts, code, config, runtime, outputs[code], precision, prompts)
+        adapted = _adapt_one(encoder, texts, code, config, runtime, outputs[code], precision, prompts, shared)
         figures.append(_stage1_figures(adapted, outputs[code]))
+    if shared is not None:
+        forget(shared)
     if json is not None:
         write_json(json, {"prompts": figures})
     first = next(iter(outputs.values()))
@@ -92,12 +99,15 @@ def adapt(
 
 
 def _targets(words: Sequence[str], language: str | None) -> dict[str, list[str]]:
-    """Language code -> files of text in it."""
+    """Language code -> files of text in it, or references."""
+    from glotprompt.data.catalog import parse_reference
+
     found: dict[str, list[str]] = {}
     for word in words:
         match = _CODE.fullmatch(word)
         if match is None or (language is not None and Path(word).exists()):
-            code, path = language, word
+            reference = parse_reference(word)
+            code, path = language if reference is None else reference.language, word
         else:
             code, path = match[1], match[2]
         if code is None:
@@ -149,6 +159,7 @@ def _adapt_one(
     output: Path,
     precision: str,
     prompts: Sequence[tuple[LanguagePrompt, float]] | None,
+    shared: Path | None,
 ) -> Adapted:
     """What one language's stage 1 gives: trained and saved, or as an earlier run of the same words left it."""
     from glotprompt import artifact, run
@@ -168,7 +179,7 @@ def _adapt_one(
     words += [[artifact.digest({"": prompt.key_values}, {}), weight] for prompt, weight in prompts or ()]
     words += [] if characters is None else [characters.to_dict()]
     words += [texts.record] if texts.record else []
-    adapted = train_once(load_adapted, output, words, encoder, train)
+    adapted = train_once(load_adapted, output, words, encoder, train, shared)
     _show_adapted(adapted, encoder.num_values)
     return adapted
 
@@ -237,6 +248,7 @@ def tune(
     label_column: options.LabelColumn = "label",
     premise_column: options.PremiseColumn = "premise",
     hypothesis_column: options.HypothesisColumn = "hypothesis",
+    data_dir: options.DataDir = None,
     read: options.Read = None,
     on_bad_row: options.OnBadRow = "error",
     normalise: options.Normalise = False,
@@ -292,7 +304,7 @@ def _stage2_data(task: Task, params: Mapping[str, Any]) -> tuple[list[Example], 
     """Training examples, dev examples and what to choose on, as tune's parameters ask for them."""
     from glotprompt.cli.files import chosen_labels, examples_of, how_to_read, inputs_of
 
-    how = how_to_read(params["read"], params["on_bad_row"], params["normalise"])
+    how = how_to_read(params)
     examples = examples_of(params["train"], task.template, params, how, task.labels)
     dev = params["dev"]
     held = None if dev is None else examples_of(dev, task.template, params, how, task.labels)

@@ -121,7 +121,7 @@ class Dataset:
             raise DataError(f"{self.name} has no unlabelled text: {self.unlabelled}.")
         code, split = self.language(language), self.split(language, split)
         if not self.labels:
-            path, _ = self._place(code, split, data_dir, source, revision)
+            path, _ = self.place(code, split, data_dir, source, revision)
             texts = list(read_texts(path))
             if not texts:
                 raise DataError(f"{path}: no text in it. Expected one text per line; fetch it again.")
@@ -201,15 +201,16 @@ class Dataset:
         report: Report | None,
     ) -> Callable[[str], list[Record]]:
         def read(split: str) -> list[Record]:
-            path, columns = self._place(code, split, data_dir, source, revision)
+            path, columns = self.place(code, split, data_dir, source, revision)
             return read_records(path, columns, self.labels, on_bad_row, report)
 
         return read
 
-    def _place(
+    def place(
         self, code: str, split: str, data_dir: str | Path | None, source: Source, revision: str | None
     ) -> tuple[Path, Columns]:
-        """The file of a split, in the data folder or fetched from the hub, and its columns."""
+        """The file of a split, in the data folder or fetched from the hub, and its columns; `DataError` where there is
+        none. `code` and `split` are checked already."""
         if source not in get_args(Source):
             hint = nearest(source, get_args(Source))
             raise ConfigError(f"source={source!r} is not known.{hint} Expected {', '.join(get_args(Source))}.")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from glotprompt.data.americas import AMERICASNLI
-from glotprompt.data.catalog import dataset, parse_reference
+from glotprompt.data.americas import AMERICASNLI, AMERICASNLP2021
+from glotprompt.data.catalog import Reference, dataset, parse_reference
 from glotprompt.data.languages import same_language
 from glotprompt.data.normalise import words
 from glotprompt.errors import ConfigError, DataError
@@ -203,9 +203,13 @@ def refuse_evaluation_text(source: str | Path, purpose: Purpose, target_language
         )
 
 
-def evaluation_beside(source: str | Path) -> list[Path]:
+def evaluation_beside(source: str | Path) -> list[Path] | list[str]:
     """The dev and test files that belong to a training file (train.tsv, train.quy, train-en.tsv) and exist: those
-    beside it, and for AmericasNLP 2021 those of AmericasNLI in the same language, where that lies beside it."""
+    beside it, and for AmericasNLP 2021 those of AmericasNLI in the same language, where that lies beside it. For a
+    reference, references to the same, whether they can be had or not."""
+    reference = parse_reference(str(source))
+    if reference is not None:
+        return _evaluation_references(reference)
     path = Path(source)
     if re.split(r"[^a-z]", path.name)[0] != "train":
         return []
@@ -215,3 +219,14 @@ def evaluation_beside(source: str | Path) -> list[Path]:
         code = path.name.split(".")[1]
         found += [folder.parent.parent / "americasnli" / split / f"{code}.tsv" for split in _HELD_OUT]
     return [path for path in dict.fromkeys(found) if path.is_file()]
+
+
+def _evaluation_references(reference: Reference) -> list[str]:
+    if reference.split not in (None, "train"):
+        return []
+    found = [(reference.dataset, reference.language)]
+    if reference.dataset is AMERICASNLP2021:
+        found.append((AMERICASNLI, AMERICASNLI.language(reference.language)))
+    return [
+        f"{known.name}:{code}:{split}" for known, code in found for split in known.splits_of(code) if split in _HELD_OUT
+    ]

@@ -74,7 +74,10 @@ def token_sequences(
     shorter piece is left out unless it is the only one). "none": one line each, cut at `max_length`.
     """
     lines = (
-        tokenizer([plain(text, tokenizer) for text in texts], add_special_tokens=False)["input_ids"] if texts else []
+        # verbose: a line longer than the model reads is cut into sequences here, so no warning.
+        tokenizer([plain(text, tokenizer) for text in texts], add_special_tokens=False, verbose=False)["input_ids"]
+        if texts
+        else []
     )
     return pack(lines, SpecialIds.of(tokenizer), max_length, packing)
 

@@ -1,0 +1,123 @@
+"""References such as masakhanews:lin:test in the place of files, in every command that reads text."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from glotprompt import artifact
+
+from .conftest import TOPICS, Outcome, Program
+
+FP32 = "--precision fp32"
+ADAPT = f"--steps 1 --batch-size 2 --max-length 16 --prompt-length 2 {FP32}"
+TUNE = f"--task task.toml --epochs 1 --batch-size 8 --max-length 16 --top-k 1 {FP32}"
+COLUMNS = "category\theadline\ttext\turl"
+
+
+@pytest.fixture
+def typed(
+    files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    glotprompt: Program,
+    english_lines: list[str],
+    invented_lines: list[str],
+) -> Program:
+    """The program beside a data folder D: news in two languages (a dev article repeats a training article), and NLI."""
+    monkeypatch.chdir(files)
+    monkeypatch.delenv("GLOTPROMPT_DATA", raising=False)
+    draw = random.Random(0)
+    for code, lines in (("hau", english_lines), ("lin", invented_lines)):
+        folder = files / "D" / "masakhanews" / code
+        folder.mkdir(parents=True)
+        for split, start in (("train", 0), ("dev", 20), ("test", 40)):
+            rows = [COLUMNS]
+            for number, body in enumerate(lines[start : start + 20]):
+                label = [*TOPICS][number % 3]
+                rows.append(f"{label}\t{' '.join(draw.choices(TOPICS[label].split(), k=4))} {start}\t{body}\t-")
+            if split == "dev":
+                rows.append(f"sports\twin\t{lines[0]}\t-")
+            (folder / f"{split}.tsv").write_text("\n".join(rows), encoding="utf-8")
+    xnli = files / "D" / "xnli"
+    xnli.mkdir()
+    (xnli / "test-sw.tsv").write_text("one thing\tanother thing\tneutral\n", encoding="utf-8")
+
+    def run(words: str) -> Outcome:
+        return glotprompt(*words.split())
+
+    return run
+
+
+def test_a_language_in_four_commands_without_a_file(typed: Program, tiny_folder: Path) -> None:
+    adapt = f"adapt --model {tiny_folder} --target masakhanews:lin --source masakhanews:hau {ADAPT} --data-dir D"
+    outcome = typed(f"{adapt} --output lin.st")
+    assert outcome.status == 0, outcome.err
+    assert "masakhanews lin: 1 of 20 training articles left out of stage 1" in outcome.err
+    assert "against 4 evaluation sets" in outcome.err
+    facts = artifact.describe("lin.st", ("language prompt",))
+    assert facts["language"] == "lin", "the reference says which language it is"
+    assert set(facts["training"]["guards"]["target"]["held_out"]) >= {"masakhanews:lin:dev", "masakhanews:lin:test"}
+
+    tune = f"tune --prompt lin.st --train masakhanews:hau:train --dev masakhanews:hau:dev {TUNE} --output c.st"
+    outcome = typed(f"{tune} --data-dir D --select-on-target masakhanews:lin:dev")
+    assert outcome.status == 0, outcome.err
+    assert "20 examples" in outcome.err
+    assert "of 21 source-language examples" in outcome.out
+
+    scored = f"evaluate --classifier c.st {FP32} --data masakhanews:lin:test --prior-text masakhanews:lin:dev"
+    outcome = typed(f"{scored} --label-prior uniform --data-dir D")
+    assert outcome.status == 0, outcome.err
+    assert "20 examples" in outcome.out
+    outcome = typed(f"predict --classifier c.st {FP32} --input masakhanews:lin:test --data-dir D")
+    assert len(outcome.out.splitlines()) == 20
+    assert typed(f"doctor --model {tiny_folder} --text masakhanews:lin --no-probe --data-dir D").status == 0
+
+
+def test_references_are_cleaned_like_files(typed: Program, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("D/masakhanews/lin/train.tsv")
+    path.write_text(path.read_text(encoding="utf-8").replace(" ", "\u00a0"), encoding="utf-8")
+    monkeypatch.setenv("GLOTPROMPT_DATA", "D")
+    words = f"adapt --model {tiny_folder} --target masakhanews:lin --source eng.txt {ADAPT} --no-overlap-check"
+    assert typed(f"{words} --output plain.st").status == 0
+    assert typed(f"{words} --output clean.st --normalise").status == 0
+    plain, clean = (artifact.describe(file, ("language prompt",))["training"] for file in ("plain.st", "clean.st"))
+    assert plain["held_out_before"] == clean["held_out_before"], "this tokenizer takes NBSP for a space"
+    assert "normalised" in clean
+    assert "already" not in typed(f"{words} --output plain.st --normalise").err
+
+
+def test_errors_of_references_name_the_remedy(typed: Program, tiny_folder: Path) -> None:
+    adapt = f"adapt --model {tiny_folder} --source eng.txt {ADAPT} --output x.st"
+    tune = f"tune --model {tiny_folder} {TUNE} --data-dir D --output x.st"
+    for words, message in (
+        (f"{adapt} --target masakhanews:lin:test --data-dir D", "evaluation text by its place"),
+        (f"{adapt} --target masakhanews:linn --data-dir D", "Did you mean 'lin'?"),
+        (f"{adapt} --target masakhanew:lin --data-dir D", "Did you mean 'masakhanews'?"),
+        (f"{adapt} --target masakhanews:lin --language sna --data-dir D", "--language sna and --target masakhanews:lin disagree"),
+        (f"{adapt} --target masakhanews:lin --data-dir D --stream on", "write masakhanews:lin to a file first"),
+        (f"{tune} --train masakhanews:hau", "which split?"),
+        (f"{tune} --train xnli:sw:test --allow-evaluation-text", "give a task that fits, such as --task nli"),
+    ):
+        assert message in typed(words).error, words
+
+
+def test_labels_that_the_task_lacks_are_named(typed: Program, tiny_folder: Path) -> None:
+    Path("two.toml").write_text(
+        'template = "{mask} : {text}"\n[verbalizer]\nsports = "Sports"\nhealth = "Health"\n', encoding="utf-8"
+    )
+    words = f"tune --model {tiny_folder} {TUNE.replace('task.toml', 'two.toml')} --train masakhanews:hau:train"
+    error = typed(f"{words} --data-dir D --output x.st").error
+    assert "masakhanews:hau:train has the labels business, which the task lacks; it has sports, health" in error
+
+
+def test_a_missing_evaluation_set_stops_nothing(typed: Program, tiny_folder: Path) -> None:
+    folder = Path("D/americasnlp2021/bribri-spanish")
+    folder.mkdir(parents=True)
+    (folder / "train.bzd").write_text(Path("nya.txt").read_text(encoding="utf-8"), encoding="utf-8")
+    outcome = typed(
+        f"adapt --model {tiny_folder} --target americasnlp2021:bzd --source eng.txt {ADAPT} --data-dir D --output x.st"
+    )
+    assert outcome.status == 0, outcome.err
+    assert "not checked against americasnli:bzd:test" in outcome.err
