@@ -4,6 +4,8 @@
 PYTHON ?= python3
 # More words for the program that a target runs, for example: make demo ARGS="--fast"
 ARGS ?=
+# Processes that share the fast tests; each holds a torch of its own, so not one for every core of a large machine
+WORKERS ?= auto --maxprocesses 4
 # More words for pip, for example an index with CPU or CUDA builds of torch
 PIP_ARGS ?=
 # The demo's folder
@@ -25,7 +27,7 @@ demo: $(STAMP) ## read an unseen language better: the whole story on real text (
 	$(BIN)/glotprompt demo --output $(OUTPUT) $(ARGS)
 
 test: $(STAMP) ## the fast test suite
-	$(BIN)/pytest -m "not slow and not gpu" $(ARGS)
+	$(BIN)/pytest -m "not slow and not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: $(STAMP) ## the other tests: trainings, kills and restarts, GPU
 	$(BIN)/pytest -m "slow or gpu" --timeout 1800 $(ARGS)

@@ -95,7 +95,10 @@ def test_errors_of_references_name_the_remedy(typed: Program, tiny_folder: Path)
         (f"{adapt} --target masakhanews:lin:test --data-dir D", "evaluation text by its place"),
         (f"{adapt} --target masakhanews:linn --data-dir D", "Did you mean 'lin'?"),
         (f"{adapt} --target masakhanew:lin --data-dir D", "Did you mean 'masakhanews'?"),
-        (f"{adapt} --target masakhanews:lin --language sna --data-dir D", "--language sna and --target masakhanews:lin disagree"),
+        (
+            f"{adapt} --target masakhanews:lin --language sna --data-dir D",
+            "--language sna and --target masakhanews:lin disagree",
+        ),
         (f"{adapt} --target masakhanews:lin --data-dir D --stream on", "write masakhanews:lin to a file first"),
         (f"{tune} --train masakhanews:hau", "which split?"),
         (f"{tune} --train xnli:sw:test --allow-evaluation-text", "give a task that fits, such as --task nli"),

@@ -10,7 +10,6 @@ import torch
 
 import glotprompt as gp
 from glotprompt.cli import reading
-from glotprompt.data.records import content_hash
 
 from .conftest import Program
 
@@ -79,18 +78,6 @@ def test_words_that_do_not_go_with_it(here: Path, tiny_folder: Path, glotprompt:
     words = [*ADAPT.split(), "--model", tiny_folder, "--stream", "on"]
     assert "--stream off" in glotprompt(*words, "--text-share", "0.5").error
     standard_input = [word.replace("nya.txt", "-") if isinstance(word, str) else word for word in words]
-    assert "standard input cannot" in glotprompt(*standard_input).error
+    assert "write - to a file first" in glotprompt(*standard_input).error
     missing = [word.replace("nya.txt", "none.txt") if isinstance(word, str) else word for word in words]
     assert "none.txt: " in glotprompt(*missing).error
-
-
-def test_the_check_by_parts_is_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    from glotprompt.data.guards import without_overlap
-
-    monkeypatch.setattr(reading, "_AT_ONCE", 7)
-    texts = [f"line {i % 30} says what it says" for i in range(100)]
-    held_out = {"dev": texts[3:5], "test": [texts[8]], "other": ["nothing of it"]}
-    whole = without_overlap(texts, held_out)
-    check = reading._OverlapCheck(held_out)  # pyright: ignore[reportPrivateUsage]
-    assert content_hash(check.passed(texts)) == content_hash(whole.texts)
-    assert check.facts() == whole.facts()
