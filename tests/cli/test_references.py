@@ -97,7 +97,7 @@ def test_errors_of_references_name_the_remedy(typed: Program, tiny_folder: Path)
         (f"{adapt} --target masakhanew:lin --data-dir D", "Did you mean 'masakhanews'?"),
         (
             f"{adapt} --target masakhanews:lin --language sna --data-dir D",
-            "--language sna and --target masakhanews:lin disagree",
+            "--target masakhanews:lin disagree",
         ),
         (f"{adapt} --target masakhanews:lin --data-dir D --stream on", "write masakhanews:lin to a file first"),
         (f"{tune} --train masakhanews:hau", "which split?"),
