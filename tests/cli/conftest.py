@@ -76,3 +76,10 @@ def files(tmp_path: Path, english_lines: list[str], invented_lines: list[str]) -
         encoding="utf-8",
     )
     return tmp_path
+
+
+@pytest.fixture
+def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of `files`, in which the program runs."""
+    monkeypatch.chdir(files)
+    return files

@@ -20,12 +20,6 @@ FP32 = "--precision fp32"
 
 
 @pytest.fixture
-def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(files)
-    return files
-
-
-@pytest.fixture
 def typed(here: Path, glotprompt: Program) -> Program:
     def run(words: str, *more: str) -> Outcome:
         return glotprompt(*words.split(), *more)

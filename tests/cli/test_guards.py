@@ -17,12 +17,6 @@ TUNE = "--task task.toml --epochs 1 --batch-size 8 --max-length 16 --top-k 1 --p
 
 
 @pytest.fixture
-def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(files)
-    return files
-
-
-@pytest.fixture
 def adapt(here: Path, tiny_folder: Path, glotprompt: Program):
     """adapt("--target nya=nya.txt") -> its outcome; it writes `x.st`."""
 

@@ -19,12 +19,6 @@ ADAPT = (
 )
 
 
-@pytest.fixture
-def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(files)
-    return files
-
-
 def key_values(path: Path) -> torch.Tensor:
     prompt = gp.load_adapted(path)
     assert isinstance(prompt, gp.LanguagePrompt)

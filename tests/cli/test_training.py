@@ -27,12 +27,6 @@ class Piped(io.TextIOWrapper):
 
 
 @pytest.fixture
-def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(files)
-    return files
-
-
-@pytest.fixture
 def trained(here: Path, tiny_folder: Path, glotprompt: Program) -> dict[str, Outcome]:
     """`nya.st` and `topic.st`, made by the two commands."""
     adapt = f"adapt --model {tiny_folder} --target nya=nya.txt {ADAPT} --output nya.st --json adapt.json"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from glotprompt.cli.screen import note
@@ -157,24 +154,20 @@ def label_prior(value: str | None, labels: Sequence[str]) -> dict[str, float]:
     """`uniform` over the labels, or the numbers of a TOML or JSON file."""
     if value is None or value == "uniform":
         return dict.fromkeys(labels, 1.0)
-    path = Path(value)
-    if not path.is_file():
-        raise DataError(f"--label-prior {value}: no such file; give uniform, or a TOML or JSON file of label = number")
     try:
-        text = path.read_text(encoding="utf-8")
-        found: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise DataError(f"--label-prior {path}: not readable as TOML or JSON ({error})") from None
-    if not isinstance(found, dict) or not all(_is_share(number) for number in found.values()):
-        raise DataError(f"--label-prior {path}: expected one number of 0 or more per label, for example sports = 0.2")
-    prior = {str(label): float(number) for label, number in found.items()}
+        found = files.read_mapping(value, "uniform, or a TOML or JSON file of label = number")
+    except DataError as error:
+        raise DataError(f"--label-prior {error}") from None
+    if not all(_is_share(number) for number in found.values()):
+        raise DataError(f"--label-prior {value}: expected one number of 0 or more per label, for example sports = 0.2")
+    prior = {label: float(number) for label, number in found.items()}
     for label in prior:
         if label not in labels:
             raise DataError(
-                f"--label-prior {path}: no label {label!r} among {', '.join(labels)}.{nearest(label, labels)}"
+                f"--label-prior {value}: no label {label!r} among {', '.join(labels)}.{nearest(label, labels)}"
             )
     if not sum(prior.values()):
-        raise DataError(f"--label-prior {path}: all its numbers are 0; at least one must be more")
+        raise DataError(f"--label-prior {value}: all its numbers are 0; at least one must be more")
     return prior
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from glotprompt import atomic
+from glotprompt.data.files import read_mapping
 from glotprompt.errors import DataError
 
 _GLOTTAL = "a glottal stop or apostrophe"
@@ -127,15 +127,8 @@ class CharacterMap:
     @classmethod
     def load(cls, path: str | Path, texts: Sequence[str] = ()) -> CharacterMap:
         """The map of a TOML or JSON file of character = spelling; see `fitted` for `texts` and errors."""
-        path = Path(path)
-        if not path.is_file():
-            raise DataError(f"{path}: no such file; expected a TOML or JSON file of character = spelling")
-        try:
-            written = path.read_text(encoding="utf-8")
-            found: Any = json.loads(written) if path.suffix.lower() == ".json" else tomllib.loads(written)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not readable as TOML or JSON ({error})") from None
-        if not isinstance(found, dict) or not all(isinstance(spelling, str) for spelling in found.values()):
+        found = read_mapping(path, "a TOML or JSON file of character = spelling")
+        if not all(isinstance(spelling, str) for spelling in found.values()):
             raise DataError(f'{path}: expected a spelling in quotes for every character, for example "ꞌ" = "\'"')
         try:
             return cls.fitted(found, texts)

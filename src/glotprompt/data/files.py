@@ -6,9 +6,12 @@ that are not in NFC are the tokenizer's business, and what a prediction is shown
 
 from __future__ import annotations
 
+import json
+import tomllib
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from glotprompt.data.lines import is_blank, name_of, read_lines, without_line_end
 from glotprompt.data.normalise import normalise as normalised
@@ -272,3 +275,18 @@ def _column_names(columns: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(columns, str):
         raise ConfigError(f'columns is the text {columns!r}; expected a list of names such as ["text", "label"].')
     return None if columns is None else tuple(columns)
+
+
+def read_mapping(path: Source, expected: str) -> dict[str, Any]:
+    """The names and values of a TOML or (by its ending) JSON file; `DataError` saying what was `expected`."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected {expected}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        found: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable as TOML or JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: a JSON {type(found).__name__}; expected {expected}")
+    return {str(name): value for name, value in found.items()}
