@@ -12,7 +12,7 @@ import torch
 
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.doctor import Diagnosis, examine, length_histogram, verdict
-from glotprompt.doctor.probe import NUM_EXAMPLES, Forecast
+from glotprompt.doctor.probe import NUM_EXAMPLES, PROBE_LINES, Forecast, _some
 from glotprompt.doctor.text import TextStatistics, UnknownCharacter
 from glotprompt.doctor.verdict import Finding, cost_findings, language_finding, text_findings, worst
 from glotprompt.errors import ConfigError, DataError, ModelError
@@ -141,6 +141,14 @@ def test_a_probe_foretells_both_stages(diagnosis: Diagnosis) -> None:
     assert adapt.measured_bytes is not None
     assert adapt.measured_bytes > 10**7
     assert tune.seconds == pytest.approx(500 * (tune.seconds_per_step or 0))
+
+
+def test_a_probe_draws_from_different_lines() -> None:
+    lines = ["one"] * 4_001
+    lines[1] = "two"
+    assert _some(lines) == ["one", "two"]
+    many = [str(number) for number in range(2 * PROBE_LINES)]
+    assert _some(many) == many[::2]
 
 
 def test_a_probe_leaves_the_encoder_as_it_was(own_encoder: Callable[[str], Encoder]) -> None:

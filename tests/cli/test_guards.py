@@ -56,6 +56,20 @@ def test_text_that_will_be_scored_is_removed_and_recorded(here: Path, adapt, inv
     assert "guards" not in training_facts("x.st")
 
 
+def test_held_out_tables_are_read_as_the_command_says(here: Path, adapt, invented_lines: list[str]) -> None:
+    (here / "test.csv").write_text(f"text;label\n{invented_lines[3]};sports\nunheard of words;health\n")
+    words = "--target nya=nya.txt --held-out test.csv"
+    error = adapt(words).error
+    assert "test.csv: one column only, whose name 'text;label' looks like several" in error
+    assert "Pass --read 'delimiter=;', or name the one column" in error
+    assert "--read columns=text." in error
+    outcome = adapt(f"{words} --read delimiter=;")
+    assert "(test.csv: 1 the same" in outcome.err
+    (here / "test.csv").write_text(f'text,label\n"{invented_lines[3]}",sports\nalone\n')
+    assert "line 3: 1 column where 2 were expected. Mend the row, or pass --on-bad-row skip." in adapt(words).error
+    assert "(test.csv: 1 the same" in adapt(f"{words} --on-bad-row skip").err
+
+
 def test_evaluation_text_beside_the_training_text_is_found(here: Path, adapt, invented_lines: list[str]) -> None:
     (here / "train.quy").write_text("\n".join(invented_lines), encoding="utf-8")
     (here / "dev.quy").write_text("\n".join(invented_lines[:2]), encoding="utf-8")

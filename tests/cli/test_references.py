@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from glotprompt import artifact
+from glotprompt.cli.files import how_to_read, texts_of, texts_to_compare
+from glotprompt.errors import ConfigError
 
 from .conftest import TOPICS, Outcome, Program
 
@@ -104,6 +106,31 @@ def test_errors_of_references_name_the_remedy(typed: Program, tiny_folder: Path)
         (f"{tune} --train xnli:sw:test --allow-evaluation-text", "give a task that fits, such as --task nli"),
     ):
         assert message in typed(words).error, words
+
+
+def test_errors_of_references_speak_of_options(typed: Program, tiny_folder: Path) -> None:
+    path = Path("D/masakhanews/lin/test.tsv")
+    path.write_text(path.read_text(encoding="utf-8") + "\nalone\n", encoding="utf-8")
+    adapt = f"adapt --model {tiny_folder} --target masakhanews:lin --source eng.txt {ADAPT} --output x.st"
+    tune = f"tune --model {tiny_folder} {TUNE} --output x.st"
+    for words, message in (
+        (f"{adapt} --data-dir D", "Mend the row, or pass --on-bad-row skip."),
+        (f"{adapt} --data-dir absent", "(--data-dir or the variable GLOTPROMPT_DATA), or give no data folder, to read"),
+        (f"{tune} --train nusax:ace:train", "or give --revision COMMIT and no data folder"),
+    ):
+        error = typed(words).error
+        assert message in error, words
+        assert '="' not in error
+    outcome = typed(f"{adapt} --data-dir D --on-bad-row skip")
+    assert outcome.status == 0, outcome.err
+    assert "1 bad row skipped" in outcome.err
+
+
+def test_a_commit_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLOTPROMPT_DATA", raising=False)
+    for read in (texts_of, lambda sources, _, how: texts_to_compare(sources[0], how)):
+        with pytest.raises(ConfigError, match=r"^--revision main is no commit"):
+            read(["masakhanews:lin:train"], None, how_to_read({"read": None, "revision": "main"}))
 
 
 def test_labels_that_the_task_lacks_are_named(typed: Program, tiny_folder: Path) -> None:

@@ -13,10 +13,8 @@ from glotprompt.cli import reading
 
 from .conftest import Program
 
-ADAPT = (
-    "adapt --target nya=nya.txt --source eng.txt --steps 2 --batch-size 4 --max-length 24 --prompt-length 4 "
-    "--precision fp32 --cache-dir cache --output nya.st"
-)
+SMALL = "--steps 2 --batch-size 4 --max-length 24 --prompt-length 4 --precision fp32"
+ADAPT = f"adapt --target nya=nya.txt --source eng.txt {SMALL} --cache-dir cache --output nya.st"
 
 
 def key_values(path: Path) -> torch.Tensor:
@@ -60,12 +58,53 @@ def test_evaluation_text_is_removed_from_streamed_text(here: Path, tiny_folder: 
     for _ in range(2):  # from the text, and from the cache
         shown = glotprompt(*words).err
         assert f"nya, target text: {len(lines) - 7} texts" in shown
-        assert "; 7 removed as evaluation text" in shown
+        assert (
+            f"7 of {len(lines)} texts removed after a check against 1 evaluation set (scored.txt: 7 the same" in shown
+        )
         record = gp.load_adapted(here / "nya.st").facts["guards"]["target"]
         assert (record["removed"], record["kept"]) == (7, len(lines) - 7)
         (here / "nya.st").unlink()
     facts = json.loads(next((here / "cache").glob("*/facts.json")).read_text())
-    assert facts["notes"]["ngram"] == 13
+    assert facts["notes"]["guards"]["facts"]["ngram"] == 13
+
+
+def test_the_same_bytes_under_another_format_are_another_text(
+    here: Path, tiny_folder: Path, glotprompt: Program
+) -> None:
+    words = f"--language nya --source eng.txt --model {tiny_folder} --stream on --cache-dir cache {SMALL}".split()
+    (here / "q.csv").write_text("text,label\n" + "a b c,1\n" * 40 + "d e f g,1\n" * 40, encoding="utf-8")
+    (here / "q.txt").write_bytes((here / "q.csv").read_bytes())
+    assert "nya: 81 target lines" in glotprompt("adapt", "--target", "q.txt", *words, "--output", "txt.st").err
+    assert "nya: 80 target lines" in glotprompt("adapt", "--target", "q.csv", *words, "--output", "csv.st").err
+
+
+def test_evaluation_text_beside_the_other_language_counts_too(
+    here: Path, tiny_folder: Path, glotprompt: Program
+) -> None:
+    folder = here / "hau"
+    folder.mkdir()
+    (folder / "train.txt").write_bytes((here / "eng.txt").read_bytes())
+    (folder / "test.txt").write_text("\n".join((here / "nya.txt").read_text(encoding="utf-8").split("\n")[:5]))
+    words = f"adapt --target nya=nya.txt --source hau/train.txt --model {tiny_folder} --cache-dir cache {SMALL}".split()
+    for stream in ("off", "on"):
+        shown = glotprompt(*words, "--stream", stream, "--output", f"{stream}.st").err
+        assert "nya, target text: 5 of" in shown, stream
+
+
+def test_what_was_skipped_is_said_again_from_the_cache(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    rows = [f"line {number} of the text\t1" for number in range(60)]
+    (here / "t.tsv").write_text("\n".join(["text\tlabel", *rows, "a\tb\tc"]), encoding="utf-8")
+    words = f"adapt --target nya=t.tsv --source eng.txt --model {tiny_folder} --cache-dir cache {SMALL}".split()
+    for number in range(2):
+        shown = glotprompt(*words, "--stream", "on", "--on-bad-row", "skip", "--output", f"{number}.st").err
+        assert "t.tsv, line 62: 3 columns where 2 were expected" in shown
+        assert "1 bad row skipped" in shown
+
+
+def test_text_that_is_all_evaluation_text(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    words = f"adapt --target nya=nya.txt --source eng.txt --model {tiny_folder} --cache-dir cache {SMALL}".split()
+    error = glotprompt(*words, "--stream", "on", "--held-out", "nya.txt", "--output", "x.st").error
+    assert "all target text of nya is evaluation text" in error
 
 
 def test_words_that_do_not_go_with_it(here: Path, tiny_folder: Path, glotprompt: Program) -> None:

@@ -103,6 +103,13 @@ def test_news_from_a_folder(tmp_path: Path) -> None:
         " headline or text"
     ]
     assert news.texts("lin", "test", tmp_path) == ["b!", "more"]
+    with (tmp_path / "masakhanews/lin/test.tsv").open("a") as file:
+        file.write("alone\n")
+    reference = parse_reference("masakhanews:lin:test")
+    assert reference is not None
+    with pytest.raises(DataError, match="line 3: 1 column where 4"):
+        texts_of(reference, tmp_path)
+    assert texts_of(reference, tmp_path, on_bad_row="skip") == ["b!", "more"]
 
 
 def test_a_clone_of_the_publishers_repository_will_do(tmp_path: Path) -> None:
@@ -136,6 +143,10 @@ def test_rows_that_are_not_examples(tmp_path: Path) -> None:
     ]
     assert len(told) == 1
     assert "1 rows labelled - are not examples" in told[0]
+    with (tmp_path / "multinli_1.0/multinli_1.0_dev_matched.jsonl").open("a") as file:
+        file.write('\n{"gold_label": ["neutral"], "sentence1": "p", "sentence2": "h", "pairID": "8n"}\n')
+    with pytest.raises(DataError, match=r"line 3: the label .* is unknown"):
+        dataset("multinli").examples("en", "dev", tmp_path)
 
 
 def test_texts_of_a_labelled_dataset(tmp_path: Path) -> None:

@@ -78,6 +78,25 @@ def test_a_column_of_a_table_without_its_blank_cells(write) -> None:
     assert read_texts(write("a.jsonl", '{"body": "one"}\n{"body": null}\n{"body": ""}\n'), text="body") == ["one"]
 
 
+def test_nothing_is_passed_over_in_silence(write) -> None:
+    reports: list[str] = []
+    path = write("a.tsv", "text\tn\na\t1\n\t2\n \t3\n")
+    assert [*iter_texts(path, report=reports.append)] == ["a"]
+    assert reports == [f"{path}: 2 blank cells passed over"]
+    path = write("a.jsonl", '{"text": "a"}\n{"txt": "b"}\n{"text": null}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2: no 'text' in it\. Mend the row"):
+        read_texts(path)
+    reports.clear()
+    assert read_texts(path, on_bad_row="skip", report=reports.append) == ["a"]
+    assert reports == [
+        f"{path}, line 2: no 'text' in it; skipped",
+        f"{path}: 1 bad row skipped",
+        f"{path}: 1 blank cell passed over",
+    ]
+    with pytest.raises(DataError, match="no column 'body'"):
+        read_texts(path, "body", on_bad_row="skip")
+
+
 def test_another_encoding(write) -> None:
     assert read_texts(write("a.txt", "café\n".encode("cp1252")), encoding="cp1252") == ["café"]
     assert read_texts(write("b.txt", "café\n".encode("utf-16-le")), encoding="utf-16-le") == ["café"]
@@ -103,7 +122,10 @@ def test_texts_that_occur_again_are_kept_and_counted(write) -> None:
     reports: list[str] = []
     path = write("a.txt", "one\ntwo\none\n\none\n")
     assert read_texts(path, report=reports.append) == ["one", "two", "one", "one"]
-    assert reports == [f"{path}: 2 of 4 texts repeat an earlier one; they are kept"]
+    assert reports == [
+        f"{path}: 1 blank line passed over",
+        f"{path}: 2 of 4 texts repeat an earlier one; they are kept",
+    ]
     reports.clear()
     table = write("a.tsv", "text\tlabel\na\tx\na\ty\na\tx\nb\tx\n")
     assert [(e.fields["text"], e.label) for e in read_examples(table, report=reports.append)] == [
@@ -159,7 +181,7 @@ def test_a_stream_raises_a_mistake_where_it_stands(write) -> None:
     with pytest.raises(DataError, match="line 3: 1 column where 2"):
         next(stream)
     missing = iter_texts(write("a.jsonl", '{"body": "one"}\n{"bodi": "x"}\n'), "bdy")
-    with pytest.raises(DataError, match=r"no column 'bdy'\. Did you mean 'body'\? It has: body, bodi"):
+    with pytest.raises(DataError, match=r"no column 'bdy'\. Did you mean 'body'\? It has: body\."):
         next(missing)
 
 
@@ -370,6 +392,8 @@ MISTAKES = {
     "no UTF-16": (("a.tsv", "text\tlabel\n".encode("utf-16-le")), {"encoding": "utf-16"}, "line 1: not utf-16"),
     "no encoding of text": (("a.tsv", "x"), {"encoding": "hex"}, "encoding='hex' is not known"),
     "not a table": (("a.txt", "a\n"), {}, "not a table by its ending"),
+    "old line ends": (("a.tsv", "text\tlabel\ra\tx\r"), {}, "all its line ends are carriage returns alone"),
+    "json": (("a.json", "[]"), {}, 'If it has one object a line, pass format="jsonl"'),
     "cut gzip": (("a.tsv.gz", gzip.compress(b"text\tlabel\n")[:-6]), {}, "not a whole gzip file"),
     "no gzip": (("a.tsv.gz", b"text\tlabel\n"), {}, "not a whole gzip file"),
     "half a pair": (("a.tsv", ""), {"premise": "p"}, "premise= was given without hypothesis="),
@@ -405,6 +429,12 @@ def test_mistakes_of_read_texts(write) -> None:
         read_texts(write("b.txt", "a\n"), text="body")
     with pytest.raises(DataError, match="no texts in it"):
         read_texts(write("a.tsv", "text\tn\n\tx\n"))
+    with pytest.raises(DataError, match="carriage returns alone"):
+        read_texts(write("a.txt", "one\rtwo\r"))
+    for name in ("a.json", "a.JSON.gz"):
+        with pytest.raises(DataError, match="neither lines of text nor rows"):
+            read_texts(write(name, '{"text": "moni"}\n'))
+    assert read_texts(write("a.json", '{"text": "moni"}\n'), format="jsonl") == ["moni"]
     with pytest.raises(ConfigError, match="No file was given"):
         read_texts([])
 

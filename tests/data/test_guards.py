@@ -123,6 +123,9 @@ PLACES = {
     "masakhanews:ibo:test": "masakhanews",
     "xnli:eng:test": "xnli",
     "sib200:nya:dev": "sib200",
+    "masakhanews:hau:5-shot-dev": "masakhanews",
+    "multinli:eng:dev-mismatched": "multinli",
+    "masakhanews:hau:5-shot": None,
     "americasnlp2021/aymara-spanish/train.aym": None,
     "masakhanews/ibo/train.tsv": None,
     "masakhanews/hau/train.headlines.tsv": None,
@@ -160,7 +163,7 @@ def test_a_path_is_looked_at_from_where_one_stands(tmp_path: Path, monkeypatch: 
     assert evaluation_set("dev.aym") == "americasnlp2021"
 
 
-@pytest.mark.parametrize("language", ["quy", "aym", "gn", "grn", "tar"])
+@pytest.mark.parametrize("language", ["quy", "aym", "gn", "grn", "tar", "que", "qu", "quz", "ayr", "nhe"])
 def test_xnli_is_refused_as_training_data_for_americasnli(language: str) -> None:
     for source in ("xnli/dev-en.tsv", "xnli/test-es.tsv", "xnli:eng:test"):
         with pytest.raises(DataError, match=f"those of AmericasNLI.* target language is {language}"):
@@ -179,6 +182,7 @@ def test_what_lies_beside_a_training_file(tmp_path: Path) -> None:
         "a/train.tsv", "a/dev.tsv", "a/test.tsv", "a/test.txt", "b/train-en.tsv", "b/dev-en.tsv", "b/dev-fr.tsv",
         "c/train.tsv", "nlp/aymara-spanish/train.aym", "nlp/aymara-spanish/dev.aym", "americasnli/dev/aym.tsv",
         "americasnli/test/aym.tsv", "americasnli/test/quy.tsv", "a/train.headlines.tsv", "a/trainer.tsv",
+        "nlp/bribri-spanish/train", "nlp/bribri-spanish/dev",
     ):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -192,6 +196,17 @@ def test_what_lies_beside_a_training_file(tmp_path: Path) -> None:
     assert beside("nlp/aymara-spanish/train.aym") == [
         "nlp/aymara-spanish/dev.aym", "americasnli/dev/aym.tsv", "americasnli/test/aym.tsv",
     ]  # fmt: skip
+
+    assert beside("nlp/bribri-spanish/train") == ["nlp/bribri-spanish/dev"]
+
+
+def test_what_belongs_to_a_reference() -> None:
+    held_out = ["masakhanews:hau:dev", "masakhanews:hau:test"]
+    for split in ("", ":train", ":headlines", ":5-shot"):
+        assert evaluation_beside(f"masakhanews:hau{split}") == held_out
+    for split in ("dev", "test", "5-shot-dev"):
+        assert evaluation_beside(f"masakhanews:hau:{split}") == []
+    assert evaluation_beside("multinli:eng") == ["multinli:eng:dev", "multinli:eng:dev-mismatched"]
 
 
 def test_all_text_of_a_table_is_compared(tmp_path: Path) -> None:
@@ -207,6 +222,32 @@ def test_all_text_of_a_table_is_compared(tmp_path: Path) -> None:
     table.write_text("id\n1\n")
     with pytest.raises(DataError, match="no texts in it"):
         read_for_comparison(table)
+
+
+def test_a_ragged_row_does_not_undo_quotes(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text('text,label\n"it rains, it pours",x\nalone\n')
+    with pytest.raises(DataError, match="line 3: 1 column where 2"):
+        read_for_comparison(table)
+    assert read_for_comparison(table, on_bad_row="skip") == ["it rains, it pours"]
+
+
+def test_a_table_is_compared_as_it_is_read(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    for delimiter, shown in ((";", ";"), ("\t", "\\t"), ("|", "|")):
+        table.write_text(f"text{delimiter}label\ncafé bar{delimiter}x\n", encoding="cp1252")
+        with pytest.raises(DataError, match="one column only") as caught:
+            read_for_comparison(table, encoding="cp1252")
+        assert f'delimiter="{shown}"' in str(caught.value)
+        assert read_for_comparison(table, delimiter=delimiter, encoding="cp1252") == ["café bar"]
+    table.write_text("it rains; it pours\n")
+    assert read_for_comparison(table, columns=["text"]) == ["it rains; it pours"]
+
+
+def test_scripts_without_spaces_are_text(tmp_path: Path) -> None:
+    table = tmp_path / "a.tsv"
+    table.write_text("text\tlabel\n今天的天气非常好啊\t体育\nวันนี้อากาศดีมาก\tกีฬา\n", encoding="utf-8")
+    assert read_for_comparison(table) == ["今天的天气非常好啊", "วันนี้อากาศดีมาก"]
 
 
 # --- other people's files -----------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -258,6 +260,19 @@ def test_a_text_that_changes_meanwhile_is_refused(tmp_path: Path, tiny_tokenizer
 
     with pytest.raises(DataError, match="changed while being read"):
         token_cache.token_text([path], read, {}, tiny_tokenizer, folder=tmp_path / "cache", progress=False)
+    assert list((tmp_path / "cache").iterdir()) == [], "nothing stands there under the old content's name"
+
+
+def test_many_starts_at_once(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(LINES), encoding="utf-8")
+
+    def start(_: int) -> str:
+        words = [path], lambda: LINES, {}, copy.deepcopy(tiny_tokenizer)
+        return token_cache.token_text(*words, folder=tmp_path / "cache", progress=False).key
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(start, range(24)))) == 1
 
 
 def test_places_that_cannot_be_used(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -121,7 +121,7 @@ def _facts(found: Dataset) -> dict[str, str]:
 
 
 def _hub(hub: HubFiles) -> str:
-    return f"{hub.repo} at {hub.revision or 'a commit that you name (revision=)'} ({hub.source})"
+    return f"{hub.repo} at {hub.revision or 'a commit that you name (--revision)'} ({hub.source})"
 
 
 def _languages(found: Dataset) -> Table:

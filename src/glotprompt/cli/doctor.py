@@ -60,6 +60,7 @@ def doctor(
     set: options.Set = None,
     text_column: options.TextColumn = None,
     data_dir: options.DataDir = None,
+    revision: options.Revision = None,
     read: options.Read = None,
     on_bad_row: options.OnBadRow = "error",
     normalise: options.Normalise = False,

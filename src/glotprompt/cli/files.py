@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from shlex import quote
 from typing import Any
 
 from glotprompt.cli.screen import note
@@ -16,10 +17,17 @@ from glotprompt.errors import ConfigError, DataError, UserError, nearest
 from glotprompt.templates import Task, Template
 
 _KEYS = ("format", "delimiter", "quoting", "columns", "encoding")
-_AS_OPTIONS = (
+_AS_OPTIONS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"\b(text|label|premise|hypothesis)=(?=[\s,.]|$)"), r"--\1-column"),
-    (re.compile(rf'\b({"|".join(_KEYS)})="?([^\s".,;]*)"?'), r"--read \1=\2"),
+    (
+        re.compile(rf'\b({"|".join(_KEYS)})=(?:"([^"]*)"|([^\s".,;]*))'),
+        lambda found: "--read " + quote(f"{found[1]}={found[2] or found[3] or ''}"),  # a shell would end at a ;
+    ),
     (re.compile(r'\bon_bad_row="?(\w*)"?'), r"--on-bad-row \1"),
+    (re.compile(r"\bdata_dir=, (?=--data-dir)"), ""),
+    (re.compile(r'pass source="hub" and revision='), "give --revision COMMIT and no data folder"),
+    (re.compile(r'pass source="hub"'), "give no data folder, to read the hub"),
+    (re.compile(r"\brevision=(?:'([^']*)')?"), lambda found: f"--revision {found[1] or 'COMMIT'}"),
 )
 
 
@@ -28,7 +36,7 @@ def how_to_read(params: Mapping[str, Any]) -> dict[str, Any]:
     what it does not offer keeps its default."""
     options: dict[str, Any] = {
         "report": note, "on_bad_row": params.get("on_bad_row", "error"), "normalise": params.get("normalise", False),
-        "data_dir": params.get("data_dir"),
+        "data_dir": params.get("data_dir"), "revision": params.get("revision"),
     }  # fmt: skip
     for pair in params["read"] or ():
         key, equals, value = pair.partition("=")
@@ -47,7 +55,8 @@ def texts_of(sources: Sequence[str], column: str | None, how: Mapping[str, Any])
     for source in sources:
         reference = catalog.parse_reference(source)
         if reference is not None:
-            found = catalog.texts_of(reference, how["data_dir"], report=how["report"])
+            with _speaking_of_options():
+                found = catalog.texts_of(reference, **_of_references(how))
             lines += [normalise(text) for text in found] if how["normalise"] else found
             continue
         wanted = column if is_table(source, how) else None
@@ -56,8 +65,31 @@ def texts_of(sources: Sequence[str], column: str | None, how: Mapping[str, Any])
     return lines
 
 
+def texts_to_compare(source: str, how: Mapping[str, Any]) -> list[str]:
+    """Every text of a file or reference, to look for it in others."""
+    reference = catalog.parse_reference(source)
+    with _speaking_of_options():
+        if reference is None:
+            return files.read_for_comparison(
+                source, **{name: value for name, value in _of_files(how).items() if name != "normalise"}
+            )
+        # The file itself, not the dataset's examples: news articles have a body beside the headline that is scored.
+        if reference.split is None or reference.dataset.layout is None:
+            raise ConfigError(f"--held-out {source}: which split? Write one behind it, such as {source}:test")
+        path, columns = reference.dataset.place(
+            reference.language, reference.split, how["data_dir"], "auto", how["revision"]
+        )
+        return files.read_for_comparison(
+            path, quoting=columns.quoting, columns=columns.header, on_bad_row=how["on_bad_row"], report=how["report"]
+        )
+
+
 def _of_files(how: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in how.items() if name != "data_dir"}
+    return {name: value for name, value in how.items() if name not in ("data_dir", "revision")}
+
+
+def _of_references(how: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: how[name] for name in ("data_dir", "revision", "on_bad_row", "report")}
 
 
 def iter_texts_of(sources: Sequence[str], column: str | None, how: Mapping[str, Any]) -> Iterator[str]:
@@ -99,7 +131,8 @@ def _published(
     reference: catalog.Reference, template: Template, how: Mapping[str, Any], labels: Sequence[str] | None
 ) -> list[Example]:
     """The examples of a reference, checked against the task."""
-    found = catalog.examples_of(reference, how["data_dir"], on_bad_row=how["on_bad_row"], report=how["report"])
+    with _speaking_of_options():
+        found = catalog.examples_of(reference, **_of_references(how))
     for example in found[:1]:
         if not set(template.fields) <= set(example.fields):
             raise ConfigError(

@@ -9,9 +9,9 @@ from typing import Any
 
 from glotprompt import artifact
 from glotprompt.cli.backbone import STAGE1_KINDS
+from glotprompt.cli.files import how_to_read, texts_to_compare
 from glotprompt.cli.screen import note
 from glotprompt.data.catalog import parse_reference
-from glotprompt.data.files import read_for_comparison
 from glotprompt.data.guards import evaluation_beside, evaluation_set, refuse_evaluation_text, without_overlap
 from glotprompt.data.records import share_of
 from glotprompt.errors import ConfigError, DataError
@@ -54,10 +54,7 @@ def stage1_text(
             guarded = without_overlap(given, held_out)
             note(f"{code}, {role} text: {guarded.sentence()}")
             if not guarded.texts:
-                raise DataError(
-                    f"all {role} text of {code} is evaluation text; give other text, or pass --no-overlap-check, which"
-                    " is recorded in what is saved"
-                )
+                raise all_removed(role, code)
             texts[role] = guarded.texts
             record.setdefault("guards", {})[role] = guarded.facts()
     if not held_out and not options["no_overlap_check"]:
@@ -66,6 +63,14 @@ def stage1_text(
         texts["target"] = share_of(texts["target"], options["text_share"], seed)
         record["text_share"] = options["text_share"]
     return Stage1Text(texts["target"], texts["source"], record)
+
+
+def all_removed(role: str, code: str) -> DataError:
+    """The error of a text of which nothing is left."""
+    return DataError(
+        f"all {role} text of {code} is evaluation text; give other text, or pass --no-overlap-check, which is recorded"
+        " in what is saved"
+    )
 
 
 def check_training_file(train: str, prompt: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,13 +101,14 @@ def _record(options: Mapping[str, Any]) -> dict[str, Any]:
 def held_out_texts(files: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[str]]:
     """Evaluation texts by a short name of their file: those of --held-out, and those that lie beside training files."""
     given: list[str] = options["held_out_files"] or []
+    how = how_to_read(options)
     found: dict[str, list[str]] = {}
     for file in given:
-        found.setdefault(_short(file), []).extend(_texts_to_compare(file, options))
+        found.setdefault(_short(file), []).extend(texts_to_compare(file, how))
     beside = [str(path) for file in files for path in evaluation_beside(file)]
     for file in dict.fromkeys(path for path in beside if path not in given):
         try:
-            found.setdefault(_short(file), []).extend(_texts_to_compare(file, options))
+            found.setdefault(_short(file), []).extend(texts_to_compare(file, how))
         except DataError as error:
             if parse_reference(file) is None:
                 raise
@@ -114,14 +120,3 @@ def held_out_texts(files: Sequence[str], options: Mapping[str, Any]) -> dict[str
 
 def _short(file: str) -> str:
     return "/".join(Path(file).parts[-3:])
-
-
-def _texts_to_compare(file: str, options: Mapping[str, Any]) -> list[str]:
-    reference = parse_reference(file)
-    path: str | Path = file
-    if reference is not None:
-        # The file itself, not the dataset's examples: news articles have a body beside the headline that is scored.
-        if reference.split is None or reference.dataset.layout is None:
-            raise ConfigError(f"--held-out {file}: which split? Write one behind it, such as {file}:test")
-        path, _ = reference.dataset.place(reference.language, reference.split, options["data_dir"], "auto", None)
-    return read_for_comparison(path, options["on_bad_row"], note)

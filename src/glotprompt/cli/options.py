@@ -140,6 +140,16 @@ DataDir = Annotated[
         **_TABLE,
     ),
 ]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        "--revision",
+        metavar="COMMIT",
+        help="Commit of the hub's repository that references are read from, where the catalog's is not wanted or it "
+        "has none.",
+        **_TABLE,
+    ),
+]
 Read = Annotated[
     list[str] | None,
     typer.Option(

@@ -12,13 +12,14 @@ from transformers import PreTrainedTokenizerFast
 
 from glotprompt.cli.characters import character_map
 from glotprompt.cli.files import check_column, how_to_read, iter_texts_of, texts_of
-from glotprompt.cli.guards import Stage1Text, check_stage1_files, held_out_texts, stage1_text
+from glotprompt.cli.guards import Stage1Text, all_removed, check_stage1_files, held_out_texts, stage1_text
 from glotprompt.cli.screen import note
 from glotprompt.config import AdaptConfig
 from glotprompt.data.catalog import parse_reference
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.guards import OverlapCheck
 from glotprompt.data.records import content_hash
+from glotprompt.data.tables import ReadOptions, format_of
 from glotprompt.errors import ConfigError
 from glotprompt.methods import reads_source
 from glotprompt.train.inputs import Text
@@ -50,21 +51,25 @@ class Stage1Files:
     """What is in memory; a streamed text is empty here."""
     streamed: dict[str, Sequence[str]]
     """"target", "source": files to be read through the cache."""
+    files: Sequence[str]
+    """All files of both texts."""
     how: Mapping[str, Any]
     params: Mapping[str, Any]
 
-    def opened(self, tokenizer: PreTrainedTokenizerFast) -> Stage1Reading:
-        """Both texts as stage 1 wants them, and the character map that `--map-characters` asks for."""
+    def opened(self, tokenizer: PreTrainedTokenizerFast, characters: CharacterMap | None = None) -> Stage1Reading:
+        """Both texts as stage 1 wants them, and the character map: the one given, or that of `--map-characters`."""
         option, column = self.params["map_characters"], self.params["text_column"]
         sample: Sequence[str] = self.texts.target
         if option is not None and "target" in self.streamed:
             sample = list(islice(iter_texts_of(self.streamed["target"], column, self.how), _SAMPLE))
             note(f"{self.code}: unknown characters are looked for in the first {len(sample):,} texts")
-        characters = character_map(option, sample, tokenizer)
+        characters = characters or character_map(option, sample, tokenizer)
         found: dict[str, Text] = {"target": self.texts.target, "source": self.texts.source}
         record = dict(self.texts.record)
+        checked = self.streamed and not self.params["no_overlap_check"]
+        held_out = held_out_texts(self.files, self.params) if checked else {}
         for role, files in self.streamed.items():
-            found[role], guarded = self._tokens(role, files, tokenizer, characters)
+            found[role], guarded = self._tokens(role, files, held_out, tokenizer, characters)
             if guarded:
                 record["guards"] = {**record.get("guards", {}), role: guarded}
         return Stage1Reading(found["target"], found["source"], characters, record)
@@ -73,30 +78,45 @@ class Stage1Files:
         self,
         role: str,
         files: Sequence[str],
+        held_out: Mapping[str, Sequence[str]],
         tokenizer: PreTrainedTokenizerFast,
         characters: CharacterMap | None,
     ) -> tuple[Text, Mapping[str, Any]]:
-        held_out = {} if self.params["no_overlap_check"] else held_out_texts(files, self.params)
-        check = OverlapCheck(held_out)
-        column = self.params["text_column"]
+        check, column, said = OverlapCheck(held_out), self.params["text_column"], list[str]()
+
+        def say(sentence: str) -> None:
+            said.append(sentence)
+            note(sentence)
+
+        def notes() -> dict[str, Any]:
+            guards = {"facts": check.report.facts(), "sentence": check.report.sentence()} if held_out else {}
+            return {"said": said, "guards": guards}
+
         options = {
             "column": column,
-            "how": {name: value for name, value in self.how.items() if name not in ("report", "data_dir")},
+            "how": {name: value for name, value in self.how.items() if name not in ("report", "data_dir", "revision")},
+            "formats": [format_of(file, ReadOptions(self.how.get("format"))) for file in files],
             "held_out": {name: content_hash(texts) for name, texts in held_out.items()},
         }
         text = token_text(
             files,
-            lambda: check.passed(iter_texts_of(files, column, self.how)),
+            lambda: check.passed(iter_texts_of(files, column, {**self.how, "report": say})),
             options,
             tokenizer,
             characters=characters,
-            notes=lambda: check.report.facts() if held_out else {},
+            notes=notes,
             folder=self.params["cache_dir"],
         )
-        seen = f"{self.code}, {role} text: {len(text):,} texts, {len(text.tokens):,} tokens, read through the cache"
-        removed = f"; {text.notes['removed']:,} removed as evaluation text" if text.notes else ""
-        note(f"{seen}{removed}")
-        return text, text.notes
+        guards = text.notes["guards"]
+        # What was said when the cache was made is true of this run too.
+        for sentence in [] if said else text.notes["said"]:
+            note(sentence)
+        if guards:
+            note(f"{self.code}, {role} text: {guards['sentence']}")
+        if guards and not len(text):
+            raise all_removed(role, self.code)
+        note(f"{self.code}, {role} text: {len(text):,} texts, {len(text.tokens):,} tokens, read through the cache")
+        return text, guards.get("facts", {})
 
 
 def stage1_files(
@@ -122,7 +142,7 @@ def stage1_files(
             streamed["target"] = paths
         target_texts = [] if "target" in streamed else texts_of(paths, column, how)
         texts = stage1_text(code, (paths, target_texts), (source, source_texts), params, config.seed)
-        found[code] = Stage1Files(code, texts, streamed, how, params)
+        found[code] = Stage1Files(code, texts, streamed, [*paths, *source], how, params)
     return found
 
 
@@ -130,9 +150,15 @@ def _streams(files: Sequence[str], choice: str) -> bool:
     """Whether a text is read through the cache; what cannot be read twice is not."""
     if choice == "on":
         for file in files:
-            if file == "-" or parse_reference(file) is not None:
+            place = Path(file)
+            if file == "-" or (place.exists() and not place.is_file()) or parse_reference(file) is not None:
                 raise ConfigError(f"--stream on reads files, as often as it needs; write {file} to a file first")
         return bool(files)
     if choice == "off" or not all(Path(file).is_file() for file in files):
         return False
-    return sum(Path(file).stat().st_size for file in files) > STREAM_ABOVE
+    return sum(_size(Path(file)) for file in files) > STREAM_ABOVE
+
+
+def _size(file: Path) -> int:
+    """Bytes of the text in a file, about: text packs to a quarter."""
+    return (4 if file.suffix.lower() in (".gz", ".parquet") else 1) * file.stat().st_size

@@ -46,6 +46,7 @@ def adapt(
     set: options.Set = None,
     text_column: options.TextColumn = None,
     data_dir: options.DataDir = None,
+    revision: options.Revision = None,
     read: options.Read = None,
     on_bad_row: options.OnBadRow = "error",
     normalise: options.Normalise = False,
@@ -72,7 +73,7 @@ def adapt(
     from glotprompt.cli.reading import stage1_files
     from glotprompt.cli.settings import settings
     from glotprompt.config import AdaptConfig
-    from glotprompt.methods import METHODS
+    from glotprompt.methods import METHODS, shared_characters
 
     sources_of = _targets(target, language)
     outputs = _outputs(output, list(sources_of))
@@ -80,6 +81,7 @@ def adapt(
     files = stage1_files(sources_of, source or [], config, ctx.params)
     encoder = open_encoder(model, precision, device)
     prompts = _combined(combine, encoder)
+    known = shared_characters([prompt for prompt, _ in prompts]) if prompts and not map_characters else None
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
     # second one finds it finished among the checkpoints.
     shared = output / "checkpoints" if len(files) > 1 and len(METHODS[config.method].shares) > 1 else None
@@ -87,7 +89,7 @@ def adapt(
     for code, found in files.items():
         if figures:
             print()
-        texts = found.opened(encoder.tokenizer)
+        texts = found.opened(encoder.tokenizer, known)
         adapted = _adapt_one(encoder, texts, code, config, runtime, outputs[code], precision, prompts, shared)
         figures.append(_stage1_figures(adapted, outputs[code]))
     if shared is not None:
@@ -101,6 +103,7 @@ def adapt(
 def _targets(words: Sequence[str], language: str | None) -> dict[str, list[str]]:
     """Language code -> files of text in it, or references."""
     from glotprompt.data.catalog import parse_reference
+    from glotprompt.data.languages import same_language
 
     found: dict[str, list[str]] = {}
     for word in words:
@@ -112,8 +115,9 @@ def _targets(words: Sequence[str], language: str | None) -> dict[str, list[str]]
             code, path = match[1], match[2]
         if code is None:
             raise ConfigError(f"which language is {word} in? Give --language CODE, or --target CODE={word}")
-        if language is not None and code != language:
+        if language is not None and not same_language(code, language):
             raise ConfigError(f"--language {language} and --target {word} disagree; leave --language out")
+        code = language or code
         if not re.fullmatch(r"[A-Za-z0-9_-]+", code):
             raise ConfigError(f"{code!r} is no language code; expected one like nya (ISO 639-3)")
         found.setdefault(code, []).append(path)
@@ -249,6 +253,7 @@ def tune(
     premise_column: options.PremiseColumn = "premise",
     hypothesis_column: options.HypothesisColumn = "hypothesis",
     data_dir: options.DataDir = None,
+    revision: options.Revision = None,
     read: options.Read = None,
     on_bad_row: options.OnBadRow = "error",
     normalise: options.Normalise = False,

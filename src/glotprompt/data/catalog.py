@@ -94,12 +94,14 @@ def texts_of(
     *,
     source: Source = "auto",
     revision: str | None = None,
+    on_bad_row: OnBadRow = "error",
     report: Report | None = None,
 ) -> list[str]:
     """The unlabelled text of a reference, as `Dataset.texts` has it; without a split, of "train"."""
     return reference.dataset.texts(
-        reference.language, reference.split or "train", data_dir, source=source, revision=revision, report=report
-    )
+        reference.language, reference.split or "train", data_dir, source=source, revision=revision,
+        on_bad_row=on_bad_row, report=report,
+    )  # fmt: skip
 
 
 def examples_of(

@@ -107,6 +107,7 @@ class Dataset:
         *,
         source: Source = "auto",
         revision: str | None = None,
+        on_bad_row: OnBadRow = "error",
         report: Report | None = None,
     ) -> list[str]:
         """Unlabelled text for stage 1 (blank texts passed over); the arguments are those of `examples`.
@@ -116,7 +117,9 @@ class Dataset:
         is read as it is: whether it may be trained on is the caller's affair.
         """
         if self.texts_from is not None:
-            return self.texts_from.texts(language, split, data_dir, source=source, revision=revision, report=report)
+            return self.texts_from.texts(
+                language, split, data_dir, source=source, revision=revision, on_bad_row=on_bad_row, report=report
+            )
         if self.labels and "train" not in self.splits:
             raise DataError(f"{self.name} has no unlabelled text: {self.unlabelled}.")
         code, split = self.language(language), self.split(language, split)
@@ -126,7 +129,7 @@ class Dataset:
             if not texts:
                 raise DataError(f"{path}: no text in it. Expected one text per line; fetch it again.")
             return texts
-        read = self._reader(code, data_dir, source, revision, "error", report)
+        read = self._reader(code, data_dir, source, revision, on_bad_row, report)
         held_out = [part for part in self.splits if part != "train" and split == "train"]
         make = self.make_texts or own_texts
         return make(f"{self.name} {code}", read(split), [record for part in held_out for record in read(part)], report)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import tomllib
+import unicodedata
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,18 @@ from typing import Any
 from glotprompt.data.lines import is_blank, name_of, read_lines, without_line_end
 from glotprompt.data.normalise import normalise as normalised
 from glotprompt.data.records import Example
-from glotprompt.data.tables import Format, OnBadRow, Quoting, ReadOptions, Row, format_of, open_table, read_table
+from glotprompt.data.tables import (
+    Format,
+    OnBadRow,
+    Quoting,
+    QuotingError,
+    ReadOptions,
+    Row,
+    Table,
+    format_of,
+    open_table,
+    read_table,
+)
 from glotprompt.errors import ConfigError, DataError, nearest
 
 Source = str | Path
@@ -38,12 +51,13 @@ def read_texts(
     """The unlabelled texts of one file or several; "-" is standard input.
 
     Any file is one text per line, except .tsv, .csv, .jsonl (each also with .gz) and .parquet, of which `text` names
-    the column ("text" when it is not given). Blank lines and blank cells are passed over.
+    the column ("text" when it is not given). Blank lines and blank cells are passed over and counted.
 
     `format` overrules the ending, `delimiter` the separator; `quoting="none"` makes quotes plain characters;
     `columns` names the columns of a table without a header line; `encoding=None` goes by the file's byte-order mark,
     and is UTF-8 without one; `on_bad_row="skip"` leaves out rows that cannot be used; `normalise=True` cleans each
-    text (see `normalise.normalise`). `report` is told of skipped rows and of texts that occur again, which are kept.
+    text (see `normalise.normalise`). `report` is told of skipped rows, of blank ones, and of texts that occur again,
+    which are kept.
     """
     names = _column_names(columns)
     options = ReadOptions(format, delimiter, quoting, names, encoding, on_bad_row, normalise, report)
@@ -133,21 +147,27 @@ def read_examples(
 
 
 def read_for_comparison(
-    source: Source, on_bad_row: OnBadRow = "error", report: Callable[[str], None] | None = None
+    source: Source,
+    *,
+    format: Format | None = None,
+    delimiter: str | None = None,
+    quoting: Quoting = "csv",
+    columns: Sequence[str] | None = None,
+    encoding: str | None = None,
+    on_bad_row: OnBadRow = "error",
+    report: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Every text in a file, to look for it in others: its lines, or in a table the cells of all columns that hold text.
 
-    A column holds text when half of its cells have two words or more. Where quotes turn out to mean nothing, they
-    are characters; where the first line is no header, it is one more row.
+    A column holds text when half of its cells have two words or more, or `_LONG` letters of a script without case,
+    which may be one without spaces. Where quotes turn out to mean nothing, they are characters; where the first line is
+    no header, it is one more row. The options are those of `read_texts`.
     """
-    options = ReadOptions(on_bad_row=on_bad_row, report=report)
+    options = ReadOptions(format, delimiter, quoting, _column_names(columns), encoding, on_bad_row, report=report)
     if format_of(source, options) == "txt":
         return list(_texts_of(source, None, options))
-    try:
-        table = read_table(source, replace(options, on_bad_row="error"))
-    except DataError:
-        table = read_table(source, replace(options, quoting="none"))
-    found = [column for column in table.columns if _is_text(column)]
+    table = _table_to_compare(source, options)
+    found = [column for column in table.columns if columns is None and _is_text(column)]
     for column in table.columns:
         cells = [
             value for row in table.rows if isinstance(value := row.values.get(column), str) and not is_blank(value)
@@ -158,8 +178,39 @@ def read_for_comparison(
     return found
 
 
+def _table_to_compare(source: Source, options: ReadOptions) -> Table[tuple[Row, ...]]:
+    table = _table_with_its_quotes(source, options)
+    if len(table.columns) == 1 and options.columns is None:
+        (name,) = table.columns
+        other = next((delimiter for delimiter in "\t;|" if delimiter in name), None)
+        if other is not None:
+            shown = "\\t" if other == "\t" else other
+            raise DataError(
+                f"{table.name}: one column only, whose name {name!r} looks like several. Pass"
+                f' delimiter="{shown}", or name the one column of a table without a header line with columns="text".'
+            )
+    return table
+
+
+def _table_with_its_quotes(source: Source, options: ReadOptions) -> Table[tuple[Row, ...]]:
+    strict = replace(options, on_bad_row="error")
+    try:
+        return read_table(source, strict)
+    except QuotingError:
+        with suppress(DataError):
+            return read_table(source, replace(strict, quoting="none"))
+    except DataError:
+        pass
+    return read_table(source, options)
+
+
+_LONG = 8
+"""Letters without case that are more than a label."""
+
+
 def _is_text(cell: str) -> bool:
-    return len(cell.split(maxsplit=1)) > 1
+    caseless = sum(unicodedata.category(char) == "Lo" for char in cell)
+    return caseless >= _LONG or len(cell.split(maxsplit=1)) > 1
 
 
 class _BadCell(Exception):
@@ -182,25 +233,34 @@ def _texts_of(source: Source, text: str | None, options: ReadOptions) -> Iterato
             f"{name_of(source)}: the column {text!r} was asked for, but this is not a table by its ending. "
             "Expected .tsv, .csv, .jsonl or .parquet; pass format= if it is one, or leave the column out."
         )
-    is_empty = True
+    num_texts = num_blank = 0
     for line in read_lines(source, options.encoding):
-        if not is_blank(line):
-            is_empty = False
-            line = without_line_end(line)
-            yield normalised(line) if options.normalise else line
-    if is_empty:
+        if is_blank(line):
+            num_blank += 1
+            continue
+        num_texts += 1
+        line = without_line_end(line)
+        yield normalised(line) if options.normalise else line
+    if not num_texts:
         raise DataError(f"{name_of(source)}: no text in it. Expected one text per line.")
+    _report_blank(name_of(source), num_blank, "line", options)
 
 
 def _column_texts(source: Source, column: str, options: ReadOptions) -> Iterator[str]:
     table = open_table(source, options)
     if table.columns:  # those of JSON lines are known only when they have been read
         table.require(column, "text")
-    num_texts = 0
+    num_texts = num_blank = 0
     for row in table.rows:
-        value = row.values.get(column)
+        if column not in row.values:  # possible in JSON lines only
+            if options.on_bad_row == "error":
+                table.require(column, "text")
+            table.bad.add(row.line, f"no {column!r} in it")
+            continue
+        value = row.values[column]
         # A blank cell in unlabelled text is what a blank line is elsewhere: nothing, not a mistake.
         if value is None or (isinstance(value, str) and is_blank(value)):
+            num_blank += 1
             continue
         try:
             found = _text(row, column, options)
@@ -212,6 +272,12 @@ def _column_texts(source: Source, column: str, options: ReadOptions) -> Iterator
     if table.columns:
         table.require(column, "text")
     table.bad.finish(num_texts, "texts")
+    _report_blank(table.name, num_blank, "cell", options)
+
+
+def _report_blank(name: str, blank: int, what: str, options: ReadOptions) -> None:
+    if blank and options.report is not None:
+        options.report(f"{name}: {blank:,} blank {what if blank == 1 else what + 's'} passed over")
 
 
 def _report_repeated(name: str, items: Sequence[Hashable], what: str, options: ReadOptions) -> None:

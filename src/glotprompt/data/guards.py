@@ -153,6 +153,14 @@ _FOLDERS = {
 """Folders of the publishers' layouts, and of their repositories and archives."""
 _WHY = {"americasnlp2021": ", whose sentences are AmericasNLI's"}
 _HELD_OUT = ("dev", "test", "validation")
+_VARIETIES = """
+    que qu quz quh qub qud quf qug quk qul qup qur qus quw qux qva qvc qve qvh qvi qvj qvl qvm qvn qvo qvp qvs qvw qvz
+    qwa qwc qwh qws qxa qxc qxh qxl qxn qxo qxp qxr qxt qxu qxw ay ayr ayc gn gug gui gun gnw nhd
+    azd azn azz naz nch nci ncj ncl ncx ngu nhc nhe nhg nhi nhk nhm nhn nhp nhq nht nhv nhw nhx nhy nhz nlv npl nsu nuz
+    ppl ote otl otm otn otq ots ott otx otz tac tcu thh twr
+"""
+"""Quechua, Aymara, Guarani, Nahuatl, Otomi and Tarahumara by other codes than AmericasNLI's (ISO 639-1, -3 and -5): a
+prompt for one of them is one that would be scored on AmericasNLI."""
 _DEPTH = 4
 """So many folders above a file are looked at: a layout is at most so deep."""
 
@@ -165,7 +173,7 @@ def evaluation_set(source: str | Path) -> str | None:
     """
     reference = parse_reference(str(source))
     if reference is not None:
-        return reference.dataset.name if reference.split in _HELD_OUT else None
+        return reference.dataset.name if _is_held_out(reference.split) else None
     path = Path(source).absolute()
     file = path.name.casefold()
     folders = [folder.casefold() for folder in path.parts[-_DEPTH - 1 : -1]]
@@ -195,7 +203,9 @@ def refuse_evaluation_text(source: str | Path, purpose: Purpose, target_language
             "Give the training split, or pass --allow-evaluation-text, which is recorded in what is saved."
         )
     target = target_language or ""
-    if found == "xnli" and any(same_language(target, code) for code in AMERICASNLI.languages):
+    if found == "xnli" and (
+        target in _VARIETIES.split() or any(same_language(target, code) for code in AMERICASNLI.languages)
+    ):
         raise DataError(
             f"{source}: XNLI's dev and test items are those of AmericasNLI in another language, and the target language"
             f" is {target}. Train on MultiNLI, or pass --allow-evaluation-text, which is recorded in what is"
@@ -216,17 +226,25 @@ def evaluation_beside(source: str | Path) -> list[Path] | list[str]:
     found = [path.with_name(f"{split}{rest}") for split in _HELD_OUT for rest in (path.name[5:], path.suffix)]
     folder = path.absolute().parent
     if folder.name.endswith("-spanish"):
-        code = path.name.split(".")[1]
+        code = path.name.partition(".")[2].partition(".")[0]
         found += [folder.parent.parent / "americasnli" / split / f"{code}.tsv" for split in _HELD_OUT]
     return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
 def _evaluation_references(reference: Reference) -> list[str]:
-    if reference.split not in (None, "train"):
+    if _is_held_out(reference.split):
         return []
     found = [(reference.dataset, reference.language)]
     if reference.dataset is AMERICASNLP2021:
         found.append((AMERICASNLI, AMERICASNLI.language(reference.language)))
     return [
-        f"{known.name}:{code}:{split}" for known, code in found for split in known.splits_of(code) if split in _HELD_OUT
+        f"{known.name}:{code}:{split}"
+        for known, code in found
+        for split in known.splits_of(code)
+        if _is_held_out(split)
     ]
+
+
+def _is_held_out(split: str | None) -> bool:
+    """Whether a dataset's split is scored: one of its words says so, as in "dev-mismatched" and "5-shot-dev"."""
+    return split is not None and not set(_HELD_OUT).isdisjoint(split.split("-"))

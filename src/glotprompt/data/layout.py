@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,4 +157,6 @@ def _label(row: Row, columns: Columns) -> str | None:
     if columns.label is None:
         return None
     value = row.values.get(columns.label)
-    return columns.names.get(value, "" if value is None else str(value).strip())
+    # JSON may have a list or an object there, which is no label of ours by any name.
+    named = columns.names.get(value) if isinstance(value, Hashable) else None
+    return named or ("" if value is None else str(value).strip())

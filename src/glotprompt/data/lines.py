@@ -72,7 +72,7 @@ def _decoded(source: str | Path, encoding: str | None) -> Iterator[str]:
     mark = next((named for mark, named in _MARKS if first.startswith(mark)), None)
     known = encoding or mark or "utf-8"
     decoder = _decoder(known)
-    num_bytes, num_ends, at_start = 0, 0, True
+    num_bytes, num_ends, num_returns, at_start = 0, 0, 0, True
     for piece in chain([first], pieces):
         state = decoder.getstate()
         num_bytes += len(piece)
@@ -95,7 +95,13 @@ def _decoded(source: str | Path, encoding: str | None) -> Iterator[str]:
                 'Expected text; if it is UTF-16 without a mark, pass encoding="utf-16-le".'
             )
         num_ends += text.count("\n")
+        num_returns += text.count("\r")
         yield text
+    if num_returns and not num_ends:
+        raise DataError(
+            f"{name}: all its line ends are carriage returns alone (\\r, as old Macintosh programs wrote them)."
+            " Expected \\n or \\r\\n; save the file with one of these."
+        )
 
 
 def _decoder(encoding: str) -> codecs.IncrementalDecoder:

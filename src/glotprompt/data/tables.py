@@ -28,6 +28,10 @@ _LISTED = 20
 """Bad rows that are reported one by one; of the others there is a count."""
 
 
+class QuotingError(DataError):
+    """Quotes stand where csv's rules do not allow them, so perhaps they mean nothing in this file."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """How to read a file; the defaults suit a UTF-8 file whose ending tells its format."""
@@ -106,12 +110,12 @@ class BadRows:
         self._count = 0
         self._first = ""
 
-    def add(self, line: int, reason: str, last_line: int | None = None) -> None:
-        """Takes note of a bad row; raises unless bad rows are to be skipped."""
+    def add(self, line: int, reason: str, last_line: int | None = None, error: type[DataError] = DataError) -> None:
+        """Takes note of a bad row; raises an `error` unless bad rows are to be skipped."""
         where = f"{self._unit} {line}" if last_line in (None, line) else f"{self._unit}s {line}-{last_line}"
         if self._options.on_bad_row == "error":
             stop = "" if reason.endswith("?") else "."
-            raise DataError(f'{self.name}, {where}: {reason}{stop} Mend the row, or pass on_bad_row="skip".')
+            raise error(f'{self.name}, {where}: {reason}{stop} Mend the row, or pass on_bad_row="skip".')
         self._count += 1
         self._first = self._first or f"{where}: {reason}"
         if self._count <= _LISTED:
@@ -133,7 +137,8 @@ class BadRows:
 
 
 def format_of(source: str | Path, options: ReadOptions) -> Format:
-    """The format asked for, or the one that the ending tells; any ending that is not a table's is plain text."""
+    """The format asked for, or the one that the ending tells; any ending that is not a table's is plain text, but for
+    .json, which is refused."""
     if options.format is not None:
         return options.format
     suffixes = [suffix.lower() for suffix in Path(source).suffixes]
@@ -142,6 +147,11 @@ def format_of(source: str | Path, options: ReadOptions) -> Format:
     ending = suffixes[-1].removeprefix(".") if suffixes else ""
     if ending in ("tsv", "csv", "parquet"):
         return cast(Format, ending)
+    if ending == "json":
+        raise DataError(
+            f"{name_of(source)}: a .json file is neither lines of text nor rows. If it has one object a line, pass"
+            ' format="jsonl"; else write it as JSON lines.'
+        )
     return "jsonl" if ending in ("jsonl", "ndjson") else "txt"
 
 
@@ -190,7 +200,9 @@ def _named(cells: Iterator[tuple[int, int, list[str]]], columns: Sequence[str], 
         if len(row) == len(columns):
             yield Row(first, dict(zip(columns, row, strict=True)))
         else:
-            bad.add(first, f"{_count(len(row))} where {len(columns)} were expected", last)
+            # A row of several lines may be several rows, swallowed by a quote.
+            error = QuotingError if last > first else DataError
+            bad.add(first, f"{_count(len(row))} where {len(columns)} were expected", last, error)
 
 
 def _quoted_rows(lines: Iterator[str], delimiter: str, bad: BadRows) -> Iterator[tuple[int, int, list[str]]]:
@@ -207,9 +219,10 @@ def _quoted_rows(lines: Iterator[str], delimiter: str, bad: BadRows) -> Iterator
         except csv.Error as error:
             if "unexpected end of data" in str(error):
                 # Never skipped: everything after the quote would be lost with it.
-                raise DataError(f"{bad.name}, line {first}: a quote opens here and is never closed; {hint}.") from None
+                place = f"{bad.name}, line {first}"
+                raise QuotingError(f"{place}: a quote opens here and is never closed; {hint}.") from None
             reason = "a carriage return" if "new-line character" in str(error) else "a quote that is not doubled"
-            bad.add(first, f"{reason} inside a cell; {hint}", reader.line_num)
+            bad.add(first, f"{reason} inside a cell; {hint}", reader.line_num, QuotingError)
             continue
         if not all(is_blank(cell) for cell in row):
             yield first, reader.line_num, row

@@ -147,7 +147,8 @@ def _timed(forecast: Forecast, timing: _Timing, seconds: float) -> Forecast:
 
 
 def _some(lines: Sequence[str]) -> list[str]:
-    return list(lines[:: max(1, len(lines) // PROBE_LINES)])[:PROBE_LINES]
+    different = list(dict.fromkeys(lines))  # every nth line of a text that repeats itself may be the same one
+    return different[:: max(1, len(different) // PROBE_LINES)][:PROBE_LINES]
 
 
 def _time_adapt(

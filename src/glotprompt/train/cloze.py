@@ -80,7 +80,7 @@ def single_token_words(word: str, tokenizer: PreTrainedTokenizerFast, count: int
     starts_words = any(token.startswith(marks) for token in vocabulary)
     wanted = word.casefold()
     candidates: dict[str, str] = {}
-    for token in vocabulary:
+    for token in sorted(vocabulary):  # its own order differs from run to run
         if token.startswith(marks) != starts_words or token.startswith("##"):
             continue
         bare = token.lstrip("▁Ġ")

@@ -18,6 +18,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -65,17 +66,24 @@ def token_text(
     folder = cache_folder() if folder is None else Path(folder)
     setting = [FORMAT, dict(options), tokenizer_fingerprint(tokenizer), characters and characters.to_dict()]
     seen = [_stamp_of(source) for source in sources]
+
+    def unchanged() -> None:
+        if [_stamp_of(source) for source in sources] != seen:
+            raise DataError(f"{', '.join(map(str, sources))} changed while being read; run it again")
+
     stamp = folder / "stamps" / f"{identity_of([seen, setting])}.json"
     key = _stamped(stamp) or identity_of([[_content_of(source) for source in sources], setting])
     made = _opened(folder / key, key, tokenizer, characters)
     if made is None:
-        _make(folder, key, _reported(read(), sources, progress), tokenizer, characters, notes)
+        _make(folder, key, _reported(read(), sources, progress), tokenizer, characters, notes, unchanged)
         made = _opened(folder / key, key, tokenizer, characters)
         if made is None:
             raise ArtifactError(f"the token cache in {folder / key} is damaged when just written; check the disk")
-    if [_stamp_of(source) for source in sources] != seen:
-        raise DataError(f"{', '.join(map(str, sources))} changed while being read; run it again")
-    atomic.write(stamp, json.dumps({"key": key}))
+    unchanged()
+    if _stamped(stamp) != key:
+        # A shared cache may be closed to us; without a stamp the next start hashes again.
+        with suppress(ArtifactError):
+            atomic.write(stamp, json.dumps({"key": key}))
     return made
 
 
@@ -108,16 +116,16 @@ def _make(
     tokenizer: PreTrainedTokenizerFast,
     characters: CharacterMap | None,
     notes: Callable[[], Mapping[str, Any]],
+    unchanged: Callable[[], None],
 ) -> None:
-    """Tokenise `texts` into a new cache, which takes the place of a damaged one."""
+    """Tokenise `texts` into a new cache, which takes the place of a damaged one. It appears only when `unchanged`,
+    asked after the last text, does not raise: the key speaks of the sources as they were before."""
     special = SpecialIds.of(tokenizer)
     dtype = np.dtype("<u2" if len(tokenizer) <= 2**16 else "<u4")
     final = folder / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f".{key}.*"):
-            if time.time() - max(path.stat().st_mtime for path in (left, *left.iterdir())) > _ABANDONED:
-                shutil.rmtree(left, ignore_errors=True)
+        _sweep(folder)
         beside = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder))
         try:
             with _Writer(beside, dtype) as writer:
@@ -126,9 +134,14 @@ def _make(
                     rows = _ids([plain(text, tokenizer) for text in seen], tokenizer)
                     writer.add(batch, rows, special.last)
                 writer.notes = dict(notes())
-            if _opened(final, key, tokenizer, characters) is None:  # another process may have been faster
+            unchanged()
+            if _opened(final, key, tokenizer, characters) is None:
                 shutil.rmtree(final, ignore_errors=True)
-                os.rename(beside, final)
+                try:
+                    os.rename(beside, final)
+                except OSError:  # another process may have been faster
+                    if _opened(final, key, tokenizer, characters) is None:
+                        raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
@@ -136,6 +149,14 @@ def _make(
             f"cannot write the token cache in {folder} ({error.strerror or error}); name another folder with"
             f" --cache-dir or ${FOLDER_VARIABLE}"
         ) from None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what kills left half made, of whatever text."""
+    for left in folder.glob(".*.*"):
+        with suppress(FileNotFoundError):  # another process is done with its own
+            if time.time() - max(path.stat().st_mtime for path in (left, *left.iterdir())) > _ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
@@ -246,7 +267,8 @@ def _stamp_of(source: str | Path) -> list[str | int]:
         found = Path(source).stat()
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror}); check the path and its rights") from None
-    return [str(Path(source).resolve()), found.st_size, found.st_mtime_ns]
+    # The last two: a copy that keeps size and time (rsync -t) is another file all the same.
+    return [str(Path(source).resolve()), found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns]
 
 
 def _stamped(stamp: Path) -> str | None:
