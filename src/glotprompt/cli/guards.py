@@ -39,16 +39,15 @@ def check_stage1_files(files: Sequence[str], options: Mapping[str, Any]) -> None
 
 def stage1_text(
     code: str,
-    target: tuple[Sequence[str], list[str]],
-    source: tuple[Sequence[str], list[str]],
+    target: list[str],
+    source: list[str],
+    held_out: Mapping[str, Sequence[str]],
     options: Mapping[str, Any],
     seed: int,
 ) -> Stage1Text:
-    """The texts of both languages, each given as (files, texts), without evaluation text; of the target's the share
-    that --text-share asks for."""
+    """The texts of both languages without those of `held_out`; of the target's the share that --text-share asks for."""
     record = _record(options)
-    texts = {"target": target[1], "source": source[1]}
-    held_out = {} if options["no_overlap_check"] else held_out_texts([*target[0], *source[0]], options)
+    texts = {"target": target, "source": source}
     for role, given in texts.items():
         if held_out and given:
             guarded = without_overlap(given, held_out)
@@ -99,7 +98,10 @@ def _record(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def held_out_texts(files: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Evaluation texts by a short name of their file: those of --held-out, and those that lie beside training files."""
+    """Evaluation texts by a short name of their file: those of --held-out, and those that lie beside training files;
+    none with --no-overlap-check."""
+    if options["no_overlap_check"]:
+        return {}
     given: list[str] = options["held_out_files"] or []
     how = how_to_read(options)
     found: dict[str, list[str]] = {}

@@ -51,8 +51,8 @@ class Stage1Files:
     """What is in memory; a streamed text is empty here."""
     streamed: dict[str, Sequence[str]]
     """"target", "source": files to be read through the cache."""
-    files: Sequence[str]
-    """All files of both texts."""
+    held_out: Mapping[str, Sequence[str]]
+    """The evaluation texts that both are checked against."""
     how: Mapping[str, Any]
     params: Mapping[str, Any]
 
@@ -66,10 +66,8 @@ class Stage1Files:
         characters = characters or character_map(option, sample, tokenizer)
         found: dict[str, Text] = {"target": self.texts.target, "source": self.texts.source}
         record = dict(self.texts.record)
-        checked = self.streamed and not self.params["no_overlap_check"]
-        held_out = held_out_texts(self.files, self.params) if checked else {}
         for role, files in self.streamed.items():
-            found[role], guarded = self._tokens(role, files, held_out, tokenizer, characters)
+            found[role], guarded = self._tokens(role, files, tokenizer, characters)
             if guarded:
                 record["guards"] = {**record.get("guards", {}), role: guarded}
         return Stage1Reading(found["target"], found["source"], characters, record)
@@ -78,25 +76,24 @@ class Stage1Files:
         self,
         role: str,
         files: Sequence[str],
-        held_out: Mapping[str, Sequence[str]],
         tokenizer: PreTrainedTokenizerFast,
         characters: CharacterMap | None,
     ) -> tuple[Text, Mapping[str, Any]]:
-        check, column, said = OverlapCheck(held_out), self.params["text_column"], list[str]()
+        check, column, said = OverlapCheck(self.held_out), self.params["text_column"], list[str]()
 
         def say(sentence: str) -> None:
             said.append(sentence)
             note(sentence)
 
         def notes() -> dict[str, Any]:
-            guards = {"facts": check.report.facts(), "sentence": check.report.sentence()} if held_out else {}
+            guards = {"facts": check.report.facts(), "sentence": check.report.sentence()} if self.held_out else {}
             return {"said": said, "guards": guards}
 
         options = {
             "column": column,
             "how": {name: value for name, value in self.how.items() if name not in ("report", "data_dir", "revision")},
             "formats": [format_of(file, ReadOptions(self.how.get("format"))) for file in files],
-            "held_out": {name: content_hash(texts) for name, texts in held_out.items()},
+            "held_out": {name: content_hash(texts) for name, texts in self.held_out.items()},
         }
         text = token_text(
             files,
@@ -141,8 +138,9 @@ def stage1_files(
                 raise ConfigError("--text-share draws from all lines at once; give --stream off with it")
             streamed["target"] = paths
         target_texts = [] if "target" in streamed else texts_of(paths, column, how)
-        texts = stage1_text(code, (paths, target_texts), (source, source_texts), params, config.seed)
-        found[code] = Stage1Files(code, texts, streamed, [*paths, *source], how, params)
+        held_out = held_out_texts([*paths, *source], params)
+        texts = stage1_text(code, target_texts, source_texts, held_out, params, config.seed)
+        found[code] = Stage1Files(code, texts, streamed, held_out, how, params)
     return found
 
 
