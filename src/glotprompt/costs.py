@@ -18,7 +18,7 @@ from glotprompt.errors import ConfigError, UserError
 from glotprompt.methods import METHODS, Method, Parts
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import LOGITS_BUDGET
+from glotprompt.model.heads import CACHED_LOGITS_BUDGET, LOGITS_BUDGET
 from glotprompt.model.shapes import Shell
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.weights import Weights
@@ -191,14 +191,14 @@ def activation_bytes(
     nothing is kept, and a trained vocabulary matrix has its gradient made in the forward pass. Attention with a prompt
     keeps its weights [batch, head, seq, prompt + seq] on a CPU; fused attention (no prompt, or CUDA) keeps its output
     instead. `working` is what stands beside it at the widest point: three tensors as large as the largest one kept, or
-    two chunks of the vocabulary's logits (`LOGITS_BUDGET`).
+    two pieces of the vocabulary's logits.
 
     `num_words` is the number of masked words in stage 1, None in stage 2 (a few label words in every sequence).
 
     Measured on the bundled backbone, CPU, 8 x 256 tokens in fp32: 773 MB for a soft prompt, and 779 MB of the process
     where the allocator gives memory back at once; with glibc's defaults its fragments make that 1.06 GB.
     """
-    kept = _Kept(encoder, delta, fused=attention == "cuda" or not _has_prompt(delta))
+    kept = _Kept(encoder, delta, fused=attention == "cuda" or not _has_prompt(delta), size=(batch, length))
     ids = torch.zeros(batch, length, dtype=torch.long, device=encoder.device)
     places = torch.zeros(batch if num_words is None else num_words, dtype=torch.long, device=encoder.device)
     with torch.autograd.graph.saved_tensors_hooks(kept.note, _as_it_is), delta.attached(encoder) as prefix:
@@ -207,8 +207,8 @@ def activation_bytes(
             encoder.token_logits(hidden, places[:1].expand(_NUM_LABELS))
         else:
             encoder.masked_word_loss(hidden, places)
-    row = FP32 * encoder.vocab_size
-    chunk = 0 if num_words is None else row * min(num_words, max(1, LOGITS_BUDGET // row))
+    budget = LOGITS_BUDGET if attention == "cuda" else CACHED_LOGITS_BUDGET
+    chunk = min(FP32 * encoder.vocab_size * (num_words or 0), budget)
     sizes = [num_bytes for _, num_bytes in kept.storages.values()]
     return sum(sizes) + max(3 * max(sizes, default=0), 2 * chunk)
 
@@ -224,11 +224,14 @@ def _as_it_is(tensor: Tensor) -> Tensor:
 class _Kept:
     """The memory that autograd keeps, every piece of it once, without weights."""
 
-    def __init__(self, encoder: Encoder, delta: Delta, fused: bool) -> None:
+    def __init__(self, encoder: Encoder, delta: Delta, fused: bool, size: tuple[int, int]) -> None:
         held = chain(encoder.model.parameters(), encoder.model.buffers(), delta.parameters(), delta.buffers())
         storages = [value.untyped_storage() for value in held]
         self._weights = {id(storage): storage for storage in storages}
         self._fused, self._head_dim = fused, encoder.head_dim
+        batch, length = size
+        heads: int = encoder.model.config.num_attention_heads
+        self._weights_shape = (batch * heads, length)
         self.storages: dict[int, tuple[Any, int]] = {}
         """By id, which stays taken as long as the storage stands beside it; with its bytes."""
 
@@ -238,8 +241,9 @@ class _Kept:
         if id(storage) in self._weights or id(storage) in self.storages:
             return tensor
         num_bytes = storage.nbytes()
-        # The attention weights are the only softmax in a body: [batch, head, seq, keys].
-        if self._fused and "Softmax" in type(tensor.grad_fn).__name__:
+        # Attention weights: the only softmax in a body, or with a prompt [batch * head, seq, keys].
+        ours = tensor.dim() == 3 and tensor.shape[:2] == self._weights_shape
+        if self._fused and (ours or "Softmax" in type(tensor.grad_fn).__name__):
             num_bytes = num_bytes // tensor.shape[-1] * self._head_dim
         self.storages[id(storage)] = storage, num_bytes
         return tensor

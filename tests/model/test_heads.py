@@ -37,7 +37,7 @@ def test_equals_cross_entropy_in_chunks_of_any_size(
     inputs: tuple[Tensor, ...], rows: int, with_bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden, weight, bias, targets = inputs
-    monkeypatch.setattr(heads, "LOGITS_BUDGET", rows * VOCAB * 4)
+    monkeypatch.setattr(heads, "CACHED_LOGITS_BUDGET", rows * VOCAB * 4)
     found, expected = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
     mine = masked_word_loss(found, weight, bias if with_bias else None, targets)
     theirs = plain_loss(expected, weight, bias if with_bias else None, targets)
@@ -55,7 +55,7 @@ def test_gradients_of_weight_and_bias_equal_those_of_cross_entropy(
 ) -> None:
     """Whichever of hidden (0), weight (1) and bias (2) are trained; summed over the chunks."""
     *values, targets = inputs
-    monkeypatch.setattr(heads, "LOGITS_BUDGET", rows * VOCAB * 4)
+    monkeypatch.setattr(heads, "CACHED_LOGITS_BUDGET", rows * VOCAB * 4)
     found = [value.to(dtype, copy=True).requires_grad_(i in wanted) for i, value in enumerate(values)]
     expected = [value.double().requires_grad_(i in wanted) for i, value in enumerate(values)]
     (3.5 * masked_word_loss(*found, targets)).backward()
@@ -70,7 +70,7 @@ def test_gradients_of_weight_and_bias_equal_those_of_cross_entropy(
 
 def test_gradients_of_a_weight_without_bias(inputs: tuple[Tensor, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, weight, _, targets = inputs
-    monkeypatch.setattr(heads, "LOGITS_BUDGET", 5 * VOCAB * 4)
+    monkeypatch.setattr(heads, "CACHED_LOGITS_BUDGET", 5 * VOCAB * 4)
     found, expected = weight.clone().requires_grad_(), weight.clone().requires_grad_()
     masked_word_loss(hidden, found, None, targets).backward()
     plain_loss(hidden, expected, None, targets).backward()
@@ -87,24 +87,22 @@ def test_a_tied_weight_gets_the_gradients_of_both_its_uses(inputs: tuple[Tensor,
     torch.testing.assert_close(found.grad, expected.grad, rtol=1e-5, atol=1e-5)
 
 
-def test_no_more_rows_of_logits_than_the_budget_at_a_time(
-    inputs: tuple[Tensor, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_more_words_than_the_budget_at_a_time(inputs: tuple[Tensor, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     linear = F.linear
 
-    def listening(hidden: Tensor, *rest: Tensor) -> Tensor:
-        sizes.append(len(hidden))
-        return linear(hidden, *rest)
+    def listening(hidden: Tensor, weight: Tensor, *rest: Tensor) -> Tensor:
+        sizes.append(len(weight))
+        return linear(hidden, weight, *rest)
 
     monkeypatch.setattr(heads.F, "linear", listening)
-    monkeypatch.setattr(heads, "LOGITS_BUDGET", 8 * VOCAB * 4)
+    monkeypatch.setattr(heads, "CACHED_LOGITS_BUDGET", 8 * NUM_MASKED * 4)
     masked_word_loss(*inputs)
-    assert sizes == [8, 8, 7]
+    assert sizes == [8, 8, 8, 8, 5]
     sizes.clear()
-    monkeypatch.setattr(heads, "LOGITS_BUDGET", 1)
+    monkeypatch.setattr(heads, "CACHED_LOGITS_BUDGET", 1)
     masked_word_loss(*inputs)
-    assert sizes == [1] * NUM_MASKED, "one row at a time when not even one fits"
+    assert sizes == [1] * VOCAB, "one word at a time when not even one fits"
 
 
 def test_logits_beyond_what_exp_can_hold_give_finite_loss_and_gradients(inputs: tuple[Tensor, ...]) -> None:

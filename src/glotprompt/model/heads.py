@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from glotprompt.model.encoder import Encoder
 
 LOGITS_BUDGET = 64 * 2**20
-"""Bytes that one chunk of fp32 logits may take in `masked_word_loss`."""
+"""Bytes that one piece of fp32 logits may take in `masked_word_loss` on a GPU."""
+
+CACHED_LOGITS_BUDGET = 2 * 2**20
+"""The same on a CPU, where a piece is worked on in the cache."""
 
 
 def head_transform(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
@@ -37,38 +40,77 @@ def head_transform(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
 
 
 class _MaskedWordLoss(torch.autograd.Function):
-    """Sum of cross-entropies of `hidden @ weight.T + bias`. All gradients are computed chunk by chunk in the forward
-    pass, those of weight and bias only where they are wanted, so no logits outlive their chunk."""
+    """Sum of cross-entropies of `hidden @ weight.T + bias`, by pieces of the vocabulary.
+
+    d(loss)/d(hidden) is a mean of vocabulary rows weighted by exp(logits), less the target's row. Both the weighted sum
+    and the sum of the weights are built up piece by piece around the highest logit so far, as in FlashAttention (Dao et
+    al. 2022), so every piece of the vocabulary is read once and its logits never leave the cache. Gradients of weight
+    and bias, where they are wanted, need the finished sums and take a second pass over the pieces.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-        rows = max(1, LOGITS_BUDGET // (4 * weight.shape[0]))
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        gradient = torch.empty_like(hidden)
-        _, of_weight, of_bias, _ = ctx.needs_input_grad
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if of_weight else None
-        bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if of_bias and bias is not None else None
-        for start in range(0, hidden.shape[0], rows):
-            piece = slice(start, start + rows)
-            logits = F.linear(hidden[piece], weight, bias).float()
-            log_sum = logits.logsumexp(dim=-1, keepdim=True)
-            wanted = targets[piece, None]
-            total += (log_sum - logits.gather(1, wanted)).sum()
-            probabilities = logits.sub_(log_sum).exp_()
-            probabilities.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
-            gradient[piece] = probabilities.to(weight.dtype) @ weight
-            if weight_gradient is not None:
-                weight_gradient += probabilities.to(weight.dtype).T @ hidden[piece]
-            if bias_gradient is not None:
-                bias_gradient += probabilities.sum(dim=0)
-        ctx.save_for_backward(gradient, weight_gradient, bias_gradient)
+        highest = torch.full((len(hidden), 1), -torch.inf, device=hidden.device)
+        weights_sum, of_targets = torch.zeros_like(highest), torch.zeros_like(highest)
+        rows_sum = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
+        for piece in _pieces(len(hidden), weight):
+            logits = _logits(hidden, weight, bias, piece)
+            # From the very logits of the sum: with bf16's rounding on one side alone a loss could fall below 0.
+            places = targets[:, None] - piece.start
+            inside = (places >= 0) & (places < logits.shape[1])
+            found = logits.gather(1, places.clamp(0, logits.shape[1] - 1))
+            of_targets = torch.where(inside, found, of_targets)
+            higher = torch.maximum(highest, logits.amax(dim=-1, keepdim=True))
+            shrunk = (highest - higher).exp_()
+            exponentials = logits.sub_(higher).exp_()
+            weights_sum.mul_(shrunk).add_(exponentials.sum(dim=-1, keepdim=True))
+            rows_sum.mul_(shrunk).add_(exponentials.to(weight.dtype) @ weight[piece])
+            highest = higher
+        log_sum = weights_sum.log().add_(highest)
+        gradient = rows_sum.div_(weights_sum).sub_(weight[targets]).to(hidden.dtype)
+        ctx.save_for_backward(gradient, *_of_head(ctx, hidden, weight, bias, targets, log_sum))
         ctx.dtype = weight.dtype
-        return total
+        return (log_sum - of_targets).sum()
 
     @staticmethod
     def backward(ctx: Any, *outputs: Any) -> tuple[Tensor | None, ...]:
         gradients = (None if saved is None else saved * outputs[0] for saved in ctx.saved_tensors)
         return (*(None if gradient is None else gradient.to(ctx.dtype) for gradient in gradients), None)
+
+
+def _pieces(rows: int, weight: Tensor) -> Iterator[slice]:
+    """Slices of the vocabulary whose fp32 logits fit in the budget."""
+    budget = CACHED_LOGITS_BUDGET if weight.device.type == "cpu" else LOGITS_BUDGET
+    size = max(1, budget // (4 * max(1, rows)))
+    for start in range(0, weight.shape[0], size):
+        yield slice(start, start + size)
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, piece: slice) -> Tensor:
+    """fp32, in memory of their own."""
+    return F.linear(hidden, weight[piece], None if bias is None else bias[piece]).float()
+
+
+def _of_head(
+    ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, log_sum: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of weight and bias, fp32, each None where it is not wanted."""
+    _, wants_weight, wants_bias, _ = ctx.needs_input_grad
+    if not wants_weight and not wants_bias:
+        return None, None
+    of_weight = torch.empty(weight.shape, dtype=torch.float32, device=weight.device) if wants_weight else None
+    of_bias = torch.empty(weight.shape[0], device=weight.device) if wants_bias else None
+    for piece in _pieces(len(hidden), weight):
+        probabilities = _logits(hidden, weight, bias, piece).sub_(log_sum).exp_()
+        if of_weight is not None:
+            of_weight[piece] = probabilities.to(weight.dtype).T @ hidden
+        if of_bias is not None:
+            of_bias[piece] = probabilities.sum(dim=0)
+    if of_weight is not None:
+        of_weight.index_add_(0, targets, hidden.float(), alpha=-1)
+    if of_bias is not None:
+        of_bias.index_add_(0, targets, torch.ones_like(targets, dtype=torch.float32), alpha=-1)
+    return of_weight, of_bias
 
 
 def masked_word_loss(
@@ -79,8 +121,8 @@ def masked_word_loss(
 ) -> Float[Tensor, ""]:
     """Sum over the masked positions of -log softmax(hidden @ weight.T + bias)[target], natural log, in fp32.
 
-    `hidden` has passed the head's transform. Memory beyond the inputs: one chunk of logits (`LOGITS_BUDGET`)
-    and one copy of `hidden`, however large the vocabulary.
+    `hidden` has passed the head's transform. Memory beyond the inputs: one piece of the logits (`CACHED_LOGITS_BUDGET`)
+    and one fp32 copy of `hidden`, however large the vocabulary.
     """
     loss: Tensor = _MaskedWordLoss.apply(hidden, weight, bias, targets)  # pyright: ignore[reportAssignmentType]
     return loss
