@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import glotprompt as gp
+from glotprompt import run
 from glotprompt.errors import ArtifactError, ConfigError, DataError
 from glotprompt.methods import METHODS
 from glotprompt.model.soft_prompt import SoftPrompt
@@ -182,12 +183,45 @@ def test_shifted_positions_are_another_prompt(encoder: gp.Encoder, prompt: gp.La
 def test_automatic_learning_rate(encoder: gp.Encoder) -> None:
     rates = (1e-7, 5e-1, 1e-5)
     settings: dict[str, Any] = {"eval_every": 4, "steps": 12}
-    found = adapted(encoder, TOY, SOURCE, learning_rate="auto", auto_rates=rates, auto_steps=8, **settings)
-    short = [adapted(encoder, TOY, SOURCE, learning_rate=rate, **{**settings, "steps": 8}) for rate in rates]
-    ends = [made.facts["evaluations"][-1][1]["held_out_loss"] for made in short]
-    assert found.facts["learning_rate"] == rates[int(np.argmin(ends))] == 5e-1
+    found = adapted(encoder, TOY, SOURCE, learning_rate="auto", auto_rates=rates, auto_steps=12, **settings)
+    assert found.facts["learning_rate"] == 5e-1
+    tried = found.facts["rates_tried"]
+    assert [(trial["rate"], trial["steps"]) for trial in tried] == [
+        (1e-7, 4), (1e-5, 4), (5e-1, 4), (5e-1, 6), (tried[4]["rate"], 6)
+    ]  # fmt: skip
+    alone = adapted(encoder, TOY, SOURCE, learning_rate=5e-1, **{**settings, "steps": 6})
+    assert tried[3]["loss"] == alone.facts["evaluations"][-1][1]["held_out_loss"], "a trial is a run of its own"
     whole = adapted(encoder, TOY, SOURCE, learning_rate=5e-1, **settings)
     assert torch.equal(found.key_values, whole.key_values), "the trials leave no trace"
+
+
+@pytest.mark.parametrize("stop", [2, 9, 19])
+def test_interrupted_trials_of_rates_go_on(
+    encoder: gp.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    config = ADAPT.replace(learning_rate="auto", auto_rates=(1e-3, 1e-1, 5e-1), auto_steps=9, steps=4)
+    whole = gp.adapt(encoder, TOY, SOURCE, "xxx", config, QUIET)
+    runtime = QUIET.replace(checkpoint_dir=tmp_path, checkpoint_every=0)
+    steps = 0
+    losses = run.masked_word_losses
+
+    def counted(*words: Any) -> Any:
+        nonlocal steps
+        if steps == stop:
+            steps += 1
+            raise KeyboardInterrupt
+        steps += 1
+        return losses(*words)
+
+    monkeypatch.setattr(run, "masked_word_losses", counted)
+    with pytest.raises(KeyboardInterrupt):
+        gp.adapt(encoder, TOY, SOURCE, "xxx", config, runtime)
+    again = gp.adapt(encoder, TOY, SOURCE, "xxx", config, runtime)
+    assert isinstance(whole, gp.LanguagePrompt)
+    assert isinstance(again, gp.LanguagePrompt)
+    assert torch.equal(again.key_values, whole.key_values)
+    assert again.facts["rates_tried"] == whole.facts["rates_tried"]
+    assert steps == 3 * 3 + 2 * 4 + 4 + 1, "no step is made twice"
 
 
 @pytest.mark.parametrize(
@@ -372,16 +406,18 @@ def test_the_way_back_ends_at_the_lowest_trained_layer(
     remembered: list[list[bool]] = []
     layers = encoder.model.base_model.encoder.layer
     hooks = [
-        layer.register_forward_hook(lambda _, __, output, i=i: remembered[-1].append(bool(output.requires_grad)))
+        layer.output.LayerNorm.register_forward_hook(
+            lambda _, __, output, i=i: remembered[-1].append(bool(output.requires_grad))
+        )
         for i, layer in enumerate(layers)
     ]
-    original = encoder.hidden_states
+    original = encoder.states_at
 
     def watched(*arguments: Any) -> Any:
         remembered.append([])
         return original(*arguments)
 
-    monkeypatch.setattr(encoder, "hidden_states", watched)
+    monkeypatch.setattr(encoder, "states_at", watched)
     tuned(encoder, prompt, top_k_layers=1, epochs=1)
     for hook in hooks:
         hook.remove()

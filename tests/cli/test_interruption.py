@@ -147,7 +147,9 @@ def test_the_installed_program(stage: str, words: Words, files: Path) -> None:
 def test_ctrl_c(words: Words, files: Path) -> None:
     """The real key: a line, status 130, and a checkpoint to go on from."""
     output = files / "stopped.st"
-    process = subprocess.Popen([PROGRAM, *words("adapt", output)], stderr=subprocess.PIPE, text=True)
+    # Steps enough that the key comes before the end.
+    line = [PROGRAM, *words("adapt", output), "--steps", "2000"]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     folder = files / "stopped.st.checkpoints"
     while process.poll() is None and not newest(folder):
         time.sleep(0.001)

@@ -22,6 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
 from glotprompt.errors import ConfigError, ModelError
+from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.soft_prompt import ATTENTION, Prefix, layers_reached
 
@@ -148,6 +149,7 @@ class Encoder:
         if transform is None or decoder is None:
             raise unknown
         self._transform, self._decoder = transform, cast(Any, decoder)
+        self._body: LayeredBody | None = None
         ids = torch.full((1, 2), token_id, device=self.model.device)
         try:
             self.model.set_attn_implementation(ATTENTION)
@@ -161,6 +163,7 @@ class Encoder:
             )
         if not self._head_is_the_models_own(ids):
             raise unknown
+        self._body = layered_body(self.model, ids)
 
     @torch.no_grad()
     def _head_is_the_models_own(self, ids: Tensor) -> bool:
@@ -203,12 +206,65 @@ class Encoder:
         prefix: Prefix | None = None,
     ) -> Float[Tensor, "batch seq hidden"]:
         """Last layer's output. `attention_mask` is 1 for text and 0 for padding; None when nothing is padded."""
+        if self._body is not None and self._body.usable:
+            hidden = self._body.embed(input_ids, self._position_ids(input_ids, prefix))
+            return self._body.run(hidden, attention_mask, prefix, range(self.num_layers))
         arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "prefix": prefix}
-        if prefix is not None and prefix.shift is not None:
-            arguments["position_ids"] = self._shifted_positions(input_ids, attention_mask, prefix.shift)
+        position_ids = self._position_ids(input_ids, prefix)
+        if position_ids is not None:
+            arguments["position_ids"] = position_ids
         return self.model.base_model(**arguments).last_hidden_state
 
-    def _shifted_positions(self, input_ids: Tensor, attention_mask: Tensor | None, shift: Tensor) -> Tensor:
+    def states_at(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"] | None,
+        prefix: Prefix | None,
+        positions: Int[Tensor, " n"],
+    ) -> Float[Tensor, "n hidden"]:
+        """Last layer's output at some positions, which index the flattened [batch * seq] states row by row. As
+        `hidden_states`, but where the model is built like BERT its last layer leaves the other positions out."""
+        if self._body is None or not self._body.usable:
+            return self.hidden_states(input_ids, attention_mask, prefix).flatten(0, 1)[positions]
+        hidden = self._body.embed(input_ids, self._position_ids(input_ids, prefix))
+        return self.states_from(0, hidden, attention_mask, prefix, positions)
+
+    def states_below(
+        self,
+        layer: int,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"] | None,
+        prefix: Prefix | None,
+    ) -> Float[Tensor, "batch seq hidden"]:
+        """What enters a layer, as `states_from` takes it up. Only where `is_layered`."""
+        assert self._body is not None
+        hidden = self._body.embed(input_ids, self._position_ids(input_ids, prefix))
+        return self._body.run(hidden, attention_mask, prefix, range(layer))
+
+    def states_from(
+        self,
+        layer: int,
+        hidden: Float[Tensor, "batch seq hidden"],
+        attention_mask: Int[Tensor, "batch seq"] | None,
+        prefix: Prefix | None,
+        positions: Int[Tensor, " n"],
+    ) -> Float[Tensor, "n hidden"]:
+        """As `states_at`, from what enters a layer instead of from tokens. Only where `is_layered`."""
+        assert self._body is not None
+        read = ReadPositions(positions, *hidden.shape[:2])
+        layers = range(layer, self.num_layers)
+        return read.drop_filling(self._body.run(hidden, attention_mask, prefix, layers, read))
+
+    @property
+    def is_layered(self) -> bool:
+        """Whether the layers can be run from and up to any of them now: BERT, XLM-R and their kin, without dropout."""
+        return self._body is not None and self._body.usable
+
+    def _position_ids(self, input_ids: Tensor, prefix: Prefix | None) -> Tensor | None:
+        """The position ids behind a prompt with "shifted" positions; None: the model's own."""
+        if prefix is None or prefix.shift is None:
+            return None
+        shift = prefix.shift
         if self._first_position:  # RoBERTa counts text tokens only, from the padding id + 1; padding keeps its id
             padding = self._first_position - 1
             text = (input_ids != padding).long()

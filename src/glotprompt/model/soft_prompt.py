@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -45,6 +45,7 @@ class Prefix:
     """How far each row's position ids are moved; None: not at all ("plain")."""
     trained_layers: range | None = None
     """Only these layers' vectors lead gradients back; None: all. Nothing below the lowest is then remembered."""
+    _layers: list[tuple[Tensor, ...]] = field(default_factory=list[tuple[Tensor, ...]], repr=False)
     _masks: dict[tuple[int, int], tuple[Tensor | None, Tensor]] = field(
         default_factory=dict[tuple[int, int], tuple[Tensor | None, Tensor]], repr=False
     )
@@ -86,13 +87,14 @@ class Prefix:
         """Length of the longest prompt in the batch."""
         return self.key_values.shape[-2]
 
-    def layer(self, index: int, batch: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of one layer, each [batch, head, prompt, dim]."""
-        vectors = self.key_values[index]
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer, each [rows, head, prompt, dim]."""
+        if not self._layers:  # all at once: taken one by one, each would lead back a gradient of all layers' size
+            self._layers = [tuple(pair.unbind(0)) for pair in self.key_values.unbind(0)]
+        keys, values = self._layers[index]
         if self.trained_layers is not None and index not in self.trained_layers:
-            vectors = vectors.detach()
-        keys, values = vectors.unbind(0)
-        return keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)
+            return keys.detach(), values.detach()
+        return keys, values
 
     def extend(self, mask: Tensor | None, length: int) -> Tensor | None:
         """The additive mask of `length` text positions (None: all seen) with the prompt's columns in front; None when
@@ -117,9 +119,76 @@ class Prefix:
         return torch.cat([bias, mask], dim=-1)
 
 
-def _attend(
+class _Attention(torch.autograd.Function):
+    """softmax(scale * query @ [front, key].T + mask) @ [front, value] by plain matrix products.
+
+    Prompt and text are copied into one buffer, in the order the products want, which they would else do by themselves.
+    For the backward pass the probabilities are kept, the scores are not; gradients of the text's keys and values are
+    left out where nothing below them is trained (the lowest layer).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        front_keys: Tensor,
+        front_values: Tensor,
+        mask: Tensor | None,
+        scale: float,
+    ) -> Tensor:
+        batch, heads, length, dim = query.shape
+        num_front = front_keys.shape[2]
+        scaled = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        torch.mul(query, scale, out=scaled)  # fewer numbers than the scores
+        keys, values = _joined(front_keys, key), _joined(front_values, value)
+        scores = torch.bmm(scaled.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2))
+        if mask is not None:
+            scores.view(batch, heads, length, -1).add_(mask)
+        weights = scores.softmax(dim=-1)
+        output = torch.bmm(weights, values.flatten(0, 1)).view(batch, heads, length, dim)
+        ctx.save_for_backward(scaled, keys, values, weights)
+        ctx.scale, ctx.num_front, ctx.rows = scale, num_front, front_keys.shape[0]
+        return output.transpose(1, 2).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        scaled, keys, values, weights = ctx.saved_tensors
+        batch, heads, length, dim = scaled.shape
+        of_query, *of_text = ctx.needs_input_grad[:3]
+        columns = slice(None) if any(of_text) else slice(ctx.num_front)
+        of_output = gradients[0].transpose(1, 2).reshape(batch * heads, length, dim)
+        of_values = torch.bmm(weights[:, :, columns].transpose(1, 2), of_output)
+        of_weights = torch.bmm(of_output, values.flatten(0, 1).transpose(1, 2))
+        of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_keys = torch.bmm(of_scores[:, :, columns].transpose(1, 2), scaled.flatten(0, 1))
+        if of_query:
+            of_query = torch.bmm(of_scores, keys.flatten(0, 1)).mul_(ctx.scale).view(scaled.shape)
+        of_keys, of_values = (part.view(batch, heads, -1, dim) for part in (of_keys, of_values))
+        text = [
+            part[:, :, ctx.num_front :] if wanted else None
+            for part, wanted in zip((of_keys, of_values), of_text, strict=True)
+        ]
+        front = [part[:, :, : ctx.num_front] for part in (of_keys, of_values)]
+        if ctx.rows == 1:
+            front = [part.sum(dim=0, keepdim=True) for part in front]
+        return (of_query if ctx.needs_input_grad[0] else None, *text, *front, None, None)
+
+
+def _joined(front: Float[Tensor, "rows head prompt dim"], text: Float[Tensor, "batch head seq dim"]) -> Tensor:
+    """[front, text] in one contiguous [batch, head, prompt + seq, dim]."""
+    batch, heads, length, dim = text.shape
+    num_front = front.shape[2]
+    joined = torch.empty(batch, heads, num_front + length, dim, dtype=text.dtype, device=text.device)
+    joined[:, :, :num_front] = front
+    joined[:, :, num_front:] = text
+    return joined
+
+
+def attend(
     module: nn.Module,
-    query: Float[Tensor, "batch head seq dim"],
+    query: Float[Tensor, "batch head query dim"],
     key: Float[Tensor, "batch kv_head seq dim"],
     value: Float[Tensor, "batch kv_head seq dim"],
     attention_mask: Tensor | None,
@@ -127,27 +196,36 @@ def _attend(
     scaling: float | None = None,
     prefix: Prefix | None = None,
     **kwargs: Any,
-) -> tuple[Float[Tensor, "batch seq head dim"], None]:
+) -> tuple[Float[Tensor, "batch query head dim"], None]:
     """Attention over [prompt, text]. Without a prefix it is transformers' own `sdpa`, to the bit."""
-    if prefix is not None:
-        attention_mask = prefix.extend(attention_mask, key.shape[2])
-        front_keys, front_values = prefix.layer(_layer_index(module), query.shape[0])
-        key = torch.cat([front_keys, key], dim=2)
-        value = torch.cat([front_values, value], dim=2)
-    if prefix is None or _has_fast_sdpa(query.device):
-        output, _ = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=False
-        )
-        return output, None
-    # Scaling the query touches fewer numbers than scaling the scores.
+    if prefix is None:
+        return _sdpa(module, query, key, value, attention_mask, dropout, scaling), None
+    front_keys, front_values = prefix.layer(_layer_index(module))
+    attention_mask = prefix.extend(attention_mask, key.shape[2])
+    if _has_fast_sdpa(query.device) or dropout > 0:
+        batch = query.shape[0]
+        key = torch.cat([front_keys.expand(batch, -1, -1, -1), key], dim=2)
+        value = torch.cat([front_values.expand(batch, -1, -1, -1), value], dim=2)
+        return _sdpa(module, query, key, value, attention_mask, dropout, scaling), None
     groups = query.shape[1] // key.shape[1]
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    keys_and_values = (repeat_kv(part, groups) for part in (key, value, front_keys, front_values))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = torch.matmul(query * scale, key.transpose(2, 3))
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = F.dropout(scores.softmax(dim=-1), dropout, training=dropout > 0)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+    return cast(Tensor, _Attention.apply(query, *keys_and_values, attention_mask, scale)), None
+
+
+def _sdpa(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+) -> Tensor:
+    output, _ = sdpa_attention_forward(
+        module, query, key, value, mask, dropout=dropout, scaling=scaling, is_causal=False
+    )
+    return output
 
 
 def _has_fast_sdpa(device: torch.device) -> bool:
@@ -174,11 +252,7 @@ def _additive_mask(
 ) -> Tensor | None:
     """None for a batch without padding, else an additive mask; [batch, 1, 1, kv] for plain two-way attention."""
     if mask_function is bidirectional_mask_function:
-        if attention_mask is None or bool(attention_mask.all()):
-            return None
-        lowest = torch.finfo(dtype).min
-        mask = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
-        return mask.masked_fill_(attention_mask == 0, lowest)[:, None, None]
+        return additive_mask(attention_mask, dtype)
     return eager_mask(
         batch_size,
         q_length,
@@ -190,7 +264,18 @@ def _additive_mask(
     )
 
 
-AttentionInterface.register(ATTENTION, _attend)
+def additive_mask(
+    attention_mask: Int[Tensor, "batch seq"] | Bool[Tensor, "batch seq"] | None, dtype: torch.dtype
+) -> Float[Tensor, "batch 1 1 seq"] | None:
+    """0 at text and the lowest number at padding, to be added to the scores; None for a batch without padding."""
+    if attention_mask is None or bool(attention_mask.all()):
+        return None
+    lowest = torch.finfo(dtype).min
+    mask = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
+    return mask.masked_fill_(attention_mask == 0, lowest)[:, None, None]
+
+
+AttentionInterface.register(ATTENTION, attend)
 AttentionMaskInterface.register(ATTENTION, _additive_mask)
 
 
@@ -199,9 +284,9 @@ def layers_reached(model: PreTrainedModel, input_ids: Int[Tensor, "1 seq"]) -> s
     reached: set[int] = set()
 
     class Recorder(Prefix):
-        def layer(self, index: int, batch: int) -> tuple[Tensor, Tensor]:
+        def layer(self, index: int) -> tuple[Tensor, Tensor]:
             reached.add(index)
-            return super().layer(0, batch)
+            return super().layer(0)
 
     config = model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads

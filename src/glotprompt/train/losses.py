@@ -36,8 +36,8 @@ def masked_word_losses(
         mask = None if batch.attention_mask is None else batch.attention_mask[rows].to(encoder.device)
         places = (batch.positions[inside] - rows.start * width).to(encoder.device)
         with delta.attached(encoder) as prefix:  # around the yield: the backward pass belongs inside
-            hidden = encoder.hidden_states(ids, mask, prefix).flatten(0, 1)
-            loss = encoder.masked_word_loss(hidden[places], batch.targets[inside].to(encoder.device))
+            hidden = encoder.states_at(ids, mask, prefix, places)
+            loss = encoder.masked_word_loss(hidden, batch.targets[inside].to(encoder.device))
             yield loss / len(batch.targets), ids.numel() if mask is None else int(mask.sum())
 
 

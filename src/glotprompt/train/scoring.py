@@ -49,8 +49,8 @@ def score_masked_words(encoder: Encoder, batches: Sequence[MaskedBatch], prefix:
     """Loss and accuracies of all masked words, behind a prefix or (None) of the encoder as it is now."""
     loss, top1, top5, count = 0.0, 0, 0, 0
     for batch in batches:
-        hidden = encoder.hidden_states(batch.input_ids, batch.attention_mask, prefix)
-        logits = encoder.token_logits(hidden.flatten(0, 1)[batch.positions])
+        hidden = encoder.states_at(batch.input_ids, batch.attention_mask, prefix, batch.positions)
+        logits = encoder.token_logits(hidden)
         loss += torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum").item()
         ranked = logits.topk(5, dim=-1).indices == batch.targets[:, None]
         top1 += int(ranked[:, 0].sum())
@@ -85,9 +85,8 @@ def label_states(encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | Non
     ids, mask = pad([cloze.input_ids for cloze in clozes], SpecialIds.of(encoder.tokenizer).pad)
     device = encoder.device
     attention = None if mask is None else torch.from_numpy(mask).to(device)
-    hidden = encoder.hidden_states(torch.from_numpy(ids).to(device), attention, prefix)
-    places = torch.tensor([cloze.position for cloze in clozes], device=device)
-    return hidden[torch.arange(len(clozes), device=device), places]
+    places = torch.tensor([row * ids.shape[1] + cloze.position for row, cloze in enumerate(clozes)], device=device)
+    return encoder.states_at(torch.from_numpy(ids).to(device), attention, prefix, places)
 
 
 @torch.inference_mode()

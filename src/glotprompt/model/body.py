@@ -1,0 +1,120 @@
+"""The layers of BERT, XLM-R and their kin, called one by one.
+
+transformers runs all layers on all positions. Called by hand they can start from stored states, stop early, and in the
+last layer leave out what nobody reads: only the masked positions (15 % in stage 1, one in stage 2) need a query, an
+output projection and a feed-forward there. The modules inside a layer are called as they are (the norms, the linear
+layers), so their hooks, replaced weights and replaced modules count as they do in transformers; hooks on whole layers
+are not called.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from glotprompt.model.soft_prompt import Prefix, additive_mask, attend
+
+
+class LayeredBody:
+    """Embeddings and post-norm layers of a model; the same numbers as the model's own forward pass."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Raises `AttributeError` for a model that is not built like BERT."""
+        parts: Any = model.base_model
+        self._model = model
+        self._embeddings: nn.Module = parts.embeddings
+        self._layers: list[Any] = list(parts.encoder.layer)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the layers are to be called by hand now: not when the model drops values out."""
+        return not self._model.training
+
+    def embed(
+        self, input_ids: Int[Tensor, "batch seq"], position_ids: Tensor | None
+    ) -> Float[Tensor, "batch seq hidden"]:
+        """What enters the first layer."""
+        return self._embeddings(input_ids=input_ids, position_ids=position_ids)
+
+    def run(
+        self,
+        hidden: Float[Tensor, "batch seq hidden"],
+        attention_mask: Int[Tensor, "batch seq"] | None,
+        prefix: Prefix | None,
+        layers: range,
+        read: ReadPositions | None = None,
+    ) -> Float[Tensor, "batch _ hidden"]:
+        """States behind the given layers; the last of them computed at the positions to read alone, if given."""
+        mask = additive_mask(attention_mask, hidden.dtype)
+        for index in layers:
+            layer = self._layers[index]
+            wanted = read if index == layers[-1] else None
+            if layer.training and layer.gradient_checkpointing:
+                hidden = cast(Tensor, checkpoint(_layer, layer, hidden, mask, prefix, wanted, use_reentrant=False))
+            else:
+                hidden = _layer(layer, hidden, mask, prefix, wanted)
+        return hidden
+
+
+def layered_body(model: PreTrainedModel, input_ids: Int[Tensor, "1 seq"]) -> LayeredBody | None:
+    """A model's layers to be called by hand; None where it is not built like BERT, or (found by running it once) the
+    numbers would not be its own."""
+    try:
+        body = LayeredBody(model)
+        with torch.no_grad():
+            ours = body.run(body.embed(input_ids, None), None, None, range(model.config.num_hidden_layers))
+            own = model.base_model(input_ids=input_ids).last_hidden_state
+    except (AttributeError, TypeError):
+        return None
+    same = ours.shape == own.shape and (ours.is_meta or torch.allclose(ours, own, rtol=1e-3, atol=1e-3))
+    return body if same else None
+
+
+class ReadPositions:
+    """The positions of a batch at which states are read, as a rectangle: rows with fewer of them than others are filled
+    up with their first position, which is read and not looked at."""
+
+    def __init__(self, positions: Int[Tensor, " n"], batch: int, length: int) -> None:
+        """`positions` index the flattened [batch * seq] states, row by row."""
+        rows = positions // length
+        counts = rows.bincount(minlength=batch)
+        self._most = int(counts.max()) if len(positions) else 0
+        starts = counts.cumsum(0) - counts
+        within = torch.arange(len(positions), device=positions.device) - starts[rows]
+        self._slots = rows * self._most + within
+        self._all = len(positions) == batch * self._most
+        index = torch.arange(batch, device=positions.device)[:, None].expand(-1, self._most) * length
+        self._index = index.flatten().index_copy(0, self._slots, positions)
+
+    def pick(self, hidden: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch most hidden"]:
+        """The states there."""
+        return hidden.flatten(0, 1).index_select(0, self._index).view(hidden.shape[0], self._most, -1)
+
+    def drop_filling(self, hidden: Float[Tensor, "batch most hidden"]) -> Float[Tensor, "n hidden"]:
+        """One row per position asked for, in the order asked."""
+        flat = hidden.flatten(0, 1)
+        return flat if self._all else flat.index_select(0, self._slots)
+
+
+def _layer(
+    layer: Any, hidden: Tensor, mask: Tensor | None, prefix: Prefix | None, read: ReadPositions | None
+) -> Tensor:
+    """One post-norm layer. Sums are written in place: what comes out of a linear layer is needed by nobody else."""
+    attention = layer.attention.self
+    asking = hidden if read is None else read.pick(hidden)
+    query, key, value = (
+        projection(states).unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
+        for projection, states in ((attention.query, asking), (attention.key, hidden), (attention.value, hidden))
+    )
+    context, _ = attend(attention, query, key, value, mask, scaling=attention.scaling, prefix=prefix)
+    summed = layer.attention.output.dense(context.flatten(2))
+    summed += asking
+    states = layer.attention.output.LayerNorm(summed)
+    summed = layer.output.dense(layer.intermediate(states))
+    summed += states
+    return layer.output.LayerNorm(summed)
