@@ -11,6 +11,7 @@ PIP_ARGS ?=
 # The demo's folder
 OUTPUT ?= demo-output
 
+BENCHMARKS := stage1 stage2 prediction growth
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.glotprompt-installed
@@ -38,10 +39,8 @@ check: $(STAMP) ## lint, format, types, imports between rooms
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## speed and memory, side by side with others (benchmarks/*.py)
-	@set -e; set -- benchmarks/*.py; \
-	if [ ! -e "$$1" ]; then echo "There are no benchmarks yet: benchmarks/*.py is empty."; exit 0; fi; \
-	for file in "$$@"; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
+bench: $(STAMP) ## speed and memory, side by side with others (all take e.g. ARGS="--rounds 1 --json FOLDER/")
+	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
 clean: ## remove caches, builds and the demo's output; .venv stays
 	rm -rf build dist $(OUTPUT) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,110 @@
+"""Backbones with random weights in the shapes of real ones: speed and memory do not depend on what a model knows."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast, XLMRobertaConfig
+
+from glotprompt.model.encoder import BUNDLED, Encoder, place_of
+from glotprompt.train.batches import SpecialIds
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of an encoder of XLM-R's kind, without its vocabulary."""
+
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+
+
+SHAPES = {
+    "tiny": Shape(48, 3, 4, 96),
+    "mini": Shape(384, 12, 12, 1536),
+    "base": Shape(768, 12, 12, 3072),
+    "large": Shape(1024, 24, 16, 4096),
+}
+"""By name: tiny is for tests, mini has the body of the bundled backbone, base and large are XLM-R's."""
+
+XLMR_WORDS = 250_002
+"""Size of XLM-R's vocabulary."""
+
+
+class WideTokenizer(PreTrainedTokenizerFast):
+    """The bundled backbone's tokenizer, said to belong to a vocabulary of `num_words`: texts are cut as they are there,
+    and both sides draw random words (a tenth of the masked ones) from all of it."""
+
+    num_words: int | None = None
+
+    def __len__(self) -> int:
+        return self.num_words or self.num_pieces
+
+    @property
+    def num_pieces(self) -> int:
+        """How many tokens it really has."""
+        return super().__len__()
+
+
+def wide_tokenizer(num_words: int) -> WideTokenizer:
+    """A tokenizer for a model of `num_words`, at least as many as the bundled backbone has."""
+    tokenizer = WideTokenizer.from_pretrained(place_of(BUNDLED))
+    least = tokenizer.num_pieces
+    if num_words < least:
+        raise SystemExit(f"--vocabulary {num_words} is smaller than that of the tokenizer; give at least {least}")
+    tokenizer.num_words = num_words
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A shape with a vocabulary, and its weights, which all models of one dtype share."""
+
+    shape: Shape
+    vocabulary: int
+    tokenizer: WideTokenizer
+    _made: dict[torch.dtype, PreTrainedModel]
+
+    @classmethod
+    def of(cls, shape: str, vocabulary: int) -> Backbone:
+        return cls(SHAPES[shape], vocabulary, wide_tokenizer(vocabulary), {})
+
+    def model(self, dtype: torch.dtype) -> PreTrainedModel:
+        """A fresh transformers model (sdpa, as it comes) around weights that are made once for each dtype. Whoever
+        trains the weights themselves changes them for all."""
+        if dtype not in self._made:
+            self._made[dtype] = _random_model(self.shape, self.vocabulary, self.tokenizer, dtype)
+        first = self._made[dtype]
+        shared: dict[int, Any] = {id(parameter): nn.Parameter(parameter.detach()) for parameter in first.parameters()}
+        return copy.deepcopy(first, shared)
+
+    def encoder(self, dtype: torch.dtype) -> Encoder:
+        """The product's encoder around the same weights."""
+        return Encoder(self.model(dtype), self.tokenizer, "random weights")
+
+
+def _random_model(
+    shape: Shape, vocabulary: int, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype
+) -> PreTrainedModel:
+    special = SpecialIds.of(tokenizer)
+    config = XLMRobertaConfig(
+        vocab_size=vocabulary,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.feed_forward,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        pad_token_id=special.pad,
+        bos_token_id=special.first,
+        eos_token_id=special.last,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoModelForMaskedLM.from_config(config, dtype=dtype)

@@ -1,0 +1,168 @@
+"""How time and memory of the product grow with the work: training tokens, languages, prompt length, batch.
+
+Each series is measured at several sizes, in turn in every round; the exponent is the slope of a straight line through
+the logarithms (least squares): 1 is proportional, 0 is constant. Memory is the peak beyond model and encoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from backbones import Backbone
+from memory import beyond
+from report import DTYPES, parser, precision_of, show, write
+from sides import timed_fit
+from texts import find_data, pairs, unlabelled, words
+from torch import Tensor
+
+from glotprompt.config import AdaptConfig, RuntimeConfig
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.train.batches import MaskingCorpus, SpecialIds
+from glotprompt.train.losses import masked_word_losses
+from glotprompt.train.scoring import label_scores
+
+Measured = Callable[[int], float]
+"""From a size to seconds."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One thing that grows."""
+
+    sizes: tuple[int, ...]
+    measure: Measured
+    what: str
+
+
+def main(arguments: Sequence[str]) -> None:
+    options = _options(arguments)
+    options.precision = precision_of(options)
+    backbone = Backbone.of(options.shape, options.vocabulary)
+    encoder = backbone.encoder(DTYPES[options.precision])
+    series = _series(backbone, encoder, options)
+    for one in series.values():  # not counted: kernels for new sizes
+        for size in one.sizes:
+            one.measure(size)
+    figures: dict[str, Any] = {"points": {}, "exponents": {}, "what": {name: one.what for name, one in series.items()}}
+    for name, one in series.items():
+        seconds: dict[int, list[float]] = {size: [] for size in one.sizes}
+        for number in range(options.rounds):
+            for size in one.sizes[:: -1 if number % 2 else 1]:  # a machine that grows slower must not look like growth
+                seconds[size].append(one.measure(size))
+        memory = {size: beyond(partial(one.measure, size)) for size in one.sizes}
+        points = [[size, median(seconds[size]), memory[size]] for size in one.sizes]
+        figures["points"][name] = points
+        figures["exponents"][name] = {
+            "seconds": exponent([(size, value) for size, value, _ in points]),
+            "memory": exponent([(size, max(1, value)) for size, _, value in points]),
+        }
+    _print(figures, options)
+    write(options, "growth", figures)
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    made = parser(__doc__ or "", vocabulary=32_580, length=64, rounds=5)
+    made.add_argument("--quick", action="store_true", help="two sizes of each series alone")
+    return made.parse_args(arguments)
+
+
+def exponent(points: Sequence[tuple[float, float]]) -> float:
+    """Slope of log(value) over log(size)."""
+    sizes, values = np.log(np.array(points, dtype=float)).T
+    slope, _ = np.polyfit(sizes, values, 1)
+    return float(slope)
+
+
+def _series(backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -> dict[str, Series]:
+    train = Training(backbone, encoder, options)
+
+    def languages(count: int) -> float:
+        return sum(train(seed=number) for number in range(count))
+
+    series = {
+        "tokens": Series((1, 2, 4, 8), lambda n: train(steps=n), "stage-1 steps of one language"),
+        "languages": Series((1, 2, 4, 8), languages, "stage-1 prompts, trained one after the other"),
+        "prompt_length": Series(
+            (1, 4, 16, 32, 64, 128), lambda n: train(prompt_length=n), "vectors in front of a layer"
+        ),
+        "batch": Series((4, 8, 16, 32), lambda n: train(batch=n), "sequences of a step"),
+        "languages_in_batch": Series((1, 4, 16, 32), _predict(backbone, encoder, options), "prompts of a mixed batch"),
+    }
+    if options.quick:
+        series = {name: replace(one, sizes=(one.sizes[0], one.sizes[-1])) for name, one in series.items()}
+    return series
+
+
+class Training:
+    """Stage 1 from the start, timed."""
+
+    def __init__(self, backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -> None:
+        lines = unlabelled(find_data(options.data_dir), backbone.tokenizer)
+        target, source = lines.packed(SpecialIds.of(backbone.tokenizer), options.length)
+        config = AdaptConfig(batch_size=options.batch, max_length=options.length, prompt_length=options.prompt_length)
+        self.corpus = MaskingCorpus(target, source, config, backbone.tokenizer)
+        self.encoder = encoder
+
+    def __call__(
+        self, *, steps: int = 1, prompt_length: int | None = None, batch: int | None = None, seed: int = 0
+    ) -> float:
+        """Seconds of some steps of a fresh prompt."""
+        config = self.corpus.config.replace(seed=seed, batch_size=batch or self.corpus.config.batch_size)
+        shape = self.encoder.prompt_shape(prompt_length or config.prompt_length)
+        prompt = SoftPrompt.initialise(shape, 0.02, seed)
+        corpus = replace(self.corpus, config=config)
+
+        def losses(step: int) -> Generator[tuple[Tensor, int]]:
+            return masked_word_losses(self.encoder, prompt, corpus.batch(step), RuntimeConfig())
+
+        seconds, _, _ = timed_fit(list(prompt.parameters()), losses, steps)
+        return seconds
+
+
+def _predict(backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -> Measured:
+    """A batch of 32 examples with so many different prompts."""
+    rows = 32
+    clozes, _, _ = pairs(find_data(options.data_dir), backbone.tokenizer, options.length, rows)
+    head = words(backbone.tokenizer)
+    shape = encoder.prompt_shape(options.prompt_length)
+    prompts = [SoftPrompt.initialise(shape, 0.02, seed).key_values().detach() for seed in range(rows)]
+
+    @torch.inference_mode()
+    def measure(count: int) -> float:
+        start = time.perf_counter()
+        prefix = Prefix.per_row(prompts[:count], torch.arange(rows) % count, encoder.dtype)
+        label_scores(encoder, clozes, prefix, head)
+        return time.perf_counter() - start
+
+    return measure
+
+
+def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
+    rows: list[list[str]] = []
+    for name, points in figures["points"].items():
+        found = figures["exponents"][name]
+        rows.append([
+            f"{name.replace('_', ' ')}: {figures['what'][name]}",
+            "\n".join(f"{size}: {seconds:.3g} s, {memory / 2**20:,.0f} MB" for size, seconds, memory in points),
+            f"{found['seconds']:.2f}",
+            f"{found['memory']:.2f}",
+        ])  # fmt: skip
+    title = (
+        f"Growth: shape {options.shape}, {options.vocabulary:,} words, {options.batch} x {options.length},"
+        f" prompt of {options.prompt_length}, {options.precision}"
+    )
+    show(title, ("series", "points", "exponent of time", "of memory"), rows)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,173 @@
+"""Prediction of mixed languages: the product puts each row's own prompt in front of it; PEFT has one prompt at a time.
+
+Examples of 18 languages arrive at random. The product reads each batch as it comes, in one forward pass. PEFT, whose
+adapters are all loaded beforehand, switches with `set_adapter`, in two ways: one example at a time, as they arrive; and
+grouped, where each arriving batch is first sorted by language and every language of it is one padded forward pass.
+Grouping is what careful users do, so `ratio` is against that, in fp32; both ways are also measured in the product's
+dtype.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from backbones import Backbone
+from peft import PrefixTuningConfig
+from report import DTYPES, parser, positive, precision_of, ratio_of, show, shown, spread, write
+from sides import prefix_tuning
+from stage2 import peft_label_scores
+from texts import find_data, pairs, words
+
+from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.train.batches import SpecialIds
+from glotprompt.train.cloze import Cloze, Words
+from glotprompt.train.scoring import label_scores
+
+Arrivals = Sequence[tuple[Cloze, int]]
+"""Examples with the number of their language, in the order in which they come."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    options = _options(arguments)
+    options.precision = precision_of(options)
+    backbone = Backbone.of(options.shape, options.vocabulary)
+    data = find_data(options.data_dir)
+    clozes, _, origin = pairs(data, backbone.tokenizer, options.length, options.examples)
+    languages = np.random.default_rng(4).integers(0, options.languages, len(clozes)).tolist()
+    arrivals = list(zip(clozes, languages, strict=True))
+    sides = _sides(backbone, words(backbone.tokenizer), options)
+    for side in sides.values():
+        side(arrivals[: options.batch])
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(options.rounds):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side(arrivals)
+            seconds[name].append(time.perf_counter() - start)
+    figures = _figures(seconds, options)
+    batches = list(_batches(arrivals, options.batch))
+    figures["languages_per_batch"] = sum(len({code for _, code in batch}) for batch in batches) / len(batches)
+    figures["texts"] = origin
+    _print(figures, options)
+    write(options, "prediction", figures)
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    made = parser(__doc__ or "", batch=32)
+    made.add_argument("--languages", type=positive, default=18, help="each with a prompt of its own")
+    made.add_argument("--examples", type=positive, default=64, help="that arrive in a round")
+    return made.parse_args(arguments)
+
+
+def _sides(backbone: Backbone, head: Words, options: argparse.Namespace) -> dict[str, Callable[[Arrivals], list[int]]]:
+    """From arrivals to their predicted labels."""
+    dtypes = {name: DTYPES[name] for name in dict.fromkeys((options.precision, "fp32"))}
+    ours = Ours(backbone, dtypes[options.precision], head, options)
+    sides: dict[str, Callable[[Arrivals], list[int]]] = {"ours": ours}
+    for name, dtype in dtypes.items():
+        switching = Switching(backbone, dtype, head, options)
+        sides |= {f"grouped-{name}": switching.grouped, f"one-{name}": switching.one_at_a_time}
+    return sides
+
+
+class Ours:
+    """One forward pass for each arriving batch, every row behind its own language's prompt."""
+
+    def __init__(self, backbone: Backbone, dtype: torch.dtype, head: Words, options: argparse.Namespace) -> None:
+        self.encoder, self.head, self.batch = backbone.encoder(dtype), head, options.batch
+        shape = self.encoder.prompt_shape(options.prompt_length)
+        self.prompts = [
+            SoftPrompt.initialise(shape, 0.02, seed).key_values().detach() for seed in range(options.languages)
+        ]
+
+    @torch.inference_mode()
+    def __call__(self, arrivals: Arrivals) -> list[int]:
+        found: list[int] = []
+        for batch in _batches(arrivals, self.batch):
+            rows = torch.tensor([language for _, language in batch])
+            prefix = Prefix.per_row(self.prompts, rows, self.encoder.dtype)
+            scores = label_scores(self.encoder, [cloze for cloze, _ in batch], prefix, self.head)
+            found += scores.argmax(dim=1).tolist()
+        return found
+
+
+class Switching:
+    """PEFT with one adapter per language."""
+
+    def __init__(self, backbone: Backbone, dtype: torch.dtype, head: Words, options: argparse.Namespace) -> None:
+        self.model = prefix_tuning(backbone.model(dtype), options.prompt_length)
+        settings = PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=options.prompt_length)
+        self.names = ["default", *(f"language {number}" for number in range(1, options.languages))]
+        for name in self.names[1:]:
+            self.model.add_adapter(name, settings)
+        self.model.to(dtype).eval()
+        self.head, self.batch = head, options.batch
+        self.padding = SpecialIds.of(backbone.tokenizer).pad
+
+    def _labels(self, clozes: Sequence[Cloze], language: int) -> list[int]:
+        self.model.set_adapter(self.names[language])
+        return peft_label_scores(self.model, clozes, self.head, self.padding).argmax(dim=1).tolist()
+
+    @torch.inference_mode()
+    def one_at_a_time(self, arrivals: Arrivals) -> list[int]:
+        """Switch for every example."""
+        return [label for cloze, language in arrivals for label in self._labels([cloze], language)]
+
+    @torch.inference_mode()
+    def grouped(self, arrivals: Arrivals) -> list[int]:
+        """Switch once for every language of a batch."""
+        found: list[int] = []
+        for batch in _batches(arrivals, self.batch):
+            labels = [0] * len(batch)
+            for language in sorted({language for _, language in batch}):
+                rows = [row for row, (_, own) in enumerate(batch) if own == language]
+                for row, label in zip(rows, self._labels([batch[row][0] for row in rows], language), strict=True):
+                    labels[row] = label
+            found += labels
+        return found
+
+
+def _batches(arrivals: Arrivals, size: int) -> Iterator[Arrivals]:
+    for start in range(0, len(arrivals), size):
+        yield arrivals[start : start + size]
+
+
+def _figures(seconds: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
+    ratios = {name: ratio_of(found, seconds["ours"]) for name, found in seconds.items() if name != "ours"}
+    speeds = {name: spread([options.examples / value for value in found]) for name, found in seconds.items()}
+    return {
+        "examples_per_second": speeds["ours"]["median"],
+        "peft_examples_per_second": speeds["grouped-fp32"]["median"],
+        "ratio": ratios["grouped-fp32"]["median"],
+        "ratio_same_dtype": ratios[f"grouped-{options.precision}"]["median"],
+        "ratio_one_at_a_time": ratios["one-fp32"]["median"],
+        "ratio_one_at_a_time_same_dtype": ratios[f"one-{options.precision}"]["median"],
+        "speeds": speeds,
+        "ratios": ratios,
+    }
+
+
+def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
+    names = {"ours": f"glotprompt, mixed, {options.precision}"}
+    for dtype in DTYPES:
+        names[f"grouped-{dtype}"] = f"PEFT, grouped in each batch, {dtype}"
+        names[f"one-{dtype}"] = f"PEFT, one at a time, {dtype}"
+    rows = [
+        [names[name], shown(speed, ",.1f"), "-" if name == "ours" else shown(figures["ratios"][name], ".1f")]
+        for name, speed in figures["speeds"].items()
+    ]
+    title = (
+        f"Prediction: shape {options.shape}, {options.vocabulary:,} words, {options.languages} languages at random,"
+        f" batches of {options.batch} with {figures['languages_per_batch']:.1f} of them ({figures['texts']} lengths)"
+    )
+    show(title, ("side", "examples/s", "ours: times as fast"), rows)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,210 @@
+"""What is set side by side in stage 1: the product's training step, PEFT's prefix tuning, and full fine-tuning."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from backbones import Backbone, WideTokenizer
+from peft import PrefixTuningConfig, get_peft_model
+from texts import Lines
+from torch import Tensor, nn
+from transformers import DataCollatorForLanguageModeling, PreTrainedModel
+
+from glotprompt.config import AdaptConfig, RuntimeConfig
+from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.train.batches import MaskingCorpus, SpecialIds, draw
+from glotprompt.train.checkpoint import Checkpoint
+from glotprompt.train.loop import Evaluation, Losses, Optimisation, fit
+from glotprompt.train.losses import masked_word_losses
+
+# peft asks transformers by an old name; what it prints would only stand between the lines of a table.
+warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step, or the mean of several."""
+
+    seconds: float
+    tokens: int
+    """Real ones: padding does not count."""
+    masked: int
+    """Words that were predicted."""
+    loss: float
+    positions: int
+    """Padding included."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+
+class Side(Protocol):
+    """One way to train."""
+
+    def step(self) -> Step:
+        """Batch, forward, backward, clipping, optimiser."""
+        ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """What both sides are to do."""
+
+    batch: int
+    length: int
+    prompt_length: int
+    lines: Lines
+    dropout: bool = True
+    """Whether the others keep the dropout that their models come with."""
+
+
+class _Clock:
+    """When the loop's steps began and ended: it is the loop's progress line, and is told when a batch is wanted."""
+
+    def __init__(self) -> None:
+        self.began: list[float] = []
+        self.ended: list[float] = []
+        self.tokens: list[int] = []
+        self.losses: list[float] = []
+
+    def advance(self, step: int, loss: float, tokens: int, facts: dict[str, float]) -> None:
+        self.ended.append(time.perf_counter())
+        self.tokens.append(tokens)
+        self.losses.append(loss)
+
+
+def timed_fit(
+    parameters: Sequence[nn.Parameter], losses: Losses, steps: int, untimed: int = 1
+) -> tuple[float, int, float]:
+    """Seconds, tokens and the last loss of `steps` steps of the product's own loop (`train.loop.fit`), after `untimed`
+    ones. The clock runs from the wish for a batch to the end of the optimiser step: masking, forward, backward,
+    clipping, AdamW. Nothing is evaluated, and the parameters end as they began."""
+    clock = _clocked(parameters, losses, untimed + steps)
+    before = clock.tokens[untimed - 1] if untimed else 0
+    return clock.ended[-1] - clock.began[untimed], clock.tokens[-1] - before, clock.losses[-1]
+
+
+def timed_epochs(parameters: Sequence[nn.Parameter], losses: Losses, steps: int, count: int) -> list[float]:
+    """Seconds of each of `count` epochs of `steps` steps, timed as in `timed_fit`."""
+    clock = _clocked(parameters, losses, count * steps)
+    return [clock.ended[first + steps - 1] - clock.began[first] for first in range(0, count * steps, steps)]
+
+
+def _clocked(parameters: Sequence[nn.Parameter], losses: Losses, steps: int) -> _Clock:
+    clock = _Clock()
+
+    def watched(step: int) -> Generator[tuple[Tensor, int]]:
+        clock.began.append(time.perf_counter())
+        return losses(step)
+
+    optimisation = Optimisation(steps, 1e-3, warmup_ratio=0.0, weight_decay=0.0, clip_norm=1.0, eval_every=steps)
+    nothing = Evaluation((0.0,), {})
+    fit(parameters, watched, lambda: nothing, optimisation, Checkpoint(RuntimeConfig(), "benchmark"), clock)
+    return clock
+
+
+class Ours:
+    """The product: packed sequences, the head at masked positions only, prompt and optimiser in fp32."""
+
+    def __init__(self, backbone: Backbone, dtype: torch.dtype, work: Work, timed: int = 2) -> None:
+        self.encoder = backbone.encoder(dtype)
+        self.prompt = SoftPrompt.initialise(self.encoder.prompt_shape(work.prompt_length), 0.02, seed=0)
+        config = AdaptConfig(batch_size=work.batch, max_length=work.length, prompt_length=work.prompt_length)
+        target, source = work.lines.packed(SpecialIds.of(backbone.tokenizer), work.length)
+        self.corpus = MaskingCorpus(target, source, config, backbone.tokenizer)
+        self.timed = timed
+        self._done = 0
+
+    def step(self) -> Step:
+        """The mean of `timed` steps after an untimed one: the step after a pause, in which others have used the caches,
+        is not what training consists of."""
+        masked: list[int] = []
+        positions: list[int] = []
+
+        def losses(number: int) -> Generator[tuple[Tensor, int]]:
+            batch = self.corpus.batch(self._done + number)
+            masked.append(len(batch.targets))
+            positions.append(batch.input_ids.numel())
+            yield from masked_word_losses(self.encoder, self.prompt, batch, RuntimeConfig())
+
+        seconds, tokens, loss = timed_fit(list(self.prompt.parameters()), losses, self.timed)
+        self._done += 1 + self.timed
+        mean_masked, mean_positions = (sum(counts[1:]) // self.timed for counts in (masked, positions))
+        return Step(seconds / self.timed, tokens // self.timed, mean_masked, loss, mean_positions)
+
+
+class Plain:
+    """A plain loop around a transformers or PEFT model, as tutorials write it: single lines, padded to the longest and
+    masked by transformers' collator; the model in training mode, so with its dropout, unless `Work.dropout` is off;
+    logits of the whole batch; AdamW."""
+
+    def __init__(self, model: nn.Module, tokenizer: WideTokenizer, work: Work, rate: float) -> None:
+        self.model = model.train(work.dropout)
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(self.trained, lr=rate)
+        self.collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15, seed=0)
+        special = SpecialIds.of(tokenizer)
+        self.batches = _batches(*work.lines.rows(special, work.length), work.batch)
+
+    def step(self) -> Step:
+        start = time.perf_counter()
+        batch = self.collator([{"input_ids": row, "attention_mask": [1] * len(row)} for row in next(self.batches)])
+        loss = self.model(**batch).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        value = loss.item()
+        seconds = time.perf_counter() - start
+        tokens, masked = int(batch["attention_mask"].sum()), int((batch["labels"] != -100).sum())
+        return Step(seconds, tokens, masked, value, batch["input_ids"].numel())
+
+
+def _batches(target: Sequence[list[int]], source: Sequence[list[int]], size: int) -> Iterator[list[list[int]]]:
+    """Half target, half source, every line once per epoch."""
+    half, step = size // 2, 0
+    while True:
+        rows = [target[i] for i in draw(len(target), size - half, 0, step, 0)]
+        yield rows + [source[i] for i in draw(len(source), half, 0, step, 1)]
+        step += 1
+
+
+def prefix_tuning(model: PreTrainedModel, prompt_length: int) -> Any:
+    """PEFT's prefix tuning of a masked language model, the prompt in the model's dtype; on such a model it only works
+    with this task type."""
+    settings = PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=prompt_length)
+    return get_peft_model(model, settings).to(model.dtype)
+
+
+def peft(backbone: Backbone, dtype: torch.dtype, work: Work) -> Plain:
+    """PEFT's prefix tuning; in bf16 everything is bf16, as after `model.to(torch.bfloat16)`."""
+    model = prefix_tuning(backbone.model(dtype), work.prompt_length)
+    return Plain(model, backbone.tokenizer, work, rate=1e-3)
+
+
+def fine_tuning(backbone: Backbone, work: Work) -> Plain:
+    """Full masked-word fine-tuning in fp32. Its rate is 0: the work is the same, and the weights, which other sides
+    share, stay."""
+    model = backbone.model(torch.float32).requires_grad_(True)
+    return Plain(model, backbone.tokenizer, work, rate=0.0)
+
+
+def stage1_sides(backbone: Backbone, ours: torch.dtype, work: Work) -> dict[str, Callable[[], Side]]:
+    """Makers of all sides, by name; nothing is built before it is wanted."""
+    return {
+        "ours": lambda: Ours(backbone, ours, work),
+        "peft": lambda: peft(backbone, torch.float32, work),
+        "peft-bf16": lambda: peft(backbone, torch.bfloat16, work),
+        "fine-tuning": lambda: fine_tuning(backbone, work),
+    }
+
+
+def dtype_of_side(name: str, ours: torch.dtype) -> torch.dtype:
+    """What the weights of a side are held in."""
+    return {"ours": ours, "peft-bf16": torch.bfloat16}.get(name, torch.float32)

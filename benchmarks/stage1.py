@@ -1,0 +1,215 @@
+"""Stage 1 side by side: the product, PEFT's prefix tuning (fp32 and all bf16) and full masked-word fine-tuning.
+
+Every round makes one timed step of each side in turn, in one process, on the same lines; figures are medians over the
+rounds, ratios medians of the rounds' ratios. Real tokens are counted, not padding: PEFT and fine-tuning read padded
+batches of single lines, as transformers' collator makes them; the product packs. Peak memory is from
+separate processes (what is counted: memory.py). `ratio` is against PEFT in fp32, `ratio_same_dtype` in the product's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from arithmetic import GemmRate, attention_flop, done_flop, step_flop
+from backbones import Backbone
+from memory import beyond, in_own_process
+from report import DTYPES, add_dropout, parser, precision_of, ratio_of, show, shown, spread, write
+from sides import Side, Step, Work, dtype_of_side, stage1_sides
+from texts import Lines, find_data, unlabelled
+
+SIDES = ("ours", "peft", "peft-bf16", "fine-tuning")
+NAMES = {
+    "ours": "glotprompt",
+    "peft": "PEFT prefix tuning, fp32",
+    "peft-bf16": "PEFT prefix tuning, bf16",
+    "fine-tuning": "full MLM fine-tuning, fp32",
+}
+MEMORY_STEPS = 2
+"""The second step has the optimiser's state beside the activations."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    options = _options(arguments)
+    options.precision = precision_of(options)
+    if options.memory_of:
+        print(json.dumps({"bytes": memory_of(options, options.memory_of)}))
+        return
+    backbone = Backbone.of(options.shape, options.vocabulary)
+    lines = unlabelled(find_data(options.data_dir), backbone.tokenizer)
+    figures = time_sides(backbone, _work(options, lines), options)
+    figures["texts"] = lines.origin
+    if not options.skip_memory:
+        words = [word for word in arguments if word != "--skip-memory"]
+        # The probe behind "auto" may find something else in another process.
+        fixed = [*words, "--precision", options.precision]
+        figures["memory"] = {side: in_own_process(__file__, fixed, side) for side in options.sides}
+    _summarise(figures, options)
+    _print(figures, options)
+    write(options, "stage1", figures)
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    made = parser(__doc__ or "")
+    made.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="which to measure")
+    add_dropout(made)
+    made.add_argument("--skip-memory", action="store_true", help="measure time alone")
+    made.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
+    return made.parse_args(arguments)
+
+
+def _work(options: argparse.Namespace, lines: Lines) -> Work:
+    return Work(options.batch, options.length, options.prompt_length, lines, not options.no_dropout)
+
+
+def memory_of(options: argparse.Namespace, side: str) -> int:
+    """Peak bytes of one side beyond its loaded model; see `memory`."""
+    dtype = DTYPES[options.precision]
+    backbone = Backbone.of(options.shape, options.vocabulary)
+    lines = unlabelled(find_data(options.data_dir), backbone.tokenizer)
+    small = Backbone.of("tiny", backbone.tokenizer.num_pieces)
+    stage1_sides(small, dtype, Work(2, 16, 2, unlabelled(None, small.tokenizer)))[side]().step()
+    del small
+    model = backbone.model(dtype_of_side(side, dtype))
+
+    def steps() -> Side:
+        made = stage1_sides(backbone, dtype, _work(options, lines))[side]()
+        for _ in range(MEMORY_STEPS):
+            made.step()
+        return made
+
+    found = beyond(steps)
+    del model
+    return found
+
+
+def time_sides(backbone: Backbone, work: Work, options: argparse.Namespace) -> dict[str, Any]:
+    """Alternate between the sides, and measure matrix products before and after ours."""
+    makers = stage1_sides(backbone, DTYPES[options.precision], work)
+    sides = {name: makers[name]() for name in options.sides}
+    first = {name: side.step() for name, side in sides.items()}  # not counted
+    gemm = None
+    if "ours" in sides:
+        tokens, masked = first["ours"].tokens, first["ours"].masked
+        gemm = GemmRate(backbone.shape, backbone.vocabulary, tokens, masked, DTYPES[options.precision])
+    steps: dict[str, list[Step]] = {name: [] for name in sides}
+    rates: list[float] = []
+    for _ in range(options.rounds):
+        for name, side in sides.items():
+            if gemm is not None and name == "ours":
+                gemm.measure()
+            steps[name].append(side.step())
+            if gemm is not None and name == "ours":
+                gemm.measure()
+                rates.append(gemm.end_round())
+    figures: dict[str, Any] = {"sides": {name: _side_figures(taken) for name, taken in steps.items()}}
+    if gemm is not None:
+        figures["gemm"] = _gemm_figures(backbone, work, steps["ours"], rates, gemm.best_rate)
+    return figures
+
+
+def _side_figures(steps: Sequence[Step]) -> dict[str, Any]:
+    return {
+        "tokens_per_second": spread([step.tokens_per_second for step in steps]),
+        "seconds": spread([step.seconds for step in steps]),
+        "tokens": spread([step.tokens for step in steps]),
+        "filled": sum(step.tokens for step in steps) / sum(step.positions for step in steps),
+        "masked_share": sum(step.masked for step in steps) / sum(step.tokens for step in steps),
+        "rounds": [step.tokens_per_second for step in steps],
+    }
+
+
+def _gemm_figures(
+    backbone: Backbone, work: Work, steps: Sequence[Step], rates: Sequence[float], best: float
+) -> dict[str, Any]:
+    """The step's arithmetic against what matrix products reached in the same round."""
+    plain, done = (
+        [count(backbone.shape, backbone.vocabulary, step.tokens, step.masked) for step in steps]
+        for count in (step_flop, done_flop)
+    )
+    reached = [flop / step.seconds for flop, step in zip(plain, steps, strict=True)]
+    reached_done = [flop / step.seconds for flop, step in zip(done, steps, strict=True)]
+    return {
+        "flop_per_second": spread(rates),
+        "best_flop_per_second": best,
+        "share": ratio_of(reached, rates),
+        "share_done": ratio_of(reached_done, rates),
+        "share_of_best": spread([value / best for value in reached]),
+        "step_flop": plain[-1],
+        "done_flop": done[-1],
+        "attention_flop": attention_flop(backbone.shape, work.batch, work.length, work.prompt_length),
+    }
+
+
+def _summarise(figures: dict[str, Any], options: argparse.Namespace) -> None:
+    """The figures that are asked for by name, at the top level; null where a side was left out."""
+    sides, memory, gemm = figures["sides"], figures.get("memory", {}), figures.get("gemm")
+
+    def speed(name: str) -> float | None:
+        return sides[name]["tokens_per_second"]["median"] if name in sides else None
+
+    def ratio(other: str) -> dict[str, float] | None:
+        return ratio_of(sides["ours"]["rounds"], sides[other]["rounds"]) if {"ours", other} <= set(sides) else None
+
+    same = "peft-bf16" if options.precision == "bf16" else "peft"
+    ratios = {name: ratio(name) for name in SIDES[1:]}
+    figures["ratios"] = {name: found for name, found in ratios.items() if found is not None}
+    medians = {name: None if found is None else found["median"] for name, found in ratios.items()}
+    both = {"ours", "peft"} <= set(memory)
+    figures |= {
+        "tokens_per_second": speed("ours"),
+        "peft_tokens_per_second": speed("peft"),
+        "peft_bf16_tokens_per_second": speed("peft-bf16"),
+        "fine_tuning_tokens_per_second": speed("fine-tuning"),
+        "ratio": medians["peft"],
+        "ratio_same_dtype": medians[same],
+        "ratio_fine_tuning": medians["fine-tuning"],
+        "memory_ratio": memory["ours"] / memory["peft"] if both else None,
+        "share_of_gemm": None if gemm is None else gemm["share"]["median"],
+        "share_of_gemm_done": None if gemm is None else gemm["share_done"]["median"],
+    }
+
+
+def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
+    memory = figures.get("memory", {})
+    rows: list[list[str]] = []
+    for name, found in figures["sides"].items():
+        ratio = figures["ratios"].get(name)
+        rows.append(
+            [
+                f"{NAMES[name]}, {options.precision}" if name == "ours" else NAMES[name],
+                shown(found["tokens_per_second"]),
+                shown(found["seconds"], ".2f"),
+                f"{found['tokens']['median']:,.0f}",
+                f"{found['filled']:.2f}",
+                "-" if ratio is None else shown(ratio, ".1f"),
+                f"{memory[name] / 2**20:,.0f}" if name in memory else "-",
+            ]
+        )
+    title = (
+        f"Stage 1: shape {options.shape}, {options.vocabulary:,} words, {options.batch} x {options.length},"
+        f" {figures['texts']} line lengths, {torch.get_num_threads()} threads"
+    )
+    columns = ("side", "real tokens/s", "s/step", "tokens", "filled", "ours: times as fast", "peak MB beyond model")
+    show(title, columns, rows)
+    gemm = figures.get("gemm")
+    if gemm is None:
+        return
+    giga = {key: value / 1e9 for key, value in gemm["flop_per_second"].items()}
+    rows = [
+        ["matrix products at these sizes, GFLOP/s", shown(giga)],
+        ["step, share of that rate", shown(gemm["share"], ".2f")],
+        ["step, share, arithmetic that is needed alone", shown(gemm["share_done"], ".2f")],
+        ["step, share of the best rate of the run", shown(gemm["share_of_best"], ".2f")],
+        ["GFLOP of a step: plain count, needed, attention", " / ".join(
+            f"{gemm[key] / 1e9:,.0f}" for key in ("step_flop", "done_flop", "attention_flop"))],
+    ]  # fmt: skip
+    show(f"Share of the machine, {options.precision}", ("what", "median (range over rounds)"), rows)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

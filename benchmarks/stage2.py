@@ -1,0 +1,178 @@
+"""Stage 2 side by side: the product training the prompts of the top K layers, and PEFT, which can only train them all.
+
+Premise and hypothesis as a cloze, the loss over the label words; both sides read the same examples in the same dtype.
+Every round trains two epochs of the product for each K and one of PEFT, in turn: the first epoch of a training is set
+apart from later ones, because what is the same in every epoch need only be computed once. Figures are medians over the
+rounds; those over a whole training are of one first and nine later epochs (the paper's ten).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from backbones import Backbone, WideTokenizer
+from report import DTYPES, add_dropout, parser, positive, precision_of, ratio_of, show, shown, spread, write
+from sides import prefix_tuning, timed_epochs
+from texts import find_data, pairs, words
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glotprompt.config import RuntimeConfig
+from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.train.batches import SpecialIds
+from glotprompt.train.cloze import Cloze, ClozeCorpus, Words
+from glotprompt.train.losses import label_losses
+
+EPOCHS = 10
+"""Of a whole training (section 4.2 of the paper)."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    options = _options(arguments)
+    options.precision = precision_of(options)
+    dtype = DTYPES[options.precision]
+    backbone = Backbone.of(options.shape, options.vocabulary)
+    data = find_data(options.data_dir)
+    clozes, gold, origin = pairs(data, backbone.tokenizer, options.length, options.examples)
+    count = backbone.shape.layers
+    chosen = {"N": count, "3N/4": round(0.75 * count), "N/4": round(0.25 * count)}
+    head = words(backbone.tokenizer)
+    ours = {
+        name: OurTuning(backbone, dtype, ClozeCorpus(clozes, gold, options.batch, 0), head, k, options.prompt_length)
+        for name, k in chosen.items()
+    }
+    model = prefix_tuning(backbone.model(dtype), options.prompt_length).train(not options.no_dropout)
+    peft = PeftTuning(model, backbone.tokenizer, ClozeCorpus(clozes, gold, options.batch, 0), head)
+    peft.step(range(min(options.batch, len(clozes))))
+    for side in ours.values():
+        side.epochs(1)
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ours}
+    theirs: list[float] = []
+    for number in range(options.rounds):
+        theirs.append(peft.epoch(number))
+        for name, side in ours.items():
+            first, later = side.epochs(2)
+            taken[name].append((first, later))
+    figures = _figures(taken, theirs, chosen, len(clozes))
+    figures |= {"texts": origin, "mean_length": sum(len(cloze.input_ids) for cloze in clozes) / len(clozes)}
+    _print(figures, options)
+    write(options, "stage2", figures)
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    made = parser(__doc__ or "", batch=32)
+    made.add_argument("--examples", type=positive, default=64, help="of an epoch")
+    add_dropout(made)
+    return made.parse_args(arguments)
+
+
+class OurTuning:
+    """The product's stage 2 with the prompts of the top K layers trained."""
+
+    def __init__(
+        self, backbone: Backbone, dtype: torch.dtype, corpus: ClozeCorpus, head: Words, k: int, prompt_length: int
+    ) -> None:
+        self.encoder = backbone.encoder(dtype)
+        self.corpus, self.head = corpus, head
+        layers = range(self.encoder.num_layers - k, self.encoder.num_layers)
+        self.prompt = SoftPrompt.initialise(self.encoder.prompt_shape(prompt_length), 0.02, 0, layers)
+
+    def epochs(self, count: int) -> list[float]:
+        """Seconds of each epoch of a training that starts afresh, nothing of an earlier one being kept."""
+        runtime = RuntimeConfig()
+
+        def losses(step: int) -> Generator[tuple[Tensor, int]]:
+            batch = self.corpus.batch(step)
+            yield from label_losses(self.encoder, self.prompt, *batch, self.head, "labels", runtime)
+
+        trained = [parameter for parameter in self.prompt.parameters() if parameter.requires_grad]
+        return timed_epochs(trained, losses, self.corpus.steps_per_epoch, count)
+
+
+class PeftTuning:
+    """PEFT's prefix tuning of all layers, as a plain loop: batches in random order, padded to the longest, logits of
+    every position, of which those of the label words at the mask are read."""
+
+    def __init__(self, model: Any, tokenizer: WideTokenizer, corpus: ClozeCorpus, head: Words) -> None:
+        self.model = model
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(self.trained, lr=1e-3)
+        self.corpus, self.head = corpus, head
+        self.padding = SpecialIds.of(tokenizer).pad
+
+    def epoch(self, seed: int) -> float:
+        """Seconds of an epoch."""
+        order = np.random.default_rng(seed).permutation(len(self.corpus.clozes)).tolist()
+        start = time.perf_counter()
+        for first in range(0, len(order), self.corpus.batch_size):
+            self.step(order[first : first + self.corpus.batch_size])
+        return time.perf_counter() - start
+
+    def step(self, rows: Sequence[int]) -> float:
+        """One optimiser step; returns the loss."""
+        clozes = [self.corpus.clozes[row] for row in rows]
+        scores = peft_label_scores(self.model, clozes, self.head, self.padding)
+        loss = F.cross_entropy(scores, torch.tensor([self.corpus.gold[row] for row in rows]))
+        loss.backward()  # pyright: ignore[reportUnknownMemberType]
+        nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        return loss.item()
+
+
+def peft_label_scores(model: Any, clozes: Sequence[Cloze], head: Words, padding: int) -> Tensor:
+    """Scores of the labels [batch, label] from the logits of the whole batch."""
+    longest = max(len(cloze.input_ids) for cloze in clozes)
+    ids = torch.full((len(clozes), longest), padding)
+    for row, cloze in enumerate(clozes):
+        ids[row, : len(cloze.input_ids)] = torch.from_numpy(cloze.input_ids)
+    logits = model(input_ids=ids, attention_mask=(ids != padding).long()).logits
+    at_mask = logits[torch.arange(len(clozes)), torch.tensor([cloze.position for cloze in clozes])]
+    return at_mask[:, head.token_ids].float() @ head.average.T
+
+
+def _figures(
+    taken: dict[str, list[tuple[float, float]]], theirs: list[float], chosen: dict[str, int], examples: int
+) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "peft_examples_per_second": examples / spread(theirs)["median"],
+        "peft": spread([examples / seconds for seconds in theirs]),
+        "k": {},
+    }
+    for name, rounds in taken.items():
+        whole = [(first + (EPOCHS - 1) * later) / EPOCHS for first, later in rounds]
+        parts = {"whole": whole, "first": [first for first, _ in rounds], "later": [later for _, later in rounds]}
+        speeds = {part: spread([examples / seconds for seconds in found]) for part, found in parts.items()}
+        ratios = {part: ratio_of(theirs, found) for part, found in parts.items()}
+        figures["k"][name] = {
+            "top_k_layers": chosen[name],
+            "examples_per_second": speeds["whole"]["median"],
+            "ratio": ratios["whole"]["median"],
+            "speeds": speeds,
+            "ratios": ratios,
+        }
+    return figures
+
+
+def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
+    rows = [["PEFT, all layers", *[shown(figures["peft"], ",.1f")] * 3, "1"]]
+    for name, found in figures["k"].items():
+        speeds = (shown(found["speeds"][part], ",.1f") for part in ("first", "later", "whole"))
+        rows.append(
+            [f"glotprompt, K = {found['top_k_layers']} ({name})", *speeds, shown(found["ratios"]["whole"], ".1f")]
+        )
+    title = (
+        f"Stage 2: shape {options.shape}, {options.vocabulary:,} words, batches of {options.batch}, mean length"
+        f" {figures['mean_length']:.0f} ({figures['texts']}), {options.precision}, examples/s"
+    )
+    show(title, ("side", "first epoch", "later epochs", f"{EPOCHS} epochs", "times as fast as PEFT"), rows)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,306 @@
+"""The benchmarks: that they run, that both sides do the same work, and that arithmetic is counted rightly."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import XLMRobertaConfig, XLMRobertaModel
+
+from glotprompt.config import RuntimeConfig
+from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.train.batches import MaskedBatch, SpecialIds
+from glotprompt.train.losses import masked_word_losses
+from glotprompt.train.scoring import label_scores
+
+# The scripts import each other by bare names, as they find themselves when they are run.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+arithmetic, backbones, growth, memory, prediction = (
+    import_module(name) for name in ("arithmetic", "backbones", "growth", "memory", "prediction")
+)
+sides, stage1, stage2, texts = (import_module(name) for name in ("sides", "stage1", "stage2", "texts"))
+
+WORDS = 32_580
+TINY = ["--shape", "tiny", "--vocabulary", str(WORDS), "--rounds", "1", "--length", "32", "--prompt-length", "4"]
+FP32 = ["--precision", "fp32"]
+
+
+@pytest.fixture(autouse=True)
+def no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn lengths, on every machine."""
+    monkeypatch.setattr(texts, "SIBLING", Path("/nowhere"))
+    monkeypatch.delenv("GLOTPROMPT_DATA", raising=False)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Any:
+    return backbones.Backbone.of("tiny", WORDS + 1000)
+
+
+def written(folder: Path, name: str) -> dict[str, Any]:
+    """The figures, with what every file has."""
+    found = json.loads((folder / f"{name}.json").read_text())
+    assert found["benchmark"] == name
+    assert found["settings"]["rounds"] == 1
+    assert found["settings"]["precision"] == "fp32"
+    assert set(found["machine"]["versions"]) >= {"torch", "transformers", "peft", "glotprompt"}
+    assert str(folder) not in json.dumps(found)
+    return found
+
+
+def test_stage_1_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage1.main([*TINY, *FP32, "--batch", "4", "--skip-memory", "--json", str(tmp_path)])
+    found = written(tmp_path, "stage1")
+    speeds = [found[f"{side}tokens_per_second"] for side in ("", "peft_", "peft_bf16_", "fine_tuning_")]
+    assert min(speeds) > 0
+    # Of one round, a median is the round itself.
+    assert found["ratio"] == pytest.approx(speeds[0] / speeds[1])
+    assert found["ratio_same_dtype"] == found["ratio"]
+    assert found["ratio_fine_tuning"] == pytest.approx(speeds[0] / speeds[3])
+    assert found["memory_ratio"] is None
+    flop = arithmetic.step_flop(backbones.SHAPES["tiny"], WORDS, 4 * 32, found["sides"]["ours"]["masked_share"] * 128)
+    assert found["gemm"]["step_flop"] == pytest.approx(flop)
+    rate = found["gemm"]["flop_per_second"]["median"]
+    assert found["share_of_gemm"] == pytest.approx(flop / found["sides"]["ours"]["seconds"]["median"] / rate)
+    assert 0 < found["share_of_gemm_done"] < found["share_of_gemm"]
+    shown = capsys.readouterr().out
+    assert "PEFT prefix tuning, fp32" in shown
+    assert "synthetic" in shown
+
+
+def test_stage_1_of_one_side_leaves_ratios_empty(tmp_path: Path) -> None:
+    stage1.main(
+        [*TINY, *FP32, "--batch", "4", "--sides", "ours", "--skip-memory", "--json", str(tmp_path / "new" / "one.json")]
+    )
+    found = json.loads((tmp_path / "new" / "one.json").read_text())
+    assert found["tokens_per_second"] > 0
+    assert found["peft_tokens_per_second"] is found["ratio"] is found["ratio_same_dtype"] is None
+
+
+def test_stage_2_writes_its_figures(tmp_path: Path) -> None:
+    stage2.main([*TINY, *FP32, "--batch", "4", "--examples", "8", "--json", str(tmp_path)])
+    found = written(tmp_path, "stage2")
+    assert [found["k"][name]["top_k_layers"] for name in ("N", "3N/4", "N/4")] == [3, 2, 1]
+    for one in found["k"].values():
+        speeds = {part: one["speeds"][part]["median"] for part in ("first", "later", "whole")}
+        assert 10 / speeds["whole"] == pytest.approx(1 / speeds["first"] + 9 / speeds["later"])
+        assert one["ratio"] == pytest.approx(speeds["whole"] / found["peft_examples_per_second"])
+
+
+def test_prediction_writes_its_figures(tmp_path: Path) -> None:
+    few = ["--batch", "4", "--examples", "8", "--languages", "3"]
+    prediction.main([*TINY, *FP32, *few, "--json", str(tmp_path)])
+    found = written(tmp_path, "prediction")
+    assert found["ratio"] == pytest.approx(found["examples_per_second"] / found["peft_examples_per_second"])
+    assert found["ratio_same_dtype"] == found["ratio"]
+    assert found["ratio_one_at_a_time"] > 0
+    assert 1 <= found["languages_per_batch"] <= 3
+
+
+def test_growth_writes_exponents(tmp_path: Path) -> None:
+    growth.main([*TINY, *FP32, "--batch", "2", "--quick", "--json", str(tmp_path)])
+    found = written(tmp_path, "growth")
+    names = {"tokens", "languages", "prompt_length", "batch", "languages_in_batch"}
+    assert set(found["exponents"]) == set(found["points"]) == names
+    assert all(seconds > 0 for points in found["points"].values() for _, seconds, _ in points)
+
+
+def test_an_exponent_is_the_slope_of_the_logarithms() -> None:
+    assert growth.exponent([(1, 3.0), (2, 12.0), (4, 48.0)]) == pytest.approx(2)
+    assert growth.exponent([(1, 5), (10, 5)]) == pytest.approx(0)
+
+
+def test_memory_beyond_counts_the_peak_even_of_what_is_given_back() -> None:
+    size = 64 * 2**20
+    found = memory.beyond(lambda: np.ones(size, dtype=np.uint8).sum())
+    assert 0.98 * size < found < 1.25 * size  # the system counts pages by the dozen
+
+
+@pytest.mark.slow
+def test_memory_of_each_side_is_measured_in_its_own_process(tmp_path: Path) -> None:
+    stage1.main([*TINY, *FP32, "--batch", "16", "--sides", "ours", "peft", "--json", str(tmp_path)])
+    found = written(tmp_path, "stage1")
+    # PEFT keeps the logits of the whole batch, and some copies of them; we at most a chunk.
+    logits = 4 * WORDS * found["sides"]["peft"]["tokens"]["median"]
+    assert found["memory"]["peft"] > 2 * logits
+    assert found["memory_ratio"] == found["memory"]["ours"] / found["memory"]["peft"] < 0.8
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Arithmetic
+
+
+def test_arithmetic_of_a_step_counted_by_hand() -> None:
+    shape = backbones.Shape(hidden=2, layers=2, heads=1, feed_forward=3)
+    assert arithmetic.body_weights(shape) == 2 * (4 * 4 + 2 * 6)
+    assert arithmetic.step_flop(shape, 7, tokens=5, masked=1) == 4 * 56 * 5 + 4 * 2 * 7
+    # In the last layer, queries and output projection (8 weights) and feed-forward (12) at one position, not at five;
+    # in the first, no gradient of what queries, keys and values (12 weights) are made from.
+    saved = 4 * 20 * 4 + 2 * 12 * 5
+    assert arithmetic.done_flop(shape, 7, tokens=5, masked=1) == 1176 - saved
+    assert arithmetic.attention_flop(shape, batch=1, length=5, prompt_length=3) == 6 * 2 * (2 * 5 * 8 * 2)
+
+
+def test_arithmetic_is_what_torch_counts() -> None:
+    shape = backbones.SHAPES["tiny"]
+    sizes: dict[str, Any] = {
+        "hidden_size": shape.hidden, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
+        "intermediate_size": shape.feed_forward, "vocab_size": 8, "pad_token_id": 1,
+        "attn_implementation": "eager",  # plain products, so that they can be counted
+    }  # fmt: skip
+    config = XLMRobertaConfig(**sizes)
+    model = XLMRobertaModel(config, add_pooling_layer=False).eval().requires_grad_(False)
+    batch, length = 2, 6
+    embedded = torch.randn(batch, length, shape.hidden, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        model(inputs_embeds=embedded).last_hidden_state.sum().backward()
+    counts = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
+    linear = sum(count for name, count in counts.items() if name in ("aten.addmm", "aten.mm"))
+    assert linear == arithmetic.step_flop(shape, 0, batch * length, 0)
+    assert counts["aten.bmm"] == arithmetic.attention_flop(shape, batch, length, 0)
+
+
+def test_a_gemm_rate_is_the_harmonic_mean_by_share_of_the_arithmetic() -> None:
+    gemm = arithmetic.GemmRate(backbones.SHAPES["tiny"], 512, tokens=32, masked=4, dtype=torch.float32)
+    shares = [product.share for product in gemm.products]
+    assert sum(shares) == pytest.approx(2)  # both directions
+    gemm.measure(1)
+    assert gemm.best_rate == pytest.approx(2 / sum(s / r for s, r in zip(shares, gemm.best, strict=True)))
+    assert gemm.end_round() == pytest.approx(gemm.best_rate)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The same work
+
+
+def work(backbone: Any, **changes: Any) -> Any:
+    lines = texts.unlabelled(None, backbone.tokenizer)
+    return sides.Work(**{"batch": 8, "length": 32, "prompt_length": 4, "lines": lines, "dropout": False, **changes})
+
+
+def collated(peft: Any) -> Any:
+    rows = next(peft.batches)
+    return peft.collator([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows])
+
+
+def test_peft_has_our_loss_and_gradient_on_the_same_batch_with_the_same_prompt(backbone: Any) -> None:
+    encoder = backbone.encoder(torch.float32)
+    prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 0.5, seed=3, positions="shifted")
+    peft = sides.peft(backbone, torch.float32, work(backbone))
+    (theirs,) = peft.trained
+    with torch.no_grad():
+        theirs.copy_(prompt.key_values().permute(3, 0, 1, 2, 4).flatten(1))
+    batch = collated(peft)
+    loss = peft.model(**batch).loss
+    loss.backward()
+    positions = (batch["labels"].flatten() != -100).nonzero().flatten()
+    targets = batch["labels"].flatten()[positions]
+    ours = MaskedBatch(batch["input_ids"], batch["attention_mask"], positions, targets)
+    ((our_loss, _),) = masked_word_losses(encoder, prompt, ours, RuntimeConfig())
+    our_loss.backward()
+    assert our_loss.item() == pytest.approx(loss.item(), rel=1e-5)
+    assert prompt.trained.grad is not None
+    gradient = prompt.trained.grad.permute(3, 0, 1, 2, 4).flatten(1)
+    assert float(gradient.norm()) > 0
+    assert float((gradient - theirs.grad).norm() / gradient.norm()) < 1e-4
+
+
+def test_peft_pads_and_its_prompt_learns(backbone: Any) -> None:
+    peft = sides.peft(backbone, torch.float32, work(backbone))
+    before = peft.trained[0].detach().clone()
+    taken = peft.step()
+    assert taken.positions > taken.tokens
+    assert not torch.equal(before, peft.trained[0])
+
+
+def test_both_sides_predict_the_same_share_of_the_words(backbone: Any) -> None:
+    todo = work(backbone, length=128, batch=16)
+    peft = sides.peft(backbone, torch.float32, todo)
+    batches = [collated(peft) for _ in range(20)]
+    tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+    theirs = sum(int((batch["labels"] != -100).sum()) for batch in batches) / tokens
+    corpus = sides.Ours(backbone, torch.float32, todo).corpus
+    ours = [corpus.batch(step) for step in range(10)]
+    assert all(batch.attention_mask is None for batch in ours)
+    share = sum(len(batch.targets) for batch in ours) / sum(batch.input_ids.numel() for batch in ours)
+    assert share == pytest.approx(theirs, rel=0.05)
+
+
+def test_both_sides_read_the_same_lines(backbone: Any) -> None:
+    lines = work(backbone).lines
+    special = SpecialIds.of(backbone.tokenizer)
+    for packed, rows in zip(lines.packed(special, 32), lines.rows(special, 32), strict=True):
+        ours, theirs = (
+            [token for sequence in part for token in sequence if token not in special.all] for part in (packed, rows)
+        )
+        assert len(theirs) - 32 < len(ours) <= len(theirs)  # the last piece is left out unless it is full
+        assert ours == theirs[: len(ours)]
+
+
+def test_both_sides_predict_the_same_words_with_the_same_prompt(backbone: Any) -> None:
+    clozes, _, _ = texts.pairs(None, backbone.tokenizer, 32, 6)
+    head = texts.words(backbone.tokenizer)
+    encoder = backbone.encoder(torch.float32)
+    prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 0.5, seed=3, positions="shifted")
+    model = sides.prefix_tuning(backbone.model(torch.float32), 4).eval()
+    (theirs,) = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    with torch.no_grad():
+        theirs.copy_(prompt.key_values().permute(3, 0, 1, 2, 4).flatten(1))
+        found = stage2.peft_label_scores(model, clozes, head, SpecialIds.of(backbone.tokenizer).pad)
+        with prompt.attached(encoder) as prefix:
+            ours = label_scores(encoder, clozes, prefix, head)
+    assert torch.allclose(ours, found, atol=1e-5)
+
+
+def test_models_of_one_dtype_share_their_weights_and_fine_tuning_leaves_them(backbone: Any) -> None:
+    first, second = backbone.model(torch.float32), backbone.model(torch.float32)
+    assert first is not second
+    one, other = (model.get_input_embeddings().weight for model in (first, second))
+    assert one is not other
+    assert one.data_ptr() == other.data_ptr()
+    assert second.get_output_embeddings().weight is other
+    before = one.detach().clone()
+    step = sides.fine_tuning(backbone, work(backbone)).step()
+    assert step.loss > 0
+    assert torch.equal(one, before)
+
+
+def test_real_lines_fill_the_vocabulary(shared_data: Path) -> None:
+    tokenizer = backbones.wide_tokenizer(backbones.XLMR_WORDS)
+    lines = texts.unlabelled(texts.find_data(shared_data), tokenizer)
+    used = np.concatenate(lines.target + lines.source)
+    assert lines.origin == "real"
+    assert used.max() > 0.99 * backbones.XLMR_WORDS
+    assert not np.isin(used, sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id})).any()
+    clozes, _, origin = texts.pairs(shared_data, tokenizer, 64, 20)
+    assert origin == "real"
+    assert all(cloze.input_ids[cloze.position] == tokenizer.mask_token_id for cloze in clozes)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What a person can mend
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--vocabulary", "10"], "smaller than that of the tokenizer; give at least 32580"),
+        (["--data-dir", "/nowhere"], "--data-dir /nowhere lacks one of"),
+    ],
+)
+def test_wrong_settings_end_in_one_line(words: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        stage1.main([*TINY, *FP32, *words])
+
+
+def test_a_size_must_be_a_positive_number(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        growth.main(["--rounds", "0"])
+    assert "'0' is no whole number above 0" in capsys.readouterr().err
