@@ -30,7 +30,8 @@ OTHER_ADAPT: dict[str, Any] = {
     "mask_rate": 0.2, "packing": "none", "source_share": 0.4, "balance": "repeat", "held_out": 0.06,
     "eval_every": 101, "eval_sequences": 127, "patience": 3, "init_std": 1.0, "positions": "shifted", "seed": 1,
     "method": "mad-x", "dropout": True, "adapter_reduction": 4, "invertible_reduction": None,
-    "drop_last_adapter": True, "train_lm_head": True, "lora_rank": 4, "lora_alpha": 8.0,
+    "drop_last_adapter": True, "train_lm_head": True, "lora_rank": 4, "lora_alpha": 8.0, "schedule": "wsd",
+    "initialise": "text",
 }  # fmt: skip
 OTHER_TUNE: dict[str, Any] = {
     "epochs": 9, "batch_size": 31, "max_length": 255, "learning_rate": 2e-3, "warmup_ratio": 0.07,
@@ -122,7 +123,7 @@ def test_an_unknown_key_like_no_other_gets_no_hint() -> None:
         *[(AdaptConfig, f, v) for f in ("warmup_ratio", "source_share") for v in (-0.1, 1.1)],
         *[(AdaptConfig, f, v) for f in ("weight_decay", "seed") for v in (-1,)],
         *[(AdaptConfig, f, v) for f in ("clip_norm", "init_std") for v in (0, float("inf"))],
-        *[(AdaptConfig, f, "other") for f in ("packing", "balance", "positions")],
+        *[(AdaptConfig, f, "other") for f in ("packing", "balance", "positions", "schedule", "initialise")],
         *[(TuneConfig, f, 0) for f in ("epochs", "batch_size", "shots_per_class", "prompt_length", "learning_rate")],
         *[(TuneConfig, f, -1) for f in ("top_k_layers", "bottom_k_layers", "seed", "weight_decay")],
         *[(TuneConfig, "dev_share", v) for v in (0, 1)],

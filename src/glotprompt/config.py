@@ -20,6 +20,9 @@ Rate = Annotated[float, Field(gt=0)]
 
 Stage = Literal["adapt", "tune"]
 
+Schedule = Literal["linear", "cosine", "constant", "wsd"]
+"""How a learning rate falls after its warm-up (`AdaptConfig.schedule`)."""
+
 MethodName = Literal[
     "soft-prompt", "prompt-tuning", "fine-tuning", "fine-tuning-mlm", "mad-x", "lora-mlm", "source-prompt",
     "soft-prompt+task-adapter", "prompt-average",
@@ -83,8 +86,8 @@ def _rate(stage: Stage, known: dict[str, Any]) -> float:
 
 def _auto_rates(known: dict[str, Any]) -> tuple[float, ...]:
     rate = _rate("adapt", known)
-    steps = (1, 2, 4, 8) if rate == RATES["adapt"]["soft-prompt"] else (1, 4, 16, 64)
-    return tuple(round(step * rate, 10) for step in steps)
+    factors = (1, 2, 4, 8, 16, 32) if rate == RATES["adapt"]["soft-prompt"] else (1, 4, 16, 64)
+    return tuple(round(factor * rate, 10) for factor in factors)
 
 
 def _one_line(config: type[Config], error: ValidationError) -> str:
@@ -115,15 +118,19 @@ class AdaptConfig(Config):
     """Tokens per sequence, `<s>` and `</s>` included. Not stated in the paper; assumption."""
     learning_rate: Rate | Literal["auto"] = Field(default_factory=lambda known: _rate("adapt", known))
     """Peak learning rate of AdamW; the default is the method's (section 4.2: 5e-3 for prompts, 1e-4 for MAD-X). Small
-    backbones want far more (the bundled one 4e-2 for prompts); "auto" tries `auto_rates` in short runs and keeps the
-    one with the lowest held-out loss."""
+    backbones want far more (the bundled one 4e-2 for prompts); "auto" tries `auto_rates` in rounds of short runs, of
+    which the better half goes on, until one is left."""
     auto_rates: tuple[Rate, ...] = Field(default_factory=lambda known: _auto_rates(known), min_length=1)
-    """Rates tried by `learning_rate="auto"`: the method's default and 2, 4 and 8 times it (prompts), or 4, 16 and 64
-    times it (other methods, whose defaults are for models far larger than the bundled one)."""
-    auto_steps: int = Field(default=60, ge=1)
-    """Steps of each short run of `learning_rate="auto"`."""
+    """Rates tried by `learning_rate="auto"`: the method's default and 2, 4, 8, 16 and 32 times it (prompts), or 4, 16
+    and 64 times it (other methods, whose defaults are for models far larger than the bundled one)."""
+    auto_steps: int = Field(default=40, ge=1)
+    """Steps of each round of `learning_rate="auto"`, shared evenly by the rates that are still in it: of six rates each
+    runs for 6 steps, then the best three for 13 and the best two for 20."""
+    schedule: Schedule = "linear"
+    """How the rate falls after the warm-up: in a line to 0, along half a "cosine" to 0, not at all ("constant"), or not
+    before the last fifth of the steps and then in a line to 0 ("wsd": warm-up, stable, decay)."""
     warmup_ratio: float = Field(default=0.06, ge=0, le=1)
-    """Share of the steps over which the rate rises linearly from 0 (RoBERTa's 6 %); then it falls linearly to 0."""
+    """Share of the steps over which the rate rises linearly from 0 (RoBERTa's 6 %); then it follows `schedule`."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay of what is trained."""
     clip_norm: float = Field(default=1.0, gt=0)
@@ -148,9 +155,14 @@ class AdaptConfig(Config):
     eval_sequences: int = Field(default=128, ge=1)
     """Held-out sequences on which the best step is chosen; the figures before and after are measured on all."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after so many evaluations without improvement; None: never."""
+    """Stop after so many evaluations without improvement; None: never. The plan of the learning rate stays that of all
+    `steps`, so a run that stops early has not seen the low rates of its end."""
+    initialise: Literal["noise", "text", "prompt"] = "noise"
+    """What the prompts start as. "noise": normal, of `init_std`. "text": the keys and values that the frozen model
+    itself has at `prompt_length` tokens of the source text (of the target's where there is no other). "prompt": a saved
+    prompt, or the sum of several, handed over beside the settings."""
     init_std: float = Field(default=0.02, gt=0)
-    """Standard deviation of the normal initialisation (P-tuning v2 in effect 0.02, PEFT 1)."""
+    """Standard deviation of the noise (P-tuning v2 in effect 0.02, PEFT 1)."""
     positions: Literal["plain", "shifted"] = "plain"
     """"plain": the text keeps its position ids. "shifted": they start after the prompt, as in P-tuning v2 and PEFT,
     which shortens the longest input by `prompt_length`."""

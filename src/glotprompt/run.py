@@ -3,8 +3,8 @@ stands in `methods`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from glotprompt import artifact
-from glotprompt.classifier import (
-    Adapted,
-    Input,
-    LanguageModule,
-    LanguagePrompt,
-    Part,
-    PromptClassifier,
-    read_inputs,
-)
+from glotprompt.classifier import Adapted, Input, LanguageModule, LanguagePrompt, Part, PromptClassifier, read_inputs
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, content_hash
 from glotprompt.errors import ConfigError, DataError
+from glotprompt.initial import Initial, InitialPrompt, begin_adapt, initial_prompt
 from glotprompt.methods import (
     Method,
     average_prompts,
@@ -47,6 +40,7 @@ from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses, masked_word_losses
 from glotprompt.train.memory import PeakMemory, gradient_checkpointing
 from glotprompt.train.progress import StepLine
+from glotprompt.train.rates import Trial, choose_rate
 from glotprompt.train.scoring import (
     MaskedWordScores,
     Report,
@@ -69,19 +63,21 @@ def adapt(
     runtime: RuntimeConfig | None = None,
     prompts: Sequence[tuple[LanguagePrompt, float]] | None = None,
     characters: CharacterMap | None = None,
+    initial: Initial | None = None,
 ) -> Adapted:
     """Learn one language from unlabelled text (section 3.1), by the config's method.
 
     `target` and `source` are lines of text, or a `TokenText` where they are too many for memory; a share of the
     target's is held out, on which the masked-word loss is measured before and after and the best step chosen.
     `language` is the target's ISO 639-3 code. `prompts` and their weights are for prompt-average alone, which trains
-    nothing. `characters` rewrites both texts and, saved in the result, all that is read behind it later. Raises
-    `DataError` when there is too little text.
+    nothing. `characters` rewrites both texts and, saved in the result, all that is read behind it later. `initial` is
+    a saved prompt to start from, or several and their weights. Raises `DataError` when there is too little text.
     """
     config, runtime = config or AdaptConfig(), runtime or RuntimeConfig()
     method = method_of_adapt(config)
     if (prompts is not None) != (method.begin_adapt is None):
         raise ConfigError("prompts to combine are for method prompt-average, which needs them")
+    config, start = initial_prompt(encoder, config, initial)
     backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
     if prompts is not None and characters is None:
         characters = shared_characters([prompt for prompt, _ in prompts])
@@ -98,8 +94,9 @@ def adapt(
     for part, share in method.source_shares(config).items():
         settings = config.replace(method=method.name, source_share=share)
         name = language if part == "language" else f"{part} of {language}"
-        made[part], courses[part] = _train_language(encoder, method, target, source, name, settings, runtime)
+        made[part], courses[part] = _train_language(encoder, method, target, source, name, settings, runtime, start)
     facts = {**courses.pop("language"), "config": config.model_dump(mode="json")}
+    facts |= {} if start is None else {"initial": start.facts}
     facts |= {f"{part}_training": course for part, course in courses.items()}
     prompt = made["language"]
     if isinstance(prompt, SoftPrompt):
@@ -117,6 +114,7 @@ def _train_language(
     language: str,
     config: AdaptConfig,
     runtime: RuntimeConfig,
+    start: InitialPrompt | None,
 ) -> tuple[Delta, dict[str, Any]]:
     """One training of stage 1, and its course. What does not read the target's text does not depend on it."""
     memory = PeakMemory()
@@ -124,6 +122,7 @@ def _train_language(
     used = [content_of(text) if share else "" for text, share in (
         (target, 1 - config.source_share), (source, config.source_share))]  # fmt: skip
     about = language if config.source_share < 1 else ""
+    used += [] if start is None else [start.digest]
     identity = identity_of(["adapt", config.identity(), *used, encoder.fingerprint, about, encoder.asked_precision])
     checkpoint = Checkpoint(runtime, identity)
     same_precision(encoder, checkpoint)
@@ -132,14 +131,14 @@ def _train_language(
         for part in (held_out[: config.eval_sequences], held_out)
     )
     before = score_masked_words(encoder, batches, None)
-    rate = config.learning_rate
+    words = encoder, partial(begin_adapt, encoder, method, corpus, config, start), corpus, watched
+    rate, tried = config.learning_rate, list[Trial]()
     if rate == "auto":
-        rate = _best_rate(encoder, method, corpus, watched, config, runtime, identity)
-    title = f"adapt {language}"
-    delta, history = _adapt_at(encoder, method, corpus, watched, config, runtime, rate, checkpoint, title)
+        rate, tried = _best_rate(*words, config, runtime, identity)
+    delta, history = _adapt_at(*words, config, runtime, rate, checkpoint, f"adapt {language}")
     after = _read(encoder, delta, batches)
     return delta, {
-        "learning_rate": rate, "precision": encoder.precision,
+        "learning_rate": rate, "rates_tried": [vars(trial) for trial in tried], "precision": encoder.precision,
         "target_lines": len(target), "source_lines": len(source),
         "target_sequences": len(corpus.target), "source_sequences": len(corpus.source),
         "held_out_before": vars(before), "held_out_after": vars(after),
@@ -186,7 +185,7 @@ def _check_length(encoder: Encoder, max_length: int, delta: Delta) -> None:
 
 def _adapt_at(
     encoder: Encoder,
-    method: Method,
+    begin: Callable[[], Delta],
     corpus: MaskingCorpus,
     held_out: Sequence[MaskedBatch],
     config: AdaptConfig,
@@ -196,8 +195,7 @@ def _adapt_at(
     title: str,
 ) -> tuple[Delta, History]:
     """Train a fresh delta at one learning rate."""
-    assert method.begin_adapt is not None
-    delta = method.begin_adapt(encoder, config).to(encoder.device)
+    delta = begin().to(encoder.device)
     _check_length(encoder, config.max_length, delta)
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:
@@ -217,23 +215,23 @@ def _adapt_at(
 
 def _best_rate(
     encoder: Encoder,
-    method: Method,
+    begin: Callable[[], Delta],
     corpus: MaskingCorpus,
     held_out: Sequence[MaskedBatch],
     config: AdaptConfig,
     runtime: RuntimeConfig,
     identity: str,
-) -> float:
-    """The rate of `auto_rates` whose short run ends with the lowest held-out loss."""
-    found: dict[float, float] = {}
-    short = config.replace(steps=min(config.auto_steps, config.steps), eval_every=config.auto_steps)
-    for rate in config.auto_rates:
-        trial = Checkpoint(runtime, f"{identity}-{rate:g}")
+) -> tuple[float, list[Trial]]:
+    """The rate of `auto_rates` that short runs speak for, and these."""
+
+    def loss_after(rate: float, steps: int) -> float:
+        short = config.replace(steps=steps, eval_every=steps)
+        checkpoint = Checkpoint(runtime, f"{identity}-{rate:g}-{steps}")
         title = f"try learning rate {rate:g}"
-        _, history = _adapt_at(encoder, method, corpus, held_out, short, runtime, rate, trial, title)
-        loss = history.evaluations[-1][1]["held_out_loss"]
-        found[rate] = float("inf") if math.isnan(loss) else loss
-    return min(found, key=lambda rate: found[rate])
+        _, history = _adapt_at(encoder, begin, corpus, held_out, short, runtime, rate, checkpoint, title)
+        return history.evaluations[-1][1]["held_out_loss"]
+
+    return choose_rate(config, loss_after)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -376,7 +374,9 @@ def _optimisation(
     config: AdaptConfig | TuneConfig, steps: int, rate: float, eval_every: int, patience: int | None = None
 ) -> Optimisation:
     """What the loop needs of either stage's config."""
-    return Optimisation(steps, rate, config.warmup_ratio, config.weight_decay, config.clip_norm, eval_every, patience)
+    schedule = config.schedule if isinstance(config, AdaptConfig) else "linear"
+    settings = config.warmup_ratio, config.weight_decay, config.clip_norm
+    return Optimisation(steps, rate, *settings, eval_every, patience, schedule)
 
 
 def _trained(delta: Delta) -> list[nn.Parameter]:

@@ -74,6 +74,25 @@ def test_warm_up_and_decay() -> None:
     assert plan(steps=4, learning_rate=1.0, warmup_ratio=1.0).rate(3) == 1.0
 
 
+def test_other_schedules() -> None:
+    settings: dict[str, Any] = {"steps": 10, "learning_rate": 2.0, "warmup_ratio": 0.2}
+    found = {
+        name: [plan(schedule=name, **settings).rate(step) for step in range(10)]
+        for name in ("linear", "cosine", "constant", "wsd")
+    }
+    for rates in found.values():
+        assert rates[:3] == pytest.approx([1.0, 2.0, 2.0]), "the warm-up is the same"
+        assert min(rates) > 0
+    assert found["constant"][2:] == [2.0] * 8
+    assert found["wsd"][2:] == pytest.approx([2.0] * 7 + [1.0])
+    assert found["cosine"][6] == pytest.approx(1.0), "half of the decay"
+    assert found["cosine"][4] == pytest.approx(1 + 2**-0.5)
+    assert found["cosine"][3] > found["linear"][3]
+    assert found["cosine"][9] < found["linear"][9]
+    long = [plan(schedule="wsd", steps=100, learning_rate=1.0).rate(step) for step in (80, 81, 90, 99)]
+    assert long == pytest.approx([1.0, 0.95, 0.5, 0.05])
+
+
 def test_the_paper_schedule() -> None:
     paper = plan(steps=100_000, learning_rate=5e-3, warmup_ratio=0.06)
     assert paper.rate(5_999) == pytest.approx(5e-3) == paper.rate(6_000)

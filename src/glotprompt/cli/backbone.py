@@ -68,6 +68,25 @@ def _recorded_backbone(path: Path, kinds: Sequence[str], model: str | None, prec
         raise ModelError(f"{path} was made for {recorded!r}: {error}; say where it is with --model") from None
 
 
+def weighted_prompts(
+    option: str, words: Sequence[str] | None, encoder: Encoder
+) -> list[tuple[LanguagePrompt, float]] | None:
+    """The prompts of an option's `FILE=WEIGHT ...`; without a weight, that of a mean. None: no such option."""
+    if not words:
+        return None
+    found: list[tuple[LanguagePrompt, float]] = []
+    for word in words:
+        path, equals, weight = word.rpartition("=") if not Path(word).exists() else (word, "", "")
+        try:
+            value = float(weight) if equals else 1 / len(words)
+        except ValueError:
+            raise ConfigError(
+                f"{option} {word}: expected FILE=WEIGHT with a number, such as sna.safetensors=0.5"
+            ) from None
+        found.append((LanguagePrompt.load(path or word, encoder), value))
+    return found
+
+
 def recorded_backbone(path: Path, kinds: Sequence[str]) -> tuple[str, str]:
     """Names of the backbone that a saved file was made for, and of its method."""
     facts = artifact.describe(path, kinds)

@@ -62,6 +62,15 @@ Combine = Annotated[
         help="For --method prompt-average: saved prompts and weights, may be repeated. Without weights: the mean.",
     ),
 ]
+InitPrompt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--init-prompt",
+        metavar="FILE[=WEIGHT]",
+        help="Start from a saved prompt of another language instead of noise; repeated: from their weighted sum. "
+        "Without weights: the mean.",
+    ),
+]
 Train = Annotated[
     str, typer.Option("--train", metavar="FILE", help="Labelled examples in the source language: a table.")
 ]
@@ -110,6 +119,7 @@ Preset = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", **_SETTING)]
 LearningRate = Annotated[str | None, typer.Option("--learning-rate", metavar="NUMBER", **_SETTING)]
+Initialise = Annotated[str | None, typer.Option("--init", metavar="noise|text", **_SETTING)]
 PromptLength = Annotated[int | None, typer.Option("--prompt-length", **_SETTING)]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", **_SETTING)]
 MaxLength = Annotated[int | None, typer.Option("--max-length", **_SETTING)]

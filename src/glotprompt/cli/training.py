@@ -34,12 +34,14 @@ def adapt(
     model: options.Model = "mini",
     method: options.Method = None,
     combine: options.Combine = None,
+    init_prompt: options.InitPrompt = None,
     map_characters: options.MapCharacters = None,
     json: options.Json = None,
     preset: options.Preset = None,
     steps: options.Steps = None,
     learning_rate: options.LearningRate = None,
     prompt_length: options.PromptLength = None,
+    initialise: options.Initialise = None,
     batch_size: options.BatchSize = None,
     max_length: options.MaxLength = None,
     seed: options.Seed = None,
@@ -69,10 +71,11 @@ def adapt(
     --source may be repeated; for several languages in one call write --target nya=nya.txt --target sna=sna.txt and give
     a folder as --output. A killed run, started again with the same words, goes on.
     """
-    from glotprompt.cli.backbone import forget, open_encoder
+    from glotprompt.cli.backbone import forget, open_encoder, weighted_prompts
     from glotprompt.cli.reading import stage1_files
     from glotprompt.cli.settings import settings
     from glotprompt.config import AdaptConfig
+    from glotprompt.initial import initial_prompt
     from glotprompt.methods import METHODS, shared_characters
 
     sources_of = _targets(target, language)
@@ -80,7 +83,9 @@ def adapt(
     config, runtime = settings(AdaptConfig, ctx.params, model, "soft-prompt")
     files = stage1_files(sources_of, source or [], config, ctx.params)
     encoder = open_encoder(model, precision, device)
-    prompts = _combined(combine, encoder)
+    prompts = weighted_prompts("--combine", combine, encoder)
+    initial = weighted_prompts("--init-prompt", init_prompt, encoder)
+    initial_prompt(encoder, config, initial)  # what is wrong with it is said before a long text is tokenised
     known = shared_characters([prompt for prompt, _ in prompts]) if prompts and not map_characters else None
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
     # second one finds it finished among the checkpoints.
@@ -90,7 +95,8 @@ def adapt(
         if figures:
             print()
         texts = found.opened(encoder.tokenizer, known)
-        adapted = _adapt_one(encoder, texts, code, config, runtime, outputs[code], precision, prompts, shared)
+        words = config, runtime, outputs[code], precision, prompts, initial
+        adapted = _adapt_one(encoder, texts, code, *words, shared)
         figures.append(_stage1_figures(adapted, outputs[code]))
     if shared is not None:
         forget(shared)
@@ -135,25 +141,6 @@ def _outputs(output: Path, codes: Sequence[str]) -> dict[str, Path]:
     return paths
 
 
-def _combined(words: Sequence[str] | None, encoder: Encoder) -> list[tuple[LanguagePrompt, float]] | None:
-    """The prompts of `--combine FILE=WEIGHT`."""
-    from glotprompt.classifier import LanguagePrompt
-
-    if not words:
-        return None
-    found: list[tuple[LanguagePrompt, float]] = []
-    for word in words:
-        path, equals, weight = word.rpartition("=") if not Path(word).exists() else (word, "", "")
-        try:
-            value = float(weight) if equals else 1 / len(words)
-        except ValueError:
-            raise ConfigError(
-                f"--combine {word}: expected FILE=WEIGHT with a number, such as sna.safetensors=0.5"
-            ) from None
-        found.append((LanguagePrompt.load(path or word, encoder), value))
-    return found
-
-
 def _adapt_one(
     encoder: Encoder,
     texts: Stage1Reading,
@@ -163,12 +150,14 @@ def _adapt_one(
     output: Path,
     precision: str,
     prompts: Sequence[tuple[LanguagePrompt, float]] | None,
+    initial: Sequence[tuple[LanguagePrompt, float]] | None,
     shared: Path | None,
 ) -> Adapted:
     """What one language's stage 1 gives: trained and saved, or as an earlier run of the same words left it."""
-    from glotprompt import artifact, run
+    from glotprompt import run
     from glotprompt.classifier import load_adapted
     from glotprompt.cli.backbone import train_once
+    from glotprompt.initial import digest_of
     from glotprompt.train.inputs import content_of
 
     target, source, characters = texts.target, texts.source, texts.characters
@@ -176,11 +165,11 @@ def _adapt_one(
     def train(folder: Path) -> Adapted:
         note(f"{code}: {len(target):,} target lines, {len(source):,} source lines")
         resumed = runtime.replace(checkpoint_dir=folder)
-        made = run.adapt(encoder, target, source, code, config, resumed, prompts, characters)
+        made = run.adapt(encoder, target, source, code, config, resumed, prompts, characters, initial)
         return replace(made, facts={**made.facts, **texts.record})
 
     words = [code, config.identity(), content_of(target), content_of(source), encoder.fingerprint, precision]
-    words += [[artifact.digest({"": prompt.key_values}, {}), weight] for prompt, weight in prompts or ()]
+    words += [[digest_of(prompt.key_values), weight] for prompt, weight in prompts or initial or ()]
     words += [] if characters is None else [characters.to_dict()]
     words += [texts.record] if texts.record else []
     adapted = train_once(load_adapted, output, words, encoder, train, shared)

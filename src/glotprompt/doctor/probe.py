@@ -29,6 +29,7 @@ from glotprompt.train.loop import Evaluation, Losses, Optimisation, fit
 from glotprompt.train.losses import label_losses, masked_word_losses
 from glotprompt.train.memory import PeakMemory
 from glotprompt.train.progress import Silent
+from glotprompt.train.rates import rounds
 from glotprompt.train.scoring import evaluation_batches, score_masked_words
 
 NUM_EXAMPLES = 1000
@@ -105,7 +106,7 @@ def forecast_adapt(
     packed = (sum(lengths) + len(lengths)) // room if config.packing == "full" else len(lengths)
     held = round(config.held_out * packed * text.num_lines / max(1, text.num_counted))
     sequences = max(1, round(packed * text.num_lines / max(1, text.num_counted)) - held)
-    trials = len(config.auto_rates) * min(config.auto_steps, config.steps) if config.learning_rate == "auto" else 0
+    trials = sum(count * steps for count, steps in rounds(config)) if config.learning_rate == "auto" else 0
     trainings = len(method.source_shares(config))
     forecast = Forecast(trainings * (config.steps + trials), sequences, cost.file_bytes, cost.memory_bytes)
     if encoder is None:

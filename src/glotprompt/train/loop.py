@@ -1,10 +1,11 @@
-"""The training loop of every stage and method: AdamW, warm-up and linear decay, clipping, evaluation, checkpoints.
+"""The training loop of every stage and method: AdamW, warm-up and decay, clipping, evaluation, checkpoints.
 
 It does not know what it trains: it is handed the parameters, a function from a step to losses, and an evaluation.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -15,6 +16,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
+from glotprompt.config import Schedule
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.progress import Progress
 
@@ -24,6 +26,9 @@ the whole batch, so accumulation and data parallelism change nothing but roundin
 it is on)."""
 Losses = Callable[[int], Parts]
 """From a step number to its loss."""
+
+DECAYING = 0.2
+"""Share of the steps over which the schedule "wsd" falls (Hägele et al. 2024: 10 to 20 %)."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,21 @@ class Optimisation:
     clip_norm: float
     eval_every: int
     patience: int | None = None
+    schedule: Schedule = "linear"
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step (0-based): linear warm-up, then linear decay to 0."""
+        """Learning rate of a step (0-based): linear warm-up, then as the schedule has it."""
         warmup = max(1, round(self.steps * self.warmup_ratio))
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
-        return self.learning_rate * (self.steps - step) / max(1, self.steps - warmup)
+        left = (self.steps - step) / max(1, self.steps - warmup)
+        shares = {
+            "linear": left,
+            "cosine": (1 - math.cos(math.pi * left)) / 2,
+            "constant": 1.0,
+            "wsd": min(1.0, (self.steps - step) / max(1, round(DECAYING * self.steps))),
+        }
+        return self.learning_rate * shares[self.schedule]
 
 
 @dataclass(frozen=True)

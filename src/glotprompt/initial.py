@@ -1,0 +1,114 @@
+"""What the prompts of stage 1 start as: noise, real tokens, a saved prompt or the sum of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glotprompt import artifact
+from glotprompt.classifier import LanguagePrompt
+from glotprompt.config import AdaptConfig
+from glotprompt.errors import ConfigError, DataError
+from glotprompt.methods import METHODS, Method, average_prompts, method_of_adapt, refuse_other_backbone
+from glotprompt.model.delta import Delta
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.real_tokens import key_values_of_text
+from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.train.batches import MaskingCorpus, SpecialIds
+
+Initial = LanguagePrompt | Sequence[tuple[LanguagePrompt, float]]
+"""A saved prompt to start from, or several with their weights in the sum."""
+
+
+@dataclass(frozen=True)
+class InitialPrompt:
+    """Saved prompts as one start, checked."""
+
+    key_values: Tensor
+    """Their weighted sum [layer, 2, head, prompt, dim], fp32 on the CPU."""
+    facts: list[dict[str, Any]]
+    """Of each its language, its weight and the digest of its values."""
+
+    @property
+    def digest(self) -> str:
+        """Of the sum's values."""
+        return digest_of(self.key_values)
+
+
+def initial_prompt(
+    encoder: Encoder, config: AdaptConfig, initial: Initial | None
+) -> tuple[AdaptConfig, InitialPrompt | None]:
+    """What is handed over to start from, and the config with that start, its length and its positions.
+
+    Raises `ConfigError` for a method that trains no prompt in stage 1, a prompt for another backbone, and a config that
+    says otherwise."""
+    if initial is None:
+        if config.initialise == "prompt":
+            raise ConfigError('initialise="prompt" needs one; give initial= (--init-prompt FILE)')
+        _check_method(config)
+        return config, None
+    config = _with(config, "initialise", "prompt")
+    _check_method(config)
+    prompts = [(initial, 1.0)] if isinstance(initial, LanguagePrompt) else list(initial)
+    if not prompts:
+        raise ConfigError("initial= holds no prompt; give one at least, or leave it out")
+    for prompt, _ in prompts:
+        refuse_other_backbone(prompt, encoder)
+    key_values = average_prompts([prompt for prompt, _ in prompts], [weight for _, weight in prompts])
+    config = _with(config, "prompt_length", key_values.shape[3])
+    config = _with(config, "positions", prompts[0][0].positions)
+    facts = [
+        {"language": prompt.language, "weight": weight, "digest": digest_of(prompt.key_values)}
+        for prompt, weight in prompts
+    ]
+    return config, InitialPrompt(key_values, facts)
+
+
+def digest_of(key_values: Tensor) -> str:
+    """What tells a prompt's values from others."""
+    return artifact.digest({"": key_values}, {})
+
+
+def _with(config: AdaptConfig, name: str, value: Any) -> AdaptConfig:
+    """The config with what follows from the prompt; `ConfigError` where it was given another value."""
+    given = getattr(config, name)
+    if name in config.model_fields_set and given != value:
+        raise ConfigError(f"a start from saved prompts has {name} {value}, not {given}; leave {name} out")
+    return config.replace(**{name: value})
+
+
+def _check_method(config: AdaptConfig) -> None:
+    method = method_of_adapt(config)
+    if config.initialise != "noise" and method.begin_adapt is not METHODS["soft-prompt"].begin_adapt:
+        raise ConfigError(f"{method.name} trains no prompt in stage 1, so initialise is not for it; leave it out")
+
+
+def begin_adapt(
+    encoder: Encoder, method: Method, corpus: MaskingCorpus, config: AdaptConfig, initial: InitialPrompt | None
+) -> Delta:
+    """What stage 1 trains, at its start. Raises `DataError` for a text with fewer tokens than the prompt."""
+    assert method.begin_adapt is not None
+    if config.initialise == "noise":
+        return method.begin_adapt(encoder, config)
+    key_values = _prompt_of_text(encoder, corpus, config) if initial is None else initial.key_values
+    return SoftPrompt(key_values, positions=config.positions)
+
+
+def _prompt_of_text(encoder: Encoder, corpus: MaskingCorpus, config: AdaptConfig) -> Tensor:
+    """The model's own keys and values at tokens of the source text, drawn by seed."""
+    text = corpus.source or corpus.target
+    order = np.random.default_rng([config.seed, 4]).permutation(len(text))
+    sequences = (torch.from_numpy(text[int(i)]) for i in order)
+    special_ids = torch.tensor(SpecialIds.of(encoder.tokenizer).all)
+    found = key_values_of_text(encoder, sequences, special_ids, config.prompt_length)
+    if found.shape[3] < config.prompt_length:
+        raise DataError(
+            f"the text has {found.shape[3]} tokens, too few for a prompt of {config.prompt_length}; give more, or a"
+            ' lower prompt_length, or initialise="noise"'
+        )
+    return found
