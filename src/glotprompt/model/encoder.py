@@ -206,9 +206,8 @@ class Encoder:
         prefix: Prefix | None = None,
     ) -> Float[Tensor, "batch seq hidden"]:
         """Last layer's output. `attention_mask` is 1 for text and 0 for padding; None when nothing is padded."""
-        if self._body is not None and self._body.usable:
-            hidden = self._body.embed(input_ids, self._position_ids(input_ids, prefix))
-            return self._body.run(hidden, attention_mask, prefix, range(self.num_layers))
+        if self.is_layered:
+            return self.states_below(self.num_layers, input_ids, attention_mask, prefix)
         arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "prefix": prefix}
         position_ids = self._position_ids(input_ids, prefix)
         if position_ids is not None:
@@ -224,9 +223,9 @@ class Encoder:
     ) -> Float[Tensor, "n hidden"]:
         """Last layer's output at some positions, which index the flattened [batch * seq] states row by row. As
         `hidden_states`, but where the model is built like BERT its last layer leaves the other positions out."""
-        if self._body is None or not self._body.usable:
+        if not self.is_layered:
             return self.hidden_states(input_ids, attention_mask, prefix).flatten(0, 1)[positions]
-        hidden = self._body.embed(input_ids, self._position_ids(input_ids, prefix))
+        hidden = self.states_below(0, input_ids, attention_mask, prefix)
         return self.states_from(0, hidden, attention_mask, prefix, positions)
 
     def states_below(

@@ -156,14 +156,15 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         scaled, keys, values, weights = ctx.saved_tensors
         batch, heads, length, dim = scaled.shape
-        of_query, *of_text = ctx.needs_input_grad[:3]
+        wants_query, *of_text = ctx.needs_input_grad[:3]
         columns = slice(None) if any(of_text) else slice(ctx.num_front)
         of_output = gradients[0].transpose(1, 2).reshape(batch * heads, length, dim)
         of_values = torch.bmm(weights[:, :, columns].transpose(1, 2), of_output)
         of_weights = torch.bmm(of_output, values.flatten(0, 1).transpose(1, 2))
         of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
         of_keys = torch.bmm(of_scores[:, :, columns].transpose(1, 2), scaled.flatten(0, 1))
-        if of_query:
+        of_query = None
+        if wants_query:
             of_query = torch.bmm(of_scores, keys.flatten(0, 1)).mul_(ctx.scale).view(scaled.shape)
         of_keys, of_values = (part.view(batch, heads, -1, dim) for part in (of_keys, of_values))
         text = [
@@ -173,7 +174,7 @@ class _Attention(torch.autograd.Function):
         front = [part[:, :, : ctx.num_front] for part in (of_keys, of_values)]
         if ctx.rows == 1:
             front = [part.sum(dim=0, keepdim=True) for part in front]
-        return (of_query if ctx.needs_input_grad[0] else None, *text, *front, None, None)
+        return (of_query, *text, *front, None, None)
 
 
 def _joined(front: Float[Tensor, "rows head prompt dim"], text: Float[Tensor, "batch head seq dim"]) -> Tensor:
