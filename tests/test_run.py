@@ -418,7 +418,8 @@ def test_the_way_back_ends_at_the_lowest_trained_layer(
         return original(*arguments)
 
     monkeypatch.setattr(encoder, "states_at", watched)
-    tuned(encoder, prompt, top_k_layers=1, epochs=1)
+    config = TUNE.replace(top_k_layers=1, epochs=1)
+    gp.tune(encoder, prompt, topics(), TASK, config, QUIET.replace(state_cache=0))
     for hook in hooks:
         hook.remove()
     in_training = [found for found in remembered if any(found)]

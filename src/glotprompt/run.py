@@ -38,6 +38,7 @@ from glotprompt.train.cloze import ClozeCorpus
 from glotprompt.train.inputs import Text, content_of, labelled_examples, masking_corpus, rewritten
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses, masked_word_losses
+from glotprompt.train.lower_layers import below_trained_layers
 from glotprompt.train.memory import PeakMemory, gradient_checkpointing
 from glotprompt.train.progress import StepLine
 from glotprompt.train.rates import Trial, choose_rate
@@ -311,6 +312,8 @@ def _fit_labels(
     gold, dev_gold = ([task.labels.index(str(example.label)) for example in part] for part in (examples, dev))
     head, clozes = read_inputs(encoder, fields, task, delta, config.max_length, characters)
     _, dev_clozes = read_inputs(encoder, dev_fields, task, delta, config.max_length, characters)
+    if not config.dropout:
+        clozes, dev_clozes = (below_trained_layers(encoder, part, delta, runtime) for part in (clozes, dev_clozes))
     corpus = ClozeCorpus(clozes, gold, config.batch_size, config.seed)
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:

@@ -41,6 +41,11 @@ class Delta(nn.Module, ABC):
         """The delta that gave these `settings` and `tensors`, for the backbone it was made for."""
 
     @property
+    def first_layer(self) -> int | None:
+        """The lowest layer whose work changes as this is trained (its vectors, weights or input); None: no layer's."""
+        return 0
+
+    @property
     def num_trained(self) -> int:
         """How many numbers the optimiser changes."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)

@@ -34,6 +34,11 @@ class Together(Delta):
     def __contains__(self, name: str) -> bool:
         return name in self.parts
 
+    @property
+    def first_layer(self) -> int | None:
+        layers = (self[name].first_layer for name in self.parts)
+        return min((layer for layer in layers if layer is not None), default=None)
+
     @contextmanager
     def attached(self, encoder: Encoder) -> Generator[Prefix | None]:
         with ExitStack() as stack:

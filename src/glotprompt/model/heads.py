@@ -149,6 +149,10 @@ class LinearHead(Delta):
     def num_labels(self) -> int:
         return self.projection.out_features
 
+    @property
+    def first_layer(self) -> None:
+        return None
+
     def scores(self, encoder: Encoder, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
         """A score for every label, fp32."""
         return self.projection(torch.tanh(self.dense(hidden.float())))

@@ -345,6 +345,10 @@ class SoftPrompt(Delta):
     def prompt_length(self) -> int:
         return self.trained.shape[3]
 
+    @property
+    def first_layer(self) -> int:
+        return self.trained_layers.start
+
     def prefix(self, dtype: torch.dtype) -> Prefix:
         """This prompt in front of every row of a batch."""
         shared = Prefix.shared(self.key_values(), dtype, self.positions)

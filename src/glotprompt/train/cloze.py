@@ -90,12 +90,22 @@ def single_token_words(word: str, tokenizer: PreTrainedTokenizerFast, count: int
 
 
 @dataclass(frozen=True)
+class Entering:
+    """What enters a layer for one example, so that the layers below it need not run."""
+
+    layer: int
+    states: Float[Tensor, "seq hidden"]
+
+
+@dataclass(frozen=True)
 class Cloze:
     """One example as the model reads it."""
 
     input_ids: NDArray[np.int64]
     position: int
     """Where the label is read: at the mask, or at the first token."""
+    entering: Entering | None = None
+    """Made by `lower_layers`, for all examples of a training or none."""
 
 
 def encode(

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -82,11 +82,25 @@ def label_scores(
 
 def label_states(encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None) -> Float[Tensor, "batch hidden"]:
     """Last-layer states where the label is read."""
+    ids, mask = padded(clozes, encoder)
+    width = ids.shape[1]
+    places = torch.tensor([row * width + cloze.position for row, cloze in enumerate(clozes)], device=encoder.device)
+    entering = [cloze.entering for cloze in clozes if cloze.entering is not None]
+    if not entering:
+        return encoder.states_at(ids, mask, prefix, places)
+    hidden = torch.zeros(len(clozes), width, encoder.hidden_size, dtype=encoder.dtype)
+    for row, found in zip(hidden, entering, strict=True):
+        row[: len(found.states)] = found.states
+    return encoder.states_from(entering[0].layer, hidden.to(encoder.device), mask, prefix, places)
+
+
+def padded(
+    clozes: Sequence[Cloze], encoder: Encoder
+) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"] | None]:
+    """Ids and mask of a batch on the encoder's device; no mask where all are equally long."""
     ids, mask = pad([cloze.input_ids for cloze in clozes], SpecialIds.of(encoder.tokenizer).pad)
-    device = encoder.device
-    attention = None if mask is None else torch.from_numpy(mask).to(device)
-    places = torch.tensor([row * ids.shape[1] + cloze.position for row, cloze in enumerate(clozes)], device=device)
-    return encoder.states_at(torch.from_numpy(ids).to(device), attention, prefix, places)
+    on_device = None if mask is None else torch.from_numpy(mask).to(encoder.device)
+    return torch.from_numpy(ids).to(encoder.device), on_device
 
 
 @torch.inference_mode()

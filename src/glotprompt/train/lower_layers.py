@@ -1,0 +1,81 @@
+"""The layers below the lowest that stage 2 trains, run once per example instead of once per example and epoch.
+
+With the prompts of the top K layers trained (section 3.2) the N - K layers below give the same for an example in every
+epoch. What they give is kept: in memory, or past a budget in a file that is mapped into memory and goes with the
+process. Examples are always read in the same order and the same batches, so a run that is taken up again sees the same
+bits.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from glotprompt.config import RuntimeConfig
+from glotprompt.model.delta import Delta
+from glotprompt.model.encoder import Encoder
+from glotprompt.train.batches import by_length
+from glotprompt.train.cloze import Cloze, Entering
+from glotprompt.train.scoring import padded
+
+SPARE = 0.5
+"""Share of a disk's free space that the file may take."""
+
+
+@torch.no_grad()
+def below_trained_layers(
+    encoder: Encoder, clozes: Sequence[Cloze], delta: Delta, runtime: RuntimeConfig
+) -> list[Cloze]:
+    """The examples with what enters the lowest layer that `delta` changes in training; as they are where nothing lies
+    below it, the encoder's layers cannot be run one by one, or there is no room (which is said)."""
+    layer = delta.first_layer
+    tokens = sum(len(cloze.input_ids) for cloze in clozes)
+    if not layer or not tokens or not runtime.state_cache or not encoder.is_layered:
+        return list(clozes)
+    kept = _room((tokens, encoder.hidden_size), encoder.dtype, runtime)
+    if kept is None:
+        return list(clozes)
+    ends = np.cumsum([len(cloze.input_ids) for cloze in clozes]).tolist()
+    found = [
+        replace(cloze, entering=Entering(layer, kept[end - len(cloze.input_ids) : end]))
+        for cloze, end in zip(clozes, ends, strict=True)
+    ]
+    with delta.attached(encoder) as prefix:
+        for rows in by_length([cloze.input_ids for cloze in clozes], runtime.eval_batch_size):
+            ids, mask = padded([clozes[row] for row in rows], encoder)
+            hidden = encoder.states_below(layer, ids, mask, prefix).to(kept.device)
+            for row, states in zip(rows, hidden, strict=True):
+                start = ends[row] - len(clozes[row].input_ids)
+                kept[start : ends[row]] = states[: ends[row] - start]
+    return found
+
+
+def _room(shape: tuple[int, int], dtype: torch.dtype, runtime: RuntimeConfig) -> Float[Tensor, "token hidden"] | None:
+    """Unwritten numbers on the CPU: in memory, in a file past the budget, None where neither has room."""
+    size = shape[0] * shape[1] * dtype.itemsize
+    if size <= runtime.state_cache:
+        return torch.empty(shape, dtype=dtype)
+    folder = runtime.checkpoint_dir or Path(tempfile.gettempdir())
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if size <= SPARE * shutil.disk_usage(folder).free:
+            with tempfile.TemporaryFile(dir=folder) as file:  # the mapping outlives it, and nothing stays behind
+                numbers = np.memmap(file, dtype=np.uint8, mode="w+", shape=(size,))
+            return torch.from_numpy(numbers).view(dtype).view(shape)
+    if runtime.progress:
+        print(
+            f"what the frozen lower layers give takes {size / 1e9:,.1f} GB, more than state_cache and the disk of"
+            f" {folder} allow: it is computed anew in every epoch",
+            file=sys.stderr,
+        )
+    return None
