@@ -2,6 +2,9 @@
 
 Each series is measured at several sizes, in turn in every round; the exponent is the slope of a straight line through
 the logarithms (least squares): 1 is proportional, 0 is constant. Memory is the peak beyond model and encoder.
+
+Beside them: whether several languages' stage-1 prompts gain by being trained in one batch, each row behind its own
+language's prompt, instead of one after the other.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 import torch
 from backbones import Backbone
 from memory import beyond
-from report import DTYPES, parser, precision_of, show, write
+from report import DTYPES, parser, positive, precision_of, ratio_of, show, shown, spread, write
 from sides import timed_fit
 from texts import find_data, pairs, unlabelled, words
 from torch import Tensor
@@ -27,12 +30,17 @@ from torch import Tensor
 from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import Prefix, SoftPrompt
-from glotprompt.train.batches import MaskingCorpus, SpecialIds
+from glotprompt.train.batches import MaskedBatch, MaskingCorpus, SpecialIds
 from glotprompt.train.losses import masked_word_losses
+from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.scoring import label_scores
 
 Measured = Callable[[int], float]
 """From a size to seconds."""
+
+
+SERIES = ("tokens", "languages", "prompt_length", "batch", "languages_in_batch")
+"""All that can be measured at several sizes."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         for size in one.sizes:
             one.measure(size)
     figures: dict[str, Any] = {"points": {}, "exponents": {}, "what": {name: one.what for name, one in series.items()}}
+    figures["together"] = _compared(Languages(backbone, encoder, options), options.rounds)
     for name, one in series.items():
         seconds: dict[int, list[float]] = {size: [] for size in one.sizes}
         for number in range(options.rounds):
@@ -73,6 +82,8 @@ def main(arguments: Sequence[str]) -> None:
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     made = parser(__doc__ or "", vocabulary=32_580, length=64, rounds=5)
     made.add_argument("--quick", action="store_true", help="two sizes of each series alone")
+    made.add_argument("--languages", type=positive, default=4, help="languages in one batch, of --batch sequences each")
+    made.add_argument("--series", nargs="*", choices=SERIES, default=SERIES, help="these alone; may be none")
     return made.parse_args(arguments)
 
 
@@ -98,6 +109,7 @@ def _series(backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -
         "batch": Series((4, 8, 16, 32), lambda n: train(batch=n), "sequences of a step"),
         "languages_in_batch": Series((1, 4, 16, 32), _predict(backbone, encoder, options), "prompts of a mixed batch"),
     }
+    series = {name: series[name] for name in options.series}
     if options.quick:
         series = {name: replace(one, sizes=(one.sizes[0], one.sizes[-1])) for name, one in series.items()}
     return series
@@ -123,10 +135,78 @@ class Training:
         corpus = replace(self.corpus, config=config)
 
         def losses(step: int) -> Generator[tuple[Tensor, int]]:
-            return masked_word_losses(self.encoder, prompt, corpus.batch(step), RuntimeConfig())
+            return masked_word_losses(self.encoder, prompt, corpus.batch(step), MicroBatch(RuntimeConfig()))
 
         seconds, _, _ = timed_fit(list(prompt.parameters()), losses, steps)
         return seconds
+
+
+class Languages:
+    """One forward and backward pass of stage 1 for each of several languages, or one over the rows of all; the tokens
+    and the masked words are the same."""
+
+    def __init__(self, backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -> None:
+        train = Training(backbone, encoder, options)
+        shape = encoder.prompt_shape(options.prompt_length)
+        seeds = range(options.languages)
+        self.encoder = encoder
+        self.prompts = [SoftPrompt.initialise(shape, 0.02, seed) for seed in seeds]
+        corpora = [replace(train.corpus, config=train.corpus.config.replace(seed=seed)) for seed in seeds]
+        self.batches = [corpus.batch(0) for corpus in corpora]
+        size, width = self.batches[0].input_ids.shape
+        self.rows = torch.arange(options.languages).repeat_interleave(size)
+        self.batch = MaskedBatch(
+            torch.cat([batch.input_ids for batch in self.batches]),
+            None,
+            torch.cat([batch.positions + number * size * width for number, batch in enumerate(self.batches)]),
+            torch.cat([batch.targets for batch in self.batches]),
+        )
+
+    @property
+    def tokens(self) -> int:
+        return self.batch.input_ids.numel()
+
+    def apart(self) -> float:
+        """Seconds of one language after the other."""
+        start = time.perf_counter()
+        for prompt, batch in zip(self.prompts, self.batches, strict=True):
+            self._pass(batch, prompt.prefix(self.encoder.dtype))
+        return time.perf_counter() - start
+
+    def at_once(self) -> float:
+        """Seconds of all in one batch."""
+        start = time.perf_counter()
+        key_values = [prompt.key_values() for prompt in self.prompts]
+        self._pass(self.batch, Prefix.per_row(key_values, self.rows, self.encoder.dtype))
+        return time.perf_counter() - start
+
+    def _pass(self, batch: MaskedBatch, prefix: Prefix) -> None:
+        """Leave the gradients of the summed loss in the prompts."""
+        hidden = self.encoder.states_at(batch.input_ids, None, prefix, batch.positions)
+        self.encoder.masked_word_loss(hidden, batch.targets).backward()
+
+    def gradients(self, work: Callable[[], object]) -> list[Tensor]:
+        """What a pass leaves in the prompts."""
+        for prompt in self.prompts:
+            prompt.zero_grad()
+        work()
+        return [torch.zeros(()) if prompt.trained.grad is None else prompt.trained.grad for prompt in self.prompts]
+
+
+def _compared(languages: Languages, rounds: int) -> dict[str, Any]:
+    """Both ways in turn."""
+    ways = {"apart": languages.apart, "at_once": languages.at_once}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name in list(ways)[:: -1 if number % 2 else 1]:
+            languages.gradients(ways[name])  # not counted: the other way has used the caches
+            seconds[name].append(ways[name]())
+    return {
+        "tokens": languages.tokens,
+        "seconds": {name: spread(values) for name, values in seconds.items()},
+        "ratio": ratio_of(seconds["apart"], seconds["at_once"]),
+        "memory": {name: beyond(partial(languages.gradients, way)) for name, way in ways.items()},
+    }
 
 
 def _predict(backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -> Measured:
@@ -162,6 +242,14 @@ def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
         f" prompt of {options.prompt_length}, {options.precision}"
     )
     show(title, ("series", "points", "exponent of time", "of memory"), rows)
+    found = figures["together"]
+    rows = [
+        [words, shown(found["seconds"][name], ".3g"), f"{found['memory'][name] / 2**20:,.0f} MB"]
+        for name, words in (("apart", "one after the other"), ("at_once", "in one batch"))
+    ]
+    rows.append(["in one batch: times as fast", shown(found["ratio"], ".2f"), ""])
+    title = f"Stage-1 prompts of {options.languages} languages, {found['tokens']:,} tokens: one pass"
+    show(title, ("", "seconds", "peak memory"), rows)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from glotprompt.train.batches import MaskingCorpus, SpecialIds, draw
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.loop import Evaluation, Losses, Optimisation, fit
 from glotprompt.train.losses import masked_word_losses
+from glotprompt.train.micro_batch import MicroBatch
 
 # peft asks transformers by an old name; what it prints would only stand between the lines of a table.
 warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)
@@ -131,7 +132,7 @@ class Ours:
             batch = self.corpus.batch(self._done + number)
             masked.append(len(batch.targets))
             positions.append(batch.input_ids.numel())
-            yield from masked_word_losses(self.encoder, self.prompt, batch, RuntimeConfig())
+            yield from masked_word_losses(self.encoder, self.prompt, batch, MicroBatch(RuntimeConfig()))
 
         seconds, tokens, loss = timed_fit(list(self.prompt.parameters()), losses, self.timed)
         self._done += 1 + self.timed

@@ -30,6 +30,7 @@ from glotprompt.train.batches import SpecialIds
 from glotprompt.train.cloze import Cloze, ClozeCorpus, Words
 from glotprompt.train.losses import label_losses
 from glotprompt.train.lower_layers import below_trained_layers
+from glotprompt.train.micro_batch import MicroBatch
 
 EPOCHS = 10
 """Of a whole training (section 4.2 of the paper)."""
@@ -94,9 +95,10 @@ class OurTuning:
             self.corpus, clozes=below_trained_layers(self.encoder, self.corpus.clozes, self.prompt, runtime)
         )
         before = time.perf_counter() - start
+        micro_batch = MicroBatch(runtime)
 
         def losses(step: int) -> Generator[tuple[Tensor, int]]:
-            yield from label_losses(self.encoder, self.prompt, *corpus.batch(step), self.head, "labels", runtime)
+            yield from label_losses(self.encoder, self.prompt, *corpus.batch(step), self.head, "labels", micro_batch)
 
         trained = [parameter for parameter in self.prompt.parameters() if parameter.requires_grad]
         first, *later = timed_epochs(trained, losses, corpus.steps_per_epoch, count)

@@ -18,6 +18,7 @@ from glotprompt.config import RuntimeConfig
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.train.batches import MaskedBatch, SpecialIds
 from glotprompt.train.losses import masked_word_losses
+from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.scoring import label_scores
 
 # The scripts import each other by bare names, as they find themselves when they are run.
@@ -110,6 +111,22 @@ def test_growth_writes_exponents(tmp_path: Path) -> None:
     names = {"tokens", "languages", "prompt_length", "batch", "languages_in_batch"}
     assert set(found["exponents"]) == set(found["points"]) == names
     assert all(seconds > 0 for points in found["points"].values() for _, seconds, _ in points)
+    together = found["together"]
+    assert together["tokens"] == 4 * 2 * 32
+    # Of one round, a median is the round itself.
+    apart, at_once = (together["seconds"][name]["median"] for name in ("apart", "at_once"))
+    assert together["ratio"]["median"] == pytest.approx(apart / at_once)
+
+
+def test_languages_in_one_batch_have_the_gradients_they_have_apart(backbone: Any) -> None:
+    options = growth._options([*TINY, *FP32, "--batch", "3", "--languages", "2", "--series"])
+    languages = growth.Languages(backbone, backbone.encoder(torch.float32), options)
+    apart = [gradient.clone() for gradient in languages.gradients(languages.apart)]
+    at_once = languages.gradients(languages.at_once)
+    assert len(apart) == 2
+    for one, other in zip(apart, at_once, strict=True):
+        assert one.abs().max() > 0
+        assert (one - other).norm() <= 1e-5 * one.norm()
 
 
 def test_an_exponent_is_the_slope_of_the_logarithms() -> None:
@@ -203,7 +220,7 @@ def test_peft_has_our_loss_and_gradient_on_the_same_batch_with_the_same_prompt(b
     positions = (batch["labels"].flatten() != -100).nonzero().flatten()
     targets = batch["labels"].flatten()[positions]
     ours = MaskedBatch(batch["input_ids"], batch["attention_mask"], positions, targets)
-    ((our_loss, _),) = masked_word_losses(encoder, prompt, ours, RuntimeConfig())
+    ((our_loss, _),) = masked_word_losses(encoder, prompt, ours, MicroBatch(RuntimeConfig()))
     our_loss.backward()
     assert our_loss.item() == pytest.approx(loss.item(), rel=1e-5)
     assert prompt.trained.grad is not None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import glotprompt as gp
+from glotprompt.data.characters import CharacterMap, Rewriting
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.initial import Initial
 from glotprompt.model.real_tokens import key_values_of_text
@@ -155,7 +156,7 @@ def test_prompts_that_cannot_be_started_from(encoder: gp.Encoder, two: tuple[gp.
     ):
         with pytest.raises(ConfigError, match=says):
             adapted(encoder, initial)
-    with pytest.raises(ConfigError, match='initialise="prompt" needs one; give initial='):
+    with pytest.raises(ConfigError, match='initialise="prompt" needs a saved prompt; give initial='):
         adapted(encoder, initialise="prompt")
 
 
@@ -214,3 +215,23 @@ def test_a_schedule_is_felt(encoder: gp.Encoder, schedule: str) -> None:
     assert first_loss(adapted(encoder, schedule=schedule, **settings)) == first_loss(adapted(encoder, **settings))
     losses = [adapted(encoder, schedule=name, **settings).facts["losses"][-1] for name in (schedule, "linear")]
     assert losses[0] != losses[1]
+
+
+def test_without_source_text_the_start_is_the_targets(encoder: gp.Encoder) -> None:
+    """Whatever source text is handed over beside it."""
+    settings: dict[str, Any] = {"initialise": "text", "source_share": 0.0, "prompt_length": 4, "learning_rate": 1e-12}
+    config = ADAPT.replace(**settings)
+    made = [gp.adapt(encoder, TOY, source, "xxx", config, QUIET) for source in (SOURCE, ["night " * 9] * 9, [])]
+    values = [prompt.key_values for prompt in made if isinstance(prompt, gp.LanguagePrompt)]
+    assert len(values) == 3
+    assert torch.equal(values[0], values[1])
+    assert torch.equal(values[0], values[2])
+
+
+def test_a_saved_prompt_brings_its_character_map(encoder: gp.Encoder, two: tuple[Any, Any]) -> None:
+    characters = CharacterMap((Rewriting("ǃ", "k", "letter", False),))
+    known, unknown = (replace(prompt, characters=characters) for prompt in two)
+    assert adapted(encoder, known).characters == characters
+    assert adapted(encoder, [(known, 0.5), (unknown, 0.5)]).characters == characters
+    with pytest.raises(ConfigError, match="rewrite characters differently"):
+        adapted(encoder, [(known, 0.5), (two[1], 0.5)])

@@ -222,6 +222,10 @@ def test_interrupted_trials_of_rates_go_on(
     assert torch.equal(again.key_values, whole.key_values)
     assert again.facts["rates_tried"] == whole.facts["rates_tried"]
     assert steps == 3 * 3 + 2 * 4 + 4 + 1, "no step is made twice"
+    files = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_size)
+    assert len(files) == 6
+    assert files[-2].stat().st_size < encoder.num_layers * 2 * 4 * encoder.hidden_size * 4, "trials keep no values"
+    assert again.facts["seconds"] > 0
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as distributed
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from glotprompt import atomic
 from glotprompt.errors import ArtifactError
+from glotprompt.processes import is_first
 
 FORMAT = 2
 KEY = "glotprompt"
@@ -26,11 +26,11 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
     """Save tensors and their description as one file that appears whole or not at all.
 
     `kind` ("language prompt", "language module", "classifier", "checkpoint") is checked on reading, and a digest of
-    everything beside it.
+    everything beside it. Of processes that train together the first writes.
     """
     path = Path(path)
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0:
-        return path  # under torchrun one process writes for all
+    if not is_first():
+        return path
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     description: dict[str, Any] = {"format": FORMAT, "kind": kind, **facts}
     description["digest"] = digest(tensors, description)

@@ -248,7 +248,7 @@ class RuntimeConfig(Config):
     """Least seconds between two checkpoints; 0: after every step."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Largest number of sequences in one forward pass; a batch beyond it is accumulated: the same loss with less
-    memory (with `dropout`, other values are dropped)."""
+    memory (with `dropout`, other values are dropped). Halved, and said, where memory runs out."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     eval_batch_size: int = Field(default=32, ge=1)

@@ -49,12 +49,12 @@ def initial_prompt(
     says otherwise."""
     if initial is None:
         if config.initialise == "prompt":
-            raise ConfigError('initialise="prompt" needs one; give initial= (--init-prompt FILE)')
+            raise ConfigError('initialise="prompt" needs a saved prompt; give initial= (--init-prompt FILE)')
         _check_method(config)
         return config, None
     config = _with(config, "initialise", "prompt")
     _check_method(config)
-    prompts = [(initial, 1.0)] if isinstance(initial, LanguagePrompt) else list(initial)
+    prompts = weighted(initial)
     if not prompts:
         raise ConfigError("initial= holds no prompt; give one at least, or leave it out")
     for prompt, _ in prompts:
@@ -67,6 +67,13 @@ def initial_prompt(
         for prompt, weight in prompts
     ]
     return config, InitialPrompt(key_values, facts)
+
+
+def weighted(initial: Initial | None) -> list[tuple[LanguagePrompt, float]]:
+    """The saved prompts that were handed over, each with its weight."""
+    if initial is None:
+        return []
+    return [(initial, 1.0)] if isinstance(initial, LanguagePrompt) else list(initial)
 
 
 def digest_of(key_values: Tensor) -> str:
@@ -101,7 +108,7 @@ def begin_adapt(
 
 def _prompt_of_text(encoder: Encoder, corpus: MaskingCorpus, config: AdaptConfig) -> Tensor:
     """The model's own keys and values at tokens of the source text, drawn by seed."""
-    text = corpus.source or corpus.target
+    text = corpus.source if config.source_share > 0 else corpus.target
     order = np.random.default_rng([config.seed, 4]).permutation(len(text))
     sequences = (torch.from_numpy(text[int(i)]) for i in order)
     special_ids = torch.tensor(SpecialIds.of(encoder.tokenizer).all)

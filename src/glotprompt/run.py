@@ -3,6 +3,7 @@ stands in `methods`."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_o
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, content_hash
 from glotprompt.errors import ConfigError, DataError
-from glotprompt.initial import Initial, InitialPrompt, begin_adapt, initial_prompt
+from glotprompt.initial import Initial, InitialPrompt, begin_adapt, initial_prompt, weighted
 from glotprompt.methods import (
     Method,
     average_prompts,
@@ -40,8 +41,9 @@ from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses, masked_word_losses
 from glotprompt.train.lower_layers import below_trained_layers
 from glotprompt.train.memory import PeakMemory, gradient_checkpointing
+from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.progress import StepLine
-from glotprompt.train.rates import Trial, choose_rate
+from glotprompt.train.rates import Trial, try_rates
 from glotprompt.train.scoring import (
     MaskedWordScores,
     Report,
@@ -80,8 +82,9 @@ def adapt(
         raise ConfigError("prompts to combine are for method prompt-average, which needs them")
     config, start = initial_prompt(encoder, config, initial)
     backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    if prompts is not None and characters is None:
-        characters = shared_characters([prompt for prompt, _ in prompts])
+    behind = weighted(initial) if prompts is None else prompts
+    if behind and characters is None:
+        characters = shared_characters([prompt for prompt, _ in behind])
     target, source = rewritten(target, characters), rewritten(source, characters)
     if prompts is not None:
         for prompt, _ in prompts:
@@ -133,10 +136,13 @@ def _train_language(
     )
     before = score_masked_words(encoder, batches, None)
     words = encoder, partial(begin_adapt, encoder, method, corpus, config, start), corpus, watched
-    rate, tried = config.learning_rate, list[Trial]()
+    rate, tried, spent = config.learning_rate, list[Trial](), 0.0
     if rate == "auto":
-        rate, tried = _best_rate(*words, config, runtime, identity)
+        rate, tried, spent = try_rates(
+            config, runtime, identity, lambda short, *how: _adapt_at(*words, short, runtime, *how)[1]
+        )
     delta, history = _adapt_at(*words, config, runtime, rate, checkpoint, f"adapt {language}")
+    history.seconds += spent
     after = _read(encoder, delta, batches)
     return delta, {
         "learning_rate": rate, "rates_tried": [vars(trial) for trial in tried], "precision": encoder.precision,
@@ -198,10 +204,11 @@ def _adapt_at(
     """Train a fresh delta at one learning rate."""
     delta = begin().to(encoder.device)
     _check_length(encoder, config.max_length, delta)
+    micro_batch = MicroBatch(runtime)
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:
         with encoder.dropping_out(config.dropout, (config.seed, step)):
-            yield from masked_word_losses(encoder, delta, corpus.batch(step), runtime)
+            yield from masked_word_losses(encoder, delta, corpus.batch(step), micro_batch)
 
     def evaluate() -> Evaluation:
         scores = _read(encoder, delta, held_out)
@@ -210,29 +217,8 @@ def _adapt_at(
     optimisation = _optimisation(config, config.steps, rate, config.eval_every, config.patience)
     progress = StepLine(title, config.steps, runtime.progress)
     with gradient_checkpointing(encoder, runtime):
-        history = fit(_trained(delta), losses, evaluate, optimisation, checkpoint, progress)
+        history = fit(_trained(delta), losses, evaluate, optimisation, checkpoint, progress, micro_batch)
     return delta, history
-
-
-def _best_rate(
-    encoder: Encoder,
-    begin: Callable[[], Delta],
-    corpus: MaskingCorpus,
-    held_out: Sequence[MaskedBatch],
-    config: AdaptConfig,
-    runtime: RuntimeConfig,
-    identity: str,
-) -> tuple[float, list[Trial]]:
-    """The rate of `auto_rates` that short runs speak for, and these."""
-
-    def loss_after(rate: float, steps: int) -> float:
-        short = config.replace(steps=steps, eval_every=steps)
-        checkpoint = Checkpoint(runtime, f"{identity}-{rate:g}-{steps}")
-        title = f"try learning rate {rate:g}"
-        _, history = _adapt_at(encoder, begin, corpus, held_out, short, runtime, rate, checkpoint, title)
-        return history.evaluations[-1][1]["held_out_loss"]
-
-    return choose_rate(config, loss_after)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -312,13 +298,17 @@ def _fit_labels(
     gold, dev_gold = ([task.labels.index(str(example.label)) for example in part] for part in (examples, dev))
     head, clozes = read_inputs(encoder, fields, task, delta, config.max_length, characters)
     _, dev_clozes = read_inputs(encoder, dev_fields, task, delta, config.max_length, characters)
+    began = time.perf_counter()
     if not config.dropout:
-        clozes, dev_clozes = (below_trained_layers(encoder, part, delta, runtime) for part in (clozes, dev_clozes))
+        both = below_trained_layers(encoder, [*clozes, *dev_clozes], delta, runtime)
+        clozes, dev_clozes = both[: len(clozes)], both[len(clozes) :]
+    before = time.perf_counter() - began
     corpus = ClozeCorpus(clozes, gold, config.batch_size, config.seed)
+    micro_batch = MicroBatch(runtime)
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:
         with encoder.dropping_out(config.dropout, (config.seed, step)):
-            yield from label_losses(encoder, delta, *corpus.batch(step), head, config.loss_over, runtime)
+            yield from label_losses(encoder, delta, *corpus.batch(step), head, config.loss_over, micro_batch)
 
     @torch.no_grad()
     def evaluate() -> Evaluation:
@@ -332,7 +322,9 @@ def _fit_labels(
     optimisation = _optimisation(config, steps, config.learning_rate, corpus.steps_per_epoch)
     progress = StepLine(f"tune {config.method}", steps, runtime.progress)
     with gradient_checkpointing(encoder, runtime):
-        return fit(_trained(delta), losses, evaluate, optimisation, checkpoint, progress)
+        history = fit(_trained(delta), losses, evaluate, optimisation, checkpoint, progress, micro_batch)
+    history.seconds += before
+    return history
 
 
 # ---------------------------------------------------------------------------------------------------------------

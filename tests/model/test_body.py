@@ -39,6 +39,9 @@ POSITIONS = [
     pytest.param([1, 2, 10, 11, 20, 21, 30, 31], id="two in every row"),
     pytest.param([0, 9, 11, 29, 30, 31], id="unequal, none in one row"),
     pytest.param([35], id="a single one"),
+    pytest.param([30, 3, 12, 4], id="in any order"),
+    pytest.param([33, 20, 5], id="one in every row, in any order"),
+    pytest.param([20, 5, 5, 5], id="some more than once"),
 ]
 
 
@@ -117,6 +120,23 @@ def test_rows_with_fewer_positions_are_filled_up_and_the_filling_dropped() -> No
     picked = read.pick(states)
     assert picked.shape == (3, 2, 1)
     assert read.drop_filling(picked).flatten().tolist() == [1, 2, 4, 11]
+
+
+def test_with_dropout_on_the_model_runs_as_its_library_does(own_encoder: Callable[[str], Encoder]) -> None:
+    encoder = own_encoder("xlm-roberta")
+    ids, mask = batch(encoder, padded=True)
+    places = torch.tensor([2, 10, 20, 30])
+    calm = encoder.states_at(ids, mask, None, places)
+    found: list[Tensor] = []
+    for whole in (True, False):
+        with encoder.dropping_out(True, (0,)):
+            assert not encoder.is_layered
+            if whole:
+                found.append(by_transformers(encoder, ids, mask, None).flatten(0, 1)[places])
+            else:
+                found.append(encoder.states_at(ids, mask, None, places))
+    torch.testing.assert_close(found[1], found[0])
+    assert not torch.allclose(found[1], calm), "values are dropped"
 
 
 def test_other_architectures_take_the_models_own_pass(tiny_encoder: Callable[[str], Encoder]) -> None:

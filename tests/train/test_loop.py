@@ -19,6 +19,7 @@ from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.cloze import encode, label_words
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses, masked_word_losses
+from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.progress import Silent
 
 STEPS = 23
@@ -371,8 +372,8 @@ def test_micro_batches_of_stage_1_sum_to_the_whole(
     prompt = SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0)
 
     def parts(micro_batch_size: int | None) -> tuple[float, Tensor, int, int]:
-        runtime = RuntimeConfig(micro_batch_size=micro_batch_size)
-        losses = masked_word_losses(encoder, prompt, batch, runtime)
+        micro_batch = MicroBatch(RuntimeConfig(micro_batch_size=micro_batch_size))
+        losses = masked_word_losses(encoder, prompt, batch, micro_batch)
         return total(losses, prompt.trained)
 
     whole, found = parts(None), parts(size)
@@ -394,8 +395,8 @@ def test_micro_batches_of_stage_2_sum_to_the_whole(
     prompt = SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0, range(1, 3))
 
     def parts(micro_batch_size: int | None) -> tuple[float, Tensor, int, int]:
-        runtime = RuntimeConfig(micro_batch_size=micro_batch_size)
-        return total(label_losses(encoder, prompt, clozes, gold, words, loss_over, runtime), prompt.trained)
+        micro_batch = MicroBatch(RuntimeConfig(micro_batch_size=micro_batch_size))
+        return total(label_losses(encoder, prompt, clozes, gold, words, loss_over, micro_batch), prompt.trained)
 
     whole, found = parts(None), parts(size)
     assert found[3] == -(-8 // size)
@@ -410,7 +411,7 @@ def test_the_loss_over_the_vocabulary_is_equation_1(encoder: Encoder, english_li
     found: dict[str, float] = {}
     loss_overs: tuple[Any, ...] = ("labels", "vocabulary")
     for loss_over in loss_overs:
-        parts = label_losses(encoder, prompt, clozes, gold, words, loss_over, RuntimeConfig())
+        parts = label_losses(encoder, prompt, clozes, gold, words, loss_over, MicroBatch(RuntimeConfig()))
         found[loss_over] = sum(part.item() for part, _ in parts)
     expected = {"labels": 0.0, "vocabulary": 0.0}
     with torch.no_grad():

@@ -20,6 +20,7 @@ from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.train.cloze import Cloze
 from glotprompt.train.losses import label_losses
 from glotprompt.train.lower_layers import below_trained_layers
+from glotprompt.train.micro_batch import MicroBatch
 
 from ..toys import QUIET, TASK, topics
 
@@ -44,7 +45,7 @@ def gradient(encoder: Encoder, prompt: SoftPrompt, clozes: list[Cloze], loss_ove
     head = read_inputs(encoder, [], TASK, prompt, 32, None)[0]
     gold = torch.arange(len(clozes)) % 3
     prompt.zero_grad()
-    for loss, _ in label_losses(encoder, prompt, clozes, gold, head, loss_over, QUIET):
+    for loss, _ in label_losses(encoder, prompt, clozes, gold, head, loss_over, MicroBatch(QUIET)):
         loss.backward()
     assert prompt.trained.grad is not None
     return prompt.trained.grad.clone()

@@ -59,6 +59,35 @@ def stock_logits(model: PreTrainedModel, cloze: Cloze) -> Tensor:
         return model(input_ids=torch.from_numpy(cloze.input_ids)[None]).logits[0, cloze.position]
 
 
+def test_an_evaluation_holds_few_logits_at_once(
+    encoder: Encoder, english_lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = evaluation_batches(token_sequences(english_lines, encoder.tokenizer, 32, "full"), encoder, 0.15, 32)
+    whole = score_masked_words(encoder, batches, None)
+    widest: list[int] = []
+    original = encoder.token_logits
+
+    def watched(hidden: Tensor) -> Tensor:
+        widest.append(len(hidden))
+        return original(hidden)
+
+    monkeypatch.setattr(encoder, "token_logits", watched)
+    monkeypatch.setattr("glotprompt.train.scoring.SCORED_AT_ONCE", 7)
+    few = score_masked_words(encoder, batches, None)
+    assert max(widest) == 7
+    assert (few.top1, few.top5, few.num_masked) == (whole.top1, whole.top5, whole.num_masked)
+    assert few.loss == pytest.approx(whole.loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["xlm-roberta", "modernbert"])
+def test_text_of_which_nothing_can_be_masked(tiny_encoder: Callable[[str], Encoder], kind: str) -> None:
+    encoder = tiny_encoder(kind)
+    batches = evaluation_batches([np.array([0, 2])], encoder, 0.15, 32)
+    assert len(batches[0].targets) == 0
+    with pytest.raises(DataError, match="can be masked"):
+        score_masked_words(encoder, batches, None)
+
+
 def test_label_scores_are_the_means_of_their_words(
     encoder: Encoder, clozes: list[Cloze], stock: Callable[[str], PreTrainedModel]
 ) -> None:

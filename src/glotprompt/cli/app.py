@@ -11,15 +11,17 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from glotprompt.cli import convert, data, demo, doctor, methods, scoring, training
+from glotprompt.cli import convert, data, demo, doctor, grid, methods, report, scoring, serve, training
 from glotprompt.cli.options import AdaptCommand, TuneCommand
 from glotprompt.cli.screen import Interrupted, note
-from glotprompt.errors import UserError
+from glotprompt.errors import ConfigError, UserError
+from glotprompt.processes import is_first, launched
 
 
 class _PlainGroup(TyperGroup):
@@ -42,7 +44,7 @@ app = typer.Typer(
 )
 
 
-def _flowing(command: Callable[..., None]) -> str:
+def _flowing(command: Callable[..., int | None]) -> str:
     """A command's docstring without the line breaks inside its paragraphs, which rich would keep."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
@@ -54,11 +56,16 @@ app.command("tune", cls=TuneCommand, help=_flowing(training.tune))(training.tune
 app.command("evaluate", help=_flowing(scoring.evaluate))(scoring.evaluate)
 app.command("predict", help=_flowing(scoring.predict))(scoring.predict)
 app.command("doctor", cls=AdaptCommand, help=_flowing(doctor.doctor))(doctor.doctor)
+app.command("grid", help=_flowing(grid.grid))(grid.grid)
+app.command("report", help=_flowing(report.report))(report.report)
+app.command("serve", help=_flowing(serve.serve))(serve.serve)
 app.command("methods", help=_flowing(methods.methods))(methods.methods)
 app.add_typer(data.app, name="data")
 app.add_typer(convert.app, name="convert")
 
 _STOPPED = "stopped before the end"
+_TOGETHER = ("adapt", "tune")
+"""The commands that several processes can run together."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -78,6 +85,11 @@ def _start(  # pyright: ignore[reportUnusedFunction]
 ) -> None:
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
+    elif launched() and ctx.invoked_subcommand not in _TOGETHER:
+        raise ConfigError(
+            f"several processes can run {' and '.join(_TOGETHER)} together, not {ctx.invoked_subcommand}; start it"
+            " without torchrun"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,8 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Any text may come out; a terminal or pipe of another encoding would raise half-way.
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
             stream.reconfigure(encoding="utf-8")
+    results = nullcontext() if is_first() else redirect_stdout(io.StringIO())
     try:
-        status: Any = app(arguments, standalone_mode=False)
+        with results:
+            status: Any = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:  # `glotprompt predict ... | head`: nobody listens any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,11 +116,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted", _STOPPED, 130)
     except OSError as error:
         return _fail("error", f"{error.filename or 'a file'}: {error.strerror or error}")
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported for this
+    except (RuntimeError, MemoryError) as error:
+        from glotprompt.train.micro_batch import is_out_of_memory  # with torch: not before it is needed
+
+        if not is_out_of_memory(error):
             raise
         return _fail(
-            "error", "out of memory; try --micro-batch-size 4, --gradient-checkpointing or a shorter --max-length"
+            "error",
+            "out of memory; try a smaller --eval-batch-size (in training) or --batch-size (of texts to score), a"
+            " shorter --max-length, or a smaller backbone",
         )
     if status == 130:  # what typer makes of Ctrl-C
         return _fail("interrupted", _STOPPED, 130)
@@ -114,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(kind: str, message: str, status: int = 2) -> int:
-    note(f"{kind}: {' '.join(message.split())}")
+    note(f"{kind}: {' '.join(message.split())}", from_all=True)
     return status
 
 

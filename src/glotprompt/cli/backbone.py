@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,14 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from accelerate import PartialState
 
 from glotprompt import artifact
 from glotprompt.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier, load_adapted
 from glotprompt.cli.screen import note, resumable, wrote
+from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import identity_of
 from glotprompt.errors import ConfigError, ModelError, UserError
 from glotprompt.model.encoder import Encoder
+from glotprompt.processes import is_first, join, same_everywhere, wait
 
 _Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptClassifier)
 
@@ -25,12 +27,14 @@ STAGE1_KINDS = ("language prompt", "language module")
 
 def open_encoder(model: str, precision: Any, device: str) -> Encoder:
     """Load a backbone and say what it is."""
+    join(device)  # first of all: it decides which GPU is this process's
     if device != "auto":
         try:
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"--device {device} cannot be used here ({reason}); give auto or cpu") from None
+    keep_to_quota()  # before the probe that chooses the precision
     encoder = Encoder.load(model, precision=precision, device=device)
     millions = encoder.num_values / 1e6
     note(
@@ -79,6 +83,8 @@ def weighted_prompts(
         path, equals, weight = word.rpartition("=") if not Path(word).exists() else (word, "", "")
         try:
             value = float(weight) if equals else 1 / len(words)
+            if not math.isfinite(value):
+                raise ValueError
         except ValueError:
             raise ConfigError(
                 f"{option} {word}: expected FILE=WEIGHT with a number, such as sna.safetensors=0.5"
@@ -106,7 +112,10 @@ def train_once(
     `train` is handed the folder for its checkpoints: `shared`, which the caller removes, or one beside the output."""
     made_from = identity_of([*words, artifact.versions()])
     found = _finished(load, output, encoder)
-    if found is not None and found.facts.get("made_from") == made_from:
+    finished = found is not None and found.facts.get("made_from") == made_from
+    if not same_everywhere(finished):
+        raise ConfigError(f"not all processes see the same {output}; it must lie in a folder that all machines share")
+    if found is not None and finished:
         note(f"{output} is already what these words make; delete it to train it again")
         return found
     folder = shared or output.with_name(f"{output.name}.checkpoints")
@@ -114,6 +123,7 @@ def train_once(
         made = train(folder)
         made = replace(made, facts={**made.facts, "made_from": made_from})
         made.save(output)
+        wait()  # one process writes, all go on with the file
     if shared is None:
         forget(folder)  # not before the result is in its place
     names = {LanguagePrompt: "language prompt", LanguageModule: "language module", PromptClassifier: "classifier"}
@@ -123,8 +133,8 @@ def train_once(
 
 def forget(folder: Path) -> None:
     """Remove checkpoints that are not needed any more."""
-    PartialState().wait_for_everyone()  # under torchrun one process writes for all
-    if PartialState().is_main_process:
+    wait()
+    if is_first():
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from glotprompt import atomic
 from glotprompt.errors import UserError
+from glotprompt.processes import is_first
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,8 +34,10 @@ def resumable(folder: Path) -> Generator[None]:
         raise Interrupted(message) from None
 
 
-def note(text: str) -> None:
-    """One line on standard error."""
+def note(text: str, *, from_all: bool = False) -> None:
+    """One line on standard error; of processes that train together only the first says it, unless it is `from_all`."""
+    if not (from_all or is_first()):
+        return
     # A progress line may stand unfinished on a terminal.
     start = "\r\x1b[2K" if sys.stderr.isatty() else ""
     sys.stderr.write(f"{start}{text}\n")
@@ -82,6 +85,8 @@ def table(headings: Sequence[str], *, left: int = 1) -> Table:
 
 def write_json(path: Path, value: Any) -> None:
     """Write figures as a JSON file that appears whole or not at all."""
+    if not is_first():
+        return
     atomic.write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
     note(f"wrote {path} (figures)")
 

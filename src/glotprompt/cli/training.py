@@ -86,7 +86,8 @@ def adapt(
     prompts = weighted_prompts("--combine", combine, encoder)
     initial = weighted_prompts("--init-prompt", init_prompt, encoder)
     initial_prompt(encoder, config, initial)  # what is wrong with it is said before a long text is tokenised
-    known = shared_characters([prompt for prompt, _ in prompts]) if prompts and not map_characters else None
+    behind = prompts or initial
+    known = shared_characters([prompt for prompt, _ in behind]) if behind and not map_characters else None
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
     # second one finds it finished among the checkpoints.
     shared = output / "checkpoints" if len(files) > 1 and len(METHODS[config.method].shares) > 1 else None

@@ -28,6 +28,7 @@ from glotprompt.train.inputs import masking_corpus
 from glotprompt.train.loop import Evaluation, Losses, Optimisation, fit
 from glotprompt.train.losses import label_losses, masked_word_losses
 from glotprompt.train.memory import PeakMemory
+from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.progress import Silent
 from glotprompt.train.rates import rounds
 from glotprompt.train.scoring import evaluation_batches, score_masked_words
@@ -162,12 +163,13 @@ def _time_adapt(
     watched = evaluation_batches(
         held_out[: runtime.eval_batch_size], encoder, config.mask_rate, runtime.eval_batch_size
     )
+    micro_batch = MicroBatch(runtime)
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:
         with encoder.dropping_out(config.dropout, (config.seed, step)):
-            yield from masked_word_losses(encoder, delta, corpus.batch(step), runtime)
+            yield from masked_word_losses(encoder, delta, corpus.batch(step), micro_batch)
 
-    timing = _time_steps(delta, losses, config.weight_decay, config.clip_norm, seconds)
+    timing = _time_steps(delta, losses, micro_batch, config.weight_decay, config.clip_norm, seconds)
     took = 0.0
     for _ in range(2):  # the first time compiles kernels
         start = perf_counter()
@@ -194,12 +196,13 @@ def _time_tune(
     labels, clozes = read_inputs(encoder, fields, task, delta, config.max_length)
     gold = [number % len(task.labels) for number in range(len(clozes))]
     corpus = ClozeCorpus(clozes, gold, config.batch_size, config.seed)
+    micro_batch = MicroBatch(runtime)
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:
         with encoder.dropping_out(config.dropout, (config.seed, step)):
-            yield from label_losses(encoder, delta, *corpus.batch(step), labels, config.loss_over, runtime)
+            yield from label_losses(encoder, delta, *corpus.batch(step), labels, config.loss_over, micro_batch)
 
-    return _time_steps(delta, losses, config.weight_decay, config.clip_norm, seconds)
+    return _time_steps(delta, losses, micro_batch, config.weight_decay, config.clip_norm, seconds)
 
 
 def _fresh_parts(encoder: Encoder, config: AdaptConfig) -> dict[str, Delta]:
@@ -209,7 +212,9 @@ def _fresh_parts(encoder: Encoder, config: AdaptConfig) -> dict[str, Delta]:
     return {part: method.begin_adapt(encoder, config).to(encoder.device) for part in method.shares}
 
 
-def _time_steps(delta: Delta, losses: Losses, weight_decay: float, clip_norm: float, seconds: float) -> _Timing:
+def _time_steps(
+    delta: Delta, losses: Losses, micro_batch: MicroBatch, weight_decay: float, clip_norm: float, seconds: float
+) -> _Timing:
     """The real loop: one step to warm up, then as many as fit into the time, at least one."""
     memory = PeakMemory()
     parameters = [parameter for parameter in delta.parameters() if parameter.requires_grad]
@@ -221,7 +226,9 @@ def _time_steps(delta: Delta, losses: Losses, weight_decay: float, clip_norm: fl
         def later(step: int) -> Generator[tuple[Tensor, int]]:
             return losses(first + step)
 
-        return fit(parameters, later, lambda: Evaluation((0.0,), {}), optimisation, checkpoint, Silent()).seconds
+        return fit(
+            parameters, later, lambda: Evaluation((0.0,), {}), optimisation, checkpoint, Silent(), micro_batch
+        ).seconds
 
     warm_up = run(0, 1)
     steps = max(1, min(MOST_STEPS, int((seconds - warm_up) / max(warm_up, 1e-3))))

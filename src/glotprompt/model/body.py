@@ -2,9 +2,9 @@
 
 transformers runs all layers on all positions. Called by hand they can start from stored states, stop early, and in the
 last layer leave out what nobody reads: only the masked positions (15 % in stage 1, one in stage 2) need a query, an
-output projection and a feed-forward there. The modules inside a layer are called as they are (the norms, the linear
-layers), so their hooks, replaced weights and replaced modules count as they do in transformers; hooks on whole layers
-are not called.
+output projection and a feed-forward there. The norms and the linear layers are called as they are, so their hooks,
+replaced weights and replaced modules count as they do in transformers; hooks on what holds them (whole layers,
+`attention`, `output`) are not called, and a hook must not keep what a linear layer gave: sums are written into it.
 """
 
 from __future__ import annotations
@@ -80,14 +80,15 @@ class ReadPositions:
     up with their first position, which is read and not looked at."""
 
     def __init__(self, positions: Int[Tensor, " n"], batch: int, length: int) -> None:
-        """`positions` index the flattened [batch * seq] states, row by row."""
-        rows = positions // length
+        """`positions` index the flattened [batch * seq] states, in any order."""
+        rows, order = (positions // length).sort(stable=True)
         counts = rows.bincount(minlength=batch)
         self._most = int(counts.max()) if len(positions) else 0
         starts = counts.cumsum(0) - counts
         within = torch.arange(len(positions), device=positions.device) - starts[rows]
-        self._slots = rows * self._most + within
-        self._all = len(positions) == batch * self._most
+        self._slots = torch.empty_like(rows).index_copy_(0, order, rows * self._most + within)
+        filled = len(positions) == batch * self._most
+        self._as_asked = filled and bool((self._slots[1:] > self._slots[:-1]).all())
         index = torch.arange(batch, device=positions.device)[:, None].expand(-1, self._most) * length
         self._index = index.flatten().index_copy(0, self._slots, positions)
 
@@ -98,7 +99,7 @@ class ReadPositions:
     def drop_filling(self, hidden: Float[Tensor, "batch most hidden"]) -> Float[Tensor, "n hidden"]:
         """One row per position asked for, in the order asked."""
         flat = hidden.flatten(0, 1)
-        return flat if self._all else flat.index_select(0, self._slots)
+        return flat if self._as_asked else flat.index_select(0, self._slots)
 
 
 def _layer(

@@ -25,6 +25,7 @@ from glotprompt.errors import ConfigError, ModelError
 from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.soft_prompt import ATTENTION, Prefix, layers_reached
+from glotprompt.processes import join
 
 Precision = Literal["auto", "fp32", "bf16"]
 WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
@@ -85,7 +86,8 @@ class Encoder:
         if precision not in get_args(Precision):
             raise ConfigError(f"precision is {precision!r}; give one of {', '.join(get_args(Precision))}")
         where = place_of(str(name))
-        place = torch.device(device) if device != "auto" else cast(torch.device, PartialState().device)
+        auto = join(device)
+        place = auto if device == "auto" else torch.device(device)
         encoder = cls(*_open(where, str(name)), str(name))
         encoder._where, encoder.asked_precision = where, precision
         encoder.model.to(place)  # pyright: ignore[reportArgumentType]

@@ -50,7 +50,7 @@ class _MaskedWordLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-        highest = torch.full((len(hidden), 1), -torch.inf, device=hidden.device)
+        highest = torch.full((len(hidden), 1), -torch.inf, dtype=torch.float32, device=hidden.device)
         weights_sum, of_targets = torch.zeros_like(highest), torch.zeros_like(highest)
         rows_sum = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
         for piece in _pieces(len(hidden), weight):
@@ -99,7 +99,7 @@ def _of_head(
     if not wants_weight and not wants_bias:
         return None, None
     of_weight = torch.empty(weight.shape, dtype=torch.float32, device=weight.device) if wants_weight else None
-    of_bias = torch.empty(weight.shape[0], device=weight.device) if wants_bias else None
+    of_bias = torch.empty(weight.shape[0], dtype=torch.float32, device=weight.device) if wants_bias else None
     for piece in _pieces(len(hidden), weight):
         probabilities = _logits(hidden, weight, bias, piece).sub_(log_sum).exp_()
         if of_weight is not None:

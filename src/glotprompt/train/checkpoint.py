@@ -10,14 +10,17 @@ import torch
 
 from glotprompt import artifact
 from glotprompt.config import RuntimeConfig
-from glotprompt.errors import ArtifactError
+from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.model.encoder import Encoder
+from glotprompt.processes import of_first, same_everywhere
 
 KIND = "checkpoint"
 
 
 class Checkpoint:
-    """One file of a run's state. Its name carries the run's identity, so that other words never meet it."""
+    """One file of a run's state. Its name carries the run's identity, so that other words never meet it.
+
+    Of processes that train together the first writes and all read."""
 
     def __init__(self, runtime: RuntimeConfig, identity: str) -> None:
         folder = runtime.checkpoint_dir
@@ -40,7 +43,18 @@ class Checkpoint:
             self._pause = 9 * (self._last - start) if self._every else 0.0  # 0 means after every step
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """The saved state, or None when there is none that can be used (a damaged one is as good as none)."""
+        """The saved state, or None when there is none that can be used (a damaged one is as good as none).
+
+        Raises `ConfigError` where processes that train together do not all see the same."""
+        found = self._read()
+        step = None if found is None else found[1].get("history", {}).get("step")
+        if not same_everywhere(step):
+            raise ConfigError(
+                f"not all processes see the same {self.path}; the output must lie in a folder that all machines share"
+            )
+        return found
+
+    def _read(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         if self.path is None or not self.path.is_file():
             return None
         try:
@@ -50,7 +64,9 @@ class Checkpoint:
         return (tensors, facts) if facts["identity"] == self.identity else None
 
     def note(self, name: str, value: str) -> str:
-        """Write a fact of the run down at its start; a resumed run gets what was written then."""
+        """Write a fact of the run down at its start; a resumed run gets what was written then, and all processes that
+        train together what the first has."""
+        value = of_first(value)
         if self.path is None:
             return value
         found = self.load()
@@ -59,7 +75,7 @@ class Checkpoint:
         if name not in self._notes:
             self._notes[name] = value
             self.save(*(found or ({}, {})))
-        return self._notes[name]
+        return of_first(self._notes[name])
 
 
 def same_precision(encoder: Encoder, checkpoint: Checkpoint) -> None:

@@ -17,7 +17,9 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 
 from glotprompt.config import Schedule
+from glotprompt.processes import of_first, start_alike, together
 from glotprompt.train.checkpoint import Checkpoint
+from glotprompt.train.micro_batch import MicroBatch, is_out_of_memory, release_memory
 from glotprompt.train.progress import Progress
 
 Parts = Generator[tuple[Tensor, int]]
@@ -89,27 +91,30 @@ def fit(
     optimisation: Optimisation,
     checkpoint: Checkpoint,
     progress: Progress,
+    micro_batch: MicroBatch | None = None,
 ) -> History:
     """Train `parameters` in place and leave in them the best values seen by `evaluate` (the start counts as one).
 
-    A checkpoint of the same identity is taken up; the run then ends with the bits of an uninterrupted one.
+    A checkpoint of the same identity is taken up; the run then ends with the bits of an uninterrupted one. With the
+    `micro_batch` that `losses` go by, a step that runs out of memory is done again in smaller parts; without, and in
+    evaluations, the error is the caller's. Processes that train together start from the first one's values and go by
+    its evaluations.
     """
-    run = _Run(parameters, optimisation, checkpoint)
+    start_alike(parameters)
+    run = _Run(parameters, optimisation, checkpoint, micro_batch)
     run.resume()
     history = run.history
     start = time.perf_counter() - history.seconds
     if history.best_key is None:
-        run.judge(evaluate())
+        run.judge(of_first(evaluate()))
     while history.step < optimisation.steps and not run.out_of_patience():
-        # An error in the backward pass would else leave the parts, and what they attached to the encoder, half done.
-        with closing(losses(history.step)) as parts:
-            loss, tokens = run.update(parts)
+        loss, tokens = run.update(losses)
         history.step += 1
         history.tokens += tokens
         run.note_loss(loss)
         ended = history.step == optimisation.steps
         if history.step % optimisation.eval_every == 0 or ended:
-            run.judge(evaluate())
+            run.judge(of_first(evaluate()))
         history.seconds = time.perf_counter() - start
         progress.advance(history.step, loss, history.tokens, history.evaluations[-1][1])
         if checkpoint.due() or ended or run.out_of_patience():
@@ -121,10 +126,17 @@ def fit(
 class _Run:
     """The mutable state of one `fit`: optimiser, best values, history."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter], optimisation: Optimisation, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        optimisation: Optimisation,
+        checkpoint: Checkpoint,
+        micro_batch: MicroBatch | None,
+    ) -> None:
         self.parameters = list(parameters)
         self.optimisation = optimisation
         self.checkpoint = checkpoint
+        self.micro_batch = micro_batch
         self.optimiser = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=optimisation.weight_decay, fused=True)
         self.best = self._copies()
         self.history = History()
@@ -139,25 +151,39 @@ class _Run:
         for parameter, value in zip(self.parameters, values, strict=True):
             parameter.copy_(value)
 
-    def update(self, parts: Parts) -> tuple[float, int]:
+    def update(self, losses: Losses) -> tuple[float, int]:
         """One optimiser step; returns the batch's loss and its tokens."""
-        total, num_tokens = 0.0, 0
-        for loss, tokens in parts:
-            loss.backward()  # pyright: ignore[reportUnknownMemberType]
-            total += loss.item()
-            num_tokens += tokens
+        total, num_tokens = self._backward(losses)
         gradients = [self._gradient(parameter) for parameter in self.parameters]
-        if distributed.is_available() and distributed.is_initialized():
-            together = torch.tensor([total, float(num_tokens)], device=gradients[0].device)
-            for tensor in (*gradients, together):
+        if together():
+            sums = torch.tensor([total, float(num_tokens)], device=gradients[0].device)
+            for tensor in (*gradients, sums):
                 distributed.all_reduce(tensor)
-            total, num_tokens = float(together[0]), int(together[1])
+            total, num_tokens = float(sums[0]), int(sums[1])
         nn.utils.clip_grad_norm_(self.parameters, self.optimisation.clip_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = self.optimisation.rate(self.history.step)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return total, num_tokens
+
+    def _backward(self, losses: Losses) -> tuple[float, int]:
+        """Sum the gradients of this process's parts of a step, with fewer sequences in each where memory runs out."""
+        micro_batch, device = self.micro_batch, self.parameters[0].device
+        while True:
+            found = None
+            try:
+                found = _accumulated(losses(self.history.step))
+            except (RuntimeError, MemoryError) as error:
+                if micro_batch is None or not is_out_of_memory(error):
+                    raise
+            if found is None:  # not in the handler: until it ends, the error holds on to what the pass had made
+                release_memory(device)
+            fits = micro_batch is None or micro_batch.fits(found is None, device)
+            if fits and found is not None:
+                return found
+            self.optimiser.zero_grad(set_to_none=True)
+            self.save()  # whoever takes this up must halve at the same step
 
     @staticmethod
     def _gradient(parameter: nn.Parameter) -> Tensor:
@@ -190,7 +216,10 @@ class _Run:
             state: dict[str, Any] = self.optimiser.state[parameter]
             tensors |= {f"{number}.now": parameter.detach(), f"{number}.best": best}
             tensors |= {f"{number}.optimiser.{name}": value for name, value in state.items()}
-        self.checkpoint.save(tensors, {"history": vars(self.history), "pending": self._pending})
+        halved_to = None if self.micro_batch is None else self.micro_batch.halved_to
+        self.checkpoint.save(
+            tensors, {"history": vars(self.history), "pending": self._pending, "micro_batch": halved_to}
+        )
 
     def resume(self) -> None:
         found = self.checkpoint.load()
@@ -211,3 +240,16 @@ class _Run:
         history["best_key"] = tuple(history["best_key"])
         self.history = History(**history)
         self._pending = list(facts["pending"])
+        if self.micro_batch is not None:
+            self.micro_batch.resume(facts.get("micro_batch"))
+
+
+def _accumulated(parts: Parts) -> tuple[float, int]:
+    """Sum the gradients of the parts of a loss; returns it, and its tokens."""
+    total, num_tokens = 0.0, 0
+    with closing(parts):  # else an error in the backward pass leaves what they attached to the encoder half done
+        for loss, tokens in parts:
+            loss.backward()  # pyright: ignore[reportUnknownMemberType]
+            total += loss.item()
+            num_tokens += tokens
+    return total, num_tokens

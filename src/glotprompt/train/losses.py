@@ -3,34 +3,26 @@ or what each process takes (data parallelism)."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Literal
 
-from accelerate import PartialState
 from torch import Tensor
 from torch.nn import functional as F
 
-from glotprompt.config import RuntimeConfig
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
-from glotprompt.train.batches import MaskedBatch, split_rows
+from glotprompt.train.batches import MaskedBatch
 from glotprompt.train.cloze import Cloze, Words
+from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.scoring import LabelHead, label_scores, label_states
 
 
-def _rows_of_this_process(count: int, runtime: RuntimeConfig) -> Iterator[slice]:
-    rank, world = PartialState().process_index, PartialState().num_processes
-    for number, rows in enumerate(split_rows(count, runtime.micro_batch_size or -(-count // world))):
-        if number % world == rank:
-            yield rows
-
-
 def masked_word_losses(
-    encoder: Encoder, delta: Delta, batch: MaskedBatch, runtime: RuntimeConfig
+    encoder: Encoder, delta: Delta, batch: MaskedBatch, micro_batch: MicroBatch
 ) -> Generator[tuple[Tensor, int]]:
     """Parts of the mean loss over a batch's masked words; only masked positions reach the vocabulary."""
     count, width = batch.input_ids.shape
-    for rows in _rows_of_this_process(count, runtime):
+    for rows in micro_batch.parts(count):
         inside = (batch.positions >= rows.start * width) & (batch.positions < rows.stop * width)
         ids = batch.input_ids[rows].to(encoder.device)
         mask = None if batch.attention_mask is None else batch.attention_mask[rows].to(encoder.device)
@@ -48,10 +40,10 @@ def label_losses(
     gold: Tensor,
     head: LabelHead,
     loss_over: Literal["labels", "vocabulary"],
-    runtime: RuntimeConfig,
+    micro_batch: MicroBatch,
 ) -> Generator[tuple[Tensor, int]]:
     """Parts of a batch's mean cross-entropy, over the labels or over the whole vocabulary (equation 1)."""
-    for rows in _rows_of_this_process(len(clozes), runtime):
+    for rows in micro_batch.parts(len(clozes)):
         wanted = gold[rows].to(encoder.device)
         with delta.attached(encoder) as prefix:
             if loss_over == "vocabulary" and isinstance(head, Words):

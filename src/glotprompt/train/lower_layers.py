@@ -26,6 +26,7 @@ from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.train.batches import by_length
 from glotprompt.train.cloze import Cloze, Entering
+from glotprompt.train.progress import StepLine
 from glotprompt.train.scoring import padded
 
 SPARE = 0.5
@@ -37,7 +38,10 @@ def below_trained_layers(
     encoder: Encoder, clozes: Sequence[Cloze], delta: Delta, runtime: RuntimeConfig
 ) -> list[Cloze]:
     """The examples with what enters the lowest layer that `delta` changes in training; as they are where nothing lies
-    below it, the encoder's layers cannot be run one by one, or there is no room (which is said)."""
+    below it, the encoder's layers cannot be run one by one, or there is no room (which is said).
+
+    A training that is taken up again does this again. Processes that train together each do it for all examples, for
+    every epoch deals them out anew."""
     layer = delta.first_layer
     tokens = sum(len(cloze.input_ids) for cloze in clozes)
     if not layer or not tokens or not runtime.state_cache or not encoder.is_layered:
@@ -50,13 +54,17 @@ def below_trained_layers(
         replace(cloze, entering=Entering(layer, kept[end - len(cloze.input_ids) : end]))
         for cloze, end in zip(clozes, ends, strict=True)
     ]
+    batches = list(by_length([cloze.input_ids for cloze in clozes], runtime.eval_batch_size))
+    progress, read = StepLine(f"read the {layer} lowest layers once", len(batches), runtime.progress), 0
     with delta.attached(encoder) as prefix:
-        for rows in by_length([cloze.input_ids for cloze in clozes], runtime.eval_batch_size):
+        for number, rows in enumerate(batches, start=1):
             ids, mask = padded([clozes[row] for row in rows], encoder)
             hidden = encoder.states_below(layer, ids, mask, prefix).to(kept.device)
             for row, states in zip(rows, hidden, strict=True):
                 start = ends[row] - len(clozes[row].input_ids)
                 kept[start : ends[row]] = states[: ends[row] - start]
+                read += ends[row] - start
+            progress.advance(number, None, read, {})
     return found
 
 

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Protocol, runtime_checkable
 
+from glotprompt.processes import is_first
+
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -13,13 +15,13 @@ SECONDS_BETWEEN_LINES = 15.0
 class Progress(Protocol):
     """Told after every step."""
 
-    def advance(self, step: int, loss: float, tokens: int, facts: dict[str, float]) -> None: ...
+    def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None: ...
 
 
 class Silent:
     """Shows nothing."""
 
-    def advance(self, step: int, loss: float, tokens: int, facts: dict[str, float]) -> None:
+    def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None:
         pass
 
 
@@ -28,7 +30,7 @@ class TextLine:
 
     def __init__(self, title: str, total: int | None, enabled: bool = True) -> None:
         """`total` in bytes."""
-        self.title, self.total, self.enabled = title, total, enabled
+        self.title, self.total, self.enabled = title, total, enabled and is_first()
         self._terminal = sys.stderr.isatty()
         self._start = self._last = time.monotonic()
         self._read = 0
@@ -62,12 +64,12 @@ class StepLine:
     """Step, loss, last evaluation, rate and time left on standard error."""
 
     def __init__(self, title: str, steps: int, enabled: bool = True) -> None:
-        self.title, self.steps, self.enabled = title, steps, enabled
+        self.title, self.steps, self.enabled = title, steps, enabled and is_first()
         self._terminal = sys.stderr.isatty()
         self._start: tuple[float, int, int] | None = None
         self._last = time.monotonic()
 
-    def advance(self, step: int, loss: float, tokens: int, facts: dict[str, float]) -> None:
+    def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None:
         if not self.enabled:
             return
         now = time.monotonic()
@@ -80,9 +82,10 @@ class StepLine:
         began, first_step, first_tokens = self._start
         elapsed = max(now - began, 1e-9)
         left = (self.steps - step) * elapsed / max(1, step - first_step)
-        shown = " ".join(f"{name} {value:.4g}" for name, value in facts.items())
+        shown = "" if loss is None else f"loss {loss:.3f}  "
+        shown += " ".join(f"{name} {value:.4g}" for name, value in facts.items())
         line = (
-            f"{self.title}: step {step}/{self.steps}  loss {loss:.3f}  {shown}"
+            f"{self.title}: step {step}/{self.steps}  {shown}"
             f"  {(tokens - first_tokens) / elapsed:,.0f} tokens/s  {int(left) // 60}:{int(left) % 60:02d} left"
         )
         if self._terminal:

@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from glotprompt.config import AdaptConfig
+from glotprompt.config import AdaptConfig, RuntimeConfig
+from glotprompt.train.checkpoint import Checkpoint
+from glotprompt.train.loop import History
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,31 @@ def choose_rate(config: AdaptConfig, loss_after: Callable[[float, int], float]) 
         if len(left) == 1:
             break
     return left[0], trials
+
+
+def try_rates(
+    config: AdaptConfig,
+    runtime: RuntimeConfig,
+    identity: str,
+    train: Callable[[AdaptConfig, float, Checkpoint, str], History],
+) -> tuple[float, list[Trial], float]:
+    """`choose_rate` for a stage 1 of this identity: the rate, the trials, and the seconds they took.
+
+    `train` runs a config at a rate, with a checkpoint and a title for its progress. Of a finished trial the checkpoint
+    folder keeps the loss."""
+
+    def loss_after(rate: float, steps: int) -> float:
+        checkpoint = Checkpoint(runtime, f"{identity}-{rate:g}-{steps}")
+        _, found = checkpoint.load() or ({}, {})
+        if "trial" not in found:
+            short = config.replace(steps=steps, eval_every=steps)
+            history = train(short, rate, checkpoint, f"try learning rate {rate:g}")
+            found = {"trial": [history.evaluations[-1][1]["held_out_loss"], history.seconds]}
+            checkpoint.save({}, found)  # in the place of its values, which for whole models are large
+        loss, seconds = found["trial"]
+        spent.append(seconds)
+        return loss
+
+    spent: list[float] = []
+    rate, trials = choose_rate(config, loss_after)
+    return rate, trials, sum(spent)

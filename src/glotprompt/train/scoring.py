@@ -22,6 +22,10 @@ from glotprompt.train.cloze import Cloze
 COLLAPSE_SHARE = 0.9
 """One label predicted for more than this share of the examples is reported as a collapse."""
 
+SCORED_AT_ONCE = 64
+"""Masked words whose logits are held at once: 64 MB with 250,002 words, so that an evaluation takes no more memory than
+a training step."""
+
 
 @dataclass(frozen=True)
 class MaskedWordScores:
@@ -49,12 +53,15 @@ def score_masked_words(encoder: Encoder, batches: Sequence[MaskedBatch], prefix:
     """Loss and accuracies of all masked words, behind a prefix or (None) of the encoder as it is now."""
     loss, top1, top5, count = 0.0, 0, 0, 0
     for batch in batches:
+        if len(batch.targets) == 0:
+            continue
         hidden = encoder.states_at(batch.input_ids, batch.attention_mask, prefix, batch.positions)
-        logits = encoder.token_logits(hidden)
-        loss += torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum").item()
-        ranked = logits.topk(5, dim=-1).indices == batch.targets[:, None]
-        top1 += int(ranked[:, 0].sum())
-        top5 += int(ranked.sum())
+        for states, targets in zip(hidden.split(SCORED_AT_ONCE), batch.targets.split(SCORED_AT_ONCE), strict=True):
+            logits = encoder.token_logits(states)
+            loss += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+            ranked = logits.topk(5, dim=-1).indices == targets[:, None]
+            top1 += int(ranked[:, 0].sum())
+            top5 += int(ranked.sum())
         count += len(batch.targets)
     if count == 0:
         raise DataError("no token of the held-out text can be masked; give more text")
