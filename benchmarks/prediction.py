@@ -1,10 +1,10 @@
 """Prediction of mixed languages: the product puts each row's own prompt in front of it; PEFT has one prompt at a time.
 
-Examples of 18 languages arrive at random. The product reads each batch as it comes, in one forward pass. PEFT, whose
-adapters are all loaded beforehand, switches with `set_adapter`, in two ways: one example at a time, as they arrive; and
-grouped, where each arriving batch is first sorted by language and every language of it is one padded forward pass.
-Grouping is what careful users do, so `ratio` is against that, in fp32; both ways are also measured in the product's
-dtype.
+Examples of 18 languages arrive at random. The product's `Predictor` reads each batch as it comes, languages mixed, in
+one forward pass or a few by length. PEFT, whose adapters are all loaded beforehand, switches with `set_adapter`, in two
+ways: one example at a time, as they arrive; and grouped, where each arriving batch is first sorted by language and
+every language of it is one padded forward pass. Grouping is what careful users do, so `ratio` is against that, in fp32;
+both ways are also measured in the product's dtype.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,13 @@ from peft import PrefixTuningConfig
 from report import DTYPES, parser, positive, precision_of, ratio_of, show, shown, spread, write
 from sides import prefix_tuning
 from stage2 import peft_label_scores
-from texts import find_data, pairs, words
+from texts import TASK, find_data, pairs, words
 
-from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.classifier import PromptClassifier
+from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.serve.predictor import Predictor, Query
 from glotprompt.train.batches import SpecialIds
 from glotprompt.train.cloze import Cloze, Words
-from glotprompt.train.scoring import label_scores
 
 Arrivals = Sequence[tuple[Cloze, int]]
 """Examples with the number of their language, in the order in which they come."""
@@ -77,23 +79,27 @@ def _sides(backbone: Backbone, head: Words, options: argparse.Namespace) -> dict
 
 
 class Ours:
-    """One forward pass for each arriving batch, every row behind its own language's prompt."""
+    """The product's predictor, every row behind its own language's prompt."""
 
     def __init__(self, backbone: Backbone, dtype: torch.dtype, head: Words, options: argparse.Namespace) -> None:
-        self.encoder, self.head, self.batch = backbone.encoder(dtype), head, options.batch
+        self.encoder, self.batch = backbone.encoder(dtype), options.batch
         shape = self.encoder.prompt_shape(options.prompt_length)
-        self.prompts = [
-            SoftPrompt.initialise(shape, 0.02, seed).key_values().detach() for seed in range(options.languages)
-        ]
+        classifiers = {
+            str(number): PromptClassifier(
+                self.encoder, SoftPrompt.initialise(shape, 0.02, number), TASK, "und", options.length
+            )
+            for number in range(options.languages)
+        }
+        self.predictor = Predictor(self.encoder, classifiers)
+        # The texts' tokens, and so the label words, are spread over a vocabulary that no tokenizer has.
+        read = self.predictor.read([(name, ("", "")) for name in classifiers])
+        self.served = [replace(query.served, words=head) for query in read]
 
-    @torch.inference_mode()
     def __call__(self, arrivals: Arrivals) -> list[int]:
         found: list[int] = []
         for batch in _batches(arrivals, self.batch):
-            rows = torch.tensor([language for _, language in batch])
-            prefix = Prefix.per_row(self.prompts, rows, self.encoder.dtype)
-            scores = label_scores(self.encoder, [cloze for cloze, _ in batch], prefix, self.head)
-            found += scores.argmax(dim=1).tolist()
+            queries = [Query(self.served[language], cloze) for cloze, language in batch]
+            found += [int(row.argmax()) for row in self.predictor.log_probabilities(queries)]
         return found
 
 

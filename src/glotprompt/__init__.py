@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from glotprompt.model.encoder import Encoder
     from glotprompt.run import adapt, evaluate, tune
     from glotprompt.selection import tune_selected
+    from glotprompt.serve.predictor import Predictor
     from glotprompt.templates import Task
     from glotprompt.train.scoring import Report
 
@@ -35,6 +36,7 @@ _HOMES = {
     "model.encoder": ("Encoder",),
     "run": ("adapt", "evaluate", "tune"),
     "selection": ("tune_selected",),
+    "serve.predictor": ("Predictor",),
     "templates": ("Task",),
     "train.scoring": ("Report",),
 }
@@ -50,6 +52,7 @@ __all__ = [
     "LanguageModule",
     "LanguagePrompt",
     "Prediction",
+    "Predictor",
     "PromptClassifier",
     "Report",
     "RuntimeConfig",

@@ -78,7 +78,7 @@ class LanguageModule:
         """Open a saved module; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
         tensors, facts = _read_for(path, "language module", encoder)
         parts = {part: Part(description, tensors_of(part, tensors)) for part, description in facts["parts"].items()}
-        characters = _characters_of(facts)
+        characters = characters_of(facts)
         return cls(facts["method"], parts, facts["language"], facts["backbone"], facts["training"], characters)
 
 
@@ -125,7 +125,7 @@ class LanguagePrompt:
     def load(cls, path: str | Path, encoder: Encoder | None = None) -> LanguagePrompt:
         """Open a saved prompt; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
         tensors, facts = _read_for(path, "language prompt", encoder)
-        made_by = facts["training"], facts["method"], _characters_of(facts)
+        made_by = facts["training"], facts["method"], characters_of(facts)
         return cls(tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], *made_by)
 
 
@@ -143,7 +143,7 @@ def _described_characters(characters: CharacterMap | None) -> dict[str, Any] | N
     return None if characters is None else characters.to_dict()
 
 
-def _characters_of(facts: Mapping[str, Any]) -> CharacterMap | None:
+def characters_of(facts: Mapping[str, Any]) -> CharacterMap | None:
     """The map in a file's facts; files from before there were any have none."""
     found = facts.get("characters")
     return None if found is None else CharacterMap.from_dict(found)
@@ -197,7 +197,7 @@ class PromptClassifier:
         self, inputs: Sequence[Input], batch_size: int = 32
     ) -> Float[NDArray[np.float64], "batch label"]:
         """log P(label | input) without offsets, in the order of inputs and labels."""
-        fields = [_fields(item) for item in inputs]
+        fields = [fields_of(item) for item in inputs]
         head, clozes = read_inputs(self.encoder, fields, self.task, self.delta, self.max_length, self.characters)
         with torch.no_grad(), self.delta.attached(self.encoder) as prefix:
             return log_probabilities(self.encoder, clozes, prefix, head, batch_size)
@@ -225,10 +225,10 @@ class PromptClassifier:
         recorded = {"prior": dict(zip(names, wanted, strict=True)), "num_texts": len(texts)}
         return replace(self, offsets=tuple(finite.tolist()), facts={**self.facts, "label_prior": recorded})
 
-    def save(self, path: str | Path) -> Path:
-        """Write one `.safetensors` file, atomically."""
+    def description(self) -> dict[str, Any]:
+        """What a file of it says beside the tensors; JSON."""
         prompt = self.prompt
-        facts = {
+        return {
             "method": self.method, "language": self.language, "delta": described(self.delta),
             "backbone": {"name": self.encoder.name, "fingerprint": self.encoder.fingerprint},
             "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
@@ -236,26 +236,40 @@ class PromptClassifier:
             "characters": _described_characters(self.characters),
             "training": self.facts, "versions": artifact.versions(),
         }  # fmt: skip
-        return artifact.write(path, "classifier", self.delta.tensors(), facts)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one `.safetensors` file, atomically."""
+        return artifact.write(path, "classifier", self.delta.tensors(), self.description())
 
     @classmethod
     def load(cls, path: str | Path, encoder: Encoder) -> PromptClassifier:
         """Open a saved classifier on its backbone; another backbone is an `ArtifactError`."""
-        tensors, facts = _read_for(path, "classifier", encoder)
-        offsets, task = facts["offsets"], facts["task"]
-        # The file's keys are sorted; the order of the labels, which is also that of the offsets, is a list beside them.
-        task["verbalizer"] = {label: task["verbalizer"][label] for label in facts["labels"]}
+        return cls.of(*_read_for(path, "classifier", encoder), encoder, path)
+
+    @classmethod
+    def of(
+        cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], encoder: Encoder, path: str | Path
+    ) -> PromptClassifier:
+        """What `load` makes of the tensors and facts of a file."""
+        offsets = facts["offsets"]
         return cls(
             encoder,
             restored(encoder, facts["delta"], tensors),
-            Task.from_dict(task, where=str(path)),
+            task_of(facts, path),
             facts["language"],
             facts["max_length"],
             None if offsets is None else tuple(offsets),
             facts["training"],
             facts["method"],
-            _characters_of(facts),
+            characters_of(facts),
         )
+
+
+def task_of(facts: Mapping[str, Any], path: str | Path) -> Task:
+    """The task of a saved classifier."""
+    # The file's keys are sorted; the order of the labels, which is also that of the offsets, is a list beside them.
+    words = {label: facts["task"]["verbalizer"][label] for label in facts["labels"]}
+    return Task.from_dict({**facts["task"], "verbalizer": words}, where=str(path))
 
 
 def read_inputs(
@@ -276,7 +290,8 @@ def read_inputs(
     return label_words(task, encoder.tokenizer), encode(fields, task, encoder.tokenizer, max_length)
 
 
-def _fields(item: Input) -> dict[str, str]:
+def fields_of(item: Input) -> dict[str, str]:
+    """An input's texts by the names that templates give them."""
     if isinstance(item, str):
         return {"text": item}
     if isinstance(item, tuple):

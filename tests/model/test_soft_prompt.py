@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -261,3 +262,16 @@ def test_initial_noise_depends_on_the_seed_alone() -> None:
     torch.randn(5)
     assert SoftPrompt.initialise(shape, 0.02, 3, range(1, 2)).key_values().equal(first)
     assert first.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_prefix_first_read_without_gradients_still_leads_them_back(mode: Any) -> None:
+    prompt = SoftPrompt.initialise((2, 2, 1, 3, 4), 1.0, 0)
+    prefix = prompt.prefix(torch.float32)
+    with mode():
+        prefix.layer(0)
+    keys, values = prefix.layer(1)
+    (keys.sum() + 2 * values.sum()).backward()  # pyright: ignore[reportUnknownMemberType]
+    assert prompt.trained.grad is not None
+    assert prompt.trained.grad[1].abs().sum() == 3 * 3 * 4
+    assert prompt.trained.grad[0].abs().sum() == 0

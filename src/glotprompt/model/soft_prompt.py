@@ -37,8 +37,10 @@ Positions = Literal["plain", "shifted"]
 class Prefix:
     """The vectors that one batch sees in front of every layer, one prompt for all rows or one per row."""
 
-    key_values: Float[Tensor, "layer 2 rows head prompt dim"]
-    """`rows` is 1 (all rows of the batch share the prompt) or the batch size. In the dtype of the body."""
+    key_values: Float[Tensor, "layer 2 count head prompt dim"]
+    """One prompt, or several of which `rows` chooses. In the dtype of the body."""
+    rows: Int[Tensor, " batch"] | None = None
+    """Which prompt each row of the batch sees; None: all rows the one."""
     bias: Float[Tensor, "batch 1 1 prompt"] | None = None
     """Added to the scores: 0, or the lowest number where a row's prompt is shorter than the longest. None: all 0."""
     shift: Int[Tensor, "rows 1"] | None = None
@@ -69,8 +71,7 @@ class Prefix:
         """Row i of the batch sees `prompts[rows[i]]`; the prompts may differ in length and in positions."""
         lengths = torch.tensor([prompt.shape[3] for prompt in prompts], device=rows.device)
         longest = int(lengths.max())
-        padded = [F.pad(prompt.to(dtype), (0, 0, 0, longest - prompt.shape[3])) for prompt in prompts]
-        key_values = torch.stack(padded, dim=2)[:, :, rows]
+        padded = [_lengthened(prompt.to(dtype), longest) for prompt in prompts]
         bias = None
         if int(lengths.min()) < longest:
             beyond = torch.arange(longest, device=rows.device) >= lengths[rows, None]
@@ -80,7 +81,7 @@ class Prefix:
         if positions is not None and "shifted" in positions:
             shifted = torch.tensor([choice == "shifted" for choice in positions], device=rows.device)
             shift = (lengths * shifted)[rows, None]
-        return cls(key_values, bias, shift)
+        return cls(torch.stack(padded, dim=2), rows, bias, shift)
 
     @property
     def prompt_length(self) -> int:
@@ -89,11 +90,16 @@ class Prefix:
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each [rows, head, prompt, dim]."""
-        if not self._layers:  # all at once: taken one by one, each would lead back a gradient of all layers' size
+        # All at once: taken one by one, each would lead back a gradient of all layers' size. What was first read without
+        # gradients leads none back.
+        wanted = self.key_values.requires_grad and torch.is_grad_enabled()
+        if not self._layers or (wanted and self._layers[0][0].grad_fn is None):
             self._layers = [tuple(pair.unbind(0)) for pair in self.key_values.unbind(0)]
         keys, values = self._layers[index]
         if self.trained_layers is not None and index not in self.trained_layers:
-            return keys.detach(), values.detach()
+            keys, values = keys.detach(), values.detach()
+        if self.rows is not None:  # a layer at a time: for all at once, rows that share a prompt would cost memory
+            keys, values = (part.index_select(0, self.rows) for part in (keys, values))
         return keys, values
 
     def extend(self, mask: Tensor | None, length: int) -> Tensor | None:
@@ -117,6 +123,11 @@ class Prefix:
             return F.pad(self.bias, (0, length))
         bias = self.bias.expand(mask.shape[0], 1, mask.shape[2], -1)
         return torch.cat([bias, mask], dim=-1)
+
+
+def _lengthened(prompt: Float[Tensor, "layer 2 head prompt dim"], length: int) -> Tensor:
+    missing = length - prompt.shape[3]
+    return F.pad(prompt, (0, 0, 0, missing)) if missing else prompt
 
 
 class _Attention(torch.autograd.Function):

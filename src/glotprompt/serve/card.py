@@ -1,0 +1,84 @@
+"""What people are told of a classifier: read from its file, without its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from glotprompt.data.languages import language
+from glotprompt.errors import DataError
+
+SAMPLE_TEXTS = "sample_texts"
+"""Where a classifier's `facts` hold texts to try it on: a list of texts, or of [premise, hypothesis] pairs."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A classifier's language, task and making; None and empty where its file does not say."""
+
+    name: str
+    language: str
+    """ISO 639-3 code."""
+    language_name: str | None
+    """In English."""
+    task: str
+    labels: tuple[str, ...]
+    fields: tuple[str, ...]
+    """("text",), or "premise" and "hypothesis" in the order of the template."""
+    method: str
+    backbone: str
+    """Name of the model that it was made for."""
+    prompt_length: int | None
+    max_length: int
+    """Tokens of a whole input, template included."""
+    target_texts: int | None
+    """Lines of unlabelled text in its language that stage 1 read."""
+    source_texts: int | None
+    """The same of the source language."""
+    num_examples: int | None
+    """Labelled examples it was trained on."""
+    dev_accuracy: float | None
+    """In per cent, on labelled examples of the source language that were held out."""
+    offsets: bool
+    """Whether label offsets are applied."""
+    made: str
+    """When its file was written, in UTC (ISO 8601)."""
+    num_bytes: int
+    """Size of its file."""
+    sample_texts: tuple[str | tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, name: str, facts: Mapping[str, Any], fields: tuple[str, ...], num_bytes: int, modified: float) -> Card:
+        """From what the file of a classifier says; `modified` in seconds since 1970."""
+        training: Mapping[str, Any] = facts["training"]
+        samples = training.get(SAMPLE_TEXTS, [])
+        stage1: Mapping[str, Any] = training.get("language_prompt") or {}
+        return cls(
+            name=name,
+            language=facts["language"],
+            language_name=_name_of(facts["language"]),
+            task=facts["task"]["name"],
+            labels=tuple(facts["labels"]),
+            fields=fields,
+            method=facts["method"],
+            backbone=facts["backbone"]["name"],
+            prompt_length=facts["prompt_length"],
+            max_length=facts["max_length"],
+            target_texts=stage1.get("target_lines"),
+            source_texts=stage1.get("source_lines"),
+            num_examples=training.get("examples"),
+            dev_accuracy=training.get("dev_accuracy"),
+            offsets=facts["offsets"] is not None,
+            made=datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds"),
+            num_bytes=num_bytes,
+            sample_texts=tuple(text if isinstance(text, str) else (text[0], text[1]) for text in samples),
+        )
+
+
+def _name_of(code: str) -> str | None:
+    try:
+        return language(code).name
+    except DataError:
+        return None

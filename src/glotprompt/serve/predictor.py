@@ -1,0 +1,204 @@
+"""Many classifiers behind one frozen backbone: every row of a batch has its own prompt, template and labels."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glotprompt.classifier import Input, Prediction, PromptClassifier, fields_of
+from glotprompt.errors import ConfigError, nearest
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.soft_prompt import Positions, Prefix
+from glotprompt.serve.buckets import buckets
+from glotprompt.serve.served import Classifiers, Decoded, Served
+from glotprompt.train.cloze import Cloze, Words, encode, encode_without_mask
+from glotprompt.train.scoring import label_states, log_probabilities, with_offsets
+
+Item = tuple[str, Input]
+"""The name of a classifier, and what it is to classify."""
+
+Scores = Float[NDArray[np.float64], " label"]
+
+
+@dataclass(frozen=True)
+class Query:
+    """An item as the model reads it, bound to the version of its classifier that was there when it was read."""
+
+    served: Served
+    cloze: Cloze
+
+    @property
+    def num_tokens(self) -> int:
+        """What it costs: its tokens, template and special ones included."""
+        return len(self.cloze.input_ids)
+
+
+class Predictor:
+    """Classifies texts of any languages and tasks, mixed in any way; every answer is what the item's own classifier
+    would give alone (to 1e-5 in fp32). Threads may share it."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        classifiers: Mapping[str, PromptClassifier] | Classifiers,
+        *,
+        batch_tokens: int = 4096,
+    ) -> None:
+        """`classifiers` by name, or a `serve.registry.Registry`; `batch_tokens` bounds the padded tokens of one forward
+        pass. Raises `ArtifactError` for a classifier of another backbone.
+
+        What is no prompt (adapters, LoRA, fine-tuned weights) changes the body for a whole batch: such classifiers are
+        run one after the other, each on its own items, and while one is, nothing else may use the encoder."""
+        if batch_tokens < 1:
+            raise ConfigError(f"batch_tokens is {batch_tokens}; give at least 1, such as 4096")
+        self.encoder = encoder
+        self.batch_tokens = batch_tokens
+        self._classifiers = _InMemory(encoder, classifiers) if isinstance(classifiers, Mapping) else classifiers
+        self.computing = threading.Lock()
+        """Held while something runs on the encoder."""
+
+    def predict(self, items: Sequence[Item], *, top_k: int | None = None) -> list[Prediction]:
+        """Classify items such as ("nya", "a text") or ("nya-nli", ("a premise", "a hypothesis")), in their order.
+
+        With `top_k` the scores hold that many labels, the most probable first. Raises `ConfigError` for an unknown
+        classifier and for a text where a pair is wanted (or the reverse)."""
+        return self.answer(self.read(items), top_k=top_k)
+
+    def read(self, items: Sequence[Item]) -> list[Query]:
+        """Tokenise items for `answer`; raises what `predict` raises. All of them see the same set of classifiers."""
+        served = self._classifiers.snapshot()
+        chosen = [served[name] if name in served else _unknown(name, served) for name, _ in items]
+        texts = [_texts_for(one, item) for one, (_, item) in zip(chosen, items, strict=True)]
+        clozes: dict[int, Cloze] = {}
+        for rows in _grouped([(one.task.template, one.max_length, one.words is None) for one in chosen]):
+            first = chosen[rows[0]]
+            tokenise = encode_without_mask if first.words is None else encode
+            found = tokenise([texts[i] for i in rows], first.task, self.encoder.tokenizer, first.max_length)
+            clozes |= zip(rows, found, strict=True)
+        return [Query(one, clozes[i]) for i, one in enumerate(chosen)]
+
+    def answer(self, queries: Sequence[Query], *, top_k: int | None = None) -> list[Prediction]:
+        """Classify what was read, in its order; queries of several `read`s may stand together."""
+        if top_k is not None and top_k < 1:
+            raise ConfigError(f"top_k is {top_k}; give at least 1, or leave it out for all labels")
+        log_probs = self.log_probabilities(queries)
+        return [_prediction(query.served, row, top_k) for query, row in zip(queries, log_probs, strict=True)]
+
+    def log_probabilities(self, queries: Sequence[Query]) -> list[Scores]:
+        """log P(label | item) without offsets, each in the order of its task's labels."""
+        found: dict[int, Scores] = {}
+        mixing = [i for i, query in enumerate(queries) if query.served.mixes]
+        alone = [i for i, query in enumerate(queries) if not query.served.mixes]
+        for places in buckets([queries[i].num_tokens for i in mixing], self.batch_tokens):
+            rows = [mixing[place] for place in places]
+            found |= zip(rows, self._mixed([queries[i] for i in rows]), strict=True)
+        for places in _grouped([queries[i].served for i in alone]):
+            rows = [alone[place] for place in places]
+            found |= zip(rows, self._alone([queries[i] for i in rows]), strict=True)
+        return [found[i] for i in range(len(queries))]
+
+    def _mixed(self, queries: Sequence[Query]) -> list[Scores]:
+        """One forward pass, every row behind its own prompt."""
+        each = list(dict.fromkeys(query.served for query in queries))
+        decoded = {served: served.decoded() for served in each}
+        prompts = [cast(Tensor, decoded[served].prompt) for served in each]
+        place = {served: number for number, served in enumerate(each)}
+        rows = torch.tensor([place[query.served] for query in queries], device=self.encoder.device)
+        positions: list[Positions] = [decoded[served].positions for served in each]
+        with self.computing, torch.inference_mode():
+            prefix = Prefix.per_row(prompts, rows, self.encoder.dtype, positions)
+            hidden = label_states(self.encoder, [query.cloze for query in queries], prefix)
+            scores = self._label_scores([query.served for query in queries], decoded, hidden)
+        return [_log_softmax(row) for row in scores]
+
+    def _label_scores(
+        self, served: Sequence[Served], decoded: Mapping[Served, Decoded], hidden: Float[Tensor, "batch hidden"]
+    ) -> list[Scores]:
+        """Each row's scores of its own labels: the words of all rows are looked up at once."""
+        found: dict[int, Scores] = {}
+        words = {one: one.words for one in dict.fromkeys(served) if one.words is not None}
+        if words:
+            tokens = sorted({token for own in words.values() for token in own.token_ids.tolist()})
+            logits = self.encoder.token_logits(hidden, torch.tensor(tokens, device=hidden.device)).cpu().numpy()
+            columns = {one: np.searchsorted(tokens, own.token_ids.numpy()) for one, own in words.items()}
+            for row, one in enumerate(served):
+                if one in words:
+                    found[row] = _averages(words[one]) @ logits[row, columns[one]]
+        for rows in _grouped([one if one.words is None else None for one in served]):
+            head = decoded[served[rows[0]]].head
+            if head is not None:
+                found |= zip(rows, head.scores(self.encoder, hidden[rows]).double().cpu().numpy(), strict=True)
+        return [found[row] for row in range(len(served))]
+
+    def _alone(self, queries: Sequence[Query]) -> list[Scores]:
+        """Rows of one classifier that changes the body itself."""
+        served = queries[0].served
+        decoded = served.decoded()
+        assert decoded.delta is not None
+        head = cast(Any, decoded.head or served.words)
+        clozes = [query.cloze for query in queries]
+        rows = max(1, self.batch_tokens // max(query.num_tokens for query in queries))
+        with self.computing, torch.no_grad(), decoded.delta.attached(self.encoder) as prefix:
+            return list(log_probabilities(self.encoder, clozes, prefix, head, rows))
+
+
+class _InMemory:
+    """Classifiers that somebody holds; they never change."""
+
+    def __init__(self, encoder: Encoder, classifiers: Mapping[str, PromptClassifier]) -> None:
+        self._served: dict[str, Served] = {}
+        for name, classifier in classifiers.items():
+            decoded = Decoded.of(classifier, encoder)
+            self._served[name] = Served.of(name, classifier.description(), encoder, lambda decoded=decoded: decoded)
+
+    def snapshot(self) -> Mapping[str, Served]:
+        return self._served
+
+
+def _unknown(name: str, served: Mapping[str, Served]) -> Served:
+    known = f"there are {len(served)}" if served else "there is none"
+    raise ConfigError(f"no classifier {name!r}; {known}.{nearest(name, served)}")
+
+
+def _texts_for(served: Served, item: Input) -> dict[str, str]:
+    """An item's texts under the names of the template, rewritten as in training."""
+    texts, wanted = fields_of(item), served.task.template.fields
+    if not set(wanted) <= set(texts):
+        raise ConfigError(f"classifier {served.name!r} reads {' and '.join(wanted)}, the item has {', '.join(texts)}")
+    apply = str if served.characters is None else served.characters.apply
+    return {name: apply(texts[name]) for name in wanted}
+
+
+def _grouped(keys: Sequence[Any]) -> list[list[int]]:
+    """Indices of equal keys together."""
+    groups: dict[Any, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())
+
+
+def _averages(words: Words) -> Float[NDArray[np.float64], "label word"]:
+    return words.average.double().numpy()
+
+
+def _log_softmax(scores: Scores) -> Scores:
+    shifted = scores - scores.max()
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+def _prediction(served: Served, log_probs: Scores, top_k: int | None) -> Prediction:
+    offsets = None if served.offsets is None else np.array(served.offsets)
+    probabilities = with_offsets(log_probs[None], offsets)[0]
+    labels = served.task.labels
+    scores = dict(zip(labels, probabilities.tolist(), strict=True))
+    if top_k is not None:
+        scores = dict(sorted(scores.items(), key=lambda entry: -entry[1])[:top_k])
+    return Prediction(labels[int(probabilities.argmax())], scores)

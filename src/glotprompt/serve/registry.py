@@ -1,0 +1,278 @@
+"""Classifiers on disk, thousands of them: every file is mapped into memory and decoded when it is asked for, what was
+decoded last is kept within a budget of bytes, and files that come, change or go are taken up while requests run.
+
+A file is replaced by renaming another onto it, as everything that glotprompt saves is. The mapping keeps the old
+content for those who still read it, so a request sees the old classifier or the new one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import zlib
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glotprompt import artifact
+from glotprompt.classifier import PromptClassifier
+from glotprompt.errors import ArtifactError, ConfigError, UserError, nearest
+from glotprompt.model.encoder import Encoder
+from glotprompt.serve.cache import DecodedCache
+from glotprompt.serve.card import Card
+from glotprompt.serve.resident import FreedMemory, forget_pages
+from glotprompt.serve.served import Decoded, Served
+
+KIND = "classifier"
+KINDS = (KIND, "language prompt", "language module", "checkpoint")
+"""What may lie in a folder; all but the first is passed over."""
+PATTERN = "*.safetensors"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a look at the disk brought, by name."""
+
+    added: tuple[str, ...]
+    replaced: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What changes when a file is replaced or written."""
+
+    inode: int
+    modified: int
+    """Nanoseconds since 1970."""
+    size: int
+
+    @classmethod
+    def of(cls, path: Path) -> _Stamp | None:
+        """None: there is no such file."""
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return cls(found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mapped:
+    """One version of a classifier's file."""
+
+    path: Path
+    stamp: _Stamp
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+    checksum: int
+    """Of the tensors."""
+
+    @classmethod
+    def of(cls, path: Path, stamp: _Stamp, tensors: dict[str, Tensor], facts: dict[str, Any]) -> _Mapped:
+        # How its training went is for the card alone, and may be long.
+        return cls(path, stamp, tensors, {**facts, "training": {}}, _checksum(tensors))
+
+    def decode(self, encoder: Encoder) -> Decoded:
+        """Its tensors, copied from the disk to the encoder's device."""
+        now = _Stamp.of(self.path)
+        written = now is not None and now.inode == self.stamp.inode and now != self.stamp
+        try:  # where a file became shorter, what is mapped beyond its end must not be touched
+            if written or _checksum(self.tensors) != self.checksum:
+                raise ArtifactError(
+                    f"{self.path} was written into while it was served; write new versions beside it and rename them"
+                )
+            return Decoded.of(PromptClassifier.of(self.tensors, self.facts, encoder, self.path), encoder)
+        finally:
+            forget_pages(self.tensors.values())
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is known of a path: the version that is served, and why that is not the one on the disk, if it is not."""
+
+    stamp: _Stamp
+    """Of the file at the last look."""
+    served: Served | None = None
+    card: Card | None = None
+    mapped: _Mapped | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class _State:
+    """All that is known, replaced as a whole, so that readers need no lock."""
+
+    records: Mapping[Path, _Record] = field(default_factory=dict[Path, _Record])
+    errors: Mapping[str, str] = field(default_factory=dict[str, str])
+    served: Mapping[str, Served] = field(default_factory=dict[str, Served])
+    cards: Mapping[str, Card] = field(default_factory=dict[str, Card])
+
+
+class Registry:
+    """The classifiers in folders and files, for one encoder. A classifier is called as its file without the ending.
+    Threads may share it."""
+
+    def __init__(
+        self, places: str | Path | Sequence[str | Path], encoder: Encoder, byte_budget: int = 256 * 2**20
+    ) -> None:
+        """Look through folders (not those inside them) and files, each read once against its digest. Broken files are
+        kept out and listed by `errors`. `byte_budget` bounds the decoded classifiers that are kept in memory. Raises
+        `ArtifactError` for a place that does not exist."""
+        given = [places] if isinstance(places, str | Path) else places
+        self.places = tuple(Path(place) for place in given)
+        for place in self.places:
+            if not place.exists():
+                raise ArtifactError(f"{place} does not exist; give saved classifiers, or folders that hold some")
+        self._folders = {place for place in self.places if place.is_dir()}
+        self._encoder = encoder
+        self._cache = DecodedCache(byte_budget)
+        self._freed = FreedMemory()
+        self._state = _State()
+        self._reloading = threading.Lock()
+        self.reload()
+
+    def snapshot(self) -> Mapping[str, Served]:
+        """All classifiers by name; what changes later does not change it."""
+        return self._state.served
+
+    def names(self) -> list[str]:
+        return list(self._state.served)
+
+    def cards(self) -> list[Card]:
+        """What is known of each classifier, in the order of their names."""
+        return list(self._state.cards.values())
+
+    def errors(self) -> dict[str, str]:
+        """Why a path is not served as it is on the disk, in one line each. Where an earlier version could be read, that
+        one is still served."""
+        return dict(self._state.errors)
+
+    def find(self, language: str, task: str) -> str:
+        """The name of the classifier for a language and a task. Raises `ConfigError` where there is none, or more than
+        one."""
+        cards = self.cards()
+        found = [card.name for card in cards if (card.language, card.task) == (language, task)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ConfigError(f"{language!r} has {len(found)} classifiers for {task!r}; name one: {', '.join(found)}")
+        tasks = {card.task for card in cards}
+        hint = nearest(language, {card.language for card in cards if card.task == task}) or nearest(task, tasks)
+        raise ConfigError(f"no classifier for language {language!r} and task {task!r}.{hint}")
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of the decoded classifiers that are kept."""
+        return self._cache.num_bytes
+
+    def reload(self) -> Changes:
+        """Take up files that came, changed or went since the last look. Requests go on meanwhile with what there was;
+        they see all changes at once."""
+        with self._reloading:
+            before = self._state
+            after = _state_of(self._looked_through(before.records))
+            self._cache.keep_only(record.mapped for record in after.records.values())
+            for place, error in after.errors.items():
+                if before.errors.get(place) != error:
+                    _log.warning("%s", error)
+            self._state = after
+        both = [name for name in after.served if name in before.served]
+        return Changes(
+            added=tuple(name for name in after.served if name not in before.served),
+            replaced=tuple(name for name in both if after.served[name] is not before.served[name]),
+            removed=tuple(name for name in before.served if name not in after.served),
+        )
+
+    @contextmanager
+    def watched(self, seconds: float = 2.0) -> Generator[None]:
+        """Inside this block a thread looks at the disk every few seconds."""
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(seconds):
+                self.reload()
+
+        thread = threading.Thread(target=watch, name="classifier registry", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _looked_through(self, before: Mapping[Path, _Record]) -> dict[Path, _Record]:
+        after: dict[Path, _Record] = {}
+        for path in self._paths(before):
+            stamp, record = _Stamp.of(path), before.get(path)
+            if stamp is None and path.parent in self._folders and not path.parent.exists() and record is not None:
+                after[path] = record  # a disk that is away for a moment takes nothing with it
+            elif stamp is not None:
+                after[path] = (
+                    record if record is not None and record.stamp == stamp else self._read(path, stamp, record)
+                )
+        return after
+
+    def _paths(self, before: Mapping[Path, _Record]) -> list[Path]:
+        paths: list[Path] = []
+        for place in self.places:
+            if place not in self._folders:
+                paths.append(place)
+            elif place.exists():
+                # Hidden files are what is being written.
+                paths += sorted(path for path in place.glob(PATTERN) if not path.name.startswith("."))
+            else:
+                paths += [path for path in before if path.parent == place]
+        return list(dict.fromkeys(paths))
+
+    def _read(self, path: Path, stamp: _Stamp, before: _Record | None) -> _Record:
+        """Open a new version of a file; where that fails, keep the version before, if there still is one."""
+        try:
+            if path.parent in self._folders and artifact.describe(path, KINDS)["kind"] != KIND:
+                return _Record(stamp)
+            tensors, facts = artifact.read(path, KIND)
+            mapped = _Mapped.of(path, stamp, tensors, facts)
+            decode = partial(mapped.decode, self._encoder)
+            served = Served.of(path.stem, facts, self._encoder, partial(self._cache.get, mapped, decode))
+            decode()
+            card = Card.of(path.stem, facts, served.task.template.fields, stamp.size, stamp.modified / 1e9)
+        except Exception as error:  # whatever one file holds, the others go on
+            reason = str(error) if isinstance(error, UserError) else f"{path} cannot be used: {error!r}"
+            if before is None or before.mapped is None or before.mapped.stamp.inode == stamp.inode:
+                return _Record(stamp, error=reason)  # written into: what was mapped is gone with it
+            return _Record(stamp, before.served, before.card, before.mapped, reason)
+        finally:
+            self._freed.add(stamp.size)
+        return _Record(stamp, served, card, mapped)
+
+
+def _state_of(records: dict[Path, _Record]) -> _State:
+    """Names and errors; of files of one name the first is served."""
+    errors = {str(path): record.error for path, record in records.items() if record.error is not None}
+    named: dict[str, Path] = {}
+    for path, record in records.items():
+        if record.served is not None and named.setdefault(path.stem, path) != path:
+            errors[str(path)] = f"{path} has the name of {named[path.stem]}; give one of them another"
+    served, cards = dict[str, Served](), dict[str, Card]()
+    for name in sorted(named):
+        record = records[named[name]]
+        assert record.served is not None
+        assert record.card is not None
+        served[name], cards[name] = record.served, record.card
+    return _State(records, errors, MappingProxyType(served), cards)
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    found = 0
+    for tensor in tensors.values():
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
+    return found

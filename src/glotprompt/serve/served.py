@@ -1,0 +1,107 @@
+"""A classifier as it is served: what reads its texts is always at hand, its tensors come when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from glotprompt import artifact
+from glotprompt.classifier import PromptClassifier, characters_of, task_of
+from glotprompt.data.characters import CharacterMap
+from glotprompt.errors import ArtifactError
+from glotprompt.model.delta import Delta
+from glotprompt.model.deltas import described
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.heads import LinearHead
+from glotprompt.model.soft_prompt import Positions, SoftPrompt
+from glotprompt.templates import Task
+from glotprompt.train.cloze import Words, label_words
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A classifier's tensors on the encoder's device."""
+
+    prompt: Float[Tensor, "layer 2 head prompt dim"] | None
+    """In the dtype of the body; None for a classifier that is not `Served.mixes`."""
+    positions: Positions
+    head: LinearHead | None
+    """What reads the labels; None: the label words do."""
+    delta: Delta | None
+    """All that was trained, for a classifier that is not `Served.mixes`."""
+    num_bytes: int
+
+    @classmethod
+    def of(cls, classifier: PromptClassifier, encoder: Encoder) -> Decoded:
+        """Take from a classifier what a forward pass needs. Raises `ArtifactError` for a prompt of another shape."""
+        delta, prompt = classifier.delta, classifier.prompt
+        head = next((part for part in delta.modules() if isinstance(part, LinearHead)), None)
+        if prompt is None or not can_mix(described(delta)):
+            return cls(None, "plain", head, delta, sum(map(_bytes_of, delta.tensors().values())))
+        with torch.no_grad():
+            key_values = prompt.key_values().to(encoder.device, encoder.dtype)
+        wanted = encoder.prompt_shape(prompt.prompt_length)
+        if tuple(key_values.shape) != wanted:
+            raise ArtifactError(f"a prompt of shape {list(key_values.shape)}; {encoder.name} wants {list(wanted)}")
+        own = 0 if head is None else sum(map(_bytes_of, head.tensors().values()))
+        return cls(key_values, prompt.positions, head, None, _bytes_of(key_values) + own)
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """One version of a classifier. A replaced file gives another object: whoever holds this one goes on with it."""
+
+    name: str
+    language: str
+    """ISO 639-3 code."""
+    task: Task
+    max_length: int
+    offsets: tuple[float, ...] | None
+    characters: CharacterMap | None
+    words: Words | None
+    """The label words; None where a linear head reads the labels."""
+    mixes: bool
+    """Whether its rows may stand in one batch with those of other classifiers."""
+    decoded: Callable[[], Decoded]
+    """Its tensors, from memory or from disk. Raises `ArtifactError` where the disk no longer holds them."""
+
+    @classmethod
+    def of(cls, name: str, facts: Mapping[str, Any], encoder: Encoder, decoded: Callable[[], Decoded]) -> Served:
+        """From what a classifier's file says (`PromptClassifier.description`). Raises `ArtifactError` for another
+        backbone, `ConfigError` for a label word that the backbone does not know."""
+        artifact.check_backbone(name, facts, encoder.name, encoder.fingerprint)
+        task = task_of(facts, name)
+        kinds = _kinds(facts["delta"])
+        words = None if LinearHead.kind in kinds else label_words(task, encoder.tokenizer)
+        offsets = None if facts["offsets"] is None else tuple(facts["offsets"])
+        of_texts = facts["language"], task, facts["max_length"], offsets, characters_of(facts)
+        return cls(name, *of_texts, words, can_mix(facts["delta"]), decoded)
+
+
+class Classifiers(Protocol):
+    """Where classifiers come from while a service runs."""
+
+    def snapshot(self) -> Mapping[str, Served]:
+        """All classifiers by name as they are now; what changes later does not change it."""
+        ...
+
+
+def can_mix(description: Mapping[str, Any]) -> bool:
+    """Whether a delta (as `described`) is one prompt, alone or with a linear head: then rows of a batch can differ in
+    it. Everything else changes the body itself, for all rows at once."""
+    return sorted(_kinds(description)) in ([SoftPrompt.kind], sorted([SoftPrompt.kind, LinearHead.kind]))
+
+
+def _kinds(description: Mapping[str, Any]) -> list[str]:
+    if "parts" not in description:
+        return [description["kind"]]
+    return [kind for _, part in description["parts"] for kind in _kinds(part)]
+
+
+def _bytes_of(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

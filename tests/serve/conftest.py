@@ -1,0 +1,41 @@
+"""Classifiers with prompts of noise, which cost nothing to make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+import glotprompt as gp
+from glotprompt.model.soft_prompt import Positions, SoftPrompt
+
+TOPIC = gp.Task("topic", "{mask} : {text}", {"health": ["Health", "health"], "sports": "Sports", "culture": "Culture"})
+ANSWER = gp.Task("answer", "{premise} ? {mask} , {hypothesis}", {"yes": "Yes", "no": "No"})
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_encoder: Callable[[str], gp.Encoder]) -> gp.Encoder:
+    return tiny_encoder("xlm-roberta")
+
+
+def make_classifier(
+    encoder: gp.Encoder, seed: int, task: gp.Task = TOPIC, prompt_length: int = 4, positions: Positions = "plain",
+    language: str = "nya", max_length: int = 48,
+) -> gp.PromptClassifier:  # fmt: skip
+    """Large prompts, so that no two classifiers agree by chance."""
+    drawn = torch.randn(encoder.prompt_shape(prompt_length), generator=torch.Generator().manual_seed(seed))
+    return gp.PromptClassifier(encoder, SoftPrompt(drawn, positions=positions), task, language, max_length)
+
+
+@pytest.fixture
+def four(encoder: gp.Encoder) -> dict[str, gp.PromptClassifier]:
+    """Four classifiers that differ in all that a classifier can differ in."""
+    rewritten = gp.CharacterMap.fitted({"w": "v"}, ["water"])
+    return {
+        "nya": make_classifier(encoder, 1),
+        "yor": replace(make_classifier(encoder, 2, prompt_length=9, language="yor"), offsets=(0.5, -1.0, 0.25)),
+        "nya-nli": make_classifier(encoder, 3, ANSWER, 6, "shifted", max_length=40),
+        "sna": replace(make_classifier(encoder, 4, max_length=12, language="sna"), characters=rewritten),
+    }

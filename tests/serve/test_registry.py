@@ -1,0 +1,271 @@
+"""Classifiers on disk: taken up, replaced and removed while they are served; broken ones harm nobody."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import torch
+
+import glotprompt as gp
+from glotprompt import artifact
+from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.serve.cache import DecodedCache
+from glotprompt.serve.registry import Changes, Registry
+from glotprompt.serve.served import Decoded
+
+from .conftest import ANSWER, make_classifier
+
+TEXT = "the king water day"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, encoder: gp.Encoder) -> Path:
+    """Classifiers "nya" and "yor", a prompt, and what is being written."""
+    make_classifier(encoder, 1).save(tmp_path / "nya.safetensors")
+    make_classifier(encoder, 2, language="yor").save(tmp_path / "yor.safetensors")
+    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    gp.LanguagePrompt(torch.zeros(encoder.prompt_shape(2)), "nya", backbone).save(tmp_path / "prompt.safetensors")
+    (tmp_path / ".sna.safetensors").write_bytes(b"half")
+    return tmp_path
+
+
+def scores(source: Registry, encoder: gp.Encoder, name: str) -> list[float]:
+    (found,) = gp.Predictor(encoder, source).predict([(name, TEXT)])
+    return list(found.scores.values())
+
+
+def scores_alone(classifier: gp.PromptClassifier) -> list[float]:
+    return list(classifier.predict([TEXT])[0].scores.values())
+
+
+def test_serves_what_lies_in_folders_and_files(
+    folder: Path, encoder: gp.Encoder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = make_classifier(encoder, 3, ANSWER).save(tmp_path_factory.mktemp("other") / "nya-nli.safetensors")
+    registry = Registry([folder, other], encoder)
+    assert registry.names() == ["nya", "nya-nli", "yor"]
+    assert registry.errors() == {}
+    assert scores(registry, encoder, "yor") == pytest.approx(scores_alone(make_classifier(encoder, 2)), abs=1e-5)
+    assert registry.find("yor", "topic") == "yor"
+    with pytest.raises(ConfigError, match=r"no classifier for language 'yro' and task 'topic'\. Did you mean 'yor'"):
+        registry.find("yro", "topic")
+    make_classifier(encoder, 4).save(folder / "nya-too.safetensors")
+    registry.reload()
+    with pytest.raises(ConfigError, match="'nya' has 2 classifiers for 'topic'; name one: nya, nya-too"):
+        registry.find("nya", "topic")
+    with pytest.raises(ArtifactError, match="nowhere does not exist"):
+        Registry(folder / "nowhere", encoder)
+
+
+def test_a_card_says_what_the_file_says(folder: Path, encoder: gp.Encoder) -> None:
+    facts = {"examples": 12, "dev_accuracy": 75.0, "sample_texts": ["water", ["play", "day"]]}
+    replace(make_classifier(encoder, 3, ANSWER, max_length=40), facts=facts).save(folder / "nya-nli.safetensors")
+    _, card, plain = Registry(folder, encoder).cards()
+    assert (card.name, card.language, card.task, card.labels) == ("nya-nli", "nya", "answer", ("yes", "no"))
+    assert card.fields == ("premise", "hypothesis")
+    assert (card.method, card.prompt_length, card.max_length) == ("soft-prompt", 4, 40)
+    assert (card.num_examples, card.dev_accuracy, card.sample_texts) == (12, 75.0, ("water", ("play", "day")))
+    assert card.num_bytes == (folder / "nya-nli.safetensors").stat().st_size
+    assert abs(time.time() - datetime.fromisoformat(card.made).timestamp()) < 60
+    assert (plain.name, plain.num_examples, plain.dev_accuracy, plain.sample_texts) == ("yor", None, None, ())
+
+
+def test_files_come_change_and_go_without_a_restart(folder: Path, encoder: gp.Encoder) -> None:
+    registry = Registry(folder, encoder)
+    assert registry.reload() == Changes((), (), ())
+    first, before = scores(registry, encoder, "nya"), registry.snapshot()
+    make_classifier(encoder, 7).save(folder / "nya.safetensors")
+    make_classifier(encoder, 8).save(folder / "lin.safetensors")
+    (folder / "yor.safetensors").unlink()
+    assert scores(registry, encoder, "nya") == first, "not before it is reloaded"
+    assert registry.reload() == Changes(added=("lin",), replaced=("nya",), removed=("yor",))
+    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(make_classifier(encoder, 7)), abs=1e-5)
+    assert registry.names() == ["lin", "nya"]
+    assert [card.name for card in registry.cards()] == ["lin", "nya"]
+    assert set(before) == {"nya", "yor"}, "a snapshot does not change"
+
+
+def test_what_was_read_goes_on_with_its_version(folder: Path, encoder: gp.Encoder) -> None:
+    """Nothing of the old files is decoded yet when they are replaced and removed: the mappings hold them."""
+    registry = Registry(folder, encoder, byte_budget=0)
+    predictor = gp.Predictor(encoder, registry)
+    queries = predictor.read([("nya", TEXT), ("yor", TEXT)])
+    make_classifier(encoder, 7).save(folder / "nya.safetensors")
+    (folder / "yor.safetensors").unlink()
+    registry.reload()
+    found = predictor.answer(queries)
+    for seed, prediction in zip((1, 2), found, strict=True):
+        expected = scores_alone(make_classifier(encoder, seed))
+        assert list(prediction.scores.values()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_broken_files_are_kept_out_and_the_old_version_goes_on(
+    folder: Path, encoder: gp.Encoder, tiny_encoder: Callable[[str], gp.Encoder], caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry(folder, encoder)
+    before = scores(registry, encoder, "nya")
+    foreign = make_classifier(tiny_encoder("bert"), 1).save(folder / "foreign.safetensors")
+    whole = (folder / "nya.safetensors").read_bytes()
+    bad = folder / "beside"
+    bad.write_bytes(whole[:-100])
+    os.replace(bad, folder / "nya.safetensors")
+    bad.write_bytes(whole[:-4] + b"\x01\x02\x03\x04")
+    os.replace(bad, folder / "changed.safetensors")
+    artifact.write(folder / "odd.safetensors", "classifier", {"x": torch.zeros(1)}, {"language": "nya"})
+    assert registry.reload() == Changes((), (), ())
+    errors = registry.errors()
+    assert {Path(path).stem for path in errors} == {"nya", "foreign", "changed", "odd"}
+    assert "was made for" in errors[str(foreign)]
+    assert "is damaged" in errors[str(folder / "nya.safetensors")]
+    assert "has been changed since it was saved" in errors[str(folder / "changed.safetensors")]
+    assert not any("\n" in error for error in errors.values())
+    assert scores(registry, encoder, "nya") == before
+    assert registry.names() == ["nya", "yor"]
+    assert len(caplog.records) == 4
+    registry.reload()
+    assert len(caplog.records) == 4, "said once"
+    make_classifier(encoder, 7).save(folder / "nya.safetensors")
+    assert registry.reload().replaced == ("nya",)
+    assert str(folder / "nya.safetensors") not in registry.errors()
+
+
+def test_a_prompt_of_another_shape_is_kept_out(folder: Path, encoder: gp.Encoder) -> None:
+    narrow = replace(make_classifier(encoder, 1), delta=SoftPrompt(torch.zeros(3, 2, 4, 5, 7)))
+    path = narrow.save(folder / "narrow.safetensors")
+    assert (
+        "a prompt of shape [3, 2, 4, 5, 7]; tiny xlm-roberta wants [3, 2, 4, 5, 12]"
+        in Registry(folder, encoder).errors()[str(path)]
+    )
+
+
+def test_a_file_that_is_written_into_is_refused_not_read(folder: Path, encoder: gp.Encoder) -> None:
+    """Not how files are to be replaced, but what `cp` does: what is mapped changes, or ends."""
+    registry = Registry(folder, encoder, byte_budget=0)
+    path = folder / "nya.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:200])
+    with pytest.raises(ArtifactError, match="was written into while it was served"):
+        scores(registry, encoder, "nya")
+    assert registry.reload().removed == ("nya",)
+    assert "is damaged" in registry.errors()[str(path)]
+    stamp = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert registry.reload().added == ("nya",)
+    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(make_classifier(encoder, 1)), abs=1e-5)
+
+
+def test_of_two_files_of_one_name_the_first_is_served(
+    folder: Path, encoder: gp.Encoder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    second = make_classifier(encoder, 9).save(tmp_path_factory.mktemp("second") / "nya.safetensors")
+    registry = Registry([folder, second.parent], encoder)
+    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(make_classifier(encoder, 1)), abs=1e-5)
+    assert "has the name of" in registry.errors()[str(second)]
+    (folder / "nya.safetensors").unlink()
+    assert registry.reload() == Changes((), ("nya",), ())
+    assert registry.errors() == {}
+
+
+def test_a_folder_that_is_away_for_a_moment_takes_nothing_with_it(folder: Path, encoder: gp.Encoder) -> None:
+    registry = Registry(folder, encoder)
+    before = scores(registry, encoder, "nya")
+    away = folder.rename(folder.with_name("away"))
+    assert registry.reload() == Changes((), (), ())
+    assert scores(registry, encoder, "nya") == before
+    away.rename(folder)
+    (folder / "nya.safetensors").unlink()
+    assert registry.reload().removed == ("nya",)
+
+
+def test_requests_see_the_old_version_or_the_new_one(folder: Path, encoder: gp.Encoder) -> None:
+    """While a thread renames two versions over each other and a second one looks at the disk."""
+    registry = Registry(folder, encoder, byte_budget=0)
+    versions = [make_classifier(encoder, seed, prompt_length=length) for seed, length in ((1, 4), (7, 6))]
+    saved = [one.save(folder / f"version-{n}.saved") for n, one in enumerate(versions)]
+    expected = [pytest.approx(scores_alone(one), abs=1e-5) for one in versions]
+    done = threading.Event()
+
+    def replace_it() -> None:
+        turn = 0
+        while not done.is_set():
+            turn = 1 - turn
+            shutil.copy(saved[turn], folder / "beside")
+            os.replace(folder / "beside", folder / "nya.safetensors")
+            time.sleep(0.003)
+
+    writer = threading.Thread(target=replace_it)
+    seen = [0, 0]
+    with registry.watched(seconds=0.002):
+        writer.start()
+        try:
+            for _ in range(60):
+                found = scores(registry, encoder, "nya")
+                assert found in expected
+                seen[expected.index(found)] += 1
+        finally:
+            done.set()
+            writer.join()
+    assert min(seen) > 0
+
+
+def test_thousands_in_bounded_memory(tmp_path: Path, encoder: gp.Encoder) -> None:
+    """Every file is asked for; neither what is decoded nor what is mapped piles up."""
+    count, length, budget = 160, 160, 2**20
+    first = make_classifier(encoder, 1, prompt_length=length).save(tmp_path / "0.safetensors")
+    each = first.stat().st_size
+    for number in range(1, count):
+        shutil.copy(first, tmp_path / f"{number}.safetensors")
+    gp.Predictor(encoder, {"0": gp.PromptClassifier.load(first, encoder)}).predict([("0", "water")] * 20)
+    resident = _resident_bytes()
+    registry = Registry(tmp_path, encoder, budget)
+    assert len(registry.snapshot()) == count
+    predictor = gp.Predictor(encoder, registry)
+    for start in range(0, count, 20):
+        predictor.predict([(str(number), "water") for number in range(start, start + 20)])
+        assert registry.cached_bytes <= budget
+    assert registry.cached_bytes > budget / 2
+    assert _resident_bytes() - resident < count * each / 2, "as much as the files hold would show"
+
+
+def _resident_bytes() -> int:
+    """Of this process, mapped files included."""
+    pages = Path("/proc/self/statm")
+    if not pages.is_file():
+        pytest.skip("needs /proc")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# --- what is decoded
+
+
+def decoded(num_bytes: int) -> Decoded:
+    return Decoded(None, "plain", None, None, num_bytes)
+
+
+def test_what_was_used_longest_ago_leaves_first() -> None:
+    cache, made = DecodedCache(100), []
+
+    def get(key: str, num_bytes: int = 40) -> None:
+        cache.get(key, lambda: made.append(key) or decoded(num_bytes))
+
+    for key in ("a", "b", "a", "c", "a", "b"):
+        get(key)
+    assert made == ["a", "b", "c", "b"], "b was used before a when c came"
+    assert cache.num_bytes == 80
+    get("large", 101)
+    assert cache.num_bytes == 80, "what has no room drives nothing out"
+    cache.keep_only(["b"])
+    assert cache.num_bytes == 40
+    get("b")
+    get("a")
+    assert made == ["a", "b", "c", "b", "large", "a"]
