@@ -48,6 +48,7 @@ STYLE: dict[RcKeyType, Any] = {
     "axes.spines.right": False,
     "axes.facecolor": "none",
     "figure.facecolor": "none",
+    "text.parse_math": False,  # a name with a dollar sign is a name
 }
 
 BARS = (("target_test_accuracy", "as it is", 1.0), ("target_test_accuracy_offset", "offsets", 0.5))
@@ -143,6 +144,13 @@ def _method_bars(axes: Axes, top: float, summary: MethodSummary, majority: float
 
 def draw(name: str, height: int, paint: Callable[[Figure, Axes], None], description: str) -> str:
     """Let `paint` fill an empty figure; give it back as an SVG element that can stand in a page beside others."""
+    return draw_panels(name, height, lambda figure, axes: paint(figure, axes[0]), description, (1, 1))
+
+
+def draw_panels(
+    name: str, height: int, paint: Callable[[Figure, list[Axes]], None], description: str, shape: tuple[int, int]
+) -> str:
+    """The same for `shape` = (rows, columns) panels with common axes; `paint` gets them row by row."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -152,9 +160,20 @@ def draw(name: str, height: int, paint: Callable[[Figure, Axes], None], descript
     buffer = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
-        paint(figure, figure.add_subplot())
+        panels = figure.subplots(*shape, sharex=True, sharey=True, squeeze=False)
+        paint(figure, list(panels.flat))
         figure.savefig(buffer, format="svg", metadata=no_metadata)
     return _embeddable(buffer.getvalue(), name, description)
+
+
+def as_file(svg: str) -> str:
+    """A figure as a file of its own, which knows no page: black on white, with its size and a font."""
+    svg = re.sub(r"var\(--[a-z]+, ([^)]+)\)", r"\1", svg)
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    assert box is not None
+    head = f'<svg width="{box[1]}" height="{box[2]}" font-family="system-ui, Helvetica, Arial, sans-serif" '
+    paper = f'<rect width="{box[1]}" height="{box[2]}" fill="{PAGE_COLOURS[PAPER][:-1].split(", ")[1]}"/>'
+    return re.sub(r"^<svg ([^>]*>)", lambda match: head + match[1] + paper, svg) + "\n"
 
 
 def _embeddable(svg: str, name: str, description: str) -> str:

@@ -19,20 +19,48 @@ DASH = "–"
 
 METHOD_NAMES: dict[str, str] = {
     "majority": "Majority class",
+    "fine-tuning": "Fine-tuning, no adaptation",
+    "fine-tuning-mlm": "Fine-tuning after full adaptation",
+    "mad-x": "MAD-X",
+    "lora-mlm": "LoRA in both stages",
     "prompt-tuning": "Prompt tuning, no adaptation",
     "source-prompt": "Source-only prompt (control)",
+    "prompt-average": "Average of prompts",
+    "soft-prompt+task-adapter": "Adapted soft prompt + task adapter",
     "soft-prompt": "Adapted soft prompt (ours)",
 }
 """Name of each method in print, in the order in which reports show them."""
 
 METHOD_COLOURS: dict[str, str] = {
     "majority": "#85898f",
+    "fine-tuning": "#782dff",
+    "fine-tuning-mlm": "#7878ff",
+    "mad-x": "#d2003c",
+    "lora-mlm": "#e11ec3",
     "prompt-tuning": "#2478b8",
     "source-prompt": "#0d9a73",
+    "prompt-average": "#8c7a00",
+    "soft-prompt+task-adapter": "#00899e",
     "soft-prompt": "#d9620b",
 }
 """Colour of each method. After Okabe and Ito's colour-blind safe set, moved to a lightness that stands out by at least
-3 to 1 from a white and from a near-black page."""
+3 to 1 from a white and from a near-black page. Ten colours cannot all be told apart by everybody: see the markers."""
+
+METHOD_MARKERS: dict[str, str] = {
+    "majority": "_",
+    "fine-tuning": "s",
+    "fine-tuning-mlm": "D",
+    "mad-x": "^",
+    "lora-mlm": "v",
+    "prompt-tuning": "P",
+    "source-prompt": "X",
+    "prompt-average": "h",
+    "soft-prompt+task-adapter": "<",
+    "soft-prompt": "o",
+}
+"""matplotlib's marker of each method, so that a figure can be read without colours."""
+
+OTHER_MARKER = "*"
 
 OTHER_COLOUR = "#a0679a"
 """Colour of a method that has none of its own."""

@@ -1,0 +1,317 @@
+"""The paper's tables, filled with the runs of an experiment."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+from glotprompt.report.paper_figures import stem
+from glotprompt.report.results import OURS, Experiment, Labels, Line, Run, shared_seeds, varied_name
+from glotprompt.report.series import Curves
+from glotprompt.report.significance import LEVEL, RESAMPLES, Difference, paired_bootstrap, per_example
+from glotprompt.report.table_files import Cell, Table, number_cell, spread_cell, with_best_bold, word_cell
+from glotprompt.report.tables import (
+    DASH,
+    METHOD_COLOURS,
+    OTHER_COLOUR,
+    Part,
+    Record,
+    Spread,
+    duration,
+    finite,
+    method_name,
+    part,
+    percent,
+    size,
+)
+
+MEAN = "mean"
+"""Heading of the mean over languages."""
+
+COLLAPSED = "†"
+"""Behind a figure in which a collapsed run counts."""
+
+WHICH: dict[Labels, str] = {
+    "all": "the likeliest of all source labels",
+    "own": "the likeliest of the labels that the language's test set has",
+}
+
+
+def seeds_and_languages(experiment: Experiment) -> str:
+    """The plan's counts: 3 seeds, 8 languages."""
+    seeds = len({run.seed for run in experiment.runs})
+    return f"{seeds} seed{'s' * (seeds != 1)}, {len(experiment.targets)} language{'s' * (len(experiment.targets) != 1)}"
+
+
+def deviation(experiment: Experiment) -> str:
+    """What follows a mean in print, where there is more than one seed."""
+    return " ± standard deviation over seeds" if len({run.seed for run in experiment.runs}) > 1 else ""
+
+
+def accuracy_table(experiment: Experiment, labels: Labels) -> Table:
+    """Accuracy of each method on each language, and the mean over languages."""
+    lines, targets, spread = experiment.lines, experiment.targets, deviation(experiment)
+    rows = [_majority_row(experiment)]
+    for line in lines:
+        mean = spread_cell(line.spread(targets, lambda run: run.score(labels)))
+        cells = [_marked(spread_cell(_over_seeds(line, target, labels)), line.of(target)) for target in targets]
+        rows.append((word_cell(line.name), _marked(mean, line.runs), *cells))
+    return Table(
+        name=stem(experiment.name, "accuracy", labels),
+        caption=f"Accuracy in per cent{spread and f', mean{spread}'} ({seeds_and_languages(experiment)}). The predicted"
+        f" label is {WHICH[labels]}. Bold: the best method of a column."
+        + f" {COLLAPSED}: with a run that collapsed."
+        * any(run.collapsed for run in experiment.done),
+        headings=("Method", MEAN, *targets),
+        rows=tuple(with_best_bold(rows, without=[0])),
+        colours=(METHOD_COLOURS["majority"], *_colours(lines)),
+    )
+
+
+def _marked(cell: Cell, runs: Sequence[Run]) -> Cell:
+    return replace(cell, text=f"{cell.text} {COLLAPSED}") if any(run.collapsed for run in runs) else cell
+
+
+def _over_seeds(line: Line, target: str, labels: Labels) -> Spread:
+    return Spread(tuple(run.score(labels) for run in line.of(target)))
+
+
+def _majority_row(experiment: Experiment) -> tuple[Cell, ...]:
+    shares = [experiment.majority(target) for target in experiment.targets]
+    present = [share for share in shares if share is not None]
+    mean = sum(present) / len(present) if present and len(present) == len(shares) else None
+    return (word_cell(method_name("majority")), number_cell(mean), *map(number_cell, shares))
+
+
+def _colours(lines: Sequence[Line]) -> tuple[str, ...]:
+    return tuple(METHOD_COLOURS.get(line.method, OTHER_COLOUR) for line in lines)
+
+
+def gap_table(experiment: Experiment) -> Table:
+    """Table 1: mean accuracy over languages that the backbone has read and over those it has not."""
+    seen, unseen = experiment.groups()
+    rows = [
+        (word_cell(line.name), *map(spread_cell, _gap(line, seen, unseen)))
+        for line in experiment.lines
+    ]  # fmt: skip
+    return Table(
+        name=stem(experiment.name, "gap"),
+        caption="Accuracy in per cent, mean over the languages that the backbone has read in pre-training"
+        f" ({', '.join(seen) or 'none'}) and over those it has not ({', '.join(unseen) or 'none'}); gap: the first"
+        " minus the second.",
+        headings=("Method", "seen", "unseen", "gap"),
+        rows=tuple(rows),
+        colours=_colours(experiment.lines),
+    )
+
+
+def _gap(line: Line, seen: list[str], unseen: list[str]) -> tuple[Spread, Spread, Spread]:
+    read, other = line.spread(seen, Run.score), line.spread(unseen, Run.score)
+    pairs = zip(read.values, other.values, strict=True)
+    return read, other, Spread(tuple(None if a is None or b is None else a - b for a, b in pairs))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def significance_table(experiment: Experiment) -> Table | None:
+    """Ours minus each other method with intervals; None where ours is not in the experiment, or alone in it."""
+    own_prompt = (line for line in experiment.lines if line.varied.get("prompt_of", "target") == "target")
+    ours = next((line for line in own_prompt if line.method == OURS), None)
+    others = [line for line in experiment.lines if line is not ours]
+    if ours is None or not others or not any(run.correct() for run in ours.runs):
+        return None
+    rows: list[tuple[Cell, ...]] = []
+    for other in others:
+        cells = [_difference_cell(_difference(ours, other, [target])) for target in experiment.targets]
+        means = [_difference_cell(_difference(ours, other, experiment.targets, labels)) for labels in WHICH]
+        rows.append((word_cell(other.name), *means, *cells))
+    return Table(
+        name=stem(experiment.name, "significance"),
+        caption=f"Accuracy of “{ours.name}” minus that of each other method in points, with {LEVEL} % intervals: paired"
+        f" bootstrap over the test examples, {RESAMPLES:,} resamples, each example averaged over the seeds that both"
+        " have; the mean resamples every language by itself. Bold: the interval leaves zero out. Intervals say how"
+        " far the choice of test examples matters, given these trainings; they are not corrected for many comparisons.",
+        headings=("Ours minus", MEAN, f"{MEAN}, own labels", *experiment.targets),
+        rows=tuple(rows),
+        colours=_colours(others),
+    )
+
+
+def _difference(ours: Line, other: Line, targets: Sequence[str], labels: Labels = "all") -> Difference | None:
+    """None where a language is missing on one side."""
+    samples = []
+    for target in targets:
+        pair = shared_seeds(ours.of(target), other.of(target))
+        sides = [[run.correct(labels) for run in side] for side in pair]
+        if not sides[0] or not all(run for side in sides for run in side):
+            return None
+        samples.append(per_example(*sides))
+    return paired_bootstrap(samples)
+
+
+def _difference_cell(difference: Difference | None) -> Cell:
+    if difference is None:
+        return Cell(DASH)
+    mean, low, high = (_signed(value) for value in (difference.mean, difference.low, difference.high))
+    text = f"{mean} [{low}, {high}]"
+    return Cell(text, difference.is_clear, difference.mean, low=difference.low, high=difference.high)
+
+
+def _signed(value: float) -> str:
+    """+1.2, −1.2, and 0.0 without a sign."""
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def cost_tables(experiment: Experiment) -> list[Table]:
+    """Table 3: what one more language takes, counted on the backbone's shape; one table for each backbone."""
+    settings = {varied_name(line.varied): line.varied for line in experiment.lines}
+    return [_cost_table(experiment, name, varied) for name, varied in settings.items()]
+
+
+def _cost_table(experiment: Experiment, setting: str, varied: Mapping[str, Any]) -> Table:
+    lines = [line for line in experiment.lines if line.varied == varied]
+    return Table(
+        name=stem(experiment.name, "cost", *map(str, varied.values())),
+        caption=f"What each method trains and saves{setting and f', {setting}'}; counted without training. Values per"
+        " language: of the first stage that trains, tied weights once; as table 3 counts: a tied decoder beside the"
+        " embeddings, and for MAD-X the masked-word head's dense layer and norm too. File per language: fp32, what one"
+        " more language takes of stage 1's file, or stage 2's where there is no stage 1.",
+        headings=("Method", "values per language", "as table 3 counts", "share of the backbone", "file per language",
+                  "values of stage 2", "file of stage 2"),
+        rows=tuple((word_cell(method_name(line.method)), *_cost_cells(line)) for line in lines),
+        colours=_colours(lines),
+    )  # fmt: skip
+
+
+def _cost_cells(line: Line) -> list[Cell]:
+    cost = next((part(run.result, "cost") for run in line.runs if run.result is not None), Part())
+    adapt, tune = part(cost, "adapt"), part(cost, "tune")
+    first = adapt if adapt["trained_values"] else tune
+    language_bytes = cost["language_bytes"] or tune["file_bytes"]
+    share = finite(first["share"])
+    return [
+        number_cell(first["trained_values"], 0),
+        number_cell(first["trained_values_paper"], 0),
+        Cell(DASH if share is None else f"{100 * share:.3g} %", value=share),
+        Cell(size(language_bytes), value=language_bytes),
+        number_cell(tune["trained_values"], 0),
+        Cell(size(tune["file_bytes"]), value=tune["file_bytes"]),
+    ]
+
+
+def measured_table(experiment: Experiment) -> Table:
+    """Seconds and memory that the trainings of each method took, as a mean over its runs."""
+    rows: list[tuple[Cell, ...]] = []
+    for line in experiment.lines:
+        seconds = [_mean([run.stage(stage)["seconds"] for run in line.runs]) for stage in ("adapt", "tune")]
+        peaks = [run.stage(stage)["peak_memory_bytes"] for run in line.runs for stage in ("adapt", "tune")]
+        peak = max((value for value in peaks if value is not None), default=None)
+        values = _mean([run.trained_values for run in line.runs])
+        rows.append(
+            (
+                word_cell(line.name),
+                number_cell(values, 0),
+                *(Cell(duration(value), value=value) for value in seconds),
+                Cell(size(peak), value=peak),
+            )
+        )
+    return Table(
+        name=stem(experiment.name, "measured"),
+        caption="What the trainings took on the machine of these runs: mean time of one training, largest memory of"
+        " the process. A training that serves several languages or experiments was done once.",
+        headings=("Method", "values trained for a language", "stage 1", "stage 2", "peak memory"),
+        rows=tuple(rows),
+        colours=_colours(experiment.lines),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
+
+
+def curve_table(experiment: Experiment, curves: Curves, caption: str, digits: int) -> Table:
+    """The numbers of a figure: a row for each curve, a column for each x."""
+    xs = sorted({x for one in curves.series for x, _ in one.points})
+    share = any(key.endswith("share") for key in curves.keys)
+    rows: list[tuple[Cell, ...]] = []
+    for one in (*curves.series, *curves.levels):
+        found = dict(one.points)
+        level = found[0.0] if one in curves.levels else None
+        cells = [spread_cell(level or found.get(x, Spread(())), digits) for x in xs]
+        rows.append((word_cell(one.name), *cells))
+    return Table(
+        name=stem(experiment.name, "mean"),
+        caption=caption,
+        headings=("Method", *(percent(x) if share else f"{x:g}" for x in xs)),
+        rows=tuple(rows),
+        colours=tuple(one.colour for one in (*curves.series, *curves.levels)),
+    )
+
+
+def published_table(experiment: Experiment) -> Table | None:
+    """What others have published for the same table or figure, beside ours; None where nothing is known."""
+    plan = experiment.plan
+    known = [Part(row) for row in _published() if plan["draw"] in row["draws"]]
+    known = [row for row in known if row["dataset"] in (None, plan["dataset"])]
+    if not known:
+        return None
+    rows = [(*(word_cell(row[key]) for key in ("what", "on", "number")), _ours(experiment, row)) for row in known]
+    return Table(
+        name=stem(experiment.name, "published"),
+        caption="Published numbers, as printed, of other backbones, scales and texts than ours: where the field"
+        " stands, not what these runs should give. Ours: the same method or setting in this experiment, mean over"
+        " languages.",
+        headings=("Published", "on", "number", "ours, here"),
+        rows=tuple(rows),
+        text_columns=3,
+    )
+
+
+def _published() -> list[Record]:
+    text = files("glotprompt.report").joinpath("published.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["published"]
+
+
+def _ours(experiment: Experiment, row: Part) -> Cell:
+    if row["method"] == "majority":
+        return _majority_row(experiment)[1]
+    varied: Mapping[str, Any] = part(row, "varied")
+    same = (line for line in experiment.lines if line.method == row["method"] and line.varied == varied)
+    line = next(same, None)
+    if line is None:
+        return Cell(DASH)
+    if experiment.plan["draw"] == "table3":
+        return _cost_cells(line)[0]
+    return spread_cell(line.spread(experiment.targets, Run.score))
+
+
+def runs_table(experiment: Experiment) -> Table:
+    """Every run by itself, for CSV."""
+    keys = list(dict.fromkeys(key for run in experiment.runs for key in run.varied))
+    rows = [
+        (
+            *(Cell(str(value), value=value) for value in (run.method, run.target, run.seed)),
+            *(Cell(str(value), value=value) for value in (run.varied.get(key) for key in keys)),
+            *(number_cell(run.score(labels, name)) for labels in WHICH for name in ("accuracy", "macro_f1")),
+            number_cell(run.majority),
+            number_cell(run.trained_values, 0),
+            *(number_cell(run.stage(stage)["seconds"]) for stage in ("adapt", "tune")),
+            *(number_cell(run.stage(stage)["peak_memory_bytes"], 0) for stage in ("adapt", "tune")),
+            Cell("", value=run.collapsed),
+            Cell("", value=run.step if run.result is not None else None),
+        )
+        for run in experiment.runs
+    ]
+    scores = [f"{name}_{labels}" for labels in WHICH for name in ("accuracy", "macro_f1")]
+    ends = ("majority", "trained_values", "seconds_adapt", "seconds_tune", "peak_bytes_adapt", "peak_bytes_tune")
+    headings = ("method", "target", "seed", *keys, *scores, *ends, "collapsed", "step")
+    return Table(stem(experiment.name, "runs"), "", headings, tuple(rows))

@@ -1,0 +1,232 @@
+"""The results of a grid as the report needs them: experiments, their runs, means over languages and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from glotprompt.data.languages import family_of, seen_by
+from glotprompt.grid.store import ExperimentRecord, Failure, Store
+from glotprompt.report.significance import Correct
+from glotprompt.report.tables import METHOD_NAMES, Part, Record, Spread, finite, items, method_name, part
+
+Labels = Literal["all", "own"]
+"""Which labels compete: all of the source language's, or those that the target's test set has."""
+
+OURS = "soft-prompt"
+"""The method that the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of an experiment; `result` is None where the step has not been done."""
+
+    method: str
+    target: str | None
+    """The language; with its dataset, "xnli:spa", where that is not the experiment's. None: costs."""
+    seed: int | None
+    varied: Mapping[str, Any]
+    step: str | None
+    result: Record | None
+
+    def score(self, labels: Labels = "all", name: str = "accuracy") -> float | None:
+        """Per cent; None where it is missing."""
+        return finite(part(part(self.result or {}, "scores"), labels)[name])
+
+    def stage(self, name: Literal["adapt", "tune"]) -> Part:
+        """What the training of a stage noted; empty where there was none."""
+        return part(part(self.result or {}, "train_info"), name)
+
+    @property
+    def trained_values(self) -> int | None:
+        """Values trained for one language: of stage 1, or of stage 2 where that is the only one."""
+        return self.stage("adapt")["trained_values"] or self.stage("tune")["trained_values"]
+
+    @property
+    def collapsed(self) -> str | None:
+        """Why the run says little, in one line."""
+        return (self.result or {}).get("collapsed")
+
+    @property
+    def majority(self) -> float | None:
+        """Per cent of the test examples that have the most frequent label."""
+        return finite(part(self.result or {}, "majority")["share"])
+
+    @property
+    def backbone(self) -> str:
+        """Name of the backbone, "" where it is not known."""
+        return part(part(self.result or {}, "run_info"), "backbone")["name"] or ""
+
+    def correct(self, labels: Labels = "all") -> Correct:
+        """Which test examples were labelled rightly; empty without predictions."""
+        predictions = part(self.result or {}, "predictions")
+        said = items(predictions, labels)
+        if not said:
+            return {}
+        triples = zip(items(predictions, "ids"), items(predictions, "gold"), said, strict=True)
+        return {example: gold == label for example, gold, label in triples}
+
+    @property
+    def where(self) -> str:
+        """The run in words: method, what varies, language, seed."""
+        place = [self.target or "", "" if self.seed is None else f"seed {self.seed}"]
+        return ", ".join(word for word in (method_name(self.method), varied_name(self.varied), *place) if word)
+
+
+@dataclass(frozen=True)
+class Line:
+    """The runs of one method with one setting of what varies: a row of a table, a point of a figure."""
+
+    method: str
+    varied: Mapping[str, Any]
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        """The row's name in print."""
+        setting = varied_name(self.varied)
+        return f"{method_name(self.method)}, {setting}" if setting else method_name(self.method)
+
+    @cached_property
+    def seeds(self) -> list[int | None]:
+        """The seeds, rising."""
+        return sorted({run.seed for run in self.runs}, key=lambda seed: -1 if seed is None else seed)
+
+    def of(self, target: str) -> list[Run]:
+        """The runs of one language by rising seed."""
+        runs = [run for run in self.runs if run.target == target]
+        return sorted(runs, key=lambda run: -1 if run.seed is None else run.seed)
+
+    def spread(self, targets: Iterable[str], value: Callable[[Run], float | None]) -> Spread:
+        """For each seed the mean over the languages; None where one of them is missing, for a mean over fewer
+        languages is another number."""
+        wanted = list(targets)
+        found = {(run.seed, run.target): value(run) for run in self.runs}
+        means: list[float | None] = []
+        for seed in self.seeds:
+            values = [found.get((seed, target)) for target in wanted]
+            present = [value for value in values if value is not None]
+            means.append(sum(present) / len(present) if values and len(present) == len(values) else None)
+        return Spread(tuple(means))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment file with its runs."""
+
+    plan: Part
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        """The experiment file's name without its ending."""
+        return self.plan["name"]
+
+    @cached_property
+    def targets(self) -> list[str]:
+        """The languages in the plan's order."""
+        return list(dict.fromkeys(run.target for run in self.runs if run.target is not None))
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """One for each method and setting: methods in the order of `METHOD_NAMES`, settings in the plan's."""
+        groups: dict[tuple[Any, ...], list[Run]] = {}
+        for run in self.runs:
+            groups.setdefault((run.method, *sorted((k, repr(v)) for k, v in run.varied.items())), []).append(run)
+        order = list(METHOD_NAMES)
+        lines = [Line(runs[0].method, runs[0].varied, tuple(runs)) for runs in groups.values()]
+        return sorted(lines, key=lambda line: order.index(line.method) if line.method in order else len(order))
+
+    @property
+    def done(self) -> list[Run]:
+        """The runs that have a result."""
+        return [run for run in self.runs if run.result is not None]
+
+    @property
+    def missing(self) -> list[Run]:
+        """The runs that have none."""
+        return [run for run in self.runs if run.result is None]
+
+    def majority(self, target: str) -> float | None:
+        """Share of the most frequent label of a language's test set, per cent."""
+        return next((run.majority for run in self.done if run.target == target and run.majority is not None), None)
+
+    def groups(self) -> tuple[list[str], list[str]]:
+        """(seen, unseen) languages: as the plan has them, else by what the backbone has read in pre-training. A
+        language of which that is not known is in neither."""
+        stated = part(self.plan, "groups")
+        if stated:
+            seen, unseen = ({*items(stated, name)} for name in ("seen", "unseen"))
+            codes = {target: {target, target.rpartition(":")[2]} for target in self.targets}
+            return [t for t in codes if codes[t] & seen], [t for t in codes if codes[t] & unseen]
+        family = next((family_of(run.backbone) for run in self.done), None)
+        if family is None:
+            return [], []
+        seen = {target: seen_by(target.rpartition(":")[2], family) for target in self.targets}
+        return [t for t in seen if seen[t] is True], [t for t in seen if seen[t] is False]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a folder holds."""
+
+    experiments: tuple[Experiment, ...]
+    failures: tuple[Failure, ...]
+    """Steps that failed and were not made good since."""
+    reading: str
+    """What a person wrote about the results (`reading.md` beside them), "" where there is nothing."""
+
+    @cached_property
+    def meta(self) -> list[Part]:
+        """`meta_info` of every result, each step once, by rising time."""
+        runs = {run.step: run for experiment in self.experiments for run in experiment.done}
+        found = [part(run.result or {}, "meta_info") for run in runs.values()]
+        return sorted(found, key=lambda meta: meta["finished"] or "")
+
+
+def read_results(folder: Path) -> Results:
+    """Everything under the `--output` of a grid. Raises `DataError` where that is not one."""
+    store = Store(folder)
+    experiments = [_experiment(store, plan) for plan in store.experiments()]
+    order = ("table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls")
+    place = {draw: index for index, draw in enumerate(order)}
+    experiments.sort(key=lambda one: (place.get(one.plan["draw"], len(order)), one.name))
+    reading = folder / "reading.md"
+    text = reading.read_text(encoding="utf-8").strip() if reading.is_file() else ""
+    return Results(tuple(experiments), tuple(store.failures()), text)
+
+
+def _experiment(store: Store, plan: ExperimentRecord) -> Experiment:
+    runs: list[Run] = []
+    for cell in plan["cells"]:
+        elsewhere = cell["target"] is not None and cell["dataset"] not in (None, plan["dataset"])
+        target = f"{cell['dataset']}:{cell['target']}" if elsewhere else cell["target"]
+        runs.append(Run(cell["method"], target, cell["seed"], cell["varied"], cell["result"], store.result(cell)))
+    return Experiment(Part(plan), tuple(runs))
+
+
+def varied_name(varied: Mapping[str, Any]) -> str:
+    """`{"tune.top_k_layers": 6}` in words: "top K layers 6"."""
+    return ", ".join(f"{key_name(key)} {value_name(key, value)}" for key, value in varied.items())
+
+
+def key_name(key: str) -> str:
+    """The last part of a dotted key, as words; K, the number of layers, is a name."""
+    return key.rpartition(".")[2].replace("_k_", " K ").replace("_", " ")
+
+
+def value_name(key: str, value: Any) -> str:
+    """A value of such a key; shares in per cent."""
+    if key.endswith("share") and isinstance(value, int | float):
+        return f"{100 * value:g} %"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def shared_seeds(ours: Sequence[Run], theirs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """The runs with a result whose seeds both sides have."""
+    sides = [{run.seed: run for run in side if run.result is not None} for side in (ours, theirs)]
+    seeds = [seed for seed in sides[0] if seed in sides[1]]
+    return [sides[0][seed] for seed in seeds], [sides[1][seed] for seed in seeds]

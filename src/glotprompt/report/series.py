@@ -1,0 +1,110 @@
+"""Curves of the figures: for each method, points with mean and spread over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from glotprompt.report.results import Experiment, Line, Run, key_name, varied_name
+from glotprompt.report.tables import (
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    OTHER_COLOUR,
+    OTHER_MARKER,
+    Spread,
+    finite,
+    items,
+    method_name,
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve."""
+
+    name: str
+    method: str
+    points: tuple[tuple[float, Spread], ...]
+    """(x, values over seeds) by rising x."""
+    style: int = 0
+    """0 for the first curve of a method (solid line, full marker), 1, 2 ... for further ones."""
+
+    @property
+    def colour(self) -> str:
+        return METHOD_COLOURS.get(self.method, OTHER_COLOUR)
+
+    @property
+    def marker(self) -> str:
+        return METHOD_MARKERS.get(self.method, OTHER_MARKER)
+
+    @property
+    def present(self) -> list[tuple[float, float, float]]:
+        """(x, mean, sd) of the points that have a mean; the sd of one seed is 0."""
+        return [(x, spread.mean, spread.sd or 0.0) for x, spread in self.points if spread.mean is not None]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """All curves of one figure."""
+
+    keys: tuple[str, ...]
+    """What varies along x, as dotted keys."""
+    series: tuple[Series, ...]
+    levels: tuple[Series, ...]
+    """Methods that x does not touch: one point each, at x = 0."""
+
+    @property
+    def label(self) -> str:
+        """The x axis in words."""
+        return " or ".join(key_name(key) for key in self.keys)
+
+
+def along_setting(experiment: Experiment, targets: Iterable[str]) -> Curves:
+    """Accuracy against the setting that varies, as a mean over `targets`."""
+    wanted = list(targets)
+    groups: dict[tuple[str, str, str], list[tuple[float, Spread]]] = {}
+    levels: list[Series] = []
+    keys = list(dict.fromkeys(key for line in experiment.lines if (key := _number_key(line)) is not None))
+    for line in experiment.lines:
+        key, spread = _number_key(line), line.spread(wanted, Run.score)
+        if key is None:
+            levels.append(Series(line.name, line.method, ((0.0, spread),)))
+        else:
+            others = varied_name({name: value for name, value in line.varied.items() if name != key})
+            groups.setdefault((line.method, others, key), []).append((float(line.varied[key]), spread))
+    methods = {method for method, _, _ in groups}
+    series: list[Series] = []
+    for (method, others, key), points in groups.items():
+        words = [method_name(method) if len(methods) > 1 or len(keys) == 1 else "", others]
+        words += [key_name(key)] if len(keys) > 1 else []
+        name = ", ".join(word for word in words if word)
+        style = sum(one.method == method for one in series)
+        series.append(Series(name, method, tuple(sorted(points, key=lambda point: point[0])), style))
+    return Curves(tuple(keys), tuple(series), tuple(levels))
+
+
+def along_layers(experiment: Experiment, measure: str, targets: Iterable[str]) -> Curves:
+    """How far stage 2 moved the prompts of each layer (`measure` of `prompt_change`), layers counted from 1."""
+    wanted = list(targets)
+    series: list[Series] = []
+    for line in experiment.lines:
+        runs = [run for run in line.runs if run.target in wanted]
+        layers = sorted({layer["layer"] for run in runs for layer in items(run.result or {}, "prompt_change")})
+        points = tuple((layer + 1.0, line.spread(wanted, _change(layer, measure))) for layer in layers)
+        if points:
+            series.append(Series(line.name, line.method, points, sum(one.method == line.method for one in series)))
+    return Curves(("layer",), tuple(series), ())
+
+
+def _change(layer: int, measure: str) -> Callable[[Run], float | None]:
+    def read(run: Run) -> float | None:
+        found = (each[measure] for each in items(run.result or {}, "prompt_change") if each["layer"] == layer)
+        return finite(next(found, None))
+
+    return read
+
+
+def _number_key(line: Line) -> str | None:
+    """The last key of what varies that holds a number."""
+    numbers = [key for key, value in line.varied.items() if isinstance(value, int | float) and value is not True]
+    return numbers[-1] if numbers else None

@@ -1,0 +1,164 @@
+"""A table as data, and the same table as Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from glotprompt.report.tables import Spread, mean_sd, number
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a reader sees, and the numbers behind it."""
+
+    text: str
+    bold: bool = False
+    value: float | str | None = None
+    """For CSV; None: nothing is known."""
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that begin with a name. `colours` holds the colour of each row, "" for none."""
+
+    name: str
+    """Stem of its files."""
+    caption: str
+    headings: tuple[str, ...]
+    """The first one is of the rows' names."""
+    rows: tuple[tuple[Cell, ...], ...]
+    colours: tuple[str, ...] = ()
+    text_columns: int = 1
+    """How many columns, from the left, hold words."""
+
+
+def spread_cell(spread: Spread, digits: int = 1) -> Cell:
+    """Mean ± sd over seeds."""
+    return Cell(mean_sd(spread, digits), value=spread.mean, sd=spread.sd)
+
+
+def word_cell(text: str) -> Cell:
+    """A name."""
+    return Cell(text, value=text)
+
+
+def number_cell(value: float | None, digits: int = 1, unit: str = "") -> Cell:
+    """A figure without a spread."""
+    return Cell(number(value, digits, unit), value=value)
+
+
+def with_best_bold(rows: list[tuple[Cell, ...]], without: Iterable[int] = ()) -> list[tuple[Cell, ...]]:
+    """The largest number of every column in bold, as it is printed (so a tie is a tie); rows `without` do not compete,
+    and a column in which one row alone has a number has no best."""
+    others = [index for index in range(len(rows)) if index not in set(without)]
+    made = [list(row) for row in rows]
+    for column in range(1, max(map(len, rows), default=0)):
+        values = {index: made[index][column].value for index in others}
+        present = {index: round(value, 1) for index, value in values.items() if isinstance(value, float | int)}
+        best = max(present.values(), default=None)
+        for index in present:
+            if present[index] == best and len(present) > 1:
+                cell = made[index][column]
+                made[index][column] = replace(cell, bold=True)
+    return [tuple(row) for row in made]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def as_markdown(table: Table) -> str:
+    """A GitHub table, its caption above it."""
+    sides = [":--" if index < table.text_columns else "--:" for index in range(len(table.headings))]
+    lines = [[_markdown(heading) for heading in table.headings], sides]
+    lines += [[_markdown_cell(cell) for cell in row] for row in table.rows]
+    rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{markdown(table.caption)}\n\n{rows}\n"
+
+
+def markdown(text: str) -> str:
+    """Plain text so that Markdown shows it as it is."""
+    return re.sub(r"([\\`*_<>\[\]#~])", r"\\\1", " ".join(text.split()))
+
+
+def _markdown(text: str) -> str:
+    return markdown(text).replace("|", "\\|")
+
+
+def _markdown_cell(cell: Cell) -> str:
+    return f"**{_markdown(cell.text)}**" if cell.bold else _markdown(cell.text)
+
+
+def as_csv(table: Table) -> str:
+    """Numbers to six decimals; a column whose cells have a spread or an interval is followed by those."""
+    extras = [
+        [extra for extra in ("sd", "low", "high") if any(getattr(row[index], extra) is not None for row in table.rows)]
+        for index in range(len(table.headings))
+    ]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([name for head, more in zip(table.headings, extras, strict=True) for name in _columns(head, more)])
+    for row in table.rows:
+        writer.writerow(
+            [
+                "" if value is None else round(value, 6) if isinstance(value, float) else value
+                for cell, more in zip(row, extras, strict=True)
+                for value in (cell.value, *(getattr(cell, extra) for extra in more))
+            ]
+        )
+    return buffer.getvalue()
+
+
+def _columns(heading: str, extras: list[str]) -> list[str]:
+    return [heading, *(f"{heading} {extra}" for extra in extras)]
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "−": "$-$",
+    "→": r"$\rightarrow$",
+    "·": r"$\cdot$",
+    "†": r"$\dagger$",
+}
+
+
+def as_latex(table: Table) -> str:
+    """A `table` of the booktabs package, label `tab:NAME`."""
+    columns = "l" * table.text_columns + "r" * (len(table.headings) - table.text_columns)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex(table.caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(latex(heading) for heading in table.headings) + r" \\",
+        r"\midrule",
+        *(" & ".join(_latex(cell) for cell in row) + r" \\" for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def latex(text: str) -> str:
+    """Plain text so that LaTeX sets it as it is."""
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def _latex(cell: Cell) -> str:
+    return rf"\textbf{{{latex(cell.text)}}}" if cell.bold else latex(cell.text)

@@ -1,0 +1,44 @@
+"""`glotprompt report` on invented grids."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..report.stores import cell, plan, result, write_store
+from .conftest import Program
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    runs = [cell("soft-prompt", "sna", seed) for seed in (0, 1)]
+    return write_store(tmp_path / "grid", [plan("t", "figure5", runs)], lambda one: result(one, 50.0))
+
+
+def test_report_of_a_grid(glotprompt: Program, store: Path, tmp_path: Path) -> None:
+    outcome = glotprompt("report", store, "--output", tmp_path / "out")
+    assert outcome.status == 0
+    assert outcome.out == "Results at mini scale: 1 experiment, 2 of 2 results are there.\n"
+    assert "wrote" in outcome.err
+    assert "index.html (open it in a browser)" in outcome.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "results.md", "figures", "tables"}
+
+
+def test_mistakes_are_one_line(glotprompt: Program, store: Path, tmp_path: Path) -> None:
+    out, file = tmp_path / "out", store / "experiments" / "t.json"
+    assert "is no folder; give what `glotprompt grid" in glotprompt("report", tmp_path / "none", "--output", out).error
+    assert "holds no experiment" in glotprompt("report", store / "steps", "--output", out).error
+    assert "is a file; give a folder" in glotprompt("report", store, "--output", file).error
+    assert "is a folder; name the file" in glotprompt("report", store, "--output", out, "--markdown", store).error
+    file.write_text("{", encoding="utf-8")
+    assert "t.json is damaged" in glotprompt("report", store, "--output", out).error
+    assert not out.exists()
+
+
+def test_report_needs_no_torch() -> None:
+    heavy = {"torch", "transformers", "matplotlib", "jinja2"}
+    code = f"import sys, glotprompt.report.report_files; sys.exit(str({heavy} & set(sys.modules) or '') or 0)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,278 @@
+"""From a grid's folder to rows, means, tables and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glotprompt.errors import DataError
+from glotprompt.report import paper_tables
+from glotprompt.report.results import Experiment, Run, key_name, read_results, value_name
+from glotprompt.report.sections import section
+from glotprompt.report.series import along_layers, along_setting
+from glotprompt.report.table_files import Table
+
+from .stores import COST, Cell, accuracy_of, answer, cell, full_plans, plan, result, write_store
+
+
+def read(folder: Path, record: dict[str, Any], found: Callable[[Cell], dict[str, Any] | None] = answer) -> Experiment:
+    """The one experiment of a new store."""
+    return read_results(write_store(folder / record["name"], [record], found)).experiments[0]
+
+
+def texts(table: Table) -> dict[str, list[str]]:
+    """What is printed in each row, by its name; bold within stars."""
+    return {row[0].text: [f"*{each.text}*" if each.bold else each.text for each in row[1:]] for row in table.rows}
+
+
+def cells(method: str, *targets: str, seeds: tuple[int, ...] = (0,), **varied: Any) -> list[Cell]:
+    return [cell(method, target, seed, **varied) for target in targets for seed in seeds]
+
+
+def scored(scores: dict[tuple[str, str, int], float | None]) -> Callable[[Cell], dict[str, Any] | None]:
+    """Results by (method, target, seed)."""
+
+    def found(one: Cell) -> dict[str, Any] | None:
+        accuracy = scores.get((one["method"], one["target"], one["seed"]))
+        return None if accuracy is None else result(one, accuracy)
+
+    return found
+
+
+def test_experiments_come_in_the_papers_order(tmp_path: Path) -> None:
+    found = read_results(write_store(tmp_path / "grid", full_plans(seeds=(0,)), lambda one: None))
+    draws = ["table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
+    assert [experiment.plan["draw"] for experiment in found.experiments] == draws
+    assert all(not experiment.done for experiment in found.experiments)
+
+
+def test_an_empty_folder_is_an_error_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no experiment"):
+        read_results(tmp_path)
+
+
+def test_mean_over_languages_is_taken_seed_by_seed_and_only_where_it_is_whole(tmp_path: Path) -> None:
+    scores = {("mad-x", "sna", 0): 40.0, ("mad-x", "yor", 0): 60.0, ("mad-x", "sna", 1): 50.0}
+    experiment = read(tmp_path, plan("t", "table2", cells("mad-x", "sna", "yor", seeds=(0, 1))), scored({**scores}))
+    (line,) = experiment.lines
+    assert line.spread(["sna", "yor"], Run.score).values == (50.0, None)
+    assert line.spread(["sna"], Run.score).values == (40.0, 50.0)
+    assert line.spread([], Run.score).values == (None, None)
+
+
+def test_accuracy_table(tmp_path: Path) -> None:
+    record = plan("t", "table2", [*cells("soft-prompt", "sna", "yor", seeds=(0, 1)), *cells("mad-x", "sna", "yor")])
+    scores = {("soft-prompt", "sna", 0): 40.0, ("soft-prompt", "sna", 1): 50.0, ("soft-prompt", "yor", 0): 60.0,
+              ("mad-x", "sna", 0): 52.5}  # fmt: skip
+    table = paper_tables.accuracy_table(read(tmp_path, record, scored({**scores})), "all")
+    assert table.headings == ("Method", "mean", "sna", "yor")
+    assert texts(table) == {
+        "Majority class": ["35.0", "35.0", "35.0"],
+        "MAD-X": ["–", "*52.5*", "–"],
+        "Adapted soft prompt (ours)": ["50.0 (1 of 2)", "45.0 ± 7.1", "60.0 (1 of 2)"],
+    }
+    assert "2 seeds, 2 languages" in table.caption
+    assert "± standard deviation" in table.caption
+
+
+def test_one_seed_has_no_deviation_in_words_or_numbers(tmp_path: Path) -> None:
+    experiment = read(tmp_path, plan("t", "table2", cells("mad-x", "sna")), scored({("mad-x", "sna", 0): 42.5}))
+    made = section(experiment)
+    captions = [table.caption for table in made.tables] + [figure.caption for figure in made.figures]
+    assert "±" not in "".join(captions)
+    assert "standard deviation" not in "".join(captions)
+    assert "1 seed, 1 language)" in captions[0]
+
+
+def test_own_labels_only_where_they_differ(tmp_path: Path) -> None:
+    record = plan("t", "table2", cells("mad-x", "sna"))
+
+    def headed(name: str, own: float | None) -> tuple[int, str]:
+        made = section(read(tmp_path / name, record, lambda one: result(one, 40.0, own=own)))
+        accuracies = [table for table in made.tables if table.name.startswith("t-accuracy")]
+        return len(accuracies), " ".join(made.notes)
+
+    assert headed("other", 50.0) == (2, "")
+    assert headed("same", 40.0) == (
+        1,
+        "Every label occurs in every test set, so the target's own labels give the same figures.",
+    )
+    assert headed("absent", None) == (1, "")
+
+
+def test_where_nothing_beats_the_majority_it_is_said(tmp_path: Path) -> None:
+    scores = {("mad-x", "sna", 0): 30.0, ("mad-x", "yor", 0): 40.0}
+    made = section(read(tmp_path, plan("t", "table2", cells("mad-x", "sna", "yor")), scored({**scores})))
+    assert made.notes == ["No method reaches the majority class in: sna."]
+
+
+def test_gap_by_the_plans_groups_and_by_what_the_backbone_read(tmp_path: Path) -> None:
+    scores = {("mad-x", "swa", 0): 70.0, ("mad-x", "sna", 0): 40.0, ("mad-x", "yor", 0): 50.0}
+    runs = cells("mad-x", "swa", "sna", "yor")
+    for groups in ({"seen": ["masakhanews:swa"], "unseen": ["sna", "yor"]}, {}):
+        groups = {name: [code.rpartition(":")[2] for code in codes] for name, codes in groups.items()}
+        experiment = read(tmp_path / str(len(groups)), plan("t", "table1", runs, groups=groups), scored({**scores}))
+        assert experiment.groups() == (["swa"], ["sna", "yor"])
+        assert texts(paper_tables.gap_table(experiment)) == {"MAD-X": ["70.0", "45.0", "25.0"]}
+
+
+def test_a_target_of_another_dataset_keeps_its_dataset(tmp_path: Path) -> None:
+    runs = cells("mad-x", "sna", "swa")
+    runs[1]["dataset"] = "xnli"
+    experiment = read(tmp_path, plan("t", "table1", runs, groups={"seen": ["swa"], "unseen": ["sna"]}))
+    assert experiment.targets == ["sna", "xnli:swa"]
+    assert experiment.groups() == (["xnli:swa"], ["sna"])
+
+
+def test_significance_of_ours(tmp_path: Path) -> None:
+    record = plan("t", "table2", [cell(method, target, seed) for method in ("soft-prompt", "mad-x", "prompt-tuning")
+                                  for target in ("sna", "yor") for seed in (0, 1)])  # fmt: skip
+    accuracy = {"soft-prompt": 75.0, "mad-x": 25.0, "prompt-tuning": 75.0}
+
+    def found(one: Cell) -> dict[str, Any] | None:
+        if (one["method"], one["target"]) == ("prompt-tuning", "yor"):
+            return None
+        same = {**one, "method": "soft-prompt"} if one["method"] == "prompt-tuning" else one
+        return result(same, accuracy[one["method"]])
+
+    table = paper_tables.significance_table(read(tmp_path, record, found))
+    assert table is not None
+    shown = texts(table)
+    assert shown["Prompt tuning, no adaptation"] == ["–", "–", "0.0 [0.0, 0.0]", "–"]  # the same predictions
+    mean, own, *languages = shown["MAD-X"]
+    assert mean.startswith("*+50.0 [+")
+    assert len(languages) == 2
+    assert own.startswith("*+50.0 [+")
+    assert "10,000 resamples" in table.caption
+    assert "95 % intervals" in table.caption
+
+
+def test_no_significance_without_ours_or_predictions(tmp_path: Path) -> None:
+    other = read(tmp_path / "a", plan("t", "table2", [*cells("mad-x", "sna"), *cells("fine-tuning", "sna")]))
+    assert paper_tables.significance_table(other) is None
+    record = plan("t", "table2", [*cells("mad-x", "sna"), *cells("soft-prompt", "sna")])
+    bare = read(tmp_path / "b", record, lambda one: {**result(one, 50.0), "predictions": None})
+    assert paper_tables.significance_table(bare) is None
+
+
+def test_controls_compare_with_the_targets_own_prompt(tmp_path: Path) -> None:
+    record = plan("controls", "controls", [*cells("soft-prompt", "sna", prompt_of="another language"),
+                                           *cells("soft-prompt", "sna", prompt_of="target")])  # fmt: skip
+    table = paper_tables.significance_table(read(tmp_path, record))
+    assert table is not None
+    assert [row[0].text for row in table.rows] == ["Adapted soft prompt (ours), prompt of another language"]
+
+
+def test_costs_in_both_countings(tmp_path: Path) -> None:
+    fine = {"adapt": None, "tune": {"trained_values": 5, "trained_values_paper": 8, "share": 1.0, "file_bytes": 20},
+            "language_bytes": None, "refusal": None}  # fmt: skip
+    costs = {"soft-prompt": COST, "fine-tuning": fine}
+    methods, models = ("soft-prompt", "fine-tuning", "mad-x"), ("FacebookAI/xlm-roberta-large", "mini")
+    record = plan("t", "table3", [cell(method, None, None, model=model) for method in methods for model in models])
+
+    def found(one: Cell) -> dict[str, Any] | None:
+        known = one["method"] in costs and one["varied"]["model"] != "mini"
+        return {"cost": costs[one["method"]]} if known else None
+
+    experiment = read(tmp_path, record, found)
+    large, mini = paper_tables.cost_tables(experiment)
+    assert [table.name for table in (large, mini)] == ["t-cost-FacebookAI_xlm_roberta_large", "t-cost-mini"]
+    assert "model mini; counted" in mini.caption
+    assert {text for row in texts(mini).values() for text in row} == {"–"}
+    assert texts(large) == {
+        "Fine-tuning, no adaptation": ["5", "8", "100 %", "20 B", "5", "20 B"],
+        "MAD-X": ["–"] * 6,
+        "Adapted soft prompt (ours)": ["1,572,864", "1,572,864", "0.28 %", "6.29 MB", "1,179,648", "6.29 MB"],
+    }
+    assert section(experiment).missing == [
+        "Fine-tuning, no adaptation, model mini",
+        "MAD-X, model FacebookAI/xlm-roberta-large",
+        "MAD-X, model mini",
+        "Adapted soft prompt (ours), model mini",
+    ]
+    published = paper_tables.published_table(experiment)
+    assert published is not None
+    assert [row[-1].text for row in published.rows] == ["5", "–", "1,572,864"]
+
+
+def test_curves_and_levels(tmp_path: Path) -> None:
+    shots = [one for num in (20, 5) for one in cells("soft-prompt", "sna", seeds=(0, 1), tune__shots_per_class=num)]
+    experiment = read(tmp_path, plan("t", "figure4", [*shots, *cells("prompt-tuning", "sna")]))
+    curves = along_setting(experiment, ["sna"])
+    ((name, points),) = [(one.name, one.points) for one in curves.series]
+    assert (curves.label, name) == ("shots per class", "Adapted soft prompt (ours)")
+    assert [(x, spread.values) for x, spread in points] == [
+        (x, tuple(accuracy_of(cell("soft-prompt", "sna", seed, tune__shots_per_class=int(x))) for seed in (0, 1)))
+        for x in (5.0, 20.0)
+    ]
+    assert [one.name for one in curves.levels] == ["Prompt tuning, no adaptation"]
+    table = paper_tables.curve_table(experiment, curves, "", 1)
+    assert table.headings == ("Method", "5", "20")
+    assert len({*texts(table)["Prompt tuning, no adaptation"]}) == 1
+
+
+def test_top_and_bottom_are_two_curves_of_one_method(tmp_path: Path) -> None:
+    tops, bottoms = (
+        [one for k in (3, 6) for one in cells("soft-prompt", "sna", **{key: k})]
+        for key in ("tune__top_k_layers", "tune__bottom_k_layers")
+    )
+    curves = along_setting(read(tmp_path, plan("t", "figure6", [*tops, *bottoms])), ["sna"])
+    assert [(one.name, one.style) for one in curves.series] == [("top K layers", 0), ("bottom K layers", 1)]
+    assert len({one.colour for one in curves.series}) == 1
+
+
+def test_change_of_layers_counts_them_from_one(tmp_path: Path) -> None:
+    record = plan("t", "figure5", [*cells("soft-prompt", "sna", "yor"), *cells("mad-x", "sna", "yor")])
+    (series,) = along_layers(read(tmp_path, record), "relative_l2", ["sna", "yor"]).series
+    assert series.method == "soft-prompt"
+    assert [x for x, _ in series.points] == [1.0, 2.0, 3.0, 4.0]
+    assert [spread.mean for _, spread in series.points] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+
+
+def test_what_is_missing_is_listed(tmp_path: Path) -> None:
+    runs = [
+        *cells("mad-x", "sna", "yor", seeds=(0, 1)),
+        *cells("fine-tuning", "sna", "yor"),
+        cell("soft-prompt", "sna", 0),
+    ]
+    runs[-1]["result"] = None  # a step that cannot be planned
+    scores = {("mad-x", "sna", 0): 1.0, ("mad-x", "yor", 1): 1.0}
+    made = section(read(tmp_path, plan("t", "table2", runs), scored({**scores})))
+    assert made.missing == [
+        "Fine-tuning, no adaptation: all 2",
+        "MAD-X: sna seed 1, yor seed 0",
+        "Adapted soft prompt (ours)",
+    ]
+
+
+def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
+    tops = [one for k in (3, 6) for one in cells("soft-prompt", "sna", tune__top_k_layers=k)]
+    experiment = read(
+        tmp_path, plan("t", "figure6", tops), lambda one: result(one, 10.0 * one["varied"]["tune.top_k_layers"])
+    )
+    table = paper_tables.published_table(experiment)
+    assert table is not None
+    assert texts(table) == {
+        "Top 6 layers tuned": ["the paper's backbone, mean of 8 unseen languages", "80.53", "60.0"],
+        "Bottom 6 layers tuned": ["the paper's backbone, mean of 8 unseen languages", "63.04", "–"],
+    }
+    assert paper_tables.published_table(read(tmp_path, plan("u", "figure3", cells("mad-x", "sna")))) is None
+
+
+def test_every_run_is_in_the_csv(tmp_path: Path) -> None:
+    experiment = read(tmp_path, plan("t", "figure3", cells("mad-x", "sna", seeds=(0, 1), text_share=0.25)),
+                      scored({("mad-x", "sna", 0): 40.0}))  # fmt: skip
+    table = paper_tables.runs_table(experiment)
+    first, second = ({head: each.value for head, each in zip(table.headings, row, strict=True)} for row in table.rows)
+    assert (first["seed"], first["text_share"], first["accuracy_all"]) == (0, 0.25, 40.0)
+    assert (second["seed"], second["accuracy_all"], second["step"]) == (1, None, None)
+
+
+def test_names_of_what_varies() -> None:
+    assert key_name("tune.top_k_layers") == "top K layers"
+    assert value_name("text_share", 0.25) == "25 %"
+    assert value_name("tune.steps", 1000) == "1,000"
+    assert value_name("prompt_of", "another language") == "another language"
