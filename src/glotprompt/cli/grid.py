@@ -1,0 +1,197 @@
+"""`grid`: experiments, planned and run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from glotprompt.cli import options
+from glotprompt.cli.screen import Interrupted, console, note, table
+from glotprompt.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from glotprompt.grid.engine import Engine
+    from glotprompt.grid.estimate import Estimate
+    from glotprompt.grid.plan import Plan
+    from glotprompt.grid.steps import Backbone, Step
+    from glotprompt.grid.store import Store
+    from glotprompt.grid.work import Outcome
+
+
+def grid(
+    experiments: Annotated[
+        list[Path], typer.Argument(metavar="EXPERIMENT.toml...", help="What to run; steps they share are run once.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="DIR", help="Where all steps and results are kept; one for many grids.")
+    ],
+    scale: Annotated[
+        Literal["paper", "mini"],
+        typer.Option(help="paper: as the file says. mini: the bundled backbone, minutes on two cores."),
+    ] = "paper",
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Another value for a key of the experiments, in TOML, may be repeated: adapt.steps=300, seeds=[0].",
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["serial", "ray"], typer.Option(help="Who runs the steps: this process, or workers of Ray.")
+    ] = "serial",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Ray: steps at a time. Default: one for each GPU, else for each machine.")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Ray: the cluster to join. Default: one on this machine.")] = None,
+    data_dir: options.DataDir = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, and run nothing.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try steps again that failed in an earlier run.")
+    ] = False,
+    device: options.Device = "auto",
+    micro_batch_size: options.MicroBatchSize = None,
+    gradient_checkpointing: options.GradientCheckpointing = False,
+    checkpoint_every: options.CheckpointEvery = None,
+    eval_batch_size: options.EvalBatchSize = None,
+) -> int:
+    """Run experiments: the paper's tables and figures, or your own, with every step done once.
+
+    A killed grid, started again with the same words, goes on. A step that fails is kept with its error and the rest
+    goes on; the exit status is then 1.
+    """
+    from glotprompt.config import RuntimeConfig
+    from glotprompt.grid.estimate import estimator
+    from glotprompt.grid.experiment import load
+    from glotprompt.grid.plan import Plan, add_experiment
+    from glotprompt.grid.steps import Workplace
+    from glotprompt.grid.store import Store
+    from glotprompt.grid.work import forget_shared
+
+    given: dict[str, Any] = {
+        "micro_batch_size": micro_batch_size, "gradient_checkpointing": gradient_checkpointing,
+        "checkpoint_every": checkpoint_every, "eval_batch_size": eval_batch_size,
+    }  # fmt: skip
+    runtime = RuntimeConfig(**{name: value for name, value in given.items() if value is not None})
+    place = Workplace(output, data_dir, device, runtime, retry_failed)
+    runner = _engine(engine, workers, address)
+    loaded = [load(path, scale, set or ()) for path in experiments]
+    store, plan = Store(output), Plan()
+    open_backbone = _backbones(device, dry_run)
+    for path, experiment in zip(experiments, loaded, strict=True):
+        words = ["glotprompt", "grid", str(path), "--scale", scale]
+        words += [word for change in set or () for word in ("--set", change)]
+        backbone, num_layers = open_backbone(experiment.model, experiment.precision, experiment.draw == "table3")
+        add_experiment(plan, experiment, backbone, num_layers, data_dir, scale, shlex.join(words))
+    missing = plan.missing(store)
+    if dry_run:
+        _show(plan, store, missing, estimator(place))
+        return 0
+    _show(plan, store, missing, None)
+    for record in plan.records:
+        store.write_experiment(record)
+    try:
+        outcomes = runner.run(missing, place, _teller(len(missing)))
+    except KeyboardInterrupt:
+        raise Interrupted(f"the same command goes on; what is finished lies in {output}") from None
+    forget_shared(list(plan.steps.values()), store)
+    return _summary(outcomes, output)
+
+
+def _engine(name: str, workers: int | None, address: str | None) -> Engine:
+    from glotprompt.grid.engine import SerialEngine
+
+    if name == "serial":
+        if workers is not None or address is not None:
+            raise ConfigError("--workers and --address are for --engine ray; give it, or leave them out")
+        return SerialEngine()
+    from glotprompt.grid.engine_ray import RayEngine
+
+    return RayEngine(workers, address)
+
+
+def _backbones(device: str, dry_run: bool) -> Callable[[str, str, bool], tuple[Backbone, int]]:
+    """Opens a backbone and says how many layers it has. A dry run makes do with the shape of one that is not here;
+    costs need nothing else."""
+    from glotprompt.grid.steps import Backbone
+    from glotprompt.grid.work import loaded_encoder
+    from glotprompt.model.shapes import Shell
+
+    def opened(name: str, precision: str, shape_only: bool) -> tuple[Backbone, int]:
+        if shape_only:
+            return Backbone("", "auto", name), Shell.named(name).num_layers
+        try:
+            encoder = loaded_encoder(name, precision, device)  # pyright: ignore[reportArgumentType]
+        except ModelError as error:
+            if not dry_run:
+                raise
+            note(f"{error}; planned by its shape, without what may be finished already")
+            return Backbone("", precision, name), Shell.named(name).num_layers  # pyright: ignore[reportArgumentType]
+        return Backbone(encoder.fingerprint, precision, name), encoder.num_layers  # pyright: ignore[reportArgumentType]
+
+    return opened
+
+
+def _show(plan: Plan, store: Store, missing: Sequence[Step], estimate: Estimate | None) -> None:
+    """The plan, by kind and method, and with an estimate how long it will take."""
+    from glotprompt.report.tables import duration
+
+    rows: dict[tuple[str, str], list[int]] = {}
+    seconds: dict[tuple[str, str], float] = {}
+    todo = {step.name for step in missing}
+    for name, step in plan.steps.items():
+        key = (step.kind, step.method)
+        row = rows.setdefault(key, [0, 0, 0, 0])
+        row[0] += 1
+        row[1] += max(0, plan.asked[name] - 1)
+        row[2] += store.has(name)
+        row[3] += name in todo
+        time = None if estimate is None or name not in todo else estimate(step)
+        if time is not None:
+            seconds[key] = seconds.get(key, 0.0) + time
+    shown = table(["step", "method", "steps", "shared", "finished", "to do", "time"], left=2)
+    for key, row in rows.items():
+        time = duration(seconds[key]) if key in seconds else "-"
+        shown.add_row(*key, *(f"{value:,}" for value in row), time)
+    console().print(shown)
+    cells = sum(len(record["cells"]) for record in plan.records)
+    about = f", about {duration(sum(seconds.values()))} on this machine as it is now" if seconds else ""
+    note(f"{cells:,} cells of {len(plan.steps):,} steps, {len(missing):,} to do{about}")
+
+
+def _teller(total: int) -> Callable[[Step, Outcome | None], None]:
+    """Says a line when a step begins and when it is over."""
+    from glotprompt.report.tables import duration
+
+    over = 0
+
+    def tell(step: Step, outcome: Outcome | None) -> None:
+        nonlocal over
+        if outcome is None:
+            note(f"{step} ...")
+            return
+        over += 1
+        what = {"done": f"done in {duration(outcome.seconds)}", "cached": "finished already"}.get(
+            outcome.status, f"{outcome.status}: {outcome.error}"
+        )
+        note(f"[{over}/{total}] {step}: {what}")
+
+    return tell
+
+
+def _summary(outcomes: Sequence[Outcome], output: Path) -> int:
+    counts = {status: sum(outcome.status == status for outcome in outcomes) for status in ("failed", "skipped")}
+    if not any(counts.values()):
+        note(f"all steps are finished; next: glotprompt report {output} --output {output / 'report'}")
+        return 0
+    note(
+        f"{counts['failed']} steps failed and {counts['skipped']} were skipped for them; see {output / 'failed'}, then"
+        " give --retry-failed"
+    )
+    sys.stdout.flush()
+    return 1

@@ -1,0 +1,146 @@
+"""An experiment as data: a short TOML file, a scale, and what the command line changes."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+from pydantic import Field, model_validator
+
+from glotprompt.config import AdaptConfig, Config, MethodName, TuneConfig
+from glotprompt.errors import ConfigError, nearest
+from glotprompt.grid.scales import ScaleName, scaled
+
+Draw = Literal["table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
+_TABLES = {"adapt": AdaptConfig, "tune": TuneConfig}
+_VARIED = ("text_share", "prompt_of", "model")
+"""Settings outside `adapt` and `tune` that may be varied."""
+
+
+class Experiment(Config):
+    """What is trained and scored, and what of it varies. Defaults are the paper's scale."""
+
+    name: str = ""
+    """The file's name without its ending."""
+    title: str
+    """One line for people."""
+    draw: Draw
+    """The table or figure that a report makes of it."""
+    dataset: str | None = None
+    """What is scored: a dataset of the catalog. A target may name another one (xnli:spa)."""
+    source: str | None = None
+    """Language of the labelled examples, ISO 639-3."""
+    targets: tuple[str, ...] = ()
+    """Languages that are scored on their test split, ISO 639-3."""
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
+    """Groups of targets for the report, such as seen and unseen."""
+    methods: tuple[MethodName, ...] = Field(min_length=1)
+    """What is compared (`glotprompt methods`)."""
+    train: tuple[str, ...] = ()
+    """Labelled source examples: references NAME:LANGUAGE:SPLIT."""
+    dev: str | None = None
+    """Labelled source examples to choose the best epoch; without them a share of `train`."""
+    source_texts: tuple[str, ...] = ()
+    """Unlabelled source text of stage 1: references. The target's is that of its dataset."""
+    task: str | None = None
+    """Template and label words: a built-in task or a TOML file; without it, that of the dataset."""
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    """Seeds of both stages (section 4.2: 3 runs)."""
+    adapt_seed: int | None = None
+    """One seed of stage 1 for all seeds of stage 2; None: each its own."""
+    input: Literal["article", "headline"] = "article"
+    """News: what is classified."""
+    text_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the target's unlabelled text that stage 1 reads."""
+    prompt_of: Literal["target", "another language"] = "target"
+    """Whose stage 1 a target gets; "another language": that of the next target in the list (a control)."""
+    most_characters: int | None = Field(default=None, ge=1)
+    """Largest amount of unlabelled text of a language; of more, a part is drawn (seed 0)."""
+    most_per_label: int | None = Field(default=None, ge=1)
+    """Largest number of labelled source examples of a label; of more, a part is drawn (seed 0)."""
+    model: str = "FacebookAI/xlm-roberta-large"
+    """The backbone."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the frozen body."""
+    preset: str = "paper"
+    """Settings to start from, by method."""
+    adapt: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Settings of stage 1 beside the preset's."""
+    tune: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Settings of stage 2 beside the preset's. Numbers of layers go to the methods with prompts alone."""
+    varies: dict[str, tuple[Any, ...]] = Field(default_factory=dict[str, tuple[Any, ...]])
+    """Settings and their values, one setting at a time: "tune.shots_per_class", "text_share"..."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.draw != "table3":
+            for key in ("dataset", "source", "targets", "train"):
+                if not getattr(self, key):
+                    raise ValueError(f"{key} is missing")
+        for key in self.varies:
+            table, _, name = key.partition(".")
+            if not name and key not in _VARIED:
+                known = (*_VARIED, "adapt.*", "tune.*")
+                raise ValueError(f"varies: {key!r} cannot be varied; expected one of {', '.join(known)}")
+            if name:
+                _check_setting(table, name)
+        for table in _TABLES:
+            for name in getattr(self, table):
+                _check_setting(table, name)
+        return self
+
+
+def _check_setting(table: str, name: str) -> None:
+    if table not in _TABLES:
+        raise ValueError(f"there is no {table}.{name}; settings are adapt.* or tune.*")
+    known = _TABLES[table].model_fields
+    if name not in known:
+        raise ValueError(f"{table} has no setting {name!r}.{nearest(name, known)}")
+    if name in ("method", "seed"):
+        raise ValueError(f"{table}.{name} is given by {name}s")
+
+
+def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) -> Experiment:
+    """An experiment's file at a scale, with `key=value` changes. Raises `ConfigError` in one line that names the file
+    for anything that is wrong with it."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; expected an experiment, such as experiments/fig4_few_shot.toml"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    values = scaled({"name": path.stem, **values}, scale)
+    for change in changes:
+        _change(values, change)
+    try:
+        return Experiment(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    """Put `key=value` into an experiment's settings; a dotted key reaches into a table."""
+    key, equals, text = change.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ConfigError(f"--set {change!r} is not key=value, for example --set adapt.steps=300")
+    table, _, name = key.partition(".")
+    if not name:
+        values[key] = _value(text)
+        return
+    inside = values.get(table, {})
+    if not isinstance(inside, Mapping):
+        raise ConfigError(f"--set {change}: {table} is no table")
+    values[table] = {**cast(Mapping[str, Any], inside), name: _value(text)}
+
+
+def _value(text: str) -> Any:
+    """A TOML value (`300`, `5e-3`, `[0, 1]`, `"sna"`, `true`), else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()

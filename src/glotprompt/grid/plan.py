@@ -1,0 +1,277 @@
+"""From an experiment to its steps: each once, with what it needs before it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from glotprompt.config import AdaptConfig, MethodName, TuneConfig, identity_of, preset
+from glotprompt.errors import ConfigError
+from glotprompt.grid import reading
+from glotprompt.grid.experiment import Experiment
+from glotprompt.grid.reading import ExampleSource, TextSource
+from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep
+from glotprompt.grid.store import FORMAT, Cell, ExperimentRecord, Store
+from glotprompt.methods import METHODS
+from glotprompt.templates import Task
+
+_LAYERS = ("top_k_layers", "bottom_k_layers")
+
+
+@dataclass
+class Plan:
+    """The steps of one or more experiments."""
+
+    records: list[ExperimentRecord] = field(default_factory=list[ExperimentRecord])
+    steps: dict[str, Step] = field(default_factory=dict[str, Step])
+    """By name; what a step needs stands before it."""
+    asked: Counter[str] = field(default_factory=Counter[str])
+    """How many cells want each step."""
+
+    def add(self, step: Step) -> None:
+        """A step and what it needs."""
+        for need in step.needs:
+            self.add(need)
+        if isinstance(step, AdaptStep) and step.after is not None:
+            self.add(step.after)
+        self.steps.setdefault(step.name, step)
+
+    def missing(self, store: Store) -> list[Step]:
+        """What has to be run, in an order in which nothing waits: the cells without a result, and what they need."""
+        wanted: set[str] = set()
+
+        def want(step: Step) -> None:
+            if step.name not in wanted and not store.has(step.name):
+                wanted.add(step.name)
+                for need in step.needs:
+                    want(need)
+
+        for record in self.records:
+            for cell in record["cells"]:
+                if cell["result"] is not None:
+                    want(self.steps[cell["result"]])
+        return [step for name, step in self.steps.items() if name in wanted]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One language that is scored."""
+
+    dataset: str
+    language: str
+
+    @property
+    def test(self) -> str:
+        return f"{self.dataset}:{self.language}:test"
+
+    @property
+    def texts(self) -> str:
+        """Where its unlabelled text is."""
+        dataset = reading.reference(self.test).dataset
+        return f"{(dataset.texts_from or dataset).name}:{self.language}:train"
+
+
+def add_experiment(
+    plan: Plan,
+    experiment: Experiment,
+    backbone: Backbone,
+    num_layers: int,
+    data_dir: Path | None,
+    scale: str = "paper",
+    command: str = "",
+) -> None:
+    """Put an experiment's cells and steps into the plan. Raises `ConfigError` and `DataError` for what cannot be run;
+    texts and examples are read, for what they say is part of a step's identity."""
+    planner = _Planner(experiment, backbone, num_layers, data_dir)
+    cells: list[Cell] = []
+    for cell, path in planner.costs() if experiment.draw == "table3" else planner.cells():
+        for step in path:
+            plan.add(step)
+        plan.asked.update({step.name for step in path})
+        cells.append({**cell, "result": path[-1].name})
+    plan.records.append(
+        {
+            "format": FORMAT, "name": experiment.name, "title": experiment.title, "draw": experiment.draw,
+            "scale": scale, "command": command, "dataset": experiment.dataset, "source": experiment.source,
+            "targets": [target.language for target in planner.targets],
+            "groups": {name: list(members) for name, members in experiment.groups.items()},
+            "methods": list(experiment.methods), "seeds": list(experiment.seeds),
+            "varies": {key: list(values) for key, values in experiment.varies.items()}, "cells": cells,
+        }
+    )  # fmt: skip
+
+
+class _Planner:
+    """One experiment's steps."""
+
+    def __init__(self, experiment: Experiment, backbone: Backbone, num_layers: int, data_dir: Path | None) -> None:
+        self.experiment, self.backbone, self.num_layers, self.data_dir = experiment, backbone, num_layers, data_dir
+        self.targets = [self._target(word) for word in experiment.targets if experiment.dataset or ":" in word]
+        self._first: dict[str, AdaptStep] = {}
+        """By the identity of what it shares with other languages."""
+
+    def _target(self, word: str) -> Target:
+        found = reading.reference(f"{word if ':' in word else f'{self.experiment.dataset}:{word}'}:test")
+        return Target(found.dataset.name, found.language)
+
+    def costs(self) -> Iterator[tuple[Cell, list[Step]]]:
+        """Table 3: a cell for each method and model."""
+        experiment = self.experiment
+        models = cast(Sequence[str], experiment.varies.get("model", (experiment.model,)))
+        for method in experiment.methods:
+            configs = self._adapt_config(method, 0, {}), self._tune_config(method, 0, {})
+            for model in models:
+                varied = {"model": model} if "model" in experiment.varies else {}
+                yield _cell(method, None, None, varied), [CostStep(model, *configs)]
+
+    def cells(self) -> Iterator[tuple[Cell, list[Step]]]:
+        """Every cell with its steps, the last of which has its result."""
+        for seed in self.experiment.seeds:
+            for method in self.experiment.methods:
+                for number, target in enumerate(self.targets):
+                    for varied in self._variants(method):
+                        yield _cell(method, target, seed, varied), self._steps(method, number, seed, varied)
+
+    def _variants(self, method: MethodName) -> list[dict[str, Any]]:
+        """What varies for a method: one setting at a time, those that move none of its numbers left out."""
+        found = [
+            {key: value}
+            for key, values in self.experiment.varies.items()
+            if self._moves(method, key)
+            for value in values
+        ]
+        return found or [{}]
+
+    def _moves(self, method: MethodName, key: str) -> bool:
+        table, _, name = key.partition(".")
+        if table == "tune":
+            return METHODS[method].has_prompt or name not in _LAYERS
+        start = METHODS[METHODS[method].start]
+        return start.stage1 is not None and (table == "adapt" or _reads_target(start.shares))
+
+    def _steps(self, method: MethodName, number: int, seed: int, varied: Mapping[str, Any]) -> list[Step]:
+        experiment, target = self.experiment, self.targets[number]
+        prompt_of = varied.get("prompt_of", experiment.prompt_of)
+        adapted_to = target
+        if prompt_of == "another language" and self._moves(method, "prompt_of"):
+            adapted_to = self.targets[(number + 1) % len(self.targets)]
+            if adapted_to == target:
+                raise ConfigError(f"{experiment.name}: prompt_of = {prompt_of!r} needs more than one target")
+        adapted = None
+        if METHODS[METHODS[method].start].stage1 is not None:
+            adapted = self._adapt(method, adapted_to, seed, varied)
+        tuned = self._tune(method, target, seed, varied, adapted)
+        test = ExampleSource((target.test,), experiment.input)
+        content = reading.examples_content(test, self.data_dir)
+        scored = EvaluateStep(tuned, adapted, target.dataset, target.language, content, experiment.source or "", test)
+        return [*([] if adapted is None else [adapted]), tuned, scored]
+
+    def _adapt(self, method: MethodName, target: Target, seed: int, varied: Mapping[str, Any]) -> AdaptStep:
+        experiment = self.experiment
+        config = self._adapt_config(method, seed if experiment.adapt_seed is None else experiment.adapt_seed, varied)
+        start = METHODS[config.method]
+        if start.begin_adapt is None:
+            raise ConfigError(f"{method} trains nothing in stage 1; a grid has no place for it yet, leave it out")
+        source = self._source_text()
+        reads_target = _reads_target(start.source_shares(config))
+        reads_source = any(share > 0 for share in start.source_shares(config).values())
+        if reads_source and not experiment.source_texts:
+            raise ConfigError(f"{experiment.name}: {method} reads source text; name some in source_texts")
+        share = float(varied.get("text_share", experiment.text_share))
+        text, language = source, str(experiment.source)
+        if reads_target:
+            held_out = reading.evaluation_text([target.texts], [target.test])
+            text, language = (
+                TextSource(
+                    (target.texts,), held_out, experiment.most_characters, share, config.seed if share < 1 else 0
+                ),
+                target.language,
+            )
+        step = AdaptStep(
+            self.backbone, language, config,
+            reading.texts(text, self.data_dir).content if reads_target else "",
+            reading.texts(source, self.data_dir).content if reads_source else "",
+            text, source,
+        )  # fmt: skip
+        return self._behind_first(step)
+
+    def _source_text(self) -> TextSource:
+        experiment = self.experiment
+        held_out = reading.evaluation_text(experiment.source_texts, [target.test for target in self.targets])
+        return TextSource(experiment.source_texts, held_out, experiment.most_characters)
+
+    def _behind_first(self, step: AdaptStep) -> AdaptStep:
+        if step.shared is None:
+            return step
+        first = self._first.setdefault(identity_of(step.shared), step)
+        if first.name == step.name:
+            return first
+        return AdaptStep(
+            step.backbone, step.language, step.config, step.target_content, step.source_content,
+            step.target, step.source, after=first,
+        )  # fmt: skip
+
+    def _tune(
+        self, method: MethodName, target: Target, seed: int, varied: Mapping[str, Any], adapted: AdaptStep | None
+    ) -> TuneStep:
+        experiment = self.experiment
+        reading.check_training(experiment.train, target.language)
+        if adapted is not None and adapted.shared is not None:
+            adapted = self._first[identity_of(adapted.shared)]
+        train = ExampleSource(experiment.train, experiment.input, experiment.most_per_label)
+        dev = None if experiment.dev is None else ExampleSource((experiment.dev,), experiment.input)
+        contents = ["" if part is None else reading.examples_content(part, self.data_dir) for part in (train, dev)]
+        task = experiment.task or reading.reference(target.test).dataset.task
+        if task is None:
+            raise ConfigError(f"{experiment.name}: {target.dataset} has no built-in task; name one with task")
+        config = self._tune_config(method, seed, varied)
+        return TuneStep(self.backbone, config, Task.load(task), contents[0], contents[1], adapted, train, dev)
+
+    def _adapt_config(self, method: MethodName, seed: int, varied: Mapping[str, Any]) -> AdaptConfig:
+        start = METHODS[method].start
+        settings: dict[str, Any] = {
+            **preset(self.experiment.preset, "adapt", start),
+            **self.experiment.adapt,
+            **_of("adapt", varied),
+        }
+        if None not in METHODS[start].shares.values():
+            settings.pop("source_share", None)  # settled by the method
+        settings |= {"method": start, "seed": seed}
+        return AdaptConfig(**settings)
+
+    def _tune_config(self, method: MethodName, seed: int, varied: Mapping[str, Any]) -> TuneConfig:
+        settings: dict[str, Any] = {}
+        for part in (preset(self.experiment.preset, "tune", method), self.experiment.tune, _of("tune", varied)):
+            if any(name in part for name in _LAYERS):
+                settings = {name: value for name, value in settings.items() if name not in _LAYERS}
+            settings |= part
+        if not METHODS[method].has_prompt:
+            settings = {name: value for name, value in settings.items() if name not in _LAYERS}
+        if settings.get("bottom_k_layers") == self.num_layers:  # all layers have one name
+            settings["top_k_layers"] = settings.pop("bottom_k_layers")
+        settings |= {"method": method, "seed": seed}
+        return TuneConfig(**settings)
+
+
+def _cell(method: str, target: Target | None, seed: int | None, varied: Mapping[str, Any]) -> Cell:
+    dataset, language = (None, None) if target is None else (target.dataset, target.language)
+    return {
+        "method": method,
+        "dataset": dataset,
+        "target": language,
+        "seed": seed,
+        "varied": dict(varied),
+        "result": None,
+    }
+
+
+def _of(table: str, varied: Mapping[str, Any]) -> dict[str, Any]:
+    """The varied settings of one table."""
+    return {key.removeprefix(f"{table}."): value for key, value in varied.items() if key.startswith(f"{table}.")}
+
+
+def _reads_target(shares: Mapping[str, float | None]) -> bool:
+    return any(share is None or share < 1 for share in shares.values())

@@ -1,0 +1,145 @@
+"""What steps read: texts and examples of references, with the guards of honest splits, the same at every place that
+asks. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from glotprompt.data import catalog
+from glotprompt.data.files import read_for_comparison
+from glotprompt.data.guards import evaluation_beside, refuse_evaluation_text, without_overlap
+from glotprompt.data.layout import read_records
+from glotprompt.data.records import Example, content_hash, generator, share_of, subsample
+from glotprompt.errors import ConfigError, DataError
+
+Input = Literal["article", "headline"]
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Unlabelled text of one language, as it is asked for."""
+
+    references: tuple[str, ...]
+    held_out: tuple[str, ...]
+    """References to evaluation text, none of which may be left in it."""
+    most_characters: int | None = None
+    share: float = 1.0
+    seed: int = 0
+    """Of the share; what `most_characters` draws is the same for all seeds."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Text that stage 1 may read."""
+
+    lines: list[str]
+    content: str
+    """Hash of what it says."""
+    record: dict[str, Any]
+    """What the guards removed, for the facts of what is trained."""
+
+
+@dataclass(frozen=True)
+class ExampleSource:
+    """Labelled examples, as they are asked for."""
+
+    references: tuple[str, ...]
+    input: Input = "article"
+    most_per_label: int | None = None
+
+
+def reference(word: str) -> catalog.Reference:
+    """A word that must refer to a dataset."""
+    found = catalog.parse_reference(word)
+    if found is None:
+        raise ConfigError(f"{word!r} is no reference; expected NAME:LANGUAGE or NAME:LANGUAGE:SPLIT")
+    return found
+
+
+def evaluation_text(training: Sequence[str], scored: Sequence[str]) -> tuple[str, ...]:
+    """References to what must not be in stage 1: what is scored, and what lies beside the training text."""
+    beside = [str(place) for word in training for place in evaluation_beside(word)]
+    return tuple(dict.fromkeys([*scored, *beside]))
+
+
+@lru_cache(maxsize=64)
+def texts(source: TextSource, data_dir: Path | None) -> Texts:
+    """Raises `DataError` for a reference to evaluation text, and where nothing is left."""
+    for word in source.references:
+        refuse_evaluation_text(word, "adapt")
+    lines = list(_all_texts(source.references, data_dir))
+    if source.most_characters is not None:
+        lines = _part_of(lines, source.most_characters)
+    guarded = without_overlap(lines, {word: _to_compare(word, data_dir) for word in source.held_out})
+    if not guarded.texts:
+        raise DataError(f"all text of {', '.join(source.references)} is evaluation text; give other text")
+    kept = share_of(guarded.texts, source.share, source.seed)
+    return Texts(kept, content_hash(kept), guarded.facts())
+
+
+@lru_cache(maxsize=64)
+def _all_texts(references: tuple[str, ...], data_dir: Path | None) -> tuple[str, ...]:
+    return tuple(text for word in references for text in catalog.texts_of(reference(word), data_dir))
+
+
+def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
+    """Lines drawn until they have so many characters, in their order; draws of different sizes are nested."""
+    chosen: list[int] = []
+    left = most_characters
+    for index in generator(0, "characters").permutation(len(lines)).tolist():
+        if left <= 0:
+            break
+        chosen.append(index)
+        left -= len(lines[index])
+    return [lines[index] for index in sorted(chosen)]
+
+
+@lru_cache(maxsize=64)
+def _to_compare(word: str, data_dir: Path | None) -> list[str]:
+    """Every text of a split's file: news articles have a body beside the headline that is scored."""
+    found = reference(word)
+    assert found.split is not None
+    path, columns = found.dataset.place(found.language, found.split, data_dir, "auto", None)
+    return read_for_comparison(path, quoting=columns.quoting, columns=columns.header)
+
+
+@lru_cache(maxsize=64)
+def examples(source: ExampleSource, data_dir: Path | None) -> list[Example]:
+    """The examples of all references in their order, at most so many of a label."""
+    found = [example for word in source.references for example in _examples_of(word, source.input, data_dir)]
+    if source.most_per_label is None:
+        return found
+    members: dict[str, list[int]] = {}
+    for index, example in enumerate(found):
+        members.setdefault(str(example.label), []).append(index)
+    kept = [index for mine in members.values() for index in subsample(mine, source.most_per_label, 0)]
+    return [found[index] for index in sorted(kept)]
+
+
+@lru_cache(maxsize=256)
+def examples_content(source: ExampleSource, data_dir: Path | None) -> str:
+    """Hash of what the examples say and of their labels."""
+    return content_hash(examples(source, data_dir))
+
+
+def _examples_of(word: str, wanted: Input, data_dir: Path | None) -> list[Example]:
+    found = reference(word)
+    layout = found.dataset.layout
+    if wanted == "headline" or layout is None or not layout.columns.unread or found.split is None:
+        return catalog.examples_of(found, data_dir)
+    path, columns = found.dataset.place(found.language, found.split, data_dir, "auto", None)
+    found_examples: list[Example] = []
+    for record in read_records(path, columns, found.dataset.labels):
+        short = record.example
+        found_examples.append(Example.of("\n".join([short.fields["text"], *record.unread]), short.label, short.id))
+    return found_examples
+
+
+def check_training(references: Sequence[str], target_language: str) -> None:
+    """Raises `DataError` for labelled text that is the target's evaluation text in another language."""
+    for word in references:
+        refuse_evaluation_text(word, "tune", target_language)

@@ -1,0 +1,159 @@
+"""From a classifier and its test split to `result.json`. No sentence is ever written, only labels and row ids."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from glotprompt import artifact
+from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
+from glotprompt.costs import StageCost, method_cost
+from glotprompt.data.records import Example, labels_of
+from glotprompt.grid.steps import CostStep, EvaluateStep
+from glotprompt.grid.store import FORMAT
+from glotprompt.methods import METHODS
+from glotprompt.model.shapes import Shell
+from glotprompt.train.scoring import Report, report, with_offsets
+
+MOST_LOSSES = 50
+"""Points of a loss curve that are kept."""
+AT_CHANCE = 0.97
+"""A training loss above this share of ln C is as good as that of guessing among C labels."""
+
+
+def evaluate_result(
+    step: EvaluateStep, classifier: PromptClassifier, adapted: Adapted | None, test: Sequence[Example], batch_size: int
+) -> dict[str, Any]:
+    """Scores over all labels and over those that the test set has, from one reading of every example."""
+    names = classifier.task.labels
+    gold = [str(example.label) for example in test]
+    log_probs = classifier.log_probabilities(test, batch_size)
+    allowed = classifier.task.indices(labels_of(test))
+    reports = {
+        which: report(gold, [names[index] for index in with_offsets(log_probs, None, labels).argmax(axis=1)])
+        for which, labels in (("all", None), ("own", allowed))
+    }
+    label, times = Counter(gold).most_common(1)[0]
+    tune_facts = classifier.facts
+    return {
+        "format": FORMAT,
+        "run_info": _run_info(step, classifier),
+        "train_info": {
+            "adapt": None if adapted is None else _course(adapted.facts), "tune": _course(tune_facts),
+        },
+        "scores": {which: _scores(found) for which, found in reports.items()},
+        "majority": {"label": label, "share": 100 * times / len(gold)},
+        "predictions": {
+            "ids": [example.id for example in test], "gold": gold,
+            **{which: found.predictions for which, found in reports.items()},
+        },
+        "collapsed": collapse(reports["all"], tune_facts, len(names)),
+        "prompt_change": prompt_change(adapted, classifier),
+        "meta_info": _meta(str(classifier.encoder.device)),
+    }  # fmt: skip
+
+
+def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> dict[str, Any]:
+    adapted, encoder = step.adapted, classifier.encoder
+    return {
+        "dataset": step.dataset, "source": step.source, "target": step.target,
+        "method": step.method, "seed": step.tuned.config.seed,
+        "backbone": {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.precision},
+        "config": {
+            "adapt": None if adapted is None else adapted.config.model_dump(mode="json"),
+            "tune": step.tuned.config.model_dump(mode="json"),
+        },
+        "data": {
+            "language": None if adapted is None else adapted.language,
+            "target_texts": None if adapted is None else asdict(adapted.target),
+            "source_texts": None if adapted is None else asdict(adapted.source),
+            "train": asdict(step.tuned.train), "dev": step.tuned.dev and asdict(step.tuned.dev),
+            "test": asdict(step.test), "task": step.tuned.task.to_dict(),
+        },
+        "steps": {"adapt": None if adapted is None else adapted.name, "tune": step.tuned.name},
+    }  # fmt: skip
+
+
+def _course(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training says of itself, without its settings, which stand elsewhere."""
+    found = {key: value for key, value in facts.items() if key not in ("config", "language_prompt")}
+    for key, value in found.items():
+        if key == "losses":
+            found[key] = thinned(value)
+        elif key.endswith("_training"):
+            found[key] = _course(value)
+    return found
+
+
+def thinned(losses: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Every nth point and the last one."""
+    every = -(-len(losses) // MOST_LOSSES)
+    kept = losses[::-1][:: max(1, every)][::-1]
+    return [[int(step), round(loss, 4)] for step, loss in kept]
+
+
+def _scores(found: Report) -> dict[str, Any]:
+    labels = {label: asdict(scores) for label, scores in found.per_label.items()}
+    return {"accuracy": found.accuracy, "macro_f1": found.macro_f1, "per_label": labels}
+
+
+def collapse(found: Report, facts: Mapping[str, Any], num_labels: int) -> str | None:
+    """Why a run says little, in one line."""
+    if found.collapsed_label is not None:
+        return f"{found.largest_share:.0f} % of the examples were labelled {found.collapsed_label!r}"
+    final = facts["losses"][-1][1] if facts.get("losses") else 0.0
+    if not final < AT_CHANCE * math.log(num_labels):
+        return f"the training loss ended at {final:.2f}, where guessing has {math.log(num_labels):.2f}"
+    return None
+
+
+def prompt_change(adapted: Adapted | None, classifier: PromptClassifier) -> list[dict[str, float]] | None:
+    """What stage 2 did to each layer's prompt (figure 5): length of the change against that of the prompt before, and
+    the cosine of both. None where no prompt went through both stages."""
+    if not isinstance(adapted, LanguagePrompt) or classifier.prompt is None:
+        return None
+    before, after = adapted.key_values.flatten(1), classifier.key_values.flatten(1)
+    lengths = (after - before).norm(dim=1) / before.norm(dim=1)
+    cosines = torch.nn.functional.cosine_similarity(before, after, dim=1)
+    return [
+        {"layer": layer, "relative_l2": float(length), "cosine": float(cosine)}
+        for layer, (length, cosine) in enumerate(zip(lengths, cosines, strict=True))
+    ]
+
+
+def cost_result(step: CostStep) -> dict[str, Any]:
+    """A row of table 3."""
+    shell = Shell.named(step.model)
+    cost = method_cost(shell, METHODS[step.method], step.adapt, step.tune, "cpu")
+    found = {
+        "adapt": _stage(cost.adapt), "tune": _stage(cost.tune),
+        "language_bytes": cost.language_bytes, "refusal": cost.refusal or None,
+    }  # fmt: skip
+    backbone = {"name": shell.name, "num_values": shell.num_values, "num_layers": shell.num_layers}
+    info = {"method": step.method, "backbone": backbone}
+    return {"format": FORMAT, "run_info": info, "cost": found, "meta_info": _meta("none")}
+
+
+def _stage(cost: StageCost | None) -> dict[str, Any] | None:
+    if cost is None:
+        return None
+    derived = ("gradient_bytes", "optimiser_bytes", "copies_bytes", "memory_bytes")
+    return {**asdict(cost), **{name: getattr(cost, name) for name in derived}}
+
+
+def _meta(device: str) -> dict[str, Any]:
+    hardware = {"device": device, "machine": platform.machine(), "cores": os.cpu_count()}
+    if device.startswith("cuda"):
+        hardware["gpu"] = torch.cuda.get_device_name()
+    return {
+        "versions": artifact.versions(), "hardware": hardware,
+        "finished": datetime.now(UTC).isoformat("T", "seconds"),
+    }  # fmt: skip

@@ -1,0 +1,48 @@
+"""How large experiments are run: as their files say (the paper's scale), or small enough for two cores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+ScaleName = Literal["paper", "mini"]
+
+_LAYERS = ("top_k_layers", "bottom_k_layers")
+
+MINI: dict[str, Any] = {
+    "model": "mini",
+    # Learning rates by method, lengths and K, found on this backbone (docs/log.md).
+    "preset": "quick",
+    "seeds": [0],
+    # Further seeds, asked for with --set, share the first one's stage 1.
+    "adapt_seed": 0,
+    "input": "headline",
+    # About one pass of the steps below: more would not be read, and a quarter of it is read four times (figure 3).
+    "most_characters": 200_000,
+    # So that ten languages and five methods take less than 40 minutes (table 2).
+    "most_per_label": 300,
+    "adapt": {"steps": 100, "batch_size": 16},
+    "tune": {"epochs": 2},
+}
+"""What takes the place of an experiment's own settings at the mini scale; in `adapt` and `tune`, setting by setting."""
+
+MINI_VARIES: dict[str, list[Any]] = {f"tune.{name}": [3, 6, 9, 12] for name in _LAYERS}
+"""What is varied instead, where an experiment varies it: the mini has 12 layers."""
+
+MINI_FEW_SHOT_EPOCHS = 10
+"""Epochs where the labelled examples are few (figure 4): two would be six steps. The paper's number."""
+
+
+def scaled(values: Mapping[str, Any], scale: ScaleName) -> dict[str, Any]:
+    """An experiment's settings at a scale. Numbers of layers belong to the paper's backbone; the preset has the
+    mini's."""
+    found = dict(values)
+    if scale == "paper":
+        return found
+    for key, value in MINI.items():
+        found[key] = {**found.get(key, {}), **value} if isinstance(value, dict) else value
+    found["tune"] = {key: value for key, value in found["tune"].items() if key not in _LAYERS}
+    if "tune.shots_per_class" in found.get("varies", {}):
+        found["tune"]["epochs"] = MINI_FEW_SHOT_EPOCHS
+    found["varies"] = {key: MINI_VARIES.get(key, value) for key, value in found.get("varies", {}).items()}
+    return found

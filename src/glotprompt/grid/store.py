@@ -1,0 +1,191 @@
+"""The folder of a grid: the only file that knows what lies where in it.
+
+    DIR/experiments/<name>.json     an experiment's plan: what a report draws
+    DIR/steps/<kind>-<hash>/        a finished step; the folder appears when it is complete, and never before
+    DIR/work/<kind>-<hash>/         checkpoints of a step under way, and beside it the lock of whoever works on it
+    DIR/failed/<kind>-<hash>.json   a step that failed
+
+Nothing here needs torch. A folder with `experiments` and the `result.json` files of `steps` alone is a store, too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypedDict
+
+from glotprompt import atomic
+from glotprompt.errors import ArtifactError, DataError
+
+FORMAT = 1
+STEP, RESULT = "step.json", "result.json"
+ADAPTED, CLASSIFIER = "prompt.safetensors", "classifier.safetensors"
+_OUTCOME = "outcome"
+
+
+class Cell(TypedDict):
+    """One figure of an experiment."""
+
+    method: str
+    dataset: str | None
+    target: str | None
+    """Language code. None, as dataset and seed, where nothing is trained (costs)."""
+    seed: int | None
+    varied: dict[str, Any]
+    """The settings that are varied and move this method's numbers, by dotted name."""
+    result: str | None
+    """Name of the step that has it."""
+
+
+class ExperimentRecord(TypedDict):
+    """What a report needs to know of an experiment."""
+
+    format: int
+    name: str
+    title: str
+    draw: str
+    scale: str
+    command: str
+    dataset: str | None
+    source: str | None
+    targets: list[str]
+    groups: dict[str, list[str]]
+    """Names of groups of targets and who is in them; may be empty."""
+    methods: list[str]
+    seeds: list[int]
+    varies: dict[str, list[Any]]
+    cells: list[Cell]
+
+
+class Failure(TypedDict):
+    """A step that failed."""
+
+    step: str
+    error: str
+    """One line."""
+    traceback: str
+    attempts: int
+    when: str
+    """ISO time, UTC."""
+
+
+class Store:
+    """What a grid keeps in `root`. Reading makes no folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    # Experiments and results
+
+    def experiments(self) -> list[ExperimentRecord]:
+        """All experiments by name. Raises `DataError` for a folder without any, and a file that is none."""
+        files = sorted((self.root / "experiments").glob("*.json"))
+        if not files:
+            raise DataError(f"{self.root} holds no experiment; give the folder that `glotprompt grid --output` wrote")
+        return [_read(file) for file in files]
+
+    def write_experiment(self, record: ExperimentRecord) -> None:
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        atomic.write(self.root / "experiments" / f"{record['name']}.json", text)
+
+    def result(self, cell: Cell) -> dict[str, Any] | None:
+        """What the cell's step found; None when it is not there (yet)."""
+        if cell["result"] is None:
+            return None
+        file = self.folder(cell["result"]) / RESULT
+        return _read(file) if file.is_file() else None
+
+    # Steps
+
+    def folder(self, step: str) -> Path:
+        """Where a finished step lies."""
+        return self.root / "steps" / step
+
+    def has(self, step: str) -> bool:
+        """Whether a step is finished."""
+        return self.folder(step).is_dir()
+
+    def work(self, step: str) -> Path:
+        """Where checkpoints of a step lie as long as it is under way."""
+        return self.root / "work" / step
+
+    @contextmanager
+    def claimed(self, name: str) -> Generator[None]:
+        """Waits until nobody else works on `name`, in this or another process; a killed process lets go at once."""
+        path = self.root / "work" / f"{name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with path.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # Who had the lock before may have removed the file that we waited for.
+                if path.is_file() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                    try:
+                        yield
+                    finally:
+                        path.unlink(missing_ok=True)
+                    return
+
+    def outcome(self, step: str) -> Path:
+        """An empty folder for what a step leaves, to be published."""
+        folder = self.work(step) / _OUTCOME
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def publish(self, step: str) -> None:
+        """Give the outcome its final place and forget the checkpoints and failures. Who comes second is passed over:
+        the same identity has the same numbers."""
+        final, work = self.folder(step), self.work(step)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(work / _OUTCOME, final)
+        except OSError as error:
+            if not final.is_dir():
+                raise ArtifactError(f"cannot write {final}: {error.strerror or error}") from None
+        _onto_disk(final.parent)
+        self.forget_work(step)
+        (self.root / "failed" / f"{step}.json").unlink(missing_ok=True)
+
+    def forget_work(self, step: str) -> None:
+        """Remove the checkpoints of a step."""
+        shutil.rmtree(self.work(step), ignore_errors=True)
+
+    # Failures
+
+    def failures(self) -> list[Failure]:
+        """All steps that failed and were not made good since."""
+        return [_read(file) for file in sorted((self.root / "failed").glob("*.json"))]
+
+    def failure(self, step: str) -> Failure | None:
+        file = self.root / "failed" / f"{step}.json"
+        return _read(file) if file.is_file() else None
+
+    def keep_failure(self, step: str, error: str, traceback: str) -> None:
+        before = self.failure(step)
+        failure: Failure = {
+            "step": step, "error": error, "traceback": traceback,
+            "attempts": 1 + (before["attempts"] if before else 0), "when": datetime.now(UTC).isoformat("T", "seconds"),
+        }  # fmt: skip
+        text = json.dumps(failure, indent=1, ensure_ascii=False) + "\n"
+        atomic.write(self.root / "failed" / f"{step}.json", text)
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file} is damaged ({error}); delete it and run the grid again") from None
+
+
+def _onto_disk(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

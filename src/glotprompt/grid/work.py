@@ -1,0 +1,185 @@
+"""Running one step: a function of the step and the workplace that any process can call."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from glotprompt import artifact, atomic, run
+from glotprompt.classifier import PromptClassifier, load_adapted
+from glotprompt.config import identity_of
+from glotprompt.data.records import Example
+from glotprompt.errors import DataError, UserError
+from glotprompt.grid import reading
+from glotprompt.grid.reading import ExampleSource, Texts, TextSource
+from glotprompt.grid.results import cost_result, evaluate_result
+from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
+from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
+from glotprompt.methods import METHODS, for_language
+from glotprompt.model.encoder import Encoder, Precision
+from glotprompt.train.memory import PeakMemory
+
+Status = Literal["done", "cached", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step."""
+
+    step: str
+    """Its name."""
+    status: Status
+    """cached: it was there already; skipped: what it needs is not there; failed: now, or earlier and not retried."""
+    seconds: float = 0.0
+    error: str = ""
+
+
+def attempt(step: Step, place: Workplace) -> Outcome:
+    """Run a step unless it is there, failed earlier or lacks what it needs; an error is kept in the store, not raised.
+
+    Whoever else works on it, here or on another machine, is waited for."""
+    store = Store(place.output)
+    start = time.perf_counter()
+    with store.claimed(step.name):
+        if store.has(step.name):
+            store.forget_work(step.name)  # a kill may have come between the two
+            return Outcome(step.name, "cached")
+        missing = [need for need in step.needs if not store.has(need.name)]
+        if missing:
+            return Outcome(step.name, "skipped", error=f"needs {missing[0]}, which is not there")
+        failure = store.failure(step.name)
+        if failure is not None and not place.retry_failed:
+            return Outcome(step.name, "failed", error=f"{failure['error']} (failed earlier; --retry-failed)")
+        try:
+            run_step(step, store, place)
+        except Exception as error:  # kept with its traceback, and the grid's exit status tells
+            line = f"{type(error).__name__}: " if not isinstance(error, UserError) else ""
+            line += " ".join(str(error).split())
+            store.keep_failure(step.name, line, traceback.format_exc())
+            return Outcome(step.name, "failed", time.perf_counter() - start, line)
+    return Outcome(step.name, "done", time.perf_counter() - start)
+
+
+def run_step(step: Step, store: Store, place: Workplace) -> None:
+    """Run a step and publish its folder. Raises what goes wrong."""
+    start, memory = time.perf_counter(), PeakMemory()
+    folder = store.outcome(step.name)
+    match step:
+        case AdaptStep():
+            _adapt(step, store, place, folder)
+        case TuneStep():
+            _tune(step, store, place, folder)
+        case EvaluateStep():
+            _evaluate(step, store, place, folder)
+        case CostStep():
+            _write(folder / RESULT, cost_result(step))
+    about = {
+        "kind": step.kind, "identity": step.identity, "needs": [need.name for need in step.needs],
+        "seconds": round(time.perf_counter() - start, 2), "peak_memory_bytes": memory.bytes(),
+        "versions": artifact.versions(),
+    }  # fmt: skip
+    _write(folder / STEP, about)
+    store.publish(step.name)
+
+
+def _write(path: Path, value: Any) -> None:
+    atomic.write(path, json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+@lru_cache(maxsize=1)
+def loaded_encoder(name: str, precision: Precision, device: str) -> Encoder:
+    return Encoder.load(name, precision=precision, device=device)
+
+
+def encoder_of(backbone: Backbone, device: str) -> Encoder:
+    """The backbone of a step, loaded once per process. Raises `DataError` where another lies in its place by now."""
+    encoder = loaded_encoder(backbone.name, backbone.precision, device)
+    if encoder.fingerprint != backbone.fingerprint:
+        raise DataError(
+            f"{backbone.name} has the fingerprint {encoder.fingerprint}, the step was planned for"
+            f" {backbone.fingerprint}; run the grid again"
+        )
+    return encoder
+
+
+def _adapt(step: AdaptStep, store: Store, place: Workplace, folder: Path) -> None:
+    target = _texts(step.target, step.target_content, place)
+    source = _texts(step.source, step.source_content, place)
+    encoder = encoder_of(step.backbone, place.device)
+    with _checkpoints(step, store) as checkpoints:
+        runtime = place.runtime.replace(checkpoint_dir=checkpoints)
+        adapted = run.adapt(encoder, target.lines, source.lines, step.language, step.config, runtime)
+    record = {"guards": {"target": target.record, "source": source.record}, "text_share": step.target.share}
+    replace(adapted, facts={**adapted.facts, **record}).save(folder / ADAPTED)
+
+
+@contextmanager
+def _checkpoints(step: AdaptStep, store: Store) -> Generator[Path]:
+    """The folder for a stage 1's checkpoints. What is shared between languages is trained by whoever comes first; the
+    others find it finished in a folder that they share."""
+    if step.shared is None:
+        yield store.work(step.name)
+        return
+    name = _shared_name(step)
+    folder = store.work(name)
+    finished = folder / "finished"
+    with nullcontext() if finished.is_file() else store.claimed(name):
+        yield folder
+        atomic.write(finished, "")
+
+
+def _shared_name(step: AdaptStep) -> str:
+    return f"source-{identity_of(step.shared)}"
+
+
+def forget_shared(steps: Sequence[Step], store: Store) -> None:
+    """Remove what languages shared in stage 1, where none of these steps needs it any more."""
+    sharing = [step for step in steps if isinstance(step, AdaptStep) and step.shared is not None]
+    needed = {_shared_name(step) for step in sharing if not store.has(step.name)}
+    for name in {_shared_name(step) for step in sharing} - needed:
+        with store.claimed(name):
+            store.forget_work(name)
+
+
+def _texts(source: TextSource, content: str, place: Workplace) -> Texts:
+    found = reading.texts(source, place.data_dir)
+    if content and found.content != content:
+        raise _changed(source.references)
+    return found
+
+
+def _examples(source: ExampleSource, content: str, place: Workplace) -> list[Example]:
+    if reading.examples_content(source, place.data_dir) != content:
+        raise _changed(source.references)
+    return reading.examples(source, place.data_dir)
+
+
+def _changed(references: tuple[str, ...]) -> DataError:
+    return DataError(f"{', '.join(references)} has changed since the step was planned; run the grid again")
+
+
+def _tune(step: TuneStep, store: Store, place: Workplace, folder: Path) -> None:
+    encoder = encoder_of(step.backbone, place.device)
+    train = _examples(step.train, step.train_content, place)
+    dev = None if step.dev is None else _examples(step.dev, step.dev_content, place)
+    adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, encoder)
+    runtime = place.runtime.replace(checkpoint_dir=store.work(step.name))
+    run.tune(encoder, adapted, train, step.task, step.config, runtime, dev).save(folder / CLASSIFIER)
+
+
+def _evaluate(step: EvaluateStep, store: Store, place: Workplace, folder: Path) -> None:
+    encoder = encoder_of(step.backbone, place.device)
+    classifier = PromptClassifier.load(store.folder(step.tuned.name) / CLASSIFIER, encoder)
+    adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, encoder)
+    if adapted is not None and METHODS[classifier.method].tunes_once:
+        classifier = for_language(classifier, adapted)
+    test = _examples(step.test, step.test_content, place)
+    result = evaluate_result(step, classifier, adapted, test, place.runtime.eval_batch_size)
+    _write(folder / RESULT, result)

@@ -1,0 +1,136 @@
+"""`grid`: every experiment of the project is planned, a toy one is run, errors are one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from glotprompt.grid import estimate, work
+from glotprompt.grid.estimate import Pace
+
+from ..grid.conftest import toy_data, write_experiment  # noqa: F401 (fixtures)
+from .conftest import Program
+
+EXPERIMENTS = sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*.toml"))
+COST = next(path for path in EXPERIMENTS if path.stem == "table3_cost")
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Passes of the backbone that would have been timed, as (batch, length); none is."""
+    asked: list[tuple[int, int]] = []
+
+    def pace(encoder: object, delta: object, size: tuple[int, int], num_words: int | None) -> Pace:
+        asked.append(size)
+        return Pace(1e-3, 1e-4, 1e-2)
+
+    monkeypatch.setattr(estimate, "timed_pass", pace)
+    return asked
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_is_planned(
+    glotprompt: Program,
+    toy_data: Path,  # noqa: F811
+    tmp_path: Path,
+    path: Path,
+    timed: list[tuple[int, int]],
+) -> None:
+    words = ["grid", path, "--scale", "mini", "--dry-run", "--output", tmp_path / "grid", "--data-dir", toy_data]
+    outcome = glotprompt(*words)
+    assert outcome.status == 0, outcome.err
+    assert "to do" in outcome.out
+    assert "on this machine as it is now" in outcome.err
+    assert not (tmp_path / "grid").exists()
+    assert all(size[0] == 16 for size in timed)
+    assert bool(timed) == (path != COST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_is_planned_on_real_data(
+    glotprompt: Program, shared_data: Path, tmp_path: Path, path: Path, timed: list[tuple[int, int]]
+) -> None:
+    words = ["grid", path, "--scale", "mini", "--dry-run", "--output", tmp_path, "--data-dir", shared_data]
+    outcome = glotprompt(*words)
+    assert outcome.status == 0, outcome.err
+
+
+@pytest.mark.slow
+def test_real_text_on_the_bundled_backbone(glotprompt: Program, shared_data: Path, tmp_path: Path) -> None:
+    path = COST.with_name("table2_masakhanews.toml")
+    words = ["grid", path, "--scale", "mini", "--output", tmp_path, "--data-dir", shared_data]
+    words += [
+        "--set",
+        'targets=["lin"]',
+        "--set",
+        "adapt.steps=2",
+        "--set",
+        "tune.epochs=1",
+        "--set",
+        "most_per_label=8",
+    ]
+    outcome = glotprompt(*words)
+    assert outcome.status == 0, outcome.err
+    assert len(list((tmp_path / "steps").glob("evaluate-*/result.json"))) == 5
+
+
+def test_a_backbone_that_is_not_here_is_planned_by_its_shape(
+    glotprompt: Program,
+    toy_data: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    path = next(path for path in EXPERIMENTS if path.stem == "fig6_top_k")
+    words = ["grid", path, "--dry-run", "--output", tmp_path, "--data-dir", toy_data, "--set", 'targets=["sna"]']
+    words += ["--set", "model=FacebookAI/xlm-roberta-base", "--set", "seeds=[0]"]
+    outcome = glotprompt(*words)
+    assert outcome.status == 0, outcome.err
+    assert "planned by its shape" in outcome.err
+    # 24 from either end; with all of the 12 layers top and bottom are one.
+    assert [line.split()[2] for line in outcome.out.splitlines() if line.startswith("tune ")] == ["47"]
+
+
+def test_run_and_run_again(
+    glotprompt: Program,
+    toy_data: Path,  # noqa: F811
+    write_experiment: Callable[[Path], Path],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    toy, output = write_experiment(tmp_path / "toy.toml"), tmp_path / "grid"
+    words = ["grid", toy, "--output", output, "--data-dir", toy_data, "--device", "cpu"]
+    words += ["--set", 'methods=["prompt-tuning"]', "--set", 'targets=["sna"]']
+    outcome = glotprompt(*words)
+    assert outcome.status == 0, outcome.err
+    assert "[2/2] " in outcome.err
+    record = json.loads((output / "experiments" / "toy.json").read_text(encoding="utf-8"))
+    assert record["command"].startswith(f"glotprompt grid {toy} --scale paper --set ")
+    assert not list((output / "work").iterdir())
+    again = glotprompt(*words)
+    assert again.status == 0
+    assert "0 to do" in again.err
+    # Another seed: what fails is kept, and the exit status tells.
+    monkeypatch.setattr(work.run, "tune", lambda *words: 1 / 0)
+    failed = glotprompt(*words, "--set", "seeds=[1]")
+    assert failed.status == 1
+    assert "failed: ZeroDivisionError: division by zero" in failed.err
+    assert "1 steps failed and 1 were skipped" in failed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["gone.toml"], "gone.toml: no such file"),
+        ([str(COST), "--set", "methdos=[]"], "Did you mean 'methods'"),
+        ([str(COST), "--workers", "2"], "--workers and --address are for --engine ray"),
+        ([str(COST), "--scale", "big"], "'big' is not one of"),
+        ([str(COST.with_name("table2_americasnli.toml")), "--scale", "mini"], "no data folder is given"),
+    ],
+)
+def test_errors(glotprompt: Program, tmp_path: Path, words: list[str], said: str) -> None:
+    outcome = glotprompt("grid", *words, "--output", tmp_path / "grid")
+    assert outcome.status == 2
+    assert said in outcome.error

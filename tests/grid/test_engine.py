@@ -1,0 +1,207 @@
+"""Plans that are run: results, resumption, failures. On a backbone of three random layers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glotprompt import artifact
+from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.grid.engine import SerialEngine
+from glotprompt.grid.experiment import load
+from glotprompt.grid.plan import Plan, add_experiment
+from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, Step, TuneStep, Workplace
+from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
+from glotprompt.grid.work import attempt, forget_shared, loaded_encoder
+
+
+def planned(file: Path, place: Workplace, *changes: str) -> Plan:
+    experiment, plan = load(file, "paper", changes), Plan()
+    encoder = loaded_encoder(experiment.model, experiment.precision, place.device)
+    backbone = Backbone(encoder.fingerprint, experiment.precision, experiment.model)
+    add_experiment(plan, experiment, backbone, encoder.num_layers, place.data_dir)
+    return plan
+
+
+def run(plan: Plan, place: Workplace) -> dict[str, int]:
+    """How many steps came to what."""
+    steps = plan.missing(Store(place.output))
+    outcomes = SerialEngine().run(steps, place, lambda step, outcome: None)
+    return dict(Counter(outcome.status for outcome in outcomes))
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, toy_data: Path, write_experiment: Callable[[Path], Path]
+) -> tuple[Plan, Workplace]:
+    """A grid of every kind of method, run to its end."""
+    root = tmp_path_factory.mktemp("finished")
+    place = Workplace(root / "grid", toy_data, device="cpu")
+    plan = planned(write_experiment(root / "toy.toml"), place)
+    assert run(plan, place) == {"done": len(plan.steps)}
+    return plan, place
+
+
+def results(plan: Plan, place: Workplace) -> list[dict[str, Any]]:
+    found = [Store(place.output).result(cell) for cell in plan.records[0]["cells"]]
+    assert None not in found
+    return [result for result in found if result is not None]
+
+
+def test_results_say_what_was_done(finished: tuple[Plan, Workplace]) -> None:
+    plan, place = finished
+    for cell, result in zip(plan.records[0]["cells"], results(plan, place), strict=True):
+        info, found = result["run_info"], result["predictions"]
+        assert (info["method"], info["target"], info["seed"]) == (cell["method"], cell["target"], cell["seed"])
+        assert len(found["ids"]) == len(found["gold"]) == len(found["all"]) == len(found["own"]) == 9
+        right = sum(gold == guess for gold, guess in zip(found["gold"], found["all"], strict=True))
+        assert result["scores"]["all"]["accuracy"] == pytest.approx(100 * right / 9)
+        assert result["majority"]["share"] == pytest.approx(100 / 3)
+        assert result["train_info"]["tune"]["trained_values"] > 0
+        adapted = cell["method"] != "prompt-tuning"
+        assert (result["train_info"]["adapt"] is not None) == adapted
+        assert (info["config"]["adapt"] is not None) == (info["steps"]["adapt"] is not None) == adapted
+        assert not info["data"]["language"] or info["data"]["language"] == cell["target"]
+        assert len(result["prompt_change"] or ()) == (3 if cell["method"] == "soft-prompt" else 0)
+
+
+def test_results_hold_no_sentence(finished: tuple[Plan, Workplace], toy_data: Path) -> None:
+    plan, place = finished
+    text = json.dumps(results(plan, place))
+    for line in (toy_data / "masakhanews" / "sna" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]:
+        assert line.split("\t")[1] not in text
+
+
+def test_the_sources_adapter_is_trained_once(finished: tuple[Plan, Workplace]) -> None:
+    plan, place = finished
+    store = Store(place.output)
+    parts: list[Any] = []
+    for step in plan.steps.values():
+        if isinstance(step, AdaptStep) and step.method == "mad-x":
+            tensors, _ = artifact.read(store.folder(step.name) / ADAPTED, "language module")
+            parts.append({name: value for name, value in tensors.items() if name.startswith("source.")})
+    assert all((parts[0][name] == parts[1][name]).all() for name in parts[0])
+    (shared,) = (store.root / "work").iterdir()
+    forget_shared(list(plan.steps.values()), store)
+    assert not shared.exists()
+
+
+def test_everything_is_finished(finished: tuple[Plan, Workplace]) -> None:
+    plan, place = finished
+    assert plan.missing(Store(place.output)) == []
+    step = next(iter(plan.steps.values()))
+    assert attempt(step, place).status == "cached"
+    about = json.loads((Store(place.output).folder(step.name) / STEP).read_text(encoding="utf-8"))
+    assert (about["kind"], about["needs"]) == ("adapt", [])
+
+
+def test_steps_travel_to_other_processes(finished: tuple[Plan, Workplace]) -> None:
+    plan, place = finished
+    for name, step in plan.steps.items():
+        copy: Step = pickle.loads(pickle.dumps(step))
+        assert copy.name == name
+        assert copy == step
+    assert pickle.loads(pickle.dumps(place)) == place
+
+
+def test_costs_are_counted(place: Workplace, tiny_folder: Path) -> None:
+    step = CostStep(str(tiny_folder), AdaptConfig(prompt_length=4), TuneConfig(method="soft-prompt", top_k_layers=2))
+    assert attempt(step, place).status == "done"
+    found = json.loads((Store(place.output).folder(step.name) / RESULT).read_text(encoding="utf-8"))
+    one_layer = 2 * 4 * 48  # keys and values, 4 vectors, of width 48
+    assert found["cost"]["adapt"]["trained_values"] == 3 * one_layer
+    assert found["cost"]["tune"]["trained_values"] == 2 * one_layer
+    assert found["cost"]["language_bytes"] == 4 * 3 * one_layer
+    assert found["run_info"]["method"] == "soft-prompt"
+
+
+def test_a_failure_is_kept_and_the_rest_goes_on(
+    experiment_file: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from glotprompt.grid import work
+
+    plan = planned(experiment_file, place, 'methods=["soft-prompt", "prompt-tuning"]')
+    real = work.run.adapt
+
+    def breaks(encoder: Any, target: Any, source: Any, language: str, *rest: Any) -> Any:
+        if language == "sna":
+            raise RuntimeError("out of\nluck")
+        return real(encoder, target, source, language, *rest)
+
+    monkeypatch.setattr(work.run, "adapt", breaks)
+    assert run(plan, place) == {"failed": 1, "skipped": 2, "done": 6}
+    (failure,) = Store(place.output).failures()
+    assert (failure["error"], failure["attempts"]) == ("RuntimeError: out of luck", 1)
+    assert "in breaks" in failure["traceback"]
+    monkeypatch.undo()
+    assert run(plan, place) == {"failed": 1, "skipped": 2}  # not tried again unless asked for
+    retried = Workplace(place.output, place.data_dir, place.device, place.runtime, retry_failed=True)
+    assert run(plan, retried) == {"done": 3}
+    assert Store(place.output).failures() == []
+
+
+def test_data_that_changed_since_the_plan(experiment_file: Path, place: Workplace) -> None:
+    plan = planned(experiment_file, place, 'methods=["prompt-tuning"]', 'targets=["sna"]')
+    (tuned,) = (step for step in plan.steps.values() if isinstance(step, TuneStep))
+    object.__setattr__(tuned, "train_content", "0" * 64)
+    assert run(plan, place) == {"failed": 1, "skipped": 1}
+    assert "has changed since the step was planned" in Store(place.output).failures()[0]["error"]
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_numbers(
+    finished: tuple[Plan, Workplace], tmp_path: Path, toy_data: Path
+) -> None:
+    plan, place = finished
+    file = place.output.parent / "toy.toml"
+    command = [sys.executable, "-m", "glotprompt", "grid", str(file), "--output", str(tmp_path / "grid")]
+    command += ["--data-dir", str(toy_data), "--device", "cpu", "--checkpoint-every", "0"]
+    kills = 0
+    while True:
+        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+        done = len(list((tmp_path / "grid" / "steps").glob("*"))) if (tmp_path / "grid").exists() else 0
+        while process.poll() is None and kills < 6:
+            time.sleep(0.05)
+            steps = len(list((tmp_path / "grid" / "steps").glob("*"))) if (tmp_path / "grid").exists() else 0
+            if steps >= done + 2:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+        if process.wait() == 0:
+            break
+    assert kills >= 2
+    again = Workplace(tmp_path / "grid", toy_data)
+    for one, two in zip(results(plan, place), results(plan, again), strict=True):
+        assert one["predictions"] == two["predictions"]
+        assert one["train_info"]["tune"]["losses"] == two["train_info"]["tune"]["losses"]
+    for name, step in plan.steps.items():
+        if isinstance(step, TuneStep):
+            tensors, others = (
+                artifact.read(Store(root).folder(name) / CLASSIFIER, "classifier")[0]
+                for root in (place.output, again.output)
+            )
+            assert all((tensors[key] == others[key]).all() for key in tensors)
+
+
+@pytest.mark.slow
+def test_two_grids_in_one_folder(finished: tuple[Plan, Workplace], tmp_path: Path, toy_data: Path) -> None:
+    plan, place = finished
+    file = place.output.parent / "toy.toml"
+    command = [sys.executable, "-m", "glotprompt", "grid", str(file), "--output", str(tmp_path / "grid")]
+    command += ["--data-dir", str(toy_data), "--device", "cpu"]
+    both = [subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    again = Workplace(tmp_path / "grid", toy_data)
+    assert Store(again.output).failures() == []
+    for one, two in zip(results(plan, place), results(plan, again), strict=True):
+        assert one["predictions"] == two["predictions"]

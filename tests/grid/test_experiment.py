@@ -1,0 +1,76 @@
+"""Experiments as data: files, scales, changes, and errors in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from glotprompt.errors import ConfigError
+from glotprompt.grid.experiment import load
+
+EXPERIMENTS = sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*.toml"))
+
+
+def test_every_file_of_the_project_loads_at_both_scales() -> None:
+    assert len(EXPERIMENTS) == 9
+    for path in EXPERIMENTS:
+        paper, mini = load(path), load(path, "mini")
+        assert paper.model == "FacebookAI/xlm-roberta-large"
+        assert paper.seeds == (0, 1, 2)
+        assert "steps" not in paper.adapt  # the paper's are the defaults
+        assert mini.model == "mini"
+        assert (mini.methods, mini.targets, mini.train) == (paper.methods, paper.targets, paper.train)
+
+
+def test_layers_at_the_mini_scale() -> None:
+    by_name = {path.stem: load(path, "mini") for path in EXPERIMENTS}
+    assert by_name["fig5_prompt_change"].tune.get("top_k_layers") is None
+    assert by_name["fig6_top_k"].varies["tune.bottom_k_layers"] == (3, 6, 9, 12)
+    assert by_name["fig4_few_shot"].tune["epochs"] > by_name["table2_masakhanews"].tune["epochs"]
+
+
+def test_changes_come_last(experiment_file: Path) -> None:
+    words = [
+        "adapt.steps=7",
+        "seeds=[4, 5]",
+        "source = eng",
+        'varies."tune.top_k_layers"=[1]',
+        "adapt.learning_rate=auto",
+    ]
+    with pytest.raises(ConfigError, match="top_k_layers"):  # quotes are TOML's, not the command line's
+        load(experiment_file, "mini", words)
+    words[3] = "varies.tune.top_k_layers=[1]"
+    found = load(experiment_file, "mini", words)
+    assert (found.adapt["steps"], found.adapt["learning_rate"]) == (7, "auto")
+    assert (found.seeds, found.source) == ((4, 5), "eng")
+    assert found.varies == {"tune.top_k_layers": (1,)}
+    assert found.adapt["batch_size"] == 16  # the scale's, over the file's
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("target=[]", "Did you mean 'targets'"),
+        ("adapt.stepz=3", "Did you mean 'steps'"),
+        ("tune.seed=3", "given by seeds"),
+        ('methods=["soft-prmpt"]', "soft-prompt"),
+        ('varies={shots=[1]}', "'shots' cannot be varied"),
+        ('varies={"tune.shots"=[1]}', "tune has no setting 'shots'"),
+        ("targets=[]", "targets is missing"),
+        ("title.x=1", "title is no table"),
+        ("seeds", "not key=value"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line(experiment_file: Path, change: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        load(experiment_file, "paper", [change])
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load(tmp_path / "gone.toml")
+    (tmp_path / "bad.toml").write_text("title = ", encoding="utf-8")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load(tmp_path / "bad.toml")

@@ -1,0 +1,207 @@
+"""Plans: what moves a step's identity and what does not, what is shared, what is left to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glotprompt.errors import ConfigError, DataError
+from glotprompt.grid.experiment import load
+from glotprompt.grid.plan import Plan, add_experiment
+from glotprompt.grid.steps import AdaptStep, Backbone, EvaluateStep, TuneStep
+from glotprompt.grid.store import Store
+
+BACKBONE = Backbone("0123456789abcdef", "fp32", "anywhere")
+LAYERS = 3
+
+
+def planned(file: Path, data: Path, *changes: str, backbone: Backbone = BACKBONE) -> Plan:
+    plan = Plan()
+    add_experiment(plan, load(file, "paper", changes), backbone, LAYERS, data)
+    return plan
+
+
+def names(plan: Plan) -> dict[str, set[str]]:
+    """Names of the steps by kind."""
+    return {
+        kind: {name for name, step in plan.steps.items() if step.kind == kind} for kind in ("adapt", "tune", "evaluate")
+    }
+
+
+def counts(plan: Plan) -> dict[tuple[str, str], int]:
+    return dict(Counter((step.kind, step.method) for step in plan.steps.values()))
+
+
+def test_each_identity_once(experiment_file: Path, toy_data: Path) -> None:
+    plan = planned(experiment_file, toy_data)
+    assert counts(plan) == {
+        ("adapt", "soft-prompt"): 2, ("tune", "soft-prompt"): 2, ("evaluate", "soft-prompt"): 2,
+        ("tune", "prompt-tuning"): 1, ("evaluate", "prompt-tuning"): 2,
+        ("adapt", "mad-x"): 2, ("tune", "mad-x"): 1, ("evaluate", "mad-x"): 2,
+    }  # fmt: skip
+    first, second = (step for step in plan.steps.values() if isinstance(step, AdaptStep) and step.method == "mad-x")
+    assert (first.after, second.after) == (None, first)
+    order = list(plan.steps)
+    for name, step in plan.steps.items():
+        assert all(order.index(need.name) < order.index(name) for need in step.needs)
+
+
+def test_stage_1_serves_every_k_and_shot_count(experiment_file: Path, toy_data: Path) -> None:
+    varies = [
+        "varies.tune.top_k_layers=[1, 2, 3]",
+        "varies.tune.bottom_k_layers=[1, 3]",
+        "varies.tune.shots_per_class=[5, 8]",
+    ]
+    plan = planned(experiment_file, toy_data, *varies, 'targets=["sna"]')
+    # K = 3 is all of them, from either end; prompt-tuning has no stage 1 and is trained for every K, too.
+    assert counts(plan) == {
+        ("adapt", "soft-prompt"): 1, ("tune", "soft-prompt"): 6, ("evaluate", "soft-prompt"): 6,
+        ("tune", "prompt-tuning"): 6, ("evaluate", "prompt-tuning"): 6,
+        ("adapt", "mad-x"): 1, ("tune", "mad-x"): 2, ("evaluate", "mad-x"): 2,
+    }  # fmt: skip
+    cells = plan.records[0]["cells"]
+    assert [cell["varied"] for cell in cells if cell["method"] == "mad-x"] == [
+        {"tune.shots_per_class": 5}, {"tune.shots_per_class": 8},
+    ]  # fmt: skip
+    assert {"tune.bottom_k_layers": 3} in [cell["varied"] for cell in cells]
+
+
+MOVES: dict[str, tuple[str, set[str]]] = {
+    "adapt.steps=4": ("soft-prompt", {"adapt", "tune", "evaluate"}),
+    "adapt.learning_rate=0.1": ("mad-x", {"adapt", "tune", "evaluate"}),
+    "seeds=[1]": ("soft-prompt", {"adapt", "tune", "evaluate"}),
+    "text_share=0.5": ("soft-prompt", {"adapt", "tune", "evaluate"}),
+    "most_characters=200": ("soft-prompt", {"adapt", "tune", "evaluate"}),
+    'source_texts=["masakhanews:tir:train"]': ("soft-prompt", {"adapt", "tune", "evaluate"}),
+    "precision=bf16": ("soft-prompt", {"adapt", "tune", "evaluate"}),
+    "tune.epochs=2": ("soft-prompt", {"tune", "evaluate"}),
+    "tune.top_k_layers=2": ("soft-prompt", {"tune", "evaluate"}),
+    "task=news": ("soft-prompt", {"tune", "evaluate"}),
+    "most_per_label=2": ("soft-prompt", {"tune", "evaluate"}),
+    'train=["masakhanews:hau:train"]': ("soft-prompt", {"tune", "evaluate"}),
+    "dev=masakhanews:tir:dev": ("prompt-tuning", {"tune", "evaluate"}),
+    "prompt_of=another language": ("soft-prompt", {"evaluate"}),
+    "input=article": ("mad-x", {"tune", "evaluate"}),
+    # Nothing that changes a number:
+    "title=another": ("soft-prompt", set()),
+    "draw=controls": ("soft-prompt", set()),
+    'groups={a=["sna"]}': ("soft-prompt", set()),
+    "adapt_seed=0": ("soft-prompt", set()),
+    "text_share=1.0": ("mad-x", set()),
+    "most_per_label=1000": ("soft-prompt", set()),
+    'targets=["yor", "sna"]': ("mad-x", set()),
+    'methods=["soft-prompt"]': ("soft-prompt", set()),
+    # What concerns another method:
+    "adapt.steps=5": ("prompt-tuning", set()),
+    "text_share=0.25": ("prompt-tuning", set()),
+    "tune.top_k_layers=1": ("mad-x", set()),
+}
+"""From a change to a method and the kinds of its steps that get other names."""
+
+
+@pytest.mark.parametrize("change", MOVES)
+def test_what_moves_the_identity(experiment_file: Path, toy_data: Path, change: str) -> None:
+    method, expected = MOVES[change]
+    only = f'methods=["{method}"]'
+    before = names(planned(experiment_file, toy_data, only))
+    backbone = BACKBONE
+    if change.startswith("precision"):
+        backbone = Backbone(BACKBONE.fingerprint, "bf16", BACKBONE.name)
+    after = names(planned(experiment_file, toy_data, only, change, backbone=backbone))
+    assert {kind for kind in before if before[kind] != after[kind]} == expected
+
+
+def test_the_backbone_is_its_fingerprint(experiment_file: Path, toy_data: Path) -> None:
+    before = names(planned(experiment_file, toy_data))
+    moved = Backbone(BACKBONE.fingerprint, "fp32", "elsewhere")
+    assert names(planned(experiment_file, toy_data, backbone=moved)) == before
+    other = names(planned(experiment_file, toy_data, backbone=Backbone("f" * 16, "fp32", BACKBONE.name)))
+    assert all(not before[kind] & other[kind] for kind in before)
+
+
+def test_the_data_is_what_it_says(experiment_file: Path, toy_data: Path, tmp_path: Path) -> None:
+    before = names(planned(experiment_file, toy_data))
+    copy = tmp_path / "copy"
+    shutil.copytree(toy_data, copy)
+    assert names(planned(experiment_file, copy)) == before
+    file = tmp_path / "changed" / "masakhanews" / "sna" / "test.tsv"
+    shutil.copytree(toy_data, tmp_path / "changed")
+    file.write_text(file.read_text(encoding="utf-8").replace("win", "won"), encoding="utf-8")
+    after = names(planned(experiment_file, tmp_path / "changed"))
+    assert (after["adapt"], after["tune"]) == (before["adapt"], before["tune"])
+    assert len(after["evaluate"] & before["evaluate"]) == 3  # Yoruba's
+
+
+def test_another_languages_prompt_costs_an_evaluation(experiment_file: Path, toy_data: Path) -> None:
+    controls = ['varies.prompt_of=["target", "another language"]', 'methods=["soft-prompt", "source-prompt"]']
+    plan = planned(experiment_file, toy_data, *controls)
+    assert counts(plan) == {
+        ("adapt", "soft-prompt"): 2, ("tune", "soft-prompt"): 2, ("evaluate", "soft-prompt"): 4,
+        ("adapt", "source-prompt"): 1, ("tune", "source-prompt"): 1, ("evaluate", "source-prompt"): 2,
+    }  # fmt: skip
+    swapped = [step for step in plan.steps.values() if isinstance(step, EvaluateStep) and step.method == "soft-prompt"]
+    assert {(step.target, step.adapted.language) for step in swapped if step.adapted} == {
+        ("sna", "sna"), ("sna", "yor"), ("yor", "yor"), ("yor", "sna"),
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="more than one target"):
+        planned(experiment_file, toy_data, "prompt_of=another language", 'targets=["sna"]')
+
+
+def test_what_is_finished_is_not_done_again(experiment_file: Path, toy_data: Path, tmp_path: Path) -> None:
+    plan, store = planned(experiment_file, toy_data), Store(tmp_path / "grid")
+    assert [step.name for step in plan.missing(store)] == list(plan.steps)
+    for step in plan.steps.values():
+        if isinstance(step, EvaluateStep) and step.method != "mad-x":
+            store.outcome(step.name)
+            store.publish(step.name)
+    left = plan.missing(store)  # no stage 1 whose results are all there, whether it lies there or not
+    assert {(step.kind, step.method) for step in left} == {(kind, "mad-x") for kind in ("adapt", "tune", "evaluate")}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ('source_texts=["masakhanews:hau:test"]', DataError, "evaluation text"),
+        ('train=["xnli:eng:dev"]', DataError, "XNLI's dev and test items"),
+        ('train=["news.tsv"]', ConfigError, "is no reference"),
+        ('methods=["prompt-average"]', ConfigError, "trains nothing in stage 1"),
+        ("source_texts=[]", ConfigError, "reads source text"),
+        ('targets=["snaa"]', DataError, "Did you mean 'sna'"),
+    ],
+)
+def test_what_cannot_be_planned(
+    experiment_file: Path, toy_data: Path, change: str, error: type[Exception], said: str
+) -> None:
+    more = ['targets=["americasnli:quy"]'] if "xnli" in change else []
+    more += ['methods=["prompt-tuning"]'] if "train=" in change else []
+    with pytest.raises(error, match=said):
+        planned(experiment_file, toy_data, change, *more)
+
+
+def test_evaluation_text_is_taken_out(experiment_file: Path, toy_data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(toy_data, copy)
+    folder = copy / "masakhanews" / "sna"
+    scored = (folder / "test.tsv").read_text(encoding="utf-8").splitlines()[1]
+    with (folder / "train.tsv").open("a", encoding="utf-8") as file:
+        file.write(scored.replace("\turl", "\telsewhere") + "\n")
+    only = 'methods=["soft-prompt"]'
+    assert names(planned(experiment_file, copy, only)) == names(planned(experiment_file, toy_data, only))
+
+
+def test_costs_need_no_data(tmp_path: Path) -> None:
+    file: Any = Path(__file__).resolve().parents[2] / "experiments" / "table3_cost.toml"
+    plan = Plan()
+    add_experiment(plan, load(file), BACKBONE, 24, None)
+    assert all(cell["target"] is None and cell["result"] for cell in plan.records[0]["cells"])
+    assert len(plan.steps) == len(plan.records[0]["cells"]) == 18
+
+
+def test_tune_steps_of_mad_x_do_not_know_the_target(experiment_file: Path, toy_data: Path) -> None:
+    plans = [planned(experiment_file, toy_data, f'targets=["{code}"]', 'methods=["mad-x"]') for code in ("sna", "yor")]
+    tuned = [{name for name, step in plan.steps.items() if isinstance(step, TuneStep)} for plan in plans]
+    assert tuned[0] == tuned[1]

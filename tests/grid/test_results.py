@@ -1,0 +1,60 @@
+"""What a result says beside scores: the change of the prompts, collapses, short loss curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from glotprompt.classifier import LanguageModule, LanguagePrompt, PromptClassifier
+from glotprompt.grid.results import MOST_LOSSES, collapse, prompt_change, thinned
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.templates import Task
+from glotprompt.train.scoring import report
+
+TASK = Task("topic", "{mask} : {text}", {"health": "Health", "sports": "Sports"})
+
+
+def test_prompt_change(tiny_encoder: Callable[[str], Encoder]) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    before = torch.randn(encoder.prompt_shape(4), generator=torch.Generator().manual_seed(0))
+    after = before.clone()
+    after[1] *= 3
+    after[2] *= -1
+    adapted = LanguagePrompt(before, "sna", {})
+    classifier = PromptClassifier(encoder, SoftPrompt(after), TASK, "sna", 64)
+    found = prompt_change(adapted, classifier)
+    assert found is not None
+    assert [entry["layer"] for entry in found] == [0, 1, 2]
+    assert [entry["relative_l2"] for entry in found] == pytest.approx([0, 2, 2])
+    assert [entry["cosine"] for entry in found] == pytest.approx([1, 1, -1])
+    assert prompt_change(None, classifier) is None
+    assert prompt_change(LanguageModule("mad-x", {}, "sna", {}), classifier) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "guesses", "said"),
+    [
+        (0.1, ["a"] * 19 + ["b"], "95 % of the examples were labelled 'a'"),
+        (math.log(2) - 0.01, ["a", "b"], "the training loss ended at 0.68, where guessing has 0.69"),
+        (float("nan"), ["a", "b"], "the training loss ended at nan"),
+        (0.1, ["a", "b"], None),
+    ],
+)
+def test_collapse(loss: float, guesses: list[str], said: str | None) -> None:
+    facts: dict[str, Any] = {"losses": [(1, 3.0), (2, loss)]}
+    found = collapse(report(guesses, guesses), facts, 2)
+    assert found is None if said is None else (found or "").startswith(said)
+
+
+def test_loss_curves_keep_their_end() -> None:
+    losses = [(step, 1 / step) for step in range(1, 124)]
+    kept = thinned(losses)
+    assert len(kept) <= MOST_LOSSES
+    assert kept[-1] == [123, round(1 / 123, 4)]
+    assert thinned([(1, 0.5)]) == [[1, 0.5]]
+    assert thinned([]) == []

@@ -1,0 +1,87 @@
+"""The store: folders that appear whole, locks that die with their process, failures that are kept."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glotprompt.errors import DataError
+from glotprompt.grid.store import RESULT, Cell, Store
+
+
+def test_a_step_appears_when_it_is_published(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = store.outcome("tune-1")
+    (folder / RESULT).write_text('{"format": 1}', encoding="utf-8")
+    (store.work("tune-1") / "a.checkpoint").write_text("", encoding="utf-8")
+    cell: Cell = {"method": "m", "dataset": None, "target": None, "seed": 0, "varied": {}, "result": "tune-1"}
+    assert not store.has("tune-1")
+    assert store.result(cell) is None
+    store.publish("tune-1")
+    assert store.result(cell) == {"format": 1}
+    assert not store.work("tune-1").exists()
+    assert store.result({**cell, "result": None}) is None
+
+
+def test_who_comes_second_is_passed_over(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for text in ("1", "2"):
+        (store.outcome("tune-1") / RESULT).write_text(text, encoding="utf-8")
+        store.publish("tune-1")
+    assert (store.folder("tune-1") / RESULT).read_text(encoding="utf-8") == "1"
+    assert not store.work("tune-1").exists()
+
+
+def test_failures_count_attempts_until_the_step_is_made_good(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for _ in range(2):
+        store.keep_failure("tune-1", "it broke", "Traceback ...")
+    (failure,) = store.failures()
+    assert (failure["step"], failure["error"], failure["attempts"]) == ("tune-1", "it broke", 2)
+    store.outcome("tune-1")
+    store.publish("tune-1")
+    assert store.failures() == []
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from glotprompt.grid.store import Store\n"
+        "with Store(sys.argv[1]).claimed('x'):\n"
+        "    for word in ('in', 'out'):\n"
+        "        with open(sys.argv[1] + '/log', 'a') as log: log.write(word + ' ')\n"
+        "        time.sleep(0.05)"
+    )
+    workers = [subprocess.Popen([sys.executable, "-c", code, tmp_path]) for _ in range(3)]
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "in out " * 3
+    assert not list((tmp_path / "work").glob("*.lock"))
+
+
+def test_a_killed_process_lets_go(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from glotprompt.grid.store import Store\n"
+        "with Store(sys.argv[1]).claimed('x'): print('claimed', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "claimed\n"
+        process.kill()
+    with Store(tmp_path).claimed("x"):
+        pass
+
+
+def test_a_folder_without_experiments_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no experiment"):
+        Store(tmp_path).experiments()
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "a.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match="is damaged"):
+        Store(tmp_path).experiments()
+
+
+def test_the_store_needs_no_torch() -> None:
+    code = "import sys, glotprompt.grid.store; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
