@@ -255,7 +255,7 @@ class RuntimeConfig(Config):
     """Sequences per forward pass when nothing is trained."""
     state_cache: int = Field(default=2**30, ge=0)
     """Stage 2: bytes of memory for what the layers below the lowest trained one give, computed once per example. What
-    needs more goes to a file in `checkpoint_dir` (else the system's folder for such) that vanishes with the process;
+    needs more goes to a file beside the checkpoints (else in the system's temporary folder) that ends with the process;
     0: nothing is kept."""
     progress: bool = True
     """Show a progress line on a terminal, plain lines when piped."""

@@ -162,7 +162,7 @@ class TestPredicting:
 class TestOffsets:
     """Label offsets: asked for, fitted on other text, stored when asked."""
 
-    EVALUATE = "evaluate --classifier topic.st --data test.tsv --json figures.json"
+    EVALUATE = "evaluate --classifier topic.st --data test.tsv --json figures.json --precision fp32"
 
     def test_fitted_and_stored(self, here: Path, glotprompt: Program) -> None:
         words = f"{self.EVALUATE} --label-prior uniform --prior-text nya.txt --save-offsets even.st"
@@ -171,7 +171,8 @@ class TestOffsets:
         figures = json.loads((here / "figures.json").read_text())
         assert figures["label_prior"]["num_texts"] == 60
         assert figures["label_prior"]["num_texts_scored_too"] == 0
-        stored = glotprompt("evaluate", "--classifier", "even.st", "--data", "test.tsv", "--json", "stored.json")
+        words = "evaluate --classifier even.st --data test.tsv --json stored.json --precision fp32"
+        stored = glotprompt(*words.split())
         assert "holds label offsets" in stored.err
         again = json.loads((here / "stored.json").read_text())
         assert again["predictions"] == figures["predictions"]

@@ -178,6 +178,8 @@ class Vocabulary:
             self.words.update(line.split())
         self._special = [str(token) for token in tokenizer.all_special_tokens]
         self._backend, self._unknown = tokenizer.backend_tokenizer, tokenizer.unk_token_id
+        self._backend.no_truncation()  # whatever the last call of the tokenizer asked for
+        self._backend.no_padding()
         encoded = self._backend.encode_batch_fast(list(map(self._spelled, self.words)), add_special_tokens=False)
         self.pieces: dict[str, int] = {}
         """Word -> its number of sub-words."""

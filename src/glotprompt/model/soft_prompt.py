@@ -90,8 +90,8 @@ class Prefix:
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each [rows, head, prompt, dim]."""
-        # All at once: taken one by one, each would lead back a gradient of all layers' size. What was first read without
-        # gradients leads none back.
+        # All at once: taken one by one, each would lead back a gradient of all layers' size. And once more where they
+        # were first read without gradients.
         wanted = self.key_values.requires_grad and torch.is_grad_enabled()
         if not self._layers or (wanted and self._layers[0][0].grad_fn is None):
             self._layers = [tuple(pair.unbind(0)) for pair in self.key_values.unbind(0)]
