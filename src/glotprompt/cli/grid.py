@@ -65,6 +65,7 @@ def grid(
     A killed grid, started again with the same words, goes on. A step that fails is kept with its error and the rest
     goes on; the exit status is then 1.
     """
+    from glotprompt.cli.threads import keep_to_quota
     from glotprompt.config import RuntimeConfig
     from glotprompt.grid.estimate import estimator
     from glotprompt.grid.experiment import load
@@ -82,6 +83,7 @@ def grid(
     runner = _engine(engine, workers, address)
     loaded = [load(path, scale, set or ()) for path in experiments]
     store, plan = Store(output), Plan()
+    keep_to_quota()
     open_backbone = _backbones(device, dry_run)
     for path, experiment in zip(experiments, loaded, strict=True):
         words = ["glotprompt", "grid", str(path), "--scale", scale]

@@ -1,8 +1,7 @@
 """No more threads than a container may keep busy.
 
 torch counts the processors that a process may run on (`taskset`, Slurm), but not a quota of their time: with
-`docker run --cpus 2` on a machine of 64 it starts 64 threads, which then wait for each other. The tokenizers' threads
-keep to quotas by themselves.
+`docker run --cpus 2` on a machine of 64 it starts 64 threads, which then wait for each other.
 """
 
 from __future__ import annotations
