@@ -19,7 +19,7 @@ def test_every_file_of_the_project_loads_at_both_scales() -> None:
         assert paper.model == "FacebookAI/xlm-roberta-large"
         assert paper.seeds == (0, 1, 2)
         assert "steps" not in paper.adapt  # the paper's are the defaults
-        assert mini.model == "mini"
+        assert mini.model == ("mini" if mini.draw != "table3" else paper.model)
         assert (mini.methods, mini.targets, mini.train) == (paper.methods, paper.targets, paper.train)
 
 
