@@ -11,7 +11,7 @@ PIP_ARGS ?=
 # The demo's folder
 OUTPUT ?= demo-output
 
-BENCHMARKS := stage1 stage2 prediction growth
+BENCHMARKS := stage1 stage2 prediction growth serving
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.glotprompt-installed

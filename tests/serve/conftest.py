@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import glotprompt as gp
 from glotprompt.model.soft_prompt import Positions, SoftPrompt
+from glotprompt.serve.registry import Registry
 
 TOPIC = gp.Task("topic", "{mask} : {text}", {"health": ["Health", "health"], "sports": "Sports", "culture": "Culture"})
 ANSWER = gp.Task("answer", "{premise} ? {mask} , {hypothesis}", {"yes": "Yes", "no": "No"})
@@ -39,3 +41,15 @@ def four(encoder: gp.Encoder) -> dict[str, gp.PromptClassifier]:
         "nya-nli": make_classifier(encoder, 3, ANSWER, 6, "shifted", max_length=40),
         "sna": replace(make_classifier(encoder, 4, max_length=12, language="sna"), characters=rewritten),
     }
+
+
+@pytest.fixture
+def saved_four(tmp_path: Path, four: dict[str, gp.PromptClassifier]) -> Path:
+    for name, classifier in four.items():
+        classifier.save(tmp_path / f"{name}.safetensors")
+    return tmp_path
+
+
+@pytest.fixture
+def registry(saved_four: Path, encoder: gp.Encoder) -> Registry:
+    return Registry(saved_four, encoder)

@@ -1,0 +1,175 @@
+"""`serve`: classifiers of many languages over HTTP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glotprompt.cli import options
+from glotprompt.cli.screen import note
+from glotprompt.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, UserError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_GRACE_SECONDS = 60
+"""How long answers that are under way may take once the service is told to stop."""
+_NETWORK, _LIMITS = "Network", "Limits"
+
+
+def serve(
+    places: Annotated[
+        list[Path], typer.Argument(metavar="DIR|FILE...", help="Classifiers that tune wrote, or folders with some.")
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.", rich_help_panel=_NETWORK)
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.", rich_help_panel=_NETWORK)] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Answer only those who send the token in this file.", rich_help_panel=_NETWORK
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Pages from there may call the service from a browser, may be repeated. Default: only its own.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    poll: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.0, help="How often to look for new files; 0: never.")
+    ] = 2.0,
+    max_items: Annotated[
+        int | None, typer.Option(min=1, help="Items in one request.", show_default=False, rich_help_panel=_LIMITS)
+    ] = None,
+    max_characters: Annotated[
+        int | None,
+        typer.Option(min=1, help="Characters of all texts of a request.", show_default=False, rich_help_panel=_LIMITS),
+    ] = None,
+    max_body: Annotated[
+        int | None,
+        typer.Option(min=1, help="Bytes of a request's body.", show_default=False, rich_help_panel=_LIMITS),
+    ] = None,
+    queue_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Tokens that may wait; beyond, requests are told to come again.",
+            show_default=False,
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+    cache_megabytes: Annotated[
+        int, typer.Option(min=0, help="Memory for decoded classifiers.", rich_help_panel=options.MACHINE)
+    ] = 256,
+    model: options.ModelPlace = None,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+) -> None:
+    """Serve classifiers over HTTP, with a page for the browser.
+
+    POST /v1/predict takes texts of any languages and tasks, mixed; GET /openapi.json describes everything. Files that
+    come, change or go are taken up while it runs. Stopped (Ctrl-C), it answers what it has taken.
+    """
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        if find_spec(module) is None:
+            raise MissingExtraError("The service", "serve")
+    token = None if token_file is None else _token(token_file)
+    backbone = _backbone(places)
+    with _listening(host, port) as listening:  # before the backbone is loaded, which takes a while
+        from glotprompt.cli.backbone import open_encoder
+        from glotprompt.serve.api import make_app
+        from glotprompt.serve.logs import log_to_stderr
+        from glotprompt.serve.registry import Registry
+        from glotprompt.serve.schemas import Limits
+        from glotprompt.serve.service import ServiceSettings
+
+        try:
+            encoder = open_encoder(model or backbone, precision, device)
+        except ModelError as error:
+            raise error if model else ModelError(f"{error}; say where {backbone} is with --model") from None
+        log_to_stderr()  # from here on: the registry tells of files that it cannot serve
+        registry = Registry(places, encoder, cache_megabytes * 2**20)
+        if not registry.names():
+            reason = next(iter(registry.errors().values()), "they are gone")
+            raise ArtifactError(f"no classifier can be served: {reason}")
+        given = {"items": max_items, "characters": max_characters, "body_bytes": max_body}
+        limits = Limits(**{name: value for name, value in given.items() if value is not None})
+        settings = ServiceSettings(limits) if queue_tokens is None else ServiceSettings(limits, queue_tokens)
+        app = make_app(
+            encoder, registry, settings, token=token, allow_origins=allow_origin or (), poll_seconds=poll or None
+        )
+        address, found = listening.getsockname()[:2]
+        name = f"[{address}]" if ":" in address else address
+        note(f"{len(registry.names())} classifiers at http://{name}:{found} (Ctrl-C stops)")
+        _run(app, listening)
+    note("stopped; everything that was taken has been answered")
+
+
+def _run(app: FastAPI, listening: socket.socket) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:  # how it is meant to be stopped; the server has shut down by now
+        return
+
+
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise ConfigError(f"--token-file {path} is no UTF-8 text; write one line into it") from None
+    if not token or not token.isprintable() or " " in token:
+        raise ConfigError(f"--token-file {path} holds no token; write one line without spaces into it")
+    return token
+
+
+def _backbone(places: Sequence[Path]) -> str:
+    """What the first classifier that can be read was made for."""
+    from glotprompt.cli.backbone import recorded_backbone
+    from glotprompt.serve.registry import KIND, PATTERN
+
+    reason = ""
+    for place in places:
+        if not place.exists():
+            raise ArtifactError(f"{place} does not exist; give classifiers that tune wrote, or folders with some")
+        for path in sorted(place.glob(PATTERN)) if place.is_dir() else [place]:
+            try:
+                return recorded_backbone(path, (KIND,))[0]
+            except UserError as error:
+                reason = reason or f" ({error})"
+    raise ArtifactError(f"no classifier in {', '.join(map(str, places))}{reason}; `glotprompt tune` makes one")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError):
+        raise ConfigError(f"--host {host} is no address of this machine; give one such as 127.0.0.1") from None
+    # With its protocol: asyncio then turns Nagle's algorithm off, without which an answer may wait 40 ms.
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        reason = error.strerror or error
+        raise ConfigError(
+            f"cannot listen on {host}, port {port}: {reason}; give another --port (0 takes a free one) or --host"
+        ) from None
+    return listening

@@ -1,0 +1,202 @@
+"""The HTTP service as an ASGI application: routes, and errors in one shape."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from fastapi.security import HTTPBearer
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from glotprompt.errors import nearest
+from glotprompt.model.encoder import Encoder
+from glotprompt.serve.logs import FACTS
+from glotprompt.serve.metrics import CONTENT_TYPE, Metrics
+from glotprompt.serve.middleware import Authorised, BoundedBody, Observed, refusal_response
+from glotprompt.serve.refusal import Refusal
+from glotprompt.serve.registry import Registry
+from glotprompt.serve.schemas import (
+    ClassifierCard,
+    Classifiers,
+    ErrorBody,
+    FileError,
+    Health,
+    Item,
+    PredictRequest,
+    PredictResponse,
+)
+from glotprompt.serve.service import Service, ServiceSettings
+
+PAGE = Path(__file__).parent / "page"
+
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "The body cannot be parsed."},
+    401: {"model": ErrorBody, "description": "The token is missing or wrong."},
+    404: {"model": ErrorBody, "description": "There is no such classifier."},
+    413: {"model": ErrorBody, "description": "More than one request may hold; GET /v1/classifiers says how much."},
+    422: {"model": ErrorBody, "description": "Not what is wanted; the message says what is."},
+    429: {"model": ErrorBody, "description": "Too much waits already; try again after Retry-After seconds."},
+    503: {"model": ErrorBody, "description": "Not now; try again after Retry-After seconds."},
+}
+
+
+def make_app(
+    encoder: Encoder,
+    registry: Registry,
+    settings: ServiceSettings | None = None,
+    *,
+    token: str | None = None,
+    allow_origins: Sequence[str] = (),
+    poll_seconds: float | None = None,
+) -> FastAPI:
+    """The application. With a `token`, everything but the page and the health of the service asks for it. Pages of
+    `allow_origins` may call it from a browser, others may not. `poll_seconds`: how often the disk is looked at for
+    classifiers that came, changed or went (None: never)."""
+    settings = settings or ServiceSettings()
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        service = app.state.service = Service(encoder, registry, settings, metrics)
+        with nullcontext() if poll_seconds is None else registry.watched(poll_seconds):
+            try:
+                yield
+            finally:
+                await asyncio.to_thread(service.close)
+
+    app = FastAPI(
+        title="glotprompt",
+        version=version("glotprompt"),
+        summary="Text classifiers of many languages behind one frozen encoder.",
+        docs_url=None,  # FastAPI's pages of documentation load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.metrics = metrics
+    app.add_exception_handler(Refusal, _on_refusal)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    # The last one added is the first that a request meets.
+    app.add_middleware(BoundedBody, most_bytes=settings.limits.body_bytes)
+    if token is not None:
+        app.add_middleware(Authorised, token=token)
+    if allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(allow_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
+    app.add_middleware(Observed, metrics=metrics)
+    _add_routes(app, documented=[] if token is None else [Depends(HTTPBearer(auto_error=False))])
+    return app
+
+
+def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
+    guarded: dict[str, Any] = {"dependencies": documented}
+
+    @app.post("/v1/predict", responses=_REFUSALS, tags=["predictions"], **guarded)
+    async def predict(body: PredictRequest, request: Request) -> PredictResponse:  # pyright: ignore[reportUnusedFunction]
+        """Classify texts."""
+        facts: dict[str, Any] = request.scope[FACTS]
+        facts["items"] = len(body.items)
+        answer = await _service(request).predict(body)
+        facts |= {"tokens": answer.tokens, "queue_seconds": round(answer.response.queue_seconds, 6)}
+        return answer.response
+
+    @app.get("/v1/classifiers", responses={401: _REFUSALS[401]}, tags=["predictions"], **guarded)
+    async def classifiers(request: Request) -> Classifiers:  # pyright: ignore[reportUnusedFunction]
+        """What can be asked for."""
+        service = _service(request)
+        registry = service.registry
+        return Classifiers(
+            classifiers=[ClassifierCard.model_validate(card) for card in registry.cards()],
+            # Where on the disk they lie is nobody's business.
+            errors=[
+                FileError(file=Path(path).name, error=error.replace(path, Path(path).name))
+                for path, error in registry.errors().items()
+            ],
+            limits=service.settings.limits,
+            auto=True,
+        )
+
+    @app.get("/healthz", responses={503: _REFUSALS[503]}, tags=["state"])
+    async def healthz(request: Request) -> Health:  # pyright: ignore[reportUnusedFunction]
+        """Whether the service lives."""
+        if not _service(request).batcher.is_open:
+            raise Refusal(503, "stopped", "the model's thread has ended; start the service again", retry_after=5)
+        return Health(status="ok")
+
+    @app.get("/readyz", responses={503: _REFUSALS[503]}, tags=["state"])
+    async def readyz(request: Request) -> Health:  # pyright: ignore[reportUnusedFunction]
+        """Whether there is something that it can be asked."""
+        service = _service(request)
+        if not service.batcher.is_open or not service.registry.snapshot():
+            raise Refusal(503, "not_ready", "no classifier is served; add one to the folder", retry_after=5)
+        return Health(status="ready")
+
+    @app.get("/metrics", response_class=Response, tags=["state"], **guarded)
+    async def metrics(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        """For Prometheus."""
+        service = _service(request)
+        found: Metrics = request.app.state.metrics
+        return Response(found.exposition(service.registry, service.batcher.waiting_tokens), media_type=CONTENT_TYPE)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:  # pyright: ignore[reportUnusedFunction]
+        return FileResponse(PAGE / "index.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> RedirectResponse:  # pyright: ignore[reportUnusedFunction]
+        return RedirectResponse("openapi.json")
+
+    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+
+
+def _service(request: Request) -> Service:
+    return cast(Service, request.app.state.service)
+
+
+async def _on_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    facts: dict[str, Any] = request.scope[FACTS]
+    facts["code"] = error.code
+    return refusal_response(error)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "invalid_request")
+    refused = refusal_response(Refusal(error.status_code, code, f"{error.detail}; see GET /openapi.json"))
+    refused.headers.update(error.headers or {})
+    return refused
+
+
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    """The first thing that is wrong, without what was given."""
+    assert isinstance(error, RequestValidationError)
+    kind = request.headers.get("content-type", "")
+    if "json" not in kind:
+        return refusal_response(Refusal(422, "invalid_request", "send JSON, with Content-Type: application/json"))
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return refusal_response(Refusal(422, "invalid_request", "the body is no valid JSON; see GET /openapi.json"))
+    place = first["loc"][1:]
+    item = next((part for part in place if isinstance(part, int)), None)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = Item.model_fields if item is not None else PredictRequest.model_fields
+        message = f"unknown; known are {', '.join(known)}.{nearest(str(place[-1]), known)}"
+    where = ".".join(map(str, place))[:200]
+    return refusal_response(Refusal(422, "invalid_request", f"{where}: {message}" if where else message, item))

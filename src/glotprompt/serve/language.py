@@ -1,0 +1,112 @@
+"""Which language is a text in? The one whose prompt reads its masked words best.
+
+Every classifier's prompt stands in front of the same text with the same words masked, and the losses of these words
+are compared. Texts of a few words leave few words to compare, so a text is read several times with other masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from glotprompt.classifier import Input, fields_of
+from glotprompt.model.soft_prompt import Prefix
+from glotprompt.serve.predictor import Predictor, Query
+from glotprompt.serve.served import Served
+from glotprompt.train.batches import MaskedBatch, mask_words, token_sequences
+
+MASK_RATE = 0.15
+"""As in stage 1."""
+MOST_TOKENS = 64
+"""What is read of a text."""
+READINGS = 2
+"""How often a text is read, each time with other masks."""
+SEED = 0
+
+
+@dataclass(frozen=True)
+class LanguageQuery:
+    """An item whose language is to be found out, bound to the versions of the classifiers that were there."""
+
+    queries: tuple[Query, ...]
+    """The item as each candidate reads it."""
+    readings: tuple[MaskedBatch, ...]
+    """The masked text for each candidate, which may rewrite its characters; equal texts are one object."""
+
+    @property
+    def num_tokens(self) -> int:
+        """What it costs: the text for every candidate, and its classification."""
+        masked = sum(reading.input_ids.numel() for reading in self.readings)
+        return masked + max(query.num_tokens for query in self.queries)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How well a classifier's prompt reads a text."""
+
+    served: Served
+    loss: float
+    """Mean cross-entropy of the masked words (natural log)."""
+
+
+class LanguageFinder:
+    """Compares the prompts of a predictor's classifiers."""
+
+    def __init__(self, predictor: Predictor, readings: int = READINGS) -> None:
+        self._predictor, self._readings = predictor, readings
+
+    def read(self, item: Input, names: Sequence[str]) -> LanguageQuery:
+        """Prepare an item for the classifiers `names`, which must be prompts. Raises what `Predictor.read` raises."""
+        queries = self._predictor.read([(name, item) for name in names])
+        whole = " ".join(fields_of(item).values())
+        made: dict[str, MaskedBatch] = {}
+        readings: list[MaskedBatch] = []
+        for query in queries:
+            characters = query.served.characters
+            text = whole if characters is None else characters.apply(whole)
+            readings.append(made.get(text) or made.setdefault(text, self._masked(text)))
+        return LanguageQuery(tuple(queries), tuple(readings))
+
+    def _masked(self, text: str) -> MaskedBatch:
+        tokenizer = self._predictor.encoder.tokenizer
+        found = token_sequences([text], tokenizer, MOST_TOKENS, "none")
+        if not found:  # nothing but what the tokenizer drops
+            found = token_sequences([str(tokenizer.unk_token)], tokenizer, MOST_TOKENS, "none")
+        return mask_words(found * self._readings, tokenizer, MASK_RATE, (SEED,))
+
+    def losses(self, query: LanguageQuery) -> list[Loss]:
+        """In the order of the candidates; texts that differ by rewriting are read apart."""
+        found: dict[int, float] = {}
+        groups: dict[int, list[int]] = {}
+        for place, reading in enumerate(query.readings):
+            groups.setdefault(id(reading), []).append(place)
+        for places in groups.values():
+            reading = query.readings[places[0]]
+            together = max(1, self._predictor.batch_tokens // reading.input_ids.numel())
+            for start in range(0, len(places), together):
+                part = places[start : start + together]
+                values = self._losses([query.queries[place].served for place in part], reading)
+                found |= zip(part, values, strict=True)
+        return [Loss(one.served, found[place]) for place, one in enumerate(query.queries)]
+
+    def _losses(self, candidates: Sequence[Served], reading: MaskedBatch) -> list[float]:
+        """One forward pass: the reading behind the prompt of every candidate."""
+        encoder = self._predictor.encoder
+        decoded = [served.decoded() for served in candidates]
+        reading = reading.to(encoder.device)
+        count, (rows, width) = len(candidates), reading.input_ids.shape
+        offsets = torch.arange(count, device=encoder.device)[:, None] * (rows * width)
+        mask = None if reading.attention_mask is None else reading.attention_mask.repeat(count, 1)
+        prompts = [cast(Tensor, one.prompt) for one in decoded]
+        own = torch.arange(count, device=encoder.device).repeat_interleave(rows)
+        with self._predictor.computing, torch.inference_mode():
+            prefix = Prefix.per_row(prompts, own, encoder.dtype, [one.positions for one in decoded])
+            positions = (reading.positions[None] + offsets).flatten()
+            hidden = encoder.states_at(reading.input_ids.repeat(count, 1), mask, prefix, positions)
+            each = hidden.view(count, len(reading.targets), -1)
+            sums = [encoder.masked_word_loss(states, reading.targets) for states in each]
+        return [float(value) / len(reading.targets) for value in sums]

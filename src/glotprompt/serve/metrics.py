@@ -1,0 +1,70 @@
+"""What the service counts, for Prometheus. No label holds anything that a request can choose."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from glotprompt.serve.batching import Pass
+from glotprompt.serve.registry import Registry
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_POWERS = tuple(2**exponent for exponent in range(0, 15, 2))
+
+
+class Metrics:
+    """Of one application."""
+
+    def __init__(self) -> None:
+        held = self._held = CollectorRegistry()
+        self._requests = Counter("glotprompt_requests", "Requests.", ["route", "status"], registry=held)
+        self._seconds = Histogram(
+            "glotprompt_request_seconds", "From a request to its answer.", ["route"], buckets=_SECONDS, registry=held
+        )
+        self._queue_seconds = Histogram(
+            "glotprompt_queue_seconds", "Until the model began with a request.", buckets=_SECONDS, registry=held
+        )
+        self._items = Counter("glotprompt_items", "Items answered.", registry=held)
+        self._tokens = Counter("glotprompt_tokens", "Tokens read by the model.", registry=held)
+        self._pass_items = Histogram(
+            "glotprompt_batch_items", "Items answered together.", buckets=_POWERS, registry=held
+        )
+        self._pass_seconds = Histogram(
+            "glotprompt_batch_seconds", "What a batch took.", buckets=_SECONDS, registry=held
+        )
+        self._gauges = {
+            name: Gauge(f"glotprompt_{name}", help, registry=held)
+            for name, help in (
+                ("queue_tokens", "Tokens that wait."),
+                ("classifiers", "Classifiers that are served."),
+                ("classifier_errors", "Files that cannot be served as they are."),
+                ("decoded_bytes", "Decoded classifiers kept in memory."),
+            )
+        }
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """`route` is that of the application, never the path that was asked for."""
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def answered(self, items: int, queue_seconds: float) -> None:
+        self._items.inc(items)
+        self._queue_seconds.observe(queue_seconds)
+
+    def on_pass(self, found: Pass) -> None:
+        self._tokens.inc(found.tokens)
+        self._pass_items.observe(found.questions)
+        self._pass_seconds.observe(found.seconds)
+
+    def exposition(self, registry: Registry, waiting_tokens: int) -> bytes:
+        """In Prometheus's text format."""
+        now = {
+            "queue_tokens": waiting_tokens,
+            "classifiers": len(registry.snapshot()),
+            "classifier_errors": len(registry.errors()),
+            "decoded_bytes": registry.cached_bytes,
+        }
+        for name, value in now.items():
+            self._gauges[name].set(value)
+        return generate_latest(self._held)

@@ -1,0 +1,144 @@
+"""What every request passes on its way in and out: count and log it, ask for the token, bound its body."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from glotprompt.serve.logs import FACTS, LOGGER
+from glotprompt.serve.metrics import Metrics
+from glotprompt.serve.refusal import Refusal
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+OPEN = ("/", "/healthz", "/readyz")
+OPEN_FOLDER = "/static/"
+"""What is answered without a token: whether the service lives, and the page, which holds no data and asks for it."""
+
+_log = logging.getLogger(f"{LOGGER}.requests")
+
+
+def refusal_response(refusal: Refusal) -> JSONResponse:
+    """In the shape of `schemas.ErrorBody`."""
+    headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    content = {"error": {"code": refusal.code, "message": refusal.message, "item": refusal.item}}
+    return JSONResponse(content, refusal.status, headers)
+
+
+class Observed:
+    """Counts and logs requests, sets headers, and turns what went wrong inside into an answer."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 0
+        facts: dict[str, Any] = {}
+        scope[FACTS] = facts
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                present = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((k.encode(), v.encode()) for k, v in HEADERS.items() if k.lower().encode() not in present),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            _log.error("failure", exc_info=error)
+            if status:  # half an answer is out; the server closes the connection
+                raise
+            message = "something went wrong inside the service; its log has more"
+            await refusal_response(Refusal(500, "internal", message))(scope, receive, watched)
+        seconds = time.perf_counter() - start
+        route = _route(scope)
+        self._metrics.request(route, status, seconds)
+        asked = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
+        _log.info("request", extra={FACTS: {**asked, **facts}})
+
+
+def _route(scope: Scope) -> str:
+    """The application's own name for what was asked: paths may hold anything."""
+    found = getattr(scope.get("route"), "path", None)
+    if found is not None:
+        return str(found)
+    return OPEN_FOLDER if scope["path"].startswith(OPEN_FOLDER) else "other"
+
+
+class Authorised:
+    """Asks for a bearer token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app, self._token = app, token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith(OPEN_FOLDER):
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, token = given.partition(b" ")
+        # Compared in constant time: how long it takes says nothing of how much was right.
+        if hmac.compare_digest(token.strip(), self._token) and scheme.lower() == b"bearer":
+            await self._app(scope, receive, send)
+            return
+        refusal = Refusal(401, "unauthorized", "give the service's token: Authorization: Bearer TOKEN")
+        await refusal_response(refusal)(scope, receive, send)
+
+
+class BoundedBody:
+    """Reads bodies whole, up to a bound."""
+
+    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+        self._app, self._most_bytes = app, most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body, size = bytearray(), 0
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return  # gone before all of it came
+            part, more = message.get("body", b""), message.get("more_body", False)
+            size += len(part)
+            if size <= self._most_bytes:
+                body += part
+            elif size > 8 * self._most_bytes:
+                break  # so far we read on, because many clients only listen once they have sent everything
+        if size > self._most_bytes:
+            message = f"the body is larger than {self._most_bytes:,} bytes; send it in several requests"
+            await refusal_response(Refusal(413, "body_too_large", message))(scope, receive, send)
+            return
+        whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
+
+        async def replayed() -> Message:
+            nonlocal whole
+            if whole is not None:
+                first, whole = whole, None
+                return first
+            return await receive()
+
+        await self._app(scope, replayed, send)

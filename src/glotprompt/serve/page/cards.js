@@ -1,0 +1,70 @@
+// The page "Classifiers": a card for each, with what its file says of it.
+
+import { languageOf, search } from "./choices.js";
+import { byId, count, counted, make, megabytes } from "./dom.js";
+
+const AT_A_TIME = 60;
+
+/** What a card tells, in this order; what a classifier's file does not say is left out. */
+const FACTS = [
+  ["Right on held-out source texts", "dev_accuracy", (value) => `${value.toFixed(1)} %`],
+  ["Labelled texts it learnt from", "num_examples", count],
+  ["Texts of the language", "target_texts", count],
+  ["Texts of the source language", "source_texts", count],
+  ["Reads at most", "max_length", (value) => `${count(value)} tokens`],
+  ["Method", "method", String],
+  ["Prompt length", "prompt_length", count],
+  ["Backbone", "backbone", String],
+  ["Offsets against label bias", "offsets", (value) => (value ? "yes" : "no")],
+  ["File", "num_bytes", megabytes],
+  ["Made", "made", (value) => new Date(value).toLocaleDateString("en", { dateStyle: "medium" })],
+];
+
+export class Cards {
+  /** `onUse(key)` opens a classifier for use; `onReload()` asks the service again and settles when it has answered. */
+  constructor({ onUse, onReload }) {
+    this.choices = [];
+    this.onUse = onUse;
+    this.shown = AT_A_TIME;
+    byId("cards-search").addEventListener("input", () => {
+      this.shown = AT_A_TIME;
+      this.draw();
+    });
+    byId("cards-more").addEventListener("click", () => {
+      const first = this.shown;
+      this.shown += AT_A_TIME;
+      this.draw();
+      byId("cards").children[first]?.querySelector("button").focus();
+    });
+    byId("cards-reload").addEventListener("click", () => onReload());
+  }
+
+  update(choices, errors) {
+    this.choices = choices.filter(({ card }) => card !== null).map((choice) => ({
+      ...choice, words: `${choice.words} ${choice.card.labels.join(" ").toLowerCase()}`,
+    }));
+    byId("unreadable").replaceChildren(...(errors.length ? [make("div", { class: "panel" },
+      make("h3", {}, `${counted(errors.length, "file")} that the service could not read`),
+      make("ul", {}, ...errors.map(({ file, error }) => make("li", {}, `${file}: ${error}`))))] : []));
+    this.draw();
+  }
+
+  draw() {
+    const found = search(this.choices, byId("cards-search").value);
+    byId("cards-status").textContent = `${count(found.length)} of ${counted(this.choices.length, "classifier")}`;
+    byId("cards").replaceChildren(...found.slice(0, this.shown).map((choice) => this.cardOf(choice)));
+    byId("cards-more").hidden = found.length <= this.shown;
+  }
+
+  cardOf({ key, title, card }) {
+    const facts = FACTS.filter(([, name]) => card[name] !== null && card[name] !== undefined);
+    return make("li", {}, make("article", { class: "panel" },
+      make("h3", {}, languageOf(card)),
+      make("p", {}, make("strong", {}, card.task), " ", make("span", { class: "quiet" }, card.name)),
+      make("ul", { class: "labels", "aria-label": "Labels" }, ...card.labels.map((label) => make("li", { dir: "auto" }, label))),
+      make("dl", {}, ...facts.map(([words, name, told]) =>
+        make("div", {}, make("dt", {}, words), make("dd", {}, told(card[name]))))),
+      make("p", {}, make("button", { type: "button", onclick: () => this.onUse(key), "aria-label": `Use ${title}` },
+        "Use it"))));
+  }
+}

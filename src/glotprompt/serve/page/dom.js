@@ -1,0 +1,30 @@
+/** An element with attributes, listeners ("onclick") and children. Strings become text, never HTML; null is left out. */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) {
+      element.setAttribute(name, value === true ? "" : value);
+    }
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/** Put words into a place for errors; without words, hide it. */
+export function showError(place, message) {
+  place.textContent = message ?? "";
+  place.hidden = !message;
+}
+
+const NUMBERS = new Intl.NumberFormat("en");
+export const count = (number) => NUMBERS.format(number);
+
+/** "1 row", "1,200 rows". */
+export const counted = (number, unit) => `${count(number)} ${unit}${number === 1 ? "" : "s"}`;
+
+export const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+export const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;

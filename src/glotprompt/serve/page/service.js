@@ -1,0 +1,78 @@
+// What the service is asked, and its errors in plain words.
+
+const TOKEN = "glotprompt-token";
+
+/** What the page supposes when the service does not tell its limits; it learns better from refusals. */
+const USUAL_LIMITS = { items: 32, characters: 20_000, body_bytes: 500_000 };
+
+export class ServiceError extends Error {
+  /** `status` is 0 when nothing answered; `item` is the place in the request that is to blame, or null;
+   *  `retryAfter` is in seconds. */
+  constructor(message, { status = 0, code = null, item = null, retryAfter = null } = {}) {
+    super(message);
+    this.name = "ServiceError";
+    Object.assign(this, { status, code, item, retryAfter });
+  }
+}
+
+export function keepToken(token) {
+  sessionStorage.setItem(TOKEN, token);
+}
+
+/** The classifiers' cards, the files that could not be read, the limits of a request and whether languages are guessed. */
+export async function catalogue() {
+  const found = await ask("v1/classifiers", {});
+  return {
+    cards: found.classifiers,
+    errors: found.errors ?? [],
+    limits: { ...USUAL_LIMITS, ...found.limits },
+    auto: found.auto === true,
+  };
+}
+
+/** The results of `items`, in their order. */
+export async function predict(items, signal) {
+  const body = JSON.stringify({ items });
+  const answer = await ask("v1/predict", { method: "POST", body, signal });
+  return answer.results;
+}
+
+async function ask(path, { method = "GET", body, signal }) {
+  const token = sessionStorage.getItem(TOKEN);
+  const headers = { Accept: "application/json" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (token !== null) headers.Authorization = `Bearer ${token}`;
+  let response;
+  try {
+    response = await fetch(path, { method, body, headers, signal, cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServiceError("The service does not answer. Is it still running? Nothing is lost: try again in a moment.");
+  }
+  if (response.ok) return response.json();
+  const failure = await failureOf(response, token !== null);
+  if (failure.status === 401) document.dispatchEvent(new CustomEvent("token-wanted", { detail: failure.message }));
+  throw failure;
+}
+
+async function failureOf(response, withToken) {
+  const { status } = response;
+  const said = await response.json().then((body) => body.error ?? {}, () => ({}));
+  const retryAfter = status === 429 || status === 503 ? secondsOf(response.headers.get("Retry-After")) : null;
+  let message = said.message;
+  if (status === 401) message = withToken ? "The service does not know this token." : "The service asks for a token.";
+  else if (retryAfter !== null) message = `The service is busy. Try again in ${Math.ceil(retryAfter)} s.`;
+  else if (status >= 500) message = `The service failed (${status}). Try again in a moment; if it stays, see its log.`;
+  else if (!message && status === 413) message = "That is more than the service takes at once. Make it shorter.";
+  message ??= `The service refused this (${status}).`;
+  return new ServiceError(message, { status, code: said.code ?? null, item: said.item ?? null, retryAfter });
+}
+
+/** Seconds of a Retry-After header, which may also hold a date; 1 when it says nothing. */
+export function secondsOf(header) {
+  if (header === null || header.trim() === "") return 1;
+  const seconds = Number(header);
+  if (Number.isFinite(seconds)) return Math.max(0, seconds);
+  const until = Date.parse(header);
+  return Number.isNaN(until) ? 1 : Math.max(0, (until - Date.now()) / 1000);
+}

@@ -1,0 +1,227 @@
+"""From a request's items to its answer: limits, classifiers, one thread that tokenises, one that runs the model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from glotprompt.classifier import Prediction
+from glotprompt.errors import ArtifactError, ConfigError, nearest
+from glotprompt.model.encoder import Encoder
+from glotprompt.serve.batching import Batcher, Closed, QuestionFailed, QueueFull
+from glotprompt.serve.language import LanguageFinder, LanguageQuery, Loss
+from glotprompt.serve.metrics import Metrics
+from glotprompt.serve.predictor import Predictor, Query
+from glotprompt.serve.refusal import Refusal
+from glotprompt.serve.registry import Registry
+from glotprompt.serve.remarks import Remark, Remarks
+from glotprompt.serve.schemas import (
+    AUTO,
+    Candidate,
+    Item,
+    LabelScore,
+    Limits,
+    PredictRequest,
+    PredictResponse,
+    Result,
+)
+from glotprompt.serve.served import Served
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """How a service behaves; none of it changes a prediction."""
+
+    limits: Limits = field(default_factory=Limits)
+    queue_tokens: int = 65_536
+    """Tokens that may wait for the model, over all requests."""
+    wait_seconds: float = 0.002
+    """How long the first request of a batch waits for others."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    query: Query
+    prediction: Prediction
+    candidates: tuple[Loss, ...] | None
+
+
+@dataclass(frozen=True)
+class Timed:
+    """An answer, and what its request was."""
+
+    response: PredictResponse
+    tokens: int
+
+
+class Service:
+    """The classifiers of a registry on one encoder, for one event loop."""
+
+    def __init__(self, encoder: Encoder, registry: Registry, settings: ServiceSettings, metrics: Metrics) -> None:
+        self.registry, self.settings = registry, settings
+        self._predictor = Predictor(encoder, registry)
+        self._finder = LanguageFinder(self._predictor)
+        self._remarks = Remarks(encoder.tokenizer)
+        self._metrics = metrics
+        # Tokenizers are fast but not made for several threads.
+        self._reader = ThreadPoolExecutor(1, "tokenizer")
+        self.batcher = Batcher[Query | LanguageQuery, _Answer](
+            self._answer,
+            batch_tokens=self._predictor.batch_tokens,
+            queue_tokens=settings.queue_tokens,
+            wait_seconds=settings.wait_seconds,
+            on_pass=metrics.on_pass,
+        )
+
+    def close(self) -> None:
+        """Answer what was taken, and take no more."""
+        self._reader.shutdown()
+        self.batcher.close()
+
+    async def predict(self, request: PredictRequest) -> Timed:
+        """Raises `Refusal`."""
+        start = time.perf_counter()
+        self._check_size(request)
+        try:
+            self.batcher.check_room()  # before any work goes into a request that cannot be taken
+            loop = asyncio.get_running_loop()
+            questions, remarks = await loop.run_in_executor(self._reader, self._read, request.items)
+            answered = await asyncio.wrap_future(self.batcher.submit(questions))
+        except QueueFull as full:
+            raise Refusal(
+                429, "queue_full", f"too many requests wait; try again in {full.retry_after} s",
+                retry_after=full.retry_after,
+            ) from None  # fmt: skip
+        except Closed:
+            raise Refusal(503, "shutting_down", "the service is stopping; try another", retry_after=1) from None
+        except QuestionFailed as failure:
+            if not isinstance(failure.__cause__, ArtifactError):
+                raise
+            # The next look at the disk finds a new version of its file, or none.
+            message = "this classifier's file is being changed; try again in a moment"
+            raise Refusal(503, "classifier_unavailable", message, failure.place, retry_after=2) from None
+        results = [
+            _result(answer, found, request.top_k) for answer, found in zip(answered.answers, remarks, strict=True)
+        ]
+        self._metrics.answered(len(results), answered.queue_seconds)
+        seconds = time.perf_counter() - start
+        tokens = sum(question.num_tokens for question in questions)
+        return Timed(PredictResponse(results=results, seconds=seconds, queue_seconds=answered.queue_seconds), tokens)
+
+    def _check_size(self, request: PredictRequest) -> None:
+        limits = self.settings.limits
+        if len(request.items) > limits.items:
+            raise Refusal(
+                413, "too_many_items", f"{len(request.items)} items; send at most {limits.items} in one request"
+            )
+        count = 0
+        for place, item in enumerate(request.items):
+            count += sum(map(len, item.texts))
+            if count > limits.characters:
+                raise Refusal(
+                    413, "too_many_characters",
+                    f"more than {limits.characters:,} characters in one request; send fewer or shorter texts", place,
+                )  # fmt: skip
+
+    def _read(self, items: Sequence[Item]) -> tuple[list[Query | LanguageQuery], list[dict[Served, Remark]]]:
+        """Questions for the model, and remarks on each item for every classifier that may get it."""
+        served = self.registry.snapshot()
+        found: dict[tuple[str | None, str | None, str | None, tuple[str, ...]], list[str]] = {}
+        for place, item in enumerate(items):
+            key = (item.classifier, item.language, item.task, item.fields)
+            if key not in found:
+                found[key] = self._names(item, place, served)
+        questions: list[Query | LanguageQuery] = []
+        remarks: list[dict[Served, Remark]] = []
+        try:
+            for item in items:
+                names = found[(item.classifier, item.language, item.task, item.fields)]
+                texts = item.texts[0] if len(item.texts) == 1 else (item.texts[0], item.texts[1])
+                if item.language == AUTO:
+                    question = self._finder.read(texts, names)
+                    queries = question.queries
+                else:
+                    queries = self._predictor.read([(names[0], texts)])
+                    (question,) = queries
+                questions.append(question)
+                remarks.append(self._remarks.of(queries, texts))
+        except ConfigError as error:  # a classifier that went in this moment, or one with no room for a text
+            raise Refusal(422, "cannot_be_read", str(error), len(questions)) from None
+        return questions, remarks
+
+    def _names(self, item: Item, place: int, served: Mapping[str, Served]) -> list[str]:
+        """The classifier of an item; the candidates where its language is to be found out."""
+        if item.language == AUTO:
+            assert item.task is not None
+            names = self._candidates(item.task, place, served)
+        elif item.classifier is not None:
+            names = [item.classifier]
+            if item.classifier not in served:
+                hint = nearest(item.classifier, served) or " GET /v1/classifiers lists them."
+                raise Refusal(404, "unknown_classifier", f"no classifier {item.classifier!r}.{hint}", place)
+        else:
+            assert item.language is not None and item.task is not None  # noqa: PT018
+            try:
+                names = [self.registry.find(item.language, item.task)]
+            except ConfigError as error:
+                raise Refusal(404, "unknown_classifier", str(error), place) from None
+        for name in names:
+            wanted = served[name].task.template.fields if name in served else item.fields
+            if sorted(wanted) != sorted(item.fields):
+                message = f"classifier {name!r} reads {' and '.join(wanted)}, not {' and '.join(item.fields)}"
+                raise Refusal(422, "wrong_fields", message, place)
+        return names
+
+    def _candidates(self, task: str, place: int, served: Mapping[str, Served]) -> list[str]:
+        of_task = [name for name, one in served.items() if one.task.name == task]
+        prompts = [name for name in of_task if served[name].mixes]
+        if not prompts:
+            why = "none of its classifiers has a prompt; name a language." if of_task else "no classifier does it."
+            raise Refusal(
+                404, "unknown_classifier",
+                f"the language of a text for task {task!r} cannot be found out: {why}"
+                f"{'' if of_task else nearest(task, {one.task.name for one in served.values()})}", place,
+            )  # fmt: skip
+        most = self.settings.limits.candidates
+        if len(prompts) > most:
+            raise Refusal(
+                422, "too_many_candidates",
+                f"task {task!r} has {len(prompts):,} classifiers, more than the {most} that are compared; name a"
+                " language", place,
+            )  # fmt: skip
+        return prompts
+
+    def _answer(self, questions: Sequence[Query | LanguageQuery]) -> list[_Answer]:
+        """In the model's thread: first the languages that are to be found, then all predictions together."""
+        queries: list[Query] = []
+        candidates: list[tuple[Loss, ...] | None] = []
+        for question in questions:
+            if isinstance(question, Query):
+                queries.append(question)
+                candidates.append(None)
+                continue
+            losses = self._finder.losses(question)
+            order = sorted(range(len(losses)), key=lambda place, losses=losses: losses[place].loss)
+            queries.append(question.queries[order[0]])
+            candidates.append(tuple(losses[place] for place in order))
+        predictions = self._predictor.answer(queries)
+        return [_Answer(*found) for found in zip(queries, predictions, candidates, strict=True)]
+
+
+def _result(answer: _Answer, remarks: Mapping[Served, Remark], top_k: int | None) -> Result:
+    served, prediction = answer.query.served, answer.prediction
+    ranked = sorted(prediction.scores.items(), key=lambda entry: -entry[1])[:top_k]
+    candidates = None
+    if answer.candidates is not None:
+        candidates = [
+            Candidate(language=one.served.language, classifier=one.served.name, loss=one.loss)
+            for one in answer.candidates
+        ]
+    return Result(
+        classifier=served.name, language=served.language, label=prediction.label,
+        scores=[LabelScore(label=label, score=score) for label, score in ranked],
+        unknown=remarks[served].unknown, truncated=remarks[served].truncated, candidates=candidates,
+    )  # fmt: skip
