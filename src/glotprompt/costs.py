@@ -6,7 +6,7 @@ that could differ from what a training does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any, Literal
 
@@ -53,6 +53,11 @@ class StageCost:
     trained_layers: tuple[int, int] | None
     """First layer whose prompts are trained, and the one behind the last; None without prompts."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, those that follow from others too; JSON."""
+        derived = ("gradient_bytes", "optimiser_bytes", "copies_bytes", "memory_bytes")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+
     @property
     def gradient_bytes(self) -> int:
         return FP32 * self.trained_values
@@ -87,6 +92,14 @@ class MethodCost:
     language's adapter."""
     refusal: str = ""
     """Why this backbone cannot be used with the method; both stages are then None."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures without the method; JSON."""
+        return {
+            "adapt": None if self.adapt is None else self.adapt.to_dict(),
+            "tune": None if self.tune is None else self.tune.to_dict(),
+            "language_bytes": self.language_bytes, "refusal": self.refusal or None,
+        }  # fmt: skip
 
 
 def method_costs(

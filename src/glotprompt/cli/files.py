@@ -73,15 +73,8 @@ def texts_to_compare(source: str, how: Mapping[str, Any]) -> list[str]:
             return files.read_for_comparison(
                 source, **{name: value for name, value in _of_files(how).items() if name != "normalise"}
             )
-        # The file itself, not the dataset's examples: news articles have a body beside the headline that is scored.
-        if reference.split is None or reference.dataset.layout is None:
-            raise ConfigError(f"--held-out {source}: which split? Write one behind it, such as {source}:test")
-        path, columns = reference.dataset.place(
-            reference.language, reference.split, how["data_dir"], "auto", how["revision"]
-        )
-        return files.read_for_comparison(
-            path, quoting=columns.quoting, columns=columns.header, on_bad_row=how["on_bad_row"], report=how["report"]
-        )
+        options = {name: how[name] for name in ("revision", "on_bad_row", "report")}
+        return catalog.texts_to_compare(reference, how["data_dir"], **options)
 
 
 def _of_files(how: Mapping[str, Any]) -> dict[str, Any]:

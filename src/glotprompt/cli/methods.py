@@ -14,7 +14,7 @@ from glotprompt.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from glotprompt.costs import MethodCost, StageCost
+    from glotprompt.costs import MethodCost
     from glotprompt.model.shapes import Shell
 
 
@@ -72,21 +72,11 @@ def _print_json(shell: Shell, costs: Sequence[MethodCost], settings: Mapping[str
         {
             "method": cost.method.name, "source": cost.method.source,
             "stage1": cost.method.stage1, "stage2": cost.method.stage2,
-            "adapt": _stage(cost.adapt), "tune": _stage(cost.tune),
-            "language_bytes": cost.language_bytes, "refusal": cost.refusal or None,
+            **cost.to_dict(),
         }
         for cost in costs
     ]  # fmt: skip
     print(json.dumps({"model": about, "settings": dict(settings), "methods": rows}, indent=1, ensure_ascii=False))
-
-
-def _stage(cost: StageCost | None) -> dict[str, Any] | None:
-    from dataclasses import asdict
-
-    if cost is None:
-        return None
-    derived = ("gradient_bytes", "optimiser_bytes", "copies_bytes", "memory_bytes")
-    return {**asdict(cost), **{name: getattr(cost, name) for name in derived}}
 
 
 # ---------------------------------------------------------------------------------------------------------------

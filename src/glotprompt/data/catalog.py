@@ -7,13 +7,14 @@ from pathlib import Path
 
 from glotprompt.data.americas import AMERICASNLI, AMERICASNLP2021
 from glotprompt.data.dataset import Dataset, Source
+from glotprompt.data.files import read_for_comparison
 from glotprompt.data.layout import Report
 from glotprompt.data.nli import MULTINLI, NLI_EN, XNLI
 from glotprompt.data.records import Example
 from glotprompt.data.sentiment import AFRISENTI, NUSAX
 from glotprompt.data.tables import OnBadRow
 from glotprompt.data.topics import MASAKHANEWS, SIB200, TAXI1500
-from glotprompt.errors import DataError, nearest
+from glotprompt.errors import ConfigError, DataError, nearest
 
 FILES = Dataset(
     name="files",
@@ -102,6 +103,24 @@ def texts_of(
         reference.language, reference.split or "train", data_dir, source=source, revision=revision,
         on_bad_row=on_bad_row, report=report,
     )  # fmt: skip
+
+
+def texts_to_compare(
+    reference: Reference,
+    data_dir: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    on_bad_row: OnBadRow = "error",
+    report: Report | None = None,
+) -> list[str]:
+    """Every text of a split's own file, to look for it in others: beside what is scored (news headlines) there is more
+    in it (their articles). Raises `ConfigError` without a split."""
+    if reference.split is None:
+        raise ConfigError(f"{reference}: which split? Write one behind it, such as {reference}:test")
+    path, columns = reference.dataset.place(reference.language, reference.split, data_dir, "auto", revision)
+    return read_for_comparison(
+        path, quoting=columns.quoting, columns=columns.header, on_bad_row=on_bad_row, report=report
+    )
 
 
 def examples_of(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glotprompt.data import catalog
-from glotprompt.data.files import read_for_comparison
 from glotprompt.data.guards import evaluation_beside, refuse_evaluation_text, without_overlap
 from glotprompt.data.layout import read_records
 from glotprompt.data.records import Example, content_hash, generator, share_of, subsample
@@ -100,11 +99,7 @@ def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _to_compare(word: str, data_dir: Path | None) -> list[str]:
-    """Every text of a split's file: news articles have a body beside the headline that is scored."""
-    found = reference(word)
-    assert found.split is not None
-    path, columns = found.dataset.place(found.language, found.split, data_dir, "auto", None)
-    return read_for_comparison(path, quoting=columns.quoting, columns=columns.header)
+    return catalog.texts_to_compare(reference(word), data_dir)
 
 
 @lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ import torch
 
 from glotprompt import artifact
 from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
-from glotprompt.costs import StageCost, method_cost
+from glotprompt.costs import method_cost
 from glotprompt.data.records import Example, labels_of
 from glotprompt.grid.steps import CostStep, EvaluateStep
 from glotprompt.grid.store import FORMAT
@@ -133,20 +133,9 @@ def cost_result(step: CostStep) -> dict[str, Any]:
     """A row of table 3."""
     shell = Shell.named(step.model)
     cost = method_cost(shell, METHODS[step.method], step.adapt, step.tune, "cpu")
-    found = {
-        "adapt": _stage(cost.adapt), "tune": _stage(cost.tune),
-        "language_bytes": cost.language_bytes, "refusal": cost.refusal or None,
-    }  # fmt: skip
     backbone = {"name": shell.name, "num_values": shell.num_values, "num_layers": shell.num_layers}
     info = {"method": step.method, "backbone": backbone}
-    return {"format": FORMAT, "run_info": info, "cost": found, "meta_info": _meta("none")}
-
-
-def _stage(cost: StageCost | None) -> dict[str, Any] | None:
-    if cost is None:
-        return None
-    derived = ("gradient_bytes", "optimiser_bytes", "copies_bytes", "memory_bytes")
-    return {**asdict(cost), **{name: getattr(cost, name) for name in derived}}
+    return {"format": FORMAT, "run_info": info, "cost": cost.to_dict(), "meta_info": _meta("none")}
 
 
 def _meta(device: str) -> dict[str, Any]:
