@@ -142,3 +142,16 @@ def mini() -> Encoder:
 def mini_bf16() -> Encoder:
     """The bundled backbone in bf16; not to be changed."""
     return Encoder.load("mini", precision="bf16", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    stock: Callable[[str], PreTrainedModel],
+    tiny_tokenizer: PreTrainedTokenizerFast,
+) -> Path:
+    """A tiny random XLM-R as transformers saves it."""
+    folder = tmp_path_factory.mktemp("tiny-xlm-roberta")
+    stock("xlm-roberta").save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from glotprompt.cli import main
 
@@ -47,19 +46,6 @@ def glotprompt(capsys: pytest.CaptureFixture[str]) -> Program:
         return Outcome(status, *capsys.readouterr())
 
     return run
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(
-    tmp_path_factory: pytest.TempPathFactory,
-    stock: Callable[[str], PreTrainedModel],
-    tiny_tokenizer: PreTrainedTokenizerFast,
-) -> Path:
-    """A tiny random XLM-R as transformers saves it."""
-    folder = tmp_path_factory.mktemp("tiny-xlm-roberta")
-    stock("xlm-roberta").save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from glotprompt.data.catalog import dataset
 from glotprompt.grid.steps import Workplace
@@ -15,19 +14,6 @@ from glotprompt.grid.steps import Workplace
 WORDS = {"sports": "win play field", "health": "hear walk slept", "business": "market bank people"}
 NLI = ("entailment", "neutral", "contradiction")
 NEWS = ("hau", "ibo", "lin", "lug", "pcm", "run", "sna", "tir", "yor")
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(
-    tmp_path_factory: pytest.TempPathFactory,
-    stock: Callable[[str], PreTrainedModel],
-    tiny_tokenizer: PreTrainedTokenizerFast,
-) -> Path:
-    """A tiny random XLM-R as transformers saves it."""
-    folder = tmp_path_factory.mktemp("tiny-xlm-roberta")
-    stock("xlm-roberta").save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import glotprompt as gp
 from glotprompt.cli import main
@@ -28,15 +28,10 @@ TEXTS = [f"the king {'water ' * (i % 5)}day {'field ' * (i % 3)}" for i in range
 
 
 @pytest.fixture(scope="module")
-def folder(
-    tmp_path_factory: pytest.TempPathFactory,
-    stock: Callable[[str], PreTrainedModel],
-    tiny_tokenizer: PreTrainedTokenizerFast,
-) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """Three classifiers, and in the folder "tiny" the backbone they were made for."""
     folder = tmp_path_factory.mktemp("served")
-    stock("xlm-roberta").save_pretrained(folder / "tiny")
-    tiny_tokenizer.save_pretrained(folder / "tiny")
+    shutil.copytree(tiny_folder, folder / "tiny")
     encoder = gp.Encoder.load(folder / "tiny", precision="fp32", device="cpu")
     for seed, name in enumerate(("nya", "yor", "sna")):
         make_classifier(encoder, seed, language=name).save(folder / f"{name}.safetensors")

@@ -25,7 +25,6 @@ from glotprompt.serve.middleware import Authorised, BoundedBody, Observed, refus
 from glotprompt.serve.refusal import Refusal
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import (
-    ClassifierCard,
     Classifiers,
     ErrorBody,
     FileError,
@@ -121,7 +120,7 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
         service = _service(request)
         registry = service.registry
         return Classifiers(
-            classifiers=[ClassifierCard.model_validate(card) for card in registry.cards()],
+            classifiers=registry.cards(),
             # Where on the disk they lie is nobody's business.
             errors=[
                 FileError(file=Path(path).name, error=error.replace(path, Path(path).name))

@@ -6,6 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from glotprompt.serve.card import Card
+
 AUTO = "auto"
 """As a language: find it out."""
 
@@ -113,38 +115,13 @@ class PredictResponse(BaseModel):
     queue_seconds: float = Field(description="Of these, until the model began with it.")
 
 
-class ClassifierCard(BaseModel):
-    """As `glotprompt.serve.card.Card`."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    name: str
-    language: str
-    language_name: str | None
-    task: str
-    labels: list[str]
-    fields: list[str]
-    method: str
-    backbone: str
-    prompt_length: int | None
-    max_length: int
-    target_texts: int | None
-    source_texts: int | None
-    num_examples: int | None
-    dev_accuracy: float | None
-    offsets: bool
-    made: str
-    num_bytes: int
-    sample_texts: list[str | tuple[str, str]]
-
-
 class FileError(BaseModel):
     file: str
     error: str
 
 
 class Classifiers(BaseModel):
-    classifiers: list[ClassifierCard]
+    classifiers: list[Card]
     errors: list[FileError] = Field(description="Files that are not served as they are on the disk, by their names.")
     limits: Limits
     auto: bool = Field(description='Whether language "auto" is offered.')
