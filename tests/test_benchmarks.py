@@ -105,6 +105,7 @@ def test_prediction_writes_its_figures(tmp_path: Path) -> None:
     assert 1 <= found["languages_per_batch"] <= 3
 
 
+@pytest.mark.slow
 def test_growth_writes_exponents(tmp_path: Path) -> None:
     growth.main([*TINY, *FP32, "--batch", "2", "--quick", "--json", str(tmp_path)])
     found = written(tmp_path, "growth")

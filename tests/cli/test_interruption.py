@@ -104,6 +104,7 @@ def newest(folder: Path) -> int:
     return max((path.stat().st_mtime_ns for path in folder.glob("*.checkpoint")), default=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["adapt", "tune"])
 def test_killed_again_and_again(
     stage: str, words: Words, start: Callable[[list[str]], ForkServerProcess], files: Path
