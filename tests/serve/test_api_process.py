@@ -73,7 +73,7 @@ def test_what_it_does_not_start_with(
         said = refusal(capsys, folder, "--port", str(port))
     assert f"cannot listen on 127.0.0.1, port {port}" in said
     assert "give another --port" in said
-    assert "say where mini is" not in refusal(capsys, folder, "--port", "0", "--model", str(tmp_path))
+    assert "say where it is with --model" not in refusal(capsys, folder, "--port", "0", "--model", str(tmp_path))
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert 'pip install "glotprompt[serve]"' in refusal(capsys, folder)
 

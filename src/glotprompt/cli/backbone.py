@@ -49,20 +49,21 @@ def open_start(path: Path | None, model: str | None, precision: Any, device: str
     if path is None:
         assert model is not None
         return None, open_encoder(model, precision, device)
-    encoder = _recorded_backbone(path, STAGE1_KINDS, model, precision, device)
+    encoder = open_recorded(path, STAGE1_KINDS, model, precision, device)
     return load_adapted(path, encoder), encoder
 
 
 def open_classifier(path: Path, model: str | None, precision: Any, device: str) -> PromptClassifier:
     """A saved classifier on the backbone it was made for."""
-    encoder = _recorded_backbone(path, ("classifier",), model, precision, device)
+    encoder = open_recorded(path, ("classifier",), model, precision, device)
     classifier = PromptClassifier.load(path, encoder)
     if classifier.offsets is not None:
         note(f"{path} holds label offsets, which are applied")
     return classifier
 
 
-def _recorded_backbone(path: Path, kinds: Sequence[str], model: str | None, precision: Any, device: str) -> Encoder:
+def open_recorded(path: Path, kinds: Sequence[str], model: str | None, precision: Any, device: str) -> Encoder:
+    """The backbone that a saved file was made for, by `model` where it is not found under its name."""
     recorded, _ = recorded_backbone(path, kinds)
     try:
         return open_encoder(model or recorded, precision, device)

@@ -12,7 +12,7 @@ import typer
 
 from glotprompt.cli import options
 from glotprompt.cli.screen import note
-from glotprompt.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, UserError
+from glotprompt.errors import ArtifactError, ConfigError, MissingExtraError, UserError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -83,19 +83,16 @@ def serve(
         if find_spec(module) is None:
             raise MissingExtraError("The service", "serve")
     token = None if token_file is None else _token(token_file)
-    backbone = _backbone(places)
+    first = _first_classifier(places)
     with _listening(host, port) as listening:  # before the backbone is loaded, which takes a while
-        from glotprompt.cli.backbone import open_encoder
+        from glotprompt.cli.backbone import open_recorded
         from glotprompt.serve.api import make_app
         from glotprompt.serve.logs import log_to_stderr
-        from glotprompt.serve.registry import Registry
+        from glotprompt.serve.registry import KIND, Registry
         from glotprompt.serve.schemas import Limits
         from glotprompt.serve.service import ServiceSettings
 
-        try:
-            encoder = open_encoder(model or backbone, precision, device)
-        except ModelError as error:
-            raise error if model else ModelError(f"{error}; say where {backbone} is with --model") from None
+        encoder = open_recorded(first, (KIND,), model, precision, device)
         log_to_stderr()  # from here on: the registry tells of files that it cannot serve
         registry = Registry(places, encoder, cache_megabytes * 2**20)
         if not registry.names():
@@ -136,8 +133,8 @@ def _token(path: Path) -> str:
     return token
 
 
-def _backbone(places: Sequence[Path]) -> str:
-    """What the first classifier that can be read was made for."""
+def _first_classifier(places: Sequence[Path]) -> Path:
+    """The first file that can be read as a classifier: its backbone serves all."""
     from glotprompt.cli.backbone import recorded_backbone
     from glotprompt.serve.registry import KIND, PATTERN
 
@@ -147,7 +144,8 @@ def _backbone(places: Sequence[Path]) -> str:
             raise ArtifactError(f"{place} does not exist; give classifiers that tune wrote, or folders with some")
         for path in sorted(place.glob(PATTERN)) if place.is_dir() else [place]:
             try:
-                return recorded_backbone(path, (KIND,))[0]
+                recorded_backbone(path, (KIND,))
+                return path
             except UserError as error:
                 reason = reason or f" ({error})"
     raise ArtifactError(f"no classifier in {', '.join(map(str, places))}{reason}; `glotprompt tune` makes one")

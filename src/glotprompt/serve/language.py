@@ -15,6 +15,7 @@ from torch import Tensor
 
 from glotprompt.classifier import Input, fields_of
 from glotprompt.model.soft_prompt import Prefix
+from glotprompt.serve.buckets import grouped
 from glotprompt.serve.predictor import Predictor, Query
 from glotprompt.serve.served import Served
 from glotprompt.train.batches import MaskedBatch, mask_words, token_sequences
@@ -81,10 +82,7 @@ class LanguageFinder:
     def losses(self, query: LanguageQuery) -> list[Loss]:
         """In the order of the candidates; texts that differ by rewriting are read apart."""
         found: dict[int, float] = {}
-        groups: dict[int, list[int]] = {}
-        for place, reading in enumerate(query.readings):
-            groups.setdefault(id(reading), []).append(place)
-        for places in groups.values():
+        for places in grouped([id(reading) for reading in query.readings]):
             reading = query.readings[places[0]]
             together = max(1, self._predictor.batch_tokens // reading.input_ids.numel())
             for start in range(0, len(places), together):

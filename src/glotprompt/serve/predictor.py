@@ -17,7 +17,7 @@ from glotprompt.classifier import Input, Prediction, PromptClassifier, fields_of
 from glotprompt.errors import ConfigError, nearest
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import Positions, Prefix
-from glotprompt.serve.buckets import buckets
+from glotprompt.serve.buckets import buckets, grouped
 from glotprompt.serve.served import Classifiers, Decoded, Served
 from glotprompt.train.cloze import Cloze, Words, encode, encode_without_mask
 from glotprompt.train.scoring import label_states, log_probabilities, with_offsets
@@ -78,7 +78,7 @@ class Predictor:
         chosen = [served[name] if name in served else _unknown(name, served) for name, _ in items]
         texts = [_texts_for(one, item) for one, (_, item) in zip(chosen, items, strict=True)]
         clozes: dict[int, Cloze] = {}
-        for rows in _grouped([(one.task.template, one.max_length, one.words is None) for one in chosen]):
+        for rows in grouped([(one.task.template, one.max_length, one.words is None) for one in chosen]):
             first = chosen[rows[0]]
             tokenise = encode_without_mask if first.words is None else encode
             found = tokenise([texts[i] for i in rows], first.task, self.encoder.tokenizer, first.max_length)
@@ -100,7 +100,7 @@ class Predictor:
         for places in buckets([queries[i].num_tokens for i in mixing], self.batch_tokens):
             rows = [mixing[place] for place in places]
             found |= zip(rows, self._mixed([queries[i] for i in rows]), strict=True)
-        for places in _grouped([queries[i].served for i in alone]):
+        for places in grouped([queries[i].served for i in alone]):
             rows = [alone[place] for place in places]
             found |= zip(rows, self._alone([queries[i] for i in rows]), strict=True)
         return [found[i] for i in range(len(queries))]
@@ -132,7 +132,7 @@ class Predictor:
             for row, one in enumerate(served):
                 if one in words:
                     found[row] = _averages(words[one]) @ logits[row, columns[one]]
-        for rows in _grouped([one if one.words is None else None for one in served]):
+        for rows in grouped([one if one.words is None else None for one in served]):
             head = decoded[served[rows[0]]].head
             if head is not None:
                 found |= zip(rows, head.scores(self.encoder, hidden[rows]).double().cpu().numpy(), strict=True)
@@ -175,14 +175,6 @@ def _texts_for(served: Served, item: Input) -> dict[str, str]:
         raise ConfigError(f"classifier {served.name!r} reads {' and '.join(wanted)}, the item has {', '.join(texts)}")
     apply = str if served.characters is None else served.characters.apply
     return {name: apply(texts[name]) for name in wanted}
-
-
-def _grouped(keys: Sequence[Any]) -> list[list[int]]:
-    """Indices of equal keys together."""
-    groups: dict[Any, list[int]] = {}
-    for index, key in enumerate(keys):
-        groups.setdefault(key, []).append(index)
-    return list(groups.values())
 
 
 def _averages(words: Words) -> Float[NDArray[np.float64], "label word"]:

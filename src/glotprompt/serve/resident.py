@@ -20,7 +20,7 @@ def forget_pages(mapped: Iterable[Tensor]) -> None:
         return
     for tensor in mapped:
         first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-        length = tensor.data_ptr() + tensor.numel() * tensor.element_size() - first
+        length = tensor.data_ptr() + tensor.nbytes - first
         advise = ctypes.CDLL(None).madvise
         advise(ctypes.c_void_p(first), ctypes.c_size_t(length), ctypes.c_int(mmap.MADV_DONTNEED))
 

@@ -42,14 +42,14 @@ class Decoded:
         delta, prompt = classifier.delta, classifier.prompt
         head = next((part for part in delta.modules() if isinstance(part, LinearHead)), None)
         if prompt is None or not can_mix(described(delta)):
-            return cls(None, "plain", head, delta, sum(map(_bytes_of, delta.tensors().values())))
+            return cls(None, "plain", head, delta, sum(tensor.nbytes for tensor in delta.tensors().values()))
         with torch.no_grad():
             key_values = prompt.key_values().to(encoder.device, encoder.dtype)
         wanted = encoder.prompt_shape(prompt.prompt_length)
         if tuple(key_values.shape) != wanted:
             raise ArtifactError(f"a prompt of shape {list(key_values.shape)}; {encoder.name} wants {list(wanted)}")
-        own = 0 if head is None else sum(map(_bytes_of, head.tensors().values()))
-        return cls(key_values, prompt.positions, head, None, _bytes_of(key_values) + own)
+        own = 0 if head is None else sum(tensor.nbytes for tensor in head.tensors().values())
+        return cls(key_values, prompt.positions, head, None, key_values.nbytes + own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,3 @@ def _kinds(description: Mapping[str, Any]) -> list[str]:
     if "parts" not in description:
         return [description["kind"]]
     return [kind for _, part in description["parts"] for kind in _kinds(part)]
-
-
-def _bytes_of(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

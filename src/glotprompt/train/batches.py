@@ -189,13 +189,18 @@ def pad(sequences: Sequences, pad_id: int) -> tuple[NDArray[np.int64], NDArray[n
     longest = max(len(sequence) for sequence in sequences)
     if all(len(sequence) == longest for sequence in sequences):
         return np.stack(sequences), None
-    width = -(-longest // LENGTH_STEP) * LENGTH_STEP
+    width = padded_width(longest)
     input_ids = np.full((len(sequences), width), pad_id, dtype=np.int64)
     mask = np.zeros_like(input_ids)
     for row, sequence in enumerate(sequences):
         input_ids[row, : len(sequence)] = sequence
         mask[row, : len(sequence)] = 1
     return input_ids, mask
+
+
+def padded_width(longest: int) -> int:
+    """Width of a padded batch whose longest sequence has so many tokens."""
+    return -(-longest // LENGTH_STEP) * LENGTH_STEP
 
 
 def by_length(sequences: Sequences, batch_size: int) -> Iterator[list[int]]:

@@ -24,6 +24,7 @@ from torch import Tensor
 from glotprompt.config import RuntimeConfig
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
+from glotprompt.processes import is_first
 from glotprompt.train.batches import by_length
 from glotprompt.train.cloze import Cloze, Entering
 from glotprompt.train.progress import StepLine
@@ -80,7 +81,7 @@ def _room(shape: tuple[int, int], dtype: torch.dtype, runtime: RuntimeConfig) ->
             with tempfile.TemporaryFile(dir=folder) as file:  # the mapping outlives it, and nothing stays behind
                 numbers = np.memmap(file, dtype=np.uint8, mode="w+", shape=(size,))
             return torch.from_numpy(numbers).view(dtype).view(shape)
-    if runtime.progress:
+    if runtime.progress and is_first():
         print(
             f"what the frozen lower layers give takes {size / 1e9:,.1f} GB, more than state_cache and the disk of"
             f" {folder} allow: it is computed anew in every epoch",
