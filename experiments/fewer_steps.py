@@ -3,6 +3,7 @@
     python experiments/fewer_steps.py plan  --data-dir DIR --work W [--only GROUP ...] [--targets ...] [--seeds N]
     python experiments/fewer_steps.py run   --data-dir DIR --work W [--only GROUP ...] [--targets ...] [--seeds N]
     python experiments/fewer_steps.py table --data-dir DIR --work W [--only GROUP ...] [--targets ...] [--seeds N]
+    python experiments/fewer_steps.py accuracy --data-dir DIR --work W [--only GROUP ...] [--targets ...] [--seeds N]
 
 A cell is one stage 1 on MasakhaNEWS (source Hausa, backbone mini), kept in W as one JSON file with the held-out loss at
 every evaluation, and never made twice; groups share cells. `plan` says what is missing, in steps of 2,048 tokens.
@@ -10,6 +11,8 @@ every evaluation, and never made twice; groups share cells. `plan` says what is 
 steps) of that language and sequence length; the whole gain is what the reference reaches. A run that starts from other
 languages' prompts begins with a share of it. "To 99 %" is the first evaluation that reaches 99 % of it. The schedule is
 that of the run's own steps, so a run of 150 steps is not the first half of one of 300.
+`accuracy` tunes a classifier of news headlines from the prompt of every finished cell, as compare_methods.py does, and
+scores the target's test headlines; kept beside the cells.
 
 The hidden width cannot be varied here: there is one backbone with real weights.
 """
@@ -26,7 +29,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from compare_methods import SOURCE, unlabelled_text
+from compare_methods import (
+    SOURCE,
+    TASK,
+    accuracy_of,
+    own_labels,
+    source_examples,
+    target_texts,
+    tune_config,
+    unlabelled_text,
+)
 
 import glotprompt as gp
 
@@ -164,7 +176,7 @@ def run(words: Words) -> None:
         text, source = (unlabelled_text(words.data_dir, language) for language in (cell.target, SOURCE))
         begun = [gp.LanguagePrompt.load(words.file(other, "safetensors"), encoder) for other in cell.starts_from]
         initial = [(prompt, 1 / len(begun)) for prompt in begun] or None
-        folder = words.work / "checkpoints"
+        folder = words.work / "checkpoints" / cell.name
         runtime = gp.RuntimeConfig(checkpoint_dir=folder)
         made = gp.adapt(encoder, text, source, cell.target, cell.config, runtime, initial=initial)
         made.save(words.file(cell, "safetensors"))
@@ -227,6 +239,35 @@ def table(words: Words) -> None:
         print_stopping(words, group)
 
 
+def accuracy(words: Words) -> None:
+    """Per group and setting: source dev, the target's test over all labels and over its own, means over all cells."""
+    encoder = gp.Encoder.load("mini", precision="bf16")
+    for group in words.only:
+        print(f"\n{group}: cells, accuracy in %: source dev, all labels, own labels")
+        for cell in varied(Cell(words.targets[0]), **GROUPS[group]):
+            cells = varied(cell, target=words.targets, seed=range(words.seeds))
+            rows = [accuracies(words, encoder, one) for one in cells if words.file(one).is_file()]
+            if rows:
+                means = (statistics.mean(row[key] for row in rows) for key in rows[0])
+                name = ", ".join(f"{name} {getattr(cell, name)}" for name in GROUPS[group])
+                print(f"{name:44}{len(rows):4}" + "".join(f"{mean:8.1f}" for mean in means), flush=True)
+
+
+def accuracies(words: Words, encoder: gp.Encoder, cell: Cell) -> dict[str, float]:
+    """Of the classifier that stage 2 makes of a cell's prompt, with the cell's seed."""
+    path = words.file(cell, "accuracy.json")
+    if not path.is_file():
+        prompt = gp.LanguagePrompt.load(words.file(cell, "safetensors"), encoder)
+        parts = [source_examples(words.data_dir, part) for part in ("train", "dev")]
+        classifier = gp.tune(encoder, prompt, parts[0], TASK, tune_config("soft-prompt", cell.seed), dev=parts[1])
+        test = target_texts(words.data_dir, cell.target)["test"]
+        log_probs, gold = classifier.log_probabilities(test), [str(example.label) for example in test]
+        own = accuracy_of(log_probs, gold, TASK.indices(own_labels(words.data_dir, cell.target)))
+        dev = float(classifier.facts["dev_accuracy"])
+        path.write_text(json.dumps({"dev": dev, "all": accuracy_of(log_probs, gold), "own": own}))
+    return json.loads(path.read_text())
+
+
 def print_row(words: Words, cell: Cell, name: str) -> None:
     """Means over the seeds; a step only where every seed got there."""
     line, means = f"{name:44}", list[float]()
@@ -259,7 +300,7 @@ def print_stopping(words: Words, group: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("plan", "run", "table"))
+    parser.add_argument("what", choices=("plan", "run", "table", "accuracy"))
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("steps-work"))
     parser.add_argument("--only", nargs="+", default=list(GROUPS), choices=list(GROUPS), metavar="GROUP")
@@ -267,7 +308,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     given = vars(parser.parse_args())
     what = given.pop("what")
-    {"plan": plan, "run": run, "table": table}[what](Words(**given))
+    {"plan": plan, "run": run, "table": table, "accuracy": accuracy}[what](Words(**given))
 
 
 if __name__ == "__main__":
