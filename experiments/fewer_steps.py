@@ -3,15 +3,15 @@
     python experiments/fewer_steps.py plan  --data-dir DIR --work W [--only GROUP ...] [--targets ...] [--seeds N]
     python experiments/fewer_steps.py run   --data-dir DIR --work W [--only GROUP ...] [--targets ...] [--seeds N]
     python experiments/fewer_steps.py table --data-dir DIR --work W [--only GROUP ...] [--targets ...] [--seeds N]
-    python experiments/fewer_steps.py accuracy --data-dir DIR --work W [--only GROUP ...] [--targets ...] [--seeds N]
+    python experiments/fewer_steps.py accuracy --data-dir DIR --work W [... as above] [--tune-seeds N]
 
 A cell is one stage 1 on MasakhaNEWS (source Hausa, backbone mini), kept in W as one JSON file with the held-out loss at
 every evaluation, and never made twice; groups share cells. `plan` says what is missing, in steps of 2,048 tokens.
 `table` reads W alone. A gain is the fall of the held-out loss from the start of the reference (noise, 4e-2, linear, 300
-steps) of that language and sequence length; the whole gain is what the reference reaches. A run that starts from other
-languages' prompts begins with a share of it. "To 99 %" is the first evaluation that reaches 99 % of it. The schedule is
-that of the run's own steps, so a run of 150 steps is not the first half of one of 300.
-`accuracy` tunes a classifier of news headlines from the prompt of every finished cell, as compare_methods.py does, and
+steps) of that language and sequence length, where that was run; the whole gain is what the reference reaches. A run
+that starts from other languages' prompts begins with a share of it. "To 99 %" is the first evaluation that reaches 99 %
+of it. The schedule is that of the run's own steps, so a run of 150 steps is not the first half of one of 300.
+`accuracy` tunes classifiers of news headlines from the prompt of every finished cell, as compare_methods.py does, and
 scores the target's test headlines; kept beside the cells.
 
 The hidden width cannot be varied here: there is one backbone with real weights.
@@ -109,18 +109,19 @@ def varied(cell: Cell, **values: Sequence[Any]) -> Iterator[Cell]:
 STARTS = ("noise", "text", "relative", "average")
 GROUPS: dict[str, dict[str, Sequence[Any]]] = {
     "reference": {},
-    "starts": {"start": STARTS},
-    "rates": {"rate": RATES},
-    "short": {"steps": (75, 150), "start": ("noise", "text", "average"), "rate": (4e-2, 8e-2)},
-    "auto": {"rate": ("auto",)},
-    "schedules": {"schedule": ("linear", "cosine", "constant", "wsd"), "rate": (4e-2, 8e-2)},
-    "starts x rates": {"start": STARTS, "rate": (1e-2, 2e-2, 4e-2, 8e-2, 1.6e-1)},
-    "prompt length": {"prompt_length": (8, 32, 128), "rate": (2e-2, 4e-2, 8e-2, 1.6e-1)},
-    "sequence length": {"max_length": (32, 64, 128), "rate": (2e-2, 4e-2, 8e-2, 1.6e-1)},
-    "horizon": {"steps": (75, 300, 1200), "rate": (1e-2, 2e-2, 4e-2, 8e-2)},
-    "paper": {"steps": (3000,), "rate": (5e-3,)},
-}
-"""What varies in each; the first tell the most."""
+    "long": {"start": ("noise", "text"), "rate": (1e-2, 4e-2, 8e-2)},
+    "short": {"start": ("text",), "rate": (8e-2,), "steps": (75, 150)},
+    "starts": {"start": STARTS, "rate": (8e-2,), "steps": (150,)},
+    "rates": {"start": ("text",), "rate": (2e-2, 4e-2, 8e-2, 1.6e-1, 3.2e-1), "steps": (150,)},
+    "auto": {"start": ("text",), "rate": ("auto",), "steps": (150,)},
+    "schedules": {
+        "start": ("text",), "rate": (8e-2,), "steps": (150,), "schedule": ("linear", "cosine", "constant", "wsd"),
+    },
+    "prompt length": {"start": ("text",), "rate": (8e-2, 1.6e-1), "steps": (150,), "prompt_length": (8, 32, 128)},
+    "sequence length": {"start": ("text",), "rate": (8e-2, 1.6e-1), "steps": (150,), "max_length": (32, 64, 128)},
+    "paper": {"steps": (1500,), "rate": (5e-3,)},
+}  # fmt: skip
+"""What varies in each."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class Words:
     only: Sequence[str]
     targets: Sequence[str]
     seeds: int
+    tune_seeds: int
 
     def cells(self, group: str) -> list[Cell]:
         """Of one group, those of one setting beside each other."""
@@ -232,8 +234,8 @@ class Course:
 
 def table(words: Words) -> None:
     for group in words.only:
-        heads = "".join(f"{target:>22}" for target in words.targets)
-        print(f"\n{group}: best gain in %, step to {SHARE:.0%}, s\n{'':44}{heads}{'mean gain':>11}")
+        heads = "".join(f"{target:>26}" for target in words.targets)
+        print(f"\n{group}: lowest loss, gain in %, step to {SHARE:.0%}, s\n{'':44}{heads}{'mean gain':>11}")
         for cell in varied(Cell(words.targets[0]), **GROUPS[group]):
             print_row(words, cell, ", ".join(f"{name} {getattr(cell, name)}" for name in GROUPS[group]))
         print_stopping(words, group)
@@ -243,23 +245,24 @@ def accuracy(words: Words) -> None:
     """Per group and setting: source dev, the target's test over all labels and over its own, means over all cells."""
     encoder = gp.Encoder.load("mini", precision="bf16")
     for group in words.only:
-        print(f"\n{group}: cells, accuracy in %: source dev, all labels, own labels")
+        print(f"\n{group}: classifiers, accuracy in %: source dev, all labels, own labels")
         for cell in varied(Cell(words.targets[0]), **GROUPS[group]):
             cells = varied(cell, target=words.targets, seed=range(words.seeds))
-            rows = [accuracies(words, encoder, one) for one in cells if words.file(one).is_file()]
+            done = [one for one in cells if words.file(one).is_file()]
+            rows = [accuracies(words, encoder, one, seed) for one in done for seed in range(words.tune_seeds)]
             if rows:
                 means = (statistics.mean(row[key] for row in rows) for key in rows[0])
                 name = ", ".join(f"{name} {getattr(cell, name)}" for name in GROUPS[group])
                 print(f"{name:44}{len(rows):4}" + "".join(f"{mean:8.1f}" for mean in means), flush=True)
 
 
-def accuracies(words: Words, encoder: gp.Encoder, cell: Cell) -> dict[str, float]:
-    """Of the classifier that stage 2 makes of a cell's prompt, with the cell's seed."""
-    path = words.file(cell, "accuracy.json")
+def accuracies(words: Words, encoder: gp.Encoder, cell: Cell, seed: int) -> dict[str, float]:
+    """Of the classifier that stage 2 with this seed makes of a cell's prompt."""
+    path = words.file(cell, f"accuracy-{seed}.json")
     if not path.is_file():
         prompt = gp.LanguagePrompt.load(words.file(cell, "safetensors"), encoder)
         parts = [source_examples(words.data_dir, part) for part in ("train", "dev")]
-        classifier = gp.tune(encoder, prompt, parts[0], TASK, tune_config("soft-prompt", cell.seed), dev=parts[1])
+        classifier = gp.tune(encoder, prompt, parts[0], TASK, tune_config("soft-prompt", seed), dev=parts[1])
         test = target_texts(words.data_dir, cell.target)["test"]
         log_probs, gold = classifier.log_probabilities(test), [str(example.label) for example in test]
         own = accuracy_of(log_probs, gold, TASK.indices(own_labels(words.data_dir, cell.target)))
@@ -269,22 +272,26 @@ def accuracies(words: Words, encoder: gp.Encoder, cell: Cell) -> dict[str, float
 
 
 def print_row(words: Words, cell: Cell, name: str) -> None:
-    """Means over the seeds; a step only where every seed got there."""
+    """Means over the seeds; a gain only where there is a reference, a step only where every seed got there."""
     line, means = f"{name:44}", list[float]()
     for target in words.targets:
-        cells = varied(replace(cell, target=target), seed=range(words.seeds))
-        courses = [course for course in (Course.of(words, one) for one in cells) if course is not None]
-        if not courses:
-            line += f"{'-':>22}"
+        cells = list(varied(replace(cell, target=target), seed=range(words.seeds)))
+        founds = [found for found in map(words.read, cells) if found is not None]
+        if not founds:
+            line += f"{'-':>26}"
             continue
-        best = statistics.mean(course.best for course in courses)
-        steps = [course.to(SHARE) for course in courses]
-        reached = [step for step in steps if step is not None]
-        step = f"{statistics.mean(reached):.0f}" if len(reached) == len(steps) else "-"
-        seconds = statistics.mean(course.found["seconds"] for course in courses)
-        rate = f" {courses[0].found['learning_rate']:g}" if cell.rate == "auto" else ""
-        line += f"{f'{100 * best:.1f} {step:>4} {seconds:5.0f}{rate}':>22}"
-        means.append(best)
+        lowest = (min(loss for loss in map(_loss, found["evaluations"]) if loss == loss) for found in founds)
+        shown = f"{statistics.mean(lowest):.3f}"
+        courses = [course for course in (Course.of(words, one) for one in cells) if course is not None]
+        if courses:
+            means.append(statistics.mean(course.best for course in courses))
+            steps = [course.to(SHARE) for course in courses]
+            reached = [step for step in steps if step is not None]
+            step = f"{statistics.mean(reached):.0f}" if len(reached) == len(steps) else "-"
+            shown += f" {100 * means[-1]:.1f} {step:>4}"
+        rate = f" {founds[0]['learning_rate']:g}" if cell.rate == "auto" else ""
+        shown += f" {statistics.mean(found['seconds'] for found in founds):5.0f}{rate}"
+        line += f"{shown:>26}"
     print(line + (f"{100 * statistics.mean(means):11.1f}" if means else f"{'-':>11}"))
 
 
@@ -306,6 +313,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(GROUPS), choices=list(GROUPS), metavar="GROUP")
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--tune-seeds", type=int, default=1, help="of stage 2, for each prompt")
     given = vars(parser.parse_args())
     what = given.pop("what")
     {"plan": plan, "run": run, "table": table, "accuracy": accuracy}[what](Words(**given))

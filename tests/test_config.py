@@ -225,9 +225,11 @@ def test_the_tables_of_presets_name_methods(name: str) -> None:
 
 
 def test_a_preset_s_value_goes_to_its_methods_alone() -> None:
-    assert preset("quick", "adapt", "soft-prompt")["learning_rate"] == 4e-2
+    assert preset("quick", "adapt", "soft-prompt")["learning_rate"] == 8e-2
     assert preset("quick", "adapt") == preset("quick", "adapt", "soft-prompt")
-    assert preset("quick", "adapt", "mad-x") == {"steps": 300, "max_length": 64, "learning_rate": 1e-2}
+    assert preset("quick", "adapt", "source-prompt")["initialise"] == "text"
+    assert preset("quick", "adapt", "mad-x")["learning_rate"] == 1e-2
+    assert "initialise" not in preset("quick", "adapt", "mad-x")
     assert preset("quick", "tune", "prompt-average")["top_k_layers"] == 12
     assert "top_k_layers" not in preset("quick", "tune", "soft-prompt+task-adapter")
     whole = preset("americasnli", "adapt", "fine-tuning-mlm")

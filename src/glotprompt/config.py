@@ -257,23 +257,32 @@ class RuntimeConfig(Config):
     """Stage 2: bytes of memory for what the layers below the lowest trained one give, computed once per example. What
     needs more goes to a file beside the checkpoints (else in the system's temporary folder) that ends with the process;
     0: nothing is kept."""
+    no_samples: bool = False
+    """Keep no example texts in what is saved. By default three short texts that were not trained on, at most 200
+    characters each, go into the file in plain words, and `glotprompt serve` shows them: give this where the text is
+    private."""
     progress: bool = True
     """Show a progress line on a terminal, plain lines when piped."""
 
 
+_LANGUAGE_PROMPTS = ("soft-prompt", "source-prompt", "soft-prompt+task-adapter")
 _PROMPTS = ("soft-prompt", "source-prompt", "prompt-average", "prompt-tuning")
 _WHOLE_MODEL = ("fine-tuning", "fine-tuning-mlm")
 
 PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
     "paper": {"adapt": {}, "tune": {}},
-    # What the Bible demo uses: the bundled backbone on two cores, minutes; rates of other methods from the grid on news
-    # (docs/log.md, 2026-11-23).
+    # The bundled backbone on two cores, minutes. Prompts that start from real tokens reach in 150 steps at 8e-2 what
+    # noise reaches in 300 at 4e-2 (docs/performance.md); the other rates are from the grid on news (docs/log.md).
     "quick": {
         "adapt": {
-            "steps": 300,
+            "steps": 150,
             "max_length": 64,
+            "eval_every": 25,
+            "eval_sequences": 64,
+            "patience": 2,
+            "initialise": dict.fromkeys(_LANGUAGE_PROMPTS, "text"),
             "learning_rate": {
-                **dict.fromkeys(("soft-prompt", "source-prompt", "soft-prompt+task-adapter"), 4e-2),
+                **dict.fromkeys(_LANGUAGE_PROMPTS, 8e-2),
                 "fine-tuning-mlm": 3e-4,
                 "mad-x": 1e-2,
                 "lora-mlm": 1e-2,
@@ -284,9 +293,10 @@ PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
             "batch_size": 16,
             "max_length": 64,
             "learning_rate": {
-                **dict.fromkeys(_PROMPTS, 2e-2),
+                **dict.fromkeys(_PROMPTS, 4e-2),
                 **dict.fromkeys(_WHOLE_MODEL, 1e-4),
-                **dict.fromkeys(("mad-x", "lora-mlm", "soft-prompt+task-adapter"), 1e-2),
+                **dict.fromkeys(("mad-x", "soft-prompt+task-adapter"), 1e-2),
+                "lora-mlm": 1e-3,
             },
             "top_k_layers": dict.fromkeys(_PROMPTS, 12),
         },

@@ -111,9 +111,11 @@ def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[
     config, runtime = settings(AdaptConfig, options, "mini", "soft-prompt")
     given = {"steps": 7, "warmup_ratio": 0, "packing": "none", "patience": None}
     assert config == AdaptConfig(**{**preset("quick", "adapt"), **given})
-    assert config.learning_rate == 4e-2
+    assert config.learning_rate == 8e-2
     assert runtime == RuntimeConfig()
     assert "preset quick" in capsys.readouterr().err
+    config, _ = settings(AdaptConfig, {"init_prompt": ["other.safetensors"]}, "mini", "soft-prompt")
+    assert "initialise" not in config.model_fields_set, "a start that is handed over stands above the preset's"
     config, _ = settings(AdaptConfig, {"learning_rate": "auto"}, "FacebookAI/xlm-roberta-large", "soft-prompt")
     assert config == AdaptConfig(learning_rate="auto")
     options = {"preset": "paper", "top_k_layers": 9, "set": ["checkpoint_every=0", "dev_share=.25"]}
@@ -126,7 +128,7 @@ def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[
     ("options", "made_by", "expected"),
     [
         ({}, "mad-x", {"method": "mad-x", "learning_rate": 1e-2, "top_k_layers": None}),
-        ({}, "prompt-tuning", {"method": "prompt-tuning", "learning_rate": 2e-2, "top_k_layers": 12}),
+        ({}, "prompt-tuning", {"method": "prompt-tuning", "learning_rate": 4e-2, "top_k_layers": 12}),
         ({"method": "soft-prompt+task-adapter"}, "soft-prompt", {"learning_rate": 1e-2, "top_k_layers": None}),
         ({"method": "fine-tuning", "learning_rate": "3e-5"}, "prompt-tuning", {"learning_rate": 3e-5}),
         ({"set": ["method=fine-tuning"]}, "prompt-tuning", {"method": "fine-tuning", "learning_rate": 1e-4}),

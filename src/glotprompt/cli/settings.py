@@ -35,6 +35,8 @@ def settings(
     name = options.get("preset") or ("quick" if model == "mini" else "paper")
     method = chosen.setdefault("method", method)
     start = preset(name, "adapt" if config is AdaptConfig else "tune", str(method))
+    if options.get("init_prompt"):
+        start.pop("initialise", None)  # a start that is handed over stands above the preset's
     runtime = RuntimeConfig(**{key: value for key, value in chosen.items() if key in running})
     changed = {key: value for key, value in chosen.items() if key not in running}
     made = config(**{**start, **changed})
