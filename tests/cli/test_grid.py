@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,21 @@ def test_run_and_run_again(
     assert failed.status == 1
     assert "failed: ZeroDivisionError: division by zero" in failed.err
     assert "1 steps failed and 1 were skipped" in failed.err
+
+
+def test_a_url_as_output(glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOTPROMPT_CACHE", str(tmp_path / "cache"))
+    words = ["grid", COST, "--scale", "mini", "--set", 'methods=["soft-prompt"]', "--set", "varies={}", "--output"]
+    outcome = glotprompt(*words, f"file://{tmp_path}/runs")
+    assert outcome.status == 0, outcome.err
+    assert f"next: glotprompt report file://{tmp_path}/runs --output report" in outcome.err
+    assert len(list((tmp_path / "runs" / "steps").glob("cost-*/result.json"))) == 1
+    assert "0 to do" in glotprompt(*words, f"file://{tmp_path}/runs").err
+    (tmp_path / "file").touch()
+    closed = f"file://{tmp_path}/file/runs"
+    assert f"{closed} cannot be used: " in glotprompt(*words, closed).error
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    assert "pip install s3fs" in glotprompt(*words, "s3://bucket/runs").error
 
 
 @pytest.mark.parametrize(

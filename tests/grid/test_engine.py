@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.grid.engine import SerialEngine
 from glotprompt.grid.experiment import load
 from glotprompt.grid.plan import Plan, add_experiment
-from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, Step, TuneStep, Workplace
+from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
 from glotprompt.grid.work import attempt, forget_shared, loaded_encoder
 
@@ -36,7 +38,7 @@ def planned(file: Path, place: Workplace, *changes: str) -> Plan:
 
 def run(plan: Plan, place: Workplace) -> dict[str, int]:
     """How many steps came to what."""
-    steps = plan.missing(Store(place.output))
+    steps = plan.missing(Store(place.output).finished())
     outcomes = SerialEngine().run(steps, place, lambda step, outcome: None)
     return dict(Counter(outcome.status for outcome in outcomes))
 
@@ -76,11 +78,17 @@ def test_results_say_what_was_done(finished: tuple[Plan, Workplace]) -> None:
         assert len(result["prompt_change"] or ()) == (3 if cell["method"] == "soft-prompt" else 0)
 
 
-def test_results_hold_no_sentence(finished: tuple[Plan, Workplace], toy_data: Path) -> None:
-    plan, place = finished
-    text = json.dumps(results(plan, place))
-    for line in (toy_data / "masakhanews" / "sna" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]:
-        assert line.split("\t")[1] not in text
+def test_nothing_in_the_store_holds_a_sentence(finished: tuple[Plan, Workplace], toy_data: Path) -> None:
+    """Neither results nor what was trained, whose files elsewhere hold examples."""
+    _, place = finished
+    files = [path for path in place.output.rglob("*") if path.is_file()]
+    assert {RESULT, ADAPTED, CLASSIFIER} <= {path.name for path in files}
+    text = b"".join(path.read_bytes() for path in files)
+    for file in [*toy_data.glob("masakhanews/sna/*.tsv"), *toy_data.glob("masakhanews/hau/*.tsv")]:
+        for line in file.read_text(encoding="utf-8").splitlines()[1:]:
+            headline, article = line.split("\t")[1:3]
+            assert headline.encode() not in text
+            assert article.encode() not in text
 
 
 def test_the_sources_adapter_is_trained_once(finished: tuple[Plan, Workplace]) -> None:
@@ -99,11 +107,33 @@ def test_the_sources_adapter_is_trained_once(finished: tuple[Plan, Workplace]) -
 
 def test_everything_is_finished(finished: tuple[Plan, Workplace]) -> None:
     plan, place = finished
-    assert plan.missing(Store(place.output)) == []
+    assert plan.missing(Store(place.output).finished()) == []
     step = next(iter(plan.steps.values()))
     assert attempt(step, place).status == "cached"
     about = json.loads((Store(place.output).folder(step.name) / STEP).read_text(encoding="utf-8"))
     assert (about["kind"], about["needs"]) == ("adapt", [])
+
+
+def test_what_no_cell_needs_can_be_deleted(finished: tuple[Plan, Workplace], tmp_path: Path) -> None:
+    """A cell with a result wants nothing; a new experiment makes again what it shares with it."""
+    plan, place = finished
+    copy = replace(place, output=tmp_path / "grid")
+    shutil.copytree(place.output, copy.output)
+    store = Store(copy.output)
+    for step in plan.steps.values():
+        if not isinstance(step, EvaluateStep):
+            shutil.rmtree(store.folder(step.name))
+    assert plan.missing(store.finished()) == []
+    other = planned(
+        place.output.parent / "toy.toml", copy, 'methods=["soft-prompt"]', 'targets=["sna"]', "tune.epochs=1"
+    )
+    assert [step.kind for step in other.missing(store.finished())] == ["adapt", "tune", "evaluate"]
+    assert run(other, copy) == {"done": 3}
+    (again,) = (step for step in other.steps.values() if isinstance(step, AdaptStep))
+    one, two = (
+        artifact.read(Store(at.output).folder(again.name) / ADAPTED, "language prompt")[0] for at in (place, copy)
+    )
+    assert all((one[name] == two[name]).all() for name in one)
 
 
 def test_steps_travel_to_other_processes(finished: tuple[Plan, Workplace]) -> None:

@@ -21,11 +21,12 @@ import pytest
 from ray.exceptions import RayActorError
 
 from glotprompt import artifact
+from glotprompt.cluster import Share, shares
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, MissingExtraError
 from glotprompt.grid import engine_ray, work
 from glotprompt.grid.engine import SerialEngine
-from glotprompt.grid.engine_ray import RayEngine, Share, shares
+from glotprompt.grid.engine_ray import RayEngine
 from glotprompt.grid.steps import AdaptStep, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, Store
 from glotprompt.grid.work import Outcome
@@ -150,13 +151,38 @@ def test_no_step_begins_before_what_it_waits_for(
     assert "The actor died (its worker was started 4 times" in failure["error"]
 
 
+def test_an_interruption_leaves_who_is_at_a_step_to_ray(
+    experiment_file: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which ends with the connection; a worker killed at a step would make it say that the step will be tried again."""
+    steps = list(planned(experiment_file, place, 'methods=["prompt-tuning"]').steps.values())
+    actors, killed = Actors(0), list[Any]()
+    waits = iter([actors.wait])
+
+    def wait(promises: list[Promise], num_returns: int) -> tuple[list[Promise], list[Promise]]:
+        for first in waits:
+            return first(promises, num_returns)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(actors, "wait", wait)
+    monkeypatch.setattr(actors, "kill", killed.append)
+    monkeypatch.setattr(engine_ray, "ray", actors)
+    pool = engine_ray._Pool(Share(2, 1, 0), place, told)
+    with pytest.raises(KeyboardInterrupt):
+        pool.run(steps)
+    ((at_work, step),) = pool.busy.values()
+    assert step is steps[0]
+    assert killed == [worker for worker in pool.workers if worker is not at_work]
+    assert list((place.output / "work").glob("shared-*")) == []
+
+
 def test_a_worker_that_does_not_see_the_store(
     experiment_file: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(experiment_file, place, 'methods=["prompt-tuning"]')
     monkeypatch.setattr(engine_ray, "ray", Actors(0))
-    monkeypatch.setattr(engine_ray._Worker, "sees", lambda self, path: False)
-    with pytest.raises(ConfigError, match="must be a folder that all machines share"):
+    monkeypatch.setattr(engine_ray._Worker, "sees", lambda self, output, sign: False)
+    with pytest.raises(ConfigError, match="must be a folder or URL that all machines share"):
         engine_ray._Pool(Share(1, 1, 0), place, told).run(list(plan.steps.values()))
 
 
@@ -187,7 +213,7 @@ def test_two_workers_one_of_them_killed_give_the_bits_of_one_process(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in this process (conftest.py): sums depend on it
     plan = planned(experiment_file, place, 'methods=["soft-prompt", "mad-x"]', "adapt.steps=40")
-    steps = plan.missing(Store(place.output))
+    steps = plan.missing(Store(place.output).finished())
     assert {outcome.status for outcome in SerialEngine().run(steps, place, told)} == {"done"}
 
     elsewhere = replace(place, output=tmp_path / "ray", runtime=RuntimeConfig(checkpoint_every=0))

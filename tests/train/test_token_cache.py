@@ -291,7 +291,7 @@ def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GLOTPROMPT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if sys.platform == "linux":
-        assert cache_folder() == tmp_path / "glotprompt" / "tokens"
+        assert cache_folder() == tmp_path / "glotprompt"
 
 
 def test_large_vocabularies_take_four_bytes(cached: Cached) -> None:

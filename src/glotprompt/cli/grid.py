@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from glotprompt.grid.estimate import Estimate
     from glotprompt.grid.plan import Plan
     from glotprompt.grid.steps import Backbone, Step
-    from glotprompt.grid.store import Store
     from glotprompt.grid.work import Outcome
 
 
@@ -28,7 +27,12 @@ def grid(
         list[Path], typer.Argument(metavar="EXPERIMENT.toml...", help="What to run; steps they share are run once.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="Where all steps and results are kept; one for many grids.")
+        str,
+        typer.Option(
+            "--output",
+            metavar="DIR|URL",
+            help="Where all steps and results are kept; one for many grids. s3://... too.",
+        ),
     ],
     scale: Annotated[
         Literal["paper", "mini"],
@@ -70,8 +74,8 @@ def grid(
     from glotprompt.grid.estimate import estimator
     from glotprompt.grid.experiment import load
     from glotprompt.grid.plan import Plan, add_experiment
+    from glotprompt.grid.remote import named, open_store
     from glotprompt.grid.steps import Workplace
-    from glotprompt.grid.store import Store
     from glotprompt.grid.work import forget_shared
 
     given: dict[str, Any] = {
@@ -79,10 +83,10 @@ def grid(
         "checkpoint_every": checkpoint_every, "eval_batch_size": eval_batch_size,
     }  # fmt: skip
     runtime = RuntimeConfig(**{name: value for name, value in given.items() if value is not None})
-    place = Workplace(output, data_dir, device, runtime, retry_failed)
+    place = Workplace(named(output), data_dir, device, runtime, retry_failed)
     runner = _engine(engine, workers, address)
     loaded = [load(path, scale, set or ()) for path in experiments]
-    store, plan = Store(output), Plan()
+    store, plan = open_store(place.output), Plan()
     keep_to_quota()
     open_backbone = _backbones(device, dry_run)
     for path, experiment in zip(experiments, loaded, strict=True):
@@ -90,19 +94,20 @@ def grid(
         words += [word for change in set or () for word in ("--set", change)]
         backbone, num_layers = open_backbone(experiment.model, experiment.precision, experiment.draw == "table3")
         add_experiment(plan, experiment, backbone, num_layers, data_dir, scale, shlex.join(words))
-    missing = plan.missing(store)
+    finished = store.finished()
+    missing = plan.missing(finished)
     if dry_run:
-        _show(plan, store, missing, estimator(place))
+        _show(plan, finished, missing, estimator(place))
         return 0
-    _show(plan, store, missing, None)
+    _show(plan, finished, missing, None)
     for record in plan.records:
         store.write_experiment(record)
     try:
         outcomes = runner.run(missing, place, _teller(len(missing)))
     except KeyboardInterrupt:
-        raise Interrupted(f"the same command goes on; what is finished lies in {output}") from None
+        raise Interrupted(f"the same command goes on; what is finished lies in {place.output}") from None
     forget_shared(list(plan.steps.values()), store)
-    return _summary(outcomes, output)
+    return _summary(outcomes, place.output)
 
 
 def _engine(name: str, workers: int | None, address: str | None) -> Engine:
@@ -139,7 +144,7 @@ def _backbones(device: str, dry_run: bool) -> Callable[[str, str, bool], tuple[B
     return opened
 
 
-def _show(plan: Plan, store: Store, missing: Sequence[Step], estimate: Estimate | None) -> None:
+def _show(plan: Plan, finished: Collection[str], missing: Sequence[Step], estimate: Estimate | None) -> None:
     """The plan, by kind and method, and with an estimate how long it will take."""
     from glotprompt.report.tables import duration
 
@@ -151,7 +156,7 @@ def _show(plan: Plan, store: Store, missing: Sequence[Step], estimate: Estimate 
         row = rows.setdefault(key, [0, 0, 0, 0])
         row[0] += 1
         row[1] += max(0, plan.asked[name] - 1)
-        row[2] += store.has(name)
+        row[2] += name in finished
         row[3] += name in todo
         time = None if estimate is None or name not in todo else estimate(step)
         if time is not None:
@@ -186,13 +191,14 @@ def _teller(total: int) -> Callable[[Step, Outcome | None], None]:
     return tell
 
 
-def _summary(outcomes: Sequence[Outcome], output: Path) -> int:
+def _summary(outcomes: Sequence[Outcome], output: Path | str) -> int:
     counts = {status: sum(outcome.status == status for outcome in outcomes) for status in ("failed", "skipped")}
     if not any(counts.values()):
-        note(f"all steps are finished; next: glotprompt report {output} --output {output / 'report'}")
+        page = output / "report" if isinstance(output, Path) else "report"
+        note(f"all steps are finished; next: glotprompt report {output} --output {page}")
         return 0
     note(
-        f"{counts['failed']} steps failed and {counts['skipped']} were skipped for them; see {output / 'failed'}, then"
+        f"{counts['failed']} steps failed and {counts['skipped']} were skipped for them; see {output}/failed, then"
         " give --retry-failed"
     )
     sys.stdout.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -13,7 +14,9 @@ from glotprompt.errors import MissingExtraError, UserError
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `glotprompt grid --output` wrote.")],
+    results: Annotated[
+        str, typer.Argument(metavar="DIR|URL", help="What `glotprompt grid --output` wrote, or the URL it wrote to.")
+    ],
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for index.html, results.md, figures/ and tables/.")
     ] = Path("report"),
@@ -30,14 +33,21 @@ def report(
     for module in ("jinja2", "matplotlib"):
         if find_spec(module) is None:
             raise MissingExtraError("The report", "report")
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; give what `glotprompt grid ... --output` wrote")
+    from glotprompt.grid.remote import copy_results, named
+
+    place = named(results)
+    if isinstance(place, Path) and not place.is_dir():
+        raise UserError(f"{place} is no folder; give what `glotprompt grid ... --output` wrote")
     if output.is_file():
         raise UserError(f"--output {output} is a file; give a folder")
     if markdown is not None:
         check_output(markdown, "--markdown")
     from glotprompt.report.report_files import MARKDOWN, PAGE, write_report
 
-    made = write_report(folder, output, markdown, lambda name: note(f"drawing {name}"))
+    with TemporaryDirectory() as copied:
+        if isinstance(place, str):
+            copy_results(place, Path(copied))
+        folder = place if isinstance(place, Path) else Path(copied)
+        made = write_report(folder, output, markdown, lambda name: note(f"drawing {name}"))
     print(f"{made.title}: {made.lead}")
     note(f"wrote {output / MARKDOWN if markdown is None else markdown} and {output / PAGE} (open it in a browser)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ from glotprompt.grid import reading
 from glotprompt.grid.experiment import Experiment
 from glotprompt.grid.reading import ExampleSource, TextSource
 from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep
-from glotprompt.grid.store import FORMAT, Cell, ExperimentRecord, Store
+from glotprompt.grid.store import FORMAT, Cell, ExperimentRecord
 from glotprompt.methods import METHODS
 from glotprompt.templates import Task
 
@@ -39,12 +39,13 @@ class Plan:
             self.add(step.after)
         self.steps.setdefault(step.name, step)
 
-    def missing(self, store: Store) -> list[Step]:
-        """What has to be run, in an order in which nothing waits: the cells without a result, and what they need."""
+    def missing(self, finished: Collection[str]) -> list[Step]:
+        """What has to be run besides the `finished` steps, in an order in which nothing waits: the cells without a
+        result, and what they need."""
         wanted: set[str] = set()
 
         def want(step: Step) -> None:
-            if step.name not in wanted and not store.has(step.name):
+            if step.name not in wanted and step.name not in finished:
                 wanted.add(step.name)
                 for need in step.needs:
                     want(need)

@@ -207,8 +207,8 @@ Step = AdaptStep | TuneStep | EvaluateStep | CostStep
 class Workplace:
     """Where and how steps are run; nothing here changes a number."""
 
-    output: Path
-    """The store's folder."""
+    output: Path | str
+    """The store's folder, or its URL, as text."""
     data_dir: Path | None = None
     device: str = "auto"
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

@@ -5,7 +5,8 @@
     DIR/work/<kind>-<hash>/         checkpoints of a step under way, and beside it the lock of whoever works on it
     DIR/failed/<kind>-<hash>.json   a step that failed
 
-Nothing here needs torch. A folder with `experiments` and the `result.json` files of `steps` alone is a store, too.
+`remote` keeps the same files behind a URL. Nothing here needs torch. A folder with `experiments` and the `result.json`
+files of `steps` alone is a store, too.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Generator
+import uuid
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict
 
 from glotprompt import atomic
@@ -26,7 +28,8 @@ from glotprompt.errors import ArtifactError, DataError
 FORMAT = 1
 STEP, RESULT = "step.json", "result.json"
 ADAPTED, CLASSIFIER = "prompt.safetensors", "classifier.safetensors"
-_OUTCOME = "outcome"
+OUTCOME = "outcome"
+"""Of a step's work, the folder that is published."""
 
 
 class Cell(TypedDict):
@@ -90,9 +93,9 @@ class Store:
             raise DataError(f"{self.root} holds no experiment; give the folder that `glotprompt grid --output` wrote")
         return [_read(file) for file in files]
 
-    def write_experiment(self, record: ExperimentRecord) -> None:
+    def write_experiment(self, record: ExperimentRecord) -> Path:
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        atomic.write(self.root / "experiments" / f"{record['name']}.json", text)
+        return atomic.write(self.root / "experiments" / f"{record['name']}.json", text)
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """What the cell's step found; None when it is not there (yet)."""
@@ -110,6 +113,14 @@ class Store:
     def has(self, step: str) -> bool:
         """Whether a step is finished."""
         return self.folder(step).is_dir()
+
+    def finished(self) -> set[str]:
+        """All finished steps, asked for at once."""
+        folder = self.folder("")
+        return {entry.name for entry in folder.iterdir() if entry.is_dir()} if folder.is_dir() else set()
+
+    def fetch(self, step: str) -> None:
+        """See to it that the folder of a finished step can be read."""
 
     def work(self, step: str) -> Path:
         """Where checkpoints of a step lie as long as it is under way."""
@@ -133,7 +144,7 @@ class Store:
 
     def outcome(self, step: str) -> Path:
         """An empty folder for what a step leaves, to be published."""
-        folder = self.work(step) / _OUTCOME
+        folder = self.work(step) / OUTCOME
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
@@ -144,13 +155,13 @@ class Store:
         final, work = self.folder(step), self.work(step)
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.rename(work / _OUTCOME, final)
+            os.rename(work / OUTCOME, final)
         except OSError as error:
             if not final.is_dir():
                 raise ArtifactError(f"cannot write {final}: {error.strerror or error}") from None
         _onto_disk(final.parent)
         self.forget_work(step)
-        (self.root / "failed" / f"{step}.json").unlink(missing_ok=True)
+        self._failed(step).unlink(missing_ok=True)
 
     def forget_work(self, step: str) -> None:
         """Remove the checkpoints of a step."""
@@ -163,17 +174,51 @@ class Store:
         return [_read(file) for file in sorted((self.root / "failed").glob("*.json"))]
 
     def failure(self, step: str) -> Failure | None:
-        file = self.root / "failed" / f"{step}.json"
+        file = self._failed(step)
         return _read(file) if file.is_file() else None
 
-    def keep_failure(self, step: str, error: str, traceback: str) -> None:
+    def keep_failure(self, step: str, error: str, traceback: str) -> Path:
         before = self.failure(step)
         failure: Failure = {
             "step": step, "error": error, "traceback": traceback,
             "attempts": 1 + (before["attempts"] if before else 0), "when": datetime.now(UTC).isoformat("T", "seconds"),
         }  # fmt: skip
         text = json.dumps(failure, indent=1, ensure_ascii=False) + "\n"
-        atomic.write(self.root / "failed" / f"{step}.json", text)
+        return atomic.write(self._failed(step), text)
+
+    def _failed(self, step: str) -> Path:
+        return self.root / "failed" / f"{step}.json"
+
+    # Who shares the store
+
+    @contextmanager
+    def signed(self) -> Generator[str]:
+        """The name of a sign, for as long as the block lasts: who `sees` it shares this store."""
+        sign = f"shared-{uuid.uuid4().hex}"
+        file = atomic.write(self.work(sign), sign)
+        try:
+            yield sign
+        finally:
+            file.unlink(missing_ok=True)
+
+    def sees(self, sign: str) -> bool:
+        return self.work(sign).is_file()
+
+
+def reported(files: Collection[str]) -> list[str]:
+    """Of a store's files, given by their paths in it, those that a report reads: all small ones of finished steps."""
+    there = set(files)
+
+    def wanted(file: str) -> bool:
+        match PurePosixPath(file).parts:
+            case (_,) | ("experiments" | "failed", _):
+                return True
+            case ("steps", step, name):
+                return name == RESULT and f"steps/{step}/{STEP}" in there
+            case _:
+                return False
+
+    return [file for file in files if wanted(file)]
 
 
 def _read(file: Path) -> Any:

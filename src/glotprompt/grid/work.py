@@ -19,6 +19,7 @@ from glotprompt.data.records import Example
 from glotprompt.errors import DataError, UserError
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource, Texts, TextSource
+from glotprompt.grid.remote import open_store
 from glotprompt.grid.results import cost_result, evaluate_result
 from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
@@ -45,7 +46,7 @@ def attempt(step: Step, place: Workplace) -> Outcome:
     """Run a step unless it is there, failed earlier or lacks what it needs; an error is kept in the store, not raised.
 
     Whoever else works on it, here or on another machine, is waited for."""
-    store = Store(place.output)
+    store = open_store(place.output)
     start = time.perf_counter()
     with store.claimed(step.name):
         if store.has(step.name):
@@ -71,6 +72,8 @@ def run_step(step: Step, store: Store, place: Workplace) -> None:
     """Run a step and publish its folder. Raises what goes wrong."""
     start, memory = time.perf_counter(), PeakMemory()
     folder = store.outcome(step.name)
+    for need in step.needs:
+        store.fetch(need.name)
     match step:
         case AdaptStep():
             _adapt(step, store, place, folder)
@@ -114,7 +117,7 @@ def _adapt(step: AdaptStep, store: Store, place: Workplace, folder: Path) -> Non
     source = _texts(step.source, step.source_content, place)
     encoder = encoder_of(step.backbone, place.device)
     with _checkpoints(step, store) as checkpoints:
-        runtime = place.runtime.replace(checkpoint_dir=checkpoints)
+        runtime = place.runtime.replace(checkpoint_dir=checkpoints, no_samples=True)
         adapted = run.adapt(encoder, target.lines, source.lines, step.language, step.config, runtime)
     record = {"guards": {"target": target.record, "source": source.record}, "text_share": step.target.share}
     replace(adapted, facts={**adapted.facts, **record}).save(folder / ADAPTED)
@@ -142,7 +145,8 @@ def _shared_name(step: AdaptStep) -> str:
 def forget_shared(steps: Sequence[Step], store: Store) -> None:
     """Remove what languages shared in stage 1, where none of these steps needs it any more."""
     sharing = [step for step in steps if isinstance(step, AdaptStep) and step.shared is not None]
-    needed = {_shared_name(step) for step in sharing if not store.has(step.name)}
+    finished = store.finished() if sharing else set[str]()
+    needed = {_shared_name(step) for step in sharing if step.name not in finished}
     for name in {_shared_name(step) for step in sharing} - needed:
         with store.claimed(name):
             store.forget_work(name)
@@ -170,7 +174,7 @@ def _tune(step: TuneStep, store: Store, place: Workplace, folder: Path) -> None:
     train = _examples(step.train, step.train_content, place)
     dev = None if step.dev is None else _examples(step.dev, step.dev_content, place)
     adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, encoder)
-    runtime = place.runtime.replace(checkpoint_dir=store.work(step.name))
+    runtime = place.runtime.replace(checkpoint_dir=store.work(step.name), no_samples=True)
     run.tune(encoder, adapted, train, step.task, step.config, runtime, dev).save(folder / CLASSIFIER)
 
 

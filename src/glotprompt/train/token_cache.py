@@ -59,11 +59,11 @@ def token_text(
     """The texts of `sources`, which `read` yields, as tokens on disk: from the cache, or made and left there.
 
     `options` are all settings, as JSON values, on which it depends what `read` makes of the sources' bytes. `notes` is
-    asked when all is read; what it says stays with the cache. `folder` is where caches lie (None: `cache_folder()`).
-    Raises `DataError` for a source that cannot be read or changes meanwhile, `ArtifactError` where the folder cannot be
-    written.
+    asked when all is read; what it says stays with the cache. `folder` is where caches lie (None: `tokens` in
+    `cache_folder()`). Raises `DataError` for a source that cannot be read or changes meanwhile, `ArtifactError` where
+    the folder cannot be written.
     """
-    folder = cache_folder() if folder is None else Path(folder)
+    folder = cache_folder() / "tokens" if folder is None else Path(folder)
     setting = [FORMAT, dict(options), tokenizer_fingerprint(tokenizer), characters and characters.to_dict()]
     seen = [_stamp_of(source) for source in sources]
 
@@ -88,7 +88,7 @@ def token_text(
 
 
 def cache_folder() -> Path:
-    """Where caches lie unless another folder is named: $GLOTPROMPT_CACHE, or the platform's folder for caches."""
+    """Where caches of all kinds lie unless another folder is named: $GLOTPROMPT_CACHE, or in the platform's own."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
         return Path(named)
@@ -98,7 +98,7 @@ def cache_folder() -> Path:
         base = Path.home() / "Library" / "Caches"
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "glotprompt" / "tokens"
+    return base / "glotprompt"
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:

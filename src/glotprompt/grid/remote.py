@@ -1,0 +1,207 @@
+"""A grid's store behind a URL (s3://bucket/runs): whatever fsspec has a driver for.
+
+The same files lie at the same paths as in a folder (`store`), but for `work`: steps are done in a scratch folder of
+this machine, which keeps their checkpoints and copies of what other steps need. An object store can rename nothing, so
+a step's files are sent one by one, the marker (`STEP`) last, and the step is finished when its marker is there. Nor
+has it locks: who claims a step keeps only other processes with the same scratch folder waiting. Two machines may then
+do one step, which costs time and nothing else, for the same identity has the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from glotprompt import atomic
+from glotprompt.errors import ArtifactError, ConfigError, DataError, nearest
+from glotprompt.grid.store import OUTCOME, STEP, ExperimentRecord, Failure, Store, reported
+
+
+def named(words: str) -> Path | str:
+    """What a person named as a store: a folder, or a URL as it is."""
+    return words if "://" in words else Path(words)
+
+
+def open_store(place: Path | str) -> Store:
+    """The store in a folder, or behind a URL, which is text. Raises `ConfigError` for a URL that cannot be one."""
+    return Store(place) if isinstance(place, Path) else RemoteStore(place)
+
+
+def copy_results(url: str, folder: Path) -> None:
+    """Make `folder` a store of all that a report reads. Raises `DataError` where there is none."""
+    remote = _Remote(url)
+    files = reported(remote.files())
+    if not any(file.startswith("experiments/") for file in files):
+        raise DataError(f"{url} holds no experiment; give the URL that `glotprompt grid --output` wrote to")
+    remote.receive({file: folder / file for file in files})
+
+
+class RemoteStore(Store):
+    """See `Store`. Steps are run in it; `experiments`, `result` and `failures` are for what `copy_results` makes.
+
+    `scratch`: the folder on this machine. None: one for each URL in the folder for caches.
+    """
+
+    def __init__(self, url: str, scratch: Path | None = None) -> None:
+        self.remote = _Remote(url)
+        super().__init__(_scratch(self.remote.url) if scratch is None else scratch)
+
+    def write_experiment(self, record: ExperimentRecord) -> Path:
+        file = super().write_experiment(record)
+        self._send(file)
+        return file
+
+    def has(self, step: str) -> bool:
+        """Whether a step is finished, whatever lies in the scratch folder."""
+        return self.remote.has(self._path(self.folder(step) / STEP))
+
+    def finished(self) -> set[str]:
+        files = map(PurePosixPath, self.remote.files(self._path(self.folder(""))))
+        return {file.parent.name for file in files if file.name == STEP}
+
+    def fetch(self, step: str) -> None:
+        with self.claimed(step):
+            if not super().has(step):
+                there = self._path(self.folder(step))
+                files = [PurePosixPath(file).name for file in self.remote.files(there)]
+                if STEP not in files:
+                    raise DataError(f"{there} is gone from {self.remote.url}; run the grid again")
+                folder = self.outcome(step)
+                self.remote.receive({f"{there}/{file}": folder / file for file in files})
+                super().publish(step)
+
+    def publish(self, step: str) -> None:
+        if not self.has(step):
+            files = [file for file in (self.work(step) / OUTCOME).iterdir() if file.name != STEP]
+            for file in (*files, self.work(step) / OUTCOME / STEP):
+                self.remote.send(file, self._path(self.folder(step) / file.name))
+        self.remote.remove(self._path(self._failed(step)))
+        super().publish(step)
+
+    def failure(self, step: str) -> Failure | None:
+        file = self._failed(step)
+        text = self.remote.read(self._path(file))
+        if text is None:
+            file.unlink(missing_ok=True)
+        else:
+            atomic.write(file, text)
+        return super().failure(step)
+
+    def keep_failure(self, step: str, error: str, traceback: str) -> Path:
+        file = super().keep_failure(step, error, traceback)
+        if not self.has(step):  # another machine may have come to an end
+            self._send(file)
+        return file
+
+    @contextmanager
+    def signed(self) -> Generator[str]:
+        with super().signed() as sign:
+            self._send(self.work(sign))
+            try:
+                yield sign
+            finally:
+                self.remote.remove(self._path(self.work(sign)))
+
+    def sees(self, sign: str) -> bool:
+        return self.remote.has(self._path(self.work(sign)))
+
+    def _send(self, file: Path) -> None:
+        self.remote.send(file, self._path(file))
+
+    def _path(self, file: Path) -> str:
+        return file.relative_to(self.root).as_posix()
+
+
+def _scratch(url: str) -> Path:
+    from glotprompt.train.token_cache import cache_folder
+
+    return cache_folder() / "grids" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+class _Remote:
+    """The files behind a URL, by their paths from it. Every question is put to the place itself, for others write
+    there, too. Raises `ArtifactError` where it cannot be reached, in the words of the driver."""
+
+    def __init__(self, url: str) -> None:
+        self._system, root = _driver(url)
+        self.url, self._root = url.rstrip("/"), root.rstrip("/")
+        if not self._root:
+            raise ConfigError(f"{url} names no folder; expected something like s3://bucket/runs")
+
+    def files(self, folder: str = "") -> list[str]:
+        """All files below a folder, in one request where the driver can. Empty ones do not count: elsewhere than on
+        object stores, which take a file whole, a kill may leave a marker without words."""
+        root = f"{self._root}/{folder}".rstrip("/")
+        with self._asking():
+            found: dict[str, Any] = self._system.find(root, detail=True)
+        return [path.removeprefix(f"{self._root}/") for path, about in found.items() if about.get("size")]
+
+    def has(self, path: str) -> bool:
+        with self._asking():
+            try:
+                return bool(self._system.info(f"{self._root}/{path}").get("size"))
+            except FileNotFoundError:
+                return False
+
+    def read(self, path: str) -> bytes | None:
+        """A small file; None where there is none."""
+        with self._asking():
+            try:
+                return self._system.cat_file(f"{self._root}/{path}")
+            except FileNotFoundError:
+                return None
+
+    def receive(self, wanted: Mapping[str, Path]) -> None:
+        """Copy files, each to a place on this machine."""
+        for file in wanted.values():
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with self._asking():
+            paths, files = [f"{self._root}/{path}" for path in wanted], list(map(str, wanted.values()))
+            self._system.get(paths, files)  # several at a time where the driver can
+
+    def send(self, file: Path, path: str) -> None:
+        target = f"{self._root}/{path}"
+        with self._asking():
+            # Paths of object stores begin with the bucket; asked for a folder in it, drivers would make the bucket
+            # that a mistyped name names.
+            if target.startswith("/"):
+                self._system.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._system.put_file(str(file), target)
+
+    def remove(self, path: str) -> None:
+        with self._asking(), suppress(FileNotFoundError):
+            self._system.rm_file(f"{self._root}/{path}")
+
+    @contextmanager
+    def _asking(self) -> Generator[None]:
+        self._system.invalidate_cache()  # of listings
+        try:
+            yield
+        except Exception as error:  # drivers have kinds of their own
+            raise ArtifactError(
+                f"{self.url} cannot be used: {type(error).__name__}: {' '.join(str(error).split())[:300]}; look at its"
+                " name, the network and the credentials"
+            ) from None
+
+
+def _driver(url: str) -> tuple[Any, str]:
+    """fsspec's file system of a URL, and the path in it."""
+    from fsspec.core import url_to_fs
+    from fsspec.registry import known_implementations
+
+    protocol = url.partition("://")[0].partition("::")[0]
+    try:
+        return url_to_fs(url)
+    except ImportError as error:
+        package = known_implementations.get(protocol, {"class": ""})["class"].partition(".")[0]
+        remedy = f"pip install {package}" if package not in ("", "fsspec") else str(error)
+        raise ConfigError(f"{url}: the driver for {protocol}:// is not installed: {remedy}") from None
+    except Exception as error:
+        if protocol not in known_implementations:
+            raise ConfigError(
+                f"{url}: fsspec knows no {protocol}://.{nearest(protocol, known_implementations)}"
+            ) from None
+        raise ConfigError(f"{url}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
