@@ -61,7 +61,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     made = parser(__doc__ or "", batch=16, length=64, prompt_length=16, rounds=1)
     made.add_argument("--languages", type=positive, default=18, help="the first of them")
     made.add_argument("--prompts", type=Path, help="folder of saved prompts, instead of training some")
-    made.add_argument("--steps", type=positive, default=60, help="of training a prompt")
+    made.add_argument("--steps", type=positive, default=50, help="of training a prompt")
     made.add_argument("--lines", type=positive, default=500, help="that a prompt is trained on")
     made.add_argument("--texts", type=positive, default=20, help="of each language that are asked")
     made.add_argument("--words", type=positive, default=20, help="of each of these texts")
@@ -84,7 +84,7 @@ def _prompt(encoder: gp.Encoder, code: str, lines: list[str], options: argparse.
         return gp.LanguagePrompt.load(options.prompts / f"{code}.safetensors", encoder)
     config = gp.AdaptConfig(
         steps=options.steps, batch_size=options.batch, max_length=options.length, source_share=0.0,
-        prompt_length=options.prompt_length, learning_rate=4e-2,
+        prompt_length=options.prompt_length, learning_rate=8e-2, initialise="text",
     )  # fmt: skip
     prompt = gp.adapt(encoder, lines, [], code, config, gp.RuntimeConfig(progress=False))
     assert isinstance(prompt, gp.LanguagePrompt)

@@ -27,6 +27,7 @@ arithmetic, backbones, growth, memory, prediction = (
     import_module(name) for name in ("arithmetic", "backbones", "growth", "memory", "prediction")
 )
 sides, stage1, stage2, texts = (import_module(name) for name in ("sides", "stage1", "stage2", "texts"))
+language, serving = import_module("language"), import_module("serving")
 
 WORDS = 32_580
 TINY = ["--shape", "tiny", "--vocabulary", str(WORDS), "--rounds", "1", "--length", "32", "--prompt-length", "4"]
@@ -117,6 +118,36 @@ def test_growth_writes_exponents(tmp_path: Path) -> None:
     # Of one round, a median is the round itself.
     apart, at_once = (together["seconds"][name]["median"] for name in ("apart", "at_once"))
     assert together["ratio"]["median"] == pytest.approx(apart / at_once)
+
+
+@pytest.mark.slow
+def test_serving_checks_every_answer_and_writes_its_ratios(tmp_path: Path) -> None:
+    few = ["--languages", "3", "--clients", "4", "--requests", "8"]
+    serving.main([*TINY, *FP32, *few, "--json", str(tmp_path)])
+    found = written(tmp_path, "serving")
+    assert found["answers_checked"] == 8 + 2
+    assert found["largest_difference"] < found["languages_apart"], "an answer of another language would show"
+    speeds = {name: side["per_second"]["median"] for name, side in found["sides"].items()}
+    assert found["ratios"]["PEFT, switching"]["median"] == pytest.approx(speeds["ours"] / speeds["PEFT, switching"])
+
+
+def test_serving_sees_an_answer_that_belongs_to_another_question() -> None:
+    first, second = serving.Question(0, "water"), serving.Question(1, "water")
+    expected = {first: {"a": 0.75, "b": 0.25}, second: {"a": 0.25, "b": 0.75}}
+    assert serving._largest_difference([expected[first]], [first, second], expected) == 0
+    assert serving._largest_difference([expected[second], expected[second]], [first, second], expected) == 0.5
+
+
+@pytest.mark.slow
+def test_language_counts_what_it_finds(tmp_path: Path, shared_data: Path) -> None:
+    few = ["--languages", "2", "--steps", "2", "--lines", "20", "--texts", "2", "--batch", "2", "--length", "32"]
+    language.main([*FP32, *few, "--data-dir", str(shared_data), "--json", str(tmp_path)])
+    found = written(tmp_path, "language")
+    assert found["chance"] == 50
+    for way in found["readings"].values():
+        assert way["accuracy"] == pytest.approx(np.mean(list(way["by_language"].values())))
+        assert way["in_first_three"] == 100
+        assert way["plain_predictions"] > 1
 
 
 def test_languages_in_one_batch_have_the_gradients_they_have_apart(backbone: Any) -> None:

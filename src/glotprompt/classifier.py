@@ -16,6 +16,7 @@ from torch import Tensor
 from glotprompt import artifact
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example
+from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import described, restored, tensors_of
@@ -61,6 +62,8 @@ class LanguageModule:
     """Config, losses before and after, text amounts: for people, not for the code."""
     characters: CharacterMap | None = None
     """What is rewritten in every text before it is tokenised, from stage 1 to the last prediction."""
+    samples: Samples | None = None
+    """Held-out texts of the language to try it on. Not among the facts, which are copied into results."""
 
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
@@ -68,7 +71,7 @@ class LanguageModule:
         facts = {
             "method": self.method, "language": self.language, "backbone": self.backbone,
             "parts": {name: part.description for name, part in self.parts.items()},
-            "characters": _described_characters(self.characters),
+            "characters": _described(self.characters), "samples": _described(self.samples),
             "training": self.facts, "versions": artifact.versions(),
         }  # fmt: skip
         return artifact.write(path, "language module", tensors, facts)
@@ -78,8 +81,8 @@ class LanguageModule:
         """Open a saved module; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
         tensors, facts = _read_for(path, "language module", encoder)
         parts = {part: Part(description, tensors_of(part, tensors)) for part, description in facts["parts"].items()}
-        characters = characters_of(facts)
-        return cls(facts["method"], parts, facts["language"], facts["backbone"], facts["training"], characters)
+        texts = characters_of(facts), Samples.in_file(facts)
+        return cls(facts["method"], parts, facts["language"], facts["backbone"], facts["training"], *texts)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class LanguagePrompt:
     """soft-prompt, source-prompt (trained on source text alone) or prompt-average."""
     characters: CharacterMap | None = None
     """As `LanguageModule.characters`."""
+    samples: Samples | None = None
+    """As `LanguageModule.samples`."""
 
     @property
     def prompt_length(self) -> int:
@@ -116,8 +121,8 @@ class LanguagePrompt:
         """Write one `.safetensors` file, atomically."""
         facts = {
             "method": self.method, "language": self.language, "backbone": self.backbone, "positions": self.positions,
-            "prompt_length": self.prompt_length, "characters": _described_characters(self.characters),
-            "training": self.facts, "versions": artifact.versions(),
+            "prompt_length": self.prompt_length, "characters": _described(self.characters),
+            "samples": _described(self.samples), "training": self.facts, "versions": artifact.versions(),
         }  # fmt: skip
         return artifact.write(path, "language prompt", {"key_values": self.key_values}, facts)
 
@@ -125,7 +130,7 @@ class LanguagePrompt:
     def load(cls, path: str | Path, encoder: Encoder | None = None) -> LanguagePrompt:
         """Open a saved prompt; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
         tensors, facts = _read_for(path, "language prompt", encoder)
-        made_by = facts["training"], facts["method"], characters_of(facts)
+        made_by = facts["training"], facts["method"], characters_of(facts), Samples.in_file(facts)
         return cls(tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], *made_by)
 
 
@@ -139,8 +144,8 @@ def load_adapted(path: str | Path, encoder: Encoder | None = None) -> Adapted:
     return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, encoder)
 
 
-def _described_characters(characters: CharacterMap | None) -> dict[str, Any] | None:
-    return None if characters is None else characters.to_dict()
+def _described(found: CharacterMap | Samples | None) -> dict[str, Any] | None:
+    return None if found is None else found.to_dict()
 
 
 def characters_of(facts: Mapping[str, Any]) -> CharacterMap | None:
@@ -180,6 +185,8 @@ class PromptClassifier:
     method: str = "soft-prompt"
     characters: CharacterMap | None = None
     """What is rewritten in every text before it is read, as in stage 1 of its language."""
+    samples: Samples | None = field(default=None, repr=False)
+    """Texts to try it on, that it was not trained on."""
 
     @property
     def prompt(self) -> SoftPrompt | None:
@@ -233,7 +240,7 @@ class PromptClassifier:
             "backbone": {"name": self.encoder.name, "fingerprint": self.encoder.fingerprint},
             "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
             "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
-            "characters": _described_characters(self.characters),
+            "characters": _described(self.characters), "samples": _described(self.samples),
             "training": self.facts, "versions": artifact.versions(),
         }  # fmt: skip
 
@@ -262,6 +269,7 @@ class PromptClassifier:
             facts["training"],
             facts["method"],
             characters_of(facts),
+            Samples.in_file(facts),
         )
 
 

@@ -330,6 +330,8 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
     # Label offsets were fitted on the other language's text.
     facts = {key: value for key, value in classifier.facts.items() if key != "label_prior"}
     facts["language_prompt"] = adapted.facts
+    swaps = classifier.samples is not None and classifier.samples.side == "target"
     return replace(
-        classifier, delta=delta, language=adapted.language, offsets=None, facts=facts, characters=adapted.characters
-    )
+        classifier, delta=delta, language=adapted.language, offsets=None, facts=facts, characters=adapted.characters,
+        samples=adapted.samples if swaps else classifier.samples,
+    )  # fmt: skip

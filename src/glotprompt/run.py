@@ -17,6 +17,7 @@ from glotprompt.classifier import Adapted, Input, LanguageModule, LanguagePrompt
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, content_hash
+from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.initial import Initial, InitialPrompt, begin_adapt, initial_prompt, weighted
 from glotprompt.methods import (
@@ -36,7 +37,7 @@ from glotprompt.templates import Task
 from glotprompt.train.batches import MaskedBatch, MaskingCorpus
 from glotprompt.train.checkpoint import Checkpoint, same_precision
 from glotprompt.train.cloze import ClozeCorpus
-from glotprompt.train.inputs import Text, content_of, labelled_examples, masking_corpus, rewritten
+from glotprompt.train.inputs import Text, content_of, held_out_lines, labelled_examples, masking_corpus, rewritten
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses, masked_word_losses
 from glotprompt.train.lower_layers import below_trained_layers
@@ -85,6 +86,8 @@ def adapt(
     behind = weighted(initial) if prompts is None else prompts
     if behind and characters is None:
         characters = shared_characters([prompt for prompt, _ in behind])
+    lines = [] if runtime.no_samples else held_out_lines(target, config, encoder.tokenizer)
+    samples = Samples.of_lines(lines)
     target, source = rewritten(target, characters), rewritten(source, characters)
     if prompts is not None:
         for prompt, _ in prompts:
@@ -92,7 +95,7 @@ def adapt(
         key_values = average_prompts([prompt for prompt, _ in prompts], [weight for _, weight in prompts])
         facts = _average_facts(encoder, target, source, key_values, config, runtime, prompts)
         positions = prompts[0][0].positions
-        return LanguagePrompt(key_values, language, backbone, positions, facts, method.name, characters)
+        return LanguagePrompt(key_values, language, backbone, positions, facts, method.name, characters, samples)
     made: dict[str, Delta] = {}
     courses: dict[str, dict[str, Any]] = {}
     for part, share in method.source_shares(config).items():
@@ -105,9 +108,9 @@ def adapt(
     prompt = made["language"]
     if isinstance(prompt, SoftPrompt):
         (tensors,) = Part.of(prompt).tensors.values()
-        return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters)
+        return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters, samples)
     parts = {name: Part.of(delta) for name, delta in made.items()}
-    return LanguageModule(method.name, parts, language, backbone, facts, characters)
+    return LanguageModule(method.name, parts, language, backbone, facts, characters, samples)
 
 
 def _train_language(
@@ -270,7 +273,10 @@ def tune(
     delivered = method.delivered(delta, parts)
     language = "none" if adapted is None else adapted.language
     delivered.requires_grad_(False)
-    return PromptClassifier(encoder, delivered, task, language, config.max_length, None, facts, method.name, characters)
+    known = None if adapted is None else adapted.samples
+    samples = None if runtime.no_samples else Samples.of_task(known, dev, task.template.fields)
+    made_by = facts, method.name, characters, samples
+    return PromptClassifier(encoder, delivered, task, language, config.max_length, None, *made_by)
 
 
 def _span(layers: range) -> list[int]:

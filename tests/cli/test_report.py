@@ -42,3 +42,15 @@ def test_report_needs_no_torch() -> None:
     heavy = {"torch", "transformers", "matplotlib", "jinja2"}
     code = f"import sys, glotprompt.report.report_files; sys.exit(str({heavy} & set(sys.modules) or '') or 0)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_report_of_a_url(glotprompt: Program, store: Path, tmp_path: Path) -> None:
+    for file in store.glob("steps/*/result.json"):
+        file.with_name("step.json").write_text("{}", encoding="utf-8")
+    at, away = tmp_path / "at", tmp_path / "away"
+    assert glotprompt("report", store, "--output", at).status == 0
+    assert glotprompt("report", f"file://{store}/", "--output", away).status == 0
+    pages = [{path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()} for out in (at, away)]
+    assert pages[0] == pages[1]
+    for url, said in ((f"file://{tmp_path}/none", "holds no experiment"), ("memry://a", "Did you mean 'memory'")):
+        assert said in glotprompt("report", url, "--output", away).error

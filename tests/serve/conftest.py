@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,3 +55,39 @@ def saved_four(tmp_path: Path, four: dict[str, gp.PromptClassifier]) -> Path:
 @pytest.fixture
 def registry(saved_four: Path, encoder: gp.Encoder) -> Registry:
     return Registry(saved_four, encoder)
+
+
+# Of one module each: while Playwright runs, no other event loop can be started in its thread.
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright (extra dev)")
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not found:
+        pytest.skip("the page's tests need Chromium (apt install chromium)")
+    with playwright.sync_playwright() as started:
+        # Chromium's sandbox does not start as root, which continuous integration often is.
+        browser = started.chromium.launch(executable_path=found[0], args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def service(encoder: gp.Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The application on a port; a `live.Live`."""
+    from .live import running
+
+    with running(encoder, tmp_path_factory.mktemp("classifiers")) as service:
+        yield service
+
+
+@pytest.fixture
+def visit(browser: Any, service: Any) -> Iterator[Any]:
+    """A `browser.Visit` to the service."""
+    from .browser import Visit
+
+    visit = Visit(browser, service)
+    yield visit
+    visit.close()

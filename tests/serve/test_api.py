@@ -182,14 +182,14 @@ def test_other_paths_and_methods(client: TestClient) -> None:
 
 def test_a_token_is_asked_for_where_there_is_data(registry: Registry, encoder: gp.Encoder) -> None:
     with TestClient(make_app(encoder, registry, token="sesame")) as client:
-        for path in ("/v1/classifiers", "/metrics", "/openapi.json", "/docs", "/nothing"):
+        for path in ("/v1/classifiers", "/metrics", "/openapi.json", "/nothing"):
             assert error_of(client.get(path), 401, "unauthorized")
         refused = client.post("/v1/predict", json={"items": [item("nya")]})
         assert refused.headers["WWW-Authenticate"] == "Bearer"
         for wrong in ("Bearer sesam", "Basic sesame", "sesame", "Bearer", "Bearer sésame"):
             found = client.get("/v1/classifiers", headers={"Authorization": wrong.encode("latin-1")})
             assert found.status_code == 401
-        for path in ("/healthz", "/readyz", "/", "/static/index.html"):
+        for path in ("/healthz", "/readyz", "/", "/docs", "/static/index.html"):
             assert client.get(path).status_code == 200, path
         right = {"Authorization": "Bearer sesame"}
         assert client.post("/v1/predict", json={"items": [item("nya")]}, headers=right).status_code == 200
@@ -212,11 +212,11 @@ def test_browsers_of_other_origins_get_nothing_unless_they_are_allowed(
 
 
 def test_the_page_and_the_description_need_nothing_from_elsewhere(client: TestClient) -> None:
-    page = client.get("/")
-    assert page.content == (PAGE / "index.html").read_bytes()
-    assert page.headers["Content-Security-Policy"].startswith("default-src 'self';")
-    assert page.headers["X-Content-Type-Options"] == "nosniff"
-    assert client.get("/docs").url.path == "/openapi.json"
+    for path, file in (("/", "index.html"), ("/docs", "docs.html")):
+        page = client.get(path)
+        assert page.content == (PAGE / file).read_bytes()
+        assert page.headers["Content-Security-Policy"].startswith("default-src 'self';")
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {"/v1/predict", "/v1/classifiers", "/healthz", "/readyz", "/metrics"}
 

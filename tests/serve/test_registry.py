@@ -16,6 +16,7 @@ import torch
 
 import glotprompt as gp
 from glotprompt import artifact
+from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.serve.cache import DecodedCache
@@ -67,16 +68,19 @@ def test_serves_what_lies_in_folders_and_files(
 
 
 def test_a_card_says_what_the_file_says(folder: Path, encoder: gp.Encoder) -> None:
-    facts = {"examples": 12, "dev_accuracy": 75.0, "sample_texts": ["water", ["play", "day"]]}
-    replace(make_classifier(encoder, 3, ANSWER, max_length=40), facts=facts).save(folder / "nya-nli.safetensors")
+    facts, samples = {"examples": 12, "dev_accuracy": 75.0}, Samples("source", (("play", "day"),))
+    made = replace(make_classifier(encoder, 3, ANSWER, max_length=40), facts=facts, samples=samples)
+    made.save(folder / "nya-nli.safetensors")
     _, card, plain = Registry(folder, encoder).cards()
     assert (card.name, card.language, card.task, card.labels) == ("nya-nli", "nya", "answer", ("yes", "no"))
     assert card.fields == ("premise", "hypothesis")
     assert (card.method, card.prompt_length, card.max_length) == ("soft-prompt", 4, 40)
-    assert (card.num_examples, card.dev_accuracy, card.sample_texts) == (12, 75.0, ("water", ("play", "day")))
+    assert (card.num_examples, card.dev_accuracy) == (12, 75.0)
+    assert (card.sample_texts, card.sample_side) == ((("play", "day"),), "source")
     assert card.num_bytes == (folder / "nya-nli.safetensors").stat().st_size
     assert abs(time.time() - datetime.fromisoformat(card.made).timestamp()) < 60
-    assert (plain.name, plain.num_examples, plain.dev_accuracy, plain.sample_texts) == ("yor", None, None, ())
+    assert (plain.name, plain.num_examples, plain.dev_accuracy) == ("yor", None, None)
+    assert (plain.sample_texts, plain.sample_side) == ((), None)
 
 
 def test_files_come_change_and_go_without_a_restart(folder: Path, encoder: gp.Encoder) -> None:

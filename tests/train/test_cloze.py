@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +15,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from glotprompt.errors import ConfigError
 from glotprompt.templates import Task
-from glotprompt.train.cloze import encode, epoch_batches, label_words, single_token_words
+from glotprompt.train.cloze import (
+    Cloze,
+    encode,
+    encode_without_mask,
+    epoch_batches,
+    label_words,
+    single_token_words,
+)
 
 Tokenizer = PreTrainedTokenizerFast
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -107,6 +115,7 @@ def test_shortening_spares_template_and_mask(task: Task, text: str, length: int)
     (cloze,) = encode([{"text": text}], task, tokenizer, length)
     ids = cloze.input_ids.tolist()
     assert len(ids) <= length
+    assert cloze.truncated == (len(whole.input_ids) > length)
     assert ids.count(MASK) == 1
     assert ids[cloze.position] == MASK
     assert (ids[0], ids[-1], ids.count(0), ids.count(2)) == (0, 2, 1, 1)
@@ -160,6 +169,16 @@ def test_of_a_pair_the_longer_is_shortened_first(tiny_tokenizer: Tokenizer) -> N
     assert sorted(kept_of(TWO, tiny_tokenizer, 40, 40, bare + 20)) == [10, 10]
     assert sorted(kept_of(TWO, tiny_tokenizer, 40, 12, bare + 20)) == [10, 10]
     assert sorted(kept_of(TWO, tiny_tokenizer, 40, 30, bare + 1)) == [0, 1]
+
+
+@pytest.mark.parametrize("tokenise", [encode, encode_without_mask])
+def test_what_was_cut_is_said(tiny_tokenizer: Tokenizer, tokenise: Callable[..., list[Cloze]]) -> None:
+    for task, row in ((ONE, {"text": "the day " * 9}), (TWO, {"premise": "the " * 7, "hypothesis": "day " * 12})):
+        (whole,) = tokenise([row], task, tiny_tokenizer, 1000)
+        most = len(whole.input_ids)
+        found = [tokenise([row], task, tiny_tokenizer, length)[0] for length in (most - 2, most - 1, most, most + 1)]
+        assert [cloze.truncated for cloze in found] == [True, True, False, False]
+        assert [len(cloze.input_ids) for cloze in found] == [most - 2, most - 1, most, most]
 
 
 def test_a_template_that_leaves_no_room_is_named(tiny_tokenizer: Tokenizer) -> None:

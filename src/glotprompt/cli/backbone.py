@@ -15,7 +15,7 @@ from glotprompt import artifact
 from glotprompt.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier, load_adapted
 from glotprompt.cli.screen import note, resumable, wrote
 from glotprompt.cli.threads import keep_to_quota
-from glotprompt.config import identity_of
+from glotprompt.config import RuntimeConfig, identity_of
 from glotprompt.errors import ConfigError, ModelError, UserError
 from glotprompt.model.encoder import Encoder
 from glotprompt.processes import is_first, join, same_everywhere, wait
@@ -106,6 +106,7 @@ def train_once(
     words: Sequence[Any],
     encoder: Encoder,
     train: Callable[[Path], _Trained],
+    runtime: RuntimeConfig,
     shared: Path | None = None,
 ) -> _Trained:
     """What `train` makes, saved; or the saved file, when an earlier run of the same `words` finished it.
@@ -118,6 +119,10 @@ def train_once(
         raise ConfigError(f"not all processes see the same {output}; it must lie in a folder that all machines share")
     if found is not None and finished:
         note(f"{output} is already what these words make; delete it to train it again")
+        if runtime.no_samples and found.samples is not None:
+            found = replace(found, samples=None)
+            found.save(output)
+            wait()
         return found
     folder = shared or output.with_name(f"{output.name}.checkpoints")
     with resumable(folder):

@@ -258,10 +258,11 @@ CacheDir = Annotated[
     typer.Option(
         "--cache-dir",
         metavar="FOLDER",
-        help="Where these tokens are kept. Default: $GLOTPROMPT_CACHE, else the platform's folder for caches.",
+        help="Where these tokens are kept. Default: tokens/ in $GLOTPROMPT_CACHE, else in the platform's caches.",
         **_MACHINE,
     ),
 ]
+NoSamples = Annotated[bool, typer.Option("--no-samples", rich_help_panel="Privacy", show_default=False)]
 EvalBatchSize = Annotated[int | None, typer.Option("--eval-batch-size", **_MACHINE)]
 
 # Files and figures

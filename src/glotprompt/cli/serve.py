@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +17,8 @@ from glotprompt.errors import ArtifactError, ConfigError, MissingExtraError, Use
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from glotprompt.serve.application import Blueprint
 
 _GRACE_SECONDS = 60
 """How long answers that are under way may take once the service is told to stop."""
@@ -67,6 +70,27 @@ def serve(
             rich_help_panel=_LIMITS,
         ),
     ] = None,
+    engine: Annotated[
+        Literal["uvicorn", "ray"],
+        typer.Option(help="Who answers: this process, or replicas on Ray.", rich_help_panel=options.MACHINE),
+    ] = "uvicorn",
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Ray: processes that each hold the backbone. Default: one for each GPU, else for each machine.",
+            show_default=False,
+            rich_help_panel=options.MACHINE,
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray: the cluster to join. Default: one on this machine.",
+            show_default=False,
+            rich_help_panel=options.MACHINE,
+        ),
+    ] = None,
     cache_megabytes: Annotated[
         int, typer.Option(min=0, help="Memory for decoded classifiers.", rich_help_panel=options.MACHINE)
     ] = 256,
@@ -82,33 +106,70 @@ def serve(
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         if find_spec(module) is None:
             raise MissingExtraError("The service", "serve")
+    if engine == "uvicorn" and (replicas is not None or address is not None):
+        raise ConfigError("--replicas and --address are for --engine ray; give it, or leave them out")
     token = None if token_file is None else _token(token_file)
     first = _first_classifier(places)
-    with _listening(host, port) as listening:  # before the backbone is loaded, which takes a while
-        from glotprompt.cli.backbone import open_recorded
-        from glotprompt.serve.api import make_app
-        from glotprompt.serve.logs import log_to_stderr
-        from glotprompt.serve.registry import KIND, Registry
+    limits: dict[str, Any] = {"items": max_items, "characters": max_characters, "body_bytes": max_body}
+
+    def blueprint() -> Blueprint:
+        from glotprompt.serve.application import Blueprint
         from glotprompt.serve.schemas import Limits
         from glotprompt.serve.service import ServiceSettings
 
-        encoder = open_recorded(first, (KIND,), model, precision, device)
-        log_to_stderr()  # from here on: the registry tells of files that it cannot serve
-        registry = Registry(places, encoder, cache_megabytes * 2**20)
-        if not registry.names():
-            reason = next(iter(registry.errors().values()), "they are gone")
-            raise ArtifactError(f"no classifier can be served: {reason}")
-        given = {"items": max_items, "characters": max_characters, "body_bytes": max_body}
-        limits = Limits(**{name: value for name, value in given.items() if value is not None})
-        settings = ServiceSettings(limits) if queue_tokens is None else ServiceSettings(limits, queue_tokens)
-        app = make_app(
-            encoder, registry, settings, token=token, allow_origins=allow_origin or (), poll_seconds=poll or None
+        of_requests = Limits(**{name: value for name, value in limits.items() if value is not None})
+        settings = ServiceSettings(of_requests) if queue_tokens is None else ServiceSettings(of_requests, queue_tokens)
+        return Blueprint(
+            tuple(places), settings, cache_megabytes * 2**20, token, tuple(allow_origin or ()), poll or None
         )
-        address, found = listening.getsockname()[:2]
-        name = f"[{address}]" if ":" in address else address
-        note(f"{len(registry.names())} classifiers at http://{name}:{found} (Ctrl-C stops)")
-        _run(app, listening)
+
+    if engine == "ray":
+        _serve_by_ray(blueprint, first, host, port, replicas, address, model, precision, device)
+    else:
+        with _listening(host, port) as listening:  # before the backbone is loaded, which takes a while
+            _serve_here(blueprint, first, listening, model, precision, device)
     note("stopped; everything that was taken has been answered")
+
+
+def _serve_here(
+    blueprint: Callable[[], Blueprint], first: Path, listening: socket.socket, model: str | None, precision: Any,
+    device: str,
+) -> None:  # fmt: skip
+    from glotprompt.cli.backbone import open_recorded
+    from glotprompt.serve.logs import log_to_stderr
+    from glotprompt.serve.registry import KIND
+
+    encoder = open_recorded(first, (KIND,), model, precision, device)
+    log_to_stderr()  # from here on: the registry tells of files that it cannot serve
+    plan = blueprint()
+    registry = plan.registry(encoder)
+    app = plan.app(encoder, registry)
+    address, found = listening.getsockname()[:2]
+    name = f"[{address}]" if ":" in address else address
+    note(f"{len(registry.names())} classifiers at http://{name}:{found} (Ctrl-C stops)")
+    _run(app, listening)
+
+
+def _serve_by_ray(
+    blueprint: Callable[[], Blueprint], first: Path, host: str, port: int, replicas: int | None, address: str | None,
+    model: str | None, precision: Any, device: str,
+) -> None:  # fmt: skip
+    from glotprompt.serve.engine_ray import Backbone, RayServe
+
+    if address is None:
+        with _listening(host, port) as listening:  # only to see that it can be, and which port is free
+            host, port = listening.getsockname()[:2]
+    elif port == 0:
+        raise ConfigError("--port 0 takes a free port of this machine; with --address give a number")
+    from glotprompt.cli.backbone import recorded_backbone
+    from glotprompt.serve.registry import KIND
+
+    place = model or recorded_backbone(first, (KIND,))[0]
+    if Path(place).is_dir():
+        place = str(Path(place).absolute())
+    plan = blueprint()
+    plan = replace(plan, places=tuple(path.absolute() for path in plan.places))  # replicas start in other folders
+    RayServe(replicas, address, host, port, _GRACE_SECONDS).run(Backbone(place, precision, device), plan, note)
 
 
 def _run(app: FastAPI, listening: socket.socket) -> None:

@@ -58,6 +58,7 @@ def adapt(
     gradient_checkpointing: options.GradientCheckpointing = False,
     checkpoint_every: options.CheckpointEvery = None,
     eval_batch_size: options.EvalBatchSize = None,
+    no_samples: options.NoSamples = False,
     stream: options.Stream = "auto",
     cache_dir: options.CacheDir = None,
     held_out_files: options.HeldOut = None,
@@ -173,7 +174,7 @@ def _adapt_one(
     words += [[digest_of(prompt.key_values), weight] for prompt, weight in prompts or initial or ()]
     words += [] if characters is None else [characters.to_dict()]
     words += [texts.record] if texts.record else []
-    adapted = train_once(load_adapted, output, words, encoder, train, shared)
+    adapted = train_once(load_adapted, output, words, encoder, train, runtime, shared)
     _show_adapted(adapted, encoder.num_values)
     return adapted
 
@@ -253,6 +254,7 @@ def tune(
     gradient_checkpointing: options.GradientCheckpointing = False,
     checkpoint_every: options.CheckpointEvery = None,
     eval_batch_size: options.EvalBatchSize = None,
+    no_samples: options.NoSamples = False,
     allow_evaluation_text: options.AllowEvaluationText = False,
 ) -> None:
     """Stage 2: learn a task from labelled source-language examples.
@@ -351,7 +353,7 @@ def _tune_one(
         data += [content_hash(choice.texts), choice.labels]
     words = [config.identity(), task.identity(), data, begun, encoder.fingerprint, precision]
     words += [dict(record)] if record else []
-    return train_once(PromptClassifier.load, output, words, encoder, train)
+    return train_once(PromptClassifier.load, output, words, encoder, train, runtime)
 
 
 def _show_classifier(classifier: PromptClassifier) -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -57,12 +57,13 @@ def make_app(
     token: str | None = None,
     allow_origins: Sequence[str] = (),
     poll_seconds: float | None = None,
+    replica: str | None = None,
 ) -> FastAPI:
     """The application. With a `token`, everything but the page and the health of the service asks for it. Pages of
     `allow_origins` may call it from a browser, others may not. `poll_seconds`: how often the disk is looked at for
-    classifiers that came, changed or went (None: never)."""
+    classifiers that came, changed or went (None: never). `replica`: the name of this one among several, for metrics."""
     settings = settings or ServiceSettings()
-    metrics = Metrics()
+    metrics = Metrics(replica)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -77,7 +78,7 @@ def make_app(
         title="glotprompt",
         version=version("glotprompt"),
         summary="Text classifiers of many languages behind one frozen encoder.",
-        docs_url=None,  # FastAPI's pages of documentation load scripts from elsewhere
+        docs_url=None,  # FastAPI's pages of documentation load scripts from elsewhere; ours is in PAGE
         redoc_url=None,
         lifespan=lifespan,
     )
@@ -157,8 +158,8 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
         return FileResponse(PAGE / "index.html")
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> RedirectResponse:  # pyright: ignore[reportUnusedFunction]
-        return RedirectResponse("openapi.json")
+    async def docs() -> FileResponse:  # pyright: ignore[reportUnusedFunction]
+        return FileResponse(PAGE / "docs.html")
 
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
 
 from glotprompt.data.languages import language
+from glotprompt.data.samples import Samples, Side
 from glotprompt.errors import DataError
-
-SAMPLE_TEXTS = "sample_texts"
-"""Where a classifier's `facts` hold texts to try it on: a list of texts, or of [premise, hypothesis] pairs."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A classifier's language, task and making; None and empty where its file does not say."""
+    """A classifier's language, task and making; null and empty where its file does not say."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     language: str
@@ -26,7 +28,7 @@ class Card:
     task: str
     labels: tuple[str, ...]
     fields: tuple[str, ...]
-    """("text",), or "premise" and "hypothesis" in the order of the template."""
+    """What an item needs: "text", or "premise" and "hypothesis" in the order of the template."""
     method: str
     backbone: str
     """Name of the model that it was made for."""
@@ -47,13 +49,16 @@ class Card:
     """When its file was written, in UTC (ISO 8601)."""
     num_bytes: int
     """Size of its file."""
-    sample_texts: tuple[str | tuple[str, str], ...]
+    sample_texts: tuple[str | tuple[str, ...], ...]
+    """To try it on: each a text or, where there are several fields, a list of their texts."""
+    sample_side: Side | None
+    """Whose language these texts are in: the classifier's, or that of its labelled examples."""
 
     @classmethod
     def of(cls, name: str, facts: Mapping[str, Any], fields: tuple[str, ...], num_bytes: int, modified: float) -> Card:
         """From what the file of a classifier says; `modified` in seconds since 1970."""
         training: Mapping[str, Any] = facts["training"]
-        samples = training.get(SAMPLE_TEXTS, [])
+        samples = Samples.in_file(facts)
         stage1: Mapping[str, Any] = training.get("language_prompt") or {}
         return cls(
             name=name,
@@ -73,7 +78,8 @@ class Card:
             offsets=facts["offsets"] is not None,
             made=datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds"),
             num_bytes=num_bytes,
-            sample_texts=tuple(text if isinstance(text, str) else (text[0], text[1]) for text in samples),
+            sample_texts=() if samples is None else samples.texts,
+            sample_side=None if samples is None else samples.side,
         )
 
 

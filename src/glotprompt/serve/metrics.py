@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from glotprompt.serve.batching import Pass
 from glotprompt.serve.registry import Registry
@@ -13,11 +16,26 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _POWERS = tuple(2**exponent for exponent in range(0, 15, 2))
 
 
-class Metrics:
-    """Of one application."""
+class _OfReplica(Collector):
+    """What another collector has, with one label more."""
 
-    def __init__(self) -> None:
-        held = self._held = CollectorRegistry()
+    def __init__(self, held: Collector, replica: str) -> None:
+        self._held, self._replica = held, replica
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._held.collect():
+            metric.samples = [
+                sample._replace(labels={**sample.labels, "replica": self._replica}) for sample in metric.samples
+            ]
+            yield metric
+
+
+class Metrics:
+    """Of one application; with a label `replica` where it is one of several that serve the same."""
+
+    def __init__(self, replica: str | None = None) -> None:
+        held = CollectorRegistry()
+        self._shown = held if replica is None else _OfReplica(held, replica)
         self._requests = Counter("glotprompt_requests", "Requests.", ["route", "status"], registry=held)
         self._seconds = Histogram(
             "glotprompt_request_seconds", "From a request to its answer.", ["route"], buckets=_SECONDS, registry=held
@@ -67,4 +85,4 @@ class Metrics:
         }
         for name, value in now.items():
             self._gauges[name].set(value)
-        return generate_latest(self._held)
+        return generate_latest(self._shown)

@@ -22,9 +22,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-OPEN = ("/", "/healthz", "/readyz")
+OPEN = ("/", "/docs", "/healthz", "/readyz")
 OPEN_FOLDER = "/static/"
-"""What is answered without a token: whether the service lives, and the page, which holds no data and asks for it."""
+"""What is answered without a token: whether the service lives, and the pages, which hold no data and ask for it."""
 
 _log = logging.getLogger(f"{LOGGER}.requests")
 

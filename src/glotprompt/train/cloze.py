@@ -104,6 +104,8 @@ class Cloze:
     input_ids: NDArray[np.int64]
     position: int
     """Where the label is read: at the mask, or at the first token."""
+    truncated: bool = False
+    """Whether the end of a text was cut off."""
     entering: Entering | None = None
     """Made by `lower_layers`, for all examples of a training or none."""
 
@@ -121,8 +123,9 @@ def encode(
     mask_id = SpecialIds.of(tokenizer).mask
     clozes: list[Cloze] = []
     for row, tokens in zip(clean, ids, strict=True):
-        fitting = tokens if len(tokens) <= max_length else _shorten(row, task, tokenizer, max_length)
-        clozes.append(Cloze(np.array(fitting, dtype=np.int64), fitting.index(mask_id)))
+        truncated = len(tokens) > max_length
+        fitting = _shorten(row, task, tokenizer, max_length) if truncated else tokens
+        clozes.append(Cloze(np.array(fitting, dtype=np.int64), fitting.index(mask_id), truncated))
     return clozes
 
 
@@ -134,8 +137,8 @@ def encode_without_mask(
         return []
     first, *second = ([plain(row[name], tokenizer) for row in fields] for name in task.template.fields)
     pairs = second[0] if second else None
-    ids = tokenizer(first, text_pair=pairs, truncation="longest_first", max_length=max_length)["input_ids"]
-    return [Cloze(np.array(row, dtype=np.int64), 0) for row in ids]
+    found = tokenizer(first, text_pair=pairs, truncation="longest_first", max_length=max_length)
+    return [Cloze(np.array(one.ids, dtype=np.int64), 0, bool(one.overflowing)) for one in found.encodings or ()]
 
 
 def _shorten(row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from transformers import PreTrainedTokenizerFast
+
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, content_hash, shots_per_class, split_held_out
@@ -35,6 +37,17 @@ def masking_corpus(
         raise DataError("the target text holds no token; give text in the target language")
     target_pieces, source_pieces = balance(target_pieces, source_pieces, config)
     return MaskingCorpus(target_pieces, source_pieces, config, encoder.tokenizer), list(held_out)
+
+
+def held_out_lines(target: Text, config: AdaptConfig, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """The target's held-out text as it was written; of a cached one, the lines that can be had back from its tokens."""
+    _, held = _split(target, config)
+    if not isinstance(held, HeldOut):
+        return list(held)
+    characters = target.characters if isinstance(target, TokenText) else None
+    invert = str if characters is None else characters.invert
+    lines = [line for line in held.lines if tokenizer.unk_token_id not in line]
+    return [invert(str(tokenizer.decode(line))) for line in lines]
 
 
 def _split(text: Text, config: AdaptConfig) -> tuple[Text, Sequence[str] | HeldOut]:

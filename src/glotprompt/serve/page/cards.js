@@ -1,7 +1,7 @@
 // The page "Classifiers": a card for each, with what its file says of it.
 
 import { languageOf, search } from "./choices.js";
-import { byId, count, counted, make, megabytes } from "./dom.js";
+import { byId, count, counted, make, size } from "./dom.js";
 
 const AT_A_TIME = 60;
 
@@ -16,7 +16,7 @@ const FACTS = [
   ["Prompt length", "prompt_length", count],
   ["Backbone", "backbone", String],
   ["Offsets against label bias", "offsets", (value) => (value ? "yes" : "no")],
-  ["File", "num_bytes", megabytes],
+  ["File", "num_bytes", size],
   ["Made", "made", (value) => new Date(value).toLocaleDateString("en", { dateStyle: "medium" })],
 ];
 
@@ -45,7 +45,7 @@ export class Cards {
     }));
     byId("unreadable").replaceChildren(...(errors.length ? [make("div", { class: "panel" },
       make("h3", {}, `${counted(errors.length, "file")} that the service could not read`),
-      make("ul", {}, ...errors.map(({ file, error }) => make("li", {}, `${file}: ${error}`))))] : []));
+      make("ul", {}, ...errors.map(({ file, error }) => make("li", {}, error.startsWith(file) ? error : `${file}: ${error}`))))] : []));
     this.draw();
   }
 

@@ -11,6 +11,7 @@ export function choicesOf({ cards, auto, limits }) {
     task: card.task,
     fields: card.fields,
     samples: card.sample_texts,
+    samplesIn: card.sample_side === "source" ? "the language that it learnt the task in" : languageOf(card),
     card,
   }));
   named.sort((a, b) => a.title.localeCompare(b.title, "en"));
@@ -30,7 +31,8 @@ function automatic(cards, most) {
     target: { language: "auto", task },
     task,
     fields: own[0].fields,
-    samples: own.flatMap((card) => card.sample_texts.slice(0, 1)).slice(0, 5),
+    samples: own.filter((card) => card.sample_side === "target").flatMap((card) => card.sample_texts.slice(0, 1)).slice(0, 5),
+    samplesIn: "several languages",
     card: null,
   }));
 }

@@ -83,6 +83,7 @@ export class Classify {
 
   drawExamples(choice) {
     byId("examples").hidden = choice.samples.length === 0;
+    byId("examples-title").textContent = `Examples in ${choice.samplesIn}`;
     byId("examples").querySelector("ul").replaceChildren(...choice.samples.map((sample) => {
       const words = typeof sample === "string" ? sample : sample.join(" / ");
       return make("li", {}, make("button", {

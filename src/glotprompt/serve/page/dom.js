@@ -27,4 +27,4 @@ export const counted = (number, unit) => `${count(number)} ${unit}${number === 1
 
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
-export const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
+export const size = (bytes) => (bytes < 2 ** 20 ? `${count(Math.ceil(bytes / 2 ** 10))} kB` : `${(bytes / 2 ** 20).toFixed(1)} MB`);

@@ -3,7 +3,7 @@
 import { answered, classifyAll } from "./batches.js";
 import { usualChoice } from "./choices.js";
 import { Combobox } from "./combobox.js";
-import { byId, count, counted, make, megabytes, percent, showError } from "./dom.js";
+import { byId, count, counted, make, percent, showError, size } from "./dom.js";
 import { labelOf } from "./fields.js";
 import { predictionsOf } from "./predictions.js";
 import { bars } from "./results.js";
@@ -19,7 +19,7 @@ export class WholeFile {
     this.cells = [];
     this.run = null;
     this.choice = new Combobox(byId("file-choice"), { onPick: (choice) => this.use(choice) });
-    byId("file-most").textContent = megabytes(MOST_BYTES);
+    byId("file-most").textContent = size(MOST_BYTES);
     byId("file-input").addEventListener("change", (event) => event.target.files[0] && this.take(event.target.files[0]));
     byId("has-header").addEventListener("change", () => this.drawTable());
     byId("file-stop").addEventListener("click", () => this.run?.stop.abort());
@@ -63,7 +63,7 @@ export class WholeFile {
     byId("table").hidden = byId("run").hidden = true;
     try {
       if (file.size > MOST_BYTES) {
-        throw new FileError(`${file.name} has ${megabytes(file.size)}; at most ${megabytes(MOST_BYTES)} are read here.`
+        throw new FileError(`${file.name} has ${size(file.size)}; at most ${size(MOST_BYTES)} are read here.`
           + " Cut it into parts, or use `glotprompt predict --input` on the computer that has the classifier.");
       }
       this.cells = parse(file.name, new Uint8Array(await file.arrayBuffer()));

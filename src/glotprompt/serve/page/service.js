@@ -30,6 +30,9 @@ export async function catalogue() {
   };
 }
 
+/** What the service says of its routes, in the OpenAPI format. */
+export const description = () => ask("openapi.json", {});
+
 /** The results of `items`, in their order. */
 export async function predict(items, signal) {
   const body = JSON.stringify({ items });

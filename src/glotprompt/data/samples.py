@@ -1,0 +1,75 @@
+"""A few short texts that are saved beside a prompt or classifier, for people to try it on."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from glotprompt.data.records import Example
+
+NUM_SAMPLES = 3
+MOST_CHARACTERS = 200
+"""Of one text; longer ones are cut at a word."""
+TELLING_CHARACTERS = 30
+"""Shorter texts, such as headings and verse numbers, are taken only where there are no others."""
+
+Side = Literal["target", "source"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Texts without their labels."""
+
+    side: Side
+    """Whose language they are in: that of stage 1's target text, or that of the labelled examples."""
+    texts: tuple[str | tuple[str, ...], ...]
+    """A text, or the texts of all fields of the task in the order of its template."""
+
+    @classmethod
+    def of_lines(cls, lines: Iterable[str]) -> Samples | None:
+        """Of lines of target text, spread over all of them; None where there is no text."""
+        return cls._of("target", ((line,) for line in lines))
+
+    @classmethod
+    def of_task(cls, language: Samples | None, examples: Sequence[Example], fields: Sequence[str]) -> Samples | None:
+        """For a classifier that reads `fields`: those of the language's own text where it reads single texts, else
+        some of the `examples`."""
+        if language is not None and len(fields) == 1:
+            return language
+        return cls._of("source", (tuple(example.fields[name] for name in fields) for example in examples))
+
+    @classmethod
+    def _of(cls, side: Side, rows: Iterable[tuple[str, ...]]) -> Samples | None:
+        short = (tuple(map(_shortened, row)) for row in rows)
+        known = list(dict.fromkeys(row for row in short if all(row)))
+        known = [row for row in known if sum(map(len, row)) >= TELLING_CHARACTERS] or known
+        count = min(NUM_SAMPLES, len(known))
+        chosen = [known[len(known) * place // count] for place in range(count)]
+        return cls(side, tuple(row[0] if len(row) == 1 else row for row in chosen)) if chosen else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return {"side": self.side, "texts": self.texts}
+
+    @classmethod
+    def in_file(cls, facts: Mapping[str, Any]) -> Samples | None:
+        """Those in a file's facts; files from before there were any have none."""
+        found = facts.get("samples")
+        if found is None:
+            return None
+        return cls(found["side"], tuple(text if isinstance(text, str) else tuple(text) for text in found["texts"]))
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    words, space, _ = text[: MOST_CHARACTERS + 1].rpartition(" ")
+    if space:
+        return words
+    end = MOST_CHARACTERS
+    while unicodedata.combining(text[end]):  # an accent belongs to the letter before it
+        end -= 1
+    return text[:end]

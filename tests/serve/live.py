@@ -1,0 +1,108 @@
+"""The real application on a port of this machine, with a classifier of noise for each of six languages."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+import glotprompt as gp
+from glotprompt.data.samples import Samples
+from glotprompt.serve.api import make_app
+from glotprompt.serve.registry import Registry
+from glotprompt.serve.schemas import Limits
+from glotprompt.serve.service import ServiceSettings
+
+from .conftest import make_classifier
+
+NEWS = gp.Task("news", "{mask} : {text}", {
+    "business": "Business", "culture": "Culture", "health": "Health", "politics": "Politics", "sports": "Sports",
+})  # fmt: skip
+NLI = gp.Task("nli", "{premise} ? {mask} , {hypothesis}", {
+    "entailment": "Yes", "neutral": "Maybe", "contradiction": "No",
+})  # fmt: skip
+LIMITS = Limits(items=8, characters=2000, body_bytes=8000)
+FACTS = {
+    "examples": 2200, "dev_accuracy": 73.4, "language_prompt": {"target_lines": 4210, "source_lines": 4300},
+}  # fmt: skip
+SAMPLES = {
+    "hau": Samples("target", ("the market was open late by the water",)),
+    "sna": Samples("target", ("a text of the file itself", "<b>not</b> bold & long " * 8)),
+    "tir": Samples("source", ("the king was near the bridge",)),
+    "quy": Samples("source", (("there was water", "the street was wet"),)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Live:
+    """A service that runs, and what its classifiers say offline."""
+
+    url: str
+    folder: Path
+    classifiers: dict[str, gp.PromptClassifier]
+
+    def expected(self, name: str, content: str | tuple[str, str]) -> gp.Prediction:
+        (found,) = self.classifiers[name].predict([content])
+        return found
+
+    def labels(self, name: str, contents: Sequence[str | tuple[str, str]]) -> list[str]:
+        return [self.expected(name, content).label for content in contents]
+
+
+def make_classifiers(encoder: gp.Encoder) -> dict[str, gp.PromptClassifier]:
+    """By name; what a card may lack is missing in one of them each."""
+    made: dict[str, gp.PromptClassifier] = {}
+    for seed, language in enumerate(("hau", "sna", "tir", "kbp", "xxx", "quy")):
+        task = NLI if language == "quy" else NEWS
+        noise = make_classifier(encoder, seed, task, language=language, max_length=128)
+        made[f"{language}-{task.name}"] = replace(noise, facts=FACTS, samples=SAMPLES.get(language))
+    bare = {"examples": 2200, "language_prompt": None}
+    made["tir-news"] = replace(made["tir-news"], facts=bare, offsets=(0.5, 0.0, -0.5, 0.25, 0.0))
+    return made
+
+
+@contextmanager
+def running(encoder: gp.Encoder, folder: Path, token: str | None = None) -> Generator[Live]:
+    """Until the block ends."""
+    classifiers = make_classifiers(encoder)
+    for name, classifier in classifiers.items():
+        classifier.save(folder / f"{name}.safetensors")
+    (folder / "broken.safetensors").write_bytes(b"cut off")
+    app = make_app(encoder, Registry(folder, encoder), ServiceSettings(LIMITS), token=token)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the service did not start"
+            time.sleep(0.01)
+        try:
+            yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}/", folder, classifiers)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def broken(route: Any) -> None:
+    """Answers a browser's request with 500, in place of the service."""
+    route.fulfill(status=500, json={"error": {"code": "internal", "message": "something broke", "item": None}})
+
+
+def busy(route: Any) -> None:
+    """The same with 429: in one second there may be room."""
+    said = {"error": {"code": "queue_full", "message": "too many requests wait", "item": None}}
+    route.fulfill(status=429, json=said, headers={"Retry-After": "1"})
+
+
+def slow(route: Any) -> None:
+    """Lets the service answer, a little later."""
+    time.sleep(0.1)
+    route.continue_()

@@ -1,0 +1,122 @@
+"""Texts that files keep for people to try a classifier on: which, in whose language, and how to leave them out."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import glotprompt as gp
+from glotprompt.data.samples import MOST_CHARACTERS, NUM_SAMPLES, Samples
+from glotprompt.methods import for_language
+from glotprompt.train.inputs import held_out_lines
+from glotprompt.train.token_cache import token_text
+
+from .toys import QUIET, SOURCE, TASK, TOY, topics
+
+ADAPT = gp.AdaptConfig(steps=1, batch_size=4, max_length=16, prompt_length=4, held_out=0.2)
+TUNE = gp.TuneConfig(epochs=1, batch_size=8, max_length=24)
+PAIRS = gp.Task("answer", "{premise} ? {mask} , {hypothesis}", {"yes": "Yes", "no": "No"})
+LINES = [f"line number {number} of a text that says something" for number in range(12)]
+
+
+def texts_of(samples: Samples | None) -> list[str | tuple[str, ...]]:
+    assert samples is not None
+    return list(samples.texts)
+
+
+def test_they_are_spread_over_the_text_short_and_different() -> None:
+    found = texts_of(Samples.of_lines(["Chapter 1", *LINES, LINES[0], " ", ""]))
+    assert found == [LINES[0], LINES[4], LINES[8]], "no headings, while there is something longer"
+    assert texts_of(Samples.of_lines(["one", "two ", " two", "one"])) == ["one", "two"]
+    assert Samples.of_lines(["", " \t"]) is None
+    words, letters = texts_of(Samples.of_lines(["word " * 100, "e\u0301" * 150]))
+    assert words == " ".join(["word"] * (MOST_CHARACTERS // 5))
+    assert letters == "e\u0301" * (MOST_CHARACTERS // 2)
+    (odd,) = texts_of(Samples.of_lines(["x" + "e\u0301" * 150]))
+    assert len(odd) < MOST_CHARACTERS
+    assert unicodedata.combining(odd[-1]), "no letter without its accent"
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder: Callable[[str], gp.Encoder]) -> gp.Encoder:
+    return tiny_encoder("xlm-roberta")
+
+
+@pytest.fixture(scope="module")
+def prompt(encoder: gp.Encoder) -> gp.LanguagePrompt:
+    adapted = gp.adapt(encoder, TOY, SOURCE, "nya", ADAPT, QUIET)
+    assert isinstance(adapted, gp.LanguagePrompt)
+    return adapted
+
+
+def test_a_classifier_takes_over_those_of_its_language(
+    encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path
+) -> None:
+    samples = prompt.samples
+    assert samples is not None
+    assert samples.side == "target"
+    assert len(set(samples.texts)) == NUM_SAMPLES
+    assert set(samples.texts) <= {line.strip() for line in TOY}
+    assert gp.LanguagePrompt.load(prompt.save(tmp_path / "nya.st")).samples == samples
+    classifier = gp.tune(encoder, prompt, topics(4), TASK, TUNE, QUIET)
+    assert classifier.samples == samples
+    assert gp.PromptClassifier.load(classifier.save(tmp_path / "topic.st"), encoder).samples == samples
+    bare = replace(classifier, samples=None).save(tmp_path / "bare.st")
+    assert (tmp_path / "topic.st").stat().st_size - bare.stat().st_size < NUM_SAMPLES * MOST_CHARACTERS
+    # Facts are copied into results and reports.
+    assert not [text for text in samples.texts if json.dumps(text) in json.dumps([prompt.facts, classifier.facts])]
+
+
+def test_else_they_are_in_the_language_of_the_examples(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+    dev = topics(2)
+    found = gp.tune(encoder, None, topics(4), TASK, TUNE.replace(prompt_length=4), QUIET, dev).samples
+    assert found is not None
+    assert found.side == "source"
+    assert set(found.texts) < {example.fields["text"] for example in dev}, "of those that it was not trained on"
+    pairs = [
+        gp.Example.of((f"the king {number}", f"water day {number}"), label)
+        for number in range(3)
+        for label in ("yes", "no")
+    ]
+    answers = gp.tune(encoder, prompt, pairs * 2, PAIRS, TUNE, QUIET, pairs).samples
+    assert answers is not None
+    assert answers == Samples("source", tuple((f"the king {number}", f"water day {number}") for number in range(3)))
+    assert Samples.in_file(json.loads(json.dumps({"samples": answers.to_dict()}))) == answers
+
+
+def test_those_of_a_cached_text_are_read_back(encoder: gp.Encoder, tmp_path: Path) -> None:
+    lines = [f"the king {'water ' * (number + 3)}day\u01c3" for number in range(9)]
+    (tmp_path / "nya.txt").write_text(
+        "\n".join([*lines, "the king water day \u4e00 night play field"]), encoding="utf-8"
+    )
+    characters = gp.CharacterMap.fitted({"\u01c3": "ww"}, lines)
+    words = [tmp_path / "nya.txt"], lambda: (tmp_path / "nya.txt").read_text(encoding="utf-8").splitlines(), {}
+    text = token_text(*words, encoder.tokenizer, characters=characters, folder=tmp_path, progress=False)
+    found = Samples.of_lines(held_out_lines(text, ADAPT.replace(held_out=0.9), encoder.tokenizer))
+    assert set(texts_of(found)) <= set(lines), "what the tokenizer does not know cannot be had back"
+
+
+def test_none_are_kept_where_that_is_asked(encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path) -> None:
+    private = QUIET.replace(no_samples=True)
+    adapted = gp.adapt(encoder, TOY, SOURCE, "nya", ADAPT, private)
+    classifier = gp.tune(encoder, prompt, topics(4), TASK, TUNE, private)
+    assert (adapted.samples, classifier.samples) == (None, None)
+    assert adapted.facts["config"] == prompt.facts["config"], "no setting of the training"
+    saved = classifier.save(tmp_path / "topic.st").read_bytes()
+    assert not [text for text in texts_of(prompt.samples) if str(text).encode() in saved]
+
+
+def test_a_swapped_language_brings_its_own(encoder: gp.Encoder) -> None:
+    config = gp.AdaptConfig(method="source-prompt", steps=1, batch_size=4, max_length=16, prompt_length=4)
+    ours, theirs = (
+        gp.adapt(encoder, lines, SOURCE, code, config, QUIET) for code, lines in (("nya", TOY), ("sna", LINES))
+    )
+    classifier = gp.tune(encoder, ours, topics(4), TASK, TUNE, QUIET)
+    assert texts_of(for_language(classifier, theirs).samples) == texts_of(theirs.samples)
+    assert texts_of(theirs.samples) != texts_of(ours.samples)
+    assert for_language(replace(classifier, samples=None), theirs).samples is None
