@@ -41,6 +41,7 @@ from compare_methods import (
 )
 
 import glotprompt as gp
+from glotprompt import atomic
 
 TARGETS = ("ibo", "lin", "sna", "yor")
 RELATIVES = {"ibo": "yor", "yor": "ibo", "lin": "sna", "sna": "lin"}
@@ -258,16 +259,17 @@ def accuracy(words: Words) -> None:
 
 def accuracies(words: Words, encoder: gp.Encoder, cell: Cell, seed: int) -> dict[str, float]:
     """Of the classifier that stage 2 with this seed makes of a cell's prompt."""
-    path = words.file(cell, f"accuracy-{seed}.json")
+    config = tune_config("soft-prompt", seed)
+    path = words.file(cell, f"accuracy-{config.identity()}.json")
     if not path.is_file():
         prompt = gp.LanguagePrompt.load(words.file(cell, "safetensors"), encoder)
         parts = [source_examples(words.data_dir, part) for part in ("train", "dev")]
-        classifier = gp.tune(encoder, prompt, parts[0], TASK, tune_config("soft-prompt", seed), dev=parts[1])
+        classifier = gp.tune(encoder, prompt, parts[0], TASK, config, dev=parts[1])
         test = target_texts(words.data_dir, cell.target)["test"]
         log_probs, gold = classifier.log_probabilities(test), [str(example.label) for example in test]
         own = accuracy_of(log_probs, gold, TASK.indices(own_labels(words.data_dir, cell.target)))
         dev = float(classifier.facts["dev_accuracy"])
-        path.write_text(json.dumps({"dev": dev, "all": accuracy_of(log_probs, gold), "own": own}))
+        atomic.write(path, json.dumps({"dev": dev, "all": accuracy_of(log_probs, gold), "own": own}))
     return json.loads(path.read_text())
 
 

@@ -71,7 +71,7 @@ def print_accuracies(encoders: dict[str, gp.Encoder], data_dir: Path, seeds: int
                 right = accuracy_of(made.log_probabilities(test), [str(example.label) for example in test])
                 found.setdefault(target, []).append(right)
         shown = (
-            f"{column} {statistics.mean(values):.1f} +- {statistics.stdev(values):.1f}"
+            f"{column} {statistics.mean(values):.1f} +- {statistics.stdev(values) if seeds > 1 else 0:.1f}"
             for column, values in found.items()
         )
         print(f"{name}, {seeds} seeds: {', '.join(shown)}", flush=True)

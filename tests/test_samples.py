@@ -101,6 +101,19 @@ def test_those_of_a_cached_text_are_read_back(encoder: gp.Encoder, tmp_path: Pat
     assert set(texts_of(found)) <= set(lines), "what the tokenizer does not know cannot be had back"
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("ab " + "c" * 300, 200),  # the only space is too early
+        ("word " * 60, 199),
+        ("\u0e01" + "\u0e01\u0e34" * 150, 199),  # at 200 stands a Thai vowel, which belongs to the letter before
+    ],
+)
+def test_where_a_long_text_is_cut(text: str, kept: int) -> None:
+    (found,) = texts_of(Samples.of_lines([text]))
+    assert found == text[:kept]
+
+
 def test_none_are_kept_where_that_is_asked(encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path) -> None:
     private = QUIET.replace(no_samples=True)
     adapted = gp.adapt(encoder, TOY, SOURCE, "nya", ADAPT, private)

@@ -14,7 +14,7 @@ from typing import Any
 # Whoever imports this file says what is wrong where Ray is not installed.
 import ray
 
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ConfigError, in_a_line
 
 # Workers import this file before their environment is set: nothing here may import torch or transformers.
 
@@ -102,11 +102,6 @@ def connected(address: str | None, *, show_logs: bool = False) -> Generator[None
         yield
     finally:
         ray.shutdown()
-
-
-def in_a_line(error: Exception) -> str:
-    """The beginning of an error's message, without line breaks."""
-    return " ".join(str(error).split())[:300]
 
 
 def _refuse_deaf(address: str) -> None:

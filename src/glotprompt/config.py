@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -118,7 +118,7 @@ class AdaptConfig(Config):
     """Tokens per sequence, `<s>` and `</s>` included. Not stated in the paper; assumption."""
     learning_rate: Rate | Literal["auto"] = Field(default_factory=lambda known: _rate("adapt", known))
     """Peak learning rate of AdamW; the default is the method's (section 4.2: 5e-3 for prompts, 1e-4 for MAD-X). Small
-    backbones want far more (the bundled one 4e-2 for prompts); "auto" tries `auto_rates` in rounds of short runs, of
+    backbones want far more (the bundled one 8e-2 for prompts); "auto" tries `auto_rates` in rounds of short runs, of
     which the better half goes on, until one is left."""
     auto_rates: tuple[Rate, ...] = Field(default_factory=lambda known: _auto_rates(known), min_length=1)
     """Rates tried by `learning_rate="auto"`: the method's default and 2, 4, 8, 16 and 32 times it (prompts), or 4, 16
@@ -275,11 +275,11 @@ PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
     # noise reaches in 300 at 4e-2 (docs/performance.md); the other rates are from the grid on news (docs/log.md).
     "quick": {
         "adapt": {
-            "steps": 150,
+            "steps": {**dict.fromkeys(get_args(MethodName), 300), **dict.fromkeys(_LANGUAGE_PROMPTS, 150)},
             "max_length": 64,
-            "eval_every": 25,
-            "eval_sequences": 64,
-            "patience": 2,
+            "eval_every": dict.fromkeys(_LANGUAGE_PROMPTS, 25),
+            "eval_sequences": dict.fromkeys(_LANGUAGE_PROMPTS, 64),
+            "patience": dict.fromkeys(_LANGUAGE_PROMPTS, 2),
             "initialise": dict.fromkeys(_LANGUAGE_PROMPTS, "text"),
             "learning_rate": {
                 **dict.fromkeys(_LANGUAGE_PROMPTS, 8e-2),

@@ -33,6 +33,11 @@ class MissingExtraError(UserError):
         super().__init__(f'{purpose} needs an optional part: pip install "glotprompt[{extra}]"')
 
 
+def in_a_line(error: object, most: int = 300) -> str:
+    """The beginning of a message of somebody else's, without line breaks."""
+    return " ".join(str(error).split())[:most]
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A hint to append to a message: " Did you mean 'x'?", or "" when nothing comes close."""
     by_fold = {choice.casefold(): choice for choice in choices}

@@ -16,7 +16,10 @@ TUNE = "--train train.tsv --task task.toml --epochs 1 --max-length 24"
 def test_samples_are_kept_unless_they_are_not_wanted(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     adapt = f"adapt --model {tiny_folder} {ADAPT} --precision fp32 --output nya.st --json nya.json".split()
     tune = f"tune --prompt nya.st {TUNE} --precision fp32 --output topic.st --json topic.json".split()
-    assert glotprompt(*adapt).status == glotprompt(*tune).status == 0
+    for words in (adapt, tune):
+        made = glotprompt(*words)
+        assert made.status == 0
+        assert "holds 3 example text(s) in plain words" in made.err
     facts = artifact.describe("topic.st", ("classifier",))
     assert facts["samples"]["side"] == "target"
     lines = Path("nya.txt").read_text(encoding="utf-8").splitlines()
@@ -29,6 +32,7 @@ def test_samples_are_kept_unless_they_are_not_wanted(here: Path, tiny_folder: Pa
         again = glotprompt(*words, "--no-samples")
         assert again.status == 0
         assert "already what these words make" in again.err
+        assert f"took the example texts out of {file}" in again.err
         assert not [line for line in lines if line.encode() in Path(file).read_bytes()]
     assert glotprompt("predict", "--classifier", "topic.st", "king").status == 0
     shown = " ".join(glotprompt("tune", "--help").out.split())

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from glotprompt import artifact
 from glotprompt.cluster import Share, shares
@@ -183,6 +183,14 @@ def test_a_worker_that_does_not_see_the_store(
     monkeypatch.setattr(engine_ray, "ray", Actors(0))
     monkeypatch.setattr(engine_ray._Worker, "sees", lambda self, output, sign: False)
     with pytest.raises(ConfigError, match="must be a folder or URL that all machines share"):
+        engine_ray._Pool(Share(1, 1, 0), place, told).run(list(plan.steps.values()))
+
+    def sees(self: object, output: Path, sign: str) -> bool:
+        reason = ConfigError("the driver for s3:// is not installed: pip install s3fs")
+        raise RayTaskError("sees", "Traceback ...", reason).as_instanceof_cause()  # as ray.get does
+
+    monkeypatch.setattr(engine_ray._Worker, "sees", sees)
+    with pytest.raises(ConfigError, match=r"^a worker of Ray cannot use the store: the driver .* pip install s3fs$"):
         engine_ray._Pool(Share(1, 1, 0), place, told).run(list(plan.steps.values()))
 
 

@@ -229,6 +229,24 @@ def test_what_another_step_needs_is_fetched_once(url: str, tmp_path: Path, asked
     assert not two.folder("tune-2").exists()
 
 
+def test_what_lies_behind_the_url_counts_and_not_an_older_copy(url: str, tmp_path: Path) -> None:
+    one, two = (RemoteStore(url, tmp_path / name) for name in "ab")
+    fill(one, text="1")
+    one.publish("tune-1")
+    two.fetch("tune-1")
+    fsspec.filesystem("memory").rm("/bucket/runs/steps/tune-1", recursive=True)  # to have it done again
+    fill(one, text="2")
+    one.publish("tune-1")
+    fill(two, "tune-2", text="mine")
+    fill(one, "tune-2", text="first")
+    for store in (one, two):
+        store.publish("tune-2")
+    for store in (one, two):
+        for step, text in (("tune-1", "2"), ("tune-2", "first")):
+            store.fetch(step)
+            assert (store.folder(step) / "a.safetensors").read_text(encoding="utf-8") == text
+
+
 def test_workers_of_ray_get_the_url(
     experiment_file: Path, place: Workplace, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +308,7 @@ def test_a_place_that_does_not_answer(url: str, tmp_path: Path, monkeypatch: pyt
         ("sftp://host/runs", 'not installed: SFTPFileSystem requires "paramiko" to be installed'),
         ("memry://runs", r"fsspec knows no memry://. Did you mean 'memory'"),
         ("memory://", "memory:// names no folder"),
+        ("sftp://me:secret@host/runs", r"^sftp://me:\*\*\*@host/runs: "),
     ],
 )
 def test_urls_that_cannot_be_used(words: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,9 @@ import time
 from collections import Counter
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -61,6 +63,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
 def test_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "are for --engine ray" in refusal(capsys, folder, "--replicas", "2")
     assert "are for --engine ray" in refusal(capsys, folder, "--address", "auto")
+    assert "are for --engine ray" in refusal(capsys, folder, "--take-over")
     assert "--replicas" in refusal(capsys, folder, "--engine", "ray", "--replicas", "0")
     ray = (folder, "--engine", "ray", "--port", "0")
     assert "with --address give a number" in refusal(capsys, *ray, "--address", "auto")
@@ -86,6 +89,32 @@ def test_without_ray(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
         import glotprompt.serve.engine_ray  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
+def test_replicas_find_the_backbone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import glotprompt.serve.engine_ray as engine_ray
+
+    opened: list[str] = []
+    monkeypatch.setattr(engine_ray.RayServe, "run", lambda self, backbone, *rest: not opened.append(backbone.model))
+    monkeypatch.chdir(folder)
+    Path("mini").mkdir()
+    for model in ("tiny", "mini"):
+        assert main(["serve", ".", "--engine", "ray", "--port", "0", "--model", model]) == 0
+    assert opened == [str(folder / "tiny"), "mini"], "a folder by its full path; mini is the one in the package"
+    Path("mini").rmdir()
+
+
+def test_a_service_that_runs_on_the_cluster_is_not_replaced_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    import glotprompt.serve.engine_ray as engine_ray
+
+    running = SimpleNamespace(applications={engine_ray.NAME: object()})
+    monkeypatch.setattr(engine_ray.serve, "status", lambda: running)
+    place = engine_ray.RayServe(None, "auto", "127.0.0.1", 8000, 1.0, take_over=False)
+    with pytest.raises(ConfigError, match="--take-over"):
+        place._refuse_another()
+    replace(place, take_over=True)._refuse_another()
+    running.applications.clear()
+    place._refuse_another()
+
+
 def test_why_replicas_did_not_start() -> None:
     from glotprompt.serve.engine_ray import _reason
 
@@ -98,6 +127,28 @@ def test_why_replicas_did_not_start() -> None:
     assert isinstance(error, ConfigError)
     assert str(error) == "the replicas cannot start: cannot load 'nowhere': gone; say with --model where"
     assert "MemoryError: all gone" in str(_reason("Traceback\nMemoryError: all\n gone"))
+
+
+def test_the_state_of_replicas_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import glotprompt.serve.engine_ray as engine_ray
+
+    stop, said = threading.Event(), list[str]()
+
+    def tell(line: str) -> None:
+        said.append(line)
+        stop.set()
+
+    for name in ("_LOOK_SECONDS", "_WATCH_SECONDS", "_PATIENCE_SECONDS"):
+        monkeypatch.setattr(engine_ray, name, 0.001)
+    state = engine_ray.ApplicationStatus.DEPLOYING, "Traceback\n  File x\nOSError: gone"
+    monkeypatch.setattr(engine_ray, "_status", lambda: state)
+    for wait in (engine_ray._started, engine_ray._watch):
+        stop.clear()
+        wait(stop, tell)
+    assert said == [
+        "the replicas are not there yet: Traceback File x OSError: gone",
+        "the service is deploying: Traceback File x OSError: gone",
+    ]
 
 
 def test_metrics_of_a_replica(registry: Registry, encoder: gp.Encoder) -> None:

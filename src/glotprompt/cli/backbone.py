@@ -123,6 +123,7 @@ def train_once(
             found = replace(found, samples=None)
             found.save(output)
             wait()
+            note(f"took the example texts out of {output}")
         return found
     folder = shared or output.with_name(f"{output.name}.checkpoints")
     with resumable(folder):
@@ -134,6 +135,11 @@ def train_once(
         forget(folder)  # not before the result is in its place
     names = {LanguagePrompt: "language prompt", LanguageModule: "language module", PromptClassifier: "classifier"}
     wrote(output, names[type(made)])
+    if made.samples is not None:
+        count = len(made.samples.texts)
+        note(
+            f"{output} holds {count} example text(s) in plain words; the same command with --no-samples takes them out"
+        )
     return made
 
 

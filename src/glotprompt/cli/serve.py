@@ -91,6 +91,12 @@ def serve(
             rich_help_panel=options.MACHINE,
         ),
     ] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over", help="Ray: take the place of the service that runs there.", rich_help_panel=options.MACHINE
+        ),
+    ] = False,
     cache_megabytes: Annotated[
         int, typer.Option(min=0, help="Memory for decoded classifiers.", rich_help_panel=options.MACHINE)
     ] = 256,
@@ -106,8 +112,8 @@ def serve(
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         if find_spec(module) is None:
             raise MissingExtraError("The service", "serve")
-    if engine == "uvicorn" and (replicas is not None or address is not None):
-        raise ConfigError("--replicas and --address are for --engine ray; give it, or leave them out")
+    if engine == "uvicorn" and (replicas is not None or address is not None or take_over):
+        raise ConfigError("--replicas, --address and --take-over are for --engine ray; give it, or leave them out")
     token = None if token_file is None else _token(token_file)
     first = _first_classifier(places)
     limits: dict[str, Any] = {"items": max_items, "characters": max_characters, "body_bytes": max_body}
@@ -124,11 +130,13 @@ def serve(
         )
 
     if engine == "ray":
-        _serve_by_ray(blueprint, first, host, port, replicas, address, model, precision, device)
+        answered = _serve_by_ray(blueprint, first, host, port, replicas, address, take_over, model, precision, device)
     else:
+        answered = True
         with _listening(host, port) as listening:  # before the backbone is loaded, which takes a while
             _serve_here(blueprint, first, listening, model, precision, device)
-    note("stopped; everything that was taken has been answered")
+    last = "everything that was taken has been answered" if answered else "Ray did not say whether all was answered"
+    note(f"stopped; {last}")
 
 
 def _serve_here(
@@ -152,8 +160,8 @@ def _serve_here(
 
 def _serve_by_ray(
     blueprint: Callable[[], Blueprint], first: Path, host: str, port: int, replicas: int | None, address: str | None,
-    model: str | None, precision: Any, device: str,
-) -> None:  # fmt: skip
+    take_over: bool, model: str | None, precision: Any, device: str,
+) -> bool:  # fmt: skip
     from glotprompt.serve.engine_ray import Backbone, RayServe
 
     if address is None:
@@ -162,14 +170,16 @@ def _serve_by_ray(
     elif port == 0:
         raise ConfigError("--port 0 takes a free port of this machine; with --address give a number")
     from glotprompt.cli.backbone import recorded_backbone
+    from glotprompt.model.encoder import BUNDLED
     from glotprompt.serve.registry import KIND
 
     place = model or recorded_backbone(first, (KIND,))[0]
-    if Path(place).is_dir():
+    if place != BUNDLED and Path(place).is_dir():
         place = str(Path(place).absolute())
     plan = blueprint()
     plan = replace(plan, places=tuple(path.absolute() for path in plan.places))  # replicas start in other folders
-    RayServe(replicas, address, host, port, _GRACE_SECONDS).run(Backbone(place, precision, device), plan, note)
+    ray = RayServe(replicas, address, host, port, _GRACE_SECONDS, take_over)
+    return ray.run(Backbone(place, precision, device), plan, note)
 
 
 def _run(app: FastAPI, listening: socket.socket) -> None:

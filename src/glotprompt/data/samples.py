@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from glotprompt.data.records import Example
 
@@ -57,7 +57,7 @@ class Samples:
     def in_file(cls, facts: Mapping[str, Any]) -> Samples | None:
         """Those in a file's facts; files from before there were any have none."""
         found = facts.get("samples")
-        if found is None:
+        if found is None or found["side"] not in get_args(Side):
             return None
         return cls(found["side"], tuple(text if isinstance(text, str) else tuple(text) for text in found["texts"]))
 
@@ -66,10 +66,10 @@ def _shortened(text: str) -> str:
     text = " ".join(text.split())
     if len(text) <= MOST_CHARACTERS:
         return text
-    words, space, _ = text[: MOST_CHARACTERS + 1].rpartition(" ")
-    if space:
+    words, _, _ = text[: MOST_CHARACTERS + 1].rpartition(" ")
+    if len(words) > MOST_CHARACTERS // 2:  # not in scripts that write without spaces
         return words
     end = MOST_CHARACTERS
-    while unicodedata.combining(text[end]):  # an accent belongs to the letter before it
+    while unicodedata.category(text[end]) in ("Mn", "Mc", "Me", "Cf"):  # marks belong to the letter before them
         end -= 1
     return text[:end]

@@ -27,7 +27,7 @@ from glotprompt.doctor.verdict import (
     text_findings,
     worst,
 )
-from glotprompt.errors import ConfigError, DataError, ModelError
+from glotprompt.errors import ConfigError, DataError, ModelError, in_a_line
 from glotprompt.methods import method_of_adapt
 from glotprompt.model.encoder import Encoder, choose_precision, place_of
 from glotprompt.model.shapes import Shell
@@ -160,7 +160,7 @@ def _tokenizer(name: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(place_of(name), use_fast=True)
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_a_line(error, 200)
         raise ModelError(
             f"cannot load the tokenizer of {name!r}: {reason} -- give mini, a folder with tokenizer.json or a hub name"
         ) from None

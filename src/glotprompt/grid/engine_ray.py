@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glotprompt.errors import ConfigError, MissingExtraError, UserError
+from glotprompt.errors import ConfigError, MissingExtraError, UserError, in_a_line
 from glotprompt.grid.remote import open_store
 
 try:
@@ -25,7 +25,7 @@ try:
 except ImportError:
     raise MissingExtraError("--engine ray", "ray") from None
 
-from glotprompt.cluster import PASSED_ON, Share, check_device, connected, in_a_line, share_of_all
+from glotprompt.cluster import PASSED_ON, Share, check_device, connected, share_of_all
 
 # A worker imports this file before its environment is set: nothing here may import torch or transformers.
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ class _Pool:
     def _welcome(self, ready: Any, worker: Any) -> None:
         try:
             sees = ray.get(ready)
+        except UserError as error:  # no driver there for the URL, no credentials ...
+            raise ConfigError(f"a worker of Ray cannot use the store: {getattr(error, 'cause', error)}") from None
         except RayError as error:
             raise ConfigError(f"a worker of Ray cannot start: {in_a_line(error)}") from None
         if not sees:

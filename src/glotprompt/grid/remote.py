@@ -10,13 +10,15 @@ do one step, which costs time and nothing else, for the same identity has the sa
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from glotprompt import atomic
-from glotprompt.errors import ArtifactError, ConfigError, DataError, nearest
+from glotprompt.errors import ArtifactError, ConfigError, DataError, in_a_line, nearest
 from glotprompt.grid.store import OUTCOME, STEP, ExperimentRecord, Failure, Store, reported
 
 
@@ -35,7 +37,7 @@ def copy_results(url: str, folder: Path) -> None:
     remote = _Remote(url)
     files = reported(remote.files())
     if not any(file.startswith("experiments/") for file in files):
-        raise DataError(f"{url} holds no experiment; give the URL that `glotprompt grid --output` wrote to")
+        raise DataError(f"{remote.url} holds no experiment; give the URL that `glotprompt grid --output` wrote to")
     remote.receive({file: folder / file for file in files})
 
 
@@ -63,18 +65,22 @@ class RemoteStore(Store):
         return {file.parent.name for file in files if file.name == STEP}
 
     def fetch(self, step: str) -> None:
+        there, copy = self._path(self.folder(step)), self.folder(step) / STEP
         with self.claimed(step):
-            if not super().has(step):
-                there = self._path(self.folder(step))
+            marker = self.remote.read(f"{there}/{STEP}")
+            if not marker:
+                raise DataError(f"{there} is gone from {self.remote.url}; run the grid again")
+            # Another machine may have made it anew, or have been the first to send it.
+            if not copy.is_file() or copy.read_bytes() != marker:
+                shutil.rmtree(copy.parent, ignore_errors=True)
                 files = [PurePosixPath(file).name for file in self.remote.files(there)]
-                if STEP not in files:
-                    raise DataError(f"{there} is gone from {self.remote.url}; run the grid again")
                 folder = self.outcome(step)
                 self.remote.receive({f"{there}/{file}": folder / file for file in files})
                 super().publish(step)
 
     def publish(self, step: str) -> None:
         if not self.has(step):
+            shutil.rmtree(self.folder(step), ignore_errors=True)  # what is no longer there
             files = [file for file in (self.work(step) / OUTCOME).iterdir() if file.name != STEP]
             for file in (*files, self.work(step) / OUTCOME / STEP):
                 self.remote.send(file, self._path(self.folder(step) / file.name))
@@ -127,9 +133,9 @@ class _Remote:
 
     def __init__(self, url: str) -> None:
         self._system, root = _driver(url)
-        self.url, self._root = url.rstrip("/"), root.rstrip("/")
+        self.url, self._root = _without_password(url).rstrip("/"), root.rstrip("/")
         if not self._root:
-            raise ConfigError(f"{url} names no folder; expected something like s3://bucket/runs")
+            raise ConfigError(f"{_without_password(url)} names no folder; expected something like s3://bucket/runs")
 
     def files(self, folder: str = "") -> list[str]:
         """All files below a folder, in one request where the driver can. Empty ones do not count: elsewhere than on
@@ -182,7 +188,7 @@ class _Remote:
             yield
         except Exception as error:  # drivers have kinds of their own
             raise ArtifactError(
-                f"{self.url} cannot be used: {type(error).__name__}: {' '.join(str(error).split())[:300]}; look at its"
+                f"{self.url} cannot be used: {type(error).__name__}: {in_a_line(error)}; look at its"
                 " name, the network and the credentials"
             ) from None
 
@@ -192,9 +198,10 @@ def _driver(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
     from fsspec.registry import known_implementations
 
-    protocol = url.partition("://")[0].partition("::")[0]
+    protocol, given = url.partition("://")[0].partition("::")[0], url
+    url = _without_password(url)
     try:
-        return url_to_fs(url)
+        return url_to_fs(given)
     except ImportError as error:
         package = known_implementations.get(protocol, {"class": ""})["class"].partition(".")[0]
         remedy = f"pip install {package}" if package not in ("", "fsspec") else str(error)
@@ -204,4 +211,9 @@ def _driver(url: str) -> tuple[Any, str]:
             raise ConfigError(
                 f"{url}: fsspec knows no {protocol}://.{nearest(protocol, known_implementations)}"
             ) from None
-        raise ConfigError(f"{url}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
+        raise ConfigError(f"{url}: {type(error).__name__}: {in_a_line(error)}") from None
+
+
+def _without_password(url: str) -> str:
+    """For messages, which are kept and shown: sftp://user:password@host with *** in its place."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)

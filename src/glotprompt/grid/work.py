@@ -16,7 +16,7 @@ from glotprompt import artifact, atomic, run
 from glotprompt.classifier import PromptClassifier, load_adapted
 from glotprompt.config import identity_of
 from glotprompt.data.records import Example
-from glotprompt.errors import DataError, UserError
+from glotprompt.errors import DataError, UserError, in_a_line
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource, Texts, TextSource
 from glotprompt.grid.remote import open_store
@@ -62,7 +62,7 @@ def attempt(step: Step, place: Workplace) -> Outcome:
             run_step(step, store, place)
         except Exception as error:  # kept with its traceback, and the grid's exit status tells
             line = f"{type(error).__name__}: " if not isinstance(error, UserError) else ""
-            line += " ".join(str(error).split())
+            line += in_a_line(error)
             store.keep_failure(step.name, line, traceback.format_exc())
             return Outcome(step.name, "failed", time.perf_counter() - start, line)
     return Outcome(step.name, "done", time.perf_counter() - start)

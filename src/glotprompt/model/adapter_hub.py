@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from glotprompt import atomic
-from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.errors import ArtifactError, ConfigError, in_a_line
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.encoder import BUNDLED, Encoder
 
@@ -216,7 +216,7 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         # weights_only: nothing but tensors is made from a pickle, and no code in it is run.
         found: Any = load_file(path) if path.name == WEIGHTS else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may fail in any way: struct.error, IndexError, ...
-        reason = " ".join(str(error).split())[:150]
+        reason = in_a_line(error, 150)
         raise ArtifactError(f"{path} is damaged or holds no weights ({reason}); copy or make it again") from None
     if not isinstance(found, dict) or not all(
         isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in found.items()

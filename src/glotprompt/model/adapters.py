@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glotprompt.errors import ArtifactError, ModelError
+from glotprompt.errors import ArtifactError, ModelError, in_a_line
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 
@@ -175,7 +175,7 @@ class Adapter(Delta):
             adapter = cls(**settings)
             adapter.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_a_line(error, 200)
             raise ArtifactError(f"these are no values of an adapter ({reason}); copy or make the file again") from None
         if misfit := adapter._misfit(encoder):
             raise ArtifactError(misfit)

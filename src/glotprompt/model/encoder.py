@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTra
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
-from glotprompt.errors import ConfigError, ModelError
+from glotprompt.errors import ConfigError, ModelError, in_a_line
 from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.soft_prompt import ATTENTION, Prefix, layers_reached
@@ -303,7 +303,7 @@ def _open(where: str, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
         )
         tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_a_line(error, 200)
         raise ModelError(
             f"cannot load {name!r}: {reason} -- give 'mini', a folder with config.json, model.safetensors and"
             " tokenizer.json, or a hub name (with HF_HUB_OFFLINE=1 only what is already downloaded)"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from glotprompt.errors import ConfigError, MissingExtraError, ModelError, UserError
+from glotprompt.errors import ConfigError, MissingExtraError, ModelError, UserError, in_a_line
 
 try:
     # Read when Ray is imported: lines of replicas that differ in figures alone would be left out, the rest coloured.
@@ -30,7 +30,7 @@ try:
 except ImportError:
     raise MissingExtraError("--engine ray", "ray,serve") from None
 
-from glotprompt.cluster import PASSED_ON, Share, check_device, connected, in_a_line, share_of_all
+from glotprompt.cluster import PASSED_ON, Share, check_device, connected, share_of_all
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -72,26 +72,36 @@ class RayServe:
     grace_seconds: float
     """How long answers that are under way may take once the service is told to stop."""
 
-    def run(self, backbone: Backbone, blueprint: Blueprint, tell: Callable[[str], None]) -> None:
-        """Serve until a person or the system says stop; what was taken is answered then. `tell` is given lines for
-        a person. Of a cluster that was joined only the own application is taken away. Raises `UserError` where the
-        replicas cannot start."""
+    take_over: bool
+    """Put the service in the place of one that runs on the cluster, as after the `kill -9` of its command."""
+
+    def run(self, backbone: Backbone, blueprint: Blueprint, tell: Callable[[str], None]) -> bool:
+        """Serve until a person or the system says stop; what was taken is answered then, and False says that Ray
+        could not be seen to do so. `tell` is given lines for a person. Of a cluster that was joined only the own
+        application is taken away. Raises `UserError` where the replicas cannot start."""
         check_device(backbone.device)
         logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
         with connected(self.address, show_logs=self.address is None):
             share = share_of_all(self.replicas, backbone.device, option="--replicas", here=self.address is None)
             with _told_to_stop() as stop, self._proxies(tell):
+                self._refuse_another()
+                _deploy(_deployment(backbone, blueprint, share, self.grace_seconds))
                 try:
-                    _deploy(_deployment(backbone, blueprint, share, self.grace_seconds))
-                    if not _started(stop, tell):
-                        return
-                    host = f"[{self.host}]" if ":" in self.host else self.host
-                    where = "" if self.address is None else ", on every machine of the cluster that has a replica"
-                    tell(f"{share.workers} replicas at http://{host}:{self.port}{where} (Ctrl-C stops)")
-                    _watch(stop, tell)
+                    if _started(stop, tell):
+                        host = f"[{self.host}]" if ":" in self.host else self.host
+                        where = "" if self.address is None else ", on every machine of the cluster that has a replica"
+                        tell(f"{share.workers} replicas at http://{host}:{self.port}{where} (Ctrl-C stops)")
+                        _watch(stop, tell)
                 finally:
-                    with suppress(RayError, RayServeException, TimeoutError):
-                        serve.delete(NAME)
+                    is_answered = _taken_away()
+        return is_answered
+
+    def _refuse_another(self) -> None:
+        if NAME in serve.status().applications and not self.take_over:
+            raise ConfigError(
+                "a service of glotprompt runs on this cluster already; stop its command first, or give --take-over to"
+                " put this one in its place"
+            )
 
     @contextmanager
     def _proxies(self, tell: Callable[[str], None]) -> Generator[None]:
@@ -166,6 +176,15 @@ def _deploy(application: serve.Application) -> None:
         raise ConfigError(f"Ray Serve does not take the service: {in_a_line(error)}") from None
 
 
+def _taken_away() -> bool:
+    """Wait until the replicas have answered and ended."""
+    try:
+        serve.delete(NAME)
+    except (RayError, RayServeException, TimeoutError):
+        return False
+    return True
+
+
 def _started(stop: threading.Event, tell: Callable[[str], None]) -> bool:
     """Wait until all replicas serve. False: told to stop before that."""
     waited, said = 0.0, ""
@@ -177,7 +196,8 @@ def _started(stop: threading.Event, tell: Callable[[str], None]) -> bool:
             raise _reason(message)
         waited += _LOOK_SECONDS
         if waited >= _PATIENCE_SECONDS and message != said:
-            tell(f"the replicas are not there yet: {message or 'they wait for CPUs, or load the backbone'}")
+            reason = in_a_line(message) or "they wait for CPUs, or load the backbone"
+            tell(f"the replicas are not there yet: {reason}")
             said = message
     return False
 
@@ -188,7 +208,7 @@ def _watch(stop: threading.Event, tell: Callable[[str], None]) -> None:
     while not stop.wait(_WATCH_SECONDS):
         status, message = _status()
         if status != before:
-            tell(f"the service is {status.value.lower()}{f': {message}' if message else ''}")
+            tell(f"the service is {status.value.lower()}{f': {in_a_line(message)}' if message else ''}")
             before = status
 
 
@@ -208,7 +228,7 @@ def _reason(message: str) -> UserError:
     """Why the replicas did not start: Ray hands their traceback on as text, and the errors of a person's making are
     the lines that name their kind."""
     own = re.findall(r"^(?:\w+\.)*errors\.\w+Error: (.+)$", message, re.MULTILINE)
-    return ConfigError(f"the replicas cannot start: {own[-1] if own else in_a_line(RuntimeError(message))}")
+    return ConfigError(f"the replicas cannot start: {own[-1] if own else in_a_line(message)}")
 
 
 @contextmanager
