@@ -33,8 +33,8 @@ class MissingExtraError(UserError):
         super().__init__(f'{purpose} needs an optional part: pip install "glotprompt[{extra}]"')
 
 
-def in_a_line(error: object, most: int = 300) -> str:
-    """The beginning of a message of somebody else's, without line breaks."""
+def in_a_line(error: object, most: int | None = 300) -> str:
+    """The beginning of a message of somebody else's (None: all of it), without line breaks."""
     return " ".join(str(error).split())[:most]
 
 

@@ -62,7 +62,7 @@ def attempt(step: Step, place: Workplace) -> Outcome:
             run_step(step, store, place)
         except Exception as error:  # kept with its traceback, and the grid's exit status tells
             line = f"{type(error).__name__}: " if not isinstance(error, UserError) else ""
-            line += in_a_line(error)
+            line += in_a_line(error, None)  # the remedy stands at its end
             store.keep_failure(step.name, line, traceback.format_exc())
             return Outcome(step.name, "failed", time.perf_counter() - start, line)
     return Outcome(step.name, "done", time.perf_counter() - start)

@@ -71,7 +71,6 @@ class RayServe:
     port: int
     grace_seconds: float
     """How long answers that are under way may take once the service is told to stop."""
-
     take_over: bool
     """Put the service in the place of one that runs on the cluster, as after the `kill -9` of its command."""
 
