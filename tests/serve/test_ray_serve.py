@@ -105,14 +105,22 @@ def test_replicas_find_the_backbone(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_service_that_runs_on_the_cluster_is_not_replaced_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     import glotprompt.serve.engine_ray as engine_ray
 
-    running = SimpleNamespace(applications={engine_ray.NAME: object()})
+    running = SimpleNamespace(applications={engine_ray.NAME: object()}, proxies={"a node": "HEALTHY"})
+    started, told = list[object](), list[str]()
     monkeypatch.setattr(engine_ray.serve, "status", lambda: running)
+    monkeypatch.setattr(engine_ray.serve, "start", lambda **options: started.append(options))
     place = engine_ray.RayServe(None, "auto", "127.0.0.1", 8000, 1.0, take_over=False)
-    with pytest.raises(ConfigError, match="--take-over"):
-        place._refuse_another()
-    replace(place, take_over=True)._refuse_another()
+    with pytest.raises(ConfigError, match="--take-over"), place._proxies(told.append):
+        pass
+    assert not started, "nothing of the cluster was touched"
+    with replace(place, take_over=True)._proxies(told.append):
+        pass
     running.applications.clear()
-    place._refuse_another()
+    with place._proxies(told.append):
+        pass
+    assert len(started) == 2
+    assert len(told) == 2
+    assert "host and the port" in told[0]
 
 
 def test_why_replicas_did_not_start() -> None:

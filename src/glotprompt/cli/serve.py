@@ -144,6 +144,7 @@ def _serve_here(
     device: str,
 ) -> None:  # fmt: skip
     from glotprompt.cli.backbone import open_recorded
+    from glotprompt.serve.application import url
     from glotprompt.serve.logs import log_to_stderr
     from glotprompt.serve.registry import KIND
 
@@ -152,9 +153,7 @@ def _serve_here(
     plan = blueprint()
     registry = plan.registry(encoder)
     app = plan.app(encoder, registry)
-    address, found = listening.getsockname()[:2]
-    name = f"[{address}]" if ":" in address else address
-    note(f"{len(registry.names())} classifiers at http://{name}:{found} (Ctrl-C stops)")
+    note(f"{len(registry.names())} classifiers at {url(*listening.getsockname()[:2])} (Ctrl-C stops)")
     _run(app, listening)
 
 

@@ -39,3 +39,8 @@ class Blueprint:
             encoder, registry, self.settings, token=self.token, allow_origins=self.allow_origins,
             poll_seconds=self.poll_seconds, replica=replica,
         )  # fmt: skip
+
+
+def url(host: str, port: int) -> str:
+    """Of a service that listens there."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -31,11 +31,10 @@ except ImportError:
     raise MissingExtraError("--engine ray", "ray,serve") from None
 
 from glotprompt.cluster import PASSED_ON, Share, check_device, connected, share_of_all
+from glotprompt.serve.application import Blueprint, url
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-    from glotprompt.serve.application import Blueprint
 
 NAME = "glotprompt"
 """Of the application and its deployment."""
@@ -83,29 +82,27 @@ class RayServe:
         with connected(self.address, show_logs=self.address is None):
             share = share_of_all(self.replicas, backbone.device, option="--replicas", here=self.address is None)
             with _told_to_stop() as stop, self._proxies(tell):
-                self._refuse_another()
                 _deploy(_deployment(backbone, blueprint, share, self.grace_seconds))
                 try:
                     if _started(stop, tell):
-                        host = f"[{self.host}]" if ":" in self.host else self.host
                         where = "" if self.address is None else ", on every machine of the cluster that has a replica"
-                        tell(f"{share.workers} replicas at http://{host}:{self.port}{where} (Ctrl-C stops)")
+                        tell(f"{share.workers} replicas at {url(self.host, self.port)}{where} (Ctrl-C stops)")
                         _watch(stop, tell)
                 finally:
                     is_answered = _taken_away()
         return is_answered
 
-    def _refuse_another(self) -> None:
-        if NAME in serve.status().applications and not self.take_over:
+    @contextmanager
+    def _proxies(self, tell: Callable[[str], None]) -> Generator[None]:
+        """What takes connections; on a cluster it stays, as others may use it. Raises `ConfigError` where a service of
+        ours runs there and is not to be taken over."""
+        before = serve.status()
+        if NAME in before.applications and not self.take_over:
             raise ConfigError(
                 "a service of glotprompt runs on this cluster already; stop its command first, or give --take-over to"
                 " put this one in its place"
             )
-
-    @contextmanager
-    def _proxies(self, tell: Callable[[str], None]) -> Generator[None]:
-        """What takes connections; on a cluster it stays, as others may use it."""
-        if serve.status().proxies:
+        if before.proxies:
             tell("Ray Serve runs on this cluster already, with the host and the port that it was started with")
         try:
             serve.start(http_options={"host": self.host, "port": self.port}, logging_config=LoggingConfig(**_LOGGING))
