@@ -26,6 +26,7 @@ from glotprompt.serve.service import ServiceSettings
 from glotprompt.train.scoring import score_masked_words
 
 from .asking import PAIR, TEXT, Four, assert_as_offline, error_of, item
+from .conftest import make_classifier
 
 
 @pytest.fixture
@@ -84,6 +85,32 @@ def test_the_cards(client: TestClient, saved_four: Path) -> None:
     assert body["auto"] is True
 
 
+def test_no_folder_is_told(
+    encoder: gp.Encoder, own_encoder: Any, saved_four: Path, tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Neither of files of one name, nor of backbones that were given as folders."""
+    second, home = tmp_path_factory.mktemp("second"), "/home/some body/models/bert"
+    make_classifier(encoder, 9).save(second / "nya.safetensors")
+    foreign = own_encoder("bert")
+    foreign.name = home
+    make_classifier(foreign, 1).save(second / "foreign.safetensors")
+    monkeypatch.setattr(encoder, "name", f"{saved_four}/backbones/tiny")
+    make_classifier(encoder, 5).save(saved_four / "lin.safetensors")
+    with TestClient(make_app(encoder, Registry([saved_four, second], encoder))) as client:
+        answer = client.get("/v1/classifiers")
+    body = answer.json()
+    assert {card["name"]: card["backbone"] for card in body["classifiers"]}["lin"] == "tiny"
+    errors = {one["file"]: one["error"] for one in body["errors"]}
+    assert errors["nya.safetensors"] == (
+        f"nya.safetensors has the name of a file in '{saved_four.name}', which is served; give one of them another"
+    )
+    assert "was made for 'bert' (" in errors["foreign.safetensors"]
+    assert "loaded backbone is 'tiny' (" in errors["foreign.safetensors"]
+    for folder in (str(saved_four.parent), str(second.parent), "/home"):
+        assert folder not in answer.text
+
+
 # --- a language that is not given
 
 
@@ -108,6 +135,7 @@ def test_losses_of_one_pass_are_those_of_each_prompt_alone(encoder: gp.Encoder, 
     finder = LanguageFinder(Predictor(encoder, four), readings=3)
     query = finder.read(text, ["nya", "yor", "sna"])
     assert query.readings[0] is query.readings[1], "the same text"
+    assert query.queries[0].cloze is query.queries[1].cloze, "and tokenised once"
     assert query.readings[0] is not query.readings[2], "rewritten by sna's map"
     for loss, reading in zip(finder.losses(query), query.readings, strict=True):
         prompt = four[loss.served.name].delta

@@ -16,7 +16,7 @@ import glotprompt as gp
 from glotprompt.serve.api import make_app
 from glotprompt.serve.predictor import Predictor
 from glotprompt.serve.registry import Registry
-from glotprompt.serve.service import ServiceSettings
+from glotprompt.serve.service import CHARACTERS_OF_A_TOKEN, Service, ServiceSettings
 
 from .asking import PAIR, TEXT, Four, assert_as_offline, error_of, item, running
 from .conftest import make_classifier
@@ -94,6 +94,33 @@ def test_a_full_queue_says_when_to_come_again(
             held.let_go.set()
             assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200, 200]
             assert (await client.post("/v1/predict", json={"items": [item("yor")]})).status_code == 200
+
+    asyncio.run(main())
+
+
+def test_what_waits_for_the_tokenizer_is_bounded_too(
+    registry: Registry, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, read = threading.Event(), Service._read  # pyright: ignore[reportPrivateUsage]
+
+    def held(service: Service, items: Any) -> Any:
+        assert let_go.wait(20)
+        return read(service, items)
+
+    monkeypatch.setattr(Service, "_read", held)
+
+    async def main() -> None:
+        tokens = 2 * len(TEXT) // CHARACTERS_OF_A_TOKEN  # as many characters as two items have
+        async with running(make_app(encoder, registry, ServiceSettings(queue_tokens=tokens))) as client:
+            # The first is larger than all that may wait, but nothing does.
+            bodies = [{"items": [item(name)] * number} for name, number in (("nya", 3), ("yor", 1), ("sna", 1))]
+            asked = [asyncio.create_task(client.post("/v1/predict", json=body)) for body in bodies]
+            for refused in await asyncio.gather(*asked[1:]):
+                error_of(refused, 429, "queue_full")
+                assert int(refused.headers["Retry-After"]) >= 1
+            let_go.set()
+            assert (await asked[0]).status_code == 200
+            assert (await client.post("/v1/predict", json=bodies[1])).status_code == 200
 
     asyncio.run(main())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,6 +78,7 @@ def test_a_card_says_what_the_file_says(folder: Path, encoder: gp.Encoder) -> No
     assert card.fields == ("premise", "hypothesis")
     assert (card.method, card.prompt_length, card.max_length) == ("soft-prompt", 4, 40)
     assert (card.num_examples, card.dev_accuracy) == (12, 75.0)
+    assert card.finds_language
     assert (card.sample_texts, card.sample_side) == ((("play", "day"),), "source")
     assert card.num_bytes == (folder / "nya-nli.safetensors").stat().st_size
     assert abs(time.time() - datetime.fromisoformat(card.made).timestamp()) < 60
@@ -146,7 +149,7 @@ def test_a_prompt_of_another_shape_is_kept_out(folder: Path, encoder: gp.Encoder
     narrow = replace(make_classifier(encoder, 1), delta=SoftPrompt(torch.zeros(3, 2, 4, 5, 7)))
     path = narrow.save(folder / "narrow.safetensors")
     assert (
-        "a prompt of shape [3, 2, 4, 5, 7]; tiny xlm-roberta wants [3, 2, 4, 5, 12]"
+        "a prompt of shape [3, 2, 4, 5, 7]; the backbone wants [3, 2, 4, 5, 12]"
         in Registry(folder, encoder).errors()[str(path)]
     )
 
@@ -174,7 +177,7 @@ def test_of_two_files_of_one_name_the_first_is_served(
     second = make_classifier(encoder, 9).save(tmp_path_factory.mktemp("second") / "nya.safetensors")
     registry = Registry([folder, second.parent], encoder)
     assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(make_classifier(encoder, 1)), abs=1e-5)
-    assert "has the name of" in registry.errors()[str(second)]
+    assert f"has the name of a file in '{folder}'" in registry.errors()[str(second)]
     (folder / "nya.safetensors").unlink()
     assert registry.reload() == Changes((), ("nya",), ())
     assert registry.errors() == {}
@@ -189,6 +192,46 @@ def test_a_folder_that_is_away_for_a_moment_takes_nothing_with_it(folder: Path, 
     away.rename(folder)
     (folder / "nya.safetensors").unlink()
     assert registry.reload().removed == ("nya",)
+
+
+def test_a_disk_in_trouble_takes_nothing_with_it_and_the_watcher_goes_on(
+    folder: Path, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry(folder, encoder)
+    fail_on, looks = set[Path](), list[Path]()
+
+    def troubled(call: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(path: Path, **options: Any) -> Any:
+            looks.append(path)
+            if path in fail_on:
+                raise OSError(errno.EIO, "Input/output error", str(path))
+            return call(path, **options)
+
+        return ask
+
+    def looked_twice() -> None:
+        """Until a look that began after this call has ended."""
+        seen = looks.count(folder)
+        while looks.count(folder) < seen + 6:
+            assert len(looks) < 100_000, "the watcher has ended"
+            time.sleep(0.002)
+
+    for name in ("stat", "iterdir"):
+        monkeypatch.setattr(Path, name, troubled(getattr(Path, name)))
+    with registry.watched(seconds=0.002):
+        fail_on.add(folder)
+        looked_twice()
+        assert registry.names() == ["nya", "yor"]
+        assert [record.message for record in caplog.records] == [
+            f"no look at the disk: [Errno 5] Input/output error: '{folder}'; what was known is served"
+        ]
+        fail_on.clear()
+        fail_on.add(folder / "nya.safetensors")
+        make_classifier(encoder, 8).save(folder / "lin.safetensors")
+        while registry.names() != ["lin", "nya", "yor"]:
+            time.sleep(0.002)
+    assert "can be looked at again" in caplog.records[-1].message
+    assert len(caplog.records) == 2
 
 
 def test_requests_see_the_old_version_or_the_new_one(folder: Path, encoder: gp.Encoder) -> None:
@@ -222,9 +265,10 @@ def test_requests_see_the_old_version_or_the_new_one(folder: Path, encoder: gp.E
     assert min(seen) > 0
 
 
-def test_thousands_in_bounded_memory(tmp_path: Path, encoder: gp.Encoder) -> None:
+@pytest.mark.parametrize("count", [160, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+def test_thousands_in_bounded_memory(tmp_path: Path, encoder: gp.Encoder, count: int) -> None:
     """Every file is asked for; neither what is decoded nor what is mapped piles up."""
-    count, length, budget = 160, 160, 2**20
+    length, budget = 160, 2**20
     first = make_classifier(encoder, 1, prompt_length=length).save(tmp_path / "0.safetensors")
     each = first.stat().st_size
     for number in range(1, count):

@@ -198,8 +198,12 @@ def _token(path: Path) -> str:
         token = path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         raise ConfigError(f"--token-file {path} is no UTF-8 text; write one line into it") from None
-    if not token or not token.isprintable() or " " in token:
-        raise ConfigError(f"--token-file {path} holds no token; write one line without spaces into it")
+    # ASCII alone: browsers cannot send a header with anything else.
+    if not token or not token.isprintable() or not token.isascii() or " " in token:
+        raise ConfigError(
+            f"--token-file {path} holds no token; write one line of unaccented letters, digits and signs into it,"
+            " without spaces"
+        )
     return token
 
 

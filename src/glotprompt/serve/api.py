@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
@@ -37,6 +38,8 @@ from glotprompt.serve.service import Service, ServiceSettings
 
 PAGE = Path(__file__).parent / "page"
 
+_FOLDERS = re.compile(r"""(?<=['"])[^'"]*/(?=[^'"/]+['"])""")
+"""What stands before the last part of a path in quotes."""
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body cannot be parsed."},
@@ -122,11 +125,7 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
         registry = service.registry
         return Classifiers(
             classifiers=registry.cards(),
-            # Where on the disk they lie is nobody's business.
-            errors=[
-                FileError(file=Path(path).name, error=error.replace(path, Path(path).name))
-                for path, error in registry.errors().items()
-            ],
+            errors=[_file_error(path, error) for path, error in registry.errors().items()],
             limits=service.settings.limits,
             auto=True,
         )
@@ -162,6 +161,13 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
         return FileResponse(PAGE / "docs.html")
 
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
+
+
+def _file_error(path: str, error: str) -> FileError:
+    """Without folders: where on the disk things lie is nobody's business. An error names its own file as it is, other
+    folders and backbones in quotes."""
+    name = Path(path).name
+    return FileError(file=name, error=_FOLDERS.sub("", error.replace(path, name)))
 
 
 def _service(request: Request) -> Service:

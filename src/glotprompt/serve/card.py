@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict
@@ -12,6 +13,7 @@ from pydantic import ConfigDict
 from glotprompt.data.languages import language
 from glotprompt.data.samples import Samples, Side
 from glotprompt.errors import DataError
+from glotprompt.serve.served import Served
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class Card:
     """What an item needs: "text", or "premise" and "hypothesis" in the order of the template."""
     method: str
     backbone: str
-    """Name of the model that it was made for."""
+    """Name of the model that it was made for, without the folder where it was one."""
     prompt_length: int | None
+    finds_language: bool
+    """Whether it is among those that language "auto" chooses from."""
     max_length: int
     """Tokens of a whole input, template included."""
     target_texts: int | None
@@ -55,22 +59,23 @@ class Card:
     """Whose language these texts are in: the classifier's, or that of its labelled examples."""
 
     @classmethod
-    def of(cls, name: str, facts: Mapping[str, Any], fields: tuple[str, ...], num_bytes: int, modified: float) -> Card:
+    def of(cls, served: Served, facts: Mapping[str, Any], num_bytes: int, modified: float) -> Card:
         """From what the file of a classifier says; `modified` in seconds since 1970."""
         training: Mapping[str, Any] = facts["training"]
         samples = Samples.in_file(facts)
         stage1: Mapping[str, Any] = training.get("language_prompt") or {}
         return cls(
-            name=name,
-            language=facts["language"],
-            language_name=_name_of(facts["language"]),
-            task=facts["task"]["name"],
+            name=served.name,
+            language=served.language,
+            language_name=_name_of(served.language),
+            task=served.task.name,
             labels=tuple(facts["labels"]),
-            fields=fields,
+            fields=served.task.template.fields,
             method=facts["method"],
-            backbone=facts["backbone"]["name"],
+            backbone=Path(facts["backbone"]["name"]).name,
             prompt_length=facts["prompt_length"],
-            max_length=facts["max_length"],
+            finds_language=served.mixes,
+            max_length=served.max_length,
             target_texts=stage1.get("target_lines"),
             source_texts=stage1.get("source_lines"),
             num_examples=training.get("examples"),

@@ -81,8 +81,11 @@ class Predictor:
         for rows in grouped([(one.task.template, one.max_length, one.words is None) for one in chosen]):
             first = chosen[rows[0]]
             tokenise = encode_without_mask if first.words is None else encode
-            found = tokenise([texts[i] for i in rows], first.task, self.encoder.tokenizer, first.max_length)
-            clozes |= zip(rows, found, strict=True)
+            contents = [tuple(texts[i].values()) for i in rows]
+            each = dict(zip(contents, (texts[i] for i in rows), strict=True))
+            found = tokenise(list(each.values()), first.task, self.encoder.tokenizer, first.max_length)
+            of_content = dict(zip(each, found, strict=True))  # one text for many classifiers is tokenised once
+            clozes |= zip(rows, (of_content[content] for content in contents), strict=True)
         return [Query(one, clozes[i]) for i, one in enumerate(chosen)]
 
     def answer(self, queries: Sequence[Query], *, top_k: int | None = None) -> list[Prediction]:

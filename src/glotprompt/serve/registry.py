@@ -58,10 +58,10 @@ class _Stamp:
 
     @classmethod
     def of(cls, path: Path) -> _Stamp | None:
-        """None: there is no such file."""
+        """None: there is no such file. Raises `OSError` where the disk does not say."""
         try:
             found = path.stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return cls(found.st_ino, found.st_mtime_ns, found.st_size)
 
@@ -84,7 +84,10 @@ class _Mapped:
 
     def decode(self, encoder: Encoder) -> Decoded:
         """Its tensors, copied from the disk to the encoder's device."""
-        now = _Stamp.of(self.path)
+        try:
+            now = _Stamp.of(self.path)
+        except OSError:  # what is mapped may be read all the same
+            now = None
         written = now is not None and now.inode == self.stamp.inode and now != self.stamp
         try:  # where a file became shorter, what is mapped beyond its end must not be touched
             if written or _checksum(self.tensors) != self.checksum:
@@ -199,8 +202,16 @@ class Registry:
         stop = threading.Event()
 
         def watch() -> None:
+            said = ""
             while not stop.wait(seconds):
-                self.reload()
+                trouble = ""
+                try:
+                    self.reload()
+                except OSError as error:  # a disk in trouble, often one of the network: the next look may succeed
+                    trouble = f"no look at the disk: {error}; what was known is served"
+                if trouble != said:
+                    _log.warning("%s", trouble or "the disk can be looked at again")
+                said = trouble
 
         thread = threading.Thread(target=watch, name="classifier registry", daemon=True)
         thread.start()
@@ -213,7 +224,13 @@ class Registry:
     def _looked_through(self, before: Mapping[Path, _Record]) -> dict[Path, _Record]:
         after: dict[Path, _Record] = {}
         for path in self._paths(before):
-            stamp, record = _Stamp.of(path), before.get(path)
+            record = before.get(path)
+            try:
+                stamp = _Stamp.of(path)
+            except OSError:
+                if record is not None:
+                    after[path] = record  # of this file nothing is known now; the others are looked at
+                continue
             if stamp is None and path.parent in self._folders and not path.parent.exists() and record is not None:
                 after[path] = record  # a disk that is away for a moment takes nothing with it
             elif stamp is not None:
@@ -227,11 +244,14 @@ class Registry:
         for place in self.places:
             if place not in self._folders:
                 paths.append(place)
-            elif place.exists():
-                # Hidden files are what is being written.
-                paths += sorted(path for path in place.glob(PATTERN) if not path.name.startswith("."))
-            else:
+                continue
+            try:  # glob would take a folder that cannot be read for an empty one
+                found = sorted(path for path in place.iterdir() if path.match(PATTERN))
+            except FileNotFoundError:
                 paths += [path for path in before if path.parent == place]
+            else:
+                # Hidden files are what is being written.
+                paths += [path for path in found if not path.name.startswith(".")]
         return list(dict.fromkeys(paths))
 
     def _read(self, path: Path, stamp: _Stamp, before: _Record | None) -> _Record:
@@ -244,7 +264,7 @@ class Registry:
             decode = partial(mapped.decode, self._encoder)
             served = Served.of(path.stem, facts, self._encoder, partial(self._cache.get, mapped, decode))
             decode()
-            card = Card.of(path.stem, facts, served.task.template.fields, stamp.size, stamp.modified / 1e9)
+            card = Card.of(served, facts, stamp.size, stamp.modified / 1e9)
         except Exception as error:  # whatever one file holds, the others go on
             reason = str(error) if isinstance(error, UserError) else f"{path} cannot be used: {error!r}"
             if before is None or before.mapped is None or before.mapped.stamp.inode == stamp.inode:
@@ -261,7 +281,8 @@ def _state_of(records: dict[Path, _Record]) -> _State:
     named: dict[str, Path] = {}
     for path, record in records.items():
         if record.served is not None and named.setdefault(path.stem, path) != path:
-            errors[str(path)] = f"{path} has the name of {named[path.stem]}; give one of them another"
+            other = str(named[path.stem].parent)
+            errors[str(path)] = f"{path} has the name of a file in {other!r}, which is served; give one of them another"
     served, cards = dict[str, Served](), dict[str, Card]()
     for name in sorted(named):
         record = records[named[name]]

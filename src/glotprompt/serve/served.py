@@ -47,7 +47,7 @@ class Decoded:
             key_values = prompt.key_values().to(encoder.device, encoder.dtype)
         wanted = encoder.prompt_shape(prompt.prompt_length)
         if tuple(key_values.shape) != wanted:
-            raise ArtifactError(f"a prompt of shape {list(key_values.shape)}; {encoder.name} wants {list(wanted)}")
+            raise ArtifactError(f"a prompt of shape {list(key_values.shape)}; the backbone wants {list(wanted)}")
         own = 0 if head is None else sum(tensor.nbytes for tensor in head.tensors().values())
         return cls(key_values, prompt.positions, head, None, key_values.nbytes + own)
 

@@ -30,6 +30,9 @@ from glotprompt.serve.schemas import (
 )
 from glotprompt.serve.served import Served
 
+CHARACTERS_OF_A_TOKEN = 4
+"""About so many in the languages that tokenizers know best; in others fewer, and there the tokens decide."""
+
 
 @dataclass(frozen=True)
 class ServiceSettings:
@@ -37,7 +40,8 @@ class ServiceSettings:
 
     limits: Limits = field(default_factory=Limits)
     queue_tokens: int = 65_536
-    """Tokens that may wait for the model, over all requests."""
+    """Tokens that may wait for the model, over all requests; and `CHARACTERS_OF_A_TOKEN` times as many characters for
+    the tokenizer."""
     wait_seconds: float = 0.002
     """How long the first request of a batch waits for others."""
 
@@ -68,6 +72,7 @@ class Service:
         self._metrics = metrics
         # Tokenizers are fast but not made for several threads.
         self._reader = ThreadPoolExecutor(1, "tokenizer")
+        self._unread = 0  # characters that wait for it; changed in the event loop alone
         self.batcher = Batcher[Query | LanguageQuery, _Answer](
             self._answer,
             batch_tokens=self._predictor.batch_tokens,
@@ -84,11 +89,10 @@ class Service:
     async def predict(self, request: PredictRequest) -> Timed:
         """Raises `Refusal`."""
         start = time.perf_counter()
-        self._check_size(request)
+        characters = self._checked_size(request)
         try:
             self.batcher.check_room()  # before any work goes into a request that cannot be taken
-            loop = asyncio.get_running_loop()
-            questions, remarks = await loop.run_in_executor(self._reader, self._read, request.items)
+            questions, remarks = await self._read_in_turn(request.items, characters)
             answered = await asyncio.wrap_future(self.batcher.submit(questions))
         except QueueFull as full:
             raise Refusal(
@@ -111,7 +115,21 @@ class Service:
         tokens = sum(question.num_tokens for question in questions)
         return Timed(PredictResponse(results=results, seconds=seconds, queue_seconds=answered.queue_seconds), tokens)
 
-    def _check_size(self, request: PredictRequest) -> None:
+    async def _read_in_turn(
+        self, items: Sequence[Item], characters: int
+    ) -> tuple[list[Query | LanguageQuery], list[dict[Served, Remark]]]:
+        """`_read` in the tokenizer's thread. Raises `QueueFull` where too much waits for it; what is larger than that
+        alone is taken when nothing waits."""
+        if self._unread and self._unread + characters > CHARACTERS_OF_A_TOKEN * self.settings.queue_tokens:
+            raise QueueFull(1)  # a guess: the tokenizer is rarely what is slow
+        self._unread += characters
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, items)
+        finally:
+            self._unread -= characters
+
+    def _checked_size(self, request: PredictRequest) -> int:
+        """Characters of a request that is not too large."""
         limits = self.settings.limits
         if len(request.items) > limits.items:
             raise Refusal(
@@ -125,6 +143,7 @@ class Service:
                     413, "too_many_characters",
                     f"more than {limits.characters:,} characters in one request; send fewer or shorter texts", place,
                 )  # fmt: skip
+        return count
 
     def _read(self, items: Sequence[Item]) -> tuple[list[Query | LanguageQuery], list[dict[Served, Remark]]]:
         """Questions for the model, and remarks on each item for every classifier that may get it."""
