@@ -102,6 +102,17 @@ def busy(route: Any) -> None:
     route.fulfill(status=429, json=said, headers={"Retry-After": "1"})
 
 
+def refused(route: Any) -> None:
+    """The same with 401, as where the token has been changed."""
+    route.fulfill(status=401, json={"error": {"code": "unauthorized", "message": "give the token", "item": None}})
+
+
+def changing(route: Any) -> None:
+    """The same with 503: a classifier's file is being written."""
+    said = {"code": "classifier_unavailable", "message": "this classifier's file is being changed", "item": 0}
+    route.fulfill(status=503, json={"error": said}, headers={"Retry-After": "2"})
+
+
 def slow(route: Any) -> None:
     """Lets the service answer, a little later."""
     time.sleep(0.1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from playwright.sync_api import Page, expect
 import glotprompt as gp
 
 from .browser import Visit, choose, classify, controls_of, look, take_file, text_area, tree_of
-from .live import LIMITS, broken, running
+from .live import LIMITS, broken, changing, running
 
 TEXT = "the king and the water, then the market"
 TOO_LONG = "word " * (LIMITS.characters // 5 + 1)
@@ -160,6 +158,10 @@ def test_errors_in_plain_words(visit: Visit) -> None:
     classify(page, TEXT)
     expect(error).to_contain_text("The service failed (500)")
     page.unroute("**/v1/predict")
+    page.route("**/v1/predict", changing)
+    button.click()
+    expect(error).to_have_text("this classifier's file is being changed")
+    page.unroute("**/v1/predict")
     page.route("**/v1/predict", lambda route: route.abort())
     button.click()
     expect(error).to_contain_text("The service does not answer")
@@ -185,6 +187,9 @@ def test_a_token_only_where_it_is_asked_for(visit: Visit, locked: Visit) -> None
     page = locked.open()
     expect(page.get_by_label("Token")).to_be_focused()
     expect(page.get_by_role("combobox")).to_have_count(1)  # that of the colours
+    page.keyboard.type("sésame")
+    page.keyboard.press("Enter")
+    expect(page.locator("#token-error")).to_contain_text("This cannot be the token")
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     expect(page.locator("#token-error")).to_have_text("The service does not know this token.")
@@ -202,6 +207,43 @@ def test_a_token_only_where_it_is_asked_for(visit: Visit, locked: Visit) -> None
     assert page.evaluate("JSON.stringify(localStorage)") == "{}"
     page.get_by_role("link", name="the service’s description").click()
     expect(page.locator("#post-v1-predict")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_a_browser_that_keeps_nothing(locked: Visit) -> None:
+    page = locked.open()
+    page.add_init_script(
+        """Object.defineProperty(window, "sessionStorage", {
+            get() { throw new DOMException("", "SecurityError"); },
+        });"""
+    )
+    page.reload()
+    page.get_by_label("Token").fill("open sesame")
+    page.keyboard.press("Enter")
+    choose(page, "Shona (sna) · news", "shona")
+    classify(page, TEXT)
+    expect(page.locator(".answer strong")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_many_classifiers_and_some_without_a_prompt(visit: Visit) -> None:
+    page = visit.open()
+    found = page.evaluate("fetch('v1/classifiers').then((answer) => answer.json())")
+    one = {**found["classifiers"][0], "finds_language": False}
+    others = [{**one, "name": f"c{number}", "language": f"l{number}"} for number in range(50)]
+    found["classifiers"] = [one, *others]
+    page.route("**/v1/classifiers", lambda route: route.fulfill(json=found))
+    page.reload()
+    page.get_by_role("combobox", name="Language and task").fill("find")
+    expect(page.get_by_text("Nothing found")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_text("Compare with other languages").click()
+    page.get_by_role("button", name="Add all of this task").click()
+    expect(page.locator("#compare-left")).to_have_text(
+        "11 left out: at most 40 are compared at once. Add those that you need."
+    )
+    page.get_by_role("button", name="Remove all").click()
+    expect(page.locator("#compare-left")).to_be_hidden()
 
 
 @pytest.mark.slow
@@ -339,49 +381,3 @@ def test_right_to_left_texts_and_the_choice_of_colours(visit: Visit) -> None:
     page.reload()
     expect(page.get_by_label("Colours")).to_have_value("dark")
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
-
-
-# --- the description for programs
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("width", "colours"), [(390, "dark"), (1280, "light")])
-def test_the_description_can_be_read(visit: Visit, width: int, colours: str) -> None:
-    page = visit.open("docs", width=width, color_scheme=colours)
-    look(page, "docs")
-    routes = page.get_by_role("navigation", name="Routes").get_by_role("link")
-    expect(routes).to_have_text(
-        ["POST /v1/predict", "GET /v1/classifiers", "GET /healthz", "GET /readyz", "GET /metrics", "A refusal"]
-    )
-    assert [name for role, name in controls_of(page) if not name.strip()] == []
-    predict = page.get_by_role("region", name="POST /v1/predict", exact=True)
-    row = predict.get_by_role("row", name="items[].language")
-    expect(row.get_by_role("rowheader")).to_have_text("items[].language string or null, may be left out")
-    expect(row).to_contain_text('ISO 639-3 code, or "auto". Not empty. At most 200 characters.')
-    expect(predict.get_by_role("row", name="results[].scores[].score")).to_contain_text("Probability")
-    expect(predict.locator("dt")).to_have_text(["400", "401", "404", "413", "422", "429", "503"])
-    expect(page.get_by_role("row", name="error.message")).to_be_visible()
-    expect(page.get_by_role("row", name="classifiers[].dev_accuracy")).to_contain_text("In per cent")
-    routes.first.click()
-    expect(page.locator("#post-v1-predict")).to_be_in_viewport()
-
-
-@pytest.mark.slow
-def test_the_descriptions_example_can_be_sent(visit: Visit) -> None:
-    page = visit.open("docs")
-    words = shlex.split(page.locator("pre").first.inner_text().replace("\\\n", " "))
-    assert words[:2] == ["curl", f"{visit.service.url}v1/predict"]
-    body = json.loads(words[words.index("-d") + 1])
-    headers = dict(words[place + 1].split(": ") for place, word in enumerate(words) if word == "-H")
-    answer = page.request.post(words[1], data=body, headers=headers)
-    assert answer.ok, answer.text()
-    (result,) = answer.json()["results"]
-    assert result["classifier"] == "sna-news"
-
-
-def test_a_description_of_a_service_that_is_gone(visit: Visit) -> None:
-    page = visit.open("docs")
-    page.route("**/openapi.json", lambda route: route.abort())
-    page.reload()
-    expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
-    visit.complaints = [said for said in visit.complaints if "ERR_FAILED" not in said]  # what `abort` writes

@@ -12,7 +12,7 @@ pytest.importorskip("playwright.sync_api", reason="the page's tests need playwri
 from playwright.sync_api import Page, expect
 
 from .browser import Visit, choose, downloaded, take_file
-from .live import LIMITS, broken, busy, slow
+from .live import LIMITS, broken, busy, refused, slow
 
 pytestmark = pytest.mark.slow
 
@@ -163,6 +163,90 @@ def test_a_file_that_is_too_large(visit: Visit, tmp_path: Path) -> None:
     said = "large.tsv has 21.0 MB; at most 20.0 MB are read here. Cut it into parts"
     expect(page.get_by_role("alert").filter(has_text=said)).to_be_visible()
     expect(page.locator("#table")).to_be_hidden()
+
+
+def test_asking_again_which_classifiers_there_are_keeps_what_was_done(visit: Visit) -> None:
+    """Also while a file runs, and after the token was asked for in its middle."""
+    page = opened(visit)
+    take_file(page, "two.tsv", "note\ttext\n" + "a rather long note of somebody\twater\n" * 30)
+    page.get_by_label("Text is in").select_option("note")
+    page.route("**/v1/predict", refused, times=1)
+    page.get_by_role("button", name="Classify all rows").click()
+    expect(page.locator("#run-error")).to_contain_text("What is done is kept.")
+    page.get_by_label("Token").fill("sesame")
+    page.keyboard.press("Enter")
+    expect(page.locator("#token-form")).to_be_hidden()
+    page.route("**/v1/predict", slow)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator("#run-count")).to_contain_text("left")
+    page.get_by_role("link", name="Classifiers", exact=True).click()
+    with page.expect_response("**/v1/classifiers"):
+        page.get_by_role("button", name="Ask again").click()
+    page.get_by_role("link", name="Whole file").click()
+    expect(page.locator("#run-status")).to_have_text("Done: 30 rows classified.")
+    expect(page.get_by_label("Text is in")).to_have_value("0")
+    assert {row["predicted"] for row in downloaded(page)} == set(
+        visit.service.labels("hau-news", ["a rather long note of somebody"])
+    )
+    without = page.evaluate("fetch('v1/classifiers').then((answer) => answer.json())")
+    without["classifiers"] = [card for card in without["classifiers"] if card["name"] != "hau-news"]
+    page.route("**/v1/classifiers", lambda route: route.fulfill(json=without))
+    page.get_by_role("link", name="Classifiers", exact=True).click()
+    page.get_by_role("button", name="Ask again").click()
+    expect(page.locator("#cards-status")).to_have_text("5 of 5 classifiers")
+    page.get_by_role("link", name="Whole file").click()
+    expect(page.locator("#run")).to_be_hidden()  # its classifier is gone
+
+
+def test_the_file_that_was_chosen_last_is_taken(visit: Visit) -> None:
+    page = opened(visit)
+    take_file(page, "late.txt", "water\n" * 3)
+    expect(page.locator("#table-size")).to_have_text("late.txt: 3 rows, 1 column.")
+    with page.expect_file_chooser():
+        page.get_by_label("File", exact=True).click()
+    # Nothing chosen, so that a browser tells of the same file, mended, as of another.
+    assert page.get_by_label("File", exact=True).evaluate("(input) => input.files.length") == 0
+    page.evaluate(
+        """() => {
+            const read = File.prototype.arrayBuffer;
+            window.slowly = [];
+            File.prototype.arrayBuffer = function () {
+                if (this.name !== "late.txt") return read.call(this);
+                return new Promise((resolve) => window.slowly.push(() => resolve(read.call(this))));
+            };
+        }"""
+    )
+    take_file(page, "late.txt", "water\n" * 3)
+    take_file(page, "soon.txt", "day\n")
+    expect(page.locator("#table-size")).to_have_text("soon.txt: 1 row, 1 column.")
+    page.evaluate("async () => { window.slowly[0](); await new Promise((done) => setTimeout(done, 50)); }")
+    expect(page.locator("#table-size")).to_have_text("soon.txt: 1 row, 1 column.")
+    expect(page.locator("#preview td")).to_have_text(["day"])
+
+
+def test_a_row_is_blamed_for_too_many_characters_only_where_it_stands_alone(visit: Visit) -> None:
+    """The service names the item at which the sum crosses its limit; the page may know an older limit."""
+    page = visit.open()
+    rows = page.evaluate(
+        """async () => {
+            const { classifyAll } = await import("./static/batches.js");
+            const { ServiceError } = await import("./static/service.js");
+            const rows = [3, 3, 3, 9, 3].map((length) => ({ item: { length }, result: null, error: null }));
+            const predict = async (items) => {
+                let sum = 0;
+                items.forEach(({ length }, item) => {
+                    sum += length;
+                    const facts = { status: 413, code: "too_many_characters", item };
+                    if (sum > 6) throw new ServiceError("too many", facts);
+                });
+                return items.map(({ length }) => length);
+            };
+            const limits = { items: 8, characters: 1000, body_bytes: 1000 };
+            await classifyAll(rows, { predict, limits, signal: new AbortController().signal, report() {} });
+            return rows.map(({ result, error }) => result ?? error);
+        }"""
+    )
+    assert rows == [3, 3, 3, "too many", 3]
 
 
 def test_a_file_survives_a_service_that_fails(visit: Visit) -> None:

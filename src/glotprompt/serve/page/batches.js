@@ -35,8 +35,10 @@ export async function classifyAll(rows, { predict, limits, signal, report, tries
       if (failures >= tries) throw error;
       return pause(error.retryAfter ?? 2 ** (failures - 1));
     }
-    if (error.item !== null && batch[error.item]) return refuse(batch[error.item], error);
     if (batch.length === 1) return refuse(batch[0], error);
+    // Where there are too many characters, the item named is only the one at which the sum crossed the limit.
+    const named = error.code === "too_many_characters" || error.item === null ? undefined : batch[error.item];
+    if (named) return refuse(named, error);
     size = Math.ceil(batch.length / 2); // the fault is somewhere in here, or there are too many
     if (error.code === "too_many_items") most = size;
   }

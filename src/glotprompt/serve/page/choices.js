@@ -21,7 +21,7 @@ export function choicesOf({ cards, auto, limits }) {
 /** What the service can find by itself: tasks in several languages, but not in more than it would try. */
 function automatic(cards, most) {
   const byTask = new Map();
-  for (const card of cards) byTask.set(card.task, [...(byTask.get(card.task) ?? []), card]);
+  for (const card of cards.filter((one) => one.finds_language)) byTask.set(card.task, [...(byTask.get(card.task) ?? []), card]);
   const several = [...byTask].filter(([, own]) => own.length <= most && new Set(own.map(({ language }) => language)).size > 1);
   return several.map(([task, own]) => ({
     key: `auto ${task}`, // no classifier's name, which is a file's, holds a space and equals this
@@ -41,6 +41,9 @@ function automatic(cards, most) {
 export const usualChoice = (choices) => choices.find(({ card }) => card !== null) ?? null;
 
 export const languageOf = (card) => (card.language_name ? `${card.language_name} (${card.language})` : card.language);
+
+/** Whether two choices want the same texts. */
+export const readsAs = (choice, other) => other !== null && choice.fields.join() === other.fields.join();
 
 export const titleOf = (card) => `${languageOf(card)} · ${card.task}`;
 

@@ -1,9 +1,9 @@
 // The page "Classify": one text, by one classifier or by several.
 
 import { classifyAll } from "./batches.js";
-import { usualChoice } from "./choices.js";
+import { readsAs, usualChoice } from "./choices.js";
 import { Combobox } from "./combobox.js";
-import { byId, counted, make, percent, showError } from "./dom.js";
+import { byId, count, counted, make, percent, showError } from "./dom.js";
 import { Fields } from "./fields.js";
 import { resultCard } from "./results.js";
 import { predict } from "./service.js";
@@ -61,12 +61,16 @@ export class Classify {
   }
 
   compare(added) {
-    this.compared = [...this.compared, ...added].slice(0, MOST_COMPARED - 1);
-    this.drawCompared();
+    const wanted = [...this.compared, ...added];
+    this.compared = wanted.slice(0, MOST_COMPARED - 1);
+    this.drawCompared(wanted.length - this.compared.length);
     this.other.input.focus();
   }
 
-  drawCompared() {
+  /** `left` of those that were wanted are too many. */
+  drawCompared(left = 0) {
+    showError(byId("compare-left"),
+      left ? `${count(left)} left out: at most ${MOST_COMPARED} are compared at once. Add those that you need.` : null);
     const chips = byId("compare").querySelector(".chips");
     chips.replaceChildren(...this.compared.map((choice) => make("li", {}, choice.title, " ", make("button", {
       type: "button", "aria-label": `Remove ${choice.title}`,
@@ -107,7 +111,7 @@ export class Classify {
     byId("results-status").textContent = "Classifying …";
     const rows = asked.map((choice) => ({ choice, item: { ...choice.target, ...texts }, result: null, error: null }));
     const report = ({ waiting }) => {
-      if (waiting) byId("results-status").textContent = `The service is busy: going on in ${Math.ceil(waiting)} s.`;
+      if (waiting) byId("results-status").textContent = `The service cannot answer now: going on in ${Math.ceil(waiting)} s.`;
     };
     try {
       await classifyAll(rows, { predict, limits: this.limits, signal: asking.signal, report, tries: 1 });
@@ -140,8 +144,6 @@ export class Classify {
     if (results.length && title.getBoundingClientRect().top > window.innerHeight - 150) title.scrollIntoView();
   }
 }
-
-const readsAs = (choice, other) => other !== null && choice.fields.join() === other.fields.join();
 
 function aboutOf({ card, detail }) {
   if (card === null) return `The service ${detail} and takes the one whose prompt reads the text best.`;

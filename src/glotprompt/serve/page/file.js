@@ -1,7 +1,7 @@
 // The page "Whole file": choose a file and its columns, classify every row, take the predictions home.
 
 import { answered, classifyAll } from "./batches.js";
-import { usualChoice } from "./choices.js";
+import { readsAs, usualChoice } from "./choices.js";
 import { Combobox } from "./combobox.js";
 import { byId, count, counted, make, percent, showError, size } from "./dom.js";
 import { labelOf } from "./fields.js";
@@ -18,8 +18,11 @@ export class WholeFile {
     this.name = "";
     this.cells = [];
     this.run = null;
+    this.wanted = null; // the file that was chosen last
     this.choice = new Combobox(byId("file-choice"), { onPick: (choice) => this.use(choice) });
     byId("file-most").textContent = size(MOST_BYTES);
+    // A browser is silent when the same file is chosen again, which may have been mended meanwhile.
+    byId("file-input").addEventListener("click", (event) => { event.target.value = ""; });
     byId("file-input").addEventListener("change", (event) => event.target.files[0] && this.take(event.target.files[0]));
     byId("has-header").addEventListener("change", () => this.drawTable());
     byId("file-stop").addEventListener("click", () => this.run?.stop.abort());
@@ -30,10 +33,13 @@ export class WholeFile {
     this.acceptDrops(byId("drop"));
   }
 
+  /** Take up the service's classifiers. What was classified stays, unless its classifier went or reads other fields. */
   update(choices, limits) {
     this.limits = limits;
+    const before = this.choice.chosen;
     this.choice.setChoices(choices);
-    this.use(this.choice.chosen ?? usualChoice(choices));
+    const now = this.choice.chosen;
+    if (now === null || !readsAs(now, before)) this.use(now ?? usualChoice(choices));
   }
 
   use(choice) {
@@ -59,6 +65,7 @@ export class WholeFile {
 
   async take(file) {
     this.run?.stop.abort();
+    this.wanted = file;
     this.cells = [];
     byId("table").hidden = byId("run").hidden = true;
     try {
@@ -66,8 +73,11 @@ export class WholeFile {
         throw new FileError(`${file.name} has ${size(file.size)}; at most ${size(MOST_BYTES)} are read here.`
           + " Cut it into parts, or use `glotprompt predict --input` on the computer that has the classifier.");
       }
-      this.cells = parse(file.name, new Uint8Array(await file.arrayBuffer()));
+      const bytes = new Uint8Array(await file.arrayBuffer());
+      if (this.wanted !== file) return; // a large file may be read after a small one that was chosen later
+      this.cells = parse(file.name, bytes);
     } catch (error) {
+      if (this.wanted !== file) return;
       showError(byId("file-error"), error instanceof FileError ? error.message : `${file.name} cannot be read: ${error.message}`);
       return;
     }
@@ -168,7 +178,7 @@ export class WholeFile {
     byId("run-progress").max = run.rows.length || 1;
     byId("run-progress").value = done;
     byId("run-count").textContent = `${count(done)} of ${counted(run.rows.length, "row")}${left}`;
-    byId("run-status").textContent = waiting >= 1 ? `The service is busy: going on in ${spanOf(waiting)}.` : "Classifying …";
+    byId("run-status").textContent = waiting >= 1 ? `The service cannot answer now: going on in ${spanOf(waiting)}.` : "Classifying …";
   }
 
   drawIdle() {

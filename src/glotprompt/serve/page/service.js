@@ -15,8 +15,23 @@ export class ServiceError extends Error {
   }
 }
 
+let held = null; // the token, for a browser that keeps nothing: until the page is left
+
 export function keepToken(token) {
-  sessionStorage.setItem(TOKEN, token);
+  held = token;
+  try {
+    sessionStorage.setItem(TOKEN, token);
+  } catch {
+    // It is held.
+  }
+}
+
+function keptToken() {
+  try {
+    return sessionStorage.getItem(TOKEN) ?? held;
+  } catch {
+    return held;
+  }
 }
 
 /** The classifiers' cards, the files that could not be read, the limits of a request and whether languages are guessed. */
@@ -41,7 +56,10 @@ export async function predict(items, signal) {
 }
 
 async function ask(path, { method = "GET", body, signal }) {
-  const token = sessionStorage.getItem(TOKEN);
+  const token = keptToken();
+  if (token !== null && !/^[\x20-\x7e]*$/.test(token)) { // no browser sends it, and no service has such a one
+    throw refused("This cannot be the token: it holds an accented letter or another sign outside ASCII.");
+  }
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (token !== null) headers.Authorization = `Bearer ${token}`;
@@ -53,18 +71,24 @@ async function ask(path, { method = "GET", body, signal }) {
     throw new ServiceError("The service does not answer. Is it still running? Nothing is lost: try again in a moment.");
   }
   if (response.ok) return response.json();
-  const failure = await failureOf(response, token !== null);
-  if (failure.status === 401) document.dispatchEvent(new CustomEvent("token-wanted", { detail: failure.message }));
-  throw failure;
+  if (response.status === 401) {
+    throw refused(token === null ? "The service asks for a token." : "The service does not know this token.");
+  }
+  throw await failureOf(response);
 }
 
-async function failureOf(response, withToken) {
+/** A 401, which makes the page ask for the token. */
+function refused(message) {
+  document.dispatchEvent(new CustomEvent("token-wanted", { detail: message }));
+  return new ServiceError(message, { status: 401 });
+}
+
+async function failureOf(response) {
   const { status } = response;
   const said = await response.json().then((body) => body.error ?? {}, () => ({}));
   const retryAfter = status === 429 || status === 503 ? secondsOf(response.headers.get("Retry-After")) : null;
   let message = said.message;
-  if (status === 401) message = withToken ? "The service does not know this token." : "The service asks for a token.";
-  else if (retryAfter !== null) message = `The service is busy. Try again in ${Math.ceil(retryAfter)} s.`;
+  if (retryAfter !== null) message ??= `The service is busy. Try again in ${Math.ceil(retryAfter)} s.`;
   else if (status >= 500) message = `The service failed (${status}). Try again in a moment; if it stays, see its log.`;
   else if (!message && status === 413) message = "That is more than the service takes at once. Make it shorter.";
   message ??= `The service refused this (${status}).`;
