@@ -65,8 +65,9 @@ def test_what_it_does_not_start_with(
 ) -> None:
     assert "nowhere does not exist" in refusal(capsys, tmp_path / "nowhere")
     assert f"no classifier in {tmp_path}; `glotprompt tune` makes one" in refusal(capsys, tmp_path)
-    (tmp_path / "token").write_text("two words\n")
-    assert "holds no token" in refusal(capsys, folder, "--token-file", tmp_path / "token")
+    for token in ("two words\n", "sésame\n"):
+        (tmp_path / "token").write_text(token, encoding="utf-8")
+        assert "holds no token" in refusal(capsys, folder, "--token-file", tmp_path / "token")
     assert "no address of this machine" in refusal(capsys, folder, "--host", "not a host")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
