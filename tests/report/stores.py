@@ -31,7 +31,7 @@ def plan(name: str, draw: str, cells: Sequence[Cell], **others: Any) -> dict[str
     """An experiment's record."""
     return {
         "format": 1, "name": name, "title": f"Invented {name}", "draw": draw, "scale": "mini",
-        "command": f"glotprompt grid experiments/{name}.toml --scale mini --output grid",
+        "command": f"glotprompt grid experiments/{name}.toml --output grid --scale mini --data-dir data",
         "dataset": "masakhanews", "source": "hau", "groups": {}, "varies": {},
         "targets": list(dict.fromkeys(one["target"] for one in cells if one["target"])),
         "methods": list(dict.fromkeys(one["method"] for one in cells)),

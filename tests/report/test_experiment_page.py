@@ -57,7 +57,8 @@ def test_page_shows_every_experiment(written: Path) -> None:
         "46.2 ± 1.8 †",
         "†: with a run that collapsed.",
         "adapt-0123, attempts: 2: no memory for <b> & more",
-        "glotprompt grid experiments/fig6_top_k.toml --scale mini --output grid",
+        "glotprompt grid experiments/fig6_top_k.toml --output grid --scale mini --data-dir data",
+        "“-” stands for a number that is not there",
         "Gemma-2-9B",
         "80.53",
         "1,572,864",
@@ -107,6 +108,20 @@ def test_figures_are_files_that_stand_alone(written: Path) -> None:
 def test_one_method_has_one_colour_everywhere(written: Path) -> None:
     for name in ("table2_masakhanews-values", "fig3_text_amount-mean", "fig6_top_k-mean", "fig5_prompt_change-mean"):
         assert "#d9620b" in (written / "figures" / f"{name}.svg").read_text(encoding="utf-8"), name
+
+
+def test_panels_have_a_legend_and_numbers_for_screen_readers(written: Path) -> None:
+    for name, curves in (
+        ("fig4_few_shot-languages", ("MAD-X", "Adapted soft prompt (ours)")),
+        ("fig6_top_k-languages", ("top K layers", "bottom K layers")),
+        ("fig5_prompt_change-languages", ("Adapted soft prompt (ours)",)),
+    ):
+        text = (written / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+        for curve in curves:
+            assert text.count(f">{curve}<") == 1, (name, curve)
+        spoken = ET.fromstring(text).attrib["aria-label"]
+        assert "yor: " in spoken
+        assert len(re.findall(r"[\d.]+ at \d", spoken)) >= 2 * 3 * len(curves), spoken
 
 
 def test_own_figure_has_a_logarithmic_axis(written: Path) -> None:
@@ -165,7 +180,7 @@ def test_kinds_of_a_later_version_are_shown_as_tables(tmp_path: Path) -> None:
     write_report(write_store(tmp_path / "grid", [record], lambda one: None), tmp_path / "out")
     text = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
     assert "This version knows no drawing 'figure9'; shown as accuracies." in text
-    assert "| MAD-X | – | – |" in text
+    assert "| MAD-X | - | - |" in text
     assert "0 of 1 results are there" in text
 
 

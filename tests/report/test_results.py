@@ -71,11 +71,39 @@ def test_accuracy_table(tmp_path: Path) -> None:
     assert table.headings == ("Method", "mean", "sna", "yor")
     assert texts(table) == {
         "Majority class": ["35.0", "35.0", "35.0"],
-        "MAD-X": ["–", "*52.5*", "–"],
+        "MAD-X": ["-", "*52.5*", "-"],
         "Adapted soft prompt (ours)": ["50.0 (1 of 2)", "45.0 ± 7.1", "60.0 (1 of 2)"],
     }
     assert "2 seeds, 2 languages" in table.caption
-    assert "± standard deviation" in table.caption
+    assert "± standard deviation over seeds (" in table.caption
+
+
+def test_seeds_that_share_stage_1_are_called_so(tmp_path: Path) -> None:
+    for draw in ("table2", "figure3", "figure5"):
+        runs = cells("soft-prompt", "sna", seeds=(0, 1), text_share=0.5)
+        said: dict[int | None, str] = {}
+        for adapt_seed in (None, 0):
+            made = section(read(tmp_path / f"{draw}{adapt_seed}", plan("t", draw, runs, adapt_seed=adapt_seed)))
+            parts = [*made.tables, *made.minor_tables, *made.figures]
+            said[adapt_seed] = " ".join(part.caption for part in parts if "standard deviation" in part.caption)
+        assert said[None]
+        assert "stage 2, which share" not in said[None]
+        assert said[0].count("over seeds of stage 2, which share one stage 1") == said[0].count("standard deviation")
+
+
+def test_few_shots_say_what_the_epoch_is_chosen_on(tmp_path: Path) -> None:
+    runs = cells("soft-prompt", "sna", tune__shots_per_class=5)
+    for draw, said in (("figure4", True), ("figure6", False)):
+        figure, *_ = section(read(tmp_path / draw, plan("t", draw, runs))).figures
+        assert ("the best epoch is chosen on the whole dev set" in figure.caption) == said
+
+
+def test_a_collapse_is_marked_where_it_was_judged(tmp_path: Path) -> None:
+    record = plan("t", "table2", cells("mad-x", "sna"))
+    experiment = read(tmp_path, record, lambda one: result(one, 40.0, own=50.0, collapsed="one label"))
+    everything, own = (paper_tables.accuracy_table(experiment, labels) for labels in ("all", "own"))
+    assert (texts(everything)["MAD-X"], texts(own)["MAD-X"]) == (["40.0 †", "40.0 †"], ["50.0", "50.0"])
+    assert ("†" in everything.caption, "†" in own.caption) == (True, False)
 
 
 def test_one_seed_has_no_deviation_in_words_or_numbers(tmp_path: Path) -> None:
@@ -141,7 +169,7 @@ def test_significance_of_ours(tmp_path: Path) -> None:
     table = paper_tables.significance_table(read(tmp_path, record, found))
     assert table is not None
     shown = texts(table)
-    assert shown["Prompt tuning, no adaptation"] == ["–", "–", "0.0 [0.0, 0.0]", "–"]  # the same predictions
+    assert shown["Prompt tuning, no adaptation"] == ["-", "-", "0.0 [0.0, 0.0]", "-"]  # the same predictions
     mean, own, *languages = shown["MAD-X"]
     assert mean.startswith("*+50.0 [+")
     assert len(languages) == 2
@@ -181,10 +209,10 @@ def test_costs_in_both_countings(tmp_path: Path) -> None:
     large, mini = paper_tables.cost_tables(experiment)
     assert [table.name for table in (large, mini)] == ["t-cost-FacebookAI_xlm_roberta_large", "t-cost-mini"]
     assert "model mini; counted" in mini.caption
-    assert {text for row in texts(mini).values() for text in row} == {"–"}
+    assert {text for row in texts(mini).values() for text in row} == {"-"}
     assert texts(large) == {
         "Fine-tuning, no adaptation": ["5", "8", "100 %", "20 B", "5", "20 B"],
-        "MAD-X": ["–"] * 6,
+        "MAD-X": ["-"] * 6,
         "Adapted soft prompt (ours)": ["1,572,864", "1,572,864", "0.28 %", "6.29 MB", "1,179,648", "6.29 MB"],
     }
     assert section(experiment).missing == [
@@ -195,7 +223,7 @@ def test_costs_in_both_countings(tmp_path: Path) -> None:
     ]
     published = paper_tables.published_table(experiment)
     assert published is not None
-    assert [row[-1].text for row in published.rows] == ["5", "–", "1,572,864"]
+    assert [row[-1].text for row in published.rows] == ["5", "-", "1,572,864"]
 
 
 def test_curves_and_levels(tmp_path: Path) -> None:
@@ -250,16 +278,29 @@ def test_what_is_missing_is_listed(tmp_path: Path) -> None:
 
 def test_published_numbers_stand_beside_ours(tmp_path: Path) -> None:
     tops = [one for k in (3, 6) for one in cells("soft-prompt", "sna", tune__top_k_layers=k)]
-    experiment = read(
-        tmp_path, plan("t", "figure6", tops), lambda one: result(one, 10.0 * one["varied"]["tune.top_k_layers"])
-    )
-    table = paper_tables.published_table(experiment)
-    assert table is not None
-    assert texts(table) == {
-        "Top 6 layers tuned": ["the paper's backbone, mean of 8 unseen languages", "80.53", "60.0"],
-        "Bottom 6 layers tuned": ["the paper's backbone, mean of 8 unseen languages", "63.04", "–"],
-    }
+    older = plan("older", "figure6", tops)
+    for record, ours in (
+        (plan("large", "figure6", tops, num_layers=24), "60.0"),
+        (plan("small", "figure6", tops, num_layers=12), "-"),
+        (older, "-"),
+    ):
+        experiment = read(tmp_path, record, lambda one: result(one, 10.0 * one["varied"]["tune.top_k_layers"]))
+        table = paper_tables.published_table(experiment)
+        assert table is not None
+        assert texts(table) == {
+            "Top 6 of 24 layers tuned": ["the paper's backbone, mean of 8 unseen languages", "80.53", ours],
+            "Bottom 6 of 24 layers tuned": ["the paper's backbone, mean of 8 unseen languages", "63.04", "-"],
+        }
     assert paper_tables.published_table(read(tmp_path, plan("u", "figure3", cells("mad-x", "sna")))) is None
+
+
+def test_the_published_gap_stands_beside_ours(tmp_path: Path) -> None:
+    scores = {("fine-tuning", "swa", 0): 70.0, ("fine-tuning", "sna", 0): 40.0, ("fine-tuning", "yor", 0): 50.0}
+    groups = {"seen": ["swa"], "unseen": ["sna", "yor"]}
+    record = plan("t", "table1", cells("fine-tuning", "swa", "sna", "yor"), groups=groups)
+    table = paper_tables.published_table(read(tmp_path, record, scored({**scores})))
+    assert table is not None
+    assert [tuple(cell.text for cell in row[2:]) for row in table.rows] == [("79", "70.0"), ("43", "45.0")]
 
 
 def test_every_run_is_in_the_csv(tmp_path: Path) -> None:

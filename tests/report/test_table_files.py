@@ -44,14 +44,14 @@ TABLE = Table(
     "t_1",
     "100 % of <b>_x_</b> & $y$",
     ("Method", "sna|x", "yor"),
-    ((word_cell("a_b, 50 %"), spread_cell(Spread((1.0, 2.0, 6.0))), Cell("–")), row("c*", 4.25, 1 / 3)),
+    ((word_cell("a_b, 50 %"), spread_cell(Spread((1.0, 2.0, 6.0))), Cell("-")), row("c*", 4.25, 1 / 3)),
 )
 
 
 def test_latex_escapes_what_it_would_read() -> None:
     text = as_latex(TABLE)
     assert r"\caption{100 \% of \textless{}b\textgreater{}\_x\_\textless{}/b\textgreater{} \& \$y\$}" in text
-    assert r"a\_b, 50 \% & 3.0 $\pm$ 2.6 & -- \\" in text
+    assert r"a\_b, 50 \% & 3.0 $\pm$ 2.6 & - \\" in text
     assert r"\begin{tabular}{lrr}" in text
     assert r"\label{tab:t_1}" in text
     assert latex("\\{#~^}") == r"\textbackslash{}\{\#\textasciitilde{}\textasciicircum{}\}"
@@ -67,7 +67,7 @@ def test_markdown_shows_names_as_they_are() -> None:
     assert lines[0] == r"100 % of \<b\>\_x\_\</b\> & $y$"
     assert lines[2] == r"| Method | sna\|x | yor |"
     assert lines[3] == "| :-- | --: | --: |"
-    assert lines[4] == r"| a\_b, 50 % | 3.0 ± 2.6 | – |"
+    assert lines[4] == r"| a\_b, 50 % | 3.0 ± 2.6 | - |"
     assert markdown("a\n`b`") == r"a \`b\`"
 
 

@@ -34,7 +34,7 @@ def test_missing_is_not_zero() -> None:
     assert summary.columns["target_test_accuracy"].values == (40.0, None, 42.0)
     assert tables.mean_sd(summary.columns["target_test_accuracy"]) == "41.0 ± 1.4 (2 of 3)"
     assert summary.columns["macro_f1"].mean is None
-    assert tables.mean_sd(summary.columns["macro_f1"]) == "–"
+    assert tables.mean_sd(summary.columns["macro_f1"]) == "-"
 
 
 def test_order_of_methods_and_seeds() -> None:
@@ -91,19 +91,19 @@ def test_own_label_column_appears_only_when_filled() -> None:
         (tables.size, 294_912, "295 kB"),
         (tables.size, 6_291_456, "6.29 MB"),
         (tables.size, 999_600_000, "1 GB"),
-        (tables.size, None, "–"),
+        (tables.size, None, "-"),
         (tables.duration, 4.25, "4.2 s"),
         (tables.duration, 59.7, "1 min 0 s"),
         (tables.duration, 232.2, "3 min 52 s"),
         (tables.duration, 7500, "2 h 5 min"),
-        (tables.duration, None, "–"),
+        (tables.duration, None, "-"),
         (tables.percent, 0.934, "93 %"),
         (tables.percent, 0.004, "< 1 %"),
         (tables.percent, 0.0, "0 %"),
-        (tables.percent, None, "–"),
+        (tables.percent, None, "-"),
         (tables.number, 1234.56, "1,234.6"),
-        (tables.number, math.nan, "–"),
-        (tables.number, None, "–"),
+        (tables.number, math.nan, "-"),
+        (tables.number, None, "-"),
     ],
 )
 def test_numbers_as_people_write_them(function: Any, value: Any, text: str) -> None:

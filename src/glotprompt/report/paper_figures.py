@@ -67,16 +67,29 @@ def _curve(name: str, curves: Curves, ylabel: str, logarithmic: bool) -> str:
         _set_ticks(axes, [curves], logarithmic)
         axes.set_xlabel(curves.label)
         axes.set_ylabel(ylabel)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", frameon=False, borderpad=0)
+        _add_legend(figure, [axes])
 
-    spoken = "; ".join(
+    description = f"Line chart of {ylabel} by {curves.label}: {_spoken(curves)}."
+    return draw(name, PLOT + LEGEND_ROW * len(shown), paint, description)
+
+
+def _spoken(curves: Curves) -> str:
+    """The numbers for a screen reader."""
+    return "; ".join(
         f"{one.name}: " + ", ".join(f"{mean:.3g} at {x:g}" if one in curves.series else f"{mean:.3g}"
                                     for x, mean, _ in one.present)
-        for one in shown
+        for one in (*curves.series, *curves.levels) if one.present
     )  # fmt: skip
-    description = f"Line chart of {ylabel} by {curves.label}: {spoken}."
-    return draw(name, PLOT + LEGEND_ROW * len(shown), paint, description)
+
+
+def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One entry for each curve, whichever panels it is in."""
+    named = {
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }  # fmt: skip
+    figure.legend([*named.values()], [*named], loc="outside upper left", frameon=False, borderpad=0)
 
 
 def _panels(name: str, found: dict[str, Curves], ylabel: str) -> str:
@@ -84,6 +97,8 @@ def _panels(name: str, found: dict[str, Curves], ylabel: str) -> str:
     if len(found) < 2 or not filled:
         return ""
     rows = math.ceil(len(filled) / 2)
+    label = next(iter(filled.values())).label
+    names = {one.name for curves in filled.values() for one in (*curves.series, *curves.levels) if one.present}
 
     def paint(figure: Figure, panels: list[Axes]) -> None:
         for axes, (target, curves) in zip(panels, filled.items(), strict=False):
@@ -93,11 +108,13 @@ def _panels(name: str, found: dict[str, Curves], ylabel: str) -> str:
         _set_ticks(panels[0], list(filled.values()), all(map(_is_logarithmic, filled.values())))  # x is shared
         for axes in panels[len(filled) :]:
             axes.set_axis_off()
-        figure.supxlabel(next(iter(filled.values())).label, color=MUTED, fontsize=12)
+        figure.supxlabel(label, color=MUTED, fontsize=12)
         figure.supylabel(ylabel, color=MUTED, fontsize=12)
+        _add_legend(figure, panels)
 
-    description = f"{len(filled)} line charts of {ylabel}, one for each language: {', '.join(filled)}."
-    return draw_panels(name, 40 + PANEL_ROW * rows, paint, description, (rows, 2))
+    spoken = " ".join(f"{target}: {_spoken(curves)}." for target, curves in filled.items())
+    description = f"{len(filled)} line charts of {ylabel} by {label}, one for each language. {spoken}"
+    return draw_panels(name, 40 + PANEL_ROW * rows + LEGEND_ROW * len(names), paint, description, (rows, 2))
 
 
 def _paint_curves(axes: Axes, curves: Curves) -> None:
@@ -178,8 +195,7 @@ def accuracy_against_values(experiment: Experiment) -> str:
         axes.margins(y=0.15)
         axes.set_xlabel("values trained for one language")
         axes.set_ylabel(ACCURACY)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", frameon=False, borderpad=0)
+        _add_legend(figure, [axes])
 
     spoken = "; ".join(f"{line.name} {mean_sd(spread)} with {values:,.0f}" for line, values, spread in points)
     description = f"Scatter plot of accuracy against trained values: {spoken}."

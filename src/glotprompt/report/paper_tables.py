@@ -47,24 +47,31 @@ def seeds_and_languages(experiment: Experiment) -> str:
 
 
 def deviation(experiment: Experiment) -> str:
-    """What follows a mean in print, where there is more than one seed."""
-    return " ± standard deviation over seeds" if len({run.seed for run in experiment.runs}) > 1 else ""
+    """What is the deviation in print, where there is more than one seed."""
+    if len({run.seed for run in experiment.runs}) < 2:
+        return ""
+    shared = experiment.plan["adapt_seed"] is not None
+    return f"standard deviation over seeds{' of stage 2, which share one stage 1' if shared else ''}"
 
 
 def accuracy_table(experiment: Experiment, labels: Labels) -> Table:
     """Accuracy of each method on each language, and the mean over languages."""
     lines, targets, spread = experiment.lines, experiment.targets, deviation(experiment)
+    is_judged = labels == "all"  # whether a run collapsed is judged on all labels
     rows = [_majority_row(experiment)]
     for line in lines:
         mean = spread_cell(line.spread(targets, lambda run: run.score(labels)))
-        cells = [_marked(spread_cell(_over_seeds(line, target, labels)), line.of(target)) for target in targets]
-        rows.append((word_cell(line.name), _marked(mean, line.runs), *cells))
+        cells = [spread_cell(_over_seeds(line, target, labels)) for target in targets]
+        if is_judged:
+            mean = _marked(mean, line.runs)
+            cells = [_marked(cell, line.of(target)) for cell, target in zip(cells, targets, strict=True)]
+        rows.append((word_cell(line.name), mean, *cells))
     return Table(
         name=stem(experiment.name, "accuracy", labels),
-        caption=f"Accuracy in per cent{spread and f', mean{spread}'} ({seeds_and_languages(experiment)}). The predicted"
-        f" label is {WHICH[labels]}. Bold: the best method of a column."
+        caption=f"Accuracy in per cent{spread and f', mean ± {spread}'} ({seeds_and_languages(experiment)})."
+        f" The predicted label is {WHICH[labels]}. Bold: the best method of a column."
         + f" {COLLAPSED}: with a run that collapsed."
-        * any(run.collapsed for run in experiment.done),
+        * (is_judged and any(run.collapsed for run in experiment.done)),
         headings=("Method", MEAN, *targets),
         rows=tuple(with_best_bold(rows, without=[0])),
         colours=(METHOD_COLOURS["majority"], *_colours(lines)),
@@ -269,7 +276,7 @@ def published_table(experiment: Experiment) -> Table | None:
         name=stem(experiment.name, "published"),
         caption="Published numbers, as printed, of other backbones, scales and texts than ours: where the field"
         " stands, not what these runs should give. Ours: the same method or setting in this experiment, mean over"
-        " languages.",
+        f" languages; “{DASH}” where the setting, or the backbone's number of layers, is another.",
         headings=("Published", "on", "number", "ours, here"),
         rows=tuple(rows),
         text_columns=3,
@@ -284,6 +291,8 @@ def _published() -> list[Record]:
 def _ours(experiment: Experiment, row: Part) -> Cell:
     if row["method"] == "majority":
         return _majority_row(experiment)[1]
+    if row["num_layers"] not in (None, experiment.plan["num_layers"]):
+        return Cell(DASH)
     varied: Mapping[str, Any] = part(row, "varied")
     same = (line for line in experiment.lines if line.method == row["method"] and line.varied == varied)
     line = next(same, None)
@@ -291,7 +300,8 @@ def _ours(experiment: Experiment, row: Part) -> Cell:
         return Cell(DASH)
     if experiment.plan["draw"] == "table3":
         return _cost_cells(line)[0]
-    return spread_cell(line.spread(experiment.targets, Run.score))
+    groups = dict(zip(("seen", "unseen"), experiment.groups(), strict=True))
+    return spread_cell(line.spread(groups[row["group"]] if row["group"] else experiment.targets, Run.score))
 
 
 def runs_table(experiment: Experiment) -> Table:

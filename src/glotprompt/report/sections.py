@@ -153,10 +153,13 @@ def _draw_setting(made: Section) -> None:
     counted = seeds_and_languages(experiment)
     level = " Dashed without markers: methods that this does not touch." if curves.levels else ""
     what = f"Accuracy in per cent against {curves.label}, mean over languages"
-    caption = f"{what} ({counted}).{_spread_is('Band', experiment)}{level}"
+    chosen = " At every number of shots the best epoch is chosen on the whole dev set, which has more than those shots."
+    chosen = chosen if experiment.plan["draw"] == "figure4" else ""
+    caption = f"{what} ({counted}).{_spread_is('Band', experiment)}{level}{chosen}"
     _add(made, "mean", paper_figures.setting_curve(experiment), caption)
     _add(made, "languages", paper_figures.setting_panels(experiment), "The same for each language.")
-    caption = f"{what}{deviation(experiment)} ({counted})."
+    spread = deviation(experiment)
+    caption = f"{what}{spread and f' ± {spread}'} ({counted})."
     made.tables.append(paper_tables.curve_table(experiment, curves, caption, 1))
 
 
@@ -173,7 +176,8 @@ def _draw_change(made: Section) -> None:
 
 
 def _spread_is(what: str, experiment: Experiment) -> str:
-    return f" {what}: standard deviation over seeds." if deviation(experiment) else ""
+    spread = deviation(experiment)
+    return f" {what}: {spread}." if spread else ""
 
 
 def _add(made: Section, name: str, svg: str, caption: str, minor: bool = False) -> None:

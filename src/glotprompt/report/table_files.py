@@ -127,7 +127,6 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "±": r"$\pm$",
-    "–": "--",
     "−": "$-$",
     "→": r"$\rightarrow$",
     "·": r"$\cdot$",

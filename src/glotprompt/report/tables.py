@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 Record: TypeAlias = Mapping[str, Any]
 """One JSON object of a result."""
 
-DASH = "–"
+DASH = "-"
 """How a missing number is written."""
 
 METHOD_NAMES: dict[str, str] = {
