@@ -73,6 +73,18 @@ def test_a_killed_process_lets_go(tmp_path: Path) -> None:
         pass
 
 
+def test_readers_share_and_keep_others_out(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.claimed("x", shared=True):
+        with store.claimed("x", shared=True, wait=False):
+            pass
+        with pytest.raises(BlockingIOError), store.claimed("x", wait=False):
+            pass
+    with store.claimed("x", wait=False):
+        pass
+    assert list((tmp_path / "work").iterdir()) == []
+
+
 def test_a_folder_without_experiments_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no experiment"):
         Store(tmp_path).experiments()

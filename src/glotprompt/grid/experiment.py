@@ -5,18 +5,22 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from glotprompt.config import AdaptConfig, Config, MethodName, TuneConfig
 from glotprompt.errors import ConfigError, nearest
 from glotprompt.grid.scales import ScaleName, scaled
 
 Draw = Literal["table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
+TextShare = Annotated[float, Field(gt=0, le=1)]
+PromptOf = Literal["target", "another language"]
 _TABLES = {"adapt": AdaptConfig, "tune": TuneConfig}
-_VARIED = ("text_share", "prompt_of", "model")
-"""Settings outside `adapt` and `tune` that may be varied."""
+_VARIED: dict[str, TypeAdapter[Any]] = {
+    "text_share": TypeAdapter(TextShare), "prompt_of": TypeAdapter(PromptOf), "model": TypeAdapter(str),
+}  # fmt: skip
+"""Settings outside `adapt` and `tune` that may be varied, and what their values must be."""
 
 
 class Experiment(Config):
@@ -52,9 +56,9 @@ class Experiment(Config):
     """One seed of stage 1 for all seeds of stage 2; None: each its own."""
     input: Literal["article", "headline"] = "article"
     """News: what is classified."""
-    text_share: float = Field(default=1.0, gt=0, le=1)
+    text_share: TextShare = 1.0
     """Share of the target's unlabelled text that stage 1 reads."""
-    prompt_of: Literal["target", "another language"] = "target"
+    prompt_of: PromptOf = "target"
     """Whose stage 1 a target gets; "another language": that of the next target in the list (a control)."""
     most_characters: int | None = Field(default=None, ge=1)
     """Largest amount of unlabelled text of a language; of more, a part is drawn (seed 0)."""
@@ -79,17 +83,31 @@ class Experiment(Config):
             for key in ("dataset", "source", "targets", "train"):
                 if not getattr(self, key):
                     raise ValueError(f"{key} is missing")
-        for key in self.varies:
+        if "/" in self.name:
+            raise ValueError(f"name {self.name!r} becomes the name of a file; leave out the /")
+        for key, values in self.varies.items():
             table, _, name = key.partition(".")
-            if not name and key not in _VARIED:
-                known = (*_VARIED, "adapt.*", "tune.*")
-                raise ValueError(f"varies: {key!r} cannot be varied; expected one of {', '.join(known)}")
             if name:
                 _check_setting(table, name)
+            else:
+                self._check_varied(key, values)
         for table in _TABLES:
             for name in getattr(self, table):
                 _check_setting(table, name)
         return self
+
+    def _check_varied(self, key: str, values: Sequence[Any]) -> None:
+        if key not in _VARIED:
+            known = (*_VARIED, "adapt.*", "tune.*")
+            raise ValueError(f"varies: {key!r} cannot be varied; expected one of {', '.join(known)}")
+        if key == "model" and self.draw != "table3":  # elsewhere every step is planned for the one backbone
+            raise ValueError("varies: model can be varied in table3 alone; run the grid once for each --set model=...")
+        for value in values:
+            try:
+                _VARIED[key].validate_python(value, strict=True)
+            except ValidationError as error:
+                said = error.errors()[0]["msg"]
+                raise ValueError(f"varies.{key}: {value!r} is not possible: {said}") from None
 
 
 def _check_setting(table: str, name: str) -> None:

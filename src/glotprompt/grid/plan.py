@@ -86,6 +86,8 @@ def add_experiment(
 ) -> None:
     """Put an experiment's cells and steps into the plan. Raises `ConfigError` and `DataError` for what cannot be run;
     texts and examples are read, for what they say is part of a step's identity."""
+    if experiment.name in (record["name"] for record in plan.records):
+        raise ConfigError(f"two experiments have the name {experiment.name}; run them apart, one with --set name=...")
     planner = _Planner(experiment, backbone, num_layers, data_dir)
     cells: list[Cell] = []
     for cell, path in planner.costs() if experiment.draw == "table3" else planner.cells():
@@ -100,6 +102,7 @@ def add_experiment(
             "targets": [target.language for target in planner.targets],
             "groups": {name: list(members) for name, members in experiment.groups.items()},
             "methods": list(experiment.methods), "seeds": list(experiment.seeds),
+            "adapt_seed": experiment.adapt_seed, "num_layers": num_layers,
             "varies": {key: list(values) for key, values in experiment.varies.items()}, "cells": cells,
         }
     )  # fmt: skip

@@ -51,6 +51,10 @@ class RemoteStore(Store):
         self.remote = _Remote(url)
         super().__init__(_scratch(self.remote.url) if scratch is None else scratch)
 
+    def experiment(self, name: str) -> ExperimentRecord | None:
+        self._receive(self._record(name))
+        return super().experiment(name)
+
     def write_experiment(self, record: ExperimentRecord) -> Path:
         file = super().write_experiment(record)
         self._send(file)
@@ -69,7 +73,7 @@ class RemoteStore(Store):
         with self.claimed(step):
             marker = self.remote.read(f"{there}/{STEP}")
             if not marker:
-                raise DataError(f"{there} is gone from {self.remote.url}; run the grid again")
+                raise DataError(f"{there} is gone from {self.remote.url}; run the grid again with --retry-failed")
             # Another machine may have made it anew, or have been the first to send it.
             if not copy.is_file() or copy.read_bytes() != marker:
                 shutil.rmtree(copy.parent, ignore_errors=True)
@@ -88,12 +92,7 @@ class RemoteStore(Store):
         super().publish(step)
 
     def failure(self, step: str) -> Failure | None:
-        file = self._failed(step)
-        text = self.remote.read(self._path(file))
-        if text is None:
-            file.unlink(missing_ok=True)
-        else:
-            atomic.write(file, text)
+        self._receive(self._failed(step))
         return super().failure(step)
 
     def keep_failure(self, step: str, error: str, traceback: str) -> Path:
@@ -117,6 +116,14 @@ class RemoteStore(Store):
     def _send(self, file: Path) -> None:
         self.remote.send(file, self._path(file))
 
+    def _receive(self, file: Path) -> None:
+        """Make a small file in the scratch folder what it is there, or nothing."""
+        text = self.remote.read(self._path(file))
+        if text is None:
+            file.unlink(missing_ok=True)
+        else:
+            atomic.write(file, text)
+
     def _path(self, file: Path) -> str:
         return file.relative_to(self.root).as_posix()
 
@@ -133,9 +140,9 @@ class _Remote:
 
     def __init__(self, url: str) -> None:
         self._system, root = _driver(url)
-        self.url, self._root = _without_password(url).rstrip("/"), root.rstrip("/")
+        self.url, self._root = without_password(url).rstrip("/"), root.rstrip("/")
         if not self._root:
-            raise ConfigError(f"{_without_password(url)} names no folder; expected something like s3://bucket/runs")
+            raise ConfigError(f"{without_password(url)} names no folder; expected something like s3://bucket/runs")
 
     def files(self, folder: str = "") -> list[str]:
         """All files below a folder, in one request where the driver can. Empty ones do not count: elsewhere than on
@@ -199,7 +206,7 @@ def _driver(url: str) -> tuple[Any, str]:
     from fsspec.registry import known_implementations
 
     protocol, given = url.partition("://")[0].partition("::")[0], url
-    url = _without_password(url)
+    url = without_password(url)
     try:
         return url_to_fs(given)
     except ImportError as error:
@@ -214,6 +221,6 @@ def _driver(url: str) -> tuple[Any, str]:
         raise ConfigError(f"{url}: {type(error).__name__}: {in_a_line(error)}") from None
 
 
-def _without_password(url: str) -> str:
-    """For messages, which are kept and shown: sftp://user:password@host with *** in its place."""
+def without_password(url: str) -> str:
+    """For what is kept and shown: sftp://user:password@host with *** in its place. Other words stay as they are."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)

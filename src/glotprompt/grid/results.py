@@ -17,6 +17,7 @@ from glotprompt import artifact
 from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
 from glotprompt.costs import method_cost
 from glotprompt.data.records import Example, labels_of
+from glotprompt.grid.reading import ExampleSource, TextSource
 from glotprompt.grid.steps import CostStep, EvaluateStep
 from glotprompt.grid.store import FORMAT
 from glotprompt.methods import METHODS
@@ -73,13 +74,19 @@ def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> dict[str, Any
         },
         "data": {
             "language": None if adapted is None else adapted.language,
-            "target_texts": None if adapted is None else asdict(adapted.target),
-            "source_texts": None if adapted is None else asdict(adapted.source),
-            "train": asdict(step.tuned.train), "dev": step.tuned.dev and asdict(step.tuned.dev),
-            "test": asdict(step.test), "task": step.tuned.task.to_dict(),
+            "target_texts": adapted and _read(adapted.target, adapted.target_content),
+            "source_texts": adapted and _read(adapted.source, adapted.source_content),
+            "train": _read(step.tuned.train, step.tuned.train_content),
+            "dev": step.tuned.dev and _read(step.tuned.dev, step.tuned.dev_content),
+            "test": _read(step.test, step.test_content), "task": step.tuned.task.to_dict(),
         },
         "steps": {"adapt": None if adapted is None else adapted.name, "tune": step.tuned.name},
     }  # fmt: skip
+
+
+def _read(source: TextSource | ExampleSource, content: str) -> dict[str, Any]:
+    """What was asked for, and the hash of what it said; None where it was not read."""
+    return {**asdict(source), "content": content or None}
 
 
 def _course(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class ExperimentRecord(TypedDict):
     draw: str
     scale: str
     command: str
+    """The command line as it was given; of a URL in it no password."""
     dataset: str | None
     source: str | None
     targets: list[str]
@@ -62,6 +63,10 @@ class ExperimentRecord(TypedDict):
     """Names of groups of targets and who is in them; may be empty."""
     methods: list[str]
     seeds: list[int]
+    adapt_seed: int | None
+    """The one seed of stage 1 that all seeds share; None: each has its own, or the record is older than this key."""
+    num_layers: int | None
+    """Of the backbone; None in older records."""
     varies: dict[str, list[Any]]
     cells: list[Cell]
 
@@ -93,9 +98,18 @@ class Store:
             raise DataError(f"{self.root} holds no experiment; give the folder that `glotprompt grid --output` wrote")
         return [_read(file) for file in files]
 
+    def experiment(self, name: str) -> ExperimentRecord | None:
+        """The record of that name, if there is one."""
+        file = self._record(name)
+        return _read(file) if file.is_file() else None
+
     def write_experiment(self, record: ExperimentRecord) -> Path:
+        """In the place of an earlier record of the same name, whose cells are then no longer reported."""
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        return atomic.write(self.root / "experiments" / f"{record['name']}.json", text)
+        return atomic.write(self._record(record["name"]), text)
+
+    def _record(self, name: str) -> Path:
+        return self.root / "experiments" / f"{name}.json"
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """What the cell's step found; None when it is not there (yet)."""
@@ -127,19 +141,24 @@ class Store:
         return self.root / "work" / step
 
     @contextmanager
-    def claimed(self, name: str) -> Generator[None]:
-        """Waits until nobody else works on `name`, in this or another process; a killed process lets go at once."""
+    def claimed(self, name: str, *, shared: bool = False, wait: bool = True) -> Generator[None]:
+        """Waits until nobody else works on `name`, in this or another process; a killed process lets go at once.
+
+        `shared`: to read what lies there, together with others who read it. Without `wait` a claim that would have to
+        wait raises `BlockingIOError`."""
         path = self.root / "work" / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
+        how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
         while True:
-            with path.open("w") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            with path.open("w+") as file:  # NFS shares only what is open for reading
+                fcntl.flock(file, how)
                 # Who had the lock before may have removed the file that we waited for.
                 if path.is_file() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                     try:
                         yield
                     finally:
-                        path.unlink(missing_ok=True)
+                        if not shared:  # else it is the lock of others, too
+                            path.unlink(missing_ok=True)
                     return
 
     def outcome(self, step: str) -> Path:

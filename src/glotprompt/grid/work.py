@@ -6,7 +6,7 @@ import json
 import time
 import traceback
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -107,7 +107,7 @@ def encoder_of(backbone: Backbone, device: str) -> Encoder:
     if encoder.fingerprint != backbone.fingerprint:
         raise DataError(
             f"{backbone.name} has the fingerprint {encoder.fingerprint}, the step was planned for"
-            f" {backbone.fingerprint}; run the grid again"
+            f" {backbone.fingerprint}; run the grid again with --retry-failed"
         )
     return encoder
 
@@ -126,14 +126,18 @@ def _adapt(step: AdaptStep, store: Store, place: Workplace, folder: Path) -> Non
 @contextmanager
 def _checkpoints(step: AdaptStep, store: Store) -> Generator[Path]:
     """The folder for a stage 1's checkpoints. What is shared between languages is trained by whoever comes first; the
-    others find it finished in a folder that they share."""
+    others find it finished in a folder that they share, and that nobody removes while they are at it."""
     if step.shared is None:
         yield store.work(step.name)
         return
     name = _shared_name(step)
     folder = store.work(name)
     finished = folder / "finished"
-    with nullcontext() if finished.is_file() else store.claimed(name):
+    with store.claimed(name, shared=True):
+        if finished.is_file():
+            yield folder
+            return
+    with store.claimed(name):
         yield folder
         atomic.write(finished, "")
 
@@ -143,12 +147,13 @@ def _shared_name(step: AdaptStep) -> str:
 
 
 def forget_shared(steps: Sequence[Step], store: Store) -> None:
-    """Remove what languages shared in stage 1, where none of these steps needs it any more."""
+    """Remove what languages shared in stage 1, where none of these steps needs it any more. What another grid is at is
+    left to that."""
     sharing = [step for step in steps if isinstance(step, AdaptStep) and step.shared is not None]
     finished = store.finished() if sharing else set[str]()
     needed = {_shared_name(step) for step in sharing if step.name not in finished}
     for name in {_shared_name(step) for step in sharing} - needed:
-        with store.claimed(name):
+        with suppress(BlockingIOError), store.claimed(name, wait=False):
             store.forget_work(name)
 
 
@@ -166,7 +171,8 @@ def _examples(source: ExampleSource, content: str, place: Workplace) -> list[Exa
 
 
 def _changed(references: tuple[str, ...]) -> DataError:
-    return DataError(f"{', '.join(references)} has changed since the step was planned; run the grid again")
+    words = ", ".join(references)
+    return DataError(f"{words} has changed since the step was planned; run the grid again with --retry-failed")
 
 
 def _tune(step: TuneStep, store: Store, place: Workplace, folder: Path) -> None:
