@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -108,17 +109,46 @@ def test_run_and_run_again(
     assert outcome.status == 0, outcome.err
     assert "[2/2] " in outcome.err
     record = json.loads((output / "experiments" / "toy.json").read_text(encoding="utf-8"))
-    assert record["command"].startswith(f"glotprompt grid {toy} --scale paper --set ")
+    program, *recorded = shlex.split(record["command"])
+    assert program == "glotprompt"
+    assert sorted(recorded) == sorted(map(str, words)), "the words that were given, and no others"
     assert not list((output / "work").iterdir())
-    again = glotprompt(*words)
+    again = glotprompt(*recorded)
     assert again.status == 0
     assert "0 to do" in again.err
+    assert "leave the report" not in again.err
+    # Other words for what is finished: the record has them.
+    assert glotprompt(*words, "--micro-batch-size", "2", "--gradient-checkpointing").status == 0
+    record = json.loads((output / "experiments" / "toy.json").read_text(encoding="utf-8"))
+    assert {*shlex.split(record["command"])} >= {"--micro-batch-size", "2", "--gradient-checkpointing"}
     # Another seed: what fails is kept, and the exit status tells.
     monkeypatch.setattr(work.run, "tune", lambda *words: 1 / 0)
     failed = glotprompt(*words, "--set", "seeds=[1]")
     assert failed.status == 1
+    assert "toy: 1 results of its earlier plan are not in this one and leave the report" in failed.err
+    assert "--set name=toy-2 would keep both" in failed.err
     assert "failed: ZeroDivisionError: division by zero" in failed.err
     assert "1 steps failed and 1 were skipped" in failed.err
+
+
+def test_a_name_keeps_two_plans_in_one_folder(glotprompt: Program, tmp_path: Path) -> None:
+    words = ["grid", COST, "--output", tmp_path / "grid", "--set", "varies={}", "--set"]
+    assert glotprompt(*words, 'methods=["soft-prompt"]').status == 0
+    other = glotprompt(*words, 'methods=["mad-x"]', "--set", "name=other")
+    assert "leave the report" not in other.err
+    assert {path.name for path in (tmp_path / "grid" / "experiments").iterdir()} == {"table3_cost.json", "other.json"}
+    assert "1 results of its earlier plan" in glotprompt(*words, 'methods=["mad-x"]').err
+
+
+def test_no_password_is_recorded(glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOTPROMPT_CACHE", str(tmp_path / "cache"))
+    url = "memory://me:secret@host/recorded"
+    words = ["grid", COST, "--set", 'methods=["soft-prompt"]', "--set", "varies={}", "--output", url]
+    assert glotprompt(*words).status == 0
+    (file,) = (tmp_path / "cache").rglob("table3_cost.json")
+    text = file.read_text(encoding="utf-8")
+    assert "secret" not in text
+    assert "--output 'memory://me:***@host/recorded'" in text
 
 
 def test_a_url_as_output(glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +171,7 @@ def test_a_url_as_output(glotprompt: Program, tmp_path: Path, monkeypatch: pytes
     [
         (["gone.toml"], "gone.toml: no such file"),
         ([str(COST), "--set", "methdos=[]"], "Did you mean 'methods'"),
+        ([str(COST), str(COST)], "two experiments have the name table3_cost"),
         ([str(COST), "--workers", "2"], "--workers and --address are for --engine ray"),
         ([str(COST), "--scale", "big"], "'big' is not one of"),
         ([str(COST.with_name("table2_americasnli.toml")), "--scale", "mini"], "no data folder is given"),

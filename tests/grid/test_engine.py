@@ -75,7 +75,33 @@ def test_results_say_what_was_done(finished: tuple[Plan, Workplace]) -> None:
         assert (result["train_info"]["adapt"] is not None) == adapted
         assert (info["config"]["adapt"] is not None) == (info["steps"]["adapt"] is not None) == adapted
         assert not info["data"]["language"] or info["data"]["language"] == cell["target"]
+        assert contents(info["data"]) == expected_contents(plan.steps[str(cell["result"])])
         assert len(result["prompt_change"] or ()) == (3 if cell["method"] == "soft-prompt" else 0)
+
+
+def contents(data: dict[str, Any]) -> dict[str, Any]:
+    parts = ("target_texts", "source_texts", "train", "dev", "test")
+    return {name: data[name]["content"] for name in parts if data[name] is not None}
+
+
+def expected_contents(step: Step) -> dict[str, Any]:
+    """From the identities, which stand in the steps' own files, too."""
+    assert isinstance(step, EvaluateStep)
+    tuned = step.tuned.identity
+    found = {"train": tuned["train"], "dev": tuned["dev"], "test": step.identity["test"]}
+    if step.adapted is not None:
+        found |= {"target_texts": step.adapted.identity["target"], "source_texts": step.adapted.identity["source"]}
+    assert all(len(content) == 64 for content in found.values())
+    return found
+
+
+def test_text_that_was_not_read_has_no_content(experiment_file: Path, place: Workplace) -> None:
+    plan = planned(experiment_file, place, 'methods=["source-prompt"]', 'targets=["sna"]')
+    run(plan, place)
+    (result,) = results(plan, place)
+    found = contents(result["run_info"]["data"])
+    assert found["target_texts"] is None
+    assert len(found["source_texts"]) == 64
 
 
 def test_nothing_in_the_store_holds_a_sentence(finished: tuple[Plan, Workplace], toy_data: Path) -> None:
@@ -100,9 +126,35 @@ def test_the_sources_adapter_is_trained_once(finished: tuple[Plan, Workplace]) -
             tensors, _ = artifact.read(store.folder(step.name) / ADAPTED, "language module")
             parts.append({name: value for name, value in tensors.items() if name.startswith("source.")})
     assert all((parts[0][name] == parts[1][name]).all() for name in parts[0])
-    (shared,) = (store.root / "work").iterdir()
-    forget_shared(list(plan.steps.values()), store)
-    assert not shared.exists()
+    (shared,) = (path for path in (store.root / "work").iterdir() if path.is_dir())
+    steps = list(plan.steps.values())
+    with store.claimed(shared.name, shared=True):  # another grid reads it
+        forget_shared(steps, store)
+        assert shared.exists()
+    forget_shared(steps, store)
+    assert list((store.root / "work").iterdir()) == []
+
+
+def test_what_languages_share_is_claimed_while_it_is_read(
+    experiment_file: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from glotprompt.grid import work
+
+    plan = planned(experiment_file, place, 'methods=["mad-x"]')
+    store, real, claims = Store(place.output), work.run.adapt, list[str]()
+
+    def adapt(encoder: Any, *words: Any) -> Any:
+        for how in ("shared", "alone"):
+            try:
+                with store.claimed(words[-1].checkpoint_dir.name, shared=how == "shared", wait=False):
+                    claims.append(how)
+            except BlockingIOError:
+                pass
+        return real(encoder, *words)
+
+    monkeypatch.setattr(work.run, "adapt", adapt)
+    assert set(run(plan, place)) == {"done"}
+    assert claims == ["shared"], "the first trains it alone, the second reads it, perhaps with others"
 
 
 def test_everything_is_finished(finished: tuple[Plan, Workplace]) -> None:
@@ -186,7 +238,8 @@ def test_data_that_changed_since_the_plan(experiment_file: Path, place: Workplac
     (tuned,) = (step for step in plan.steps.values() if isinstance(step, TuneStep))
     object.__setattr__(tuned, "train_content", "0" * 64)
     assert run(plan, place) == {"failed": 1, "skipped": 1}
-    assert "has changed since the step was planned" in Store(place.output).failures()[0]["error"]
+    error = Store(place.output).failures()[0]["error"]
+    assert error.endswith("has changed since the step was planned; run the grid again with --retry-failed")
 
 
 @pytest.mark.slow

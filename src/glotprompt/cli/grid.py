@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from glotprompt.grid.estimate import Estimate
     from glotprompt.grid.plan import Plan
     from glotprompt.grid.steps import Backbone, Step
+    from glotprompt.grid.store import ExperimentRecord
     from glotprompt.grid.work import Outcome
 
 
 def grid(
+    ctx: typer.Context,
     experiments: Annotated[
         list[Path], typer.Argument(metavar="EXPERIMENT.toml...", help="What to run; steps they share are run once.")
     ],
@@ -89,11 +91,9 @@ def grid(
     store, plan = open_store(place.output), Plan()
     keep_to_quota()
     open_backbone = _backbones(device, dry_run)
-    for path, experiment in zip(experiments, loaded, strict=True):
-        words = ["glotprompt", "grid", str(path), "--scale", scale]
-        words += [word for change in set or () for word in ("--set", change)]
+    for experiment in loaded:
         backbone, num_layers = open_backbone(experiment.model, experiment.precision, experiment.draw == "table3")
-        add_experiment(plan, experiment, backbone, num_layers, data_dir, scale, shlex.join(words))
+        add_experiment(plan, experiment, backbone, num_layers, data_dir, scale, _as_given(ctx))
     finished = store.finished()
     missing = plan.missing(finished)
     if dry_run:
@@ -101,6 +101,7 @@ def grid(
         return 0
     _show(plan, finished, missing, None)
     for record in plan.records:
+        _say_what_goes(store.experiment(record["name"]), record, finished)
         store.write_experiment(record)
     try:
         outcomes = runner.run(missing, place, _teller(len(missing)))
@@ -108,6 +109,35 @@ def grid(
         raise Interrupted(f"the same command goes on; what is finished lies in {place.output}") from None
     forget_shared(list(plan.steps.values()), store)
     return _summary(outcomes, place.output)
+
+
+def _as_given(ctx: typer.Context) -> str:
+    """The command line for the record: what was given and nothing else, but for passwords in URLs."""
+    from glotprompt.grid.remote import without_password
+
+    words = ["glotprompt", "grid"]
+    for parameter in ctx.command.params:
+        source, value = ctx.get_parameter_source(str(parameter.name)), ctx.params.get(str(parameter.name))
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        values: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+        if parameter.param_type_name == "argument":
+            words += map(str, values)
+        else:
+            words += [word for each in values for word in (parameter.opts[0], *([] if each is True else [str(each)]))]
+    return shlex.join(map(without_password, words))
+
+
+def _say_what_goes(before: ExperimentRecord | None, now: ExperimentRecord, finished: Collection[str]) -> None:
+    """A note where results that were reported are of no cell of the record that takes the place of theirs."""
+    kept = {cell["result"] for cell in now["cells"]}
+    gone = {cell["result"] for cell in before["cells"]} - kept if before is not None else set[str | None]()
+    lost = len(gone & {*finished})
+    if lost:
+        note(
+            f"{now['name']}: {lost:,} results of its earlier plan are not in this one and leave the report, though they"
+            f" stay in the store; --set name={now['name']}-2 would keep both"
+        )
 
 
 def _engine(name: str, workers: int | None, address: str | None) -> Engine:
