@@ -24,8 +24,8 @@ MASK_RATE = 0.15
 """As in stage 1."""
 MOST_TOKENS = 64
 """What is read of a text."""
-READINGS = 2
-"""How often a text is read, each time with other masks."""
+READINGS = 4
+"""How often a text is read, each time with other masks; what more or fewer give stands in docs/serving.md."""
 SEED = 0
 
 
