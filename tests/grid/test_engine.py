@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ import pytest
 
 from glotprompt import artifact
 from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.errors import ArtifactError
 from glotprompt.grid.engine import SerialEngine
 from glotprompt.grid.experiment import load
 from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
 from glotprompt.grid.work import attempt, forget_shared, loaded_encoder
+from glotprompt.train.batches import MaskingCorpus
+from glotprompt.train.cloze import ClozeCorpus
 
 
 def planned(file: Path, place: Workplace, *changes: str) -> Plan:
@@ -243,7 +247,57 @@ def test_data_that_changed_since_the_plan(experiment_file: Path, place: Workplac
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_ends_with_the_same_numbers(
+@pytest.mark.parametrize("kind", ["adapt", "tune"])
+def test_killed_during_a_training_it_goes_on_from_its_checkpoint(
+    kind: str, experiment_file: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ['methods=["soft-prompt"]', 'targets=["sna"]', "adapt.steps=40", "tune.epochs=30"]
+    killed, whole = (Workplace(tmp_path / name, toy_data, device="cpu") for name in ("killed", "whole"))
+    command = [sys.executable, "-m", "glotprompt", "grid", str(experiment_file), "--output", str(killed.output)]
+    command += ["--data-dir", str(toy_data), "--device", "cpu", "--checkpoint-every", "0"]
+    command += [word for change in changes for word in ("--set", change)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    while _step_reached(killed, kind) < 2:
+        assert process.poll() is None, "it came to its end before it could be killed"
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    reached = _step_reached(killed, kind)
+    steps = {"adapt": _steps_of(MaskingCorpus, monkeypatch), "tune": _steps_of(ClozeCorpus, monkeypatch)}
+    plan = planned(experiment_file, killed, *changes)
+    assert not any(step.kind == kind for step in plan.steps.values() if Store(killed.output).has(step.name))
+    run(plan, killed)
+    assert steps[kind][0] == reached > 0
+    run(plan, whole)
+    ((one,), (two,)) = (results(plan, place) for place in (killed, whole))
+    assert one["predictions"] == two["predictions"]
+    for stage in ("adapt", "tune"):
+        assert one["train_info"][stage]["losses"] == two["train_info"][stage]["losses"]
+
+
+def _step_reached(place: Workplace, kind: str) -> int:
+    """Of the checkpoint of a step of this kind; 0 without one."""
+    for path in Path(place.output).glob(f"work/{kind}-*/*.checkpoint"):
+        with suppress(ArtifactError):  # the step may come to its end while we look
+            return artifact.read(path, "checkpoint")[1].get("history", {}).get("step", 0)
+    return 0
+
+
+def _steps_of(corpus: type[MaskingCorpus | ClozeCorpus], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Fills with the steps whose batches are asked for."""
+    asked: list[int] = []
+    real = corpus.batch
+
+    def batch(self: Any, step: int) -> Any:
+        asked.append(step)
+        return real(self, step)
+
+    monkeypatch.setattr(corpus, "batch", batch)
+    return asked
+
+
+@pytest.mark.slow
+def test_killed_between_steps_it_ends_with_the_same_numbers(
     finished: tuple[Plan, Workplace], tmp_path: Path, toy_data: Path
 ) -> None:
     plan, place = finished
