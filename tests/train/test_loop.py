@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from glotprompt.config import RuntimeConfig
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
+from glotprompt.train import checkpoint as checkpoint_file
 from glotprompt.train.batches import mask_words, token_sequences
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.cloze import encode, label_words
@@ -307,6 +309,24 @@ def test_checkpoints_keep_their_distance(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         toy.fit()
     assert not list(tmp_path.iterdir()), "an hour has not passed"
+
+
+@pytest.mark.parametrize(("every", "took", "waits"), [(20, 3, 87), (20, 0.5, 20), (0, 3, 0)])
+def test_slow_checkpoints_come_seldom(
+    every: float, took: float, waits: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing whole models takes at most a thirtieth of the time, unless a checkpoint of every step is asked for."""
+    now = [0.0]
+    monkeypatch.setattr(checkpoint_file, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(checkpoint_file.artifact, "write", lambda *_: now.__setitem__(0, now[0] + took))
+    checkpoint = Checkpoint(RuntimeConfig(checkpoint_dir=tmp_path, checkpoint_every=every), "toy")
+    checkpoint.save({}, {})
+    written = now[0]
+    now[0] = written + waits
+    assert checkpoint.due()
+    if waits:
+        now[0] = written + waits - 0.01
+        assert not checkpoint.due()
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

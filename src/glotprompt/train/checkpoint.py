@@ -15,6 +15,8 @@ from glotprompt.model.encoder import Encoder
 from glotprompt.processes import of_first, same_everywhere
 
 KIND = "checkpoint"
+LARGEST_SHARE = 1 / 30
+"""Of a run's time, for writing them; a kill loses at most 30 times what the last one took."""
 
 
 class Checkpoint:
@@ -32,7 +34,7 @@ class Checkpoint:
         self._notes: dict[str, str] = {}
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last one; writing whole models takes at most a tenth of a run."""
+        """Whether enough time has passed since the last one: one of a whole model takes long, so they come seldom."""
         return self.path is not None and time.monotonic() - self._last >= max(self._every, self._pause)
 
     def save(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
@@ -40,7 +42,8 @@ class Checkpoint:
             start = time.monotonic()
             artifact.write(self.path, KIND, tensors, {**facts, "identity": self.identity, "notes": self._notes})
             self._last = time.monotonic()
-            self._pause = 9 * (self._last - start) if self._every else 0.0  # 0 means after every step
+            took = self._last - start
+            self._pause = took / LARGEST_SHARE - took if self._every else 0.0  # 0 means after every step
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """The saved state, or None when there is none that can be used (a damaged one is as good as none).
