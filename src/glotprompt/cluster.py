@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import socket
+import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 # Whoever imports this file says what is wrong where Ray is not installed.
@@ -80,8 +83,8 @@ def share_of_all(workers: int | None, device: str, *, option: str, here: bool) -
 @contextmanager
 def connected(address: str | None, *, show_logs: bool = False) -> Generator[None]:
     """Ray inside this block; one that is there already stays. Without an `address` it is started on this machine and
-    ends with the block. `show_logs`: what workers write is written here, too. Raises `ConfigError` where nobody
-    answers."""
+    ends with the block. SIGTERM (`kill`, a scheduler's time limit) is a `KeyboardInterrupt` inside it. `show_logs`:
+    what workers write is written here, too. Raises `ConfigError` where nobody answers."""
     if ray.is_initialized():
         yield
         return
@@ -99,9 +102,27 @@ def connected(address: str | None, *, show_logs: bool = False) -> Generator[None
             " RAY_AUTH_MODE=token here, too)"
         ) from None
     try:
-        yield
+        with _terminated_as_interrupted():
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Generator[None]:
+    """To be entered when Ray is there: its own handler of SIGTERM writes a stack trace."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse_deaf(address: str) -> None:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -251,3 +253,25 @@ def test_two_workers_one_of_them_killed_give_the_bits_of_one_process(
             assert one[part] == two[part]
         assert one["train_info"]["tune"]["losses"] == two["train_info"]["tune"]["losses"]
     assert list((elsewhere.output / "work").glob("shared-*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
+def test_a_grid_that_is_told_to_stop_says_one_line(
+    number: signal.Signals, experiment_file: Path, toy_data: Path
+) -> None:
+    """SIGTERM is what a scheduler sends at the time limit."""
+    output = experiment_file.parent / "stopped"
+    words = [str(experiment_file), "--output", str(output), "--data-dir", str(toy_data), "--set", "adapt.steps=20000"]
+    line = [sys.executable, "-m", "glotprompt", "grid", *words, "--engine", "ray", "--workers", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        before = list(takewhile(lambda said: not said.startswith("adapt soft-prompt"), process.stderr))
+        process.send_signal(number)
+        after = process.stderr.read().splitlines()
+    assert process.returncode == 130, before + after
+    assert [said for said in after if not said.startswith(("adapt", "tune"))] == [
+        f"interrupted: the same command goes on; what is finished lies in {output}"
+    ]
