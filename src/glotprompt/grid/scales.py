@@ -14,8 +14,6 @@ MINI: dict[str, Any] = {
     # Learning rates by method, lengths and K, found on this backbone (docs/log.md).
     "preset": "quick",
     "seeds": [0],
-    # Further seeds, asked for with --set, share the first one's stage 1.
-    "adapt_seed": 0,
     "input": "headline",
     # About one pass of the steps below: more would not be read, and a quarter of it is read four times (figure 3).
     "most_characters": 150_000,
