@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,10 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Load what `write` saved. Raises `ArtifactError` in one line for a missing, damaged or foreign file."""
-    facts = describe(path, (kind,))
-    recorded = facts.pop("digest")
-    with safe_open(path, framework="pt") as file:  # pyright: ignore[reportUnknownVariableType]
+    # Opened once: a version that replaces the file meanwhile has another description.
+    with _opened(path, (kind,)) as (file, facts):
         tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    recorded = facts.pop("digest")
     if recorded != digest(tensors, facts):
         raise ArtifactError(f"{path} has been changed since it was saved (its digest differs); copy or make it again")
     return tensors, facts
@@ -59,14 +60,26 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str
 def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
     """What a file of one of these kinds says of itself, its "kind" and "digest" too; the tensors are not read. Raises
     `ArtifactError` as `read` does."""
+    with _opened(path, kinds) as (_, facts):
+        return facts
+
+
+@contextmanager
+def _opened(path: str | Path, kinds: Sequence[str]) -> Generator[tuple[Any, dict[str, Any]]]:
     path, expected = Path(path), " or a ".join(kinds)
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; expected a {expected} saved by glotprompt")
-    try:
-        with safe_open(path, framework="pt") as file:  # pyright: ignore[reportUnknownVariableType]
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(safe_open(path, framework="pt"))
             metadata: dict[str, str] = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None
+        except (SafetensorError, OSError) as error:
+            raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None
+        yield file, _facts(path, metadata, kinds)
+
+
+def _facts(path: Path, metadata: dict[str, str], kinds: Sequence[str]) -> dict[str, Any]:
+    expected = " or a ".join(kinds)
     try:
         facts: dict[str, Any] = json.loads(metadata[KEY])
         found, _ = facts["kind"], facts["digest"]

@@ -22,7 +22,7 @@ from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.serve.cache import DecodedCache
-from glotprompt.serve.registry import Changes, Registry
+from glotprompt.serve.registry import MOST_READS, Changes, Registry
 from glotprompt.serve.served import Decoded
 
 from .conftest import ANSWER, make_classifier
@@ -263,6 +263,42 @@ def test_requests_see_the_old_version_or_the_new_one(folder: Path, encoder: gp.E
             done.set()
             writer.join()
     assert min(seen) > 0
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("times", [1, MOST_READS - 1, MOST_READS])
+def test_replaced_while_it_is_read(
+    times: int, known: bool, folder: Path, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version that was read is known by its own stamp, or left for the next look."""
+    path = folder / "nya.safetensors"
+    versions = [make_classifier(encoder, seed) for seed in range(30, 31 + times)]
+    registry = Registry(folder, encoder) if known else None
+    versions[0].save(path)
+    read, reads = artifact.read, list[Path]()
+
+    def replaced(asked: Path, kind: str) -> Any:
+        if asked == path and len(reads) < times:
+            reads.append(asked)
+            versions[len(reads)].save(path)
+        return read(asked, kind)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifact, "read", replaced)
+        if registry is None:
+            registry = Registry(folder, encoder)
+        else:
+            registry.reload()
+    if times == MOST_READS:
+        assert "changed whenever it was read" in registry.errors()[str(path)]
+        assert ("nya" in registry.names()) == known
+        if known:
+            before = scores_alone(make_classifier(encoder, 1))
+            assert scores(registry, encoder, "nya") == pytest.approx(before, abs=1e-5)
+        registry.reload()
+    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(versions[-1]), abs=1e-5)
+    assert registry.errors() == {}
+    assert registry.reload() == Changes((), (), ())
 
 
 @pytest.mark.parametrize("count", [160, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])

@@ -34,6 +34,8 @@ KIND = "classifier"
 KINDS = (KIND, "language prompt", "language module", "checkpoint")
 """What may lie in a folder; all but the first is passed over."""
 PATTERN = "*.safetensors"
+MOST_READS = 3
+"""Of a file that is replaced each time while it is read, in one look at the disk."""
 
 _log = logging.getLogger(__name__)
 
@@ -234,9 +236,10 @@ class Registry:
             if stamp is None and path.parent in self._folders and not path.parent.exists() and record is not None:
                 after[path] = record  # a disk that is away for a moment takes nothing with it
             elif stamp is not None:
-                after[path] = (
-                    record if record is not None and record.stamp == stamp else self._read(path, stamp, record)
-                )
+                if record is None or record.stamp != stamp:
+                    record = self._take_up(path, stamp, record)
+                if record is not None:
+                    after[path] = record
         return after
 
     def _paths(self, before: Mapping[Path, _Record]) -> list[Path]:
@@ -254,8 +257,24 @@ class Registry:
                 paths += [path for path in found if not path.name.startswith(".")]
         return list(dict.fromkeys(paths))
 
+    def _take_up(self, path: Path, stamp: _Stamp, before: _Record | None) -> _Record | None:
+        """Open a new version of a file, and no other one than the stamp is of. None: it went meanwhile."""
+        seen = stamp
+        for _ in range(MOST_READS):
+            record = self._read(path, seen, before)
+            try:
+                now = _Stamp.of(path)
+            except OSError:
+                now = None
+            if now == seen:
+                return record
+            if now is None:
+                return before  # the next look finds out what became of it
+            seen = now
+        return _kept(before, stamp, f"{path} changed whenever it was read; the next look reads it again")
+
     def _read(self, path: Path, stamp: _Stamp, before: _Record | None) -> _Record:
-        """Open a new version of a file; where that fails, keep the version before, if there still is one."""
+        """Open a version of a file; where that fails, keep the version before, if there still is one."""
         try:
             if path.parent in self._folders and artifact.describe(path, KINDS)["kind"] != KIND:
                 return _Record(stamp)
@@ -267,12 +286,17 @@ class Registry:
             card = Card.of(served, facts, stamp.size, stamp.modified / 1e9)
         except Exception as error:  # whatever one file holds, the others go on
             reason = str(error) if isinstance(error, UserError) else f"{path} cannot be used: {error!r}"
-            if before is None or before.mapped is None or before.mapped.stamp.inode == stamp.inode:
-                return _Record(stamp, error=reason)  # written into: what was mapped is gone with it
-            return _Record(stamp, before.served, before.card, before.mapped, reason)
+            return _kept(before, stamp, reason)
         finally:
             self._freed.add(stamp.size)
         return _Record(stamp, served, card, mapped)
+
+
+def _kept(before: _Record | None, stamp: _Stamp, reason: str) -> _Record:
+    """The version before, and why the one on the disk cannot be used."""
+    if before is None or before.mapped is None or before.mapped.stamp.inode == stamp.inode:
+        return _Record(stamp, error=reason)  # written into: what was mapped is gone with it
+    return _Record(stamp, before.served, before.card, before.mapped, reason)
 
 
 def _state_of(records: dict[Path, _Record]) -> _State:
