@@ -28,6 +28,7 @@ from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
 from glotprompt.grid.work import attempt, forget_shared, loaded_encoder
+from glotprompt.methods import METHODS
 from glotprompt.train.batches import MaskingCorpus
 from glotprompt.train.cloze import ClozeCorpus
 
@@ -51,7 +52,7 @@ def run(plan: Plan, place: Workplace) -> dict[str, int]:
 def finished(
     tmp_path_factory: pytest.TempPathFactory, toy_data: Path, write_experiment: Callable[[Path], Path]
 ) -> tuple[Plan, Workplace]:
-    """A grid of every kind of method, run to its end."""
+    """A grid with shared and unshared steps, run to its end."""
     root = tmp_path_factory.mktemp("finished")
     place = Workplace(root / "grid", toy_data, device="cpu")
     plan = planned(write_experiment(root / "toy.toml"), place)
@@ -97,6 +98,24 @@ def expected_contents(step: Step) -> dict[str, Any]:
         found |= {"target_texts": step.adapted.identity["target"], "source_texts": step.adapted.identity["source"]}
     assert all(len(content) == 64 for content in found.values())
     return found
+
+
+def test_every_method_runs_in_a_grid(experiment_file: Path, place: Workplace) -> None:
+    """All but the one that trains nothing in stage 1. Those that start from one stage 1 share it."""
+    methods = [name for name in METHODS if name != "prompt-average"]
+    plan = planned(experiment_file, place, f"methods={json.dumps(methods)}", 'targets=["sna"]')
+    assert run(plan, place) == {"done": len(plan.steps)}
+    found = {result["run_info"]["method"]: result for result in results(plan, place)}
+    assert list(found) == methods
+    trained = {name: result["train_info"]["tune"]["trained_values"] for name, result in found.items()}
+    assert trained["soft-prompt"] < trained["prompt-tuning"], "the top layers against all of them"
+    assert trained["soft-prompt+task-adapter"] == trained["mad-x"]
+    assert trained["fine-tuning"] == trained["fine-tuning-mlm"] == max(trained.values())
+    stage_1 = {name: result["run_info"]["steps"]["adapt"] for name, result in found.items()}
+    assert stage_1["soft-prompt+task-adapter"] == stage_1["soft-prompt"]
+    assert [name for name, step in stage_1.items() if step is None] == ["prompt-tuning", "fine-tuning"]
+    losses = {name: str(result["train_info"]["tune"]["losses"]) for name, result in found.items()}
+    assert len(set(losses.values())) == len(methods), "two methods trained the same"
 
 
 def test_text_that_was_not_read_has_no_content(experiment_file: Path, place: Workplace) -> None:
