@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -134,6 +135,16 @@ def test_missing(tmp_path: Path) -> None:
 
 def test_a_folder(tmp_path: Path) -> None:
     refused(tmp_path)
+
+
+def test_a_file_that_may_not_be_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which safetensors says that there is none."""
+
+    def forbidden(path: Path, mode: str) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    assert refused(saved) == f"{saved} cannot be read (Permission denied); look at its permissions and its disk"
 
 
 def test_wrong_kind(saved: Path) -> None:

@@ -67,14 +67,18 @@ def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
 @contextmanager
 def _opened(path: str | Path, kinds: Sequence[str]) -> Generator[tuple[Any, dict[str, Any]]]:
     path, expected = Path(path), " or a ".join(kinds)
-    if not path.is_file():
-        raise ArtifactError(f"{path} does not exist; expected a {expected} saved by glotprompt")
     with ExitStack() as stack:
         try:
+            if not path.is_file():
+                raise ArtifactError(f"{path} does not exist; expected a {expected} saved by glotprompt")
+            path.open("rb").close()  # whatever forbids it, safetensors says that there is no such file
             file = stack.enter_context(safe_open(path, framework="pt"))
             metadata: dict[str, str] = file.metadata() or {}
-        except (SafetensorError, OSError) as error:
+        except SafetensorError as error:
             raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise ArtifactError(f"{path} cannot be read ({reason}); look at its permissions and its disk") from error
         yield file, _facts(path, metadata, kinds)
 
 

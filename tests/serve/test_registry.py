@@ -266,6 +266,34 @@ def test_requests_see_the_old_version_or_the_new_one(folder: Path, encoder: gp.E
 
 
 @pytest.mark.parametrize("known", [True, False])
+def test_a_file_that_may_not_be_read_is_taken_up_once_it_may(
+    known: bool, folder: Path, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which changes neither its time nor its size."""
+    path = folder / "nya.safetensors"
+    registry = Registry(folder, encoder) if known else None
+    make_classifier(encoder, 8).save(path)
+    opened = Path.open
+
+    def forbidden(asked: Path, *words: Any, **options: Any) -> Any:
+        if asked == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(asked, *words, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", forbidden)
+        if registry is None:
+            registry = Registry(folder, encoder)
+        for _ in range(2):
+            registry.reload()
+            assert "cannot be read (Permission denied)" in registry.errors()[str(path)]
+            assert ("nya" in registry.names()) == known
+    registry.reload()
+    assert registry.errors() == {}
+    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(make_classifier(encoder, 8)), abs=1e-5)
+
+
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("times", [1, MOST_READS - 1, MOST_READS])
 def test_replaced_while_it_is_read(
     times: int, known: bool, folder: Path, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ import threading
 import zlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -66,6 +66,10 @@ class _Stamp:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return cls(found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+_NEVER = _Stamp(0, 0, 0)
+"""Of no file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +290,9 @@ class Registry:
             card = Card.of(served, facts, stamp.size, stamp.modified / 1e9)
         except Exception as error:  # whatever one file holds, the others go on
             reason = str(error) if isinstance(error, UserError) else f"{path} cannot be used: {error!r}"
-            return _kept(before, stamp, reason)
+            kept = _kept(before, stamp, reason)
+            # Permissions and disks are mended without a change of the file, so the next look tries again.
+            return replace(kept, stamp=_NEVER) if isinstance(error.__cause__, OSError) else kept
         finally:
             self._freed.add(stamp.size)
         return _Record(stamp, served, card, mapped)
