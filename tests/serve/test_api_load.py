@@ -155,6 +155,32 @@ def test_stopping_answers_what_was_taken(
     asyncio.run(main())
 
 
+def test_stopping_refuses_while_the_queue_is_still_open(
+    registry: Registry, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokenizer stops first."""
+
+    async def main() -> None:
+        app = make_app(encoder, registry)
+        async with running(app) as client:
+            service, tokenizer_stopped, let_go = app.state.service, threading.Event(), threading.Event()
+            close = service.batcher.close
+
+            def closed_late() -> None:
+                tokenizer_stopped.set()
+                assert let_go.wait(20)
+                close()
+
+            monkeypatch.setattr(service.batcher, "close", closed_late)
+            stopping = asyncio.create_task(asyncio.to_thread(service.close))
+            assert await asyncio.to_thread(tokenizer_stopped.wait, 20)
+            error_of(await client.post("/v1/predict", json={"items": [item("nya")]}), 503, "shutting_down")
+            let_go.set()
+            await stopping
+
+    asyncio.run(main())
+
+
 def test_classifiers_change_under_requests(saved_four: Path, encoder: gp.Encoder, four: Four) -> None:
     """A client sees the old version or the new one, and nothing fails."""
     versions = [four["nya"], make_classifier(encoder, 77, prompt_length=6)]

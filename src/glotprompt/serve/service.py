@@ -119,12 +119,16 @@ class Service:
         self, items: Sequence[Item], characters: int
     ) -> tuple[list[Query | LanguageQuery], list[dict[Served, Remark]]]:
         """`_read` in the tokenizer's thread. Raises `QueueFull` where too much waits for it; what is larger than that
-        alone is taken when nothing waits."""
+        alone is taken when nothing waits. Raises `Closed` after `close`."""
         if self._unread and self._unread + characters > CHARACTERS_OF_A_TOKEN * self.settings.queue_tokens:
             raise QueueFull(1)  # a guess: the tokenizer is rarely what is slow
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self._reader, self._read, items)
+        except RuntimeError:  # the thread has ended
+            raise Closed from None
         self._unread += characters
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, items)
+            return await reading
         finally:
             self._unread -= characters
 
