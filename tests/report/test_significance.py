@@ -18,6 +18,15 @@ def test_no_difference_has_an_interval_around_zero() -> None:
     assert not found.is_clear
 
 
+def test_shares_that_add_up_to_zero_are_zero() -> None:
+    """Of three seeds each example tells thirds, whose sums leave 1e-15."""
+    for sign in (1, -1):
+        found = paired_bootstrap([sign * np.array([1 / 3] * 10 + [-2 / 3] * 3 + [1.0] * 3)])
+        assert found is not None
+        assert 0.0 in (found.low, found.high)
+        assert not found.is_clear
+
+
 def test_a_large_difference_leaves_zero_out_on_either_side() -> None:
     better = np.array([1.0] * 60 + [0.0] * 40)
     for sign in (1, -1):

@@ -66,6 +66,7 @@ def paired_bootstrap(
         times = random.multinomial(values.size, counts / values.size, size=resamples)
         drawn += times @ distinct / values.size
     drawn *= 100 / len(differences)
+    drawn = np.round(drawn, 9)  # shares that add up to zero may leave 1e-16, which is not clear of it
     low, high = np.percentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     mean = 100 * float(np.mean([values.mean() for values in differences]))
     return Difference(mean, float(low), float(high), sum(values.size for values in differences))
