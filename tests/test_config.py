@@ -105,8 +105,13 @@ def test_an_unknown_key_names_the_nearest(config: type[Config], wrong: str, mean
     assert f"Did you mean {meant!r}?" in text
 
 
-def test_an_unknown_key_like_no_other_gets_no_hint() -> None:
-    assert message_of(lambda: AdaptConfig(zzz=1)) == "AdaptConfig has no setting 'zzz'."
+def test_an_unknown_key_like_no_other_gets_all_of_them() -> None:
+    said = message_of(lambda: AdaptConfig(zzz=1))
+    assert said.startswith("AdaptConfig has no setting 'zzz'. Expected one of method, prompt_length, ")
+
+
+def test_a_word_like_one_of_the_choices_gets_a_hint() -> None:
+    assert message_of(lambda: AdaptConfig(schedule="linaer")).endswith("not 'linaer'. Did you mean 'linear'?")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -96,11 +97,17 @@ def _one_line(config: type[Config], error: ValidationError) -> str:
         return f"{config.__name__}: {first['msg'].removeprefix('Value error, ')}"
     key = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
-        return f"{config.__name__} has no setting {key!r}.{nearest(key, config.model_fields)}"
+        hint = nearest(key, config.model_fields) or f" Expected one of {', '.join(config.model_fields)}."
+        return f"{config.__name__} has no setting {key!r}.{hint}"
     # A field that takes a number or a word has an error for each of them.
     same = [e["msg"] for e in more if e["type"] == "literal_error" and e["loc"][0] == key]
     message = " or ".join([first["msg"], *(other.removeprefix("Input should be ") for other in same)])
-    return f"{config.__name__}.{key}: {message}, not {first['input']!r}"
+    given, hint = first["input"], ""
+    if first["type"] == "tuple_type":
+        message = f"Input should be a list such as {json.dumps([given])}"
+    elif first["type"] == "literal_error" and isinstance(given, str):
+        hint = nearest(given, re.findall("'([^']+)'", first["msg"]))
+    return f"{config.__name__}.{key}: {message}, not {given!r}.{hint}"
 
 
 class AdaptConfig(Config):

@@ -23,10 +23,11 @@ def test_every_file_of_the_project_loads_at_both_scales() -> None:
         assert (mini.methods, mini.targets, mini.train) == (paper.methods, paper.targets, paper.train)
 
 
-def test_layers_at_the_mini_scale() -> None:
+def test_what_differs_at_the_mini_scale() -> None:
     by_name = {path.stem: load(path, "mini") for path in EXPERIMENTS}
     assert by_name["fig5_prompt_change"].tune.get("top_k_layers") is None
     assert by_name["fig6_top_k"].varies["tune.bottom_k_layers"] == (3, 6, 9, 12)
+    assert by_name["table1_gap"].most_per_label == 25 * (by_name["table2_americasnli"].most_per_label or 0)
     assert by_name["fig4_few_shot"].tune["epochs"] > by_name["table2_masakhanews"].tune["epochs"]
 
 
@@ -54,7 +55,12 @@ def test_changes_come_last(experiment_file: Path) -> None:
         ("target=[]", "Did you mean 'targets'"),
         ("adapt.stepz=3", "Did you mean 'steps'"),
         ("tune.seed=3", "given by seeds"),
-        ('methods=["soft-prmpt"]', "soft-prompt"),
+        ('methods=["soft-prmpt"]', "Did you mean 'soft-prompt'"),
+        ('methods=["mad-x", "soft-prompt", "mad-x"]', "methods has 'mad-x' more than once"),
+        ("seeds=[0, 1, 0]", "seeds has 0 more than once"),
+        ("varies={text_share=[0.5, 0.5]}", "varies.text_share has 0.5 more than once"),
+        ("targets=sna", r'should be a list such as \["sna"\]'),
+        ("zzz=1", "has no setting 'zzz'. Expected one of name, title, draw"),
         ('varies={shots=[1]}', "'shots' cannot be varied"),
         ('varies={"tune.shots"=[1]}', "tune has no setting 'shots'"),
         ('varies={model=["mini"]}', "model can be varied in table3 alone"),

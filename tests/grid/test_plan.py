@@ -166,7 +166,9 @@ def test_what_is_finished_is_not_done_again(experiment_file: Path, toy_data: Pat
     ("change", "error", "said"),
     [
         ('source_texts=["masakhanews:hau:test"]', DataError, "evaluation text"),
-        ('train=["xnli:eng:dev"]', DataError, "XNLI's dev and test items"),
+        ('train=["masakhanews:hau:train", "xnli:eng:dev"]', DataError, "XNLI's dev and test items"),
+        ("source=hua", ConfigError, r"toy: source is 'hua', but the labelled examples \(train\) are in hau"),
+        ("adapt.steps=lots", ConfigError, "toy: AdaptConfig.steps: Input should be a valid integer"),
         ('train=["news.tsv"]', ConfigError, "is no reference"),
         ('methods=["prompt-average"]', ConfigError, "trains nothing in stage 1"),
         ("source_texts=[]", ConfigError, "reads source text"),

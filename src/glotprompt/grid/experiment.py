@@ -83,9 +83,12 @@ class Experiment(Config):
             for key in ("dataset", "source", "targets", "train"):
                 if not getattr(self, key):
                     raise ValueError(f"{key} is missing")
+        for key in ("methods", "targets", "seeds"):
+            _check_once(key, getattr(self, key))
         if "/" in self.name:
             raise ValueError(f"name {self.name!r} becomes the name of a file; leave out the /")
         for key, values in self.varies.items():
+            _check_once(f"varies.{key}", values)
             table, _, name = key.partition(".")
             if name:
                 _check_setting(table, name)
@@ -108,6 +111,12 @@ class Experiment(Config):
             except ValidationError as error:
                 said = error.errors()[0]["msg"]
                 raise ValueError(f"varies.{key}: {value!r} is not possible: {said}") from None
+
+
+def _check_once(key: str, values: Sequence[Any]) -> None:
+    again = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if again is not None:
+        raise ValueError(f"{key} has {again!r} more than once")
 
 
 def _check_setting(table: str, name: str) -> None:

@@ -13,12 +13,11 @@ from glotprompt.errors import ConfigError
 from glotprompt.grid import reading
 from glotprompt.grid.experiment import Experiment
 from glotprompt.grid.reading import ExampleSource, TextSource
+from glotprompt.grid.scales import LAYERS
 from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep
 from glotprompt.grid.store import FORMAT, Cell, ExperimentRecord
 from glotprompt.methods import METHODS
 from glotprompt.templates import Task
-
-_LAYERS = ("top_k_layers", "bottom_k_layers")
 
 
 @dataclass
@@ -88,9 +87,13 @@ def add_experiment(
     texts and examples are read, for what they say is part of a step's identity."""
     if experiment.name in (record["name"] for record in plan.records):
         raise ConfigError(f"two experiments have the name {experiment.name}; run them apart, one with --set name=...")
-    planner = _Planner(experiment, backbone, num_layers, data_dir)
     cells: list[Cell] = []
-    for cell, path in planner.costs() if experiment.draw == "table3" else planner.cells():
+    try:
+        planner = _Planner(experiment, backbone, num_layers, data_dir)
+        found = list(planner.costs() if experiment.draw == "table3" else planner.cells())
+    except ConfigError as error:
+        raise ConfigError(f"{experiment.name}: {error}") from None
+    for cell, path in found:
         for step in path:
             plan.add(step)
         plan.asked.update({step.name for step in path})
@@ -114,6 +117,10 @@ class _Planner:
     def __init__(self, experiment: Experiment, backbone: Backbone, num_layers: int, data_dir: Path | None) -> None:
         self.experiment, self.backbone, self.num_layers, self.data_dir = experiment, backbone, num_layers, data_dir
         self.targets = [self._target(word) for word in experiment.targets if experiment.dataset or ":" in word]
+        labelled = {reading.reference(word).language for word in experiment.train}
+        if experiment.source is not None and labelled and experiment.source not in labelled:
+            there = ", ".join(sorted(labelled))
+            raise ConfigError(f"source is {experiment.source!r}, but the labelled examples (train) are in {there}")
         self._first: dict[str, AdaptStep] = {}
         """By the identity of what it shares with other languages."""
 
@@ -152,7 +159,7 @@ class _Planner:
     def _moves(self, method: MethodName, key: str) -> bool:
         table, _, name = key.partition(".")
         if table == "tune":
-            return METHODS[method].has_prompt or name not in _LAYERS
+            return METHODS[method].has_prompt or name not in LAYERS
         start = METHODS[METHODS[method].start]
         return start.stage1 is not None and (table == "adapt" or _reads_target(start.shares))
 
@@ -249,11 +256,11 @@ class _Planner:
     def _tune_config(self, method: MethodName, seed: int, varied: Mapping[str, Any]) -> TuneConfig:
         settings: dict[str, Any] = {}
         for part in (preset(self.experiment.preset, "tune", method), self.experiment.tune, _of("tune", varied)):
-            if any(name in part for name in _LAYERS):
-                settings = {name: value for name, value in settings.items() if name not in _LAYERS}
+            if any(name in part for name in LAYERS):
+                settings = {name: value for name, value in settings.items() if name not in LAYERS}
             settings |= part
         if not METHODS[method].has_prompt:
-            settings = {name: value for name, value in settings.items() if name not in _LAYERS}
+            settings = {name: value for name, value in settings.items() if name not in LAYERS}
         if settings.get("bottom_k_layers") == self.num_layers:  # all layers have one name
             settings["top_k_layers"] = settings.pop("bottom_k_layers")
         settings |= {"method": method, "seed": seed}

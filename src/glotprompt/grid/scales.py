@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 ScaleName = Literal["paper", "mini"]
 
-_LAYERS = ("top_k_layers", "bottom_k_layers")
+LAYERS = ("top_k_layers", "bottom_k_layers")
+"""Settings of stage 2 that count layers of the backbone."""
 
 MINI: dict[str, Any] = {
     "model": "mini",
@@ -24,8 +25,11 @@ MINI: dict[str, Any] = {
 }
 """What takes the place of an experiment's own settings at the mini scale; in `adapt` and `tune`, setting by setting."""
 
-MINI_VARIES: dict[str, list[Any]] = {f"tune.{name}": [3, 6, 9, 12] for name in _LAYERS}
+MINI_VARIES: dict[str, list[Any]] = {f"tune.{name}": [3, 6, 9, 12] for name in LAYERS}
 """What is varied instead, where an experiment varies it: the mini has 12 layers."""
+
+MINI_ONE_TRAINING_PER_LABEL = 5_000
+"""Most examples of a label where a method is trained once for all languages (table 1): with 200 NLI is not learnt."""
 
 MINI_FEW_SHOT_EPOCHS = 10
 """Epochs where the labelled examples are few (figure 4): two would be six steps. The paper's number."""
@@ -39,7 +43,9 @@ def scaled(values: Mapping[str, Any], scale: ScaleName) -> dict[str, Any]:
         return found
     for key, value in MINI.items():
         found[key] = {**found.get(key, {}), **value} if isinstance(value, dict) else value
-    found["tune"] = {key: value for key, value in found["tune"].items() if key not in _LAYERS}
+    if found.get("draw") == "table1":
+        found["most_per_label"] = MINI_ONE_TRAINING_PER_LABEL
+    found["tune"] = {key: value for key, value in found["tune"].items() if key not in LAYERS}
     if "tune.shots_per_class" in found.get("varies", {}):
         found["tune"]["epochs"] = MINI_FEW_SHOT_EPOCHS
     found["varies"] = {key: MINI_VARIES.get(key, value) for key, value in found.get("varies", {}).items()}

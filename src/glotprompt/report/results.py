@@ -16,6 +16,18 @@ from glotprompt.report.tables import METHOD_NAMES, Part, Record, Spread, finite,
 Labels = Literal["all", "own"]
 """Which labels compete: all of the source language's, or those that the target's test set has."""
 
+KINDS = {
+    "table1": "Table 1: seen against unseen languages",
+    "table2": "Table 2: main results",
+    "table3": "Table 3: costs",
+    "figure3": "Figure 3: amount of unlabelled text",
+    "figure4": "Figure 4: few-shot",
+    "figure5": "Figure 5: change of the prompts in stage 2",
+    "figure6": "Figure 6: which layers are tuned",
+    "controls": "Controls",
+}
+"""What experiments draw, in the order of a report."""
+
 OURS = "soft-prompt"
 """The method that the others are compared with."""
 
@@ -191,9 +203,8 @@ def read_results(folder: Path) -> Results:
     """Everything under the `--output` of a grid. Raises `DataError` where that is not one."""
     store = Store(folder)
     experiments = [_experiment(store, plan) for plan in store.experiments()]
-    order = ("table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls")
-    place = {draw: index for index, draw in enumerate(order)}
-    experiments.sort(key=lambda one: (place.get(one.plan["draw"], len(order)), one.name))
+    place = {draw: index for index, draw in enumerate(KINDS)}
+    experiments.sort(key=lambda one: (place.get(one.plan["draw"], len(KINDS)), one.name))
     reading = folder / "reading.md"
     text = reading.read_text(encoding="utf-8").strip() if reading.is_file() else ""
     return Results(tuple(experiments), tuple(store.failures()), text)

@@ -9,7 +9,7 @@ from typing import Literal
 from glotprompt.report import paper_figures, paper_tables
 from glotprompt.report.paper_figures import stem
 from glotprompt.report.paper_tables import deviation, seeds_and_languages
-from glotprompt.report.results import Experiment, Line, Run
+from glotprompt.report.results import KINDS, Experiment, Line, Run
 from glotprompt.report.series import along_layers, along_setting
 from glotprompt.report.table_files import Table
 
@@ -75,18 +75,6 @@ def _gaps(line: Line, gaps: Sequence[Run]) -> str:
         return f"{line.name}: all {len(gaps)}" if len(gaps) > 1 else line.name
     places = (f"{run.target or 'costs'}" + (f" seed {run.seed}" if run.seed is not None else "") for run in gaps)
     return f"{line.name}: {', '.join(places)}"
-
-
-KINDS = {
-    "table1": "Table 1: seen against unseen languages",
-    "table2": "Table 2: main results",
-    "table3": "Table 3: costs",
-    "figure3": "Figure 3: amount of unlabelled text",
-    "figure4": "Figure 4: few-shot",
-    "figure5": "Figure 5: change of the prompts in stage 2",
-    "figure6": "Figure 6: which layers are tuned",
-    "controls": "Controls",
-}
 
 
 def section(experiment: Experiment) -> Section:
