@@ -12,6 +12,7 @@ import pytest
 
 from glotprompt.grid import estimate, work
 from glotprompt.grid.estimate import Pace
+from glotprompt.model import encoder
 
 from ..grid.conftest import toy_data, write_experiment  # noqa: F401 (fixtures)
 from .conftest import Program
@@ -131,6 +132,28 @@ def test_run_and_run_again(
     assert "1 steps failed and 1 were skipped" in failed.err
 
 
+def test_the_first_grid_settles_what_auto_means(
+    glotprompt: Program,
+    toy_data: Path,  # noqa: F811
+    write_experiment: Callable[[Path], Path],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a busy machine a probe may find another precision each time."""
+    probed = iter(["bf16", "fp32", "fp32", "fp32"])
+    monkeypatch.setattr(encoder, "choose_precision", lambda device: next(probed))
+    toy, output = write_experiment(tmp_path / "toy.toml"), tmp_path / "grid"
+    words = ["grid", toy, "--output", output, "--data-dir", toy_data, "--device", "cpu", "--set", "precision=auto"]
+    words += ["--set", 'targets=["sna"]']
+    for method in ("prompt-tuning", "soft-prompt"):
+        work.loaded_encoder.cache_clear()
+        outcome = glotprompt(*words, "--set", f'methods=["{method}"]')
+        assert outcome.status == 0, outcome.err
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in output.glob("steps/evaluate-*/result.json")]
+    assert [result["run_info"]["backbone"]["precision"] for result in found] == ["bf16", "bf16"]
+    assert [result["train_info"]["tune"]["precision"] for result in found] == ["bf16", "bf16"]
+
+
 def test_a_name_keeps_two_plans_in_one_folder(glotprompt: Program, tmp_path: Path) -> None:
     words = ["grid", COST, "--output", tmp_path / "grid", "--set", "varies={}", "--set"]
     assert glotprompt(*words, 'methods=["soft-prompt"]').status == 0
@@ -144,11 +167,13 @@ def test_no_password_is_recorded(glotprompt: Program, tmp_path: Path, monkeypatc
     monkeypatch.setenv("GLOTPROMPT_CACHE", str(tmp_path / "cache"))
     url = "memory://me:secret@host/recorded"
     words = ["grid", COST, "--set", 'methods=["soft-prompt"]', "--set", "varies={}", "--output", url]
-    assert glotprompt(*words).status == 0
+    outcome = glotprompt(*words)
+    assert outcome.status == 0
     (file,) = (tmp_path / "cache").rglob("table3_cost.json")
     text = file.read_text(encoding="utf-8")
     assert "secret" not in text
     assert "--output 'memory://me:***@host/recorded'" in text
+    assert "secret" not in outcome.out + outcome.err
 
 
 def test_a_url_as_output(glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

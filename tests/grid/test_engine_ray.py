@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -151,6 +152,24 @@ def test_no_step_begins_before_what_it_waits_for(
     (failure,) = Store(place.output).failures()
     assert failure["step"] == dead.name
     assert "The actor died (its worker was started 4 times" in failure["error"]
+
+
+def test_a_store_that_fails_is_no_step_that_failed(
+    experiment_file: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with the serial engine; Ray wraps what a worker raises."""
+    steps = list(planned(experiment_file, place, 'methods=["prompt-tuning"]').steps.values())
+
+    def attempt(step: Step, place: Workplace) -> Outcome:
+        cause = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), "tune.lock")
+        raise RayTaskError("attempt", "Traceback ...", cause).as_instanceof_cause()
+
+    monkeypatch.setattr(engine_ray, "ray", Actors(0))
+    monkeypatch.setattr(work, "attempt", attempt)
+    with pytest.raises(OSError, match=r"No locks available: 'tune\.lock'") as caught:
+        engine_ray._Pool(Share(1, 1, 0), place, told).run(steps)
+    assert not isinstance(caught.value, RayTaskError)
+    assert Store(place.output).failures() == []
 
 
 def test_an_interruption_leaves_who_is_at_a_step_to_ray(

@@ -162,6 +162,13 @@ def test_a_step_half_sent_is_not_finished(url: str, tmp_path: Path, monkeypatch:
     assert not store.work("tune-1").exists()
 
 
+def test_machines_share_the_precision(url: str, tmp_path: Path) -> None:
+    one, other = RemoteStore(url, tmp_path / "one"), RemoteStore(url, tmp_path / "other")
+    assert other.precision() is None
+    assert one.settle_precision(lambda: "bf16") == "bf16"
+    assert other.settle_precision(lambda: "fp32") == other.precision() == "bf16"
+
+
 def test_a_marker_without_words_counts_for_nothing(tmp_path: Path) -> None:
     url = f"file://{tmp_path}/runs"
     marker = tmp_path / "runs" / "steps" / "tune-1" / STEP

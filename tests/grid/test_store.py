@@ -94,6 +94,27 @@ def test_a_folder_without_experiments_is_no_store(tmp_path: Path) -> None:
         Store(tmp_path).experiments()
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", '{"format": 99, "cells": []}', '{"format": 1}'])
+def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "toy.json").write_text(text, encoding="utf-8")
+    for asked in (Store(tmp_path).experiments, lambda: Store(tmp_path).experiment("toy")):
+        with pytest.raises(DataError, match=r"toy\.json is no plan"):
+            asked()
+
+
+def test_the_precision_is_settled_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "grid")
+    assert store.precision() is None
+    assert not (tmp_path / "grid").exists()
+    assert store.settle_precision(lambda: "bf16") == "bf16"
+    assert Store(tmp_path / "grid").settle_precision(lambda: "fp32") == store.precision() == "bf16"
+    for text in ("[]", '{"auto": "fp64"}', "{"):
+        (tmp_path / "grid" / "precision.json").write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=r"precision.json is damaged"):
+            store.precision()
+
+
 def test_the_store_needs_no_torch() -> None:
     code = "import sys, glotprompt.grid.store; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

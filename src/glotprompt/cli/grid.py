@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from glotprompt.grid.estimate import Estimate
     from glotprompt.grid.plan import Plan
     from glotprompt.grid.steps import Backbone, Step
-    from glotprompt.grid.store import ExperimentRecord
+    from glotprompt.grid.store import ExperimentRecord, Settled, Store
     from glotprompt.grid.work import Outcome
 
 
@@ -76,7 +76,7 @@ def grid(
     from glotprompt.grid.estimate import estimator
     from glotprompt.grid.experiment import load
     from glotprompt.grid.plan import Plan, add_experiment
-    from glotprompt.grid.remote import named, open_store
+    from glotprompt.grid.remote import named, open_store, without_password
     from glotprompt.grid.steps import Workplace
     from glotprompt.grid.work import forget_shared
 
@@ -85,12 +85,13 @@ def grid(
         "checkpoint_every": checkpoint_every, "eval_batch_size": eval_batch_size,
     }  # fmt: skip
     runtime = RuntimeConfig(**{name: value for name, value in given.items() if value is not None})
+    shown = without_password(output)
     place = Workplace(named(output), data_dir, device, runtime, retry_failed)
     runner = _engine(engine, workers, address)
     loaded = [load(path, scale, set or ()) for path in experiments]
     store, plan = open_store(place.output), Plan()
     keep_to_quota()
-    open_backbone = _backbones(device, dry_run)
+    open_backbone = _backbones(store, device, dry_run)
     for experiment in loaded:
         backbone, num_layers = open_backbone(experiment.model, experiment.precision, experiment.draw == "table3")
         add_experiment(plan, experiment, backbone, num_layers, data_dir, scale, _as_given(ctx))
@@ -106,9 +107,9 @@ def grid(
     try:
         outcomes = runner.run(missing, place, _teller(len(missing)))
     except KeyboardInterrupt:
-        raise Interrupted(f"the same command goes on; what is finished lies in {place.output}") from None
+        raise Interrupted(f"the same command goes on; what is finished lies in {shown}") from None
     forget_shared(list(plan.steps.values()), store)
-    return _summary(outcomes, place.output)
+    return _summary(outcomes, shown, place.output)
 
 
 def _as_given(ctx: typer.Context) -> str:
@@ -152,24 +153,31 @@ def _engine(name: str, workers: int | None, address: str | None) -> Engine:
     return RayEngine(workers, address)
 
 
-def _backbones(device: str, dry_run: bool) -> Callable[[str, str, bool], tuple[Backbone, int]]:
+def _backbones(store: Store, device: str, dry_run: bool) -> Callable[[str, Any, bool], tuple[Backbone, int]]:
     """Opens a backbone and says how many layers it has. A dry run makes do with the shape of one that is not here;
     costs need nothing else."""
     from glotprompt.grid.steps import Backbone
     from glotprompt.grid.work import loaded_encoder
+    from glotprompt.model.encoder import choose_precision, device_of
     from glotprompt.model.shapes import Shell
 
-    def opened(name: str, precision: str, shape_only: bool) -> tuple[Backbone, int]:
+    def choose() -> Settled:
+        return choose_precision(device_of(device))
+
+    def opened(name: str, precision: Any, shape_only: bool) -> tuple[Backbone, int]:
         if shape_only:
             return Backbone("", "auto", name), Shell.named(name).num_layers
+        computed = precision
+        if precision == "auto":
+            computed = (store.precision() or choose()) if dry_run else store.settle_precision(choose)
         try:
-            encoder = loaded_encoder(name, precision, device)  # pyright: ignore[reportArgumentType]
+            encoder = loaded_encoder(name, computed, device)
         except ModelError as error:
             if not dry_run:
                 raise
             note(f"{error}; planned by its shape, without what may be finished already")
-            return Backbone("", precision, name), Shell.named(name).num_layers  # pyright: ignore[reportArgumentType]
-        return Backbone(encoder.fingerprint, precision, name), encoder.num_layers  # pyright: ignore[reportArgumentType]
+            return Backbone("", precision, name), Shell.named(name).num_layers
+        return Backbone(encoder.fingerprint, precision, name, computed), encoder.num_layers
 
     return opened
 
@@ -221,14 +229,14 @@ def _teller(total: int) -> Callable[[Step, Outcome | None], None]:
     return tell
 
 
-def _summary(outcomes: Sequence[Outcome], output: Path | str) -> int:
+def _summary(outcomes: Sequence[Outcome], shown: str, output: Path | str) -> int:
     counts = {status: sum(outcome.status == status for outcome in outcomes) for status in ("failed", "skipped")}
     if not any(counts.values()):
         page = output / "report" if isinstance(output, Path) else "report"
-        note(f"all steps are finished; next: glotprompt report {output} --output {page}")
+        note(f"all steps are finished; next: glotprompt report {shown} --output {page}")
         return 0
     note(
-        f"{counts['failed']} steps failed and {counts['skipped']} were skipped for them; see {output}/failed, then"
+        f"{counts['failed']} steps failed and {counts['skipped']} were skipped for them; see {shown}/failed, then"
         " give --retry-failed"
     )
     sys.stdout.flush()

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glotprompt.errors import ConfigError, MissingExtraError, UserError, in_a_line
-from glotprompt.grid.remote import open_store
+from glotprompt.grid.remote import open_store, without_password
 
 try:
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
 except ImportError:
     raise MissingExtraError("--engine ray", "ray") from None
 
@@ -132,8 +132,9 @@ class _Pool:
         except RayError as error:
             raise ConfigError(f"a worker of Ray cannot start: {in_a_line(error)}") from None
         if not sees:
+            shown = without_password(str(self.place.output))
             raise ConfigError(
-                f"a worker does not see {self.place.output}; --output must be a folder or URL that all machines share"
+                f"a worker does not see {shown}; --output must be a folder or URL that all machines share"
             )
         self.idle.append(worker)
 
@@ -144,7 +145,7 @@ class _Pool:
         worker, step = self.busy.pop(ready)
         try:
             outcome: Outcome = ray.get(ready)
-        except UserError as error:  # what a step raises is an outcome: the store itself fails
+        except (UserError, RayTaskError) as error:  # what a step raises is an outcome: the store itself fails
             raise getattr(error, "cause", error) from None
         except RayError as error:
             line = f"{in_a_line(error)} (its worker was started {1 + RETRIES} times; perhaps memory ran out)"

@@ -12,14 +12,14 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from glotprompt import atomic
 from glotprompt.errors import ArtifactError, ConfigError, DataError, in_a_line, nearest
-from glotprompt.grid.store import OUTCOME, STEP, ExperimentRecord, Failure, Store, reported
+from glotprompt.grid.store import OUTCOME, STEP, ExperimentRecord, Failure, Settled, Store, reported
 
 
 def named(words: str) -> Path | str:
@@ -59,6 +59,15 @@ class RemoteStore(Store):
         file = super().write_experiment(record)
         self._send(file)
         return file
+
+    def precision(self) -> Settled | None:
+        self._receive(self._precision)
+        return super().precision()
+
+    def settle_precision(self, choose: Callable[[], Settled]) -> Settled:
+        found = super().settle_precision(choose)
+        self._send(self._precision)
+        return found
 
     def has(self, step: str) -> bool:
         """Whether a step is finished, whatever lies in the scratch folder."""

@@ -27,9 +27,11 @@ class Backbone:
 
     fingerprint: str
     precision: Precision
-    """As asked: "auto" may be bf16 on one machine and fp32 on another, as with every command."""
+    """As asked: "auto" may be bf16 in one store and fp32 in another."""
     name: str = field(compare=False)
     """Where it is found; no part of an identity."""
+    computed: Precision | None = field(default=None, compare=False)
+    """What "auto" means in the store of the step; None: see `precision`."""
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The folder of a grid: the only file that knows what lies where in it.
 
     DIR/experiments/<name>.json     an experiment's plan: what a report draws
+    DIR/precision.json              what the precision "auto" means here
     DIR/steps/<kind>-<hash>/        a finished step; the folder appears when it is complete, and never before
     DIR/work/<kind>-<hash>/         checkpoints of a step under way, and beside it the lock of whoever works on it
     DIR/failed/<kind>-<hash>.json   a step that failed
@@ -16,11 +17,11 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, cast, get_args
 
 from glotprompt import atomic
 from glotprompt.errors import ArtifactError, DataError
@@ -30,6 +31,10 @@ STEP, RESULT = "step.json", "result.json"
 ADAPTED, CLASSIFIER = "prompt.safetensors", "classifier.safetensors"
 OUTCOME = "outcome"
 """Of a step's work, the folder that is published."""
+
+
+Settled = Literal["fp32", "bf16"]
+"""What the precision "auto" may come to."""
 
 
 class Cell(TypedDict):
@@ -96,12 +101,12 @@ class Store:
         files = sorted((self.root / "experiments").glob("*.json"))
         if not files:
             raise DataError(f"{self.root} holds no experiment; give the folder that `glotprompt grid --output` wrote")
-        return [_read(file) for file in files]
+        return [_read_record(file) for file in files]
 
     def experiment(self, name: str) -> ExperimentRecord | None:
         """The record of that name, if there is one."""
         file = self._record(name)
-        return _read(file) if file.is_file() else None
+        return _read_record(file) if file.is_file() else None
 
     def write_experiment(self, record: ExperimentRecord) -> Path:
         """In the place of an earlier record of the same name, whose cells are then no longer reported."""
@@ -117,6 +122,32 @@ class Store:
             return None
         file = self.folder(cell["result"]) / RESULT
         return _read(file) if file.is_file() else None
+
+    # What all its steps share
+
+    def precision(self) -> Settled | None:
+        """What "auto" means for every step of this store, if that is settled. Raises `DataError` for a file that does
+        not say so."""
+        if not self._precision.is_file():
+            return None
+        found = _read(self._precision)
+        if not isinstance(found, dict) or found.get("auto") not in get_args(Settled):  # pyright: ignore[reportUnknownMemberType]
+            raise DataError(f'{self._precision} is damaged; expected {{"auto": "bf16"}} or {{"auto": "fp32"}}')
+        return cast(Settled, found["auto"])
+
+    def settle_precision(self, choose: Callable[[], Settled]) -> Settled:
+        """What "auto" means from now on: what the first grid chose, whichever machine and worker computes. Else numbers
+        of one table would be of several precisions: a probe may find another on a busy machine."""
+        with self.claimed("precision"):
+            found = self.precision()
+            if found is None:
+                found = choose()
+                atomic.write(self._precision, json.dumps({"auto": found}) + "\n")
+        return found
+
+    @property
+    def _precision(self) -> Path:
+        return self.root / "precision.json"
 
     # Steps
 
@@ -238,6 +269,13 @@ def reported(files: Collection[str]) -> list[str]:
                 return False
 
     return [file for file in files if wanted(file)]
+
+
+def _read_record(file: Path) -> ExperimentRecord:
+    found = _read(file)
+    if not isinstance(found, dict) or found.get("format") != FORMAT or "cells" not in found:  # pyright: ignore[reportUnknownMemberType]
+        raise DataError(f"{file} is no plan of this glotprompt's experiments; delete it and run the grid again")
+    return cast(ExperimentRecord, found)
 
 
 def _read(file: Path) -> Any:

@@ -103,7 +103,7 @@ def loaded_encoder(name: str, precision: Precision, device: str) -> Encoder:
 
 def encoder_of(backbone: Backbone, device: str) -> Encoder:
     """The backbone of a step, loaded once per process. Raises `DataError` where another lies in its place by now."""
-    encoder = loaded_encoder(backbone.name, backbone.precision, device)
+    encoder = loaded_encoder(backbone.name, backbone.computed or backbone.precision, device)
     if encoder.fingerprint != backbone.fingerprint:
         raise DataError(
             f"{backbone.name} has the fingerprint {encoder.fingerprint}, the step was planned for"

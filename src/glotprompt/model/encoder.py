@@ -86,8 +86,7 @@ class Encoder:
         if precision not in get_args(Precision):
             raise ConfigError(f"precision is {precision!r}; give one of {', '.join(get_args(Precision))}")
         where = place_of(str(name))
-        auto = join(device)
-        place = auto if device == "auto" else torch.device(device)
+        place = device_of(device)
         encoder = cls(*_open(where, str(name)), str(name))
         encoder._where, encoder.asked_precision = where, precision
         encoder.model.to(place)  # pyright: ignore[reportArgumentType]
@@ -343,6 +342,12 @@ def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> s
             picks = torch.arange(count, device=flat.device) * (flat.numel() - 1) // max(1, count - 1)
             digest.update(flat[picks].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def device_of(name: str) -> torch.device:
+    """What a name such as "auto", "cpu" or "cuda:1" means in this process."""
+    auto = join(name)
+    return auto if name == "auto" else torch.device(name)
 
 
 def choose_precision(device: torch.device) -> Literal["fp32", "bf16"]:
