@@ -16,7 +16,8 @@ from glotprompt.processes import of_first, same_everywhere
 
 KIND = "checkpoint"
 LARGEST_SHARE = 1 / 30
-"""Of a run's time, for writing them; a kill loses at most 30 times what the last one took."""
+"""Of a run's time, for writing them; a kill loses at most 30 times what the last one took, or the
+`checkpoint_every` that was asked for, whichever is longer."""
 
 
 class Checkpoint:
