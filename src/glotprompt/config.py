@@ -104,7 +104,7 @@ def _one_line(config: type[Config], error: ValidationError) -> str:
     message = " or ".join([first["msg"], *(other.removeprefix("Input should be ") for other in same)])
     given, hint = first["input"], ""
     if first["type"] == "tuple_type":
-        message = f"Input should be a list such as {json.dumps([given])}"
+        message = f"Input should be a list such as {json.dumps([given], default=str)}"
     elif first["type"] == "literal_error" and isinstance(given, str):
         hint = nearest(given, re.findall("'([^']+)'", first["msg"]))
     return f"{config.__name__}.{key}: {message}, not {given!r}.{hint}"

@@ -58,6 +58,7 @@ def test_changes_come_last(experiment_file: Path) -> None:
         ('methods=["soft-prmpt"]', "Did you mean 'soft-prompt'"),
         ('methods=["mad-x", "soft-prompt", "mad-x"]', "methods has 'mad-x' more than once"),
         ("seeds=[0, 1, 0]", "seeds has 0 more than once"),
+        ("seeds=2020-01-01", r'should be a list such as \["2020-01-01"\]'),
         ("varies={text_share=[0.5, 0.5]}", "varies.text_share has 0.5 more than once"),
         ("targets=sna", r'should be a list such as \["sna"\]'),
         ("zzz=1", "has no setting 'zzz'. Expected one of name, title, draw"),

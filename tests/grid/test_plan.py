@@ -169,6 +169,7 @@ def test_what_is_finished_is_not_done_again(experiment_file: Path, toy_data: Pat
         ('train=["masakhanews:hau:train", "xnli:eng:dev"]', DataError, "XNLI's dev and test items"),
         ("source=hua", ConfigError, r"toy: source is 'hua', but the labelled examples \(train\) are in hau"),
         ("adapt.steps=lots", ConfigError, "toy: AdaptConfig.steps: Input should be a valid integer"),
+        ('targets=["ibo", "masakhanews:ibo"]', ConfigError, "targets has 'ibo' more than once"),
         ('train=["news.tsv"]', ConfigError, "is no reference"),
         ('methods=["prompt-average"]', ConfigError, "trains nothing in stage 1"),
         ("source_texts=[]", ConfigError, "reads source text"),

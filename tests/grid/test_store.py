@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -44,6 +46,8 @@ def test_failures_count_attempts_until_the_step_is_made_good(tmp_path: Path) -> 
     store.outcome("tune-1")
     store.publish("tune-1")
     assert store.failures() == []
+    store.keep_failure("tune-1", "it broke", "Traceback ...")  # as a kill between the two would leave it
+    assert store.failures() == []
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -58,6 +62,36 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     assert [worker.wait() for worker in workers] == [0, 0, 0]
     assert (tmp_path / "log").read_text(encoding="utf-8") == "in out " * 3
     assert not list((tmp_path / "work").glob("*.lock"))
+
+
+def test_grids_that_begin_at_one_instant(tmp_path: Path) -> None:
+    """Each writes the same plan and asks for the same claims; the files beside and the locks come and go."""
+    code = (
+        "import sys; from pathlib import Path; from glotprompt.grid.store import Store\n"
+        "here, store = Path(sys.argv[1]), Store(Path(sys.argv[1]))\n"
+        "(here / f'ready-{sys.argv[2]}').touch()\n"
+        "while len(list(here.glob('ready-*'))) < 3: pass\n"
+        "for _ in range(200): store.write_experiment({'name': 'x'})"
+    )
+    grids = [subprocess.Popen([sys.executable, "-c", code, tmp_path, str(number)]) for number in range(3)]
+    assert [grid.wait() for grid in grids] == [0, 0, 0]
+    assert [file.name for file in (tmp_path / "experiments").iterdir()] == ["x.json"]
+
+
+def test_a_lock_that_goes_while_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who had it before removes the file just after this claim has its lock."""
+    real, times = fcntl.flock, []
+
+    def flock(file: IO[str], how: int) -> None:
+        real(file, how)
+        times.append(how)
+        if len(times) == 1:
+            (tmp_path / "work" / "x.lock").unlink()
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Store(tmp_path).claimed("x"):
+        assert len(times) == 2
+        assert (tmp_path / "work" / "x.lock").is_file()
 
 
 def test_a_killed_process_lets_go(tmp_path: Path) -> None:

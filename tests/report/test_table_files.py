@@ -69,6 +69,7 @@ def test_markdown_shows_names_as_they_are() -> None:
     assert lines[3] == "| :-- | --: | --: |"
     assert lines[4] == r"| a\_b, 50 % | 3.0 ± 2.6 | - |"
     assert markdown("a\n`b`") == r"a \`b\`"
+    assert markdown("R&D &lt;") == r"R&D \&lt;"
 
 
 def test_csv_has_the_numbers_and_their_spread() -> None:

@@ -117,6 +117,9 @@ class _Planner:
     def __init__(self, experiment: Experiment, backbone: Backbone, num_layers: int, data_dir: Path | None) -> None:
         self.experiment, self.backbone, self.num_layers, self.data_dir = experiment, backbone, num_layers, data_dir
         self.targets = [self._target(word) for word in experiment.targets if experiment.dataset or ":" in word]
+        for language, times in Counter(target.language for target in self.targets).items():
+            if times > 1:  # by several of its names or datasets, for which a table has one column
+                raise ConfigError(f"targets has {language!r} more than once")
         labelled = {reading.reference(word).language for word in experiment.train}
         if experiment.source is not None and labelled and experiment.source not in labelled:
             there = ", ".join(sorted(labelled))

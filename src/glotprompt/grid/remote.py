@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from glotprompt import atomic
 from glotprompt.errors import ArtifactError, ConfigError, DataError, in_a_line, nearest
 from glotprompt.grid.store import OUTCOME, STEP, ExperimentRecord, Failure, Settled, Store, reported
 
@@ -131,7 +130,7 @@ class RemoteStore(Store):
         if text is None:
             file.unlink(missing_ok=True)
         else:
-            atomic.write(file, text)
+            self._write(file, text)
 
     def _path(self, file: Path) -> str:
         return file.relative_to(self.root).as_posix()

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypedDict, cast, get_args
+from typing import IO, Any, Literal, TypedDict, cast, get_args
 
 from glotprompt import atomic
 from glotprompt.errors import ArtifactError, DataError
@@ -111,7 +111,7 @@ class Store:
     def write_experiment(self, record: ExperimentRecord) -> Path:
         """In the place of an earlier record of the same name, whose cells are then no longer reported."""
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        return atomic.write(self._record(record["name"]), text)
+        return self._write(self._record(record["name"]), text)
 
     def _record(self, name: str) -> Path:
         return self.root / "experiments" / f"{name}.json"
@@ -142,7 +142,7 @@ class Store:
             found = self.precision()
             if found is None:
                 found = choose()
-                atomic.write(self._precision, json.dumps({"auto": found}) + "\n")
+                self._write(self._precision, json.dumps({"auto": found}) + "\n")
         return found
 
     @property
@@ -183,8 +183,7 @@ class Store:
         while True:
             with path.open("w+") as file:  # NFS shares only what is open for reading
                 fcntl.flock(file, how)
-                # Who had the lock before may have removed the file that we waited for.
-                if path.is_file() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                if _lies_at(path, file):  # who had the lock before may have removed the file that we waited for
                     try:
                         yield
                     finally:
@@ -221,7 +220,8 @@ class Store:
 
     def failures(self) -> list[Failure]:
         """All steps that failed and were not made good since."""
-        return [_read(file) for file in sorted((self.root / "failed").glob("*.json"))]
+        files = sorted((self.root / "failed").glob("*.json"))
+        return [_read(file) for file in files if not self.has(file.stem)]  # a kill may come before it is removed
 
     def failure(self, step: str) -> Failure | None:
         file = self._failed(step)
@@ -234,10 +234,15 @@ class Store:
             "attempts": 1 + (before["attempts"] if before else 0), "when": datetime.now(UTC).isoformat("T", "seconds"),
         }  # fmt: skip
         text = json.dumps(failure, indent=1, ensure_ascii=False) + "\n"
-        return atomic.write(self._failed(step), text)
+        return self._write(self._failed(step), text)
 
     def _failed(self, step: str) -> Path:
         return self.root / "failed" / f"{step}.json"
+
+    def _write(self, file: Path, text: str | bytes) -> Path:
+        """A file that several may write at one instant, as the grids of a job array do."""
+        with self.claimed(f"write-{file.name}"):
+            return atomic.write(file, text)
 
     # Who shares the store
 
@@ -269,6 +274,13 @@ def reported(files: Collection[str]) -> list[str]:
                 return False
 
     return [file for file in files if wanted(file)]
+
+
+def _lies_at(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _read_record(file: Path) -> ExperimentRecord:

@@ -30,7 +30,7 @@ LOG_RATIO = 8
 
 def stem(*words: str) -> str:
     """A name for files and ids, made of words that may hold anything."""
-    return "-".join(re.sub(r"[^A-Za-z0-9]+", "_", word).strip("_") or "_" for word in words)
+    return "-".join(re.sub(r"[\W_]+", "_", word).strip("_") or "_" for word in words)
 
 
 def setting_curve(experiment: Experiment) -> str:

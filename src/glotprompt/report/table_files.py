@@ -84,7 +84,7 @@ def as_markdown(table: Table) -> str:
 
 def markdown(text: str) -> str:
     """Plain text so that Markdown shows it as it is."""
-    return re.sub(r"([\\`*_<>\[\]#~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_<>\[\]#~]|&(?=#?\w+;))", r"\\\1", " ".join(text.split()))
 
 
 def _markdown(text: str) -> str:
