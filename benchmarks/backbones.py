@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast, XLMRobertaConfig
 
-from glotprompt.model.encoder import BUNDLED, Encoder, place_of
-from glotprompt.train.batches import SpecialIds
+from glotprompt.model.backbones import MINI, folder_of
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.tokens import SpecialIds
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class WideTokenizer(PreTrainedTokenizerFast):
 
 def wide_tokenizer(num_words: int) -> WideTokenizer:
     """A tokenizer for a model of `num_words`, at least as many as the bundled backbone has."""
-    tokenizer = WideTokenizer.from_pretrained(place_of(BUNDLED))
+    tokenizer = WideTokenizer.from_pretrained(folder_of(MINI))
     least = tokenizer.num_pieces
     if num_words < least:
         raise SystemExit(f"--vocabulary {num_words} is smaller than that of the tokenizer; give at least {least}")

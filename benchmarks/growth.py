@@ -30,7 +30,8 @@ from torch import Tensor
 from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import Prefix, SoftPrompt
-from glotprompt.train.batches import MaskedBatch, MaskingCorpus, SpecialIds
+from glotprompt.model.tokens import SpecialIds
+from glotprompt.train.batches import MaskedBatch, MaskingCorpus
 from glotprompt.train.losses import masked_word_losses
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.scoring import label_scores

@@ -27,8 +27,8 @@ from texts import TASK, find_data, pairs, words
 
 from glotprompt.classifier import PromptClassifier
 from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.tokens import SpecialIds
 from glotprompt.serve.predictor import Predictor, Query
-from glotprompt.train.batches import SpecialIds
 from glotprompt.train.cloze import Cloze, Words
 
 Arrivals = Sequence[tuple[Cloze, int]]

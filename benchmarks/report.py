@@ -18,7 +18,7 @@ from backbones import SHAPES, XLMR_WORDS
 from rich.console import Console
 from rich.table import Table
 
-from glotprompt.model.encoder import choose_precision
+from glotprompt.model.devices import choose_precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -43,10 +43,10 @@ from texts import find_data
 from glotprompt.classifier import PromptClassifier
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.tokens import SpecialIds
 from glotprompt.serve.api import make_app
 from glotprompt.serve.registry import Registry
 from glotprompt.templates import Task
-from glotprompt.train.batches import SpecialIds
 from glotprompt.train.cloze import encode, label_words
 
 TASK = Task.load("news")

@@ -17,7 +17,8 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedModel
 
 from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.train.batches import MaskingCorpus, SpecialIds, draw
+from glotprompt.model.tokens import SpecialIds
+from glotprompt.train.batches import MaskingCorpus, draw
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.loop import Evaluation, Losses, Optimisation, fit
 from glotprompt.train.losses import masked_word_losses

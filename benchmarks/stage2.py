@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from glotprompt.config import RuntimeConfig
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.train.batches import SpecialIds
+from glotprompt.model.tokens import SpecialIds
 from glotprompt.train.cloze import Cloze, ClozeCorpus, Words
 from glotprompt.train.losses import label_losses
 from glotprompt.train.lower_layers import below_trained_layers

@@ -12,8 +12,9 @@ from backbones import WideTokenizer
 from numpy.typing import NDArray
 
 from glotprompt.data.dataset import DATA_DIR_VARIABLE
+from glotprompt.model.tokens import SpecialIds, plain
 from glotprompt.templates import Task
-from glotprompt.train.batches import SpecialIds, pack, plain
+from glotprompt.train.batches import pack
 from glotprompt.train.cloze import Cloze, Words, encode, label_words
 
 SIBLING = Path(__file__).resolve().parents[2] / "shared" / "data"

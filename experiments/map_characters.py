@@ -22,7 +22,8 @@ import glotprompt as gp
 from glotprompt.data.characters import CharacterMap, nearest_known
 from glotprompt.data.records import split_held_out
 from glotprompt.model.encoder import Encoder
-from glotprompt.train.batches import MaskedBatch, SpecialIds, by_length, pad, token_sequences
+from glotprompt.model.tokens import SpecialIds, by_length, pad
+from glotprompt.train.batches import MaskedBatch, token_sequences
 from glotprompt.train.characters import knows, map_to_known, unknown_tokens
 from glotprompt.train.scoring import score_masked_words
 

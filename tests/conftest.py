@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
@@ -23,6 +22,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from glotprompt.model.backbones import MINI, open_backbone
 from glotprompt.model.encoder import Encoder
 
 ASSETS = Path(__file__).parent / "assets"
@@ -103,8 +103,7 @@ def make_tiny_encoder(kind: str) -> Encoder:
 @cache
 def load_stock(kind: str) -> PreTrainedModel:
     if kind == "mini":
-        folder = files("glotprompt") / "assets" / "mini"
-        return AutoModelForMaskedLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+        return open_backbone(MINI).model.eval()
     return random_model(tiny_config(kind))
 
 

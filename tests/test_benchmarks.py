@@ -16,7 +16,8 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from glotprompt.config import RuntimeConfig
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.train.batches import MaskedBatch, SpecialIds
+from glotprompt.model.tokens import SpecialIds
+from glotprompt.train.batches import MaskedBatch
 from glotprompt.train.losses import masked_word_losses
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.scoring import label_scores

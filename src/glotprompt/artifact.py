@@ -103,10 +103,21 @@ def check_backbone(path: str | Path, facts: Mapping[str, Any], name: str, finger
     """Refuse a file made for another backbone."""
     made_for = facts.get("backbone", {})
     if made_for.get("fingerprint") != fingerprint:
-        raise ArtifactError(
-            f"{path} was made for {made_for.get('name')!r} (fingerprint {made_for.get('fingerprint')}), the loaded"
-            f" backbone is {name!r} (fingerprint {fingerprint}); load the backbone it was made for"
+        raise ArtifactError(f"{path} was made for {other_backbone(made_for, name, fingerprint)}")
+
+
+def other_backbone(made_for: Mapping[str, Any], name: str, fingerprint: str) -> str:
+    """The end of a message: which backbone something was made for, which one is loaded, and what to do."""
+    recorded, known = made_for.get("fingerprint"), made_for.get("name")
+    if known == name:
+        return (
+            f"another version of {name!r} (fingerprint {recorded}) than the one loaded ({fingerprint}); make it anew"
+            " with the adapt and tune commands that made it"
         )
+    return (
+        f"{known!r} (fingerprint {recorded}), the loaded backbone is {name!r} (fingerprint {fingerprint}); load the"
+        " backbone it was made for"
+    )
 
 
 def digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,10 @@ class LanguageModule:
     samples: Samples | None = None
     """Held-out texts of the language to try it on. Not among the facts, which are copied into results."""
 
+    def attached(self, encoder: Encoder) -> AbstractContextManager[Prefix | None]:
+        """As `Delta.attached`, of the language's part."""
+        return self.parts["language"].restored(encoder).attached(encoder)
+
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
         tensors = {f"{part}.{name}": value for part, held in self.parts.items() for name, value in held.tensors.items()}
@@ -111,6 +116,10 @@ class LanguagePrompt:
     def prefix(self, encoder: Encoder) -> Prefix:
         """What puts this prompt in front of a batch."""
         return Prefix.shared(self.key_values.to(encoder.device), encoder.dtype, self.positions)
+
+    def attached(self, encoder: Encoder) -> AbstractContextManager[Prefix]:
+        """As `Delta.attached`."""
+        return nullcontext(self.prefix(encoder))
 
     @property
     def parts(self) -> dict[str, Part]:

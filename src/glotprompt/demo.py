@@ -28,7 +28,8 @@ from glotprompt import artifact, atomic
 from glotprompt.classifier import LanguagePrompt, PromptClassifier
 from glotprompt.config import AdaptConfig, RuntimeConfig, identity_of
 from glotprompt.data.records import content_hash
-from glotprompt.model.encoder import BUNDLED, Encoder
+from glotprompt.model.backbones import MINI
+from glotprompt.model.encoder import Encoder
 from glotprompt.run import adapt, evaluate, tune
 from glotprompt.scenarios import Scenario, bible, news
 from glotprompt.train.batches import token_sequences
@@ -79,7 +80,7 @@ def run_demo(
     """Run the whole demo and return its result, as saved to `output/result.json` (schema: docs/demo.md)."""
     start, memory = time.perf_counter(), PeakMemory()
     scenario = bible(fast) if task == "bible" else news(data_dir, target or "sna", fast)
-    demo = _Demo(scenario, Encoder.load(BUNDLED, precision=precision), output)
+    demo = _Demo(scenario, Encoder.load(MINI, precision=precision), output)
     ours = demo.language_prompt("soft-prompt")
     control = demo.language_prompt("source-prompt")
     language = demo.reading(ours, control)

@@ -19,7 +19,8 @@ from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.real_tokens import key_values_of_text
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.train.batches import MaskingCorpus, SpecialIds
+from glotprompt.model.tokens import SpecialIds
+from glotprompt.train.batches import MaskingCorpus
 
 Initial = LanguagePrompt | Sequence[tuple[LanguagePrompt, float]]
 """A saved prompt to start from, or several with their weights in the sum."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from glotprompt import artifact
 from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
 from glotprompt.config import AdaptConfig, MethodName, TuneConfig
 from glotprompt.data.characters import CharacterMap
@@ -304,10 +305,8 @@ def method_of_tune(config: TuneConfig, adapted: Adapted | None) -> tuple[Method,
 def refuse_other_backbone(adapted: Adapted, encoder: Encoder) -> None:
     """Raises `ConfigError` for what stage 1 made on another backbone: shapes alone would not tell them apart."""
     if adapted.backbone.get("fingerprint") != encoder.fingerprint:
-        raise ConfigError(
-            f"what adapt made of {adapted.language} is for {adapted.backbone.get('name')!r}, the loaded backbone is"
-            f" {encoder.name!r}; load the backbone it was made for"
-        )
+        other = artifact.other_backbone(adapted.backbone, encoder.name, encoder.fingerprint)
+        raise ConfigError(f"what adapt made of {adapted.language} is for {other}")
 
 
 def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassifier:

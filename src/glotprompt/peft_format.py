@@ -21,7 +21,8 @@ from torch import Tensor
 from glotprompt import atomic
 from glotprompt.classifier import LanguagePrompt
 from glotprompt.errors import ArtifactError, ConfigError
-from glotprompt.model.encoder import BUNDLED, Encoder
+from glotprompt.model.backbones import BUNDLED
+from glotprompt.model.encoder import Encoder
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 TENSOR = "prompt_embeddings"
@@ -48,7 +49,7 @@ def to_peft(prompt: LanguagePrompt, folder: str | Path, *, allow_plain: bool = F
     layers, _, heads, length, dim = prompt.key_values.shape
     name = prompt.backbone.get("name")
     config = {
-        "base_model_name_or_path": None if name == BUNDLED else name,
+        "base_model_name_or_path": None if name in BUNDLED else name,
         "inference_mode": True,
         "num_attention_heads": heads,
         "num_layers": layers,

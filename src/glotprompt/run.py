@@ -78,6 +78,7 @@ def adapt(
     a saved prompt to start from, or several and their weights. Raises `DataError` when there is too little text.
     """
     config, runtime = config or AdaptConfig(), runtime or RuntimeConfig()
+    encoder.require_lm_head("masked language modelling")
     method = method_of_adapt(config)
     if (prompts is not None) != (method.begin_adapt is None):
         raise ConfigError("prompts to combine are for method prompt-average, which needs them")
@@ -245,6 +246,8 @@ def tune(
     """
     config, runtime = config or TuneConfig(), runtime or RuntimeConfig()
     method, config = method_of_tune(config, adapted)
+    if config.head == "words":
+        encoder.require_lm_head("a template with label words (head 'linear' does without)")
     if adapted is not None:
         refuse_other_backbone(adapted, encoder)
     memory = PeakMemory()

@@ -11,21 +11,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.config import AdaptConfig
-from glotprompt.train.batches import (
-    LENGTH_STEP,
-    MaskedBatch,
-    MaskingCorpus,
-    Sequences,
-    SpecialIds,
-    balance,
-    by_length,
-    draw,
-    mask_words,
-    pad,
-    plain,
-    split_rows,
-    token_sequences,
-)
+from glotprompt.model.tokens import LENGTH_STEP, Sequences, SpecialIds, by_length, pad, plain
+from glotprompt.train.batches import MaskedBatch, MaskingCorpus, balance, draw, mask_words, split_rows, token_sequences
 
 Tokenizer = PreTrainedTokenizerFast
 SPECIAL = (0, 1, 2, 417)

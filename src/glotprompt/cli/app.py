@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from glotprompt.cli import convert, data, demo, doctor, grid, methods, report, scoring, serve, training
+from glotprompt.cli import backbones, convert, data, demo, doctor, grid, methods, report, scoring, serve, training
 from glotprompt.cli.options import AdaptCommand, TuneCommand
 from glotprompt.cli.screen import Interrupted, note
 from glotprompt.errors import ConfigError, UserError
@@ -59,6 +59,8 @@ app.command("doctor", cls=AdaptCommand, help=_flowing(doctor.doctor))(doctor.doc
 app.command("grid", help=_flowing(grid.grid))(grid.grid)
 app.command("report", help=_flowing(report.report))(report.report)
 app.command("serve", help=_flowing(serve.serve))(serve.serve)
+app.command("embed", help=_flowing(backbones.embed))(backbones.embed)
+app.command("backbones", help=_flowing(backbones.backbones))(backbones.backbones)
 app.command("methods", help=_flowing(methods.methods))(methods.methods)
 app.add_typer(data.app, name="data")
 app.add_typer(convert.app, name="convert")

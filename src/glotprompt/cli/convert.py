@@ -1,4 +1,4 @@
-"""`convert`: between our files, the folders of PEFT's prefix tuning and those of AdapterHub."""
+"""`convert`: between our files, the folders of PEFT's prefix tuning and of AdapterHub; a backbone as transformers'."""
 
 from __future__ import annotations
 
@@ -11,10 +11,28 @@ from glotprompt.cli import options
 from glotprompt.cli.screen import check_output, note, suggest, wrote
 
 app = typer.Typer(
-    help="Exchange language prompts with PEFT (prefix tuning), and MAD-X adapters with AdapterHub.",
+    help="Exchange language prompts with PEFT (prefix tuning) and MAD-X adapters with AdapterHub; write backbones for "
+    "transformers.",
     no_args_is_help=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+@app.command("to-transformers")
+def to_transformers(
+    output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="The folder to write.")],
+    model: options.Model = "mini",
+) -> None:
+    """Write a backbone as a folder that transformers opens: weights in fp32, config and tokenizer."""
+    from glotprompt.cli.backbone import open_encoder
+    from glotprompt.errors import UserError
+
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"--output {output} is there already and not an empty folder; give a new one")
+    encoder = open_encoder(model, "fp32", "cpu")
+    encoder.save_pretrained(output)
+    kind = "AutoModelForMaskedLM" if encoder.has_lm_head else "AutoModel"
+    note(f"wrote {output} (transformers: {kind} and AutoTokenizer open it)")
 
 
 @app.command("to-peft")

@@ -158,7 +158,7 @@ def _backbones(store: Store, device: str, dry_run: bool) -> Callable[[str, Any, 
     costs need nothing else."""
     from glotprompt.grid.steps import Backbone
     from glotprompt.grid.work import loaded_encoder
-    from glotprompt.model.encoder import choose_precision, device_of
+    from glotprompt.model.devices import choose_precision, device_of
     from glotprompt.model.shapes import Shell
 
     def choose() -> Settled:

@@ -95,6 +95,14 @@ ModelToTune = Annotated[
         "backbone's place, where it is not found under the name that the prompt recorded.",
     ),
 ]
+ModelToEmbed = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The backbone: mini-sentence (the default), a folder, a hub name. With --prompt: its place, where it is "
+        "not found under the name that the prompt recorded.",
+    ),
+]
 SelectOnTarget = Annotated[
     list[str] | None,
     typer.Option(
@@ -221,7 +229,7 @@ TextShare = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="The frozen backbone: mini (inside the package), a folder, or a hub name such as "
+        help="The frozen backbone: bundled (`glotprompt backbones`), a folder, or a hub name such as "
         "FacebookAI/xlm-roberta-large."
     ),
 ]

@@ -169,12 +169,10 @@ def _serve_by_ray(
     elif port == 0:
         raise ConfigError("--port 0 takes a free port of this machine; with --address give a number")
     from glotprompt.cli.backbone import recorded_backbone
-    from glotprompt.model.encoder import BUNDLED
+    from glotprompt.model.backbones import absolute
     from glotprompt.serve.registry import KIND
 
-    place = model or recorded_backbone(first, (KIND,))[0]
-    if place != BUNDLED and Path(place).is_dir():
-        place = str(Path(place).absolute())
+    place = absolute(model or recorded_backbone(first, (KIND,))[0])
     plan = blueprint()
     plan = replace(plan, places=tuple(path.absolute() for path in plan.places))  # replicas start in other folders
     ray = RayServe(replicas, address, host, port, _GRACE_SECONDS, take_over)

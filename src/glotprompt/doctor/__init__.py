@@ -29,7 +29,9 @@ from glotprompt.doctor.verdict import (
 )
 from glotprompt.errors import ConfigError, DataError, ModelError, in_a_line
 from glotprompt.methods import method_of_adapt
-from glotprompt.model.encoder import Encoder, choose_precision, place_of
+from glotprompt.model.backbones import folder_of
+from glotprompt.model.devices import choose_precision
+from glotprompt.model.encoder import Encoder
 from glotprompt.model.shapes import Shell
 from glotprompt.templates import Task
 from glotprompt.train.cloze import label_words, token_of
@@ -122,6 +124,7 @@ def examine(
     if encoder is None and probe_seconds > 0:
         encoder = Encoder.load(name, precision=precision, device=device)
     shell, place = _shape(name, encoder, precision, device)
+    shell.require_lm_head("masked language modelling")
     costs = stage_costs(shell, adapt, tune, place)
     tokenizer = _tokenizer(name) if encoder is None else encoder.tokenizer
     text = statistics_of(texts, tokenizer)
@@ -158,7 +161,7 @@ def _shape(name: str, encoder: Encoder | None, precision: str, device: str) -> t
 def _tokenizer(name: str) -> Any:
     """A backbone's tokenizer alone."""
     try:
-        return AutoTokenizer.from_pretrained(place_of(name), use_fast=True)
+        return AutoTokenizer.from_pretrained(folder_of(name), use_fast=True)
     except (OSError, ValueError, KeyError) as error:
         reason = in_a_line(error, 200)
         raise ModelError(

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
 from glotprompt.grid.reading import ExampleSource, TextSource
 from glotprompt.methods import METHODS
-from glotprompt.model.encoder import Precision
+from glotprompt.model.devices import Precision
 from glotprompt.templates import Task
 
 FORMAT = 1

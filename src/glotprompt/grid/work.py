@@ -24,7 +24,8 @@ from glotprompt.grid.results import cost_result, evaluate_result
 from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
 from glotprompt.methods import METHODS, for_language
-from glotprompt.model.encoder import Encoder, Precision
+from glotprompt.model.devices import Precision
+from glotprompt.model.encoder import Encoder
 from glotprompt.train.memory import PeakMemory
 
 Status = Literal["done", "cached", "failed", "skipped"]

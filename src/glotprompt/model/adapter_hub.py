@@ -22,7 +22,8 @@ from torch import Tensor
 from glotprompt import atomic
 from glotprompt.errors import ArtifactError, ConfigError, in_a_line
 from glotprompt.model.adapters import Adapter
-from glotprompt.model.encoder import BUNDLED, Encoder
+from glotprompt.model.backbones import BUNDLED
+from glotprompt.model.encoder import Encoder
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
 HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
@@ -72,7 +73,7 @@ def to_adapter_hub(
         },
         "hidden_size": adapter.hidden_size,
         "model_class": type(encoder.model).__name__,
-        "model_name": "" if encoder.name == BUNDLED else encoder.name,
+        "model_name": "" if encoder.name in BUNDLED else encoder.name,
         "model_type": encoder.model.config.model_type,
         "name": name,
         "version": VERSION,

@@ -1,51 +1,64 @@
-"""A frozen multilingual masked language model and its tokenizer, loaded once and never changed."""
+"""A frozen multilingual encoder and its tokenizer, loaded once and never changed."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
-from importlib.resources import files
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import logging as transformers_logging
 
-from glotprompt.errors import ConfigError, ModelError, in_a_line
+from glotprompt.errors import ConfigError, ModelError
+from glotprompt.model.backbones import MINI, Pooling, fingerprint, name_of, open_backbone
 from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
+from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.soft_prompt import ATTENTION, Prefix, layers_reached
-from glotprompt.processes import join
+from glotprompt.model.tokens import Sequences, SpecialIds, by_length, pad, plain
 
-Precision = Literal["auto", "fp32", "bf16"]
 WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
-BUNDLED = "mini"
-"""Name of the small backbone inside the package."""
+
+
+@runtime_checkable
+class Attachable(Protocol):
+    """What changes the states of an encoder for a while: a delta, or what stage 1 saved."""
+
+    def attached(self, encoder: Encoder) -> AbstractContextManager[Prefix | None]:
+        """A context manager inside which the encoder computes with it, and which yields the prefix to hand over."""
+        ...
 
 
 class Encoder:
-    """A masked language model with frozen weights: hidden states behind a prompt, and words at masked positions.
+    """A masked language model or sentence encoder with frozen weights: hidden states behind a prompt, sentence vectors
+    and, where it has an LM head, words at masked positions.
 
     All tensors it takes and returns live on `device`; the body computes in `dtype`, logits and losses are fp32.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, name: str = "unnamed") -> None:
-        """Freeze `model` and route its attention so that prompts can reach it. Raises `ModelError` for an
-        architecture that hands its attention to nobody, or a tokenizer without a mask token."""
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        name: str = "unnamed",
+        pooling: Pooling = "mean",
+    ) -> None:
+        """Freeze `model` and route its attention so that prompts can reach it. `pooling` is that of `embed`. Raises
+        `ModelError` for an architecture that hands its attention to nobody, or a tokenizer without a mask token."""
         if tokenizer.mask_token_id is None:
             raise ModelError(f"{name}: its tokenizer has no mask token; a masked language model is needed")
         self._take(model, name)
         self.tokenizer = tokenizer
+        self.pooling: Pooling = pooling
         self.fingerprint = fingerprint(model, tokenizer)
         # Vocabularies are rounded up, but not to twice their size; from a folder without one, transformers makes a
         # tokenizer of a handful of tokens.
@@ -59,10 +72,12 @@ class Encoder:
     def _take(self, model: PreTrainedModel, name: str) -> None:
         """Freeze the model and read its shape; `ModelError` for what is no plain encoder."""
         self.name = name
-        self._where: str | None = None
+        self._is_loaded = False
         self.asked_precision: Precision = "auto"
         """What `load` was asked for: part of the identity of a run, so that "bf16" never goes on with an fp32 one."""
         self.model = model.eval().requires_grad_(False)
+        self.has_lm_head = model.base_model is not model
+        """Whether it predicts masked tokens; a sentence encoder has states only."""
         config: Any = model.config
         wanted = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
         if config.is_encoder_decoder or any(getattr(config, key, None) is None for key in wanted):
@@ -78,17 +93,20 @@ class Encoder:
         """Longest input in tokens, special tokens included."""
 
     @classmethod
-    def load(cls, name: str | Path, *, precision: Precision = "auto", device: str = "auto") -> Encoder:
-        """Open a backbone: "mini" (inside the package), a folder, or a hub name (offline with HF_HUB_OFFLINE=1).
+    def load(
+        cls, name: str | Path | Sequence[str | Path], *, precision: Precision = "auto", device: str = "auto"
+    ) -> Encoder:
+        """Open a backbone: "mini" or "mini-sentence" (inside the package), a folder, GGUF files beside config.json and
+        tokenizer.json (a list, or "a.gguf,b.gguf"), or a hub name (offline with HF_HUB_OFFLINE=1).
 
         `precision` is that of the frozen body: "auto" takes bf16 where this machine multiplies it faster. Raises
         `ModelError` with one line if it cannot be had or cannot be used."""
         if precision not in get_args(Precision):
             raise ConfigError(f"precision is {precision!r}; give one of {', '.join(get_args(Precision))}")
-        where = place_of(str(name))
-        place = device_of(device)
-        encoder = cls(*_open(where, str(name)), str(name))
-        encoder._where, encoder.asked_precision = where, precision
+        where, place = name_of(name), device_of(device)
+        opened = open_backbone(where)
+        encoder = cls(opened.model, opened.tokenizer, where, opened.pooling)
+        encoder._is_loaded, encoder.asked_precision = True, precision
         encoder.model.to(place)  # pyright: ignore[reportArgumentType]
         encoder.use_precision(choose_precision(place) if precision == "auto" else precision)
         return encoder
@@ -96,12 +114,23 @@ class Encoder:
     def use_precision(self, precision: Literal["fp32", "bf16"]) -> None:
         """Compute in another precision from now on; weights lost to bf16 are read again from where they came."""
         if precision == "fp32" and self.dtype != torch.float32:
-            if self._where is None:
-                raise ModelError(f"{self.name} was not loaded by Encoder.load; load it again with precision='fp32'")
-            fresh = AutoModelForMaskedLM.from_pretrained(self._where, dtype=torch.float32)
+            exact = self._in_fp32()
             self._cast(torch.float32)
-            self.model.load_state_dict(fresh.state_dict())
+            self.model.load_state_dict(exact.state_dict())
         self._cast(torch.bfloat16 if precision == "bf16" else torch.float32)
+
+    def _in_fp32(self) -> PreTrainedModel:
+        if self.dtype == torch.float32:
+            return self.model
+        if not self._is_loaded:
+            raise ModelError(f"{self.name} was not loaded by Encoder.load; load it again with precision='fp32'")
+        return open_backbone(self.name).model
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model (fp32) and tokenizer as a folder that transformers opens: `AutoModelForMaskedLM`, or `AutoModel`
+        for a backbone without an LM head."""
+        self._in_fp32().save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
 
     def _cast(self, dtype: torch.dtype) -> None:
         # Only the weights: the wave lengths of rotary positions are buffers, and in bf16 far positions would blur.
@@ -142,14 +171,15 @@ class Encoder:
                     module.training = was
 
     def _refuse_out_of_reach(self, token_id: Any) -> None:
-        """Look once, on a text of one token, whether a prompt reaches every layer, and whether our masked-word head is
-        the model's own."""
+        """Look once, on a text of one token, whether a prompt reaches every layer, and whether our LM head is the
+        model's own."""
         kind = self.model.config.model_type
-        unknown = ModelError(f"{self.name}: the masked-word head of {kind!r} has a layout we do not know; {WORKING}")
-        transform, decoder = head_transform(self.model), self.model.get_output_embeddings()
-        if transform is None or decoder is None:
-            raise unknown
-        self._transform, self._decoder = transform, cast(Any, decoder)
+        unknown = ModelError(f"{self.name}: the LM head of {kind!r} has a layout we do not know; {WORKING}")
+        if self.has_lm_head:
+            transform, decoder = head_transform(self.model), self.model.get_output_embeddings()
+            if transform is None or decoder is None:
+                raise unknown
+            self._transform, self._decoder = transform, cast(Any, decoder)
         self._body: LayeredBody | None = None
         ids = torch.full((1, 2), token_id, device=self.model.device)
         try:
@@ -162,7 +192,7 @@ class Encoder:
                 f"{self.name}: a prompt reaches {len(reached)} of the {self.num_layers} layers of a {kind!r} model;"
                 f" {WORKING}"
             )
-        if not self._head_is_the_models_own(ids):
+        if self.has_lm_head and not self._head_is_the_models_own(ids):
             raise unknown
         self._body = layered_body(self.model, ids)
 
@@ -177,6 +207,14 @@ class Encoder:
         if ours.is_meta:
             return ours.shape == own.shape
         return ours.shape == own.shape and torch.allclose(ours, own, rtol=1e-3, atol=1e-3 * float(own.std()))
+
+    def require_lm_head(self, purpose: str) -> None:
+        """Raises `ModelError` for a backbone that predicts no masked tokens; `purpose` says what needs them."""
+        if not self.has_lm_head:
+            raise ModelError(
+                f"{self.name} is a sentence encoder without an LM head, which {purpose} needs; take a masked language"
+                f" model, such as {MINI!r}"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -209,11 +247,13 @@ class Encoder:
         """Last layer's output. `attention_mask` is 1 for text and 0 for padding; None when nothing is padded."""
         if self.is_layered:
             return self.states_below(self.num_layers, input_ids, attention_mask, prefix)
+        return self.model.base_model(**self._arguments(input_ids, attention_mask, prefix)).last_hidden_state
+
+    def _arguments(self, input_ids: Tensor, attention_mask: Tensor | None, prefix: Prefix | None) -> dict[str, Any]:
+        """What the model's own forward pass is called with."""
         arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "prefix": prefix}
         position_ids = self._position_ids(input_ids, prefix)
-        if position_ids is not None:
-            arguments["position_ids"] = position_ids
-        return self.model.base_model(**arguments).last_hidden_state
+        return arguments if position_ids is None else {**arguments, "position_ids": position_ids}
 
     def states_at(
         self,
@@ -255,6 +295,63 @@ class Encoder:
         layers = range(layer, self.num_layers)
         return read.drop_filling(self._body.run(hidden, attention_mask, prefix, layers, read))
 
+    @torch.no_grad()
+    def embed(
+        self,
+        texts: Sequence[str],
+        prompt: Attachable | None = None,
+        layer: int | None = None,
+        *,
+        max_length: int | None = None,
+        batch_size: int = 32,
+    ) -> Float[NDArray[np.float32], "text hidden"]:
+        """Sentence vectors: the states behind `layer` layers (None: all; 0: the embeddings), by the backbone's pooling
+        their mean over the text's tokens, special ones included, or the first token's; fp32.
+
+        `prompt` is what `adapt` gave, or None. Texts are cut at `max_length` tokens (None: what the model reads)."""
+        found = np.zeros((len(texts), self.hidden_size), dtype=np.float32)
+        if not texts:
+            return found
+        clean = [plain(text, self.tokenizer) for text in texts]
+        longest = min(max_length or self.max_positions, self.max_positions)
+        ids = self.tokenizer(clean, truncation=True, max_length=longest)["input_ids"]
+        sequences = [np.array(row, dtype=np.int64) for row in ids]
+        with nullcontext(None) if prompt is None else prompt.attached(self) as prefix:
+            for rows in by_length(sequences, batch_size):
+                found[rows] = self.pooled_states([sequences[i] for i in rows], prefix, layer).cpu().numpy()
+        return found
+
+    def pooled_states(
+        self, sequences: Sequences, prefix: Prefix | None, layer: int | None = None
+    ) -> Float[Tensor, "batch hidden"]:
+        """As `embed`, of token ids in one batch; fp32, differentiable in the prefix."""
+        ids, mask = (
+            None if array is None else torch.from_numpy(array).to(self.device)
+            for array in pad(sequences, SpecialIds.of(self.tokenizer).pad)
+        )
+        assert ids is not None
+        states = self._states_behind(layer, ids, mask, prefix)
+        if self.pooling == "cls":
+            return states[:, 0].float()
+        if mask is None:
+            return states.float().mean(dim=1)
+        weights = (mask / mask.sum(dim=1, keepdim=True)).float()
+        return torch.einsum("bs,bsh->bh", weights, states.float())
+
+    def _states_behind(
+        self, layer: int | None, ids: Tensor, mask: Tensor | None, prefix: Prefix | None
+    ) -> Float[Tensor, "batch seq hidden"]:
+        if layer is None or layer == self.num_layers:
+            return self.hidden_states(ids, mask, prefix)
+        if not 0 <= layer < self.num_layers:
+            raise ConfigError(
+                f"layer is {layer}; {self.name} has {self.num_layers} layers, give 0 to {self.num_layers}"
+            )
+        if self.is_layered:
+            return self.states_below(layer, ids, mask, prefix)
+        arguments = self._arguments(ids, mask, prefix)
+        return self.model.base_model(**arguments, output_hidden_states=True).hidden_states[layer]
+
     @property
     def is_layered(self) -> bool:
         """Whether the layers can be run from and up to any of them now: BERT, XLM-R and their kin, without dropout."""
@@ -274,48 +371,19 @@ class Encoder:
     def token_logits(
         self, hidden: Float[Tensor, "n hidden"], token_ids: Int[Tensor, " k"] | None = None
     ) -> Float[Tensor, "n vocab_or_k"]:
-        """Scores of the vocabulary, or of `token_ids` alone, at the given last-layer states; fp32."""
+        """Scores of the vocabulary, or of `token_ids` alone, at the given last-layer states; fp32. Raises `ModelError`
+        for a backbone without an LM head."""
+        self.require_lm_head("predicting tokens")
         weight, bias = self._decoder.weight, self._decoder.bias
         if token_ids is not None:
             weight, bias = weight[token_ids], None if bias is None else bias[token_ids]
         return F.linear(self._transform(hidden), weight, bias).float()
 
     def masked_word_loss(self, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Sum of the masked words' cross-entropies (natural log), at the given last-layer states."""
+        """Sum of the masked words' cross-entropies (natural log), at the given last-layer states. Raises `ModelError`
+        for a backbone without an LM head."""
+        self.require_lm_head("masked language modelling")
         return masked_word_loss(self._transform(hidden), self._decoder.weight, self._decoder.bias, targets)
-
-
-def place_of(name: str) -> str:
-    """What transformers calls a backbone: its folder where it is the bundled one, else the name itself."""
-    return str(files("glotprompt") / "assets" / "mini") if name == BUNDLED else name
-
-
-def _open(where: str, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Model in fp32 and tokenizer, or one line that says why not."""
-    transformers_logging.disable_progress_bar()
-    loudness = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # what it would report about weights is in our own line
-    try:
-        AutoConfig.from_pretrained(where)
-        model, report = AutoModelForMaskedLM.from_pretrained(
-            where, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = in_a_line(error, 200)
-        raise ModelError(
-            f"cannot load {name!r}: {reason} -- give 'mini', a folder with config.json, model.safetensors and"
-            " tokenizer.json, or a hub name (with HF_HUB_OFFLINE=1 only what is already downloaded)"
-        ) from None
-    finally:
-        transformers_logging.set_verbosity(loudness)
-    missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    if missing:  # transformers would put noise in their place
-        raise ModelError(
-            f"{name}: {len(missing)} of its weights are not in the file or have other shapes there"
-            f" ({', '.join(missing[:3])}); a whole masked language model is needed, with the head that predicts words"
-        )
-    return model, tokenizer
 
 
 def _first_position(model: PreTrainedModel) -> int:
@@ -324,49 +392,3 @@ def _first_position(model: PreTrainedModel) -> int:
     table = getattr(embeddings, "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return 0 if padding is None else padding + 1
-
-
-def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> str:
-    """sha256 (16 hex digits) of config, tokenizer and up to 64 evenly spaced values of every weight in fp32: tells
-    backbones apart whose prompts must not be mixed, in milliseconds. Taken before any cast to bf16."""
-    config = model.config.to_diff_dict()  # without the library's defaults, which grow from release to release
-    for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"):
-        config.pop(key, None)
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    digest.update(json.dumps(sorted(tokenizer.get_vocab().items())).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        if value.device.type != "meta":
-            flat = value.detach().flatten()
-            count = min(64, flat.numel())
-            picks = torch.arange(count, device=flat.device) * (flat.numel() - 1) // max(1, count - 1)
-            digest.update(flat[picks].float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def device_of(name: str) -> torch.device:
-    """What a name such as "auto", "cpu" or "cuda:1" means in this process."""
-    auto = join(name)
-    return auto if name == "auto" else torch.device(name)
-
-
-def choose_precision(device: torch.device) -> Literal["fp32", "bf16"]:
-    """bf16 where this device multiplies it at least 1.3 times faster than fp32, found by a short probe."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    seconds = {dtype: _matmul_seconds(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
-    return "bf16" if seconds[torch.float32] > 1.3 * seconds[torch.bfloat16] else "fp32"
-
-
-def _matmul_seconds(dtype: torch.dtype, device: torch.device) -> float:
-    """Best of several timings of a product of the size of a small body's feed-forward."""
-    left = torch.randn(1024, 768, device=device).to(dtype)
-    right = torch.randn(768, 768, device=device).to(dtype)
-    best = float("inf")
-    for _ in range(12):
-        start = time.perf_counter()
-        torch.matmul(left, right)
-        if device.type == "mps":
-            torch.mps.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return best

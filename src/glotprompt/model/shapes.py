@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from glotprompt.errors import ModelError, nearest
-from glotprompt.model.encoder import BUNDLED, WORKING, Encoder, place_of
+from glotprompt.model.backbones import BUNDLED, folder_of, has_lm_head, model_class, without_pooler
+from glotprompt.model.encoder import WORKING, Encoder
 
 
 def _roberta(vocab_size: int, hidden_size: int, num_layers: int, num_heads: int) -> dict[str, Any]:
@@ -53,11 +54,12 @@ BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
 class Shell(Encoder):
     """An encoder's shape: a model on the meta device, no tokenizer. It can be counted, but reads no text."""
 
-    def __init__(self, config: PreTrainedConfig, name: str) -> None:
+    def __init__(self, config: PreTrainedConfig, name: str, lm_head: bool = True) -> None:
         """Raises `ModelError` for an architecture that `Encoder` would refuse."""
         try:
+            kind = model_class(config, lm_head)
             with torch.device("meta"):
-                model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+                model = kind._from_config(config, dtype=torch.float32, **without_pooler(kind))  # pyright: ignore[reportPrivateUsage]  # what AutoModel.from_config calls; it passes no arguments on
         except ValueError:
             raise ModelError(f"{name}: a {config.model_type!r} model predicts no masked words; {WORKING}") from None
         self._take(model, name)
@@ -70,7 +72,7 @@ class Shell(Encoder):
 
     @classmethod
     def named(cls, name: str) -> Shell:
-        """The shape of a backbone: built in, "mini", a folder, or a hub name whose config.json can be had. No weights
+        """The shape of a backbone: built in, bundled, a folder, or a hub name whose config.json can be had. No weights
         are read. Raises `ModelError` with one line where there is no config."""
         if name in BUILT_IN:
             kind, values = BUILT_IN[name]
@@ -78,13 +80,13 @@ class Shell(Encoder):
         loudness = transformers_logging.get_verbosity()
         transformers_logging.set_verbosity_error()
         try:
-            config = AutoConfig.from_pretrained(place_of(name))
+            config = AutoConfig.from_pretrained(folder_of(name))
         except (OSError, ValueError, KeyError) as error:
-            known = [BUNDLED, *BUILT_IN]
+            known = [*BUNDLED, *BUILT_IN]
             raise ModelError(
                 f"no config.json of {name!r} is to be had ({' '.join(str(error).split())[:120]}); give a folder, a hub"
                 f" name that can be reached, or one that is built in: {', '.join(known)}.{nearest(name, known)}"
             ) from None
         finally:
             transformers_logging.set_verbosity(loudness)
-        return cls(config, name)
+        return cls(config, name, BUNDLED[name].has_lm_head if name in BUNDLED else has_lm_head(config))

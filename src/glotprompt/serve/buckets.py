@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from glotprompt.train.batches import padded_width
+from glotprompt.model.tokens import padded_width
 
 PASS_COST = 64
 """What a forward pass costs before it reads anything, in tokens: a second pass must save more padding than this."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.data.characters import CharacterMap, nearest_known
-from glotprompt.train.batches import plain
+from glotprompt.model.tokens import plain
 
 _CHUNK = 1000
 """Texts that are tokenised at once."""

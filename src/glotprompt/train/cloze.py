@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 from glotprompt.errors import ConfigError
 from glotprompt.model.encoder import Encoder
+from glotprompt.model.tokens import SpecialIds, plain
 from glotprompt.templates import Task
-from glotprompt.train.batches import SpecialIds, plain
 
 
 @dataclass(frozen=True)

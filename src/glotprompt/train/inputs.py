@@ -12,8 +12,9 @@ from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, content_hash, shots_per_class, split_held_out
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.model.encoder import Encoder
+from glotprompt.model.tokens import Sequences
 from glotprompt.templates import Task
-from glotprompt.train.batches import MaskingCorpus, Sequences, balance, token_sequences
+from glotprompt.train.batches import MaskingCorpus, balance, token_sequences
 from glotprompt.train.token_text import HeldOut, TokenText
 
 Text = Sequence[str] | TokenText

@@ -24,8 +24,8 @@ from torch import Tensor
 from glotprompt.config import RuntimeConfig
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
+from glotprompt.model.tokens import by_length
 from glotprompt.processes import is_first
-from glotprompt.train.batches import by_length
 from glotprompt.train.cloze import Cloze, Entering
 from glotprompt.train.progress import StepLine
 from glotprompt.train.scoring import padded

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import Prefix
-from glotprompt.train.batches import plain
+from glotprompt.model.tokens import plain
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from torch import Tensor
 from glotprompt.errors import DataError
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import Prefix
-from glotprompt.train.batches import MaskedBatch, SpecialIds, by_length, mask_words, pad
+from glotprompt.model.tokens import SpecialIds, by_length, pad
+from glotprompt.train.batches import MaskedBatch, mask_words
 from glotprompt.train.cloze import Cloze
 
 COLLAPSE_SHARE = 0.9

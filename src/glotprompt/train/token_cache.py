@@ -30,7 +30,7 @@ from glotprompt import artifact, atomic
 from glotprompt.config import identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ArtifactError, DataError
-from glotprompt.train.batches import SpecialIds, plain
+from glotprompt.model.tokens import SpecialIds, plain
 from glotprompt.train.progress import TextLine
 from glotprompt.train.token_text import NUMBER, TokenText
 

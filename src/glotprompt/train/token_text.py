@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from glotprompt.config import identity_of
 from glotprompt.data.characters import CharacterMap
-from glotprompt.train.batches import Sequences, SpecialIds, pack
+from glotprompt.model.tokens import Sequences, SpecialIds
+from glotprompt.train.batches import pack
 
 HELD_OUT_SEQUENCES = 2000
 """No more sequences than this are held out of a cached text: of a gigabyte, 5 % would take longer to score than the

@@ -1,0 +1,258 @@
+"""Backbones by name, opened as ordinary transformers models: the two bundled ones, GGUF files, folders, hub names.
+
+A bundled backbone is a list of GGUF files beside one tokenizer and config; the two share the file of their embeddings
+and lower layers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file
+
+from glotprompt.errors import ModelError, in_a_line
+
+Pooling = Literal["mean", "cls"]
+"""How the states of a text's tokens become one vector: their mean, or the first token's."""
+
+HEADS = ("lm_head.", "cls.predictions.", "head.", "decoder.")
+"""What the names of an LM head's weights start with: XLM-R, BERT, ModernBERT."""
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A backbone inside the package."""
+
+    files: tuple[str, ...]
+    """Its GGUF files."""
+    has_lm_head: bool
+    purpose: str
+    """What it is for, in a line."""
+
+
+BUNDLED = {
+    "mini": Bundled(
+        ("shared.gguf", "masked.gguf"), True, "masked language model: the paper's method, and every method with a cloze"
+    ),
+    "mini-sentence": Bundled(
+        ("shared.gguf", "sentence.gguf"), False, "sentence encoder without an LM head: sentence vectors, linear heads"
+    ),
+}
+"""By name. `MINI` is the default of most commands."""
+MINI, MINI_SENTENCE = BUNDLED
+
+KNOWN_NAMES = (
+    "give 'mini' or 'mini-sentence' (inside the package), a folder with config.json, model.safetensors and"
+    " tokenizer.json, GGUF files beside config.json and tokenizer.json (a.gguf,b.gguf), or a hub name (with"
+    " HF_HUB_OFFLINE=1 only what is already downloaded)"
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A backbone as transformers has it."""
+
+    model: PreTrainedModel
+    """In fp32; with its LM head where it has one."""
+    tokenizer: PreTrainedTokenizerFast
+    pooling: Pooling
+
+
+def folder_of(name: str) -> str:
+    """Where config and tokenizer of a backbone are: a folder, or the hub name itself."""
+    if name in BUNDLED:
+        return str(files("glotprompt") / "assets" / MINI)
+    found = _gguf_files(name)
+    return str(found[0].parent) if found else name
+
+
+def name_of(name: str | Path | Sequence[str | Path]) -> str:
+    """The name under which a backbone is recorded: paths of several GGUF files are joined by commas."""
+    return str(name) if isinstance(name, str | Path) else ",".join(str(part) for part in name)
+
+
+def absolute(name: str) -> str:
+    """The name with which a process in another folder opens the same backbone."""
+    found = _gguf_files(name)
+    if name not in BUNDLED and (found or Path(name).is_dir()):
+        return name_of([path.absolute() for path in found or [Path(name)]])
+    return name
+
+
+def open_backbone(name: str) -> Opened:
+    """Model and tokenizer of a name, or one line (`ModelError`) that says why not."""
+    transformers_logging.disable_progress_bar()
+    loudness = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # what it would report about weights is in our own line
+    where, gguf_files = folder_of(name), _gguf_files(name)
+    try:
+        subfolder = _transformer_folder(where)
+        config = AutoConfig.from_pretrained(where, subfolder=subfolder)  # first: it fails at once where nothing is
+        if gguf_files:
+            weights = read_gguf(gguf_files)
+            has_head = any(key.startswith(HEADS) for key in weights)
+            model, report = _load(None, config, has_head, state_dict=weights)
+        else:
+            model, report = _load(where, config, has_lm_head(config), subfolder=subfolder)
+        tokenizer = AutoTokenizer.from_pretrained(where, subfolder=subfolder, use_fast=True)
+        pooling = _pooling(where, name)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"cannot load {name!r}: {in_a_line(error, 200)} -- {KNOWN_NAMES}") from None
+    finally:
+        transformers_logging.set_verbosity(loudness)
+    missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if missing:  # transformers would put noise in their place
+        what = "all files of the backbone are" if gguf_files else "a whole masked language model or sentence encoder is"
+        raise ModelError(
+            f"{name}: {len(missing)} of its weights are not in the file or have other shapes there"
+            f" ({', '.join(missing[:3])}); {what} needed"
+        )
+    return Opened(model, tokenizer, pooling)
+
+
+def has_lm_head(config: PreTrainedConfig) -> bool:
+    """Whether the weights beside a config should hold an LM head: not where they were saved as a bare encoder, as
+    sentence encoders are ("XLMRobertaModel")."""
+    return not any(name.endswith("Model") for name in config.architectures or ())
+
+
+def model_class(config: PreTrainedConfig, lm_head: bool) -> type[PreTrainedModel]:
+    """The class of transformers for a config. Raises `ValueError` where there is none."""
+    mapping: Any = MODEL_FOR_MASKED_LM_MAPPING if lm_head else MODEL_MAPPING
+    if type(config) not in mapping:
+        raise ValueError(f"a {config.model_type!r} model is no masked language model")
+    return mapping[type(config)]
+
+
+def without_pooler(kind: type[PreTrainedModel]) -> dict[str, Any]:
+    """The arguments with which a class leaves out the dense layer behind the first token that BERT's kin have, and that
+    nobody here reads."""
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
+
+
+def _load(where: str | None, config: PreTrainedConfig, lm_head: bool, **more: Any) -> tuple[PreTrainedModel, Any]:
+    kind = model_class(config, lm_head)
+    return kind.from_pretrained(  # pyright: ignore[reportReturnType]  # a pair, with output_loading_info
+        where, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True,
+        **without_pooler(kind), **more,
+    )  # fmt: skip
+
+
+def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> str:
+    """sha256 (16 hex digits) of config, tokenizer and up to 64 evenly spaced values of every weight in fp32: tells
+    backbones apart whose prompts must not be mixed, in milliseconds. Taken before any cast to bf16."""
+    config = model.config.to_diff_dict()  # without the library's defaults, which grow from release to release
+    for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"):
+        config.pop(key, None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    digest.update(json.dumps(sorted(tokenizer.get_vocab().items())).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        if value.device.type != "meta":
+            flat = value.detach().flatten()
+            count = min(64, flat.numel())
+            picks = torch.arange(count, device=flat.device) * (flat.numel() - 1) // max(1, count - 1)
+            digest.update(flat[picks].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# GGUF
+
+
+def _gguf_files(name: str) -> list[Path]:
+    """The GGUF files that a name stands for; none for any other name."""
+    if name in BUNDLED:
+        folder = Path(folder_of(name))
+        return [folder / file for file in BUNDLED[name].files]
+    paths = [Path(part) for part in name.split(",")]
+    return paths if all(path.suffix == ".gguf" for path in paths) else []
+
+
+def read_gguf(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The weights in GGUF files whose tensors are named as transformers names them, dequantised to fp32.
+
+    Raises `ModelError` for a file that is missing, damaged or another model's."""
+    from gguf import GGUFReader, dequantize  # imports requests: not before it is needed
+
+    weights: dict[str, Tensor] = {}
+    for path in paths:
+        if not path.is_file():
+            raise ModelError(f"{path} does not exist; expected a GGUF file of weights, get or copy it again")
+        try:
+            tensors = GGUFReader(path).tensors
+            found = {
+                # A copy where nothing had to be dequantised: the reader maps the file, which another may change.
+                tensor.name: torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), np.float32)).view(
+                    [int(size) for size in reversed(tensor.shape)]
+                )
+                for tensor in tensors
+            }
+        except (OSError, ValueError, IndexError, KeyError, OverflowError, TypeError, NotImplementedError) as error:
+            raise ModelError(
+                f"{path} is damaged or no GGUF file ({in_a_line(error, 120)}); get or copy it again"
+            ) from None
+        twice = sorted(weights.keys() & found.keys())
+        if twice:
+            raise ModelError(f"{path} holds {twice[0]}, which another of the files has too; name each part once")
+        weights |= found
+    return weights
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# sentence-transformers
+
+
+def _transformer_folder(where: str) -> str:
+    """Where inside a folder of sentence-transformers the transformer is; "" for any other backbone, and on the hub,
+    where it is at the top."""
+    return _modules(where).get("Transformer", "") if Path(where).is_dir() else ""
+
+
+def _pooling(where: str, name: str) -> Pooling:
+    """How sentence-transformers' own files pool the states; the mean where there are none. Layers behind the pooling
+    (LaBSE's dense one) are not applied."""
+    folder = _modules(where).get("Pooling")
+    settings: Mapping[str, Any] = (None if folder is None else _json(where, "config.json", folder)) or {}
+    on = [key.removeprefix("pooling_mode_") for key, value in settings.items() if value is True]
+    on = [key.removesuffix("_tokens").removesuffix("_token") for key in on if key != "include_prompt"]
+    modes = on or [str(settings.get("pooling_mode", "mean"))]
+    if len(modes) != 1 or modes[0] not in get_args(Pooling):
+        raise ModelError(f"{name} pools its states by {' and '.join(modes)}; backbones that pool by mean or cls work")
+    return cast(Pooling, modes[0])
+
+
+def _modules(where: str) -> dict[str, str]:
+    """The folders of a sentence-transformers model by the kind of module in each; empty for any other backbone."""
+    modules: Any = _json(where, "modules.json") or []
+    return {str(module["type"]).rsplit(".", 1)[-1]: str(module["path"]) for module in modules}
+
+
+def _json(where: str, file: str, subfolder: str = "") -> Any:
+    """What a JSON file of a folder or hub name holds; None where there is none."""
+    found = cached_file(
+        where, file, subfolder=subfolder, _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
+    )  # fmt: skip
+    return None if found is None else json.loads(Path(found).read_text(encoding="utf-8"))

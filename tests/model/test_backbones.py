@@ -1,0 +1,273 @@
+"""Bundled backbones, GGUF files, sentence encoders and sentence vectors, against transformers itself."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType, GGUFWriter
+from gguf.quants import quantize
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from glotprompt.errors import ConfigError, ModelError
+from glotprompt.model.backbones import BUNDLED, absolute, folder_of
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.soft_prompt import SoftPrompt
+
+NewStock = Callable[[str], PreTrainedModel]
+Tiny = Callable[[str], Encoder]
+
+SCRIPTS = {
+    "Latin": (0x61, 0x7A), "Greek": (0x3B1, 0x3C9), "Cyrillic": (0x430, 0x44F), "Arabic": (0x627, 0x64A),
+    "Hebrew": (0x5D0, 0x5EA), "Devanagari": (0x905, 0x939), "Thai": (0xE01, 0xE2E), "Ethiopic": (0x1200, 0x1248),
+    "Han": (0x4E00, 0x4F00), "Hangul": (0xAC00, 0xAD00),
+}  # fmt: skip
+
+
+def lines_in_ten_scripts() -> list[str]:
+    draw = random.Random(0)
+    return [
+        " ".join("".join(chr(draw.randint(*bounds)) for _ in range(draw.randint(1, 9))) for _ in range(8))
+        for bounds in SCRIPTS.values()
+        for _ in range(100)
+    ]
+
+
+@pytest.fixture(scope="module", params=list(BUNDLED))
+def bundled(request: pytest.FixtureRequest) -> Encoder:
+    return Encoder.load(request.param, precision="fp32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def written(bundled: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    bundled.save_pretrained(folder)
+    return folder
+
+
+class TestBundled:
+    def test_transformers_opens_what_was_written_and_computes_the_same(self, bundled: Encoder, written: Path) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(written)
+        lines = lines_in_ten_scripts()
+        assert len(lines) == 1000
+        assert tokenizer(lines)["input_ids"] == bundled.tokenizer(lines)["input_ids"]
+        theirs = (AutoModelForMaskedLM if bundled.has_lm_head else AutoModel).from_pretrained(written).eval()
+        inputs = tokenizer(lines[::50], padding=True, return_tensors="pt")
+        with torch.no_grad():
+            expected, found = theirs(**inputs)[0], bundled.model(**inputs)[0]
+            states = bundled.hidden_states(inputs["input_ids"], inputs["attention_mask"])
+        real = inputs["attention_mask"].bool()
+        torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=1e-5)
+        if not bundled.has_lm_head:
+            torch.testing.assert_close(states[real], expected[real], atol=1e-5, rtol=1e-5)
+
+    def test_the_folder_is_the_same_backbone(self, bundled: Encoder, written: Path) -> None:
+        again = Encoder.load(written, precision="fp32", device="cpu")
+        assert (again.fingerprint, again.has_lm_head) == (bundled.fingerprint, bundled.has_lm_head)
+
+    def test_writing_from_bf16_writes_the_exact_weights(self, bundled: Encoder, tmp_path: Path) -> None:
+        Encoder.load(bundled.name, precision="bf16", device="cpu").save_pretrained(tmp_path)
+        assert Encoder.load(tmp_path, precision="fp32", device="cpu").fingerprint == bundled.fingerprint
+
+    def test_its_files_by_their_paths(self, bundled: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = Path(folder_of(bundled.name))
+        paths = [folder / file for file in BUNDLED[bundled.name].files]
+        assert Encoder.load(paths, precision="fp32", device="cpu").fingerprint == bundled.fingerprint
+        monkeypatch.chdir(folder)
+        name = ",".join(path.name for path in paths)
+        assert Encoder.load(name, precision="fp32", device="cpu").fingerprint == bundled.fingerprint
+        assert absolute(name) == ",".join(map(str, paths))
+
+    def test_both_share_their_lower_half(self, mini: Encoder) -> None:
+        sentence = Encoder.load("mini-sentence", precision="fp32", device="cpu")
+        texts = ["the day", "a much longer sentence than the other one"]
+        np.testing.assert_array_equal(mini.embed(texts, layer=6), sentence.embed(texts, layer=6))
+        assert np.abs(mini.embed(texts, layer=7) - sentence.embed(texts, layer=7)).max() > 1e-3
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def write_gguf(path: Path, tensors: dict[str, np.ndarray], kind: GGMLQuantizationType | None = None) -> None:
+    writer = GGUFWriter(path, "xlm-roberta")
+    for name, value in tensors.items():
+        if kind is None or value.ndim < 2 or value.shape[1] % 32:
+            writer.add_tensor(name, value)
+        else:
+            writer.add_tensor(name, quantize(value, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.fixture
+def gguf_folder(new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
+    """A tiny XLM-R as two GGUF files beside its config and tokenizer, and the same weights for comparison."""
+    model = new_stock("xlm-roberta")
+    model.config.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    values = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    lower = {name: value for name, value in values.items() if "embeddings" in name or "layer.0" in name}
+    write_gguf(tmp_path / "lower.gguf", lower)
+    write_gguf(tmp_path / "upper.gguf", {name: value for name, value in values.items() if name not in lower})
+    return tmp_path
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (Path.unlink, "upper.gguf does not exist; expected a GGUF file"),
+    "truncated": (truncate, "upper.gguf is damaged or no GGUF file"),
+    "empty": (lambda path: path.write_bytes(b""), "upper.gguf is damaged or no GGUF file"),
+    "text": (lambda path: path.write_text("version https://git-lfs"), "upper.gguf is damaged or no GGUF file"),
+    "the other part": (lambda path: shutil.copy(path.with_name("lower.gguf"), path), "which another of the files has"),
+    "of nothing": (lambda path: write_gguf(path, {"x": np.ones((2, 2), np.float32)}), "all files of the backbone are"),
+    "no tokenizer": (lambda path: path.with_name("tokenizer.json").unlink(), "cannot load|its tokenizer has"),
+    "no config": (lambda path: path.with_name("config.json").unlink(), "cannot load"),
+}
+
+
+class TestGguf:
+    def test_files_are_read_exactly(self, gguf_folder: Path, new_stock: NewStock) -> None:
+        model = Encoder.load(
+            [gguf_folder / "lower.gguf", gguf_folder / "upper.gguf"], precision="fp32", device="cpu"
+        ).model
+        expected = new_stock("xlm-roberta").state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+    def test_blocks_are_dequantised(self, gguf_folder: Path, new_stock: NewStock) -> None:
+        values = {name: value.detach().numpy() for name, value in new_stock("xlm-roberta").named_parameters()}
+        write_gguf(gguf_folder / "all.gguf", values, GGMLQuantizationType.Q8_0)
+        model = Encoder.load(gguf_folder / "all.gguf", precision="fp32", device="cpu").model
+        found = model.state_dict()["roberta.encoder.layer.0.output.dense.weight"].numpy()  # 48 x 64: two blocks a row
+        expected = values["roberta.encoder.layer.0.output.dense.weight"]
+        assert 0 < np.abs(found - expected).max() < np.abs(expected).max() / 100
+
+    @pytest.mark.parametrize("fault", FAULTS)
+    def test_what_cannot_be_read_is_refused_in_one_line(self, fault: str, gguf_folder: Path) -> None:
+        break_it, words = FAULTS[fault]
+        break_it(gguf_folder / "upper.gguf")
+        with pytest.raises(ModelError, match=words) as caught:
+            Encoder.load([gguf_folder / "lower.gguf", gguf_folder / "upper.gguf"], precision="fp32", device="cpu")
+        assert "\n" not in str(caught.value)
+
+    def test_a_file_that_changes_later_does_not_change_the_model(self, gguf_folder: Path) -> None:
+        paths = [gguf_folder / "lower.gguf", gguf_folder / "upper.gguf"]
+        encoder = Encoder.load(paths, precision="fp32", device="cpu")
+        before = encoder.embed(["the day"])
+        for path in paths:
+            with path.open("r+b") as file:
+                file.write(bytes(path.stat().st_size))
+        np.testing.assert_array_equal(encoder.embed(["the day"]), before)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["xlm-roberta", "bert", "modernbert"])
+def sentence_folder(
+    request: pytest.FixtureRequest, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> Path:
+    """A bare encoder, as sentence encoders are published."""
+    new_stock(request.param).base_model.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def as_sentence_transformers(folder: Path, settings: dict[str, object]) -> None:
+    modules = [
+        {"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    for module in modules:
+        (folder / str(module["path"])).mkdir()
+    for path in [path for path in folder.iterdir() if path.is_file()]:
+        path.rename(folder / "0_Transformer" / path.name)
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+
+
+TEXTS = ["the day", "a man and a woman went to the house of the king on that day", "", "water"]
+
+
+class TestSentenceEncoder:
+    def test_vectors_are_transformers_own_whatever_the_batch(self, sentence_folder: Path) -> None:
+        encoder = Encoder.load(sentence_folder, precision="fp32", device="cpu")
+        assert not encoder.has_lm_head
+        tokenizer, model = AutoTokenizer.from_pretrained(sentence_folder), AutoModel.from_pretrained(sentence_folder)
+        for layer in (None, 0, 2):
+            expected: list[np.ndarray] = []
+            for text in TEXTS:
+                with torch.no_grad():
+                    output = model.eval()(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
+                states = output.last_hidden_state if layer is None else output.hidden_states[layer]
+                expected.append(states[0].mean(dim=0).numpy())
+            for batch_size in (1, 3, 32):
+                found = encoder.embed(TEXTS, layer=layer, batch_size=batch_size)
+                assert found.dtype == np.float32
+                np.testing.assert_allclose(found, np.stack(expected), atol=1e-5, rtol=1e-5)
+
+    def test_a_prompt_changes_them(self, sentence_folder: Path) -> None:
+        encoder = Encoder.load(sentence_folder, precision="fp32", device="cpu")
+        prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 1.0, seed=0)
+        behind = encoder.embed(TEXTS, prompt)
+        assert np.abs(behind - encoder.embed(TEXTS)).max() > 1e-2
+        np.testing.assert_allclose(encoder.embed(TEXTS, prompt, batch_size=1), behind, atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("settings", "pooling"),
+        [
+            ({"word_embedding_dimension": 48, "pooling_mode_cls_token": True, "include_prompt": True}, "cls"),
+            ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
+            ({"pooling_mode": "cls"}, "cls"),
+            ({}, "mean"),
+        ],
+    )
+    def test_a_folder_of_sentence_transformers(
+        self, settings: dict[str, object], pooling: str, sentence_folder: Path
+    ) -> None:
+        plain = Encoder.load(sentence_folder, precision="fp32", device="cpu")
+        states = plain.hidden_states(torch.tensor(plain.tokenizer("the day")["input_ids"])[None])[0].detach().numpy()
+        as_sentence_transformers(sentence_folder, settings)
+        encoder = Encoder.load(sentence_folder, precision="fp32", device="cpu")
+        assert (encoder.pooling, encoder.fingerprint) == (pooling, plain.fingerprint)
+        expected = states[0] if pooling == "cls" else states.mean(axis=0)
+        np.testing.assert_allclose(encoder.embed(["the day"])[0], expected, atol=1e-5, rtol=1e-5)
+
+    def test_a_pooling_that_is_not_known(self, sentence_folder: Path) -> None:
+        as_sentence_transformers(sentence_folder, {"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True})
+        with pytest.raises(ModelError, match=r"pools its states by (max and mean|mean and max)"):
+            Encoder.load(sentence_folder, device="cpu")
+
+    def test_what_needs_an_lm_head_refuses_it(self, sentence_folder: Path) -> None:
+        encoder = Encoder.load(sentence_folder, precision="fp32", device="cpu")
+        with pytest.raises(ModelError, match=r"sentence encoder without an LM head.*'mini'"):
+            encoder.token_logits(torch.zeros(1, encoder.hidden_size))
+        with pytest.raises(ModelError, match="without an LM head"):
+            encoder.masked_word_loss(torch.zeros(1, encoder.hidden_size), torch.tensor([5]))
+
+    @pytest.mark.parametrize("layer", [-1, 4, 99])
+    def test_a_layer_that_is_not_there(self, layer: int, tiny_encoder: Tiny) -> None:
+        with pytest.raises(ConfigError, match="tiny bert has 3 layers, give 0 to 3"):
+            tiny_encoder("bert").embed(["the day"], layer=layer)
+
+    def test_no_text_and_text_that_is_too_long(self, tiny_encoder: Tiny) -> None:
+        encoder = tiny_encoder("xlm-roberta")
+        assert encoder.embed([]).shape == (0, 48)
+        assert encoder.embed(["day " * 2000]).shape == (1, 48)
+        np.testing.assert_allclose(encoder.embed(["day " * 50], max_length=12), encoder.embed(["day " * 10]), atol=1e-6)
