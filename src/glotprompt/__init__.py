@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from glotprompt.errors import UserError
     from glotprompt.methods import METHODS, for_language
     from glotprompt.model.encoder import Encoder
+    from glotprompt.report.significance import compare_predictions
     from glotprompt.run import adapt, evaluate, tune
     from glotprompt.selection import tune_selected
     from glotprompt.serve.predictor import Predictor
@@ -34,6 +35,7 @@ _HOMES = {
     "errors": ("UserError",),
     "methods": ("METHODS", "for_language"),
     "model.encoder": ("Encoder",),
+    "report.significance": ("compare_predictions",),
     "run": ("adapt", "evaluate", "tune"),
     "selection": ("tune_selected",),
     "serve.predictor": ("Predictor",),
@@ -60,6 +62,7 @@ __all__ = [
     "TuneConfig",
     "UserError",
     "adapt",
+    "compare_predictions",
     "dataset",
     "evaluate",
     "for_language",

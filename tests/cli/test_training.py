@@ -53,7 +53,7 @@ def test_text_to_figures(trained: dict[str, Outcome], here: Path, glotprompt: Pr
     outcome = glotprompt("evaluate", "--classifier", "topic.st", "--data", "test.tsv", "--json", "figures.json")
     figures = json.loads((here / "figures.json").read_text())
     assert figures["num_examples"] == len(figures["predictions"]) == 21
-    assert f"accuracy {figures['accuracy']:.1f} %" in outcome.out
+    assert outcome.out.startswith(f"accuracy        {figures['accuracy']:.1f} %, 95 % interval ")
     assert sum(sum(row.values()) for row in figures["confusion"].values()) == 21
     assert ("! collapse" in outcome.out) == (figures["collapsed_label"] is not None)
 

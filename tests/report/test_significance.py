@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from glotprompt.report.significance import RESAMPLES, paired_bootstrap, per_example
+from glotprompt.errors import DataError
+from glotprompt.report.significance import RESAMPLES, compare_predictions, paired_bootstrap, per_example
 
 
 def test_no_difference_has_an_interval_around_zero() -> None:
@@ -87,3 +88,31 @@ def test_more_seeds_are_not_more_examples() -> None:
     other = {f"{i}": i % 3 > 1 for i in range(90)}
     once, thrice = (paired_bootstrap([per_example([run] * n, [other] * n)]) for n in (1, 3))
     assert once == thrice
+
+
+def test_two_lists_of_predictions() -> None:
+    gold = ["a", "b"] * 50
+    ours, theirs = ["a"] * 100, ["b"] * 20 + ["a"] * 80
+    found = compare_predictions(gold, ours, theirs)
+    assert (found.mean, found.num_examples) == (0, 100)
+    assert found.low < 0 < found.high
+    better = compare_predictions(gold, gold, theirs)
+    assert better.mean == pytest.approx(50)
+    assert better.is_clear
+    worse = compare_predictions(gold, theirs, gold)
+    assert (worse.mean, worse.is_clear) == (pytest.approx(-50), True)
+
+
+def test_pairing_narrows_the_interval() -> None:
+    """60 and 50 of 100: clear where one is right wherever the other is, and not where they err apart."""
+    gold = ["a"] * 100
+    ours, theirs = ["a"] * 60 + ["b"] * 40, ["a"] * 50 + ["b"] * 50
+    assert compare_predictions(gold, ours, theirs).is_clear
+    assert not compare_predictions(gold, ours, theirs[::-1]).is_clear
+
+
+def test_predictions_of_other_examples_are_not_compared() -> None:
+    with pytest.raises(DataError, match="3 gold labels, 3 and 2 predictions; expected as many of each"):
+        compare_predictions(["a", "b", "a"], ["a", "b", "a"], ["a", "b"])
+    with pytest.raises(DataError, match="no predictions to compare"):
+        compare_predictions([], [], [])

@@ -25,6 +25,7 @@ from glotprompt.train.scoring import (
     log_probabilities,
     report,
     score_masked_words,
+    wilson_interval,
     with_offsets,
 )
 
@@ -200,6 +201,8 @@ def test_report_by_hand() -> None:
     assert found.confusion == {"a": {"a": 2, "b": 1, "c": 1}, "b": {"b": 1, "a": 1}, "c": {"a": 1}}
     assert found.predictions == guess
     assert found.num_examples == 7
+    assert found.interval == wilson_interval(3, 7)
+    assert (found.majority_label, found.majority) == ("a", pytest.approx(100 * 4 / 7))
     assert found.largest_share == pytest.approx(100 * 4 / 7)
     assert found.collapsed_label is None
 
@@ -224,6 +227,41 @@ def test_collapse(times: int, collapsed: str | None) -> None:
     found = report(["a", "b"] * 50, ["a"] * times + ["b"] * (100 - times))
     assert found.collapsed_label == collapsed
     assert found.largest_share == times
+
+
+def test_the_majority_is_that_of_the_truth_not_of_the_guesses() -> None:
+    found = report(["b", "a", "b"], ["a", "a", "a"])
+    assert (found.majority_label, found.majority) == ("b", pytest.approx(200 / 3))
+
+
+@pytest.mark.parametrize(("guess", "collapsed"), [("a", None), ("b", "b")])
+def test_one_label_answered_where_it_alone_occurs_is_no_collapse(guess: str, collapsed: str | None) -> None:
+    found = report(["a"] * 20, [guess] * 20)
+    assert found.collapsed_label == collapsed
+    assert (found.majority_label, found.majority) == ("a", 100)
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "low", "high"),
+    [(81, 263, 25.53, 36.62), (15, 148, 6.24, 16.05), (0, 20, 0, 16.11), (1, 29, 0.61, 17.18)],
+)
+def test_interval_has_the_published_values(right: int, of: int, low: float, high: float) -> None:
+    """Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3."""
+    assert wilson_interval(right, of) == (pytest.approx(low, abs=0.005), pytest.approx(high, abs=0.005))
+    # What is not right of as many mirrors it.
+    assert wilson_interval(of - right, of) == (
+        pytest.approx(100 - high, abs=0.005),
+        pytest.approx(100 - low, abs=0.005),
+    )
+
+
+@pytest.mark.parametrize("of", [1, 3, 7, 20, 1000])
+def test_interval_stays_within_0_and_100(of: int) -> None:
+    (none_low, none_high), (all_low, all_high) = wilson_interval(0, of), wilson_interval(of, of)
+    assert 0 <= none_low < 1e-9
+    assert 0 < none_high < 100
+    assert 0 < all_low < 100
+    assert 100 - 1e-9 < all_high <= 100
 
 
 def test_nothing_to_report() -> None:

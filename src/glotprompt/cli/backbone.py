@@ -53,10 +53,17 @@ def open_start(path: Path | None, model: str | None, precision: Any, device: str
     return load_adapted(path, encoder), encoder
 
 
-def open_classifier(path: Path, model: str | None, precision: Any, device: str) -> PromptClassifier:
-    """A saved classifier on the backbone it was made for."""
-    encoder = open_recorded(path, ("classifier",), model, precision, device)
-    classifier = PromptClassifier.load(path, encoder)
+def open_classifier(
+    path: Path, model: str | None, precision: Any, device: str, normalise: bool, *, loaded: Encoder | None = None
+) -> PromptClassifier:
+    """A saved classifier on the backbone it was made for, which may be `loaded` already. `normalise`: whether the text
+    that it is to read is."""
+    made_for = artifact.describe(path, ("classifier",))["backbone"]
+    if loaded is None or loaded.fingerprint != made_for["fingerprint"]:
+        loaded = open_recorded(path, ("classifier",), model, precision, device)
+    classifier = PromptClassifier.load(path, loaded)
+    if classifier.facts.get("normalised") and not normalise:
+        note(f"{path} was tuned on normalised text; give --normalise here, too")
     if classifier.offsets is not None:
         note(f"{path} holds label offsets, which are applied")
     return classifier

@@ -276,6 +276,14 @@ EvalBatchSize = Annotated[int | None, typer.Option("--eval-batch-size", **_MACHI
 # Files and figures
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this file as JSON.")]
 Classifier = Annotated[Path, typer.Option(metavar="FILE", help="The classifier that tune wrote.")]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Another classifier with the same labels, or what evaluate --json wrote of one: how much better is "
+        "--classifier? The other is taken as saved; --prior-text is for --classifier alone.",
+    ),
+]
 Labels = Annotated[
     str | None,
     typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, console, note, suggest, table, write_json, wrote
+from glotprompt.cli.screen import check_output, console, facts, note, suggest, table, write_json, wrote
 from glotprompt.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def evaluate(
     save_offsets: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a classifier that holds the fitted label offsets.")
     ] = None,
+    against: options.Against = None,
     json: options.Json = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = "label",
@@ -50,33 +51,36 @@ def evaluate(
 ) -> None:
     """Score a classifier on labelled examples of any language."""
     from glotprompt import run
+    from glotprompt.cli.against import predictions_against, show_difference
     from glotprompt.cli.backbone import open_classifier
     from glotprompt.cli.files import chosen_labels, examples_of, how_to_read
+    from glotprompt.data.records import content_hash
 
     if save_offsets is not None:
         check_output(save_offsets, "--save-offsets")
         if prior_text is None:
             raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
-    opened = open_classifier(classifier, model, precision, device)
-    _remind_of_normalising(opened, normalise)
+    opened = open_classifier(classifier, model, precision, device, normalise)
     chosen = chosen_labels(labels, opened.task)
     how = how_to_read(ctx.params)
     examples = examples_of(data, opened.task.template, ctx.params, how, opened.task.labels)
+    theirs = None if against is None else predictions_against(against, opened, examples, chosen, ctx.params)
     opened, prior = _with_prior(opened, label_prior, prior_text, chosen, examples, ctx.params)
     report = run.evaluate(opened, examples, labels=chosen, batch_size=batch_size)
     _show_report(report)
+    difference = None
+    if against is not None and theirs is not None:
+        difference = show_difference(against, examples, report, theirs)
     if json is not None:
-        about = {"classifier": str(classifier), "data": data, "language": opened.language, "labels": chosen}
-        write_json(json, {**about, "label_prior": prior, **asdict(report)})
+        about: dict[str, Any] = {
+            "classifier": str(classifier), "data": data, "content": content_hash(examples),
+            "language": opened.language, "labels": list(chosen or opened.task.labels), "label_prior": prior,
+        }  # fmt: skip
+        write_json(json, {**about, **asdict(report), "against": difference})
     if save_offsets is not None:
         opened.save(save_offsets)
         wrote(save_offsets, "classifier with label offsets")
     suggest("predict", "--classifier", save_offsets or classifier, "TEXT")
-
-
-def _remind_of_normalising(classifier: PromptClassifier, normalise: bool) -> None:
-    if classifier.facts.get("normalised") and not normalise:
-        note("this classifier was tuned on normalised text; give --normalise here, too")
 
 
 def _with_prior(
@@ -112,7 +116,14 @@ def _with_prior(
 
 def _show_report(report: Report) -> None:
     out = console()
-    out.print(f"accuracy {report.accuracy:.1f} %   macro-F1 {report.macro_f1:.1f} %   {report.num_examples:,} examples")
+    low, high = report.interval
+    occurring = sum(found.support > 0 for found in report.per_label.values())
+    figures = {
+        "accuracy": f"{report.accuracy:.1f} %, 95 % interval {low:.1f} to {high:.1f}, {report.num_examples:,} examples",
+        "majority class": f"{report.majority:.1f} %, by answering {report.majority_label!r} every time",
+        "macro-F1": f"{report.macro_f1:.1f} %, mean over the {occurring} label(s) that occur",
+    }
+    facts(figures)
     out.print()
     scores = table(["label", "precision", "recall", "F1", "examples"])
     for label, found in report.per_label.items():
@@ -126,13 +137,20 @@ def _show_report(report: Report) -> None:
         row = report.confusion[truth]
         confusion.add_row(truth, *(f"{row[name]:,}" if name in row else "." for name in names))
     out.print(confusion)
+    for warning in _warnings(report, occurring):
+        out.print()
+        out.print(f"! {warning}", style="yellow")
+
+
+def _warnings(report: Report, num_occurring: int) -> Generator[str]:
+    """Why the figures say less than they seem to."""
+    if num_occurring == 1:
+        yield f"only one label, {report.majority_label!r}, occurs among the examples; these figures say little"
+    elif report.accuracy < report.majority:
+        yield f"below the majority class: answering {report.majority_label!r} every time is right more often"
     if report.collapsed_label is not None:
         share = f"{report.largest_share:.0f} %"
-        out.print()
-        out.print(
-            f"! collapse: {share} of the examples were labelled {report.collapsed_label!r}; these figures say little",
-            style="yellow",
-        )
+        yield f"collapse: {share} of the examples were labelled {report.collapsed_label!r}; these figures say little"
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -180,8 +198,7 @@ def predict(
     from glotprompt.cli.files import check_column, chosen_labels, how_to_read, inputs_of
 
     sources = _sources(texts, input)
-    opened = open_classifier(classifier, model, precision, device)
-    _remind_of_normalising(opened, normalise)
+    opened = open_classifier(classifier, model, precision, device, normalise)
     template = opened.task.template
     how = how_to_read(ctx.params)
     if not sources or "premise" not in template.fields:

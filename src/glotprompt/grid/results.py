@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -42,7 +41,6 @@ def evaluate_result(
         which: report(gold, [names[index] for index in with_offsets(log_probs, None, labels).argmax(axis=1)])
         for which, labels in (("all", None), ("own", allowed))
     }
-    label, times = Counter(gold).most_common(1)[0]
     tune_facts = classifier.facts
     return {
         "format": FORMAT,
@@ -51,7 +49,7 @@ def evaluate_result(
             "adapt": None if adapted is None else _course(adapted.facts), "tune": _course(tune_facts),
         },
         "scores": {which: _scores(found) for which, found in reports.items()},
-        "majority": {"label": label, "share": 100 * times / len(gold)},
+        "majority": {"label": reports["all"].majority_label, "share": reports["all"].majority},
         "predictions": {
             "ids": [example.id for example in test], "gold": gold,
             **{which: found.predictions for which, found in reports.items()},

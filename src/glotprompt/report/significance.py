@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glotprompt.errors import DataError
+
 RESAMPLES = 10_000
 """How often the test examples are drawn anew."""
 
@@ -35,6 +37,23 @@ class Difference:
     def is_clear(self) -> bool:
         """Whether the interval leaves zero out."""
         return self.low > 0 or self.high < 0
+
+
+def compare_predictions(gold: Sequence[str | None], ours: Sequence[str], theirs: Sequence[str]) -> Difference:
+    """Our accuracy minus theirs on the same examples, with its 95 % interval. Raises `DataError` where the three lists
+    are not equally long, or empty.
+
+    The interval tells what other examples like these would have given, not what another seed of training would."""
+    if not len(gold) == len(ours) == len(theirs):
+        raise DataError(
+            f"{len(gold)} gold labels, {len(ours)} and {len(theirs)} predictions; expected as many of each, in the same"
+            " order"
+        )
+    right = [(one == truth) - (other == truth) for truth, one, other in zip(gold, ours, theirs, strict=True)]
+    found = paired_bootstrap([np.array(right, float)])
+    if found is None:
+        raise DataError("there are no predictions to compare")
+    return found
 
 
 def per_example(ours: Sequence[Correct], theirs: Sequence[Correct]) -> NDArray[np.float64]:

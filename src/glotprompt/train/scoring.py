@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -179,6 +181,12 @@ class Report:
     """What `evaluate` found; accuracies and F1 in per cent."""
 
     accuracy: float
+    interval: tuple[float, float]
+    """95 % interval of the accuracy (`wilson_interval`)."""
+    majority_label: str
+    """The label that most examples have."""
+    majority: float
+    """Accuracy of always answering it."""
     macro_f1: float
     """Mean F1 of the labels that occur among the examples."""
     per_label: dict[str, LabelScores]
@@ -187,7 +195,8 @@ class Report:
     predictions: list[str]
     num_examples: int
     collapsed_label: str | None
-    """A label predicted for more than 90 % of the examples, else None: such figures say little."""
+    """A label predicted for more than 90 % of the examples, not all of which have it, else None: such figures say
+    little."""
     largest_share: float
     """Per cent of the examples that got the most predicted label."""
 
@@ -204,16 +213,31 @@ def report(gold: Sequence[str], predicted: Sequence[str]) -> Report:
     present = [scores.f1 for scores in per_label.values() if scores.support]
     (most, times), *_ = Counter(predicted).most_common(1)
     share = times / len(gold)
+    (majority_label, num_majority), *_ = Counter(gold).most_common(1)
+    right = sum(truth == guess for truth, guess in zip(gold, predicted, strict=True))
     return Report(
-        accuracy=100 * sum(truth == guess for truth, guess in zip(gold, predicted, strict=True)) / len(gold),
+        accuracy=100 * right / len(gold),
+        interval=wilson_interval(right, len(gold)),
+        majority_label=majority_label,
+        majority=100 * num_majority / len(gold),
         macro_f1=sum(present) / len(present),
         per_label=per_label,
         confusion=confusion,
         predictions=list(predicted),
         num_examples=len(gold),
-        collapsed_label=most if share > COLLAPSE_SHARE else None,
+        collapsed_label=most if share > COLLAPSE_SHARE and set(gold) != {most} else None,
         largest_share=100 * share,
     )
+
+
+def wilson_interval(right: int, of: int) -> tuple[float, float]:
+    """95 % interval of a share, ends in per cent: the score interval of Wilson 1927, "Probable inference, the law of
+    succession, and statistical inference". It keeps its level for few examples and shares near 0 or 100 %."""
+    share, z = right / of, NormalDist().inv_cdf(0.975)
+    shrink = 1 + z**2 / of
+    centre = (share + z**2 / (2 * of)) / shrink
+    half = z * math.sqrt(share * (1 - share) / of + z**2 / (4 * of**2)) / shrink
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
 
 
 def _label_scores(confusion: Mapping[str, Mapping[str, int]], label: str) -> LabelScores:

@@ -1,0 +1,77 @@
+"""`evaluate --against`: the difference to another classifier on the same examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from glotprompt import artifact
+from glotprompt.classifier import PromptClassifier
+from glotprompt.cli.backbone import open_classifier
+from glotprompt.data.files import read_mapping
+from glotprompt.data.records import Example, content_hash
+from glotprompt.errors import ConfigError, DataError, ModelError
+from glotprompt.report.significance import compare_predictions
+from glotprompt.train.scoring import Report
+
+
+def predictions_against(
+    path: Path,
+    classifier: PromptClassifier,
+    examples: Sequence[Example],
+    labels: Sequence[str] | None,
+    params: Mapping[str, Any],
+) -> list[str]:
+    """What the classifier saved in `path` answers to the examples, or has answered where `path` is the JSON file of an
+    evaluation.
+
+    `params` are the command's parameters. A backbone that both classifiers share is not loaded again."""
+    if path.suffix.lower() == ".json":
+        return _recorded(path, examples, labels or classifier.task.labels)
+    _check_labels(path, artifact.describe(path, ("classifier",))["labels"], classifier.task.labels)
+    where = params["precision"], params["device"], params["normalise"]
+    try:
+        other = open_classifier(path, None, *where, loaded=classifier.encoder)
+    except ModelError as error:
+        raise ModelError(f"{error} and --json in an evaluate of its own, and give that file to --against") from None
+    return [found.label for found in other.predict(examples, labels=labels, batch_size=params["batch_size"])]
+
+
+def _recorded(path: Path, examples: Sequence[Example], labels: Sequence[str]) -> list[str]:
+    """The predictions in what `evaluate --json` wrote."""
+    expected = "what evaluate --json wrote"
+    found = read_mapping(path, expected)
+    if not {"data", "content", "labels", "predictions"} <= found.keys():
+        raise DataError(f"{path} holds no evaluation that can be compared; expected {expected} with this version")
+    if found["content"] != content_hash(examples):
+        raise DataError(
+            f"--against {path}: its figures are of other examples ({found['data']}); evaluate both on the same file"
+            " with the same options"
+        )
+    _check_labels(path, found["labels"], labels)
+    return found["predictions"]
+
+
+def _check_labels(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> None:
+    if set(theirs) != set(ours):
+        raise ConfigError(
+            f"--against {path}: its labels are {', '.join(theirs)}, not {', '.join(ours)}; only classifiers that choose"
+            " among the same labels can be compared"
+        )
+
+
+def show_difference(path: Path, examples: Sequence[Example], report: Report, theirs: Sequence[str]) -> dict[str, Any]:
+    """Print how much better the reported classifier is than the one in `path`; the same as JSON."""
+    found = compare_predictions([example.label for example in examples], report.predictions, theirs)
+    accuracy = report.accuracy - found.mean
+    print(
+        f"\nagainst {path}: {accuracy:.1f} %; difference {found.mean:+.1f} points, 95 % interval {found.low:+.1f} to"
+        f" {found.high:+.1f} (paired bootstrap over {found.num_examples:,} examples)"
+    )
+    if found.is_clear:
+        which = "better" if found.mean > 0 else "worse"
+        print(f"zero is outside the interval: {which} than {path} on examples like these")
+    else:
+        print("zero is within the interval: these examples do not tell which one is better")
+    return {"file": str(path), "accuracy": accuracy, "difference": found.mean, "low": found.low, "high": found.high}
