@@ -33,12 +33,12 @@ def write(path: Path, text: str) -> None:
 def test_the_catalog_is_whole() -> None:
     assert list(DATASETS) == [
         *("masakhanews", "americasnli", "americasnlp2021", "multinli", "nli_en", "xnli"),
-        *("sib200", "afrisenti", "nusax", "taxi1500", "files"),
+        *("sib200", "afrisenti", "nusax", "taxi1500", "bible_verses", "mafand", "files"),
     ]
     assert gp.dataset("sib200") is dataset("sib200")
     assert {found.name: len(found.languages) for found in WITH_FILES} == {
         "masakhanews": 16, "americasnli": 10, "americasnlp2021": 10, "multinli": 1, "nli_en": 1, "xnli": 15,
-        "sib200": 205, "afrisenti": 14, "nusax": 12, "taxi1500": 0,
+        "sib200": 205, "afrisenti": 14, "nusax": 12, "taxi1500": 0, "bible_verses": 0, "mafand": 15,
     }  # fmt: skip
 
 
@@ -176,8 +176,14 @@ def test_texts_that_another_dataset_has(tmp_path: Path) -> None:
 
 
 def test_any_language_of_taxi1500(tmp_path: Path) -> None:
-    write(tmp_path / "taxi1500/dev/abt.tsv", '1001\tFaith\ta "b"\n')
-    assert dataset("taxi1500").examples("abt", "dev", tmp_path) == [Example.of('a "b"', "Faith", "1001")]
+    write(tmp_path / "taxi1500/dev/abt.tsv", '40001001\tFaith\ta "b"\n40001002\tSin\t \n')
+    told: list[str] = []
+    found = dataset("taxi1500").examples("abt", "dev", tmp_path, report=told.append)
+    assert found == [Example.of('a "b"', "Faith", "40001001")]
+    # A verse that the edition lacks is no example, and still shows in a check.
+    assert told == [f"{tmp_path / 'taxi1500/dev/abt.tsv'}: rows without text, which are not examples: 1"]
+    (checked,) = dataset("taxi1500").check(tmp_path, ["abt"]).files
+    assert (checked.rows, checked.problems) == (2, {"blank text": 1})
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ AMERICASNLP2021 = Dataset(
         Columns({}),
         _FOLDERS,
         _CODES,
+        source_side="{split}.es",
     ),
     citation="Mager et al. 2021, Findings of the AmericasNLP 2021 Shared Task on Open Machine Translation for"
     " Indigenous Languages of the Americas. AmericasNLP.",
@@ -36,6 +37,7 @@ AMERICASNLP2021 = Dataset(
     unlabelled="one sentence a line",
     notes=(
         "The dev files are sentences of AmericasNLI: for scoring, never for stage 1.",
+        "As parallel text: train.es beside train.<code> has the same lines in Spanish; quy's sources may lack it.",
         "nah and oto are codes of ISO 639-2: the texts mix varieties.",
     ),
 )

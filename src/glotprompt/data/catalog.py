@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glotprompt.data.americas import AMERICASNLI, AMERICASNLP2021
+from glotprompt.data.bitext import BIBLE_VERSES, MAFAND
 from glotprompt.data.dataset import Dataset, Source
 from glotprompt.data.files import read_for_comparison
 from glotprompt.data.layout import Report
 from glotprompt.data.nli import MULTINLI, NLI_EN, XNLI
-from glotprompt.data.records import Example
+from glotprompt.data.records import Example, Pair
 from glotprompt.data.sentiment import AFRISENTI, NUSAX
 from glotprompt.data.tables import OnBadRow
 from glotprompt.data.topics import MASAKHANEWS, SIB200, TAXI1500
@@ -36,7 +37,7 @@ DATASETS: dict[str, Dataset] = {
     found.name: found
     for found in (
         *(MASAKHANEWS, AMERICASNLI, AMERICASNLP2021, MULTINLI, NLI_EN, XNLI),
-        *(SIB200, AFRISENTI, NUSAX, TAXI1500, FILES),
+        *(SIB200, AFRISENTI, NUSAX, TAXI1500, BIBLE_VERSES, MAFAND, FILES),
     )
 }
 
@@ -100,6 +101,22 @@ def texts_of(
 ) -> list[str]:
     """The unlabelled text of a reference, as `Dataset.texts` has it; without a split, of "train"."""
     return reference.dataset.texts(
+        reference.language, reference.split or "train", data_dir, source=source, revision=revision,
+        on_bad_row=on_bad_row, report=report,
+    )  # fmt: skip
+
+
+def pairs_of(
+    reference: Reference,
+    data_dir: str | Path | None = None,
+    *,
+    source: Source = "auto",
+    revision: str | None = None,
+    on_bad_row: OnBadRow = "error",
+    report: Report | None = None,
+) -> list[Pair]:
+    """The parallel text of a reference, as `Dataset.pairs` has it; without a split, of "train"."""
+    return reference.dataset.pairs(
         reference.language, reference.split or "train", data_dir, source=source, revision=revision,
         on_bad_row=on_bad_row, report=report,
     )  # fmt: skip

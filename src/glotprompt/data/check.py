@@ -143,7 +143,7 @@ def _read(dataset: Dataset, path: Path, *, strict: bool) -> list[Record]:
     columns = dataset.layout.columns
     if not columns.fields:
         return [Record(Example({"text": without_line_end(line)}), ()) for line in read_lines(path)]
-    return read_records(path, columns, dataset.labels, "error" if strict else "skip", check_labels=False)
+    return read_records(path, columns, dataset.labels, "error" if strict else "skip", every_row=True)
 
 
 def _problems_of(record: Record) -> Iterator[str]:

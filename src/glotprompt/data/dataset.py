@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from glotprompt.data.languages import same_language
-from glotprompt.data.layout import Columns, HubFiles, Layout, Record, Report, read_records, read_texts
+from glotprompt.data.layout import Columns, HubFiles, Layout, Record, Report, read_aligned, read_records, read_texts
 from glotprompt.data.lines import is_blank
 from glotprompt.data.normalise import letters
-from glotprompt.data.records import Example
+from glotprompt.data.records import Example, Pair
 from glotprompt.data.tables import OnBadRow
 from glotprompt.errors import ConfigError, DataError, nearest
 
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from glotprompt.data.check import Check
 
 Source = Literal["auto", "folder", "hub"]
-Kind = Literal["news topics", "topics", "sentiment", "NLI", "unlabelled text", "your own"]
+Kind = Literal["news topics", "topics", "sentiment", "NLI", "unlabelled text", "parallel text", "your own"]
 MakeTexts = Callable[[str, Sequence[Record], Sequence[Record], Report | None], list[str]]
 """From a language, its training records and its held-out ones to text for stage 1."""
+
+HeldOutIds = Callable[[str, "str | Path | None", "Report | None"], set[str]]
+"""From a language and the data folder to ids of pairs; what could not be looked up is told to the report."""
 
 DATA_DIR_VARIABLE = "GLOTPROMPT_DATA"
 """The environment's variable with the data folder, where none is given."""
@@ -40,7 +43,7 @@ class Dataset:
     """Empty: any language, by the code that the file has."""
 
     labels: tuple[str, ...]
-    """All labels; a language may have fewer (`labels_of`). Empty for unlabelled text."""
+    """All labels; a language may have fewer (`labels_of`). Empty for unlabelled and for parallel text."""
 
     splits: tuple[str, ...]
     layout: Layout | None
@@ -72,6 +75,9 @@ class Dataset:
     """The dataset whose texts serve as unlabelled text of this one."""
 
     make_texts: MakeTexts | None = None
+    held_out_ids: HeldOutIds | None = None
+    """Of parallel text: the pairs that an evaluation set has, whatever their wording."""
+
     hub: HubFiles | None = None
     notes: tuple[str, ...] = ()
 
@@ -114,7 +120,8 @@ class Dataset:
 
         Of a labelled dataset: the texts of its training split, without the examples of which a dev or test split has a
         text (letters and digits compared), each once. `report` is told how many those were. Another split than "train"
-        is read as it is: whether it may be trained on is the caller's affair.
+        is read as it is: whether it may be trained on is the caller's affair. Of parallel text: the target side,
+        without the pairs that `held_out_ids` names.
         """
         if self.texts_from is not None:
             return self.texts_from.texts(
@@ -124,8 +131,14 @@ class Dataset:
             raise DataError(f"{self.name} has no unlabelled text: {self.unlabelled}.")
         code, split = self.language(language), self.split(language, split)
         if not self.labels:
-            path, _ = self.place(code, split, data_dir, source, revision)
-            texts = list(read_texts(path))
+            path, columns = self.place(code, split, data_dir, source, revision)
+            if columns.fields:
+                pairs = self.pairs(
+                    code, split, data_dir, source=source, revision=revision, on_bad_row=on_bad_row, report=report
+                )
+                texts = self._target_side(code, pairs, data_dir, report)
+            else:
+                texts = list(read_texts(path))
             if not texts:
                 raise DataError(f"{path}: no text in it. Expected one text per line; fetch it again.")
             return texts
@@ -133,6 +146,52 @@ class Dataset:
         held_out = [part for part in self.splits if part != "train" and split == "train"]
         make = self.make_texts or own_texts
         return make(f"{self.name} {code}", read(split), [record for part in held_out for record in read(part)], report)
+
+    def pairs(
+        self,
+        language: str,
+        split: str = "train",
+        data_dir: str | Path | None = None,
+        *,
+        source: Source = "auto",
+        revision: str | None = None,
+        on_bad_row: OnBadRow = "error",
+        report: Report | None = None,
+    ) -> list[Pair]:
+        """Parallel text: every pair in the file's order, with blank sides and repeats; the arguments are those of
+        `examples`. Raises `DataError` for a dataset without, and for a language that lacks its source side."""
+        if self.texts_from is not None:
+            return self.texts_from.pairs(
+                language, split, data_dir, source=source, revision=revision, on_bad_row=on_bad_row, report=report
+            )
+        if self.layout is None or not ("target" in self.layout.columns.fields or self.layout.source_side):
+            raise DataError(f"{self.name} has no parallel text. Expected two files, a table, or a dataset that has it.")
+        code, split = self.language(language), self.split(language, split)
+        path, columns = self.place(code, split, data_dir, source, revision)
+        if columns.fields:
+            examples = [record.example for record in read_records(path, columns, (), on_bad_row, report)]
+            named = columns.row_id is not None
+            return [Pair(one.fields["source"], one.fields["target"], one.id if named else "") for one in examples]
+        assert self.layout.source_side is not None
+        side = path.with_name(self.layout.source_side.replace("{split}", split))
+        if not side.is_file():
+            raise DataError(
+                f"{self.name}:{code} is no parallel text here: {side} does not exist. Expected the lines of"
+                f" {path.name} in the source language; give another language, or two files of your own."
+            )
+        return read_aligned(side, path)
+
+    def _target_side(
+        self, code: str, pairs: Sequence[Pair], data_dir: str | Path | None, report: Report | None
+    ) -> list[str]:
+        held_out = set[str]() if self.held_out_ids is None else self.held_out_ids(code, data_dir, report)
+        kept = [pair for pair in pairs if pair.id not in held_out]
+        if report is not None and len(kept) < len(pairs):
+            report(
+                f"{self.name} {code}: {len(pairs) - len(kept):,} of {len(pairs):,} pairs left out of stage 1 because an"
+                " evaluation set has them"
+            )
+        return [pair.target for pair in kept if not is_blank(pair.target)]
 
     def labels_of(self, language: str) -> tuple[str, ...]:
         """The labels that a language has."""

@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from glotprompt.data.americas import AMERICASNLI, AMERICASNLP2021
+from glotprompt.data.bitext import BIBLE_VERSES, MAFAND
 from glotprompt.data.catalog import Reference, dataset, parse_reference
+from glotprompt.data.dataset import Dataset
 from glotprompt.data.languages import same_language
+from glotprompt.data.nli import XNLI
 from glotprompt.data.normalise import words
+from glotprompt.data.topics import MASAKHANEWS, SIB200, TAXI1500
 from glotprompt.errors import ConfigError, DataError
 
 Purpose = Literal["adapt", "tune"]
@@ -98,22 +103,24 @@ class OverlapCheck:
 
     def passed(self, texts: Iterable[str]) -> Iterator[str]:
         """The texts that no evaluation set holds or shares `ngram` words in a row with."""
+        return (text for text in texts if not self.holds(text))
+
+    def holds(self, text: str) -> bool:
+        """Whether an evaluation set holds the text, or shares `ngram` words in a row with it; counted in `report`."""
         report = self.report
-        for index, text in enumerate(texts, report.num_kept + report.num_removed):
-            found = words(text)
-            same = self._same.get("".join(found), set[str]())
-            shared = self._sharing(found)
-            for name in same | shared:
-                overlap = report.overlaps[name]
-                overlap.same += name in same
-                overlap.shared += name not in same
-                if len(overlap.examples) < _NUM_EXAMPLES:
-                    overlap.examples.append(index)
-            if same or shared:
-                report.num_removed += 1
-            else:
-                report.num_kept += 1
-                yield text
+        found = words(text)
+        same = self._same.get("".join(found), set[str]())
+        shared = self._sharing(found)
+        for name in same | shared:
+            overlap = report.overlaps[name]
+            overlap.same += name in same
+            overlap.shared += name not in same
+            if len(overlap.examples) < _NUM_EXAMPLES:
+                overlap.examples.append(report.num_kept + report.num_removed)
+        held = bool(same or shared)
+        report.num_removed += held
+        report.num_kept += not held
+        return held
 
     def _sharing(self, found: list[str]) -> set[str]:
         ngram = self.report.ngram
@@ -161,6 +168,14 @@ _VARIETIES = """
 """
 """Quechua, Aymara, Guarani, Nahuatl, Otomi and Tarahumara by other codes than AmericasNLI's (ISO 639-1, -3 and -5): a
 prompt for one of them is one that would be scored on AmericasNLI."""
+_SCORED: dict[Dataset, tuple[Dataset, ...]] = {
+    AMERICASNLP2021: (AMERICASNLI,),
+    MAFAND: (MASAKHANEWS, SIB200),
+    BIBLE_VERSES: (TAXI1500,),
+}
+"""From a training text to the evaluation sets of the same language that its sentences may be in."""
+_SCORED_IN_SOURCE = {AMERICASNLP2021: (XNLI, "spa"), MAFAND: (SIB200, "eng"), BIBLE_VERSES: (TAXI1500, "eng")}
+"""From parallel text to an evaluation set whose items are the same in every language, in that of the source side."""
 _DEPTH = 4
 """So many folders above a file are looked at: a layout is at most so deep."""
 
@@ -213,13 +228,14 @@ def refuse_evaluation_text(source: str | Path, purpose: Purpose, target_language
         )
 
 
-def evaluation_beside(source: str | Path) -> list[Path] | list[str]:
+def evaluation_beside(source: str | Path, *, parallel: bool = False) -> list[Path] | list[str]:
     """The dev and test files that belong to a training file (train.tsv, train.quy, train-en.tsv) and exist: those
     beside it, and for AmericasNLP 2021 those of AmericasNLI in the same language, where that lies beside it. For a
-    reference, references to the same, whether they can be had or not."""
+    reference, references to the same and to what its text is known to have in common with (`_SCORED`), whether they
+    can be had or not. With `parallel`, also to the same items in the language of the source side."""
     reference = parse_reference(str(source))
     if reference is not None:
-        return _evaluation_references(reference)
+        return _evaluation_references(reference, parallel)
     path = Path(source)
     if re.split(r"[^a-z]", path.name)[0] != "train":
         return []
@@ -231,12 +247,28 @@ def evaluation_beside(source: str | Path) -> list[Path] | list[str]:
     return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
-def _evaluation_references(reference: Reference) -> list[str]:
+def held_out_ids(
+    source: str | Path, data_dir: str | Path | None = None, report: Callable[[str], None] | None = None
+) -> set[str]:
+    """Ids of the pairs of a reference that an evaluation set has, whatever their wording: of bible_verses:LANGUAGE the
+    verses of Taxi1500 in the same language, whose edition may be another. `report` is told what could not be looked up.
+    Empty for any other word."""
+    reference = parse_reference(str(source))
+    if reference is None or reference.dataset.held_out_ids is None:
+        return set()
+    return reference.dataset.held_out_ids(reference.language, data_dir, report)
+
+
+def _evaluation_references(reference: Reference, parallel: bool) -> list[str]:
     if _is_held_out(reference.split):
         return []
     found = [(reference.dataset, reference.language)]
-    if reference.dataset is AMERICASNLP2021:
-        found.append((AMERICASNLI, AMERICASNLI.language(reference.language)))
+    for known in _SCORED.get(reference.dataset, ()):
+        with suppress(DataError):  # a language that it lacks
+            found.append((known, known.language(reference.language)))
+    translated = reference.dataset.texts_from or reference.dataset
+    if parallel and translated in _SCORED_IN_SOURCE:
+        found.append(_SCORED_IN_SOURCE[translated])
     return [
         f"{known.name}:{code}:{split}"
         for known, code in found

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glotprompt.data.lines import is_blank, read_lines, without_line_end
-from glotprompt.data.records import Example
+from glotprompt.data.records import Example, Pair
 from glotprompt.data.tables import OnBadRow, Quoting, ReadOptions, Row, read_table
-from glotprompt.errors import nearest
+from glotprompt.errors import DataError, nearest
 
 Report = Callable[[str], None]
 
@@ -19,7 +19,8 @@ class Columns:
     """The columns of a dataset's tables."""
 
     fields: Mapping[str, str]
-    """From an example's field ("text", or "premise" and "hypothesis") to the column; empty for plain lines of text."""
+    """From an example's field ("text", or "premise" and "hypothesis"; "source" and "target" of parallel text) to the
+    column; empty for plain lines of text."""
 
     label: str | None = None
     row_id: str | None = None
@@ -38,6 +39,9 @@ class Columns:
     unread: tuple[str, ...] = ()
     """Further columns that hold text, which `check` looks into, too."""
 
+    blank_is_missing: bool = False
+    """Whether a row without text stands for an item that the language lacks, and is no example."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -53,6 +57,9 @@ class Layout:
 
     codes: Mapping[str, str] = field(default_factory=dict[str, str])
     """The publisher's codes, where they are not ours."""
+
+    source_side: str | None = None
+    """Of plain lines: the file beside them that has the same lines in the source language; {split} as written here."""
 
     def path(self, data_dir: Path, language: str, split: str) -> Path:
         """Where the split is; where it is expected first when it is nowhere."""
@@ -111,12 +118,14 @@ def read_records(
     on_bad_row: OnBadRow = "error",
     report: Report | None = None,
     *,
-    check_labels: bool = True,
+    every_row: bool = False,
 ) -> list[Record]:
     """The rows of a table in their order, with duplicates, blank texts and edge spaces as they are in the file.
 
-    A published row is never dropped because its text is blank: a score over fewer rows would not be comparable. Raises
-    `DataError` at a row that cannot be read or whose label is none of `labels`; `on_bad_row="skip"` leaves it out.
+    A published row is not dropped because its text is blank (a score over fewer rows would not be comparable), unless
+    that is how the publisher writes that there is none (`Columns.blank_is_missing`). Raises `DataError` at a row that
+    cannot be read or whose label is none of `labels`; `on_bad_row="skip"` leaves it out. With `every_row` neither a
+    label nor a blank text is looked at.
     """
     options = ReadOptions(quoting=columns.quoting, columns=columns.header, on_bad_row=on_bad_row, report=report)
     table = read_table(path, options)
@@ -125,20 +134,25 @@ def read_records(
             table.require(column, column)
     unread = tuple(column for column in columns.unread if column in table.columns)
     records: list[Record] = []
-    passed_over = 0
+    passed_over = missing = 0
     for number, row in enumerate(table.rows, 1):
         label = _label(row, columns)
         if label in columns.not_examples:
             passed_over += 1
-        elif check_labels and label is not None and label not in labels:
+        elif not every_row and label is not None and label not in labels:
             known = f"{nearest(label, labels)} Expected one of {', '.join(labels)}"
             table.bad.add(row.line, f"the label {label!r} is unknown.{known}")
         else:
             row_id = str(number) if columns.row_id is None else _cell(row, columns.row_id)
             texts = {name: _cell(row, column) for name, column in columns.fields.items()}
+            if columns.blank_is_missing and not every_row and all(map(is_blank, texts.values())):
+                missing += 1
+                continue
             records.append(Record(Example(texts, label, row_id), tuple(_cell(row, column) for column in unread)))
     if passed_over and report is not None:
         report(f"{path}: {passed_over:,} rows labelled {' or '.join(columns.not_examples)} are not examples")
+    if missing and report is not None:
+        report(f"{path}: rows without text, which are not examples: {missing:,}")
     table.bad.finish(len(records), "examples")
     return records
 
@@ -146,6 +160,18 @@ def read_records(
 def read_texts(path: Path) -> Iterator[str]:
     """The lines of a file that are not blank, without their ends."""
     return (without_line_end(line) for line in read_lines(path) if not is_blank(line))
+
+
+def read_aligned(source: str | Path, target: str | Path, encoding: str | None = None) -> list[Pair]:
+    """The lines of two files, line by line and with blank ones; `DataError` where one file has more lines."""
+    sides = [[without_line_end(line) for line in read_lines(path, encoding)] for path in (source, target)]
+    counts = [len(lines) for lines in sides]
+    if counts[0] != counts[1]:
+        raise DataError(
+            f"{source} has {counts[0]:,} lines and {target} has {counts[1]:,}. Expected as many, with translations"
+            " on the same line; get both files anew, or mend the one that lacks lines."
+        )
+    return [Pair(*texts) for texts in zip(*sides, strict=True)]
 
 
 def _cell(row: Row, column: str) -> str:

@@ -50,6 +50,16 @@ class Example:
         return cls({"premise": premise, "hypothesis": hypothesis}, label, id)
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A sentence and its translation."""
+
+    source: str
+    target: str
+    id: str = ""
+    """What the publisher calls it, such as the verse "55.2.24"; "" where it has no name."""
+
+
 def generator(seed: int, *purpose: str) -> np.random.Generator:
     """Random numbers that depend on the seed and on what they are for, and on nothing else."""
     if seed < 0:

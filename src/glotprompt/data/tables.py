@@ -191,7 +191,10 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
         columns = tuple(cell.strip() for cell in header[2])
     repeated = sorted({column for column in columns if columns.count(column) > 1})
     if repeated:
-        raise DataError(f"{name}: the column {repeated[0]!r} occurs twice in the header. Rename one of them.")
+        raise DataError(
+            f"{name}: the column {repeated[0]!r} occurs twice in the header. Rename one of them, or, when"
+            " the file has no header line, name the columns with columns=."
+        )
     return Table(name, columns, _named(cells, columns, bad), bad)
 
 

@@ -1,0 +1,138 @@
+"""Parallel text in: sentences with their translations, from tables, from two files line by line, or from a dataset by
+name. `pairs.check_pairs` says which of them may be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from glotprompt.data import catalog
+from glotprompt.data.layout import read_aligned
+from glotprompt.data.lines import is_blank, name_of
+from glotprompt.data.normalise import normalise as normalised
+from glotprompt.data.records import Pair
+from glotprompt.data.tables import Format, OnBadRow, Quoting, ReadOptions, Row, Table, format_of, read_table
+from glotprompt.errors import ConfigError, DataError
+
+_SIDES = ("source", "target")
+
+
+def read_parallel(
+    sources: str | Path | Sequence[str | Path],
+    source_column: str | None = None,
+    target_column: str | None = None,
+    *,
+    row_id: str | None = None,
+    data_dir: str | Path | None = None,
+    revision: str | None = None,
+    format: Format | None = None,
+    delimiter: str | None = None,
+    quoting: Quoting = "csv",
+    columns: Sequence[str] | None = None,
+    encoding: str | None = None,
+    on_bad_row: OnBadRow = "error",
+    normalise: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> list[Pair]:
+    """Every pair in its order, repeats and pairs with a blank side included, of
+
+    - tables (.tsv, .csv, .jsonl, each also with .gz, or .parquet): the columns "source" and "target", or those named.
+      A tsv or csv of two columns without such a header is pairs from its first line;
+    - references such as bible_verses:glv, mafand:lug or americasnlp2021:aym (`data_dir` and `revision` are for these);
+    - exactly two files of plain text, first the source language's, line by line.
+
+    Ids are the cells of the column `row_id`, and a dataset's own. The other options are those of `files.read_texts`.
+    """
+    words = [sources] if isinstance(sources, str | Path) else list(sources)
+    if not words:
+        raise ConfigError("No parallel text was given. Expected a table, a reference, or two files of plain text.")
+    if isinstance(columns, str):
+        raise ConfigError(f'columns is the text {columns!r}; expected a list of names such as ["source", "target"].')
+    names = None if columns is None else tuple(columns)
+    options = ReadOptions(format, delimiter, quoting, names, encoding, on_bad_row, normalise, report)
+    references = [catalog.parse_reference(str(word)) for word in words]
+    plain = [
+        word
+        for word, reference in zip(words, references, strict=True)
+        if reference is None and format_of(word, options) == "txt"
+    ]
+    if plain:
+        _expect_two(words, plain)
+        found = read_aligned(words[0], words[1], encoding)
+    else:
+        found = list[Pair]()
+        for word, reference in zip(words, references, strict=True):
+            if reference is None:
+                found += _table_pairs(word, (source_column, target_column), row_id, options)
+            else:
+                found += catalog.pairs_of(reference, data_dir, revision=revision, on_bad_row=on_bad_row, report=report)
+    if not normalise:
+        return found
+    return [Pair(normalised(pair.source), normalised(pair.target), pair.id) for pair in found]
+
+
+def _expect_two(words: Sequence[str | Path], plain: Sequence[str | Path]) -> None:
+    if len(plain) == len(words) == 2:
+        return
+    raise DataError(
+        f"{name_of(plain[0])}: plain text by its ending, and {len(plain)} of {len(words)} given are."
+        " Expected two such files and nothing else, first the source language's and then the target's, line by line; or"
+        " tables of two columns (.tsv, .csv, .jsonl or .parquet; format= for another ending)."
+    )
+
+
+def _table_pairs(
+    source: str | Path, named: tuple[str | None, str | None], row_id: str | None, options: ReadOptions
+) -> list[Pair]:
+    table = read_table(source, options)
+    sides = [name or side for name, side in zip(named, _SIDES, strict=True)]
+    pairs: list[Pair] = []
+    if _is_headless(table, sides, named, row_id, source, options):
+        # Its first line was taken for a header, and is the first pair.
+        sides = list(table.columns)
+        pairs.append(Pair(*sides))
+        if options.report is not None:
+            options.report(
+                f"{table.name}: no header line with {' and '.join(_SIDES)}, so its two columns are these, and the first"
+                " line is a pair"
+            )
+    for column, option in zip((*sides, row_id), ("source_column", "target_column", "row_id"), strict=True):
+        if column is not None:
+            table.require(column, option)
+    for row in table.rows:
+        cells = [_cell(row, column) for column in sides]
+        name = "" if row_id is None else str(row.values.get(row_id) or "")
+        if None in cells:
+            table.bad.add(row.line, f"something else than text in the columns {' and '.join(sides)}")
+        else:
+            pairs.append(Pair(cells[0] or "", cells[1] or "", name))
+    table.bad.finish(len(pairs), "pairs")
+    return pairs
+
+
+def _is_headless(
+    table: Table[tuple[Row, ...]],
+    sides: Sequence[str],
+    named: tuple[str | None, str | None],
+    row_id: str | None,
+    source: str | Path,
+    options: ReadOptions,
+) -> bool:
+    """Whether the first line of a tsv or csv is no header: two cells, neither of which names a side."""
+    written = options.columns is None and format_of(source, options) in ("tsv", "csv")
+    nothing_named = named == (None, None) and row_id is None
+    return written and nothing_named and len(table.columns) == 2 and set(sides).isdisjoint(table.columns)
+
+
+def _cell(row: Row, column: str) -> str | None:
+    """The text of a cell, "" where there is none; None for what is not text."""
+    value = row.values.get(column)
+    if value is None or (isinstance(value, str) and is_blank(value)):
+        return ""
+    if not isinstance(value, str):
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can write half a character: "\ud800"
+        return None
+    return value
