@@ -1,4 +1,4 @@
-"""The table of docs/doctor.md: what the doctor says of eighteen languages that XLM-R has not read, as Markdown on standard output.
+"""The table of docs/doctor.md: what the doctor says of eighteen languages, as Markdown on standard output.
 
     python experiments/doctor_table.py --data-dir DIR
 
