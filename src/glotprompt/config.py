@@ -25,7 +25,7 @@ Schedule = Literal["linear", "cosine", "constant", "wsd"]
 """How a learning rate falls after its warm-up (`AdaptConfig.schedule`)."""
 
 MethodName = Literal[
-    "soft-prompt", "prompt-tuning", "fine-tuning", "fine-tuning-mlm", "mad-x", "lora-mlm", "source-prompt",
+    "soft-prompt", "prompt-tuning", "fine-tuning", "fine-tuning-mlm", "mad-x", "lora", "source-prompt",
     "soft-prompt+task-adapter", "prompt-average",
 ]  # fmt: skip
 """The methods of `glotprompt.methods`, which says what each trains."""
@@ -37,7 +37,7 @@ RATES: dict[Stage, dict[str, float]] = {
         "soft-prompt+task-adapter": 5e-3,  # as soft-prompt
         "fine-tuning-mlm": 2e-5,  # Ebrahimi et al. 2022 (AmericasNLI); the paper prints 5e-3, at which models diverge
         "mad-x": 1e-4,  # Pfeiffer et al. 2020, and section 4.2
-        "lora-mlm": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
+        "lora": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
     },
     "tune": {
         "soft-prompt": 1e-3,  # section 4.2
@@ -48,7 +48,7 @@ RATES: dict[Stage, dict[str, float]] = {
         "fine-tuning-mlm": 1e-6,  # section 4.2
         "mad-x": 1e-4,  # Pfeiffer et al. 2020, and section 4.2
         "soft-prompt+task-adapter": 1e-4,  # as mad-x
-        "lora-mlm": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
+        "lora": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
     },
 }
 """Default peak learning rates of each stage and method."""
@@ -185,9 +185,9 @@ class AdaptConfig(Config):
     """mad-x: train the masked-word head's dense layer and norm with the adapter, as the `adapters` library does by
     default (table 3 counts 27 M with them)."""
     lora_rank: int = Field(default=8, ge=1)
-    """lora-mlm: rank of the updates (Hu et al. 2022: 8)."""
+    """lora: rank of the updates (Hu et al. 2022: 8)."""
     lora_alpha: float = Field(default=16.0, gt=0)
-    """lora-mlm: the updates are scaled by alpha / rank."""
+    """lora: the updates are scaled by alpha / rank."""
     seed: int = Field(default=0, ge=0)
     """Seed of initialisation, subsampling, order and masking."""
 
@@ -292,7 +292,7 @@ PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
                 **dict.fromkeys(_LANGUAGE_PROMPTS, 8e-2),
                 "fine-tuning-mlm": 3e-4,
                 "mad-x": 1e-2,
-                "lora-mlm": 1e-2,
+                "lora": 1e-2,
             },
         },
         "tune": {
@@ -303,7 +303,7 @@ PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
                 **dict.fromkeys(_PROMPTS, 4e-2),
                 **dict.fromkeys(_WHOLE_MODEL, 1e-4),
                 **dict.fromkeys(("mad-x", "soft-prompt+task-adapter"), 1e-2),
-                "lora-mlm": 1e-3,
+                "lora": 1e-3,
             },
             "top_k_layers": dict.fromkeys(_PROMPTS, 12),
         },

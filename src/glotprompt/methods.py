@@ -227,7 +227,7 @@ METHODS: dict[str, Method] = {
             tunes_once=True,
         ),
         Method(
-            "lora-mlm",
+            "lora",
             "Hu et al. 2022",
             "LoRA",
             "LoRA",

@@ -57,7 +57,7 @@ def test_unknown_tokens_are_counted(tiny_tokenizer: PreTrainedTokenizerFast) -> 
     assert unknown_tokens([MAP.apply(text) for text in texts], tiny_tokenizer)[0] == 0
 
 
-@pytest.mark.parametrize("method", ["soft-prompt", "lora-mlm"])
+@pytest.mark.parametrize("method", ["soft-prompt", "lora"])
 def test_the_map_is_the_same_as_other_text(method: str, tiny_encoder: Tiny, tmp_path: Path) -> None:
     """Adapt, tune, save, load, predict: a map gives what rewriting every text beforehand gives."""
     encoder = tiny_encoder("xlm-roberta")
