@@ -38,7 +38,11 @@ def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
         help="of the product's frozen body; auto: bf16 where this machine multiplies it faster",
     )  # fmt: skip
     made.add_argument("--rounds", type=positive, default=5, help="alternations; figures are medians over them")
-    made.add_argument("--data-dir", type=Path, help="folder with real texts; without one, drawn lengths stand for them")
+    made.add_argument(
+        "--data-dir",
+        type=Path,
+        help="folder with real texts (else the variable GLOTPROMPT_DATA); without one, drawn lengths stand for them",
+    )
     made.add_argument("--json", type=Path, help="write the figures here; into a folder: as <benchmark>.json")
     made.set_defaults(**defaults)
     return made

@@ -17,8 +17,6 @@ from glotprompt.templates import Task
 from glotprompt.train.batches import pack
 from glotprompt.train.cloze import Cloze, Words, encode, label_words
 
-SIBLING = Path(__file__).resolve().parents[2] / "shared" / "data"
-"""Where a data folder lies beside some checkouts."""
 TARGET, SOURCE = "americasnlp2021/quechua-spanish/train.quy", "text/spa.txt"
 """One pair of languages, as a training has it. Lines of ten languages mixed would differ more in length and leave
 padded batches emptier, which would flatter packing."""
@@ -62,10 +60,10 @@ class Lines:
 
 
 def find_data(given: Path | None) -> Path | None:
-    """The data folder: the given one, that of the environment, the one beside the checkout, or None."""
+    """The data folder: the given one, that of the environment, or None."""
     if given is not None and not _holds_all(given):
         raise SystemExit(f"--data-dir {given} lacks one of {TARGET}, {SOURCE}, {NLI}; give another, or leave it out")
-    for place in (given, os.environ.get(DATA_DIR_VARIABLE), SIBLING):
+    for place in (given, os.environ.get(DATA_DIR_VARIABLE)):
         if place and _holds_all(Path(place)):
             return Path(place)
     return None

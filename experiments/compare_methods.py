@@ -55,7 +55,7 @@ RATES: dict[str, tuple[float | None, float]] = {
     "fine-tuning": (None, 1e-4),
     "fine-tuning-mlm": (3e-4, 1e-4),
     "mad-x": (1e-2, 1e-2),
-    "lora-mlm": (1e-2, 1e-3),
+    "lora": (1e-2, 1e-3),
     "soft-prompt+task-adapter": (8e-2, 1e-2),
 }
 """Learning rates of both stages, chosen by `grid`."""
@@ -65,7 +65,7 @@ RATES_TRIED: dict[str, tuple[Sequence[float], Sequence[float]]] = {
     "fine-tuning": ((), (3e-5, 1e-4, 3e-4)),
     "fine-tuning-mlm": ((1e-4, 3e-4, 1e-3), ()),
     "mad-x": ((1e-3, 3e-3, 1e-2), (1e-3, 3e-3, 1e-2)),
-    "lora-mlm": ((3e-3, 1e-2, 3e-2), (1e-3, 3e-3, 1e-2)),
+    "lora": ((3e-3, 1e-2, 3e-2), (1e-3, 3e-3, 1e-2)),
     "soft-prompt+task-adapter": ((), (1e-3, 3e-3, 1e-2)),
 }
 GUARDED = (

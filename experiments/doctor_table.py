@@ -1,4 +1,4 @@
-"""The table of docs/doctor.md: what the doctor says of eighteen unseen languages, as Markdown on standard output.
+"""The table of docs/doctor.md: what the doctor says of eighteen languages, as Markdown on standard output.
 
     python experiments/doctor_table.py --data-dir DIR
 
@@ -19,7 +19,7 @@ from glotprompt.doctor import examine
 NEWS = ("ibo", "lin", "lug", "pcm", "run", "sna", "tir", "yor")
 HEADINGS = (
     "language", "lines", "repeated", "script", "words", "sub-words per word", "unknown tokens", "words touched",
-    "lines in another language", "read by XLM-R", "verdict", "because of",
+    "lines in another language", "on mini", "verdict", "because of",
 )  # fmt: skip
 
 
@@ -38,16 +38,16 @@ def row(code: str, texts: list[str]) -> list[str]:
     text = found.text
     foreign = ", ".join(f"{name} {count}" for name, count in text.foreign.items() if count > 1)
     care = ", ".join(finding.name for finding in found.findings if finding.level != "ok")
-    seen = {True: "yes", False: "no", None: "not known"}[found.seen]
+    read = "not known" if found.exposure is None else found.exposure.verdict
     return [
         code, f"{text.num_lines:,}", f"{100 * text.duplicate_share:.1f} %", next(iter(text.scripts)).capitalize(),
         f"{text.num_words:,}", f"{text.pieces_per_word:.2f}", f"{100 * text.unknown_share:.2f} %",
-        f"{100 * text.touched_share:.2f} %", foreign or "-", seen, found.verdict, care or "-",
+        f"{100 * text.touched_share:.2f} %", foreign or "-", read, found.verdict, care or "-",
     ]  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What the doctor says of eighteen unseen languages.")
+    parser = argparse.ArgumentParser(description="What the doctor says of eighteen languages that XLM-R has not read.")
     parser.add_argument("--data-dir", type=Path, required=True, metavar="DIR")
     print("|", " | ".join(HEADINGS), "|")
     print("|---" * len(HEADINGS) + "|")

@@ -22,23 +22,27 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from glotprompt.data.dataset import DATA_DIR_VARIABLE
 from glotprompt.model.backbones import MINI, open_backbone
 from glotprompt.model.encoder import Encoder
 
 ASSETS = Path(__file__).parent / "assets"
 TINY_KINDS = ("xlm-roberta", "bert", "modernbert")
-_SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # Models this small gain nothing from a second thread, and threads that wait for each other on a busy machine lose much.
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Other people's corpora in their publishers' layouts, beside the checkout; tests that need them skip without."""
-    if not _SHARED_DATA.is_dir():
-        pytest.skip(f"needs the corpora in {_SHARED_DATA}")
-    return _SHARED_DATA
+def corpora() -> Path:
+    """The data folder: other people's corpora in their publishers' layouts. Tests that need it skip without."""
+    given = os.environ.get(DATA_DIR_VARIABLE)
+    if not given:
+        pytest.skip(f"needs the corpora: set {DATA_DIR_VARIABLE} to the data folder")
+    folder = Path(given).absolute()  # the program may run in a folder of the test's own
+    if not folder.is_dir():
+        pytest.skip(f"needs the corpora: {DATA_DIR_VARIABLE} is {given}, which is no folder")
+    return folder
 
 
 @pytest.fixture(scope="session")

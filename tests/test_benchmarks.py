@@ -38,7 +38,6 @@ FP32 = ["--precision", "fp32"]
 @pytest.fixture(autouse=True)
 def no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawn lengths, on every machine."""
-    monkeypatch.setattr(texts, "SIBLING", Path("/nowhere"))
     monkeypatch.delenv("GLOTPROMPT_DATA", raising=False)
 
 
@@ -140,9 +139,9 @@ def test_serving_sees_an_answer_that_belongs_to_another_question() -> None:
 
 
 @pytest.mark.slow
-def test_language_counts_what_it_finds(tmp_path: Path, shared_data: Path) -> None:
+def test_language_counts_what_it_finds(tmp_path: Path, corpora: Path) -> None:
     few = ["--languages", "2", "--steps", "2", "--lines", "20", "--texts", "2", "--batch", "2", "--length", "32"]
-    language.main([*FP32, *few, "--data-dir", str(shared_data), "--json", str(tmp_path)])
+    language.main([*FP32, *few, "--data-dir", str(corpora), "--json", str(tmp_path)])
     found = written(tmp_path, "language")
     assert found["chance"] == 50
     for way in found["readings"].values():
@@ -322,14 +321,14 @@ def test_models_of_one_dtype_share_their_weights_and_fine_tuning_leaves_them(bac
     assert torch.equal(one, before)
 
 
-def test_real_lines_fill_the_vocabulary(shared_data: Path) -> None:
+def test_real_lines_fill_the_vocabulary(corpora: Path) -> None:
     tokenizer = backbones.wide_tokenizer(backbones.XLMR_WORDS)
-    lines = texts.unlabelled(texts.find_data(shared_data), tokenizer)
+    lines = texts.unlabelled(texts.find_data(corpora), tokenizer)
     used = np.concatenate(lines.target + lines.source)
     assert lines.origin == "real"
     assert used.max() > 0.99 * backbones.XLMR_WORDS
     assert not np.isin(used, sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id})).any()
-    clozes, _, origin = texts.pairs(shared_data, tokenizer, 64, 20)
+    clozes, _, origin = texts.pairs(corpora, tokenizer, 64, 20)
     assert origin == "real"
     assert all(cloze.input_ids[cloze.position] == tokenizer.mask_token_id for cloze in clozes)
 

@@ -274,11 +274,11 @@ def test_without_a_method_the_default_rate_is_that_of_prompts() -> None:
 def test_another_method_brings_its_default_rate_but_moves_no_given_one(config: type[Config], stage: Stage) -> None:
     made: Any = config(seed=3).replace(method="mad-x")
     assert (made.learning_rate, made.seed) == (RATES[stage]["mad-x"], 3)
-    assert made.replace(method="lora-mlm").learning_rate == RATES[stage]["lora-mlm"]
+    assert made.replace(method="lora").learning_rate == RATES[stage]["lora"]
     default = RATES[stage]["soft-prompt"]
     given: Any = config(learning_rate=default).replace(method="mad-x")
     assert given.learning_rate == default, "given, though it is the default"
-    assert given.replace(method="lora-mlm", seed=1).learning_rate == default
+    assert given.replace(method="lora", seed=1).learning_rate == default
     assert made.identity() != given.identity()
 
 

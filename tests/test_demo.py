@@ -92,8 +92,8 @@ def test_news_names_the_layout_that_it_wants(tmp_path: Path) -> None:
         scenarios.news(tmp_path, "sna", fast=True)
 
 
-def test_news_fits_offsets_on_other_text_than_the_test(shared_data: Path) -> None:
-    scenario = scenarios.news(shared_data, "sna", fast=True)
+def test_news_fits_offsets_on_other_text_than_the_test(corpora: Path) -> None:
+    scenario = scenarios.news(corpora, "sna", fast=True)
     assert scenario.own_labels == ["business", "health", "politics", "sports"]
     test = {example.fields["text"] for example in scenario.target_test}
     assert test.isdisjoint(example.fields["text"] for example in scenario.prior_texts)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.data.languages import exposure
 from glotprompt.doctor import Diagnosis, examine, length_histogram, verdict
 from glotprompt.doctor.probe import NUM_EXAMPLES, PROBE_LINES, Forecast, _some
 from glotprompt.doctor.text import TextStatistics, UnknownCharacter
@@ -90,13 +91,30 @@ def test_what_is_cut_off_is_lost_without_packing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "level", "said"),
-    [(True, "warn", "already"), (False, "ok", "What stage 1 is for"), (None, "ok", "do not say whether xlm-r")],
+    ("code", "family", "level", "said"),
+    [
+        ("sna", "xlm-r", "ok", "Shona (sna): unseen on xlm-r. Not in CC100."),
+        ("swa", "xlm-r", "warn", "Swahili (swa): read by xlm-r. In CC100. The model has read this language already."),
+        (
+            "arz",
+            "xlm-r",
+            "ok",
+            "Egyptian Arabic (arz). Our tables do not say whether xlm-r has read it. CC100 may",
+        ),
+        ("nya", "mini", "ok", "Chichewa (nya): low-resource on mini. In mC4, NLLB and xP3, not in CC100."),
+        ("hch", "mini", "ok", "Wixarika (Huichol) (hch): unseen on mini. On none of the 9 lists"),
+        ("bzd", "glot500", "ok", "Bribri (bzd): unseen on glot500. What stage 1 is for."),
+        ("qqq", "mini", "ok", "qqq. Our tables do not say whether mini has read it."),
+    ],
 )
-def test_language(seen: bool | None, level: str, said: str) -> None:
-    finding = language_finding("sna", seen, "xlm-r")
+def test_language(code: str, family: str, level: str, said: str) -> None:
+    finding = language_finding(code, exposure(code, family))
     assert finding.level == level
-    assert said in finding.meaning
+    assert f"{finding.figure}. {finding.meaning}".startswith(said)
+
+
+def test_language_of_an_unknown_backbone() -> None:
+    assert language_finding("sna", None).meaning == "Our tables do not say whether this backbone has read it."
 
 
 def test_costs_against_the_machine() -> None:
@@ -210,7 +228,8 @@ def test_one_line_is_too_little_to_time(tiny_encoder: Callable[[str], Encoder]) 
 def test_the_bundled_backbone_without_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(Encoder, "load")
     found = examine("mini", SOURCE, language="swa", adapt=ADAPT, probe_seconds=0)
-    assert found.seen is True
+    assert found.exposure is not None
+    assert found.exposure.verdict == "read"
     assert found.findings[0].level == "warn"
     assert found.adapt.estimated_bytes > 48_628_434 * 2
     assert found.adapt.file_bytes == 4 * 12 * 2 * 384 * 2
@@ -223,6 +242,7 @@ def test_figures_as_json(diagnosis: Diagnosis) -> None:
     assert sum(count for _, count in found["text"]["line_lengths"]) == len(TOY)
     assert found["adapt"]["steps"] == 50
     assert found["level"] == diagnosis.level
+    assert found["exposure"] is None, "of no known family"
     assert [finding["name"] for finding in found["findings"]][:2] == ["language", "amount"]
 
 

@@ -121,11 +121,11 @@ def test_references_say_the_same_in_ten_languages(mini: Encoder) -> None:
     }  # fmt: skip
 
 
-def test_published_texts(shared_data: Path, mini: Encoder) -> None:
-    (path,) = shared_data.glob("americasnlp2021/*/train.oto")
+def test_published_texts(corpora: Path, mini: Encoder) -> None:
+    (path,) = corpora.glob("americasnlp2021/*/train.oto")
     otomi = statistics_of(read_texts(path), mini.tokenizer)
     assert [(char.code_points, char.count) for char in otomi.unknown] == [("U+0320", 342)]
     assert round(100 * otomi.unknown_share, 2) == 0.21
-    tigrinya = statistics_of(masakhanews.unlabelled(shared_data, "tir")[:200], mini.tokenizer)
+    tigrinya = statistics_of(masakhanews.unlabelled(corpora, "tir")[:200], mini.tokenizer)
     assert round(tigrinya.pieces_per_word, 1) == 3.2
     assert list(tigrinya.scripts) == ["ETHIOPIC", "LATIN"]

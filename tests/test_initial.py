@@ -192,7 +192,7 @@ def test_too_few_tokens(encoder: gp.Encoder) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("method", ["mad-x", "fine-tuning-mlm", "lora-mlm", "prompt-average"])
+@pytest.mark.parametrize("method", ["mad-x", "fine-tuning-mlm", "lora", "prompt-average"])
 def test_real_tokens_are_for_prompts(encoder: gp.Encoder, method: str) -> None:
     config = ADAPT.replace(method=method, initialise="text")
     with pytest.raises(ConfigError, match=r"trains no prompt in stage 1|prompts to combine"):

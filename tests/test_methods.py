@@ -97,7 +97,7 @@ def test_a_stage_1_of_its_own_is_needed(encoder: gp.Encoder, mad_x: LanguageModu
     start = METHODS[method].start
     with pytest.raises(ConfigError, match=f"adapt with method {start} made, nothing was given"):
         tuned(encoder, None, method=method)
-    other: Adapted = replace(mad_x, method="lora-mlm") if method == "mad-x" else mad_x
+    other: Adapted = replace(mad_x, method="lora") if method == "mad-x" else mad_x
     with pytest.raises(ConfigError, match=f"adapt with method {start} made, one of {other.method} was given"):
         tuned(encoder, other, method=method)
 

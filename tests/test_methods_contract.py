@@ -166,7 +166,7 @@ def expected_counts(variant: Variant) -> tuple[int, int]:
     one, two = {
         "soft-prompt": (3 * prompt, 2 * prompt), "source-prompt": (3 * prompt, 2 * prompt),
         "prompt-average": (0, 2 * prompt), "prompt-tuning": (0, 3 * prompt), "fine-tuning": (0, whole),
-        "fine-tuning-mlm": (whole, whole), "mad-x": (language, task), "lora-mlm": (lora, lora),
+        "fine-tuning-mlm": (whole, whole), "mad-x": (language, task), "lora": (lora, lora),
         "soft-prompt+task-adapter": (3 * prompt, task),
     }[variant.method]  # fmt: skip
     return one, two + (48 * 48 + 48 + 3 * 48 + 3 if variant.tune.get("head") == "linear" else 0)

@@ -1,4 +1,4 @@
-"""The bundled backbone on real news (../shared): short runs that must beat having learned nothing."""
+"""The bundled backbone on real news: short runs that must beat having learned nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 QUIET = gp.RuntimeConfig(progress=False)
 
 
-def test_hausa_headlines_beat_the_majority_class(mini: gp.Encoder, shared_data: Path) -> None:
-    train, dev = (masakhanews.headlines(masakhanews.load(shared_data, "hau", split)) for split in ("train", "dev"))
+def test_hausa_headlines_beat_the_majority_class(mini: gp.Encoder, corpora: Path) -> None:
+    train, dev = (masakhanews.headlines(masakhanews.load(corpora, "hau", split)) for split in ("train", "dev"))
     config = gp.TuneConfig(
         epochs=3, learning_rate=2e-2, max_length=24, shots_per_class=25, prompt_length=8, batch_size=16
     )
@@ -26,8 +26,8 @@ def test_hausa_headlines_beat_the_majority_class(mini: gp.Encoder, shared_data: 
     assert report.collapsed_label is None
 
 
-def test_stage_1_reads_shona_better_than_before(mini: gp.Encoder, shared_data: Path) -> None:
-    target, source = (masakhanews.unlabelled(shared_data, code)[:200] for code in ("sna", "hau"))
+def test_stage_1_reads_shona_better_than_before(mini: gp.Encoder, corpora: Path) -> None:
+    target, source = (masakhanews.unlabelled(corpora, code)[:200] for code in ("sna", "hau"))
     config = gp.AdaptConfig(
         steps=20, batch_size=8, max_length=48, learning_rate=4e-2, prompt_length=8, eval_every=20, eval_sequences=8
     )

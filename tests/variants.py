@@ -91,8 +91,8 @@ VARIANTS = {
     "mad-x, BERT, all choices": Variant(
         "mad-x", (4e-3, 2e-2), "bert", {"drop_last_adapter": True, "train_lm_head": True}, {**HEAD, **DROPOUT}
     ),
-    "lora-mlm": Variant("lora-mlm", (1e-2, 1.5e-2)),
-    "lora-mlm, BERT": Variant("lora-mlm", (1e-2, 1.5e-2), "bert", {"lora_rank": 3, "lora_alpha": 9}, HEAD),
+    "lora": Variant("lora", (1e-2, 1.5e-2)),
+    "lora, BERT": Variant("lora", (1e-2, 1.5e-2), "bert", {"lora_rank": 3, "lora_alpha": 9}, HEAD),
     "source-prompt": Variant("source-prompt", (0.1, 1.0)),
     "soft-prompt+task-adapter": Variant("soft-prompt+task-adapter", (0.1, 4e-2)),
     "prompt-average": Variant("prompt-average", (None, 1.0)),

@@ -20,12 +20,13 @@ from glotprompt.data.records import Example
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError
 from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import described, restored, tensors_of
+from glotprompt.model.deltas import Together, described, restored, tensors_of
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import LinearHead
+from glotprompt.model.heads import EmbeddingHead, LinearHead
 from glotprompt.model.soft_prompt import Positions, Prefix, SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.cloze import Cloze, encode, encode_without_mask, label_words
+from glotprompt.train.embedding import mean_vector
 from glotprompt.train.scoring import LabelHead, fit_offsets, log_probabilities, with_offsets
 
 Input = str | tuple[str, str] | Example
@@ -65,6 +66,11 @@ class LanguageModule:
     """What is rewritten in every text before it is tokenised, from stage 1 to the last prediction."""
     samples: Samples | None = None
     """Held-out texts of the language to try it on. Not among the facts, which are copied into results."""
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether it was trained on parallel text."""
+        return _is_aligned(self.facts)
 
     def attached(self, encoder: Encoder) -> AbstractContextManager[Prefix | None]:
         """As `Delta.attached`, of the language's part."""
@@ -113,6 +119,11 @@ class LanguagePrompt:
     def prompt_length(self) -> int:
         return self.key_values.shape[3]
 
+    @property
+    def is_aligned(self) -> bool:
+        """As `LanguageModule.is_aligned`."""
+        return _is_aligned(self.facts)
+
     def prefix(self, encoder: Encoder) -> Prefix:
         """What puts this prompt in front of a batch."""
         return Prefix.shared(self.key_values.to(encoder.device), encoder.dtype, self.positions)
@@ -151,6 +162,10 @@ def load_adapted(path: str | Path, encoder: Encoder | None = None) -> Adapted:
     """Open what stage 1 saved, whatever the method."""
     kind = artifact.describe(path, ("language prompt", "language module"))["kind"]
     return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, encoder)
+
+
+def _is_aligned(facts: Mapping[str, Any]) -> bool:
+    return facts.get("config", {}).get("objective") == "alignment"
 
 
 def _described(found: CharacterMap | Samples | None) -> dict[str, Any] | None:
@@ -241,6 +256,22 @@ class PromptClassifier:
         recorded = {"prior": dict(zip(names, wanted, strict=True)), "num_texts": len(texts)}
         return replace(self, offsets=tuple(finite.tolist()), facts={**self.facts, "label_prior": recorded})
 
+    def with_target_text(self, texts: Sequence[Input], batch_size: int = 32) -> PromptClassifier:
+        """The same classifier with sentence vectors centred by the mean of these (unlabelled, target-language) texts
+        instead of the source examples'. For method embedding; `ConfigError` for others."""
+        head = head_of(self.delta)
+        if not isinstance(head, EmbeddingHead):
+            raise ConfigError(f"method {self.method!r} has no sentence vectors to centre; leave the target text out")
+        if not texts:
+            raise ConfigError("there is no target text to centre by; give at least one")
+        fields = rewritten_fields([fields_of(item) for item in texts], self.characters)
+        clozes = encode_without_mask(fields, self.task, self.encoder.tokenizer, self.max_length)
+        with torch.no_grad(), self.delta.attached(self.encoder) as prefix:
+            centre = mean_vector(self.encoder, clozes, prefix, head.layer, batch_size)
+        assert isinstance(self.delta, Together)
+        delta = Together({"body": self.delta["body"], "head": head.with_centre(centre)}).requires_grad_(False)
+        return replace(self, delta=delta, facts={**self.facts, "centred_on": len(texts)})
+
     def description(self) -> dict[str, Any]:
         """What a file of it says beside the tensors; JSON."""
         prompt = self.prompt
@@ -289,6 +320,20 @@ def task_of(facts: Mapping[str, Any], path: str | Path) -> Task:
     return Task.from_dict({**facts["task"], "verbalizer": words}, where=str(path))
 
 
+def head_of(delta: Delta) -> LinearHead | EmbeddingHead | None:
+    """What reads the labels among what was trained; None: the label words do."""
+    return next((part for part in delta.modules() if isinstance(part, LinearHead | EmbeddingHead)), None)
+
+
+def rewritten_fields(
+    fields: Sequence[Mapping[str, str]], characters: CharacterMap | None
+) -> Sequence[Mapping[str, str]]:
+    """The texts of inputs with their characters rewritten."""
+    if characters is None:
+        return fields
+    return [{name: characters.apply(text) for name, text in row.items()} for row in fields]
+
+
 def read_inputs(
     encoder: Encoder,
     fields: Sequence[Mapping[str, str]],
@@ -297,13 +342,12 @@ def read_inputs(
     max_length: int,
     characters: CharacterMap | None = None,
 ) -> tuple[LabelHead, list[Cloze]]:
-    """What the labels are read with, a linear head where `delta` has one and else the label words, and the inputs as
-    that head wants them, their characters rewritten."""
-    if characters is not None:
-        fields = [{name: characters.apply(text) for name, text in row.items()} for row in fields]
-    linear = next((part for part in delta.modules() if isinstance(part, LinearHead)), None)
-    if linear is not None:
-        return linear, encode_without_mask(fields, task, encoder.tokenizer, max_length)
+    """What the labels are read with, `head_of` or else the label words, and the inputs as that head wants them, their
+    characters rewritten."""
+    fields = rewritten_fields(fields, characters)
+    head = head_of(delta)
+    if head is not None:
+        return head, encode_without_mask(fields, task, encoder.tokenizer, max_length)
     return label_words(task, encoder.tokenizer), encode(fields, task, encoder.tokenizer, max_length)
 
 

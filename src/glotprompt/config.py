@@ -25,8 +25,8 @@ Schedule = Literal["linear", "cosine", "constant", "wsd"]
 """How a learning rate falls after its warm-up (`AdaptConfig.schedule`)."""
 
 MethodName = Literal[
-    "soft-prompt", "prompt-tuning", "fine-tuning", "fine-tuning-mlm", "mad-x", "lora-mlm", "source-prompt",
-    "soft-prompt+task-adapter", "prompt-average",
+    "soft-prompt", "prompt-tuning", "fine-tuning", "fine-tuning-mlm", "mad-x", "lora", "source-prompt",
+    "soft-prompt+task-adapter", "prompt-average", "embedding",
 ]  # fmt: skip
 """The methods of `glotprompt.methods`, which says what each trains."""
 
@@ -37,7 +37,7 @@ RATES: dict[Stage, dict[str, float]] = {
         "soft-prompt+task-adapter": 5e-3,  # as soft-prompt
         "fine-tuning-mlm": 2e-5,  # Ebrahimi et al. 2022 (AmericasNLI); the paper prints 5e-3, at which models diverge
         "mad-x": 1e-4,  # Pfeiffer et al. 2020, and section 4.2
-        "lora-mlm": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
+        "lora": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
     },
     "tune": {
         "soft-prompt": 1e-3,  # section 4.2
@@ -48,7 +48,7 @@ RATES: dict[Stage, dict[str, float]] = {
         "fine-tuning-mlm": 1e-6,  # section 4.2
         "mad-x": 1e-4,  # Pfeiffer et al. 2020, and section 4.2
         "soft-prompt+task-adapter": 1e-4,  # as mad-x
-        "lora-mlm": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
+        "lora": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
     },
 }
 """Default peak learning rates of each stage and method."""
@@ -111,8 +111,11 @@ def _one_line(config: type[Config], error: ValidationError) -> str:
 
 
 class AdaptConfig(Config):
-    """Stage 1: masked language modelling on unlabelled text (section 3.1 of the paper)."""
+    """Stage 1: masked language modelling on unlabelled text (section 3.1), or alignment on parallel text."""
 
+    objective: Literal["mlm", "alignment"] = "mlm"
+    """"mlm": masked language modelling. "alignment": a target sentence behind what is trained goes where the frozen
+    model puts its translation; needs parallel text, and the preset alignment has its settings."""
     method: MethodName = "soft-prompt"
     """What is trained (`glotprompt methods`)."""
     prompt_length: int = Field(default=32, ge=1)
@@ -156,11 +159,12 @@ class AdaptConfig(Config):
     all of it and goes through the smaller one more often."""
     held_out: float = Field(default=0.05, gt=0, lt=1)
     """Share of the target lines kept from training, on which the loss before and after is measured. (Of the source
-    lines when `source_share` is 1.)"""
+    lines when `source_share` is 1; of the pairs with alignment, at most `eval_sequences` of them.)"""
     eval_every: int = Field(default=100, ge=1)
     """Steps between evaluations on the held-out text; the best prompt seen is kept."""
     eval_sequences: int = Field(default=128, ge=1)
-    """Held-out sequences on which the best step is chosen; the figures before and after are measured on all."""
+    """Held-out sequences on which the best step is chosen; the figures before and after are measured on all. With
+    alignment the largest number of held-out pairs."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many evaluations without improvement; None: never. The plan of the learning rate stays that of all
     `steps`, so a run that stops early has not seen the low rates of its end."""
@@ -185,9 +189,11 @@ class AdaptConfig(Config):
     """mad-x: train the masked-word head's dense layer and norm with the adapter, as the `adapters` library does by
     default (table 3 counts 27 M with them)."""
     lora_rank: int = Field(default=8, ge=1)
-    """lora-mlm: rank of the updates (Hu et al. 2022: 8)."""
+    """lora: rank of the updates (Hu et al. 2022: 8)."""
     lora_alpha: float = Field(default=16.0, gt=0)
-    """lora-mlm: the updates are scaled by alpha / rank."""
+    """lora: the updates are scaled by alpha / rank."""
+    lora_layers: Literal["attention", "all"] = "attention"
+    """lora: which linear layers are updated: queries and values (Hu et al. 2022), or all of every layer."""
     seed: int = Field(default=0, ge=0)
     """Seed of initialisation, subsampling, order and masking."""
 
@@ -224,6 +230,9 @@ class TuneConfig(Config):
     (Pfeiffer et al. 2020, section 4.2 of the paper: 16)."""
     head: Literal["words", "linear"] = "words"
     """"words": template and verbalizer. "linear": a classification head on the first token, without a template."""
+    layer: int | None = Field(default=None, ge=0)
+    """embedding: the states behind so many layers are read (0: the embeddings). None: the last layer's behind an
+    aligned prompt; else that of the upper half which is best on dev examples."""
     loss_over: Literal["labels", "vocabulary"] = "labels"
     """"labels": softmax over the labels' scores. "vocabulary": over the whole vocabulary (equation 1)."""
     dev_share: float = Field(default=0.1, gt=0, lt=1)
@@ -292,7 +301,7 @@ PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
                 **dict.fromkeys(_LANGUAGE_PROMPTS, 8e-2),
                 "fine-tuning-mlm": 3e-4,
                 "mad-x": 1e-2,
-                "lora-mlm": 1e-2,
+                "lora": 1e-2,
             },
         },
         "tune": {
@@ -303,10 +312,20 @@ PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
                 **dict.fromkeys(_PROMPTS, 4e-2),
                 **dict.fromkeys(_WHOLE_MODEL, 1e-4),
                 **dict.fromkeys(("mad-x", "soft-prompt+task-adapter"), 1e-2),
-                "lora-mlm": 1e-3,
+                "lora": 1e-3,
             },
             "top_k_layers": dict.fromkeys(_PROMPTS, 12),
         },
+    },
+    # Alignment on some thousand sentence pairs, minutes on two cores (docs/does_it_help.md).
+    "alignment": {
+        "adapt": {
+            "objective": "alignment", "steps": 300, "max_length": 96, "warmup_ratio": 20 / 300, "eval_every": 50,
+            "held_out": 0.07, "eval_sequences": 200,
+            "learning_rate": {"soft-prompt": 8e-2, "lora": 3e-3, "fine-tuning-mlm": 5e-5},
+            "lora_rank": {"lora": 4}, "lora_alpha": {"lora": 8.0}, "lora_layers": {"lora": "all"},
+        },
+        "tune": {"max_length": 128},
     },
     # Ebrahimi et al. 2022, configs/ of github.com/abteen/americasnli: XLM-R base, MLM on the target's lines alone (the
     # default rate, 40 epochs there), then MultiNLI. Their XLM-R large differs: 5e-6 and batches of 16 in stage 2.

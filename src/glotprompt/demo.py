@@ -1,4 +1,4 @@
-"""The demo: teach the bundled backbone a language it has never seen, and show what it learned.
+"""The demo: teach the bundled backbone a language that it knows little of, and show what it learned.
 
 `bible`: English King James text to Chichewa, which book a passage is like. `news`: MasakhaNEWS headlines from Hausa.
 All trained rows are treated alike: same examples, epochs, rates and selection on source-language dev text. Every

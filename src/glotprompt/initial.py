@@ -19,8 +19,7 @@ from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.real_tokens import key_values_of_text
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.model.tokens import SpecialIds
-from glotprompt.train.batches import MaskingCorpus
+from glotprompt.model.tokens import Sequences, SpecialIds
 
 Initial = LanguagePrompt | Sequence[tuple[LanguagePrompt, float]]
 """A saved prompt to start from, or several with their weights in the sum."""
@@ -97,19 +96,19 @@ def _check_method(config: AdaptConfig) -> None:
 
 
 def begin_adapt(
-    encoder: Encoder, method: Method, corpus: MaskingCorpus, config: AdaptConfig, initial: InitialPrompt | None
+    encoder: Encoder, method: Method, text: Sequences, config: AdaptConfig, initial: InitialPrompt | None
 ) -> Delta:
-    """What stage 1 trains, at its start. Raises `DataError` for a text with fewer tokens than the prompt."""
+    """What stage 1 trains, at its start; `text` is that of `initialise="text"`. Raises `DataError` for a text with
+    fewer tokens than the prompt."""
     assert method.begin_adapt is not None
     if config.initialise == "noise":
         return method.begin_adapt(encoder, config)
-    key_values = _prompt_of_text(encoder, corpus, config) if initial is None else initial.key_values
+    key_values = _prompt_of_text(encoder, text, config) if initial is None else initial.key_values
     return SoftPrompt(key_values, positions=config.positions)
 
 
-def _prompt_of_text(encoder: Encoder, corpus: MaskingCorpus, config: AdaptConfig) -> Tensor:
-    """The model's own keys and values at tokens of the source text, drawn by seed."""
-    text = corpus.source if config.source_share > 0 else corpus.target
+def _prompt_of_text(encoder: Encoder, text: Sequences, config: AdaptConfig) -> Tensor:
+    """The model's own keys and values at tokens of a text, drawn by seed."""
     order = np.random.default_rng([config.seed, 4]).permutation(len(text))
     sequences = (torch.from_numpy(text[int(i)]) for i in order)
     special_ids = torch.tensor(SpecialIds.of(encoder.tokenizer).all)

@@ -54,6 +54,10 @@ class Method:
     """Whether stage 2 trains prompts, of which K layers may be chosen."""
     unadapted: MethodName | None = None
     """The method that trains the same in stage 2 without a stage 1; None: there is none."""
+    aligns: bool = False
+    """Whether stage 1 can be alignment on parallel text, too."""
+    reads_vectors: bool = False
+    """Whether stage 2 is logistic regression on sentence vectors, in closed form, behind whatever stage 1 left."""
     tunes_once: bool = False
     """Whether stage 2 reads nothing of the target, so that one training serves all of them (`for_language`)."""
 
@@ -160,6 +164,11 @@ def _fresh_language_adapter(encoder: Encoder, config: AdaptConfig) -> Delta:
     return Together({"adapter": adapter, "lm_head": Weights.of(encoder, is_head_transform)})
 
 
+def _fresh_lora(encoder: Encoder, config: AdaptConfig) -> Delta:
+    targets = "all" if config.lora_layers == "all" else None
+    return Lora(encoder, config.lora_rank, config.lora_alpha, targets, config.seed)
+
+
 def _frozen_with_task_adapter(encoder: Encoder, base: Delta, config: TuneConfig) -> Delta:
     task = Adapter.initialise(encoder.hidden_size, encoder.num_layers, config.task_adapter_reduction, seed=config.seed)
     return Together({"language": base.requires_grad_(False), "task": task})
@@ -175,6 +184,10 @@ def _as_adapted(encoder: Encoder, parts: Parts, config: TuneConfig) -> Delta:
     return parts["language"]
 
 
+def _frozen(encoder: Encoder, parts: Parts, config: TuneConfig) -> Delta:
+    return parts["language"].requires_grad_(False) if parts else Together({})
+
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -186,6 +199,7 @@ METHODS: dict[str, Method] = {
             _continued_prompt,
             _fresh_prompt,
             unadapted="prompt-tuning",
+            aligns=True,
         ),
         Method(
             "prompt-tuning",
@@ -213,6 +227,7 @@ METHODS: dict[str, Method] = {
             lambda encoder, config: Weights.of(encoder),
             has_prompt=False,
             unadapted="fine-tuning",
+            aligns=True,
         ),
         Method(
             "mad-x",
@@ -227,13 +242,14 @@ METHODS: dict[str, Method] = {
             tunes_once=True,
         ),
         Method(
-            "lora-mlm",
+            "lora",
             "Hu et al. 2022",
             "LoRA",
             "LoRA",
             _as_adapted,
-            lambda encoder, config: Lora(encoder, config.lora_rank, config.lora_alpha, seed=config.seed),
+            _fresh_lora,
             has_prompt=False,
+            aligns=True,
         ),
         Method(
             "source-prompt",
@@ -264,6 +280,16 @@ METHODS: dict[str, Method] = {
             _continued_prompt,
             unadapted="prompt-tuning",
         ),
+        Method(
+            "embedding",
+            "Artetxe and Schwenk 2019: a classifier on frozen sentence vectors",
+            None,
+            "logistic regression on sentence vectors",
+            _frozen,
+            has_prompt=False,
+            reads_vectors=True,
+            tunes_once=True,
+        ),
     )
 }
 """In the order in which tables show them."""
@@ -274,6 +300,9 @@ def method_of_adapt(config: AdaptConfig) -> Method:
     method = METHODS[METHODS[config.method].start]
     if method.stage1 is None:
         raise ConfigError(f"{config.method} has no stage 1; go on with tune, on the model alone")
+    if config.objective == "alignment" and not method.aligns:
+        known = ", ".join(known.name for known in METHODS.values() if known.aligns)
+        raise ConfigError(f"{config.method} is not trained by alignment; {known} are")
     if "source_share" in config.model_fields_set and None not in method.shares.values():
         raise ConfigError(f"{config.method} settles by itself which text it reads; leave source_share out")
     return method
@@ -285,12 +314,26 @@ def reads_source(config: AdaptConfig) -> bool:
     return method.begin_adapt is not None and any(share > 0 for share in method.source_shares(config).values())
 
 
-def method_of_tune(config: TuneConfig, adapted: Adapted | None) -> tuple[Method, TuneConfig]:
+def default_method(adapted_method: str | None, has_lm_head: bool) -> str:
+    """The method of a stage 2 where none is named: that of stage 1; on a backbone without an LM head, logistic
+    regression on sentence vectors."""
+    if not has_lm_head:
+        return "embedding"
+    return adapted_method or "prompt-tuning"
+
+
+def method_of_tune(config: TuneConfig, adapted: Adapted | None, encoder: Encoder) -> tuple[Method, TuneConfig]:
     """The method of a stage 2 and its config with that method's defaults; `ConfigError` where it cannot start from
     what is given."""
-    name = config.method or ("prompt-tuning" if adapted is None else adapted.method)
+    name = config.method or default_method(None if adapted is None else adapted.method, encoder.has_lm_head)
     method, config = METHODS[name], config.replace(method=name)
-    if method.stage1 is None and adapted is not None:
+    if method.reads_vectors and config.layer is not None and config.layer > encoder.num_layers:
+        raise ConfigError(f"layer is {config.layer}; {encoder.name} has {encoder.num_layers} layers, give 0 to that")
+    if not method.reads_vectors and config.layer is not None:
+        raise ConfigError(f"{name} reads the last layer; leave layer out, or give method 'embedding'")
+    if method.reads_vectors and adapted is not None and "source" in adapted.parts:
+        raise ConfigError(f"{name} cannot stand behind two modules of {adapted.method}; give a prompt, LoRA or weights")
+    if method.stage1 is None and adapted is not None and not method.reads_vectors:
         raise ConfigError(
             f"{name} has no stage 1, but a {adapted.method} result was given; leave it out, or leave out the method"
         )

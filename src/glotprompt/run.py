@@ -4,24 +4,31 @@ stands in `methods`."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from functools import partial
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glotprompt import artifact
-from glotprompt.classifier import Adapted, Input, LanguageModule, LanguagePrompt, Part, PromptClassifier, read_inputs
+from glotprompt.classifier import (
+    Adapted,
+    Input,
+    LanguageModule,
+    LanguagePrompt,
+    Part,
+    PromptClassifier,
+    read_inputs,
+    rewritten_fields,
+)
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, content_hash
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, DataError
-from glotprompt.initial import Initial, InitialPrompt, begin_adapt, initial_prompt, weighted
+from glotprompt.initial import Initial, initial_prompt, weighted
 from glotprompt.methods import (
-    Method,
     average_prompts,
     method_of_adapt,
     method_of_tune,
@@ -33,26 +40,20 @@ from glotprompt.model.deltas import Together
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.heads import LinearHead
 from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.stage1 import MaskedLanguageModelling, SentencePairs, train_language, with_objective
 from glotprompt.templates import Task
-from glotprompt.train.batches import MaskedBatch, MaskingCorpus
+from glotprompt.train.alignment import split_pairs
 from glotprompt.train.checkpoint import Checkpoint, same_precision
-from glotprompt.train.cloze import ClozeCorpus
-from glotprompt.train.inputs import Text, content_of, held_out_lines, labelled_examples, masking_corpus, rewritten
+from glotprompt.train.cloze import ClozeCorpus, encode_without_mask
+from glotprompt.train.embedding import Examples, fit_embedding_head
+from glotprompt.train.inputs import Text, check_length, held_out_lines, labelled_examples, rewritten
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
-from glotprompt.train.losses import label_losses, masked_word_losses
+from glotprompt.train.losses import label_losses
 from glotprompt.train.lower_layers import below_trained_layers
 from glotprompt.train.memory import PeakMemory, gradient_checkpointing
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.progress import StepLine
-from glotprompt.train.rates import Trial, try_rates
-from glotprompt.train.scoring import (
-    MaskedWordScores,
-    Report,
-    evaluation_batches,
-    log_probabilities,
-    report,
-    score_masked_words,
-)
+from glotprompt.train.scoring import Report, log_probabilities, report
 
 # ---------------------------------------------------------------------------------------------------------------
 # Stage 1
@@ -60,25 +61,32 @@ from glotprompt.train.scoring import (
 
 def adapt(
     encoder: Encoder,
-    target: Text,
-    source: Text,
-    language: str,
+    target: Text = (),
+    source: Text = (),
+    language: str = "",
     config: AdaptConfig | None = None,
     runtime: RuntimeConfig | None = None,
     prompts: Sequence[tuple[LanguagePrompt, float]] | None = None,
     characters: CharacterMap | None = None,
     initial: Initial | None = None,
+    *,
+    parallel: SentencePairs | None = None,
 ) -> Adapted:
-    """Learn one language from unlabelled text (section 3.1), by the config's method.
+    """Learn one language from unlabelled text (section 3.1) or from translations, by the config's method.
 
     `target` and `source` are lines of text, or a `TokenText` where they are too many for memory; a share of the
     target's is held out, on which the masked-word loss is measured before and after and the best step chosen.
+    `parallel` are (source, target) pairs instead: the objective is then alignment, for which settings that the config
+    leaves open are those of the preset alignment, and held-out pairs choose the step and give the figures.
     `language` is the target's ISO 639-3 code. `prompts` and their weights are for prompt-average alone, which trains
     nothing. `characters` rewrites both texts and, saved in the result, all that is read behind it later. `initial` is
     a saved prompt to start from, or several and their weights. Raises `DataError` when there is too little text.
     """
-    config, runtime = config or AdaptConfig(), runtime or RuntimeConfig()
-    encoder.require_lm_head("masked language modelling")
+    config, runtime = with_objective(config, parallel is not None), runtime or RuntimeConfig()
+    if parallel is not None and (len(target) or len(source) or prompts is not None):
+        raise ConfigError("parallel text is aligned by itself; leave target, source and prompts out")
+    if not language:
+        raise ConfigError("which language is it? Give its ISO 639-3 code as language=")
     method = method_of_adapt(config)
     if (prompts is not None) != (method.begin_adapt is None):
         raise ConfigError("prompts to combine are for method prompt-average, which needs them")
@@ -87,14 +95,21 @@ def adapt(
     behind = weighted(initial) if prompts is None else prompts
     if behind and characters is None:
         characters = shared_characters([prompt for prompt, _ in behind])
-    lines = [] if runtime.no_samples else held_out_lines(target, config, encoder.tokenizer)
+    if runtime.no_samples:
+        lines: list[str] = []
+    elif parallel is None:
+        lines = held_out_lines(target, config, encoder.tokenizer)
+    else:
+        lines = [pair[1] for pair in split_pairs(parallel, config)[1]]
     samples = Samples.of_lines(lines)
-    target, source = rewritten(target, characters), rewritten(source, characters)
+    texts = rewritten(target, characters), rewritten(source, characters)
+    if parallel is not None and characters is not None:
+        parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
     if prompts is not None:
         for prompt, _ in prompts:
             refuse_other_backbone(prompt, encoder)
         key_values = average_prompts([prompt for prompt, _ in prompts], [weight for _, weight in prompts])
-        facts = _average_facts(encoder, target, source, key_values, config, runtime, prompts)
+        facts = _average_facts(encoder, *texts, key_values, config, runtime, prompts)
         positions = prompts[0][0].positions
         return LanguagePrompt(key_values, language, backbone, positions, facts, method.name, characters, samples)
     made: dict[str, Delta] = {}
@@ -102,7 +117,7 @@ def adapt(
     for part, share in method.source_shares(config).items():
         settings = config.replace(method=method.name, source_share=share)
         name = language if part == "language" else f"{part} of {language}"
-        made[part], courses[part] = _train_language(encoder, method, target, source, name, settings, runtime, start)
+        made[part], courses[part] = train_language(encoder, method, texts, parallel, name, settings, runtime, start)
     facts = {**courses.pop("language"), "config": config.model_dump(mode="json")}
     facts |= {} if start is None else {"initial": start.facts}
     facts |= {f"{part}_training": course for part, course in courses.items()}
@@ -112,49 +127,6 @@ def adapt(
         return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters, samples)
     parts = {name: Part.of(delta) for name, delta in made.items()}
     return LanguageModule(method.name, parts, language, backbone, facts, characters, samples)
-
-
-def _train_language(
-    encoder: Encoder,
-    method: Method,
-    target: Text,
-    source: Text,
-    language: str,
-    config: AdaptConfig,
-    runtime: RuntimeConfig,
-    start: InitialPrompt | None,
-) -> tuple[Delta, dict[str, Any]]:
-    """One training of stage 1, and its course. What does not read the target's text does not depend on it."""
-    memory = PeakMemory()
-    corpus, held_out = masking_corpus(encoder, target, source, config)
-    used = [content_of(text) if share else "" for text, share in (
-        (target, 1 - config.source_share), (source, config.source_share))]  # fmt: skip
-    about = language if config.source_share < 1 else ""
-    used += [] if start is None else [start.digest]
-    identity = identity_of(["adapt", config.identity(), *used, encoder.fingerprint, about, encoder.asked_precision])
-    checkpoint = Checkpoint(runtime, identity)
-    same_precision(encoder, checkpoint)
-    watched, batches = (
-        evaluation_batches(part, encoder, config.mask_rate, runtime.eval_batch_size)
-        for part in (held_out[: config.eval_sequences], held_out)
-    )
-    before = score_masked_words(encoder, batches, None)
-    words = encoder, partial(begin_adapt, encoder, method, corpus, config, start), corpus, watched
-    rate, tried, spent = config.learning_rate, list[Trial](), 0.0
-    if rate == "auto":
-        rate, tried, spent = try_rates(
-            config, runtime, identity, lambda short, *how: _adapt_at(*words, short, runtime, *how)[1]
-        )
-    delta, history = _adapt_at(*words, config, runtime, rate, checkpoint, f"adapt {language}")
-    history.seconds += spent
-    after = _read(encoder, delta, batches)
-    return delta, {
-        "learning_rate": rate, "rates_tried": [vars(trial) for trial in tried], "precision": encoder.precision,
-        "target_lines": len(target), "source_lines": len(source),
-        "target_sequences": len(corpus.target), "source_sequences": len(corpus.source),
-        "held_out_before": vars(before), "held_out_after": vars(after),
-        "trained_values": delta.num_trained, **_course(history), "peak_memory_bytes": memory.bytes(),
-    }  # fmt: skip
 
 
 def _average_facts(
@@ -169,60 +141,16 @@ def _average_facts(
     """What is known of an average: its weights, and the masked-word loss on the target's held-out text."""
     config = config.replace(source_share=0.0)
     prompt = SoftPrompt(key_values, positions=prompts[0][0].positions).to(encoder.device)
-    _check_length(encoder, config.max_length, prompt)
-    _, held_out = masking_corpus(encoder, target, source, config)
-    batches = evaluation_batches(held_out, encoder, config.mask_rate, runtime.eval_batch_size)
-    before = score_masked_words(encoder, batches, None)
-    after = _read(encoder, prompt, batches)
+    check_length(encoder, config.max_length, prompt)
+    masked = MaskedLanguageModelling(encoder, target, source, config, runtime)
+    before = masked.scores(None)
+    with torch.no_grad(), prompt.attached(encoder) as prefix:
+        after = masked.scores(prefix)
     return {
         "config": config.model_dump(mode="json"), "precision": encoder.precision, "target_lines": len(target),
         "combined": [[prompt.language, weight] for prompt, weight in prompts],
         "held_out_before": vars(before), "held_out_after": vars(after), "trained_values": 0,
     }  # fmt: skip
-
-
-@torch.no_grad()
-def _read(encoder: Encoder, delta: Delta, batches: Sequence[MaskedBatch]) -> MaskedWordScores:
-    with delta.attached(encoder) as prefix:
-        return score_masked_words(encoder, batches, prefix)
-
-
-def _check_length(encoder: Encoder, max_length: int, delta: Delta) -> None:
-    prompts = [part for part in delta.modules() if isinstance(part, SoftPrompt) and part.positions == "shifted"]
-    longest = encoder.max_positions - sum(prompt.prompt_length for prompt in prompts)
-    if max_length > longest:
-        raise ConfigError(f"max_length {max_length} is more than this model reads ({longest} tokens); lower it")
-
-
-def _adapt_at(
-    encoder: Encoder,
-    begin: Callable[[], Delta],
-    corpus: MaskingCorpus,
-    held_out: Sequence[MaskedBatch],
-    config: AdaptConfig,
-    runtime: RuntimeConfig,
-    rate: float,
-    checkpoint: Checkpoint,
-    title: str,
-) -> tuple[Delta, History]:
-    """Train a fresh delta at one learning rate."""
-    delta = begin().to(encoder.device)
-    _check_length(encoder, config.max_length, delta)
-    micro_batch = MicroBatch(runtime)
-
-    def losses(step: int) -> Generator[tuple[Tensor, int]]:
-        with encoder.dropping_out(config.dropout, (config.seed, step)):
-            yield from masked_word_losses(encoder, delta, corpus.batch(step), micro_batch)
-
-    def evaluate() -> Evaluation:
-        scores = _read(encoder, delta, held_out)
-        return Evaluation((scores.loss,), {"held_out_loss": scores.loss})
-
-    optimisation = _optimisation(config, config.steps, rate, config.eval_every, config.patience)
-    progress = StepLine(title, config.steps, runtime.progress)
-    with gradient_checkpointing(encoder, runtime):
-        history = fit(_trained(delta), losses, evaluate, optimisation, checkpoint, progress, micro_batch)
-    return delta, history
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -245,8 +173,8 @@ def tune(
     labels that the task lacks, `ConfigError` where the method cannot start from what is given.
     """
     config, runtime = config or TuneConfig(), runtime or RuntimeConfig()
-    method, config = method_of_tune(config, adapted)
-    if config.head == "words":
+    method, config = method_of_tune(config, adapted, encoder)
+    if config.head == "words" and not method.reads_vectors:
         encoder.require_lm_head("a template with label words (head 'linear' does without)")
     if adapted is not None:
         refuse_other_backbone(adapted, encoder)
@@ -255,8 +183,8 @@ def tune(
     held = {} if adapted is None else adapted.parts
     parts = {name: part.restored(encoder) for name, part in held.items()}
     body = method.begin_tune(encoder, parts, config).to(encoder.device)
-    delta = body if config.head == "words" else _with_linear_head(encoder, body, task, config)
-    _check_length(encoder, config.max_length, delta)
+    delta = body if config.head == "words" or method.reads_vectors else _with_linear_head(encoder, body, task, config)
+    check_length(encoder, config.max_length, delta)
     begun = [artifact.digest(part.tensors, part.description) for part in held.values()]
     characters = None if adapted is None else adapted.characters
     data = [task.identity(), content_hash(chosen), content_hash(dev), begun]
@@ -264,14 +192,19 @@ def tune(
     identity = identity_of(["tune", config.identity(), *data, encoder.fingerprint, encoder.asked_precision])
     checkpoint = Checkpoint(runtime, identity)
     same_precision(encoder, checkpoint)
-    history = _fit_labels(encoder, delta, chosen, dev, task, config, runtime, checkpoint, characters)
+    about: dict[str, Any] = {}
+    if method.reads_vectors:
+        aligned = adapted is not None and adapted.is_aligned
+        delta, history, about = _fit_head(encoder, body, chosen, dev, task, config, runtime, characters, aligned)
+    else:
+        history = _fit_labels(encoder, delta, chosen, dev, task, config, runtime, checkpoint, characters)
     facts = {
         "config": config.model_dump(mode="json"), "precision": encoder.precision,
         "examples": len(chosen), "dev_examples": len(dev),
         "trained_layers": _span(body.trained_layers) if isinstance(body, SoftPrompt) else None,
         "dev_accuracy": max(entry["dev_accuracy"] for _, entry in history.evaluations),
-        "trained_values": delta.num_trained, **_course(history), "peak_memory_bytes": memory.bytes(),
-        "language_prompt": None if adapted is None else adapted.facts,
+        "trained_values": delta.num_trained, **history.facts(), "peak_memory_bytes": memory.bytes(),
+        "language_prompt": None if adapted is None else adapted.facts, **about,
     }  # fmt: skip
     delivered = method.delivered(delta, parts)
     language = "none" if adapted is None else adapted.language
@@ -328,12 +261,46 @@ def _fit_labels(
         return Evaluation((-accuracy, loss), {"dev_accuracy": accuracy, "dev_loss": loss})
 
     steps = config.epochs * corpus.steps_per_epoch
-    optimisation = _optimisation(config, steps, config.learning_rate, corpus.steps_per_epoch)
+    optimisation = Optimisation.of(config, steps, config.learning_rate, corpus.steps_per_epoch)
     progress = StepLine(f"tune {config.method}", steps, runtime.progress)
     with gradient_checkpointing(encoder, runtime):
-        history = fit(_trained(delta), losses, evaluate, optimisation, checkpoint, progress, micro_batch)
+        history = fit(delta.trained_parameters, losses, evaluate, optimisation, checkpoint, progress, micro_batch)
     history.seconds += before
     return history
+
+
+def _fit_head(
+    encoder: Encoder,
+    body: Delta,
+    examples: Sequence[Example],
+    dev: Sequence[Example],
+    task: Task,
+    config: TuneConfig,
+    runtime: RuntimeConfig,
+    characters: CharacterMap | None,
+    aligned: bool,
+) -> tuple[Together, History, dict[str, Any]]:
+    """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
+    began = time.perf_counter()
+
+    def read(part: Sequence[Example]) -> Examples:
+        fields = rewritten_fields([example.fields for example in part], characters)
+        gold = [task.labels.index(str(example.label)) for example in part]
+        return Examples(encode_without_mask(fields, task, encoder.tokenizer, config.max_length), gold)
+
+    train, held = read(examples), read(dev)
+    last = encoder.num_layers
+    layers = range(last // 2, last + 1) if config.layer is None else [config.layer]
+    if config.layer is None and aligned:  # only there are the vectors where they belong
+        layers = [last]
+    with torch.no_grad(), body.attached(encoder) as prefix:
+        head, chosen = fit_embedding_head(
+            encoder, prefix, train, held, len(task.labels), layers[::-1], runtime.eval_batch_size
+        )
+    tokens = len(layers) * sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
+    figures = {name: chosen.pop(name) for name in ("dev_accuracy", "dev_loss")}
+    history = History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
+    return Together({"body": body, "head": head}), history, chosen
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -369,27 +336,3 @@ def evaluate(
             raise DataError(f"an example has the label {example.label!r}; the classifier has {known}")
     predictions = classifier.predict(examples, labels=labels, batch_size=batch_size)
     return report([str(example.label) for example in examples], [prediction.label for prediction in predictions])
-
-
-# ---------------------------------------------------------------------------------------------------------------
-
-
-def _optimisation(
-    config: AdaptConfig | TuneConfig, steps: int, rate: float, eval_every: int, patience: int | None = None
-) -> Optimisation:
-    """What the loop needs of either stage's config."""
-    schedule = config.schedule if isinstance(config, AdaptConfig) else "linear"
-    settings = config.warmup_ratio, config.weight_decay, config.clip_norm
-    return Optimisation(steps, rate, *settings, eval_every, patience, schedule)
-
-
-def _trained(delta: Delta) -> list[nn.Parameter]:
-    return [parameter for parameter in delta.parameters() if parameter.requires_grad]
-
-
-def _course(history: History) -> dict[str, Any]:
-    """The course of training, for artifacts and plots."""
-    return {
-        "steps": history.step, "best_step": history.best_step, "seconds": history.seconds, "tokens": history.tokens,
-        "losses": history.losses, "evaluations": history.evaluations,
-    }  # fmt: skip

@@ -47,8 +47,10 @@ def test_show(glotprompt: Program) -> None:
     assert "text for stage 1  the training articles" in outcome.out
     assert "8ccc72e69e65f40c70e117d8b3c08306bb788b60" in outcome.out
     sna = next(line.split() for line in lines if line.startswith("sna "))
-    assert sna == ["sna", "Shona", "Latn", "business,", "health,", "politics,", "sports", "-", "-", "+", "+"]
-    assert "+ seen in pre-training, - unseen, ? not known" in outcome.err
+    assert sna == ["sna", "Shona", "Latn", "business,", "health,", "politics,", "sports", "-", "-", "+", "+", "~",
+                   "mC4,", "NLLB,", "xP3"]  # fmt: skip
+    assert next(line for line in lines if line.startswith("pcm ")).split()[-2:] == ["-", "Wikipedia?"]
+    assert "+ read in pre-training, ~ low-resource" in outcome.err
 
 
 def test_show_every_dataset(glotprompt: Program) -> None:

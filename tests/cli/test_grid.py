@@ -55,17 +55,17 @@ def test_every_experiment_is_planned(
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_planned_on_real_data(
-    glotprompt: Program, shared_data: Path, tmp_path: Path, path: Path, timed: list[tuple[int, int]]
+    glotprompt: Program, corpora: Path, tmp_path: Path, path: Path, timed: list[tuple[int, int]]
 ) -> None:
-    words = ["grid", path, "--scale", "mini", "--dry-run", "--output", tmp_path, "--data-dir", shared_data]
+    words = ["grid", path, "--scale", "mini", "--dry-run", "--output", tmp_path, "--data-dir", corpora]
     outcome = glotprompt(*words)
     assert outcome.status == 0, outcome.err
 
 
 @pytest.mark.slow
-def test_real_text_on_the_bundled_backbone(glotprompt: Program, shared_data: Path, tmp_path: Path) -> None:
+def test_real_text_on_the_bundled_backbone(glotprompt: Program, corpora: Path, tmp_path: Path) -> None:
     path = COST.with_name("table2_masakhanews.toml")
-    words = ["grid", path, "--scale", "mini", "--output", tmp_path, "--data-dir", shared_data]
+    words = ["grid", path, "--scale", "mini", "--output", tmp_path, "--data-dir", corpora]
     words += [
         "--set",
         'targets=["lin"]',
@@ -202,7 +202,10 @@ def test_a_url_as_output(glotprompt: Program, tmp_path: Path, monkeypatch: pytes
         ([str(COST.with_name("table2_americasnli.toml")), "--scale", "mini"], "no data folder is given"),
     ],
 )
-def test_errors(glotprompt: Program, tmp_path: Path, words: list[str], said: str) -> None:
+def test_errors(
+    glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.delenv("GLOTPROMPT_DATA", raising=False)
     outcome = glotprompt("grid", *words, "--output", tmp_path / "grid")
     assert outcome.status == 2
     assert said in outcome.error

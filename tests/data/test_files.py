@@ -442,8 +442,8 @@ def test_mistakes_of_read_texts(write) -> None:
 # --- other people's files -----------------------------------------------------------------------------------------
 
 
-def test_real_pairs_with_blank_cells_and_stray_quotes(shared_data: Path) -> None:
-    path = shared_data / "americasnli" / "test" / "nah.tsv"
+def test_real_pairs_with_blank_cells_and_stray_quotes(corpora: Path) -> None:
+    path = corpora / "americasnli" / "test" / "nah.tsv"
     reports: list[str] = []
     pairs = read_examples(
         path,
@@ -459,10 +459,10 @@ def test_real_pairs_with_blank_cells_and_stray_quotes(shared_data: Path) -> None
         *(f"{path}, line {line}: nothing in the column 'premise'; skipped" for line in (520, 521, 522)),
         f"{path}: 3 bad rows skipped",
     ]
-    assert len(read_texts(shared_data / "americasnlp2021" / "nahuatl-spanish" / "train.nah")) == 16_145 - 82
+    assert len(read_texts(corpora / "americasnlp2021" / "nahuatl-spanish" / "train.nah")) == 16_145 - 82
 
 
-def test_real_pairs_without_header(shared_data: Path) -> None:
+def test_real_pairs_without_header(corpora: Path) -> None:
     columns = ["premise", "hypothesis", "label"]
-    path = shared_data / "xnli" / "test-en.tsv"
+    path = corpora / "xnli" / "test-en.tsv"
     assert len(read_examples(path, premise="premise", hypothesis="hypothesis", columns=columns, quoting="none")) == 5010

@@ -254,14 +254,14 @@ def test_scripts_without_spaces_are_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("language", "num_shared"), [("ibo", 21), ("pcm", 4)])
-def test_news_articles_that_train_and_test_share(shared_data: Path, language: str, num_shared: int) -> None:
-    train, test = (masakhanews.load(shared_data, language, split) for split in ("train", "test"))
+def test_news_articles_that_train_and_test_share(corpora: Path, language: str, num_shared: int) -> None:
+    train, test = (masakhanews.load(corpora, language, split) for split in ("train", "test"))
     found = without_overlap([a.headline for a in train], {"test": [a.headline for a in test]})
     assert found.overlaps["test"].same == num_shared
 
 
-def test_news_articles_are_found_from_the_published_files(shared_data: Path) -> None:
-    path = shared_data / "masakhanews" / "pcm" / "train.tsv"
+def test_news_articles_are_found_from_the_published_files(corpora: Path) -> None:
+    path = corpora / "masakhanews" / "pcm" / "train.tsv"
     dev, test = evaluation_beside(path)
     assert (dev.name, test.name) == ("dev.tsv", "test.tsv")
     found = without_overlap(read_texts(path), {"test": read_for_comparison(test)})
@@ -269,12 +269,12 @@ def test_news_articles_are_found_from_the_published_files(shared_data: Path) -> 
     assert found.overlaps["test"].same == 5
 
 
-def test_americasnlp_dev_is_americasnli(shared_data: Path) -> None:
-    folder = shared_data / "americasnlp2021" / "bribri-spanish"
+def test_americasnlp_dev_is_americasnli(corpora: Path) -> None:
+    folder = corpora / "americasnlp2021" / "bribri-spanish"
     with pytest.raises(DataError, match="whose sentences are AmericasNLI's"):
         refuse_evaluation_text(folder / "dev.bzd", "adapt")
     beside = evaluation_beside(folder / "train.bzd")
-    assert [file.relative_to(shared_data).parts[0] for file in beside] == [
+    assert [file.relative_to(corpora).parts[0] for file in beside] == [
         "americasnlp2021",
         "americasnli",
         "americasnli",

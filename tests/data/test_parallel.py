@@ -289,8 +289,8 @@ REFERENCES = [
 
 
 @pytest.mark.parametrize("word", REFERENCES)
-def test_published_pairs_are_in_step_until_they_are_shifted(shared_data: Path, word: str) -> None:
-    pairs = read_parallel(word, data_dir=shared_data)
+def test_published_pairs_are_in_step_until_they_are_shifted(corpora: Path, word: str) -> None:
+    pairs = read_parallel(word, data_dir=corpora)
     for some in (pairs, pairs[:300]):
         assert out_of_step(some) == []
         found = out_of_step(shifted(some))
@@ -302,24 +302,24 @@ def test_published_pairs_are_in_step_until_they_are_shifted(shared_data: Path, w
     [("glv", 1_077, 128, 3_645), ("cni", 1_069, 1_069, 6_685), ("quc", 1_077, 1_074, 6_426)],
 )
 def test_bible_verses_without_those_of_taxi1500(
-    shared_data: Path, language: str, num_taxi1500: int, num_verses: int, num_kept: int
+    corpora: Path, language: str, num_taxi1500: int, num_verses: int, num_kept: int
 ) -> None:
     word = f"bible_verses:{language}"
     told: list[str] = []
-    ids = held_out_ids(word, shared_data, told.append)
+    ids = held_out_ids(word, corpora, told.append)
     assert (len(ids), told) == (num_taxi1500, [])
-    held_out = evaluation_text(word, shared_data)
-    checked = check_pairs(read_parallel(word, data_dir=shared_data), held_out, ids)
+    held_out = evaluation_text(word, corpora)
+    checked = check_pairs(read_parallel(word, data_dir=corpora), held_out, ids)
     assert checked.report.removed["a held-out verse"] == num_verses
     assert len(checked.pairs) == num_kept
     assert ids.isdisjoint(pair.id for pair in checked.pairs)
-    texts = dataset("bible_verses").texts(language, data_dir=shared_data)
+    texts = dataset("bible_verses").texts(language, data_dir=corpora)
     assert len(texts) == checked.report.num_read - num_verses
 
 
-def test_manx_of_three_gospels(shared_data: Path) -> None:
-    pairs = in_books(read_parallel("bible_verses:glv", data_dir=shared_data), {40, 41, 42})
-    checked = check_pairs(pairs, held_out_ids=held_out_ids("bible_verses:glv", shared_data))
+def test_manx_of_three_gospels(corpora: Path) -> None:
+    pairs = in_books(read_parallel("bible_verses:glv", data_dir=corpora), {40, 41, 42})
+    checked = check_pairs(pairs, held_out_ids=held_out_ids("bible_verses:glv", corpora))
     assert (len(pairs), len(checked.pairs)) == (2_900, 2_894)
     assert "a held-out verse" not in checked.report.removed
 
@@ -327,9 +327,9 @@ def test_manx_of_three_gospels(shared_data: Path) -> None:
 @pytest.mark.parametrize(
     ("language", "num_kept", "num_scored"), [("lug", 6_968, 0), ("yor", 9_606, 0), ("ibo", 9_369, 129)]
 )
-def test_news_without_what_is_scored(shared_data: Path, language: str, num_kept: int, num_scored: int) -> None:
+def test_news_without_what_is_scored(corpora: Path, language: str, num_kept: int, num_scored: int) -> None:
     word = f"mafand:{language}"
-    checked = check_pairs(read_parallel(word, data_dir=shared_data), evaluation_text(word, shared_data))
+    checked = check_pairs(read_parallel(word, data_dir=corpora), evaluation_text(word, corpora))
     assert len(checked.pairs) == num_kept
     assert checked.report.removed.get("evaluation text", 0) == num_scored
     assert set(checked.report.facts()["held_out"]["target"]) == {

@@ -146,10 +146,10 @@ def test_shots_nest_and_are_balanced(seed: int) -> None:
     assert [examples.index(e) for e in ten] == sorted(examples.index(e) for e in ten)
 
 
-def test_our_shots_nest_like_the_published_ones(shared_data: Path) -> None:
+def test_our_shots_nest_like_the_published_ones(corpora: Path) -> None:
     sizes = (5, 10, 20, 50)
     published = [
-        read_examples(shared_data / f"masakhanews_few_shot/{size}_samples/hau/train.tsv", "headline", "category")
+        read_examples(corpora / f"masakhanews_few_shot/{size}_samples/hau/train.tsv", "headline", "category")
         for size in sizes
     ]
     labels = labels_of(published[-1])

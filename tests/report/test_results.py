@@ -138,13 +138,17 @@ def test_where_nothing_beats_the_majority_it_is_said(tmp_path: Path) -> None:
 
 
 def test_gap_by_the_plans_groups_and_by_what_the_backbone_read(tmp_path: Path) -> None:
-    scores = {("mad-x", "swa", 0): 70.0, ("mad-x", "sna", 0): 40.0, ("mad-x", "yor", 0): 50.0}
-    runs = cells("mad-x", "swa", "sna", "yor")
-    for groups in ({"seen": ["masakhanews:swa"], "unseen": ["sna", "yor"]}, {}):
-        groups = {name: [code.rpartition(":")[2] for code in codes] for name, codes in groups.items()}
-        experiment = read(tmp_path / str(len(groups)), plan("t", "table1", runs, groups=groups), scored({**scores}))
-        assert experiment.groups() == (["swa"], ["sna", "yor"])
-        assert texts(paper_tables.gap_table(experiment)) == {"MAD-X": ["70.0", "45.0", "25.0"]}
+    scores = {("mad-x", "swa", 0): 70.0, ("mad-x", "sna", 0): 40.0, ("mad-x", "pcm", 0): 50.0}
+    runs = cells("mad-x", "swa", "sna", "pcm")
+    stated = {"seen": ["swa"], "unseen": ["sna", "pcm"]}
+    experiment = read(tmp_path / "stated", plan("t", "table1", runs, groups=stated), scored({**scores}))
+    assert experiment.groups() == (["swa"], ["sna", "pcm"])
+    assert texts(paper_tables.gap_table(experiment)) == {"MAD-X": ["70.0", "45.0", "25.0"]}
+    assert paper_tables.gap_table(experiment).caption.endswith("Low-resource on this backbone rather than unseen: sna.")
+    experiment = read(tmp_path / "looked-up", plan("t", "table1", runs), scored({**scores}))
+    assert experiment.groups() == (["swa"], ["pcm"]), "mini has read Shona, outside of pre-training"
+    assert texts(paper_tables.gap_table(experiment)) == {"MAD-X": ["70.0", "50.0", "20.0"]}
+    assert paper_tables.gap_table(experiment).caption.endswith("minus the second.")
 
 
 def test_a_target_of_another_dataset_keeps_its_dataset(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_unknown_tokens_are_counted(tiny_tokenizer: PreTrainedTokenizerFast) -> 
     assert unknown_tokens([MAP.apply(text) for text in texts], tiny_tokenizer)[0] == 0
 
 
-@pytest.mark.parametrize("method", ["soft-prompt", "lora-mlm"])
+@pytest.mark.parametrize("method", ["soft-prompt", "lora"])
 def test_the_map_is_the_same_as_other_text(method: str, tiny_encoder: Tiny, tmp_path: Path) -> None:
     """Adapt, tune, save, load, predict: a map gives what rewriting every text beforehand gives."""
     encoder = tiny_encoder("xlm-roberta")
@@ -146,9 +146,9 @@ def test_another_language_brings_its_own_map(prompt: gp.LanguagePrompt, tiny_enc
 
 
 @pytest.mark.parametrize(("name", "before"), [("hñähñu-spanish/train.oto", 342), ("bribri-spanish/train.bzd", 0)])
-def test_real_text(name: str, before: int, mini: Encoder, shared_data: Path) -> None:
+def test_real_text(name: str, before: int, mini: Encoder, corpora: Path) -> None:
     """Otomi writes some vowels with a mark that the bundled tokenizer lacks; of Bribri it knows every character."""
-    texts = gp.read_texts(shared_data / "americasnlp2021" / name)
+    texts = gp.read_texts(corpora / "americasnlp2021" / name)
     found = map_to_known(texts, mini.tokenizer)
     assert unknown_tokens(texts, mini.tokenizer)[0] == before
     assert found.left == ()

@@ -148,7 +148,7 @@ def test_stage_2_is_halved_too(encoder: Encoder, monkeypatch: pytest.MonkeyPatch
     assert found.facts["losses"] == in_twos.facts["losses"]
 
 
-@pytest.mark.parametrize("method", ["soft-prompt", "mad-x", "lora-mlm", "fine-tuning-mlm"])
+@pytest.mark.parametrize("method", ["soft-prompt", "mad-x", "lora", "fine-tuning-mlm"])
 def test_one_sequence_that_does_not_fit(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch, method: gp.config.MethodName
 ) -> None:

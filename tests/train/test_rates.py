@@ -37,7 +37,7 @@ def test_the_best_of_the_default_rates_is_found(place: int) -> None:
     assert choose_rate(settings, Valley(1.1 * best))[0] == best
 
 
-@pytest.mark.parametrize("method", ["soft-prompt", "mad-x", "fine-tuning-mlm", "lora-mlm"])
+@pytest.mark.parametrize("method", ["soft-prompt", "mad-x", "fine-tuning-mlm", "lora"])
 def test_the_trials_are_cheap_and_the_rates_far_apart(method: MethodName) -> None:
     settings = config(method=method)
     valley = Valley(settings.auto_rates[0])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from glotprompt.data.check import Check, FileCheck
     from glotprompt.data.dataset import Dataset
+    from glotprompt.data.languages import Exposure
     from glotprompt.data.layout import HubFiles
 
 app = typer.Typer(
@@ -25,6 +26,8 @@ app = typer.Typer(
 )
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="A dataset of `glotprompt data list`.")]
+_LIKE_MINI = ("multilingual-e5", "mini-sentence")
+"""Families that have read what mini has, so that a column of their own would say nothing."""
 _MOST_LABELS = 8
 """More labels than this do not fit side by side."""
 
@@ -61,7 +64,10 @@ def show(name: _Name) -> None:
         out = console()
         out.print()
         out.print(_languages(found))
-        note("+ seen in pre-training, - unseen, ? not known; sources in glotprompt/data/languages.py and languages.tsv")
+        note(
+            "+ read in pre-training, ~ low-resource: in the other lists only, - unseen, ? not known; mini-sentence and"
+            " multilingual-e5 are as mini; lists and sources in glotprompt/data/pretraining.toml and languages.tsv"
+        )
 
 
 @app.command("check")
@@ -125,17 +131,26 @@ def _hub(hub: HubFiles) -> str:
 
 
 def _languages(found: Dataset) -> Table:
-    from glotprompt.data.languages import FAMILIES, language, seen_by
+    from glotprompt.data.languages import FAMILIES, exposure, language
 
-    mark = {True: "+", False: "-", None: "?"}
-    made = table(["code", "language", "script", "its labels", *FAMILIES], left=4)
+    mark = {"read": "+", "low-resource": "~", "unseen": "-", "not known": "?"}
+    families = [family for family in FAMILIES if family not in _LIKE_MINI]
+    made = table(["code", "language", "script", "its labels", *families, "mini has it from"], left=4)
     for code in found.languages:
         known = language(code)
         labels = found.labels_of(code)
         shown = "-" if not labels else "all" if labels == found.labels else ", ".join(labels)
-        seen = [mark[seen_by(code, family)] for family in FAMILIES]
-        made.add_row(code, known.name, known.scripts[0], shown, *seen)
+        read = [exposure(code, family) for family in families]
+        made.add_row(code, known.name, known.scripts[0], shown, *(mark[one.verdict] for one in read), _lists(read[-1]))
     return made
+
+
+def _lists(read: Exposure) -> str:
+    """The lists by which a language is low-resource; with "?" those that may have one that is unseen otherwise."""
+    if read.verdict == "low-resource":
+        return ", ".join(found.name for found in read.present)
+    possible = [found.name for found in read.unpublished if found.use == "possible"]
+    return f"{', '.join(possible)}?" if read.verdict == "unseen" and possible else "-"
 
 
 def _show_progress(path: str) -> None:

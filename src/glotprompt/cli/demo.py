@@ -35,7 +35,7 @@ def demo(
     json: options.Json = None,
     precision: options.Precision = "auto",
 ) -> None:
-    """Teach the bundled model an unseen language and show it.
+    """Teach the bundled model a language that it knows little of and show it.
 
     Everything is trained here, on this machine. A killed demo, started again with the same words, goes on.
     """

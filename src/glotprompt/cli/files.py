@@ -11,7 +11,8 @@ from typing import Any
 from glotprompt.cli.screen import note
 from glotprompt.data import catalog, files
 from glotprompt.data.normalise import normalise
-from glotprompt.data.records import Example
+from glotprompt.data.parallel import read_parallel
+from glotprompt.data.records import Example, Pair
 from glotprompt.data.tables import ReadOptions, format_of
 from glotprompt.errors import ConfigError, DataError, UserError, nearest
 from glotprompt.templates import Task, Template
@@ -63,6 +64,12 @@ def texts_of(sources: Sequence[str], column: str | None, how: Mapping[str, Any])
         with _speaking_of_options():
             lines += files.read_texts(source, wanted, **_of_files(how))
     return lines
+
+
+def pairs_of(sources: Sequence[str], how: Mapping[str, Any]) -> list[Pair]:
+    """The (source, target) pairs of tables and references, or of two files line by line."""
+    with _speaking_of_options():
+        return read_parallel(sources, **how)
 
 
 def texts_to_compare(source: str, how: Mapping[str, Any]) -> list[str]:

@@ -46,7 +46,7 @@ def stage1_text(
     seed: int,
 ) -> Stage1Text:
     """The texts of both languages without those of `held_out`; of the target's the share that --text-share asks for."""
-    record = _record(options)
+    record = switches_record(options)
     texts = {"target": target, "source": source}
     for role, given in texts.items():
         if held_out and given:
@@ -79,7 +79,7 @@ def check_training_file(train: str, prompt: Path | None, options: Mapping[str, A
     _refuse(train, "tune", target_language, options)
     if target_language is None and evaluation_set(train) == "xnli":
         note(f"{train}: these items are AmericasNLI's in another language; do not score the classifier on AmericasNLI")
-    return _record(options)
+    return switches_record(options)
 
 
 def _refuse(file: str, purpose: Any, target_language: str | None, options: Mapping[str, Any]) -> None:
@@ -91,13 +91,14 @@ def _refuse(file: str, purpose: Any, target_language: str | None, options: Mappi
         note(f"{file}: evaluation text, read all the same (--allow-evaluation-text)")
 
 
-def _record(options: Mapping[str, Any]) -> dict[str, Any]:
+def switches_record(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the flags switched off, to be recorded in what is saved; empty where nothing was."""
     thrown = [flag for name, flag in _SWITCHES.items() if options.get(name)]
     record: dict[str, Any] = {"guards": {"switches": thrown}} if thrown else {}
     return {**record, "normalised": True} if options["normalise"] else record
 
 
-def held_out_texts(files: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[str]]:
+def held_out_texts(files: Sequence[str], options: Mapping[str, Any], *, parallel: bool = False) -> dict[str, list[str]]:
     """Evaluation texts by a short name of their file: those of --held-out, and those that lie beside training files;
     none with --no-overlap-check."""
     if options["no_overlap_check"]:
@@ -107,7 +108,7 @@ def held_out_texts(files: Sequence[str], options: Mapping[str, Any]) -> dict[str
     found: dict[str, list[str]] = {}
     for file in given:
         found.setdefault(_short(file), []).extend(texts_to_compare(file, how))
-    beside = [str(path) for file in files for path in evaluation_beside(file)]
+    beside = [str(path) for file in files for path in evaluation_beside(file, parallel=parallel)]
     for file in dict.fromkeys(path for path in beside if path not in given):
         try:
             found.setdefault(_short(file), []).extend(texts_to_compare(file, how))

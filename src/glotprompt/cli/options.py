@@ -25,7 +25,7 @@ _MACHINE: dict[str, Any] = {"rich_help_panel": MACHINE, "show_default": False}
 
 # Texts, examples and what is made of them
 Targets = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--target", metavar="FILE", help="Unlabelled target text, one text per line; CODE=FILE names its language."
     ),
@@ -33,6 +33,16 @@ Targets = Annotated[
 Sources = Annotated[
     list[str] | None,
     typer.Option("--source", metavar="FILE", help="Unlabelled text in the source language, mixed with the target's."),
+]
+Parallel = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parallel",
+        metavar="FILE",
+        help="Translations instead of --target and --source: a table with the columns source and target (or two "
+        "columns without names), source text and target text line by line as two files, or a reference such as "
+        "bible_verses:cni. The objective is then alignment.",
+    ),
 ]
 Language = Annotated[
     str | None, typer.Option("--language", metavar="CODE", help="ISO 639-3 code of the target language, such as nya.")
@@ -120,8 +130,8 @@ Head = Annotated[str | None, typer.Option("--head", metavar="words|linear", **_S
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Named settings to start from: paper, quick, americasnli or masakhanews. Default: quick for the model "
-        "mini, else paper.",
+        help="Named settings to start from: paper, quick, alignment, americasnli or masakhanews. Default: alignment "
+        "with --parallel, quick for the model mini, else paper.",
         **_SETTING,
     ),
 ]
@@ -226,6 +236,14 @@ TextShare = Annotated[
 ]
 
 # The backbone, and where it runs
+ModelToAdapt = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The frozen backbone: bundled (`glotprompt backbones`), a folder, or a hub name such as "
+        "FacebookAI/xlm-roberta-large. Default: mini; with --parallel: mini-sentence.",
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(

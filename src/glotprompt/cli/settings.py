@@ -32,7 +32,8 @@ def settings(
         if key in chosen:
             raise ConfigError(f"{key} is given twice, by an option and by --set {key}=...; give it once")
         chosen[key] = value
-    name = options.get("preset") or ("quick" if model == "mini" else "paper")
+    usual = "alignment" if options.get("parallel") else "quick" if model == "mini" else "paper"
+    name = options.get("preset") or usual
     method = chosen.setdefault("method", method)
     start = preset(name, "adapt" if config is AdaptConfig else "tune", str(method))
     if options.get("init_prompt"):

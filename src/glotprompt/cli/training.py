@@ -27,11 +27,12 @@ _CODE = re.compile(r"([A-Za-z]{2,8}(?:[-_][A-Za-z0-9]+)*)=(.+)", re.DOTALL)
 
 def adapt(
     ctx: typer.Context,
-    target: options.Targets,
     output: options.PromptOutput,
+    target: options.Targets = None,
     source: options.Sources = None,
+    parallel: options.Parallel = None,
     language: options.Language = None,
-    model: options.Model = "mini",
+    model: options.ModelToAdapt = None,
     method: options.Method = None,
     combine: options.Combine = None,
     init_prompt: options.InitPrompt = None,
@@ -66,9 +67,10 @@ def adapt(
     allow_evaluation_text: options.AllowEvaluationText = False,
     text_share: options.TextShare = None,
 ) -> None:
-    """Stage 1: learn a language from unlabelled text, by default as a soft prompt.
+    """Stage 1: learn a language from unlabelled text or from translations, by default as a soft prompt.
 
-    The model stays as it is; --method names other ways to learn (`glotprompt methods`). The options --target and
+    The model stays as it is; --method names other ways to learn (`glotprompt methods`). With --parallel, sentences of
+    the language go where the model puts their translations. The options --target and
     --source may be repeated; for several languages in one call write --target nya=nya.txt --target sna=sna.txt and give
     a folder as --output. A killed run, started again with the same words, goes on.
     """
@@ -79,8 +81,12 @@ def adapt(
     from glotprompt.initial import initial_prompt
     from glotprompt.methods import METHODS, shared_characters
 
-    sources_of = _targets(target, language)
+    if parallel:
+        _align(ctx.params)
+        return
+    sources_of = _targets(target or [], language)
     outputs = _outputs(output, list(sources_of))
+    model = model or "mini"
     config, runtime = settings(AdaptConfig, ctx.params, model, "soft-prompt")
     files = stage1_files(sources_of, source or [], config, ctx.params)
     encoder = open_encoder(model, precision, device)
@@ -108,11 +114,47 @@ def adapt(
     suggest("tune", "--prompt", first, "--train", "LABELLED.tsv", "--task", "news", "--output", "news.safetensors")
 
 
+def _align(params: Mapping[str, Any]) -> None:
+    """adapt with --parallel."""
+    from glotprompt.cli.backbone import open_encoder, weighted_prompts
+    from glotprompt.cli.parallel import align, parallel_text
+    from glotprompt.cli.settings import settings
+    from glotprompt.config import AdaptConfig
+    from glotprompt.initial import initial_prompt
+    from glotprompt.methods import method_of_adapt, shared_characters
+    from glotprompt.model.backbones import MINI_SENTENCE
+
+    for name in ("target", "source", "combine"):
+        if params[name]:
+            raise ConfigError(f"--parallel is trained on by itself; leave --{name} out")
+    languages = _targets(params["parallel"], params["language"])
+    if len(languages) > 1:
+        raise ConfigError(f"--parallel names {' and '.join(languages)}; align one language at a time")
+    ((code, files),) = languages.items()
+    output = _outputs(params["output"], [code])[code]
+    model = params["model"] or MINI_SENTENCE
+    config, runtime = settings(AdaptConfig, params, model, "soft-prompt")
+    method_of_adapt(config)
+    text = parallel_text(code, files, params)
+    encoder = open_encoder(model, params["precision"], params["device"])
+    initial = weighted_prompts("--init-prompt", params["init_prompt"], encoder)
+    initial_prompt(encoder, config, initial)
+    known = shared_characters([prompt for prompt, _ in initial]) if initial and not params["map_characters"] else None
+    how = config, runtime, output, params["precision"], initial, known, params["map_characters"]
+    adapted = align(encoder, text, code, *how)
+    _show_adapted(adapted, encoder.num_values)
+    if params["json"] is not None:
+        write_json(params["json"], {"prompts": [_stage1_figures(adapted, output)]})
+    suggest("tune", "--prompt", output, "--train", "LABELLED.tsv", "--task", "TASK.toml", "--output", "clf.safetensors")
+
+
 def _targets(words: Sequence[str], language: str | None) -> dict[str, list[str]]:
     """Language code -> files of text in it, or references."""
     from glotprompt.data.catalog import parse_reference
     from glotprompt.data.languages import same_language
 
+    if not words:
+        raise ConfigError("give text in the target language with --target FILE, or translations with --parallel FILE")
     found: dict[str, list[str]] = {}
     for word in words:
         match = _CODE.fullmatch(word)
@@ -184,12 +226,20 @@ def _show_adapted(adapted: Adapted, num_values: int) -> None:
 
     found = adapted.facts
     before, after = found["held_out_before"], found["held_out_after"]
-    shown = {
-        "language": f"{adapted.language}, {adapted.method}",
-        "masked-word loss": f"{before['loss']:.3f} before, {after['loss']:.3f} after (held-out text, natural log)",
-        "first guess right": f"{before['top1']:.1f} % before, {after['top1']:.1f} % after",
-        "one of five right": f"{before['top5']:.1f} % before, {after['top5']:.1f} % after",
-    }
+    shown = {"language": f"{adapted.language}, {adapted.method}"}
+    if adapted.is_aligned:
+        count = f"of {after['num_pairs']} held-out pairs, both directions"
+        shown |= {
+            "translations found": f"{before['retrieval']:.1f} % before, {after['retrieval']:.1f} % after ({count})",
+            "cosine to translation": f"{before['cosine']:.3f} before, {after['cosine']:.3f} after",
+            "source kept in place": f"cosine {after['source_cosine']:.3f}",
+        }
+    else:
+        shown |= {
+            "masked-word loss": f"{before['loss']:.3f} before, {after['loss']:.3f} after (held-out text, natural log)",
+            "first guess right": f"{before['top1']:.1f} % before, {after['top1']:.1f} % after",
+            "one of five right": f"{before['top5']:.1f} % before, {after['top5']:.1f} % after",
+        }
     if "steps" in found:
         shown |= {
             "best step": f"{found['best_step']} of {found['steps']}, learning rate {found['learning_rate']:g}",
@@ -203,9 +253,16 @@ def _show_adapted(adapted: Adapted, num_values: int) -> None:
 def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:
     found = dict(adapted.facts)
     before, after = found.pop("held_out_before"), found.pop("held_out_after")
-    return {
+    about = {
         "language": adapted.language, "method": adapted.method,
         "output": str(output), "file_bytes": output.stat().st_size,
+    }  # fmt: skip
+    if adapted.is_aligned:
+        figures = {f"{name}_before": value for name, value in before.items() if name != "num_pairs"}
+        figures |= {f"{name}_after": value for name, value in after.items() if name != "num_pairs"}
+        return {**about, **figures, "num_pairs": after["num_pairs"], **found}
+    return {
+        **about,
         "mlm_loss_before": before["loss"], "mlm_loss_after": after["loss"],
         "top1_before": before["top1"], "top1_after": after["top1"],
         "top5_before": before["top5"], "top5_after": after["top5"], "num_masked": after["num_masked"], **found,
@@ -267,20 +324,23 @@ def tune(
     from glotprompt.cli.guards import check_training_file
     from glotprompt.cli.settings import settings
     from glotprompt.config import TuneConfig
+    from glotprompt.methods import default_method
+    from glotprompt.model.backbones import MINI_SENTENCE, predicts_tokens
     from glotprompt.templates import Task
 
     check_output(output)
     loaded = Task.load(task)
     if prompt is not None:
-        name, made_by = recorded_backbone(prompt, STAGE1_KINDS)
-    elif model is not None:
-        name, made_by = model, "prompt-tuning"
+        name, adapted_by = recorded_backbone(prompt, STAGE1_KINDS)
+    elif model is not None or method == "embedding":
+        name, adapted_by = model or MINI_SENTENCE, None
     else:
         raise ConfigError("give --prompt FILE (what adapt wrote), or --model NAME to tune without adaptation")
+    made_by = default_method(adapted_by, predicts_tokens(model or name))
     config, runtime = settings(TuneConfig, ctx.params, name, made_by)
     record = check_training_file(train, prompt, ctx.params)
     examples, held, choice = _stage2_data(loaded, ctx.params)
-    start, encoder = open_start(prompt, model, precision, device)
+    start, encoder = open_start(prompt, model if prompt else name, precision, device)
     words = config, runtime, output, precision, choice, record
     classifier = _tune_one(encoder, start, examples, held, loaded, *words)
     _show_classifier(classifier)

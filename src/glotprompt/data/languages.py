@@ -1,60 +1,48 @@
-"""The languages of the datasets, and which families of backbones have read them in pre-training.
+"""The languages of the datasets, and which families of backbones have read them.
 
-languages.tsv beside this file has a row for each language, with what Glot500-m and mmBERT have seen of it. The lists of
-XLM-R and mBERT stand here, whole. What could not be looked up is None, never a guess.
+languages.tsv beside this file has a row for each language, with what Glot500-m and mmBERT have seen of it. What the
+others were trained on is in pretraining.toml, list by list. What could not be looked up is "not known", never a guess.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from glotprompt.data.pretraining import TextList, lists_of
 from glotprompt.errors import ConfigError, DataError, nearest
 
-Family = Literal["xlm-r", "mbert", "glot500", "mmbert"]
+Family = Literal["xlm-r", "mbert", "glot500", "mmbert", "multilingual-e5", "mini-sentence", "mini"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
-_XLM_R = """
-    afr amh ara asm aze bel ben bos bre bul cat ces cym dan deu ell eng epo est eus fas fin fra fry gla gle glg guj hau
-    heb hin hrv hun hye ind isl ita jav jpn kan kat kaz khm kir kor kur lao lat lav lit mal mar mkd mlg mon msa mya nep
-    nld nor ori orm pan pol por pus ron rus san sin slk slv snd som spa sqi srp sun swa swe tam tel tgl tha tur uig ukr
-    urd uzb vie xho yid zho
-"""
-XLM_R = frozenset(_XLM_R.split())
-"""Conneau et al. 2020, appendix A, and the README of github.com/facebookresearch/XLM. They count 100: Chinese in two
-scripts, Burmese in two encodings, and Bengali, Hindi, Tamil, Telugu and Urdu romanized besides. Kurdish is Kurmanji."""
+Verdict = Literal["read", "low-resource", "unseen", "not known"]
+"""read: in the text of pre-training. low-resource: not there, but in other text of the training. unseen: in no list."""
 
-_MBERT = """
-    afr sqi ara arg hye ast aze bak eus bar bel ben bpy bos bre bul mya cat ceb che zho chv hrv ces dan nld eng est fin
-    fra glg kat deu ell guj hat heb hin hun isl ido ind gle ita jpn jav kan kaz kir kor lat lav lit lmo nds ltz mkd mlg
-    msa mal mar min nep new nob nno oci fas pms pol por pan ron rus sco srp hbs scn slk slv azb spa sun swa swe tgl tgk
-    tam tat tel tur ukr urd uzb vie vol war cym fry pnb yor tha mon
-"""
-MBERT = frozenset(_MBERT.split())
-"""multilingual.md of github.com/google-research/bert. It counts 104: Chinese in two scripts. Thai and Mongolian are in
-the cased model only."""
-
-_LISTS = {"xlm-r": XLM_R, "mbert": MBERT}
-_BOTH_SCRIPTS: dict[str, frozenset[Family]] = {"zho": frozenset({"xlm-r", "mbert", "glot500"})}
+_BOTH_SCRIPTS: dict[str, frozenset[Family]] = {
+    "zho": frozenset({"xlm-r", "mbert", "glot500", "multilingual-e5", "mini-sentence", "mini"})
+}
 """What has seen a language in all its scripts. Of others we know of the usual script only."""
 
 _BACKBONES: tuple[tuple[str, Family], ...] = (
     (r"xlm-roberta-(base|large|xl|xxl)\b", "xlm-r"),
-    (r"mini(-xlmr)?$", "xlm-r"),
+    (r"multilingual-e5-(small|base|large)$", "multilingual-e5"),
+    (r"mini-sentence$", "mini-sentence"),
+    (r"mini(-xlmr)?$", "mini"),
     (r"(distil)?bert-base-multilingual-(un)?cased\b", "mbert"),
     (r"glot500-(base|m)\b", "glot500"),
     (r"mmbert-(small|base)\b", "mmbert"),
 )
 """The beginning of a backbone's name without its owner or folder. Models that went on training on other languages
-(afro-xlmr, serengeti) are missing on purpose: they have seen more."""
+(afro-xlmr, serengeti, multilingual-e5-large-instruct) are missing on purpose: they have seen more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A language of some dataset."""
+    """A language of some dataset, or one that is asked for."""
 
     code: str
     """ISO 639-3."""
@@ -71,10 +59,60 @@ class Language:
     """What languages.tsv says of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What is known of the language in the texts that a family of backbones was trained on."""
+
+    family: Family
+    verdict: Verdict
+    present: tuple[TextList, ...] = ()
+    """The lists that have it."""
+    absent: tuple[TextList, ...] = ()
+    """The lists that do not."""
+    unsure: tuple[TextList, ...] = ()
+    """The lists that have it under one code with other varieties, or in another script."""
+    unpublished: tuple[TextList, ...] = ()
+    """Text in languages that are not published, in which it may have been."""
+
+    @property
+    def evidence(self) -> str:
+        """The lists in a sentence or two: "In mC4 and NLLB, not in CC100."; "" where languages.tsv is all there is."""
+        if self.verdict == "unseen":
+            return " ".join(filter(None, (_not_in(self.absent), self.caveat)))
+        if self.verdict == "not known":
+            return (
+                f"{_names(self.unsure)} may have it with a relative's text, or in another script."
+                if self.unsure
+                else ""
+            )
+        if not self.present:
+            return ""
+        said = f"In {_names(self.present)}"
+        if len(self.present) == 1 and self.present[0].remark:
+            said += f" ({self.present[0].remark})"
+        for there, lists in (("not", self.absent), ("perhaps", self.unsure)):
+            main = [found for found in lists if found.use == "pre-training"]
+            said += f", {there} in {_names(main)}" if main else ""
+        return f"{said}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as a JSON value: verdict, evidence, and the names of the lists."""
+        fields = ("present", "absent", "unsure", "unpublished")
+        lists = {field: [found.name for found in getattr(self, field)] for field in fields}
+        return {"family": self.family, "verdict": self.verdict, "evidence": self.evidence, **lists}
+
+    @property
+    def caveat(self) -> str:
+        """In a sentence what else the backbone was trained on, in languages that are not known; "" where nothing is."""
+        if not self.unpublished:
+            return ""
+        return f"In which languages {_names(self.unpublished, remarks=True)} were read is not known."
+
+
 def language(code: str) -> Language:
     """The language of a code: ISO 639-3, an alias such as "gn", or with a script, "ace-Arab" or "ace_Arab".
 
-    With a script, `scripts` has that one alone. Raises `DataError` for a code that no dataset of the catalog has.
+    With a script, `scripts` has that one alone. Raises `DataError` for a code that languages.tsv does not have.
     """
     found = _find(code)
     if found is None:
@@ -86,29 +124,45 @@ def language(code: str) -> Language:
     return found
 
 
-def seen_by(code: str, family: str) -> bool | None:
-    """Whether models of a family have read the language in pre-training; None when that is not known.
+def name_of(code: str) -> str:
+    """Name and code, "Chichewa (nya)"; the code alone where languages.tsv does not have it."""
+    found = _find(code)
+    return code if found is None else f"{found.name} ({code})"
+
+
+def exposure(code: str, family: str) -> Exposure:
+    """What models of a family have read of the language in their training, with the evidence.
 
     `family` is one of `FAMILIES`. Of a macrolanguage that was read, the standard variety counts as read; of its other
-    varieties (Egyptian Arabic for "Arabic") nobody knows how much was there.
+    varieties (Egyptian Arabic for "Arabic") nobody knows how much was there. Raises `ConfigError` for another family.
     """
     if family not in FAMILIES:
         raise ConfigError(f"family={family!r} is not known.{nearest(family, FAMILIES)} Expected {', '.join(FAMILIES)}.")
-    found = _find(code)
-    if found is None:
-        # No False: a code without a row may be a variety of a language that is on the list under another code.
-        return True if code in _LISTS.get("xlm-r" if family == "glot500" else family, ()) else None
-    usual = _by_code()[found.code]
-    if found.scripts[0] != usual.scripts[0]:
-        return True if family in _BOTH_SCRIPTS.get(found.code, ()) else None
-    if family not in _LISTS:
-        return dict(found.seen)[family]
-    read = _LISTS[family]
-    if found.code in read:
-        return True
-    if found.macrolanguage in read:
-        return True if found.standard else None
-    return any(other.standard and other.macrolanguage == found.code and other.code in read for other in _rows())
+    lists = lists_of(family)
+    if not lists:
+        return Exposure(family, _VERDICTS[_in_table(code, family)])
+    listed = {
+        found: _listed(code, family, found.languages) for found in lists if found.use in ("pre-training", "training")
+    }
+    present = tuple(found for found, there in listed.items() if there)
+    unsure = tuple(found for found, there in listed.items() if there is None)
+    verdict: Verdict = "unseen"
+    if any(found.use == "pre-training" for found in present):
+        verdict = "read"
+    elif present:
+        verdict = "low-resource"
+    elif unsure:
+        verdict = "not known"
+    return Exposure(
+        family, verdict, present, tuple(found for found, there in listed.items() if there is False),
+        unsure if _find(code) else (), tuple(found for found in lists if _may_have(found, code, family)),
+    )  # fmt: skip
+
+
+def seen_by(code: str, family: str) -> bool | None:
+    """Whether models of a family have read the language at all, pre-training or later; None when that is not known."""
+    verdict = exposure(code, family).verdict
+    return None if verdict == "not known" else verdict != "unseen"
 
 
 def family_of(backbone_name: str) -> Family | None:
@@ -127,6 +181,56 @@ def same_language(one: str, other: str) -> bool:
     if first.code == second.code:
         return True
     return any(a.standard and a.macrolanguage == b.code for a, b in ((first, second), (second, first)))
+
+
+_VERDICTS: dict[bool | None, Verdict] = {True: "read", False: "unseen", None: "not known"}
+
+
+def _in_table(code: str, family: Family) -> bool | None:
+    """Whether languages.tsv says that a family has seen the language."""
+    found = _find(code)
+    if found is None:  # Glot500-m goes on from XLM-R
+        return True if family == "glot500" and code in lists_of("xlm-r")[0].languages else None
+    if found.scripts[0] != _by_code()[found.code].scripts[0]:
+        return True if family in _BOTH_SCRIPTS.get(found.code, ()) else None
+    return dict(found.seen)[family]
+
+
+def _listed(code: str, family: Family, read: frozenset[str]) -> bool | None:
+    """Whether a list has the language; None where only a relative of it, or another script, is known to be there."""
+    found = _find(code)
+    if found is None:
+        # No False: a code without a row may be a variety of a language that is on the list under another code.
+        return True if code in read else None
+    varieties = [row for row in _rows() if row.macrolanguage == found.code and row.code in read]
+    there: bool | None = False
+    if found.code in read or (found.standard and found.macrolanguage in read) or any(row.standard for row in varieties):
+        there = True
+    elif found.macrolanguage in read or varieties:
+        there = None
+    if there and found.scripts[0] != _by_code()[found.code].scripts[0]:
+        return True if family in _BOTH_SCRIPTS.get(found.code, ()) else None
+    return there
+
+
+def _may_have(found: TextList, code: str, family: Family) -> bool:
+    """Whether text that is not published by language may have had this one."""
+    if found.use == "possible":
+        return _listed(code, family, found.languages) is not False
+    row = _find(code)
+    return found.use == "unknown" and (code if row is None else row.code) not in found.absent
+
+
+def _not_in(lists: Sequence[TextList]) -> str:
+    if len(lists) < 2:
+        return f"Not in {_names(lists)}." if lists else ""
+    return f"On none of the {len(lists)} lists that are published of its training text."
+
+
+def _names(lists: Sequence[TextList], *, remarks: bool = False) -> str:
+    """The lists in words: "mC4, NLLB and xP3"."""
+    *first, last = [f"{found.name} ({found.remark})" if remarks and found.remark else found.name for found in lists]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _find(code: str) -> Language | None:

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoTokenizer
 
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
-from glotprompt.data.languages import family_of, seen_by
+from glotprompt.data.languages import Exposure, exposure, family_of
 from glotprompt.doctor.probe import Forecast, forecast_adapt, forecast_tune, machine_bytes, stage_costs
 from glotprompt.doctor.text import TextStatistics, reference_pieces, statistics_of
 from glotprompt.doctor.verdict import (
@@ -48,8 +48,8 @@ class Diagnosis:
     """Name of the backbone."""
     language: str | None
     """ISO 639-3 code, where it was given."""
-    seen: bool | None
-    """Whether the backbone has read the language; None: not known."""
+    exposure: Exposure | None
+    """What the backbone has read of the language; None where the language or the backbone's family is not known."""
     text: TextStatistics
     references: Mapping[str, float]
     """ISO 639-3 code -> sub-words per word of ten languages that models have read, by this tokenizer."""
@@ -85,7 +85,8 @@ class Diagnosis:
         shares = ("pieces_per_word", "unknown_share", "touched_share", "duplicate_share")
         text |= {name: getattr(self.text, name) for name in shares}
         return {
-            "model": self.model, "language": self.language, "seen": self.seen,
+            "model": self.model, "language": self.language,
+            "exposure": None if self.exposure is None else self.exposure.to_dict(),
             "level": self.level, "verdict": self.verdict, "findings": [asdict(finding) for finding in self.findings],
             "text": {**text, "line_lengths": length_histogram(self.text.line_tokens)},
             "references": dict(self.references),
@@ -119,7 +120,7 @@ def examine(
     method_of_adapt(adapt)  # what it refuses is said before the costly parts
     name = model.name if isinstance(model, Encoder) else str(model)
     family = family_of(name)
-    seen = None if language is None or family is None else seen_by(language, family)
+    read = None if language is None or family is None else exposure(language, family)
     encoder = model if isinstance(model, Encoder) else None
     if encoder is None and probe_seconds > 0:
         encoder = Encoder.load(name, precision=precision, device=device)
@@ -136,11 +137,11 @@ def examine(
     if task is not None:
         timed = None if problems else timed
         second = forecast_tune(adapt, tune, costs[1], timed, task, texts, runtime, probe_seconds)
-    findings = [language_finding(language, seen, family), *text_findings(text, references, adapt)]
+    findings = [language_finding(language, read), *text_findings(text, references, adapt)]
     if task is not None:
         findings.append(label_finding(problems, len(task.labels)))
     findings += cost_findings(first, second, machine_bytes(place))
-    return Diagnosis(name, language, seen, text, references, first, second, tuple(findings))
+    return Diagnosis(name, language, read, text, references, first, second, tuple(findings))
 
 
 def _shape(name: str, encoder: Encoder | None, precision: str, device: str) -> tuple[Shell, torch.device]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from glotprompt.config import AdaptConfig
+from glotprompt.data.languages import Exposure, name_of
 from glotprompt.doctor.probe import NUM_EXAMPLES, Forecast
 from glotprompt.doctor.text import SHORT_WORDS, TextStatistics, references
 from glotprompt.report.tables import duration, size
@@ -193,22 +194,24 @@ def _mixture(text: TextStatistics) -> Finding:
     )  # fmt: skip
 
 
-def language_finding(language: str | None, seen: bool | None, family: str | None) -> Finding:
-    """Whether the model has read the language."""
+def language_finding(language: str | None, exposure: Exposure | None) -> Finding:
+    """What the model has read of the language; `exposure` is None where its family is not known."""
     if language is None:
         return Finding(
             "language", "ok", "not named", "Whether the model has read it is not known.",
             "Name it with --language CODE (ISO 639-3).",
         )  # fmt: skip
-    if seen is None:
-        what = "this backbone" if family is None else family
-        return Finding("language", "ok", language, f"Our tables do not say whether {what} has read it.")
-    if seen:
-        return Finding(
-            "language", "warn", f"{language}, seen by {family}", "The model has read this language already.",
-            "Compare with tune --model, without stage 1: there is less to win here.",
-        )  # fmt: skip
-    return Finding("language", "ok", f"{language}, unseen by {family}", "What stage 1 is for.")
+    if exposure is None:
+        return Finding("language", "ok", language, "Our tables do not say whether this backbone has read it.")
+    if exposure.verdict == "not known":
+        unsure = f"Our tables do not say whether {exposure.family} has read it. {exposure.evidence}".rstrip()
+        return Finding("language", "ok", name_of(language), unsure)
+    figure = f"{name_of(language)}: {exposure.verdict} {'by' if exposure.verdict == 'read' else 'on'} {exposure.family}"
+    if exposure.verdict == "read":
+        remedy = "Compare with tune --model, without stage 1: there is less to win here."
+        meaning = f"{exposure.evidence} The model has read this language already.".lstrip()
+        return Finding("language", "warn", figure, meaning, remedy)
+    return Finding("language", "ok", figure, exposure.evidence or "What stage 1 is for.")
 
 
 def label_finding(problems: Sequence[str], num_labels: int) -> Finding:

@@ -137,6 +137,19 @@ def has_lm_head(config: PreTrainedConfig) -> bool:
     return not any(name.endswith("Model") for name in config.architectures or ())
 
 
+def predicts_tokens(name: str) -> bool:
+    """Whether a backbone has an LM head, as far as can be said before it is loaded."""
+    if name in BUNDLED:
+        return BUNDLED[name].has_lm_head
+    try:
+        where = folder_of(name)
+        return bool(_gguf_files(name)) or has_lm_head(
+            AutoConfig.from_pretrained(where, subfolder=_transformer_folder(where))
+        )
+    except (OSError, ValueError, KeyError):  # loading it will say what is wrong
+        return True
+
+
 def model_class(config: PreTrainedConfig, lm_head: bool) -> type[PreTrainedModel]:
     """The class of transformers for a config. Raises `ValueError` where there is none."""
     mapping: Any = MODEL_FOR_MASKED_LM_MAPPING if lm_head else MODEL_MAPPING

@@ -46,6 +46,11 @@ class Delta(nn.Module, ABC):
         return 0
 
     @property
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser changes."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @property
     def num_trained(self) -> int:
         """How many numbers the optimiser changes."""
-        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+        return sum(parameter.numel() for parameter in self.trained_parameters)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.delta import Delta
-from glotprompt.model.heads import LinearHead
+from glotprompt.model.heads import EmbeddingHead, LinearHead
 from glotprompt.model.lora import Lora
 from glotprompt.model.soft_prompt import Prefix, SoftPrompt
 from glotprompt.model.weights import Weights
@@ -61,7 +61,7 @@ class Together(Delta):
 
 
 _KINDS: dict[str, type[Delta]] = {
-    kind.kind: kind for kind in (SoftPrompt, Weights, Adapter, Lora, LinearHead, Together)
+    kind.kind: kind for kind in (SoftPrompt, Weights, Adapter, Lora, LinearHead, EmbeddingHead, Together)
 }
 
 

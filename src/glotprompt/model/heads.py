@@ -128,6 +128,63 @@ def masked_word_loss(
     return loss
 
 
+class EmbeddingHead(Delta):
+    """Logistic regression on sentence vectors: pooled states of one layer, less a centre, divided by one scale.
+
+    It is fitted in closed form (`train.embedding`), not by gradients. Texts of the target language may have a centre of
+    their own, so that a language that lies beside the source's is moved onto it."""
+
+    kind = "embedding head"
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "label hidden"],
+        bias: Float[Tensor, " label"],
+        centre: Float[Tensor, " hidden"],
+        scale: Float[Tensor, ""],
+        layer: int,
+    ) -> None:
+        """`layer`: the states behind so many layers are read."""
+        super().__init__()
+        self.layer = layer
+        self.weight, self.bias, self.centre, self.scale = (
+            nn.Parameter(value.detach().float()) for value in (weight, bias, centre, scale)
+        )
+        self.centre.requires_grad_(False)
+        self.scale.requires_grad_(False)
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.bias)
+
+    @property
+    def first_layer(self) -> None:
+        return None
+
+    def with_centre(self, centre: Float[Tensor, " hidden"]) -> EmbeddingHead:
+        """The same head for texts whose vectors have this mean."""
+        return EmbeddingHead(self.weight, self.bias, centre.to(self.bias.device), self.scale, self.layer)
+
+    def scores(self, encoder: Encoder, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
+        """A score for every label, fp32; `hidden` are pooled states."""
+        return F.linear((hidden.float() - self.centre) / self.scale, self.weight, self.bias)
+
+    @contextmanager
+    def attached(self, encoder: Encoder) -> Generator[None]:
+        """It reads what the encoder gives and changes nothing on it."""
+        yield None
+
+    def settings(self) -> dict[str, Any]:
+        return {"layer": self.layer}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self.named_parameters())
+
+    @classmethod
+    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EmbeddingHead:
+        return cls(tensors["weight"], tensors["bias"], tensors["centre"], tensors["scale"], settings["layer"])
+
+
 class LinearHead(Delta):
     """A classification head on the first token's state, dense, tanh, projection: what RoBERTa's fine-tuning puts in
     the place of template and verbalizer (Liu et al. 2019)."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +27,15 @@ class Lora(Delta):
     kind = "lora"
 
     def __init__(
-        self, encoder: Encoder, rank: int, alpha: float, targets: Sequence[str] | None = None, seed: int = 0
+        self,
+        encoder: Encoder,
+        rank: int,
+        alpha: float,
+        targets: Sequence[str] | Literal["all"] | None = None,
+        seed: int = 0,
     ) -> None:
-        """`targets` are the last parts of the layers' names, such as "query"; None: queries and values.
-        Raises `ConfigError` where the model has no such layer."""
+        """`targets` are the last parts of the layers' names, such as "query"; "all": all linear layers of the body's
+        layers; None: queries and values. Raises `ConfigError` where the model has no such layer."""
         super().__init__()
         self.rank, self.alpha, self.targets = rank, alpha, targets
         self._layers = _lora_layers(encoder, rank, alpha, targets, seed)
@@ -55,7 +61,7 @@ class Lora(Delta):
                 encoder.model.set_submodule(name, module)
 
     def settings(self) -> dict[str, Any]:
-        targets = None if self.targets is None else list(self.targets)
+        targets = list(self.targets) if isinstance(self.targets, Sequence) and self.targets != "all" else self.targets
         return {"rank": self.rank, "alpha": self.alpha, "targets": targets}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -70,7 +76,15 @@ class Lora(Delta):
         return made
 
 
-def _lora_layers(encoder: Encoder, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> dict[str, Any]:
+def _linear_layers(model: nn.Module) -> list[str]:
+    """The names of the linear layers inside the body's layers: not the embeddings', not the LM head's."""
+    numbered = re.compile(r"\blayers?\.\d+\.")
+    return [name for name, part in model.named_modules() if isinstance(part, nn.Linear) and numbered.search(name)]
+
+
+def _lora_layers(
+    encoder: Encoder, rank: int, alpha: float, targets: Sequence[str] | Literal["all"] | None, seed: int
+) -> dict[str, Any]:
     """PEFT's layers by the name of the layer each wraps; the model is left as it was."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -78,7 +92,7 @@ def _lora_layers(encoder: Encoder, rank: int, alpha: float, targets: Sequence[st
     except ImportError:
         raise MissingExtraError("LoRA", "peft") from None
     model = encoder.model
-    targets = targets or TARGETS.get(str(model.config.model_type))
+    targets = _linear_layers(model) if targets == "all" else targets or TARGETS.get(str(model.config.model_type))
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=None if targets is None else list(targets))  # pyright: ignore[reportArgumentType]
     try:
         with torch.random.fork_rng():

@@ -108,11 +108,17 @@ def gap_table(experiment: Experiment) -> Table:
         name=stem(experiment.name, "gap"),
         caption="Accuracy in per cent, mean over the languages that the backbone has read in pre-training"
         f" ({', '.join(seen) or 'none'}) and over those it has not ({', '.join(unseen) or 'none'}); gap: the first"
-        " minus the second.",
+        f" minus the second.{_low_resource(experiment, unseen)}",
         headings=("Method", "seen", "unseen", "gap"),
         rows=tuple(rows),
         colours=_colours(experiment.lines),
     )
+
+
+def _low_resource(experiment: Experiment, unseen: list[str]) -> str:
+    """A sentence on languages of the plan's second group that the backbone has read outside of pre-training."""
+    found = [target for target in unseen if experiment.verdict(target) == "low-resource"]
+    return f" Low-resource on this backbone rather than unseen: {', '.join(found)}." if found else ""
 
 
 def _gap(line: Line, seen: list[str], unseen: list[str]) -> tuple[Spread, Spread, Spread]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from glotprompt.data.languages import family_of, seen_by
+from glotprompt.data.languages import Family, Verdict, exposure, family_of
 from glotprompt.grid.store import ExperimentRecord, Failure, Store
 from glotprompt.report.significance import Correct
 from glotprompt.report.tables import METHOD_NAMES, Part, Record, Spread, finite, items, method_name, part
@@ -167,18 +167,24 @@ class Experiment:
         return next((run.majority for run in self.done if run.target == target and run.majority is not None), None)
 
     def groups(self) -> tuple[list[str], list[str]]:
-        """(seen, unseen) languages: as the plan has them, else by what the backbone has read in pre-training. A
-        language of which that is not known is in neither."""
+        """(seen, unseen) languages: as the plan has them, else by what the backbone has read in training. A language
+        that is low-resource, or of which that is not known, is in neither."""
         stated = part(self.plan, "groups")
         if stated:
             seen, unseen = ({*items(stated, name)} for name in ("seen", "unseen"))
             codes = {target: {target, target.rpartition(":")[2]} for target in self.targets}
             return [t for t in codes if codes[t] & seen], [t for t in codes if codes[t] & unseen]
-        family = next((family_of(run.backbone) for run in self.done), None)
-        if family is None:
-            return [], []
-        seen = {target: seen_by(target.rpartition(":")[2], family) for target in self.targets}
-        return [t for t in seen if seen[t] is True], [t for t in seen if seen[t] is False]
+        verdicts = {target: self.verdict(target) for target in self.targets}
+        return [t for t in verdicts if verdicts[t] == "read"], [t for t in verdicts if verdicts[t] == "unseen"]
+
+    @cached_property
+    def family(self) -> Family | None:
+        """The family of the backbone; None where its name says nothing."""
+        return next((family_of(run.backbone) for run in self.done), None)
+
+    def verdict(self, target: str) -> Verdict:
+        """Whether the backbone has read a target's language, by what is published of its training."""
+        return "not known" if self.family is None else exposure(target.rpartition(":")[2], self.family).verdict
 
 
 @dataclass(frozen=True)

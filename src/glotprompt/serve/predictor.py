@@ -100,16 +100,18 @@ class Predictor:
         found: dict[int, Scores] = {}
         mixing = [i for i, query in enumerate(queries) if query.served.mixes]
         alone = [i for i, query in enumerate(queries) if not query.served.mixes]
-        for places in buckets([queries[i].num_tokens for i in mixing], self.batch_tokens):
-            rows = [mixing[place] for place in places]
-            found |= zip(rows, self._mixed([queries[i] for i in rows]), strict=True)
+        for group in grouped([queries[i].served.pooled_layer for i in mixing]):
+            alike = [mixing[place] for place in group]
+            for places in buckets([queries[i].num_tokens for i in alike], self.batch_tokens):
+                rows = [alike[place] for place in places]
+                found |= zip(rows, self._mixed([queries[i] for i in rows]), strict=True)
         for places in grouped([queries[i].served for i in alone]):
             rows = [alone[place] for place in places]
             found |= zip(rows, self._alone([queries[i] for i in rows]), strict=True)
         return [found[i] for i in range(len(queries))]
 
     def _mixed(self, queries: Sequence[Query]) -> list[Scores]:
-        """One forward pass, every row behind its own prompt."""
+        """One forward pass, every row behind its own prompt; all read the same states."""
         each = list(dict.fromkeys(query.served for query in queries))
         decoded = {served: served.decoded() for served in each}
         prompts = [cast(Tensor, decoded[served].prompt) for served in each]
@@ -118,7 +120,8 @@ class Predictor:
         positions: list[Positions] = [decoded[served].positions for served in each]
         with self.computing, torch.inference_mode():
             prefix = Prefix.per_row(prompts, rows, self.encoder.dtype, positions)
-            hidden = label_states(self.encoder, [query.cloze for query in queries], prefix)
+            clozes, pooled_layer = [query.cloze for query in queries], queries[0].served.pooled_layer
+            hidden = label_states(self.encoder, clozes, prefix, pooled_layer)
             scores = self._label_scores([query.served for query in queries], decoded, hidden)
         return [_log_softmax(row) for row in scores]
 

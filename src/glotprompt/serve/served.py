@@ -11,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glotprompt import artifact
-from glotprompt.classifier import PromptClassifier, characters_of, task_of
+from glotprompt.classifier import PromptClassifier, characters_of, head_of, task_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ArtifactError
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import described
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import LinearHead
+from glotprompt.model.heads import EmbeddingHead, LinearHead
 from glotprompt.model.soft_prompt import Positions, SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.cloze import Words, label_words
@@ -30,7 +30,7 @@ class Decoded:
     prompt: Float[Tensor, "layer 2 head prompt dim"] | None
     """In the dtype of the body; None for a classifier that is not `Served.mixes`."""
     positions: Positions
-    head: LinearHead | None
+    head: LinearHead | EmbeddingHead | None
     """What reads the labels; None: the label words do."""
     delta: Delta | None
     """All that was trained, for a classifier that is not `Served.mixes`."""
@@ -40,7 +40,7 @@ class Decoded:
     def of(cls, classifier: PromptClassifier, encoder: Encoder) -> Decoded:
         """Take from a classifier what a forward pass needs. Raises `ArtifactError` for a prompt of another shape."""
         delta, prompt = classifier.delta, classifier.prompt
-        head = next((part for part in delta.modules() if isinstance(part, LinearHead)), None)
+        head = head_of(delta)
         if prompt is None or not can_mix(described(delta)):
             return cls(None, "plain", head, delta, sum(tensor.nbytes for tensor in delta.tensors().values()))
         with torch.no_grad():
@@ -64,7 +64,9 @@ class Served:
     offsets: tuple[float, ...] | None
     characters: CharacterMap | None
     words: Words | None
-    """The label words; None where a linear head reads the labels."""
+    """The label words; None where a head reads the labels."""
+    pooled_layer: int | None
+    """The layer whose pooled states the head reads; None: it reads one position of the last."""
     mixes: bool
     """Whether its rows may stand in one batch with those of other classifiers."""
     decoded: Callable[[], Decoded]
@@ -76,11 +78,13 @@ class Served:
         backbone, `ConfigError` for a label word that the backbone does not know."""
         artifact.check_backbone(name, facts, encoder.name, encoder.fingerprint)
         task = task_of(facts, name)
-        kinds = _kinds(facts["delta"])
-        words = None if LinearHead.kind in kinds else label_words(task, encoder.tokenizer)
+        parts = _parts(facts["delta"])
+        pooled = [part["layer"] for part in parts if part["kind"] == EmbeddingHead.kind]
+        headed = pooled or any(part["kind"] == LinearHead.kind for part in parts)
+        words = None if headed else label_words(task, encoder.tokenizer)
         offsets = None if facts["offsets"] is None else tuple(facts["offsets"])
         of_texts = facts["language"], task, facts["max_length"], offsets, characters_of(facts)
-        return cls(name, *of_texts, words, can_mix(facts["delta"]), decoded)
+        return cls(name, *of_texts, words, next(iter(pooled), None), can_mix(facts["delta"]), decoded)
 
 
 class Classifiers(Protocol):
@@ -92,12 +96,13 @@ class Classifiers(Protocol):
 
 
 def can_mix(description: Mapping[str, Any]) -> bool:
-    """Whether a delta (as `described`) is one prompt, alone or with a linear head: then rows of a batch can differ in
-    it. Everything else changes the body itself, for all rows at once."""
-    return sorted(_kinds(description)) in ([SoftPrompt.kind], sorted([SoftPrompt.kind, LinearHead.kind]))
+    """Whether a delta (as `described`) is one prompt, alone or with a head: then rows of a batch can differ in it.
+    Everything else changes the body itself, for all rows at once."""
+    kinds = [part["kind"] for part in _parts(description)]
+    return [kind for kind in kinds if kind not in (LinearHead.kind, EmbeddingHead.kind)] == [SoftPrompt.kind]
 
 
-def _kinds(description: Mapping[str, Any]) -> list[str]:
+def _parts(description: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if "parts" not in description:
-        return [description["kind"]]
-    return [kind for _, part in description["parts"] for kind in _kinds(part)]
+        return [description]
+    return [part for _, held in description["parts"] for part in _parts(held)]

@@ -11,7 +11,9 @@ from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, content_hash, shots_per_class, split_held_out
 from glotprompt.errors import ConfigError, DataError
+from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import Sequences
 from glotprompt.templates import Task
 from glotprompt.train.batches import MaskingCorpus, balance, token_sequences
@@ -76,6 +78,14 @@ def rewritten(text: Text, characters: CharacterMap | None) -> Text:
     if text.characters != characters:
         raise ConfigError("a cached text was rewritten by another character map; hand token_text the same characters=")
     return text
+
+
+def check_length(encoder: Encoder, max_length: int, delta: Delta) -> None:
+    """Raises `ConfigError` for inputs longer than the model reads, behind a prompt with shifted positions less."""
+    prompts = [part for part in delta.modules() if isinstance(part, SoftPrompt) and part.positions == "shifted"]
+    longest = encoder.max_positions - sum(prompt.prompt_length for prompt in prompts)
+    if max_length > longest:
+        raise ConfigError(f"max_length {max_length} is more than this model reads ({longest} tokens); lower it")
 
 
 def labelled_examples(

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
-from glotprompt.config import Schedule
+from glotprompt.config import AdaptConfig, Schedule, TuneConfig
 from glotprompt.processes import of_first, start_alike, together
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.micro_batch import MicroBatch, is_out_of_memory, release_memory
@@ -45,6 +45,15 @@ class Optimisation:
     eval_every: int
     patience: int | None = None
     schedule: Schedule = "linear"
+
+    @classmethod
+    def of(
+        cls, config: AdaptConfig | TuneConfig, steps: int, rate: float, eval_every: int, patience: int | None = None
+    ) -> Optimisation:
+        """What the loop needs of either stage's config."""
+        schedule = config.schedule if isinstance(config, AdaptConfig) else "linear"
+        settings = config.warmup_ratio, config.weight_decay, config.clip_norm
+        return cls(steps, rate, *settings, eval_every, patience, schedule)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step (0-based): linear warm-up, then as the schedule has it."""
@@ -82,6 +91,13 @@ class History:
     best_step: int = 0
     best_key: tuple[float, ...] | None = None
     without_gain: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """The course of training, for what is saved and for plots."""
+        return {
+            "steps": self.step, "best_step": self.best_step, "seconds": self.seconds, "tokens": self.tokens,
+            "losses": self.losses, "evaluations": self.evaluations,
+        }  # fmt: skip
 
 
 def fit(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from glotprompt.errors import DataError
 from glotprompt.model.encoder import Encoder
+from glotprompt.model.heads import EmbeddingHead
 from glotprompt.model.soft_prompt import Prefix
 from glotprompt.model.tokens import SpecialIds, by_length, pad
 from glotprompt.train.batches import MaskedBatch, mask_words
@@ -73,7 +74,7 @@ def score_masked_words(encoder: Encoder, batches: Sequence[MaskedBatch], prefix:
 
 @runtime_checkable
 class LabelHead(Protocol):
-    """From states to labels: the verbalizer's `Words`, or a `LinearHead`."""
+    """From states to labels: the verbalizer's `Words`, a `LinearHead` or an `EmbeddingHead`."""
 
     @property
     def num_labels(self) -> int: ...
@@ -87,11 +88,16 @@ def label_scores(
     encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, head: LabelHead
 ) -> Float[Tensor, "batch label"]:
     """The labels' scores; differentiable in everything that is trained."""
-    return head.scores(encoder, label_states(encoder, clozes, prefix))
+    layer = head.layer if isinstance(head, EmbeddingHead) else None
+    return head.scores(encoder, label_states(encoder, clozes, prefix, layer))
 
 
-def label_states(encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None) -> Float[Tensor, "batch hidden"]:
-    """Last-layer states where the label is read."""
+def label_states(
+    encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, pooled_layer: int | None = None
+) -> Float[Tensor, "batch hidden"]:
+    """Last-layer states where the label is read; with `pooled_layer` the pooled states behind so many layers."""
+    if pooled_layer is not None:
+        return encoder.pooled_states([cloze.input_ids for cloze in clozes], prefix, pooled_layer)
     ids, mask = padded(clozes, encoder)
     width = ids.shape[1]
     places = torch.tensor([row * width + cloze.position for row, cloze in enumerate(clozes)], device=encoder.device)

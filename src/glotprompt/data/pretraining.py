@@ -1,0 +1,44 @@
+"""On what texts backbones were trained: the lists of pretraining.toml, each with its source."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+Use = Literal["pre-training", "training", "possible", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextList:
+    """A body of text and the languages in it; pretraining.toml explains the fields."""
+
+    name: str
+    families: tuple[str, ...]
+    use: Use
+    languages: frozenset[str]
+    """ISO 639-3; empty where `use` is "unknown"."""
+    source: str
+    remark: str = ""
+    absent: frozenset[str] = frozenset()
+
+
+@cache
+def text_lists() -> tuple[TextList, ...]:
+    """All of them, in the file's order."""
+    text = files("glotprompt.data").joinpath("pretraining.toml").read_text(encoding="utf-8")
+    found: list[dict[str, Any]] = tomllib.loads(text)["lists"]
+    return tuple(
+        TextList(
+            row["name"], tuple(row["families"]), row["use"], frozenset(row.get("languages", "").split()),
+            " ".join(row["source"].split()), row.get("remark", ""), frozenset(row.get("absent", "").split()),
+        )
+        for row in found
+    )  # fmt: skip
+
+
+def lists_of(family: str) -> tuple[TextList, ...]:
+    """Those that a family's training used; none where it is known by languages.tsv only."""
+    return tuple(found for found in text_lists() if family in found.families)

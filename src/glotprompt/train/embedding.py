@@ -1,0 +1,110 @@
+"""Logistic regression on the sentence vectors of a frozen encoder: the rival that anybody would try first, and what
+reads an aligned prompt."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from glotprompt.errors import DataError
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.heads import EmbeddingHead
+from glotprompt.model.soft_prompt import Prefix
+from glotprompt.model.tokens import by_length
+from glotprompt.train.cloze import Cloze
+
+STRENGTHS = (0.01, 0.1, 1.0)
+"""scikit-learn's C, inverse strengths of the penalty, of which dev examples choose one."""
+NO_EXAMPLE = -1e4
+"""Bias of a label without a training example: never the answer."""
+
+_Vectors = Float[NDArray[np.float32], "text hidden"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled examples as the model reads them."""
+
+    clozes: Sequence[Cloze]
+    gold: Sequence[int]
+    """Index of each example's label."""
+
+
+@torch.no_grad()
+def vectors_of(
+    encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, layer: int, batch_size: int
+) -> _Vectors:
+    """Pooled states behind `layer` layers, fp32, in the order of the examples."""
+    found = np.zeros((len(clozes), encoder.hidden_size), dtype=np.float32)
+    for rows in by_length([cloze.input_ids for cloze in clozes], batch_size):
+        states = encoder.pooled_states([clozes[i].input_ids for i in rows], prefix, layer)
+        found[rows] = states.cpu().numpy()
+    return found
+
+
+def fit_embedding_head(
+    encoder: Encoder,
+    prefix: Prefix | None,
+    train: Examples,
+    dev: Examples,
+    num_labels: int,
+    layers: Sequence[int],
+    batch_size: int,
+) -> tuple[EmbeddingHead, dict[str, Any]]:
+    """Fit one head for each layer and strength of the penalty, and keep the one with the best dev accuracy, then dev
+    loss. Returns it with its layer, strength, and dev accuracy and loss. Raises `DataError` for one label alone."""
+    if len(set(train.gold)) < 2:
+        raise DataError("all training examples have one label; give examples of at least two")
+    best: tuple[tuple[float, float], EmbeddingHead, dict[str, Any]] | None = None
+    for layer in layers:
+        inputs, held = (vectors_of(encoder, part.clozes, prefix, layer, batch_size) for part in (train, dev))
+        centre, scale = inputs.mean(axis=0), float(inputs.std())
+        for strength in STRENGTHS:
+            weight, bias = _logistic((inputs - centre) / scale, train.gold, num_labels, strength)
+            log_probs = _log_softmax((held - centre) / scale @ weight.T + bias)
+            accuracy = 100 * float((log_probs.argmax(axis=1) == dev.gold).mean())
+            loss = -float(log_probs[np.arange(len(dev.gold)), dev.gold].mean())
+            if best is None or (-accuracy, loss) < best[0]:
+                parts = [torch.from_numpy(value) for value in (weight, bias, centre)]
+                head = EmbeddingHead(parts[0], parts[1], parts[2], torch.tensor(scale), layer)
+                found = {"layer": layer, "strength": strength, "dev_accuracy": accuracy, "dev_loss": loss}
+                best = (-accuracy, loss), head.to(encoder.device), found
+    assert best is not None
+    return best[1:]
+
+
+def _logistic(
+    inputs: NDArray[np.float32], gold: Sequence[int], num_labels: int, strength: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights [label, hidden] and biases [label] of a softmax over all labels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the best of what was tried is good enough
+        fitted: Any = LogisticRegression(C=strength, max_iter=2000).fit(inputs, np.asarray(gold))
+    weight, bias = np.zeros((num_labels, inputs.shape[1])), np.full(num_labels, NO_EXAMPLE)
+    rows = fitted.classes_
+    # Of two labels scikit-learn gives the second one's score alone, against 0.
+    weight[rows[-len(fitted.coef_) :]], bias[rows] = fitted.coef_, 0.0
+    bias[rows[-len(fitted.coef_) :]] = fitted.intercept_
+    return weight, bias
+
+
+def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def mean_vector(
+    encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, layer: int, batch_size: int
+) -> Float[Tensor, " hidden"]:
+    """The mean of texts' vectors, by which `EmbeddingHead.with_centre` moves a language."""
+    return torch.from_numpy(vectors_of(encoder, clozes, prefix, layer, batch_size).mean(axis=0))
