@@ -118,7 +118,7 @@ class TestWithoutAnLmHead:
         "words",
         [
             f"adapt {ADAPT} --output x --model",
-            f"tune {TUNE} --output x --model",
+            f"tune {TUNE} --method prompt-tuning --output x --model",
             "doctor --text nya.txt --model",
             "doctor --text nya.txt --no-probe --model",
             "methods --model",
@@ -135,5 +135,6 @@ class TestWithoutAnLmHead:
         assert "mini-sentence is a sentence encoder without" in glotprompt("methods", "--model", "mini-sentence").error
 
     def test_a_linear_head_does_without(self, sentence: Path, glotprompt: Program) -> None:
-        assert glotprompt(*f"tune {TUNE} --set head=linear --output x --model {sentence}".split()).status == 0
+        words = f"tune {TUNE} --method prompt-tuning --set head=linear --output x --model {sentence}"
+        assert glotprompt(*words.split()).status == 0
         assert glotprompt("evaluate", "--classifier", "x", "--data", "test.tsv").status == 0
