@@ -201,7 +201,7 @@ def tune(
     facts = {
         "config": config.model_dump(mode="json"), "precision": encoder.precision,
         "examples": len(chosen), "dev_examples": len(dev),
-        "trained_layers": _span(body.trained_layers) if isinstance(body, SoftPrompt) else None,
+        "trained_layers": _span(body.trained_layers) if isinstance(body, SoftPrompt) and not about else None,
         "dev_accuracy": max(entry["dev_accuracy"] for _, entry in history.evaluations),
         "trained_values": delta.num_trained, **history.facts(), "peak_memory_bytes": memory.bytes(),
         "language_prompt": None if adapted is None else adapted.facts, **about,

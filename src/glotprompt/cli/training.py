@@ -421,6 +421,9 @@ def _show_classifier(classifier: PromptClassifier) -> None:
 
     found: Mapping[str, Any] = classifier.facts
     chosen = found.get("selection", {}).get("chosen")
+    chosen_values = {"best step": f"{found['best_step']} of {found['steps']}"}
+    if "strength" in found:
+        chosen_values = {"sentence vectors": f"behind layer {found['layer']}, C {found['strength']:g} by dev accuracy"}
     trained = f"{found['trained_values']:,}"
     if found["trained_layers"] is not None:
         first, stop = found["trained_layers"]
@@ -432,7 +435,7 @@ def _show_classifier(classifier: PromptClassifier) -> None:
             "language": f"{classifier.language}, {classifier.method}",
             **({"chosen on target text": chosen} if chosen else {}),
             "dev accuracy": f"{found['dev_accuracy']:.1f} % of {found['dev_examples']:,} source-language examples",
-            "best step": f"{found['best_step']} of {found['steps']}",
+            **chosen_values,
             "trained values": trained,
             "time": f"{duration(found['seconds'])}, {found['tokens'] / max(found['seconds'], 1e-9):,.0f} tokens/s",
             "peak memory": size(found["peak_memory_bytes"]),
