@@ -30,7 +30,7 @@ arithmetic, backbones, growth, memory, prediction = (
 sides, stage1, stage2, texts = (import_module(name) for name in ("sides", "stage1", "stage2", "texts"))
 language, serving = import_module("language"), import_module("serving")
 
-WORDS = 32_580
+WORDS = backbones.BUNDLED_WORDS
 TINY = ["--shape", "tiny", "--vocabulary", str(WORDS), "--rounds", "1", "--length", "32", "--prompt-length", "4"]
 FP32 = ["--precision", "fp32"]
 
@@ -340,7 +340,7 @@ def test_real_lines_fill_the_vocabulary(corpora: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--vocabulary", "10"], "smaller than that of the tokenizer; give at least 32580"),
+        (["--vocabulary", "10"], "smaller than that of the tokenizer; give at least 70098"),
         (["--data-dir", "/nowhere"], "--data-dir /nowhere lacks one of"),
     ],
 )

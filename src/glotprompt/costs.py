@@ -114,7 +114,9 @@ def method_cost(
 ) -> MethodCost:
     """One method's costs with the settings of the two configs (their `method` is not read).
 
-    Raises `ConfigError` for a length that the backbone does not read."""
+    Raises `ModelError` for a backbone without an LM head, `ConfigError` for a length that the backbone does not read.
+    """
+    encoder.require_lm_head("masked language modelling")
     longest = max(adapt.max_length, tune.max_length)
     if longest > encoder.max_positions:
         raise ConfigError(
