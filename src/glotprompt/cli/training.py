@@ -282,6 +282,7 @@ def tune(
     method: options.Method = None,
     head: options.Head = None,
     dev: options.Dev = None,
+    target_text: options.TargetText = None,
     select_on_target: options.SelectOnTarget = None,
     labels: options.Labels = None,
     json: options.Json = None,
@@ -341,7 +342,7 @@ def tune(
     record = check_training_file(train, prompt, ctx.params)
     examples, held, choice = _stage2_data(loaded, ctx.params)
     start, encoder = open_start(prompt, model if prompt else name, precision, device)
-    words = config, runtime, output, precision, choice, record
+    words = config, runtime, output, precision, choice, _target_text(loaded, ctx.params), record
     classifier = _tune_one(encoder, start, examples, held, loaded, *words)
     _show_classifier(classifier)
     if json is not None:
@@ -373,6 +374,13 @@ def _stage2_data(task: Task, params: Mapping[str, Any]) -> tuple[list[Example], 
     return examples, held, _Choice(texts, chosen_labels(params["labels"], task)) if texts else None
 
 
+def _target_text(task: Task, params: Mapping[str, Any]) -> list[Example]:
+    """The texts of --target-text; none without it."""
+    from glotprompt.cli.files import how_to_read, inputs_of
+
+    return inputs_of(params["target_text"] or [], task.template, params, how_to_read(params))
+
+
 def _tune_one(
     encoder: Encoder,
     start: Adapted | None,
@@ -384,6 +392,7 @@ def _tune_one(
     output: Path,
     precision: str,
     choice: _Choice | None,
+    target_text: Sequence[Example],
     record: Mapping[str, Any],
 ) -> PromptClassifier:
     """The classifier: trained and saved, or as an earlier run of the same words left it."""
@@ -401,6 +410,8 @@ def _tune_one(
             made = tune_selected(encoder, [start], *parts)
         else:
             made = run.tune(encoder, start, examples, task, config, resumed, dev)
+        if target_text:
+            made = made.with_target_text(target_text)
         return replace(made, facts={**made.facts, **record})
 
     begun: list[Any] = []
@@ -412,6 +423,7 @@ def _tune_one(
     if choice is not None:
         data += [content_hash(choice.texts), choice.labels]
     words = [config.identity(), task.identity(), data, begun, encoder.fingerprint, precision]
+    words += [content_hash(target_text)] if target_text else []
     words += [dict(record)] if record else []
     return train_once(PromptClassifier.load, output, words, encoder, train, runtime)
 

@@ -19,6 +19,7 @@ DASH = "-"
 
 METHOD_NAMES: dict[str, str] = {
     "majority": "Majority class",
+    "embedding": "Sentence vectors + logistic regression",
     "fine-tuning": "Fine-tuning, no adaptation",
     "fine-tuning-mlm": "Fine-tuning after full adaptation",
     "mad-x": "MAD-X",
@@ -33,6 +34,7 @@ METHOD_NAMES: dict[str, str] = {
 
 METHOD_COLOURS: dict[str, str] = {
     "majority": "#85898f",
+    "embedding": "#4d6a2d",
     "fine-tuning": "#782dff",
     "fine-tuning-mlm": "#7878ff",
     "mad-x": "#d2003c",
@@ -44,10 +46,11 @@ METHOD_COLOURS: dict[str, str] = {
     "soft-prompt": "#d9620b",
 }
 """Colour of each method. After Okabe and Ito's colour-blind safe set, moved to a lightness that stands out by at least
-3 to 1 from a white and from a near-black page. Ten colours cannot all be told apart by everybody: see the markers."""
+3 to 1 from a white and from a near-black page. Not everybody can tell eleven colours apart: see the markers."""
 
 METHOD_MARKERS: dict[str, str] = {
     "majority": "_",
+    "embedding": "d",
     "fine-tuning": "s",
     "fine-tuning-mlm": "D",
     "mad-x": "^",
