@@ -214,8 +214,8 @@ def activation_bytes(
 
     `num_words` is the number of masked words in stage 1, None in stage 2 (a few label words in every sequence).
 
-    Measured on the bundled backbone, CPU, 8 x 256 tokens in fp32: 773 MB for a soft prompt, and 779 MB of the process
-    where the allocator gives memory back at once; with glibc's defaults its fragments make that 1.06 GB.
+    Measured on the bundled backbone, CPU, 8 x 256 tokens in fp32: 776 MB for a soft prompt, and 756 MB of the process
+    where the allocator gives memory back at once; with glibc's defaults its fragments make that 0.99 GB.
     """
     kept = _Kept(encoder, delta, fused=attention == "cuda" or not _has_prompt(delta), size=(batch, length))
     ids = torch.zeros(batch, length, dtype=torch.long, device=encoder.device)
