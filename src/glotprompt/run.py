@@ -45,7 +45,7 @@ from glotprompt.templates import Task
 from glotprompt.train.alignment import split_pairs
 from glotprompt.train.checkpoint import Checkpoint, same_precision
 from glotprompt.train.cloze import ClozeCorpus, encode_without_mask
-from glotprompt.train.embedding import Examples, fit_embedding_head
+from glotprompt.train.embedding import Examples, fit_embedding_head, layers_to_try
 from glotprompt.train.inputs import Text, check_length, held_out_lines, labelled_examples, rewritten
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses
@@ -289,13 +289,10 @@ def _fit_head(
         return Examples(encode_without_mask(fields, task, encoder.tokenizer, config.max_length), gold)
 
     train, held = read(examples), read(dev)
-    last = encoder.num_layers
-    layers = range(last // 2, last + 1) if config.layer is None else [config.layer]
-    if config.layer is None and aligned:  # only there are the vectors where they belong
-        layers = [last]
+    layers = layers_to_try(encoder.num_layers, aligned) if config.layer is None else [config.layer]
     with torch.no_grad(), body.attached(encoder) as prefix:
         head, chosen = fit_embedding_head(
-            encoder, prefix, train, held, len(task.labels), layers[::-1], runtime.eval_batch_size
+            encoder, prefix, train, held, len(task.labels), layers, runtime.eval_batch_size
         )
     tokens = len(layers) * sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
     figures = {name: chosen.pop(name) for name in ("dev_accuracy", "dev_loss")}
