@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from backbones import Backbone, WideTokenizer
 from peft import PrefixTuningConfig, get_peft_model
@@ -17,7 +18,8 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedModel
 
 from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.model.tokens import SpecialIds
+from glotprompt.model.tokens import SpecialIds, padded_width
+from glotprompt.train.alignment import AlignmentBatch, AlignmentCorpus, alignment_losses
 from glotprompt.train.batches import MaskingCorpus, draw
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.loop import Evaluation, Losses, Optimisation, fit
@@ -141,6 +143,40 @@ class Ours:
         return Step(seconds / self.timed, tokens // self.timed, mean_masked, loss, mean_positions)
 
 
+class Aligned:
+    """The product's other objective, alignment, over the same body and prompt: as many sentences a step, half of them
+    translations of the others, padded; no vocabulary. The teachers, made once, are not timed, and random here."""
+
+    def __init__(self, backbone: Backbone, dtype: torch.dtype, work: Work, timed: int = 2) -> None:
+        self.encoder = backbone.encoder(dtype)
+        self.prompt = SoftPrompt.initialise(self.encoder.prompt_shape(work.prompt_length), 0.02, seed=0)
+        target, source = (
+            [np.array(row) for row in rows] for rows in work.lines.rows(SpecialIds.of(backbone.tokenizer), work.length)
+        )
+        count = min(len(target), len(source))
+        teachers = torch.nn.functional.normalize(torch.randn(count, self.encoder.hidden_size), dim=1)
+        centre = torch.zeros(self.encoder.hidden_size)
+        pairs = AlignmentBatch(target[:count], source[:count], teachers)
+        self.corpus = AlignmentCorpus(pairs, centre, max(1, work.batch // 2), seed=0)
+        self.timed = timed
+        self._done = 0
+
+    def step(self) -> Step:
+        """As `Ours.step`."""
+        positions: list[int] = []
+
+        def losses(number: int) -> Generator[tuple[Tensor, int]]:
+            batch = self.corpus.batch(self._done + number)
+            longest = (max(map(len, side)) for side in (batch.target, batch.source))
+            positions.append(sum(padded_width(length) * len(batch.target) for length in longest))
+            micro_batch = MicroBatch(RuntimeConfig())
+            yield from alignment_losses(self.encoder, self.prompt, batch, self.corpus.centre, micro_batch)
+
+        seconds, tokens, loss = timed_fit(list(self.prompt.parameters()), losses, self.timed)
+        self._done += 1 + self.timed
+        return Step(seconds / self.timed, tokens // self.timed, 0, loss, sum(positions[1:]) // self.timed)
+
+
 class Plain:
     """A plain loop around a transformers or PEFT model, as tutorials write it: single lines, padded to the longest and
     masked by transformers' collator; the model in training mode, so with its dropout, unless `Work.dropout` is off;
@@ -201,6 +237,7 @@ def stage1_sides(backbone: Backbone, ours: torch.dtype, work: Work) -> dict[str,
     """Makers of all sides, by name; nothing is built before it is wanted."""
     return {
         "ours": lambda: Ours(backbone, ours, work),
+        "alignment": lambda: Aligned(backbone, ours, work),
         "peft": lambda: peft(backbone, torch.float32, work),
         "peft-bf16": lambda: peft(backbone, torch.bfloat16, work),
         "fine-tuning": lambda: fine_tuning(backbone, work),
@@ -209,4 +246,4 @@ def stage1_sides(backbone: Backbone, ours: torch.dtype, work: Work) -> dict[str,
 
 def dtype_of_side(name: str, ours: torch.dtype) -> torch.dtype:
     """What the weights of a side are held in."""
-    return {"ours": ours, "peft-bf16": torch.bfloat16}.get(name, torch.float32)
+    return {"ours": ours, "alignment": ours, "peft-bf16": torch.bfloat16}.get(name, torch.float32)

@@ -1,4 +1,4 @@
-"""Stage 1 side by side: the product, PEFT's prefix tuning (fp32 and all bf16) and full masked-word fine-tuning.
+"""Stage 1 side by side: the product by both objectives, PEFT's prefix tuning (fp32 and all bf16), full MLM fine-tuning.
 
 Every round makes one timed step of each side in turn, in one process, on the same lines; figures are medians over the
 rounds, ratios medians of the rounds' ratios. Real tokens are counted, not padding: PEFT and fine-tuning read padded
@@ -22,9 +22,10 @@ from report import DTYPES, add_dropout, parser, precision_of, ratio_of, show, sh
 from sides import Side, Step, Work, dtype_of_side, stage1_sides
 from texts import Lines, find_data, unlabelled
 
-SIDES = ("ours", "peft", "peft-bf16", "fine-tuning")
+SIDES = ("ours", "alignment", "peft", "peft-bf16", "fine-tuning")
 NAMES = {
     "ours": "glotprompt",
+    "alignment": "glotprompt, alignment",
     "peft": "PEFT prefix tuning, fp32",
     "peft-bf16": "PEFT prefix tuning, bf16",
     "fine-tuning": "full MLM fine-tuning, fp32",
@@ -181,7 +182,7 @@ def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
         ratio = figures["ratios"].get(name)
         rows.append(
             [
-                f"{NAMES[name]}, {options.precision}" if name == "ours" else NAMES[name],
+                f"{NAMES[name]}, {options.precision}" if name in ("ours", "alignment") else NAMES[name],
                 shown(found["tokens_per_second"]),
                 shown(found["seconds"], ".2f"),
                 f"{found['tokens']['median']:,.0f}",
