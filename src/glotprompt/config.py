@@ -287,8 +287,9 @@ _WHOLE_MODEL = ("fine-tuning", "fine-tuning-mlm")
 
 PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
     "paper": {"adapt": {}, "tune": {}},
-    # The bundled backbone on two cores, minutes. Prompts that start from real tokens reach in 150 steps at 8e-2 what
-    # noise reaches in 300 at 4e-2 (docs/performance.md); the other rates are from the grid on news (docs/log.md).
+    # The bundled backbone `mini` on two cores, minutes. Prompts start from real tokens, which needs half the steps. Rates
+    # of prompts and of the whole model were tried a factor of two up and down (docs/log.md, 2026-11-29); those of mad-x
+    # and LoRA are from an earlier backbone.
     "quick": {
         "adapt": {
             "steps": {**dict.fromkeys(get_args(MethodName), 300), **dict.fromkeys(_LANGUAGE_PROMPTS, 150)},
@@ -310,7 +311,7 @@ PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
             "max_length": 64,
             "learning_rate": {
                 **dict.fromkeys(_PROMPTS, 4e-2),
-                **dict.fromkeys(_WHOLE_MODEL, 1e-4),
+                **dict.fromkeys(_WHOLE_MODEL, 2e-4),
                 **dict.fromkeys(("mad-x", "soft-prompt+task-adapter"), 1e-2),
                 "lora": 1e-3,
             },
