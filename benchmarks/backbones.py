@@ -35,6 +35,8 @@ SHAPES = {
 
 XLMR_WORDS = 250_002
 """Size of XLM-R's vocabulary."""
+BUNDLED_WORDS = 70_098
+"""Of the bundled backbones', the least that a benchmark can have."""
 
 
 class WideTokenizer(PreTrainedTokenizerFast):

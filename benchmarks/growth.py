@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from backbones import Backbone
+from backbones import BUNDLED_WORDS, Backbone
 from memory import beyond
 from report import DTYPES, parser, positive, precision_of, ratio_of, show, shown, spread, write
 from sides import timed_fit
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = parser(__doc__ or "", vocabulary=32_580, length=64, rounds=5)
+    made = parser(__doc__ or "", vocabulary=BUNDLED_WORDS, length=64, rounds=5)
     made.add_argument("--quick", action="store_true", help="two sizes of each series alone")
     made.add_argument("--languages", type=positive, default=4, help="languages in one batch, of --batch sequences each")
     made.add_argument("--series", nargs="*", choices=SERIES, default=SERIES, help="these alone; may be none")

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from glotprompt.train.memory import PeakMemory
 
@@ -39,8 +40,13 @@ def beyond(work: Callable[[], object]) -> int:
 
 def in_own_process(script: str, arguments: Sequence[str], side: str) -> int:
     """Run a benchmark again for the memory of one side (`--memory-of`); bytes beyond the model."""
-    command = [sys.executable, str(Path(script).resolve()), *arguments, "--memory-of", side]
+    return int(figures_of(script, [*arguments, "--memory-of", side])["bytes"])
+
+
+def figures_of(script: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Run a benchmark in a process of its own; the JSON object that it prints last."""
+    command = [sys.executable, str(Path(script).resolve()), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"measuring the memory of {side} failed:\n{done.stderr.strip()}")
-    return int(json.loads(done.stdout.strip().splitlines()[-1])["bytes"])
+        raise SystemExit(f"measuring with {' '.join(arguments)} failed:\n{done.stderr.strip()}")
+    return json.loads(done.stdout.strip().splitlines()[-1])

@@ -136,6 +136,12 @@ def new_stock() -> Callable[[str], PreTrainedModel]:
 
 
 @pytest.fixture(scope="session")
+def sentence_encoder() -> Encoder:
+    """A tiny encoder without an LM head; not to be changed."""
+    return Encoder(random_model(tiny_config("xlm-roberta")).base_model, load_tokenizer(), "tiny sentence encoder")
+
+
+@pytest.fixture(scope="session")
 def mini() -> Encoder:
     """The bundled backbone in fp32; not to be changed."""
     return Encoder.load("mini", precision="fp32", device="cpu")

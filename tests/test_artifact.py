@@ -185,6 +185,15 @@ def test_another_backbone() -> None:
         assert f"'other' (fingerprint {fingerprint})" in str(caught.value)
 
 
+def test_another_version_of_the_backbone() -> None:
+    with pytest.raises(ArtifactError) as caught:
+        artifact.check_backbone("p.safetensors", FACTS, "b", "abd")
+    assert str(caught.value) == (
+        "p.safetensors was made for another version of 'b' (fingerprint abc) than the one loaded (abd); make it anew"
+        " with the adapt and tune commands that made it"
+    )
+
+
 # --- writing
 
 

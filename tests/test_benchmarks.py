@@ -28,9 +28,9 @@ arithmetic, backbones, growth, memory, prediction = (
     import_module(name) for name in ("arithmetic", "backbones", "growth", "memory", "prediction")
 )
 sides, stage1, stage2, texts = (import_module(name) for name in ("sides", "stage1", "stage2", "texts"))
-language, serving = import_module("language"), import_module("serving")
+language, probe, serving = (import_module(name) for name in ("language", "probe", "serving"))
 
-WORDS = 32_580
+WORDS = backbones.BUNDLED_WORDS
 TINY = ["--shape", "tiny", "--vocabulary", str(WORDS), "--rounds", "1", "--length", "32", "--prompt-length", "4"]
 FP32 = ["--precision", "fp32"]
 
@@ -148,6 +148,44 @@ def test_language_counts_what_it_finds(tmp_path: Path, corpora: Path) -> None:
         assert way["accuracy"] == pytest.approx(np.mean(list(way["by_language"].values())))
         assert way["in_first_three"] == 100
         assert way["plain_predictions"] > 1
+
+
+def test_retrieval_counts_both_directions() -> None:
+    one = np.eye(3, dtype=np.float32)
+    assert probe.retrieval(one, 7 * one) == 100
+    other = np.array([[1, 0, 0], [0.9, 0.1, 0], [0, 0, 1]], dtype=np.float32)
+    assert probe.retrieval(one, other) == pytest.approx(50 * (1 + 2 / 3))
+    assert probe.retrieval(one, one[[1, 2, 0]]) == 0
+
+
+def test_linear_probe_reads_a_language_less_its_own_mean() -> None:
+    drawn = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    labels = ["high" if row[0] > drawn[:, 0].mean() else "low" for row in drawn]
+    linear = probe.LinearProbe.fit(drawn, labels)
+    assert set(linear.accuracies(drawn, labels)) == set(probe.PENALTIES)
+    moved = drawn + 5
+    found = linear.accuracies(moved, labels, moved.mean(axis=0))
+    assert found == pytest.approx(linear.accuracies(drawn, labels))
+    assert min(found.values()) > 85
+    assert max(linear.accuracies(moved, labels).values()) < 70
+
+
+@pytest.mark.slow
+def test_probe_loads_the_backbone_in_a_process_of_its_own() -> None:
+    loaded = memory.figures_of(probe.__file__, ["--load-of", "mini-sentence"])
+    assert loaded["model_bytes"] == 4 * 48_409_728
+    assert loaded["model_bytes"] < loaded["peak_bytes"] < 2 * loaded["model_bytes"]
+
+
+@pytest.mark.slow
+def test_probe_measures_what_the_card_says(tmp_path: Path, shared_data: Path) -> None:
+    few = ["--backbones", "mini-sentence", "--languages", "aym", "--data-dir", str(shared_data)]
+    probe.main([*few, "--json", str(tmp_path)])
+    found = json.loads((tmp_path / "probe.json").read_text())["backbones"]["mini-sentence"]["languages"]
+    assert found["eng"]["retrieval"] == 100
+    assert found["ayr"]["retrieval"] == pytest.approx(67.9, abs=2)
+    assert found["ayr"]["linear"]["1.0"] == pytest.approx(49.5, abs=2)
+    assert "prompt_tuning" not in found["ayr"]
 
 
 def test_languages_in_one_batch_have_the_gradients_they_have_apart(backbone: Any) -> None:
@@ -340,13 +378,18 @@ def test_real_lines_fill_the_vocabulary(corpora: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--vocabulary", "10"], "smaller than that of the tokenizer; give at least 32580"),
+        (["--vocabulary", "10"], "smaller than that of the tokenizer; give at least 70098"),
         (["--data-dir", "/nowhere"], "--data-dir /nowhere lacks one of"),
     ],
 )
 def test_wrong_settings_end_in_one_line(words: list[str], message: str) -> None:
     with pytest.raises(SystemExit, match=message):
         stage1.main([*TINY, *FP32, *words])
+
+
+def test_probe_without_its_data_ends_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"probe\.py: .*SIB-200 as its publisher has it"):
+        probe.main(["--data-dir", str(tmp_path)])
 
 
 def test_a_size_must_be_a_positive_number(capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,7 +150,7 @@ def test_prompts_that_cannot_be_started_from(encoder: gp.Encoder, two: tuple[gp.
     foreign = replace(one, backbone={"name": "other", "fingerprint": "x"})
     shorter = replace(other, key_values=other.key_values[:, :, :, :3])
     for initial, says in (
-        (foreign, "is for 'other', the loaded backbone is 'tiny xlm-roberta'"),
+        (foreign, "is for 'other' \\(fingerprint x\\), the loaded backbone is 'tiny xlm-roberta'"),
         ([(one, 0.5), (shorter, 0.5)], "prompts of aaa and bbb differ in shape"),
         ([], "holds no prompt"),
     ):

@@ -146,10 +146,10 @@ def test_results_for_another_backbone_of_the_same_shape(encoder: gp.Encoder, mad
     other = make_tiny_encoder("xlm-roberta")
     other.fingerprint = "another"
     for start in (mad_x, adapted(encoder, "soft-prompt"), adapted(encoder, "fine-tuning-mlm")):
-        with pytest.raises(ConfigError, match="is for 'tiny xlm-roberta', the loaded backbone is"):
+        with pytest.raises(ConfigError, match=r"is for another version of 'tiny xlm-roberta' .*; make it anew"):
             tuned(other, start)
     config = ADAPT.replace(method="prompt-average")
-    with pytest.raises(ConfigError, match="is for 'tiny xlm-roberta', the loaded backbone is"):
+    with pytest.raises(ConfigError, match=r"is for another version of 'tiny xlm-roberta' .*; make it anew"):
         gp.adapt(other, TOY, SOURCE, "xxx", config, QUIET, [(prompt, 0.5) for prompt in two_prompts(encoder)])
 
 

@@ -162,11 +162,13 @@ def expected_counts(variant: Variant) -> tuple[int, int]:
     language = (2 if "drop_last_adapter" in variant.adapt else 3) * bottleneck(48, 2) + 2 * bottleneck(24, 2)
     language += (48 * 48 + 3 * 48) if "train_lm_head" in variant.adapt else 0
     lora = 3 * 2 * 2 * 48 * int(variant.adapt.get("lora_rank", 8))
+    all_layers = 3 * int(variant.adapt.get("lora_rank", 8)) * (4 * 2 * 48 + 2 * (48 + 64))
+    aligned_lora = all_layers if variant.adapt.get("lora_layers") == "all" else lora
     prompt, task = 2 * 4 * 4 * 12, 3 * bottleneck(48, 16)
     one, two = {
         "soft-prompt": (3 * prompt, 2 * prompt), "source-prompt": (3 * prompt, 2 * prompt),
         "prompt-average": (0, 2 * prompt), "prompt-tuning": (0, 3 * prompt), "fine-tuning": (0, whole),
-        "fine-tuning-mlm": (whole, whole), "mad-x": (language, task), "lora": (lora, lora),
+        "fine-tuning-mlm": (whole, whole), "mad-x": (language, task), "lora": (aligned_lora, aligned_lora),
         "soft-prompt+task-adapter": (3 * prompt, task),
     }[variant.method]  # fmt: skip
     return one, two + (48 * 48 + 48 + 3 * 48 + 3 if variant.tune.get("head") == "linear" else 0)
@@ -350,7 +352,8 @@ def test_something_is_learned_in_both_stages(course: Course) -> None:
     if course.variant.trains_stage_1:
         assert course.adapted is not None
         facts = course.adapted.facts
-        assert facts["held_out_after"]["loss"] < facts["held_out_before"]["loss"] - 0.4
+        gain = 0.2 if course.adapted.is_aligned else 0.4
+        assert facts["held_out_after"]["loss"] < facts["held_out_before"]["loss"] - gain
         assert facts["best_step"] > 0
     facts = course.classifier.facts
     dev = [entry["dev_loss"] for _, entry in facts["evaluations"]]

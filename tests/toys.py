@@ -8,6 +8,9 @@ TASK = gp.Task("topic", "{mask} : {text}", {"health": ["Health", "health"], "spo
 TOY = ["the king " * (i % 7 + 1) + "water " * (i // 7) for i in range(35)]
 """A language of three words."""
 SOURCE = [f"{line}day" for line in TOY[:30]]
+_WORDS = {"the": "play", "king": "night", "water": "field"}
+TRANSLATIONS = [(" ".join(_WORDS[word] for word in line.split()), line) for line in TOY]
+"""(source, target): the toy language word by word in other words."""
 QUIET = gp.RuntimeConfig(progress=False)
 
 

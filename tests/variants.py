@@ -11,7 +11,7 @@ import glotprompt as gp
 from glotprompt.classifier import Adapted
 from glotprompt.methods import METHODS
 
-from .toys import QUIET, SOURCE, TASK, TOY
+from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS
 
 ADAPT = gp.AdaptConfig(
     prompt_length=4, steps=8, batch_size=8, max_length=16, init_std=0.5, eval_every=4, held_out=0.2, eval_sequences=8
@@ -57,6 +57,10 @@ class Variant:
         settings = {**self.adapt, "method": self.method, **changes}
         if self.rates[0] is not None:
             settings.setdefault("learning_rate", self.rates[0])
+        if settings.get("objective") == "alignment":
+            return gp.adapt(
+                encoder, language="xxx", config=ADAPT.replace(**settings), runtime=runtime, parallel=TRANSLATIONS
+            )
         prompts = None if self.trains_stage_1 else list(zip(two_prompts(encoder), WEIGHTS, strict=True))
         return gp.adapt(encoder, target, SOURCE, "xxx", ADAPT.replace(**settings), runtime, prompts)
 
@@ -78,21 +82,25 @@ def two_prompts(encoder: gp.Encoder) -> list[gp.LanguagePrompt]:
 
 HEAD = {"head": "linear"}
 DROPOUT = {"dropout": True}
+ALIGNED = {"objective": "alignment", "initialise": "noise"}
 VARIANTS = {
     "soft-prompt": Variant("soft-prompt", (0.1, 1.0)),
     "soft-prompt, BERT, dropout": Variant("soft-prompt", (0.1, 1.0), "bert", DROPOUT, DROPOUT),
     "soft-prompt, linear head": Variant("soft-prompt", (0.1, 0.015), adapt={"positions": "shifted"}, tune=HEAD),
+    "soft-prompt, aligned": Variant("soft-prompt", (0.3, 1.0), adapt=ALIGNED),
     "prompt-tuning": Variant("prompt-tuning", (None, 1.0)),
     "fine-tuning": Variant("fine-tuning", (None, 5e-3)),
     "fine-tuning, linear head": Variant("fine-tuning", (None, 5e-3), "bert", tune=HEAD),
     "fine-tuning-mlm": Variant("fine-tuning-mlm", (2e-3, 5e-3)),
     "fine-tuning-mlm, dropout": Variant("fine-tuning-mlm", (2e-3, 5e-3), "bert", DROPOUT, {**HEAD, **DROPOUT}),
+    "fine-tuning-mlm, aligned, BERT": Variant("fine-tuning-mlm", (1e-3, 5e-3), "bert", {**ALIGNED, **DROPOUT}),
     "mad-x": Variant("mad-x", (4e-3, 4e-2)),
     "mad-x, BERT, all choices": Variant(
         "mad-x", (4e-3, 2e-2), "bert", {"drop_last_adapter": True, "train_lm_head": True}, {**HEAD, **DROPOUT}
     ),
     "lora": Variant("lora", (1e-2, 1.5e-2)),
     "lora, BERT": Variant("lora", (1e-2, 1.5e-2), "bert", {"lora_rank": 3, "lora_alpha": 9}, HEAD),
+    "lora, aligned": Variant("lora", (1e-2, 1.5e-2), adapt={**ALIGNED, "lora_layers": "all", "lora_rank": 4}),
     "source-prompt": Variant("source-prompt", (0.1, 1.0)),
     "soft-prompt+task-adapter": Variant("soft-prompt+task-adapter", (0.1, 4e-2)),
     "prompt-average": Variant("prompt-average", (None, 1.0)),

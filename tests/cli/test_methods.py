@@ -66,7 +66,7 @@ def test_tables(glotprompt: Program, tiny_folder: Path, stock: Callable[[str], P
 
 def test_mini_is_the_default(glotprompt: Program) -> None:
     mini = json.loads(glotprompt("methods", "--json", "--length", 16).out)
-    assert (mini["model"]["name"], mini["model"]["num_values"]) == ("mini", 34_184_004)
+    assert (mini["model"]["name"], mini["model"]["num_values"]) == ("mini", 48_628_434)
 
 
 def test_a_folder_needs_no_weights(glotprompt: Program, tiny_folder: Path, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_a_backbone_does_not_allow_is_a_dash_with_its_reason(glotprompt: Pr
     ("words", "message"),
     [
         ("--model FacebookAI/xlm-roberta-lage", "Did you mean 'FacebookAI/xlm-roberta-large'?"),
-        ("--model nowhere", "or one that is built in: mini, FacebookAI/xlm-roberta-base"),
+        ("--model nowhere", "or one that is built in: mini, mini-sentence, FacebookAI/xlm-roberta-base"),
         ("--length 4000", "is more than mini reads (512 tokens)"),
         ("--batch-size 0", "Invalid value for '--batch-size'"),
         ("--precision fp16", "Invalid value for '--precision'"),

@@ -113,7 +113,7 @@ def test_every_method_runs_in_a_grid(experiment_file: Path, place: Workplace) ->
     assert trained["fine-tuning"] == trained["fine-tuning-mlm"] == max(trained.values())
     stage_1 = {name: result["run_info"]["steps"]["adapt"] for name, result in found.items()}
     assert stage_1["soft-prompt+task-adapter"] == stage_1["soft-prompt"]
-    assert [name for name, step in stage_1.items() if step is None] == ["prompt-tuning", "fine-tuning"]
+    assert [name for name, step in stage_1.items() if step is None] == ["prompt-tuning", "fine-tuning", "embedding"]
     losses = {name: str(result["train_info"]["tune"]["losses"]) for name, result in found.items()}
     assert len(set(losses.values())) == len(methods), "two methods trained the same"
 

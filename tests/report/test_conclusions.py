@@ -37,8 +37,8 @@ def test_embedding_where_alignment_adds_nothing() -> None:
     right = {EMBEDDING: first(140), PROMPT: first(141), LORA: first(130), CLOZE: first(60)}
     chosen, sentence = advice(result(97.0), right)
     assert chosen == EMBEDDING
-    assert sentence.startswith("Use Sentence vectors (embedding), 70.0 % of 200 right: alignment adds nothing")
-    assert "Aligned soft prompt + embedding +0.5 points" in sentence
+    assert sentence.startswith("Use embedding, 70.0 % of 200 right: alignment adds nothing")
+    assert "Aligned soft prompt +0.5 points" in sentence
     assert "The backbone knows Chichewa already: it finds 97.0 %" in sentence
 
 
@@ -54,7 +54,7 @@ def test_centred_embedding_is_the_rival_where_it_is_better() -> None:
     right = {EMBEDDING: first(80), CENTRED: first(120), PROMPT: first(120)}
     chosen, sentence = advice(result(20.0), right)
     assert chosen == CENTRED
-    assert "Use Sentence vectors (embedding), centred" in sentence
+    assert "Use embedding, centred" in sentence
     assert "knows" not in sentence
 
 
@@ -73,7 +73,7 @@ def test_nothing_better_than_the_largest_class() -> None:
 
 def test_without_anything_trained() -> None:
     _, sentence = advice(result(), {EMBEDDING: first(140)})
-    assert sentence == "Use Sentence vectors (embedding), 70.0 % of 200 right."
+    assert sentence == "Use embedding, 70.0 % of 200 right."
 
 
 @pytest.mark.parametrize(("after", "words"), [(5.0, "fell from 6.00 to 5.00"), (6.5, "did not fall: it went from")])

@@ -66,7 +66,7 @@ def test_page_shows_the_result(result: dict[str, Any]) -> None:
         "51.0 ± 1.4 [46, 56] 50.0 · 52.0",
         "61.0 [56, 66]",
         "63.0",
-        "Aligned soft prompt + embedding 20.0 80.0 50 9,000",
+        "Aligned soft prompt 20.0 80.0 50 9,000",
         "Prompt tuning, no adaptation, seed 0: 97 % “law”",
         "collapsed in 1 of 2",
         "glotprompt demo --invented",
@@ -152,7 +152,7 @@ def test_figures_say_what_they_show(result: dict[str, Any]) -> None:
     assert 'aria-label="Line chart: loss on held-out Chichewa text goes from 8.00 to 4.00 in 100 steps."' in loss
     assert "Adapted soft prompt (ours) 51.0 ± 1.4 [46, 56] as it is" in bars
     retrieval = figures.retrieval_curve(result)
-    assert "Aligned soft prompt + embedding from 15.0 to 80.0" in retrieval
+    assert "Aligned soft prompt from 15.0 to 80.0" in retrieval
     for svg in (loss, bars, retrieval):
         assert "<text" in svg, "text stays text"
         assert "DejaVu" not in svg

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import glotprompt as gp
+from glotprompt.model.deltas import Together
+from glotprompt.model.heads import LinearHead
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.serve.api import PAGE, make_app
 from glotprompt.serve.language import LanguageFinder
@@ -154,6 +157,22 @@ def test_a_language_is_not_found_among_nothing_or_too_many(registry: Registry, e
         wanted["task"] = "topics"
         refused = error_of(client.post("/v1/predict", json={"items": [wanted]}), 404, "unknown_classifier")
         assert "Did you mean 'topic'" in refused["message"]
+
+
+def test_a_language_is_not_found_without_an_lm_head(
+    tmp_path: Path, new_stock: Callable[[str], PreTrainedModel], tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    sentence = gp.Encoder(new_stock("xlm-roberta").base_model, tiny_tokenizer, "tiny sentence encoder")
+    classifier = make_classifier(sentence, 1)
+    delta = Together({"body": classifier.delta, "head": LinearHead(sentence.hidden_size, 3)})
+    replace(classifier, delta=delta).save(tmp_path / "nya.safetensors")
+    with TestClient(make_app(sentence, Registry(tmp_path, sentence))) as client:
+        assert client.get("/v1/classifiers").json()["auto"] is False
+        items = [item("nya"), {"language": "auto", "task": "topic", "text": TEXT}]
+        refused = error_of(client.post("/v1/predict", json={"items": items}), 422, "cannot_be_read")
+        assert refused["item"] == 1
+        assert refused["message"].endswith("the backbone has no LM head; name a language")
+        assert client.post("/v1/predict", json={"items": items[:1]}).status_code == 200
 
 
 # --- what is refused

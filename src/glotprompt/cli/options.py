@@ -122,6 +122,15 @@ SelectOnTarget = Annotated[
         "without adaptation, and the classifier kept that reads these texts better. Off by default: it is no proof.",
     ),
 ]
+TargetText = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target-text",
+        metavar="FILE",
+        help="For --method embedding: unlabelled target text, other than what is scored later; may be repeated. "
+        "Sentence vectors are then centred by its mean instead of the source examples'.",
+    ),
+]
 ClassifierOutput = Annotated[Path, typer.Option("--output", metavar="FILE", help="The classifier to write.")]
 
 # Settings: the parameter's name is the field's

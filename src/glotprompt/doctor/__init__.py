@@ -125,7 +125,6 @@ def examine(
     if encoder is None and probe_seconds > 0:
         encoder = Encoder.load(name, precision=precision, device=device)
     shell, place = _shape(name, encoder, precision, device)
-    shell.require_lm_head("masked language modelling")
     costs = stage_costs(shell, adapt, tune, place)
     tokenizer = _tokenizer(name) if encoder is None else encoder.tokenizer
     text = statistics_of(texts, tokenizer)

@@ -214,14 +214,12 @@ def read_gguf(paths: Sequence[Path]) -> dict[str, Tensor]:
         if not path.is_file():
             raise ModelError(f"{path} does not exist; expected a GGUF file of weights, get or copy it again")
         try:
-            tensors = GGUFReader(path).tensors
-            found = {
-                # A copy where nothing had to be dequantised: the reader maps the file, which another may change.
-                tensor.name: torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), np.float32)).view(
-                    [int(size) for size in reversed(tensor.shape)]
-                )
-                for tensor in tensors
-            }
+            found: dict[str, Tensor] = {}
+            for tensor in GGUFReader(path).tensors:
+                values = dequantize(tensor.data, tensor.tensor_type)
+                if np.may_share_memory(values, tensor.data):  # the reader maps the file, which another may change
+                    values = values.copy()
+                found[tensor.name] = torch.from_numpy(values).view([int(size) for size in reversed(tensor.shape)])
         except (OSError, ValueError, IndexError, KeyError, OverflowError, TypeError, NotImplementedError) as error:
             raise ModelError(
                 f"{path} is damaged or no GGUF file ({in_a_line(error, 120)}); get or copy it again"

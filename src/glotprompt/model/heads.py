@@ -161,6 +161,12 @@ class EmbeddingHead(Delta):
     def first_layer(self) -> None:
         return None
 
+    @classmethod
+    def empty(cls, hidden_size: int, num_labels: int) -> EmbeddingHead:
+        """One of that size, for counting."""
+        zeros = torch.zeros(num_labels, hidden_size)
+        return cls(zeros, zeros[:, 0], zeros[0], torch.ones(()), 0)
+
     def with_centre(self, centre: Float[Tensor, " hidden"]) -> EmbeddingHead:
         """The same head for texts whose vectors have this mean."""
         return EmbeddingHead(self.weight, self.bias, centre.to(self.bias.device), self.scale, self.layer)

@@ -26,7 +26,8 @@ class Reading:
 
     @property
     def name(self) -> str:
-        return method_name(self.method) + (", centred" if self.centred else "")
+        name = RIVAL if self.method == RIVAL else method_name(self.method)
+        return name + (", centred" if self.centred else "")
 
 
 Right = Mapping[Reading, Sequence[Sequence[int]]]

@@ -19,6 +19,7 @@ DASH = "-"
 
 METHOD_NAMES: dict[str, str] = {
     "majority": "Majority class",
+    "embedding": "Sentence vectors + logistic regression",
     "fine-tuning": "Fine-tuning, no adaptation",
     "fine-tuning-mlm": "Fine-tuning after full adaptation",
     "mad-x": "MAD-X",
@@ -28,14 +29,14 @@ METHOD_NAMES: dict[str, str] = {
     "prompt-average": "Average of prompts",
     "soft-prompt+task-adapter": "Adapted soft prompt + task adapter",
     "soft-prompt": "Adapted soft prompt (ours)",
-    "embedding": "Sentence vectors (embedding)",
-    "lora-aligned": "Aligned LoRA + embedding",
-    "soft-prompt-aligned": "Aligned soft prompt + embedding",
+    "lora-aligned": "Aligned LoRA",
+    "soft-prompt-aligned": "Aligned soft prompt",
 }
 """Name of each method in print, in the order in which reports show them."""
 
 METHOD_COLOURS: dict[str, str] = {
     "majority": "#85898f",
+    "embedding": "#4d6a2d",
     "fine-tuning": "#782dff",
     "fine-tuning-mlm": "#7878ff",
     "mad-x": "#d2003c",
@@ -45,7 +46,6 @@ METHOD_COLOURS: dict[str, str] = {
     "prompt-average": "#8c7a00",
     "soft-prompt+task-adapter": "#00899e",
     "soft-prompt": "#d9620b",
-    "embedding": "#4f8a10",
     "lora-aligned": "#a25bd8",
     "soft-prompt-aligned": "#b8566b",
 }
@@ -54,6 +54,7 @@ METHOD_COLOURS: dict[str, str] = {
 
 METHOD_MARKERS: dict[str, str] = {
     "majority": "_",
+    "embedding": "d",
     "fine-tuning": "s",
     "fine-tuning-mlm": "D",
     "mad-x": "^",
@@ -63,7 +64,6 @@ METHOD_MARKERS: dict[str, str] = {
     "prompt-average": "h",
     "soft-prompt+task-adapter": "<",
     "soft-prompt": "o",
-    "embedding": "d",
     "lora-aligned": ">",
     "soft-prompt-aligned": "p",
 }

@@ -127,7 +127,7 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
             classifiers=registry.cards(),
             errors=[_file_error(path, error) for path, error in registry.errors().items()],
             limits=service.settings.limits,
-            auto=True,
+            auto=service.finds_language,
         )
 
     @app.get("/healthz", responses={503: _REFUSALS[503]}, tags=["state"])

@@ -66,6 +66,8 @@ class Service:
 
     def __init__(self, encoder: Encoder, registry: Registry, settings: ServiceSettings, metrics: Metrics) -> None:
         self.registry, self.settings = registry, settings
+        self.finds_language = encoder.has_lm_head
+        """Whether language "auto" is offered: it needs masked tokens."""
         self._predictor = Predictor(encoder, registry)
         self._finder = LanguageFinder(self._predictor)
         self._remarks = Remarks(encoder.tokenizer)
@@ -179,6 +181,9 @@ class Service:
         """The classifier of an item; the candidates where its language is to be found out."""
         if item.language == AUTO:
             assert item.task is not None
+            if not self.finds_language:
+                message = "the language of a text cannot be found out: the backbone has no LM head; name a language"
+                raise Refusal(422, "cannot_be_read", message, place)
             names = self._candidates(item.task, place, served)
         elif item.classifier is not None:
             names = [item.classifier]

@@ -1,10 +1,10 @@
-"""The two commands that train: adapt (stage 1) and tune (stage 2)."""
+"""`adapt` (stage 1): learn a language from unlabelled text or from translations."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,10 @@ from glotprompt.cli.screen import check_output, facts, note, suggest, write_json
 from glotprompt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
+    from glotprompt.classifier import Adapted, LanguagePrompt
     from glotprompt.cli.reading import Stage1Reading
-    from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
-    from glotprompt.data.records import Example
+    from glotprompt.config import AdaptConfig, RuntimeConfig
     from glotprompt.model.encoder import Encoder
-    from glotprompt.templates import Task
 
 _CODE = re.compile(r"([A-Za-z]{2,8}(?:[-_][A-Za-z0-9]+)*)=(.+)", re.DOTALL)
 
@@ -266,185 +264,4 @@ def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:
         "mlm_loss_before": before["loss"], "mlm_loss_after": after["loss"],
         "top1_before": before["top1"], "top1_after": after["top1"],
         "top5_before": before["top5"], "top5_after": after["top5"], "num_masked": after["num_masked"], **found,
-    }  # fmt: skip
-
-
-# ---------------------------------------------------------------------------------------------------------------
-
-
-def tune(
-    ctx: typer.Context,
-    train: options.Train,
-    task: options.Task,
-    output: options.ClassifierOutput,
-    prompt: options.Prompt = None,
-    model: options.ModelToTune = None,
-    method: options.Method = None,
-    head: options.Head = None,
-    dev: options.Dev = None,
-    select_on_target: options.SelectOnTarget = None,
-    labels: options.Labels = None,
-    json: options.Json = None,
-    preset: options.Preset = None,
-    top_k_layers: options.TopK = None,
-    bottom_k_layers: options.BottomK = None,
-    loss_over: options.LossOver = None,
-    shots_per_class: options.Shots = None,
-    epochs: options.Epochs = None,
-    learning_rate: options.LearningRate = None,
-    batch_size: options.BatchSize = None,
-    max_length: options.MaxLength = None,
-    seed: options.Seed = None,
-    set: options.Set = None,
-    text_column: options.TextColumn = None,
-    label_column: options.LabelColumn = "label",
-    premise_column: options.PremiseColumn = "premise",
-    hypothesis_column: options.HypothesisColumn = "hypothesis",
-    data_dir: options.DataDir = None,
-    revision: options.Revision = None,
-    read: options.Read = None,
-    on_bad_row: options.OnBadRow = "error",
-    normalise: options.Normalise = False,
-    precision: options.Precision = "auto",
-    device: options.Device = "auto",
-    micro_batch_size: options.MicroBatchSize = None,
-    gradient_checkpointing: options.GradientCheckpointing = False,
-    checkpoint_every: options.CheckpointEvery = None,
-    eval_batch_size: options.EvalBatchSize = None,
-    no_samples: options.NoSamples = False,
-    allow_evaluation_text: options.AllowEvaluationText = False,
-) -> None:
-    """Stage 2: learn a task from labelled source-language examples.
-
-    It starts from what adapt wrote and goes on with its method, or with --model alone from noise (no adaptation); with
-    --method fine-tuning the whole model is trained. A killed run, started again with
-    the same words, goes on.
-    """
-    from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone
-    from glotprompt.cli.guards import check_training_file
-    from glotprompt.cli.settings import settings
-    from glotprompt.config import TuneConfig
-    from glotprompt.methods import default_method
-    from glotprompt.model.backbones import MINI_SENTENCE, predicts_tokens
-    from glotprompt.templates import Task
-
-    check_output(output)
-    loaded = Task.load(task)
-    if prompt is not None:
-        name, adapted_by = recorded_backbone(prompt, STAGE1_KINDS)
-    elif model is not None or method == "embedding":
-        name, adapted_by = model or MINI_SENTENCE, None
-    else:
-        raise ConfigError("give --prompt FILE (what adapt wrote), or --model NAME to tune without adaptation")
-    made_by = default_method(adapted_by, predicts_tokens(model or name))
-    config, runtime = settings(TuneConfig, ctx.params, name, made_by)
-    record = check_training_file(train, prompt, ctx.params)
-    examples, held, choice = _stage2_data(loaded, ctx.params)
-    start, encoder = open_start(prompt, model if prompt else name, precision, device)
-    words = config, runtime, output, precision, choice, record
-    classifier = _tune_one(encoder, start, examples, held, loaded, *words)
-    _show_classifier(classifier)
-    if json is not None:
-        write_json(json, _classifier_figures(classifier, output))
-    suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What stage 2 chooses on between adapted and unadapted."""
-
-    texts: Sequence[Example]
-    labels: Sequence[str] | None
-
-
-def _stage2_data(task: Task, params: Mapping[str, Any]) -> tuple[list[Example], list[Example] | None, _Choice | None]:
-    """Training examples, dev examples and what to choose on, as tune's parameters ask for them."""
-    from glotprompt.cli.files import chosen_labels, examples_of, how_to_read, inputs_of
-
-    how = how_to_read(params)
-    examples = examples_of(params["train"], task.template, params, how, task.labels)
-    dev = params["dev"]
-    held = None if dev is None else examples_of(dev, task.template, params, how, task.labels)
-    texts = inputs_of(params["select_on_target"] or [], task.template, params, how)
-    if texts and params["prompt"] is None:
-        raise ConfigError("--select-on-target chooses between adapted and unadapted; give --prompt FILE too")
-    if params["labels"] is not None and not texts:
-        raise ConfigError("--labels are those of the texts of --select-on-target; give both")
-    return examples, held, _Choice(texts, chosen_labels(params["labels"], task)) if texts else None
-
-
-def _tune_one(
-    encoder: Encoder,
-    start: Adapted | None,
-    examples: Sequence[Example],
-    dev: Sequence[Example] | None,
-    task: Task,
-    config: TuneConfig,
-    runtime: RuntimeConfig,
-    output: Path,
-    precision: str,
-    choice: _Choice | None,
-    record: Mapping[str, Any],
-) -> PromptClassifier:
-    """The classifier: trained and saved, or as an earlier run of the same words left it."""
-    from glotprompt import artifact, run
-    from glotprompt.classifier import PromptClassifier
-    from glotprompt.cli.backbone import train_once
-    from glotprompt.data.records import content_hash
-    from glotprompt.selection import tune_selected
-
-    def train(folder: Path) -> PromptClassifier:
-        note(f"{len(examples):,} examples of {task.name}: {', '.join(task.labels)}")
-        resumed = runtime.replace(checkpoint_dir=folder)
-        if start is not None and choice is not None:
-            parts = examples, task, choice.texts, config, resumed, dev, choice.labels
-            made = tune_selected(encoder, [start], *parts)
-        else:
-            made = run.tune(encoder, start, examples, task, config, resumed, dev)
-        return replace(made, facts={**made.facts, **record})
-
-    begun: list[Any] = []
-    if start is not None:
-        parts = start.parts.values()
-        begun = [start.language, *(artifact.digest(part.tensors, part.description) for part in parts)]
-        begun += [] if start.characters is None else [start.characters.to_dict()]
-    data: list[Any] = [content_hash(examples), None if dev is None else content_hash(dev)]
-    if choice is not None:
-        data += [content_hash(choice.texts), choice.labels]
-    words = [config.identity(), task.identity(), data, begun, encoder.fingerprint, precision]
-    words += [dict(record)] if record else []
-    return train_once(PromptClassifier.load, output, words, encoder, train, runtime)
-
-
-def _show_classifier(classifier: PromptClassifier) -> None:
-    from glotprompt.report.tables import duration, size
-
-    found: Mapping[str, Any] = classifier.facts
-    chosen = found.get("selection", {}).get("chosen")
-    chosen_values = {"best step": f"{found['best_step']} of {found['steps']}"}
-    if "strength" in found:
-        chosen_values = {"sentence vectors": f"behind layer {found['layer']}, C {found['strength']:g} by dev accuracy"}
-    trained = f"{found['trained_values']:,}"
-    if found["trained_layers"] is not None:
-        first, stop = found["trained_layers"]
-        layers = f"{stop - first} of {classifier.encoder.num_layers} layers ({first + 1} to {stop})"
-        trained += f", prompts of {layers}"
-    facts(
-        {
-            "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
-            "language": f"{classifier.language}, {classifier.method}",
-            **({"chosen on target text": chosen} if chosen else {}),
-            "dev accuracy": f"{found['dev_accuracy']:.1f} % of {found['dev_examples']:,} source-language examples",
-            **chosen_values,
-            "trained values": trained,
-            "time": f"{duration(found['seconds'])}, {found['tokens'] / max(found['seconds'], 1e-9):,.0f} tokens/s",
-            "peak memory": size(found["peak_memory_bytes"]),
-        }
-    )
-
-
-def _classifier_figures(classifier: PromptClassifier, output: Path) -> dict[str, Any]:
-    return {
-        "output": str(output), "file_bytes": output.stat().st_size, "language": classifier.language,
-        "task": classifier.task.to_dict(), **classifier.facts,
     }  # fmt: skip

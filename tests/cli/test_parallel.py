@@ -1,0 +1,95 @@
+"""adapt --parallel: from translations to a classifier, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from glotprompt import artifact
+
+from .conftest import Program
+
+FP32 = "--precision fp32 --batch-size 4"
+ADAPT = f"adapt --language nya --steps 3 --max-length 24 {FP32}"
+TUNE = "tune --train train.tsv --task task.toml --max-length 24 --precision fp32"
+
+
+@pytest.fixture
+def model(tiny_folder: Path, here: Path) -> str:
+    """The tiny backbone's option; beside it pairs.tsv, thirty pairs of two columns without names."""
+    english = (here / "eng.txt").read_text(encoding="utf-8").splitlines()
+    other = (here / "nya.txt").read_text(encoding="utf-8").splitlines()
+    pairs = list(zip(english, other, strict=False))[:30]
+    (here / "pairs.tsv").write_text("".join(f"{one}\t{two}\n" for one, two in pairs), encoding="utf-8")
+    (here / "one.txt").write_text("".join(f"{one}\n" for one, _ in pairs), encoding="utf-8")
+    (here / "two.txt").write_text("".join(f"{two}\n" for _, two in pairs), encoding="utf-8")
+    return f"--model {tiny_folder}"
+
+
+@pytest.mark.parametrize("method", ["soft-prompt", "lora", "fine-tuning-mlm"])
+def test_from_translations_to_a_classifier(method: str, model: str, here: Path, glotprompt: Program) -> None:
+    words = f"{ADAPT} {model} --parallel pairs.tsv --method {method} --output nya.st --json adapt.json"
+    outcome = glotprompt(*words.split())
+    assert outcome.status == 0, outcome.err
+    assert "translations found" in outcome.out
+    assert "30 of 30 pairs kept" in outcome.err
+    (figures,) = json.loads((here / "adapt.json").read_text())["prompts"]
+    assert (figures["method"], figures["config"]["objective"]) == (method, "alignment")
+    assert f"{figures['retrieval_before']:.1f} % before, {figures['retrieval_after']:.1f} % after" in outcome.out
+    assert figures["guards"]["parallel"]["kept"] == 30
+    assert "already what these words make" in glotprompt(*words.split()).err
+
+    outcome = glotprompt(*f"{TUNE} --prompt nya.st --method embedding --output topic.st --json tune.json".split())
+    assert outcome.status == 0, outcome.err
+    assert "behind layer 3" in outcome.out, "an aligned prompt is read at the last layer"
+    assert (
+        glotprompt(*["evaluate", "--classifier", "topic.st", "--precision", "fp32", "--data", "test.tsv"]).status == 0
+    )
+    assert artifact.read("topic.st", "classifier")[1]["language"] == "nya"
+
+
+def test_two_files_line_by_line_are_the_same_pairs(model: str, here: Path, glotprompt: Program) -> None:
+    for source, output in (("pairs.tsv", "a.st"), ("one.txt --parallel two.txt", "b.st")):
+        outcome = glotprompt(*f"{ADAPT} {model} --parallel {source} --output {output}".split())
+        assert outcome.status == 0, outcome.err
+    (one, _), (two, _) = (artifact.read(here / name, "language prompt") for name in ("a.st", "b.st"))
+    assert one["key_values"].equal(two["key_values"])
+
+
+def test_what_is_scored_is_taken_out_of_both_sides(model: str, here: Path, glotprompt: Program) -> None:
+    one = (here / "one.txt").read_text(encoding="utf-8").splitlines()
+    two = (here / "two.txt").read_text(encoding="utf-8").splitlines()
+    (here / "scored.txt").write_text(f"{one[3]}\n{two[7]}\n", encoding="utf-8")
+    words = f"{ADAPT} {model} --parallel pairs.tsv --held-out scored.txt --output nya.st"
+    outcome = glotprompt(*words.split())
+    assert outcome.status == 0, outcome.err
+    assert "28 of 30 pairs kept; removed: 2 for evaluation text" in outcome.err
+
+
+def test_target_text_centres_the_vectors(model: str, here: Path, glotprompt: Program) -> None:
+    tune = f"{TUNE} {model} --method embedding --output topic.st"
+    outcome = glotprompt(*f"{tune} --target-text nya.txt".split())
+    assert outcome.status == 0, outcome.err
+    lines = len((here / "nya.txt").read_text(encoding="utf-8").splitlines())
+    assert artifact.read("topic.st", "classifier")[1]["training"]["centred_on"] == lines
+    outcome = glotprompt(*f"{TUNE} {model} --epochs 1 --target-text nya.txt --output x.st".split())
+    assert "has no sentence vectors to centre" in outcome.error
+
+
+def test_a_mistake_is_one_line(model: str, here: Path, glotprompt: Program) -> None:
+    (here / "short.txt").write_text("one line\n", encoding="utf-8")
+    for words, message in (
+        (f"{ADAPT} {model} --parallel pairs.tsv --target nya.txt --output x.st", "leave --target out"),
+        (f"{ADAPT} {model} --parallel one.txt --output x.st", "one.txt"),
+        (f"{ADAPT} {model} --parallel one.txt --parallel short.txt --output x.st", "30"),
+        (f"{ADAPT} {model} --parallel none.tsv --output x.st", "none.tsv"),
+        (f"{ADAPT} {model} --parallel pairs.tsv --method mad-x --output x.st", "mad-x is not trained by alignment"),
+        (f"{ADAPT} {model} --parallel pairs.tsv --set objective=mlm --output x.st", "objective"),
+        (f"{ADAPT} {model} --output x.st", "--target FILE, or translations with --parallel FILE"),
+        (f"adapt {model} --parallel pairs.tsv --output x.st", "which language is pairs.tsv in"),
+        (f"{ADAPT} {model} --parallel pairs.tsv --stream on --output x.st", "--stream are for unlabelled text"),
+    ):
+        assert message in glotprompt(*words.split()).error, words
+    assert not list(here.glob("x.st*"))

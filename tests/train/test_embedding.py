@@ -1,0 +1,172 @@
+"""Method embedding: logistic regression on sentence vectors, against scikit-learn and against itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+import glotprompt as gp
+from glotprompt.classifier import head_of
+from glotprompt.errors import ConfigError, DataError, ModelError
+from glotprompt.model.heads import EmbeddingHead
+from glotprompt.train.embedding import STRENGTHS
+
+from ..toys import QUIET, TASK, topics
+
+Tiny = Callable[[str], gp.Encoder]
+EXAMPLES = topics()
+CONFIG = gp.TuneConfig(method="embedding")
+TEXTS = ["water day twidi", "king the night", "play field the the"]
+
+
+def tuned(encoder: gp.Encoder, adapted: Any = None, **changes: Any) -> gp.PromptClassifier:
+    return gp.tune(encoder, adapted, EXAMPLES, TASK, CONFIG.replace(**changes), QUIET, dev=EXAMPLES)
+
+
+def prompt_of(encoder: gp.Encoder, seed: int = 0) -> gp.LanguagePrompt:
+    draw = torch.randn(encoder.prompt_shape(4), generator=torch.Generator().manual_seed(seed))
+    return gp.LanguagePrompt(draw, "xxx", {"name": encoder.name, "fingerprint": encoder.fingerprint})
+
+
+@pytest.mark.parametrize("layer", [0, 2, 3])
+def test_it_is_scikit_learn_s_regression_on_the_encoder_s_vectors(layer: int, tiny_encoder: Tiny) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    classifier = tuned(encoder, layer=layer)
+    inputs = encoder.embed([example.fields["text"] for example in EXAMPLES], layer=layer)
+    centre, scale = inputs.mean(axis=0), inputs.std()
+    gold = [TASK.labels.index(str(example.label)) for example in EXAMPLES]
+    strength = classifier.facts["strength"]
+    theirs = LogisticRegression(C=strength, max_iter=2000).fit((inputs - centre) / scale, gold)
+    expected = theirs.predict_log_proba((encoder.embed(TEXTS, layer=layer) - centre) / scale)
+    np.testing.assert_allclose(classifier.log_probabilities(TEXTS), expected, atol=1e-3)
+    by_hand = {C: LogisticRegression(C=C, max_iter=2000).fit((inputs - centre) / scale, gold) for C in STRENGTHS}
+    scores = {C: one.score((inputs - centre) / scale, gold) for C, one in by_hand.items()}
+    assert scores[strength] == max(scores.values())
+    assert classifier.facts["dev_accuracy"] == pytest.approx(100 * scores[strength])
+
+
+def test_the_backbone_is_left_alone_and_the_file_gives_the_same_bits(own_encoder: Tiny, tmp_path: Path) -> None:
+    encoder = own_encoder("bert")
+    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
+    for adapted in (None, prompt_of(encoder)):
+        classifier = tuned(encoder, adapted)
+        again = gp.PromptClassifier.load(classifier.save(tmp_path / "file"), encoder)
+        np.testing.assert_array_equal(again.log_probabilities(TEXTS), classifier.log_probabilities(TEXTS))
+        assert (again.method, again.language) == ("embedding", "none" if adapted is None else "xxx")
+        head = head_of(again.delta)
+        assert isinstance(head, EmbeddingHead)
+        assert classifier.facts["trained_values"] == 3 * 48 + 3
+        np.testing.assert_array_equal(
+            tuned(encoder, adapted).log_probabilities(TEXTS), classifier.log_probabilities(TEXTS)
+        )
+    assert all(torch.equal(value, before[name]) for name, value in encoder.model.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+
+
+def test_it_learns_and_reads_what_stands_before_it(tiny_encoder: Tiny) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    plain, behind = tuned(encoder), tuned(encoder, prompt_of(encoder))
+    assert gp.evaluate(plain, EXAMPLES).accuracy >= 90
+    assert gp.evaluate(behind, EXAMPLES).accuracy >= 90
+    assert np.abs(plain.log_probabilities(TEXTS) - behind.log_probabilities(TEXTS)).max() > 0.01
+
+
+def test_the_layer_is_chosen_among_the_upper_half_and_behind_an_aligned_prompt_is_the_last(
+    tiny_encoder: Tiny, english_lines: list[str], invented_lines: list[str]
+) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    each = {layer: tuned(encoder, layer=layer).facts for layer in (1, 2, 3)}
+    found = {layer: facts["evaluations"][0][1] for layer, facts in each.items()}
+    best = min(found, key=lambda layer: (-found[layer]["dev_accuracy"], found[layer]["dev_loss"]))
+    assert tuned(encoder).facts["layer"] == best
+    config = gp.AdaptConfig(steps=1, max_length=24, learning_rate=1e-6)
+    pairs = list(zip(english_lines, invented_lines, strict=True))
+    aligned = gp.adapt(encoder, language="xxx", config=config, runtime=QUIET, parallel=pairs)
+    assert tuned(encoder, aligned).facts["layer"] == 3
+
+
+def test_the_target_s_texts_move_the_centre(tiny_encoder: Tiny) -> None:
+    encoder = tiny_encoder("bert")
+    plain = tuned(encoder, layer=3)
+    texts = ["twidi the the", "kilimba the twidi day", "the day"]
+    centred = plain.with_target_text(texts)
+    own, moved = head_of(plain.delta), head_of(centred.delta)
+    assert isinstance(own, EmbeddingHead)
+    assert isinstance(moved, EmbeddingHead)
+    np.testing.assert_allclose(moved.centre.detach().numpy(), encoder.embed(texts).mean(axis=0), atol=1e-5)
+    assert torch.equal(own.weight, moved.weight)
+    assert centred.facts["centred_on"] == 3
+    shift = (own.centre - moved.centre) / own.scale @ own.weight.T
+    scores = plain.log_probabilities(TEXTS) + shift.detach().numpy()
+    expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(centred.log_probabilities(TEXTS), expected, atol=1e-4)
+    with pytest.raises(ConfigError, match="no target text"):
+        plain.with_target_text([])
+    with pytest.raises(ConfigError, match="has no sentence vectors"):
+        gp.tune(encoder, None, EXAMPLES, TASK, gp.TuneConfig(epochs=1), QUIET).with_target_text(texts)
+
+
+def test_two_labels_and_a_label_without_an_example(tiny_encoder: Tiny) -> None:
+    encoder = tiny_encoder("bert")
+    two = [example for example in EXAMPLES if example.label != "culture"]
+    classifier = gp.tune(encoder, None, two, TASK, CONFIG, QUIET, dev=two)
+    assert gp.evaluate(classifier, two).accuracy >= 90
+    assert all(prediction.scores["culture"] < 1e-6 for prediction in classifier.predict(TEXTS))
+    one = [example for example in EXAMPLES if example.label == "culture"]
+    with pytest.raises(DataError, match="all training examples have one label"):
+        gp.tune(encoder, None, one, TASK, CONFIG, QUIET, dev=one)
+
+
+def test_pairs_of_texts(tiny_encoder: Tiny) -> None:
+    task = gp.Task("nli", "{premise} ? {mask} , {hypothesis}", {"yes": "Yes", "no": "No"})
+    pairs = [("the king day", "king" if i % 2 else "water") for i in range(12)]
+    examples = [gp.Example.of(pair, "yes" if i % 2 else "no") for i, pair in enumerate(pairs)]
+    classifier = gp.tune(tiny_encoder("bert"), None, examples, task, CONFIG, QUIET, dev=examples)
+    assert gp.evaluate(classifier, examples).accuracy == 100
+
+
+def test_a_sentence_encoder_takes_it_by_default_and_refuses_label_words(sentence_encoder: gp.Encoder) -> None:
+    classifier = gp.tune(sentence_encoder, None, EXAMPLES, TASK, gp.TuneConfig(), QUIET, dev=EXAMPLES)
+    assert classifier.method == "embedding"
+    with pytest.raises(ModelError, match=r"without an LM head, which a template with label words .* needs"):
+        gp.tune(sentence_encoder, None, EXAMPLES, TASK, gp.TuneConfig(method="prompt-tuning"), QUIET)
+    linear = gp.TuneConfig(method="fine-tuning", head="linear", epochs=1)
+    assert gp.tune(sentence_encoder, None, EXAMPLES, TASK, linear, QUIET).method == "fine-tuning"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer": 4}, "layer is 4; tiny bert has 3 layers"),
+        ({"method": "prompt-tuning", "layer": 2}, "prompt-tuning reads the last layer"),
+        ({"top_k_layers": 2}, "embedding trains no prompts"),
+    ],
+)
+def test_what_it_refuses(changes: dict[str, Any], message: str, tiny_encoder: Tiny) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tuned(tiny_encoder("bert"), **changes)
+
+
+def test_many_of_them_are_served_together_with_others(tiny_encoder: Tiny) -> None:
+    """Different prompts, layers and heads in one call: every answer is what its classifier gives alone."""
+    encoder = tiny_encoder("xlm-roberta")
+    words = gp.TuneConfig(epochs=1, method="prompt-tuning", prompt_length=3)
+    classifiers = {
+        "plain": tuned(encoder),
+        "one": tuned(encoder, prompt_of(encoder)),
+        "two": tuned(encoder, prompt_of(encoder, 1)),
+        "lower": tuned(encoder, prompt_of(encoder, 2), layer=1).with_target_text(TEXTS),
+        "cloze": gp.tune(encoder, None, EXAMPLES, TASK, words, QUIET),
+        "linear": gp.tune(encoder, None, EXAMPLES, TASK, words.replace(head="linear"), QUIET),
+    }
+    items = [(name, text) for text in TEXTS for name in classifiers]
+    found = gp.Predictor(encoder, classifiers).predict(items)
+    for (name, text), prediction in zip(items, found, strict=True):
+        alone = classifiers[name].predict([text])[0]
+        assert prediction.scores == pytest.approx(alone.scores, abs=1e-5)
