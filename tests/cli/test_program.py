@@ -62,7 +62,7 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
     [
         ("adpt", "No such command 'adpt'. Did you mean 'adapt'?"),
         ("tune --tpo-k 3", "No such option: --tpo-k. Did you mean '--top-k'?"),
-        ("adapt --output x", "Missing option '--target'"),
+        ("adapt --output x", "with --target FILE, or translations with --parallel FILE"),
         ("adapt --steps many", "Invalid value for '--steps'"),
         ("convert to-pef", "Did you mean 'to-peft'"),
         ("convert", "Missing command"),

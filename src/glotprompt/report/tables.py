@@ -36,7 +36,7 @@ METHOD_NAMES: dict[str, str] = {
 
 METHOD_COLOURS: dict[str, str] = {
     "majority": "#85898f",
-    "embedding": "#4d6a2d",
+    "embedding": "#4f8a10",
     "fine-tuning": "#782dff",
     "fine-tuning-mlm": "#7878ff",
     "mad-x": "#d2003c",
