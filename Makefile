@@ -24,7 +24,7 @@ help: ## list these targets
 
 venv: $(STAMP) ## make .venv with the exact versions of constraints.txt
 
-demo: $(STAMP) ## read an unseen language better: the whole story on real text (ARGS="--fast": short form)
+demo: $(STAMP) ## classify Chichewa with English labels in every way there is (ARGS="--fast": short form)
 	$(BIN)/glotprompt demo --output $(OUTPUT) $(ARGS)
 
 test: $(STAMP) ## the fast test suite

@@ -164,3 +164,23 @@ def tiny_folder(
     stock("xlm-roberta").save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def verse_data(tmp_path: Path) -> Path:
+    """Twenty labelled verses of book 43, of which glv lacks one, and pairs of books 40 and 43."""
+    for split, numbers in (("train", range(1, 13)), ("dev", range(13, 17)), ("test", range(17, 21))):
+        folder = tmp_path / "taxi1500" / split
+        folder.mkdir(parents=True)
+        for code, text in (("eng", "king saw city number {}"), ("glv", "ree honnick balley earroo {}")):
+            rows = [
+                f"43001{n:03}\t{('Faith', 'Sin')[n % 2]}\t" + ("" if (code, n) == ("glv", 5) else text.format(n))
+                for n in numbers
+            ]
+            (folder / f"{code}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    bible = tmp_path / "parallel" / "bible"
+    bible.mkdir(parents=True)
+    pairs = [f"40.1.{n}\tman went down to river {n}\tdooinney hie sheese awin {n}" for n in range(1, 31)]
+    pairs += [f"43.1.{n}\tother king words {n}\tfockle elley ree {n}" for n in range(1, 31)]
+    (bible / "eng-glv.tsv").write_text("\n".join(pairs) + "\n", encoding="utf-8")
+    return tmp_path

@@ -12,7 +12,6 @@ from glotprompt.data.bitext import verse_id
 from glotprompt.model.encoder import Encoder
 from glotprompt.verses import NUM_FOLDS, VerseExperiment, verse_topics
 
-LABELS = ("Faith", "Sin")
 QUIET = RuntimeConfig(progress=False)
 
 
@@ -21,43 +20,24 @@ def encoder(tiny_encoder: Callable[[str], Encoder]) -> Encoder:
     return tiny_encoder("xlm-roberta")
 
 
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    """Twenty labelled verses of book 43, of which glv lacks one, and pairs of books 40 and 43."""
-    for split, numbers in (("train", range(1, 13)), ("dev", range(13, 17)), ("test", range(17, 21))):
-        folder = tmp_path / "taxi1500" / split
-        folder.mkdir(parents=True)
-        for code, text in (("eng", "king saw city number {}"), ("glv", "ree honnick balley earroo {}")):
-            rows = [
-                f"43001{n:03}\t{LABELS[n % 2]}\t" + ("" if (code, n) == ("glv", 5) else text.format(n)) for n in numbers
-            ]
-            (folder / f"{code}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    bible = tmp_path / "parallel" / "bible"
-    bible.mkdir(parents=True)
-    pairs = [f"40.1.{n}\tman went down to river {n}\tdooinney hie sheese awin {n}" for n in range(1, 31)]
-    pairs += [f"43.1.{n}\tother king words {n}\tfockle elley ree {n}" for n in range(1, 31)]
-    (bible / "eng-glv.tsv").write_text("\n".join(pairs) + "\n", encoding="utf-8")
-    return tmp_path
-
-
-def test_no_scored_verse_is_trained_on(data_dir: Path) -> None:
-    data = verse_topics("glv", data_dir)
+def test_no_scored_verse_is_trained_on(verse_data: Path) -> None:
+    data = verse_topics("glv", verse_data)
     assert {pair.id.split(".")[0] for pair in data.pairs} == {"40"}
     assert [one.id for one in data.source] == [one.id for one in data.target]
     assert "43.1.5" not in {verse_id(one.id) for one in data.source}  # an edition's blank verse is not scored
     assert len(data.source) == 19
 
 
-def test_other_languages_leave_verses_out_by_id(data_dir: Path) -> None:
-    for file in (*data_dir.glob("taxi1500/*/glv.tsv"), data_dir / "parallel" / "bible" / "eng-glv.tsv"):
+def test_other_languages_leave_verses_out_by_id(verse_data: Path) -> None:
+    for file in (*verse_data.glob("taxi1500/*/glv.tsv"), verse_data / "parallel" / "bible" / "eng-glv.tsv"):
         file.rename(file.with_name(file.name.replace("glv", "quc")))
-    data = verse_topics("quc", data_dir)
+    data = verse_topics("quc", verse_data)
     kept = {pair.id for pair in data.pairs if pair.id.startswith("43")}
     assert kept == {f"43.1.{n}" for n in range(21, 31)}  # also not the verse that Taxi1500 has in English alone
 
 
-def test_every_verse_is_scored_once(data_dir: Path, encoder: Encoder) -> None:
-    experiment = VerseExperiment(encoder, verse_topics("glv", data_dir))
+def test_every_verse_is_scored_once(verse_data: Path, encoder: Encoder) -> None:
+    experiment = VerseExperiment(encoder, verse_topics("glv", verse_data))
     folds = experiment._folds(seed=0)
     assert len(folds) == NUM_FOLDS
     assert sorted(row for _, _, test in folds for row in test) == list(range(19))
@@ -69,8 +49,8 @@ def test_every_verse_is_scored_once(data_dir: Path, encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("method", ["embedding", "soft-prompt"])
-def test_figures_of_a_method(method: str, data_dir: Path, encoder: Encoder) -> None:
-    experiment = VerseExperiment(encoder, verse_topics("glv", data_dir))
+def test_figures_of_a_method(method: str, verse_data: Path, encoder: Encoder) -> None:
+    experiment = VerseExperiment(encoder, verse_topics("glv", verse_data))
     figures = experiment.figures(method, seed=0, steps=2, num_pairs=20, runtime=QUIET)
     assert figures["num_verses"] == 19
     for name in ("source", "target", "target_centred"):
@@ -87,9 +67,9 @@ def test_figures_of_a_method(method: str, data_dir: Path, encoder: Encoder) -> N
         assert "retrieval_after" not in figures
 
 
-def test_the_same_run_gives_the_same_figures(data_dir: Path, encoder: Encoder) -> None:
+def test_the_same_run_gives_the_same_figures(verse_data: Path, encoder: Encoder) -> None:
     def run() -> dict[str, object]:
-        figures = VerseExperiment(encoder, verse_topics("glv", data_dir)).figures("embedding", seed=3)
+        figures = VerseExperiment(encoder, verse_topics("glv", verse_data)).figures("embedding", seed=3)
         return {name: value for name, value in figures.items() if name != "tokens_read"}
 
     assert run() == run()

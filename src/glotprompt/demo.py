@@ -1,8 +1,9 @@
-"""The demo: teach the bundled backbone a language that it knows little of, and show what it learned.
+"""The demo: classify a language that the bundled backbones know little of, in every way there is, and say what to use.
 
 `bible`: English King James text to Chichewa, which book a passage is like. `news`: MasakhaNEWS headlines from Hausa.
-All trained rows are treated alike: same examples, epochs, rates and selection on source-language dev text. Every
-finished piece is kept in the output folder, so a killed demo goes on where it was.
+Rows on the masked LM (`mini`) read a cloze; rows on the sentence encoder (`mini-sentence`) are logistic regression on
+sentence vectors. All read the same labelled examples and choose on source-language dev text. Every finished piece is
+kept in the output folder, so a killed demo goes on where it was.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shlex
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -22,54 +23,56 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from glotprompt import artifact, atomic
-from glotprompt.classifier import LanguagePrompt, PromptClassifier
-from glotprompt.config import AdaptConfig, RuntimeConfig, identity_of
+from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier, load_adapted
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of, preset
 from glotprompt.data.records import content_hash
-from glotprompt.model.backbones import MINI
+from glotprompt.model.backbones import MINI, MINI_SENTENCE
 from glotprompt.model.encoder import Encoder
+from glotprompt.report.conclusions import RIVAL, Reading, conclusions
+from glotprompt.report.tables import Part
 from glotprompt.run import adapt, evaluate, tune
 from glotprompt.scenarios import Scenario, bible, news
 from glotprompt.train.batches import token_sequences
 from glotprompt.train.memory import PeakMemory
 from glotprompt.train.reading import blank_words, guess_words
-from glotprompt.train.scoring import (
-    MaskedWordScores,
-    evaluation_batches,
-    score_masked_words,
-)
-from glotprompt.transfer import transfer_scores
+from glotprompt.train.scoring import MaskedWordScores, Report, evaluation_batches, report, score_masked_words
 
 READING_SEED = 7
 NUM_GUESSES = 5
 NUM_PASSAGES = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One method and seed; accuracies in per cent. `seconds` count both stages, `trained_values` the larger one."""
+    """One method and seed; accuracies in per cent, 95 % intervals as (low, high). `seconds` and `tokens` count both
+    stages, `trained_values` the larger one."""
 
     method: str
-    seed: int
-    source_dev_accuracy: float | None
-    target_dev_accuracy: float | None
+    backbone: str | None = None
+    seed: int = 0
+    source_dev_accuracy: float | None = None
+    source_test_accuracy: float | None = None
+    source_test_accuracy_interval: Sequence[float] | None = None
     target_test_accuracy: float
-    target_test_accuracy_offset: float | None
-    target_test_accuracy_own_labels: float | None
-    macro_f1: float | None
-    collapsed_label: str | None
-    collapsed_share: float | None
-    trained_values: int
-    file_bytes: int
-    seconds: float | None
-    peak_memory_bytes: int | None
+    target_test_accuracy_interval: Sequence[float] | None = None
+    target_test_accuracy_centred: float | None = None
+    target_test_accuracy_centred_interval: Sequence[float] | None = None
+    target_test_accuracy_own_labels: float | None = None
+    macro_f1: float | None = None
+    collapsed_label: str | None = None
+    collapsed_share: float | None = None
+    trained_values: int = 0
+    tokens: int | None = None
+    file_bytes: int = 0
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
 
 
 def run_demo(
     *,
-    task: str = "bible",
+    scenario: str = "bible",
     target: str | None = None,
     data_dir: Path | None = None,
     fast: bool = False,
@@ -79,26 +82,18 @@ def run_demo(
 ) -> dict[str, Any]:
     """Run the whole demo and return its result, as saved to `output/result.json` (schema: docs/demo.md)."""
     start, memory = time.perf_counter(), PeakMemory()
-    scenario = bible(fast) if task == "bible" else news(data_dir, target or "sna", fast)
-    demo = _Demo(scenario, Encoder.load(MINI, precision=precision), output)
-    ours = demo.language_prompt("soft-prompt")
-    control = demo.language_prompt("source-prompt")
-    language = demo.reading(ours, control)
-    guesses = demo.guesses(ours)
-    rows, first = demo.rows(ours, control)
-    saved = demo.save(ours, first["soft-prompt"])
+    chosen = bible(fast) if scenario == "bible" else news(data_dir, target or "sna", fast)
+    encoders = {name: Encoder.load(name, precision=precision) for name in (MINI, MINI_SENTENCE)}
+    demo = _Demo(chosen, encoders, output)
+    prompt = demo.language_prompt()
     result: dict[str, Any] = {
-        "title": scenario.title, "command": command,
-        "conclusion": conclusions(scenario, language, rows),
-        "task": scenario.description(), "data": scenario.data, "language": language, "guesses": guesses,
-        "rows": [asdict(row) for row in rows], "examples": demo.examples(first),
-        "settings": demo.settings(), "saved": saved,
-        "meta": {
-            "versions": artifact.versions(), "hardware": _hardware(), "precision": demo.encoder.precision,
-            "date": date.today().isoformat(), "seconds": time.perf_counter() - start,
-            "peak_memory_bytes": memory.bytes(), "backbone": demo.encoder.name, "fingerprint": demo.encoder.fingerprint,
-        },
+        "title": chosen.title, "command": command, "task": chosen.description(), "data": chosen.data,
+        "language": demo.reading(prompt), "guesses": demo.guesses(prompt), **demo.classified(prompt),
+        "settings": demo.settings(),
     }  # fmt: skip
+    result["conclusion"], use = conclusions(Part(result), demo.right)
+    result["saved"] = demo.save(use, prompt)
+    result["meta"] = meta(start, memory, encoders.values())
     atomic.write(output / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
     return result
 
@@ -106,40 +101,51 @@ def run_demo(
 class _Demo:
     """The pieces of one demo, each computed once and kept in `output/work`."""
 
-    def __init__(self, scenario: Scenario, encoder: Encoder, output: Path) -> None:
-        self.scenario, self.encoder, self.output = scenario, encoder, output
+    def __init__(self, scenario: Scenario, encoders: Mapping[str, Encoder], output: Path) -> None:
+        self.scenario, self.encoders, self.output = scenario, encoders, output
+        self.mini, self.sentence = encoders[MINI], encoders[MINI_SENTENCE]
         self.work = output / "work"
         self.runtime = RuntimeConfig(checkpoint_dir=self.work / "checkpoints")
-        reading = token_sequences(scenario.reading_texts, encoder.tokenizer, scenario.adapt.max_length, "full")
-        self.reading_batches = evaluation_batches(reading, encoder, scenario.adapt.mask_rate, 32, READING_SEED)
+        reading = token_sequences(scenario.reading_texts, self.mini.tokenizer, scenario.adapt.max_length, "full")
+        self.reading_batches = evaluation_batches(reading, self.mini, scenario.adapt.mask_rate, 32, READING_SEED)
+        self.classifiers: dict[str, PromptClassifier] = {}
+        """By row, of the first seed."""
+        self.adapted: dict[str, Adapted] = {}
+        """What stage 1 gave to the rows that are aligned."""
+        self.right: dict[Reading, list[list[int]]] = {}
 
-    def adapt_config(self, method: str) -> AdaptConfig:
-        """The control differs in one thing: it reads source text only."""
-        return self.scenario.adapt.replace(method=method)
+    def _kept(self, name: str, about: Sequence[Any], encoder: Encoder) -> Path:
+        """Where a piece is kept: it depends on the backbone and versions beside its own texts and settings."""
+        key = identity_of([*about, encoder.fingerprint, encoder.asked_precision, artifact.versions()])
+        return self.work / f"{name}-{key}.safetensors"
 
-    def language_prompt(self, method: str) -> LanguagePrompt:
-        """Stage 1 (once, seed 0), or what an earlier, interrupted demo left."""
-        scenario, config = self.scenario, self.adapt_config(method)
-        texts = [content_hash(scenario.target_texts), content_hash(scenario.source_texts)]
-        key = identity_of([config.identity(), *texts, *self._common_identity()])
-        path = self.work / f"{method}-{key}.safetensors"
+    def language_prompt(self) -> LanguagePrompt:
+        """Masked language modelling (once, seed 0), or what an earlier, interrupted demo left."""
+        scenario = self.scenario
+        texts = scenario.target_texts, scenario.source_texts
+        path = self._kept("soft-prompt", [scenario.adapt.identity(), *map(content_hash, texts)], self.mini)
         if not path.is_file():
-            language = scenario.target if method == "soft-prompt" else scenario.source
-            adapt(self.encoder, scenario.target_texts, scenario.source_texts, language, config, self.runtime).save(path)
-        return LanguagePrompt.load(path, self.encoder)
+            adapt(self.mini, *texts, scenario.target, scenario.adapt, self.runtime).save(path)
+            self._forget_checkpoints()
+        return LanguagePrompt.load(path, self.mini)
 
-    def _common_identity(self) -> list[Any]:
-        """What every kept piece depends on beside its own texts and settings."""
-        return [self.encoder.fingerprint, self.encoder.asked_precision, artifact.versions()]
+    def _aligned(self, method: str, config: AdaptConfig) -> Adapted:
+        pairs = [(pair.source, pair.target) for pair in self.scenario.pairs]
+        about = [config.identity(), content_hash([text for pair in pairs for text in pair])]
+        path = self._kept(f"{method}-aligned", about, self.sentence)
+        if not path.is_file():
+            language = self.scenario.target
+            adapt(self.sentence, language=language, config=config, runtime=self.runtime, parallel=pairs).save(path)
+            self._forget_checkpoints()
+        return load_adapted(path, self.sentence)
 
     def _forget_checkpoints(self) -> None:
         shutil.rmtree(self.work / "checkpoints", ignore_errors=True)
 
-    def reading(self, ours: LanguagePrompt, control: LanguagePrompt) -> dict[str, Any]:
-        """Part 1: masked words of text that no training has seen, before and after."""
-        before = self._score(None)
-        after = self._score(ours)
-        facts, curve = ours.facts, ours.facts["evaluations"]
+    def reading(self, prompt: LanguagePrompt) -> dict[str, Any]:
+        """Masked tokens of text that no training has seen, before and after."""
+        before, after = self._score(None), self._score(prompt)
+        facts, curve = prompt.facts, prompt.facts["evaluations"]
         figures = {
             f"{name}_{when}": value
             for when, scores in (("before", before), ("after", after))
@@ -147,25 +153,25 @@ class _Demo:
         }
         return {
             "language": self.scenario.target, "language_name": self.scenario.target_name, **figures,
-            "num_masked": after.num_masked, "source_prompt_loss": self._score(control).loss,
+            "num_masked": after.num_masked,
             "curve": [{"step": step, "held_out_loss": entry["held_out_loss"]} for step, entry in curve],
             "train_curve": [{"step": step, "loss": loss} for step, loss in facts["losses"]],
-            "steps": facts["steps"], "seconds": facts["seconds"],
+            "steps": facts["steps"], "seconds": facts["seconds"], "tokens": facts["tokens"],
             "tokens_per_second": facts["tokens"] / facts["seconds"], "trained_values": facts["trained_values"],
-            "file_bytes": _saved_size(self.work, ours), "peak_memory_bytes": facts["peak_memory_bytes"],
-            "learning_rate": facts["learning_rate"], "prompt_length": ours.prompt_length,
+            "file_bytes": saved_size(self.work, prompt), "peak_memory_bytes": facts["peak_memory_bytes"],
+            "learning_rate": facts["learning_rate"], "prompt_length": prompt.prompt_length,
         }  # fmt: skip
 
     def _score(self, prompt: LanguagePrompt | None) -> MaskedWordScores:
-        prefix = None if prompt is None else prompt.prefix(self.encoder)
-        return score_masked_words(self.encoder, self.reading_batches, prefix)
+        prefix = None if prompt is None else prompt.prefix(self.mini)
+        return score_masked_words(self.mini, self.reading_batches, prefix)
 
-    def guesses(self, ours: LanguagePrompt) -> list[dict[str, Any]]:
+    def guesses(self, prompt: LanguagePrompt) -> list[dict[str, Any]]:
         """Verses with one word masked, drawn by seed, and the model's guesses before and after."""
-        blanks = blank_words(self.scenario.guess_texts, self.encoder.tokenizer, NUM_GUESSES, READING_SEED)
+        blanks = blank_words(self.scenario.guess_texts, self.mini.tokenizer, NUM_GUESSES, READING_SEED)
         texts = [blank.ids for blank in blanks]
-        before = guess_words(self.encoder, texts, None)
-        after = guess_words(self.encoder, texts, ours.prefix(self.encoder))
+        before = guess_words(self.mini, texts, None)
+        after = guess_words(self.mini, texts, prompt.prefix(self.mini))
         return [
             {
                 "reference": blank.reference, "left": blank.left, "answer": blank.answer, "right": blank.right,
@@ -174,79 +180,96 @@ class _Demo:
             for blank, old, new in zip(blanks, before, after, strict=True)
         ]  # fmt: skip
 
-    def rows(self, ours: LanguagePrompt, control: LanguagePrompt) -> tuple[list[Row], dict[str, PromptClassifier]]:
-        """Part 2: every method and seed; also the classifiers of the first seed."""
+    def classified(self, prompt: LanguagePrompt) -> dict[str, Any]:
+        """Every method and seed; the courses of the alignments; and examples with what each method says."""
+        scenario = self.scenario
         rows = [self._majority()]
-        first: dict[str, PromptClassifier] = {}
-        for seed in self.scenario.seeds:
-            for method, prompt in (("prompt-tuning", None), ("soft-prompt", ours), ("source-prompt", control)):
-                classifier = self._classifier(method, prompt, seed)
-                first.setdefault(method, classifier)
-                rows.append(self._row(method, seed, prompt, classifier))
-        return rows, first
+        for seed in scenario.seeds:
+            config = scenario.tune.replace(seed=seed)
+            rows.append(self._row("prompt-tuning", self.mini, None, config))
+            rows.append(self._row("soft-prompt", self.mini, prompt, config))
+        head = TuneConfig(method=RIVAL, **preset("alignment", "tune"))
+        rows.append(self._row(RIVAL, self.sentence, None, head))
+        courses: list[dict[str, Any]] = []
+        for method, config in scenario.align.items():
+            name = f"{method}-aligned"
+            self.adapted[name] = self._aligned(method, config)
+            courses.append({**course(name, self.adapted[name].facts), "file_bytes": self._size(name)})
+            rows.append(self._row(name, self.sentence, self.adapted[name], head))
+        return {"alignment": courses, "rows": [asdict(row) for row in rows], "examples": self._examples()}
 
-    def _classifier(self, method: str, prompt: LanguagePrompt | None, seed: int) -> PromptClassifier:
-        scenario, config = self.scenario, self.scenario.tune.replace(seed=seed)
+    def _size(self, name: str) -> int:
+        return saved_size(self.work, self.adapted[name])
+
+    def _classifier(self, name: str, encoder: Encoder, adapted: Adapted | None, config: TuneConfig) -> PromptClassifier:
+        scenario = self.scenario
         examples = [content_hash(scenario.labelled), content_hash(scenario.source_dev)]
-        start = "" if prompt is None else content_hash([str(prompt.key_values.numpy().tobytes())])
-        key = identity_of([config.identity(), scenario.task.identity(), *examples, start, *self._common_identity()])
-        path = self.work / f"{method}-{seed}-{key}.safetensors"
+        start = [] if adapted is None else [artifact.digest(p.tensors, p.description) for p in adapted.parts.values()]
+        path = self._kept(
+            f"{name}-{config.seed}", [config.identity(), scenario.task.identity(), *examples, start], encoder
+        )
         if not path.is_file():
             parts = scenario.labelled, scenario.task, config, self.runtime, scenario.source_dev
-            tune(self.encoder, prompt, *parts).save(path)
+            tune(encoder, adapted, *parts).save(path)
             self._forget_checkpoints()
-        return PromptClassifier.load(path, self.encoder)
+        return PromptClassifier.load(path, encoder)
 
-    def _row(self, method: str, seed: int, prompt: LanguagePrompt | None, classifier: PromptClassifier) -> Row:
-        scenario, facts = self.scenario, classifier.facts
-        found = transfer_scores(classifier, scenario.target_test, scenario.own_labels, scenario.prior_texts)
-        own = found.own_labels.accuracy if len(scenario.own_labels) < len(scenario.task.labels) else None
-        stage1 = {"trained_values": 0, "seconds": 0.0, "peak_memory_bytes": 0} if prompt is None else prompt.facts
+    def _row(self, method: str, encoder: Encoder, adapted: Adapted | None, config: TuneConfig) -> Row:
+        scenario = self.scenario
+        classifier = self._classifier(method, encoder, adapted, config)
+        self.classifiers.setdefault(method, classifier)
+        found = evaluate(classifier, scenario.target_test)
+        self._note(Reading(method), found)
+        centred: dict[str, Any] = {}
+        if config.method == RIVAL:
+            moved = evaluate(classifier.with_target_text(scenario.centre_texts), scenario.target_test)
+            self._note(Reading(method, centred=True), moved)
+            centred = {
+                "target_test_accuracy_centred": moved.accuracy, "target_test_accuracy_centred_interval": moved.interval
+            }  # fmt: skip
+        own = None
+        if len(scenario.own_labels) < len(scenario.task.labels):
+            own = evaluate(classifier, scenario.target_test, labels=scenario.own_labels).accuracy
+        facts = classifier.facts
+        stage1 = {} if adapted is None else adapted.facts
         return Row(
             method=method,
-            seed=seed,
+            backbone=encoder.name,
+            seed=config.seed,
             source_dev_accuracy=facts["dev_accuracy"],
-            target_dev_accuracy=evaluate(classifier, scenario.target_dev).accuracy,
-            target_test_accuracy=found.as_is.accuracy,
-            target_test_accuracy_offset=found.offset.accuracy,
+            target_test_accuracy=found.accuracy,
+            target_test_accuracy_interval=found.interval,
             target_test_accuracy_own_labels=own,
-            macro_f1=found.as_is.macro_f1,
-            collapsed_label=found.as_is.collapsed_label,
-            collapsed_share=found.as_is.largest_share / 100,
-            trained_values=max(facts["trained_values"], stage1["trained_values"]),
-            file_bytes=_saved_size(self.work, classifier),
-            seconds=facts["seconds"] + stage1["seconds"],
-            peak_memory_bytes=max(facts["peak_memory_bytes"], stage1["peak_memory_bytes"]),
+            macro_f1=found.macro_f1,
+            collapsed_label=found.collapsed_label,
+            collapsed_share=found.largest_share / 100,
+            trained_values=max(facts["trained_values"], stage1.get("trained_values", 0)),
+            tokens=facts["tokens"] + stage1.get("tokens", 0),
+            file_bytes=saved_size(self.work, classifier),
+            seconds=facts["seconds"] + stage1.get("seconds", 0.0),
+            peak_memory_bytes=max(facts["peak_memory_bytes"], stage1.get("peak_memory_bytes", 0)),
+            **centred,
         )
+
+    def _note(self, reading: Reading, found: Report) -> None:
+        gold = [str(example.label) for example in self.scenario.target_test]
+        right = [int(one == other) for one, other in zip(gold, found.predictions, strict=True)]
+        self.right.setdefault(reading, []).append(right)
 
     def _majority(self) -> Row:
         """The label most frequent in the source's training examples, for every example."""
-        label = Counter(example.label for example in self.scenario.labelled).most_common(1)[0][0]
-        parts = (self.scenario.source_dev, self.scenario.target_dev, self.scenario.target_test)
-        source, dev, test = (100 * sum(example.label == label for example in part) / len(part) for part in parts)
-        return Row(
-            method="majority",
-            seed=0,
-            source_dev_accuracy=source,
-            target_dev_accuracy=dev,
-            target_test_accuracy=test,
-            target_test_accuracy_offset=None,
-            target_test_accuracy_own_labels=None,
-            macro_f1=None,
-            collapsed_label=None,
-            collapsed_share=None,
-            trained_values=0,
-            file_bytes=0,
-            seconds=None,
-            peak_memory_bytes=None,
-        )
+        scenario = self.scenario
+        label = str(Counter(example.label for example in scenario.labelled).most_common(1)[0][0])
+        dev = 100 * sum(example.label == label for example in scenario.source_dev) / len(scenario.source_dev)
+        found = report([str(example.label) for example in scenario.target_test], [label] * len(scenario.target_test))
+        return Row(method="majority", source_dev_accuracy=dev, target_test_accuracy=found.accuracy)
 
-    def examples(self, classifiers: dict[str, PromptClassifier]) -> list[dict[str, Any]]:
+    def _examples(self) -> list[dict[str, Any]]:
         """A few test passages, drawn by seed, with every method's prediction."""
         test = self.scenario.target_test
         picks = np.random.default_rng(READING_SEED).permutation(len(test))[:NUM_PASSAGES]
         chosen = [test[int(i)] for i in picks]
-        answers = {method: classifier.predict(chosen) for method, classifier in classifiers.items()}
+        answers = {method: classifier.predict(chosen) for method, classifier in self.classifiers.items()}
         return [
             {
                 "reference": example.id, "text": " ".join(example.fields.values()), "gold": str(example.label),
@@ -255,66 +278,70 @@ class _Demo:
             for i, example in enumerate(chosen)
         ]  # fmt: skip
 
-    def save(self, ours: LanguagePrompt, classifier: PromptClassifier) -> dict[str, Any]:
-        """The two files that a person takes away, and what to try with them."""
-        code, task = self.scenario.target, self.scenario.task.name
-        prompt = ours.save(self.output / f"{code}.safetensors")
-        classifier = replace(classifier, language=code)
-        path = classifier.save(self.output / f"{code}-{task}.safetensors")
-        return {
-            "prompt": str(prompt), "classifier": str(path),
-            "try": [
-                shlex.join(["glotprompt", "predict", "--classifier", str(path), self.scenario.sample]),
-                shlex.join(["glotprompt", "tune", "--prompt", str(prompt)])
-                + " --train YOUR.tsv --task YOUR.toml --output yours.safetensors",
-            ],
-        }  # fmt: skip
+    def save(self, use: Reading, prompt: LanguagePrompt) -> dict[str, Any]:
+        """The two files that a person takes away, and what to try with them: the classifier worth using, and the prompt
+        behind it, or else the one that reads the language better."""
+        code = self.scenario.target
+        classifier = replace(self.classifiers[use.method], language=code)
+        if use.centred:
+            classifier = classifier.with_target_text(self.scenario.centre_texts)
+        taken = self.adapted.get(use.method, prompt)
+        return save(self.output, code, self.scenario.task.name, classifier, taken, self.scenario.sample)
 
     def settings(self) -> dict[str, Any]:
-        """Every setting of both stages, flat."""
-        stages = (("adapt", self.scenario.adapt), ("tune", self.scenario.tune))
+        """Every setting of both stages, flat; of alignment those of the preset that are its own."""
+        stages = {"adapt": self.scenario.adapt, "tune": self.scenario.tune}
         values = {
-            f"{stage}.{key}": value for stage, config in stages for key, value in config.model_dump(mode="json").items()
+            f"{stage}.{key}": value
+            for stage, config in stages.items()
+            for key, value in config.model_dump(mode="json").items()
         }
+        for method, config in self.scenario.align.items():
+            given = config.model_dump(mode="json", exclude_unset=True)
+            values |= {f"align {method}.{key}": value for key, value in given.items()}
         return {**values, "seeds": list(self.scenario.seeds), **self.scenario.settings}
 
 
-def conclusions(scenario: Scenario, language: dict[str, Any], rows: Sequence[Row]) -> list[str]:
-    """What the figures say, in words that follow from them."""
-    before, after = language["mlm_loss_before"], language["mlm_loss_after"]
-    verb = "fell" if after < before else "did not fall: it went"
-    sentences = [
-        f"Reading: on unseen {scenario.target_name} text the masked-word loss {verb} from {before:.2f} to"
-        f" {after:.2f}, and the right word is now first {language['top1_after']:.1f} % of the time instead of"
-        f" {language['top1_before']:.1f} %;"
-        f" a prompt trained on {scenario.source_name} alone reaches {language['source_prompt_loss']:.2f}."
-    ]
-    columns = (("as it is", "target_test_accuracy"), ("with label offsets", "target_test_accuracy_offset"))
-    methods = ("prompt-tuning", "soft-prompt", "source-prompt")
-    for name, column in columns:
-        found = {m: np.array([getattr(row, column) for row in rows if row.method == m]) for m in methods}
-        without, ours, control = (float(found[method].mean()) for method in methods)
-        gains = found["soft-prompt"] - found["prompt-tuning"]
-        sentences.append(
-            f"Classifying, {name}: adaptation {_verdict(gains, without, len(scenario.target_test))} ({without:.1f} %"
-            f" without, {ours:.1f} % with; better in {int((gains > 0).sum())} of {len(gains)} stage-2"
-            f" seed{'s' if len(gains) > 1 else ''}, one stage 1; source-only control {control:.1f} %)."
-        )
-    return sentences
+def course(method: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """How an alignment went, for the report."""
+    held_out = {
+        f"{name}_{when}": facts[f"held_out_{when}"][name]
+        for when in ("before", "after")
+        for name in ("retrieval", "cosine", "source_cosine", "loss")
+    }
+    kept = ("pairs", "held_out_pairs", "steps", "tokens", "seconds", "trained_values", "learning_rate")
+    return {
+        "method": method, **held_out, **{name: facts[name] for name in (*kept, "peak_memory_bytes")},
+        "curve": [{"step": step, "retrieval": entry["retrieval"]} for step, entry in facts["evaluations"]],
+    }  # fmt: skip
 
 
-def _verdict(gains: NDArray[np.float64], without: float, num_test: int) -> str:
-    """An effect is what goes one way in every seed, by more than a test of this size lets a difference vary."""
-    noise = 200 * np.sqrt(2 * without / 100 * (1 - without / 100) / num_test)  # two standard errors, in per cent
-    if len(gains) > 1 and abs(gains.mean()) > noise:
-        if (gains > 0).all():
-            return "helps"
-        if (gains < 0).all():
-            return "hurts"
-    return "makes no difference that can be told from chance"
+def save(
+    output: Path, code: str, task: str, classifier: PromptClassifier, taken: Adapted | None, sample: str
+) -> dict[str, Any]:
+    """Write classifier and prompt; their paths, and commands to try."""
+    path = classifier.save(output / f"{code}-{task}.safetensors")
+    commands = [shlex.join(["glotprompt", "predict", "--classifier", str(path), sample])]
+    if taken is None:
+        return {"classifier": str(path), "try": commands}
+    prompt = taken.save(output / f"{code}.safetensors")
+    yours = " --train YOUR.tsv --task YOUR.toml --output yours.safetensors"
+    commands.append(shlex.join(["glotprompt", "tune", "--prompt", str(prompt)]) + yours)
+    return {"prompt": str(prompt), "classifier": str(path), "try": commands}
 
 
-def _saved_size(work: Path, thing: LanguagePrompt | PromptClassifier) -> int:
+def meta(start: float, memory: PeakMemory, encoders: Iterable[Encoder]) -> dict[str, Any]:
+    """Where and with what a demo ran. `start`: of `time.perf_counter`."""
+    used = list(encoders)
+    return {
+        "versions": artifact.versions(), "hardware": _hardware(), "precision": used[0].precision,
+        "date": date.today().isoformat(), "seconds": time.perf_counter() - start,
+        "peak_memory_bytes": memory.bytes(), "backbone": ", ".join(encoder.name for encoder in used),
+        "fingerprint": ", ".join(encoder.fingerprint for encoder in used),
+    }  # fmt: skip
+
+
+def saved_size(work: Path, thing: Adapted | PromptClassifier) -> int:
     """Bytes of the file that a person would keep."""
     path = thing.save(work / "size.safetensors")
     size = path.stat().st_size

@@ -62,7 +62,7 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
     [
         ("adpt", "No such command 'adpt'. Did you mean 'adapt'?"),
         ("tune --tpo-k 3", "No such option: --tpo-k. Did you mean '--top-k'?"),
-        ("adapt --output x", "Missing option '--target'"),
+        ("adapt --output x", "with --target FILE, or translations with --parallel FILE"),
         ("adapt --steps many", "Invalid value for '--steps'"),
         ("convert to-pef", "Did you mean 'to-peft'"),
         ("convert", "Missing command"),
@@ -87,7 +87,9 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
         ("evaluate --classifier eng.txt --data test.tsv", "no safetensors file"),
         ("evaluate --classifier x --data test.tsv --save-offsets y", "--prior-text"),
         ("predict --classifier x --input eng.txt word", "give one of them"),
-        ("demo --target sna", "belong to --task news"),
+        ("demo --target sna", "belong to --scenario news and manx"),
+        ("demo --steps 5", "belong to --scenario manx"),
+        ("demo --scenario manx --data-dir nowhere", "no such folder"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -204,10 +206,10 @@ def test_demo_hands_its_options_on(glotprompt: Program, tmp_path: Path, monkeypa
     words = ["demo", "--task", "news", "--target", "lug", "--data-dir", "d", "--fast"]
     outcome = glotprompt(*words, "--output", tmp_path / "out", "--json", tmp_path / "demo.json")
     assert outcome.status == 0
-    assert given["task"] == "news"
+    assert given["scenario"] == "news"
     assert given["target"] == "lug"
     assert given["fast"] is True
-    assert given["command"] == "glotprompt demo --task news --target lug --data-dir d --fast"
+    assert given["command"] == "glotprompt demo --scenario news --target lug --data-dir d --fast"
     assert "A demo" in outcome.out
     assert json.loads((tmp_path / "demo.json").read_text())["title"] == "A demo"
     assert "<html" in (tmp_path / "out" / "demo.html").read_text()

@@ -110,6 +110,17 @@ def test_stage_one_has_the_labelled_chapters_and_the_books_without_genre() -> No
 
 
 @needs_bibles
+def test_pairs_are_the_same_verse_of_stage_one() -> None:
+    corpus = demo_corpus(("law", "gospel"), 4)
+    text_of = {code: {v.reference: v.text for v in verses(code)} for code in ("eng", "nya")}
+    for pair in corpus.pairs:
+        assert (text_of["eng"][pair.id], text_of["nya"][pair.id]) == (pair.source, pair.target)
+    assert {pair.source for pair in corpus.pairs} <= set(corpus.source_texts)
+    assert {pair.target for pair in corpus.pairs} <= set(corpus.target_texts)
+    assert len(corpus.pairs) >= len(corpus.source_texts) - 2
+
+
+@needs_bibles
 def test_disjoint_source_hides_the_chichewa_of_labelled_chapters() -> None:
     plain, disjoint = demo_corpus(tuple(GENRES), 4), demo_corpus(tuple(GENRES), 4, disjoint_source=True)
     where = chapters_by_text("nya")

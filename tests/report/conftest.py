@@ -13,9 +13,9 @@ def row(method: str, seed: int, accuracy: float | None, **others: Any) -> dict[s
         "method": method,
         "seed": seed,
         "source_dev_accuracy": 90.0,
-        "target_dev_accuracy": None,
         "target_test_accuracy": accuracy,
-        "target_test_accuracy_offset": None,
+        "target_test_accuracy_interval": None if accuracy is None else [accuracy - 5, accuracy + 5],
+        "target_test_accuracy_centred": None,
         "target_test_accuracy_own_labels": None,
         "macro_f1": None,
         "collapsed_label": None,
@@ -66,13 +66,29 @@ def result() -> dict[str, Any]:
             "peak_memory_bytes": 1_000_000_000,
             "learning_rate": 0.04,
             "prompt_length": 32,
-            "source_prompt_loss": 7.0,
         },
+        "alignment": [
+            {
+                "method": "soft-prompt-aligned",
+                "pairs": 500,
+                "held_out_pairs": 77,
+                "retrieval_before": 20.0,
+                "retrieval_after": 80.0,
+                "curve": [{"step": 0, "retrieval": 15.0}, {"step": 50, "retrieval": 80.0}],
+                "steps": 50,
+                "tokens": 9000,
+                "seconds": 30.0,
+                "trained_values": 1000,
+                "file_bytes": 4000,
+                "peak_memory_bytes": 1_000_000_000,
+            }
+        ],
         "guesses": [{**guess, "after": [["y", 0.3], ["▁c", 0.25]]}],
         "rows": [
             row("majority", 0, 30.0),
-            row("soft-prompt", 0, 50.0, target_test_accuracy_offset=60.0),
-            row("soft-prompt", 1, 52.0, target_test_accuracy_offset=62.0),
+            row("soft-prompt", 0, 50.0),
+            row("soft-prompt", 1, 52.0),
+            row("embedding", 0, 61.0, target_test_accuracy_centred=63.0),
             row("prompt-tuning", 0, 40.0, collapsed_label="law", collapsed_share=0.97),
             row("prompt-tuning", 1, 44.0),
         ],
@@ -104,6 +120,11 @@ def nulled(value: Any) -> Any:
 @pytest.fixture
 def bare_results(result: dict[str, Any]) -> list[dict[str, Any]]:
     """Results with next to nothing in them."""
-    hollow = {**result, "language": {"curve": [], "train_curve": []}, "rows": [row("soft-prompt", 0, None)]}
+    hollow = {
+        **result,
+        "language": {"curve": [], "train_curve": []},
+        "alignment": [{"method": "lora-aligned"}],
+        "rows": [row("soft-prompt", 0, None)],
+    }
     one_seed = {**result, "rows": [row("soft-prompt", 0, 0.0)], "guesses": [], "examples": []}
     return [{}, nulled(result), dict.fromkeys(result), hollow, one_seed]

@@ -60,10 +60,13 @@ def test_page_shows_the_result(result: dict[str, Any]) -> None:
     text = " ".join(Reader(demo_page(result)).text.split())
     for shown in (
         "An invented conclusion.",
-        "1. It learned to read Chichewa",
-        "2. It classifies with English labels only",
-        "51.0 ± 1.4 50.0 · 52.0",
-        "61.0 ± 1.4 60.0 · 62.0",
+        "It learned to read Chichewa better",
+        "Translations that find each other",
+        "Classifying with English labels only",
+        "51.0 ± 1.4 [46, 56] 50.0 · 52.0",
+        "61.0 [56, 66]",
+        "63.0",
+        "Aligned soft prompt 20.0 80.0 50 9,000",
         "Prompt tuning, no adaptation, seed 0: 97 % “law”",
         "collapsed in 1 of 2",
         "glotprompt demo --invented",
@@ -81,7 +84,16 @@ def test_page_does_not_claim_what_did_not_happen(result: dict[str, Any]) -> None
     result["language"]["mlm_loss_after"] = result["language"]["mlm_loss_before"]
     page = demo_page(result)
     assert "It learned to read" not in page
-    assert "Did it learn to read Chichewa?" in page
+    assert "Did it learn to read Chichewa better?" in page
+
+
+def test_parts_that_a_demo_lacks_are_not_shown(result: dict[str, Any]) -> None:
+    for name in ("language", "guesses", "alignment"):
+        del result[name]
+    text = Reader(demo_page(result)).text
+    assert "Classifying with English labels only" in text
+    assert "to read" not in text
+    assert "Translations" not in text
 
 
 def test_page_loads_nothing(result: dict[str, Any]) -> None:
@@ -98,7 +110,7 @@ def test_page_loads_nothing(result: dict[str, Any]) -> None:
 
 def test_ids_are_unique_and_labels_exist(result: dict[str, Any]) -> None:
     reader = Reader(demo_page(result))
-    assert reader.tags["svg"] == 2
+    assert reader.tags["svg"] == 3
     assert [name for name, count in Counter(reader.ids).items() if count > 1] == []
     assert set(reader.label_ids) <= set(reader.ids)
 
@@ -115,7 +127,7 @@ def poisoned(value: Any) -> Any:
 def test_every_text_is_escaped(result: dict[str, Any]) -> None:
     reader = Reader(demo_page(poisoned(result)))
     assert reader.tags["script"] == 0
-    assert reader.tags["svg"] == 2
+    assert reader.tags["svg"] == 3
     assert 'e f"><script>alert("&")</script>' in reader.text
 
 
@@ -123,7 +135,7 @@ def test_bare_results_give_a_page(bare_results: list[dict[str, Any]]) -> None:
     for bare in bare_results:
         text = Reader(demo_page(bare)).text
         assert "–" not in text
-        assert "-" in text.split()
+        assert any(line.endswith("-") for line in text.splitlines())
         assert "None" not in text
         assert "nan" not in text.split()
 
@@ -138,8 +150,10 @@ def test_page_is_written_whole(result: dict[str, Any], tmp_path: Path) -> None:
 def test_figures_say_what_they_show(result: dict[str, Any]) -> None:
     loss, bars = figures.loss_curve(result), figures.accuracy_bars(result)
     assert 'aria-label="Line chart: loss on held-out Chichewa text goes from 8.00 to 4.00 in 100 steps."' in loss
-    assert "Adapted soft prompt (ours) 51.0 ± 1.4 as it is" in bars
-    for svg in (loss, bars):
+    assert "Adapted soft prompt (ours) 51.0 ± 1.4 [46, 56] as it is" in bars
+    retrieval = figures.retrieval_curve(result)
+    assert "Aligned soft prompt from 15.0 to 80.0" in retrieval
+    for svg in (loss, bars, retrieval):
         assert "<text" in svg, "text stays text"
         assert "DejaVu" not in svg
         assert "var(--ink" in svg
@@ -153,6 +167,7 @@ def test_figures_are_the_same_every_time(result: dict[str, Any]) -> None:
 def test_no_data_no_figure() -> None:
     assert figures.loss_curve({}) == ""
     assert figures.accuracy_bars({}) == ""
+    assert figures.retrieval_curve({}) == ""
 
 
 def test_missing_extra_is_one_clear_line(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

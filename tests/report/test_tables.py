@@ -79,7 +79,8 @@ def test_own_label_column_appears_only_when_filled() -> None:
         return [heading for _, heading in tables.accuracy_columns(result, tables.summarise(extra))]
 
     (row,) = rows("soft-prompt", 40.0)
-    assert headings(row) == ["Shona test", "test, offsets"]
+    assert headings(row) == ["Shona test"]
+    assert headings({**row, "target_test_accuracy_centred": 50.0}) == ["Shona test", "test, centred"]
     assert headings({**row, "target_test_accuracy_own_labels": 50.0})[-1] == "test, own labels"
 
 

@@ -18,15 +18,35 @@ PAGE = "demo.html"
 
 def demo(
     ctx: typer.Context,
-    task: Annotated[
-        Literal["bible", "news"],
-        typer.Option(help="bible: English to Chichewa. news: MasakhaNEWS headlines from Hausa, found in --data-dir."),
+    scenario: Annotated[
+        Literal["bible", "manx", "news"],
+        typer.Option(
+            "--scenario",
+            "--task",
+            help="bible: English to Chichewa. manx: topics of English verses to Manx. news: MasakhaNEWS headlines from"
+            " Hausa. The last two read files in --data-dir.",
+        ),
     ] = "bible",
     target: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Target language of --task news, such as sna. Default: sna.")
+        str | None,
+        typer.Option(
+            metavar="CODE", help="Another target language: of news (default sna), of manx (default glv; cni, quc ...)."
+        ),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds masakhanews/, as published.")
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="Folder that holds masakhanews/, or taxi1500/ and parallel/bible/. Default for manx: GLOTPROMPT_DATA.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="manx: seed of stage 1 and of the folds; give it again for more.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="manx: steps of the alignment. Default: 300.")] = None,
+    pairs: Annotated[
+        int | None, typer.Option(min=10, metavar="N", help="manx: align on N pairs drawn by the seed. Default: all.")
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Less training and one seed.")] = False,
     output: Annotated[
@@ -35,31 +55,36 @@ def demo(
     json: options.Json = None,
     precision: options.Precision = "auto",
 ) -> None:
-    """Teach the bundled model a language that it knows little of and show it.
+    """Classify a language that the bundled models know little of, in every way there is, and say what to use.
 
     Everything is trained here, on this machine. A killed demo, started again with the same words, goes on.
     """
-    if task == "bible" and (target, data_dir) != (None, None):
-        raise ConfigError("--target and --data-dir belong to --task news; the bible demo is English to Chichewa")
-    for module in ("jinja2", "matplotlib"):
+    if scenario == "bible" and (target, data_dir) != (None, None):
+        raise ConfigError("--target and --data-dir belong to --scenario news and manx; bible is English to Chichewa")
+    if scenario != "manx" and (seeds, steps, pairs) != (None, None, None):
+        raise ConfigError("--seed, --steps and --pairs belong to --scenario manx; --fast makes the others shorter")
+    for module in ("jinja2", "matplotlib", "peft"):
         if find_spec(module) is None:  # said now, not after the training
             raise MissingExtraError("The demo's page", "demo")
     if output.is_file():
         raise UserError(f"--output {output} is a file; give a folder")
-    from glotprompt.demo import run_demo
     from glotprompt.report.page import write_demo_page
     from glotprompt.report.terminal import print_demo
 
     with resumable(output):
-        result = run_demo(
-            task=task,
-            target=target,
-            data_dir=data_dir,
-            fast=fast,
-            output=output,
-            command=_as_typed(ctx),
-            precision=precision,
-        )
+        where: dict[str, Any] = {"output": output, "command": _as_typed(ctx), "precision": precision}
+        if scenario == "manx":
+            from glotprompt.demo_verses import run_verses
+
+            sizes: dict[str, Any] = {
+                "seeds": seeds or ([0] if fast else [0, 1, 2]),
+                "steps": steps or (60 if fast else 300),
+            }
+            result = run_verses(language=target or "glv", data_dir=data_dir, num_pairs=pairs, **sizes, **where)
+        else:
+            from glotprompt.demo import run_demo
+
+            result = run_demo(scenario=scenario, target=target, data_dir=data_dir, fast=fast, **where)
     page = output / PAGE
     write_demo_page(result, page)
     print_demo(result, console())
@@ -72,8 +97,9 @@ def _as_typed(ctx: typer.Context) -> str:
     """The command with the options that change its result."""
     words = ["glotprompt", "demo"]
     given: dict[str, Any] = ctx.params
-    for name in ("task", "target", "data_dir", "fast"):
+    for name in ("scenario", "target", "data_dir", "steps", "pairs", "fast"):
         value = given[name]
         if value not in (None, False, "bible"):
             words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+    words += [word for seed in given["seeds"] or () for word in ("--seed", str(seed))]
     return shlex.join(words)

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, cast
 
-from glotprompt.data.records import Example, generator
+from glotprompt.data.records import Example, Pair, generator
 from glotprompt.errors import ConfigError, MissingExtraError, nearest
 
 SOURCE = "eng"
@@ -100,6 +100,9 @@ class DemoCorpus:
     target_texts: tuple[str, ...]
     """Stage 1, Chichewa: one verse each."""
 
+    pairs: tuple[Pair, ...]
+    """Stage 1, English with its Chichewa: the verses of both texts, by reference."""
+
     labelled: tuple[Example, ...]
     """English passages with their genre."""
 
@@ -126,6 +129,7 @@ class DemoCorpus:
         sizes = {
             "source_texts": len(self.source_texts),
             "target_texts": len(self.target_texts),
+            "pairs": len(self.pairs),
             "duplicates_removed": self.duplicates_removed,
             "target_dev_verses": len(self.target_dev_verses),
             "target_test_verses": len(self.target_test_verses),
@@ -209,14 +213,21 @@ def demo_corpus(
 
     repeated = _repeats_of_held_out(roles)
     hidden: tuple[Role, ...] = ("labelled_a",) if disjoint_source else ()
+    source, target = _stage_one(SOURCE, roles, repeated, ()), _stage_one(TARGET, roles, repeated, hidden)
+    translations = {verse.reference: verse.text for verse in target}
     return DemoCorpus(
         genres=chosen,
         verses_per_passage=verses_per_passage,
         seed=seed,
         balanced=balanced,
         disjoint_source=disjoint_source,
-        source_texts=_stage_one(SOURCE, roles, repeated, ()),
-        target_texts=_stage_one(TARGET, roles, repeated, hidden),
+        source_texts=tuple(verse.text for verse in source),
+        target_texts=tuple(verse.text for verse in target),
+        pairs=tuple(
+            Pair(verse.text, translations[verse.reference], verse.reference)
+            for verse in source
+            if verse.reference in translations
+        ),
         labelled=passages(SOURCE, "labelled_a") if disjoint_source else passages(SOURCE, "labelled_a", "labelled_b"),
         source_dev=passages(SOURCE, "source_dev"),
         target_dev=passages(TARGET, "target_dev"),
@@ -286,9 +297,9 @@ def _stage_one(
     roles: Mapping[Chapter, Role],
     repeated: frozenset[tuple[int, int, int]],
     hidden: tuple[Role, ...],
-) -> tuple[str, ...]:
+) -> tuple[Verse, ...]:
     return tuple(
-        v.text
+        v
         for v in verses(language)
         if not _is_held_out((v.book, v.chapter), roles)
         and roles.get((v.book, v.chapter)) not in hidden

@@ -13,7 +13,18 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from glotprompt.errors import MissingExtraError
-from glotprompt.report.tables import METHOD_COLOURS, MethodSummary, Record, items, mean_sd, number, part, summarise
+from glotprompt.report.tables import (
+    METHOD_COLOURS,
+    METHOD_MARKERS,
+    MethodSummary,
+    Record,
+    interval,
+    items,
+    mean_sd,
+    number,
+    part,
+    summarise,
+)
 from glotprompt.report.tables import METHOD_NAMES as METHOD_NAMES  # the palette and its legend, from one place
 
 if TYPE_CHECKING:
@@ -51,11 +62,8 @@ STYLE: dict[RcKeyType, Any] = {
     "text.parse_math": False,  # a name with a dollar sign is a name
 }
 
-BARS = (("target_test_accuracy", "as it is", 1.0), ("target_test_accuracy_offset", "offsets", 0.5))
+BARS = (("target_test_accuracy", "as it is", 1.0), ("target_test_accuracy_centred", "centred", 0.5))
 """Column, label and opacity of the bars of one method."""
-
-GROUP = len(BARS) + 1
-"""Lines that a method takes in the chart: its name and its bars."""
 
 
 def loss_curve(result: Record) -> str:
@@ -71,10 +79,6 @@ def loss_curve(result: Record) -> str:
         if train:
             name = "training batches, both languages"
             axes.plot(*zip(*train, strict=True), color=MUTED, linewidth=1, alpha=0.6, label=name)
-        control, dashes = language["source_prompt_loss"], (0, (4, 3))
-        if control is not None:
-            colour = METHOD_COLOURS["source-prompt"]
-            axes.axhline(control, color=colour, linewidth=1.6, linestyle=dashes, label="after the source-only prompt")
         colour = METHOD_COLOURS["soft-prompt"]
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=2.4, marker="o", markersize=5, label=label)
         for (step, loss), offset, side in ((points[0], (8, 4), "left"), (points[-1], (4, 9), "right")):
@@ -91,26 +95,57 @@ def loss_curve(result: Record) -> str:
     return draw("loss", 310, paint, description)
 
 
-def accuracy_bars(result: Record) -> str:
-    """Target test accuracy of every method as bars with a point per seed, as SVG; "" when there is none.
+def retrieval_curve(result: Record) -> str:
+    """Held-out translations found over the steps of each alignment as SVG; "" when there is none."""
+    courses = [(course, points) for course in items(result, "alignment") if (points := _retrieval(course))]
+    if not courses:
+        return ""
 
-    Full colour: as it is; pale: with fitted label offsets. The majority class is a line.
+    def paint(figure: Figure, axes: Axes) -> None:
+        for course, points in courses:
+            method = course["method"]
+            colour, marker, name = METHOD_COLOURS[method], METHOD_MARKERS[method], METHOD_NAMES[method]
+            axes.plot(*zip(*points, strict=True), linewidth=2.2, markersize=5, color=colour, marker=marker, label=name)
+        axes.set_xlabel("training steps")
+        axes.set_ylabel("held-out translations found, per cent")
+        axes.set_ylim(0, 104)
+        axes.grid(axis="y", color=RULE, linewidth=0.8)
+        figure.legend(loc="outside upper left", frameon=False, borderpad=0)
+
+    spoken = "; ".join(
+        f"{METHOD_NAMES[course['method']]} from {number(points[0][1])} to {number(points[-1][1])}"
+        for course, points in courses
+    )
+    return draw("retrieval", 310, paint, f"Line chart: per cent of held-out translations found, {spoken}.")
+
+
+def _retrieval(course: Record) -> list[tuple[float, float]]:
+    return [(p["step"], p["retrieval"]) for p in items(course, "curve") if p["retrieval"] is not None]
+
+
+def accuracy_bars(result: Record) -> str:
+    """Target test accuracy of every method as bars with its 95 % interval as a line and a point per seed, as SVG; ""
+    when there is none.
+
+    Full colour: as it is; pale: centred by unlabelled text, where that was measured. The majority class is a line.
     """
     summaries = [s for s in summarise(items(result, "rows")) if any(s.columns[key].num for key, _, _ in BARS)]
     shown = [s for s in summaries if s.method != "majority"]
     if not shown:
         return ""
     majority = next((s.columns[BARS[0][0]].mean for s in summaries if s.method == "majority"), None)
+    bars = {s.method: [bar for bar in BARS if s.columns[bar[0]].num] for s in shown}
+    tops = [sum(1 + len(bars[s.method]) for s in shown[:index]) for index in range(len(shown) + 1)]
 
     def paint(figure: Figure, axes: Axes) -> None:
-        for index, summary in enumerate(shown):
-            _method_bars(axes, GROUP * index, summary, majority)
-        bottom = GROUP * len(shown) - 0.4
+        for top, summary in zip(tops, shown, strict=False):
+            _method_bars(axes, top, summary, bars[summary.method], majority)
+        bottom = tops[-1] - 0.4
         if majority is not None:
             axes.vlines(majority, bottom - 0.9, bottom, color=INK, linewidth=1.3, linestyle=(0, (4, 3)))
             label, place = f"majority class {number(majority)}", (majority, bottom - 0.4)
             axes.annotate(label, place, (6, 0), textcoords="offset points", color=MUTED, va="center")
-        rows = [(GROUP * index + row, bar[1]) for index in range(len(shown)) for row, bar in enumerate(BARS)]
+        rows = [(tops[i] + row, bar[1]) for i, s in enumerate(shown) for row, bar in enumerate(bars[s.method])]
         axes.set_yticks([y for y, _ in rows], [name for _, name in rows])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(bottom, -1.5)
@@ -119,26 +154,29 @@ def accuracy_bars(result: Record) -> str:
         axes.set_xticks([tick for tick in axes.get_xticks() if tick <= min(100, largest * 1.36)])
         axes.set_xlabel("accuracy, per cent")
 
-    cells = [(s.name, s.columns[key], how) for s in summaries for key, how, _ in BARS]
-    spoken = "; ".join(f"{name} {mean_sd(spread)} {how}" for name, spread, how in cells if spread.num)
-    return draw("accuracy", 64 + 80 * len(shown), paint, f"Bar chart of test accuracy in per cent: {spoken}.")
+    cells = [(s, key, how) for s in summaries for key, how, _ in BARS if s.columns[key].num]
+    spoken = "; ".join(f"{s.name} {mean_sd(s.columns[key])} {interval(s, key)} {how}" for s, key, how in cells)
+    return draw("accuracy", 64 + 27 * tops[-1], paint, f"Bar chart of test accuracy in per cent: {spoken}.")
 
 
-def _method_bars(axes: Axes, top: float, summary: MethodSummary, majority: float | None) -> None:
-    """The name of a method and, under it, one bar for each of `BARS`."""
+def _method_bars(
+    axes: Axes, top: float, summary: MethodSummary, bars: list[tuple[str, str, float]], majority: float | None
+) -> None:
+    """The name of a method and, under it, its bars."""
     axes.annotate(summary.name, (0, top - 0.95), weight="bold", va="center")
     if majority is not None:
-        axes.vlines(majority, top - 0.5, top + len(BARS) - 0.5, color=INK, linewidth=1.3, linestyle=(0, (4, 3)))
-    for row, (column, _, opacity) in enumerate(BARS):
+        axes.vlines(majority, top - 0.5, top + len(bars) - 0.5, color=INK, linewidth=1.3, linestyle=(0, (4, 3)))
+    for row, (column, _, opacity) in enumerate(bars):
         spread, y = summary.columns[column], top + row
-        if spread.mean is None:
-            axes.annotate("not measured", (0, y), (6, 0), textcoords="offset points", color=MUTED, va="center")
-            continue
+        assert spread.mean is not None
         axes.barh(y, spread.mean, height=0.78, color=summary.colour, alpha=opacity, linewidth=0)
+        low, high = (summary.columns[f"{column}_{end}"].mean for end in ("low", "high"))
+        if low is not None and high is not None:
+            axes.hlines(y, low, high, color=INK, linewidth=1.3)
         if spread.num > 1:  # one seed is the bar itself
             heights = [y + 0.5 * (index / (spread.num - 1) - 0.5) for index in range(spread.num)]
             axes.scatter(spread.present, heights, s=24, color=PAPER, edgecolors=INK, linewidths=1.1, zorder=5)
-        end = max(spread.present)
+        end = max([*spread.present, high or 0])
         axes.annotate(mean_sd(spread), (end, y), (9, 0), textcoords="offset points", va="center_baseline")
 
 

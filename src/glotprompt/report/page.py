@@ -41,7 +41,7 @@ def template(name: str, what: str, extra: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    formats = (tables.number, tables.percent, tables.mean_sd, tables.size, tables.duration)
+    formats = (tables.number, tables.percent, tables.mean_sd, tables.size, tables.duration, tables.method_name)
     environment.filters.update({function.__name__: function for function in formats})
     return environment.get_template(name)
 
@@ -70,6 +70,10 @@ def _context(result: Record) -> dict[str, Any]:
         "loss_svg": figures.loss_curve(result),
         "guesses": _guesses(result),
         "summaries": summaries,
+        "alignment": items(result, "alignment"),
+        "retrieval_svg": figures.retrieval_curve(result),
+        "interval": tables.interval,
+        "colour_of": tables.METHOD_COLOURS,
         "several_seeds": any(len(summary.seeds) > 1 for summary in summaries),
         "columns": tables.accuracy_columns(result, summaries),
         "collapses": [(summary, collapse) for summary in summaries for collapse in summary.collapses],
@@ -87,9 +91,9 @@ def _context(result: Record) -> dict[str, Any]:
 def _measures(language: Record) -> list[dict[str, str]]:
     """The before and after of reading, as text."""
     rows = [
-        ("mlm_loss", "Loss of masked words", "nats, lower is better", 2, ""),
-        ("top1", "Masked word guessed", "first guess right", 1, " %"),
-        ("top5", "Masked word among five", "one of the first five right", 1, " %"),
+        ("mlm_loss", "MLM loss", "nats, lower is better", 2, ""),
+        ("top1", "Masked token guessed", "first guess right", 1, " %"),
+        ("top5", "Masked token among five", "one of the first five right", 1, " %"),
     ]
     return [
         {

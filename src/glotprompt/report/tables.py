@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -29,12 +29,14 @@ METHOD_NAMES: dict[str, str] = {
     "prompt-average": "Average of prompts",
     "soft-prompt+task-adapter": "Adapted soft prompt + task adapter",
     "soft-prompt": "Adapted soft prompt (ours)",
+    "lora-aligned": "Aligned LoRA",
+    "soft-prompt-aligned": "Aligned soft prompt",
 }
 """Name of each method in print, in the order in which reports show them."""
 
 METHOD_COLOURS: dict[str, str] = {
     "majority": "#85898f",
-    "embedding": "#4d6a2d",
+    "embedding": "#4f8a10",
     "fine-tuning": "#782dff",
     "fine-tuning-mlm": "#7878ff",
     "mad-x": "#d2003c",
@@ -44,9 +46,11 @@ METHOD_COLOURS: dict[str, str] = {
     "prompt-average": "#8c7a00",
     "soft-prompt+task-adapter": "#00899e",
     "soft-prompt": "#d9620b",
+    "lora-aligned": "#a25bd8",
+    "soft-prompt-aligned": "#b8566b",
 }
 """Colour of each method. After Okabe and Ito's colour-blind safe set, moved to a lightness that stands out by at least
-3 to 1 from a white and from a near-black page. Not everybody can tell eleven colours apart: see the markers."""
+3 to 1 from a white and from a near-black page. So many cannot all be told apart by everybody: see the markers."""
 
 METHOD_MARKERS: dict[str, str] = {
     "majority": "_",
@@ -60,6 +64,8 @@ METHOD_MARKERS: dict[str, str] = {
     "prompt-average": "h",
     "soft-prompt+task-adapter": "<",
     "soft-prompt": "o",
+    "lora-aligned": ">",
+    "soft-prompt-aligned": "p",
 }
 """matplotlib's marker of each method, so that a figure can be read without colours."""
 
@@ -70,17 +76,21 @@ OTHER_COLOUR = "#a0679a"
 
 ROW_COLUMNS = (
     "source_dev_accuracy",
-    "target_dev_accuracy",
+    "source_test_accuracy",
     "target_test_accuracy",
-    "target_test_accuracy_offset",
+    "target_test_accuracy_centred",
     "target_test_accuracy_own_labels",
     "macro_f1",
     "trained_values",
+    "tokens",
     "file_bytes",
     "seconds",
     "peak_memory_bytes",
 )
 """The columns of a result row that `summarise` takes means of."""
+
+INTERVALS = ("source_test_accuracy", "target_test_accuracy", "target_test_accuracy_centred")
+"""Columns with a 95 % interval: a row has its ends under the column's name and "_interval"."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ class MethodSummary:
     method: str
     seeds: tuple[int, ...]
     columns: Mapping[str, Spread]
-    """One spread for each of `ROW_COLUMNS`."""
+    """One spread for each of `ROW_COLUMNS`; the ends of an interval as "_low" and "_high" behind the column's name."""
     collapses: tuple[Collapse, ...]
 
     @property
@@ -164,13 +174,30 @@ def _summarise_method(method: str, rows: list[Record]) -> MethodSummary:
     return MethodSummary(
         method=method,
         seeds=tuple(_seed(row) for row in rows),
-        columns={key: Spread(tuple(finite(row.get(key)) for row in rows)) for key in ROW_COLUMNS},
+        columns={key: Spread(tuple(finite(row.get(key)) for row in rows)) for key in ROW_COLUMNS} | _ends(rows),
         collapses=tuple(
             Collapse(_seed(row), row["collapsed_label"], finite(row.get("collapsed_share")))
             for row in rows
             if row.get("collapsed_label") is not None
         ),
     )
+
+
+def _ends(rows: Sequence[Record]) -> dict[str, Spread]:
+    ends = {key: [row.get(f"{key}_interval") or (None, None) for row in rows] for key in INTERVALS}
+    return {
+        f"{key}_{name}": Spread(tuple(finite(pair[side]) for pair in pairs))
+        for key, pairs in ends.items()
+        for side, name in enumerate(("low", "high"))
+    }
+
+
+def interval(summary: MethodSummary, key: str) -> str:
+    """The 95 % interval of a column, its ends averaged over seeds, as `[61, 70]`; "" where there is none."""
+    low, high = (
+        summary.columns[name].mean if name in summary.columns else None for name in (f"{key}_low", f"{key}_high")
+    )
+    return "" if low is None or high is None else f"[{number(low, 0)}, {number(high, 0)}]"
 
 
 def _seed(row: Record) -> int:
@@ -183,14 +210,14 @@ def accuracy_columns(result: Record, summaries: list[MethodSummary]) -> list[tup
     source, target = task.get("source_name") or "source", task.get("target_name") or "target"
     columns = [
         ("source_dev_accuracy", f"{source} dev"),
-        ("target_dev_accuracy", f"{target} dev"),
+        ("source_test_accuracy", f"{source} test"),
         ("target_test_accuracy", f"{target} test"),
-        ("target_test_accuracy_offset", "test, offsets"),
+        ("target_test_accuracy_centred", "test, centred"),
         ("target_test_accuracy_own_labels", "test, own labels"),
         ("macro_f1", "test, macro-F1"),
     ]
-    always = {"target_test_accuracy", "target_test_accuracy_offset"}
-    return [(key, head) for key, head in columns if key in always or any(s.columns[key].num for s in summaries)]
+    always = "target_test_accuracy"
+    return [(key, head) for key, head in columns if key == always or any(s.columns[key].num for s in summaries)]
 
 
 class Part(dict[str, Any]):

@@ -9,15 +9,19 @@ from rich.text import Text
 
 from glotprompt.report.tables import (
     DASH,
+    METHOD_COLOURS,
+    OTHER_COLOUR,
     MethodSummary,
     Part,
     Record,
     accuracy_columns,
     around_gap,
     duration,
+    interval,
     is_right,
     items,
     mean_sd,
+    method_name,
     number,
     part,
     percent,
@@ -28,21 +32,25 @@ from glotprompt.report.tables import (
 NUM_CONTEXT = 26
 """Characters of a verse shown on each side of its hidden word."""
 
-ONLY_ON_PAGE = ("target_dev_accuracy", "macro_f1")
+ONLY_ON_PAGE = ("source_dev_accuracy", "macro_f1")
 """Columns left out here, so that the table fits 80 characters."""
 
 
 def print_demo(result: Record, console: Console) -> None:
-    """Print a demo's result: reading, guesses, methods, data, conclusion, saved files with commands to try."""
+    """Print a demo's result: reading, guesses, alignment, methods, data, conclusion, saved files, commands to try."""
     task, language = part(result, "task"), part(result, "language")
     source, target = task["source_name"] or "the source language", task["target_name"] or "the target language"
     summaries = summarise(items(result, "rows"))
     _heading(console, result.get("title") or "glotprompt demo")
-    _heading(console, f"1. Reading {target}, before and after")
-    _print_reading(language, console)
-    _print_guesses(items(result, "guesses"), console)
+    if language:
+        _heading(console, f"Reading {target}, before and after")
+        _print_reading(language, console)
+        _print_guesses(items(result, "guesses"), console)
+    if items(result, "alignment"):
+        _heading(console, f"Aligning {target} with {source}, before and after")
+        _print_alignment(items(result, "alignment"), console)
     if summaries:
-        _heading(console, f"2. Classifying {target} {task['unit'] or 'passages'} with {source} labels only")
+        _heading(console, f"Classifying {target} {task['unit'] or 'passages'} with {source} labels only")
         _print_accuracies(result, summaries, console)
         console.print()
         _print_costs(summaries, console)
@@ -72,27 +80,38 @@ def _heading(console: Console, text: str) -> None:
 def _print_reading(language: Part, console: Console) -> None:
     table = _table("", "before", "after")
     rows = (
-        ("loss of masked words (nats)", "mlm_loss", 2),
+        ("MLM loss (nats)", "mlm_loss", 2),
         ("first guess right (%)", "top1", 1),
         ("one of five guesses right (%)", "top5", 1),
     )
     for name, key, digits in rows:
         before, after = (number(language[f"{key}_{when}"], digits) for when in ("before", "after"))
         table.add_row(name, before, Text(after, style="bold"))
-    if language["source_prompt_loss"] is not None:
-        table.add_row("loss after a source-only prompt (control)", "", number(language["source_prompt_loss"], 2))
     console.print(table)
     console.print()
     facts = (
-        (language["num_masked"], f"{number(language['num_masked'], 0)} hidden words and pieces of words"),
+        (language["num_masked"], f"{number(language['num_masked'], 0)} masked tokens"),
         (language["steps"], f"{number(language['steps'], 0)} steps"),
         (language["seconds"], duration(language["seconds"])),
         (language["tokens_per_second"], f"{number(language['tokens_per_second'], 0)} tokens/s"),
-        (language["trained_values"], f"{number(language['trained_values'], 0)} trained values"),
+        (language["trained_values"], f"{number(language['trained_values'], 0)} parameters"),
         (language["file_bytes"], f"file {size(language['file_bytes'])}"),
         (language["peak_memory_bytes"], f"peak memory {size(language['peak_memory_bytes'])}"),
     )
     console.print(Text(" · ".join(text for value, text in facts if value is not None), style="dim"))
+
+
+def _print_alignment(courses: list[Part], console: Console) -> None:
+    table = _table("held-out translations found, %", "before", "after", "steps", "tokens", "time")
+    for course in courses:
+        name = Text(method_name(course["method"]), style=METHOD_COLOURS.get(course["method"], OTHER_COLOUR))
+        before, after = (number(course[f"retrieval_{when}"]) for when in ("before", "after"))
+        costs = number(course["steps"], 0), number(course["tokens"], 0), duration(course["seconds"])
+        table.add_row(name, before, Text(after, style="bold"), *costs)
+    console.print(table)
+    console.print()
+    pairs, held_out = (number(courses[0][name], 0) for name in ("pairs", "held_out_pairs"))
+    console.print(Text(f"{pairs} pairs trained on, {held_out} held out", style="dim"))
 
 
 def _print_guesses(guesses: list[Part], console: Console) -> None:
@@ -114,31 +133,36 @@ def _print_accuracies(result: Record, summaries: list[MethodSummary], console: C
     columns = [(key, heading) for key, heading in accuracy_columns(result, summaries) if key not in ONLY_ON_PAGE]
     table = _table("method", *(heading for _, heading in columns))
     for summary in summaries:
-        table.add_row(_name(summary), *(mean_sd(summary.columns[key]) for key, _ in columns))
+        table.add_row(_name(summary), *(_accuracy(summary, key) for key, _ in columns))
     console.print(table)
     console.print()
-    console.print(Text("accuracy in per cent, mean ± standard deviation over seeds", style="dim"))
+    console.print(Text("per cent [95 % interval]; ±: standard deviation over seeds", style="dim"))
     for summary in summaries:
         for collapse in summary.collapses:
             what = f"{percent(collapse.share)} of the texts were labelled “{collapse.label}”"
             console.print(Text(f"! {summary.name}, seed {collapse.seed}, collapsed: {what}", style="yellow"))
 
 
+def _accuracy(summary: MethodSummary, key: str) -> str:
+    return f"{mean_sd(summary.columns[key])} {interval(summary, key)}".strip()
+
+
 def _print_costs(summaries: list[MethodSummary], console: Console) -> None:
-    table = _table("method", "seeds", "trained", "file", "time", "memory")
+    table = _table("method", "seeds", "parameters", "tokens", "file", "time", "memory")
     for summary in summaries:
         mean = {key: spread.mean for key, spread in summary.columns.items()}
         table.add_row(
             _name(summary),
             str(len(summary.seeds)),
             number(mean["trained_values"], 0),
+            number(mean["tokens"], 0),
             size(mean["file_bytes"]),
             duration(mean["seconds"]),
             size(mean["peak_memory_bytes"]),
         )
     console.print(table)
     console.print()
-    console.print(Text("trained values, file size, time and peak memory of one run, mean over seeds", style="dim"))
+    console.print(Text("of one run, both stages, mean over seeds; parameters: trained; peak memory", style="dim"))
 
 
 def _name(summary: MethodSummary) -> Text:
@@ -159,7 +183,8 @@ def _print_saved(saved: Record, console: Console) -> None:
     """The two files and the commands, each on a line of its own that can be copied."""
     _heading(console, "Saved")
     for name, key in (("language prompt", "prompt"), ("classifier", "classifier")):
-        console.print(Text(f"{name:<16} {saved.get(key) or DASH}"), soft_wrap=True)
+        if key == "classifier" or saved.get(key):
+            console.print(Text(f"{name:<16} {saved.get(key) or DASH}"), soft_wrap=True)
     if items(saved, "try"):
         _heading(console, "Try")
     for command in items(saved, "try"):

@@ -1,0 +1,137 @@
+"""What a demo's figures say, in words that follow from them, whatever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from glotprompt.report.significance import Difference, paired_bootstrap
+from glotprompt.report.tables import Part, items, method_name, number, part
+
+RIVAL = "embedding"
+"""What a trained row has to be better than."""
+WELL_KNOWN = 90.0
+"""Held-out translations found before training, in per cent, above which there is little left to align."""
+
+
+@dataclass(frozen=True, order=True)
+class Reading:
+    """One way to read one method's predictions."""
+
+    method: str
+    centred: bool = False
+    """Whether sentence vectors were centred by unlabelled target text."""
+
+    @property
+    def name(self) -> str:
+        name = RIVAL if self.method == RIVAL else method_name(self.method)
+        return name + (", centred" if self.centred else "")
+
+
+Right = Mapping[Reading, Sequence[Sequence[int]]]
+"""By reading, for every seed: 1 for each test example that was right, else 0, in one order."""
+
+
+def conclusions(result: Part, right: Right) -> tuple[list[str], Reading]:
+    """The sentences of a demo, and the reading that the last of them names. `right` has that of embedding as it is."""
+    chosen, last = advice(result, right)
+    return [*_reading_sentence(result), *_alignment_sentence(result), last], chosen
+
+
+def advice(result: Part, right: Right) -> tuple[Reading, str]:
+    """What to use, and why. Centred embedding instead of embedding as it is, and then the best trained reading instead
+    of that, each only where the paired bootstrap over the test examples leaves zero out."""
+    rival = Reading(RIVAL)
+    centred = Reading(RIVAL, centred=True)
+    if centred in right and compared(right, centred, rival).low > 0:
+        rival = centred
+    trained = sorted((reading for reading in right if reading.method != RIVAL), key=lambda one: -_accuracy(right, one))
+    gains = {reading: compared(right, reading, rival) for reading in trained}
+    chosen = trained[0] if trained and gains[trained[0]].low > 0 else rival
+    majority = next((row["target_test_accuracy"] for row in items(result, "rows") if row["method"] == "majority"), None)
+    if majority is not None and _low(right, chosen) <= majority:
+        return chosen, (
+            f"Use none of them yet: {chosen.name}, {number(_accuracy(right, chosen))} % right, cannot be told from"
+            f" always answering the largest class ({number(majority)} %)."
+        )
+    how_right = f"{number(_accuracy(right, chosen))} % of {_num_test(right):,} right"
+    if chosen in gains:
+        why = f"{_points(gains[chosen])} against {rival.name}"
+        return chosen, f"Use {chosen.name}: {how_right}, {why}.{_because(result, chosen)}"
+    aligned = [reading for reading in trained if reading.method.endswith("-aligned")]
+    shown = list({reading.method: reading for reading in reversed(aligned or trained)}.values())  # the best of each
+    tried = "; ".join(f"{reading.name} {_points(gains[reading])}" for reading in reversed(shown))
+    what = "alignment adds" if aligned else "training adds"
+    nothing = f": {what} nothing that can be told from chance ({tried})" if tried else ""
+    return chosen, f"Use {chosen.name}, {how_right}{nothing}.{_because(result, chosen)}"
+
+
+def compared(right: Right, ours: Reading, theirs: Reading) -> Difference:
+    """Points of accuracy of one reading over another, seeds averaged within an example."""
+    found = paired_bootstrap([_share(right, ours) - _share(right, theirs)])
+    assert found is not None
+    return found
+
+
+def _share(right: Right, reading: Reading) -> np.ndarray:
+    return np.mean(np.array(right[reading], dtype=float), axis=0)
+
+
+def _accuracy(right: Right, reading: Reading) -> float:
+    return 100 * float(_share(right, reading).mean())
+
+
+def _low(right: Right, reading: Reading) -> float:
+    """The lower end of a reading's accuracy."""
+    found = paired_bootstrap([_share(right, reading)])
+    assert found is not None
+    return found.low
+
+
+def _num_test(right: Right) -> int:
+    return len(next(iter(right.values()))[0])
+
+
+def _points(gain: Difference) -> str:
+    return f"{gain.mean:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}]"
+
+
+def _because(result: Part, chosen: Reading) -> str:
+    """What the retrieval of held-out translations says of it."""
+    courses = [course for course in items(result, "alignment") if course["retrieval_before"] is not None]
+    if not courses:
+        return ""
+    before, target = courses[0]["retrieval_before"], part(result, "task")["target_name"] or "the language"
+    own = next((course for course in courses if course["method"] == chosen.method), None)
+    if own is not None:
+        return f" It finds {number(own['retrieval_after'])} % of held-out translations, {number(before)} % before."
+    if before >= WELL_KNOWN:
+        return f" The backbone knows {target} already: it finds {number(before)} % of held-out translations untrained."
+    return f" The backbone finds {number(before)} % of held-out translations untrained."
+
+
+def _reading_sentence(result: Part) -> list[str]:
+    language, task = part(result, "language"), part(result, "task")
+    before, after = language["mlm_loss_before"], language["mlm_loss_after"]
+    if before is None or after is None:
+        return []
+    verb = "fell" if after < before else "did not fall: it went"
+    return [
+        f"Reading: on held-out {task['target_name']} text the MLM loss {verb} from {number(before, 2)} to"
+        f" {number(after, 2)}, and the right token is now first {number(language['top1_after'])} % of the time instead"
+        f" of {number(language['top1_before'])} %."
+    ]
+
+
+def _alignment_sentence(result: Part) -> list[str]:
+    courses = items(result, "alignment")
+    if not courses:
+        return []
+    first = courses[0]
+    found = ", ".join(f"{number(one['retrieval_after'])} % ({method_name(one['method'])})" for one in courses)
+    return [
+        f"Aligning: of {number(first['held_out_pairs'], 0)} held-out pairs {number(first['retrieval_before'])} % found"
+        f" each other by their vectors before, and after it {found}."
+    ]

@@ -1,0 +1,85 @@
+"""The demo's last sentence is right whatever the figures are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from glotprompt.report.conclusions import Reading, advice, conclusions
+from glotprompt.report.tables import Part
+
+NUM = 200
+EMBEDDING, CENTRED = Reading("embedding"), Reading("embedding", centred=True)
+PROMPT, LORA, CLOZE = Reading("soft-prompt-aligned"), Reading("lora-aligned"), Reading("soft-prompt")
+
+
+def first(count: int) -> list[list[int]]:
+    """One seed that is right on the first `count` examples."""
+    return [[int(i < count) for i in range(NUM)]]
+
+
+def result(before: float | None = None, majority: float = 25.0) -> Part:
+    found: dict[str, Any] = {
+        "task": {"target_name": "Chichewa"},
+        "rows": [{"method": "majority", "target_test_accuracy": majority}],
+        "alignment": [],
+    }
+    if before is not None:
+        found["alignment"] = [
+            {"method": name, "held_out_pairs": 90, "retrieval_before": before, "retrieval_after": 98.0}
+            for name in ("soft-prompt-aligned", "lora-aligned")
+        ]
+    return Part(found)
+
+
+def test_embedding_where_alignment_adds_nothing() -> None:
+    right = {EMBEDDING: first(140), PROMPT: first(141), LORA: first(130), CLOZE: first(60)}
+    chosen, sentence = advice(result(97.0), right)
+    assert chosen == EMBEDDING
+    assert sentence.startswith("Use embedding, 70.0 % of 200 right: alignment adds nothing")
+    assert "Aligned soft prompt +0.5 points" in sentence
+    assert "The backbone knows Chichewa already: it finds 97.0 %" in sentence
+
+
+def test_alignment_where_it_is_clearly_better() -> None:
+    right = {EMBEDDING: first(80), CENTRED: first(82), PROMPT: first(120), LORA: first(150)}
+    chosen, sentence = advice(result(20.0), right)
+    assert chosen == LORA
+    assert "75.0 % of 200 right, +35.0 points [" in sentence
+    assert sentence.endswith("It finds 98.0 % of held-out translations, 20.0 % before.")
+
+
+def test_centred_embedding_is_the_rival_where_it_is_better() -> None:
+    right = {EMBEDDING: first(80), CENTRED: first(120), PROMPT: first(120)}
+    chosen, sentence = advice(result(20.0), right)
+    assert chosen == CENTRED
+    assert "Use embedding, centred" in sentence
+    assert "knows" not in sentence
+
+
+def test_a_lead_of_one_seed_is_not_counted_as_many_examples() -> None:
+    seeds = [[1] * NUM, [0] * NUM]
+    chosen, _ = advice(result(), {EMBEDDING: first(100), CLOZE: seeds})
+    assert chosen == EMBEDDING
+
+
+def test_nothing_better_than_the_largest_class() -> None:
+    chosen, sentence = advice(result(97.0, majority=30.0), {EMBEDDING: first(62), PROMPT: first(60)})
+    assert chosen == EMBEDDING
+    assert sentence.startswith("Use none of them yet")
+    assert "(30.0 %)" in sentence
+
+
+def test_without_anything_trained() -> None:
+    _, sentence = advice(result(), {EMBEDDING: first(140)})
+    assert sentence == "Use embedding, 70.0 % of 200 right."
+
+
+@pytest.mark.parametrize(("after", "words"), [(5.0, "fell from 6.00 to 5.00"), (6.5, "did not fall: it went from")])
+def test_reading_is_said_as_it_was(after: float, words: str) -> None:
+    language = {"mlm_loss_before": 6.0, "mlm_loss_after": after, "top1_before": 20.0, "top1_after": 30.0}
+    sentences, _ = conclusions(Part({**result(20.0), "language": language}), {EMBEDDING: first(140)})
+    assert words in sentences[0]
+    assert "of 90 held-out pairs 20.0 % found each other" in sentences[1]
+    assert len(sentences) == 3
