@@ -231,8 +231,8 @@ class TuneConfig(Config):
     head: Literal["words", "linear"] = "words"
     """"words": template and verbalizer. "linear": a classification head on the first token, without a template."""
     layer: int | None = Field(default=None, ge=0)
-    """embedding: the states behind so many layers are read (0: the embeddings). None: the last layer's behind an
-    aligned prompt; else that of the upper half which is best on dev examples."""
+    """embedding: the states behind so many layers are read (0: the embeddings). None: all. Source-language dev examples
+    choose lower layers, which read the target language worse (docs/log.md, 2026-11-29), so they are not asked."""
     loss_over: Literal["labels", "vocabulary"] = "labels"
     """"labels": softmax over the labels' scores. "vocabulary": over the whole vocabulary (equation 1)."""
     dev_share: float = Field(default=0.1, gt=0, lt=1)
@@ -287,9 +287,9 @@ _WHOLE_MODEL = ("fine-tuning", "fine-tuning-mlm")
 
 PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
     "paper": {"adapt": {}, "tune": {}},
-    # The bundled backbone `mini` on two cores, minutes. Prompts start from real tokens, which needs half the steps. Rates
-    # of prompts and of the whole model were tried a factor of two up and down (docs/log.md, 2026-11-29); those of mad-x
-    # and LoRA are from an earlier backbone.
+    # The bundled backbone `mini` on two cores, minutes. Prompts start from real tokens, which needs half the steps. The
+    # rates of prompts and of the whole model were tried a factor of two up and down (docs/log.md, 2026-11-29); those of
+    # mad-x and LoRA are from an earlier backbone.
     "quick": {
         "adapt": {
             "steps": {**dict.fromkeys(get_args(MethodName), 300), **dict.fromkeys(_LANGUAGE_PROMPTS, 150)},

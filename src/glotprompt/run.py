@@ -45,7 +45,7 @@ from glotprompt.templates import Task
 from glotprompt.train.alignment import split_pairs
 from glotprompt.train.checkpoint import Checkpoint, same_precision
 from glotprompt.train.cloze import ClozeCorpus, encode_without_mask
-from glotprompt.train.embedding import Examples, fit_embedding_head, layers_to_try
+from glotprompt.train.embedding import Examples, fit_embedding_head
 from glotprompt.train.inputs import Text, check_length, held_out_lines, labelled_examples, rewritten
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses
@@ -194,8 +194,7 @@ def tune(
     same_precision(encoder, checkpoint)
     about: dict[str, Any] = {}
     if method.reads_vectors:
-        aligned = adapted is not None and adapted.is_aligned
-        delta, history, about = _fit_head(encoder, body, chosen, dev, task, config, runtime, characters, aligned)
+        delta, history, about = _fit_head(encoder, body, chosen, dev, task, config, runtime, characters)
     else:
         history = _fit_labels(encoder, delta, chosen, dev, task, config, runtime, checkpoint, characters)
     facts = {
@@ -278,7 +277,6 @@ def _fit_head(
     config: TuneConfig,
     runtime: RuntimeConfig,
     characters: CharacterMap | None,
-    aligned: bool,
 ) -> tuple[Together, History, dict[str, Any]]:
     """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
     began = time.perf_counter()
@@ -289,12 +287,12 @@ def _fit_head(
         return Examples(encode_without_mask(fields, task, encoder.tokenizer, config.max_length), gold)
 
     train, held = read(examples), read(dev)
-    layers = layers_to_try(encoder.num_layers, aligned) if config.layer is None else [config.layer]
+    layer = encoder.num_layers if config.layer is None else config.layer
     with torch.no_grad(), body.attached(encoder) as prefix:
         head, chosen = fit_embedding_head(
-            encoder, prefix, train, held, len(task.labels), layers, runtime.eval_batch_size
+            encoder, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size
         )
-    tokens = len(layers) * sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
+    tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
     figures = {name: chosen.pop(name) for name in ("dev_accuracy", "dev_loss")}
     history = History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
     return Together({"body": body, "head": head}), history, chosen

@@ -30,7 +30,7 @@ from glotprompt.run import adapt
 from glotprompt.templates import Task
 from glotprompt.train.alignment import retrieval_accuracy
 from glotprompt.train.cloze import Cloze, encode_without_mask
-from glotprompt.train.embedding import best_head, layers_to_try, vectors_of
+from glotprompt.train.embedding import best_head, vectors_of
 from glotprompt.train.scoring import report
 
 TASK = Task("verse-topic", "{mask} : {text}", {label: label for label in TAXI1500.labels})
@@ -145,7 +145,7 @@ class VerseExperiment:
         all of them (`retrieval_scored`): no training saw one, and it is always the same task. JSON."""
         vectors = self._vectors(adapted, pairs) if adapted is not None or pairs != self.data.pairs else self._plain
         read = vectors.tokens
-        predicted, chosen = self._cross_fit(vectors, seed, adapted is not None)
+        predicted, chosen = self._cross_fit(vectors, seed)
         gold = [str(one.label) for one in self.data.source]
         last = self.encoder.num_layers
         sides = (vectors.of("target", last), self._plain.of("source", last))
@@ -171,23 +171,21 @@ class VerseExperiment:
         fields = [one.fields for one in examples]
         return encode_without_mask(fields, TASK, self.encoder.tokenizer, self._max_length)
 
-    def _cross_fit(
-        self, vectors: _Vectors, seed: int, aligned: bool
-    ) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
+    def _cross_fit(self, vectors: _Vectors, seed: int) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
         """Labels of all verses by what is read: English, the target, and the target centred by the mean of the pairs'
         target side; and what dev verses chose in each fold."""
         names = ("source", "target", "target_centred")
         labels = {name: [""] * len(self._gold) for name in names}
         chosen: list[dict[str, Any]] = []
-        layers = layers_to_try(self.encoder.num_layers, aligned)
+        layer = self.encoder.num_layers
+        english, other = vectors.of("source", layer), vectors.of("target", layer)
+        mean = torch.from_numpy(vectors.of("centre", layer).mean(axis=0))
         for train, dev, test in self._folds(seed):
-            sides = ((layer, vectors.of("source", layer)[train], vectors.of("source", layer)[dev]) for layer in layers)
             gold, dev_gold = ([self._gold[i] for i in rows] for rows in (train, dev))
-            head, found = best_head(sides, gold, dev_gold, len(TASK.labels))
+            head, found = best_head(layer, english[train], english[dev], gold, dev_gold, len(TASK.labels))
             chosen.append(found)
-            moved = head.with_centre(torch.from_numpy(vectors.of("centre", head.layer).mean(axis=0)))
-            for name, reader in zip(names, (head, head, moved), strict=True):
-                states = vectors.of("source" if name == "source" else "target", head.layer)[test]
+            for name, reader in zip(names, (head, head, head.with_centre(mean)), strict=True):
+                states = (english if name == "source" else other)[test]
                 for row, index in zip(test, _answers(self.encoder, reader, states), strict=True):
                     labels[name][row] = TASK.labels[index]
         return labels, chosen

@@ -4,7 +4,7 @@ reads an aligned prompt."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,45 +58,35 @@ def fit_embedding_head(
     train: Examples,
     dev: Examples,
     num_labels: int,
-    layers: Sequence[int],
+    layer: int,
     batch_size: int,
 ) -> tuple[EmbeddingHead, dict[str, Any]]:
-    """Fit one head for each layer and strength of the penalty, and keep the one with the best dev accuracy, then dev
-    loss. Returns it with its layer, strength, and dev accuracy and loss. Raises `DataError` for one label alone."""
-
-    def vectors(part: Examples, layer: int) -> _Vectors:
-        return vectors_of(encoder, part.clozes, prefix, layer, batch_size)
-
-    sides = ((layer, vectors(train, layer), vectors(dev, layer)) for layer in layers)
-    best, found = best_head(sides, train.gold, dev.gold, num_labels)
-    return best.to(encoder.device), found
-
-
-def layers_to_try(num_layers: int, aligned: bool) -> Sequence[int]:
-    """The layers of which dev examples choose one: the upper half, from the top. Behind an aligned prompt the last
-    alone, for only there are the vectors where they belong."""
-    return [num_layers] if aligned else range(num_layers, num_layers // 2 - 1, -1)
+    """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep the one with the best
+    dev accuracy, then dev loss. Returns it with its layer, strength, and dev accuracy and loss. Raises `DataError` for
+    one label alone."""
+    inputs, held = (vectors_of(encoder, part.clozes, prefix, layer, batch_size) for part in (train, dev))
+    head, found = best_head(layer, inputs, held, train.gold, dev.gold, num_labels)
+    return head.to(encoder.device), found
 
 
 def best_head(
-    vectors: Iterable[tuple[int, _Vectors, _Vectors]], gold: Sequence[int], dev_gold: Sequence[int], num_labels: int
+    layer: int, inputs: _Vectors, held: _Vectors, gold: Sequence[int], dev_gold: Sequence[int], num_labels: int
 ) -> tuple[EmbeddingHead, dict[str, Any]]:
-    """As `fit_embedding_head`, from the vectors themselves: (layer, training examples, dev examples)."""
+    """As `fit_embedding_head`, from the vectors themselves: of training and of dev examples."""
     if len(set(gold)) < 2:
         raise DataError("all training examples have one label; give examples of at least two")
     best: tuple[tuple[float, float], EmbeddingHead, dict[str, Any]] | None = None
-    for layer, inputs, held in vectors:
-        centre, scale = inputs.mean(axis=0), float(inputs.std())
-        for strength in STRENGTHS:
-            weight, bias = _logistic((inputs - centre) / scale, gold, num_labels, strength)
-            log_probs = _log_softmax((held - centre) / scale @ weight.T + bias)
-            accuracy = 100 * float((log_probs.argmax(axis=1) == dev_gold).mean())
-            loss = -float(log_probs[np.arange(len(dev_gold)), dev_gold].mean())
-            if best is None or (-accuracy, loss) < best[0]:
-                parts = [torch.from_numpy(value) for value in (weight, bias, centre)]
-                head = EmbeddingHead(parts[0], parts[1], parts[2], torch.tensor(scale), layer)
-                found = {"layer": layer, "strength": strength, "dev_accuracy": accuracy, "dev_loss": loss}
-                best = (-accuracy, loss), head, found
+    centre, scale = inputs.mean(axis=0), float(inputs.std())
+    for strength in STRENGTHS:
+        weight, bias = _logistic((inputs - centre) / scale, gold, num_labels, strength)
+        log_probs = _log_softmax((held - centre) / scale @ weight.T + bias)
+        accuracy = 100 * float((log_probs.argmax(axis=1) == dev_gold).mean())
+        loss = -float(log_probs[np.arange(len(dev_gold)), dev_gold].mean())
+        if best is None or (-accuracy, loss) < best[0]:
+            parts = [torch.from_numpy(value) for value in (weight, bias, centre)]
+            head = EmbeddingHead(parts[0], parts[1], parts[2], torch.tensor(scale), layer)
+            found = {"layer": layer, "strength": strength, "dev_accuracy": accuracy, "dev_loss": loss}
+            best = (-accuracy, loss), head, found
     assert best is not None
     return best[1:]
 
