@@ -70,7 +70,12 @@ def fit_embedding_head(
 
 
 def best_head(
-    layer: int, inputs: _Vectors, held: _Vectors, gold: Sequence[int], dev_gold: Sequence[int], num_labels: int
+    layer: int,
+    inputs: _Vectors,
+    held: Float[NDArray[np.float32], "dev hidden"],
+    gold: Sequence[int],
+    dev_gold: Sequence[int],
+    num_labels: int,
 ) -> tuple[EmbeddingHead, dict[str, Any]]:
     """As `fit_embedding_head`, from the vectors themselves: of training and of dev examples."""
     if len(set(gold)) < 2:
