@@ -188,7 +188,9 @@ class _Demo:
             config = scenario.tune.replace(seed=seed)
             rows.append(self._row("prompt-tuning", self.mini, None, config))
             rows.append(self._row("soft-prompt", self.mini, prompt, config))
-        head = TuneConfig(method=RIVAL, **preset("alignment", "tune"))
+        # The last layer for all: the rows differ in the alignment alone. Which layer carries English labels furthest
+        # cannot be told from English dev text (docs/demo.md).
+        head = TuneConfig(method=RIVAL, layer=self.sentence.num_layers, **preset("alignment", "tune"))
         rows.append(self._row(RIVAL, self.sentence, None, head))
         courses: list[dict[str, Any]] = []
         for method, config in scenario.align.items():

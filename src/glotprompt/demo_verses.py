@@ -27,7 +27,7 @@ from glotprompt.report.tables import Part
 from glotprompt.run import tune
 from glotprompt.scenarios import ALIGNED
 from glotprompt.train.memory import PeakMemory
-from glotprompt.verses import CENTRE_TEXTS, NUM_FOLDS, TASK, VerseExperiment, verse_topics
+from glotprompt.verses import CENTRE_TEXTS, NUM_FOLDS, TASK, UNALIGNED, VerseExperiment, verse_topics
 
 
 def run_verses(
@@ -101,7 +101,8 @@ class _Verses:
         path = self._kept(method, seed, "json")
         if not path.is_file():
             pairs = self.experiment.chosen_pairs(self.num_pairs, seed)
-            found = self.experiment.scores(self.adapted(method, seed), method, seed, pairs)
+            name = UNALIGNED[0] if method == RIVAL else method
+            found = self.experiment.scores(self.adapted(method, seed), name, seed, pairs)
             atomic.write(path, json.dumps(found))
         return json.loads(path.read_text(encoding="utf-8"))
 
@@ -141,7 +142,8 @@ class _Verses:
         """The classifier worth using, of all English verses, and the prompt behind it."""
         experiment, method = self.experiment, use.method.removesuffix("-aligned")
         adapted, data = self.adapted(method, seed), experiment.data
-        config = TuneConfig(method=RIVAL, seed=seed, **preset("alignment", "tune"))
+        settings = preset("alignment", "tune")
+        config = TuneConfig(method=RIVAL, seed=seed, layer=experiment.encoder.num_layers, **settings)
         classifier = tune(experiment.encoder, adapted, data.source, TASK, config)
         if use.centred:
             texts = [pair.target for pair in experiment.chosen_pairs(self.num_pairs, seed)[:CENTRE_TEXTS]]

@@ -169,7 +169,7 @@ def _bible_counts(corpus: bible_data.DemoCorpus, pairs: Sequence[Pair]) -> list[
         ("stage-1 text", "nya", len(corpus.target_texts), (), "verses; the same chapters as the English"),
         ("stage-1 pairs", "eng-nya", len(pairs), (), "verses of these chapters with their translations, drawn by seed"),
         ("labelled", "eng", len(corpus.labelled), corpus.labelled, _labels(corpus.labelled)),
-        ("dev", "eng", len(corpus.source_dev), corpus.source_dev, "chooses epoch, layer and penalty"),
+        ("dev", "eng", len(corpus.source_dev), corpus.source_dev, "chooses epoch and penalty"),
         (
             "dev",
             "nya",
@@ -224,7 +224,7 @@ def news(data_dir: Path | None, target: str, fast: bool) -> Scenario:
         ("stage-1 text", source, len(source_texts), "paragraphs of its training articles"),
         ("stage-1 text", target, len(texts), "; ".join(["paragraphs of its training articles", *notes])),
         ("labelled", source, len(train), _labels(train)),
-        ("dev", source, len(splits[source, "dev"]), "chooses epoch, layer and penalty"),
+        ("dev", source, len(splits[source, "dev"]), "chooses epoch and penalty"),
         ("train", target, len(fitting), "its unlabelled headlines centre the sentence vectors"),
         ("test", target, len(test), _labels(test)),
     ]

@@ -72,10 +72,10 @@ def fit_embedding_head(
     return best.to(encoder.device), found
 
 
-def layers_to_try(num_layers: int, aligned: bool) -> Sequence[int]:
-    """The layers of which dev examples choose one: the upper half, from the top. Behind an aligned prompt the last
-    alone, for only there are the vectors where they belong."""
-    return [num_layers] if aligned else range(num_layers, num_layers // 2 - 1, -1)
+def layers_to_try(num_layers: int, last_alone: bool) -> Sequence[int]:
+    """The layers of which dev examples choose one: the upper half, from the top; or (`last_alone`, for
+    aligned prompts: only there are the vectors where they belong) the last."""
+    return [num_layers] if last_alone else range(num_layers, num_layers // 2 - 1, -1)
 
 
 def best_head(
