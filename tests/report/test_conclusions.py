@@ -46,7 +46,7 @@ def test_alignment_where_it_is_clearly_better() -> None:
     right = {EMBEDDING: first(80), CENTRED: first(82), PROMPT: first(120), LORA: first(150)}
     chosen, sentence = advice(result(20.0), right)
     assert chosen == LORA
-    assert "75.0 % of 200 right, +35.0 points [" in sentence
+    assert "75.0 % of 200 right, +34.0 points [" in sentence
     assert sentence.endswith("It finds 98.0 % of held-out translations, 20.0 % before.")
 
 
@@ -56,6 +56,12 @@ def test_centred_embedding_is_the_rival_where_it_is_better() -> None:
     assert chosen == CENTRED
     assert "Use embedding, centred" in sentence
     assert "knows" not in sentence
+
+
+def test_a_lead_over_embedding_as_it_is_alone_is_none() -> None:
+    chosen, sentence = advice(result(97.0), {EMBEDDING: first(128), CENTRED: first(144), PROMPT: first(145)})
+    assert chosen == CENTRED
+    assert "alignment adds nothing that can be told from chance (Aligned soft prompt +0.5 points" in sentence
 
 
 def test_a_lead_of_one_seed_is_not_counted_as_many_examples() -> None:
