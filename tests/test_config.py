@@ -31,13 +31,13 @@ OTHER_ADAPT: dict[str, Any] = {
     "eval_every": 101, "eval_sequences": 127, "patience": 3, "init_std": 1.0, "positions": "shifted", "seed": 1,
     "method": "mad-x", "dropout": True, "adapter_reduction": 4, "invertible_reduction": None,
     "drop_last_adapter": True, "train_lm_head": True, "lora_rank": 4, "lora_alpha": 8.0, "schedule": "wsd",
-    "initialise": "text",
+    "initialise": "text", "objective": "alignment", "lora_layers": "all",
 }  # fmt: skip
 OTHER_TUNE: dict[str, Any] = {
     "epochs": 9, "batch_size": 31, "max_length": 255, "learning_rate": 2e-3, "warmup_ratio": 0.07,
     "weight_decay": 0.01, "clip_norm": 2.0, "top_k_layers": 18, "bottom_k_layers": 18, "loss_over": "vocabulary",
     "dev_share": 0.2, "shots_per_class": 5, "prompt_length": 31, "init_std": 1.0, "seed": 1, "method": "mad-x",
-    "dropout": True, "task_adapter_reduction": 8, "head": "linear",
+    "dropout": True, "task_adapter_reduction": 8, "head": "linear", "layer": 5,
 }  # fmt: skip
 """One value other than the default for every field."""
 
@@ -107,7 +107,7 @@ def test_an_unknown_key_names_the_nearest(config: type[Config], wrong: str, mean
 
 def test_an_unknown_key_like_no_other_gets_all_of_them() -> None:
     said = message_of(lambda: AdaptConfig(zzz=1))
-    assert said.startswith("AdaptConfig has no setting 'zzz'. Expected one of method, prompt_length, ")
+    assert said.startswith("AdaptConfig has no setting 'zzz'. Expected one of objective, method, prompt_length, ")
 
 
 def test_a_word_like_one_of_the_choices_gets_a_hint() -> None:
@@ -254,14 +254,14 @@ def test_a_preset_cannot_be_changed_from_outside() -> None:
 def test_every_method_has_a_default_rate_for_each_of_its_stages() -> None:
     assert set(METHODS) == set(METHOD_NAMES)
     for name, method in METHODS.items():
-        assert name in RATES["tune"]
+        assert (name in RATES["tune"]) == (not method.reads_vectors)
         assert (name in RATES["adapt"]) == (METHODS[method.start].begin_adapt is not None)
-    assert set(RATES["tune"]) | set(RATES["adapt"]) == set(METHODS)
+    assert set(RATES["tune"]) | set(RATES["adapt"]) == set(METHODS) - {"embedding"}
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_the_default_rate_is_the_method_s(method: str) -> None:
-    assert TuneConfig(method=method).learning_rate == RATES["tune"][method]
+    assert TuneConfig(method=method).learning_rate == RATES["tune"].get(method, RATES["tune"]["soft-prompt"])
     assert AdaptConfig(method=method).learning_rate == RATES["adapt"].get(method, RATES["adapt"]["soft-prompt"])
 
 

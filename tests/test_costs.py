@@ -97,6 +97,10 @@ class TestCounts:
             assert cost.adapt is not None
             assert cost.adapt.trained_values == cost.adapt.activation_bytes == 0
         tuned = method.begin_tune(encoder, parts, tune)
+        if method.reads_vectors:
+            assert cost.tune.trained_values == 4 * (encoder.hidden_size + 1), "four labels"
+            assert cost.tune.file_bytes == 4 * (4 * (encoder.hidden_size + 1) + encoder.hidden_size + 1)
+            return
         assert cost.tune.trained_values == tuned.num_trained
         delivered = method.deliver(tuned, parts).tensors().values()
         assert cost.tune.file_bytes == sum(value.nbytes for value in delivered)

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import glotprompt as gp
-from glotprompt import run
+from glotprompt import stage1
 from glotprompt.errors import ArtifactError, ConfigError, DataError
 from glotprompt.methods import METHODS
 from glotprompt.model.soft_prompt import SoftPrompt
 
-from .toys import QUIET, SOURCE, TASK, TOY, topics
+from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 
 Make = Callable[[str], gp.Encoder]
 PAIRS = gp.Task("pair", "{premise} ? {mask} , {hypothesis}", {"same": "Yes", "other": "No"})
@@ -203,7 +203,7 @@ def test_interrupted_trials_of_rates_go_on(
     whole = gp.adapt(encoder, TOY, SOURCE, "xxx", config, QUIET)
     runtime = QUIET.replace(checkpoint_dir=tmp_path, checkpoint_every=0)
     steps = 0
-    losses = run.masked_word_losses
+    losses = stage1.masked_word_losses
 
     def counted(*words: Any) -> Any:
         nonlocal steps
@@ -213,7 +213,7 @@ def test_interrupted_trials_of_rates_go_on(
         steps += 1
         return losses(*words)
 
-    monkeypatch.setattr(run, "masked_word_losses", counted)
+    monkeypatch.setattr(stage1, "masked_word_losses", counted)
     with pytest.raises(KeyboardInterrupt):
         gp.adapt(encoder, TOY, SOURCE, "xxx", config, runtime)
     again = gp.adapt(encoder, TOY, SOURCE, "xxx", config, runtime)
@@ -449,6 +449,7 @@ def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(
         raise Named
 
     monkeypatch.setattr(protocol, "Checkpoint", named)
+    monkeypatch.setattr(stage1, "Checkpoint", named)
     lines, runtime = ["the day", "a king", "good water"], gp.RuntimeConfig(checkpoint_dir=tmp_path)
     adapts: list[tuple[Any, ...]] = [
         (lines, lines, "xxx", ADAPT), (lines[:2], lines, "xxx", ADAPT), (lines, lines[:2], "xxx", ADAPT),
@@ -457,6 +458,15 @@ def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(
     for arguments in adapts:
         with pytest.raises(Named):
             gp.adapt(encoder, *arguments, runtime)
+    pairs = TRANSLATIONS[:8]
+    aligned: list[tuple[Any, ...]] = [
+        (pairs, "xxx", ADAPT), (pairs[:7], "xxx", ADAPT), ([pair[::-1] for pair in pairs], "xxx", ADAPT),
+        (pairs, "yyy", ADAPT), (pairs, "xxx", ADAPT.replace(seed=1)),
+    ]  # fmt: skip
+    for parallel, language, config in aligned:
+        with pytest.raises(Named):
+            gp.adapt(encoder, language=language, config=config, runtime=runtime, parallel=parallel)
+    adapts += aligned
     moved = replace(prompt, key_values=prompt.key_values + 1)
     other = gp.Task("topic", "{text} {mask}", TASK.verbalizer)
     tunes: list[tuple[Any, ...]] = [

@@ -83,7 +83,7 @@ def test_one_forward_pass_for_items_of_one_length(
     passes: list[int] = []
     monkeypatch.setattr(
         "glotprompt.serve.predictor.label_states",
-        lambda encoder, clozes, prefix: passes.append(len(clozes)) or scoring.label_states(encoder, clozes, prefix),
+        lambda encoder, clozes, *how: passes.append(len(clozes)) or scoring.label_states(encoder, clozes, *how),
     )
     gp.Predictor(encoder, four).predict([("nya", "water"), ("yor", "king"), ("sna", "day"), ("nya", "play")])
     assert passes == [4]
