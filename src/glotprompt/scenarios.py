@@ -125,7 +125,8 @@ def bible(fast: bool) -> Scenario:
         seeds=_seeds(fast),
         sample=corpus.target_test[0].fields["text"][:120],
         pairs=pairs,
-        align={method: _alignment(method, fast) for method in ALIGNED},
+        # LoRA's steps take several times as long, so the short form leaves it out.
+        align={method: _alignment(method, fast) for method in (ALIGNED[:1] if fast else ALIGNED)},
         settings={"genres": list(GENRES), "verses_per_passage": VERSES_PER_PASSAGE},
     )
 
