@@ -311,7 +311,7 @@ PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
             "max_length": 64,
             "learning_rate": {
                 **dict.fromkeys(_PROMPTS, 4e-2),
-                **dict.fromkeys(_WHOLE_MODEL, 2e-4),
+                **dict.fromkeys(_WHOLE_MODEL, 1e-4),
                 **dict.fromkeys(("mad-x", "soft-prompt+task-adapter"), 1e-2),
                 "lora": 1e-3,
             },

@@ -133,7 +133,7 @@ def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[
         ({}, "prompt-tuning", {"method": "prompt-tuning", "learning_rate": 4e-2, "top_k_layers": 12}),
         ({"method": "soft-prompt+task-adapter"}, "soft-prompt", {"learning_rate": 1e-2, "top_k_layers": None}),
         ({"method": "fine-tuning", "learning_rate": "3e-5"}, "prompt-tuning", {"learning_rate": 3e-5}),
-        ({"set": ["method=fine-tuning"]}, "prompt-tuning", {"method": "fine-tuning", "learning_rate": 2e-4}),
+        ({"set": ["method=fine-tuning"]}, "prompt-tuning", {"method": "fine-tuning", "learning_rate": 1e-4}),
         (
             {"method": "fine-tuning", "preset": "masakhanews"}, "prompt-tuning",
             {"learning_rate": 2e-5, "head": "linear", "dropout": True, "warmup_ratio": 0},
