@@ -82,21 +82,22 @@ def verse_topics(language: str, data_dir: Path | None = None, say: Callable[[str
 
 
 class _Vectors:
-    """Sentence vectors behind what stage 1 gave, each made once."""
+    """Sentence vectors of the last layer behind what stage 1 gave, each made once."""
 
     def __init__(self, encoder: Encoder, adapted: Adapted | None, texts: Mapping[str, Sequence[Cloze]]) -> None:
         self._encoder, self._adapted, self._texts = encoder, adapted, texts
-        self._found: dict[tuple[str, int], Float[NDArray[np.float32], "text hidden"]] = {}
+        self._found: dict[str, Float[NDArray[np.float32], "text hidden"]] = {}
         self.tokens = 0
         """Tokens read so far."""
 
-    def of(self, name: str, layer: int) -> Float[NDArray[np.float32], "text hidden"]:
-        if (name, layer) not in self._found:
+    def of(self, name: str) -> Float[NDArray[np.float32], "text hidden"]:
+        if name not in self._found:
+            layer = self._encoder.num_layers
             attached = nullcontext() if self._adapted is None else self._adapted.attached(self._encoder)
             with torch.no_grad(), attached as prefix:
-                self._found[name, layer] = vectors_of(self._encoder, self._texts[name], prefix, layer, 32)
+                self._found[name] = vectors_of(self._encoder, self._texts[name], prefix, layer, 32)
             self.tokens += sum(len(cloze.input_ids) for cloze in self._texts[name])
-        return self._found[name, layer]
+        return self._found[name]
 
 
 class VerseExperiment:
@@ -147,8 +148,7 @@ class VerseExperiment:
         read = vectors.tokens
         predicted, chosen = self._cross_fit(vectors, seed)
         gold = [str(one.label) for one in self.data.source]
-        last = self.encoder.num_layers
-        sides = (vectors.of("target", last), self._plain.of("source", last))
+        sides = (vectors.of("target"), self._plain.of("source"))
         figures: dict[str, Any] = {
             "language": self.data.language, "method": method, "seed": seed, "num_verses": len(gold),
             "precision": self.encoder.precision, "retrieval_scored": retrieval_accuracy(*map(torch.from_numpy, sides)),
@@ -178,8 +178,8 @@ class VerseExperiment:
         labels = {name: [""] * len(self._gold) for name in names}
         chosen: list[dict[str, Any]] = []
         layer = self.encoder.num_layers
-        english, other = vectors.of("source", layer), vectors.of("target", layer)
-        mean = torch.from_numpy(vectors.of("centre", layer).mean(axis=0))
+        english, other = vectors.of("source"), vectors.of("target")
+        mean = torch.from_numpy(vectors.of("centre").mean(axis=0))
         for train, dev, test in self._folds(seed):
             gold, dev_gold = ([self._gold[i] for i in rows] for rows in (train, dev))
             head, found = best_head(layer, english[train], english[dev], gold, dev_gold, len(TASK.labels))
