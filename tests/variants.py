@@ -93,7 +93,7 @@ VARIANTS = {
     "fine-tuning, linear head": Variant("fine-tuning", (None, 5e-3), "bert", tune=HEAD),
     "fine-tuning-mlm": Variant("fine-tuning-mlm", (2e-3, 5e-3)),
     "fine-tuning-mlm, dropout": Variant("fine-tuning-mlm", (2e-3, 5e-3), "bert", DROPOUT, {**HEAD, **DROPOUT}),
-    "fine-tuning-mlm, aligned, BERT": Variant("fine-tuning-mlm", (1e-3, 5e-3), "bert", {**ALIGNED, **DROPOUT}),
+    "fine-tuning-mlm, aligned, BERT": Variant("fine-tuning-mlm", (1e-4, 5e-3), "bert", {**ALIGNED, **DROPOUT}),
     "mad-x": Variant("mad-x", (4e-3, 4e-2)),
     "mad-x, BERT, all choices": Variant(
         "mad-x", (4e-3, 2e-2), "bert", {"drop_last_adapter": True, "train_lm_head": True}, {**HEAD, **DROPOUT}

@@ -253,7 +253,7 @@ list(micro_batch.parts(8))
 try:
     micro_batch.fits(ran_out, torch.device("cpu"))
 except gp.errors.UserError as error:
-    print("both stop:", error)
+    print(f"both stop: {error}\\n", end="")  # one write: two processes print at once
 state.destroy_process_group()
 """
 

@@ -209,12 +209,16 @@ def attend(
     prefix: Prefix | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "batch query head dim"], None]:
-    """Attention over [prompt, text]. Without a prefix it is transformers' own `sdpa`, to the bit."""
+    """Attention over [prompt, text]. Without a prefix it is transformers' `sdpa`, to the bit, unless a CPU trains."""
+    by_sdpa = _has_fast_sdpa(query.device) or dropout > 0
     if prefix is None:
-        return _sdpa(module, query, key, value, attention_mask, dropout, scaling), None
-    front_keys, front_values = prefix.layer(_layer_index(module))
-    attention_mask = prefix.extend(attention_mask, key.shape[2])
-    if _has_fast_sdpa(query.device) or dropout > 0:
+        if by_sdpa or not _leads_back(query, key, value):
+            return _sdpa(module, query, key, value, attention_mask, dropout, scaling), None
+        front_keys, front_values = key[:1, :, :0], value[:1, :, :0]
+    else:
+        front_keys, front_values = prefix.layer(_layer_index(module))
+        attention_mask = prefix.extend(attention_mask, key.shape[2])
+    if by_sdpa:
         batch = query.shape[0]
         key = torch.cat([front_keys.expand(batch, -1, -1, -1), key], dim=2)
         value = torch.cat([front_values.expand(batch, -1, -1, -1), value], dim=2)
@@ -238,6 +242,11 @@ def _sdpa(
         module, query, key, value, mask, dropout=dropout, scaling=scaling, is_causal=False
     )
     return output
+
+
+def _leads_back(*inputs: Tensor) -> bool:
+    """Whether gradients will be asked of what is made of these."""
+    return torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
 
 
 def _has_fast_sdpa(device: torch.device) -> bool:

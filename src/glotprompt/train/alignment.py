@@ -28,7 +28,7 @@ from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import Prefix
 from glotprompt.model.tokens import Sequences, by_length, plain
 from glotprompt.processes import together
-from glotprompt.train.batches import draw, split_rows
+from glotprompt.train.batches import draw
 from glotprompt.train.micro_batch import MicroBatch
 
 TEMPERATURE = 0.05
@@ -36,6 +36,8 @@ TEMPERATURE = 0.05
 PULL = 5.0
 SOURCE_PULL = 2.5
 """Weights of the two cosines beside InfoNCE."""
+TOGETHER = 16
+"""Most sentences that a CPU reads at once in a training step."""
 
 _Vectors = Float[Tensor, "pair hidden"]
 
@@ -149,14 +151,14 @@ def alignment_losses(
     if size >= count and not together():
         for _ in micro_batch.parts(count):
             with delta.attached(encoder) as prefix:  # around the yield: the backward pass belongs inside
-                target, source = (encoder.pooled_states(side, prefix) for side in (batch.target, batch.source))
-                yield alignment_loss(target, source, batch.teachers, centre), _num_tokens(batch)
+                sides = _both_sides(encoder, batch, prefix, size)
+                yield alignment_loss(*sides, batch.teachers, centre), _num_tokens(batch)
         return
     loss, gradients = _gradients_of_vectors(encoder, delta, batch, centre, size)
     for rows in micro_batch.parts(count):
         part = _some(batch, range(count)[rows])
         with delta.attached(encoder) as prefix:
-            states = (encoder.pooled_states(side, prefix) for side in (part.target, part.source))
+            states = _both_sides(encoder, part, prefix, size)
             pulled = torch.stack(
                 [(vectors * gradient[rows]).sum() for vectors, gradient in zip(states, gradients, strict=True)]
             ).sum()
@@ -166,18 +168,27 @@ def alignment_losses(
 
 def _gradients_of_vectors(
     encoder: Encoder, delta: Delta, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], size: int
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss of a batch, and its gradients with respect to the pooled states of the target and of the source side."""
     with torch.no_grad(), delta.attached(encoder) as prefix:
-        sides = [
-            torch.cat([encoder.pooled_states(side[rows], prefix) for rows in split_rows(len(side), size)])
-            for side in (batch.target, batch.source)
-        ]
+        sides = _both_sides(encoder, batch, prefix, size)
     for vectors in sides:
         vectors.requires_grad_()
     target, source = sides
     loss = alignment_loss(target, source, batch.teachers, centre)
-    return loss.detach(), list(torch.autograd.grad(loss, sides))
+    return loss.detach(), torch.autograd.grad(loss, sides)
+
+
+def _both_sides(encoder: Encoder, batch: AlignmentBatch, prefix: Prefix | None, size: int) -> tuple[_Vectors, _Vectors]:
+    """Pooled states of the target and of the source side. On a CPU sentences of either side are read together by
+    length, few at once: verses differ so much in length that a batch read whole is half padding."""
+    sentences = [*batch.target, *batch.source]
+    most = min(size, TOGETHER) if encoder.device.type == "cpu" else size
+    order = list(by_length(sentences, most))
+    states = torch.cat([encoder.pooled_states([sentences[i] for i in rows], prefix) for rows in order])
+    places = torch.empty(len(sentences), dtype=torch.long, device=states.device)
+    places[[i for rows in order for i in rows]] = torch.arange(len(sentences), device=states.device)
+    return states[places[: len(batch.target)]], states[places[len(batch.target) :]]
 
 
 def _num_tokens(batch: AlignmentBatch) -> int:
