@@ -128,7 +128,7 @@ class AdaptConfig(Config):
     """Tokens per sequence, `<s>` and `</s>` included. Not stated in the paper; assumption."""
     learning_rate: Rate | Literal["auto"] = Field(default_factory=lambda known: _rate("adapt", known))
     """Peak learning rate of AdamW; the default is the method's (section 4.2: 5e-3 for prompts, 1e-4 for MAD-X). Small
-    backbones want far more (the bundled one 8e-2 for prompts); "auto" tries `auto_rates` in rounds of short runs, of
+    backbones want far more (preset `quick`); "auto" tries `auto_rates` in rounds of short runs, of
     which the better half goes on, until one is left."""
     auto_rates: tuple[Rate, ...] = Field(default_factory=lambda known: _auto_rates(known), min_length=1)
     """Rates tried by `learning_rate="auto"`: the method's default and 2, 4, 8, 16 and 32 times it (prompts), or 4, 16
@@ -211,7 +211,7 @@ class TuneConfig(Config):
     """Tokens per example; the text is shortened, never the template. Not stated in the paper; assumption."""
     learning_rate: Rate = Field(default_factory=lambda known: _rate("tune", known))
     """Peak learning rate of AdamW; the default is the method's (section 4.2: 1e-3 for prompts, 1e-4 for MAD-X, 1e-6 for
-    fine-tuning). The bundled backbone wants 2e-2 for prompts."""
+    fine-tuning). Small backbones want more (preset `quick`)."""
     warmup_ratio: float = Field(default=0.06, ge=0, le=1)
     """Share of the steps over which the rate rises linearly from 0; then it falls linearly to 0."""
     weight_decay: float = Field(default=0.0, ge=0)
