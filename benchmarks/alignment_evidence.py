@@ -8,6 +8,7 @@ bootstrap of each method against embedding over the verses, seeds averaged withi
     GLOTPROMPT_DATA=DIR python benchmarks/alignment_evidence.py --json evidence.jsonl
     ... --steps 50 100 300 1000 --json steps.jsonl       # a curve over steps
     ... --pairs 300 1000 all --json pairs.jsonl          # a curve over pairs
+    ... --json evidence.jsonl --figure docs/does_it_help.svg --languages     # draw what was run, run nothing more
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from glotprompt.config import RuntimeConfig, identity_of
+from glotprompt.data.languages import language as language_of
 from glotprompt.model.backbones import MINI_SENTENCE
 from glotprompt.model.encoder import Encoder
 from glotprompt.report.significance import paired_bootstrap
@@ -30,6 +32,7 @@ from glotprompt.verses import VerseExperiment, verse_topics
 
 Run = dict[str, Any]
 RIVAL = "embedding"
+COLOURS = {RIVAL: "#b8bec4", "soft-prompt": "#0b6e99", "lora": "#a25bd8"}
 READINGS = ("target", "target_centred", "source")
 
 
@@ -48,12 +51,15 @@ def main(arguments: Sequence[str]) -> None:
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             _say(_sentence(line))
-    _print_table(list(_lines(options.json)))
+    lines = list(_lines(options.json))
+    _print_table(lines)
+    if options.figure is not None:
+        _draw(lines, options.figure)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--languages", nargs="+", default=["glv", "cni", "quc"])
+    made.add_argument("--languages", nargs="*", default=["glv", "cni", "quc"])
     made.add_argument("--methods", nargs="+", choices=["soft-prompt", "lora"], default=["soft-prompt", "lora"])
     made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     made.add_argument("--steps", nargs="+", type=int, default=[300])
@@ -62,6 +68,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--precision", default="auto")
     made.add_argument("--progress", action="store_true")
     made.add_argument("--json", type=Path, required=True, help="JSON lines, one per run")
+    made.add_argument("--figure", type=Path, help="SVG of all lines of the file")
     return made.parse_args(arguments)
 
 
@@ -138,6 +145,64 @@ def _compared(runs: Sequence[dict[str, Any]], rivals: Sequence[dict[str, Any]]) 
         assert found is not None
         words.append(f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]")
     return "  ".join(words)
+
+
+def _draw(lines: Sequence[Run], path: Path) -> None:
+    """Accuracy by language and method with the classifier on English as a line, and over steps and pairs."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    def of(language: str, method: str, steps: int | None, pairs: int | None) -> list[float]:
+        wanted = (language, method, steps, pairs)
+        kept = [
+            one for one in lines if tuple(one["run"][n] for n in ("language", "method", "steps", "num_pairs")) == wanted
+        ]
+        return [one["target_accuracy"] for one in kept]
+
+    languages = list(dict.fromkeys(line["run"]["language"] for line in lines))
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "evidence", "font.size": 9}):
+        figure = Figure(figsize=(9, 3), layout="constrained")
+        bars, steps, pairs = figure.subplots(1, 3, sharey=True)
+        sides = (
+            (RIVAL, None, "embedding"),
+            ("soft-prompt", 300, "soft prompt, aligned"),
+            ("lora", 300, "LoRA, aligned"),
+        )
+        for place, (method, at, name) in enumerate(sides):
+            values = [of(language, method, at, None) for language in languages]
+            x = [i + 0.27 * (place - 1) for i in range(len(languages))]
+            means = [float(np.mean(one)) if one else np.nan for one in values]
+            bars.bar(x, means, width=0.25, color=COLOURS[method], label=name)
+            for where, one in zip(x, values, strict=True):
+                bars.plot([where] * len(one), one, ".", color="#333", markersize=3)
+        for i, language in enumerate(languages):
+            english = np.mean([one["source_accuracy"] for one in lines if one["run"]["language"] == language])
+            bars.plot(
+                [i - 0.4, i + 0.4], [english] * 2, color="#333", linewidth=1, label=(i == 0 and "on English") or None
+            )
+        bars.axhline(lines[0]["majority"], color="#999", linewidth=1, linestyle=":", label="majority")
+        bars.set_xticks(range(len(languages)), [language_of(code).name for code in languages])
+        bars.set_ylabel("verses whose topic is right, %")
+        bars.set_ylim(0, 100)
+        bars.legend(frameon=False, fontsize=7, ncols=2, loc="upper left")
+        for axes, name, label in ((steps, "steps", "steps of alignment"), (pairs, "num_pairs", "pairs of verses")):
+            for language in languages:
+                runs = [one for one in lines if one["run"]["language"] == language and one["run"]["seed"] == 0]
+                other = ("num_pairs", None) if name == "steps" else ("steps", 300)
+                runs = [
+                    one for one in runs if one["run"]["method"] == "soft-prompt" and one["run"][other[0]] == other[1]
+                ]
+                points = sorted(
+                    (one["steps"] if name == "steps" else one["pairs"], one["target_accuracy"]) for one in runs
+                )
+                if len(points) > 1:
+                    points = [(0, of(language, RIVAL, None, None)[0]), *points]
+                    axes.plot(*zip(*points, strict=True), "o-", markersize=3, label=language_of(language).name)
+            axes.set_xlabel(label)
+            axes.legend(frameon=False, fontsize=7)
+        for axes in (bars, steps, pairs):
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(path, metadata={"Date": None})
 
 
 def _say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,18 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.config import AdaptConfig
+from glotprompt.errors import ConfigError
 from glotprompt.model.tokens import LENGTH_STEP, Sequences, SpecialIds, by_length, pad, plain
-from glotprompt.train.batches import MaskedBatch, MaskingCorpus, balance, draw, mask_words, split_rows, token_sequences
+from glotprompt.train.batches import (
+    MaskedBatch,
+    MaskingCorpus,
+    balance,
+    draw,
+    mask_words,
+    source_rows,
+    split_rows,
+    token_sequences,
+)
 
 Tokenizer = PreTrainedTokenizerFast
 SPECIAL = (0, 1, 2, 417)
@@ -224,14 +235,12 @@ def test_special_tokens_are_never_chosen_nor_put_in(tiny_tokenizer: Tokenizer) -
     line = np.array([0, *[9] * 6, 2, *[11] * 6, 2, 3, 3, 3, 2], dtype=np.int64)
     sequences = [line, line[:9], text_ids(1, 40)[0]] * 4
     put_in: set[int] = set()
-    unknown = 0
     for seed in range(200):
         batch = mask_words(sequences, tiny_tokenizer, 0.9, (seed,))
         assert not np.isin(batch.targets.numpy(), SPECIAL).any()
-        unknown += int((batch.targets == 3).sum())
+        assert not (batch.targets == 3).any(), "what is unknown is nothing to guess"
         now = batch.input_ids.reshape(-1)[batch.positions]
         put_in |= set(now[now != batch.targets].tolist())
-    assert unknown > 0, "<unk> stands for text"
     assert put_in & set(SPECIAL) == {417}
     assert 3 not in put_in
 
@@ -268,6 +277,21 @@ def test_masking_is_a_pure_function_of_its_seed(tiny_tokenizer: Tokenizer) -> No
     assert_same(first, mask_words(sequences, tiny_tokenizer, 0.15, (0, 1, 2)))
     assert not torch.equal(first.positions, mask_words(sequences, tiny_tokenizer, 0.15, (0, 2, 2)).positions)
     assert all(np.array_equal(a, b) for a, b in zip(before, sequences, strict=True)), "the records are not changed"
+
+
+def test_every_batch_has_both_languages_or_is_refused() -> None:
+    refused = 0
+    for size, share in product(range(1, 17), (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)):
+        try:
+            assert 0 < source_rows(size, share) < size
+        except ConfigError as error:
+            refused += 1
+            enough = int(str(error).rsplit(" ", 1)[1])
+            assert 0 < source_rows(enough, share) < enough
+            with pytest.raises(ConfigError):
+                source_rows(enough - 1, share)
+    assert refused > 20
+    assert [source_rows(5, share) for share in (0.0, 1.0)] == [0, 5]
 
 
 def test_a_sequence_without_words_has_no_target(tiny_tokenizer: Tokenizer) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.config import AdaptConfig
+from glotprompt.errors import ConfigError
 from glotprompt.model.tokens import Sequences, SpecialIds, pad, plain
 
 
@@ -85,10 +87,22 @@ class MaskingCorpus:
     def batch(self, step: int) -> MaskedBatch:
         """The batch of a step: `source_share` of the rows from the source language, the rest from the target."""
         config = self.config
-        num_source = round(config.batch_size * config.source_share)
+        num_source = source_rows(config.batch_size, config.source_share)
         picked = [self.target[i] for i in draw(len(self.target), config.batch_size - num_source, config.seed, step, 0)]
         picked += [self.source[i] for i in draw(len(self.source), num_source, config.seed, step, 1)]
         return mask_words(picked, self.tokenizer, config.mask_rate, seed=(config.seed, step, 2))
+
+
+def source_rows(batch_size: int, share: float) -> int:
+    """How many sequences of a batch are source text. Raises `ConfigError` where one of the languages has none."""
+    rows = round(batch_size * share)
+    if share in (0, 1) or 0 < rows < batch_size:
+        return rows
+    enough = next(size for size in count(batch_size + 1) if 0 < round(size * share) < size)
+    raise ConfigError(
+        f"of batches of {batch_size} with source_share {share:g} all are {'target' if rows == 0 else 'source'} text;"
+        f" the smallest batch with both languages is {enough}"
+    )
 
 
 def balance(target: Sequences, source: Sequences, config: AdaptConfig) -> tuple[Sequences, Sequences]:
@@ -125,30 +139,37 @@ class _Some(Sequence[NDArray[np.int64]]):
 
 
 def mask_words(
-    sequences: Sequences, tokenizer: PreTrainedTokenizerFast, rate: float, seed: tuple[int, ...]
+    sequences: Sequences,
+    tokenizer: PreTrainedTokenizerFast,
+    rate: float,
+    seed: tuple[int, ...],
+    numbers: Sequence[int] | None = None,
 ) -> MaskedBatch:
-    """Choose `rate` of each sequence's tokens (at least one, never a special one) as targets; of these 80 % become
-    the mask token, 10 % a random word, 10 % stay (Devlin et al. 2019)."""
-    generator = np.random.default_rng(list(seed))
+    """Choose `rate` of each sequence's tokens as targets (at least one, never a special one or one that stands for
+    something unknown); of these 80 % become the mask token, 10 % a random word, 10 % stay (Devlin et al. 2019).
+
+    The choice depends on the sequence, the seed and the sequence's number alone, not on the batch; `numbers` are those
+    of a batch that is part of a text (None: 0, 1, 2 ...)."""
     ids = SpecialIds.of(tokenizer)
     input_ids, attention_mask = pad(sequences, ids.pad)
-    special = np.isin(input_ids, ids.all)
-    scores = np.where(special, 2.0, generator.random(input_ids.shape))
-    counts = np.maximum(1, np.round(rate * (~special).sum(axis=1))).astype(int)
-    counts = np.minimum(counts, (~special).sum(axis=1))
-    ranks = scores.argsort(axis=1).argsort(axis=1)
-    positions = np.flatnonzero(ranks < counts[:, None])
-    flat = input_ids.reshape(-1)
-    targets = flat[positions].copy()
-    kind = generator.random(len(positions))
-    words = generator.integers(0, len(tokenizer), len(positions))
-    words = np.where(np.isin(words, tokenizer.all_special_ids), targets, words)
-    flat[positions] = np.where(kind < 0.8, ids.mask, np.where(kind < 0.9, words, targets))
+    never = [*ids.all, tokenizer.unk_token_id]
+    positions: list[NDArray[np.int64]] = []
+    targets: list[NDArray[np.int64]] = []
+    for row, (number, sequence) in enumerate(zip(numbers or range(len(sequences)), sequences, strict=True)):
+        generator = np.random.default_rng([*seed, number])
+        text = np.flatnonzero(~np.isin(sequence, never))
+        chosen = np.sort(generator.permutation(text)[: max(1, round(rate * len(text)))])
+        wanted, kind = sequence[chosen], generator.random(len(chosen))
+        words = generator.integers(0, len(tokenizer), len(chosen))
+        words = np.where(np.isin(words, tokenizer.all_special_ids), wanted, words)
+        input_ids[row, chosen] = np.where(kind < 0.8, ids.mask, np.where(kind < 0.9, words, wanted))
+        positions.append(row * input_ids.shape[1] + chosen)
+        targets.append(wanted)
     return MaskedBatch(
         torch.from_numpy(input_ids),
         None if attention_mask is None else torch.from_numpy(attention_mask),
-        torch.from_numpy(positions),
-        torch.from_numpy(targets),
+        torch.from_numpy(np.concatenate(positions)),
+        torch.from_numpy(np.concatenate(targets)),
     )
 
 

@@ -16,7 +16,7 @@ from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import Sequences
 from glotprompt.templates import Task
-from glotprompt.train.batches import MaskingCorpus, balance, token_sequences
+from glotprompt.train.batches import MaskingCorpus, balance, source_rows, token_sequences
 from glotprompt.train.token_text import HeldOut, TokenText
 
 Text = Sequence[str] | TokenText
@@ -26,7 +26,9 @@ Text = Sequence[str] | TokenText
 def masking_corpus(
     encoder: Encoder, target: Text, source: Text, config: AdaptConfig
 ) -> tuple[MaskingCorpus, list[Any]]:
-    """Packed training text of both languages, and the target's held-out sequences."""
+    """Packed training text of both languages, and the target's held-out sequences. Raises `ConfigError` for a batch too
+    small for both."""
+    source_rows(config.batch_size, config.source_share)
     # What is trained on source text alone (the control) is judged on it too, or its choice would know the target.
     judge, name = (source, "source") if config.source_share == 1 else (target, "target")
     kept, held = _split(judge, config)

@@ -30,7 +30,7 @@ def masked_word_losses(
         with delta.attached(encoder) as prefix:  # around the yield: the backward pass belongs inside
             hidden = encoder.states_at(ids, mask, prefix, places)
             loss = encoder.masked_word_loss(hidden, batch.targets[inside].to(encoder.device))
-            yield loss / len(batch.targets), ids.numel() if mask is None else int(mask.sum())
+            yield loss / max(1, len(batch.targets)), ids.numel() if mask is None else int(mask.sum())
 
 
 def label_losses(

@@ -44,11 +44,10 @@ class MaskedWordScores:
 def evaluation_batches(
     sequences: Sequence[NDArray[np.int64]], encoder: Encoder, rate: float, batch_size: int, seed: int = 0
 ) -> list[MaskedBatch]:
-    """Held-out text with masks that are the same at every evaluation."""
-    batches = by_length(list(sequences), batch_size)
+    """Held-out text with masks that are the same at every evaluation, whatever the size of a batch."""
     return [
-        mask_words([sequences[i] for i in rows], encoder.tokenizer, rate, (seed, number, 5)).to(encoder.device)
-        for number, rows in enumerate(batches)
+        mask_words([sequences[i] for i in rows], encoder.tokenizer, rate, (seed, 5), rows).to(encoder.device)
+        for rows in by_length(list(sequences), batch_size)
     ]
 
 
