@@ -90,12 +90,17 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
         ("demo --target sna", "belong to --scenario news and manx"),
         ("demo --steps 5", "belong to --scenario manx"),
         ("demo --scenario manx --data-dir nowhere", "no such folder"),
+        (
+            "demo --scenario manx --target xyz",
+            "no edition of 'xyz' is known that could be fetched, only",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(
     words: str, message: str, glotprompt: Program, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(files)
+    monkeypatch.delenv("GLOTPROMPT_DATA", raising=False)
     outcome = glotprompt(*words.split())
     assert message in outcome.error
     assert outcome.status == 2

@@ -24,7 +24,7 @@ def demo(
             "--scenario",
             "--task",
             help="bible: English to Chichewa. manx: topics of English verses to Manx. news: MasakhaNEWS headlines from"
-            " Hausa. The last two read files in --data-dir.",
+            " Hausa, from --data-dir.",
         ),
     ] = "bible",
     target: Annotated[
@@ -38,7 +38,8 @@ def demo(
         typer.Option(
             "--data-dir",
             metavar="DIR",
-            help="Folder that holds masakhanews/, or taxi1500/ and parallel/bible/. Default for manx: GLOTPROMPT_DATA.",
+            help="Folder that holds masakhanews/, or taxi1500/ and parallel/bible/. Default for manx: GLOTPROMPT_DATA,"
+            " else fetched from GitHub (7 MB).",
         ),
     ] = None,
     seeds: Annotated[
@@ -74,13 +75,18 @@ def demo(
     with resumable(output):
         where: dict[str, Any] = {"output": output, "command": _as_typed(ctx), "precision": precision}
         if scenario == "manx":
+            from glotprompt.data.dataset import given_folder
+            from glotprompt.data.github import verse_folder
             from glotprompt.demo_verses import run_verses
 
+            language = target or "glv"
+            if given_folder(data_dir) is None:
+                data_dir = verse_folder(language, output / "data", note)
             sizes: dict[str, Any] = {
                 "seeds": seeds or ([0] if fast else [0, 1, 2]),
                 "steps": steps or (60 if fast else 300),
             }
-            result = run_verses(language=target or "glv", data_dir=data_dir, num_pairs=pairs, **sizes, **where)
+            result = run_verses(language=language, data_dir=data_dir, num_pairs=pairs, **sizes, **where)
         else:
             from glotprompt.demo import run_demo
 

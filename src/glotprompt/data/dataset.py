@@ -235,7 +235,7 @@ class Dataset:
 
     def folder(self, data_dir: str | Path | None) -> Path:
         """The data folder: the one given, or the environment's; `DataError` when there is none."""
-        given = _given(data_dir)
+        given = given_folder(data_dir)
         if self.layout is None:
             raise DataError(f"{self.name} is not one dataset. {self.get}.")
         if given is None:
@@ -278,7 +278,7 @@ class Dataset:
             raise ConfigError(f"source={source!r} is not known.{hint} Expected {', '.join(get_args(Source))}.")
         assert self.layout is not None
         on_hub = self.hub is not None and bool(revision or self.hub.revision)
-        if source == "hub" or (source == "auto" and on_hub and _given(data_dir) is None):
+        if source == "hub" or (source == "auto" and on_hub and given_folder(data_dir) is None):
             from glotprompt.data import hub
 
             if self.hub is None:
@@ -290,7 +290,8 @@ class Dataset:
         return path, self.layout.columns
 
 
-def _given(data_dir: str | Path | None) -> Path | None:
+def given_folder(data_dir: str | Path | None) -> Path | None:
+    """The data folder that is given, else the environment's."""
     given = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     return Path(given) if given else None
 

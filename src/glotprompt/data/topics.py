@@ -169,7 +169,7 @@ TAXI1500 = Dataset(
     " languages cannot be given on",
     homepage="https://github.com/cisnlp/Taxi1500",
     get="Ask for the files with the form at https://github.com/cisnlp/Taxi1500 and put them into taxi1500/train, dev"
-    " and test as <ISO 639-3>.tsv",
+    " and test as <ISO 639-3>.tsv (of glv, cni and quc the demo's scenario manx fetches them)",
     unlabelled="the training verses, which are few; a Bible edition minus the dev and test verses would be more",
     notes=(
         "The same 1,077 verses in every language; an edition that lacks one has a row without text, which is passed"
