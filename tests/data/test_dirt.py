@@ -73,15 +73,32 @@ def test_quotes_that_are_literal(tmp_path: Path) -> None:
     )
 
 
-def test_an_unbalanced_quote_is_never_skipped(tmp_path: Path) -> None:
-    path = raw(tmp_path / "a.tsv", HEADER + 'x\tone\ny\t"two\nx\tthree\n')
+STRAY_QUOTES = {
+    "never closed": ('x\tone\ny\t"two\nx\tthree\n', 3, "line 3: a quote opens here and is never closed"),
+    "closed by another": ('x\tone\n"y\ttwo\nx\tthree\nx"\tfour\n', 3, "lines 3-5: a quote makes one row of lines"),
+    "columns": ('x\tone\n"a\tx\nb"\tc\tx\nx\ttwo\n', 3, "lines 3-4: 3 columns where 2 were expected"),
+    "not doubled": ('x\tone\ny\t"two" of\nx\tthree\n', 3, "line 3: a quote that is not doubled inside a cell"),
+}
+
+
+@pytest.mark.parametrize("case", STRAY_QUOTES)
+def test_a_stray_quote_takes_no_other_line_with_it(tmp_path: Path, case: str) -> None:
+    rows, line, message = STRAY_QUOTES[case]
+    path = raw(tmp_path / "a.tsv", HEADER + rows)
     with pytest.raises(DataError) as caught:
-        read_texts(path, on_bad_row="skip")
-    assert str(caught.value) == (
-        f"{path}, line 3: a quote opens here and is never closed; if quotes mean nothing in this file, pass "
-        'quoting="none".'
-    )
-    assert read_texts(path, quoting="none") == ["one", '"two', "three"]
+        read_texts(path)
+    assert message in str(caught.value)
+    assert 'quoting="none"' in str(caught.value)
+    reports: list[str] = []
+    kept = read_texts(path, on_bad_row="skip", report=reports.append)
+    lines = (HEADER + rows).splitlines()
+    assert len(kept) == len([one for number, one in enumerate(lines[1:], 2) if number != line and one.count("\t") == 1])
+    assert reports[-1].endswith(" skipped")
+
+
+def test_a_cell_of_several_lines_is_one_cell(tmp_path: Path) -> None:
+    path = raw(tmp_path / "a.tsv", HEADER + 'x\t"one\ntwo, ""three""\n\nfour"\nx\tfive\n')
+    assert read_texts(path) == ['one\ntwo, "three"\n\nfour', "five"]
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\u00a0", "\ufeff", "\u200b\u200d"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,8 @@ class BadRows:
         self._first = ""
 
     def add(self, line: int, reason: str, last_line: int | None = None, error: type[DataError] = DataError) -> None:
-        """Takes note of a bad row; raises an `error` unless bad rows are to be skipped."""
+        """Takes note of a bad row; raises an `error` unless bad rows are to be skipped. Of one that seems to have
+        several lines only the first is lost."""
         where = f"{self._unit} {line}" if last_line in (None, line) else f"{self._unit}s {line}-{last_line}"
         if self._options.on_bad_row == "error":
             stop = "" if reason.endswith("?") else "."
@@ -119,7 +121,8 @@ class BadRows:
         self._count += 1
         self._first = self._first or f"{where}: {reason}"
         if self._count <= _LISTED:
-            self._report(f"{self.name}, {where}: {reason}; skipped")
+            lost = "" if last_line in (None, line) else f"line {line} "
+            self._report(f"{self.name}, {where}: {reason}; {lost}skipped")
 
     def finish(self, used: int, expected: str) -> None:
         """Reports how many were skipped; raises when nothing is left."""
@@ -182,7 +185,11 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
         seen: dict[str, None] = {}  # a dict for its order: the columns as they first occur
         return Table(name, seen.keys(), _json_rows(lines, seen, bad), bad)
     delimiter = options.delimiter or ("\t" if kind == "tsv" else ",")
-    cells = _quoted_rows(lines, delimiter, bad) if options.quoting == "csv" else _plain_rows(lines, delimiter)
+    cells = (
+        _quoted_rows(lines, delimiter, options.columns, bad)
+        if options.quoting == "csv"
+        else _plain_rows(lines, delimiter)
+    )
     columns = options.columns
     if columns is None:
         header = next(cells, None)
@@ -203,32 +210,87 @@ def _named(cells: Iterator[tuple[int, int, list[str]]], columns: Sequence[str], 
         if len(row) == len(columns):
             yield Row(first, dict(zip(columns, row, strict=True)))
         else:
-            # A row of several lines may be several rows, swallowed by a quote.
-            error = QuotingError if last > first else DataError
-            bad.add(first, f"{_count(len(row))} where {len(columns)} were expected", last, error)
+            bad.add(first, f"{_count(len(row))} where {len(columns)} were expected", last)
 
 
-def _quoted_rows(lines: Iterator[str], delimiter: str, bad: BadRows) -> Iterator[tuple[int, int, list[str]]]:
-    """(first line, last line, cells) by csv's rules, read strictly: a stray quote is an error where it stands."""
+def _quoted_rows(
+    lines: Iterator[str], delimiter: str, columns: Sequence[str] | None, bad: BadRows
+) -> Iterator[tuple[int, int, list[str]]]:
+    """(first line, last line, cells) by csv's rules, read strictly: a stray quote is an error where it stands.
+    `columns` as in `ReadOptions`; None: the first row has them.
+
+    A quote that nobody meant makes one row of many lines. Where that shows, only the line on which the row starts is
+    bad, and reading goes on at the next one."""
     csv.field_size_limit(max(csv.field_size_limit(), _CELL_LIMIT))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    source = _Lines(lines)
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
+    width = None if columns is None else len(columns)
     hint = 'if quotes mean nothing in this file, pass quoting="none"'
     while True:
-        first = reader.line_num + 1
+        source.begin_row()
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            if "unexpected end of data" in str(error):
-                # Never skipped: everything after the quote would be lost with it.
-                place = f"{bad.name}, line {first}"
-                raise QuotingError(f"{place}: a quote opens here and is never closed; {hint}.") from None
-            reason = "a carriage return" if "new-line character" in str(error) else "a quote that is not doubled"
-            bad.add(first, f"{reason} inside a cell; {hint}", reader.line_num, QuotingError)
-            continue
-        if not all(is_blank(cell) for cell in row):
-            yield first, reader.line_num, row
+            never_closed = "unexpected end of data" in str(error)
+            wrong = f"{_quoting_fault(error)}; {hint}"
+        else:
+            never_closed, wrong = False, None
+            if width is not None and len(source.row) > 1:
+                wrong = _swallowed(source.row, delimiter, width, len(row), hint)
+        if wrong is not None:
+            bad.add(source.first, wrong, None if never_closed else source.last, QuotingError)
+            source.go_back()
+            reader = csv.reader(source, delimiter=delimiter, strict=True)
+        elif not all(is_blank(cell) for cell in row):
+            width = len(row) if width is None else width
+            yield source.first, source.last, row
+
+
+class _Lines:
+    """Lines of a file, of which those of the row that is being read can be had once more."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines, self._again = lines, deque[str]()
+        self.first, self.row = 1, list[str]()
+        """Number of the row's first line, and its lines so far."""
+
+    def begin_row(self) -> None:
+        self.first += len(self.row)
+        self.row = []
+
+    @property
+    def last(self) -> int:
+        return self.first + max(0, len(self.row) - 1)
+
+    def go_back(self) -> None:
+        """Read all but the row's first line once more."""
+        self._again.extendleft(reversed(self.row[1:]))
+        self.row = self.row[:1]
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        self.row.append(self._again.popleft() if self._again else next(self._lines))
+        return self.row[-1]
+
+
+def _quoting_fault(error: csv.Error) -> str:
+    if "unexpected end of data" in str(error):
+        return "a quote opens here and is never closed"
+    reason = "a carriage return" if "new-line character" in str(error) else "a quote that is not doubled"
+    return f"{reason} inside a cell"
+
+
+def _swallowed(lines: Sequence[str], delimiter: str, width: int, cells: int, hint: str) -> str | None:
+    """What is wrong with a row of several lines; None: nothing."""
+    if width > 1 and all(line.count(delimiter) == width - 1 for line in lines):
+        return f"a quote makes one row of lines that each have {_count(width)}; {hint}, else double the quote"
+    if cells != width:
+        return f"{_count(cells)} where {width} were expected; {hint}"
+    return None
 
 
 def _plain_rows(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
