@@ -228,6 +228,7 @@ def _quoted_rows(
     hint = 'if quotes mean nothing in this file, pass quoting="none"'
     while True:
         source.begin_row()
+        row, never_closed, wrong = list[str](), False, None
         try:
             row = next(reader)
         except StopIteration:
@@ -236,7 +237,6 @@ def _quoted_rows(
             never_closed = "unexpected end of data" in str(error)
             wrong = f"{_quoting_fault(error)}; {hint}"
         else:
-            never_closed, wrong = False, None
             if width is not None and len(source.row) > 1:
                 wrong = _swallowed(source.row, delimiter, width, len(row), hint)
         if wrong is not None:
