@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from glotprompt import atomic
-from glotprompt.errors import ArtifactError
+from glotprompt.errors import ArtifactError, stand_in
 from glotprompt.processes import is_first
 
 FORMAT = 2
@@ -71,7 +71,9 @@ def _opened(path: str | Path, kinds: Sequence[str]) -> Generator[tuple[Any, dict
         try:
             if not path.is_file():
                 raise ArtifactError(f"{path} does not exist; expected a {expected} saved by glotprompt")
-            path.open("rb").close()  # whatever forbids it, safetensors says that there is no such file
+            with path.open("rb") as start:  # whatever forbids it, safetensors says that there is no such file
+                if what := stand_in(start.read(256)):
+                    raise ArtifactError(f"{path}: {what}")
             file = stack.enter_context(safe_open(path, framework="pt"))
             metadata: dict[str, str] = file.metadata() or {}
         except SafetensorError as error:
