@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from glotprompt.model.encoder import Encoder
     from glotprompt.report.significance import compare_predictions
     from glotprompt.run import adapt, evaluate, tune
-    from glotprompt.selection import tune_selected
     from glotprompt.serve.predictor import Predictor
     from glotprompt.templates import Task
     from glotprompt.train.scoring import Report
@@ -37,7 +36,6 @@ _HOMES = {
     "model.encoder": ("Encoder",),
     "report.significance": ("compare_predictions",),
     "run": ("adapt", "evaluate", "tune"),
-    "selection": ("tune_selected",),
     "serve.predictor": ("Predictor",),
     "templates": ("Task",),
     "train.scoring": ("Report",),
@@ -70,7 +68,6 @@ __all__ = [
     "read_examples",
     "read_texts",
     "tune",
-    "tune_selected",
 ]
 
 

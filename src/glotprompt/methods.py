@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glotprompt import artifact
 from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
-from glotprompt.config import AdaptConfig, MethodName, TuneConfig
+from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ConfigError
 from glotprompt.model.adapters import Adapter
@@ -52,8 +52,6 @@ class Method:
     """From what stage 2 trained to what classifies the target language."""
     has_prompt: bool = True
     """Whether stage 2 trains prompts, of which K layers may be chosen."""
-    unadapted: MethodName | None = None
-    """The method that trains the same in stage 2 without a stage 1; None: there is none."""
     aligns: bool = False
     """Whether stage 1 can be alignment on parallel text, too."""
     reads_vectors: bool = False
@@ -198,7 +196,6 @@ METHODS: dict[str, Method] = {
             "prompts of the top K layers",
             _continued_prompt,
             _fresh_prompt,
-            unadapted="prompt-tuning",
             aligns=True,
         ),
         Method(
@@ -226,7 +223,6 @@ METHODS: dict[str, Method] = {
             _as_adapted,
             lambda encoder, config: Weights.of(encoder),
             has_prompt=False,
-            unadapted="fine-tuning",
             aligns=True,
         ),
         Method(
@@ -258,7 +254,6 @@ METHODS: dict[str, Method] = {
             "prompts of the top K layers",
             _continued_prompt,
             _fresh_prompt,
-            unadapted="prompt-tuning",
             shares={"language": 1.0},
             tunes_once=True,
         ),
@@ -278,7 +273,6 @@ METHODS: dict[str, Method] = {
             "nothing: a weighted sum of saved prompts",
             "prompts of the top K layers",
             _continued_prompt,
-            unadapted="prompt-tuning",
         ),
         Method(
             "embedding",

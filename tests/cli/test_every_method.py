@@ -125,21 +125,6 @@ def test_what_one_method_left_is_refused_where_another_is_meant(tiny_folder: Pat
 
 
 @pytest.mark.usefixtures("saved")
-def test_select_on_target(here: Path, typed: Program) -> None:
-    outcome = typed(f"tune --prompt prompt.st {TUNE} {FP32} --select-on-target nya.txt --output x.st --json x.json")
-    assert outcome.status == 0, outcome.err
-    selection = json.loads((here / "x.json").read_text())["selection"]
-    assert set(selection["scores"]) == {"unadapted", "nya soft-prompt"}
-    assert f"chosen on target text  {selection['chosen']}" in outcome.out
-    assert selection["num_texts"] == len((here / "nya.txt").read_text().splitlines())
-    words = f"tune --prompt prompt.st {TUNE} {FP32} --output y.st"
-    assert "give both" in typed(f"{words} --labels health").error
-    assert "has no label 'weather'" in typed(f"{words} --select-on-target nya.txt --labels weather").error
-    words = f"tune --prompt mad.st {TUNE} {FP32} --select-on-target nya.txt --output x.st"
-    assert "mad-x has no unadapted rival" in typed(words).error
-
-
-@pytest.mark.usefixtures("saved")
 def test_mad_x_modules_travel_through_adapter_hub(here: Path, tiny_folder: Path, typed: Program) -> None:
     assert typed("convert to-adapter-hub mad.st target").status == 0
     assert typed("convert to-adapter-hub mad.st source --source").status == 0

@@ -63,7 +63,7 @@ def test_a_language_in_four_commands_without_a_file(typed: Program, tiny_folder:
     assert set(facts["training"]["guards"]["target"]["held_out"]) >= {"masakhanews:lin:dev", "masakhanews:lin:test"}
 
     tune = f"tune --prompt lin.st --train masakhanews:hau:train --dev masakhanews:hau:dev {TUNE} --output c.st"
-    outcome = typed(f"{tune} --data-dir D --select-on-target masakhanews:lin:dev")
+    outcome = typed(f"{tune} --data-dir D")
     assert outcome.status == 0, outcome.err
     assert "20 examples" in outcome.err
     assert "of 21 source-language examples" in outcome.out

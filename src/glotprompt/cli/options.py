@@ -113,15 +113,6 @@ ModelToEmbed = Annotated[
         "not found under the name that the prompt recorded.",
     ),
 ]
-SelectOnTarget = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--select-on-target",
-        metavar="FILE",
-        help="Unlabelled target text, other than what is scored later; may be repeated. Stage 2 is run with and "
-        "without adaptation, and the classifier kept that reads these texts better. Off by default: it is no proof.",
-    ),
-]
 TargetText = Annotated[
     list[str] | None,
     typer.Option(
@@ -313,11 +304,7 @@ Against = Annotated[
 ]
 Labels = Annotated[
     str | None,
-    typer.Option(
-        metavar="A,B,...",
-        help="Choose among these labels only (a target may have fewer than the source). In tune: those "
-        "that --select-on-target counts.",
-    ),
+    typer.Option(metavar="A,B,...", help="Choose among these labels only (a target may have fewer than the source)."),
 ]
 LabelPrior = Annotated[
     str | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +32,6 @@ def tune(
     head: options.Head = None,
     dev: options.Dev = None,
     target_text: options.TargetText = None,
-    select_on_target: options.SelectOnTarget = None,
-    labels: options.Labels = None,
     json: options.Json = None,
     preset: options.Preset = None,
     top_k_layers: options.TopK = None,
@@ -89,9 +87,9 @@ def tune(
     made_by = default_method(adapted_by, predicts_tokens(model or name))
     config, runtime = settings(TuneConfig, ctx.params, name, made_by)
     record = check_training_file(train, prompt, ctx.params)
-    examples, held, choice = _stage2_data(loaded, ctx.params)
+    examples, held = _stage2_data(loaded, ctx.params)
     start, encoder = open_start(prompt, model if prompt else name, precision, device)
-    words = config, runtime, output, precision, choice, _target_text(loaded, ctx.params), record
+    words = config, runtime, output, precision, _target_text(loaded, ctx.params), record
     classifier = _tune_one(encoder, start, examples, held, loaded, *words)
     _show_classifier(classifier)
     if json is not None:
@@ -99,28 +97,14 @@ def tune(
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """What stage 2 chooses on between adapted and unadapted."""
-
-    texts: Sequence[Example]
-    labels: Sequence[str] | None
-
-
-def _stage2_data(task: Task, params: Mapping[str, Any]) -> tuple[list[Example], list[Example] | None, _Choice | None]:
-    """Training examples, dev examples and what to choose on, as tune's parameters ask for them."""
-    from glotprompt.cli.files import chosen_labels, examples_of, how_to_read, inputs_of
+def _stage2_data(task: Task, params: Mapping[str, Any]) -> tuple[list[Example], list[Example] | None]:
+    """Training and dev examples, as tune's parameters ask for them."""
+    from glotprompt.cli.files import examples_of, how_to_read
 
     how = how_to_read(params)
     examples = examples_of(params["train"], task.template, params, how, task.labels)
     dev = params["dev"]
-    held = None if dev is None else examples_of(dev, task.template, params, how, task.labels)
-    texts = inputs_of(params["select_on_target"] or [], task.template, params, how)
-    if texts and params["prompt"] is None:
-        raise ConfigError("--select-on-target chooses between adapted and unadapted; give --prompt FILE too")
-    if params["labels"] is not None and not texts:
-        raise ConfigError("--labels are those of the texts of --select-on-target; give both")
-    return examples, held, _Choice(texts, chosen_labels(params["labels"], task)) if texts else None
+    return examples, None if dev is None else examples_of(dev, task.template, params, how, task.labels)
 
 
 def _target_text(task: Task, params: Mapping[str, Any]) -> list[Example]:
@@ -140,7 +124,6 @@ def _tune_one(
     runtime: RuntimeConfig,
     output: Path,
     precision: str,
-    choice: _Choice | None,
     target_text: Sequence[Example],
     record: Mapping[str, Any],
 ) -> PromptClassifier:
@@ -149,16 +132,11 @@ def _tune_one(
     from glotprompt.classifier import PromptClassifier
     from glotprompt.cli.backbone import train_once
     from glotprompt.data.records import content_hash
-    from glotprompt.selection import tune_selected
 
     def train(folder: Path) -> PromptClassifier:
         note(f"{len(examples):,} examples of {task.name}: {', '.join(task.labels)}")
         resumed = runtime.replace(checkpoint_dir=folder)
-        if start is not None and choice is not None:
-            parts = examples, task, choice.texts, config, resumed, dev, choice.labels
-            made = tune_selected(encoder, [start], *parts)
-        else:
-            made = run.tune(encoder, start, examples, task, config, resumed, dev)
+        made = run.tune(encoder, start, examples, task, config, resumed, dev)
         if target_text:
             made = made.with_target_text(target_text)
         return replace(made, facts={**made.facts, **record})
@@ -169,8 +147,6 @@ def _tune_one(
         begun = [start.language, *(artifact.digest(part.tensors, part.description) for part in parts)]
         begun += [] if start.characters is None else [start.characters.to_dict()]
     data: list[Any] = [content_hash(examples), None if dev is None else content_hash(dev)]
-    if choice is not None:
-        data += [content_hash(choice.texts), choice.labels]
     words = [config.identity(), task.identity(), data, begun, encoder.fingerprint, precision]
     words += [content_hash(target_text)] if target_text else []
     words += [dict(record)] if record else []
@@ -181,7 +157,6 @@ def _show_classifier(classifier: PromptClassifier) -> None:
     from glotprompt.report.tables import duration, size
 
     found: Mapping[str, Any] = classifier.facts
-    chosen = found.get("selection", {}).get("chosen")
     chosen_values = {"best step": f"{found['best_step']} of {found['steps']}"}
     if "strength" in found:
         chosen_values = {"sentence vectors": f"behind layer {found['layer']}, C {found['strength']:g} by dev accuracy"}
@@ -194,7 +169,6 @@ def _show_classifier(classifier: PromptClassifier) -> None:
         {
             "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
             "language": f"{classifier.language}, {classifier.method}",
-            **({"chosen on target text": chosen} if chosen else {}),
             "dev accuracy": f"{found['dev_accuracy']:.1f} % of {found['dev_examples']:,} source-language examples",
             **chosen_values,
             "trained values": trained,
