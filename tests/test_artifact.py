@@ -38,16 +38,21 @@ def saved(tmp_path: Path) -> Path:
 
 
 def refused(path: Path, kind: str = KIND) -> str:
-    with pytest.raises(ArtifactError) as caught:
-        artifact.read(path, kind)
-    text = str(caught.value)
-    assert str(path) in text
-    assert "\n" not in text
-    return text
+    """What `read` says; `read_copy` refuses the same."""
+    texts: list[str] = []
+    for read in (artifact.read, artifact.read_copy):
+        with pytest.raises(ArtifactError) as caught:
+            read(path, kind)
+        texts.append(str(caught.value))
+        assert str(path) in texts[-1]
+        assert "\n" not in texts[-1]
+    assert texts[0].split("(")[0] == texts[1].split("(")[0]
+    return texts[0]
 
 
-def test_round_trip(saved: Path) -> None:
-    found, facts = artifact.read(saved, KIND)
+@pytest.mark.parametrize("read", [artifact.read, artifact.read_copy])
+def test_round_trip(read: Callable[[Path, str], Any], saved: Path) -> None:
+    found, facts = read(saved, KIND)
     expected = tensors()
     assert set(found) == set(expected)
     for name, tensor in found.items():
@@ -55,6 +60,12 @@ def test_round_trip(saved: Path) -> None:
         assert torch.equal(tensor, expected[name])
     assert {key: facts[key] for key in FACTS} == FACTS
     assert (facts["kind"], facts["format"]) == (KIND, artifact.FORMAT)
+
+
+def test_a_copy_stays_when_somebody_writes_into_the_file(saved: Path) -> None:
+    found, _ = artifact.read_copy(saved, KIND)
+    saved.write_bytes(b"")
+    assert found["key_values"].equal(tensors()["key_values"])
 
 
 def test_special_numbers_survive(tmp_path: Path) -> None:
@@ -92,6 +103,8 @@ def test_truncated(saved: Path, keep: int) -> None:
     data = saved.read_bytes()
     saved.write_bytes(data[:keep])
     assert "damaged or no safetensors file" in refused(saved)
+    with pytest.raises(ArtifactError, match="damaged or no safetensors file"):
+        artifact.describe(saved, (KIND,))
 
 
 def test_something_at_the_end(saved: Path) -> None:

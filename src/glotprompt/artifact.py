@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -47,41 +50,68 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
 
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Load what `write` saved. Raises `ArtifactError` in one line for a missing, damaged or foreign file."""
+    """Load what `write` saved. Raises `ArtifactError` in one line for a missing, damaged or foreign file.
+
+    The tensors are mapped from the file: whoever writes into it instead of replacing it changes them."""
+    path = Path(path)
     # Opened once: a version that replaces the file meanwhile has another description.
-    with _opened(path, (kind,)) as (file, facts):
+    with _opened(path, (kind,)), safe_open(path, framework="pt") as file:
+        facts = _facts(path, file.metadata() or {}, (kind,))
         tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    recorded = facts.pop("digest")
-    if recorded != digest(tensors, facts):
-        raise ArtifactError(f"{path} has been changed since it was saved (its digest differs); copy or make it again")
-    return tensors, facts
+    return tensors, _checked(path, tensors, facts)
+
+
+def read_copy(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """As `read`, but into memory of its own: whatever becomes of the file later, these tensors stay as they are. Takes
+    twice the file's size for a moment."""
+    path = Path(path)
+    with _opened(path, (kind,)) as file:
+        data = file.read()
+        facts = _facts(path, _metadata(BytesIO(data), len(data)), (kind,))
+        tensors = safetensors.torch.load(data)
+    return tensors, _checked(path, tensors, facts)
 
 
 def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
     """What a file of one of these kinds says of itself, its "kind" and "digest" too; the tensors are not read. Raises
     `ArtifactError` as `read` does."""
-    with _opened(path, kinds) as (_, facts):
-        return facts
+    path = Path(path)
+    with _opened(path, kinds) as file:
+        return _facts(path, _metadata(file, os.fstat(file.fileno()).st_size), kinds)
 
 
 @contextmanager
-def _opened(path: str | Path, kinds: Sequence[str]) -> Generator[tuple[Any, dict[str, Any]]]:
-    path, expected = Path(path), " or a ".join(kinds)
-    with ExitStack() as stack:
-        try:
-            if not path.is_file():
-                raise ArtifactError(f"{path} does not exist; expected a {expected} saved by glotprompt")
-            with path.open("rb") as start:  # whatever forbids it, safetensors says that there is no such file
-                if what := stand_in(start.read(256)):
-                    raise ArtifactError(f"{path}: {what}")
-            file = stack.enter_context(safe_open(path, framework="pt"))
-            metadata: dict[str, str] = file.metadata() or {}
-        except SafetensorError as error:
-            raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None
-        except OSError as error:
-            reason = error.strerror or error
-            raise ArtifactError(f"{path} cannot be read ({reason}); look at its permissions and its disk") from error
-        yield file, _facts(path, metadata, kinds)
+def _opened(path: Path, kinds: Sequence[str]) -> Generator[BinaryIO]:
+    """The file's bytes. What goes wrong inside the block is said in one line, too."""
+    try:
+        if not path.is_file():
+            raise ArtifactError(f"{path} does not exist; expected a {' or a '.join(kinds)} saved by glotprompt")
+        with path.open("rb") as file:
+            if what := stand_in(file.read(256)):
+                raise ArtifactError(f"{path}: {what}")
+            file.seek(0)
+            yield file
+    except SafetensorError as error:
+        raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise ArtifactError(f"{path} cannot be read ({reason}); look at its permissions and its disk") from error
+
+
+def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
+    """The strings in a safetensors file's header, for which safetensors itself would map the file: the header's length
+    in eight bytes, lowest first, then JSON, then the tensors."""
+    length = int.from_bytes(file.read(8), "little")
+    if 8 + length > size:
+        raise SafetensorError(f"a header of {length:,} bytes in a file of {size:,}")
+    try:
+        header: dict[str, Any] = json.loads(file.read(length))
+        end = max((tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SafetensorError(f"its header: {error!r}") from None
+    if 8 + length + end != size:
+        raise SafetensorError(f"{size:,} bytes instead of {8 + length + end:,}")
+    return header.get("__metadata__", {})
 
 
 def _facts(path: Path, metadata: dict[str, str], kinds: Sequence[str]) -> dict[str, Any]:
@@ -98,6 +128,14 @@ def _facts(path: Path, metadata: dict[str, str], kinds: Sequence[str]) -> dict[s
         )
     if found not in kinds:
         raise ArtifactError(f"{path} is a {found}; expected a {expected}")
+    return facts
+
+
+def _checked(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts without the digest, which is compared."""
+    facts = dict(facts)
+    if facts.pop("digest") != digest(tensors, facts):
+        raise ArtifactError(f"{path} has been changed since it was saved (its digest differs); copy or make it again")
     return facts
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 
-from glotprompt.serve.resident import FreedMemory
 from glotprompt.serve.served import Decoded
 
 
@@ -18,12 +17,14 @@ class DecodedCache:
         self._budget = byte_budget
         self._held: OrderedDict[Hashable, Decoded] = OrderedDict()
         self._num_bytes = 0
-        self._freed = FreedMemory()
         self._lock = threading.Lock()
 
     @property
     def num_bytes(self) -> int:
         return self._num_bytes
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._held
 
     def get(self, key: Hashable, decode: Callable[[], Decoded]) -> Decoded:
         """What is held under `key`, else what `decode` gives. Two threads may decode the same at the same time, which
@@ -40,12 +41,4 @@ class DecodedCache:
                 while self._num_bytes > self._budget:
                     _, oldest = self._held.popitem(last=False)
                     self._num_bytes -= oldest.num_bytes
-                    self._freed.add(oldest.num_bytes)
         return decoded
-
-    def keep_only(self, keys: Iterable[Hashable]) -> None:
-        """Let go of everything else."""
-        wanted = set(keys)
-        with self._lock:
-            for key in [key for key in self._held if key not in wanted]:
-                self._num_bytes -= self._held.pop(key).num_bytes

@@ -1,25 +1,22 @@
-"""Classifiers on disk, thousands of them: every file is mapped into memory and decoded when it is asked for, what was
-decoded last is kept within a budget of bytes, and files that come, change or go are taken up while requests run.
+"""Classifiers on disk, thousands of them: a file is read when it is asked for, what was read last is kept within a
+budget of bytes, and files that come, change or go are taken up while requests run.
 
-A file is replaced by renaming another onto it, as everything that glotprompt saves is. The mapping keeps the old
-content for those who still read it, so a request sees the old classifier or the new one.
+A file is replaced by renaming another onto it, as everything that glotprompt saves is. It is read into memory whole,
+never mapped, so that nobody who writes into it changes what was read. A version in memory goes on for those who still
+ask for it; one that is not, and whose file has changed, is refused until the next look at the disk. So a request sees
+the old classifier or the new one, never a mixture.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import zlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from glotprompt import artifact
 from glotprompt.classifier import PromptClassifier
@@ -27,7 +24,6 @@ from glotprompt.errors import ArtifactError, ConfigError, UserError, nearest
 from glotprompt.model.encoder import Encoder
 from glotprompt.serve.cache import DecodedCache
 from glotprompt.serve.card import Card
-from glotprompt.serve.resident import FreedMemory, forget_pages
 from glotprompt.serve.served import Decoded, Served
 
 KIND = "classifier"
@@ -73,36 +69,22 @@ _NEVER = _Stamp(0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False)
-class _Mapped:
-    """One version of a classifier's file."""
+class _Version:
+    """One version of a classifier's file, as it was read once."""
 
     path: Path
     stamp: _Stamp
-    tensors: dict[str, Tensor]
-    facts: dict[str, Any]
-    checksum: int
-    """Of the tensors."""
-
-    @classmethod
-    def of(cls, path: Path, stamp: _Stamp, tensors: dict[str, Tensor], facts: dict[str, Any]) -> _Mapped:
-        # How its training went is for the card alone, and may be long.
-        return cls(path, stamp, tensors, {**facts, "training": {}}, _checksum(tensors))
 
     def decode(self, encoder: Encoder) -> Decoded:
-        """Its tensors, copied from the disk to the encoder's device."""
+        """Its tensors, read from the disk again. Raises `ArtifactError` where another version lies there by now."""
+        tensors, facts = artifact.read_copy(self.path, KIND)
         try:
-            now = _Stamp.of(self.path)
-        except OSError:  # what is mapped may be read all the same
-            now = None
-        written = now is not None and now.inode == self.stamp.inode and now != self.stamp
-        try:  # where a file became shorter, what is mapped beyond its end must not be touched
-            if written or _checksum(self.tensors) != self.checksum:
-                raise ArtifactError(
-                    f"{self.path} was written into while it was served; write new versions beside it and rename them"
-                )
-            return Decoded.of(PromptClassifier.of(self.tensors, self.facts, encoder, self.path), encoder)
-        finally:
-            forget_pages(self.tensors.values())
+            changed = _Stamp.of(self.path) != self.stamp
+        except OSError:
+            changed = False  # it could be read a moment ago
+        if changed:
+            raise ArtifactError(f"{self.path} was changed since the last look at it; ask again in a moment")
+        return Decoded.of(PromptClassifier.of(tensors, facts, encoder, self.path), encoder)
 
 
 @dataclass(frozen=True)
@@ -113,7 +95,7 @@ class _Record:
     """Of the file at the last look."""
     served: Served | None = None
     card: Card | None = None
-    mapped: _Mapped | None = None
+    version: _Version | None = None
     error: str | None = None
 
 
@@ -145,7 +127,6 @@ class Registry:
         self._folders = {place for place in self.places if place.is_dir()}
         self._encoder = encoder
         self._cache = DecodedCache(byte_budget)
-        self._freed = FreedMemory()
         self._state = _State()
         self._reloading = threading.Lock()
         self.reload()
@@ -163,7 +144,7 @@ class Registry:
 
     def errors(self) -> dict[str, str]:
         """Why a path is not served as it is on the disk, in one line each. Where an earlier version could be read, that
-        one is still served."""
+        one is still served as long as it is in memory."""
         return dict(self._state.errors)
 
     def find(self, language: str, task: str) -> str:
@@ -190,7 +171,6 @@ class Registry:
         with self._reloading:
             before = self._state
             after = _state_of(self._looked_through(before.records))
-            self._cache.keep_only(record.mapped for record in after.records.values())
             for place, error in after.errors.items():
                 if before.errors.get(place) != error:
                     _log.warning("%s", error)
@@ -242,6 +222,8 @@ class Registry:
             elif stamp is not None:
                 if record is None or record.stamp != stamp:
                     record = self._take_up(path, stamp, record)
+                if record is not None and record.error is not None and record.version not in self._cache:
+                    record = _Record(record.stamp, error=record.error)  # the earlier version is nowhere any more
                 if record is not None:
                     after[path] = record
         return after
@@ -282,27 +264,26 @@ class Registry:
         try:
             if path.parent in self._folders and artifact.describe(path, KINDS)["kind"] != KIND:
                 return _Record(stamp)
-            tensors, facts = artifact.read(path, KIND)
-            mapped = _Mapped.of(path, stamp, tensors, facts)
-            decode = partial(mapped.decode, self._encoder)
-            served = Served.of(path.stem, facts, self._encoder, partial(self._cache.get, mapped, decode))
-            decode()
+            tensors, facts = artifact.read_copy(path, KIND)
+            version = _Version(path, stamp)
+            decode = partial(version.decode, self._encoder)
+            served = Served.of(path.stem, facts, self._encoder, partial(self._cache.get, version, decode))
+            classifier = PromptClassifier.of(tensors, facts, self._encoder, path)
+            self._cache.get(version, lambda: Decoded.of(classifier, self._encoder))
             card = Card.of(served, facts, stamp.size, stamp.modified / 1e9)
         except Exception as error:  # whatever one file holds, the others go on
             reason = str(error) if isinstance(error, UserError) else f"{path} cannot be used: {error!r}"
             kept = _kept(before, stamp, reason)
             # Permissions and disks are mended without a change of the file, so the next look tries again.
             return replace(kept, stamp=_NEVER) if isinstance(error.__cause__, OSError) else kept
-        finally:
-            self._freed.add(stamp.size)
-        return _Record(stamp, served, card, mapped)
+        return _Record(stamp, served, card, version)
 
 
 def _kept(before: _Record | None, stamp: _Stamp, reason: str) -> _Record:
     """The version before, and why the one on the disk cannot be used."""
-    if before is None or before.mapped is None or before.mapped.stamp.inode == stamp.inode:
-        return _Record(stamp, error=reason)  # written into: what was mapped is gone with it
-    return _Record(stamp, before.served, before.card, before.mapped, reason)
+    if before is None:
+        return _Record(stamp, error=reason)
+    return _Record(stamp, before.served, before.card, before.version, reason)
 
 
 def _state_of(records: dict[Path, _Record]) -> _State:
@@ -320,10 +301,3 @@ def _state_of(records: dict[Path, _Record]) -> _State:
         assert record.card is not None
         served[name], cards[name] = record.served, record.card
     return _State(records, errors, MappingProxyType(served), cards)
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> int:
-    found = 0
-    for tensor in tensors.values():
-        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
-    return found
