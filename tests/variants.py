@@ -85,7 +85,7 @@ DROPOUT = {"dropout": True}
 ALIGNED = {"objective": "alignment", "initialise": "noise"}
 VARIANTS = {
     "soft-prompt": Variant("soft-prompt", (0.1, 1.0)),
-    "soft-prompt, BERT, dropout": Variant("soft-prompt", (0.15, 1.0), "bert", DROPOUT, DROPOUT),
+    "soft-prompt, BERT, dropout": Variant("soft-prompt", (0.12, 1.0), "bert", DROPOUT, DROPOUT),
     "soft-prompt, linear head": Variant("soft-prompt", (0.1, 0.015), adapt={"positions": "shifted"}, tune=HEAD),
     "soft-prompt, aligned": Variant("soft-prompt", (0.3, 1.0), adapt=ALIGNED),
     "prompt-tuning": Variant("prompt-tuning", (None, 1.0)),
