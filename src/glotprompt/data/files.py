@@ -29,7 +29,6 @@ from glotprompt.data.tables import (
     Table,
     format_of,
     open_table,
-    other_delimiter,
     read_table,
 )
 from glotprompt.errors import ConfigError, DataError, nearest
@@ -182,12 +181,9 @@ def read_for_comparison(
 
 def _table_to_compare(source: Source, options: ReadOptions) -> Table[tuple[Row, ...]]:
     table = _table_with_its_quotes(source, options)
-    other = None if options.columns is not None else other_delimiter(table.columns, "\t;|")
-    if other is not None:
-        raise DataError(
-            f"{table.name}: one column only, whose name {next(iter(table.columns))!r} looks like several. Pass"
-            f' delimiter="{other}", or name the one column of a table without a header line with columns="text".'
-        )
+    several = None if options.columns is not None else table.looks_like_several("\t;|")
+    if several is not None:
+        raise DataError(f'{several}, or name the one column of a table without a header line with columns="text".')
     return table
 
 

@@ -101,17 +101,22 @@ class Table(Generic[_Rows]):
                 " the file has no header line, name the columns with columns=."
             )
         if column not in self.columns:
-            other = other_delimiter(self.columns, "\t;|,")
-            if other is not None:
-                raise DataError(
-                    f"{self.name}: one column only, whose name {next(iter(self.columns))!r} looks like several. Pass"
-                    f' delimiter="{other}".'
-                )
+            if several := self.looks_like_several("\t;|,"):
+                raise DataError(f"{several}.")
             raise DataError(
                 f"{self.name}: no column {column!r}.{nearest(column, self.columns)} It has: "
                 f"{', '.join(self.columns)}. Name the right one with {option}=, or, when the file has no header "
                 "line, name them all with columns=."
             )
+
+    def looks_like_several(self, delimiters: str) -> str | None:
+        """What is wrong where the one column's name holds one of the delimiters, and the first remedy."""
+        name = next(iter(self.columns)) if len(self.columns) == 1 else ""
+        found = next((delimiter for delimiter in delimiters if delimiter in name), None)
+        if found is None:
+            return None
+        typed = "\\t" if found == "\t" else found
+        return f'{self.name}: one column only, whose name {name!r} looks like several. Pass delimiter="{typed}"'
 
 
 class BadRows:
@@ -209,7 +214,7 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
         header = next(cells, None)
         if header is None:
             raise DataError(f"{name}: empty. Expected a header line with the columns' names, then rows.")
-        columns = tuple(cell.strip() for cell in header[2])
+        columns = tuple(cell.strip() for cell in header[1])
     columns, repeated = _distinct(columns)
     return Table(name, columns, _named(cells, columns, bad), bad, repeated)
 
@@ -224,25 +229,18 @@ def _distinct(names: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str]]:
     return tuple(columns), frozenset(name for name, times in seen.items() if times > 1)
 
 
-def other_delimiter(columns: Collection[str], candidates: str) -> str | None:
-    """The delimiter that a table with one column seems to have, as it is typed; None: none."""
-    name = next(iter(columns)) if len(columns) == 1 else ""
-    found = next((delimiter for delimiter in candidates if delimiter in name), None)
-    return "\\t" if found == "\t" else found
-
-
-def _named(cells: Iterator[tuple[int, int, list[str]]], columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
-    for first, last, row in cells:
+def _named(cells: Iterator[tuple[int, list[str]]], columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+    for line, row in cells:
         if len(row) == len(columns):
-            yield Row(first, dict(zip(columns, row, strict=True)))
+            yield Row(line, dict(zip(columns, row, strict=True)))
         else:
-            bad.add(first, f"{_count(len(row))} where {len(columns)} were expected", last)
+            bad.add(line, f"{_count(len(row))} where {len(columns)} were expected")
 
 
 def _quoted_rows(
     lines: Iterator[str], delimiter: str, columns: Sequence[str] | None, bad: BadRows
-) -> Iterator[tuple[int, int, list[str]]]:
-    """(first line, last line, cells) by csv's rules, read strictly: a stray quote is an error where it stands.
+) -> Iterator[tuple[int, list[str]]]:
+    """(first line, cells) by csv's rules, read strictly: a stray quote is an error where it stands.
     `columns` as in `ReadOptions`; None: the first row has them.
 
     A quote that nobody meant makes one row of many lines. Where that shows, only the line on which the row starts is
@@ -271,7 +269,7 @@ def _quoted_rows(
             reader = csv.reader(source, delimiter=delimiter, strict=True)
         elif not all(is_blank(cell) for cell in row):
             width = len(row) if width is None else width
-            yield source.first, source.last, row
+            yield source.first, row
 
 
 class _Lines:
@@ -319,10 +317,10 @@ def _swallowed(lines: Sequence[str], delimiter: str, width: int, cells: int, hin
     return None
 
 
-def _plain_rows(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
+def _plain_rows(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(lines, 1):
         if not is_blank(line):
-            yield number, number, without_line_end(line).split(delimiter)
+            yield number, without_line_end(line).split(delimiter)
 
 
 def _json_rows(lines: Iterator[str], columns: dict[str, None], bad: BadRows) -> Iterator[Row]:

@@ -42,21 +42,24 @@ class Lora(Delta):
         super().__init__()
         self.rank, self.alpha, self.targets = rank, alpha, targets
         generator = torch.Generator("cpu").manual_seed(seed)
+        layers = _layers(encoder, targets)
         values: dict[str, nn.Parameter] = {}
-        for name, layer in _layers(encoder, targets).items():
+        for name, layer in layers.items():
             bound = 1 / math.sqrt(layer.in_features)
             start = torch.rand(rank, layer.in_features, generator=generator, device="cpu") * (2 * bound) - bound
             zeros = torch.zeros(layer.out_features, rank)
             for side, value in (("A", start), ("B", zeros)):
-                values[f"{name}.{side}".replace(".", "/")] = nn.Parameter(value.to(encoder.device))
+                values[_key(name, side)] = nn.Parameter(value.to(encoder.device))
         self.pairs = nn.ParameterDict(values)
+        self._names = tuple(layers)
 
     @contextmanager
     def attached(self, encoder: Encoder) -> Generator[None]:
         """Inside, every changed layer gives W x + (alpha / rank) B A x; attached inside one another, updates add up."""
         with ExitStack() as stack:
-            for name, layer in _layers(encoder, self.targets).items():
-                down, up = (self.pairs[f"{name}.{side}".replace(".", "/")] for side in ("A", "B"))
+            for name in self._names:
+                down, up = (self.pairs[_key(name, side)] for side in ("A", "B"))
+                layer = encoder.model.get_submodule(name)
                 stack.enter_context(layer.register_forward_hook(_updated(down, up, self.alpha / self.rank)))
             yield None
 
@@ -74,6 +77,11 @@ class Lora(Delta):
             for name, value in made.tensors().items():
                 value.copy_(tensors[name])
         return made
+
+
+def _key(name: str, side: str) -> str:
+    """Where a layer's matrix stands in the dictionary, whose keys must not hold dots."""
+    return f"{name}.{side}".replace(".", "/")
 
 
 def _updated(down: Tensor, up: Tensor, scale: float) -> Any:

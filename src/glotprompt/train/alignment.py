@@ -95,7 +95,8 @@ def alignment_corpus(
     """Tokenise (source, target) pairs and let the frozen encoder make their teachers, `batch_size` at a time. `centre`
     is that of the pairs that are trained on; None: these are."""
     source, target = (_tokens([pair[side] for pair in pairs], encoder.tokenizer, config.max_length) for side in (0, 1))
-    vectors = _vectors(encoder, source, None, batch_size)
+    with torch.no_grad():
+        vectors = _vectors(encoder, source, None, batch_size)
     centre = vectors.mean(dim=0) if centre is None else centre
     return AlignmentCorpus(
         AlignmentBatch(target, source, F.normalize(vectors - centre, dim=1)), centre, config.batch_size, config.seed
@@ -107,9 +108,8 @@ def _tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length
     return [np.array(row, dtype=np.int64) for row in found]
 
 
-@torch.no_grad()
 def _vectors(encoder: Encoder, sequences: Sequences, prefix: Prefix | None, batch_size: int) -> _Vectors:
-    """Pooled states, fp32 on the encoder's device, in the order of the sequences."""
+    """Pooled states, fp32 on the encoder's device, in the order of the sequences; differentiable in the prefix."""
     found = torch.zeros(len(sequences), encoder.hidden_size, device=encoder.device)
     for rows in by_length(sequences, batch_size):
         found[rows] = encoder.pooled_states([sequences[i] for i in rows], prefix)
@@ -184,11 +184,8 @@ def _both_sides(encoder: Encoder, batch: AlignmentBatch, prefix: Prefix | None, 
     length, few at once: verses differ so much in length that a batch read whole is half padding."""
     sentences = [*batch.target, *batch.source]
     most = min(size, TOGETHER) if encoder.device.type == "cpu" else size
-    order = list(by_length(sentences, most))
-    states = torch.cat([encoder.pooled_states([sentences[i] for i in rows], prefix) for rows in order])
-    places = torch.empty(len(sentences), dtype=torch.long, device=states.device)
-    places[[i for rows in order for i in rows]] = torch.arange(len(sentences), device=states.device)
-    return states[places[: len(batch.target)]], states[places[len(batch.target) :]]
+    states = _vectors(encoder, sentences, prefix, most)
+    return states[: len(batch.target)], states[len(batch.target) :]
 
 
 def _num_tokens(batch: AlignmentBatch) -> int:
