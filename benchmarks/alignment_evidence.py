@@ -28,11 +28,13 @@ from glotprompt.data.languages import language as language_of
 from glotprompt.model.backbones import MINI_SENTENCE
 from glotprompt.model.encoder import Encoder
 from glotprompt.report.significance import paired_bootstrap
+from glotprompt.report.tables import METHOD_COLOURS, METHOD_NAMES
 from glotprompt.verses import VerseExperiment, verse_topics
 
 Run = dict[str, Any]
 RIVAL = "embedding"
-COLOURS = {RIVAL: "#b8bec4", "soft-prompt": "#0b6e99", "lora": "#a25bd8"}
+STEPS = 300
+"""Of the figure's bars: those of the preset alignment."""
 READINGS = ("target", "target_centred", "source")
 
 
@@ -62,7 +64,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--languages", nargs="*", default=["glv", "cni", "quc"])
     made.add_argument("--methods", nargs="+", choices=["soft-prompt", "lora"], default=["soft-prompt", "lora"])
     made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    made.add_argument("--steps", nargs="+", type=int, default=[300])
+    made.add_argument("--steps", nargs="+", type=int, default=[STEPS])
     made.add_argument("--pairs", nargs="+", type=_count, default=[None], help="of pairs that stage 1 reads, or all")
     made.add_argument("--data-dir", type=Path, help="default: the variable GLOTPROMPT_DATA")
     made.add_argument("--precision", default="auto")
@@ -114,10 +116,7 @@ def _sentence(line: dict[str, Any]) -> str:
 
 def _print_table(lines: Sequence[dict[str, Any]]) -> None:
     """Means over seeds, per cent; differences to embedding on the same seeds, in points."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in lines:
-        run = line["run"]
-        groups.setdefault((run["language"], run["method"], run["steps"], run["num_pairs"]), []).append(line)
+    groups = _groups(lines)
     print("language method steps pairs seeds | found target centred source | target - embedding, centred - embedding's")
     for (language, method, steps, pairs), runs in groups.items():
         rivals = [line for line in groups.get((language, RIVAL, None, None), []) if _seed(line) in map(_seed, runs)]
@@ -125,6 +124,15 @@ def _print_table(lines: Sequence[dict[str, Any]]) -> None:
         shown = "  ".join(f"{value:5.1f}" for value in figures)
         name = f"{language} {method:11} {steps or '-':>5} {pairs or 'all':>5} {len(runs):2}"
         print(f"{name} | {shown} | {_compared(runs, rivals) if method != RIVAL else '-'}")
+
+
+def _groups(lines: Sequence[Run]) -> dict[tuple[str, str, int | None, int | None], list[Run]]:
+    """The runs of every language, method, number of steps and number of pairs, over seeds."""
+    groups: dict[tuple[str, str, int | None, int | None], list[Run]] = {}
+    for line in lines:
+        run = line["run"]
+        groups.setdefault((run["language"], run["method"], run["steps"], run["num_pairs"]), []).append(line)
+    return groups
 
 
 def _columns() -> list[str]:
@@ -148,61 +156,55 @@ def _compared(runs: Sequence[dict[str, Any]], rivals: Sequence[dict[str, Any]]) 
 
 
 def _draw(lines: Sequence[Run], path: Path) -> None:
-    """Accuracy by language and method with the classifier on English as a line, and over steps and pairs."""
+    """Accuracy by language and method, with the classifier on English as a line, and over steps and pairs."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    def of(language: str, method: str, steps: int | None, pairs: int | None) -> list[float]:
-        wanted = (language, method, steps, pairs)
-        kept = [
-            one for one in lines if tuple(one["run"][n] for n in ("language", "method", "steps", "num_pairs")) == wanted
-        ]
-        return [one["target_accuracy"] for one in kept]
-
-    languages = list(dict.fromkeys(line["run"]["language"] for line in lines))
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "evidence", "font.size": 9}):
         figure = Figure(figsize=(9, 3), layout="constrained")
         bars, steps, pairs = figure.subplots(1, 3, sharey=True)
-        sides = (
-            (RIVAL, None, "embedding"),
-            ("soft-prompt", 300, "soft prompt, aligned"),
-            ("lora", 300, "LoRA, aligned"),
-        )
-        for place, (method, at, name) in enumerate(sides):
-            values = [of(language, method, at, None) for language in languages]
-            x = [i + 0.27 * (place - 1) for i in range(len(languages))]
-            means = [float(np.mean(one)) if one else np.nan for one in values]
-            bars.bar(x, means, width=0.25, color=COLOURS[method], label=name)
-            for where, one in zip(x, values, strict=True):
-                bars.plot([where] * len(one), one, ".", color="#333", markersize=3)
-        for i, language in enumerate(languages):
-            english = np.mean([one["source_accuracy"] for one in lines if one["run"]["language"] == language])
-            bars.plot(
-                [i - 0.4, i + 0.4], [english] * 2, color="#333", linewidth=1, label=(i == 0 and "on English") or None
-            )
-        bars.axhline(lines[0]["majority"], color="#999", linewidth=1, linestyle=":", label="majority")
-        bars.set_xticks(range(len(languages)), [language_of(code).name for code in languages])
-        bars.set_ylabel("verses whose topic is right, %")
-        bars.set_ylim(0, 100)
-        bars.legend(frameon=False, fontsize=7, ncols=2, loc="upper left")
-        for axes, name, label in ((steps, "steps", "steps of alignment"), (pairs, "num_pairs", "pairs of verses")):
-            for language in languages:
-                runs = [one for one in lines if one["run"]["language"] == language and one["run"]["seed"] == 0]
-                other = ("num_pairs", None) if name == "steps" else ("steps", 300)
-                runs = [
-                    one for one in runs if one["run"]["method"] == "soft-prompt" and one["run"][other[0]] == other[1]
-                ]
-                points = sorted(
-                    (one["steps"] if name == "steps" else one["pairs"], one["target_accuracy"]) for one in runs
-                )
-                if len(points) > 1:
-                    points = [(0, of(language, RIVAL, None, None)[0]), *points]
-                    axes.plot(*zip(*points, strict=True), "o-", markersize=3, label=language_of(language).name)
-            axes.set_xlabel(label)
-            axes.legend(frameon=False, fontsize=7)
+        _draw_bars(bars, lines)
+        _draw_curves(steps, lines, "steps", "num_pairs", "steps of alignment")
+        _draw_curves(pairs, lines, "pairs", "steps", "pairs of verses")
         for axes in (bars, steps, pairs):
             axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, metadata={"Date": None})
+
+
+def _draw_bars(axes: Any, lines: Sequence[Run]) -> None:
+    groups = _groups(lines)
+    languages = list(dict.fromkeys(line["run"]["language"] for line in lines))
+    sides = ((RIVAL, RIVAL, None), ("soft-prompt", "soft-prompt-aligned", STEPS), ("lora", "lora-aligned", STEPS))
+    for side, (method, name, steps) in enumerate(sides):
+        for place, language in enumerate(languages):
+            found = [line["target_accuracy"] for line in groups.get((language, method, steps, None), [])]
+            where, label = place + 0.27 * (side - 1), METHOD_NAMES[name] if place == 0 else None
+            axes.bar(where, np.mean(found) if found else 0, width=0.25, color=METHOD_COLOURS[name], label=label)
+            axes.plot([where] * len(found), found, ".", color="#333", markersize=3)
+    for place, language in enumerate(languages):
+        english = np.mean([line["source_accuracy"] for line in lines if line["run"]["language"] == language])
+        label = "on English" if place == 0 else None
+        axes.plot([place - 0.4, place + 0.4], [english] * 2, color="#333", linewidth=1, label=label)
+    axes.axhline(lines[0]["majority"], color="#999", linewidth=1, linestyle=":", label=METHOD_NAMES["majority"])
+    axes.set_xticks(range(len(languages)), [language_of(code).name for code in languages])
+    axes.set_ylabel("verses whose topic is right, %")
+    axes.set_ylim(0, 100)
+    axes.legend(frameon=False, fontsize=7, loc="upper left")
+
+
+def _draw_curves(axes: Any, lines: Sequence[Run], along: str, held: str, label: str) -> None:
+    """Soft prompts of seed 0 over steps or pairs, the other of the two as in the bars; at 0 embedding."""
+    seed = [line for line in lines if _seed(line) == 0]
+    usual = {"steps": STEPS, "num_pairs": None}[held]
+    for language in dict.fromkeys(line["run"]["language"] for line in seed):
+        runs = [line for line in seed if line["run"]["language"] == language]
+        rival = [(0, line["target_accuracy"]) for line in runs if line["run"]["method"] == RIVAL]
+        prompts = [line for line in runs if line["run"]["method"] == "soft-prompt" and line["run"][held] == usual]
+        if len(prompts) > 1:
+            points = sorted(rival + [(line[along], line["target_accuracy"]) for line in prompts])
+            axes.plot(*zip(*points, strict=True), "o-", markersize=3, label=language_of(language).name)
+    axes.set_xlabel(label)
+    axes.legend(frameon=False, fontsize=7)
 
 
 def _say(text: str) -> None:
