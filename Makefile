@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.glotprompt-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow check bench clean
+.PHONY: help venv demo test test-slow record check bench clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -32,6 +32,9 @@ test: $(STAMP) ## the fast test suite
 
 test-slow: $(STAMP) ## the other tests: trainings, kills and restarts, GPU
 	$(BIN)/pytest -m "slow or gpu" --timeout 1800 $(ARGS)
+
+record: $(STAMP) ## make golden losses and black-box records anew (CONTRIBUTING.md says when; ARGS="-k refusals": some)
+	$(BIN)/pytest tests/test_golden.py tests/blackbox --record $(ARGS)
 
 check: $(STAMP) ## lint, format, types, imports between rooms
 	$(BIN)/ruff check .

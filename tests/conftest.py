@@ -33,6 +33,18 @@ TINY_KINDS = ("xlm-roberta", "bert", "modernbert")
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", action="store_true", help="Make the records of golden/ and blackbox/ anew.")
+
+
+@pytest.fixture(scope="session")
+def record(request: pytest.FixtureRequest) -> bool:
+    """Whether records are written anew instead of held against what is found."""
+    wanted = bool(request.config.getoption("--record"))
+    assert not (wanted and hasattr(request.config, "workerinput")), "several tests write one file: leave -n out"
+    return wanted
+
+
 @pytest.fixture(scope="session")
 def corpora() -> Path:
     """The data folder: other people's corpora in their publishers' layouts. Tests that need it skip without."""

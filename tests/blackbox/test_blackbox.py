@@ -1,0 +1,140 @@
+"""The program seen from outside: command lines, held against what they came to when they were recorded.
+
+Nothing here knows the inside: the program is what the package installs as `glotprompt`, and what counts is its exit
+status, its figures (JSON, CSV and NumPy files, standard output), the names of the files it makes, and its errors. A
+change of behaviour makes the record anew, in the same commit and with a line in CHANGELOG.md:
+
+    pytest tests/blackbox --record
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .. import records
+from . import world
+from .commands import ITEMS, KILLED, SERVE, SERVED, STORIES
+from .outcomes import files_of, normal, outcome
+
+PROGRAM = Path(sys.executable).with_name("glotprompt")
+ASSETS = Path(__file__).parents[1] / "assets"
+RECORD = Path(__file__).with_name("records.json")
+Run = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture
+def here(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files of `world`, in which the program runs."""
+    folder = tmp_path / "here"
+    world.build(folder, tiny_folder, ASSETS)
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("GLOTPROMPT_DATA", raising=False)
+    for name, value in (("GLOTPROMPT_CACHE", str(tmp_path / "cache")), ("OMP_NUM_THREADS", "1"), ("COLUMNS", "200")):
+        monkeypatch.setenv(name, value)
+    return folder
+
+
+@pytest.fixture
+def run(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A command line in this process, by the console script."""
+    (script,) = entry_points(group="console_scripts", name="glotprompt")
+    program = script.load()
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # `python -m pytest` is not the program's name
+
+    def line(words: str) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", ["glotprompt", *shlex.split(words)])
+        before = files_of(here)
+        capsys.readouterr()
+        try:
+            status: Any = program()
+        except SystemExit as stop:
+            status = stop.code
+        out, err = capsys.readouterr()
+        return outcome(words, here, before, status or 0, out, err)
+
+    return line
+
+
+def check(name: str, found: Any, record: bool) -> None:
+    """Hold what was found against the record of that name, or make it the record."""
+    known = records.read(RECORD) if RECORD.exists() else {}
+    if record:
+        kept = {**STORIES, "killed": {}, "served": {}}
+        records.write(RECORD, {key: value for key, value in {**known, name: found}.items() if key in kept})
+        return
+    apart = list(records.differences(known.get(name), found))
+    assert not apart, "\n".join([f"{name!r} came to something else in {len(apart)} places:", *apart[:20]])
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_story(story: str, run: Run, record: bool) -> None:
+    check(story, {name: run(words) for name, words in STORIES[story].items()}, record)
+
+
+@pytest.fixture
+def start(here: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """A command line in a process of its own, killed when the test is over."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(words: str) -> subprocess.Popen[str]:
+        begun.append(subprocess.Popen([PROGRAM, *shlex.split(words)], stderr=subprocess.PIPE, text=True))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def test_killed_and_started_again(here: Path, run: Run, start: Callable[..., Any], record: bool) -> None:
+    """The record is that of a run that nobody killed."""
+    if record:
+        check("killed", run(KILLED), record)
+        return
+    given = files_of(here)
+    process = start(KILLED)
+    while process.poll() is None and not files_of(here).keys() - given.keys():
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it was over before it could be killed"
+    left = files_of(here).keys() - given.keys()
+    assert left, "nothing to go on from"
+    assert "killed.st" not in left
+    again = run(KILLED)
+    assert not left & files_of(here).keys(), "what it went on from is still there"
+    check("killed", again, record)
+
+
+def test_served(here: Path, run: Run, start: Callable[..., Any], record: bool) -> None:
+    """One request in many languages, and a stop by Ctrl-C."""
+    for adapt, tune in SERVED.values():
+        assert run(adapt)["status"] == run(tune)["status"] == 0
+    process, address = start(SERVE), None
+    while address is None:
+        line = process.stderr.readline()
+        assert line, f"it ended with status {process.wait()}"
+        address = re.search(r"http://\S+", line)
+    body, kind = json.dumps({"items": ITEMS}).encode(), {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address[0]}/v1/predict", body, kind)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        found = json.load(answer)
+    process.send_signal(signal.SIGINT)
+    last = process.communicate(timeout=60)[1].splitlines()[-1]
+    check("served", normal({"answer": found, "status": process.returncode, "last": last}, here), record)
+
+
+def test_no_record_is_left_over() -> None:
+    assert records.read(RECORD).keys() == {*STORIES, "killed", "served"}
