@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glotprompt import artifact
+from glotprompt.config import MethodName
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example
 from glotprompt.data.samples import Samples
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import Together, described, restored, tensors_of
 from glotprompt.model.encoder import Encoder
@@ -109,7 +110,7 @@ class LanguagePrompt:
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
     """Config, losses before and after, text amounts, versions: for people, not for the code."""
     method: str = "soft-prompt"
-    """soft-prompt, source-prompt (trained on source text alone) or prompt-average."""
+    """soft-prompt, or source-prompt (trained on source text alone)."""
     characters: CharacterMap | None = None
     """As `LanguageModule.characters`."""
     samples: Samples | None = None
@@ -178,8 +179,21 @@ def characters_of(facts: Mapping[str, Any]) -> CharacterMap | None:
     return None if found is None else CharacterMap.from_dict(found)
 
 
+def refuse_unknown_method(path: str | Path, facts: Mapping[str, Any]) -> None:
+    """Raises `ArtifactError` for what a file says where an earlier glotprompt made it by a method that is gone."""
+    method = facts["method"]
+    if method == "prompt-average":
+        raise ArtifactError(
+            f"{path} is of the method prompt-average, which is gone; make it anew from the prompts with `glotprompt"
+            " combine` (and tune again)"
+        )
+    if method not in get_args(MethodName):
+        raise ArtifactError(f"{path} is of the method {method!r}, which is none of this glotprompt's; make it anew")
+
+
 def _read_for(path: str | Path, kind: str, encoder: Encoder | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, facts = artifact.read(path, kind)
+    refuse_unknown_method(path, facts)
     if encoder is not None:
         artifact.check_backbone(path, facts, encoder.name, encoder.fingerprint)
     return tensors, facts

@@ -140,7 +140,7 @@ def method_cost(
 
 
 def _adapt_cost(encoder: Shell, method: Method, parts: Parts, config: AdaptConfig, attention: Attention) -> StageCost:
-    trained = parts["language"].requires_grad_(method.begin_adapt is not None)
+    trained = parts["language"].requires_grad_()
     paper = _parts(encoder, method, config.replace(train_lm_head=True))["language"]
     words = max(1, round(config.mask_rate * config.batch_size * config.max_length))
     saved = sum(_num_bytes(part) for part in parts.values())
@@ -148,12 +148,10 @@ def _adapt_cost(encoder: Shell, method: Method, parts: Parts, config: AdaptConfi
 
 
 def _parts(encoder: Shell, method: Method, config: AdaptConfig) -> dict[str, Delta]:
-    """What stage 1 leaves; an average of prompts has the shape of a prompt."""
-    if method.stage1 is None:
+    """What stage 1 leaves."""
+    if method.begin_adapt is None:
         return {}
-    begin = method.begin_adapt or METHODS["soft-prompt"].begin_adapt
-    assert begin is not None
-    return {part: begin(encoder, config).to(encoder.device) for part in method.shares}
+    return {part: method.begin_adapt(encoder, config).to(encoder.device) for part in method.shares}
 
 
 def _stage_cost(

@@ -22,25 +22,20 @@ from glotprompt.classifier import (
     read_inputs,
     rewritten_fields,
 )
+from glotprompt.combination import shared_characters
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, content_hash
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.initial import Initial, initial_prompt, weighted
-from glotprompt.methods import (
-    average_prompts,
-    method_of_adapt,
-    method_of_tune,
-    refuse_other_backbone,
-    shared_characters,
-)
+from glotprompt.methods import method_of_adapt, method_of_tune, refuse_other_backbone
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import Together
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.heads import LinearHead
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.stage1 import MaskedLanguageModelling, SentencePairs, train_language, with_objective
+from glotprompt.stage1 import SentencePairs, train_language, with_objective
 from glotprompt.templates import Task
 from glotprompt.train.alignment import split_pairs
 from glotprompt.train.checkpoint import Checkpoint, same_precision
@@ -66,7 +61,6 @@ def adapt(
     language: str = "",
     config: AdaptConfig | None = None,
     runtime: RuntimeConfig | None = None,
-    prompts: Sequence[tuple[LanguagePrompt, float]] | None = None,
     characters: CharacterMap | None = None,
     initial: Initial | None = None,
     *,
@@ -78,23 +72,20 @@ def adapt(
     target's is held out, on which the masked-word loss is measured before and after and the best step chosen.
     `parallel` are (source, target) pairs instead: the objective is then alignment, for which settings that the config
     leaves open are those of the preset alignment, and held-out pairs choose the step and give the figures.
-    `language` is the target's ISO 639-3 code. `prompts` and their weights are for prompt-average alone, which trains
-    nothing. `characters` rewrites both texts and, saved in the result, all that is read behind it later. `initial` is
-    a saved prompt to start from, or several and their weights. Raises `DataError` when there is too little text.
+    `language` is the target's ISO 639-3 code. `characters` rewrites both texts and, saved in the result, all that is
+    read behind it later. `initial` is a saved prompt to start from, or several and their weights. Raises `DataError`
+    when there is too little text.
     """
     config, runtime = with_objective(config, parallel is not None), runtime or RuntimeConfig()
-    if parallel is not None and (len(target) or len(source) or prompts is not None):
-        raise ConfigError("parallel text is aligned by itself; leave target, source and prompts out")
+    if parallel is not None and (len(target) or len(source)):
+        raise ConfigError("parallel text is aligned by itself; leave target and source out")
     if not language:
         raise ConfigError("which language is it? Give its ISO 639-3 code as language=")
     method = method_of_adapt(config)
-    if (prompts is not None) != (method.begin_adapt is None):
-        raise ConfigError("prompts to combine are for method prompt-average, which needs them")
     config, start = initial_prompt(encoder, config, initial)
     backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    behind = weighted(initial) if prompts is None else prompts
-    if behind and characters is None:
-        characters = shared_characters([prompt for prompt, _ in behind])
+    if initial is not None and characters is None:
+        characters = shared_characters([prompt for prompt, _ in weighted(initial)])
     if runtime.no_samples:
         lines: list[str] = []
     elif parallel is None:
@@ -105,13 +96,6 @@ def adapt(
     texts = rewritten(target, characters), rewritten(source, characters)
     if parallel is not None and characters is not None:
         parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
-    if prompts is not None:
-        for prompt, _ in prompts:
-            refuse_other_backbone(prompt, encoder)
-        key_values = average_prompts([prompt for prompt, _ in prompts], [weight for _, weight in prompts])
-        facts = _average_facts(encoder, *texts, key_values, config, runtime, prompts)
-        positions = prompts[0][0].positions
-        return LanguagePrompt(key_values, language, backbone, positions, facts, method.name, characters, samples)
     made: dict[str, Delta] = {}
     courses: dict[str, dict[str, Any]] = {}
     for part, share in method.source_shares(config).items():
@@ -127,30 +111,6 @@ def adapt(
         return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters, samples)
     parts = {name: Part.of(delta) for name, delta in made.items()}
     return LanguageModule(method.name, parts, language, backbone, facts, characters, samples)
-
-
-def _average_facts(
-    encoder: Encoder,
-    target: Text,
-    source: Text,
-    key_values: Tensor,
-    config: AdaptConfig,
-    runtime: RuntimeConfig,
-    prompts: Sequence[tuple[LanguagePrompt, float]],
-) -> dict[str, Any]:
-    """What is known of an average: its weights, and the masked-word loss on the target's held-out text."""
-    config = config.replace(source_share=0.0)
-    prompt = SoftPrompt(key_values, positions=prompts[0][0].positions).to(encoder.device)
-    check_length(encoder, config.max_length, prompt)
-    masked = MaskedLanguageModelling(encoder, target, source, config, runtime)
-    before = masked.scores(None)
-    with torch.no_grad(), prompt.attached(encoder) as prefix:
-        after = masked.scores(prefix)
-    return {
-        "config": config.model_dump(mode="json"), "precision": encoder.precision, "target_lines": len(target),
-        "combined": [[prompt.language, weight] for prompt, weight in prompts],
-        "held_out_before": vars(before), "held_out_after": vars(after), "trained_values": 0,
-    }  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------

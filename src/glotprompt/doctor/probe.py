@@ -83,13 +83,13 @@ def machine_bytes(device: torch.device) -> int | None:
 def stage_costs(
     shell: Shell, adapt: AdaptConfig, tune: TuneConfig, device: torch.device
 ) -> tuple[StageCost, StageCost]:
-    """Both stages of the config's method, counted without weights. Raises `ConfigError` for a method that trains
-    nothing in stage 1, a length that the backbone does not read, and a backbone that the method does not fit;
-    `ModelError` for one without an LM head."""
+    """Both stages of the config's method, counted without weights. Raises `ConfigError` for a method without a stage 1,
+    a length that the backbone does not read, and a backbone that the method does not fit; `ModelError` for one without
+    an LM head."""
     method = method_of_adapt(adapt)
     cost = method_cost(shell, method, adapt, tune, "cuda" if device.type == "cuda" else "cpu")
-    if cost.adapt is None or cost.tune is None or method.begin_adapt is None:
-        raise ConfigError(cost.refusal or f"{method.name} trains nothing in stage 1; give another --method")
+    if cost.adapt is None or cost.tune is None:
+        raise ConfigError(cost.refusal)
     return cost.adapt, cost.tune
 
 
