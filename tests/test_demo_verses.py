@@ -16,7 +16,6 @@ from glotprompt.verses import VerseExperiment
 def test_every_piece_is_kept(
     verse_data: Path, tmp_path: Path, tiny_encoder: Callable[[str], Encoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("peft")
     encoder = tiny_encoder("xlm-roberta")
     monkeypatch.setattr(demo_verses.Encoder, "load", lambda *_, **__: encoder)
     output = tmp_path / "out"

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from glotprompt import atomic
-from glotprompt.errors import ArtifactError
+from glotprompt.errors import ArtifactError, stand_in
 from glotprompt.processes import is_first
 
 FORMAT = 2
@@ -87,6 +87,9 @@ def _opened(path: Path, kinds: Sequence[str]) -> Generator[BinaryIO]:
         if not path.is_file():
             raise ArtifactError(f"{path} does not exist; expected a {' or a '.join(kinds)} saved by glotprompt")
         with path.open("rb") as file:
+            if what := stand_in(file.read(256)):
+                raise ArtifactError(f"{path}: {what}")
+            file.seek(0)
             yield file
     except SafetensorError as error:
         raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -43,3 +44,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     by_fold = {choice.casefold(): choice for choice in choices}
     match = difflib.get_close_matches(word.casefold(), list(by_fold), n=1, cutoff=0.6)
     return f" Did you mean {by_fold[match[0]]!r}?" if match else ""
+
+
+def stand_in(start: bytes) -> str | None:
+    """What a file is whose bytes begin so, and the remedy, where it only stands for the one that was wanted."""
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a Git LFS pointer, not the file itself. Fetch it with `git lfs pull`."
+    if re.match(rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html)\b", start, re.IGNORECASE):
+        return "a web page, not the file itself. Fetch the raw file."
+    return None

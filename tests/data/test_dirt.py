@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +101,50 @@ def test_a_stray_quote_takes_no_other_line_with_it(tmp_path: Path, case: str) ->
 def test_a_cell_of_several_lines_is_one_cell(tmp_path: Path) -> None:
     path = raw(tmp_path / "a.tsv", HEADER + 'x\t"one\ntwo, ""three""\n\nfour"\nx\tfive\n')
     assert read_texts(path) == ['one\ntwo, "three"\n\nfour', "five"]
+
+
+STAND_INS = {
+    "LFS": ("a.tsv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
+    "page": ("a.txt", b"\n<!DOCTYPE html>\n<html><body>404</body></html>\n", "a web page"),
+    "semicolons": ("a.csv", b"text;label\none;x\n", 'Pass delimiter=";"'),
+    "commas": ("a.tsv", b"text,label\none,x\n", 'Pass delimiter=","'),
+    "array": ("a.jsonl", b'[{"text": "one", "label": "x"}]\n', "a JSON array, not JSON lines"),
+    "array over lines": ("a.jsonl", b'[\n  {"text": "one",\n "label": "x"}\n]\n', "a JSON array, not JSON lines"),
+}
+
+
+@pytest.mark.parametrize("case", STAND_INS)
+def test_a_file_of_another_kind_is_named(tmp_path: Path, case: str) -> None:
+    name, content, message = STAND_INS[case]
+    path = raw(tmp_path / name, content)
+    for how in ("error", "skip"):
+        with pytest.raises(DataError) as caught:
+            (read_texts if name.endswith("txt") else read_examples)(path, on_bad_row=how)
+        assert message in str(caught.value)
+
+
+def test_columns_that_nobody_wants_may_repeat(tmp_path: Path) -> None:
+    path = raw(tmp_path / "a.csv", "text,label,,,note,note\none,x,,,1,2\n")
+    assert read_texts(path) == ["one"]
+    with pytest.raises(DataError, match="the column 'note' occurs twice"):
+        read_texts(path, text="note")
+
+
+def test_parquet_is_as_strict_as_text(tmp_path: Path) -> None:
+    pa, parquet = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))
+
+    def written(*columns: Any, names: Sequence[str] = ("text", "label")) -> Path:
+        parquet.write_table(pa.Table.from_arrays(list(columns), list(names)), tmp_path / "a.parquet")
+        return tmp_path / "a.parquet"
+
+    texts, labels = pa.array(["one", "two"]), pa.array([1.0, 0.0])
+    assert [one.label for one in read_examples(written(texts, labels))] == ["1", "0"]
+    with pytest.raises(DataError, match="the column 'text' occurs twice"):
+        read_examples(written(texts, texts, labels, names=["text", "text", "label"]))
+    broken = pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xf1ne", b"two"]).buffers())
+    with pytest.raises(DataError, match="row 1: the column 'text' is not UTF-8"):
+        read_examples(written(broken, labels))
+    assert len(read_examples(written(broken, labels), on_bad_row="skip")) == 1
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\u00a0", "\ufeff", "\u200b\u200d"])

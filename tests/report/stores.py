@@ -54,7 +54,16 @@ def result(one: Cell, accuracy: float, *, own: float | None = None, **others: An
              "peak_memory_bytes": 1_500_000_000, "trained_values": 196_608, "best_step": 90}  # fmt: skip
     adapts = one["method"] not in ("prompt-tuning", "fine-tuning")
     values = {"fine-tuning": 21_000_000, "mad-x": 1_900_000}.get(one["method"], 196_608)
-    layers = [{"layer": layer, "relative_l2": 0.1 * (layer + 1), "cosine": 0.9} for layer in range(4)]
+    layers = [
+        {
+            "layer": layer,
+            "mean_absolute": 0.01 * (layer + 1),
+            "l2": 0.5,
+            "relative_l2": 0.1 * (layer + 1),
+            "cosine": 0.9,
+        }
+        for layer in range(4)
+    ]
     return {
         "format": 1,
         "run_info": {

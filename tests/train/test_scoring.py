@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import f1_score
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -220,11 +221,16 @@ def test_macro_f1_is_over_the_labels_that_occur() -> None:
     assert found.per_label["c"].support == 0
     # a: precision 1, recall 1/2, F1 2/3; b: 1; c occurs only as a guess.
     assert found.macro_f1 == pytest.approx(100 * (2 / 3 + 1) / 2)
+    truth, guess = ["a", "a", "b"], ["a", "c", "b"]
+    assert found.macro_f1_all == pytest.approx(100 * f1_score(truth, guess, average="macro", zero_division=0))
 
 
-@pytest.mark.parametrize(("times", "collapsed"), [(89, None), (90, None), (91, "a"), (100, "a")])
-def test_collapse(times: int, collapsed: str | None) -> None:
-    found = report(["a", "b"] * 50, ["a"] * times + ["b"] * (100 - times))
+@pytest.mark.parametrize(
+    ("having", "times", "collapsed"),
+    [(20, 59, None), (20, 60, "a"), (40, 60, "a"), (41, 60, None), (50, 74, None), (50, 75, "a"), (0, 100, "a")],
+)
+def test_collapse(having: int, times: int, collapsed: str | None) -> None:
+    found = report(["a"] * having + ["b"] * (100 - having), ["a"] * times + ["b"] * (100 - times))
     assert found.collapsed_label == collapsed
     assert found.largest_share == times
 

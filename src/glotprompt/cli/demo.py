@@ -64,7 +64,7 @@ def demo(
         raise ConfigError("--target and --data-dir belong to --scenario news and manx; bible is English to Chichewa")
     if scenario != "manx" and (seeds, steps, pairs) != (None, None, None):
         raise ConfigError("--seed, --steps and --pairs belong to --scenario manx; --fast makes the others shorter")
-    for module in ("jinja2", "matplotlib", "peft"):
+    for module in ("jinja2", "matplotlib"):
         if find_spec(module) is None:  # said now, not after the training
             raise MissingExtraError("The demo's page", "demo")
     if output.is_file():

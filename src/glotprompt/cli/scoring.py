@@ -121,7 +121,8 @@ def _show_report(report: Report) -> None:
     figures = {
         "accuracy": f"{report.accuracy:.1f} %, 95 % interval {low:.1f} to {high:.1f}, {report.num_examples:,} examples",
         "majority class": f"{report.majority:.1f} %, by answering {report.majority_label!r} every time",
-        "macro-F1": f"{report.macro_f1:.1f} %, mean over the {occurring} label(s) that occur",
+        "macro-F1": f"{report.macro_f1:.1f} % over the {occurring} label(s) that occur,"
+        f" {report.macro_f1_all:.1f} % over the {len(report.per_label)} of examples and predictions",
     }
     facts(figures)
     out.print()

@@ -17,6 +17,7 @@ from typing import Any
 
 from glotprompt.data.lines import is_blank, name_of, read_lines, without_line_end
 from glotprompt.data.normalise import normalise as normalised
+from glotprompt.data.parquet import NotText
 from glotprompt.data.records import Example
 from glotprompt.data.tables import (
     Format,
@@ -28,6 +29,7 @@ from glotprompt.data.tables import (
     Table,
     format_of,
     open_table,
+    other_delimiter,
     read_table,
 )
 from glotprompt.errors import ConfigError, DataError, nearest
@@ -180,15 +182,12 @@ def read_for_comparison(
 
 def _table_to_compare(source: Source, options: ReadOptions) -> Table[tuple[Row, ...]]:
     table = _table_with_its_quotes(source, options)
-    if len(table.columns) == 1 and options.columns is None:
-        (name,) = table.columns
-        other = next((delimiter for delimiter in "\t;|" if delimiter in name), None)
-        if other is not None:
-            shown = "\\t" if other == "\t" else other
-            raise DataError(
-                f"{table.name}: one column only, whose name {name!r} looks like several. Pass"
-                f' delimiter="{shown}", or name the one column of a table without a header line with columns="text".'
-            )
+    other = None if options.columns is not None else other_delimiter(table.columns, "\t;|")
+    if other is not None:
+        raise DataError(
+            f"{table.name}: one column only, whose name {next(iter(table.columns))!r} looks like several. Pass"
+            f' delimiter="{other}", or name the one column of a table without a header line with columns="text".'
+        )
     return table
 
 
@@ -318,6 +317,8 @@ def _cell(row: Row, column: str) -> str:
     value = row.values.get(column)
     if value is None or (isinstance(value, str) and is_blank(value)):
         raise _BadCell(f"nothing in the column {column!r}")
+    if isinstance(value, NotText):
+        raise _BadCell(f"the column {column!r} is not UTF-8")
     if not isinstance(value, str):
         raise _BadCell(f"a value of type {type(value).__name__} in the column {column!r} where text was expected")
     try:
@@ -328,12 +329,12 @@ def _cell(row: Row, column: str) -> str:
 
 
 def _name(row: Row, column: str) -> str:
-    """A cell that must hold a label or an id. Numbers are taken as they are written: 1 is "1"."""
+    """A cell that must hold a label or an id. Whole numbers are taken as such: 1 and 1.0 are "1"."""
     value = row.values.get(column)
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))
     return _cell(row, column).strip()
 
 

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from glotprompt.errors import ConfigError, DataError, nearest
+from glotprompt.errors import ConfigError, DataError, nearest, stand_in
 
 _PIECE = 2**20
 _GZIP = b"\x1f\x8b"
@@ -140,12 +140,12 @@ def opened(source: str | Path) -> Generator[io.BufferedIOBase]:
             # A reader of our own, because whatever stands in for standard input may not be able to look ahead.
             raw = io.BufferedReader(cast(Any, sys.stdin.buffer), _PIECE)
             try:
-                yield _unpacked(raw, must_be=False)
+                yield _expected(_unpacked(raw, must_be=False), source)
             finally:
                 raw.detach()  # else standard input would be closed with it
         else:
             with Path(source).open("rb") as raw:
-                yield _unpacked(raw, must_be=Path(source).suffix.lower() == ".gz")
+                yield _expected(_unpacked(raw, must_be=Path(source).suffix.lower() == ".gz"), source)
     except FileNotFoundError:
         path = Path(source)
         near = nearest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
@@ -156,6 +156,13 @@ def opened(source: str | Path) -> Generator[io.BufferedIOBase]:
         raise DataError(f"{name_of(source)}: not a whole gzip file. Expected one; fetch it again.") from None
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror}). Check the path and its rights.") from None
+
+
+def _expected(stream: Any, source: str | Path) -> io.BufferedIOBase:
+    """The stream, unless it begins as something that stands for the file."""
+    if what := stand_in(stream.peek(256)):
+        raise DataError(f"{name_of(source)}: {what}")
+    return stream
 
 
 def _unpacked(raw: io.BufferedReader[Any], must_be: bool) -> io.BufferedIOBase:

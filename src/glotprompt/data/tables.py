@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +90,23 @@ class Table(Generic[_Rows]):
     """In JSON lines that are being read: the columns of the rows so far."""
     rows: _Rows
     bad: BadRows
+    repeated: Collection[str] = ()
+    """Names that several columns have; the second one of "text" is "text (2)" among `columns`."""
 
     def require(self, column: str, option: str) -> None:
-        """Raises when `column`, which the caller named with `option`, is not there."""
+        """Raises when `column`, which the caller named with `option`, is not there, or there twice."""
+        if column in self.repeated:
+            raise DataError(
+                f"{self.name}: the column {column!r} occurs twice in the header. Rename one of them, or, when"
+                " the file has no header line, name the columns with columns=."
+            )
         if column not in self.columns:
+            other = other_delimiter(self.columns, "\t;|,")
+            if other is not None:
+                raise DataError(
+                    f"{self.name}: one column only, whose name {next(iter(self.columns))!r} looks like several. Pass"
+                    f' delimiter="{other}".'
+                )
             raise DataError(
                 f"{self.name}: no column {column!r}.{nearest(column, self.columns)} It has: "
                 f"{', '.join(self.columns)}. Name the right one with {option}=, or, when the file has no header "
@@ -164,7 +177,7 @@ def read_table(source: str | Path, options: ReadOptions) -> Table[tuple[Row, ...
     rows = tuple(table.rows)
     if not rows and not table.columns:
         table.bad.finish(0, "rows")
-    return Table(table.name, tuple(table.columns), rows, table.bad)
+    return Table(table.name, tuple(table.columns), rows, table.bad, table.repeated)
 
 
 def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]:
@@ -176,9 +189,10 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
             f"{name}: not a table by its ending. Expected .tsv, .csv, .jsonl or .parquet (also .gz), or pass format=."
         )
     if kind == "parquet":
-        columns, values = read_parquet(source)
-        rows = (Row(number, row) for number, row in enumerate(values, 1))
-        return Table(name, columns, rows, BadRows(name, options, "row"))
+        names, values = read_parquet(source)
+        columns, repeated = _distinct(names)
+        rows = (Row(number, dict(zip(columns, row, strict=True))) for number, row in enumerate(values, 1))
+        return Table(name, columns, rows, BadRows(name, options, "row"), repeated)
     lines = read_lines(source, options.encoding)
     bad = BadRows(name, options)
     if kind == "jsonl":
@@ -196,13 +210,25 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
         if header is None:
             raise DataError(f"{name}: empty. Expected a header line with the columns' names, then rows.")
         columns = tuple(cell.strip() for cell in header[2])
-    repeated = sorted({column for column in columns if columns.count(column) > 1})
-    if repeated:
-        raise DataError(
-            f"{name}: the column {repeated[0]!r} occurs twice in the header. Rename one of them, or, when"
-            " the file has no header line, name the columns with columns=."
-        )
-    return Table(name, columns, _named(cells, columns, bad), bad)
+    columns, repeated = _distinct(columns)
+    return Table(name, columns, _named(cells, columns, bad), bad, repeated)
+
+
+def _distinct(names: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Columns under names of their own, and the names that several have. Nobody may want those."""
+    seen = Counter[str]()
+    columns: list[str] = []
+    for name in names:
+        seen[name] += 1
+        columns.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(columns), frozenset(name for name, times in seen.items() if times > 1)
+
+
+def other_delimiter(columns: Collection[str], candidates: str) -> str | None:
+    """The delimiter that a table with one column seems to have, as it is typed; None: none."""
+    name = next(iter(columns)) if len(columns) == 1 else ""
+    found = next((delimiter for delimiter in candidates if delimiter in name), None)
+    return "\\t" if found == "\t" else found
 
 
 def _named(cells: Iterator[tuple[int, int, list[str]]], columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
@@ -228,6 +254,7 @@ def _quoted_rows(
     hint = 'if quotes mean nothing in this file, pass quoting="none"'
     while True:
         source.begin_row()
+        row, never_closed, wrong = list[str](), False, None
         try:
             row = next(reader)
         except StopIteration:
@@ -236,7 +263,6 @@ def _quoted_rows(
             never_closed = "unexpected end of data" in str(error)
             wrong = f"{_quoting_fault(error)}; {hint}"
         else:
-            never_closed, wrong = False, None
             if width is not None and len(source.row) > 1:
                 wrong = _swallowed(source.row, delimiter, width, len(row), hint)
         if wrong is not None:
@@ -300,9 +326,13 @@ def _plain_rows(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, int
 
 
 def _json_rows(lines: Iterator[str], columns: dict[str, None], bad: BadRows) -> Iterator[Row]:
+    started = False
     for number, line in enumerate(lines, 1):
         if is_blank(line):
             continue
+        if not started and line.lstrip().startswith("["):
+            raise DataError(f"{bad.name}: a JSON array, not JSON lines. Write one object a line (jq -c '.[]').")
+        started = True
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -25,8 +24,6 @@ from glotprompt.train.scoring import Report, report, with_offsets
 
 MOST_LOSSES = 50
 """Points of a loss curve that are kept."""
-AT_CHANCE = 0.97
-"""A training loss above this share of ln C is as good as that of guessing among C labels."""
 
 
 def evaluate_result(
@@ -54,7 +51,7 @@ def evaluate_result(
             "ids": [example.id for example in test], "gold": gold,
             **{which: found.predictions for which, found in reports.items()},
         },
-        "collapsed": collapse(reports["all"], tune_facts, len(names)),
+        "collapsed": collapse(reports["all"]),
         "prompt_change": prompt_change(adapted, classifier),
         "meta_info": _meta(str(classifier.encoder.device)),
     }  # fmt: skip
@@ -110,28 +107,28 @@ def _scores(found: Report) -> dict[str, Any]:
     return {"accuracy": found.accuracy, "macro_f1": found.macro_f1, "per_label": labels}
 
 
-def collapse(found: Report, facts: Mapping[str, Any], num_labels: int) -> str | None:
+def collapse(found: Report) -> str | None:
     """Why a run says little, in one line."""
-    if found.collapsed_label is not None:
-        return f"{found.largest_share:.0f} % of the examples were labelled {found.collapsed_label!r}"
-    final = facts["losses"][-1][1] if facts.get("losses") else 0.0
-    if not final < AT_CHANCE * math.log(num_labels):
-        return f"the training loss ended at {final:.2f}, where guessing has {math.log(num_labels):.2f}"
-    return None
+    if found.collapsed_label is None:
+        return None
+    return f"{found.largest_share:.0f} % of the examples were labelled {found.collapsed_label!r}"
 
 
 def prompt_change(adapted: Adapted | None, classifier: PromptClassifier) -> list[dict[str, float]] | None:
-    """What stage 2 did to each layer's prompt (figure 5): length of the change against that of the prompt before, and
-    the cosine of both. None where no prompt went through both stages."""
+    """What stage 2 did to each layer's prompt (section 5.4, figure 5): mean absolute change of its values, length of
+    the change, that length against the prompt's before, and the cosine of both. None where no prompt went through both
+    stages."""
     if not isinstance(adapted, LanguagePrompt) or classifier.prompt is None:
         return None
     before, after = adapted.key_values.flatten(1), classifier.key_values.flatten(1)
-    lengths = (after - before).norm(dim=1) / before.norm(dim=1)
-    cosines = torch.nn.functional.cosine_similarity(before, after, dim=1)
-    return [
-        {"layer": layer, "relative_l2": float(length), "cosine": float(cosine)}
-        for layer, (length, cosine) in enumerate(zip(lengths, cosines, strict=True))
-    ]
+    lengths = (after - before).norm(dim=1)
+    figures = {
+        "mean_absolute": (after - before).abs().mean(dim=1), "l2": lengths,
+        "relative_l2": lengths / before.norm(dim=1),
+        "cosine": torch.nn.functional.cosine_similarity(before, after, dim=1),
+    }  # fmt: skip
+    layers = range(len(before))
+    return [{"layer": layer, **{name: float(values[layer]) for name, values in figures.items()}} for layer in layers]
 
 
 def cost_result(step: CostStep) -> dict[str, Any]:

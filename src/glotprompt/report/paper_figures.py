@@ -47,14 +47,14 @@ def setting_panels(experiment: Experiment) -> str:
 
 def change_curve(experiment: Experiment) -> str:
     """How far stage 2 moved each layer's prompts, as a mean over languages; "" without a point."""
-    curves = along_layers(experiment, "relative_l2", experiment.targets)
-    return _curve(stem(experiment.name, "mean"), curves, "change, relative to stage 1", False)
+    curves = along_layers(experiment, "mean_absolute", experiment.targets)
+    return _curve(stem(experiment.name, "mean"), curves, "mean absolute change", False)
 
 
 def change_panels(experiment: Experiment) -> str:
     """The same for each language."""
-    found = {target: along_layers(experiment, "relative_l2", [target]) for target in experiment.targets}
-    return _panels(stem(experiment.name, "languages"), found, "relative change")
+    found = {target: along_layers(experiment, "mean_absolute", [target]) for target in experiment.targets}
+    return _panels(stem(experiment.name, "languages"), found, "mean absolute change")
 
 
 def _curve(name: str, curves: Curves, ylabel: str, logarithmic: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from glotprompt.report import paper_figures, paper_tables
@@ -153,14 +153,16 @@ def _draw_setting(made: Section) -> None:
 
 def _draw_change(made: Section) -> None:
     experiment = made.experiment
-    curves = along_layers(experiment, "relative_l2", experiment.targets)
-    caption = (
-        "How far stage 2 moved the prompts of each layer: length of the change over the length of the prompt of stage"
-        f" 1, mean over languages ({seeds_and_languages(experiment)}). Layer 1 is the lowest."
-    )
+    what = "How far stage 2 moved the prompts of each layer"
+    counted = f"mean over languages ({seeds_and_languages(experiment)}). Layer 1 is the lowest."
+    caption = f"{what}: mean absolute change of their values, {counted}"
     _add(made, "mean", paper_figures.change_curve(experiment), f"{caption}{_spread_is('Band', experiment)}")
     _add(made, "languages", paper_figures.change_panels(experiment), "The same for each language.")
-    made.minor_tables.append(paper_tables.curve_table(experiment, curves, caption, 3))
+    relative = f"{what}: length of the change over the length of the prompt of stage 1, {counted}"
+    for key, said in (("mean_absolute", caption), ("relative_l2", relative)):
+        curves = along_layers(experiment, key, experiment.targets)
+        table = paper_tables.curve_table(experiment, curves, said, 3)
+        made.minor_tables.append(replace(table, name=stem(experiment.name, key)))
 
 
 def _spread_is(what: str, experiment: Experiment) -> str:

@@ -152,7 +152,7 @@ def mask_words(
     of a batch that is part of a text (None: 0, 1, 2 ...)."""
     ids = SpecialIds.of(tokenizer)
     input_ids, attention_mask = pad(sequences, ids.pad)
-    never = [*ids.all, tokenizer.unk_token_id]
+    never = [*ids.all, int(str(tokenizer.unk_token_id))]
     positions: list[NDArray[np.int64]] = []
     targets: list[NDArray[np.int64]] = []
     for row, (number, sequence) in enumerate(zip(numbers or range(len(sequences)), sequences, strict=True)):

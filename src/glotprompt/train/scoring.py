@@ -23,8 +23,9 @@ from glotprompt.model.tokens import SpecialIds, by_length, pad
 from glotprompt.train.batches import MaskedBatch, mask_words
 from glotprompt.train.cloze import Cloze
 
-COLLAPSE_SHARE = 0.9
-"""One label predicted for more than this share of the examples is reported as a collapse."""
+COLLAPSE_PERCENT, COLLAPSE_EXCESS = 60, 1.5
+"""One label that at least so many per cent of the examples got, and so many times as many as have it, is reported as a
+collapse."""
 
 SCORED_AT_ONCE = 64
 """Masked words whose logits are held at once: 64 MB with 250,002 words, so that an evaluation takes no more memory than
@@ -194,14 +195,16 @@ class Report:
     """Accuracy of always answering it."""
     macro_f1: float
     """Mean F1 of the labels that occur among the examples."""
+    macro_f1_all: float
+    """Mean F1 of the labels that occur among examples or predictions, as scikit-learn has it."""
     per_label: dict[str, LabelScores]
     confusion: dict[str, dict[str, int]]
     """confusion[gold][predicted]: how often."""
     predictions: list[str]
     num_examples: int
     collapsed_label: str | None
-    """A label predicted for more than 90 % of the examples, not all of which have it, else None: such figures say
-    little."""
+    """A label predicted for most examples and for far more than have it (`COLLAPSE_PERCENT`, `COLLAPSE_EXCESS`), else
+    None: such figures say little."""
     largest_share: float
     """Per cent of the examples that got the most predicted label."""
 
@@ -217,7 +220,7 @@ def report(gold: Sequence[str], predicted: Sequence[str]) -> Report:
     per_label = {label: _label_scores(confusion, label) for label in sorted({*gold, *predicted})}
     present = [scores.f1 for scores in per_label.values() if scores.support]
     (most, times), *_ = Counter(predicted).most_common(1)
-    share = times / len(gold)
+    collapsed = 100 * times >= COLLAPSE_PERCENT * len(gold) and times >= COLLAPSE_EXCESS * gold.count(most)
     (majority_label, num_majority), *_ = Counter(gold).most_common(1)
     right = sum(truth == guess for truth, guess in zip(gold, predicted, strict=True))
     return Report(
@@ -226,12 +229,13 @@ def report(gold: Sequence[str], predicted: Sequence[str]) -> Report:
         majority_label=majority_label,
         majority=100 * num_majority / len(gold),
         macro_f1=sum(present) / len(present),
+        macro_f1_all=sum(scores.f1 for scores in per_label.values()) / len(per_label),
         per_label=per_label,
         confusion=confusion,
         predictions=list(predicted),
         num_examples=len(gold),
-        collapsed_label=most if share > COLLAPSE_SHARE and set(gold) != {most} else None,
-        largest_share=100 * share,
+        collapsed_label=most if collapsed else None,
+        largest_share=100 * times / len(gold),
     )
 
 
