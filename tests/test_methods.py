@@ -164,8 +164,8 @@ def test_a_classifier_without_a_prompt_says_so(encoder: gp.Encoder, mad_x: Langu
 
 def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
     made = VARIANTS["mad-x"].stage_2(encoder, mad_x)
-    assert isinstance(made.delta, Together)
-    held = Part.of(made.delta["language"]).tensors
+    assert isinstance(made.body, Together)
+    held = Part.of(made.body["language"]).tensors
     source, target = (mad_x.parts[name].tensors for name in ("source", "language"))
     assert all(torch.equal(held[name], target[name]) for name in target)
     assert not any(torch.equal(target[name], source[name]) for name in target if name.endswith("weight"))
@@ -177,8 +177,8 @@ def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder
     def loss(classifier: gp.PromptClassifier) -> float:
         return -float(classifier.log_probabilities(EXAMPLES)[np.arange(len(gold)), gold].mean())
 
-    on_source = Together({"language": mad_x.parts["source"].restored(encoder), "task": made.delta["task"]})
-    with_source = replace(made, delta=on_source)
+    on_source = Together({"language": mad_x.parts["source"].restored(encoder), "task": made.body["task"]})
+    with_source = replace(made, body=on_source)
     assert loss(with_source) == pytest.approx(seen[1], rel=1e-6)
     assert gp.evaluate(with_source, EXAMPLES).accuracy == made.facts["dev_accuracy"]
     assert abs(loss(made) - seen[1]) > 1e-3

@@ -42,8 +42,10 @@ def bits(made: Adapted | gp.PromptClassifier | Delta | None) -> Bits:
         return {}
     if isinstance(made, Delta):
         return dict(Part.of(made).tensors)
-    parts = {"delta": Part.of(made.delta)} if isinstance(made, gp.PromptClassifier) else made.parts
-    return {f"{part}.{name}": value for part, held in parts.items() for name, value in held.tensors.items()}
+    if isinstance(made, gp.PromptClassifier):
+        head = {} if made.head is None else made.head.tensors()
+        return {**bits(made.body), **{f"head.{name}": value.detach() for name, value in head.items()}}
+    return {f"{part}.{name}": value for part, held in made.parts.items() for name, value in held.tensors.items()}
 
 
 @dataclass
@@ -204,13 +206,12 @@ def test_only_what_the_optimiser_holds_changes(course: Course) -> None:
 
 def test_what_is_delivered_holds_what_was_frozen(course: Course) -> None:
     delivered, method = bits(course.classifier), course.variant.method
-    delivered = {name.replace("delta.body.", "delta."): value for name, value in delivered.items()}
     if method in ("mad-x", "soft-prompt+task-adapter"):
-        language = {name: value for name, value in delivered.items() if name.startswith("delta.language.")}
-        wanted = {f"delta.{name}": value for name, value in course.adapted_bits.items() if name.startswith("language.")}
+        language = {name: value for name, value in delivered.items() if name.startswith("language.")}
+        wanted = {name: value for name, value in course.adapted_bits.items() if name.startswith("language.")}
         assert same(language, wanted)
     elif "language.key_values" in course.adapted_bits:
-        now, start = delivered["delta.key_values"], course.adapted_bits["language.key_values"]
+        now, start = delivered["key_values"], course.adapted_bits["language.key_values"]
         assert torch.equal(now[0], start[0]), "the lowest of 3 layers is not trained"
         assert not torch.equal(now[1], start[1])
         assert not torch.equal(now[2], start[2])
@@ -226,11 +227,11 @@ def test_attached_and_detached_again(course: Course) -> None:
         return {"hidden": hidden, "logits": encoder.token_logits(hidden.flatten(0, 1))}
 
     base = outputs()
-    with classifier.delta.attached(encoder) as prefix:
+    with classifier.body.attached(encoder) as prefix:
         inside = outputs(prefix)
     assert not torch.allclose(inside["hidden"], base["hidden"], atol=1e-3)
     assert same(outputs(), base)
-    with pytest.raises(ZeroDivisionError), classifier.delta.attached(encoder):
+    with pytest.raises(ZeroDivisionError), classifier.body.attached(encoder):
         _ = 1 / 0
     assert_untouched(encoder, course.before)
     assert np.array_equal(classifier.log_probabilities(TEXTS), course.log_probs)

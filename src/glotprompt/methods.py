@@ -60,12 +60,6 @@ class Method:
         """The method whose stage-1 results it tunes."""
         return self.takes or self.name
 
-    def delivered(self, tuned: Delta, parts: Parts) -> Delta:
-        """`deliver`, behind the linear head where stage 2 trained one."""
-        if isinstance(tuned, Together) and "head" in tuned:
-            return Together({"body": self.deliver(tuned["body"], parts), "head": tuned["head"]})
-        return self.deliver(tuned, parts)
-
     def source_shares(self, config: AdaptConfig) -> dict[str, float]:
         """The trainings of stage 1 and the share of source text in each."""
         return {part: config.source_share if share is None else share for part, share in self.shares.items()}
@@ -321,12 +315,12 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
             f" {adapted.backbone['name']}"
         )
     parts = {name: part.restored(classifier.encoder) for name, part in adapted.parts.items() if name == "language"}
-    delta = method.delivered(classifier.delta, parts)
+    body = method.deliver(classifier.body, parts)
     # Label offsets were fitted on the other language's text.
     facts = {key: value for key, value in classifier.facts.items() if key != "label_prior"}
     facts["language_prompt"] = adapted.facts
     swaps = classifier.samples is not None and classifier.samples.side == "target"
     return replace(
-        classifier, delta=delta, language=adapted.language, offsets=None, facts=facts, characters=adapted.characters,
+        classifier, body=body, language=adapted.language, offsets=None, facts=facts, characters=adapted.characters,
         samples=adapted.samples if swaps else classifier.samples,
     )  # fmt: skip

@@ -148,11 +148,11 @@ class Predictor:
         """Rows of one classifier that changes the body itself."""
         served = queries[0].served
         decoded = served.decoded()
-        assert decoded.delta is not None
+        assert decoded.body is not None
         head = cast(Any, decoded.head or served.words)
         clozes = [query.cloze for query in queries]
         rows = max(1, self.batch_tokens // max(query.num_tokens for query in queries))
-        with self.computing, torch.no_grad(), decoded.delta.attached(self.encoder) as prefix:
+        with self.computing, torch.no_grad(), decoded.body.attached(self.encoder) as prefix:
             return list(log_probabilities(self.encoder, clozes, prefix, head, rows))
 
 
