@@ -24,7 +24,8 @@ from glotprompt.model.classification import EmbeddingHead, Head
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import described, packed, restored, tensors_of, unpacked
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Positions, Prefix, SoftPrompt
+from glotprompt.model.prefix import Positions, Prefix
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.cloze import Cloze, encode, encode_without_mask, label_words
 from glotprompt.train.embedding import mean_vector

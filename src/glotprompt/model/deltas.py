@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.delta import Delta
+from glotprompt.model.encoder import Encoder
 from glotprompt.model.lora import Lora
-from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.weights import Weights
-
-if TYPE_CHECKING:
-    from glotprompt.model.encoder import Encoder
 
 
 class Together(Delta):

@@ -16,7 +16,7 @@ from torch import Tensor
 from glotprompt.classifier import Input, Prediction, PromptClassifier, fields_of
 from glotprompt.errors import ConfigError, nearest
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Positions, Prefix
+from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.serve.buckets import buckets, grouped
 from glotprompt.serve.served import Classifiers, Decoded, Served
 from glotprompt.train.cloze import Cloze, Words, encode, encode_without_mask

@@ -18,7 +18,8 @@ from glotprompt.model.classification import EmbeddingHead, Head
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import body_and_head
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Positions, SoftPrompt
+from glotprompt.model.prefix import Positions
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.cloze import Words, label_words
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from glotprompt.errors import DataError
 from glotprompt.model.classification import EmbeddingHead
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Prefix
+from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import by_length
 from glotprompt.train.cloze import Cloze
 
