@@ -76,7 +76,7 @@ DROPOUT = {"dropout": True}
 ALIGNED = {"objective": "alignment", "initialise": "noise"}
 VARIANTS = {
     "soft-prompt": Variant("soft-prompt", (0.1, 1.0)),
-    "soft-prompt, BERT, dropout": Variant("soft-prompt", (0.1, 1.0), "bert", DROPOUT, DROPOUT),
+    "soft-prompt, BERT, dropout": Variant("soft-prompt", (0.12, 1.0), "bert", DROPOUT, DROPOUT),
     "soft-prompt, linear head": Variant("soft-prompt", (0.1, 0.015), adapt={"positions": "shifted"}, tune=HEAD),
     "soft-prompt, aligned": Variant("soft-prompt", (0.3, 1.0), adapt=ALIGNED),
     "prompt-tuning": Variant("prompt-tuning", (None, 1.0)),
@@ -93,5 +93,5 @@ VARIANTS = {
     "lora, BERT": Variant("lora", (1e-2, 1.5e-2), "bert", {"lora_rank": 3, "lora_alpha": 9}, HEAD),
     "lora, aligned": Variant("lora", (1e-2, 1.5e-2), adapt={**ALIGNED, "lora_layers": "all", "lora_rank": 4}),
     "source-prompt": Variant("source-prompt", (0.1, 1.0)),
-    "soft-prompt+task-adapter": Variant("soft-prompt+task-adapter", (0.1, 4e-2)),
+    "soft-prompt+task-adapter": Variant("soft-prompt+task-adapter", (0.05, 4e-2)),
 }

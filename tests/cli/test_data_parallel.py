@@ -61,7 +61,7 @@ def course(figures: dict[str, Any]) -> tuple[list[float], list[float]]:
 
 @pytest.mark.timeout(600)  # on a busy machine
 def test_both_stages_as_in_one_process(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
-    common = "--precision fp32 --batch-size 7 --max-length 24 --learning-rate 0.05 --device cpu"
+    common = "--precision fp32 --batch-size 7 --max-length 24 --learning-rate 0.4 --device cpu"
     adapt = f"adapt --model {tiny_folder} --target nya=nya.txt --source eng.txt {common} --steps 12 --set eval_every=3"
     tune = f"tune --train train.tsv --task task.toml --epochs 3 --top-k 2 {common}"
     line = "{} --output {}.st --json {}.json"

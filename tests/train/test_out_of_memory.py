@@ -156,7 +156,7 @@ def test_one_sequence_that_does_not_fit(
     modules, training = dict(model.named_modules()), model.training
     Memory(encoder, monkeypatch, room=0, backward=True)
     with pytest.raises(UserError, match=r"single sequence; try --gradient-checkpointing, a shorter --max-length"):
-        adapted(encoder, config=ADAPT.replace(method=method, batch_size=1))
+        adapted(encoder, config=ADAPT.replace(method=method, batch_size=2))
     assert dict(model.named_modules()) == modules, "nothing is left attached"
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules.values())
     assert encoder.model.training == training
