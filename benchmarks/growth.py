@@ -29,7 +29,8 @@ from torch import Tensor
 
 from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
 from glotprompt.train.batches import MaskedBatch, MaskingCorpus
 from glotprompt.train.losses import masked_word_losses

@@ -235,7 +235,7 @@ def test_a_preset_s_value_goes_to_its_methods_alone() -> None:
     assert preset("quick", "adapt", "source-prompt")["initialise"] == "text"
     assert preset("quick", "adapt", "mad-x")["learning_rate"] == 1e-2
     assert "initialise" not in preset("quick", "adapt", "mad-x")
-    assert preset("quick", "tune", "prompt-average")["top_k_layers"] == 12
+    assert preset("quick", "tune", "source-prompt")["top_k_layers"] == 12
     assert "top_k_layers" not in preset("quick", "tune", "soft-prompt+task-adapter")
     whole = preset("americasnli", "adapt", "fine-tuning-mlm")
     assert whole["source_share"] == 0.0, "a 0 is a value, not nothing"

@@ -86,16 +86,12 @@ class TestCounts:
         method, encoder, cost = METHODS[name], own_encoder("xlm-roberta"), tiny_costs[name]
         assert cost.tune is not None
         adapt, tune = ADAPT.replace(method=name), TUNE.replace(method=name)
-        begin = method.begin_adapt or METHODS["soft-prompt"].begin_adapt
-        assert begin is not None
-        parts = {} if method.stage1 is None else {part: begin(encoder, adapt) for part in method.shares}
-        if parts and method.begin_adapt is not None:
+        begin = method.begin_adapt
+        parts = {} if begin is None else {part: begin(encoder, adapt) for part in method.shares}
+        if parts:
             assert cost.adapt is not None
             assert cost.adapt.trained_values == parts["language"].num_trained
             assert cost.language_bytes == sum(value.nbytes for value in parts["language"].tensors().values())
-        elif parts:
-            assert cost.adapt is not None
-            assert cost.adapt.trained_values == cost.adapt.activation_bytes == 0
         tuned = method.begin_tune(encoder, parts, tune)
         if method.reads_vectors:
             assert cost.tune.trained_values == 4 * (encoder.hidden_size + 1), "four labels"

@@ -256,7 +256,6 @@ def test_length_histogram() -> None:
     [
         ({"texts": []}, DataError, "no text to look at"),
         ({"adapt": AdaptConfig(max_length=600)}, ConfigError, "is more than tiny xlm-roberta reads"),
-        ({"adapt": AdaptConfig(method="prompt-average")}, ConfigError, "trains nothing in stage 1"),
         ({"adapt": AdaptConfig(method="prompt-tuning")}, ConfigError, "has no stage 1"),
         ({"model": "nowhere/at-all"}, ModelError, "no config.json of 'nowhere/at-all'"),
     ],

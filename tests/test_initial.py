@@ -192,10 +192,10 @@ def test_too_few_tokens(encoder: gp.Encoder) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("method", ["mad-x", "fine-tuning-mlm", "lora", "prompt-average"])
+@pytest.mark.parametrize("method", ["mad-x", "fine-tuning-mlm", "lora"])
 def test_real_tokens_are_for_prompts(encoder: gp.Encoder, method: str) -> None:
     config = ADAPT.replace(method=method, initialise="text")
-    with pytest.raises(ConfigError, match=r"trains no prompt in stage 1|prompts to combine"):
+    with pytest.raises(ConfigError, match="trains no prompt in stage 1"):
         gp.adapt(encoder, TOY, SOURCE, "xxx", config, QUIET)
 
 

@@ -15,7 +15,7 @@ import torch
 import glotprompt as gp
 from glotprompt.classifier import Adapted, LanguageModule, Part, load_adapted
 from glotprompt.errors import ArtifactError, ConfigError
-from glotprompt.methods import METHODS, average_prompts, for_language
+from glotprompt.methods import METHODS, for_language
 from glotprompt.model.deltas import Together
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.train import loop
@@ -74,9 +74,9 @@ def test_the_table_of_methods_is_whole() -> None:
         assert method.name == name
         assert method.start in METHODS
         assert METHODS[method.start].start == method.start, "no method builds on one that builds on another"
+        assert (method.begin_adapt is None) == (method.stage1 is None)
         if method.begin_adapt is not None:
             assert METHODS[method.start].begin_adapt is not None
-            assert method.stage1
             assert "language" in method.source_shares(gp.AdaptConfig())
     assert METHODS["mad-x"].source_shares(gp.AdaptConfig()) == {"source": 1.0, "language": 0.0}
     assert METHODS["source-prompt"].source_shares(gp.AdaptConfig()) == {"language": 1.0}
@@ -148,9 +148,8 @@ def test_results_for_another_backbone_of_the_same_shape(encoder: gp.Encoder, mad
     for start in (mad_x, adapted(encoder, "soft-prompt"), adapted(encoder, "fine-tuning-mlm")):
         with pytest.raises(ConfigError, match=r"is for another version of 'tiny xlm-roberta' .*; make it anew"):
             tuned(other, start)
-    config = ADAPT.replace(method="prompt-average")
     with pytest.raises(ConfigError, match=r"is for another version of 'tiny xlm-roberta' .*; make it anew"):
-        gp.adapt(other, TOY, SOURCE, "xxx", config, QUIET, [(prompt, 0.5) for prompt in two_prompts(encoder)])
+        gp.adapt(other, TOY, SOURCE, "xxx", ADAPT, QUIET, initial=two_prompts(encoder)[0])
 
 
 def test_a_classifier_without_a_prompt_says_so(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
@@ -160,64 +159,13 @@ def test_a_classifier_without_a_prompt_says_so(encoder: gp.Encoder, mad_x: Langu
         _ = made.key_values
 
 
-# --- prompt-average
-
-
-def averaged(encoder: gp.Encoder, weights: tuple[float, ...], **settings: Any) -> gp.LanguagePrompt:
-    prompts = list(zip(two_prompts(encoder), weights, strict=False))
-    made = gp.adapt(encoder, TOY, [], "xxx", ADAPT.replace(method="prompt-average", **settings), QUIET, prompts=prompts)
-    assert isinstance(made, gp.LanguagePrompt)
-    return made
-
-
-@pytest.mark.parametrize("weights", [(0.75, 0.25), (2.0, -0.5), (0.1, 0.2)])
-def test_the_average_is_the_weighted_sum(encoder: gp.Encoder, weights: tuple[float, float]) -> None:
-    one, two = (prompt.key_values for prompt in two_prompts(encoder))
-    made = averaged(encoder, weights)
-    assert torch.equal(made.key_values, weights[0] * one + weights[1] * two)
-    assert (made.method, made.language) == ("prompt-average", "xxx")
-    assert made.facts["combined"] == [["aaa", weights[0]], ["bbb", weights[1]]]
-    assert made.facts["trained_values"] == 0
-
-
-def test_all_weight_on_one_prompt_is_that_prompt(encoder: gp.Encoder) -> None:
-    one, two = two_prompts(encoder)
-    for weights, expected in (((1.0, 0.0), one), ((0.0, 1.0), two)):
-        assert torch.equal(averaged(encoder, weights).key_values, expected.key_values)
-    found = averaged(encoder, (1.0, 0.0)).facts["held_out_after"]
-    assert found == averaged(encoder, (1.0,)).facts["held_out_after"], "the loss is that of the sum"
-    assert found != averaged(encoder, (0.0, 1.0)).facts["held_out_after"]
-
-
-def test_prompts_that_cannot_be_added(encoder: gp.Encoder) -> None:
-    one, two = two_prompts(encoder)
-    for changed, what in (
-        (replace(two, key_values=two.key_values[:, :, :, :3]), "shape"),
-        (replace(two, positions="shifted"), "positions"),
-        (replace(two, backbone={"fingerprint": "other"}), "backbone"),
-    ):
-        with pytest.raises(ConfigError, match=f"prompts of aaa and bbb differ in {what}"):
-            average_prompts([one, changed], [1.0, 1.0])
-    for prompts, weights in (([], []), ([one, two], [1.0])):
-        with pytest.raises(ConfigError, match="needs prompts and a weight for each"):
-            average_prompts(prompts, weights)
-
-
-def test_only_prompt_average_takes_prompts_and_it_needs_them(encoder: gp.Encoder) -> None:
-    for method, prompts in (("prompt-average", None), ("soft-prompt", [(two_prompts(encoder)[0], 1.0)])):
-        with pytest.raises(ConfigError, match="prompts to combine are for method prompt-average"):
-            gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT.replace(method=method), QUIET, prompts=prompts)
-    with pytest.raises(ConfigError, match=r"max_length 513 is more than this model reads \(512 tokens\)"):
-        averaged(encoder, (1.0,), max_length=513)
-
-
 # --- mad-x
 
 
 def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
     made = VARIANTS["mad-x"].stage_2(encoder, mad_x)
-    assert isinstance(made.delta, Together)
-    held = Part.of(made.delta["language"]).tensors
+    assert isinstance(made.body, Together)
+    held = Part.of(made.body["language"]).tensors
     source, target = (mad_x.parts[name].tensors for name in ("source", "language"))
     assert all(torch.equal(held[name], target[name]) for name in target)
     assert not any(torch.equal(target[name], source[name]) for name in target if name.endswith("weight"))
@@ -229,8 +177,8 @@ def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder
     def loss(classifier: gp.PromptClassifier) -> float:
         return -float(classifier.log_probabilities(EXAMPLES)[np.arange(len(gold)), gold].mean())
 
-    on_source = Together({"language": mad_x.parts["source"].restored(encoder), "task": made.delta["task"]})
-    with_source = replace(made, delta=on_source)
+    on_source = Together({"language": mad_x.parts["source"].restored(encoder), "task": made.body["task"]})
+    with_source = replace(made, body=on_source)
     assert loss(with_source) == pytest.approx(seen[1], rel=1e-6)
     assert gp.evaluate(with_source, EXAMPLES).accuracy == made.facts["dev_accuracy"]
     assert abs(loss(made) - seen[1]) > 1e-3

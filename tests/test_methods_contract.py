@@ -42,8 +42,10 @@ def bits(made: Adapted | gp.PromptClassifier | Delta | None) -> Bits:
         return {}
     if isinstance(made, Delta):
         return dict(Part.of(made).tensors)
-    parts = {"delta": Part.of(made.delta)} if isinstance(made, gp.PromptClassifier) else made.parts
-    return {f"{part}.{name}": value for part, held in parts.items() for name, value in held.tensors.items()}
+    if isinstance(made, gp.PromptClassifier):
+        head = {} if made.head is None else made.head.tensors()
+        return {**bits(made.body), **{f"head.{name}": value.detach() for name, value in head.items()}}
+    return {f"{part}.{name}": value for part, held in made.parts.items() for name, value in held.tensors.items()}
 
 
 @dataclass
@@ -167,7 +169,7 @@ def expected_counts(variant: Variant) -> tuple[int, int]:
     prompt, task = 2 * 4 * 4 * 12, 3 * bottleneck(48, 16)
     one, two = {
         "soft-prompt": (3 * prompt, 2 * prompt), "source-prompt": (3 * prompt, 2 * prompt),
-        "prompt-average": (0, 2 * prompt), "prompt-tuning": (0, 3 * prompt), "fine-tuning": (0, whole),
+        "prompt-tuning": (0, 3 * prompt), "fine-tuning": (0, whole),
         "fine-tuning-mlm": (whole, whole), "mad-x": (language, task), "lora": (aligned_lora, aligned_lora),
         "soft-prompt+task-adapter": (3 * prompt, task),
     }[variant.method]  # fmt: skip
@@ -177,7 +179,7 @@ def expected_counts(variant: Variant) -> tuple[int, int]:
 def test_what_the_optimiser_holds_is_what_is_said(course: Course) -> None:
     variant, one, two = course.variant, *expected_counts(course.variant)
     *first, second = [sum(parameter.numel() for parameter in fit.parameters) for fit in course.fits]
-    assert first == [one] * (2 if variant.method == "mad-x" else int(variant.trains_stage_1))
+    assert first == [one] * (2 if variant.method == "mad-x" else int(variant.has_stage_1))
     assert second == two == course.classifier.facts["trained_values"]
     if course.adapted is not None:
         assert course.adapted.facts["trained_values"] == one
@@ -204,13 +206,12 @@ def test_only_what_the_optimiser_holds_changes(course: Course) -> None:
 
 def test_what_is_delivered_holds_what_was_frozen(course: Course) -> None:
     delivered, method = bits(course.classifier), course.variant.method
-    delivered = {name.replace("delta.body.", "delta."): value for name, value in delivered.items()}
     if method in ("mad-x", "soft-prompt+task-adapter"):
-        language = {name: value for name, value in delivered.items() if name.startswith("delta.language.")}
-        wanted = {f"delta.{name}": value for name, value in course.adapted_bits.items() if name.startswith("language.")}
+        language = {name: value for name, value in delivered.items() if name.startswith("language.")}
+        wanted = {name: value for name, value in course.adapted_bits.items() if name.startswith("language.")}
         assert same(language, wanted)
     elif "language.key_values" in course.adapted_bits:
-        now, start = delivered["delta.key_values"], course.adapted_bits["language.key_values"]
+        now, start = delivered["key_values"], course.adapted_bits["language.key_values"]
         assert torch.equal(now[0], start[0]), "the lowest of 3 layers is not trained"
         assert not torch.equal(now[1], start[1])
         assert not torch.equal(now[2], start[2])
@@ -226,11 +227,11 @@ def test_attached_and_detached_again(course: Course) -> None:
         return {"hidden": hidden, "logits": encoder.token_logits(hidden.flatten(0, 1))}
 
     base = outputs()
-    with classifier.delta.attached(encoder) as prefix:
+    with classifier.body.attached(encoder) as prefix:
         inside = outputs(prefix)
     assert not torch.allclose(inside["hidden"], base["hidden"], atol=1e-3)
     assert same(outputs(), base)
-    with pytest.raises(ZeroDivisionError), classifier.delta.attached(encoder):
+    with pytest.raises(ZeroDivisionError), classifier.body.attached(encoder):
         _ = 1 / 0
     assert_untouched(encoder, course.before)
     assert np.array_equal(classifier.log_probabilities(TEXTS), course.log_probs)
@@ -274,7 +275,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(course: Course, 
     assert np.array_equal(classifier.log_probabilities(TEXTS), course.log_probs)
     other = variant.stage_2(encoder, again, seed=1, epochs=1)
     assert [loss for _, loss in other.facts["losses"]][:4] != [loss for _, loss in classifier.facts["losses"]][:4]
-    if variant.trains_stage_1:
+    if variant.has_stage_1:
         assert not same(bits(variant.stage_1(encoder, seed=1, steps=1)), course.adapted_bits)
 
 
@@ -303,7 +304,7 @@ def test_going_on_after_a_kill_ends_with_the_same_bits(course: Course, tmp_path:
     every_step = gp.RuntimeConfig(checkpoint_dir=tmp_path, checkpoint_every=0, progress=False)
     seldom = every_step.replace(checkpoint_every=1000)
     num_steps = {"mad-x": 16}.get(variant.method, 8)
-    if variant.trains_stage_1:
+    if variant.has_stage_1:
         stop = num_steps - 3  # of mad-x's two trainings the first is over
         with counted(stop), pytest.raises(KeyboardInterrupt):
             variant.stage_1(encoder, every_step)
@@ -334,7 +335,7 @@ def test_an_error_on_the_way_back_leaves_nothing_on_the_backbone(
         raise ArithmeticError
 
     monkeypatch.setattr(Tensor, "backward", backward)
-    if course.variant.trains_stage_1:
+    if course.variant.has_stage_1:
         with pytest.raises(ArithmeticError) as kept:
             course.variant.stage_1(course.encoder)
         assert_untouched(course.encoder, course.before)
@@ -349,7 +350,7 @@ def test_an_error_on_the_way_back_leaves_nothing_on_the_backbone(
 
 
 def test_something_is_learned_in_both_stages(course: Course) -> None:
-    if course.variant.trains_stage_1:
+    if course.variant.has_stage_1:
         assert course.adapted is not None
         facts = course.adapted.facts
         gain = 0.2 if course.adapted.is_aligned else 0.4
@@ -371,7 +372,7 @@ def test_micro_batches_and_recomputation_change_no_more_than_rounding(course: Co
     losses: list[list[float]] = []
     for runtime in (few, QUIET):
         made: list[Any] = [variant.stage_2(encoder, course.adapted, runtime, epochs=1)]
-        if variant.trains_stage_1:
+        if variant.has_stage_1:
             made.append(variant.stage_1(encoder, runtime, steps=3))
         losses.append([loss for result in made for _, loss in result.facts["losses"]])
     # One gradient is compared closely in tests/train/test_loop.py; AdamW's first steps make much of small ones.

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 from glotprompt.classifier import LanguagePrompt
 from glotprompt.errors import ArtifactError, ConfigError, UserError
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.peft_format import from_peft, to_peft
 
 Tiny = Callable[[str], Encoder]

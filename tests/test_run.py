@@ -172,10 +172,10 @@ def test_shifted_positions_are_another_prompt(encoder: gp.Encoder, prompt: gp.La
     assert classifier.prompt is not None
     assert classifier.prompt.positions == "shifted"
     unmoved = SoftPrompt(classifier.key_values, positions="plain")
-    plain = replace(classifier, delta=unmoved).log_probabilities(["the day"])
+    plain = replace(classifier, body=unmoved).log_probabilities(["the day"])
     moved = SoftPrompt(classifier.key_values, positions="shifted")
     assert np.array_equal(
-        replace(classifier, delta=moved).log_probabilities(["the day"]), classifier.log_probabilities(["the day"])
+        replace(classifier, body=moved).log_probabilities(["the day"]), classifier.log_probabilities(["the day"])
     )
     assert not np.allclose(plain, classifier.log_probabilities(["the day"]), atol=1e-4)
 

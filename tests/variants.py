@@ -25,8 +25,6 @@ EXAMPLES = [
     for label, word in (("health", "water"), ("sports", "play"), ("culture", "king"))
 ]
 """Also what the best epoch is chosen on, so that the dev loss is that of training."""
-WEIGHTS = (0.75, 0.5)
-"""Of the two prompts that prompt-average combines."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Variant:
 
     method: str
     rates: tuple[float | None, float]
-    """Of stage 1 (None: nothing is trained there) and stage 2."""
+    """Of stage 1 (None: there is none) and stage 2."""
     kind: str = "xlm-roberta"
     adapt: dict[str, Any] = field(default_factory=dict[str, Any])
     tune: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -44,25 +42,18 @@ class Variant:
     def has_stage_1(self) -> bool:
         return METHODS[METHODS[self.method].start].stage1 is not None
 
-    @property
-    def trains_stage_1(self) -> bool:
-        return self.rates[0] is not None
-
     def stage_1(
         self, encoder: gp.Encoder, runtime: gp.RuntimeConfig = QUIET, target: list[str] = TOY, **changes: Any
     ) -> Adapted | None:
         """What the method learns of the toy language; None for a method without a stage 1."""
         if not self.has_stage_1:
             return None
-        settings = {**self.adapt, "method": self.method, **changes}
-        if self.rates[0] is not None:
-            settings.setdefault("learning_rate", self.rates[0])
+        settings = {"learning_rate": self.rates[0], **self.adapt, "method": self.method, **changes}
         if settings.get("objective") == "alignment":
             return gp.adapt(
                 encoder, language="xxx", config=ADAPT.replace(**settings), runtime=runtime, parallel=TRANSLATIONS
             )
-        prompts = None if self.trains_stage_1 else list(zip(two_prompts(encoder), WEIGHTS, strict=True))
-        return gp.adapt(encoder, target, SOURCE, "xxx", ADAPT.replace(**settings), runtime, prompts)
+        return gp.adapt(encoder, target, SOURCE, "xxx", ADAPT.replace(**settings), runtime)
 
     def stage_2(
         self, encoder: gp.Encoder, adapted: Adapted | None, runtime: gp.RuntimeConfig = QUIET, **changes: Any
@@ -103,5 +94,4 @@ VARIANTS = {
     "lora, aligned": Variant("lora", (1e-2, 1.5e-2), adapt={**ALIGNED, "lora_layers": "all", "lora_rank": 4}),
     "source-prompt": Variant("source-prompt", (0.1, 1.0)),
     "soft-prompt+task-adapter": Variant("soft-prompt+task-adapter", (0.05, 4e-2)),
-    "prompt-average": Variant("prompt-average", (None, 1.0)),
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glotprompt.classifier import LanguageModule, LanguagePrompt, Prediction, PromptClassifier, load_adapted
+    from glotprompt.combination import combine
     from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, TuneConfig
     from glotprompt.data.catalog import dataset
     from glotprompt.data.characters import CharacterMap
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "classifier": ("LanguageModule", "LanguagePrompt", "Prediction", "PromptClassifier", "load_adapted"),
+    "combination": ("combine",),
     "config": ("PRESETS", "AdaptConfig", "RuntimeConfig", "TuneConfig"),
     "data.catalog": ("dataset",),
     "data.characters": ("CharacterMap",),
@@ -60,6 +62,7 @@ __all__ = [
     "TuneConfig",
     "UserError",
     "adapt",
+    "combine",
     "compare_predictions",
     "dataset",
     "evaluate",

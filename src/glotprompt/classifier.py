@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glotprompt import artifact
+from glotprompt.config import MethodName
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example
 from glotprompt.data.samples import Samples
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.model.classification import EmbeddingHead, Head
 from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import Together, described, restored, tensors_of
+from glotprompt.model.deltas import described, packed, restored, tensors_of, unpacked
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import EmbeddingHead, LinearHead
-from glotprompt.model.soft_prompt import Positions, Prefix, SoftPrompt
+from glotprompt.model.prefix import Positions, Prefix
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.cloze import Cloze, encode, encode_without_mask, label_words
 from glotprompt.train.embedding import mean_vector
@@ -109,7 +111,7 @@ class LanguagePrompt:
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
     """Config, losses before and after, text amounts, versions: for people, not for the code."""
     method: str = "soft-prompt"
-    """soft-prompt, source-prompt (trained on source text alone) or prompt-average."""
+    """soft-prompt, or source-prompt (trained on source text alone)."""
     characters: CharacterMap | None = None
     """As `LanguageModule.characters`."""
     samples: Samples | None = None
@@ -178,8 +180,21 @@ def characters_of(facts: Mapping[str, Any]) -> CharacterMap | None:
     return None if found is None else CharacterMap.from_dict(found)
 
 
+def refuse_unknown_method(path: str | Path, facts: Mapping[str, Any]) -> None:
+    """Raises `ArtifactError` for what a file says where an earlier glotprompt made it by a method that is gone."""
+    method = facts["method"]
+    if method == "prompt-average":
+        raise ArtifactError(
+            f"{path} is of the method prompt-average, which is gone; make it anew from the prompts with `glotprompt"
+            " combine` (and tune again)"
+        )
+    if method not in get_args(MethodName):
+        raise ArtifactError(f"{path} is of the method {method!r}, which is none of this glotprompt's; make it anew")
+
+
 def _read_for(path: str | Path, kind: str, encoder: Encoder | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, facts = artifact.read(path, kind)
+    refuse_unknown_method(path, facts)
     if encoder is not None:
         artifact.check_backbone(path, facts, encoder.name, encoder.fingerprint)
     return tensors, facts
@@ -198,11 +213,13 @@ class PromptClassifier:
     """The result of stage 2: what was trained, with template and verbalizer, ready to classify with its encoder."""
 
     encoder: Encoder = field(repr=False)
-    delta: Delta = field(repr=False)
-    """A `SoftPrompt` for the methods with prompts alone."""
+    body: Delta = field(repr=False)
+    """What the encoder computes with: a `SoftPrompt` for the methods with prompts alone."""
     task: Task
     language: str
     max_length: int
+    head: Head | None = field(default=None, repr=False)
+    """What reads the labels; None: the label words do."""
     offsets: tuple[float, ...] | None = None
     """Added to the labels' log-probabilities; None: nothing (see `with_label_prior`)."""
     facts: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
@@ -215,7 +232,7 @@ class PromptClassifier:
     @property
     def prompt(self) -> SoftPrompt | None:
         """The prompt among what was trained."""
-        return next((part for part in self.delta.modules() if isinstance(part, SoftPrompt)), None)
+        return next((part for part in self.body.modules() if isinstance(part, SoftPrompt)), None)
 
     @property
     def key_values(self) -> Float[Tensor, "layer 2 head prompt dim"]:
@@ -229,9 +246,9 @@ class PromptClassifier:
     ) -> Float[NDArray[np.float64], "batch label"]:
         """log P(label | input) without offsets, in the order of inputs and labels."""
         fields = [fields_of(item) for item in inputs]
-        head, clozes = read_inputs(self.encoder, fields, self.task, self.delta, self.max_length, self.characters)
-        with torch.no_grad(), self.delta.attached(self.encoder) as prefix:
-            return log_probabilities(self.encoder, clozes, prefix, head, batch_size)
+        reader, clozes = read_inputs(self.encoder, fields, self.task, self.head, self.max_length, self.characters)
+        with torch.no_grad(), self.body.attached(self.encoder) as prefix:
+            return log_probabilities(self.encoder, clozes, prefix, reader, batch_size)
 
     def predict(
         self, inputs: Sequence[Input], *, labels: Sequence[str] | None = None, batch_size: int = 32
@@ -259,24 +276,23 @@ class PromptClassifier:
     def with_target_text(self, texts: Sequence[Input], batch_size: int = 32) -> PromptClassifier:
         """The same classifier with sentence vectors centred by the mean of these (unlabelled, target-language) texts
         instead of the source examples'. For method embedding; `ConfigError` for others."""
-        head = head_of(self.delta)
+        head = self.head
         if not isinstance(head, EmbeddingHead):
             raise ConfigError(f"method {self.method!r} has no sentence vectors to centre; leave the target text out")
         if not texts:
             raise ConfigError("there is no target text to centre by; give at least one")
         fields = rewritten_fields([fields_of(item) for item in texts], self.characters)
         clozes = encode_without_mask(fields, self.task, self.encoder.tokenizer, self.max_length)
-        with torch.no_grad(), self.delta.attached(self.encoder) as prefix:
+        with torch.no_grad(), self.body.attached(self.encoder) as prefix:
             centre = mean_vector(self.encoder, clozes, prefix, head.layer, batch_size)
-        assert isinstance(self.delta, Together)
-        delta = Together({"body": self.delta["body"], "head": head.with_centre(centre)}).requires_grad_(False)
-        return replace(self, delta=delta, facts={**self.facts, "centred_on": len(texts)})
+        head = head.with_centre(centre).requires_grad_(False)
+        return replace(self, head=head, facts={**self.facts, "centred_on": len(texts)})
 
     def description(self) -> dict[str, Any]:
         """What a file of it says beside the tensors; JSON."""
-        prompt = self.prompt
+        prompt, (delta, _) = self.prompt, packed(self.body, self.head)
         return {
-            "method": self.method, "language": self.language, "delta": described(self.delta),
+            "method": self.method, "language": self.language, "delta": delta,
             "backbone": {"name": self.encoder.name, "fingerprint": self.encoder.fingerprint},
             "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
             "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
@@ -286,7 +302,7 @@ class PromptClassifier:
 
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
-        return artifact.write(path, "classifier", self.delta.tensors(), self.description())
+        return artifact.write(path, "classifier", packed(self.body, self.head)[1], self.description())
 
     @classmethod
     def load(cls, path: str | Path, encoder: Encoder) -> PromptClassifier:
@@ -298,13 +314,14 @@ class PromptClassifier:
         cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], encoder: Encoder, path: str | Path
     ) -> PromptClassifier:
         """What `load` makes of the tensors and facts of a file."""
-        offsets = facts["offsets"]
+        offsets, (body, head) = facts["offsets"], unpacked(encoder, facts["delta"], tensors)
         return cls(
             encoder,
-            restored(encoder, facts["delta"], tensors),
+            body,
             task_of(facts, path),
             facts["language"],
             facts["max_length"],
+            head,
             None if offsets is None else tuple(offsets),
             facts["training"],
             facts["method"],
@@ -320,11 +337,6 @@ def task_of(facts: Mapping[str, Any], path: str | Path) -> Task:
     return Task.from_dict({**facts["task"], "verbalizer": words}, where=str(path))
 
 
-def head_of(delta: Delta) -> LinearHead | EmbeddingHead | None:
-    """What reads the labels among what was trained; None: the label words do."""
-    return next((part for part in delta.modules() if isinstance(part, LinearHead | EmbeddingHead)), None)
-
-
 def rewritten_fields(
     fields: Sequence[Mapping[str, str]], characters: CharacterMap | None
 ) -> Sequence[Mapping[str, str]]:
@@ -338,14 +350,13 @@ def read_inputs(
     encoder: Encoder,
     fields: Sequence[Mapping[str, str]],
     task: Task,
-    delta: Delta,
+    head: Head | None,
     max_length: int,
     characters: CharacterMap | None = None,
 ) -> tuple[LabelHead, list[Cloze]]:
-    """What the labels are read with, `head_of` or else the label words, and the inputs as that head wants them, their
+    """What the labels are read with, the head or else the label words, and the inputs as it wants them, their
     characters rewritten."""
     fields = rewritten_fields(fields, characters)
-    head = head_of(delta)
     if head is not None:
         return head, encode_without_mask(fields, task, encoder.tokenizer, max_length)
     return label_words(task, encoder.tokenizer), encode(fields, task, encoder.tokenizer, max_length)

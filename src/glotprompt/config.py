@@ -26,7 +26,7 @@ Schedule = Literal["linear", "cosine", "constant", "wsd"]
 
 MethodName = Literal[
     "soft-prompt", "prompt-tuning", "fine-tuning", "fine-tuning-mlm", "mad-x", "lora", "source-prompt",
-    "soft-prompt+task-adapter", "prompt-average", "embedding",
+    "soft-prompt+task-adapter", "embedding",
 ]  # fmt: skip
 """The methods of `glotprompt.methods`, which says what each trains."""
 
@@ -42,7 +42,6 @@ RATES: dict[Stage, dict[str, float]] = {
     "tune": {
         "soft-prompt": 1e-3,  # section 4.2
         "source-prompt": 1e-3,  # as soft-prompt
-        "prompt-average": 1e-3,  # as soft-prompt
         "prompt-tuning": 1e-3,  # section 4.2
         "fine-tuning": 1e-6,  # section 4.2
         "fine-tuning-mlm": 1e-6,  # section 4.2
@@ -282,7 +281,7 @@ class RuntimeConfig(Config):
 
 
 _LANGUAGE_PROMPTS = ("soft-prompt", "source-prompt", "soft-prompt+task-adapter")
-_PROMPTS = ("soft-prompt", "source-prompt", "prompt-average", "prompt-tuning")
+_PROMPTS = ("soft-prompt", "source-prompt", "prompt-tuning")
 _WHOLE_MODEL = ("fine-tuning", "fine-tuning-mlm")
 
 PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {

@@ -16,10 +16,11 @@ from torch import Tensor
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ConfigError, UserError
 from glotprompt.methods import METHODS, Method, Parts
+from glotprompt.model.classification import EmbeddingHead
 from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import Together
+from glotprompt.model.deltas import packed, trained_of
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import CACHED_LOGITS_BUDGET, LOGITS_BUDGET, EmbeddingHead
+from glotprompt.model.heads import CACHED_LOGITS_BUDGET, LOGITS_BUDGET
 from glotprompt.model.shapes import Shell
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.weights import Weights
@@ -130,17 +131,16 @@ def method_cost(
             # Stage 1 first: stage 2 freezes what it only stands on.
             stage1 = _adapt_cost(encoder, method, parts, adapt, attention) if parts else None
             tuned = method.begin_tune(encoder, parts, tune).to(encoder.device)
-            if method.reads_vectors:
-                tuned = Together({"body": tuned, "head": EmbeddingHead.empty(encoder.hidden_size, _NUM_LABELS)})
-            size, saved = (tune.batch_size, tune.max_length), _num_bytes(method.deliver(tuned, parts))
-            stage2 = _stage_cost(encoder, tuned, tuned, saved, attention, size, None)
+            head = EmbeddingHead.empty(encoder.hidden_size, _NUM_LABELS) if method.reads_vectors else None
+            size, saved = (tune.batch_size, tune.max_length), _num_bytes(method.deliver(tuned, parts), head)
+            stage2 = _stage_cost(encoder, tuned, tuned, saved, attention, size, None, head)
     except UserError as error:
         return MethodCost(method, refusal=str(error))
     return MethodCost(method, stage1, stage2, _num_bytes(parts["language"]) if parts else None)
 
 
 def _adapt_cost(encoder: Shell, method: Method, parts: Parts, config: AdaptConfig, attention: Attention) -> StageCost:
-    trained = parts["language"].requires_grad_(method.begin_adapt is not None)
+    trained = parts["language"].requires_grad_()
     paper = _parts(encoder, method, config.replace(train_lm_head=True))["language"]
     words = max(1, round(config.mask_rate * config.batch_size * config.max_length))
     saved = sum(_num_bytes(part) for part in parts.values())
@@ -148,12 +148,10 @@ def _adapt_cost(encoder: Shell, method: Method, parts: Parts, config: AdaptConfi
 
 
 def _parts(encoder: Shell, method: Method, config: AdaptConfig) -> dict[str, Delta]:
-    """What stage 1 leaves; an average of prompts has the shape of a prompt."""
-    if method.stage1 is None:
+    """What stage 1 leaves."""
+    if method.begin_adapt is None:
         return {}
-    begin = method.begin_adapt or METHODS["soft-prompt"].begin_adapt
-    assert begin is not None
-    return {part: begin(encoder, config).to(encoder.device) for part in method.shares}
+    return {part: method.begin_adapt(encoder, config).to(encoder.device) for part in method.shares}
 
 
 def _stage_cost(
@@ -164,17 +162,17 @@ def _stage_cost(
     attention: Attention,
     size: tuple[int, int],
     num_words: int | None,
+    head: EmbeddingHead | None = None,
 ) -> StageCost:
-    trains = any(parameter.requires_grad for parameter in delta.parameters())
-    by_gradients = trains and not any(isinstance(part, EmbeddingHead) for part in delta.modules())
+    num_trained = sum(values.numel() for values in trained_of(delta, head))
     prompt = next((part for part in delta.modules() if isinstance(part, SoftPrompt)), None)
     layers = None if prompt is None or not prompt.trained.requires_grad else prompt.trained_layers
     return StageCost(
-        trained_values=delta.num_trained,
-        trained_values_paper=_with_tied_twice(encoder, paper) if trains else 0,
-        share=delta.num_trained / encoder.num_values,
+        trained_values=num_trained,
+        trained_values_paper=num_trained - delta.num_trained + _with_tied_twice(encoder, paper),
+        share=num_trained / encoder.num_values,
         file_bytes=file_bytes,
-        activation_bytes=activation_bytes(encoder, delta, *size, num_words, attention) if by_gradients else 0,
+        activation_bytes=activation_bytes(encoder, delta, *size, num_words, attention) if delta.num_trained else 0,
         backbone_bytes=encoder.num_values * encoder.dtype.itemsize,
         trained_layers=None if layers is None else (layers.start, layers.stop),
     )
@@ -195,8 +193,8 @@ def _with_tied_twice(encoder: Encoder, delta: Delta) -> int:
     return delta.num_trained + (tied_values(encoder) if whole else 0)
 
 
-def _num_bytes(delta: Delta) -> int:
-    return FP32 * sum(value.numel() for value in delta.tensors().values())
+def _num_bytes(body: Delta, head: EmbeddingHead | None = None) -> int:
+    return FP32 * sum(value.numel() for value in packed(body, head)[1].values())
 
 
 def activation_bytes(

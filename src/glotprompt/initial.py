@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glotprompt import artifact
 from glotprompt.classifier import LanguagePrompt
+from glotprompt.combination import digest_of, ingredients, weighted_sum
 from glotprompt.config import AdaptConfig
 from glotprompt.errors import ConfigError, DataError
-from glotprompt.methods import METHODS, Method, average_prompts, method_of_adapt, refuse_other_backbone
+from glotprompt.methods import METHODS, Method, method_of_adapt, refuse_other_backbone
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.real_tokens import key_values_of_text
@@ -59,14 +59,11 @@ def initial_prompt(
         raise ConfigError("initial= holds no prompt; give one at least, or leave it out")
     for prompt, _ in prompts:
         refuse_other_backbone(prompt, encoder)
-    key_values = average_prompts([prompt for prompt, _ in prompts], [weight for _, weight in prompts])
+    start, weights = [prompt for prompt, _ in prompts], [weight for _, weight in prompts]
+    key_values = weighted_sum(start, weights)
     config = _with(config, "prompt_length", key_values.shape[3])
     config = _with(config, "positions", prompts[0][0].positions)
-    facts = [
-        {"language": prompt.language, "weight": weight, "digest": digest_of(prompt.key_values)}
-        for prompt, weight in prompts
-    ]
-    return config, InitialPrompt(key_values, facts)
+    return config, InitialPrompt(key_values, ingredients(start, weights))
 
 
 def weighted(initial: Initial | None) -> list[tuple[LanguagePrompt, float]]:
@@ -74,11 +71,6 @@ def weighted(initial: Initial | None) -> list[tuple[LanguagePrompt, float]]:
     if initial is None:
         return []
     return [(initial, 1.0)] if isinstance(initial, LanguagePrompt) else list(initial)
-
-
-def digest_of(key_values: Tensor) -> str:
-    """What tells a prompt's values from others."""
-    return artifact.digest({"": key_values}, {})
 
 
 def _with(config: AdaptConfig, name: str, value: Any) -> AdaptConfig:

@@ -6,16 +6,12 @@ the same batches, losses, selection and scores; settings and default rates stand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-import torch
-from torch import Tensor
-
 from glotprompt import artifact
-from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
+from glotprompt.classifier import Adapted, PromptClassifier
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ConfigError
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.delta import Delta
@@ -42,7 +38,7 @@ class Method:
     begin_tune: Callable[[Encoder, Parts, TuneConfig], Delta]
     """What stage 2 trains, with all that it is trained behind."""
     begin_adapt: Callable[[Encoder, AdaptConfig], Delta] | None = None
-    """What stage 1 trains, fresh. None: nothing is trained there."""
+    """What stage 1 trains, fresh. None: there is no stage 1."""
     shares: Mapping[str, float | None] = field(default_factory=lambda: {"language": None})
     """The trainings of stage 1, one for each part of its result, and the share of source text in each; None: the
     config's `source_share`."""
@@ -63,12 +59,6 @@ class Method:
     def start(self) -> str:
         """The method whose stage-1 results it tunes."""
         return self.takes or self.name
-
-    def delivered(self, tuned: Delta, parts: Parts) -> Delta:
-        """`deliver`, behind the linear head where stage 2 trained one."""
-        if isinstance(tuned, Together) and "head" in tuned:
-            return Together({"body": self.deliver(tuned["body"], parts), "head": tuned["head"]})
-        return self.deliver(tuned, parts)
 
     def source_shares(self, config: AdaptConfig) -> dict[str, float]:
         """The trainings of stage 1 and the share of source text in each."""
@@ -112,36 +102,6 @@ def _trained_layers(num_layers: int, config: TuneConfig, default: int) -> range:
     if config.bottom_k_layers is not None:
         return range(config.bottom_k_layers)
     return range(num_layers - (config.top_k_layers or default), num_layers)
-
-
-def shared_characters(prompts: Sequence[LanguagePrompt]) -> CharacterMap | None:
-    """The one character map of all prompts; `ConfigError` where they differ, for then a text has two spellings."""
-    first, *others = (prompt.characters for prompt in prompts)
-    if any(other != first for other in others):
-        raise ConfigError(
-            "the prompts to combine rewrite characters differently; say which table is to hold with --map-characters"
-            " FILE (characters=)"
-        )
-    return first
-
-
-def average_prompts(prompts: Sequence[LanguagePrompt], weights: Sequence[float]) -> Tensor:
-    """The weighted sum of prompts, [layer, 2, head, prompt, dim]: language arithmetic (Klimaszewski et al. 2025) on
-    prompts instead of adapters. Weights are used as given; they need not sum to 1, and may be negative.
-
-    Raises `ConfigError` for prompts that differ in shape, positions or backbone."""
-    if not prompts or len(prompts) != len(weights):
-        raise ConfigError(f"prompt-average needs prompts and a weight for each, not {len(prompts)} and {len(weights)}")
-    first, *others = prompts
-    for other in others:
-        for what, one, two in (
-            ("shape", tuple(first.key_values.shape), tuple(other.key_values.shape)),
-            ("positions", first.positions, other.positions),
-            ("backbone", first.backbone.get("fingerprint"), other.backbone.get("fingerprint")),
-        ):
-            if one != two:
-                raise ConfigError(f"prompts of {first.language} and {other.language} differ in {what}: {one} and {two}")
-    return sum((weight * prompt.key_values for prompt, weight in zip(prompts, weights, strict=True)), torch.zeros(()))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -268,13 +228,6 @@ METHODS: dict[str, Method] = {
             has_prompt=False,
         ),
         Method(
-            "prompt-average",
-            "language arithmetic, Klimaszewski et al. 2025",
-            "nothing: a weighted sum of saved prompts",
-            "prompts of the top K layers",
-            _continued_prompt,
-        ),
-        Method(
             "embedding",
             "Artetxe and Schwenk 2019: a classifier on frozen sentence vectors",
             None,
@@ -305,7 +258,7 @@ def method_of_adapt(config: AdaptConfig) -> Method:
 def reads_source(config: AdaptConfig) -> bool:
     """Whether a stage 1 needs source-language text."""
     method = method_of_adapt(config)
-    return method.begin_adapt is not None and any(share > 0 for share in method.source_shares(config).values())
+    return any(share > 0 for share in method.source_shares(config).values())
 
 
 def default_method(adapted_method: str | None, has_lm_head: bool) -> str:
@@ -362,12 +315,12 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
             f" {adapted.backbone['name']}"
         )
     parts = {name: part.restored(classifier.encoder) for name, part in adapted.parts.items() if name == "language"}
-    delta = method.delivered(classifier.delta, parts)
+    body = method.deliver(classifier.body, parts)
     # Label offsets were fitted on the other language's text.
     facts = {key: value for key, value in classifier.facts.items() if key != "label_prior"}
     facts["language_prompt"] = adapted.facts
     swaps = classifier.samples is not None and classifier.samples.side == "target"
     return replace(
-        classifier, delta=delta, language=adapted.language, offsets=None, facts=facts, characters=adapted.characters,
+        classifier, body=body, language=adapted.language, offsets=None, facts=facts, characters=adapted.characters,
         samples=adapted.samples if swaps else classifier.samples,
     )  # fmt: skip

@@ -22,25 +22,20 @@ from glotprompt.classifier import (
     read_inputs,
     rewritten_fields,
 )
+from glotprompt.combination import shared_characters
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, content_hash
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.initial import Initial, initial_prompt, weighted
-from glotprompt.methods import (
-    average_prompts,
-    method_of_adapt,
-    method_of_tune,
-    refuse_other_backbone,
-    shared_characters,
-)
+from glotprompt.methods import method_of_adapt, method_of_tune, refuse_other_backbone
+from glotprompt.model.classification import Head, LinearHead
 from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import Together
+from glotprompt.model.deltas import trained_of
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import LinearHead
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.stage1 import MaskedLanguageModelling, SentencePairs, train_language, with_objective
+from glotprompt.stage1 import SentencePairs, train_language, with_objective
 from glotprompt.templates import Task
 from glotprompt.train.alignment import split_pairs
 from glotprompt.train.checkpoint import Checkpoint, same_precision
@@ -66,7 +61,6 @@ def adapt(
     language: str = "",
     config: AdaptConfig | None = None,
     runtime: RuntimeConfig | None = None,
-    prompts: Sequence[tuple[LanguagePrompt, float]] | None = None,
     characters: CharacterMap | None = None,
     initial: Initial | None = None,
     *,
@@ -78,23 +72,20 @@ def adapt(
     target's is held out, on which the masked-word loss is measured before and after and the best step chosen.
     `parallel` are (source, target) pairs instead: the objective is then alignment, for which settings that the config
     leaves open are those of the preset alignment, and held-out pairs choose the step and give the figures.
-    `language` is the target's ISO 639-3 code. `prompts` and their weights are for prompt-average alone, which trains
-    nothing. `characters` rewrites both texts and, saved in the result, all that is read behind it later. `initial` is
-    a saved prompt to start from, or several and their weights. Raises `DataError` when there is too little text.
+    `language` is the target's ISO 639-3 code. `characters` rewrites both texts and, saved in the result, all that is
+    read behind it later. `initial` is a saved prompt to start from, or several and their weights. Raises `DataError`
+    when there is too little text.
     """
     config, runtime = with_objective(config, parallel is not None), runtime or RuntimeConfig()
-    if parallel is not None and (len(target) or len(source) or prompts is not None):
-        raise ConfigError("parallel text is aligned by itself; leave target, source and prompts out")
+    if parallel is not None and (len(target) or len(source)):
+        raise ConfigError("parallel text is aligned by itself; leave target and source out")
     if not language:
         raise ConfigError("which language is it? Give its ISO 639-3 code as language=")
     method = method_of_adapt(config)
-    if (prompts is not None) != (method.begin_adapt is None):
-        raise ConfigError("prompts to combine are for method prompt-average, which needs them")
     config, start = initial_prompt(encoder, config, initial)
     backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    behind = weighted(initial) if prompts is None else prompts
-    if behind and characters is None:
-        characters = shared_characters([prompt for prompt, _ in behind])
+    if initial is not None and characters is None:
+        characters = shared_characters([prompt for prompt, _ in weighted(initial)])
     if runtime.no_samples:
         lines: list[str] = []
     elif parallel is None:
@@ -105,13 +96,6 @@ def adapt(
     texts = rewritten(target, characters), rewritten(source, characters)
     if parallel is not None and characters is not None:
         parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
-    if prompts is not None:
-        for prompt, _ in prompts:
-            refuse_other_backbone(prompt, encoder)
-        key_values = average_prompts([prompt for prompt, _ in prompts], [weight for _, weight in prompts])
-        facts = _average_facts(encoder, *texts, key_values, config, runtime, prompts)
-        positions = prompts[0][0].positions
-        return LanguagePrompt(key_values, language, backbone, positions, facts, method.name, characters, samples)
     made: dict[str, Delta] = {}
     courses: dict[str, dict[str, Any]] = {}
     for part, share in method.source_shares(config).items():
@@ -127,30 +111,6 @@ def adapt(
         return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters, samples)
     parts = {name: Part.of(delta) for name, delta in made.items()}
     return LanguageModule(method.name, parts, language, backbone, facts, characters, samples)
-
-
-def _average_facts(
-    encoder: Encoder,
-    target: Text,
-    source: Text,
-    key_values: Tensor,
-    config: AdaptConfig,
-    runtime: RuntimeConfig,
-    prompts: Sequence[tuple[LanguagePrompt, float]],
-) -> dict[str, Any]:
-    """What is known of an average: its weights, and the masked-word loss on the target's held-out text."""
-    config = config.replace(source_share=0.0)
-    prompt = SoftPrompt(key_values, positions=prompts[0][0].positions).to(encoder.device)
-    check_length(encoder, config.max_length, prompt)
-    masked = MaskedLanguageModelling(encoder, target, source, config, runtime)
-    before = masked.scores(None)
-    with torch.no_grad(), prompt.attached(encoder) as prefix:
-        after = masked.scores(prefix)
-    return {
-        "config": config.model_dump(mode="json"), "precision": encoder.precision, "target_lines": len(target),
-        "combined": [[prompt.language, weight] for prompt, weight in prompts],
-        "held_out_before": vars(before), "held_out_after": vars(after), "trained_values": 0,
-    }  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -183,8 +143,10 @@ def tune(
     held = {} if adapted is None else adapted.parts
     parts = {name: part.restored(encoder) for name, part in held.items()}
     body = method.begin_tune(encoder, parts, config).to(encoder.device)
-    delta = body if config.head == "words" or method.reads_vectors else _with_linear_head(encoder, body, task, config)
-    check_length(encoder, config.max_length, delta)
+    head: Head | None = None
+    if config.head == "linear" and not method.reads_vectors:
+        head = LinearHead(encoder.hidden_size, len(task.labels), config.seed).to(encoder.device)
+    check_length(encoder, config.max_length, body)
     begun = [artifact.digest(part.tensors, part.description) for part in held.values()]
     characters = None if adapted is None else adapted.characters
     data = [task.identity(), content_hash(chosen), content_hash(dev), begun]
@@ -194,38 +156,36 @@ def tune(
     same_precision(encoder, checkpoint)
     about: dict[str, Any] = {}
     if method.reads_vectors:
-        delta, history, about = _fit_head(encoder, body, chosen, dev, task, config, runtime, characters)
+        head, history, about = _fit_head(encoder, body, chosen, dev, task, config, runtime, characters)
     else:
-        history = _fit_labels(encoder, delta, chosen, dev, task, config, runtime, checkpoint, characters)
+        history = _fit_labels(encoder, body, head, chosen, dev, task, config, runtime, checkpoint, characters)
     facts = {
         "config": config.model_dump(mode="json"), "precision": encoder.precision,
         "examples": len(chosen), "dev_examples": len(dev),
         "trained_layers": _span(body.trained_layers) if isinstance(body, SoftPrompt) and not about else None,
         "dev_accuracy": max(entry["dev_accuracy"] for _, entry in history.evaluations),
-        "trained_values": delta.num_trained, **history.facts(), "peak_memory_bytes": memory.bytes(),
+        "trained_values": sum(values.numel() for values in trained_of(body, head)), **history.facts(),
+        "peak_memory_bytes": memory.bytes(),
         "language_prompt": None if adapted is None else adapted.facts, **about,
     }  # fmt: skip
-    delivered = method.delivered(delta, parts)
+    delivered = method.deliver(body, parts).requires_grad_(False)
+    if head is not None:
+        head.requires_grad_(False)
     language = "none" if adapted is None else adapted.language
-    delivered.requires_grad_(False)
     known = None if adapted is None else adapted.samples
     samples = None if runtime.no_samples else Samples.of_task(known, dev, task.template.fields)
     made_by = facts, method.name, characters, samples
-    return PromptClassifier(encoder, delivered, task, language, config.max_length, None, *made_by)
+    return PromptClassifier(encoder, delivered, task, language, config.max_length, head, None, *made_by)
 
 
 def _span(layers: range) -> list[int]:
     return [layers.start, layers.stop]
 
 
-def _with_linear_head(encoder: Encoder, body: Delta, task: Task, config: TuneConfig) -> Together:
-    head = LinearHead(encoder.hidden_size, len(task.labels), config.seed)
-    return Together({"body": body, "head": head.to(encoder.device)})
-
-
 def _fit_labels(
     encoder: Encoder,
-    delta: Delta,
+    body: Delta,
+    head: Head | None,
     examples: Sequence[Example],
     dev: Sequence[Example],
     task: Task,
@@ -234,14 +194,14 @@ def _fit_labels(
     checkpoint: Checkpoint,
     characters: CharacterMap | None,
 ) -> History:
-    """Train `delta` on labelled examples, and leave in it the best epoch by dev accuracy, then loss."""
+    """Train body and head on labelled examples, and leave in them the best epoch by dev accuracy, then loss."""
     fields, dev_fields = ([example.fields for example in part] for part in (examples, dev))
     gold, dev_gold = ([task.labels.index(str(example.label)) for example in part] for part in (examples, dev))
-    head, clozes = read_inputs(encoder, fields, task, delta, config.max_length, characters)
-    _, dev_clozes = read_inputs(encoder, dev_fields, task, delta, config.max_length, characters)
+    reader, clozes = read_inputs(encoder, fields, task, head, config.max_length, characters)
+    _, dev_clozes = read_inputs(encoder, dev_fields, task, head, config.max_length, characters)
     began = time.perf_counter()
     if not config.dropout:
-        both = below_trained_layers(encoder, [*clozes, *dev_clozes], delta, runtime)
+        both = below_trained_layers(encoder, [*clozes, *dev_clozes], body, runtime)
         clozes, dev_clozes = both[: len(clozes)], both[len(clozes) :]
     before = time.perf_counter() - began
     corpus = ClozeCorpus(clozes, gold, config.batch_size, config.seed)
@@ -249,12 +209,12 @@ def _fit_labels(
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:
         with encoder.dropping_out(config.dropout, (config.seed, step)):
-            yield from label_losses(encoder, delta, *corpus.batch(step), head, config.loss_over, micro_batch)
+            yield from label_losses(encoder, body, *corpus.batch(step), reader, config.loss_over, micro_batch)
 
     @torch.no_grad()
     def evaluate() -> Evaluation:
-        with delta.attached(encoder) as prefix:
-            log_probs = log_probabilities(encoder, dev_clozes, prefix, head, runtime.eval_batch_size)
+        with body.attached(encoder) as prefix:
+            log_probs = log_probabilities(encoder, dev_clozes, prefix, reader, runtime.eval_batch_size)
         accuracy = 100 * float((log_probs.argmax(axis=1) == dev_gold).mean())
         loss = -float(log_probs[np.arange(len(dev_gold)), dev_gold].mean())
         return Evaluation((-accuracy, loss), {"dev_accuracy": accuracy, "dev_loss": loss})
@@ -263,7 +223,7 @@ def _fit_labels(
     optimisation = Optimisation.of(config, steps, config.learning_rate, corpus.steps_per_epoch)
     progress = StepLine(f"tune {config.method}", steps, runtime.progress)
     with gradient_checkpointing(encoder, runtime):
-        history = fit(delta.trained_parameters, losses, evaluate, optimisation, checkpoint, progress, micro_batch)
+        history = fit(trained_of(body, head), losses, evaluate, optimisation, checkpoint, progress, micro_batch)
     history.seconds += before
     return history
 
@@ -277,7 +237,7 @@ def _fit_head(
     config: TuneConfig,
     runtime: RuntimeConfig,
     characters: CharacterMap | None,
-) -> tuple[Together, History, dict[str, Any]]:
+) -> tuple[Head, History, dict[str, Any]]:
     """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
     began = time.perf_counter()
 
@@ -295,7 +255,7 @@ def _fit_head(
     tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
     figures = {name: chosen.pop(name) for name in ("dev_accuracy", "dev_loss")}
     history = History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
-    return Together({"body": body, "head": head}), history, chosen
+    return head, history, chosen
 
 
 # ---------------------------------------------------------------------------------------------------------------

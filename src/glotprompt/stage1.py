@@ -21,7 +21,7 @@ from glotprompt.initial import InitialPrompt, begin_adapt
 from glotprompt.methods import Method
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Prefix
+from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
 from glotprompt.processes import is_first
 from glotprompt.train.alignment import (

@@ -24,8 +24,8 @@ from glotprompt.data.bitext import BIBLE_VERSES, in_books, verse_id
 from glotprompt.data.pairs import PairReport, check_pairs
 from glotprompt.data.records import Example, Pair, generator, split_held_out, subsample
 from glotprompt.data.topics import TAXI1500
+from glotprompt.model.classification import EmbeddingHead
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import EmbeddingHead
 from glotprompt.run import adapt
 from glotprompt.templates import Task
 from glotprompt.train.alignment import retrieval_accuracy

@@ -35,11 +35,6 @@ def trained(outcome: Outcome) -> int:
 @pytest.mark.parametrize("method", get_args(MethodName))
 def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path, typed: Program) -> None:
     start, words = METHODS[METHODS[method].start], f"--model {tiny_folder} --method {method} {FP32}"
-    if method == "prompt-average":
-        for code, seed in (("one", 1), ("two", 2)):
-            outcome = typed(f"adapt --model {tiny_folder} {ADAPT} {FP32} --seed {seed} --output {code}.st")
-            assert outcome.status == 0, outcome.err
-        words += " --combine one.st=0.7 --combine two.st=0.3"
     if start.stage1 is None:
         assert f"{method} has no stage 1" in typed(f"adapt {words} {ADAPT} --output nya.st").error
         begin = words
@@ -112,16 +107,33 @@ def test_what_one_method_left_is_refused_where_another_is_meant(tiny_folder: Pat
         (f"predict --classifier mad.st {FP32} text", "is a language module; expected a classifier"),
         (f"evaluate --classifier prompt.st {FP32} --data test.tsv", "is a language prompt; expected a classifier"),
         ("convert to-peft mad.st other", "is a language module; expected a language prompt"),
-        (f"adapt {model} --method prompt-average {ADAPT} {end}", "prompt-average, which needs them"),
-        (f"adapt {model} {ADAPT} {end} --combine prompt.st=1", "prompts to combine are for method prompt-average"),
-        (
-            f"adapt {model} --method prompt-average {ADAPT} {end} --combine mad.st=1",
-            "is a language module; expected a language prompt",
-        ),
-        (f"adapt {model} --method prompt-average {ADAPT} {end} --combine prompt.st=half", "expected FILE=WEIGHT"),
-        (f"adapt {model} --method prompt-average {ADAPT} {end} --combine none.st=1", "none.st does not exist"),
+        (f"combine prompt.st mad.st {end}", "is a language module; expected a language prompt"),
+        (f"combine prompt.st none.st {end}", "none.st does not exist"),
+        (f"combine prompt.st prompt.st --weights 0.5,half {end}", "for each prompt, here 2, such as 0.5,0.5"),
+        (f"combine prompt.st prompt.st --weights 0.5 {end}", "--weights 0.5: expected a number for each prompt"),
+        (f"combine prompt.st --weights nan {end}", "--weights nan: expected a number for each prompt"),
     ):
         assert message in typed(words).error, words
+
+
+@pytest.mark.usefixtures("saved")
+def test_combine(tiny_folder: Path, typed: Program) -> None:
+    words = f"adapt --model {tiny_folder} {ADAPT} {FP32} --seed 1 --output two.st"
+    assert typed(words).status == 0
+    for more, language, weights in (
+        ("--weights -0.5,1.5", "nya", [-0.5, 1.5]),
+        ("--language sna", "sna", [0.5, 0.5]),
+    ):
+        outcome = typed(f"combine prompt.st two.st {more} --output both.st")
+        assert outcome.status == 0, outcome.err
+        tensors, facts = artifact.read("both.st", "language prompt")
+        assert (facts["method"], facts["language"]) == ("soft-prompt", language)
+        assert [entry["weight"] for entry in facts["training"]["combined"]] == weights
+    one, two = (artifact.read(name, "language prompt")[0]["key_values"] for name in ("prompt.st", "two.st"))
+    assert tensors["key_values"].equal(0.5 * one + 0.5 * two)
+    outcome = typed(f"tune --prompt both.st {TUNE} {FP32} --output topic.st")
+    assert outcome.status == 0, outcome.err
+    assert "sna, soft-prompt" in outcome.out
 
 
 @pytest.mark.usefixtures("saved")

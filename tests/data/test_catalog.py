@@ -9,6 +9,7 @@ import pytest
 
 import glotprompt as gp
 from glotprompt.data.catalog import DATASETS, dataset, examples_of, parse_reference, texts_of
+from glotprompt.data.check import check
 from glotprompt.data.dataset import Dataset
 from glotprompt.data.records import Example
 from glotprompt.errors import ConfigError, DataError
@@ -182,7 +183,7 @@ def test_any_language_of_taxi1500(tmp_path: Path) -> None:
     assert found == [Example.of('a "b"', "Faith", "40001001")]
     # A verse that the edition lacks is no example, and still shows in a check.
     assert told == [f"{tmp_path / 'taxi1500/dev/abt.tsv'}: rows without text, which are not examples: 1"]
-    (checked,) = dataset("taxi1500").check(tmp_path, ["abt"]).files
+    (checked,) = check(dataset("taxi1500"), tmp_path, ["abt"]).files
     assert (checked.rows, checked.problems) == (2, {"blank text": 1})
 
 
@@ -291,7 +292,7 @@ def test_check_counts_what_is_odd(tmp_path: Path) -> None:
         tmp_path / "masakhanews_few_shot/5_samples/lin/train.tsv", "category\theadline\ttext\nsports\tOne\tbody one\n"
     )
     told: list[str] = []
-    found = dataset("masakhanews").check(tmp_path, ["lin"], told.append)
+    found = check(dataset("masakhanews"), tmp_path, ["lin"], told.append)
     assert [(file.split, file.rows) for file in found.files] == [("train", 7), ("test", 2), ("5-shot", 1)]
     assert len(told) == 3
     assert found.missing == ("masakhanews/lin/dev.tsv",)
@@ -327,12 +328,12 @@ def test_check_counts_what_is_odd(tmp_path: Path) -> None:
 def test_check_of_pairs_and_lines(tmp_path: Path) -> None:
     write(tmp_path / "xnli/dev-sw.tsv", "a\tb\tneutral\na\tc\tneutral\n")
     write(tmp_path / "xnli/test-sw.tsv", "A!\tB\tneutral\na\td\tneutral\nbad\n")
-    dev, test = dataset("xnli").check(tmp_path, ["swa"]).files
+    dev, test = check(dataset("xnli"), tmp_path, ["swa"]).files
     assert dev.problems == {"also in test": 1, "text of one character": 2}
     assert test.rows == 2
     assert "line 3: 1 column where 3 were expected" in test.error
     write(tmp_path / "americasnlp2021/bribri-spanish/train.bzd", "a b\n\n a b\na b\n")
-    lines, *_ = dataset("americasnlp2021").check(tmp_path, ["bzd"]).files
+    lines, *_ = check(dataset("americasnlp2021"), tmp_path, ["bzd"]).files
     assert (lines.rows, lines.labels) == (4, {})
     assert lines.problems == {"blank text": 1, "repeats an earlier row": 1, "spaces at the edges": 1}
 
@@ -340,12 +341,12 @@ def test_check_of_pairs_and_lines(tmp_path: Path) -> None:
 def test_check_finds_the_languages_of_an_open_dataset(tmp_path: Path) -> None:
     write(tmp_path / "taxi1500/train/abt.tsv", "1\tFaith\tab\n")
     write(tmp_path / "taxi1500/eng_train.tsv", "1\tSin\tab\n")
-    found = dataset("taxi1500").check(tmp_path)
+    found = check(dataset("taxi1500"), tmp_path)
     assert [file.language for file in found.files] == ["abt", "eng"]
     with pytest.raises(DataError, match="no file of taxi1500 in it"):
-        dataset("taxi1500").check(tmp_path / "taxi1500")
+        check(dataset("taxi1500"), tmp_path / "taxi1500")
     with pytest.raises(DataError, match=r"no file of nusax in it, for example nusax/acehnese/train\.csv"):
-        dataset("nusax").check(tmp_path)
+        check(dataset("nusax"), tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------------------------

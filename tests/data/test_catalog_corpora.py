@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from glotprompt.data.catalog import dataset
+from glotprompt.data.check import check
 from glotprompt.data.masakhanews import headlines, load
 from glotprompt.data.normalise import letters
 
@@ -82,7 +83,7 @@ def test_lines_of_the_americas(corpora: Path) -> None:
         assert len(text.texts(language, data_dir=corpora)) == lines - blank
     guarani = nli.texts("gn", data_dir=corpora)
     assert (len(guarani), len(set(guarani))) == (26_032, 14_493)
-    checked, _ = text.check(corpora, ["nah"]).files
+    checked, _ = check(text, corpora, ["nah"]).files
     assert (checked.rows, checked.problems["blank text"]) == (NLP_TRAIN["nah"], NAH_BLANK)
 
 
@@ -92,7 +93,7 @@ def test_xnli(corpora: Path) -> None:
         for split, size in (("dev", 2_490), ("test", 5_010)):
             found = xnli.examples(language, split, corpora)
             assert Counter(example.label for example in found) == dict.fromkeys(xnli.labels, size // 3)
-    checked, _ = xnli.check(corpora, ["swa"]).files
+    checked, _ = check(xnli, corpora, ["swa"]).files
     assert (checked.rows, checked.error) == (2_490, "")
     # Item k of XNLI's dev split is item 12451 + k of AmericasNLI's.
     english = xnli.examples("eng", "dev", corpora)

@@ -11,6 +11,7 @@ import pytest
 
 from glotprompt.data.bitext import in_books, verse_id
 from glotprompt.data.catalog import dataset, parse_reference, texts_to_compare
+from glotprompt.data.check import check
 from glotprompt.data.guards import evaluation_beside, evaluation_set, held_out_ids
 from glotprompt.data.pairs import check_pairs, out_of_step, without_ids
 from glotprompt.data.parallel import read_parallel
@@ -157,7 +158,7 @@ def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     with pytest.raises(DataError, match="mafand has no examples, only texts"):
         dataset("mafand").examples("lug", "train")
-    (checked,) = dataset("mafand").check(tmp_path, ["lug"]).files
+    (checked,) = check(dataset("mafand"), tmp_path, ["lug"]).files
     assert (checked.rows, checked.labels, checked.problems) == (1, {}, {})
 
 

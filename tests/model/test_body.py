@@ -10,7 +10,8 @@ from torch import Tensor
 
 from glotprompt.model.body import ReadPositions
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.soft_prompt import SoftPrompt
 
 KINDS = ["xlm-roberta", "bert"]
 

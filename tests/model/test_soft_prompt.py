@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from glotprompt.model import soft_prompt
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.soft_prompt import SoftPrompt
 
 Make = Callable[..., Tensor]
 MakeBatch = Callable[..., tuple[Tensor, Tensor]]
@@ -66,7 +66,7 @@ def test_the_route_taken_on_a_gpu_equals_the_one_taken_here(
     prefixes = (Prefix.shared(prompts[0], torch.float32), Prefix.per_row(prompts, torch.tensor([1, 0]), torch.float32))
     padded, full = make_batch(encoder, [19, 7]), (make_batch(encoder, [12, 12])[0], None)
     here = [states(encoder, *batch, prefix) for prefix in prefixes for batch in (padded, full)]
-    monkeypatch.setattr(soft_prompt, "_has_fast_sdpa", lambda device: True)
+    monkeypatch.setattr("glotprompt.model.prefix._has_fast_sdpa", lambda device: True)
     there = [states(encoder, *batch, prefix) for prefix in prefixes for batch in (padded, full)]
     for found, expected, ids in zip(there, here, [padded[0], full[0]] * 2, strict=True):
         text = ids != encoder.tokenizer.pad_token_id

@@ -16,8 +16,7 @@ from starlette.testclient import TestClient
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import glotprompt as gp
-from glotprompt.model.deltas import Together
-from glotprompt.model.heads import LinearHead
+from glotprompt.model.classification import LinearHead
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.serve.api import PAGE, make_app
 from glotprompt.serve.language import LanguageFinder
@@ -141,7 +140,7 @@ def test_losses_of_one_pass_are_those_of_each_prompt_alone(encoder: gp.Encoder, 
     assert query.queries[0].cloze is query.queries[1].cloze, "and tokenised once"
     assert query.readings[0] is not query.readings[2], "rewritten by sna's map"
     for loss, reading in zip(finder.losses(query), query.readings, strict=True):
-        prompt = four[loss.served.name].delta
+        prompt = four[loss.served.name].body
         assert isinstance(prompt, SoftPrompt)
         with prompt.attached(encoder) as prefix:
             alone = score_masked_words(encoder, [reading], prefix)
@@ -164,8 +163,7 @@ def test_a_language_is_not_found_without_an_lm_head(
 ) -> None:
     sentence = gp.Encoder(new_stock("xlm-roberta").base_model, tiny_tokenizer, "tiny sentence encoder")
     classifier = make_classifier(sentence, 1)
-    delta = Together({"body": classifier.delta, "head": LinearHead(sentence.hidden_size, 3)})
-    replace(classifier, delta=delta).save(tmp_path / "nya.safetensors")
+    replace(classifier, head=LinearHead(sentence.hidden_size, 3)).save(tmp_path / "nya.safetensors")
     with TestClient(make_app(sentence, Registry(tmp_path, sentence))) as client:
         assert client.get("/v1/classifiers").json()["auto"] is False
         items = [item("nya"), {"language": "auto", "task": "topic", "text": TEXT}]

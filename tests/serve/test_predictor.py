@@ -10,8 +10,7 @@ import pytest
 
 import glotprompt as gp
 from glotprompt.errors import ArtifactError, ConfigError
-from glotprompt.model.deltas import Together
-from glotprompt.model.heads import LinearHead
+from glotprompt.model.classification import LinearHead
 from glotprompt.model.lora import Lora
 from glotprompt.serve.buckets import PASS_COST, buckets
 from glotprompt.serve.predictor import Item
@@ -62,14 +61,13 @@ def test_other_architectures(tiny_encoder: Callable[[str], gp.Encoder], kind: st
 
 def test_prompts_with_linear_heads_and_what_is_no_prompt(encoder: gp.Encoder, four: Four) -> None:
     def with_head(body: gp.PromptClassifier, seed: int) -> gp.PromptClassifier:
-        head = LinearHead(encoder.hidden_size, 3, seed)
-        return replace(body, delta=Together({"body": body.delta, "head": head}))
+        return replace(body, head=LinearHead(encoder.hidden_size, 3, seed))
 
     lora = Lora(encoder, rank=2, alpha=4.0, seed=0)
     for values in lora.parameters():
         values.data.normal_()
     heads = {"nya": with_head(four["nya"], 1), "yor": with_head(four["yor"], 2)}
-    classifiers = {**four, **heads, "sna": replace(four["sna"], delta=lora)}
+    classifiers = {**four, **heads, "sna": replace(four["sna"], body=lora)}
     predictor = gp.Predictor(encoder, classifiers)
     items = mixed_items()
     assert_as_alone(predictor.predict(items), items, classifiers)

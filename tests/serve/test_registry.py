@@ -157,7 +157,7 @@ def test_broken_files_are_kept_out_and_the_old_version_goes_on(
 
 
 def test_a_prompt_of_another_shape_is_kept_out(folder: Path, encoder: gp.Encoder) -> None:
-    narrow = replace(make_classifier(encoder, 1), delta=SoftPrompt(torch.zeros(3, 2, 4, 5, 7)))
+    narrow = replace(make_classifier(encoder, 1), body=SoftPrompt(torch.zeros(3, 2, 4, 5, 7)))
     path = narrow.save(folder / "narrow.safetensors")
     assert (
         "a prompt of shape [3, 2, 4, 5, 7]; the backbone wants [3, 2, 4, 5, 12]"

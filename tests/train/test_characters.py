@@ -122,20 +122,13 @@ def test_the_map_is_part_of_the_identity_of_a_tuning(
     assert len(list(tmp_path.glob("*.checkpoint"))) == 2
 
 
-def test_prompts_that_are_combined_share_a_map(prompt: gp.LanguagePrompt, tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    average = gp.AdaptConfig(method="prompt-average", max_length=24)
+def test_prompts_that_are_combined_share_a_map(prompt: gp.LanguagePrompt) -> None:
     mapped = replace(prompt, characters=MAP)
-
-    def combine(*prompts: gp.LanguagePrompt, characters: gp.CharacterMap | None = None) -> gp.CharacterMap | None:
-        weighted = [(one, 0.5) for one in prompts]
-        return gp.adapt(encoder, FOREIGN, [], "toy", average, QUIET, weighted, characters).characters
-
-    assert combine(mapped, mapped) == MAP
-    assert combine(prompt, prompt) is None
-    assert combine(prompt, mapped, characters=MAP) == MAP
+    assert gp.combine([mapped, mapped]).characters == MAP
+    assert gp.combine([prompt, prompt]).characters is None
+    assert gp.combine([prompt, mapped], characters=MAP).characters == MAP
     with pytest.raises(gp.UserError, match="rewrite characters differently"):
-        combine(prompt, mapped)
+        gp.combine([prompt, mapped])
 
 
 def test_another_language_brings_its_own_map(prompt: gp.LanguagePrompt, tiny_encoder: Tiny) -> None:

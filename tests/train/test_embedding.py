@@ -12,9 +12,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import glotprompt as gp
-from glotprompt.classifier import head_of
 from glotprompt.errors import ConfigError, DataError, ModelError
-from glotprompt.model.heads import EmbeddingHead
+from glotprompt.model.classification import EmbeddingHead
 from glotprompt.train.embedding import STRENGTHS
 
 from ..toys import QUIET, TASK, topics
@@ -59,8 +58,7 @@ def test_the_backbone_is_left_alone_and_the_file_gives_the_same_bits(own_encoder
         again = gp.PromptClassifier.load(classifier.save(tmp_path / "file"), encoder)
         np.testing.assert_array_equal(again.log_probabilities(TEXTS), classifier.log_probabilities(TEXTS))
         assert (again.method, again.language) == ("embedding", "none" if adapted is None else "xxx")
-        head = head_of(again.delta)
-        assert isinstance(head, EmbeddingHead)
+        assert isinstance(again.head, EmbeddingHead)
         assert classifier.facts["trained_values"] == 3 * 48 + 3
         np.testing.assert_array_equal(
             tuned(encoder, adapted).log_probabilities(TEXTS), classifier.log_probabilities(TEXTS)
@@ -88,7 +86,7 @@ def test_the_target_s_texts_move_the_centre(tiny_encoder: Tiny) -> None:
     plain = tuned(encoder, layer=3)
     texts = ["twidi the the", "kilimba the twidi day", "the day"]
     centred = plain.with_target_text(texts)
-    own, moved = head_of(plain.delta), head_of(centred.delta)
+    own, moved = plain.head, centred.head
     assert isinstance(own, EmbeddingHead)
     assert isinstance(moved, EmbeddingHead)
     np.testing.assert_allclose(moved.centre.detach().numpy(), encoder.embed(texts).mean(axis=0), atol=1e-5)

@@ -15,7 +15,6 @@ import glotprompt as gp
 from glotprompt.classifier import read_inputs
 from glotprompt.model.deltas import Together
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import LinearHead
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.train.cloze import Cloze
 from glotprompt.train.losses import label_losses
@@ -37,12 +36,12 @@ def prompt_of(encoder: Encoder, k: int, **settings: Any) -> SoftPrompt:
     return SoftPrompt.initialise(encoder.prompt_shape(4), 0.5, 0, layers, **settings)
 
 
-def clozes_of(encoder: Encoder, delta: Any) -> list[Cloze]:
-    return read_inputs(encoder, [example.fields for example in topics()], TASK, delta, 32, None)[1]
+def clozes_of(encoder: Encoder) -> list[Cloze]:
+    return read_inputs(encoder, [example.fields for example in topics()], TASK, None, 32)[1]
 
 
 def gradient(encoder: Encoder, prompt: SoftPrompt, clozes: list[Cloze], loss_over: Any = "labels") -> torch.Tensor:
-    head = read_inputs(encoder, [], TASK, prompt, 32, None)[0]
+    head = read_inputs(encoder, [], TASK, None, 32)[0]
     gold = torch.arange(len(clozes)) % 3
     prompt.zero_grad()
     for loss, _ in label_losses(encoder, prompt, clozes, gold, head, loss_over, MicroBatch(QUIET)):
@@ -59,7 +58,7 @@ def test_losses_and_gradients_are_those_of_the_whole_pass(
 ) -> None:
     encoder = tiny_encoder(kind)
     prompt = prompt_of(encoder, 1, positions=positions)
-    clozes = clozes_of(encoder, prompt)
+    clozes = clozes_of(encoder)
     kept = below_trained_layers(encoder, clozes, prompt, QUIET)
     assert {cloze.entering and cloze.entering.layer for cloze in kept} == {encoder.num_layers - 1}
     whole = gradient(encoder, prompt, clozes, loss_over)
@@ -68,7 +67,7 @@ def test_losses_and_gradients_are_those_of_the_whole_pass(
 
 def test_the_layers_below_run_once_per_example(encoder: Encoder) -> None:
     prompt = prompt_of(encoder, 1)
-    kept = below_trained_layers(encoder, clozes_of(encoder, prompt), prompt, QUIET)
+    kept = below_trained_layers(encoder, clozes_of(encoder), prompt, QUIET)
     calls: list[int] = []
     layers: Any = encoder.model.base_model.encoder.layer
     hooks = [
@@ -83,7 +82,7 @@ def test_the_layers_below_run_once_per_example(encoder: Encoder) -> None:
 
 def test_a_file_holds_the_same_bits_and_leaves_nothing_behind(encoder: Encoder, tmp_path: Path) -> None:
     prompt = prompt_of(encoder, 1)
-    clozes = clozes_of(encoder, prompt)
+    clozes = clozes_of(encoder)
     in_memory = below_trained_layers(encoder, clozes, prompt, QUIET)
     on_disk = below_trained_layers(encoder, clozes, prompt, QUIET.replace(state_cache=1, checkpoint_dir=tmp_path / "w"))
     assert list((tmp_path / "w").iterdir()) == []
@@ -97,7 +96,7 @@ def test_where_nothing_is_to_be_kept_the_examples_stay_as_they_are(
     encoder: Encoder, tiny_encoder: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     top, whole = prompt_of(encoder, 1), prompt_of(encoder, encoder.num_layers)
-    clozes = clozes_of(encoder, top)
+    clozes = clozes_of(encoder)
     assert below_trained_layers(encoder, clozes, whole, QUIET) == clozes
     assert below_trained_layers(encoder, clozes, top, QUIET.replace(state_cache=0)) == clozes
     assert below_trained_layers(tiny_encoder("modernbert"), clozes, top, QUIET) == clozes
@@ -110,10 +109,9 @@ def test_where_nothing_is_to_be_kept_the_examples_stay_as_they_are(
 
 
 def test_the_lowest_layer_of_several_deltas_counts(encoder: Encoder) -> None:
-    head = LinearHead(encoder.hidden_size, 3)
-    assert head.first_layer is None
-    assert Together({"body": prompt_of(encoder, 2), "head": head}).first_layer == encoder.num_layers - 2
-    assert Together({"head": head}).first_layer is None
+    two = Together({"one": prompt_of(encoder, 1), "other": prompt_of(encoder, 2)})
+    assert two.first_layer == encoder.num_layers - 2
+    assert Together({}).first_layer is None
 
 
 @pytest.mark.parametrize("head", ["words", "linear"])

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from glotprompt.errors import DataError
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.batches import token_sequences
 from glotprompt.train.cloze import Cloze, encode, label_words

@@ -32,7 +32,6 @@ def adapt(
     language: options.Language = None,
     model: options.ModelToAdapt = None,
     method: options.Method = None,
-    combine: options.Combine = None,
     init_prompt: options.InitPrompt = None,
     map_characters: options.MapCharacters = None,
     json: options.Json = None,
@@ -75,9 +74,10 @@ def adapt(
     from glotprompt.cli.backbone import forget, open_encoder, weighted_prompts
     from glotprompt.cli.reading import stage1_files
     from glotprompt.cli.settings import settings
+    from glotprompt.combination import shared_characters
     from glotprompt.config import AdaptConfig
     from glotprompt.initial import initial_prompt
-    from glotprompt.methods import METHODS, shared_characters
+    from glotprompt.methods import METHODS
 
     if parallel:
         _align(ctx.params)
@@ -88,11 +88,9 @@ def adapt(
     config, runtime = settings(AdaptConfig, ctx.params, model, "soft-prompt")
     files = stage1_files(sources_of, source or [], config, ctx.params)
     encoder = open_encoder(model, precision, device)
-    prompts = weighted_prompts("--combine", combine, encoder)
     initial = weighted_prompts("--init-prompt", init_prompt, encoder)
     initial_prompt(encoder, config, initial)  # what is wrong with it is said before a long text is tokenised
-    behind = prompts or initial
-    known = shared_characters([prompt for prompt, _ in behind]) if behind and not map_characters else None
+    known = shared_characters([prompt for prompt, _ in initial]) if initial and not map_characters else None
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
     # second one finds it finished among the checkpoints.
     shared = output / "checkpoints" if len(files) > 1 and len(METHODS[config.method].shares) > 1 else None
@@ -101,7 +99,7 @@ def adapt(
         if figures:
             print()
         texts = found.opened(encoder.tokenizer, known)
-        words = config, runtime, outputs[code], precision, prompts, initial
+        words = config, runtime, outputs[code], precision, initial
         adapted = _adapt_one(encoder, texts, code, *words, shared)
         figures.append(_stage1_figures(adapted, outputs[code]))
     if shared is not None:
@@ -117,12 +115,13 @@ def _align(params: Mapping[str, Any]) -> None:
     from glotprompt.cli.backbone import open_encoder, weighted_prompts
     from glotprompt.cli.parallel import align, parallel_text
     from glotprompt.cli.settings import settings
+    from glotprompt.combination import shared_characters
     from glotprompt.config import AdaptConfig
     from glotprompt.initial import initial_prompt
-    from glotprompt.methods import method_of_adapt, shared_characters
+    from glotprompt.methods import method_of_adapt
     from glotprompt.model.backbones import MINI_SENTENCE
 
-    for name in ("target", "source", "combine"):
+    for name in ("target", "source"):
         if params[name]:
             raise ConfigError(f"--parallel is trained on by itself; leave --{name} out")
     languages = _targets(params["parallel"], params["language"])
@@ -191,7 +190,6 @@ def _adapt_one(
     runtime: RuntimeConfig,
     output: Path,
     precision: str,
-    prompts: Sequence[tuple[LanguagePrompt, float]] | None,
     initial: Sequence[tuple[LanguagePrompt, float]] | None,
     shared: Path | None,
 ) -> Adapted:
@@ -199,7 +197,7 @@ def _adapt_one(
     from glotprompt import run
     from glotprompt.classifier import load_adapted
     from glotprompt.cli.backbone import train_once
-    from glotprompt.initial import digest_of
+    from glotprompt.combination import digest_of
     from glotprompt.train.inputs import content_of
 
     target, source, characters = texts.target, texts.source, texts.characters
@@ -207,11 +205,11 @@ def _adapt_one(
     def train(folder: Path) -> Adapted:
         note(f"{code}: {len(target):,} target lines, {len(source):,} source lines")
         resumed = runtime.replace(checkpoint_dir=folder)
-        made = run.adapt(encoder, target, source, code, config, resumed, prompts, characters, initial)
+        made = run.adapt(encoder, target, source, code, config, resumed, characters, initial)
         return replace(made, facts={**made.facts, **texts.record})
 
     words = [code, config.identity(), content_of(target), content_of(source), encoder.fingerprint, precision]
-    words += [[digest_of(prompt.key_values), weight] for prompt, weight in prompts or initial or ()]
+    words += [[digest_of(prompt.key_values), weight] for prompt, weight in initial or ()]
     words += [] if characters is None else [characters.to_dict()]
     words += [texts.record] if texts.record else []
     adapted = train_once(load_adapted, output, words, encoder, train, runtime, shared)

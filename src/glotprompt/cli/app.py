@@ -17,7 +17,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from glotprompt.cli import adapt, backbones, convert, data, demo, doctor, grid, methods, report, scoring, serve, tune
+from glotprompt.cli import (
+    adapt,
+    backbones,
+    combine,
+    convert,
+    data,
+    demo,
+    doctor,
+    grid,
+    methods,
+    report,
+    scoring,
+    serve,
+    tune,
+)
 from glotprompt.cli.options import AdaptCommand, TuneCommand
 from glotprompt.cli.screen import Interrupted, note
 from glotprompt.errors import ConfigError, UserError
@@ -52,6 +66,7 @@ def _flowing(command: Callable[..., int | None]) -> str:
 
 app.command("demo", help=_flowing(demo.demo))(demo.demo)
 app.command("adapt", cls=AdaptCommand, help=_flowing(adapt.adapt))(adapt.adapt)
+app.command("combine", help=_flowing(combine.combine))(combine.combine)
 app.command("tune", cls=TuneCommand, help=_flowing(tune.tune))(tune.tune)
 app.command("evaluate", help=_flowing(scoring.evaluate))(scoring.evaluate)
 app.command("predict", help=_flowing(scoring.predict))(scoring.predict)

@@ -12,7 +12,14 @@ from typing import Any, TypeVar
 import torch
 
 from glotprompt import artifact
-from glotprompt.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier, load_adapted
+from glotprompt.classifier import (
+    Adapted,
+    LanguageModule,
+    LanguagePrompt,
+    PromptClassifier,
+    load_adapted,
+    refuse_unknown_method,
+)
 from glotprompt.cli.screen import note, resumable, wrote
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import RuntimeConfig, identity_of
@@ -104,6 +111,7 @@ def weighted_prompts(
 def recorded_backbone(path: Path, kinds: Sequence[str]) -> tuple[str, str]:
     """Names of the backbone that a saved file was made for, and of its method."""
     facts = artifact.describe(path, kinds)
+    refuse_unknown_method(path, facts)
     return str(facts["backbone"]["name"]), str(facts["method"])
 
 

@@ -89,11 +89,12 @@ def check(
     Nothing is changed, and what is reported is mostly the publisher's: it is there to be known before training.
     """
     from glotprompt.data.catalog import dataset
+    from glotprompt.data.check import check
 
     if json is not None:
         check_output(json, "--json")
     found = dataset(name)
-    result = found.check(data_dir, language or (), _show_progress if sys.stderr.isatty() else None)
+    result = check(found, data_dir, language or (), _show_progress if sys.stderr.isatty() else None)
     if sys.stderr.isatty():
         _show_progress("")
     _show_check(found, result)

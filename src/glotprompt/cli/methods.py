@@ -112,7 +112,7 @@ def _stage2_words(cost: MethodCost, shell: Shell) -> str:
 def _values(costs: Sequence[MethodCost]) -> Table:
     made = table(["method", "values, stage 1", "values, stage 2", "as table 3 counts", "of the model"])
     for cost in costs:
-        first = cost.adapt if cost.adapt is not None and cost.adapt.trained_values else cost.tune
+        first = cost.adapt or cost.tune
         made.add_row(
             cost.method.name,
             *("-" if stage is None else f"{stage.trained_values:,}" for stage in (cost.adapt, cost.tune)),

@@ -64,12 +64,13 @@ MapCharacters = Annotated[
         "the nearest known ones of each target's text, or by a TOML or JSON file of character = spelling.",
     ),
 ]
-Combine = Annotated[
-    list[str] | None,
+MapOfCombined = Annotated[
+    Path | None,
     typer.Option(
-        "--combine",
-        metavar="FILE=WEIGHT",
-        help="For --method prompt-average: saved prompts and weights, may be repeated. Without weights: the mean.",
+        "--map-characters",
+        metavar="FILE",
+        help="Where the prompts rewrite characters differently: the TOML or JSON file of character = spelling that "
+        "holds.",
     ),
 ]
 InitPrompt = Annotated[

@@ -12,11 +12,11 @@ from glotprompt.cli.characters import character_map
 from glotprompt.cli.files import how_to_read, pairs_of
 from glotprompt.cli.guards import check_stage1_files, held_out_texts, switches_record
 from glotprompt.cli.screen import note
+from glotprompt.combination import digest_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.guards import held_out_ids
 from glotprompt.data.pairs import check_pairs
 from glotprompt.errors import ConfigError
-from glotprompt.initial import digest_of
 from glotprompt.stage1 import content_of_pairs
 
 if TYPE_CHECKING:

@@ -10,16 +10,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from glotprompt.data.dataset import Dataset
 from glotprompt.data.layout import Record, Report, read_records
 from glotprompt.data.lines import is_blank, read_lines, without_line_end
 from glotprompt.data.normalise import letters
 from glotprompt.data.records import Example
 from glotprompt.errors import DataError
-
-if TYPE_CHECKING:
-    from glotprompt.data.dataset import Dataset
 
 _CHARACTERS = {
     "line breaks inside": ("\n", "\r"),
@@ -69,12 +67,20 @@ class Check:
         return asdict(self)
 
 
-def check(dataset: Dataset, data_dir: Path, languages: tuple[str, ...] = (), report: Report | None = None) -> Check:
-    """Looks through the dataset's files, language by language; `report` is told each file before it is read."""
+def check(
+    dataset: Dataset,
+    data_dir: str | Path | None = None,
+    languages: Iterable[str] = (),
+    report: Report | None = None,
+) -> Check:
+    """Counts, checksums and problems of all the dataset's files in the data folder; of some languages only when they
+    are named. `report` is told each file before it is read."""
+    data_dir = dataset.folder(data_dir)
     assert dataset.layout is not None
     found: list[FileCheck] = []
     missing: list[str] = []
-    for language in languages or dataset.languages or _languages_there(dataset, data_dir):
+    named = tuple(dataset.language(code) for code in languages)
+    for language in named or dataset.languages or _languages_there(dataset, data_dir):
         records: dict[str, list[Record]] = {}
         files: dict[str, FileCheck] = {}
         for split in (*dataset.splits_of(language), *dataset.extra_splits):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from glotprompt.data.languages import same_language
 from glotprompt.data.layout import Columns, HubFiles, Layout, Record, Report, read_aligned, read_records, read_texts
@@ -15,9 +15,6 @@ from glotprompt.data.normalise import letters
 from glotprompt.data.records import Example, Pair
 from glotprompt.data.tables import OnBadRow
 from glotprompt.errors import ConfigError, DataError, nearest
-
-if TYPE_CHECKING:
-    from glotprompt.data.check import Check
 
 Source = Literal["auto", "folder", "hub"]
 Kind = Literal["news topics", "topics", "sentiment", "NLI", "unlabelled text", "parallel text", "your own"]
@@ -200,15 +197,6 @@ class Dataset:
     def splits_of(self, language: str) -> tuple[str, ...]:
         """The splits that every copy has of a language."""
         return tuple(split for split in self.splits if language not in self.lacking.get(split, ()))
-
-    def check(
-        self, data_dir: str | Path | None = None, languages: Iterable[str] = (), report: Report | None = None
-    ) -> Check:
-        """Counts, checksums and problems of all files in the data folder; of some languages only when they are named.
-        `report` is told each file before it is read."""
-        from glotprompt.data.check import check
-
-        return check(self, self.folder(data_dir), tuple(self.language(code) for code in languages), report)
 
     def language(self, code: str) -> str:
         """The dataset's own code of a language that is given by any code ("gn", "swh"); `DataError` if it has none."""

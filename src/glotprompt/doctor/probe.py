@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glotprompt.classifier import read_inputs
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
@@ -16,10 +16,10 @@ from glotprompt.costs import StageCost, method_cost
 from glotprompt.doctor.text import TextStatistics
 from glotprompt.errors import ConfigError
 from glotprompt.methods import METHODS, method_of_adapt
+from glotprompt.model.classification import LinearHead
 from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import Together
+from glotprompt.model.deltas import trained_of
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import LinearHead
 from glotprompt.model.shapes import Shell
 from glotprompt.templates import Task
 from glotprompt.train.checkpoint import Checkpoint
@@ -83,13 +83,13 @@ def machine_bytes(device: torch.device) -> int | None:
 def stage_costs(
     shell: Shell, adapt: AdaptConfig, tune: TuneConfig, device: torch.device
 ) -> tuple[StageCost, StageCost]:
-    """Both stages of the config's method, counted without weights. Raises `ConfigError` for a method that trains
-    nothing in stage 1, a length that the backbone does not read, and a backbone that the method does not fit;
-    `ModelError` for one without an LM head."""
+    """Both stages of the config's method, counted without weights. Raises `ConfigError` for a method without a stage 1,
+    a length that the backbone does not read, and a backbone that the method does not fit; `ModelError` for one without
+    an LM head."""
     method = method_of_adapt(adapt)
     cost = method_cost(shell, method, adapt, tune, "cuda" if device.type == "cuda" else "cpu")
-    if cost.adapt is None or cost.tune is None or method.begin_adapt is None:
-        raise ConfigError(cost.refusal or f"{method.name} trains nothing in stage 1; give another --method")
+    if cost.adapt is None or cost.tune is None:
+        raise ConfigError(cost.refusal)
     return cost.adapt, cost.tune
 
 
@@ -170,7 +170,7 @@ def _time_adapt(
         with encoder.dropping_out(config.dropout, (config.seed, step)):
             yield from masked_word_losses(encoder, delta, corpus.batch(step), micro_batch)
 
-    timing = _time_steps(delta, losses, micro_batch, config.weight_decay, config.clip_norm, seconds)
+    timing = _time_steps(delta.trained_parameters, losses, micro_batch, config.weight_decay, config.clip_norm, seconds)
     took = 0.0
     for _ in range(2):  # the first time compiles kernels
         start = perf_counter()
@@ -189,21 +189,21 @@ def _time_tune(
     runtime: RuntimeConfig,
     seconds: float,
 ) -> _Timing:
-    delta = METHODS[adapt.method].begin_tune(encoder, _fresh_parts(encoder, adapt), config).to(encoder.device)
+    body = METHODS[adapt.method].begin_tune(encoder, _fresh_parts(encoder, adapt), config).to(encoder.device)
+    head = None
     if config.head == "linear":
-        head = LinearHead(encoder.hidden_size, len(task.labels), config.seed)
-        delta = Together({"body": delta, "head": head.to(encoder.device)})
+        head = LinearHead(encoder.hidden_size, len(task.labels), config.seed).to(encoder.device)
     fields = [dict.fromkeys(task.template.fields, line) for line in lines]
-    labels, clozes = read_inputs(encoder, fields, task, delta, config.max_length)
+    reader, clozes = read_inputs(encoder, fields, task, head, config.max_length)
     gold = [number % len(task.labels) for number in range(len(clozes))]
     corpus = ClozeCorpus(clozes, gold, config.batch_size, config.seed)
     micro_batch = MicroBatch(runtime)
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:
         with encoder.dropping_out(config.dropout, (config.seed, step)):
-            yield from label_losses(encoder, delta, *corpus.batch(step), labels, config.loss_over, micro_batch)
+            yield from label_losses(encoder, body, *corpus.batch(step), reader, config.loss_over, micro_batch)
 
-    return _time_steps(delta, losses, micro_batch, config.weight_decay, config.clip_norm, seconds)
+    return _time_steps(trained_of(body, head), losses, micro_batch, config.weight_decay, config.clip_norm, seconds)
 
 
 def _fresh_parts(encoder: Encoder, config: AdaptConfig) -> dict[str, Delta]:
@@ -214,11 +214,15 @@ def _fresh_parts(encoder: Encoder, config: AdaptConfig) -> dict[str, Delta]:
 
 
 def _time_steps(
-    delta: Delta, losses: Losses, micro_batch: MicroBatch, weight_decay: float, clip_norm: float, seconds: float
+    parameters: list[nn.Parameter],
+    losses: Losses,
+    micro_batch: MicroBatch,
+    weight_decay: float,
+    clip_norm: float,
+    seconds: float,
 ) -> _Timing:
     """The real loop: one step to warm up, then as many as fit into the time, at least one."""
     memory = PeakMemory()
-    parameters = [parameter for parameter in delta.parameters() if parameter.requires_grad]
 
     def run(first: int, steps: int) -> float:
         optimisation = Optimisation(steps, 1e-4, 0.0, weight_decay, clip_norm, steps)

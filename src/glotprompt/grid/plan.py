@@ -187,8 +187,6 @@ class _Planner:
         experiment = self.experiment
         config = self._adapt_config(method, seed if experiment.adapt_seed is None else experiment.adapt_seed, varied)
         start = METHODS[config.method]
-        if start.begin_adapt is None:
-            raise ConfigError(f"{method} trains nothing in stage 1; a grid has no place for it yet, leave it out")
         source = self._source_text()
         reads_target = _reads_target(start.source_shares(config))
         reads_source = any(share > 0 for share in start.source_shares(config).values())

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from glotprompt.model.soft_prompt import Prefix, additive_mask, attend
+from glotprompt.model.prefix import Prefix, additive_mask, attend
 
 
 class LayeredBody:

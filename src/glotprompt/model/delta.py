@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from glotprompt.model.encoder import Encoder
+from glotprompt.model.encoder import Encoder
 
 
 class Delta(nn.Module, ABC):

@@ -1,22 +1,21 @@
-"""Several deltas as one, and deltas back from files."""
+"""Several deltas as one, deltas and heads to files and back."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from glotprompt.model.adapters import Adapter
+from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.delta import Delta
-from glotprompt.model.heads import EmbeddingHead, LinearHead
+from glotprompt.model.encoder import Encoder
 from glotprompt.model.lora import Lora
-from glotprompt.model.soft_prompt import Prefix, SoftPrompt
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.weights import Weights
-
-if TYPE_CHECKING:
-    from glotprompt.model.encoder import Encoder
 
 
 class Together(Delta):
@@ -30,9 +29,6 @@ class Together(Delta):
 
     def __getitem__(self, name: str) -> Delta:
         return self.parts[name]  # pyright: ignore[reportReturnType]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.parts
 
     @property
     def first_layer(self) -> int | None:
@@ -60,9 +56,8 @@ class Together(Delta):
         return cls(parts)
 
 
-_KINDS: dict[str, type[Delta]] = {
-    kind.kind: kind for kind in (SoftPrompt, Weights, Adapter, Lora, LinearHead, EmbeddingHead, Together)
-}
+_KINDS: dict[str, type[Delta]] = {kind.kind: kind for kind in (SoftPrompt, Weights, Adapter, Lora, Together)}
+_HEADS: dict[str, type[Head]] = {kind.kind: kind for kind in (LinearHead, EmbeddingHead)}
 
 
 def tensors_of(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -81,3 +76,36 @@ def restored(encoder: Encoder, description: Mapping[str, Any], tensors: Mapping[
     settings = dict(description)
     kind = settings.pop("kind")
     return _KINDS[kind].restore(encoder, settings, tensors).to(encoder.device)
+
+
+def trained_of(body: Delta, head: Head | None) -> list[nn.Parameter]:
+    """What the optimiser changes of a classifier's body and head."""
+    return [*body.trained_parameters, *([] if head is None else head.trained_parameters)]
+
+
+def packed(body: Delta, head: Head | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Description and tensors of a classifier's body and head, as its file has them: those of the body alone, or of two
+    parts together."""
+    if head is None:
+        return described(body), body.tensors()
+    parts = [["body", described(body)], ["head", {"kind": head.kind, **head.settings()}]]
+    tensors = {f"body.{name}": value for name, value in body.tensors().items()}
+    tensors |= {f"head.{name}": value for name, value in head.tensors().items()}
+    return {"kind": Together.kind, "parts": parts}, tensors
+
+
+def body_and_head(description: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+    """What the description of `packed` says of each; None: there is no head."""
+    parts = dict(description.get("parts", ()))
+    return (parts["body"], parts["head"]) if "head" in parts else (description, None)
+
+
+def unpacked(
+    encoder: Encoder, description: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> tuple[Delta, Head | None]:
+    """The body and the head that a classifier's file holds, on the encoder's device."""
+    of_body, of_head = body_and_head(description)
+    if of_head is None:
+        return restored(encoder, of_body, tensors), None
+    head = _HEADS[of_head["kind"]].restore(of_head, tensors_of("head", tensors))
+    return restored(encoder, of_body, tensors_of("body", tensors)), head.to(encoder.device)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
-
-from glotprompt.model.delta import Delta
-
-if TYPE_CHECKING:
-    from glotprompt.model.encoder import Encoder
 
 LOGITS_BUDGET = 64 * 2**20
 """Bytes that one piece of fp32 logits may take in `masked_word_loss` on a GPU."""
@@ -126,113 +120,3 @@ def masked_word_loss(
     """
     loss: Tensor = _MaskedWordLoss.apply(hidden, weight, bias, targets)  # pyright: ignore[reportAssignmentType]
     return loss
-
-
-class EmbeddingHead(Delta):
-    """Logistic regression on sentence vectors: pooled states of one layer, less a centre, divided by one scale.
-
-    It is fitted in closed form (`train.embedding`), not by gradients. Texts of the target language may have a centre of
-    their own, so that a language that lies beside the source's is moved onto it."""
-
-    kind = "embedding head"
-
-    def __init__(
-        self,
-        weight: Float[Tensor, "label hidden"],
-        bias: Float[Tensor, " label"],
-        centre: Float[Tensor, " hidden"],
-        scale: Float[Tensor, ""],
-        layer: int,
-    ) -> None:
-        """`layer`: the states behind so many layers are read."""
-        super().__init__()
-        self.layer = layer
-        self.weight, self.bias, self.centre, self.scale = (
-            nn.Parameter(value.detach().float()) for value in (weight, bias, centre, scale)
-        )
-        self.centre.requires_grad_(False)
-        self.scale.requires_grad_(False)
-
-    @property
-    def num_labels(self) -> int:
-        return len(self.bias)
-
-    @property
-    def first_layer(self) -> None:
-        return None
-
-    @classmethod
-    def empty(cls, hidden_size: int, num_labels: int) -> EmbeddingHead:
-        """One of that size, for counting."""
-        zeros = torch.zeros(num_labels, hidden_size)
-        return cls(zeros, zeros[:, 0], zeros[0], torch.ones(()), 0)
-
-    def with_centre(self, centre: Float[Tensor, " hidden"]) -> EmbeddingHead:
-        """The same head for texts whose vectors have this mean."""
-        return EmbeddingHead(self.weight, self.bias, centre.to(self.bias.device), self.scale, self.layer)
-
-    def scores(self, encoder: Encoder, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
-        """A score for every label, fp32; `hidden` are pooled states."""
-        return F.linear((hidden.float() - self.centre) / self.scale, self.weight, self.bias)
-
-    @contextmanager
-    def attached(self, encoder: Encoder) -> Generator[None]:
-        """It reads what the encoder gives and changes nothing on it."""
-        yield None
-
-    def settings(self) -> dict[str, Any]:
-        return {"layer": self.layer}
-
-    def tensors(self) -> dict[str, Tensor]:
-        return dict(self.named_parameters())
-
-    @classmethod
-    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EmbeddingHead:
-        return cls(tensors["weight"], tensors["bias"], tensors["centre"], tensors["scale"], settings["layer"])
-
-
-class LinearHead(Delta):
-    """A classification head on the first token's state, dense, tanh, projection: what RoBERTa's fine-tuning puts in
-    the place of template and verbalizer (Liu et al. 2019)."""
-
-    kind = "linear head"
-
-    def __init__(self, hidden_size: int, num_labels: int, seed: int = 0) -> None:
-        super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
-        self.projection = nn.Linear(hidden_size, num_labels)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for layer in (self.dense, self.projection):
-                layer.bias.zero_()
-                if not layer.weight.is_meta:
-                    layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * 0.02)
-
-    @property
-    def num_labels(self) -> int:
-        return self.projection.out_features
-
-    @property
-    def first_layer(self) -> None:
-        return None
-
-    def scores(self, encoder: Encoder, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
-        """A score for every label, fp32."""
-        return self.projection(torch.tanh(self.dense(hidden.float())))
-
-    @contextmanager
-    def attached(self, encoder: Encoder) -> Generator[None]:
-        """It reads what the encoder gives and changes nothing on it."""
-        yield None
-
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    def tensors(self) -> dict[str, Tensor]:
-        return dict(self.named_parameters())
-
-    @classmethod
-    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearHead:
-        made = cls(tensors["dense.weight"].shape[0], tensors["projection.weight"].shape[0])
-        made.load_state_dict(dict(tensors))
-        return made

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,7 @@ from torch.nn import functional as F
 
 from glotprompt.errors import ConfigError
 from glotprompt.model.delta import Delta
-
-if TYPE_CHECKING:
-    from glotprompt.model.encoder import Encoder
+from glotprompt.model.encoder import Encoder
 
 QUERIES_AND_VALUES = ("query", "value")
 TARGETS = {"modernbert": ("Wqkv",), "eurobert": ("q_proj", "v_proj")}

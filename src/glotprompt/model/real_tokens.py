@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import ATTENTION
+from glotprompt.model.prefix import ATTENTION
 
 NOTING = f"{ATTENTION}-noting"
 """Name under which the attention function that notes keys and values is registered with transformers."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from glotprompt.errors import ArtifactError
 from glotprompt.model.delta import Delta
-
-if TYPE_CHECKING:
-    from glotprompt.model.encoder import Encoder
+from glotprompt.model.encoder import Encoder
 
 
 class Weights(Delta):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from glotprompt.classifier import Input, fields_of
-from glotprompt.model.soft_prompt import Prefix
+from glotprompt.model.prefix import Prefix
 from glotprompt.serve.buckets import grouped
 from glotprompt.serve.predictor import Predictor, Query
 from glotprompt.serve.served import Served

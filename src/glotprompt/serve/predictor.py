@@ -16,7 +16,7 @@ from torch import Tensor
 from glotprompt.classifier import Input, Prediction, PromptClassifier, fields_of
 from glotprompt.errors import ConfigError, nearest
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Positions, Prefix
+from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.serve.buckets import buckets, grouped
 from glotprompt.serve.served import Classifiers, Decoded, Served
 from glotprompt.train.cloze import Cloze, Words, encode, encode_without_mask
@@ -148,11 +148,11 @@ class Predictor:
         """Rows of one classifier that changes the body itself."""
         served = queries[0].served
         decoded = served.decoded()
-        assert decoded.delta is not None
+        assert decoded.body is not None
         head = cast(Any, decoded.head or served.words)
         clozes = [query.cloze for query in queries]
         rows = max(1, self.batch_tokens // max(query.num_tokens for query in queries))
-        with self.computing, torch.no_grad(), decoded.delta.attached(self.encoder) as prefix:
+        with self.computing, torch.no_grad(), decoded.body.attached(self.encoder) as prefix:
             return list(log_probabilities(self.encoder, clozes, prefix, head, rows))
 
 

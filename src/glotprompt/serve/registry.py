@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from glotprompt import artifact
-from glotprompt.classifier import PromptClassifier
+from glotprompt.classifier import PromptClassifier, refuse_unknown_method
 from glotprompt.errors import ArtifactError, ConfigError, UserError, nearest
 from glotprompt.model.encoder import Encoder
 from glotprompt.serve.cache import DecodedCache
@@ -265,6 +265,7 @@ class Registry:
             if path.parent in self._folders and artifact.describe(path, KINDS)["kind"] != KIND:
                 return _Record(stamp)
             tensors, facts = artifact.read_copy(path, KIND)
+            refuse_unknown_method(path, facts)
             version = _Version(path, stamp)
             decode = partial(version.decode, self._encoder)
             served = Served.of(path.stem, facts, self._encoder, partial(self._cache.get, version, decode))

@@ -11,14 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glotprompt import artifact
-from glotprompt.classifier import PromptClassifier, characters_of, head_of, task_of
+from glotprompt.classifier import PromptClassifier, characters_of, task_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ArtifactError
+from glotprompt.model.classification import EmbeddingHead, Head
 from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import described
+from glotprompt.model.deltas import body_and_head
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import EmbeddingHead, LinearHead
-from glotprompt.model.soft_prompt import Positions, SoftPrompt
+from glotprompt.model.prefix import Positions
+from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.cloze import Words, label_words
 
@@ -30,25 +31,24 @@ class Decoded:
     prompt: Float[Tensor, "layer 2 head prompt dim"] | None
     """In the dtype of the body; None for a classifier that is not `Served.mixes`."""
     positions: Positions
-    head: LinearHead | EmbeddingHead | None
+    head: Head | None
     """What reads the labels; None: the label words do."""
-    delta: Delta | None
-    """All that was trained, for a classifier that is not `Served.mixes`."""
+    body: Delta | None
+    """For a classifier that is not `Served.mixes`."""
     num_bytes: int
 
     @classmethod
     def of(cls, classifier: PromptClassifier, encoder: Encoder) -> Decoded:
         """Take from a classifier what a forward pass needs. Raises `ArtifactError` for a prompt of another shape."""
-        delta, prompt = classifier.delta, classifier.prompt
-        head = head_of(delta)
-        if prompt is None or not can_mix(described(delta)):
-            return cls(None, "plain", head, delta, sum(tensor.nbytes for tensor in delta.tensors().values()))
+        prompt, head = classifier.body, classifier.head
+        own = 0 if head is None else sum(tensor.nbytes for tensor in head.tensors().values())
+        if not isinstance(prompt, SoftPrompt):
+            return cls(None, "plain", head, prompt, own + sum(tensor.nbytes for tensor in prompt.tensors().values()))
         with torch.no_grad():
             key_values = prompt.key_values().to(encoder.device, encoder.dtype)
         wanted = encoder.prompt_shape(prompt.prompt_length)
         if tuple(key_values.shape) != wanted:
             raise ArtifactError(f"a prompt of shape {list(key_values.shape)}; the backbone wants {list(wanted)}")
-        own = 0 if head is None else sum(tensor.nbytes for tensor in head.tensors().values())
         return cls(key_values, prompt.positions, head, None, key_values.nbytes + own)
 
 
@@ -78,13 +78,14 @@ class Served:
         backbone, `ConfigError` for a label word that the backbone does not know."""
         artifact.check_backbone(name, facts, encoder.name, encoder.fingerprint)
         task = task_of(facts, name)
-        parts = _parts(facts["delta"])
-        pooled = [part["layer"] for part in parts if part["kind"] == EmbeddingHead.kind]
-        headed = pooled or any(part["kind"] == LinearHead.kind for part in parts)
-        words = None if headed else label_words(task, encoder.tokenizer)
+        body, head = body_and_head(facts["delta"])
+        pooled_layer = head["layer"] if head is not None and head["kind"] == EmbeddingHead.kind else None
+        words = label_words(task, encoder.tokenizer) if head is None else None
+        # Rows of a batch can differ in their prompts; everything else changes the body itself, for all rows at once.
+        mixes = body["kind"] == SoftPrompt.kind
         offsets = None if facts["offsets"] is None else tuple(facts["offsets"])
         of_texts = facts["language"], task, facts["max_length"], offsets, characters_of(facts)
-        return cls(name, *of_texts, words, next(iter(pooled), None), can_mix(facts["delta"]), decoded)
+        return cls(name, *of_texts, words, pooled_layer, mixes, decoded)
 
 
 class Classifiers(Protocol):
@@ -93,16 +94,3 @@ class Classifiers(Protocol):
     def snapshot(self) -> Mapping[str, Served]:
         """All classifiers by name as they are now; what changes later does not change it."""
         ...
-
-
-def can_mix(description: Mapping[str, Any]) -> bool:
-    """Whether a delta (as `described`) is one prompt, alone or with a head: then rows of a batch can differ in it.
-    Everything else changes the body itself, for all rows at once."""
-    kinds = [part["kind"] for part in _parts(description)]
-    return [kind for kind in kinds if kind not in (LinearHead.kind, EmbeddingHead.kind)] == [SoftPrompt.kind]
-
-
-def _parts(description: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    if "parts" not in description:
-        return [description]
-    return [part for _, held in description["parts"] for part in _parts(held)]

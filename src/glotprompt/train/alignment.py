@@ -25,7 +25,7 @@ from glotprompt.data.records import generator
 from glotprompt.errors import DataError
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Prefix
+from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences, by_length, plain
 from glotprompt.processes import together
 from glotprompt.train.batches import draw

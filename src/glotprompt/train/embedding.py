@@ -17,9 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from glotprompt.errors import DataError
+from glotprompt.model.classification import EmbeddingHead
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import EmbeddingHead
-from glotprompt.model.soft_prompt import Prefix
+from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import by_length
 from glotprompt.train.cloze import Cloze
 

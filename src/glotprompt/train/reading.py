@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.soft_prompt import Prefix
+from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import plain
 
 

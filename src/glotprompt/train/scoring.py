@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glotprompt.errors import DataError
+from glotprompt.model.classification import EmbeddingHead
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import EmbeddingHead
-from glotprompt.model.soft_prompt import Prefix
+from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import SpecialIds, by_length, pad
 from glotprompt.train.batches import MaskedBatch, mask_words
 from glotprompt.train.cloze import Cloze

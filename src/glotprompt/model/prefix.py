@@ -1,0 +1,311 @@
+"""Key/value vectors in front of every layer's attention, as one batch sees them.
+
+This is the only file that knows how the vectors reach the model. transformers lets a caller register an attention
+function and the mask that belongs to it; ours puts the layer's vectors in front of the keys and values. The vectors
+travel as one keyword argument, `prefix`, through the model's forward, so nothing is stored on the model: without the
+argument it is the base model. `past_key_values` is not used, because it changes from release to release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import bidirectional_mask_function, eager_mask
+
+ATTENTION = "glotprompt"
+"""Name under which the attention function and its mask are registered with transformers."""
+
+Positions = Literal["plain", "shifted"]
+
+
+@dataclass
+class Prefix:
+    """The vectors that one batch sees in front of every layer, one prompt for all rows or one per row."""
+
+    key_values: Float[Tensor, "layer 2 count head prompt dim"]
+    """One prompt, or several of which `rows` chooses. In the dtype of the body."""
+    rows: Int[Tensor, " batch"] | None = None
+    """Which prompt each row of the batch sees; None: all rows the one."""
+    bias: Float[Tensor, "batch 1 1 prompt"] | None = None
+    """Added to the scores: 0, or the lowest number where a row's prompt is shorter than the longest. None: all 0."""
+    shift: Int[Tensor, "rows 1"] | None = None
+    """How far each row's position ids are moved; None: not at all ("plain")."""
+    trained_layers: range | None = None
+    """Only these layers' vectors lead gradients back; None: all. Nothing below the lowest is then remembered."""
+    _layers: list[tuple[Tensor, ...]] = field(default_factory=list[tuple[Tensor, ...]], repr=False)
+    _masks: dict[tuple[int, int], tuple[Tensor | None, Tensor]] = field(
+        default_factory=dict[tuple[int, int], tuple[Tensor | None, Tensor]], repr=False
+    )
+
+    @classmethod
+    def shared(
+        cls, key_values: Float[Tensor, "layer 2 head prompt dim"], dtype: torch.dtype, positions: Positions = "plain"
+    ) -> Prefix:
+        """One prompt in front of every row of the batch; differentiable in `key_values`."""
+        shift = torch.tensor([[key_values.shape[3]]], device=key_values.device) if positions == "shifted" else None
+        return cls(key_values.to(dtype).unsqueeze(2), shift=shift)
+
+    @classmethod
+    def per_row(
+        cls,
+        prompts: Sequence[Float[Tensor, "layer 2 head _ dim"]],
+        rows: Int[Tensor, " batch"],
+        dtype: torch.dtype,
+        positions: Sequence[Positions] | None = None,
+    ) -> Prefix:
+        """Row i of the batch sees `prompts[rows[i]]`; the prompts may differ in length and in positions."""
+        lengths = torch.tensor([prompt.shape[3] for prompt in prompts], device=rows.device)
+        longest = int(lengths.max())
+        padded = [_lengthened(prompt.to(dtype), longest) for prompt in prompts]
+        bias = None
+        if int(lengths.min()) < longest:
+            beyond = torch.arange(longest, device=rows.device) >= lengths[rows, None]
+            bias = torch.zeros(beyond.shape, dtype=dtype, device=rows.device)
+            bias = bias.masked_fill_(beyond, torch.finfo(dtype).min)[:, None, None]
+        shift = None
+        if positions is not None and "shifted" in positions:
+            shifted = torch.tensor([choice == "shifted" for choice in positions], device=rows.device)
+            shift = (lengths * shifted)[rows, None]
+        return cls(torch.stack(padded, dim=2), rows, bias, shift)
+
+    @property
+    def prompt_length(self) -> int:
+        """Length of the longest prompt in the batch."""
+        return self.key_values.shape[-2]
+
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer, each [rows, head, prompt, dim]."""
+        # All at once: taken one by one, each would lead back a gradient of all layers' size. And once more where they
+        # were first read without gradients.
+        wanted = self.key_values.requires_grad and torch.is_grad_enabled()
+        if not self._layers or (wanted and self._layers[0][0].grad_fn is None):
+            self._layers = [tuple(pair.unbind(0)) for pair in self.key_values.unbind(0)]
+        keys, values = self._layers[index]
+        if self.trained_layers is not None and index not in self.trained_layers:
+            keys, values = keys.detach(), values.detach()
+        if self.rows is not None:  # a layer at a time: for all at once, rows that share a prompt would cost memory
+            keys, values = (part.index_select(0, self.rows) for part in (keys, values))
+        return keys, values
+
+    def extend(self, mask: Tensor | None, length: int) -> Tensor | None:
+        """The additive mask of `length` text positions (None: all seen) with the prompt's columns in front; None when
+        there is nothing to hide. Made once per batch, not per layer."""
+        if mask is None and self.bias is None:
+            return None
+        key = (id(mask), length)
+        if key not in self._masks:
+            if len(self._masks) >= 4:  # of earlier batches; one batch needs at most two (ModernBERT)
+                self._masks.clear()
+            # The mask is kept beside its extension so that its id cannot be given to another tensor.
+            self._masks[key] = (mask, self._extended(mask, length))
+        return self._masks[key][1]
+
+    def _extended(self, mask: Tensor | None, length: int) -> Tensor:
+        if self.bias is None:
+            assert mask is not None
+            return F.pad(mask, (self.prompt_length, 0))
+        if mask is None:
+            return F.pad(self.bias, (0, length))
+        bias = self.bias.expand(mask.shape[0], 1, mask.shape[2], -1)
+        return torch.cat([bias, mask], dim=-1)
+
+
+def _lengthened(prompt: Float[Tensor, "layer 2 head prompt dim"], length: int) -> Tensor:
+    missing = length - prompt.shape[3]
+    return F.pad(prompt, (0, 0, 0, missing)) if missing else prompt
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(scale * query @ [front, key].T + mask) @ [front, value] by plain matrix products.
+
+    Prompt and text are copied into one buffer, in the order the products want, which they would else do by themselves.
+    For the backward pass the probabilities are kept, the scores are not; gradients of the text's keys and values are
+    left out where nothing below them is trained (the lowest layer).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        front_keys: Tensor,
+        front_values: Tensor,
+        mask: Tensor | None,
+        scale: float,
+    ) -> Tensor:
+        batch, heads, length, dim = query.shape
+        num_front = front_keys.shape[2]
+        scaled = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        torch.mul(query, scale, out=scaled)  # fewer numbers than the scores
+        keys, values = _joined(front_keys, key), _joined(front_values, value)
+        scores = torch.bmm(scaled.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2))
+        if mask is not None:
+            scores.view(batch, heads, length, -1).add_(mask)
+        weights = scores.softmax(dim=-1)
+        output = torch.bmm(weights, values.flatten(0, 1)).view(batch, heads, length, dim)
+        ctx.save_for_backward(scaled, keys, values, weights)
+        ctx.scale, ctx.num_front, ctx.rows = scale, num_front, front_keys.shape[0]
+        return output.transpose(1, 2).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        scaled, keys, values, weights = ctx.saved_tensors
+        batch, heads, length, dim = scaled.shape
+        wants_query, *of_text = ctx.needs_input_grad[:3]
+        columns = slice(None) if any(of_text) else slice(ctx.num_front)
+        of_output = gradients[0].transpose(1, 2).reshape(batch * heads, length, dim)
+        of_values = torch.bmm(weights[:, :, columns].transpose(1, 2), of_output)
+        of_weights = torch.bmm(of_output, values.flatten(0, 1).transpose(1, 2))
+        of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_keys = torch.bmm(of_scores[:, :, columns].transpose(1, 2), scaled.flatten(0, 1))
+        of_query = None
+        if wants_query:
+            of_query = torch.bmm(of_scores, keys.flatten(0, 1)).mul_(ctx.scale).view(scaled.shape)
+        of_keys, of_values = (part.view(batch, heads, -1, dim) for part in (of_keys, of_values))
+        text = [
+            part[:, :, ctx.num_front :] if wanted else None
+            for part, wanted in zip((of_keys, of_values), of_text, strict=True)
+        ]
+        front = [part[:, :, : ctx.num_front] for part in (of_keys, of_values)]
+        if ctx.rows == 1:
+            front = [part.sum(dim=0, keepdim=True) for part in front]
+        return (of_query, *text, *front, None, None)
+
+
+def _joined(front: Float[Tensor, "rows head prompt dim"], text: Float[Tensor, "batch head seq dim"]) -> Tensor:
+    """[front, text] in one contiguous [batch, head, prompt + seq, dim]."""
+    batch, heads, length, dim = text.shape
+    num_front = front.shape[2]
+    joined = torch.empty(batch, heads, num_front + length, dim, dtype=text.dtype, device=text.device)
+    joined[:, :, :num_front] = front
+    joined[:, :, num_front:] = text
+    return joined
+
+
+def attend(
+    module: nn.Module,
+    query: Float[Tensor, "batch head query dim"],
+    key: Float[Tensor, "batch kv_head seq dim"],
+    value: Float[Tensor, "batch kv_head seq dim"],
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    prefix: Prefix | None = None,
+    **kwargs: Any,
+) -> tuple[Float[Tensor, "batch query head dim"], None]:
+    """Attention over [prompt, text]. Without a prefix it is transformers' `sdpa`, to the bit, unless a CPU trains."""
+    by_sdpa = _has_fast_sdpa(query.device) or dropout > 0
+    if prefix is None:
+        if by_sdpa or not _leads_back(query, key, value):
+            return _sdpa(module, query, key, value, attention_mask, dropout, scaling), None
+        front_keys, front_values = key[:1, :, :0], value[:1, :, :0]
+    else:
+        front_keys, front_values = prefix.layer(_layer_index(module))
+        attention_mask = prefix.extend(attention_mask, key.shape[2])
+    if by_sdpa:
+        batch = query.shape[0]
+        key = torch.cat([front_keys.expand(batch, -1, -1, -1), key], dim=2)
+        value = torch.cat([front_values.expand(batch, -1, -1, -1), value], dim=2)
+        return _sdpa(module, query, key, value, attention_mask, dropout, scaling), None
+    groups = query.shape[1] // key.shape[1]
+    keys_and_values = (repeat_kv(part, groups) for part in (key, value, front_keys, front_values))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return cast(Tensor, _Attention.apply(query, *keys_and_values, attention_mask, scale)), None
+
+
+def _sdpa(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+) -> Tensor:
+    output, _ = sdpa_attention_forward(
+        module, query, key, value, mask, dropout=dropout, scaling=scaling, is_causal=False
+    )
+    return output
+
+
+def _leads_back(*inputs: Tensor) -> bool:
+    """Whether gradients will be asked of what is made of these."""
+    return torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
+
+
+def _has_fast_sdpa(device: torch.device) -> bool:
+    """On a CPU the flash backward of `sdpa` is slow for short keys and small heads; three plain products win twice
+    over (docs/design.md, "bf16 on the CPU")."""
+    return device.type == "cuda"
+
+
+def _layer_index(module: nn.Module) -> int:
+    index = getattr(module, "layer_idx", None)
+    if not isinstance(index, int):
+        raise AssertionError(f"{type(module).__name__} does not say which layer it is")
+    return index
+
+
+def _additive_mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    mask_function: Any = bidirectional_mask_function,
+    attention_mask: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    **kwargs: Any,
+) -> Tensor | None:
+    """None for a batch without padding, else an additive mask; [batch, 1, 1, kv] for plain two-way attention."""
+    if mask_function is bidirectional_mask_function:
+        return additive_mask(attention_mask, dtype)
+    return eager_mask(
+        batch_size,
+        q_length,
+        kv_length,
+        mask_function=mask_function,
+        attention_mask=attention_mask,
+        dtype=dtype,
+        **kwargs,
+    )
+
+
+def additive_mask(
+    attention_mask: Int[Tensor, "batch seq"] | Bool[Tensor, "batch seq"] | None, dtype: torch.dtype
+) -> Float[Tensor, "batch 1 1 seq"] | None:
+    """0 at text and the lowest number at padding, to be added to the scores; None for a batch without padding."""
+    if attention_mask is None or bool(attention_mask.all()):
+        return None
+    lowest = torch.finfo(dtype).min
+    mask = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
+    return mask.masked_fill_(attention_mask == 0, lowest)[:, None, None]
+
+
+AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, _additive_mask)
+
+
+def layers_reached(model: PreTrainedModel, input_ids: Int[Tensor, "1 seq"]) -> set[int]:
+    """Which layers of a model hand their attention to the registered function, found by running it once."""
+    reached: set[int] = set()
+
+    class Recorder(Prefix):
+        def layer(self, index: int) -> tuple[Tensor, Tensor]:
+            reached.add(index)
+            return super().layer(0)
+
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    zeros = torch.zeros(1, 2, 1, heads, 1, dim, dtype=model.dtype, device=model.device)
+    with torch.no_grad():
+        model.base_model(input_ids=input_ids, prefix=Recorder(zeros))
+    return reached
