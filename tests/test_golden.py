@@ -68,7 +68,7 @@ def courses(variant: Variant, encoder: gp.Encoder) -> dict[str, Any]:
     adapted = variant.stage_1(encoder, steps=STEPS)
     if adapted is not None:
         facts = adapted.facts
-        trainings = {"adapt": facts, "adapt, source": facts.get("source_training")} if variant.trains_stage_1 else {}
+        trainings = {"adapt": facts, "adapt, source": facts.get("source_training")} if variant.has_stage_1 else {}
         found |= {name: course(training) for name, training in trainings.items() if training}
         found["adapted"] = facts["held_out_after"]
     classifier = variant.stage_2(encoder, adapted)

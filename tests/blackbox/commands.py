@@ -26,6 +26,7 @@ STORIES = {
         "adapt again": f"{NYA} {PROMPT} --output nya.st --json again.json",
         "adapt from it": f"{NYA} {PROMPT} --init-prompt nya.st=0.5 --output next.st --json next.json",
         "adapt, two languages": f"{NYA} --target sna=sna.txt {PROMPT} --output both --json both.json",
+        "combine": "combine nya.st next.st --weights 0.75,0.25 --output mean.st",
         "tune": f"{TUNE} --prompt nya.st {FREELY} --output topic.st --json tune.json",
         "evaluate": f"evaluate --classifier topic.st {SCORE} --json evaluate.json",
         "embed": f"embed --prompt nya.st --input eng.txt --layer 2 {FP32} --output eng.npy",
@@ -100,7 +101,7 @@ STORIES = {
     "help": {
         words or "all": f"{words} --help"
         for words in (
-            "", "demo", "adapt", "tune", "evaluate", "predict", "doctor", "grid", "report", "serve", "embed",
+            "", "demo", "adapt", "combine", "tune", "evaluate", "predict", "doctor", "grid", "report", "serve", "embed",
             "backbones", "methods", "data list", "data show", "data check", "convert to-transformers",
             "convert to-peft", "convert from-peft", "convert to-adapter-hub", "convert from-adapter-hub",
         )
