@@ -332,29 +332,29 @@ def test_slow_checkpoints_come_seldom(
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     toy = Toy()
-    assert toy.checkpoint.note("precision", "bf16") == "bf16"
+    assert toy.checkpoint.value_at_start("precision", "bf16") == "bf16"
     toy.fit()
     assert not list(tmp_path.iterdir())
 
 
-# --- notes
+# --- settings at the start
 
 
-def test_a_note_is_what_was_noted_first(tmp_path: Path, uninterrupted: tuple[Tensor, dict[str, Any]]) -> None:
+def test_a_setting_is_what_it_was_at_the_start(tmp_path: Path, uninterrupted: tuple[Tensor, dict[str, Any]]) -> None:
     toy = Toy(tmp_path, stop_before=9)
-    assert toy.checkpoint.note("precision", "bf16") == "bf16"
+    assert toy.checkpoint.value_at_start("precision", "bf16") == "bf16"
     early = Toy(tmp_path)
-    assert early.checkpoint.note("precision", "fp32") == "bf16", "before the first step"
+    assert early.checkpoint.value_at_start("precision", "fp32") == "bf16", "before the first step"
     with pytest.raises(KeyboardInterrupt):
         toy.fit()
     late = Toy(tmp_path)
-    assert late.checkpoint.note("precision", "fp32") == "bf16"
-    assert late.checkpoint.note("other", "x") == "x"
+    assert late.checkpoint.value_at_start("precision", "fp32") == "bf16"
+    assert late.checkpoint.value_at_start("other", "x") == "x"
     late.fit()
-    assert late.steps == list(range(9, STEPS)), "a note does not cost the state"
+    assert late.steps == list(range(9, STEPS)), "keeping a setting does not cost the state"
     assert torch.equal(late.parameter, uninterrupted[0])
     last = Toy(tmp_path).checkpoint
-    assert [last.note(name, "?") for name in ("precision", "other")] == ["bf16", "x"]
+    assert [last.value_at_start(name, "?") for name in ("precision", "other")] == ["bf16", "x"]
 
 
 # --- accumulation

@@ -243,15 +243,15 @@ state = PartialState(cpu=True)
 micro_batch = MicroBatch(gp.RuntimeConfig())
 ran_out = state.process_index == 1
 assert [rows.stop - rows.start for rows in micro_batch.parts(8)] == [4]
-assert not micro_batch.fits(ran_out, torch.device("cpu"))
+assert micro_batch.halve_if(ran_out, torch.device("cpu"))
 assert [rows.stop - rows.start for rows in micro_batch.parts(8)] == [2, 2]
-assert micro_batch.fits(False, torch.device("cpu"))
+assert not micro_batch.halve_if(False, torch.device("cpu"))
 list(micro_batch.parts(8))
-assert not micro_batch.fits(ran_out, torch.device("cpu"))
+assert micro_batch.halve_if(ran_out, torch.device("cpu"))
 assert micro_batch.size == 1
 list(micro_batch.parts(8))
 try:
-    micro_batch.fits(ran_out, torch.device("cpu"))
+    micro_batch.halve_if(ran_out, torch.device("cpu"))
 except gp.errors.UserError as error:
     print(f"both stop: {error}\\n", end="")  # one write: two processes print at once
 state.destroy_process_group()

@@ -68,10 +68,7 @@ MAFAND = Dataset(
     name="mafand",
     title="MAFAND-MT",
     kind="parallel text",
-    languages=(
-        *("amh", "hau", "ibo", "kin", "lug", "luo", "nya", "pcm"),
-        *("sna", "swa", "tsn", "twi", "xho", "yor", "zul"),
-    ),
+    languages=tuple("amh hau ibo kin lug luo nya pcm sna swa tsn twi xho yor zul".split()),
     labels=(),
     splits=("train",),
     layout=Layout(

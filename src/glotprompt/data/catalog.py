@@ -33,13 +33,22 @@ FILES = Dataset(
     unlabelled="your text",
 )
 
-DATASETS: dict[str, Dataset] = {
-    found.name: found
-    for found in (
-        *(MASAKHANEWS, AMERICASNLI, AMERICASNLP2021, MULTINLI, NLI_EN, XNLI),
-        *(SIB200, AFRISENTI, NUSAX, TAXI1500, BIBLE_VERSES, MAFAND, FILES),
-    )
-}
+_CATALOG = [
+    MASAKHANEWS,
+    AMERICASNLI,
+    AMERICASNLP2021,
+    MULTINLI,
+    NLI_EN,
+    XNLI,
+    SIB200,
+    AFRISENTI,
+    NUSAX,
+    TAXI1500,
+    BIBLE_VERSES,
+    MAFAND,
+    FILES,
+]
+DATASETS = {dataset.name: dataset for dataset in _CATALOG}
 
 
 def dataset(name: str) -> Dataset:

@@ -22,10 +22,7 @@ Split = Literal["train", "dev", "test"]
 LABELS = ("business", "entertainment", "health", "politics", "religion", "sports", "technology")
 """All labels. No language needs to have all: Lingala and Shona have four, Oromo has no business."""
 
-LANGUAGES = (
-    *("amh", "eng", "fra", "hau", "ibo", "lin", "lug", "orm"),
-    *("pcm", "run", "sna", "som", "swa", "tir", "xho", "yor"),
-)
+LANGUAGES = tuple("amh eng fra hau ibo lin lug orm pcm run sna som swa tir xho yor".split())
 """ISO 639-3 codes, which are also the folders' names."""
 
 

@@ -11,10 +11,7 @@ AFRISENTI = Dataset(
     name="afrisenti",
     title="AfriSenti",
     kind="sentiment",
-    languages=(
-        *("amh", "arq", "ary", "hau", "ibo", "kin", "orm"),
-        *("pcm", "por", "swa", "tir", "tso", "twi", "yor"),
-    ),
+    languages=tuple("amh arq ary hau ibo kin orm pcm por swa tir tso twi yor".split()),
     labels=LABELS,
     splits=("train", "dev", "test"),
     lacking={"train": ("orm", "tir")},

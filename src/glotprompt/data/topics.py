@@ -121,10 +121,7 @@ SIB200 = Dataset(
     title="SIB-200",
     kind="topics",
     languages=tuple(_SIB_FOLDERS),
-    labels=(
-        *("entertainment", "geography", "health", "politics"),
-        *("science/technology", "sports", "travel"),
-    ),
+    labels=tuple("entertainment geography health politics science/technology sports travel".split()),
     splits=("train", "dev", "test"),
     source_languages=("eng",),
     layout=Layout(

@@ -41,9 +41,10 @@ class Prefix:
     trained_layers: range | None = None
     """Only these layers' vectors lead gradients back; None: all. Nothing below the lowest is then remembered."""
     _layers: list[tuple[Tensor, ...]] = field(default_factory=list[tuple[Tensor, ...]], repr=False)
-    _masks: dict[tuple[int, int], tuple[Tensor | None, Tensor]] = field(
-        default_factory=dict[tuple[int, int], tuple[Tensor | None, Tensor]], repr=False
+    _masks: list[tuple[Tensor | None, int, Tensor]] = field(
+        default_factory=list[tuple[Tensor | None, int, Tensor]], repr=False
     )
+    """Masks of the text, its length, and the same masks with the prompt's columns in front."""
 
     @classmethod
     def shared(
@@ -100,13 +101,13 @@ class Prefix:
         there is nothing to hide. Made once per batch, not per layer."""
         if mask is None and self.bias is None:
             return None
-        key = (id(mask), length)
-        if key not in self._masks:
-            if len(self._masks) >= 4:  # of earlier batches; one batch needs at most two (ModernBERT)
-                self._masks.clear()
-            # The mask is kept beside its extension so that its id cannot be given to another tensor.
-            self._masks[key] = (mask, self._extended(mask, length))
-        return self._masks[key][1]
+        for known, known_length, extended in self._masks:
+            if known is mask and known_length == length:
+                return extended
+        extended = self._extended(mask, length)
+        # One batch needs at most two (ModernBERT); the others are of earlier batches.
+        self._masks = [*self._masks[-1:], (mask, length, extended)]
+        return extended
 
     def _extended(self, mask: Tensor | None, length: int) -> Tensor:
         if self.bias is None:

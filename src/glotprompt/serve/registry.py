@@ -64,8 +64,8 @@ class _Stamp:
         return cls(found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-_NEVER = _Stamp(0, 0, 0)
-"""Of no file."""
+_NO_FILE = _Stamp(0, 0, 0)
+"""Equal to no file's stamp."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,7 +276,7 @@ class Registry:
             reason = str(error) if isinstance(error, UserError) else f"{path} cannot be used: {error!r}"
             kept = _kept(before, stamp, reason)
             # Permissions and disks are mended without a change of the file, so the next look tries again.
-            return replace(kept, stamp=_NEVER) if isinstance(error.__cause__, OSError) else kept
+            return replace(kept, stamp=_NO_FILE) if isinstance(error.__cause__, OSError) else kept
         return _Record(stamp, served, card, version)
 
 

@@ -67,9 +67,9 @@ class Checkpoint:
             return None
         return (tensors, facts) if facts["identity"] == self.identity else None
 
-    def note(self, name: str, value: str) -> str:
-        """Write a fact of the run down at its start; a resumed run gets what was written then, and all processes that
-        train together what the first has."""
+    def value_at_start(self, name: str, value: str) -> str:
+        """The value that a setting had when the run started: what the checkpoint says, else `value`, which is written
+        to it. All processes that train together get what the first has."""
         value = of_first(value)
         if self.path is None:
             return value
@@ -84,6 +84,6 @@ class Checkpoint:
 
 def same_precision(encoder: Encoder, checkpoint: Checkpoint) -> None:
     """A resumed run keeps the precision it was started with, whatever today's probe says."""
-    started_with = checkpoint.note("precision", encoder.precision)
+    started_with = checkpoint.value_at_start("precision", encoder.precision)
     if started_with != encoder.precision:
         encoder.use_precision("bf16" if started_with == "bf16" else "fp32")

@@ -195,8 +195,8 @@ class _Run:
                     raise
             if found is None:  # not in the handler: until it ends, the error holds on to what the pass had made
                 release_memory(device)
-            fits = micro_batch is None or micro_batch.fits(found is None, device)
-            if fits and found is not None:
+            halved = micro_batch is not None and micro_batch.halve_if(found is None, device)
+            if found is not None and not halved:
                 return found
             self.optimiser.zero_grad(set_to_none=True)
             self.save()  # whoever takes this up must halve at the same step

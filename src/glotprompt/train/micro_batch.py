@@ -74,14 +74,14 @@ class MicroBatch:
                 self._running = rows.stop - rows.start
                 yield rows
 
-    def fits(self, ran_out: bool, device: torch.device) -> bool:
-        """Whether the last step got through in every process. If not, the size is halved, which is said.
+    def halve_if(self, ran_out: bool, device: torch.device) -> bool:
+        """Halve the size, and say so, where memory ran out in this process or in another; returns whether it did.
 
-        `ran_out`: whether memory ran out in this one. Raises `UserError` where one sequence was too much.
+        Raises `UserError` where one sequence was too much.
         """
         least = _least_of_all(self._running // 2 if ran_out else _ENOUGH, device)
         if least == _ENOUGH:
-            return True
+            return False
         if least == 0:
             checkpointing = "" if self._runtime.gradient_checkpointing else "--gradient-checkpointing, "
             raise UserError(
@@ -95,7 +95,7 @@ class MicroBatch:
                 f" loss). Give --micro-batch-size {least} to start so",
                 file=sys.stderr,
             )
-        return False
+        return True
 
 
 def _least_of_all(value: int, device: torch.device) -> int:
