@@ -52,6 +52,21 @@ def test_every_experiment_is_planned(
     assert bool(timed) == (path != COST)
 
 
+def test_known_results_are_not_found_again(glotprompt: Program, tmp_path: Path) -> None:
+    known = tmp_path / "mini.jsonl.gz"
+    few = [word for value in ('methods=["soft-prompt"]', "varies={}") for word in ("--set", value)]
+    one, other = ["grid", COST, "--scale", "mini", *few, "--output", tmp_path / "one"], tmp_path / "other"
+    assert glotprompt(*one).status == 0
+    assert glotprompt("report", tmp_path / "one", "--output", tmp_path / "page", "--pack", known).status == 0
+    again = [*one[:-1], other, "--known", known]
+    assert ", 0 to do" in glotprompt(*again, "--dry-run").err
+    assert not other.exists()
+    assert ", 0 to do" in glotprompt(*again).err
+    same = [[json.loads(path.read_bytes()) for path in at.rglob("result.json")] for at in (tmp_path / "one", other)]
+    assert same[0] == same[1] != []
+    assert "is no file of results" in glotprompt(*again[:-1], COST).error
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_planned_on_real_data(

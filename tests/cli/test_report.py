@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,20 @@ def test_report_of_a_grid(glotprompt: Program, store: Path, tmp_path: Path) -> N
     assert "wrote" in outcome.err
     assert "index.html (open it in a browser)" in outcome.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "results.md", "figures", "tables"}
+
+
+def test_results_in_one_file_are_reported_as_their_folder_is(glotprompt: Program, store: Path, tmp_path: Path) -> None:
+    at, away, packed = tmp_path / "at", tmp_path / "away", tmp_path / "mini.jsonl.gz"
+    assert glotprompt("report", store, "--output", at, "--pack", packed).status == 0
+    first = packed.read_bytes()
+    assert glotprompt("report", packed, "--output", away, "--pack", packed).status == 0
+    assert packed.read_bytes() == first
+    pages = [{path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()} for out in (at, away)]
+    assert pages[0] == pages[1]
+    assert "must end in .jsonl.gz" in glotprompt("report", store, "--output", at, "--pack", tmp_path / "x.gz").error
+    for text in (b"", b"no gzip", first[:-9], gzip.compress(b'{"glotprompt results": 2}\n'), gzip.compress(b"[]\n")):
+        packed.write_bytes(text)
+        assert "is no file of results" in glotprompt("report", packed, "--output", away).error
 
 
 def test_mistakes_are_one_line(glotprompt: Program, store: Path, tmp_path: Path) -> None:

@@ -55,6 +55,12 @@ def grid(
         int | None, typer.Option(min=1, help="Ray: steps at a time. Default: one for each GPU, else for each machine.")
     ] = None,
     address: Annotated[str | None, typer.Option(help="Ray: the cluster to join. Default: one on this machine.")] = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl.gz", help="Results that need not be found again: a file of `glotprompt report --pack`."
+        ),
+    ] = None,
     data_dir: options.DataDir = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, and run nothing.")] = False,
     retry_failed: Annotated[
@@ -75,6 +81,7 @@ def grid(
     from glotprompt.config import RuntimeConfig
     from glotprompt.grid.estimate import estimator
     from glotprompt.grid.experiment import load
+    from glotprompt.grid.pack import steps_of, unpack
     from glotprompt.grid.plan import Plan, add_experiment
     from glotprompt.grid.remote import named, open_store, without_password
     from glotprompt.grid.steps import Workplace
@@ -90,12 +97,14 @@ def grid(
     runner = _engine(engine, workers, address)
     loaded = [load(path, scale, set or ()) for path in experiments]
     store, plan = open_store(place.output), Plan()
+    if known is not None and not dry_run:
+        unpack(known, store)
     keep_to_quota()
     open_backbone = _backbones(store, device, dry_run)
     for experiment in loaded:
         backbone, num_layers = open_backbone(experiment.model, experiment.precision, experiment.draw == "table3")
         add_experiment(plan, experiment, backbone, num_layers, data_dir, scale, _as_given(ctx))
-    finished = store.finished()
+    finished = store.finished() if known is None else store.finished() | steps_of(known)
     missing = plan.missing(finished)
     if dry_run:
         _show(plan, finished, missing, estimator(place))

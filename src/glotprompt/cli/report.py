@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import copy
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
@@ -15,7 +17,11 @@ from glotprompt.errors import MissingExtraError, UserError
 
 def report(
     results: Annotated[
-        str, typer.Argument(metavar="DIR|URL", help="What `glotprompt grid --output` wrote, or the URL it wrote to.")
+        str,
+        typer.Argument(
+            metavar="DIR|URL|FILE",
+            help="What `glotprompt grid --output` wrote, the URL it wrote to, or a file that --pack wrote.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for index.html, results.md, figures/ and tables/.")
@@ -24,20 +30,35 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="Another place for results.md, such as docs/results.md; links follow."),
     ] = None,
+    pack: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl.gz",
+            help="Keep all results in one small file, to report them again or go on from them (grid --known).",
+        ),
+    ] = None,
 ) -> None:
     """Make the tables and figures of a grid: one HTML page, Markdown, CSV and LaTeX.
 
     What is missing stands as a dash and is listed; a grid that is under way can be reported at any time. A file
-    reading.md in DIR, what a person makes of the results, is put in front.
+    reading.md in DIR (or beside FILE), what a person makes of the results, is put in front.
     """
     for module in ("jinja2", "matplotlib"):
         if find_spec(module) is None:
             raise MissingExtraError("The report", "report")
+    from glotprompt.grid.pack import ENDING, unpack
+    from glotprompt.grid.pack import pack as write_packed
     from glotprompt.grid.remote import copy_results, named
+    from glotprompt.grid.store import Store
 
     place = named(results)
-    if isinstance(place, Path) and not place.is_dir():
+    packed = isinstance(place, Path) and place.name.endswith(ENDING)
+    if isinstance(place, Path) and not (packed or place.is_dir()):
         raise UserError(f"{place} is no folder; give what `glotprompt grid ... --output` wrote")
+    if pack is not None:
+        if not pack.name.endswith(ENDING):
+            raise UserError(f"--pack {pack}: the name must end in {ENDING}")
+        check_output(pack, "--pack")
     if output.is_file():
         raise UserError(f"--output {output} is a file; give a folder")
     if markdown is not None:
@@ -45,9 +66,19 @@ def report(
     from glotprompt.report.report_files import MARKDOWN, PAGE, write_report
 
     with TemporaryDirectory() as copied:
+        folder = Path(copied)
         if isinstance(place, str):
-            copy_results(place, Path(copied))
-        folder = place if isinstance(place, Path) else Path(copied)
+            copy_results(place, folder)
+        elif packed:
+            unpack(place, Store(folder))
+            with suppress(FileNotFoundError):  # what a person made of them lies beside the file
+                copy(place.with_name("reading.md"), folder)
+        else:
+            folder = place
+        if pack is not None:
+            write_packed(Store(folder), pack)
         made = write_report(folder, output, markdown, lambda name: note(f"drawing {name}"))
     print(f"{made.title}: {made.lead}")
+    if pack is not None:
+        note(f"wrote {pack}")
     note(f"wrote {output / MARKDOWN if markdown is None else markdown} and {output / PAGE} (open it in a browser)")

@@ -118,9 +118,11 @@ class Store:
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """What the cell's step found; None when it is not there (yet)."""
-        if cell["result"] is None:
-            return None
-        file = self.folder(cell["result"]) / RESULT
+        return None if cell["result"] is None else self.result_of(cell["result"])
+
+    def result_of(self, step: str) -> dict[str, Any] | None:
+        """What a step found; None when it is not there (yet), or finds nothing that a report reads."""
+        file = self.folder(step) / RESULT
         return _read(file) if file.is_file() else None
 
     # What all its steps share

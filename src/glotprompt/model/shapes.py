@@ -9,6 +9,7 @@ that others published for them are held in tests/test_costs.py.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -75,8 +76,7 @@ class Shell(Encoder):
         """The shape of a backbone: built in, bundled, a folder, or a hub name whose config.json can be had. No weights
         are read. Raises `ModelError` with one line where there is no config."""
         if name in BUILT_IN:
-            kind, values = BUILT_IN[name]
-            return cls(AutoConfig.for_model(kind, **values), name)
+            return _built_in(name)
         loudness = transformers_logging.get_verbosity()
         transformers_logging.set_verbosity_error()
         try:
@@ -90,3 +90,9 @@ class Shell(Encoder):
         finally:
             transformers_logging.set_verbosity(loudness)
         return cls(config, name, BUNDLED[name].has_lm_head if name in BUNDLED else has_lm_head(config))
+
+
+@cache  # seconds for a large one, and a grid's costs are counted method by method
+def _built_in(name: str) -> Shell:
+    kind, values = BUILT_IN[name]
+    return Shell(AutoConfig.for_model(kind, **values), name)

@@ -1,0 +1,95 @@
+"""All results of a grid in one compressed file, so that tables can be drawn, and cells skipped, without its folder.
+
+Gzipped JSON lines: a header, then one line for each experiment, test set and result, in an order that keeps the bytes
+the same. A test set's row ids and gold labels stand once; predictions are numbers of labels. What a grid found is in
+it, not what it trained.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from glotprompt import atomic
+from glotprompt.config import identity_of
+from glotprompt.errors import DataError
+from glotprompt.grid.store import RESULT, STEP, Store
+
+ENDING = ".jsonl.gz"
+HEADER = {"glotprompt results": 1}
+LABELLINGS = ("all", "own")
+"""Of a result, the predictions over all labels and over those of the test set."""
+
+
+def pack(store: Store, file: Path) -> Path:
+    """Write all experiments of a store and the results of their cells. Raises `DataError` where there is none."""
+    lines = [HEADER, *({"experiment": record} for record in store.experiments())]
+    names = sorted({cell["result"] or "" for record in store.experiments() for cell in record["cells"]} - {""})
+    results = {name: found for name in names if (found := store.result_of(name)) is not None}
+    tests: dict[str, dict[str, Any]] = {}
+    packed = [{"step": name, "result": _packed(result, tests)} for name, result in results.items()]
+    lines += [{"test": name, **test} for name, test in tests.items()] + packed
+    text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
+    return atomic.write(file, gzip.compress(text.encode(), 9, mtime=0))
+
+
+def unpack(file: Path, store: Store) -> None:
+    """Put what a packed file holds into a store, beside what is there. Raises `DataError` for any other file."""
+    tests: dict[str, dict[str, Any]] = {}
+    for line in _lines(file):
+        if "experiment" in line:
+            if store.experiment(line["experiment"]["name"]) is None:
+                store.write_experiment(line["experiment"])
+        elif "test" in line:
+            tests[line["test"]] = line
+        elif not store.has(line["step"]):
+            outcome = store.outcome(line["step"])
+            for name, said in ((RESULT, _unpacked(line["result"], tests)), (STEP, {"unpacked_from": file.name})):
+                (outcome / name).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+            store.publish(line["step"])
+
+
+def steps_of(file: Path) -> set[str]:
+    """Names of the steps whose results a packed file holds."""
+    return {line["step"] for line in _lines(file) if "step" in line}
+
+
+def _packed(result: dict[str, Any], tests: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A result with its predictions as numbers; its test set is added to `tests`."""
+    predictions = result.get("predictions")
+    if predictions is None:
+        return result
+    labels = sorted({label for which in LABELLINGS for label in predictions[which]})
+    number = {label: index for index, label in enumerate(labels)}
+    test = {"ids": predictions["ids"], "gold": predictions["gold"]}
+    name = identity_of(test)
+    tests[name] = test
+    numbers = {which: [number[label] for label in predictions[which]] for which in LABELLINGS}
+    return {**result, "predictions": {"test": name, "labels": labels, **numbers}}
+
+
+def _unpacked(result: dict[str, Any], tests: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    predictions = result.get("predictions")
+    if predictions is None:
+        return result
+    test, labels = tests[predictions["test"]], predictions["labels"]
+    said = {which: [labels[index] for index in predictions[which]] for which in LABELLINGS}
+    return {**result, "predictions": {"ids": test["ids"], "gold": test["gold"], **said}}
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The lines behind the header."""
+    refusal = DataError(f"{file} is no file of results; give one that `glotprompt report DIR --pack FILE` wrote")
+    try:
+        with gzip.open(file, "rt", encoding="utf-8") as text:
+            lines = [json.loads(line) for line in text]
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file") from None
+    except (OSError, EOFError, ValueError):
+        raise refusal from None
+    if not lines or lines[0] != HEADER:
+        raise refusal
+    yield from lines[1:]
