@@ -22,6 +22,12 @@ COST = next(path for path in EXPERIMENTS if path.stem == "table3_cost")
 
 
 @pytest.fixture
+def cost(tiny_folder: Path) -> list[str | Path]:
+    """The start of a command line that counts what methods take on a tiny backbone."""
+    return ["grid", COST, "--set", "varies={}", "--set", f'model="{tiny_folder}"']
+
+
+@pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Passes of the backbone that would have been timed, as (batch, length); none is."""
     asked: list[tuple[int, int]] = []
@@ -52,10 +58,9 @@ def test_every_experiment_is_planned(
     assert bool(timed) == (path != COST)
 
 
-def test_known_results_are_not_found_again(glotprompt: Program, tmp_path: Path) -> None:
+def test_known_results_are_not_found_again(glotprompt: Program, cost: list[str | Path], tmp_path: Path) -> None:
     known = tmp_path / "mini.jsonl.gz"
-    few = [word for value in ('methods=["soft-prompt"]', "varies={}") for word in ("--set", value)]
-    one, other = ["grid", COST, "--scale", "mini", *few, "--output", tmp_path / "one"], tmp_path / "other"
+    one, other = [*cost, "--set", 'methods=["soft-prompt"]', "--output", tmp_path / "one"], tmp_path / "other"
     assert glotprompt(*one).status == 0
     assert glotprompt("report", tmp_path / "one", "--output", tmp_path / "page", "--pack", known).status == 0
     again = [*one[:-1], other, "--known", known]
@@ -169,8 +174,8 @@ def test_the_first_grid_settles_what_auto_means(
     assert [result["train_info"]["tune"]["precision"] for result in found] == ["bf16", "bf16"]
 
 
-def test_a_name_keeps_two_plans_in_one_folder(glotprompt: Program, tmp_path: Path) -> None:
-    words = ["grid", COST, "--output", tmp_path / "grid", "--set", "varies={}", "--set"]
+def test_a_name_keeps_two_plans_in_one_folder(glotprompt: Program, cost: list[str | Path], tmp_path: Path) -> None:
+    words = [*cost, "--output", tmp_path / "grid", "--set"]
     assert glotprompt(*words, 'methods=["soft-prompt"]').status == 0
     other = glotprompt(*words, 'methods=["mad-x"]', "--set", "name=other")
     assert "leave the report" not in other.err
@@ -178,11 +183,12 @@ def test_a_name_keeps_two_plans_in_one_folder(glotprompt: Program, tmp_path: Pat
     assert "1 results of its earlier plan" in glotprompt(*words, 'methods=["mad-x"]').err
 
 
-def test_no_password_is_recorded(glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_password_is_recorded(
+    glotprompt: Program, cost: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GLOTPROMPT_CACHE", str(tmp_path / "cache"))
     url = "memory://me:secret@host/recorded"
-    words = ["grid", COST, "--set", 'methods=["soft-prompt"]', "--set", "varies={}", "--output", url]
-    outcome = glotprompt(*words)
+    outcome = glotprompt(*cost, "--set", 'methods=["soft-prompt"]', "--output", url)
     assert outcome.status == 0
     (file,) = (tmp_path / "cache").rglob("table3_cost.json")
     text = file.read_text(encoding="utf-8")
@@ -191,9 +197,11 @@ def test_no_password_is_recorded(glotprompt: Program, tmp_path: Path, monkeypatc
     assert "secret" not in outcome.out + outcome.err
 
 
-def test_a_url_as_output(glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_as_output(
+    glotprompt: Program, cost: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GLOTPROMPT_CACHE", str(tmp_path / "cache"))
-    words = ["grid", COST, "--scale", "mini", "--set", 'methods=["soft-prompt"]', "--set", "varies={}", "--output"]
+    words = [*cost, "--set", 'methods=["soft-prompt"]', "--output"]
     outcome = glotprompt(*words, f"file://{tmp_path}/runs")
     assert outcome.status == 0, outcome.err
     assert f"next: glotprompt report file://{tmp_path}/runs --output report" in outcome.err
