@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from glotprompt.classifier import LanguageModule, LanguagePrompt, Prediction, PromptClassifier, load_adapted
     from glotprompt.combination import combine
@@ -61,6 +63,7 @@ __all__ = [
     "Task",
     "TuneConfig",
     "UserError",
+    "__version__",
     "adapt",
     "combine",
     "compare_predictions",

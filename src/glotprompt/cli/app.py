@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from glotprompt import __version__
 from glotprompt.cli import (
     adapt,
     backbones,
@@ -87,9 +88,7 @@ _TOGETHER = ("adapt", "tune")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        print(f"glotprompt {version('glotprompt')}")
+        print(f"glotprompt {__version__}")
         raise typer.Exit
 
 

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from glotprompt import __version__
 from glotprompt.errors import nearest
 from glotprompt.model.encoder import Encoder
 from glotprompt.serve.logs import FACTS
@@ -79,7 +79,7 @@ def make_app(
 
     app = FastAPI(
         title="glotprompt",
-        version=version("glotprompt"),
+        version=__version__,
         summary="Text classifiers of many languages behind one frozen encoder.",
         docs_url=None,  # FastAPI's pages of documentation load scripts from elsewhere; ours is in PAGE
         redoc_url=None,
