@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from glotprompt.classifier import LanguageModule, LanguagePrompt, Prediction, PromptClassifier, load_adapted
