@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+from glotprompt.version import __version__
 
 if TYPE_CHECKING:
     from glotprompt.classifier import LanguageModule, LanguagePrompt, Prediction, PromptClassifier, load_adapted

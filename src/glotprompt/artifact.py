@@ -18,9 +18,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from glotprompt import __version__, atomic
+from glotprompt import atomic
 from glotprompt.errors import ArtifactError, stand_in
 from glotprompt.processes import is_first
+from glotprompt.version import __version__
 
 FORMAT = 2
 KEY = "glotprompt"

@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from glotprompt import __version__
 from glotprompt.cli import (
     adapt,
     backbones,
@@ -37,6 +36,7 @@ from glotprompt.cli.options import AdaptCommand, TuneCommand
 from glotprompt.cli.screen import Interrupted, note
 from glotprompt.errors import ConfigError, UserError
 from glotprompt.processes import is_first, launched
+from glotprompt.version import __version__
 
 
 class _PlainGroup(TyperGroup):

@@ -17,7 +17,6 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from glotprompt import __version__
 from glotprompt.errors import nearest
 from glotprompt.model.encoder import Encoder
 from glotprompt.serve.logs import FACTS
@@ -35,6 +34,7 @@ from glotprompt.serve.schemas import (
     PredictResponse,
 )
 from glotprompt.serve.service import Service, ServiceSettings
+from glotprompt.version import __version__
 
 PAGE = Path(__file__).parent / "page"
 
