@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.glotprompt-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow record check bench clean
+.PHONY: help venv demo test test-slow coverage record check bench clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -33,20 +33,25 @@ test: $(STAMP) ## the fast test suite
 test-slow: $(STAMP) ## the other tests: trainings, kills and restarts, GPU
 	$(BIN)/pytest -m "slow or gpu" --timeout 1800 $(ARGS)
 
+coverage: $(STAMP) ## lines and branches that the fast suite runs
+	$(BIN)/pytest -m "not slow and not gpu" -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
+
 record: $(STAMP) ## make golden losses and black-box records anew (CONTRIBUTING.md says when; ARGS="-k refusals": some)
 	$(BIN)/pytest tests/test_golden.py tests/blackbox --record $(ARGS)
 
-check: $(STAMP) ## lint, format, types, imports between rooms
+check: $(STAMP) ## lint, format, spelling, types, imports between rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/pyright
+	$(BIN)/pyright -p benchmarks
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## speed and memory, side by side with others (all take e.g. ARGS="--rounds 1 --json FOLDER/")
-	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(ARGS); done
+bench: $(STAMP) ## speed and memory beside others, a line each into benchmarks/history.jsonl (ARGS="--rounds 1 ...")
+	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --history benchmarks/history.jsonl $(ARGS); done
 
 clean: ## remove caches, builds and the demo's output; .venv stays
-	rm -rf build dist $(OUTPUT) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist $(OUTPUT) .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first, by itself: the constraint then decides which build comes, and nothing else can draw another one in.

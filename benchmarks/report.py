@@ -7,8 +7,10 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,7 @@ from backbones import SHAPES, XLMR_WORDS
 from rich.console import Console
 from rich.table import Table
 
+import glotprompt
 from glotprompt.model.devices import choose_precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -44,6 +47,7 @@ def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
         help="folder with real texts (else the variable GLOTPROMPT_DATA); without one, drawn lengths stand for them",
     )
     made.add_argument("--json", type=Path, help="write the figures here; into a folder: as <benchmark>.json")
+    made.add_argument("--history", type=Path, help="add the figures, with machine and commit, to this file as a line")
     made.set_defaults(**defaults)
     return made
 
@@ -66,9 +70,13 @@ def precision_of(options: argparse.Namespace) -> Literal["fp32", "bf16"]:
 
 def machine() -> dict[str, Any]:
     """What the figures depend on beside the code."""
-    packages = ("glotprompt", "torch", "transformers", "peft", "numpy")
+    packages = ("torch", "transformers", "peft", "numpy")
     return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {
+            "python": platform.python_version(),
+            "glotprompt": glotprompt.__version__,
+            **{name: version(name) for name in packages},
+        },
         "cpu": _cpu(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "bf16_instructions": sorted(_flags() & {"avx512_bf16", "amx_bf16"}),
@@ -90,6 +98,15 @@ def _cpu() -> str:
 
 def _flags() -> set[str]:
     return set(next((value for key, value in _cpu_lines() if key == "flags"), "").split())
+
+
+def _commit() -> str | None:
+    """The commit of this checkout, with "-dirty" where files differ from it; None outside one."""
+    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -120,7 +137,13 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 
 def write(options: argparse.Namespace, name: str, figures: Mapping[str, Any]) -> None:
     """Write the figures with the settings and the machine, if wished. The same settings on the same machine make the
-    same file but for what was measured: no date, no path."""
+    same file but for what was measured: no date, no path. In the history these stand beside them."""
+    settings = {key: value for key, value in vars(options).items() if not isinstance(value, Path) and value is not None}
+    content = {"benchmark": name, **figures, "settings": settings, "machine": machine()}
+    if options.history is not None:
+        line = {"date": date.today().isoformat(), "commit": _commit(), **content}
+        with options.history.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
     if options.json is None:
         return
     path: Path = options.json
@@ -128,6 +151,4 @@ def write(options: argparse.Namespace, name: str, figures: Mapping[str, Any]) ->
         path.mkdir(parents=True, exist_ok=True)
         path = path / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    settings = {key: value for key, value in vars(options).items() if not isinstance(value, Path) and value is not None}
-    content = {"benchmark": name, **figures, "settings": settings, "machine": machine()}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -77,9 +77,10 @@ class _Clock:
         self.tokens: list[int] = []
         self.losses: list[float] = []
 
-    def advance(self, step: int, loss: float, tokens: int, facts: dict[str, float]) -> None:
+    def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None:
         self.ended.append(time.perf_counter())
         self.tokens.append(tokens)
+        assert loss is not None
         self.losses.append(loss)
 
 

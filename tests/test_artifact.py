@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import glotprompt
 from glotprompt import artifact
 from glotprompt.errors import ArtifactError
 
@@ -265,3 +266,9 @@ def test_a_folder_in_the_way(tmp_path: Path) -> None:
 
 def test_versions_name_what_numbers_depend_on() -> None:
     assert set(artifact.versions()) == {"python", "glotprompt", "torch", "transformers", "tokenizers"}
+
+
+def test_the_version_stands_in_the_citation_and_the_changelog() -> None:
+    root = Path(__file__).parents[1]
+    assert f"\nversion: {glotprompt.__version__}\n" in (root / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## [{glotprompt.__version__}] - " in (root / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ arithmetic, backbones, growth, memory, prediction = (
     import_module(name) for name in ("arithmetic", "backbones", "growth", "memory", "prediction")
 )
 sides, stage1, stage2, texts = (import_module(name) for name in ("sides", "stage1", "stage2", "texts"))
-language, probe, serving = (import_module(name) for name in ("language", "probe", "serving"))
+language, probe, report, serving = (import_module(name) for name in ("language", "probe", "report", "serving"))
 
 WORDS = backbones.BUNDLED_WORDS
 TINY = ["--shape", "tiny", "--vocabulary", str(WORDS), "--rounds", "1", "--length", "32", "--prompt-length", "4"]
@@ -75,6 +75,17 @@ def test_stage_1_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert "PEFT prefix tuning, fp32" in shown
     assert "synthetic" in shown
+
+
+def test_the_history_grows_by_a_line(tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    options = report.parser("").parse_args(["--history", str(history)])
+    for speed in (1.0, 2.0):
+        report.write(options, "stage1", {"speed": speed})
+    lines = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
+    assert [(line["benchmark"], line["speed"]) for line in lines] == [("stage1", 1.0), ("stage1", 2.0)]
+    assert set(lines[0]) >= {"date", "commit", "machine", "settings"}
+    assert str(tmp_path) not in history.read_text(encoding="utf-8")
 
 
 def test_stage_1_of_one_side_leaves_ratios_empty(tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ import pytest
 import glotprompt as gp
 from glotprompt.data.samples import MOST_CHARACTERS, NUM_SAMPLES, Samples
 from glotprompt.methods import for_language
-from glotprompt.train.inputs import held_out_lines
-from glotprompt.train.token_cache import token_text
 
 from .toys import QUIET, SOURCE, TASK, TOY, topics
 
@@ -87,18 +85,6 @@ def test_else_they_are_in_the_language_of_the_examples(encoder: gp.Encoder, prom
     assert answers is not None
     assert answers == Samples("source", tuple((f"the king {number}", f"water day {number}") for number in range(3)))
     assert Samples.in_file(json.loads(json.dumps({"samples": answers.to_dict()}))) == answers
-
-
-def test_those_of_a_cached_text_are_read_back(encoder: gp.Encoder, tmp_path: Path) -> None:
-    lines = [f"the king {'water ' * (number + 3)}day\u01c3" for number in range(9)]
-    (tmp_path / "nya.txt").write_text(
-        "\n".join([*lines, "the king water day \u4e00 night play field"]), encoding="utf-8"
-    )
-    characters = gp.CharacterMap.fitted({"\u01c3": "ww"}, lines)
-    words = [tmp_path / "nya.txt"], lambda: (tmp_path / "nya.txt").read_text(encoding="utf-8").splitlines(), {}
-    text = token_text(*words, encoder.tokenizer, characters=characters, folder=tmp_path, progress=False)
-    found = Samples.of_lines(held_out_lines(text, ADAPT.replace(held_out=0.9), encoder.tokenizer))
-    assert set(texts_of(found)) <= set(lines), "what the tokenizer does not know cannot be had back"
 
 
 @pytest.mark.parametrize(

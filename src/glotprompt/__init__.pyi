@@ -26,3 +26,4 @@ from .run import tune as tune
 from .serve.predictor import Predictor as Predictor
 from .templates import Task as Task
 from .train.scoring import Report as Report
+from .version import __version__ as __version__

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from glotprompt import atomic
 from glotprompt.errors import ArtifactError, stand_in
 from glotprompt.processes import is_first
+from glotprompt.version import __version__
 
 FORMAT = 2
 KEY = "glotprompt"
@@ -172,8 +173,8 @@ def digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str
 
 def versions() -> dict[str, str]:
     """Versions of what numbers depend on."""
-    found = {"python": platform.python_version()}
-    for package in ("glotprompt", "torch", "transformers", "tokenizers"):
+    found = {"python": platform.python_version(), "glotprompt": __version__}
+    for package in ("torch", "transformers", "tokenizers"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -25,7 +25,7 @@ from glotprompt.classifier import (
 from glotprompt.combination import shared_characters
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
-from glotprompt.data.records import Example, content_hash
+from glotprompt.data.records import Example, content_hash, split_held_out
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.initial import Initial, initial_prompt, weighted
@@ -41,7 +41,7 @@ from glotprompt.train.alignment import split_pairs
 from glotprompt.train.checkpoint import Checkpoint, same_precision
 from glotprompt.train.cloze import ClozeCorpus, encode_without_mask
 from glotprompt.train.embedding import Examples, fit_embedding_head
-from glotprompt.train.inputs import Text, check_length, held_out_lines, labelled_examples, rewritten
+from glotprompt.train.inputs import check_length, labelled_examples
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses
 from glotprompt.train.lower_layers import below_trained_layers
@@ -56,8 +56,8 @@ from glotprompt.train.scoring import Report, log_probabilities, report
 
 def adapt(
     encoder: Encoder,
-    target: Text = (),
-    source: Text = (),
+    target: Sequence[str] = (),
+    source: Sequence[str] = (),
     language: str = "",
     config: AdaptConfig | None = None,
     runtime: RuntimeConfig | None = None,
@@ -68,8 +68,8 @@ def adapt(
 ) -> Adapted:
     """Learn one language from unlabelled text (section 3.1) or from translations, by the config's method.
 
-    `target` and `source` are lines of text, or a `TokenText` where they are too many for memory; a share of the
-    target's is held out, on which the masked-word loss is measured before and after and the best step chosen.
+    `target` and `source` are lines of text; a share of the target's is held out, on which the masked-word loss is
+    measured before and after and the best step chosen.
     `parallel` are (source, target) pairs instead: the objective is then alignment, for which settings that the config
     leaves open are those of the preset alignment, and held-out pairs choose the step and give the figures.
     `language` is the target's ISO 639-3 code. `characters` rewrites both texts and, saved in the result, all that is
@@ -89,13 +89,15 @@ def adapt(
     if runtime.no_samples:
         lines: list[str] = []
     elif parallel is None:
-        lines = held_out_lines(target, config, encoder.tokenizer)
+        lines = split_held_out(list(target), config.held_out, config.seed)[1]
     else:
         lines = [pair[1] for pair in split_pairs(parallel, config)[1]]
     samples = Samples.of_lines(lines)
-    texts = rewritten(target, characters), rewritten(source, characters)
-    if parallel is not None and characters is not None:
-        parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
+    texts = target, source
+    if characters is not None:
+        texts = [characters.apply(line) for line in target], [characters.apply(line) for line in source]
+        if parallel is not None:
+            parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
     made: dict[str, Delta] = {}
     courses: dict[str, dict[str, Any]] = {}
     for part, share in method.source_shares(config).items():

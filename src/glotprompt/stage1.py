@@ -32,7 +32,7 @@ from glotprompt.train.alignment import (
     split_pairs,
 )
 from glotprompt.train.checkpoint import Checkpoint, same_precision
-from glotprompt.train.inputs import Text, check_length, content_of, masking_corpus
+from glotprompt.train.inputs import check_length, masking_corpus
 from glotprompt.train.loop import Evaluation, History, Optimisation, Parts, fit
 from glotprompt.train.losses import masked_word_losses
 from glotprompt.train.memory import PeakMemory, gradient_checkpointing
@@ -73,7 +73,12 @@ class MaskedLanguageModelling:
     """Masked tokens of the target's text, mixed with the source's (section 3.1 of the paper)."""
 
     def __init__(
-        self, encoder: Encoder, target: Text, source: Text, config: AdaptConfig, runtime: RuntimeConfig
+        self,
+        encoder: Encoder,
+        target: Sequence[str],
+        source: Sequence[str],
+        config: AdaptConfig,
+        runtime: RuntimeConfig,
     ) -> None:
         encoder.require_lm_head("masked language modelling")
         self._encoder = encoder
@@ -144,7 +149,7 @@ def with_objective(config: AdaptConfig | None, parallel: bool) -> AdaptConfig:
 def train_language(
     encoder: Encoder,
     method: Method,
-    texts: tuple[Text, Text],
+    texts: tuple[Sequence[str], Sequence[str]],
     pairs: SentencePairs | None,
     language: str,
     config: AdaptConfig,
@@ -155,7 +160,7 @@ def train_language(
     memory = PeakMemory()
     # What does not read a text does not depend on it.
     shares = 1 - config.source_share, config.source_share
-    used = [content_of(text) if share else "" for text, share in zip(texts, shares, strict=True)]
+    used = [content_hash(text) if share else "" for text, share in zip(texts, shares, strict=True)]
     if pairs is not None:
         used = [content_of_pairs(pairs)]
     about = language if config.source_share < 1 else ""

@@ -81,6 +81,15 @@ def test_evaluation_text_beside_the_training_text_is_found(here: Path, adapt, in
     assert "--no-overlap-check" in error
 
 
+def test_evaluation_text_beside_the_source_text_counts_for_the_target(
+    here: Path, adapt, invented_lines: list[str]
+) -> None:
+    (here / "hau").mkdir()
+    (here / "hau" / "train.txt").write_bytes((here / "eng.txt").read_bytes())
+    (here / "hau" / "test.txt").write_text("\n".join(invented_lines[:5]), encoding="utf-8")
+    assert "nya, target text: 5 of" in adapt("--target nya=nya.txt --source hau/train.txt").err
+
+
 def test_a_reference_names_what_will_be_scored(
     here: Path, adapt, invented_lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +129,24 @@ def test_xnli_is_refused_for_a_language_of_americasnli(
     assert training_facts("topic.st", "classifier")["guards"] == {"switches": ["--allow-evaluation-text"]}
     words = f"tune --model {tiny_folder} --train xnli/dev-en.tsv {TUNE} --output plain.st"
     assert "do not score the classifier on AmericasNLI" in glotprompt(*words.split()).err
+
+
+def test_of_a_large_text_lines_are_drawn(here: Path, adapt, invented_lines: list[str]) -> None:
+    num = len(invented_lines)
+    outcome = adapt("--target nya=nya.txt --max-lines 20")
+    assert f"nya, target text: 20 of {num} lines are read, drawn by seed 0; --max-lines sets how many" in outcome.err
+    assert "nya: 20 target lines, 20 source lines" in outcome.err
+    facts = training_facts("x.st")
+    assert facts["target_lines"] == 20
+    assert facts["drawn_from_lines"] == {"target": num, "source": len((here / "eng.txt").read_text().splitlines())}
+    assert "already what these words make" in adapt("--target nya=nya.txt --max-lines 20").err
+    first = (here / "x.st").read_bytes()
+    assert "already" not in adapt("--target nya=nya.txt --max-lines 20 --seed 1").err
+    (here / "nya.txt").write_text("\n".join([*invented_lines, "one more"]), encoding="utf-8")
+    assert "already" not in adapt("--target nya=nya.txt --max-lines 20").err
+    assert (here / "x.st").read_bytes() != first
+    assert "lines are read" not in adapt(f"--target nya=nya.txt --max-lines {10 * num}").err
+    assert "drawn_from_lines" not in training_facts("x.st")
 
 
 def test_a_share_of_cleaned_text(here: Path, adapt, glotprompt: Program, invented_lines: list[str]) -> None:

@@ -89,7 +89,7 @@ def test_a_mistake_is_one_line(model: str, here: Path, glotprompt: Program) -> N
         (f"{ADAPT} {model} --parallel pairs.tsv --set objective=mlm --output x.st", "objective"),
         (f"{ADAPT} {model} --output x.st", "--target FILE, or translations with --parallel FILE"),
         (f"adapt {model} --parallel pairs.tsv --output x.st", "which language is pairs.tsv in"),
-        (f"{ADAPT} {model} --parallel pairs.tsv --stream on --output x.st", "--stream are for unlabelled text"),
+        (f"{ADAPT} {model} --parallel pairs.tsv --max-lines 5 --output x.st", "--max-lines are for unlabelled text"),
     ):
         assert message in glotprompt(*words.split()).error, words
     assert not list(here.glob("x.st*"))

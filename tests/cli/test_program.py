@@ -8,12 +8,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import glotprompt.demo as glotprompt_demo
 from glotprompt import run
 from glotprompt.cli import files, main
+from glotprompt.cli.app import app
 from glotprompt.cli.settings import settings
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset
 from glotprompt.errors import ConfigError, DataError
@@ -226,3 +229,23 @@ def test_main_takes_the_words_of_the_process(
     monkeypatch.setattr(sys, "argv", ["glotprompt", "--version"])
     assert main() == 0
     assert re.fullmatch(r"glotprompt \d\S*\n", capsys.readouterr().out)
+
+
+def test_commands_of_the_readme_and_the_docs_are_there() -> None:
+    """Every line that a reader may copy names a command and options that exist."""
+    root, checked = Path(__file__).parents[2], 0
+    program = get_command(app)
+    # The diary holds what was typed then.
+    for file in (root / "README.md", *sorted(path for path in (root / "docs").glob("*.md") if path.name != "log.md")):
+        for line in re.findall(r"^(?:    )?glotprompt ([a-z].*)$", file.read_text(encoding="utf-8"), re.MULTILINE):
+            command: Any = program
+            words = line.split(" #")[0].split()
+            while words and hasattr(command, "commands"):
+                name = words.pop(0)
+                assert name in command.commands, f"{file.name}: {line}"
+                command = command.commands[name]
+            known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+            used = {word.split("=")[0].strip("[]") for word in words if word.lstrip("[").startswith("--")}
+            assert used <= known | {"--help"}, f"{file.name}: {line}"
+            checked += 1
+    assert checked > 20

@@ -101,7 +101,6 @@ def test_errors_of_references_name_the_remedy(typed: Program, tiny_folder: Path)
             f"{adapt} --target masakhanews:lin --language sna --data-dir D",
             "--target masakhanews:lin disagree",
         ),
-        (f"{adapt} --target masakhanews:lin --data-dir D --stream on", "write masakhanews:lin to a file first"),
         (f"{tune} --train masakhanews:hau", "which split?"),
         (f"{tune} --train xnli:sw:test --allow-evaluation-text", "give a task that fits, such as --task nli"),
     ):

@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import sys
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glotprompt.data import lines
-from glotprompt.data.files import iter_texts, read_examples, read_texts
+from glotprompt.data.files import read_examples, read_texts
 from glotprompt.data.records import Example
 from glotprompt.errors import ConfigError, DataError, MissingExtraError, UserError
 
@@ -81,11 +80,13 @@ def test_a_column_of_a_table_without_its_blank_cells(write) -> None:
 def test_nothing_is_passed_over_in_silence(write) -> None:
     reports: list[str] = []
     path = write("a.tsv", "text\tn\na\t1\n\t2\n \t3\n")
-    assert [*iter_texts(path, report=reports.append)] == ["a"]
+    assert read_texts(path, report=reports.append) == ["a"]
     assert reports == [f"{path}: 2 blank cells passed over"]
     path = write("a.jsonl", '{"text": "a"}\n{"txt": "b"}\n{"text": null}\n')
     with pytest.raises(DataError, match=r"a\.jsonl, line 2: no 'text' in it\. Mend the row"):
         read_texts(path)
+    with pytest.raises(DataError, match=r"no column 'txxt'\. Did you mean 'text'\? It has: text\."):
+        read_texts(path, "txxt")
     reports.clear()
     assert read_texts(path, on_bad_row="skip", report=reports.append) == ["a"]
     assert reports == [
@@ -157,45 +158,6 @@ def test_twenty_bad_rows_are_listed_and_the_others_counted(write) -> None:
     assert reports[0].startswith(f"{path}, line 3: 1 column")
     assert reports[19].startswith(f"{path}, line 22: ")
     assert reports[20] == f"{path}: 1,234 bad rows skipped, of which the first 20 are listed"
-
-
-# --- streams ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.csv", "a.jsonl", "a.jsonl.gz"])
-def test_a_stream_gives_what_the_list_gives(write, name: str) -> None:
-    texts = ["one", "two\u2028three", "four"]
-    header = "" if "txt" in name or "jsonl" in name else "text\n"
-    lines = [json.dumps({"text": text}) for text in texts] if "jsonl" in name else texts
-    content = (header + "\n".join(lines)).encode()
-    path = write(name, gzip.compress(content) if name.endswith("gz") else content)
-    stream = iter_texts([path, path])
-    assert next(stream) == "one"
-    assert [*stream] == [*texts[1:], *texts]
-    assert read_texts(path) == texts
-
-
-def test_a_stream_raises_a_mistake_where_it_stands(write) -> None:
-    stream = iter_texts(write("a.tsv", "text\tn\none\t1\ntwo\n"))
-    assert next(stream) == "one"
-    with pytest.raises(DataError, match="line 3: 1 column where 2"):
-        next(stream)
-    missing = iter_texts(write("a.jsonl", '{"body": "one"}\n{"bodi": "x"}\n'), "bdy")
-    with pytest.raises(DataError, match=r"no column 'bdy'\. Did you mean 'body'\? It has: body\."):
-        next(missing)
-
-
-def test_a_stream_is_read_in_constant_memory(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt.gz"
-    with gzip.open(path, "wb", compresslevel=1) as file:
-        for _ in range(40):
-            file.write(("ṣàlàyé ọ̀rọ̀ náà " * 400 + "\n").encode() * 100)
-    tracemalloc.start()
-    num_texts = sum(1 for _ in iter_texts(path))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert num_texts == 4_000
-    assert peak < 12 * 2**20  # of 40 MB
 
 
 def test_pieces_may_end_anywhere(write, monkeypatch: pytest.MonkeyPatch) -> None:

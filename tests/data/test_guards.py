@@ -14,7 +14,6 @@ from glotprompt.data.files import read_for_comparison, read_texts
 from glotprompt.data.guards import (
     NGRAM,
     Overlap,
-    OverlapCheck,
     evaluation_beside,
     evaluation_set,
     refuse_evaluation_text,
@@ -50,18 +49,6 @@ def test_what_is_removed_and_why() -> None:
     )
     counts = {"dev": {"same": 2, "shared": 0}, "test": {"same": 2, "shared": 3}, "other": {"same": 0, "shared": 0}}
     assert found.facts() == {"ngram": 13, "kept": 4, "removed": 5, "held_out": counts}
-
-
-def test_a_stream_counts_on() -> None:
-    check = OverlapCheck({"test": ["moni dziko"]})
-    first = check.passed(iter(["a", "Moni dziko", "b"]))
-    assert next(first) == "a"
-    assert (check.report.num_kept, check.report.num_removed) == (1, 0)
-    assert [*first, *check.passed(["moni, dziko", "c"])] == ["b", "c"]
-    assert check.report.overlaps == {"test": Overlap(2, 0, [1, 3])}
-    assert check.report.facts() == {
-        "ngram": 13, "kept": 3, "removed": 2, "held_out": {"test": {"same": 2, "shared": 0}},
-    }  # fmt: skip
 
 
 def test_nothing_to_remove() -> None:

@@ -334,3 +334,12 @@ def test_folders_and_urls() -> None:
 def test_a_url_without_results(url: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="memory://bucket/runs holds no experiment"):
         copy_results(url, tmp_path)
+
+
+def test_where_copies_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GLOTPROMPT_CACHE", str(tmp_path))
+    assert remote._cache_folder() == tmp_path
+    monkeypatch.delenv("GLOTPROMPT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if sys.platform == "linux":
+        assert remote._cache_folder() == tmp_path / "glotprompt"

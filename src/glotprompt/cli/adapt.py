@@ -16,7 +16,7 @@ from glotprompt.errors import ConfigError
 
 if TYPE_CHECKING:
     from glotprompt.classifier import Adapted, LanguagePrompt
-    from glotprompt.cli.reading import Stage1Reading
+    from glotprompt.cli.guards import Stage1Text
     from glotprompt.config import AdaptConfig, RuntimeConfig
     from glotprompt.model.encoder import Encoder
 
@@ -57,12 +57,11 @@ def adapt(
     checkpoint_every: options.CheckpointEvery = None,
     eval_batch_size: options.EvalBatchSize = None,
     no_samples: options.NoSamples = False,
-    stream: options.Stream = "auto",
-    cache_dir: options.CacheDir = None,
     held_out_files: options.HeldOut = None,
     no_overlap_check: options.NoOverlapCheck = False,
     allow_evaluation_text: options.AllowEvaluationText = False,
     text_share: options.TextShare = None,
+    max_lines: options.MaxLines = options.MAX_LINES,
 ) -> None:
     """Stage 1: learn a language from unlabelled text or from translations, by default as a soft prompt.
 
@@ -72,7 +71,8 @@ def adapt(
     a folder as --output. A killed run, started again with the same words, goes on.
     """
     from glotprompt.cli.backbone import forget, open_encoder, weighted_prompts
-    from glotprompt.cli.reading import stage1_files
+    from glotprompt.cli.characters import character_map
+    from glotprompt.cli.reading import stage1_texts
     from glotprompt.cli.settings import settings
     from glotprompt.combination import shared_characters
     from glotprompt.config import AdaptConfig
@@ -86,19 +86,20 @@ def adapt(
     outputs = _outputs(output, list(sources_of))
     model = model or "mini"
     config, runtime = settings(AdaptConfig, ctx.params, model, "soft-prompt")
-    files = stage1_files(sources_of, source or [], config, ctx.params)
+    read_texts = stage1_texts(sources_of, source or [], config, ctx.params)
     encoder = open_encoder(model, precision, device)
     initial = weighted_prompts("--init-prompt", init_prompt, encoder)
-    initial_prompt(encoder, config, initial)  # what is wrong with it is said before a long text is tokenised
+    initial_prompt(encoder, config, initial)  # what is wrong with it is said before a text is tokenised
     known = shared_characters([prompt for prompt, _ in initial]) if initial and not map_characters else None
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
     # second one finds it finished among the checkpoints.
-    shared = output / "checkpoints" if len(files) > 1 and len(METHODS[config.method].shares) > 1 else None
+    shared = output / "checkpoints" if len(read_texts) > 1 and len(METHODS[config.method].shares) > 1 else None
     figures: list[dict[str, Any]] = []
-    for code, found in files.items():
+    for code, found in read_texts.items():
         if figures:
             print()
-        texts = found.opened(encoder.tokenizer, known)
+        characters = known or character_map(map_characters, found.target, encoder.tokenizer)
+        texts = replace(found, characters=characters)
         words = config, runtime, outputs[code], precision, initial
         adapted = _adapt_one(encoder, texts, code, *words, shared)
         figures.append(_stage1_figures(adapted, outputs[code]))
@@ -184,7 +185,7 @@ def _outputs(output: Path, codes: Sequence[str]) -> dict[str, Path]:
 
 def _adapt_one(
     encoder: Encoder,
-    texts: Stage1Reading,
+    texts: Stage1Text,
     code: str,
     config: AdaptConfig,
     runtime: RuntimeConfig,
@@ -198,7 +199,7 @@ def _adapt_one(
     from glotprompt.classifier import load_adapted
     from glotprompt.cli.backbone import train_once
     from glotprompt.combination import digest_of
-    from glotprompt.train.inputs import content_of
+    from glotprompt.data.records import content_hash
 
     target, source, characters = texts.target, texts.source, texts.characters
 
@@ -208,7 +209,7 @@ def _adapt_one(
         made = run.adapt(encoder, target, source, code, config, resumed, characters, initial)
         return replace(made, facts={**made.facts, **texts.record})
 
-    words = [code, config.identity(), content_of(target), content_of(source), encoder.fingerprint, precision]
+    words = [code, config.identity(), content_hash(target), content_hash(source), encoder.fingerprint, precision]
     words += [[digest_of(prompt.key_values), weight] for prompt, weight in initial or ()]
     words += [] if characters is None else [characters.to_dict()]
     words += [texts.record] if texts.record else []

@@ -36,6 +36,7 @@ from glotprompt.cli.options import AdaptCommand, TuneCommand
 from glotprompt.cli.screen import Interrupted, note
 from glotprompt.errors import ConfigError, UserError
 from glotprompt.processes import is_first, launched
+from glotprompt.version import __version__
 
 
 class _PlainGroup(TyperGroup):
@@ -87,9 +88,7 @@ _TOGETHER = ("adapt", "tune")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        print(f"glotprompt {version('glotprompt')}")
+        print(f"glotprompt {__version__}")
         raise typer.Exit
 
 

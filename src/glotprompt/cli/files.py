@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from shlex import quote
 from typing import Any
@@ -90,14 +90,6 @@ def _of_files(how: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_references(how: Mapping[str, Any]) -> dict[str, Any]:
     return {name: how[name] for name in ("data_dir", "revision", "on_bad_row", "report")}
-
-
-def iter_texts_of(sources: Sequence[str], column: str | None, how: Mapping[str, Any]) -> Iterator[str]:
-    """The texts of files as `texts_of` has them, one at a time and in constant memory."""
-    for source in sources:
-        wanted = column if is_table(source, how) else None
-        with _speaking_of_options():
-            yield from files.iter_texts(source, wanted, **_of_files(how))
 
 
 def check_column(sources: Sequence[str], column: str | None, how: Mapping[str, Any]) -> None:

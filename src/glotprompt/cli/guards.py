@@ -12,8 +12,9 @@ from glotprompt.cli.backbone import STAGE1_KINDS
 from glotprompt.cli.files import how_to_read, texts_to_compare
 from glotprompt.cli.screen import note
 from glotprompt.data.catalog import parse_reference
+from glotprompt.data.characters import CharacterMap
 from glotprompt.data.guards import evaluation_beside, evaluation_set, refuse_evaluation_text, without_overlap
-from glotprompt.data.records import share_of
+from glotprompt.data.records import share_of, subsample
 from glotprompt.errors import ConfigError, DataError
 
 _SWITCHES = {"no_overlap_check": "--no-overlap-check", "allow_evaluation_text": "--allow-evaluation-text"}
@@ -26,7 +27,9 @@ class Stage1Text:
     target: list[str]
     source: list[str]
     record: dict[str, Any]
-    """For the facts of what is saved; empty when nothing was checked, removed or switched."""
+    """For the facts of what is saved; empty when nothing was checked, removed, drawn or switched."""
+    characters: CharacterMap | None = None
+    """What is rewritten in both before they are tokenised."""
 
 
 def check_stage1_files(files: Sequence[str], options: Mapping[str, Any]) -> None:
@@ -45,7 +48,8 @@ def stage1_text(
     options: Mapping[str, Any],
     seed: int,
 ) -> Stage1Text:
-    """The texts of both languages without those of `held_out`; of the target's the share that --text-share asks for."""
+    """The texts of both languages without those of `held_out`; of the target's the share that --text-share asks for,
+    and of each no more than --max-lines."""
     record = switches_record(options)
     texts = {"target": target, "source": source}
     for role, given in texts.items():
@@ -53,7 +57,10 @@ def stage1_text(
             guarded = without_overlap(given, held_out)
             note(f"{code}, {role} text: {guarded.sentence()}")
             if not guarded.texts:
-                raise all_removed(role, code)
+                raise DataError(
+                    f"all {role} text of {code} is evaluation text; give other text, or pass --no-overlap-check, which"
+                    " is recorded in what is saved"
+                )
             texts[role] = guarded.texts
             record.setdefault("guards", {})[role] = guarded.facts()
     if not held_out and not options["no_overlap_check"]:
@@ -61,15 +68,13 @@ def stage1_text(
     if options["text_share"] is not None:
         texts["target"] = share_of(texts["target"], options["text_share"], seed)
         record["text_share"] = options["text_share"]
+    for role, given in texts.items():
+        texts[role] = subsample(given, options["max_lines"], seed)
+        if len(texts[role]) < len(given):
+            read = f"{len(texts[role]):,} of {len(given):,} lines are read, drawn by seed {seed}"
+            note(f"{code}, {role} text: {read}; --max-lines sets how many")
+            record.setdefault("drawn_from_lines", {})[role] = len(given)
     return Stage1Text(texts["target"], texts["source"], record)
-
-
-def all_removed(role: str, code: str) -> DataError:
-    """The error of a text of which nothing is left."""
-    return DataError(
-        f"all {role} text of {code} is evaluation text; give other text, or pass --no-overlap-check, which is recorded"
-        " in what is saved"
-    )
 
 
 def check_training_file(train: str, prompt: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -236,6 +236,17 @@ TextShare = Annotated[
     ),
 ]
 
+MAX_LINES = 200_000
+MaxLines = Annotated[
+    int,
+    typer.Option(
+        "--max-lines",
+        min=1,
+        help="Read at most so many lines of each text: of a larger one they are drawn by the seed.",
+        **_SETTING,
+    ),
+]
+
 # The backbone, and where it runs
 ModelToAdapt = Annotated[
     str | None,
@@ -270,24 +281,6 @@ GradientCheckpointing = Annotated[bool, typer.Option("--gradient-checkpointing",
 CheckpointEvery = Annotated[float | None, typer.Option("--checkpoint-every", metavar="SECONDS", **_MACHINE)]
 ScoringBatchSize = Annotated[
     int, typer.Option("--batch-size", min=1, help="Texts per forward pass.", rich_help_panel=MACHINE)
-]
-Stream = Annotated[
-    Literal["auto", "on", "off"],
-    typer.Option(
-        "--stream",
-        help="Read text through tokens that are kept on disk, in constant memory; auto does so above 64 MB. Which "
-        "lines are held out then goes by what they say, so the figures are others than with off.",
-        rich_help_panel=MACHINE,
-    ),
-]
-CacheDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache-dir",
-        metavar="FOLDER",
-        help="Where these tokens are kept. Default: tokens/ in $GLOTPROMPT_CACHE, else in the platform's caches.",
-        **_MACHINE,
-    ),
 ]
 NoSamples = Annotated[bool, typer.Option("--no-samples", rich_help_panel="Privacy", show_default=False)]
 EvalBatchSize = Annotated[int | None, typer.Option("--eval-batch-size", **_MACHINE)]

@@ -11,6 +11,7 @@ from glotprompt.cli.backbone import train_once
 from glotprompt.cli.characters import character_map
 from glotprompt.cli.files import how_to_read, pairs_of
 from glotprompt.cli.guards import check_stage1_files, held_out_texts, switches_record
+from glotprompt.cli.options import MAX_LINES
 from glotprompt.cli.screen import note
 from glotprompt.combination import digest_of
 from glotprompt.data.characters import CharacterMap
@@ -38,8 +39,8 @@ class ParallelText:
 def parallel_text(code: str, sources: Sequence[str], params: Mapping[str, Any]) -> ParallelText:
     """The pairs of a table, of two files or of references, decontaminated on both sides. `params` are adapt's
     parameters."""
-    if params["text_share"] is not None or params["stream"] != "auto":
-        raise ConfigError("--text-share and --stream are for unlabelled text; leave them out with --parallel")
+    if params["text_share"] is not None or params["max_lines"] != MAX_LINES:
+        raise ConfigError("--text-share and --max-lines are for unlabelled text; leave them out with --parallel")
     how = how_to_read(params)
     check_stage1_files(sources, params)
     pairs = pairs_of(sources, how)

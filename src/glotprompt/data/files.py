@@ -70,29 +70,6 @@ def read_texts(
     return found
 
 
-def iter_texts(
-    source: Source | Sequence[Source],
-    text: str | None = None,
-    *,
-    format: Format | None = None,
-    delimiter: str | None = None,
-    quoting: Quoting = "csv",
-    columns: Sequence[str] | None = None,
-    encoding: str | None = None,
-    on_bad_row: OnBadRow = "error",
-    normalise: bool = False,
-    report: Callable[[str], None] | None = None,
-) -> Iterator[str]:
-    """The texts of `read_texts`, one at a time and in constant memory.
-
-    A mistake in a file is raised when it is reached. Texts that occur again are not counted.
-    """
-    names = _column_names(columns)
-    options = ReadOptions(format, delimiter, quoting, names, encoding, on_bad_row, normalise, report)
-    sources = _sources(source)
-    return (item for one in sources for item in _texts_of(one, text, options))
-
-
 def read_examples(
     source: Source,
     text: str = "text",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,10 +101,6 @@ class OverlapCheck:
         self._same.pop("", None)
         self._vocabulary = {word for gram in self._shared for word in gram}
 
-    def passed(self, texts: Iterable[str]) -> Iterator[str]:
-        """The texts that no evaluation set holds or shares `ngram` words in a row with."""
-        return (text for text in texts if not self.holds(text))
-
     def holds(self, text: str) -> bool:
         """Whether an evaluation set holds the text, or shares `ngram` words in a row with it; counted in `report`."""
         report = self.report
@@ -134,10 +130,10 @@ def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]],
     """`texts` without those that an evaluation set holds, or shares `ngram` words in a row with.
 
     `held_out` has the texts of each evaluation set by its name. Texts without letters or digits are never removed. Time
-    is linear in the number of words. `OverlapCheck` does the same in a stream.
+    is linear in the number of words.
     """
     check = OverlapCheck(held_out, ngram)
-    kept = list(check.passed(texts))
+    kept = [text for text in texts if not check.holds(text)]
     report = check.report
     return Guarded(report.overlaps, report.ngram, report.num_kept, report.num_removed, kept)
 

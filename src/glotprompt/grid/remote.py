@@ -10,8 +10,10 @@ do one step, which costs time and nothing else, for the same identity has the sa
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -137,9 +139,20 @@ class RemoteStore(Store):
 
 
 def _scratch(url: str) -> Path:
-    from glotprompt.train.token_cache import cache_folder
+    return _cache_folder() / "grids" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
-    return cache_folder() / "grids" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+def _cache_folder() -> Path:
+    """Where copies lie: $GLOTPROMPT_CACHE, or in the platform's own folder of caches."""
+    if named := os.environ.get("GLOTPROMPT_CACHE"):
+        return Path(named)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "glotprompt"
 
 
 class _Remote:

@@ -13,7 +13,7 @@ LENGTH_STEP = 16
 """Padded lengths are rounded up to a multiple of this: every new shape costs the CPU a new compiled kernel."""
 
 Sequences = Sequence[NDArray[np.int64]]
-"""Ids with special tokens: a list, or what reads them from disk."""
+"""Ids with special tokens."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +34,7 @@ from glotprompt.serve.schemas import (
     PredictResponse,
 )
 from glotprompt.serve.service import Service, ServiceSettings
+from glotprompt.version import __version__
 
 PAGE = Path(__file__).parent / "page"
 
@@ -79,7 +79,7 @@ def make_app(
 
     app = FastAPI(
         title="glotprompt",
-        version=version("glotprompt"),
+        version=__version__,
         summary="Text classifiers of many languages behind one frozen encoder.",
         docs_url=None,  # FastAPI's pages of documentation load scripts from elsewhere; ours is in PAGE
         redoc_url=None,

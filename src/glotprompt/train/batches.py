@@ -124,7 +124,7 @@ def _draw_some(sequences: Sequences, most: int, seed: int) -> Sequences:
 
 @dataclass(frozen=True)
 class _Some(Sequence[NDArray[np.int64]]):
-    """Some of many sequences, which may lie on disk."""
+    """Some of many sequences."""
 
     sequences: Sequences
     chosen: list[int]

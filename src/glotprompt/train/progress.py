@@ -25,41 +25,6 @@ class Silent:
         pass
 
 
-class TextLine:
-    """How much of a text has been read, on standard error; with the time left where the size is known."""
-
-    def __init__(self, title: str, total: int | None, enabled: bool = True) -> None:
-        """`total` in bytes."""
-        self.title, self.total, self.enabled = title, total, enabled and is_first()
-        self._terminal = sys.stderr.isatty()
-        self._start = self._last = time.monotonic()
-        self._read = 0
-        self._shown = False
-
-    def advance(self, num_bytes: int) -> None:
-        self._read += num_bytes
-        now = time.monotonic()
-        if self.enabled and now - self._last >= (0.2 if self._terminal else SECONDS_BETWEEN_LINES):
-            self._last = now
-            self._show(now)
-
-    def finish(self) -> None:
-        """The last line; nothing where nothing was shown before."""
-        if self._shown:
-            self._show(time.monotonic(), "\n" if self._terminal else "")
-
-    def _show(self, now: float, end: str = "") -> None:
-        self._shown = True
-        rate = self._read / max(now - self._start, 1e-9)
-        line = f"{self.title}: {self._read / 1e6:,.0f} MB"
-        if self.total is not None:
-            left = max(0, self.total - self._read) / max(rate, 1e-9)
-            line += f" of {self.total / 1e6:,.0f} MB  {int(left) // 60}:{int(left) % 60:02d} left"
-        line += f"  {rate / 1e6:.2f} MB/s"
-        sys.stderr.write(f"\r\x1b[2K{line}{end}" if self._terminal else line + "\n")
-        sys.stderr.flush()
-
-
 class StepLine:
     """Step, loss, last evaluation, rate and time left on standard error."""
 
