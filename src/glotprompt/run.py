@@ -4,6 +4,7 @@ stands in `methods`."""
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from glotprompt.classifier import (
 from glotprompt.combination import shared_characters
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
+from glotprompt.data.languages import NOT_NAMED
 from glotprompt.data.records import Example, content_hash
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, DataError
@@ -35,7 +37,7 @@ from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import trained_of
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.stage1 import SentencePairs, train_language, with_objective
+from glotprompt.stage1 import SentencePairs, count_unknown, train_language, with_objective
 from glotprompt.templates import Task
 from glotprompt.train.alignment import split_pairs
 from glotprompt.train.checkpoint import Checkpoint, same_precision
@@ -96,13 +98,15 @@ def adapt(
     texts = rewritten(target, characters), rewritten(source, characters)
     if parallel is not None and characters is not None:
         parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
+    shares = method.source_shares(config)
+    unknown = count_unknown(encoder, _texts_read(texts, parallel, list(shares.values())), runtime)
     made: dict[str, Delta] = {}
     courses: dict[str, dict[str, Any]] = {}
-    for part, share in method.source_shares(config).items():
+    for part, share in shares.items():
         settings = config.replace(method=method.name, source_share=share)
         name = language if part == "language" else f"{part} of {language}"
         made[part], courses[part] = train_language(encoder, method, texts, parallel, name, settings, runtime, start)
-    facts = {**courses.pop("language"), "config": config.model_dump(mode="json")}
+    facts = {**courses.pop("language"), "config": config.model_dump(mode="json"), "unknown": unknown}
     facts |= {} if start is None else {"initial": start.facts}
     facts |= {f"{part}_training": course for part, course in courses.items()}
     prompt = made["language"]
@@ -111,6 +115,16 @@ def adapt(
         return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters, samples)
     parts = {name: Part.of(delta) for name, delta in made.items()}
     return LanguageModule(method.name, parts, language, backbone, facts, characters, samples)
+
+
+def _texts_read(
+    texts: tuple[Text, Text], pairs: SentencePairs | None, source_shares: Sequence[float]
+) -> dict[str, Text]:
+    """ "target", "source": what stage 1 reads of both languages."""
+    if pairs is not None:
+        return {"target": [target for _, target in pairs], "source": [source for source, _ in pairs]}
+    read = {"target": any(share < 1 for share in source_shares), "source": any(share > 0 for share in source_shares)}
+    return {name: text for (name, used), text in zip(read.items(), texts, strict=True) if used}
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -125,12 +139,15 @@ def tune(
     config: TuneConfig | None = None,
     runtime: RuntimeConfig | None = None,
     dev: Sequence[Example] | None = None,
+    *,
+    language: str = "",
 ) -> PromptClassifier:
     """Learn a task from labelled source-language examples, starting from what `adapt` gave (section 3.2).
 
     The method is that of stage 1; without one (None), prompt tuning from noise or, by the config, fine-tuning. The best
-    epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. Raises `DataError` for
-    labels that the task lacks, `ConfigError` where the method cannot start from what is given.
+    epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. `language` is the
+    ISO 639-3 code of the language that a classifier without stage 1 is for. Raises `DataError` for labels that the task
+    lacks, `ConfigError` where the method cannot start from what is given.
     """
     config, runtime = config or TuneConfig(), runtime or RuntimeConfig()
     method, config = method_of_tune(config, adapted, encoder)
@@ -138,8 +155,13 @@ def tune(
         encoder.require_lm_head("a template with label words (head 'linear' does without)")
     if adapted is not None:
         refuse_other_backbone(adapted, encoder)
+        if language:
+            raise ConfigError(f"stage 1 says that the language is {adapted.language}; leave language out")
     memory = PeakMemory()
     chosen, dev = labelled_examples(examples, dev, task, config)
+    characters = None if adapted is None else adapted.characters
+    texts = [text for example in (*chosen, *dev) for text in example.fields.values()]
+    unknown = count_unknown(encoder, {"labelled": rewritten(texts, characters)}, runtime.replace(allow_unknown=True))
     held = {} if adapted is None else adapted.parts
     parts = {name: part.restored(encoder) for name, part in held.items()}
     body = method.begin_tune(encoder, parts, config).to(encoder.device)
@@ -148,7 +170,6 @@ def tune(
         head = LinearHead(encoder.hidden_size, len(task.labels), config.seed).to(encoder.device)
     check_length(encoder, config.max_length, body)
     begun = [artifact.digest(part.tensors, part.description) for part in held.values()]
-    characters = None if adapted is None else adapted.characters
     data = [task.identity(), content_hash(chosen), content_hash(dev), begun]
     data += [] if characters is None else [characters.to_dict()]
     identity = identity_of(["tune", config.identity(), *data, encoder.fingerprint, encoder.asked_precision])
@@ -162,20 +183,28 @@ def tune(
     facts = {
         "config": config.model_dump(mode="json"), "precision": encoder.precision,
         "examples": len(chosen), "dev_examples": len(dev),
+        "labels": _counts(chosen, task), "dev_labels": _counts(dev, task),
         "trained_layers": _span(body.trained_layers) if isinstance(body, SoftPrompt) and not about else None,
         "dev_accuracy": max(entry["dev_accuracy"] for _, entry in history.evaluations),
         "trained_values": sum(values.numel() for values in trained_of(body, head)), **history.facts(),
+        "unknown": unknown,
         "peak_memory_bytes": memory.bytes(),
         "language_prompt": None if adapted is None else adapted.facts, **about,
     }  # fmt: skip
     delivered = method.deliver(body, parts).requires_grad_(False)
     if head is not None:
         head.requires_grad_(False)
-    language = "none" if adapted is None else adapted.language
+    language = language or (NOT_NAMED if adapted is None else adapted.language)
     known = None if adapted is None else adapted.samples
     samples = None if runtime.no_samples else Samples.of_task(known, dev, task.template.fields)
     made_by = facts, method.name, characters, samples
     return PromptClassifier(encoder, delivered, task, language, config.max_length, head, None, *made_by)
+
+
+def _counts(examples: Sequence[Example], task: Task) -> dict[str, int]:
+    """How many examples each of the task's labels has."""
+    found = Counter(str(example.label) for example in examples)
+    return {label: found[label] for label in task.labels}
 
 
 def _span(layers: range) -> list[int]:

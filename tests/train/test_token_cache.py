@@ -24,9 +24,9 @@ from glotprompt.errors import ArtifactError, DataError
 from glotprompt.model.encoder import Encoder
 from glotprompt.train import token_cache, token_text
 from glotprompt.train.batches import token_sequences
-from glotprompt.train.inputs import masking_corpus
+from glotprompt.train.inputs import halves, masking_corpus
 from glotprompt.train.token_cache import cache_folder, tokenizer_fingerprint
-from glotprompt.train.token_text import TokenText
+from glotprompt.train.token_text import HeldOut, TokenText
 
 from ..toys import QUIET
 
@@ -336,7 +336,9 @@ def test_stage_1_reads_it(cached: Cached, tiny_encoder: Tiny, packing: str, tmp_
     text, source = cached(spoken(200)), spoken(30)
     corpus, held = masking_corpus(encoder, text, source, config)
     kept_lines, held_lines = text.split(0.1, 0, 12, packing)
-    assert lists(held) == lists(held_lines.sequences(12, packing))
+    for sequences, lines in zip(held, halves(held_lines), strict=True):
+        assert isinstance(lines, HeldOut)
+        assert lists(sequences) == lists(lines.sequences(12, packing))
     all_target = {tuple(row) for row in lists(kept_lines.sequences(12, packing))}
     assert {tuple(row) for row in lists(corpus.target)} <= all_target
     assert len(corpus.target) == len(corpus.source), "subsampled to the smaller"

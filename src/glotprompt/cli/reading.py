@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.cli.characters import character_map
-from glotprompt.cli.files import check_column, how_to_read, iter_texts_of, texts_of
+from glotprompt.cli.files import check_reading, how_to_read, iter_texts_of, texts_of
 from glotprompt.cli.guards import Stage1Text, all_removed, check_stage1_files, held_out_texts, stage1_text
 from glotprompt.cli.screen import note
 from glotprompt.config import AdaptConfig
@@ -22,13 +22,15 @@ from glotprompt.data.records import content_hash
 from glotprompt.data.tables import ReadOptions, format_of
 from glotprompt.errors import ConfigError
 from glotprompt.methods import reads_source
+from glotprompt.train.characters import refuse_unknown, unknown_in
 from glotprompt.train.inputs import Text
 from glotprompt.train.token_cache import token_text
+from glotprompt.train.token_text import TokenText
 
 STREAM_ABOVE = 64_000_000
 """Bytes of a text's files from which `--stream auto` reads it through the cache."""
 _SAMPLE = 200_000
-"""Texts of a streamed file on which `--map-characters auto` looks for unknown characters."""
+"""Texts of a streamed file among which unknown characters are looked for."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +58,34 @@ class Stage1Files:
     how: Mapping[str, Any]
     params: Mapping[str, Any]
 
-    def opened(self, tokenizer: PreTrainedTokenizerFast, characters: CharacterMap | None = None) -> Stage1Reading:
-        """Both texts as stage 1 wants them, and the character map: the one given, or that of `--map-characters`."""
-        option, column = self.params["map_characters"], self.params["text_column"]
-        sample: Sequence[str] = self.texts.target
-        if option is not None and "target" in self.streamed:
-            sample = list(islice(iter_texts_of(self.streamed["target"], column, self.how), _SAMPLE))
-            note(f"{self.code}: unknown characters are looked for in the first {len(sample):,} texts")
-        characters = characters or character_map(option, sample, tokenizer)
+    def opened(
+        self, tokenizer: PreTrainedTokenizerFast, allow_unknown: bool, characters: CharacterMap | None = None
+    ) -> Stage1Reading:
+        """Both texts as stage 1 wants them, and the character map: the one given, or that of `--map-characters`.
+        Raises `DataError` where too much of a streamed text is unknown, unless `allow_unknown`; of one in memory
+        training does."""
         found: dict[str, Text] = {"target": self.texts.target, "source": self.texts.source}
+        samples = {role: self._sample(role, files) for role, files in self.streamed.items()}
+        target = samples.get("target", self.texts.target)
+        characters = characters or character_map(self.params["map_characters"], target, tokenizer, allow_unknown)
+        apply = str if characters is None else characters.apply
         record = dict(self.texts.record)
         for role, files in self.streamed.items():
-            found[role], guarded = self._tokens(role, files, tokenizer, characters)
+            unknown = unknown_in([apply(text) for text in samples[role]], tokenizer)
+            if not allow_unknown:
+                refuse_unknown(f"the {role} text", unknown, tokenizer)
+            tokens, guarded = self._tokens(role, files, tokenizer, characters)
+            found[role] = replace(tokens, unknown=unknown)
             if guarded:
                 record["guards"] = {**record.get("guards", {}), role: guarded}
         return Stage1Reading(found["target"], found["source"], characters, record)
+
+    def _sample(self, role: str, files: Sequence[str]) -> list[str]:
+        """The first texts of a streamed text."""
+        how = {**self.how, "report": None}
+        sample = list(islice(iter_texts_of(files, self.params["text_column"], how), _SAMPLE))
+        note(f"{self.code}, {role} text: unknown characters are looked for in the first {len(sample):,} texts")
+        return sample
 
     def _tokens(
         self,
@@ -78,7 +93,7 @@ class Stage1Files:
         files: Sequence[str],
         tokenizer: PreTrainedTokenizerFast,
         characters: CharacterMap | None,
-    ) -> tuple[Text, Mapping[str, Any]]:
+    ) -> tuple[TokenText, Mapping[str, Any]]:
         check, column, said = OverlapCheck(self.held_out), self.params["text_column"], list[str]()
 
         def say(sentence: str) -> None:
@@ -123,8 +138,12 @@ def stage1_files(
     adapt's parameters."""
     column, how = params["text_column"], how_to_read(params)
     files = [*chain.from_iterable(targets.values()), *source]
-    check_column(files, column, how)
+    check_reading(params, files, compared=params["held_out_files"] or ())
     check_stage1_files(files, params)
+    if params["stream"] == "off" and params["cache_dir"] is not None:
+        raise ConfigError("--cache-dir is for text that is read through a cache, and --stream off reads none so")
+    if source and not reads_source(config):
+        raise ConfigError("--source has no effect: no source text is read with source_share 0; leave one of them out")
     if not source and reads_source(config):
         other = "" if config.method in ("mad-x", "source-prompt") else ", or leave it out with --set source_share=0"
         raise ConfigError(f"give text in the source language with --source{other}")

@@ -12,10 +12,7 @@ from importlib.resources import files
 from itertools import chain
 from typing import Any
 
-from glotprompt.train.characters import UnknownCharacter, Vocabulary
-
-MAX_LINES = 100_000
-"""Of a longer text so many lines, evenly spaced, are counted; its lines and duplicates are counted in full."""
+from glotprompt.train.characters import MAX_LINES, UnknownCharacter, Vocabulary
 
 SHORT_WORDS = 3
 """A line of fewer words is very short."""

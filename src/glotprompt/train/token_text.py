@@ -14,6 +14,7 @@ from glotprompt.config import identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.model.tokens import Sequences, SpecialIds
 from glotprompt.train.batches import pack
+from glotprompt.train.characters import Unknown
 
 HELD_OUT_SEQUENCES = 2000
 """No more sequences than this are held out of a cached text: of a gigabyte, 5 % would take longer to score than the
@@ -44,6 +45,8 @@ class TokenText:
     """What was noted when the text was read; JSON values."""
     hashes: Path
     """File of what each line says, one `NUMBER` per line."""
+    unknown: Unknown | None = field(default=None, repr=False)
+    """What the tokenizer does not know of it, where that was counted on lines of the text."""
     left_out: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), repr=False)
     """Sorted numbers of the lines that are not used: the held-out ones."""
 
