@@ -145,23 +145,20 @@ def tune(
     """Learn a task from labelled source-language examples, starting from what `adapt` gave (section 3.2).
 
     The method is that of stage 1; without one (None), prompt tuning from noise or, by the config, fine-tuning. The best
-    epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. `language` is the
-    ISO 639-3 code of the language that a classifier without stage 1 is for. Raises `DataError` for labels that the task
-    lacks, `ConfigError` where the method cannot start from what is given.
+    epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. `language`: the ISO 639-3
+    code of a classifier without stage 1. `DataError`: labels that the task lacks; `ConfigError`: what does not fit.
     """
     config, runtime = config or TuneConfig(), runtime or RuntimeConfig()
     method, config = method_of_tune(config, adapted, encoder)
     if config.head == "words" and not method.reads_vectors:
         encoder.require_lm_head("a template with label words (head 'linear' does without)")
+    language = _language_of(adapted, language)
     if adapted is not None:
         refuse_other_backbone(adapted, encoder)
-        if language:
-            raise ConfigError(f"stage 1 says that the language is {adapted.language}; leave language out")
     memory = PeakMemory()
     chosen, dev = labelled_examples(examples, dev, task, config)
     characters = None if adapted is None else adapted.characters
-    texts = [text for example in (*chosen, *dev) for text in example.fields.values()]
-    unknown = count_unknown(encoder, {"labelled": rewritten(texts, characters)}, runtime.replace(allow_unknown=True))
+    counted = _counted(encoder, chosen, dev, task, characters, runtime)
     held = {} if adapted is None else adapted.parts
     parts = {name: part.restored(encoder) for name, part in held.items()}
     body = method.begin_tune(encoder, parts, config).to(encoder.device)
@@ -181,30 +178,49 @@ def tune(
     else:
         history = _fit_labels(encoder, body, head, chosen, dev, task, config, runtime, checkpoint, characters)
     facts = {
-        "config": config.model_dump(mode="json"), "precision": encoder.precision,
-        "examples": len(chosen), "dev_examples": len(dev),
-        "labels": _counts(chosen, task), "dev_labels": _counts(dev, task),
+        "config": config.model_dump(mode="json"), "precision": encoder.precision, **counted,
         "trained_layers": _span(body.trained_layers) if isinstance(body, SoftPrompt) and not about else None,
         "dev_accuracy": max(entry["dev_accuracy"] for _, entry in history.evaluations),
         "trained_values": sum(values.numel() for values in trained_of(body, head)), **history.facts(),
-        "unknown": unknown,
-        "peak_memory_bytes": memory.bytes(),
-        "language_prompt": None if adapted is None else adapted.facts, **about,
+        "peak_memory_bytes": memory.bytes(), "language_prompt": None if adapted is None else adapted.facts, **about,
     }  # fmt: skip
     delivered = method.deliver(body, parts).requires_grad_(False)
     if head is not None:
         head.requires_grad_(False)
-    language = language or (NOT_NAMED if adapted is None else adapted.language)
     known = None if adapted is None else adapted.samples
     samples = None if runtime.no_samples else Samples.of_task(known, dev, task.template.fields)
     made_by = facts, method.name, characters, samples
     return PromptClassifier(encoder, delivered, task, language, config.max_length, head, None, *made_by)
 
 
-def _counts(examples: Sequence[Example], task: Task) -> dict[str, int]:
-    """How many examples each of the task's labels has."""
-    found = Counter(str(example.label) for example in examples)
-    return {label: found[label] for label in task.labels}
+def _language_of(adapted: Adapted | None, language: str) -> str:
+    """The code of the language that a classifier is for; `ConfigError` where stage 1 and a person both name it."""
+    if adapted is None:
+        return language or NOT_NAMED
+    if language:
+        raise ConfigError(f"stage 1 says that the language is {adapted.language}; leave language out")
+    return adapted.language
+
+
+def _counted(
+    encoder: Encoder,
+    chosen: Sequence[Example],
+    dev: Sequence[Example],
+    task: Task,
+    characters: CharacterMap | None,
+    runtime: RuntimeConfig,
+) -> dict[str, Any]:
+    """What can be counted of the examples: how many, of each label, and what of them is unknown."""
+    texts = [text for example in (*chosen, *dev) for text in example.fields.values()]
+    labels = [Counter(str(example.label) for example in part) for part in (chosen, dev)]
+    return {
+        "examples": len(chosen), "dev_examples": len(dev),
+        "labels": {label: labels[0][label] for label in task.labels},
+        "dev_labels": {label: labels[1][label] for label in task.labels},
+        "unknown": count_unknown(
+            encoder, {"labelled": rewritten(texts, characters)}, runtime.replace(allow_unknown=True)
+        ),
+    }  # fmt: skip
 
 
 def _span(layers: range) -> list[int]:
