@@ -297,7 +297,8 @@ def test_stage_2_learns_the_task(encoder: gp.Encoder) -> None:
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
     assert made.facts["dev_accuracy"] >= 60
     assert gp.evaluate(made, topics()).accuracy > 60
-    assert made.language == "none"
+    assert made.language == "und"
+    assert gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=1), QUIET, language="lug").language == "lug"
 
 
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])

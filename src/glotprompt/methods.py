@@ -304,6 +304,8 @@ _Conditions = tuple[tuple[bool, str, str], ...]
 
 def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
     method = METHODS[METHODS[config.method].start]
+    if method.stage1 is None:
+        return ()  # which is said by `method_of_adapt`
     mixes = any(0 < share < 1 for share in method.source_shares(config).values())
     return (
         (False, "it is a setting of stage 2", "state_cache"),
