@@ -77,6 +77,9 @@ class _Clock:
         self.tokens: list[int] = []
         self.losses: list[float] = []
 
+    def resume(self, step: int) -> None:
+        pass
+
     def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None:
         self.ended.append(time.perf_counter())
         self.tokens.append(tokens)

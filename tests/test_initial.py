@@ -53,7 +53,7 @@ def first_loss(prompt: gp.LanguagePrompt) -> float:
 
 def loss_of(encoder: gp.Encoder, key_values: Tensor, positions: Any = "plain") -> float:
     """The loss on held-out text behind these vectors."""
-    _, held_out = masking_corpus(encoder, TOY, SOURCE, ADAPT)
+    _, (held_out, _) = masking_corpus(encoder, TOY, SOURCE, ADAPT)
     batches = evaluation_batches(held_out, encoder, ADAPT.mask_rate, QUIET.eval_batch_size)
     prompt = gp.LanguagePrompt(key_values, "xxx", {}, positions)
     return score_masked_words(encoder, batches, prompt.prefix(encoder)).loss

@@ -16,6 +16,8 @@ from glotprompt import stage1
 from glotprompt.errors import ArtifactError, ConfigError, DataError
 from glotprompt.methods import METHODS
 from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.train.inputs import halves, masking_corpus
+from glotprompt.train.scoring import evaluation_batches, score_masked_words
 
 from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 
@@ -128,11 +130,34 @@ def test_what_stage_1_says_of_itself_is_true(encoder: gp.Encoder, prompt: gp.Lan
     assert facts["peak_memory_bytes"] > 0
 
 
-def test_the_best_prompt_is_the_one_measured_after(prompt: gp.LanguagePrompt) -> None:
+def test_one_half_of_the_held_out_text_chooses_and_the_other_reports(
+    encoder: gp.Encoder, prompt: gp.LanguagePrompt
+) -> None:
     seen = dict(prompt.facts["evaluations"])
     best = min(seen.values(), key=lambda facts: facts["held_out_loss"])
-    assert prompt.facts["held_out_after"]["loss"] == pytest.approx(best["held_out_loss"], rel=1e-6)
     assert seen[prompt.facts["best_step"]] == best
+    _, parts = masking_corpus(encoder, TOY, SOURCE, ADAPT)
+    loss = [
+        score_masked_words(encoder, evaluation_batches(half, encoder, 0.15, 32), prompt.prefix(encoder)).loss
+        for half in parts
+    ]
+    assert loss[0] == pytest.approx(best["held_out_loss"], rel=1e-6)
+    assert loss[1] == pytest.approx(prompt.facts["held_out_after"]["loss"], rel=1e-6)
+    assert loss[0] != pytest.approx(loss[1], rel=1e-3)
+    assert prompt.facts["improved"]
+
+
+def test_held_out_lines_in_halves() -> None:
+    one, other = halves(["a", "b", "a ", "c", "b", "d"])
+    assert (one, other) == (["a", "a ", "c"], ["b", "b", "d"])
+    assert halves(["a", "a"]) == (["a", "a"], ["a", "a"]), "nothing can be split"
+
+
+def test_a_stage_1_that_is_no_gain_says_so_and_gives_its_best_step(encoder: gp.Encoder) -> None:
+    worse = adapted(encoder, TOY, SOURCE, steps=2, eval_every=1, learning_rate=1e-6, init_std=3.0)
+    assert not worse.facts["improved"]
+    assert worse.facts["held_out_after"]["loss"] >= worse.facts["held_out_before"]["loss"]
+    assert worse.key_values.shape == (3, 2, 4, 4, 12)
 
 
 def test_stage_1_same_seed_same_bits(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
@@ -272,7 +297,8 @@ def test_stage_2_learns_the_task(encoder: gp.Encoder) -> None:
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
     assert made.facts["dev_accuracy"] >= 60
     assert gp.evaluate(made, topics()).accuracy > 60
-    assert made.language == "none"
+    assert made.language == "und"
+    assert gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=1), QUIET, language="lug").language == "lug"
 
 
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])

@@ -157,13 +157,14 @@ class AdaptConfig(Config):
     """What happens to the larger of the two texts: "subsample" draws from it as much as the other has; "repeat" keeps
     all of it and goes through the smaller one more often."""
     held_out: float = Field(default=0.05, gt=0, lt=1)
-    """Share of the target lines kept from training, on which the loss before and after is measured. (Of the source
-    lines when `source_share` is 1; of the pairs with alignment, at most `eval_sequences` of them.)"""
+    """Share of the target lines kept from training. Half of them chooses the best step, on the other half the loss
+    before and after is measured. (Of the source lines when `source_share` is 1; of the pairs with alignment, at most
+    `eval_sequences` of them.)"""
     eval_every: int = Field(default=100, ge=1)
     """Steps between evaluations on the held-out text; the best prompt seen is kept."""
     eval_sequences: int = Field(default=128, ge=1)
-    """Held-out sequences on which the best step is chosen; the figures before and after are measured on all. With
-    alignment the largest number of held-out pairs."""
+    """Most held-out sequences on which the best step is chosen. With alignment the largest number of held-out pairs,
+    for both halves."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many evaluations without improvement; None: never. The plan of the learning rate stays that of all
     `steps`, so a run that stops early has not seen the low rates of its end."""
@@ -276,6 +277,9 @@ class RuntimeConfig(Config):
     """Keep no example texts in what is saved. By default three short texts that were not trained on, at most 200
     characters each, go into the file in plain words, and `glotprompt serve` shows them: give this where the text is
     private."""
+    allow_unknown: bool = False
+    """Stage 1: train on text although the tokenizer lacks characters of more than a fifth of its words. Without
+    it such text is refused: there is nothing to learn in it."""
     progress: bool = True
     """Show a progress line on a terminal, plain lines when piped."""
 

@@ -292,6 +292,51 @@ def method_of_tune(config: TuneConfig, adapted: Adapted | None, encoder: Encoder
     return method, config
 
 
+def without_effect(config: AdaptConfig | TuneConfig) -> dict[str, str]:
+    """The settings that change nothing in such a stage, each with the reason."""
+    groups = _conditions_of_adapt(config) if isinstance(config, AdaptConfig) else _conditions_of_tune(config)
+    return {name: reason for holds, reason, names in groups if not holds for name in names.split()}
+
+
+_Conditions = tuple[tuple[bool, str, str], ...]
+"""(whether it holds, what is so where it does not, the settings that need it)"""
+
+
+def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
+    method = METHODS[METHODS[config.method].start]
+    if method.stage1 is None:
+        return ()  # which is said by `method_of_adapt`
+    mixes = any(0 < share < 1 for share in method.source_shares(config).values())
+    return (
+        (False, "it is a setting of stage 2", "state_cache"),
+        (method.name == "mad-x", f"{method.name} trains no adapter",
+         "adapter_reduction invertible_reduction drop_last_adapter train_lm_head"),
+        (method.name == "lora", f"{method.name} trains no LoRA", "lora_rank lora_alpha lora_layers"),
+        (config.initialise == "noise", "the prompt does not start from noise", "init_std"),
+        (method.begin_adapt is _fresh_prompt, f"{method.name} trains no prompt in stage 1",
+         "prompt_length positions initialise init_std"),
+        (mixes, "the two languages are not mixed", "balance"),
+        (config.objective == "mlm", "alignment reads pairs and masks nothing",
+         "mask_rate packing balance source_share"),
+        (config.learning_rate == "auto", "the learning rate is not looked for", "auto_rates auto_steps"),
+    )  # fmt: skip
+
+
+def _conditions_of_tune(config: TuneConfig) -> _Conditions:
+    method = METHODS[config.method or "prompt-tuning"]
+    adapters = method.name in ("mad-x", "soft-prompt+task-adapter")
+    return (
+        (False, "it is a setting of stage 1", "allow_unknown"),
+        (adapters, f"{method.name} trains no task adapter", "task_adapter_reduction"),
+        (method.name == "prompt-tuning", "no prompt starts from noise", "prompt_length init_std"),
+        (not config.dropout, "with dropout nothing can be kept", "state_cache"),
+        (config.head == "words", "a linear head reads no words", "loss_over"),
+        (not method.reads_vectors, f"{method.name} is fitted in closed form",
+         "epochs batch_size learning_rate warmup_ratio weight_decay clip_norm dropout head loss_over"
+         " micro_batch_size gradient_checkpointing checkpoint_every state_cache"),
+    )  # fmt: skip
+
+
 def refuse_other_backbone(adapted: Adapted, encoder: Encoder) -> None:
     """Raises `ConfigError` for what stage 1 made on another backbone: shapes alone would not tell them apart."""
     if adapted.backbone.get("fingerprint") != encoder.fingerprint:

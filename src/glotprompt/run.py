@@ -4,6 +4,7 @@ stands in `methods`."""
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from glotprompt.classifier import (
 from glotprompt.combination import shared_characters
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
+from glotprompt.data.languages import NOT_NAMED
 from glotprompt.data.records import Example, content_hash, split_held_out
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, DataError
@@ -35,7 +37,7 @@ from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import trained_of
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.stage1 import SentencePairs, train_language, with_objective
+from glotprompt.stage1 import SentencePairs, count_unknown, train_language, with_objective
 from glotprompt.templates import Task
 from glotprompt.train.alignment import split_pairs
 from glotprompt.train.checkpoint import Checkpoint, same_precision
@@ -98,13 +100,15 @@ def adapt(
         texts = [characters.apply(line) for line in target], [characters.apply(line) for line in source]
         if parallel is not None:
             parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
+    shares = method.source_shares(config)
+    unknown = count_unknown(encoder, _texts_read(texts, parallel, list(shares.values())), runtime)
     made: dict[str, Delta] = {}
     courses: dict[str, dict[str, Any]] = {}
-    for part, share in method.source_shares(config).items():
+    for part, share in shares.items():
         settings = config.replace(method=method.name, source_share=share)
         name = language if part == "language" else f"{part} of {language}"
         made[part], courses[part] = train_language(encoder, method, texts, parallel, name, settings, runtime, start)
-    facts = {**courses.pop("language"), "config": config.model_dump(mode="json")}
+    facts = {**courses.pop("language"), "config": config.model_dump(mode="json"), "unknown": unknown}
     facts |= {} if start is None else {"initial": start.facts}
     facts |= {f"{part}_training": course for part, course in courses.items()}
     prompt = made["language"]
@@ -113,6 +117,16 @@ def adapt(
         return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters, samples)
     parts = {name: Part.of(delta) for name, delta in made.items()}
     return LanguageModule(method.name, parts, language, backbone, facts, characters, samples)
+
+
+def _texts_read(
+    texts: tuple[Sequence[str], Sequence[str]], pairs: SentencePairs | None, source_shares: Sequence[float]
+) -> dict[str, Sequence[str]]:
+    """ "target", "source": what stage 1 reads of both languages."""
+    if pairs is not None:
+        return {"target": [target for _, target in pairs], "source": [source for source, _ in pairs]}
+    read = {"target": any(share < 1 for share in source_shares), "source": any(share > 0 for share in source_shares)}
+    return {name: text for (name, used), text in zip(read.items(), texts, strict=True) if used}
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -127,21 +141,26 @@ def tune(
     config: TuneConfig | None = None,
     runtime: RuntimeConfig | None = None,
     dev: Sequence[Example] | None = None,
+    *,
+    language: str = "",
 ) -> PromptClassifier:
     """Learn a task from labelled source-language examples, starting from what `adapt` gave (section 3.2).
 
     The method is that of stage 1; without one (None), prompt tuning from noise or, by the config, fine-tuning. The best
-    epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. Raises `DataError` for
-    labels that the task lacks, `ConfigError` where the method cannot start from what is given.
+    epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. `language`: the ISO 639-3
+    code of a classifier without stage 1. `DataError`: labels that the task lacks; `ConfigError`: what does not fit.
     """
     config, runtime = config or TuneConfig(), runtime or RuntimeConfig()
     method, config = method_of_tune(config, adapted, encoder)
     if config.head == "words" and not method.reads_vectors:
         encoder.require_lm_head("a template with label words (head 'linear' does without)")
+    language = _language_of(adapted, language)
     if adapted is not None:
         refuse_other_backbone(adapted, encoder)
     memory = PeakMemory()
     chosen, dev = labelled_examples(examples, dev, task, config)
+    characters = None if adapted is None else adapted.characters
+    counted = _counted(encoder, chosen, dev, task, characters, runtime)
     held = {} if adapted is None else adapted.parts
     parts = {name: part.restored(encoder) for name, part in held.items()}
     body = method.begin_tune(encoder, parts, config).to(encoder.device)
@@ -150,7 +169,6 @@ def tune(
         head = LinearHead(encoder.hidden_size, len(task.labels), config.seed).to(encoder.device)
     check_length(encoder, config.max_length, body)
     begun = [artifact.digest(part.tensors, part.description) for part in held.values()]
-    characters = None if adapted is None else adapted.characters
     data = [task.identity(), content_hash(chosen), content_hash(dev), begun]
     data += [] if characters is None else [characters.to_dict()]
     identity = identity_of(["tune", config.identity(), *data, encoder.fingerprint, encoder.asked_precision])
@@ -162,22 +180,48 @@ def tune(
     else:
         history = _fit_labels(encoder, body, head, chosen, dev, task, config, runtime, checkpoint, characters)
     facts = {
-        "config": config.model_dump(mode="json"), "precision": encoder.precision,
-        "examples": len(chosen), "dev_examples": len(dev),
+        "config": config.model_dump(mode="json"), "precision": encoder.precision, **counted,
         "trained_layers": _span(body.trained_layers) if isinstance(body, SoftPrompt) and not about else None,
         "dev_accuracy": max(entry["dev_accuracy"] for _, entry in history.evaluations),
         "trained_values": sum(values.numel() for values in trained_of(body, head)), **history.facts(),
-        "peak_memory_bytes": memory.bytes(),
-        "language_prompt": None if adapted is None else adapted.facts, **about,
+        "peak_memory_bytes": memory.bytes(), "language_prompt": None if adapted is None else adapted.facts, **about,
     }  # fmt: skip
     delivered = method.deliver(body, parts).requires_grad_(False)
     if head is not None:
         head.requires_grad_(False)
-    language = "none" if adapted is None else adapted.language
     known = None if adapted is None else adapted.samples
     samples = None if runtime.no_samples else Samples.of_task(known, dev, task.template.fields)
     made_by = facts, method.name, characters, samples
     return PromptClassifier(encoder, delivered, task, language, config.max_length, head, None, *made_by)
+
+
+def _language_of(adapted: Adapted | None, language: str) -> str:
+    """The code of the language that a classifier is for; `ConfigError` where stage 1 and a person both name it."""
+    if adapted is None:
+        return language or NOT_NAMED
+    if language:
+        raise ConfigError(f"stage 1 says that the language is {adapted.language}; leave language out")
+    return adapted.language
+
+
+def _counted(
+    encoder: Encoder,
+    chosen: Sequence[Example],
+    dev: Sequence[Example],
+    task: Task,
+    characters: CharacterMap | None,
+    runtime: RuntimeConfig,
+) -> dict[str, Any]:
+    """What can be counted of the examples: how many, of each label, and what of them is unknown."""
+    rewritten = rewritten_fields([example.fields for example in (*chosen, *dev)], characters)
+    texts = [text for fields in rewritten for text in fields.values()]
+    labels = [Counter(str(example.label) for example in part) for part in (chosen, dev)]
+    return {
+        "examples": len(chosen), "dev_examples": len(dev),
+        "labels": {label: labels[0][label] for label in task.labels},
+        "dev_labels": {label: labels[1][label] for label in task.labels},
+        "unknown": count_unknown(encoder, {"labelled": texts}, runtime.replace(allow_unknown=True)),
+    }  # fmt: skip
 
 
 def _span(layers: range) -> list[int]:

@@ -7,7 +7,7 @@ text judges it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -28,9 +28,11 @@ from glotprompt.train.alignment import (
     AlignmentScores,
     alignment_corpus,
     alignment_losses,
+    halves_of_pairs,
     score_alignment,
     split_pairs,
 )
+from glotprompt.train.characters import refuse_unknown, unknown_in
 from glotprompt.train.checkpoint import Checkpoint, same_precision
 from glotprompt.train.inputs import check_length, masking_corpus
 from glotprompt.train.loop import Evaluation, History, Optimisation, Parts, fit
@@ -61,11 +63,11 @@ class Objective(Protocol):
         ...
 
     def scores(self, prefix: Prefix | None) -> MaskedWordScores | AlignmentScores:
-        """The figures of all held-out text, of the encoder as it is now."""
+        """The figures of held-out text that chooses nothing, of the encoder as it is now."""
         ...
 
     def judge(self, prefix: Prefix | None) -> Evaluation:
-        """What chooses the best step."""
+        """What chooses the best step, of the other half of the held-out text."""
         ...
 
 
@@ -82,10 +84,10 @@ class MaskedLanguageModelling:
     ) -> None:
         encoder.require_lm_head("masked language modelling")
         self._encoder = encoder
-        self._corpus, held_out = masking_corpus(encoder, target, source, config)
+        self._corpus, (choosing, reporting) = masking_corpus(encoder, target, source, config)
         self._watched, self._batches = (
             evaluation_batches(part, encoder, config.mask_rate, runtime.eval_batch_size)
-            for part in (held_out[: config.eval_sequences], held_out)
+            for part in (choosing[: config.eval_sequences], reporting)
         )
         self.text = self._corpus.source if config.source_share > 0 else self._corpus.target
         self.facts: dict[str, Any] = {
@@ -111,7 +113,10 @@ class Alignment:
         kept, held = split_pairs(pairs, config)
         self._encoder, self._batch_size = encoder, runtime.eval_batch_size
         self._corpus = alignment_corpus(encoder, kept, config, self._batch_size)
-        self._held_out = alignment_corpus(encoder, held, config, self._batch_size, self._corpus.centre)
+        self._choosing, self._reporting = (
+            alignment_corpus(encoder, part, config, self._batch_size, self._corpus.centre)
+            for part in halves_of_pairs(held)
+        )
         self.text = self._corpus.pairs.source
         self.facts: dict[str, Any] = {"pairs": len(kept), "held_out_pairs": len(held)}
 
@@ -119,12 +124,26 @@ class Alignment:
         return alignment_losses(self._encoder, delta, self._corpus.batch(step), self._corpus.centre, micro_batch)
 
     def scores(self, prefix: Prefix | None) -> AlignmentScores:
-        return score_alignment(self._encoder, self._held_out, prefix, self._batch_size)
+        return score_alignment(self._encoder, self._reporting, prefix, self._batch_size)
 
     def judge(self, prefix: Prefix | None) -> Evaluation:
         """By the loss, which moves more smoothly than retrieval and counts the source sentences, too."""
-        found = self.scores(prefix)
+        found = score_alignment(self._encoder, self._choosing, prefix, self._batch_size)
         return Evaluation((found.loss,), {"held_out_loss": found.loss, "retrieval": found.retrieval})
+
+
+def count_unknown(encoder: Encoder, texts: Mapping[str, Sequence[str]], runtime: RuntimeConfig) -> dict[str, Any]:
+    """What the tokenizer does not know of each text, by what it is called, for what is saved; said where it matters.
+    Raises `DataError` where too much is unknown and `allow_unknown` does not stand."""
+    counted: dict[str, Any] = {}
+    for name, text in texts.items():
+        found = unknown_in(text, encoder.tokenizer)
+        if not runtime.allow_unknown:
+            refuse_unknown(f"the {name} text", found, encoder.tokenizer)
+        if found.matters and runtime.progress and is_first():
+            print(f"{name} text: {found.sentence()}", file=sys.stderr)
+        counted[name] = found.to_dict()
+    return counted
 
 
 def content_of_pairs(pairs: SentencePairs) -> str:
@@ -187,6 +206,7 @@ def train_language(
     return delta, {
         "learning_rate": rate, "rates_tried": [vars(trial) for trial in tried], "precision": encoder.precision,
         **objective.facts, "held_out_before": vars(before), "held_out_after": vars(after),
+        "improved": after.loss < before.loss,
         "trained_values": delta.num_trained, **history.facts(), "peak_memory_bytes": memory.bytes(),
     }  # fmt: skip
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 FP32 = "--precision fp32"
 SMALL = f"--batch-size 4 --max-length 24 {FP32}"
 STAGE_1 = f"{SMALL} --steps 6 --set eval_every=3"
-PROMPT = "--prompt-length 4 --set init_std=0.5 --learning-rate 0.5 --set clip_norm=100"
+FAST = "--learning-rate 0.5 --set clip_norm=100"
+PROMPT = f"--prompt-length 4 --set init_std=0.5 {FAST}"
 NYA = f"adapt --model tiny --target nya=nya.txt --source eng.txt {STAGE_1}"
 TUNE = f"tune --train train.tsv --task task.toml --epochs 4 {SMALL}"
 FREELY = "--learning-rate 1 --set clip_norm=100 --set dev_share=0.3"
@@ -24,7 +25,7 @@ STORIES = {
     "a soft prompt": {
         "adapt": f"{NYA} {PROMPT} --output nya.st --json adapt.json",
         "adapt again": f"{NYA} {PROMPT} --output nya.st --json again.json",
-        "adapt from it": f"{NYA} {PROMPT} --init-prompt nya.st=0.5 --output next.st --json next.json",
+        "adapt from it": f"{NYA} {FAST} --init-prompt nya.st=0.5 --output next.st --json next.json",
         "adapt, two languages": f"{NYA} --target sna=sna.txt {PROMPT} --output both --json both.json",
         "combine": "combine nya.st next.st --weights 0.75,0.25 --output mean.st",
         "tune": f"{TUNE} --prompt nya.st {FREELY} --output topic.st --json tune.json",
@@ -58,7 +59,10 @@ STORIES = {
             " --output lora.st --json adapt-lora.json"
         ),
         "tune, lora": f"{TUNE} --prompt lora.st --learning-rate 0.01 --output lora-topic.st --json lora.json",
-        "tune, embedding": f"{TUNE} --prompt lora.st --method embedding --output vectors.st --json vectors.json",
+        "tune, embedding": (
+            f"tune --train train.tsv --task task.toml --max-length 24 {FP32} --prompt lora.st --method embedding"
+            " --output vectors.st --json vectors.json"
+        ),
         "predict, embedding": f"predict --classifier vectors.st {FP32} --json 'play play' 'water water the' 'the king'",
     },
     "exchange": {

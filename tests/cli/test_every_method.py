@@ -12,8 +12,9 @@ from glotprompt.methods import METHODS
 
 from .conftest import Outcome, Program
 
-ADAPT = "--target nya=nya.txt --source eng.txt --steps 2 --batch-size 4 --max-length 24 --prompt-length 3"
-TUNE = "--train train.tsv --task task.toml --epochs 1 --batch-size 8 --max-length 24"
+ADAPT = "--target nya=nya.txt --source eng.txt --steps 2 --batch-size 4 --max-length 24"
+TASK = "--train train.tsv --task task.toml --max-length 24"
+TUNE = f"{TASK} --epochs 1 --batch-size 8"
 FP32 = "--precision fp32"
 
 
@@ -39,19 +40,20 @@ def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path,
     else:
         outcome = typed(f"adapt {words} {ADAPT} --output nya.st --json adapt.json")
         assert outcome.status == 0, outcome.err
-        assert f"nya, {start.name}" in outcome.out
+        assert f"Chichewa (nya), {start.name}" in outcome.out
         (figures,) = json.loads((here / "adapt.json").read_text())["prompts"]
         assert (figures["method"], figures["language"]) == (start.name, "nya")
         assert figures["file_bytes"] == (here / "nya.st").stat().st_size
         begin = f"--prompt nya.st {FP32}" + ("" if start.name == method else f" --method {method}")
-    outcome = typed(f"tune {begin} {TUNE} --output topic.st --json tune.json")
+    tune = f"tune {begin} {TASK if METHODS[method].reads_vectors else TUNE} --output topic.st"
+    outcome = typed(f"{tune} --json tune.json")
     assert outcome.status == 0, outcome.err
     figures = json.loads((here / "tune.json").read_text())
     assert figures["config"]["method"] == method
     assert figures["trained_values"] == trained(outcome)
     assert figures["file_bytes"] == (here / "topic.st").stat().st_size
     assert (figures["trained_layers"] is not None) == METHODS[method].has_prompt
-    assert f"{'none' if start.stage1 is None else 'nya'}, {method}" in outcome.out
+    assert f"{'language not named (und)' if start.stage1 is None else 'Chichewa (nya)'}, {method}" in outcome.out
     assert artifact.read("topic.st", "classifier")[1]["method"] == method
     assert not list(here.glob("*.checkpoints"))
 
@@ -59,7 +61,7 @@ def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path,
     figures = json.loads((here / "figures.json").read_text())
     predicted = typed(f"predict --classifier topic.st {FP32} --input test.tsv --json").out.splitlines()
     assert [json.loads(line)["label"] for line in predicted] == figures["predictions"]
-    again = typed(f"tune {begin} {TUNE} --output topic.st")
+    again = typed(tune)
     assert "already what these words make" in again.err
 
 
@@ -131,7 +133,7 @@ def test_combine(tiny_folder: Path, typed: Program) -> None:
     assert tensors["key_values"].equal(0.5 * one + 0.5 * two)
     outcome = typed(f"tune --prompt both.st {TUNE} {FP32} --output topic.st")
     assert outcome.status == 0, outcome.err
-    assert "sna, soft-prompt" in outcome.out
+    assert "Shona (sna), soft-prompt" in outcome.out
 
 
 @pytest.mark.usefixtures("saved")

@@ -75,7 +75,7 @@ def test_target_text_centres_the_vectors(model: str, here: Path, glotprompt: Pro
     lines = len((here / "nya.txt").read_text(encoding="utf-8").splitlines())
     assert artifact.read("topic.st", "classifier")[1]["training"]["centred_on"] == lines
     outcome = glotprompt(*f"{TUNE} {model} --epochs 1 --target-text nya.txt --output x.st".split())
-    assert "has no sentence vectors to centre" in outcome.error
+    assert "--target-text is for --method embedding alone" in outcome.error
 
 
 def test_a_mistake_is_one_line(model: str, here: Path, glotprompt: Program) -> None:
@@ -89,7 +89,7 @@ def test_a_mistake_is_one_line(model: str, here: Path, glotprompt: Program) -> N
         (f"{ADAPT} {model} --parallel pairs.tsv --set objective=mlm --output x.st", "objective"),
         (f"{ADAPT} {model} --output x.st", "--target FILE, or translations with --parallel FILE"),
         (f"adapt {model} --parallel pairs.tsv --output x.st", "which language is pairs.tsv in"),
-        (f"{ADAPT} {model} --parallel pairs.tsv --max-lines 5 --output x.st", "--max-lines are for unlabelled text"),
+        (f"{ADAPT} {model} --parallel pairs.tsv --max-lines 5 --output x.st", "--max-lines is for unlabelled text"),
     ):
         assert message in glotprompt(*words.split()).error, words
     assert not list(here.glob("x.st*"))

@@ -18,8 +18,9 @@ from glotprompt import run
 from glotprompt.cli import files, main
 from glotprompt.cli.app import app
 from glotprompt.cli.settings import settings
-from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset
+from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, TuneConfig, preset
 from glotprompt.errors import ConfigError, DataError
+from glotprompt.methods import METHODS
 
 from .conftest import Program
 
@@ -72,6 +73,11 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
         ("adapt --target nya.txt --output x", "which language is nya.txt in?"),
         ("adapt --target nya=nya.txt --language sna --output x", "disagree"),
         ("adapt --target nya=nya.txt --output x", "--source"),
+        ("adapt --target nya.txt --language luganda --output x", "Did you mean Luganda (lug)"),
+        ("doctor --text nya.txt --language luganda", "Did you mean Luganda (lug)"),
+        ("tune --train train.tsv --task news --model mini --language luganda --output x", "Did you mean Luganda (lug)"),
+        ("tune --train train.tsv --task news --prompt p.st --language lug --output x", "leave --language out"),
+        ("combine a.st b.st --language luganda --output x", "Did you mean Luganda (lug)"),
         ("adapt --target nya=nyaa.txt --source eng.txt --output x", "no such file. Did you mean 'nya.txt'?"),
         ("adapt --target nya=nya.txt --source eng.txt --output . --set stepz=3", "Did you mean 'steps'?"),
         ("adapt --target nya=nya.txt --source eng.txt --output x --preset quik", "Did you mean 'quick'?"),
@@ -171,6 +177,40 @@ def test_the_method_chooses_among_a_preset_s_values(
 def test_contradicting_settings_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         settings(AdaptConfig, options, "mini", "soft-prompt")
+
+
+@pytest.mark.parametrize(
+    ("stage", "made_by", "options", "idle"),
+    [
+        (AdaptConfig, "soft-prompt", {"set": ["lora_rank=4"]}, "lora_rank"),
+        (AdaptConfig, "lora", {"prompt_length": 4}, "prompt_length"),
+        (AdaptConfig, "soft-prompt", {"initialise": "text", "set": ["init_std=1"]}, "init_std"),
+        (AdaptConfig, "soft-prompt", {"init_prompt": ["a.st"], "set": ["init_std=1"]}, "init_std"),
+        (AdaptConfig, "soft-prompt", {"parallel": ["a.tsv"], "set": ["mask_rate=0.2"]}, "mask_rate"),
+        (AdaptConfig, "soft-prompt", {"set": ["source_share=0", "balance=repeat"]}, "balance"),
+        (AdaptConfig, "soft-prompt", {"set": ["auto_steps=4"]}, "auto_steps"),
+        (AdaptConfig, "soft-prompt", {"set": ["state_cache=0"]}, "state_cache"),
+        (TuneConfig, "embedding", {"epochs": 3}, "epochs"),
+        (TuneConfig, "embedding", {"gradient_checkpointing": True}, "gradient_checkpointing"),
+        (TuneConfig, "soft-prompt", {"set": ["prompt_length=4"]}, "prompt_length"),
+        (TuneConfig, "lora", {"head": "linear", "loss_over": "vocabulary"}, "loss_over"),
+        (TuneConfig, "lora", {"set": ["task_adapter_reduction=4"]}, "task_adapter_reduction"),
+        (TuneConfig, "lora", {"dev": "dev.tsv", "set": ["dev_share=0.3"]}, "dev_share"),
+        (TuneConfig, "lora", {"set": ["allow_unknown=true"]}, "allow_unknown"),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_refused(
+    stage: type[AdaptConfig] | type[TuneConfig], made_by: str, options: dict[str, object], idle: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{idle} has no effect here: .*; leave it out"):
+        settings(stage, options, "xlm-roberta-base", made_by)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_a_preset_sets_in_vain_is_dropped(name: str) -> None:
+    for method in METHODS:
+        settings(TuneConfig, {"preset": name}, "xlm-roberta-base", method)
+        settings(AdaptConfig, {"preset": name}, "xlm-roberta-base", method)
 
 
 def test_label_prior_from_files(tmp_path: Path) -> None:

@@ -150,3 +150,44 @@ def test_a_missing_evaluation_set_stops_nothing(typed: Program, tiny_folder: Pat
     )
     assert outcome.status == 0, outcome.err
     assert "not checked against americasnli:bzd:test" in outcome.err
+
+
+def test_options_of_reading_that_have_nothing_to_work_on(typed: Program, tiny_folder: Path) -> None:
+    tune = f"tune --model {tiny_folder} {TUNE} --output c.st"
+    assert typed(f"{tune} --train train.tsv").status == 0
+    score, predict = f"evaluate --classifier c.st {FP32}", f"predict --classifier c.st {FP32}"
+    adapt = f"adapt --model {tiny_folder} --language nya {ADAPT} --output x.st"
+    known, file = "the columns of masakhanews:hau:dev are known", "none of the files is a"
+    reference = "masakhanews:hau:dev --data-dir D"
+    for words, message in (
+        (f"{score} --data {reference} --text-column text", f"--text-column has nothing to work on: {known}"),
+        (f"{score} --data {reference} --label-column label", f"--label-column has nothing to work on: {known}"),
+        (f"{score} --data {reference} --read quoting=none", "--read has nothing to work on: masakhanews:hau:dev is"),
+        (f"{tune} --train {reference} --text-column text", f"--text-column has nothing to work on: {known}"),
+        (f"{tune} --train {reference} --dev {reference} --label-column text", "--label-column has nothing"),
+        (f"{tune} --train {reference} --read format=tsv", "--read has nothing to work on"),
+        (f"{tune} --train train.tsv --premise-column text", "the task reads single texts"),
+        (f"{tune} --train train.tsv --data-dir D", f"{file} reference such as"),
+        (f"{score} --data test.tsv --revision {'0' * 40}", f"{file} reference such as"),
+        (f"{score} --data {reference} --prior-text nya.txt --text-column x", known),
+        (f"{predict} --text-column text the", f"{file} table by its ending"),
+        (f"{predict} --read encoding=cp1252 the", "--read has nothing to work on: no file is read"),
+        (f"{predict} --on-bad-row skip the", "no file is read"),
+        (f"{predict} --input {reference} --text-column text", known),
+        (f"{predict} --input nya.txt --read delimiter=;", "--read delimiter= has nothing to work on"),
+        (f"{adapt} --target nya.txt --source eng.txt --data-dir D", f"{file} reference such as"),
+        (f"{adapt} --target nya.txt --source eng.txt --set source_share=0", "--source has no effect"),
+        (f"{adapt} --target nya.txt --source eng.txt --stream off --cache-dir D", "--stream off reads none so"),
+        (f"doctor --model {tiny_folder} --text nya.txt --no-probe --top-k 2", "give both, or leave it out"),
+        (f"doctor --model {tiny_folder} --text {reference} --no-probe --read format=tsv", "--read has nothing"),
+        (f"embed --model {tiny_folder} --input eng.txt --output e.npy --data-dir D", f"{file} reference such as"),
+    ):  # fmt: skip
+        assert message in typed(words).error, words
+    # One file that they apply to is enough.
+    assert typed(f"{tune} --train {reference} --dev train.tsv --text-column text --read format=tsv").status == 0
+
+
+def test_typed_texts_are_normalised(typed: Program, tiny_folder: Path) -> None:
+    assert typed(f"tune --model {tiny_folder} {TUNE} --train train.tsv --output c.st").status == 0
+    outcome = typed(f"predict --classifier c.st {FP32} --normalise --json the\u200bbank")
+    assert '"text": "thebank"' in outcome.out

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from glotprompt import artifact
+from glotprompt.cli.tune import _warnings  # pyright: ignore[reportPrivateUsage]
 
 from .conftest import Outcome, Program
 
@@ -95,13 +96,17 @@ def test_one_language_is_the_same_alone_or_among_others(here: Path, tiny_folder:
 def test_tuning_without_a_prompt(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     words = f"tune --model {tiny_folder} {TUNE} --set prompt_length=3 --dev test.tsv --shots 4 --output plain.st"
     outcome = glotprompt(*words.split())
-    assert re.search(r"^language +none, prompt-tuning$", outcome.out, re.MULTILINE)
+    assert re.search(r"^language +language not named \(und\), prompt-tuning$", outcome.out, re.MULTILINE)
     trained = 2 * 2 * 4 * 3 * 12
     assert re.search(rf"^trained values +{trained}, prompts of 2 of 3 layers \(2 to 3\)$", outcome.out, re.MULTILINE)
     _, facts = artifact.read("plain.st", "classifier")
     assert facts["prompt_length"] == 3
     assert facts["training"]["examples"] == 12
     assert facts["training"]["dev_examples"] == 21
+    named = glotprompt(*words.split(), "--language", "lug")
+    assert re.search(r"^language +Luganda \(lug\), prompt-tuning$", named.out, re.MULTILINE)
+    assert artifact.read("plain.st", "classifier")[1]["language"] == "lug"
+    assert "is already what these words make" in glotprompt(*words.split(), "--language", "lug").err
 
 
 @pytest.mark.usefixtures("trained")
@@ -194,6 +199,42 @@ class TestOffsets:
 
     def test_a_prior_needs_text(self, glotprompt: Program) -> None:
         assert "--prior-text" in glotprompt(*f"{self.EVALUATE} --label-prior uniform".split()).error
+
+
+def test_tune_speaks_of_labels_and_of_no_gain(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    rows = (here / "train.tsv").read_text(encoding="utf-8").splitlines()
+    (here / "one.tsv").write_text("\n".join([rows[0], *(row for row in rows if row.endswith("sports"))]))
+    words = f"tune --model {tiny_folder} {TUNE.replace('train.tsv', 'one.tsv')} --output one.st --json one.json"
+    outcome = glotprompt(*words.split())
+    assert "10 examples of task: sports 10, health 0, business 0" in outcome.err
+    assert "! no example of health, business was trained on" in outcome.out
+    for which in ("training", "dev"):
+        assert f"! only one label, 'sports', occurs among the {which} examples" in outcome.out
+    figures = json.loads((here / "one.json").read_text())
+    assert figures["labels"] == {"sports": 9, "health": 0, "business": 0}
+    assert figures["dev_labels"] == {"sports": 1, "health": 0, "business": 0}
+    words = f"tune --model {tiny_folder} {TUNE} --learning-rate 1e-9 --dev test.tsv --output still.st --json still.json"
+    outcome = glotprompt(*words.split())
+    best = json.loads((here / "still.json").read_text())["best_step"]
+    assert ("! no epoch was better than the start" in outcome.out) == (best == 0)
+    assert "only one label" not in outcome.out
+    assert "no example of" not in outcome.out
+
+
+@pytest.mark.parametrize("best", [0, 8])
+def test_tune_speaks_of_no_gain(best: int) -> None:
+    (*said,) = _warnings({"labels": {"a": 3, "b": 4}, "dev_labels": {"a": 1, "b": 1}, "best_step": best, "steps": 8})
+    assert [sentence[:33] for sentence in said] == ([] if best else ["no epoch was better than the star"])
+
+
+def test_adapt_says_when_nothing_was_gained(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    words = f"adapt --model {tiny_folder} --target nya=nya.txt {ADAPT} --output nya.st --json adapt.json"
+    outcome = glotprompt(*words.split(), "--learning-rate", "1e-9", "--set", "init_std=3")
+    (figures,) = json.loads((here / "adapt.json").read_text())["prompts"]
+    assert figures["mlm_loss_after"] >= figures["mlm_loss_before"]
+    assert not figures["improved"]
+    assert "! no step is better on held-out text than the model without soft-prompt" in outcome.out
+    assert (here / "nya.st").is_file()
 
 
 def test_pairs(here: Path, tiny_folder: Path, glotprompt: Program) -> None:

@@ -7,6 +7,7 @@ import pytest
 from glotprompt.data.catalog import DATASETS
 from glotprompt.data.languages import (
     FAMILIES,
+    checked_code,
     exposure,
     family_of,
     language,
@@ -202,3 +203,34 @@ def test_mistakes() -> None:
         language("quy-Arab")
     with pytest.raises(ConfigError, match=r"family='xlmr' is not known\. Did you mean 'xlm-r'\?"):
         seen_by("quy", "xlmr")
+
+
+@pytest.mark.parametrize("code", ["nya", "lg", "gaa", "ace-Arab", "ace_Arab", "crk-Cans", "pt-BR", "nah", "qaa"])
+def test_codes_of_iso_639_with_or_without_a_script(code: str) -> None:
+    assert checked_code(code) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("luganda", "Did you mean Luganda (lug)"),
+        ("Inuktitut", "Did you mean Inuktitut (iku)?"),
+        ("kiswahili", "Swahili (swa)?"),
+        ("nyaa", "Did you mean Chichewa (nya)?"),
+        ("xqz", "such as nya, or with a script ace-Arab"),
+        ("nya-chichewa", "Did you mean Chichewa (nya)?"),
+        ("", "such as nya"),
+    ],
+)
+def test_what_is_no_code_names_near_languages(code: str, hint: str) -> None:
+    with pytest.raises(DataError, match=f"^{code!r} is no language code; expected one of ISO 639-3") as found:
+        checked_code(code)
+    assert hint in str(found.value)
+
+
+def test_names_with_their_codes() -> None:
+    shown = [name_of(code) for code in ("lug", "ace-Arab", "gaa", "nya+sna", "und", "xxx")]
+    assert shown == [
+        "Luganda (lug)", "Acehnese (ace-Arab)", "Ga (gaa)", "Chichewa (nya) + Shona (sna)",
+        "language not named (und)", "xxx",
+    ]  # fmt: skip

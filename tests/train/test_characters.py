@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerFast
 import glotprompt as gp
 from glotprompt import artifact
 from glotprompt.model.encoder import Encoder
-from glotprompt.train.characters import knows, map_to_known, unknown_tokens
+from glotprompt.train.characters import knows, map_to_known, unknown_in, unknown_tokens
 
-from ..toys import QUIET, SOURCE, TASK, TOY, topics
+from ..toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 
 Tiny = Callable[[str], Encoder]
 ADAPT = gp.AdaptConfig(steps=3, batch_size=4, max_length=24, prompt_length=4, learning_rate=1e-2)
@@ -57,6 +57,36 @@ def test_unknown_tokens_are_counted(tiny_tokenizer: PreTrainedTokenizerFast) -> 
     assert unknown_tokens([MAP.apply(text) for text in texts], tiny_tokenizer)[0] == 0
 
 
+def test_what_is_unknown_of_a_text(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    found = unknown_in(["the day", "ɬa ɬ the"], tiny_tokenizer)
+    assert (found.num_words, found.touched_words, found.unknown_tokens) == (5, 2, 2)
+    assert (found.touched_share, found.too_much, found.matters) == (0.4, True, True)
+    assert found.to_dict()["characters"] == {"ɬ": 2}
+    assert not unknown_in(["the day"], tiny_tokenizer).matters
+
+
+def test_an_unreadable_text_is_refused_in_python(tiny_encoder: Tiny) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    text = ["你好 你 the", "好 你 day"]
+    with pytest.raises(gp.UserError, match=r"66\.7 % of the words of the target text .*nothing that it knows is near"):
+        gp.adapt(encoder, text, SOURCE, "zho", ADAPT, QUIET)
+    with pytest.raises(gp.UserError, match="of the source text"):
+        gp.adapt(encoder, TOY, text, "zho", ADAPT, QUIET)
+    with pytest.raises(gp.UserError, match="of the target text"):
+        gp.adapt(
+            encoder,
+            parallel=[(one, f"你 好 你 好 {other}") for one, other in TRANSLATIONS],
+            language="zho",
+            runtime=QUIET,
+        )
+    runtime = QUIET.replace(allow_unknown=True)
+    made = gp.adapt(encoder, ["你 the day", "好 you the"] * 3, SOURCE, "zho", ADAPT, runtime)
+    assert made.facts["unknown"]["target"]["touched_share"] == pytest.approx(1 / 3)
+    # What is not read may hold anything.
+    control = ADAPT.replace(method="source-prompt")
+    assert gp.adapt(encoder, text, TOY, "zho", control, QUIET).facts["unknown"].keys() == {"source"}
+
+
 @pytest.mark.parametrize("method", ["soft-prompt", "lora"])
 def test_the_map_is_the_same_as_other_text(method: str, tiny_encoder: Tiny, tmp_path: Path) -> None:
     """Adapt, tune, save, load, predict: a map gives what rewriting every text beforehand gives."""
@@ -69,7 +99,8 @@ def test_the_map_is_the_same_as_other_text(method: str, tiny_encoder: Tiny, tmp_
 
     def whole(characters: gp.CharacterMap | None, rewrite: Callable[[str], str]) -> gp.PromptClassifier:
         texts = [[rewrite(line) for line in lines] for lines in (FOREIGN, source)]
-        adapted = gp.adapt(encoder, *texts, "toy", config, QUIET, characters=characters)
+        quiet = QUIET.replace(allow_unknown=True)
+        adapted = gp.adapt(encoder, *texts, "toy", config, quiet, characters=characters)
         assert gp.load_adapted(adapted.save(tmp_path / "adapted"), encoder).characters == characters
         labelled = [gp.Example.of(rewrite(item.fields["text"]), item.label) for item in examples]
         made = gp.tune(encoder, adapted, labelled, TASK, tune, QUIET)

@@ -57,7 +57,7 @@ def test_the_backbone_is_left_alone_and_the_file_gives_the_same_bits(own_encoder
         classifier = tuned(encoder, adapted)
         again = gp.PromptClassifier.load(classifier.save(tmp_path / "file"), encoder)
         np.testing.assert_array_equal(again.log_probabilities(TEXTS), classifier.log_probabilities(TEXTS))
-        assert (again.method, again.language) == ("embedding", "none" if adapted is None else "xxx")
+        assert (again.method, again.language) == ("embedding", "und" if adapted is None else "xxx")
         assert isinstance(again.head, EmbeddingHead)
         assert classifier.facts["trained_values"] == 3 * 48 + 3
         np.testing.assert_array_equal(

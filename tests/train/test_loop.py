@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from glotprompt.train.cloze import encode, label_words
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses, masked_word_losses
 from glotprompt.train.micro_batch import MicroBatch
-from glotprompt.train.progress import Silent
+from glotprompt.train.progress import Silent, StepLine
 
 STEPS = 23
 
@@ -60,6 +61,15 @@ class Toy:
 
     def fit(self, **changes: Any) -> History:
         return fit([self.parameter], self.losses, self.evaluate, plan(**changes), self.checkpoint, Silent())
+
+
+def test_a_resumed_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for stop_before, said in ((3, False), (None, True), (None, True)):
+        toy = Toy(tmp_path, stop_before=stop_before)
+        with suppress(KeyboardInterrupt):
+            fit([toy.parameter], toy.losses, toy.evaluate, plan(steps=5), toy.checkpoint, StepLine("toy", 5))
+        step = 3 if toy.steps else 5
+        assert (f"toy: resuming at step {step} of 5\n" in capsys.readouterr().err) == said
 
 
 def course(history: History) -> dict[str, Any]:

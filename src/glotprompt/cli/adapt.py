@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, facts, note, suggest, write_json
+from glotprompt.cli.screen import check_output, facts, note, suggest, warn, write_json
 from glotprompt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def adapt(
     method: options.Method = None,
     init_prompt: options.InitPrompt = None,
     map_characters: options.MapCharacters = None,
+    allow_unknown: options.AllowUnknown = False,
     json: options.Json = None,
     preset: options.Preset = None,
     steps: options.Steps = None,
@@ -98,7 +99,7 @@ def adapt(
     for code, found in read_texts.items():
         if figures:
             print()
-        characters = known or character_map(map_characters, found.target, encoder.tokenizer)
+        characters = known or character_map(map_characters, found.target, encoder.tokenizer, runtime.allow_unknown)
         texts = replace(found, characters=characters)
         words = config, runtime, outputs[code], precision, initial
         adapted = _adapt_one(encoder, texts, code, *words, shared)
@@ -149,7 +150,7 @@ def _align(params: Mapping[str, Any]) -> None:
 def _targets(words: Sequence[str], language: str | None) -> dict[str, list[str]]:
     """Language code -> files of text in it, or references."""
     from glotprompt.data.catalog import parse_reference
-    from glotprompt.data.languages import same_language
+    from glotprompt.data.languages import checked_code, same_language
 
     if not words:
         raise ConfigError("give text in the target language with --target FILE, or translations with --parallel FILE")
@@ -166,8 +167,8 @@ def _targets(words: Sequence[str], language: str | None) -> dict[str, list[str]]
         if language is not None and not same_language(code, language):
             raise ConfigError(f"--language {language} and --target {word} disagree; leave --language out")
         code = language or code
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", code):
-            raise ConfigError(f"{code!r} is no language code; expected one like nya (ISO 639-3)")
+        if parse_reference(word) is None:
+            checked_code(code)
         found.setdefault(code, []).append(path)
     return found
 
@@ -219,11 +220,12 @@ def _adapt_one(
 
 
 def _show_adapted(adapted: Adapted, num_values: int) -> None:
+    from glotprompt.data.languages import name_of
     from glotprompt.report.tables import duration, size
 
     found = adapted.facts
     before, after = found["held_out_before"], found["held_out_after"]
-    shown = {"language": f"{adapted.language}, {adapted.method}"}
+    shown = {"language": f"{name_of(adapted.language)}, {adapted.method}"}
     if adapted.is_aligned:
         count = f"of {after['num_pairs']} held-out pairs, both directions"
         shown |= {
@@ -233,7 +235,8 @@ def _show_adapted(adapted: Adapted, num_values: int) -> None:
         }
     else:
         shown |= {
-            "masked-word loss": f"{before['loss']:.3f} before, {after['loss']:.3f} after (held-out text, natural log)",
+            "masked-word loss": f"{before['loss']:.3f} before, {after['loss']:.3f} after (natural log; of held-out text"
+            " that did not choose the step)",
             "first guess right": f"{before['top1']:.1f} % before, {after['top1']:.1f} % after",
             "one of five right": f"{before['top5']:.1f} % before, {after['top5']:.1f} % after",
         }
@@ -245,6 +248,11 @@ def _show_adapted(adapted: Adapted, num_values: int) -> None:
             "peak memory": size(found["peak_memory_bytes"]),
         }
     facts(shown)
+    if not found.get("improved", True):
+        lower = f"{before['loss']:.3f} without, {after['loss']:.3f} with it"
+        warn(
+            [f"no step is better on held-out text than the model without {adapted.method} ({lower}); the best is saved"]
+        )
 
 
 def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:

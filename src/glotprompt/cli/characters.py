@@ -1,25 +1,48 @@
-"""`--map-characters`: the character map of one target, and what is said of it."""
+"""Characters that the tokenizer does not know: what is said of them, and `--map-characters`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from glotprompt.classifier import PromptClassifier, rewritten_fields
 from glotprompt.cli.screen import note
 from glotprompt.data.characters import CharacterMap, name_of
-from glotprompt.train.characters import map_to_known, unknown_tokens
+from glotprompt.data.records import Example
+from glotprompt.train.characters import (
+    Unknown,
+    knows,
+    map_to_known,
+    refuse_unknown,
+    unknown_characters,
+    unknown_in,
+    unknown_tokens,
+)
+
+_NAMED = 5
+"""Characters that stay, in one note."""
 
 
-def character_map(option: str | None, target: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> CharacterMap | None:
-    """The map that the option asks for, fitted on the target's text; None where there is nothing to rewrite."""
+def character_map(
+    option: str | None, target: Sequence[str], tokenizer: PreTrainedTokenizerFast, allow_unknown: bool
+) -> CharacterMap | None:
+    """The map that the option asks for, fitted on the target's text; None where there is nothing to rewrite. Raises
+    `DataError` where too much stays unknown, unless `allow_unknown`."""
     if option is None:
         return None
     found = map_to_known(target, tokenizer) if option == "auto" else CharacterMap.load(option, target)
-    for character in found.left:
-        note(f"{name_of(character)} is unknown to the tokenizer and nothing known is near; it stays")
+    if not allow_unknown:
+        refuse_unknown("the target text", unknown_in([found.apply(text) for text in target], tokenizer), tokenizer)
+    if found.left:
+        names = ", ".join(map(name_of, found.left[:_NAMED]))
+        more = f" and {len(found.left) - _NAMED} more" if len(found.left) > _NAMED else ""
+        note(f"unknown to the tokenizer, and nothing known is near: {names}{more}; they stay")
     if not found.rewritings:
-        note("no character is rewritten" if found.left else "every character is known; nothing is rewritten")
+        if not found.left:
+            note("every character is known; nothing is rewritten")
         return None
     for entry in found.rewritings:
         back = "" if entry.reversible else "; not reversible, for the text holds that spelling already"
@@ -27,3 +50,24 @@ def character_map(option: str | None, target: Sequence[str], tokenizer: PreTrain
     before, after = (unknown_tokens(texts, tokenizer) for texts in (target, [found.apply(text) for text in target]))
     note(f"unknown tokens: {before[0]:,} of {before[1]:,} before, {after[0]:,} of {after[1]:,} after")
     return found
+
+
+def tell_unknown(classifier: PromptClassifier, inputs: Sequence[Example]) -> Unknown:
+    """What the tokenizer does not know of texts that a classifier is to read; said where it matters."""
+    fields = rewritten_fields([item.fields for item in inputs], classifier.characters)
+    found = unknown_in([text for row in fields for text in row.values()], classifier.encoder.tokenizer)
+    if found.matters:
+        note(found.sentence())
+    return found
+
+
+def unknown_of_each(classifier: PromptClassifier, inputs: Sequence[Example]) -> Iterator[dict[str, Any]]:
+    """Of each text the unknown characters, as `serve` names them, and their share of the tokens (0 to 1)."""
+    tokenizer = classifier.encoder.tokenizer
+    known = cache(knows(tokenizer))
+    for item, row in zip(
+        inputs, rewritten_fields([item.fields for item in inputs], classifier.characters), strict=True
+    ):
+        share = unknown_in(list(row.values()), tokenizer).unknown_share
+        text = "".join(item.fields.values())
+        yield {"unknown": unknown_characters(text, known, classifier.characters), "unknown_share": share}

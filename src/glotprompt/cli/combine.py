@@ -36,8 +36,11 @@ def combine(
     from glotprompt.classifier import LanguagePrompt
     from glotprompt.combination import combine as combined
     from glotprompt.data.characters import CharacterMap
+    from glotprompt.data.languages import checked_code
 
     check_output(output)
+    if language is not None:
+        checked_code(language)
     numbers = _numbers(weights, len(prompts))
     loaded = [LanguagePrompt.load(path) for path in prompts]
     characters = None if map_characters is None else CharacterMap.load(map_characters)

@@ -67,8 +67,10 @@ def from_peft(
     """Read a PEFT adapter folder as a language prompt for its backbone."""
     from glotprompt import peft_format
     from glotprompt.cli.backbone import open_encoder
+    from glotprompt.data.languages import checked_code
 
     check_output(output, "OUTPUT")
+    checked_code(language)
     prompt = peft_format.from_peft(folder, open_encoder(model, "fp32", device), language)
     prompt.save(output)
     wrote(output, "language prompt")

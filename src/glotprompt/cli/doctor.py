@@ -11,7 +11,7 @@ import typer
 
 from glotprompt.cli import options
 from glotprompt.cli.screen import check_output, console, note, suggest, table, write_json
-from glotprompt.errors import MissingExtraError
+from glotprompt.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from glotprompt.doctor import Diagnosis, Finding
@@ -72,9 +72,10 @@ def doctor(
     Scripts, unknown characters, sub-words per word, duplicates, lines in other languages, label words; then time,
     memory and file size on this machine, from a few real steps. The settings are those of adapt.
     """
-    from glotprompt.cli.files import check_column, how_to_read, texts_of
+    from glotprompt.cli.files import check_reading, how_to_read, texts_of
     from glotprompt.cli.settings import settings
     from glotprompt.config import AdaptConfig, TuneConfig
+    from glotprompt.data.languages import checked_code
     from glotprompt.templates import Task
 
     for path, option in ((json, "--json"), (html, "--html")):
@@ -82,12 +83,16 @@ def doctor(
             check_output(path, option)
     if html is not None and (find_spec("jinja2") is None or find_spec("matplotlib") is None):
         raise MissingExtraError("The doctor's page", "report")
+    if language is not None:
+        checked_code(language)
+    if top_k_layers is not None and task is None:
+        raise ConfigError("--top-k is of stage 2, which is looked at with --task; give both, or leave it out")
     loaded = None if task is None else Task.load(task)
     adapt, runtime = settings(AdaptConfig, ctx.params, model, "soft-prompt")
     chosen = {"preset": preset, "top_k_layers": top_k_layers}
     tune, _ = settings(TuneConfig, chosen, model, adapt.method)
     how = how_to_read(ctx.params)
-    check_column(text, text_column, how)
+    check_reading(ctx.params, text)
     lines = texts_of(text, text_column, how)
 
     from glotprompt.doctor import PROBE_SECONDS, examine

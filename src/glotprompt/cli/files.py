@@ -17,6 +17,8 @@ from glotprompt.data.tables import ReadOptions, format_of
 from glotprompt.errors import ConfigError, DataError, UserError, nearest
 from glotprompt.templates import Task, Template
 
+_FORMATS = ("txt", "tsv", "csv", "jsonl")
+"""Formats that are text in some encoding."""
 _KEYS = ("format", "delimiter", "quoting", "columns", "encoding")
 _AS_OPTIONS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"\b(text|label|premise|hypothesis)=(?=[\s,.]|$)"), r"--\1-column"),
@@ -92,13 +94,52 @@ def _of_references(how: Mapping[str, Any]) -> dict[str, Any]:
     return {name: how[name] for name in ("data_dir", "revision", "on_bad_row", "report")}
 
 
-def check_column(sources: Sequence[str], column: str | None, how: Mapping[str, Any]) -> None:
-    """Refuse a column when none of the files has columns."""
-    if column is not None and not any(is_table(source, how) for source in sources):
-        raise ConfigError(
-            f"--text-column {column} has nothing to name: none of the files is a table by its ending (.tsv, .csv,"
-            " .jsonl or .parquet); leave it out, or say --read format=tsv"
-        )
+def check_reading(
+    params: Mapping[str, Any],
+    sources: Sequence[str],
+    *,
+    pairs: bool = False,
+    labelled: Sequence[str] = (),
+    compared: Sequence[str] = (),
+) -> None:
+    """Refuse an option on how to read that none of a command's files has a use for. `params` are the command's
+    parameters; `pairs`: whether the task reads pairs; `labelled`: which of the sources have labels; `compared`: files
+    that are read for comparison, whose columns are not asked for."""
+    how = how_to_read(params)
+    references = [source for source in (*sources, *compared) if catalog.parse_reference(source) is not None]
+    files = [source for source in (*sources, *compared) if source not in references]
+    tables = [source for source in sources if source in files and is_table(source, how)]
+    of_pairs, of_texts = "the task reads single texts", "the task reads pairs, whose columns have options of their own"
+    reasons = {
+        "text_column": of_texts if pairs else _no_table(references, tables),
+        "label_column": _no_table(references, [source for source in tables if source in labelled]),
+        "premise_column": _no_table(references, tables) if pairs else of_pairs,
+        "hypothesis_column": _no_table(references, tables) if pairs else of_pairs,
+        "data_dir": "" if references else "none of the files is a reference such as masakhanews:sna:test",
+        "revision": "" if references else "none of the files is a reference such as masakhanews:sna:test",
+        "on_bad_row": "" if sources or params.get("on_bad_row") != "skip" else "no file is read",
+        "read": "" if files else f"{references[0]} is read as it was published" if references else "no file is read",
+    }
+    for name, reason in reasons.items():
+        if params.get(name) and reason:
+            raise ConfigError(f"--{name.replace('_', '-')} has nothing to work on: {reason}; leave it out")
+    formats = {_format_of(file, how) for file in files}
+    for keys, wanted in ((("delimiter", "quoting", "columns"), {"tsv", "csv"}), (("encoding",), {*_FORMATS})):
+        idle = next((key for key in keys if key in how and not formats & wanted), None)
+        if idle is not None:
+            raise ConfigError(
+                f"--read {idle}= has nothing to work on: none of the files is {' or '.join(sorted(wanted))}; leave it"
+                " out, or say --read format=tsv"
+            )
+
+
+def _no_table(references: Sequence[str], tables: Sequence[str]) -> str:
+    """Why a column has nothing to name; "" where it has."""
+    if tables:
+        return ""
+    if references:
+        return f"the columns of {references[0]} are known"
+    return "none of the files is a table by its ending (.tsv, .csv, .jsonl or .parquet; else say --read format=tsv)"
 
 
 def examples_of(
@@ -112,9 +153,10 @@ def examples_of(
     if reference is not None:
         return _published(reference, template, how, labels)
     pairs = "premise" in template.fields
-    names = {"premise": columns["premise_column"], "hypothesis": columns["hypothesis_column"]} if pairs else {}
+    sides = ("premise", "hypothesis") if pairs else ()
+    names = {side: columns[f"{side}_column"] or side for side in sides}
     text = columns["text_column"] or "text"
-    label = None if labels is None else columns["label_column"]
+    label = None if labels is None else columns["label_column"] or "label"
     with _speaking_of_options():
         return files.read_examples(source, text, label, **names, labels=labels, **_of_files(how))
 
@@ -160,8 +202,12 @@ def inputs_of(
 
 def is_table(source: str, how: Mapping[str, Any]) -> bool:
     """Whether a file is a table, by its ending or by `--read format=`."""
+    return _format_of(source, how) != "txt"
+
+
+def _format_of(source: str, how: Mapping[str, Any]) -> str:
     with _speaking_of_options():
-        return format_of(source, ReadOptions(how.get("format"))) != "txt"
+        return format_of(source, ReadOptions(how.get("format")))
 
 
 def chosen_labels(words: str | None, task: Task) -> list[str] | None:

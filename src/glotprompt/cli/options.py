@@ -47,6 +47,14 @@ Parallel = Annotated[
 Language = Annotated[
     str | None, typer.Option("--language", metavar="CODE", help="ISO 639-3 code of the target language, such as nya.")
 ]
+LanguageOfClassifier = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        metavar="CODE",
+        help="Without --prompt: ISO 639-3 code of the language that the classifier is for, such as nya.",
+    ),
+]
 PromptOutput = Annotated[
     Path,
     typer.Option(
@@ -64,6 +72,7 @@ MapCharacters = Annotated[
         "the nearest known ones of each target's text, or by a TOML or JSON file of character = spelling.",
     ),
 ]
+AllowUnknown = Annotated[bool, typer.Option("--allow-unknown", show_default=False)]
 MapOfCombined = Annotated[
     Path | None,
     typer.Option(
@@ -152,12 +161,22 @@ Shots = Annotated[int | None, typer.Option("--shots", **_SETTING)]
 
 # Tables
 TextColumn = Annotated[str | None, typer.Option("--text-column", help="Column of the text. Default: text.", **_TABLE)]
-LabelColumn = Annotated[str, typer.Option("--label-column", help="Column of the label.", **_TABLE)]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label-column", help="Column of the label. Default: label.", **_TABLE)
+]
 PremiseColumn = Annotated[
-    str, typer.Option("--premise-column", help="Column of the premise, where the task reads pairs.", **_TABLE)
+    str | None,
+    typer.Option(
+        "--premise-column", help="Column of the premise, where the task reads pairs. Default: premise.", **_TABLE
+    ),
 ]
 HypothesisColumn = Annotated[
-    str, typer.Option("--hypothesis-column", help="Column of the hypothesis, where the task reads pairs.", **_TABLE)
+    str | None,
+    typer.Option(
+        "--hypothesis-column",
+        help="Column of the hypothesis, where the task reads pairs. Default: hypothesis.",
+        **_TABLE,
+    ),
 ]
 DataDir = Annotated[
     Path | None,

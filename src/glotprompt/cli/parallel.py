@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from glotprompt.cli.backbone import train_once
 from glotprompt.cli.characters import character_map
-from glotprompt.cli.files import how_to_read, pairs_of
+from glotprompt.cli.files import check_reading, how_to_read, pairs_of
 from glotprompt.cli.guards import check_stage1_files, held_out_texts, switches_record
 from glotprompt.cli.options import MAX_LINES
 from glotprompt.cli.screen import note
@@ -39,9 +39,11 @@ class ParallelText:
 def parallel_text(code: str, sources: Sequence[str], params: Mapping[str, Any]) -> ParallelText:
     """The pairs of a table, of two files or of references, decontaminated on both sides. `params` are adapt's
     parameters."""
-    if params["text_share"] is not None or params["max_lines"] != MAX_LINES:
-        raise ConfigError("--text-share and --max-lines are for unlabelled text; leave them out with --parallel")
+    for name, default in (("text_share", None), ("text_column", None), ("max_lines", MAX_LINES)):
+        if params[name] != default:
+            raise ConfigError(f"--{name.replace('_', '-')} is for unlabelled text; leave it out with --parallel")
     how = how_to_read(params)
+    check_reading(params, sources, compared=params["held_out_files"] or ())
     check_stage1_files(sources, params)
     pairs = pairs_of(sources, how)
     held_out, ids = held_out_texts(sources, params, parallel=True), set[str]()
@@ -73,7 +75,8 @@ def align(
     from glotprompt import run
     from glotprompt.classifier import load_adapted
 
-    characters = characters or character_map(map_characters, [pair[1] for pair in text.pairs], encoder.tokenizer)
+    target = [pair[1] for pair in text.pairs]
+    characters = characters or character_map(map_characters, target, encoder.tokenizer, runtime.allow_unknown)
 
     def train(folder: Path) -> Adapted:
         note(f"{code}: {len(text.pairs):,} sentence pairs")

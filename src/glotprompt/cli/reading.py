@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from glotprompt.cli.files import check_column, how_to_read, texts_of
+from glotprompt.cli.files import check_reading, how_to_read, texts_of
 from glotprompt.cli.guards import Stage1Text, check_stage1_files, held_out_texts, stage1_text
 from glotprompt.config import AdaptConfig
 from glotprompt.errors import ConfigError
@@ -20,8 +20,10 @@ def stage1_texts(
     adapt's parameters."""
     column, how = params["text_column"], how_to_read(params)
     files = [*chain.from_iterable(targets.values()), *source]
-    check_column(files, column, how)
+    check_reading(params, files, compared=params["held_out_files"] or ())
     check_stage1_files(files, params)
+    if source and not reads_source(config):
+        raise ConfigError("--source has no effect: no source text is read with source_share 0; leave one of them out")
     if not source and reads_source(config):
         other = "" if config.method in ("mad-x", "source-prompt") else ", or leave it out with --set source_share=0"
         raise ConfigError(f"give text in the source language with --source{other}")

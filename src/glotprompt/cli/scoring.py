@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, console, facts, note, suggest, table, write_json, wrote
+from glotprompt.cli.screen import check_output, console, facts, note, suggest, table, warn, write_json, wrote
 from glotprompt.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def evaluate(
     against: options.Against = None,
     json: options.Json = None,
     text_column: options.TextColumn = None,
-    label_column: options.LabelColumn = "label",
-    premise_column: options.PremiseColumn = "premise",
-    hypothesis_column: options.HypothesisColumn = "hypothesis",
+    label_column: options.LabelColumn = None,
+    premise_column: options.PremiseColumn = None,
+    hypothesis_column: options.HypothesisColumn = None,
     data_dir: options.DataDir = None,
     revision: options.Revision = None,
     read: options.Read = None,
@@ -53,7 +53,8 @@ def evaluate(
     from glotprompt import run
     from glotprompt.cli.against import predictions_against, show_difference
     from glotprompt.cli.backbone import open_classifier
-    from glotprompt.cli.files import chosen_labels, examples_of, how_to_read
+    from glotprompt.cli.characters import tell_unknown
+    from glotprompt.cli.files import check_reading, chosen_labels, examples_of, how_to_read
     from glotprompt.data.records import content_hash
 
     if save_offsets is not None:
@@ -63,7 +64,10 @@ def evaluate(
     opened = open_classifier(classifier, model, precision, device, normalise)
     chosen = chosen_labels(labels, opened.task)
     how = how_to_read(ctx.params)
+    pairs = "premise" in opened.task.template.fields
+    check_reading(ctx.params, [data, *(prior_text or ())], pairs=pairs, labelled=[data])
     examples = examples_of(data, opened.task.template, ctx.params, how, opened.task.labels)
+    unknown = tell_unknown(opened, examples)
     theirs = None if against is None else predictions_against(against, opened, examples, chosen, ctx.params)
     opened, prior = _with_prior(opened, label_prior, prior_text, chosen, examples, ctx.params)
     report = run.evaluate(opened, examples, labels=chosen, batch_size=batch_size)
@@ -75,6 +79,7 @@ def evaluate(
         about: dict[str, Any] = {
             "classifier": str(classifier), "data": data, "content": content_hash(examples),
             "language": opened.language, "labels": list(chosen or opened.task.labels), "label_prior": prior,
+            "unknown": unknown.to_dict(),
         }  # fmt: skip
         write_json(json, {**about, **asdict(report), "against": difference})
     if save_offsets is not None:
@@ -138,9 +143,7 @@ def _show_report(report: Report) -> None:
         row = report.confusion[truth]
         confusion.add_row(truth, *(f"{row[name]:,}" if name in row else "." for name in names))
     out.print(confusion)
-    for warning in _warnings(report, occurring):
-        out.print()
-        out.print(f"! {warning}", style="yellow")
+    warn(_warnings(report, occurring))
 
 
 def _warnings(report: Report, num_occurring: int) -> Generator[str]:
@@ -179,8 +182,8 @@ def predict(
     label_prior: options.LabelPrior = None,
     prior_text: options.PriorText = None,
     text_column: options.TextColumn = None,
-    premise_column: options.PremiseColumn = "premise",
-    hypothesis_column: options.HypothesisColumn = "hypothesis",
+    premise_column: options.PremiseColumn = None,
+    hypothesis_column: options.HypothesisColumn = None,
     data_dir: options.DataDir = None,
     revision: options.Revision = None,
     read: options.Read = None,
@@ -196,22 +199,24 @@ def predict(
     The probabilities of a text's labels sum to 1. When piped, each line holds label, probability and text between tabs.
     """
     from glotprompt.cli.backbone import open_classifier
-    from glotprompt.cli.files import check_column, chosen_labels, how_to_read, inputs_of
+    from glotprompt.cli.characters import tell_unknown
+    from glotprompt.cli.files import check_reading, chosen_labels, how_to_read, inputs_of
 
     sources = _sources(texts, input)
     opened = open_classifier(classifier, model, precision, device, normalise)
     template = opened.task.template
     how = how_to_read(ctx.params)
-    if not sources or "premise" not in template.fields:
-        check_column(sources or ["-"], text_column, how)
-    inputs = inputs_of(sources, template, ctx.params, how) if sources else _arguments(texts or [], template.fields)
+    check_reading(ctx.params, [*sources, *(prior_text or ())], pairs="premise" in template.fields)
+    typed = [] if sources else _arguments(texts or [], template.fields, normalise)
+    inputs = inputs_of(sources, template, ctx.params, how) if sources else typed
     chosen = chosen_labels(labels, opened.task)
     opened, _ = _with_prior(opened, label_prior, prior_text, chosen, inputs, ctx.params)
+    tell_unknown(opened, inputs)
     parts = [inputs[start : start + _AT_ONCE] for start in range(0, len(inputs), _AT_ONCE)]
     results = ((part, opened.predict(part, labels=chosen, batch_size=batch_size)) for part in parts)
     if json:
         for part, predictions in results:
-            _print_json(part, predictions)
+            _print_json(opened, part, predictions)
         return
     for part, predictions in results:
         _print_table(part, predictions)
@@ -231,8 +236,9 @@ def _sources(texts: Sequence[str] | None, files: Sequence[str] | None) -> list[s
     return ["-"]
 
 
-def _arguments(texts: Sequence[str], fields: Sequence[str]) -> list[Example]:
-    """Inputs that were typed."""
+def _arguments(texts: Sequence[str], fields: Sequence[str], clean: bool) -> list[Example]:
+    """Inputs that were typed, normalised where they are to be `clean`."""
+    from glotprompt.data.normalise import normalise
     from glotprompt.data.records import Example
 
     for text in texts:
@@ -242,6 +248,7 @@ def _arguments(texts: Sequence[str], fields: Sequence[str]) -> list[Example]:
             raise DataError(f"the text {text!r} is not valid UTF-8; check the terminal's encoding") from None
         if not text.strip():
             raise DataError("one of the texts is empty; give something to classify")
+    texts = [normalise(text) for text in texts] if clean else texts
     if "premise" not in fields:
         return [Example.of(text) for text in texts]
     if len(texts) % 2:
@@ -249,12 +256,14 @@ def _arguments(texts: Sequence[str], fields: Sequence[str]) -> list[Example]:
     return [Example.of((texts[i], texts[i + 1])) for i in range(0, len(texts), 2)]
 
 
-def _print_json(inputs: Sequence[Example], predictions: Sequence[Prediction]) -> None:
+def _print_json(classifier: PromptClassifier, inputs: Sequence[Example], predictions: Sequence[Prediction]) -> None:
     import json
 
-    for item, found in zip(inputs, predictions, strict=True):
+    from glotprompt.cli.characters import unknown_of_each
+
+    for item, found, unknown in zip(inputs, predictions, unknown_of_each(classifier, inputs), strict=True):
         place = {"id": item.id} if item.id else {}
-        line = {**place, **item.fields, "label": found.label, "scores": found.scores}
+        line = {**place, **item.fields, "label": found.label, "scores": found.scores, **unknown}
         print(json.dumps(line, ensure_ascii=False))
     sys.stdout.flush()
 

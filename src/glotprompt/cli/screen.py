@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,14 @@ def facts(pairs: Mapping[str, str]) -> None:
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():
         print(f"{name:<{width}}  {value}")
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Print why the figures above say less than they seem to, a line each."""
+    out = console()
+    for warning in warnings:
+        out.print()
+        out.print(f"! {warning}", style="yellow")
 
 
 def console() -> Console:

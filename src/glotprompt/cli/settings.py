@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from glotprompt.cli.screen import note
@@ -41,8 +41,25 @@ def settings(
     runtime = RuntimeConfig(**{key: value for key, value in chosen.items() if key in running})
     changed = {key: value for key, value in chosen.items() if key not in running}
     made = config(**{**start, **changed})
+    _refuse_idle(chosen, made, options)
     _tell(name, {**start, **changed})
     return made, runtime
+
+
+def _refuse_idle(chosen: Collection[str], config: AdaptConfig | TuneConfig, options: Mapping[str, Any]) -> None:
+    """Refuse a setting that was asked for and changes nothing; one of a preset may."""
+    from glotprompt.methods import without_effect  # with torch: not before it is needed
+
+    if isinstance(config, AdaptConfig):
+        implied = {"initialise": "prompt"} if options.get("init_prompt") else {}
+        implied |= {"objective": "alignment"} if options.get("parallel") else {}
+        idle = without_effect(config.replace(**implied))
+    else:
+        idle = without_effect(config)
+        idle |= {"dev_share": "--dev names the examples"} if options.get("dev") else {}
+    for name in chosen:
+        if name in idle:
+            raise ConfigError(f"{name} has no effect here: {idle[name]}; leave it out")
 
 
 def _tell(name: str, departures: Mapping[str, Any]) -> None:

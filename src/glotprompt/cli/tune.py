@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, facts, note, suggest, write_json
+from glotprompt.cli.screen import check_output, facts, note, suggest, warn, write_json
 from glotprompt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def tune(
     output: options.ClassifierOutput,
     prompt: options.Prompt = None,
     model: options.ModelToTune = None,
+    language: options.LanguageOfClassifier = None,
     method: options.Method = None,
     head: options.Head = None,
     dev: options.Dev = None,
@@ -45,9 +47,9 @@ def tune(
     seed: options.Seed = None,
     set: options.Set = None,
     text_column: options.TextColumn = None,
-    label_column: options.LabelColumn = "label",
-    premise_column: options.PremiseColumn = "premise",
-    hypothesis_column: options.HypothesisColumn = "hypothesis",
+    label_column: options.LabelColumn = None,
+    premise_column: options.PremiseColumn = None,
+    hypothesis_column: options.HypothesisColumn = None,
     data_dir: options.DataDir = None,
     revision: options.Revision = None,
     read: options.Read = None,
@@ -72,11 +74,16 @@ def tune(
     from glotprompt.cli.guards import check_training_file
     from glotprompt.cli.settings import settings
     from glotprompt.config import TuneConfig
-    from glotprompt.methods import default_method
+    from glotprompt.data.languages import checked_code
+    from glotprompt.methods import METHODS, default_method
     from glotprompt.model.backbones import MINI_SENTENCE, predicts_tokens
     from glotprompt.templates import Task
 
     check_output(output)
+    if language is not None and prompt is not None:
+        raise ConfigError(f"--language has no effect: {prompt} says which language it is; leave --language out")
+    if language is not None:
+        checked_code(language)
     loaded = Task.load(task)
     if prompt is not None:
         name, adapted_by = recorded_backbone(prompt, STAGE1_KINDS)
@@ -86,10 +93,12 @@ def tune(
         raise ConfigError("give --prompt FILE (what adapt wrote), or --model NAME to tune without adaptation")
     made_by = default_method(adapted_by, predicts_tokens(model or name))
     config, runtime = settings(TuneConfig, ctx.params, name, made_by)
+    if target_text and not METHODS[config.method or made_by].reads_vectors:
+        raise ConfigError("--target-text is for --method embedding alone; leave it out")
     record = check_training_file(train, prompt, ctx.params)
     examples, held = _stage2_data(loaded, ctx.params)
     start, encoder = open_start(prompt, model if prompt else name, precision, device)
-    words = config, runtime, output, precision, _target_text(loaded, ctx.params), record
+    words = config, runtime, output, precision, _target_text(loaded, ctx.params), record, language or ""
     classifier = _tune_one(encoder, start, examples, held, loaded, *words)
     _show_classifier(classifier)
     if json is not None:
@@ -99,11 +108,14 @@ def tune(
 
 def _stage2_data(task: Task, params: Mapping[str, Any]) -> tuple[list[Example], list[Example] | None]:
     """Training and dev examples, as tune's parameters ask for them."""
-    from glotprompt.cli.files import examples_of, how_to_read
+    from glotprompt.cli.files import check_reading, examples_of, how_to_read
 
+    dev = params["dev"]
+    labelled = [params["train"], *([] if dev is None else [dev])]
+    pairs = "premise" in task.template.fields
+    check_reading(params, [*labelled, *(params["target_text"] or ())], pairs=pairs, labelled=labelled)
     how = how_to_read(params)
     examples = examples_of(params["train"], task.template, params, how, task.labels)
-    dev = params["dev"]
     return examples, None if dev is None else examples_of(dev, task.template, params, how, task.labels)
 
 
@@ -126,6 +138,7 @@ def _tune_one(
     precision: str,
     target_text: Sequence[Example],
     record: Mapping[str, Any],
+    language: str,
 ) -> PromptClassifier:
     """The classifier: trained and saved, or as an earlier run of the same words left it."""
     from glotprompt import artifact, run
@@ -134,9 +147,11 @@ def _tune_one(
     from glotprompt.data.records import content_hash
 
     def train(folder: Path) -> PromptClassifier:
-        note(f"{len(examples):,} examples of {task.name}: {', '.join(task.labels)}")
+        counts = Counter(example.label for example in examples)
+        shown = ", ".join(f"{label} {counts[label]:,}" for label in task.labels)
+        note(f"{len(examples):,} examples of {task.name}: {shown}")
         resumed = runtime.replace(checkpoint_dir=folder)
-        made = run.tune(encoder, start, examples, task, config, resumed, dev)
+        made = run.tune(encoder, start, examples, task, config, resumed, dev, language=language)
         if target_text:
             made = made.with_target_text(target_text)
         return replace(made, facts={**made.facts, **record})
@@ -150,10 +165,12 @@ def _tune_one(
     words = [config.identity(), task.identity(), data, begun, encoder.fingerprint, precision]
     words += [content_hash(target_text)] if target_text else []
     words += [dict(record)] if record else []
+    words += [language] if language else []
     return train_once(PromptClassifier.load, output, words, encoder, train, runtime)
 
 
 def _show_classifier(classifier: PromptClassifier) -> None:
+    from glotprompt.data.languages import name_of
     from glotprompt.report.tables import duration, size
 
     found: Mapping[str, Any] = classifier.facts
@@ -168,7 +185,7 @@ def _show_classifier(classifier: PromptClassifier) -> None:
     facts(
         {
             "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
-            "language": f"{classifier.language}, {classifier.method}",
+            "language": f"{name_of(classifier.language)}, {classifier.method}",
             "dev accuracy": f"{found['dev_accuracy']:.1f} % of {found['dev_examples']:,} source-language examples",
             **chosen_values,
             "trained values": trained,
@@ -176,6 +193,20 @@ def _show_classifier(classifier: PromptClassifier) -> None:
             "peak memory": size(found["peak_memory_bytes"]),
         }
     )
+    warn(_warnings(found))
+
+
+def _warnings(found: Mapping[str, Any]) -> Generator[str]:
+    """What a person should know before the classifier is believed; `found` are its facts."""
+    missing = [label for label, count in found.get("labels", {}).items() if not count]
+    if missing:
+        yield f"no example of {', '.join(missing)} was trained on; the classifier has not learned when to answer so"
+    for name, which in (("labels", "training"), ("dev_labels", "dev")):
+        occurring = [label for label, count in found.get(name, {}).items() if count]
+        if len(occurring) == 1:
+            yield f"only one label, {occurring[0]!r}, occurs among the {which} examples; dev accuracy says little"
+    if found["steps"] and not found["best_step"]:
+        yield "no epoch was better than the start, which is what is saved; try another learning rate or more epochs"
 
 
 def _classifier_figures(classifier: PromptClassifier, output: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
@@ -18,6 +19,11 @@ from glotprompt.errors import ConfigError, DataError, nearest
 
 Family = Literal["xlm-r", "mbert", "glot500", "mmbert", "multilingual-e5", "mini-sentence", "mini"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+
+NOT_NAMED = "und"
+"""The code of a language that nobody named: ISO 639's "undetermined"."""
+_SHORTEST_NAME = 5
+"""A shorter word is taken for a code that was mistyped."""
 
 Verdict = Literal["read", "low-resource", "unseen", "not known"]
 """read: in the text of pre-training. low-resource: not there, but in other text of the training. unseen: in no list."""
@@ -125,9 +131,64 @@ def language(code: str) -> Language:
 
 
 def name_of(code: str) -> str:
-    """Name and code, "Chichewa (nya)"; the code alone where languages.tsv does not have it."""
+    """Name and code, "Chichewa (nya)"; of a prompt for several, "nya+sna", all of them; a code that nobody knows
+    alone."""
+    named = [(one, known_name(one)) for one in code.split("+")]
+    return " + ".join(one if name is None else f"{name} ({one})" for one, name in named)
+
+
+def known_name(code: str) -> str | None:
+    """The language's name: as languages.tsv has it, else as ISO 639 has it; None where neither does."""
     found = _find(code)
-    return code if found is None else f"{found.name} ({code})"
+    if code == NOT_NAMED:
+        return "language not named"
+    return _iso_name(_parts(code)[0]) if found is None else found.name
+
+
+def checked_code(code: str) -> str:
+    """The code, where it is one of ISO 639-1 or 639-3 alone or a BCP 47 tag with a script or region, "ace-Arab".
+    Raises `DataError` that offers the languages whose names are nearest."""
+    plain, rest = _parts(code)
+    if re.fullmatch(r"([A-Z][a-z]{3})?-?([A-Z]{2}|\d{3})?", rest) and (
+        _find(plain) is not None or _iso_name(plain) is not None or re.fullmatch("q[a-t][a-z]", plain)
+    ):
+        return code
+    hint = " or ".join(_similar(plain))
+    raise DataError(
+        f"{code!r} is no language code; expected one of ISO 639-3 such as nya, or with a script ace-Arab"
+        f"{f'. Did you mean {hint}?' if hint else ''}"
+    )
+
+
+def _parts(code: str) -> tuple[str, str]:
+    plain, _, rest = code.replace("_", "-").partition("-")
+    return plain, rest
+
+
+def _iso_name(code: str) -> str | None:
+    """The name that ISO 639 has for a code of two or three letters."""
+    from iso639 import Lang  # reads two megabytes: not before it is needed
+    from iso639.exceptions import DeprecatedLanguageValue, InvalidLanguageValue
+
+    if not re.fullmatch("[a-z]{2,3}", code):
+        return None
+    try:
+        return Lang(code).name
+    except (DeprecatedLanguageValue, InvalidLanguageValue):
+        return None
+
+
+def _similar(word: str) -> list[str]:
+    """Names with codes of the languages whose names, or codes, are nearest to a word."""
+    from iso639 import iter_langs
+
+    names = {row.name.casefold(): row.code for row in _rows()}
+    for known in iter_langs():
+        for name in (known.name, *known.other_names()):
+            names.setdefault(name.casefold(), known.pt3 or known.pt1)
+    codes = {row.code: row.code for row in _rows()} if len(word) < _SHORTEST_NAME else names
+    near = get_close_matches(word.casefold(), codes, n=3, cutoff=0.7)
+    return [name_of(code) for code in dict.fromkeys(codes[one] for one in near) if code]
 
 
 def exposure(code: str, family: str) -> Exposure:
@@ -234,7 +295,7 @@ def _names(lists: Sequence[TextList], *, remarks: bool = False) -> str:
 
 
 def _find(code: str) -> Language | None:
-    plain, _, script = code.replace("_", "-").partition("-")
+    plain, script = _parts(code)
     found = _by_code().get(plain)
     if found is None or not script:
         return found

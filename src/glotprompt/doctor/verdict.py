@@ -15,6 +15,8 @@ from glotprompt.data.languages import Exposure, name_of
 from glotprompt.doctor.probe import NUM_EXAMPLES, Forecast
 from glotprompt.doctor.text import SHORT_WORDS, TextStatistics, references
 from glotprompt.report.tables import duration, size
+from glotprompt.train.characters import MOST_UNKNOWN, NEGLIGIBLE
+from glotprompt.train.characters import percent as _share
 
 Level = Literal["ok", "warn", "bad"]
 
@@ -64,13 +66,6 @@ def text_findings(text: TextStatistics, pieces: Mapping[str, float], config: Ada
     ]
 
 
-def _share(value: float) -> str:
-    """A share of 1 in per cent; what is there does not round to nothing."""
-    if 0 < value < 0.0001:
-        return "< 0.01 %"
-    return f"{100 * value:.2f} %" if value < 0.01 else f"{100 * value:.1f} %"
-
-
 def _amount(text: TextStatistics) -> Finding:
     least, most = PAPER_LINES
     figure = f"{text.num_unique:,} different lines, {text.num_words:,} words"
@@ -112,10 +107,10 @@ def _unknown(text: TextStatistics) -> Finding:
     more = f" and {len(text.unknown) - 5} more" if len(text.unknown) > 5 else ""
     figure = f"in {_share(share)} of the words, {_share(text.unknown_share)} of the tokens"
     meaning = f"The model reads a hole in the place of {shown}{more}."
-    if share < 0.001:
+    if share < NEGLIGIBLE:
         return Finding(name, "ok", figure, meaning)
     remedy = "glotprompt adapt --map-characters auto writes the nearest known characters in their place."
-    return Finding(name, "warn" if share < 0.2 else "bad", figure, meaning, remedy)
+    return Finding(name, "warn" if share <= MOST_UNKNOWN else "bad", figure, meaning, remedy)
 
 
 def _pieces(text: TextStatistics, pieces: Mapping[str, float]) -> Finding:

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from glotprompt.data.languages import language
+from glotprompt.data.languages import known_name
 from glotprompt.data.samples import Samples, Side
-from glotprompt.errors import DataError
 from glotprompt.serve.served import Served
 
 
@@ -67,7 +66,7 @@ class Card:
         return cls(
             name=served.name,
             language=served.language,
-            language_name=_name_of(served.language),
+            language_name=known_name(served.language),
             task=served.task.name,
             labels=tuple(facts["labels"]),
             fields=served.task.template.fields,
@@ -86,10 +85,3 @@ class Card:
             sample_texts=() if samples is None else samples.texts,
             sample_side=None if samples is None else samples.side,
         )
-
-
-def _name_of(code: str) -> str | None:
-    try:
-        return language(code).name
-    except DataError:
-        return None

@@ -9,10 +9,9 @@ from functools import lru_cache
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.classifier import Input, fields_of
-from glotprompt.data.characters import CharacterMap
 from glotprompt.serve.predictor import Query
 from glotprompt.serve.served import Served
-from glotprompt.train.characters import knows
+from glotprompt.train.characters import knows, unknown_characters
 
 _REMEMBERED = 2**16
 """Characters; a text in an unknown script has a few dozen new ones."""
@@ -38,9 +37,6 @@ class Remarks:
     def of(self, queries: Sequence[Query], item: Input) -> dict[Served, Remark]:
         """Remarks on an item, for every classifier that may read it."""
         text = "".join(fields_of(item).values())
-        characters = [one for one in dict.fromkeys(text) if not one.isspace()]
-        unknown: dict[CharacterMap | None, list[str]] = {}
-        for rewriting in {query.served.characters for query in queries}:
-            apply = str if rewriting is None else rewriting.apply
-            unknown[rewriting] = [one for one in characters if not all(map(self._knows, apply(one)))]
+        rewritings = {query.served.characters for query in queries}
+        unknown = {rewriting: unknown_characters(text, self._knows, rewriting) for rewriting in rewritings}
         return {query.served: Remark(unknown[query.served.characters], query.cloze.truncated) for query in queries}

@@ -88,6 +88,19 @@ def split_pairs(
     return kept, held
 
 
+def halves_of_pairs(
+    held_out: Sequence[tuple[str, str]],
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Held-out pairs that choose the step, and those that report, without a sentence in common. Where less than two
+    pairs would be left to either, all do both."""
+    choosing = list(held_out[::2])
+    sides = [{pair[side] for pair in choosing} for side in (0, 1)]
+    reporting = [pair for pair in held_out[1::2] if pair[0] not in sides[0] and pair[1] not in sides[1]]
+    if min(len(choosing), len(reporting)) < 2:
+        return list(held_out), list(held_out)
+    return choosing, reporting
+
+
 def alignment_corpus(
     encoder: Encoder, pairs: Sequence[tuple[str, str]], config: AdaptConfig, batch_size: int,
     centre: Float[Tensor, " hidden"] | None = None,

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.data.characters import CharacterMap, nearest_known
+from glotprompt.errors import DataError
 from glotprompt.model.tokens import plain
 
 _CHUNK = 1000
 """Texts that are tokenised at once."""
+
+MAX_LINES = 100_000
+"""Of a longer text so many lines, evenly spaced, are counted."""
+
+NEGLIGIBLE, MOST_UNKNOWN = 0.001, 0.2
+"""Shares of the words with an unknown token in them: below the first nothing need be said, above the second the model
+cannot learn the text."""
+
+_SHOWN = 5
+"""Unknown characters that are named in a sentence."""
 
 
 def knows(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], bool]:
@@ -22,6 +37,12 @@ def knows(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], bool]:
         return not _unknown_in([f"{letter}{spelling}" for letter in before], tokenizer)[0]
 
     return known
+
+
+def unknown_characters(text: str, known: Callable[[str], bool], characters: CharacterMap | None) -> list[str]:
+    """Characters of a text that are not `known` and that the map does not rewrite to known ones, in their order."""
+    apply = str if characters is None else characters.apply
+    return [one for one in dict.fromkeys(text) if not one.isspace() and not all(map(known, apply(one)))]
 
 
 def map_to_known(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> CharacterMap:
@@ -38,3 +59,175 @@ def unknown_tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> 
 def _unknown_in(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
     rows = tokenizer([plain(text, tokenizer) for text in texts], add_special_tokens=False)["input_ids"]
     return sum(row.count(tokenizer.unk_token_id) for row in rows), sum(map(len, rows))
+
+
+@dataclass(frozen=True)
+class UnknownCharacter:
+    """What the tokenizer turns into its unknown token."""
+
+    text: str
+    """One character, or several that the tokenizer's normaliser makes one."""
+    count: int
+    """Occurrences in the counted lines."""
+
+    @property
+    def shown(self) -> str:
+        """The text, a mark that wants a letter under it on a dotted circle."""
+        return f"◌{self.text}" if unicodedata.combining(self.text[0]) else self.text
+
+    @property
+    def code_points(self) -> str:
+        return " ".join(f"U+{ord(char):04X}" for char in self.text)
+
+    @property
+    def name(self) -> str:
+        """Unicode's name; "no name" for a control character or one without assignment."""
+        return " + ".join(unicodedata.name(char, "no name").lower() for char in self.text)
+
+
+class Vocabulary:
+    """The different words of a text and what the tokenizer makes of each."""
+
+    def __init__(self, tokenizer: Any, lines: Iterable[str]) -> None:
+        self.words: Counter[str] = Counter()
+        for line in lines:
+            self.words.update(line.split())
+        self._special = [str(token) for token in tokenizer.all_special_tokens]
+        self._backend, self._unknown = tokenizer.backend_tokenizer, tokenizer.unk_token_id
+        self._backend.no_truncation()  # whatever the last call of the tokenizer asked for
+        self._backend.no_padding()
+        encoded = self._backend.encode_batch_fast(list(map(self._spelled, self.words)), add_special_tokens=False)
+        self.pieces: dict[str, int] = {}
+        """Word -> its number of sub-words."""
+        self._with_unknown: dict[str, int] = {}
+        for word, encoding in zip(self.words, encoded, strict=True):
+            ids: list[int] = encoding.ids
+            self.pieces[word] = len(ids)
+            if self._unknown in ids:
+                self._with_unknown[word] = ids.count(self._unknown)
+        self.num_words = self.words.total()
+        self.num_tokens = sum(count * self.pieces[word] for word, count in self.words.items())
+        self.unknown_tokens = sum(self.words[word] * times for word, times in self._with_unknown.items())
+        self.touched_words = sum(self.words[word] for word in self._with_unknown)
+
+    @property
+    def pieces_per_word(self) -> float:
+        return self.num_tokens / max(1, self.num_words)
+
+    def _spelled(self, word: str) -> str:
+        """A word as it stands behind another; a literal "<unk>" in a text is text."""
+        for token in self._special:
+            if token in word:
+                word = word.replace(token, f"{token[0]} {token[1:]}")
+        return f" {word}"
+
+    def unknown_characters(self) -> tuple[UnknownCharacter, ...]:
+        """Which characters the unknown tokens stand for.
+
+        An unknown token's span may be longer than what is unknown in it: runs are joined, and WordPiece gives up the
+        whole word. So of a span those characters count that are unknown by themselves, else all of it as one."""
+        found: Counter[str] = Counter()
+        alone: dict[str, bool] = {}
+        for word in self._with_unknown:
+            spelled = self._spelled(word)
+            encoding = self._backend.encode(spelled, add_special_tokens=False)
+            for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+                if token != self._unknown:
+                    continue
+                span = spelled[start:end].strip()
+                for char in span:
+                    if char not in alone:
+                        ids = self._backend.encode(char, add_special_tokens=False).ids
+                        alone[char] = self._unknown in ids
+                for char in [char for char in span if alone[char]] or [span]:
+                    found[char] += self.words[word]
+        return tuple(UnknownCharacter(text, count) for text, count in found.most_common())
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """How much of a text the tokenizer turns into its unknown token."""
+
+    num_words: int
+    touched_words: int
+    """Words with an unknown token in them."""
+    num_tokens: int
+    unknown_tokens: int
+    characters: tuple[UnknownCharacter, ...]
+    """The commonest first; empty where only the tokens of the text are there."""
+
+    @property
+    def touched_share(self) -> float:
+        """Of the words, 0 to 1."""
+        return self.touched_words / max(1, self.num_words)
+
+    @property
+    def unknown_share(self) -> float:
+        """Of the tokens, 0 to 1."""
+        return self.unknown_tokens / max(1, self.num_tokens)
+
+    @property
+    def matters(self) -> bool:
+        return self.touched_share >= NEGLIGIBLE
+
+    @property
+    def too_much(self) -> bool:
+        """Whether nothing can be learned from the text."""
+        return self.touched_share > MOST_UNKNOWN
+
+    @property
+    def shown(self) -> str:
+        """The commonest characters, as a person can look them up."""
+        shown = ", ".join(f"{char.shown} {char.code_points}" for char in self.characters[:_SHOWN])
+        more = len(self.characters) - _SHOWN
+        return f"{shown} and {more} more" if more > 0 else shown
+
+    def sentence(self) -> str:
+        """Both shares and the characters."""
+        shares = f"{percent(self.unknown_share)} of the tokens, in {percent(self.touched_share)} of the words"
+        return f"unknown to the tokenizer: {shares}{': ' + self.shown if self.characters else ''}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a JSON file; the names of the shares are those of the doctor's."""
+        return {
+            "unknown_share": self.unknown_share, "touched_share": self.touched_share,
+            "characters": {char.text: char.count for char in self.characters},
+        }  # fmt: skip
+
+
+def percent(share: float) -> str:
+    """A share of 1 in per cent; what is there does not round to nothing."""
+    if 0 < share < 0.0001:
+        return "< 0.01 %"
+    return f"{100 * share:.2f} %" if share < 0.01 else f"{100 * share:.1f} %"
+
+
+def unknown_in(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Unknown:
+    """Count a text, evenly spaced lines of it where it is long."""
+    seen = Vocabulary(tokenizer, texts[:: max(1, -(-len(texts) // MAX_LINES))])
+    counts = seen.num_words, seen.touched_words, seen.num_tokens, seen.unknown_tokens
+    return Unknown(*counts, seen.unknown_characters())
+
+
+def is_near(found: Unknown, tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether enough of what is unknown has something known near it that the text could be learned once rewritten."""
+    left = map_to_known([char.text for char in found.characters], tokenizer).left
+    stays = sum(char.count for char in found.characters if any(one in char.text for one in left))
+    total = sum(char.count for char in found.characters)
+    return total > 0 and found.touched_share * stays / total <= MOST_UNKNOWN
+
+
+def refuse_unknown(name: str, found: Unknown, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Raises `DataError` for a text, called `name`, of which too much is unknown, with what helps in its script."""
+    if not found.too_much:
+        return
+    remedy = "take a backbone with a byte-level or larger vocabulary, or romanise the text"
+    if is_near(found, tokenizer):
+        remedy = "write known ones in their place (--map-characters auto; in Python characters=)"
+    elif found.characters:
+        remedy = f"nothing that it knows is near them: {remedy}"
+    raise DataError(
+        f"{percent(found.touched_share)} of the words of {name} have characters that the tokenizer does not know"
+        f"{f' ({found.shown})' if found.characters else ''}, and above {100 * MOST_UNKNOWN:.0f} % there is nothing to"
+        f" learn; {remedy}, or train all the same with --allow-unknown (RuntimeConfig.allow_unknown)"
+    )

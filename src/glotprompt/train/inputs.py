@@ -17,9 +17,9 @@ from glotprompt.train.batches import MaskingCorpus, balance, source_rows, token_
 
 def masking_corpus(
     encoder: Encoder, target: Sequence[str], source: Sequence[str], config: AdaptConfig
-) -> tuple[MaskingCorpus, list[Any]]:
-    """Packed training text of both languages, and the target's held-out sequences. Raises `ConfigError` for a batch too
-    small for both."""
+) -> tuple[MaskingCorpus, tuple[list[Any], list[Any]]]:
+    """Packed training text of both languages, and the target's held-out sequences: those that choose the step, and
+    those that report. Raises `ConfigError` for a batch too small for both."""
     source_rows(config.batch_size, config.source_share)
     # What is trained on source text alone (the control) is judged on it too, or its choice would know the target.
     judge, name = (source, "source") if config.source_share == 1 else (target, "target")
@@ -27,15 +27,27 @@ def masking_corpus(
     if not held or not kept:
         raise DataError(f"the {name} text has {len(judge)} line(s); stage 1 needs at least two different ones")
     texts = (target, kept, held) if name == "source" else (kept, source, held)
-    target_pieces, source_pieces, held_out = (
-        token_sequences(text, encoder.tokenizer, config.max_length, config.packing) for text in texts
-    )
+    target_pieces, source_pieces, whole = (_sequences(text, encoder, config) for text in texts)
     if config.source_share > 0 and not source_pieces:
         raise DataError("there is no source-language text; give some, or set source_share=0 for the target alone")
     if config.source_share < 1 and not target_pieces:
         raise DataError("the target text holds no token; give text in the target language")
     target_pieces, source_pieces = balance(target_pieces, source_pieces, config)
-    return MaskingCorpus(target_pieces, source_pieces, config, encoder.tokenizer), held_out
+    parts = [_sequences(half, encoder, config) for half in halves(held)]
+    choosing, reporting = parts if all(parts) else (whole, whole)
+    return MaskingCorpus(target_pieces, source_pieces, config, encoder.tokenizer), (choosing, reporting)
+
+
+def halves(held_out: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Every other held-out line, and the rest; lines that say the same stay together. One line alone is both."""
+    keys = [" ".join(line.split()) for line in held_out]
+    place = {key: number % 2 for number, key in enumerate(dict.fromkeys(keys))}
+    one, other = ([line for line, key in zip(held_out, keys, strict=True) if place[key] == side] for side in (0, 1))
+    return one, other or one
+
+
+def _sequences(text: Sequence[str], encoder: Encoder, config: AdaptConfig) -> list[Any]:
+    return list(token_sequences(text, encoder.tokenizer, config.max_length, config.packing))
 
 
 def check_length(encoder: Encoder, max_length: int, delta: Delta) -> None:

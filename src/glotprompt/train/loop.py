@@ -120,6 +120,8 @@ def fit(
     run = _Run(parameters, optimisation, checkpoint, micro_batch)
     run.resume()
     history = run.history
+    if history.step:
+        progress.resume(history.step)
     start = time.perf_counter() - history.seconds
     if history.best_key is None:
         run.judge(of_first(evaluate()))

@@ -15,11 +15,18 @@ SECONDS_BETWEEN_LINES = 15.0
 class Progress(Protocol):
     """Told after every step."""
 
+    def resume(self, step: int) -> None:
+        """A run is taken up behind a step that an earlier process did."""
+        ...
+
     def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None: ...
 
 
 class Silent:
     """Shows nothing."""
+
+    def resume(self, step: int) -> None:
+        pass
 
     def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None:
         pass
@@ -33,6 +40,11 @@ class StepLine:
         self._terminal = sys.stderr.isatty()
         self._start: tuple[float, int, int] | None = None
         self._last = time.monotonic()
+
+    def resume(self, step: int) -> None:
+        if self.enabled:
+            sys.stderr.write(f"{self.title}: resuming at step {step} of {self.steps}\n")
+            sys.stderr.flush()
 
     def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None:
         if not self.enabled:
