@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerFast
 
@@ -26,7 +27,14 @@ def knows(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], bool]:
 
 def map_to_known(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> CharacterMap:
     """The map from characters of `texts` that the tokenizer does not know to the nearest that it knows."""
-    return nearest_known(texts, knows(tokenizer))
+    found = nearest_known(texts, knows(tokenizer))
+    if not found.left:
+        return found
+    # A character may be unknown by itself and known wherever it stands in these texts.
+    words = list({word for text in texts for word in found.apply(text).split()})
+    rows = tokenizer([plain(word, tokenizer) for word in words], add_special_tokens=False)["input_ids"]
+    unknown = {char for word, row in zip(words, rows, strict=True) if tokenizer.unk_token_id in row for char in word}
+    return replace(found, left=tuple(one for one in found.left if set(one) & unknown))
 
 
 def unknown_tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
