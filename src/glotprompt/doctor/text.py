@@ -12,6 +12,10 @@ from importlib.resources import files
 from itertools import chain
 from typing import Any
 
+from glotprompt.data.characters import nearest_known
+from glotprompt.doctor.markup import markup_lines, mojibake_lines
+from glotprompt.train.characters import knows
+
 MAX_LINES = 100_000
 """Of a longer text so many lines, evenly spaced, are counted; its lines and duplicates are counted in full."""
 
@@ -34,7 +38,7 @@ class UnknownCharacter:
     """What the tokenizer turns into its unknown token."""
 
     text: str
-    """One character, or several that the tokenizer's normaliser makes one."""
+    """One character, or a letter with its marks, composed where Unicode has a character for them."""
     count: int
     """Occurrences in the counted lines."""
 
@@ -73,6 +77,8 @@ class TextStatistics:
     """Words with an unknown token in them."""
     unknown: tuple[UnknownCharacter, ...]
     """The commonest first."""
+    far: tuple[UnknownCharacter, ...]
+    """Those to which nothing known is near, so that no character map can help."""
     scripts: Mapping[str, float]
     """Unicode's name of the script, in capitals -> share of the letters, the largest first."""
     line_tokens: tuple[int, ...]
@@ -83,6 +89,12 @@ class TextStatistics:
     """Lines most of whose words have no letter of the main script."""
     foreign: Mapping[str, int]
     """Reference language's code -> lines taken for it."""
+    markup: Mapping[str, int]
+    """Kind of mark-up (`markup.KINDS`) -> lines that have it, the commonest first."""
+    num_mojibake: int
+    """Lines with UTF-8 that was read as Latin-1 or cp1252."""
+    mojibake: tuple[str, str]
+    """The commonest of it, and what it stands for."""
 
     @property
     def pieces_per_word(self) -> float:
@@ -151,6 +163,8 @@ def statistics_of(lines: Sequence[str], tokenizer: Any) -> TextStatistics:
             letters[script] += count
     total = max(1, letters.total())
     scripts = {name: count / total for name, count in letters.most_common()}
+    unknown = seen.unknown_characters()
+    num_mojibake, mojibake = mojibake_lines(counted)
     return TextStatistics(
         num_lines=len(lines),
         num_unique=len({" ".join(line.split()) for line in lines}),
@@ -160,13 +174,26 @@ def statistics_of(lines: Sequence[str], tokenizer: Any) -> TextStatistics:
         num_characters=characters.total(),
         unknown_tokens=seen.unknown_tokens,
         touched_words=seen.touched_words,
-        unknown=seen.unknown_characters(),
+        unknown=unknown,
+        far=_far(unknown, tokenizer),
         scripts=scripts,
         line_tokens=tuple(sum(map(seen.pieces.__getitem__, words)) for words in split),
         num_short=sum(len(words) < SHORT_WORDS for words in split),
         num_other_script=_lines_in_other_scripts(split, seen.words, next(iter(scripts), "")),
         foreign=foreign_lines(split, seen.words),
+        markup=markup_lines(counted),
+        num_mojibake=num_mojibake,
+        mojibake=mojibake,
     )
+
+
+def _far(unknown: Sequence[UnknownCharacter], tokenizer: Any) -> tuple[UnknownCharacter, ...]:
+    """Those of the unknown characters that are still unknown when each is rewritten as near as can be."""
+    if not unknown:
+        return ()
+    known = knows(tokenizer)
+    near = nearest_known([char.text for char in unknown], known)
+    return tuple(char for char in unknown if not known(near.apply(char.text)))
 
 
 class Vocabulary:
@@ -209,7 +236,8 @@ class Vocabulary:
         """Which characters the unknown tokens stand for.
 
         An unknown token's span may be longer than what is unknown in it: runs are joined, and WordPiece gives up the
-        whole word. So of a span those characters count that are unknown by themselves, else all of it as one."""
+        whole word. So of a span those characters count that are unknown by themselves, else all of it as one. It may
+        be shorter, too: a tokenizer that composes gives the letter's place alone, so its marks are added."""
         found: Counter[str] = Counter()
         alone: dict[str, bool] = {}
         for word in self._with_unknown:
@@ -223,7 +251,12 @@ class Vocabulary:
                     if char not in alone:
                         ids = self._backend.encode(char, add_special_tokens=False).ids
                         alone[char] = self._unknown in ids
-                for char in [char for char in span if alone[char]] or [span]:
+                chars = [char for char in span if alone[char]]
+                if not chars:
+                    while end < len(spelled) and unicodedata.combining(spelled[end]):
+                        end += 1
+                    chars = [unicodedata.normalize("NFC", spelled[start:end].strip())]
+                for char in chars:
                     found[char] += self.words[word]
         return tuple(UnknownCharacter(text, count) for text, count in found.most_common())
 
