@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.data.files import read_texts
 from glotprompt.data.languages import exposure
 from glotprompt.doctor import Diagnosis, examine, length_histogram, verdict
 from glotprompt.doctor.probe import NUM_EXAMPLES, PROBE_LINES, Forecast, _some
@@ -25,7 +28,7 @@ from .toys import SOURCE, TASK, TOY
 GOOD = TextStatistics(
     num_lines=1000, num_unique=1000, num_counted=1000, num_words=10_000, num_tokens=15_000, num_characters=50_000,
     unknown_tokens=0, touched_words=0, unknown=(), scripts={"LATIN": 1.0}, line_tokens=(15,) * 1000, num_short=0,
-    num_other_script=0, foreign={},
+    num_other_script=0, foreign={}, far=(), markup={}, num_mojibake=0, mojibake=("", ""),
 )  # fmt: skip
 """A text with which nothing is wrong."""
 PIECES = {"eng": 1.2, "spa": 1.4, "rus": 2.0}
@@ -72,6 +75,12 @@ def test_a_good_text_has_nothing_to_do() -> None:
         ("script", {"num_other_script": 11}, "warn", "11 lines are mostly in another script"),
         ("script", {"scripts": {"THAI": 1.0}}, "ok", "No spaces between words"),
         ("script", {"scripts": {}}, "bad", "no letters"),
+        ("mark-up", {"markup": {"USFM markers": 10}}, "warn", "USFM markers: 10 lines (1.0 %)"),
+        ("mark-up", {"markup": {"USFM markers": 1000}}, "warn", "Export plain text"),
+        ("mark-up", {"markup": {"JSON": 499, "USFM markers": 501}}, "warn", "JSON: 499 lines (49.9 %), USFM"),
+        ("mark-up", {"markup": {"JSON": 500}}, "bad", "--read format=jsonl"),
+        ("encoding", {"num_mojibake": 10, "mojibake": ("Ã±", "ñ")}, "warn", "10 lines (1.0 %) UTF-8 that was read"),
+        ("encoding", {"num_mojibake": 500, "mojibake": ("Ã\x81", "Á")}, "bad", "Ã<U+0081> stands for Á"),
     ],
 )
 def test_limits(name: str, changes: dict[str, Any], level: str, said: str) -> None:
@@ -81,6 +90,27 @@ def test_limits(name: str, changes: dict[str, Any], level: str, said: str) -> No
     assert finding.level == level
     assert said in f"{finding.figure} {finding.meaning} {finding.remedy}"
     assert bool(finding.remedy) == (level != "ok")
+
+
+@pytest.mark.parametrize("changes", [{}, {"markup": {"USFM markers": 9}, "num_mojibake": 9, "mojibake": ("Ã±", "ñ")}])
+def test_clean_text_has_no_word_on_markup_and_encoding(changes: dict[str, Any]) -> None:
+    findings = text_findings(replace(GOOD, **changes), PIECES, ADAPT)
+    assert {finding.name for finding in findings}.isdisjoint({"mark-up", "encoding"})
+
+
+def test_the_remedy_for_unknown_characters_is_one_that_works() -> None:
+    """A map where something is near, another backbone or script where nothing is, neither before a mended encoding."""
+    near, far = UnknownCharacter("ɨ", 7), UnknownCharacter("ߗ", 5)
+    hit = {"touched_words": 2000, "unknown_tokens": 2000}
+    both = of_text("unknown characters", **hit, unknown=(near, far), far=(far,)).remedy
+    assert "--map-characters auto" in both
+    assert "except ߗ U+07D7 (5)" in both
+    nothing = of_text("unknown characters", **hit, unknown=(far,), far=(far,)).remedy
+    assert "--map-characters" not in nothing
+    for said in ("falls back to bytes", "larger vocabulary", "romanisation"):
+        assert nothing.count(said) == 1
+    first = of_text("unknown characters", **hit, unknown=(near,), num_mojibake=900, mojibake=("Ã±", "ñ")).remedy
+    assert first == "Mend the encoding first, then ask again."
 
 
 def test_what_is_cut_off_is_lost_without_packing() -> None:
@@ -244,6 +274,42 @@ def test_figures_as_json(diagnosis: Diagnosis) -> None:
     assert found["level"] == diagnosis.level
     assert found["exposure"] is None, "of no known family"
     assert [finding["name"] for finding in found["findings"]][:2] == ["language", "amount"]
+
+
+CASES = {
+    "markup_verse_ref_tab.txt": ("mark-up", "a verse reference in front: 700 lines (100.0 %)"),
+    "markup_usfm.txt": ("mark-up", "USFM markers: 700 lines"),
+    "markup_conllu.txt": ("mark-up", "CoNLL columns, one word a line: 1,309 lines"),
+    "markup_sentencepiece.txt": ("mark-up", "pieces of SentencePiece (▁): 700 lines"),
+    "markup_json_in_txt.txt": ("mark-up", "JSON: 700 lines"),
+    "markup_tsv_in_txt.txt": ("mark-up", "columns of a table: 700 lines"),
+    "markup_entities.txt": ("mark-up", "entities such as &amp;: 700 lines"),
+    "mojibake.txt": ("encoding", "UTF-8 that was read as Latin-1 or cp1252: Ã± stands for ñ."),
+    "nko_60_random_lines.txt": ("unknown characters", "Nothing known is near them, so a character map does not help"),
+}
+"""Inputs that failed once -> the finding that is due, and what it says."""
+
+
+@pytest.fixture(scope="module")
+def cases() -> Path:
+    if "GLOTPROMPT_CASES" not in os.environ:
+        pytest.skip("needs inputs that failed once: set GLOTPROMPT_CASES to their folder")
+    return Path(os.environ["GLOTPROMPT_CASES"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_inputs_that_failed_once(name: str, cases: Path) -> None:
+    finding, said = CASES[name]
+    found = {one.name: one for one in examine("mini", read_texts(cases / name), probe_seconds=0).findings}
+    assert found[finding].level in ("warn", "bad")
+    assert said in f"{found[finding].figure} {found[finding].meaning} {found[finding].remedy}"
+    assert not any("--map-characters" in one.remedy for one in found.values())
+
+
+def test_a_clean_input(cases: Path) -> None:
+    found = examine("mini", read_texts(cases / "markup_none.txt"), probe_seconds=0)
+    assert found.verdict == "will work"
+    assert {"mark-up", "encoding"}.isdisjoint(finding.name for finding in found.findings)
 
 
 def test_length_histogram() -> None:

@@ -60,6 +60,21 @@ def test_unknown_characters_are_found_exactly(mini: Encoder) -> None:
     assert (found.unknown[0].code_points, found.unknown[0].name) == ("U+0320", "combining minus sign below")
 
 
+def test_letters_with_marks_are_shown_composed(mini: Encoder) -> None:
+    """The tokenizer composes: not the letter z is unknown, which it knows, but the letter with its dot."""
+    assert statistics_of(["z za z"], mini.tokenizer).unknown == ()
+    found = statistics_of(["z\u0323a baz\u0323 \u1e93 z"], mini.tokenizer).unknown
+    assert found == (UnknownCharacter("\u1e93", 3),)
+    assert (found[0].shown, found[0].code_points) == ("\u1e93", "U+1E93")
+
+
+def test_characters_that_no_map_helps(mini: Encoder) -> None:
+    found = statistics_of(["ߗߙ r\u0320a z\u0323 Ɨ"], mini.tokenizer)
+    assert {char.text for char in found.far} == {"ߗ", "ߙ"}
+    assert len(found.unknown) == 5
+    assert statistics_of(["all is known"], mini.tokenizer).far == ()
+
+
 def test_a_tokenizer_that_gives_up_whole_words() -> None:
     words = WordPiece({"[UNK]": 0, "a": 1, "##b": 2, "##a": 3, "b": 4}, unk_token="[UNK]")
     backend = Tokenizer(words)

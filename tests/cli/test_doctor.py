@@ -29,7 +29,7 @@ def test_findings_figures_and_verdict(glotprompt: Program, tiny_folder: Path, fi
         *("doctor", "--model", tiny_folder, "--text", files / "nya.txt", "--language", "nya", "--no-probe"),
         *("--task", files / "task.toml", "--json", files / "d.json", "--max-length", 16, "--prompt-length", 2),
     )
-    assert outcome.status == 0
+    assert outcome.status == 3
     lines = outcome.out.splitlines()
     assert tuple(line[6:24].strip() for line in lines[: len(NAMES)]) == NAMES
     assert lines[1].startswith("bad   amount              3 different lines, 24 words. Far too little.")
@@ -60,6 +60,39 @@ def test_times_and_page(glotprompt: Program, tiny_folder: Path, files: Path, mon
     assert "time, stage 2" not in outcome.out
     assert "will work with care" in (files / "d.html").read_text(encoding="utf-8")
     assert "next: glotprompt adapt --model" in outcome.err
+
+
+def test_status_and_next_commands(
+    glotprompt: Program, tiny_folder: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    lines = [" ".join(words) for words in itertools.product(("the", "king", "water", "play"), repeat=5)]
+    (files / "nya.txt").write_text("\n".join(lines), encoding="utf-8")
+    words = ["doctor", "--model", tiny_folder, "--text", "nya.txt", "--no-probe", "--set", "held_out=0.1", "--top-k", 2]
+    words += ["--task", "task.toml", "--language", "nya", "--max-length", 32, "--normalise"]
+    well = glotprompt(*words)
+    assert "verdict  will work\n" in well.out
+    assert [line for line in well.err.splitlines() if line.startswith("next: ")] == [
+        f"next: glotprompt adapt --model {tiny_folder} --target nya.txt --max-length 32 --set held_out=0.1 --normalise"
+        " --source SOURCE.txt --language nya --output nya.safetensors",
+        "next: glotprompt tune --prompt nya.safetensors --train LABELLED.tsv --task task.toml --top-k 2"
+        " --output nya-task.safetensors",
+    ]
+    (files / "care.txt").write_text("\n".join(f"{line} &amp;" for line in lines), encoding="utf-8")
+    (files / "bad.txt").write_text("the king\n", encoding="utf-8")
+    for text, strict, status in (
+        ("nya.txt", True, 0),
+        ("care.txt", False, 0),
+        ("care.txt", True, 1),
+        ("bad.txt", False, 3),
+        ("bad.txt", True, 3),
+    ):
+        outcome = glotprompt(
+            *("doctor", "--model", tiny_folder, "--text", text, "--no-probe", *(["--strict"] if strict else []))
+        )
+        assert (outcome.status, text) == (status, text)
+        assert ("next: " in outcome.err) == (status != 3)
+        assert "--task" not in outcome.err
 
 
 def test_a_terminal_gets_a_table(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -62,6 +62,30 @@ def test_letter_and_mark_that_are_known_apart_but_not_together() -> None:
     assert found.invert(found.apply("Y\u0303e \u1ef8a a\u0303")) == "Y\u0303e \u1ef8a a\u0303"
 
 
+@pytest.mark.parametrize(
+    ("text", "more", "table"),
+    [
+        ("Ɨa ɨ", "ɨ", {"Ɨ": "ɨ"}),  # though it is taken, and i is free
+        ("ƁƐ ɓɛ", "ɓɛ", {"Ɓ": "ɓ", "Ɛ": "ɛ"}),
+        ("Ẹ ẹ", "ẹ", {"Ẹ": "ẹ"}),
+        ("E\u0323 e\u0323", "ẹ", {"E\u0323": "e\u0323"}),
+        ("Ŋ ŋ", "", {"Ŋ": "Ng", "ŋ": "ng"}),  # the small letter is unknown, too
+        ("ꮝ", "Ꮝ", {"ꮝ": "Ꮝ"}),  # nothing else is near
+    ],
+)
+def test_a_capital_becomes_its_small_letter(text: str, more: str, table: dict[str, str]) -> None:
+    assert picked([text], more) == table
+
+
+def test_a_mark_that_is_known_with_its_letter_is_not_rewritten_there() -> None:
+    """U+0307 alone is unknown, and so is it on o, but a tokenizer that composes knows it on e."""
+    found = nearest_known(["e\u0307 o\u0307"], knowing("ė"))
+    assert {entry.character: entry.spelling for entry in found.rewritings} == {"o\u0307": "o."}
+    assert (found.apply("e\u0307 o\u0307"), found.left) == ("e\u0307 o.", ())
+    assert nearest_known(["e\u0307 o"], knowing("ė")) == CharacterMap(())
+    assert nearest_known(["e\u0307 \u0307"], knowing("ė")) == CharacterMap((), ("\u0307",))
+
+
 def test_what_has_nothing_near_stays_and_is_named() -> None:
     found = nearest_known(["你 ab"], knowing())
     assert found == CharacterMap((), ("你",))

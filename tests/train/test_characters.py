@@ -48,6 +48,16 @@ def test_the_automatic_map(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     assert map_to_known(TOY, tiny_tokenizer) == gp.CharacterMap(())
 
 
+def test_what_stays_is_what_stays_unknown() -> None:
+    """Only at the start of a word is the letter known, and there alone it stands; behind another it is not."""
+    words = Tokenizer(models.WordPiece({"<unk>": 0, "ʇ": 1, "##a": 2, "a": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")
+    assert unknown_tokens(["ʇa a"], tokenizer)[0] == 0
+    assert map_to_known(["ʇa a"], tokenizer).left == ()
+    assert map_to_known(["aʇ a"], tokenizer).left == ("ʇ",)
+
+
 def test_unknown_tokens_are_counted(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     texts = ["the day", "ɬa ɬ"] * 600  # more than are tokenised at once
     unknown, count = unknown_tokens(texts, tiny_tokenizer)

@@ -1,6 +1,7 @@
 """The program `glotprompt`: its commands, its errors, its exit status.
 
-0: done. 2: something a person can mend, said in one line. 130: interrupted. Standard output carries results only;
+0: done. 2: something a person can mend, said in one line. 3: the doctor's verdict is that it will not work (`--strict`:
+1 where it asks for care). 130: interrupted. Standard output carries results only;
 progress, notes and errors go to standard error.
 """
 

@@ -22,8 +22,8 @@ from glotprompt.train.characters import (
     unknown_tokens,
 )
 
-_NAMED = 5
-"""Characters that stay, in one note."""
+MOST_NAMED = 5
+"""Characters that stay which are named."""
 
 
 def character_map(
@@ -37,9 +37,9 @@ def character_map(
     if not allow_unknown:
         refuse_unknown("the target text", unknown_in([found.apply(text) for text in target], tokenizer), tokenizer)
     if found.left:
-        names = ", ".join(map(name_of, found.left[:_NAMED]))
-        more = f" and {len(found.left) - _NAMED} more" if len(found.left) > _NAMED else ""
-        note(f"unknown to the tokenizer, and nothing known is near: {names}{more}; they stay")
+        named = ", ".join(map(name_of, found.left[:MOST_NAMED]))
+        more = f" and {len(found.left) - MOST_NAMED:,} more" if len(found.left) > MOST_NAMED else ""
+        note(f"unknown to the tokenizer, nothing known is near, so they stay: {named}{more}")
     if not found.rewritings:
         if not found.left:
             note("every character is known; nothing is rewritten")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 MOST_CHARACTERS = 20
 """Unknown characters shown on a screen; the files have all."""
+
+WILL_NOT_WORK, WARNED = 3, 1
+"""Exit status by the verdict; with care only with --strict. 2 is an error, as everywhere."""
+
+_OF_ADAPT = (
+    *("method", "preset", "steps", "prompt_length", "batch_size", "max_length", "set", "text_column", "data_dir"),
+    *("revision", "read", "on_bad_row", "normalise", "precision", "device"),
+)
+"""Options that adapt has, too: the command that is suggested repeats those that were given."""
 
 
 def doctor(
@@ -36,6 +45,9 @@ def doctor(
     ] = None,
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Time nothing. The probe takes about ten seconds for each stage.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit status 1, not 0, where it will work with care only.")
     ] = False,
     json: options.Json = None,
     html: Annotated[
@@ -66,11 +78,13 @@ def doctor(
     normalise: options.Normalise = False,
     precision: options.Precision = "auto",
     device: options.Device = "auto",
-) -> None:
+) -> int:
     """Look at a model and your text before any training, and say what will happen.
 
     Scripts, unknown characters, sub-words per word, duplicates, lines in other languages, label words; then time,
     memory and file size on this machine, from a few real steps. The settings are those of adapt.
+
+    Exit status: 0 when it will work, also with care (then 1 with --strict), 3 when it will not work as it is.
     """
     from glotprompt.cli.files import check_reading, how_to_read, texts_of
     from glotprompt.cli.settings import settings
@@ -109,10 +123,29 @@ def doctor(
 
         write_doctor_page(diagnosis.to_dict(), html)
         note(f"wrote {html} (open it in a browser)")
-    if diagnosis.level != "bad":
-        code = language or "CODE"
-        words = ("--model", model, *(word for file in text for word in ("--target", file)), "--source", "SOURCE.txt")
-        suggest("adapt", *words, "--language", code, "--output", f"{code}.safetensors")
+    if diagnosis.level == "bad":
+        return WILL_NOT_WORK
+    _suggest(ctx)
+    return WARNED if strict and diagnosis.level == "warn" else 0
+
+
+def _suggest(ctx: typer.Context) -> None:
+    """The next commands, with the files, the task and the options that were given."""
+    given: dict[str, Any] = ctx.params
+    code = given["language"] or "CODE"
+    prompt = f"{code}.safetensors"
+    words = ["--model", given["model"], *(word for file in given["text"] for word in ("--target", file))]
+    for parameter in ctx.command.params:
+        value = given[parameter.name] if parameter.name in _OF_ADAPT else None
+        if not value or value == parameter.default:
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            words += [parameter.opts[0]] if one is True else [parameter.opts[0], str(one)]
+    suggest("adapt", *words, "--source", "SOURCE.txt", "--language", code, "--output", prompt)
+    if given["task"] is not None:
+        layers = [] if given["top_k_layers"] is None else ["--top-k", str(given["top_k_layers"])]
+        words = ["--prompt", prompt, "--train", "LABELLED.tsv", "--task", given["task"], *layers]
+        suggest("tune", *words, "--output", f"{code}-{Path(given['task']).stem}.safetensors")
 
 
 def _show(diagnosis: Diagnosis) -> None:

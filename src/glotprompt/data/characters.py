@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ _LOOK_ALIKES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
 }  # fmt: skip
 """Reason -> character -> spellings, the nearest first. Only what Unicode does not decompose needs a line."""
+
+_SMALL = "its small letter"
 
 _SECOND = "'`^~_-*"
 """What tells a rewritten letter from the plain one, where no near spelling is free."""
@@ -139,30 +141,44 @@ class CharacterMap:
 def nearest_known(texts: Sequence[str], known: Callable[[str], bool]) -> CharacterMap:
     """The map that rewrites every character of `texts` that is not `known` to a near spelling that is.
 
-    Tried in this order: Unicode's decomposition, the look-alikes of this module, the letter with its marks written
-    beside it, the letter alone. The first of these that is free is taken; where none is, the nearest with a second
+    A capital becomes its small letter, where that is known, though it can then not be told from it. Else tried in this
+    order: Unicode's decomposition, the look-alikes of this module, the letter with its marks written beside it, the
+    letter alone, its capital. The first of these that is free is taken; where none is, the nearest with a second
     character that makes it free; else the nearest, which is not reversible.
     """
     text = "\n".join(texts)
     table: dict[str, str] = {}
     reasons: dict[str, str] = {}
     left: list[str] = []
-    for character in _unknown(text, known):
-        near = {spelling: reason for spelling, reason in _near(character) if known(spelling)}
-        marked = (spelling + second for spelling in near for second in _SECOND)
-        free = (
-            spelling
-            for spelling in (*near, *marked)
-            if spelling not in table.values() and _free(character, spelling, text) and known(spelling)
-        )
-        chosen = next(free, None) or next(iter(near), None)
-        if chosen is None:
-            left.append(character)
-            continue
-        table[character] = chosen
-        reasons[character] = near.get(chosen) or f"{near[chosen[:-1]]}, made free by a second character"
-        text = text.replace(character, chosen)
-    return CharacterMap(CharacterMap.fitted(table, texts, reasons).rewritings, tuple(left))
+    characters, staying = _unknown(text, known)
+    for wanted in ("characters", "clusters"):
+        for character in characters if wanted == "characters" else _unknown_clusters(text, known, left):
+            spelling, reason = _choose(character, text, table.values(), known)
+            if not spelling:
+                left.append(character)
+                continue
+            table[character], reasons[character] = spelling, reason
+            text = text.replace(character, spelling)
+    return CharacterMap(CharacterMap.fitted(table, texts, reasons).rewritings, (*left, *staying))
+
+
+def _choose(character: str, text: str, taken: Collection[str], known: Callable[[str], bool]) -> tuple[str, str]:
+    """The spelling of one character as `nearest_known` has it, and the reason; two times "" where nothing is near."""
+    near: dict[str, str] = {}
+    for spelling, reason in _near(character):
+        if spelling not in near and known(spelling):
+            near[spelling] = reason
+    nearest = next(iter(near), "")
+    if near.get(nearest) == _SMALL:
+        return nearest, _SMALL
+    for spelling, reason in near.items():
+        if spelling not in taken and _free(character, spelling, text):
+            return spelling, reason
+    for spelling, reason in near.items():
+        for marked in (spelling + second for second in _SECOND):
+            if marked not in taken and _free(character, marked, text) and known(marked):
+                return marked, f"{reason}, made free by a second character"
+    return nearest, near.get(nearest, "")
 
 
 def name_of(character: str) -> str:
@@ -170,21 +186,39 @@ def name_of(character: str) -> str:
     return " + ".join(f"U+{ord(one):04X} {unicodedata.name(one, 'without a name')}" for one in character)
 
 
-def _unknown(text: str, known: Callable[[str], bool]) -> list[str]:
-    """The unknown characters, the most frequent first; then letters with marks that are known apart but not together
-    (a tokenizer that composes them sees another character)."""
-    counts = Counter(text)
-    single = [character for character in counts if not character.isspace() and not known(character)]
-    marks = "".join(re.escape(one) for one in counts if unicodedata.combining(one) and one not in single)
-    found: Counter[str] = Counter(re.findall(f"[^{marks}\\s][{marks}]+", text)) if marks else Counter()
-    clusters = [cluster for cluster in found if cluster[0] not in single and not known(cluster)]
-    # Longer ones first: a letter with two marks holds the letter with one.
-    clusters.sort(key=lambda cluster: (-len(cluster), -found[cluster], cluster))
-    return [*sorted(single, key=lambda character: (-counts[character], character)), *clusters]
+def _unknown(text: str, known: Callable[[str], bool]) -> tuple[list[str], list[str]]:
+    """The unknown characters that can be rewritten wherever they stand, the most frequent first, and those that cannot:
+    they are unknown alone and known in a cluster (a tokenizer that composes sees another character)."""
+    counts, clusters = Counter(text), _clusters(text)
+    unknown = [character for character in counts if not character.isspace() and not known(character)]
+    composed = {part for cluster in clusters if len(cluster) > 1 and known(cluster) for part in cluster}
+    alone = Counter(counts)
+    for cluster, count in clusters.items():
+        for part in cluster if len(cluster) > 1 else "":
+            alone[part] -= count
+    unknown.sort(key=lambda character: (-counts[character], character))
+    return [one for one in unknown if one not in composed], [
+        one for one in unknown if one in composed and alone[one] > 0
+    ]
+
+
+def _unknown_clusters(text: str, known: Callable[[str], bool], left: Collection[str]) -> list[str]:
+    """Letters with marks, not known together; longer ones first: a letter with two marks holds that with one."""
+    found = _clusters(text)
+    unknown = [one for one in found if len(one) > 1 and not set(one) & set(left) and not known(one)]
+    return sorted(unknown, key=lambda cluster: (-len(cluster), -found[cluster], cluster))
+
+
+def _clusters(text: str) -> Counter[str]:
+    """Letters with the combining marks behind them, and marks without a letter."""
+    marks = "".join(re.escape(one) for one in set(text) if unicodedata.combining(one))
+    return Counter(re.findall(f"[^{marks}\\s]?[{marks}]+", text)) if marks else Counter()
 
 
 def _near(character: str) -> Iterator[tuple[str, str]]:
     """Spellings near to a character with the reason, the nearest first."""
+    if character.lower() != character:
+        yield character.lower(), _SMALL
     parts = unicodedata.normalize("NFKD", character)
     if parts != character:
         yield parts, "decomposed"
@@ -195,6 +229,8 @@ def _near(character: str) -> Iterator[tuple[str, str]]:
     if letters and letters != parts:
         yield "".join(_LOOK_ALIKES[_MARK].get(part, (part,))[-1] for part in parts), "marks written beside the letter"
         yield letters, "without its marks"
+    if character.upper() != character:
+        yield character.upper(), "its capital"
 
 
 def _free(character: str, spelling: str, text: str) -> bool:

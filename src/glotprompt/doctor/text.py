@@ -12,7 +12,9 @@ from importlib.resources import files
 from itertools import chain
 from typing import Any
 
-from glotprompt.train.characters import MAX_LINES, UnknownCharacter, Vocabulary
+from glotprompt.data.characters import nearest_known
+from glotprompt.doctor.markup import markup_lines, mojibake_lines
+from glotprompt.train.characters import MAX_LINES, UnknownCharacter, Vocabulary, knows
 
 SHORT_WORDS = 3
 """A line of fewer words is very short."""
@@ -48,6 +50,8 @@ class TextStatistics:
     """Words with an unknown token in them."""
     unknown: tuple[UnknownCharacter, ...]
     """The commonest first."""
+    far: tuple[UnknownCharacter, ...]
+    """Those to which nothing known is near, so that no character map can help."""
     scripts: Mapping[str, float]
     """Unicode's name of the script, in capitals -> share of the letters, the largest first."""
     line_tokens: tuple[int, ...]
@@ -58,6 +62,12 @@ class TextStatistics:
     """Lines most of whose words have no letter of the main script."""
     foreign: Mapping[str, int]
     """Reference language's code -> lines taken for it."""
+    markup: Mapping[str, int]
+    """Kind of mark-up (`markup.KINDS`) -> lines that have it, the commonest first."""
+    num_mojibake: int
+    """Lines with UTF-8 that was read as Latin-1 or cp1252."""
+    mojibake: tuple[str, str]
+    """The commonest of it, and what it stands for."""
 
     @property
     def pieces_per_word(self) -> float:
@@ -126,6 +136,8 @@ def statistics_of(lines: Sequence[str], tokenizer: Any) -> TextStatistics:
             letters[script] += count
     total = max(1, letters.total())
     scripts = {name: count / total for name, count in letters.most_common()}
+    unknown = seen.unknown_characters()
+    num_mojibake, mojibake = mojibake_lines(counted)
     return TextStatistics(
         num_lines=len(lines),
         num_unique=len({" ".join(line.split()) for line in lines}),
@@ -135,13 +147,26 @@ def statistics_of(lines: Sequence[str], tokenizer: Any) -> TextStatistics:
         num_characters=characters.total(),
         unknown_tokens=seen.unknown_tokens,
         touched_words=seen.touched_words,
-        unknown=seen.unknown_characters(),
+        unknown=unknown,
+        far=_far(unknown, tokenizer),
         scripts=scripts,
         line_tokens=tuple(sum(map(seen.pieces.__getitem__, words)) for words in split),
         num_short=sum(len(words) < SHORT_WORDS for words in split),
         num_other_script=_lines_in_other_scripts(split, seen.words, next(iter(scripts), "")),
         foreign=foreign_lines(split, seen.words),
+        markup=markup_lines(counted),
+        num_mojibake=num_mojibake,
+        mojibake=mojibake,
     )
+
+
+def _far(unknown: Sequence[UnknownCharacter], tokenizer: Any) -> tuple[UnknownCharacter, ...]:
+    """Those of the unknown characters that are still unknown when each is rewritten as near as can be."""
+    if not unknown:
+        return ()
+    known = knows(tokenizer)
+    near = nearest_known([char.text for char in unknown], known)
+    return tuple(char for char in unknown if not known(near.apply(char.text)))
 
 
 @cache

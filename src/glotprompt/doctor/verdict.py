@@ -12,8 +12,9 @@ from typing import Literal
 
 from glotprompt.config import AdaptConfig
 from glotprompt.data.languages import Exposure, name_of
+from glotprompt.doctor.markup import KINDS
 from glotprompt.doctor.probe import NUM_EXAMPLES, Forecast
-from glotprompt.doctor.text import SHORT_WORDS, TextStatistics, references
+from glotprompt.doctor.text import SHORT_WORDS, TextStatistics, UnknownCharacter, references
 from glotprompt.report.tables import duration, size
 from glotprompt.train.characters import MOST_UNKNOWN, NEGLIGIBLE
 from glotprompt.train.characters import percent as _share
@@ -53,9 +54,11 @@ def worst(findings: Sequence[Finding]) -> Level:
 
 
 def text_findings(text: TextStatistics, pieces: Mapping[str, float], config: AdaptConfig) -> list[Finding]:
-    """What the text alone says."""
+    """What the text alone says; of mark-up and encoding only where there is something to say."""
     return [
         _amount(text),
+        *_markup(text),
+        *_encoding(text),
         _scripts(text),
         _unknown(text),
         _pieces(text, pieces),
@@ -85,6 +88,40 @@ def _amount(text: TextStatistics) -> Finding:
     return Finding("amount", "ok", figure, where)
 
 
+def _markup(text: TextStatistics) -> list[Finding]:
+    shares = {KINDS[name]: count / max(1, text.num_counted) for name, count in text.markup.items()}
+    found = {kind: share for kind, share in shares.items() if share >= kind.least}
+    if not found:
+        return []
+    figure = ", ".join(
+        f"{kind.name}: {text.markup[kind.name]:,} lines ({_share(share)})" for kind, share in found.items()
+    )
+    # Of a line of JSON or CoNLL the model reads more that is no text than text.
+    level: Level = "bad" if sum(share for kind, share in found.items() if not kind.is_sentence) >= 0.5 else "warn"
+    remedies = " ".join(f"{kind.remedy[0].upper()}{kind.remedy[1:]}." for kind in found)
+    return [Finding("mark-up", level, figure, "The model would learn it as if it were the language.", remedies)]
+
+
+def _encoding(text: TextStatistics) -> list[Finding]:
+    share = text.num_mojibake / max(1, text.num_counted)
+    if share < 0.01:
+        return []
+    seen, meant = text.mojibake
+    return [
+        Finding(
+            "encoding", "warn" if share < 0.5 else "bad", f"{text.num_mojibake:,} lines ({_share(share)})",
+            f"UTF-8 that was read as Latin-1 or cp1252: {_visible(seen)} stands for {meant}.",
+            "Save the text again from where it came, as UTF-8; else undo it with iconv -f utf-8 -t cp1252 (or latin1), "
+            "or, where that stops, with the Python package ftfy.",
+        )
+    ]  # fmt: skip
+
+
+def _visible(text: str) -> str:
+    """The text; a character without a shape by its code point."""
+    return "".join(char if char.isprintable() else f"<U+{ord(char):04X}>" for char in text)
+
+
 def _scripts(text: TextStatistics) -> Finding:
     shares = ", ".join(f"{name.capitalize()} {_share(share)}" for name, share in list(text.scripts.items())[:4])
     if not text.scripts:
@@ -103,14 +140,32 @@ def _unknown(text: TextStatistics) -> Finding:
     name, share = "unknown characters", text.touched_share
     if not text.unknown:
         return Finding(name, "ok", "none", "The tokenizer knows every character.")
-    shown = ", ".join(f"{char.shown} {char.code_points} ({char.count:,})" for char in text.unknown[:5])
-    more = f" and {len(text.unknown) - 5} more" if len(text.unknown) > 5 else ""
     figure = f"in {_share(share)} of the words, {_share(text.unknown_share)} of the tokens"
-    meaning = f"The model reads a hole in the place of {shown}{more}."
+    meaning = f"The model reads a hole in the place of {_some(text.unknown)}."
     if share < NEGLIGIBLE:
         return Finding(name, "ok", figure, meaning)
-    remedy = "glotprompt adapt --map-characters auto writes the nearest known characters in their place."
-    return Finding(name, "warn" if share <= MOST_UNKNOWN else "bad", figure, meaning, remedy)
+    return Finding(name, "warn" if share <= MOST_UNKNOWN else "bad", figure, meaning, _way_out(text))
+
+
+def _some(unknown: Sequence[UnknownCharacter]) -> str:
+    shown = ", ".join(f"{char.shown} {char.code_points} ({char.count:,})" for char in unknown[:5])
+    return f"{shown} and {len(unknown) - 5} more" if len(unknown) > 5 else shown
+
+
+def _way_out(text: TextStatistics) -> str:
+    """What to do about the unknown characters of this text."""
+    if _encoding(text):
+        return "Mend the encoding first, then ask again."
+    mapped = "glotprompt adapt --map-characters auto writes the nearest known characters in their place"
+    if not text.far:
+        return f"{mapped}."
+    other = (
+        "take a backbone whose tokenizer falls back to bytes or has a larger vocabulary with this script, or write the"
+        " text in a script that it knows (romanisation)"
+    )
+    if len(text.far) == len(text.unknown):
+        return f"Nothing known is near them, so a character map does not help: {other}."
+    return f"{mapped}, except {_some(text.far)}, to which nothing known is near; for these {other}."
 
 
 def _pieces(text: TextStatistics, pieces: Mapping[str, float]) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
@@ -47,7 +47,14 @@ def unknown_characters(text: str, known: Callable[[str], bool], characters: Char
 
 def map_to_known(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> CharacterMap:
     """The map from characters of `texts` that the tokenizer does not know to the nearest that it knows."""
-    return nearest_known(texts, knows(tokenizer))
+    found = nearest_known(texts, knows(tokenizer))
+    if not found.left:
+        return found
+    # A character may be unknown by itself and known wherever it stands in these texts.
+    words = list({word for text in texts for word in found.apply(text).split()})
+    rows = tokenizer([plain(word, tokenizer) for word in words], add_special_tokens=False)["input_ids"]
+    unknown = {char for word, row in zip(words, rows, strict=True) if tokenizer.unk_token_id in row for char in word}
+    return replace(found, left=tuple(one for one in found.left if set(one) & unknown))
 
 
 def unknown_tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
@@ -66,7 +73,7 @@ class UnknownCharacter:
     """What the tokenizer turns into its unknown token."""
 
     text: str
-    """One character, or several that the tokenizer's normaliser makes one."""
+    """One character, or a letter with its marks, composed where Unicode has a character for them."""
     count: int
     """Occurrences in the counted lines."""
 
@@ -125,7 +132,8 @@ class Vocabulary:
         """Which characters the unknown tokens stand for.
 
         An unknown token's span may be longer than what is unknown in it: runs are joined, and WordPiece gives up the
-        whole word. So of a span those characters count that are unknown by themselves, else all of it as one."""
+        whole word. So of a span those characters count that are unknown by themselves, else all of it as one. It may
+        be shorter, too: a tokenizer that composes gives the letter's place alone, so its marks are added."""
         found: Counter[str] = Counter()
         alone: dict[str, bool] = {}
         for word in self._with_unknown:
@@ -139,7 +147,12 @@ class Vocabulary:
                     if char not in alone:
                         ids = self._backend.encode(char, add_special_tokens=False).ids
                         alone[char] = self._unknown in ids
-                for char in [char for char in span if alone[char]] or [span]:
+                chars = [char for char in span if alone[char]]
+                if not chars:
+                    while end < len(spelled) and unicodedata.combining(spelled[end]):
+                        end += 1
+                    chars = [unicodedata.normalize("NFC", spelled[start:end].strip())]
+                for char in chars:
                     found[char] += self.words[word]
         return tuple(UnknownCharacter(text, count) for text, count in found.most_common())
 
