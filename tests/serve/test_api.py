@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +87,17 @@ def test_the_cards(client: TestClient, saved_four: Path) -> None:
     assert str(saved_four) not in client.get("/v1/classifiers").text
     assert body["limits"]["items"] == 5
     assert body["auto"] is True
+
+
+def test_a_name_that_is_not_utf_8_spoils_no_list(client: TestClient, saved_four: Path) -> None:
+    odd = os.fsdecode(os.fsencode(saved_four) + b"/n\xffya.safetensors")
+    shutil.copy(saved_four / "nya.safetensors", odd)
+    client.app.state.service.registry.reload()  # pyright: ignore[reportAttributeAccessIssue]
+    body = client.get("/v1/classifiers").raise_for_status().json()
+    assert {card["name"] for card in body["classifiers"]} == {"nya", "nya-nli", "sna", "yor"}
+    (error,) = body["errors"]
+    assert error["file"] == r"n\udcffya.safetensors"
+    assert error["error"] == rf"{error['file']} has a name that is not UTF-8, or with control characters; rename it"
 
 
 def test_no_folder_is_told(
