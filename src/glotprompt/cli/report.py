@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from glotprompt.cli.screen import check_output, note
+from glotprompt.cli.screen import check_output, note, say
 from glotprompt.errors import MissingExtraError, UserError
 
 
@@ -49,5 +49,5 @@ def report(
             copy_results(place, Path(copied))
         folder = place if isinstance(place, Path) else Path(copied)
         made = write_report(folder, output, markdown, lambda name: note(f"drawing {name}"))
-    print(f"{made.title}: {made.lead}")
+    say(f"{made.title}: {made.lead}")
     note(f"wrote {output / MARKDOWN if markdown is None else markdown} and {output / PAGE} (open it in a browser)")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, console, facts, note, suggest, table, write_json, wrote
+from glotprompt.cli.screen import check_output, console, facts, note, say, say_json, suggest, table, write_json, wrote
 from glotprompt.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -250,12 +250,10 @@ def _arguments(texts: Sequence[str], fields: Sequence[str]) -> list[Example]:
 
 
 def _print_json(inputs: Sequence[Example], predictions: Sequence[Prediction]) -> None:
-    import json
-
     for item, found in zip(inputs, predictions, strict=True):
         place = {"id": item.id} if item.id else {}
         line = {**place, **item.fields, "label": found.label, "scores": found.scores}
-        print(json.dumps(line, ensure_ascii=False))
+        say_json(line)
     sys.stdout.flush()
 
 
@@ -267,7 +265,7 @@ def _print_table(inputs: Sequence[Example], predictions: Sequence[Prediction]) -
     ]
     if not sys.stdout.isatty():
         for row in rows:
-            print("\t".join(row))
+            say(*row)
         sys.stdout.flush()
         return
     from rich.text import Text
