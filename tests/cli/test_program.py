@@ -242,7 +242,9 @@ def test_control_characters_never_reach_the_terminal_raw(
     label = f"sports{TRICKS}"
     for name in ("train.tsv", "test.tsv"):
         table = (here / name).read_text(encoding="utf-8")
-        (here / name).write_text(table.replace("\tsports", f"\t{label}").replace("win", f"win{TRICKS}"), encoding="utf-8")
+        (here / name).write_text(
+            table.replace("\tsports", f"\t{label}").replace("win", f"win{TRICKS}"), encoding="utf-8"
+        )
     spelled = label.encode("unicode_escape").decode().replace("\\x", "\\u00")
     task = (here / "task.toml").read_text(encoding="utf-8").replace("sports =", f'"{spelled}" =')
     odd = here / f"t{RED}"
