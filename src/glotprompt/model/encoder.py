@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from glotprompt.errors import ConfigError, ModelError
+from glotprompt.errors import ConfigError, ModelError, in_a_line
 from glotprompt.model.backbones import MINI, Pooling, fingerprint, name_of, open_backbone
 from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.devices import Precision, choose_precision, device_of
@@ -105,7 +105,12 @@ class Encoder:
             raise ConfigError(f"precision is {precision!r}; give one of {', '.join(get_args(Precision))}")
         where, place = name_of(name), device_of(device)
         opened = open_backbone(where)
-        encoder = cls(opened.model, opened.tokenizer, where, opened.pooling)
+        try:
+            encoder = cls(opened.model, opened.tokenizer, where, opened.pooling)
+        except (ModelError, MemoryError):
+            raise
+        except Exception as error:  # a config may hold anything
+            raise ModelError(f"{where} cannot be used: {in_a_line(repr(error))}; {WORKING}") from None
         encoder._is_loaded, encoder.asked_precision = True, precision
         encoder.model.to(place)  # pyright: ignore[reportArgumentType]
         encoder.use_precision(choose_precision(place) if precision == "auto" else precision)
