@@ -24,7 +24,7 @@ from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
-from glotprompt.model.tokens import Sequences, SpecialIds, by_length, pad, plain
+from glotprompt.model.tokens import Sequences, SpecialIds, beginning, by_length, pad, plain
 
 WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
 
@@ -317,8 +317,8 @@ class Encoder:
         found = np.zeros((len(texts), self.hidden_size), dtype=np.float32)
         if not texts:
             return found
-        clean = [plain(text, self.tokenizer) for text in texts]
         longest = min(max_length or self.max_positions, self.max_positions)
+        clean = [beginning(plain(text, self.tokenizer), self.tokenizer, longest) for text in texts]
         ids = self.tokenizer(clean, truncation=True, max_length=longest)["input_ids"]
         sequences = [np.array(row, dtype=np.int64) for row in ids]
         with nullcontext(None) if prompt is None else prompt.attached(self) as prefix:
