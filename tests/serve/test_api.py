@@ -126,6 +126,25 @@ def test_no_folder_is_told(
         assert folder not in answer.text
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
+    """JSON has no NaN, and null is no score. The others of a batch are answered."""
+    right = Predictor.log_probabilities
+
+    def odd(self: Predictor, queries: Any) -> Any:
+        found = right(self, queries)
+        return [row * bad if one.served.name == "yor" else row for one, row in zip(queries, found, strict=True)]
+
+    monkeypatch.setattr(Predictor, "log_probabilities", odd)
+    error = error_of(client.post("/v1/predict", json={"items": [item("nya"), item("yor")]}), 422, "not_finite")
+    assert error["item"] == 1
+    assert "classifier 'yor' gives NaN or infinity" in error["message"]
+    assert client.post("/v1/predict", json={"items": [item("nya")]}).status_code == 200
+    monkeypatch.setattr(LanguageFinder, "_losses", lambda _, candidates, __: [bad] * len(candidates))
+    asked = {"items": [{"language": "auto", "task": "topic", "text": TEXT}]}
+    error_of(client.post("/v1/predict", json=asked), 422, "not_finite")
+
+
 # --- a language that is not given
 
 
