@@ -308,11 +308,8 @@ def trained(kind: str) -> Tokenizer:
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
     from tokenizers import Tokenizer as Raw
 
-    lines = (ASSETS / "english.txt").read_text(encoding="utf-8").splitlines() + [
-        "日本語本日",
-        "สวัสดีวันดี",
-        "aaaa abab ab",
-    ]
+    lines = (ASSETS / "english.txt").read_text(encoding="utf-8").splitlines()
+    lines += ["日本語本日", "สวัสดีวันดี", "aaaa abab ab"]
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     size = {"vocab_size": 600, "special_tokens": special, "show_progress": False}
     if kind == "WordPiece":

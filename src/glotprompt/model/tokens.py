@@ -18,8 +18,8 @@ LENGTH_STEP = 16
 LONG = 2**14
 """Characters up to which a text is tokenised whole."""
 MARGIN = 128
-"""Tokens that must follow those that are wanted of a beginning: more than the 100 characters beyond which WordPiece takes
-a word for unknown, so that such a word is cut nowhere that matters."""
+"""Tokens that must follow those that are wanted of a beginning: more than the 100 characters beyond which WordPiece
+takes a word for unknown, so that such a word is cut nowhere that matters."""
 
 _AFTER_A_WORD = re.compile(r"(?<=\S) ")
 
@@ -55,12 +55,12 @@ def plain(text: str, tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def beginning(text: str, tokenizer: PreTrainedTokenizerFast, count: int) -> str:
-    """A part of `text` from its start whose first `count` tokens are those of the whole text, without tokenising it all.
+    """The beginning of `text` whose first `count` tokens are those of the whole text, which need not be tokenised.
 
-    Exact: a tokenizer that splits at spaces never looks across one. Any other (and a text without spaces) has the end of
-    a token somewhere in as many characters as its longest token, and up to there its tokens are those of the part that
-    ends there (Viterbi's best path, merges of pairs, longest match first). So where the parts that end at each of these
-    characters begin alike, the whole text begins as they do; where they do not, more of it is taken, at last all.
+    Exact: a tokenizer that splits at spaces never looks across one. Any other (and a text without spaces) has the end
+    of a token somewhere in as many characters as its longest token, and up to there its tokens are those of the part
+    that ends there (Viterbi's best path, merges of pairs, longest match first). So where the parts that end at each of
+    these characters begin alike, the whole begins as they do; where they do not, more is taken, at last all.
     """
     if len(text) <= LONG:
         return text

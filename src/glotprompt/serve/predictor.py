@@ -76,7 +76,7 @@ class Predictor:
         """Classify items such as ("nya", "a text") or ("nya-nli", ("a premise", "a hypothesis")), in their order.
 
         With `top_k` the scores hold that many labels, the most probable first. Raises `ConfigError` for an unknown
-        classifier and for a text where a pair is wanted (or the reverse), `NotFinite` for scores that are no numbers."""
+        classifier and for a text where a pair is wanted (or the reverse), `NotFinite` for what is no number."""
         return self.answer(self.read(items), top_k=top_k)
 
     def read(self, items: Sequence[Item]) -> list[Query]:
