@@ -39,6 +39,16 @@ def in_a_line(error: object, most: int | None = 300) -> str:
     return " ".join(str(error).split())[:most]
 
 
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, other line breaks, and halves of characters, which no stream in UTF-8 takes."""
+
+
+def visible(text: str) -> str:
+    """`text` with its control characters written out (an escape as \\x1b), so that a terminal shows them and does not
+    obey them; with line breaks, and with the halves of characters that stand for bytes of names that are not UTF-8."""
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A hint to append to a message: " Did you mean 'x'?", or "" when nothing comes close."""
     by_fold = {choice.casefold(): choice for choice in choices}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from glotprompt.config import identity_of
-from glotprompt.errors import ConfigError, nearest
+from glotprompt.errors import ConfigError, nearest, visible
 
 MASK_FIELD = "mask"
 TEXT_FIELDS = ("text", "premise", "hypothesis")
@@ -142,7 +142,7 @@ class Task:
             value = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from None
-        return cls.from_dict({"name": path.stem, **value}, where=str(path))
+        return cls.from_dict({"name": visible(path.stem), **value}, where=str(path))
 
     def identity(self) -> str:
         return identity_of(self.to_dict())

@@ -19,7 +19,7 @@ from glotprompt.cli import files, main
 from glotprompt.cli.app import app
 from glotprompt.cli.settings import settings
 from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, TuneConfig, preset
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.errors import ConfigError, DataError, visible
 from glotprompt.methods import METHODS
 
 from .conftest import Program
@@ -289,3 +289,59 @@ def test_commands_of_the_readme_and_the_docs_are_there() -> None:
             assert used <= known | {"--help"}, f"{file.name}: {line}"
             checked += 1
     assert checked > 20
+
+
+# --- control characters
+
+
+RED = "\x1b[31m"
+TRICKS = f"{RED}red\x07\x9b2J\x7f"
+
+
+def test_control_characters_never_reach_the_terminal_raw(
+    here: Path, tiny_folder: Path, glotprompt: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of labels, nor of texts, names of files and what files say of themselves."""
+    label = f"sports{TRICKS}"
+    for name in ("train.tsv", "test.tsv"):
+        table = (here / name).read_text(encoding="utf-8")
+        (here / name).write_text(
+            table.replace("\tsports", f"\t{label}").replace("win", f"win{TRICKS}"), encoding="utf-8"
+        )
+    spelled = label.encode("unicode_escape").decode().replace("\\x", "\\u00")
+    task = (here / "task.toml").read_text(encoding="utf-8").replace("sports =", f'"{spelled}" =')
+    odd = here / f"t{RED}"
+    odd.with_suffix(".toml").write_text(task, encoding="utf-8")
+    common = ["--precision", "fp32", "--device", "cpu"]
+    made = glotprompt(
+        "tune", "--model", tiny_folder, "--train", "train.tsv", "--task", odd.with_suffix(".toml"), *common,
+        "--epochs", "1", "--batch-size", "8", "--max-length", "24", "--set", "prompt_length=3",
+        "--output", odd.with_suffix(".st"), "--no-samples",
+    )  # fmt: skip
+    assert made.status == 0, made.err
+    use = ("--classifier", odd.with_suffix(".st"), *common)
+    text = f"win{TRICKS} play"
+    done = [
+        made,
+        glotprompt("evaluate", "--data", "test.tsv", *use, "--json", odd.with_suffix(".json")),
+        glotprompt("predict", text, *use),
+        glotprompt("predict", text, "--json", *use),
+        glotprompt("predict", "--labels", TRICKS, text, *use),
+        glotprompt("evaluate", "--data", TRICKS, *use),
+        glotprompt("doctor", "--text", "test.tsv", "--language", "nya", "--no-probe", "--model", str(tiny_folder)),
+        glotprompt("adapt", "--target", TRICKS, "--output", "x"),
+        glotprompt(TRICKS),
+        glotprompt("predict", f"--{TRICKS}", "x"),
+        glotprompt("serve", odd.with_suffix(".st"), "--host", TRICKS),
+    ]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)  # a table
+    done.append(glotprompt("predict", text, *use))
+    for outcome in done:
+        for line in (outcome.out + outcome.err).replace("\t", " ").split("\n"):
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", line) if outcome is done[-1] else line
+            assert visible(plain) == plain, f"{line!a} of {outcome!a}"
+    assert [outcome.status for outcome in done[:4]] == [0] * 4, done[:4]
+    found = json.loads(done[3].out)
+    assert found["text"] == text, "JSON still holds the text itself"
+    assert set(found["scores"]) == {label, "health", "business"}
+    assert r"sports\x1b[31mred\x07\x9b2J\x7f" in done[1].out

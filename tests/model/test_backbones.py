@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +35,7 @@ from glotprompt.model.backbones import (
     open_backbone,
 )
 from glotprompt.model.encoder import Encoder
+from glotprompt.model.shapes import Shell
 from glotprompt.model.soft_prompt import SoftPrompt
 
 NewStock = Callable[[str], PreTrainedModel]
@@ -296,3 +299,93 @@ class TestSentenceEncoder:
         assert encoder.embed([]).shape == (0, 48)
         assert encoder.embed(["day " * 2000]).shape == (1, 48)
         np.testing.assert_allclose(encoder.embed(["day " * 50], max_length=12), encoder.embed(["day " * 10]), atol=1e-6)
+
+
+# --- code of others
+
+
+EVIL = "from pathlib import Path\nPath('{ran}').touch()\n"
+
+
+@pytest.fixture
+def odd_folder(tiny_folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A whole backbone, but for some entries of its config.json, with code beside it that says when it is run."""
+
+    def make(**changes: object) -> Path:
+        folder = tmp_path / "odd"
+        shutil.copytree(tiny_folder, folder)
+        for name in ("modeling_evil.py", "configuration_evil.py", "tokenization_evil.py"):
+            (folder / name).write_text(EVIL.format(ran=tmp_path / "ran"), encoding="utf-8")
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def nothing_foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody is asked, no code is run, nothing is unpickled."""
+
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("a person was asked, or a pickle or kernel opened")
+
+    monkeypatch.setattr("builtins.input", asked)
+    monkeypatch.setattr(torch, "load", asked)
+    monkeypatch.setattr("transformers.integrations.hub_kernels.load_and_register_attn_kernel", asked, raising=False)
+    monkeypatch.setattr("transformers.modeling_utils.lazy_import_flash_attention", asked, raising=False)
+    yield
+    assert not (tmp_path / "ran").exists()
+
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_evil.EvilConfig", "AutoModelForMaskedLM": "modeling_evil.EvilModel",
+    "AutoModel": "modeling_evil.EvilModel", "AutoTokenizer": ["tokenization_evil.Slow", "tokenization_evil.Fast"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_type": "evil", "auto_map": AUTO_MAP}, "needs code of its own (auto_map), which is never run"),
+        ({"attn_implementation": "evil/kernel"}, "has the attention done by 'evil/kernel', code of others, which is"),
+        ({"_attn_implementation": "evil/kernel:forward"}, "has the attention done by 'evil/kernel:forward'"),
+        ({"_attn_implementation_internal": "evil/kernel"}, ""),
+        ({"attn_implementation": "flash_attention_2"}, "has the attention done by 'flash_attention_2'"),
+        ({"attn_implementation": "paged|evil/kernel"}, "has the attention done by 'paged|evil/kernel'"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, ""),
+        ({"num_attention_heads": "many"}, ""),
+        ({"hidden_size": -1}, ""),
+    ],
+)
+@pytest.mark.usefixtures("nothing_foreign")
+def test_a_config_runs_no_code_of_others(odd_folder: Callable[..., Path], changes: dict[str, Any], reason: str) -> None:
+    folder = str(odd_folder(**changes))
+    for opened in (Encoder.load, Shell.named):
+        if not reason:  # which of the two refuses it is all the same
+            with suppress(ModelError):
+                opened(folder)
+            continue
+        with pytest.raises(ModelError) as caught:
+            opened(folder)
+        assert reason in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert "trust_remote_code" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("nothing_foreign")
+def test_a_known_model_is_opened_without_the_code_beside_it(odd_folder: Callable[..., Path]) -> None:
+    """As EuroBERT's are published."""
+    folder = odd_folder(auto_map=AUTO_MAP)
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings["auto_map"] = {"AutoTokenizer": AUTO_MAP["AutoTokenizer"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert Encoder.load(folder, precision="fp32", device="cpu").num_layers == 3
+
+
+@pytest.mark.usefixtures("nothing_foreign")
+def test_pickled_weights_are_not_read(odd_folder: Callable[..., Path]) -> None:
+    folder = odd_folder()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"no model\.safetensors; weights in pickles .* never read: .*save_pretrained"):
+        Encoder.load(folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +89,17 @@ def test_the_cards(client: TestClient, saved_four: Path) -> None:
     assert body["auto"] is True
 
 
+def test_a_name_that_is_not_utf_8_spoils_no_list(client: TestClient, saved_four: Path) -> None:
+    odd = os.fsdecode(os.fsencode(saved_four) + b"/n\xffya.safetensors")
+    shutil.copy(saved_four / "nya.safetensors", odd)
+    client.app.state.service.registry.reload()  # pyright: ignore[reportAttributeAccessIssue]
+    body = client.get("/v1/classifiers").raise_for_status().json()
+    assert {card["name"] for card in body["classifiers"]} == {"nya", "nya-nli", "sna", "yor"}
+    (error,) = body["errors"]
+    assert error["file"] == r"n\udcffya.safetensors"
+    assert error["error"] == rf"{error['file']} has a name that is not UTF-8, or with control characters; rename it"
+
+
 def test_no_folder_is_told(
     encoder: gp.Encoder, own_encoder: Any, saved_four: Path, tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -111,6 +124,25 @@ def test_no_folder_is_told(
     assert "loaded backbone is 'tiny' (" in errors["foreign.safetensors"]
     for folder in (str(saved_four.parent), str(second.parent), "/home"):
         assert folder not in answer.text
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
+    """JSON has no NaN, and null is no score. The others of a batch are answered."""
+    right = Predictor.log_probabilities
+
+    def odd(self: Predictor, queries: Any) -> Any:
+        found = right(self, queries)
+        return [row * bad if one.served.name == "yor" else row for one, row in zip(queries, found, strict=True)]
+
+    monkeypatch.setattr(Predictor, "log_probabilities", odd)
+    error = error_of(client.post("/v1/predict", json={"items": [item("nya"), item("yor")]}), 422, "not_finite")
+    assert error["item"] == 1
+    assert "classifier 'yor' gives NaN or infinity" in error["message"]
+    assert client.post("/v1/predict", json={"items": [item("nya")]}).status_code == 200
+    monkeypatch.setattr(LanguageFinder, "_losses", lambda _, candidates, __: [bad] * len(candidates))
+    asked = {"items": [{"language": "auto", "task": "topic", "text": TEXT}]}
+    error_of(client.post("/v1/predict", json=asked), 422, "not_finite")
 
 
 # --- a language that is not given

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx2
@@ -85,10 +86,11 @@ def test_what_it_does_not_start_with(
 class Running:
     """The program, and its address."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int = 0, files: str = "unlimited") -> None:
         words = ["serve", str(folder), "--port", str(port), "--precision", "fp32", "--device", "cpu"]
+        limited = ["sh", "-c", 'test "$0" = unlimited || ulimit -n "$0"; exec "$@"', files]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "glotprompt", *words],
+            [*limited, sys.executable, "-m", "glotprompt", *words],
             stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         self.lines: list[str] = []
@@ -119,8 +121,8 @@ class Running:
 def start(folder: Path) -> Generator[Callable[..., Running]]:
     made: list[Running] = []
 
-    def begin(port: int = 0) -> Running:
-        made.append(Running(folder, port))
+    def begin(port: int = 0, files: str = "unlimited") -> Running:
+        made.append(Running(folder, port, files))
         return made[-1]
 
     yield begin
@@ -206,3 +208,28 @@ def test_clients_that_try_again_lose_nothing_to_a_kill(
         for (name, text), one in zip(questions, answers, strict=True):
             assert one.result() == pytest.approx(expected[name, text], abs=1e-5)
     assert again, "nobody met the dead service"
+
+
+@pytest.mark.slow
+def test_hundreds_of_half_requests_and_few_files(
+    start: Callable[..., Running], expected: dict[tuple[str, str], dict[str, float]]
+) -> None:
+    """Nobody is locked out, and foreign names are not answered."""
+    running = start(files="256")
+    body = (
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{"
+    )
+    for half in (b"GET /v1/clas", body):
+        with ExitStack() as held:
+            for _ in range(300):
+                client = held.enter_context(socket.create_connection(("127.0.0.1", running.port)))
+                with suppress(OSError):  # it may have been closed by now
+                    client.sendall(half)
+            for turn in range(5):
+                with httpx2.Client(timeout=10) as client:
+                    found = ask(client, running.port, "nya", TEXTS[turn])
+                assert found == pytest.approx(expected["nya", TEXTS[turn]], abs=1e-5)
+    for host, status in (("evil.example", 400), (f"localhost:{running.port}", 200), ("[::1]", 200)):
+        answer = httpx2.get(f"http://127.0.0.1:{running.port}/v1/classifiers", headers={"Host": host}, timeout=10)
+        assert answer.status_code == status
+    assert "Traceback" not in running.end(signal.SIGTERM)

@@ -246,6 +246,17 @@ def test_many_classifiers_and_some_without_a_prompt(visit: Visit) -> None:
     expect(page.locator("#compare-left")).to_be_hidden()
 
 
+def test_a_classifier_without_adaptation_says_so_and_not_none(visit: Visit) -> None:
+    page = visit.open()
+    found = page.evaluate("fetch('v1/classifiers').then((answer) => answer.json())")
+    found["classifiers"] = [{**found["classifiers"][0], "language": "none", "language_name": None}]
+    page.route("**/v1/classifiers", lambda route: route.fulfill(json=found))
+    page.goto(visit.service.url + "#classifiers")
+    page.reload()
+    expect(page.locator("#cards h3")).to_have_text("Not adapted to a language")
+    expect(page.locator("body")).not_to_contain_text("none ·")
+
+
 @pytest.mark.slow
 def test_cards(visit: Visit) -> None:
     page = visit.open("#classifiers")

@@ -86,6 +86,21 @@ def test_a_card_says_what_the_file_says(folder: Path, encoder: gp.Encoder) -> No
     assert (plain.sample_texts, plain.sample_side) == ((), None)
 
 
+def test_what_no_answer_can_be_written_with_is_kept_out(folder: Path, encoder: gp.Encoder) -> None:
+    """One odd file must not spoil the list of all."""
+    whole = (folder / "nya.safetensors").read_bytes()
+    for name in (b"\xff\xfe", b"red\x1b[31m"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name + b".safetensors")).write_bytes(whole)
+    replace(make_classifier(encoder, 3), facts={"examples": ["many"]}).save(folder / "odd.safetensors")
+    registry = Registry(folder, encoder)
+    assert registry.names() == ["nya", "yor"]
+    errors = {Path(path).name: error for path, error in registry.errors().items()}
+    assert set(errors) == {r"\udcff\udcfe.safetensors", r"red\x1b[31m.safetensors", "odd.safetensors"}
+    assert "name that is not UTF-8, or with control characters; rename it" in errors[r"\udcff\udcfe.safetensors"]
+    assert "cannot be used" in errors["odd.safetensors"]
+    assert all(error.isprintable() for error in errors.values())
+
+
 def test_files_come_change_and_go_without_a_restart(folder: Path, encoder: gp.Encoder) -> None:
     registry = Registry(folder, encoder)
     assert registry.reload() == Changes((), (), ())

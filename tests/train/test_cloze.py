@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,6 +17,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from glotprompt.errors import ConfigError
+from glotprompt.model import tokens as model_tokens
+from glotprompt.model.backbones import folder_of, read_tokenizer
+from glotprompt.model.encoder import Encoder
+from glotprompt.model.tokens import beginning
 from glotprompt.templates import Task
 from glotprompt.train.cloze import (
     Cloze,
@@ -291,3 +298,114 @@ def test_examples_of_similar_length_are_together() -> None:
     longest = [max(lengths[i] for i in batch) for batch in batches]
     assert longest != sorted(longest), "but short ones do not come first"
     assert longest != sorted(longest, reverse=True)
+
+
+# --- very long texts
+
+
+def trained(kind: str) -> Tokenizer:
+    """A small tokenizer of a kind, of the tests' English and some others' letters."""
+    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer as Raw
+
+    lines = (ASSETS / "english.txt").read_text(encoding="utf-8").splitlines()
+    lines += ["日本語本日", "สวัสดีวันดี", "aaaa abab ab"]
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    size = {"vocab_size": 600, "special_tokens": special, "show_progress": False}
+    if kind == "WordPiece":
+        raw, trainer = Raw(models.WordPiece(unk_token="<unk>")), trainers.WordPieceTrainer(**size)
+        raw.normalizer, raw.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    elif kind == "byte-level":
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        raw, trainer = Raw(models.BPE()), trainers.BpeTrainer(**size, initial_alphabet=alphabet)
+        raw.normalizer, raw.pre_tokenizer = normalizers.NFC(), pre_tokenizers.ByteLevel(add_prefix_space=False)
+        raw.decoder = decoders.ByteLevel()
+    elif kind == "unsplit":  # as Gemma's: words are not set apart before pairs are merged
+        raw, trainer = Raw(models.BPE(unk_token="<unk>", fuse_unk=True)), trainers.BpeTrainer(**size)
+        raw.normalizer = normalizers.Replace(" ", "▁")
+        raw.pre_tokenizer = pre_tokenizers.Split(Regex("(?<=[▁])(?=[^▁])"), "isolated")  # for the training alone
+    else:
+        assert kind == "Unigram"
+        raw, trainer = Raw(models.Unigram()), trainers.UnigramTrainer(**size, unk_token="<unk>")
+        raw.normalizer, raw.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
+    raw.train_from_iterator(lines * 3, trainer)
+    if kind == "unsplit":
+        raw.pre_tokenizer = None
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, cls_token="<s>", bos_token="<s>", pad_token="<pad>", sep_token="</s>", unk_token="<unk>",
+        mask_token="<mask>",
+    )  # fmt: skip
+
+
+KINDS = ("own", "mini", "Unigram", "WordPiece", "byte-level", "unsplit")
+
+
+@cache
+def tokenizer_of(kind: str) -> Tokenizer:
+    if kind == "mini":
+        return read_tokenizer(folder_of("mini"))
+    return own_tokenizer() if kind == "own" else trained(kind)
+
+
+PIECES = {
+    "words": ["the ", "day ", "good\n", "xyzzy ", "ab ", "market, ", "\t", "  ", "<mask> ", "… "],
+    "no spaces": [*"日本語漢字仮名", "スバ", "วัน", "ดี"],
+    "letters": ["a", "b", "ab", "the", "day", "1", "23", "-", "é", "e\u0301", "㎏", "ﬁ"],
+    "long words": ["x" * 90, "x" * 130, " ", "the ", "日"],
+    "unknown": ["\u16a0", "\u16a1", " ", "the"],
+    "spaces": [" ", "  ", "\u3000", "\xa0", "\n", "a", "b"],
+    "marks": ["a", "\u0301", "\u0323", " ", "\u200d", "👩", "🏽"],
+    "periodic": ["a"], "period of two": ["ab"], "period of three": ["aab"], "numbers": ["7"], "dashes": ["-- "],
+}  # fmt: skip
+
+
+def long_text(name: str, seed: int, length: int) -> str:
+    draw = random.Random(seed)
+    return "".join(draw.choices(PIECES[name], k=length))[:length]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", PIECES)
+def test_the_beginning_of_a_long_text_has_its_first_tokens(kind: str, name: str) -> None:
+    tokenizer, was_cut = tokenizer_of(kind), 0
+    with patch.object(model_tokens, "LONG", 1000):
+        for seed in range(2):
+            text, count = long_text(name, seed, 24_000 + 997 * seed), 1 + 7 * seed
+            part = beginning(text, tokenizer, count)
+            assert text.startswith(part)
+            of_part, of_text = (
+                tokenizer(one, add_special_tokens=False, verbose=False)["input_ids"] for one in (part, text)
+            )
+            assert of_part[:count] == of_text[:count]
+            was_cut += len(part) < len(text)
+    assert was_cut or name != "words"
+
+
+@pytest.mark.parametrize("kind", ["own", "byte-level"])
+@pytest.mark.parametrize("tokenise", [encode, encode_without_mask])
+@pytest.mark.parametrize("task", [ONE, END, TWO])
+def test_long_texts_are_read_as_if_they_were_not_cut_before(
+    kind: str, tokenise: Callable[..., list[Cloze]], task: Task
+) -> None:
+    tokenizer = tokenizer_of(kind)
+    lengths = [(3000, 2000), (2000, 3000), (2500, 20), (20, 2500), (2500, 450), (450, 2500)]
+    for seed, sizes in enumerate(lengths):
+        for length in (32, 33):
+            names = task.template.fields
+            row = {name: long_text("words", seed, size) for name, size in zip(names, sizes, strict=False)}
+            (whole,) = tokenise([row], task, tokenizer, length)
+            with patch.object(model_tokens, "LONG", 1000):
+                (cut,) = tokenise([row], task, tokenizer, length)
+            assert cut.input_ids.tolist() == whole.input_ids.tolist()
+            assert (cut.position, cut.truncated) == (whole.position, whole.truncated)
+
+
+def test_ten_megabytes_are_no_work(mini: Encoder) -> None:
+    """Of words, and of letters without a space."""
+    for text in (long_text("words", 0, 2**20) * 10, long_text("no spaces", 0, 2**20) * 10):
+        encode([{"text": text[: 2**17]}], ONE, mini.tokenizer, 256)  # what is found out once
+        started = time.process_time()
+        for tokenise in (encode, encode_without_mask):
+            (cloze,) = tokenise([{"text": text}], ONE, mini.tokenizer, 256)
+            assert (len(cloze.input_ids), cloze.truncated) == (256, True)
+        assert time.process_time() - started < 3

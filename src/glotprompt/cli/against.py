@@ -9,6 +9,7 @@ from typing import Any
 from glotprompt import artifact
 from glotprompt.classifier import PromptClassifier
 from glotprompt.cli.backbone import open_classifier
+from glotprompt.cli.screen import say
 from glotprompt.data.files import read_mapping
 from glotprompt.data.records import Example, content_hash
 from glotprompt.errors import ConfigError, DataError, ModelError
@@ -65,13 +66,14 @@ def show_difference(path: Path, examples: Sequence[Example], report: Report, the
     """Print how much better the reported classifier is than the one in `path`; the same as JSON."""
     found = compare_predictions([example.label for example in examples], report.predictions, theirs)
     accuracy = report.accuracy - found.mean
-    print(
-        f"\nagainst {path}: {accuracy:.1f} %; difference {found.mean:+.1f} points, 95 % interval {found.low:+.1f} to"
+    print()
+    say(
+        f"against {path}: {accuracy:.1f} %; difference {found.mean:+.1f} points, 95 % interval {found.low:+.1f} to"
         f" {found.high:+.1f} (paired bootstrap over {found.num_examples:,} examples)"
     )
     if found.is_clear:
         which = "better" if found.mean > 0 else "worse"
-        print(f"zero is outside the interval: {which} than {path} on examples like these")
+        say(f"zero is outside the interval: {which} than {path} on examples like these")
     else:
-        print("zero is within the interval: these examples do not tell which one is better")
+        say("zero is within the interval: these examples do not tell which one is better")
     return {"file": str(path), "accuracy": accuracy, "difference": found.mean, "low": found.low, "high": found.high}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glotprompt.cli.screen import check_output, console, facts, note, table, write_json
+from glotprompt.errors import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -155,7 +156,7 @@ def _lists(read: Exposure) -> str:
 
 
 def _show_progress(path: str) -> None:
-    sys.stderr.write(f"\r\x1b[2K{path and f'reading {path}'}")
+    sys.stderr.write(f"\r\x1b[2K{path and f'reading {visible(path)}'}")
     sys.stderr.flush()
 
 

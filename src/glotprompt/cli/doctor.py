@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, console, note, suggest, table, write_json
+from glotprompt.cli.screen import check_output, console, note, say, suggest, table, write_json
 from glotprompt.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -154,14 +154,14 @@ def _show(diagnosis: Diagnosis) -> None:
         _table(diagnosis)
     else:
         for finding in diagnosis.findings:
-            print(f"{finding.level:<4}  {finding.name:<18}  {finding.figure}. {_words(finding)}")
+            say(f"{finding.level:<4}  {finding.name:<18}  {finding.figure}. {_words(finding)}")
     unknown = diagnosis.text.unknown
     for char in unknown[:MOST_CHARACTERS]:
-        print(f"unknown  {char.count:>7,}  {char.shown}  {char.code_points}  {char.name}")
+        say(f"unknown  {char.count:>7,}  {char.shown}  {char.code_points}  {char.name}")
     if len(unknown) > MOST_CHARACTERS:
-        print(f"unknown  and {len(unknown) - MOST_CHARACTERS} more characters (--json FILE has all)")
+        say(f"unknown  and {len(unknown) - MOST_CHARACTERS} more characters (--json FILE has all)")
     care = [finding.name for finding in diagnosis.findings if finding.level == diagnosis.level != "ok"]
-    print(f"verdict  {diagnosis.verdict}{': look at ' + ', '.join(care) if care else ''}")
+    say(f"verdict  {diagnosis.verdict}{': look at ' + ', '.join(care) if care else ''}")
 
 
 def _table(diagnosis: Diagnosis) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import console, note, table
+from glotprompt.cli.screen import console, note, say_json, table
 from glotprompt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,8 +60,6 @@ def methods(
 
 
 def _print_json(shell: Shell, costs: Sequence[MethodCost], settings: Mapping[str, Any]) -> None:
-    import json
-
     from glotprompt.costs import tied_values
 
     about = {
@@ -76,7 +74,7 @@ def _print_json(shell: Shell, costs: Sequence[MethodCost], settings: Mapping[str
         }
         for cost in costs
     ]  # fmt: skip
-    print(json.dumps({"model": about, "settings": dict(settings), "methods": rows}, indent=1, ensure_ascii=False))
+    say_json({"model": about, "settings": dict(settings), "methods": rows}, indent=1)
 
 
 # ---------------------------------------------------------------------------------------------------------------

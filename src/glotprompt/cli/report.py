@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from glotprompt.cli.screen import check_output, note
+from glotprompt.cli.screen import check_output, note, say
 from glotprompt.errors import MissingExtraError, UserError
 
 
@@ -78,7 +78,7 @@ def report(
         if pack is not None:
             write_packed(Store(folder), pack)
         made = write_report(folder, output, markdown, lambda name: note(f"drawing {name}"))
-    print(f"{made.title}: {made.lead}")
+    say(f"{made.title}: {made.lead}")
     if pack is not None:
         note(f"wrote {pack}")
     note(f"wrote {output / MARKDOWN if markdown is None else markdown} and {output / PAGE} (open it in a browser)")

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, console, facts, note, suggest, table, warn, write_json, wrote
+from glotprompt.cli.screen import (
+    check_output,
+    console,
+    facts,
+    note,
+    say,
+    say_json,
+    suggest,
+    table,
+    warn,
+    write_json,
+    wrote,
+)
 from glotprompt.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -257,14 +269,11 @@ def _arguments(texts: Sequence[str], fields: Sequence[str], clean: bool) -> list
 
 
 def _print_json(classifier: PromptClassifier, inputs: Sequence[Example], predictions: Sequence[Prediction]) -> None:
-    import json
-
     from glotprompt.cli.characters import unknown_of_each
 
     for item, found, unknown in zip(inputs, predictions, unknown_of_each(classifier, inputs), strict=True):
         place = {"id": item.id} if item.id else {}
-        line = {**place, **item.fields, "label": found.label, "scores": found.scores, **unknown}
-        print(json.dumps(line, ensure_ascii=False))
+        say_json({**place, **item.fields, "label": found.label, "scores": found.scores, **unknown})
     sys.stdout.flush()
 
 
@@ -276,7 +285,7 @@ def _print_table(inputs: Sequence[Example], predictions: Sequence[Prediction]) -
     ]
     if not sys.stdout.isatty():
         for row in rows:
-            print("\t".join(row))
+            say(*row)
         sys.stdout.flush()
         return
     from rich.text import Text

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glotprompt import atomic
-from glotprompt.errors import UserError
+from glotprompt.errors import CONTROLS, UserError, visible
 from glotprompt.processes import is_first
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def note(text: str, *, from_all: bool = False) -> None:
         return
     # A progress line may stand unfinished on a terminal.
     start = "\r\x1b[2K" if sys.stderr.isatty() else ""
-    sys.stderr.write(f"{start}{text}\n")
+    sys.stderr.write(f"{start}{visible(text)}\n")
     sys.stderr.flush()
 
 
@@ -56,11 +56,28 @@ def suggest(*words: str | Path) -> None:
     note(f"next: glotprompt {shlex.join(str(word) for word in words)}")
 
 
+def say(*cells: str) -> None:
+    """Print one line of results; several cells have tabs between them."""
+    print("\t".join(map(visible, cells)))
+
+
+def say_json(value: Any, indent: int | None = None) -> None:
+    """Print a value as JSON."""
+    print(_as_json(value, indent))
+
+
+def _as_json(value: Any, indent: int | None) -> str:
+    """JSON in which other characters than controls stand for themselves."""
+    # Of those, json writes out the first 32 itself; line breaks that are left are between values.
+    lines = json.dumps(value, indent=indent, ensure_ascii=False).split("\n")
+    return "\n".join(CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in lines)
+
+
 def facts(pairs: Mapping[str, str]) -> None:
     """Print figures with their names, one per line."""
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():
-        print(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
 
 
 def warn(warnings: Iterable[str]) -> None:
@@ -73,10 +90,18 @@ def warn(warnings: Iterable[str]) -> None:
 
 def console() -> Console:
     """Rich tables on standard output; when piped, plain text that is not folded to 80 characters."""
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions
+    from rich.segment import Segment
+
+    class Screen(Console):
+        """Whatever text is printed, the terminal gets no control characters but rich's own."""
+
+        def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else "\n".join(map(visible, text.split("\n"))), style, control)
 
     plain: dict[str, Any] = {} if sys.stdout.isatty() else {"width": 200, "color_system": None}
-    return Console(markup=False, highlight=False, **plain)
+    return Screen(markup=False, highlight=False, **plain)
 
 
 def table(headings: Sequence[str], *, left: int = 1) -> Table:
@@ -95,7 +120,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write figures as a JSON file that appears whole or not at all."""
     if not is_first():
         return
-    atomic.write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    atomic.write(path, _as_json(value, 1) + "\n")
     note(f"wrote {path} (figures)")
 
 

@@ -47,6 +47,24 @@ def serve(
             rich_help_panel=_NETWORK,
         ),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name by which the service is asked for, as behind a proxy, may be repeated. Known without it: this"
+            " machine's own (localhost), and what --host says.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    max_connections: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Connections at a time. Default: 1024, or what the limit of open files (ulimit -n) leaves room for.",
+            show_default=False,
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
     poll: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.0, help="How often to look for new files; 0: never.")
     ] = 2.0,
@@ -114,6 +132,8 @@ def serve(
             raise MissingExtraError("The service", "serve")
     if engine == "uvicorn" and (replicas is not None or address is not None or take_over):
         raise ConfigError("--replicas, --address and --take-over are for --engine ray; give it, or leave them out")
+    if engine == "ray" and max_connections is not None:
+        raise ConfigError("--max-connections is for --engine uvicorn; Ray's proxy takes the connections")
     token = None if token_file is None else _token(token_file)
     first = _first_classifier(places)
     limits: dict[str, Any] = {"items": max_items, "characters": max_characters, "body_bytes": max_body}
@@ -126,35 +146,38 @@ def serve(
         of_requests = Limits(**{name: value for name, value in limits.items() if value is not None})
         settings = ServiceSettings(of_requests) if queue_tokens is None else ServiceSettings(of_requests, queue_tokens)
         return Blueprint(
-            tuple(places), settings, cache_megabytes * 2**20, token, tuple(allow_origin or ()), poll or None
-        )
+            tuple(places), settings, cache_megabytes * 2**20, token, tuple(allow_origin or ()),
+            _hosts(host, allow_host or ()), poll or None,
+        )  # fmt: skip
 
     if engine == "ray":
         answered = _serve_by_ray(blueprint, first, host, port, replicas, address, take_over, model, precision, device)
     else:
         answered = True
         with _listening(host, port) as listening:  # before the backbone is loaded, which takes a while
-            _serve_here(blueprint, first, listening, model, precision, device)
+            _serve_here(blueprint, first, listening, max_connections, model, precision, device)
     last = "everything that was taken has been answered" if answered else "Ray did not say whether all was answered"
     note(f"stopped; {last}")
 
 
 def _serve_here(
-    blueprint: Callable[[], Blueprint], first: Path, listening: socket.socket, model: str | None, precision: Any,
-    device: str,
+    blueprint: Callable[[], Blueprint], first: Path, listening: socket.socket, max_connections: int | None,
+    model: str | None, precision: Any, device: str,
 ) -> None:  # fmt: skip
     from glotprompt.cli.backbone import open_recorded
     from glotprompt.serve.application import url
+    from glotprompt.serve.connections import most_connections
     from glotprompt.serve.logs import log_to_stderr
     from glotprompt.serve.registry import KIND
 
+    most = most_connections(max_connections)
     encoder = open_recorded(first, (KIND,), model, precision, device)
     log_to_stderr()  # from here on: the registry tells of files that it cannot serve
     plan = blueprint()
     registry = plan.registry(encoder)
     app = plan.app(encoder, registry)
     note(f"{len(registry.names())} classifiers at {url(*listening.getsockname()[:2])} (Ctrl-C stops)")
-    _run(app, listening)
+    _run(app, listening, most)
 
 
 def _serve_by_ray(
@@ -179,16 +202,25 @@ def _serve_by_ray(
     return ray.run(Backbone(place, precision, device), plan, note)
 
 
-def _run(app: FastAPI, listening: socket.socket) -> None:
+def _run(app: FastAPI, listening: socket.socket, most: int) -> None:
     import uvicorn
 
+    from glotprompt.serve.connections import bounded, room_for_connections
+
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS
-    )
+        app, http=bounded(most), ws="none", log_config=None, access_log=False, server_header=False,
+        limit_concurrency=most + 1, backlog=min(2048, room_for_connections()),
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )  # fmt: skip
     try:
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:  # how it is meant to be stopped; the server has shut down by now
         return
+
+
+def _hosts(host: str, more: Sequence[str]) -> tuple[str, ...]:
+    """The names and addresses that the service answers to."""
+    return ("localhost", "127.0.0.1", "::1", host, socket.gethostname(), *more)
 
 
 def _token(path: Path) -> str:

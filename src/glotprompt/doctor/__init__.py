@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.data.languages import Exposure, exposure, family_of
@@ -29,7 +28,7 @@ from glotprompt.doctor.verdict import (
 )
 from glotprompt.errors import ConfigError, DataError, ModelError, in_a_line
 from glotprompt.methods import method_of_adapt
-from glotprompt.model.backbones import folder_of
+from glotprompt.model.backbones import folder_of, read_tokenizer
 from glotprompt.model.devices import choose_precision
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.shapes import Shell
@@ -161,8 +160,8 @@ def _shape(name: str, encoder: Encoder | None, precision: str, device: str) -> t
 def _tokenizer(name: str) -> Any:
     """A backbone's tokenizer alone."""
     try:
-        return AutoTokenizer.from_pretrained(folder_of(name), use_fast=True)
-    except (OSError, ValueError, KeyError) as error:
+        return read_tokenizer(folder_of(name))
+    except Exception as error:  # other people's files: anything can be raised
         reason = in_a_line(error, 200)
         raise ModelError(
             f"cannot load the tokenizer of {name!r}: {reason} -- give mini, a folder with tokenizer.json or a hub name"

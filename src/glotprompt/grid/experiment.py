@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from glotprompt.config import AdaptConfig, Config, MethodName, TuneConfig
-from glotprompt.errors import ConfigError, nearest
+from glotprompt.errors import ConfigError, nearest, visible
 from glotprompt.grid.scales import ScaleName, scaled
 
 Draw = Literal["table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
@@ -140,7 +140,7 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
-    values = scaled({"name": path.stem, **values}, scale)
+    values = scaled({"name": visible(path.stem), **values}, scale)
     for change in changes:
         _change(values, change)
     try:

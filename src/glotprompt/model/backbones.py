@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +19,6 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -32,6 +33,9 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
 from glotprompt.errors import ModelError, in_a_line
+
+# Where a hub name has pickled weights alone, transformers would ask the hub to have them converted.
+os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 Pooling = Literal["mean", "cls"]
 """How the states of a text's tokens become one vector: their mean, or the first token's."""
@@ -61,6 +65,9 @@ BUNDLED = {
 }
 """By name. `MINI` is the default of most commands."""
 MINI, MINI_SENTENCE = BUNDLED
+
+_OWN_ATTENTION = ("eager", "sdpa", "flex_attention")
+"""What transformers computes attention with by itself; for other names it loads further code, from the hub, too."""
 
 KNOWN_NAMES = (
     "give 'mini' or 'mini-sentence' (inside the package), a folder with config.json, model.safetensors and"
@@ -107,18 +114,19 @@ def open_backbone(name: str) -> Opened:
     transformers_logging.set_verbosity_error()  # what it would report about weights is in our own line
     where, gguf_files = folder_of(name), _gguf_files(name)
     try:
-        subfolder = _transformer_folder(where)
-        config = AutoConfig.from_pretrained(where, subfolder=subfolder)  # first: it fails at once where nothing is
+        config = read_config(where)  # first: it fails at once where nothing is
         if gguf_files:
             weights = read_gguf(gguf_files)
             has_head = any(key.startswith(HEADS) for key in weights)
             model, report = _load(None, config, has_head, state_dict=weights)
         else:
-            model, report = _load(where, config, has_lm_head(config), subfolder=subfolder)
-        tokenizer = AutoTokenizer.from_pretrained(where, subfolder=subfolder, use_fast=True)
+            model, report = _load(where, config, has_lm_head(config), subfolder=_transformer_folder(where))
+        tokenizer = read_tokenizer(where)
         pooling = _pooling(where, name)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"cannot load {name!r}: {in_a_line(error, 200)} -- {KNOWN_NAMES}") from None
+    except (ModelError, MemoryError):
+        raise
+    except Exception as error:  # other people's files, and libraries that read them: anything can be raised
+        raise ModelError(f"cannot load {name!r}: {_reason(error)} -- {KNOWN_NAMES}") from None
     finally:
         transformers_logging.set_verbosity(loudness)
     missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
@@ -129,6 +137,55 @@ def open_backbone(name: str) -> Opened:
             f" ({', '.join(missing[:3])}); {what} needed"
         )
     return Opened(model, tokenizer, pooling)
+
+
+def read_config(where: str) -> PreTrainedConfig:
+    """The config of a folder or hub name. No code of others is run for it or fetched, here or later: raises
+    `ModelError` where it names an attention kernel, besides what transformers raises."""
+    with _without_code(where):
+        config = AutoConfig.from_pretrained(where, subfolder=_transformer_folder(where), trust_remote_code=False)
+    for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        kernel: Any = getattr(part, "_attn_implementation", None)
+        if kernel is not None and kernel not in _OWN_ATTENTION:
+            raise ModelError(
+                f"{where}: its config.json has the attention done by {str(kernel)[:80]!r}, code of others, which is"
+                " never run; take attn_implementation out of it"
+            )
+    return config
+
+
+def read_tokenizer(where: str) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder or hub name; as `read_config`."""
+    subfolder = _transformer_folder(where)
+    with _without_code(where):
+        found = AutoTokenizer.from_pretrained(where, subfolder=subfolder, use_fast=True, trust_remote_code=False)
+    if not found.is_fast:
+        raise ValueError("its tokenizer has no tokenizer.json")
+    return found
+
+
+@contextmanager
+def _without_code(where: str) -> Generator[None]:
+    """What transformers says of models that it does not know itself, without its advice to trust them."""
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ModelError(
+            f"{where} needs code of its own (auto_map), which is never run; give a model that transformers knows"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Why something could not be loaded."""
+    said = in_a_line(error, 200) or type(error).__name__
+    if "file named model.safetensors" in said:
+        return (
+            "it has no model.safetensors; weights in pickles (pytorch_model.bin), which may run code, are never read:"
+            " write them as safetensors with save_pretrained of transformers"
+        )
+    return said
 
 
 def has_lm_head(config: PreTrainedConfig) -> bool:
@@ -143,10 +200,8 @@ def predicts_tokens(name: str) -> bool:
         return BUNDLED[name].has_lm_head
     try:
         where = folder_of(name)
-        return bool(_gguf_files(name)) or has_lm_head(
-            AutoConfig.from_pretrained(where, subfolder=_transformer_folder(where))
-        )
-    except (OSError, ValueError, KeyError):  # loading it will say what is wrong
+        return bool(_gguf_files(name)) or has_lm_head(read_config(where))
+    except Exception:  # loading it will say what is wrong
         return True
 
 
@@ -168,7 +223,7 @@ def _load(where: str | None, config: PreTrainedConfig, lm_head: bool, **more: An
     kind = model_class(config, lm_head)
     return kind.from_pretrained(  # pyright: ignore[reportReturnType]  # a pair, with output_loading_info
         where, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True,
-        **without_pooler(kind), **more,
+        use_safetensors=True, **without_pooler(kind), **more,
     )  # fmt: skip
 
 

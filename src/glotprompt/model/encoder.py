@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from glotprompt.errors import ConfigError, ModelError
+from glotprompt.errors import ConfigError, ModelError, in_a_line
 from glotprompt.model.backbones import MINI, Pooling, fingerprint, name_of, open_backbone
 from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
-from glotprompt.model.tokens import Sequences, SpecialIds, by_length, pad, plain
+from glotprompt.model.tokens import Sequences, SpecialIds, beginning, by_length, pad, plain
 
 WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
 
@@ -105,7 +105,12 @@ class Encoder:
             raise ConfigError(f"precision is {precision!r}; give one of {', '.join(get_args(Precision))}")
         where, place = name_of(name), device_of(device)
         opened = open_backbone(where)
-        encoder = cls(opened.model, opened.tokenizer, where, opened.pooling)
+        try:
+            encoder = cls(opened.model, opened.tokenizer, where, opened.pooling)
+        except (ModelError, MemoryError):
+            raise
+        except Exception as error:  # a config may hold anything
+            raise ModelError(f"{where} cannot be used: {in_a_line(repr(error))}; {WORKING}") from None
         encoder._is_loaded, encoder.asked_precision = True, precision
         encoder.model.to(place)  # pyright: ignore[reportArgumentType]
         encoder.use_precision(choose_precision(place) if precision == "auto" else precision)
@@ -312,8 +317,8 @@ class Encoder:
         found = np.zeros((len(texts), self.hidden_size), dtype=np.float32)
         if not texts:
             return found
-        clean = [plain(text, self.tokenizer) for text in texts]
         longest = min(max_length or self.max_positions, self.max_positions)
+        clean = [beginning(plain(text, self.tokenizer), self.tokenizer, longest) for text in texts]
         ids = self.tokenizer(clean, truncation=True, max_length=longest)["input_ids"]
         sequences = [np.array(row, dtype=np.int64) for row in ids]
         with nullcontext(None) if prompt is None else prompt.attached(self) as prefix:

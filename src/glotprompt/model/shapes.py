@@ -16,8 +16,8 @@ import torch
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from glotprompt.errors import ModelError, nearest
-from glotprompt.model.backbones import BUNDLED, folder_of, has_lm_head, model_class, without_pooler
+from glotprompt.errors import ModelError, in_a_line, nearest
+from glotprompt.model.backbones import BUNDLED, folder_of, has_lm_head, model_class, read_config, without_pooler
 from glotprompt.model.encoder import WORKING, Encoder
 
 
@@ -80,8 +80,10 @@ class Shell(Encoder):
         loudness = transformers_logging.get_verbosity()
         transformers_logging.set_verbosity_error()
         try:
-            config = AutoConfig.from_pretrained(folder_of(name))
-        except (OSError, ValueError, KeyError) as error:
+            config = read_config(folder_of(name))
+        except ModelError:
+            raise
+        except Exception as error:  # other people's files: anything can be raised
             known = [*BUNDLED, *BUILT_IN]
             raise ModelError(
                 f"no config.json of {name!r} is to be had ({' '.join(str(error).split())[:120]}); give a folder, a hub"
@@ -89,7 +91,13 @@ class Shell(Encoder):
             ) from None
         finally:
             transformers_logging.set_verbosity(loudness)
-        return cls(config, name, BUNDLED[name].has_lm_head if name in BUNDLED else has_lm_head(config))
+        has_head = BUNDLED[name].has_lm_head if name in BUNDLED else has_lm_head(config)
+        try:
+            return cls(config, name, has_head)
+        except ModelError:
+            raise
+        except Exception as error:  # a config may hold anything
+            raise ModelError(f"{name} cannot be used: {in_a_line(repr(error))}; {WORKING}") from None
 
 
 @cache  # seconds for a large one, and a grid's costs are counted method by method

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,14 @@ from transformers import PreTrainedTokenizerFast
 
 LENGTH_STEP = 16
 """Padded lengths are rounded up to a multiple of this: every new shape costs the CPU a new compiled kernel."""
+
+LONG = 2**14
+"""Characters up to which a text is tokenised whole."""
+MARGIN = 128
+"""Tokens that must follow those that are wanted of a beginning: more than the 100 characters beyond which WordPiece
+takes a word for unknown, so that such a word is cut nowhere that matters."""
+
+_AFTER_A_WORD = re.compile(r"(?<=\S) ")
 
 Sequences = Sequence[NDArray[np.int64]]
 """Ids with special tokens."""
@@ -41,6 +52,50 @@ def plain(text: str, tokenizer: PreTrainedTokenizerFast) -> str:
         if token in text:
             text = text.replace(token, f"{token[0]} {token[1:]}")
     return text
+
+
+def beginning(text: str, tokenizer: PreTrainedTokenizerFast, count: int) -> str:
+    """The beginning of `text` whose first `count` tokens are those of the whole text, which need not be tokenised.
+
+    Exact: a tokenizer that splits at spaces never looks across one. Any other (and a text without spaces) has the end
+    of a token somewhere in as many characters as its longest token, and up to there its tokens are those of the part
+    that ends there (Viterbi's best path, merges of pairs, longest match first). So where the parts that end at each of
+    these characters begin alike, the whole begins as they do; where they do not, more is taken, at last all.
+    """
+    if len(text) <= LONG:
+        return text
+    size = 4 * (count + MARGIN)
+    while 2 * size * len(ends := _ends(text, size, tokenizer)) <= len(text):  # else the whole is as cheap
+        starts: set[tuple[int, ...]] = set()
+        for end in ends:
+            tokens = tokenizer(text[:end], add_special_tokens=False, verbose=False)["input_ids"]
+            starts.add(tuple(tokens[:count]))
+            if len(starts) > 1 or len(tokens) < count + MARGIN:
+                break
+        else:
+            return text[: ends[-1]]
+        size *= 2
+    return text
+
+
+def _ends(text: str, size: int, tokenizer: PreTrainedTokenizerFast) -> Sequence[int]:
+    """Where parts of about `size` characters may end, of which one ends with a token of the whole text."""
+    space = _AFTER_A_WORD.search(text, size, 2 * size)
+    if space is not None and _splits_at_spaces(tokenizer):
+        return [space.start()]
+    return range(size, size + _longest_token(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _splits_at_spaces(tokenizer: PreTrainedTokenizerFast) -> bool:
+    backend: Any = tokenizer.backend_tokenizer
+    text = "a b" if backend.normalizer is None else backend.normalizer.normalize_str("a b")
+    return backend.pre_tokenizer is not None and len(backend.pre_tokenizer.pre_tokenize_str(text)) > 1
+
+
+@lru_cache(maxsize=8)
+def _longest_token(tokenizer: PreTrainedTokenizerFast) -> int:
+    return max(map(len, tokenizer.get_vocab()))
 
 
 def pad(sequences: Sequences, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:

@@ -21,7 +21,7 @@ from glotprompt.errors import nearest
 from glotprompt.model.encoder import Encoder
 from glotprompt.serve.logs import FACTS
 from glotprompt.serve.metrics import CONTENT_TYPE, Metrics
-from glotprompt.serve.middleware import Authorised, BoundedBody, Observed, refusal_response
+from glotprompt.serve.middleware import Authorised, BoundedBody, KnownHost, Observed, refusal_response
 from glotprompt.serve.refusal import Refusal
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import (
@@ -42,9 +42,10 @@ _FOLDERS = re.compile(r"""(?<=['"])[^'"]*/(?=[^'"/]+['"])""")
 """What stands before the last part of a path in quotes."""
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody, "description": "The body cannot be parsed."},
+    400: {"model": ErrorBody, "description": "The body cannot be parsed, or the Host header names another host."},
     401: {"model": ErrorBody, "description": "The token is missing or wrong."},
     404: {"model": ErrorBody, "description": "There is no such classifier."},
+    408: {"model": ErrorBody, "description": "The body did not come in time."},
     413: {"model": ErrorBody, "description": "More than one request may hold; GET /v1/classifiers says how much."},
     422: {"model": ErrorBody, "description": "Not what is wanted; the message says what is."},
     429: {"model": ErrorBody, "description": "Too much waits already; try again after Retry-After seconds."},
@@ -59,12 +60,14 @@ def make_app(
     *,
     token: str | None = None,
     allow_origins: Sequence[str] = (),
+    hosts: Sequence[str] | None = None,
     poll_seconds: float | None = None,
     replica: str | None = None,
 ) -> FastAPI:
     """The application. With a `token`, everything but the page and the health of the service asks for it. Pages of
-    `allow_origins` may call it from a browser, others may not. `poll_seconds`: how often the disk is looked at for
-    classifiers that came, changed or went (None: never). `replica`: the name of this one among several, for metrics."""
+    `allow_origins` may call it from a browser, others may not. `hosts`: the names and addresses that it answers to
+    (None: any). `poll_seconds`: how often the disk is looked at for classifiers that came, changed or went (None:
+    never). `replica`: the name of this one among several, for metrics."""
     settings = settings or ServiceSettings()
     metrics = Metrics(replica)
 
@@ -101,6 +104,8 @@ def make_app(
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After"],
         )
+    if hosts is not None:
+        app.add_middleware(KnownHost, hosts=hosts)
     app.add_middleware(Observed, metrics=metrics)
     _add_routes(app, documented=[] if token is None else [Depends(HTTPBearer(auto_error=False))])
     return app

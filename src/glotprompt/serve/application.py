@@ -23,6 +23,7 @@ class Blueprint:
     cache_bytes: int = 256 * 2**20
     token: str | None = field(default=None, repr=False)
     allow_origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] | None = None
     poll_seconds: float | None = None
 
     def registry(self, encoder: Encoder) -> Registry:
@@ -37,7 +38,7 @@ class Blueprint:
         """`replica` is the name of this process among those that serve the same."""
         return make_app(
             encoder, registry, self.settings, token=self.token, allow_origins=self.allow_origins,
-            poll_seconds=self.poll_seconds, replica=replica,
+            hosts=self.hosts, poll_seconds=self.poll_seconds, replica=replica,
         )  # fmt: skip
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, TypeAdapter
 
 from glotprompt.data.languages import known_name
 from glotprompt.data.samples import Samples, Side
@@ -85,3 +85,11 @@ class Card:
             sample_texts=() if samples is None else samples.texts,
             sample_side=None if samples is None else samples.side,
         )
+
+    def checked(self) -> Card:
+        """Itself. Raises `ValueError` where a value is not what it should be, or holds what no answer can be written
+        with: a file may say anything of itself, and one must not spoil the list of all."""
+        return _CHECK.validate_python(asdict(self))
+
+
+_CHECK = TypeAdapter(Card)

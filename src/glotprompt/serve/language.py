@@ -6,6 +6,7 @@ are compared. Texts of a few words leave few words to compare, so a text is read
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -16,7 +17,7 @@ from torch import Tensor
 from glotprompt.classifier import Input, fields_of
 from glotprompt.model.prefix import Prefix
 from glotprompt.serve.buckets import grouped
-from glotprompt.serve.predictor import Predictor, Query
+from glotprompt.serve.predictor import NotFinite, Predictor, Query
 from glotprompt.serve.served import Served
 from glotprompt.train.batches import MaskedBatch, mask_words, token_sequences
 
@@ -89,6 +90,9 @@ class LanguageFinder:
                 part = places[start : start + together]
                 values = self._losses([query.queries[place].served for place in part], reading)
                 found |= zip(part, values, strict=True)
+        for place, one in enumerate(query.queries):
+            if not math.isfinite(found[place]):
+                raise NotFinite(one.served.name)
         return [Loss(one.served, found[place]) for place, one in enumerate(query.queries)]
 
     def _losses(self, candidates: Sequence[Served], reading: MaskedBatch) -> list[float]:

@@ -1,10 +1,15 @@
-"""What every request passes on its way in and out: count and log it, ask for the token, bound its body."""
+"""What every request passes on its way in and out: count and log it, look whom it asks, ask for the token, bound its
+body."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
+import re
 import time
+from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -25,6 +30,11 @@ HEADERS = {
 OPEN = ("/", "/docs", "/healthz", "/readyz")
 OPEN_FOLDER = "/static/"
 """What is answered without a token: whether the service lives, and the pages, which hold no data and ask for it."""
+
+BODY_SECONDS = 30.0
+"""How long a request's body may take to come."""
+_HOST = re.compile(r"(?:\[([\da-f:.]+)\]|([^\s:@/\[\]]+?)\.?)(?::\d*)?", re.IGNORECASE)
+"""The value of a Host header: an address of IPv6, or a name or other address; then a port."""
 
 _log = logging.getLogger(f"{LOGGER}.requests")
 
@@ -86,6 +96,41 @@ def _route(scope: Scope) -> str:
     return OPEN_FOLDER if scope["path"].startswith(OPEN_FOLDER) else "other"
 
 
+class KnownHost:
+    """Answers requests for hosts that it knows, and no others: a page whose own name was made to lead here (DNS
+    rebinding) would else count as ours in a browser. What starlette has cannot take addresses of any kind."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        """An address that stands for all of a machine's (0.0.0.0, ::) lets in every address, as no page has such a
+        name."""
+        self._app = app
+        self._hosts = {host.strip("[]").casefold() for host in hosts}
+        self._all_addresses = any(_is_address(host) and ip_address(host).is_unspecified for host in self._hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._knows(scope):
+            await self._app(scope, receive, send)
+            return
+        message = "the Host header names another host than this service's; start it with --allow-host NAME to add one"
+        await refusal_response(Refusal(400, "unknown_host", message))(scope, receive, send)
+
+    def _knows(self, scope: Scope) -> bool:
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
+        if found is None:
+            return False
+        host = (found[1] or found[2]).casefold()
+        return host in self._hosts or (self._all_addresses and _is_address(host))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 class Authorised:
     """Asks for a bearer token."""
 
@@ -107,7 +152,7 @@ class Authorised:
 
 
 class BoundedBody:
-    """Reads bodies whole, up to a bound."""
+    """Reads bodies whole, up to a bound, and not for ever."""
 
     def __init__(self, app: ASGIApp, most_bytes: int) -> None:
         self._app, self._most_bytes = app, most_bytes
@@ -116,23 +161,18 @@ class BoundedBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body, size = bytearray(), 0
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                return  # gone before all of it came
-            part, more = message.get("body", b""), message.get("more_body", False)
-            size += len(part)
-            if size <= self._most_bytes:
-                body += part
-            elif size > 8 * self._most_bytes:
-                break  # so far we read on, because many clients only listen once they have sent everything
-        if size > self._most_bytes:
-            message = f"the body is larger than {self._most_bytes:,} bytes; send it in several requests"
-            await refusal_response(Refusal(413, "body_too_large", message))(scope, receive, send)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await self._read(receive)
+        except TimeoutError:
+            body = Refusal(408, "too_slow", f"the body did not come within {BODY_SECONDS:.0f} s; send it again")
+        if isinstance(body, Refusal):
+            response = refusal_response(body)
+            response.headers["Connection"] = "close"  # its rest is not waited for
+            await response(scope, receive, send)
+        if not isinstance(body, bytes):
             return
-        whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
+        whole: Message | None = {"type": "http.request", "body": body, "more_body": False}
 
         async def replayed() -> Message:
             nonlocal whole
@@ -142,3 +182,22 @@ class BoundedBody:
             return await receive()
 
         await self._app(scope, replayed, send)
+
+    async def _read(self, receive: Receive) -> bytes | Refusal | None:
+        """The body; None: the client has gone."""
+        body, size = bytearray(), 0
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            part, more = message.get("body", b""), message.get("more_body", False)
+            size += len(part)
+            if size <= self._most_bytes:
+                body += part
+            elif size > 8 * self._most_bytes:
+                break  # so far we read on, because many clients only listen once they have sent everything
+        if size > self._most_bytes:
+            message = f"the body is larger than {self._most_bytes:,} bytes; send it in several requests"
+            return Refusal(413, "body_too_large", message)
+        return bytes(body)

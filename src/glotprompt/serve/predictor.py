@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glotprompt.classifier import Input, Prediction, PromptClassifier, fields_of
-from glotprompt.errors import ConfigError, nearest
+from glotprompt.errors import ArtifactError, ConfigError, nearest
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.serve.buckets import buckets, grouped
@@ -39,6 +39,13 @@ class Query:
     def num_tokens(self) -> int:
         """What it costs: its tokens, template and special ones included."""
         return len(self.cloze.input_ids)
+
+
+class NotFinite(ArtifactError):
+    """A classifier gave something that is no number; its message is one line."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"classifier {name!r} gives NaN or infinity for this text; its file is damaged, tune it again")
 
 
 class Predictor:
@@ -69,7 +76,7 @@ class Predictor:
         """Classify items such as ("nya", "a text") or ("nya-nli", ("a premise", "a hypothesis")), in their order.
 
         With `top_k` the scores hold that many labels, the most probable first. Raises `ConfigError` for an unknown
-        classifier and for a text where a pair is wanted (or the reverse)."""
+        classifier and for a text where a pair is wanted (or the reverse), `NotFinite` for what is no number."""
         return self.answer(self.read(items), top_k=top_k)
 
     def read(self, items: Sequence[Item]) -> list[Query]:
@@ -188,13 +195,17 @@ def _averages(words: Words) -> Float[NDArray[np.float64], "label word"]:
 
 
 def _log_softmax(scores: Scores) -> Scores:
-    shifted = scores - scores.max()
-    return shifted - np.log(np.exp(shifted).sum())
+    with np.errstate(invalid="ignore"):  # what is no number is refused with its classifier's name
+        shifted = scores - scores.max()
+        return shifted - np.log(np.exp(shifted).sum())
 
 
 def _prediction(served: Served, log_probs: Scores, top_k: int | None) -> Prediction:
     offsets = None if served.offsets is None else np.array(served.offsets)
-    probabilities = with_offsets(log_probs[None], offsets)[0]
+    with np.errstate(invalid="ignore"):
+        probabilities = with_offsets(log_probs[None], offsets)[0]
+    if not np.isfinite(probabilities).all():
+        raise NotFinite(served.name)
     labels = served.task.labels
     scores = dict(zip(labels, probabilities.tolist(), strict=True))
     if top_k is not None:

@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 from glotprompt import artifact
 from glotprompt.classifier import PromptClassifier, refuse_unknown_method
-from glotprompt.errors import ArtifactError, ConfigError, UserError, nearest
+from glotprompt.errors import ArtifactError, ConfigError, UserError, in_a_line, nearest, visible
 from glotprompt.model.encoder import Encoder
 from glotprompt.serve.cache import DecodedCache
 from glotprompt.serve.card import Card
@@ -266,14 +266,17 @@ class Registry:
                 return _Record(stamp)
             tensors, facts = artifact.read_copy(path, KIND)
             refuse_unknown_method(path, facts)
+            if visible(path.stem) != path.stem:
+                raise ArtifactError(f"{path} has a name that is not UTF-8, or with control characters; rename it")
             version = _Version(path, stamp)
             decode = partial(version.decode, self._encoder)
             served = Served.of(path.stem, facts, self._encoder, partial(self._cache.get, version, decode))
             classifier = PromptClassifier.of(tensors, facts, self._encoder, path)
             self._cache.get(version, lambda: Decoded.of(classifier, self._encoder))
-            card = Card.of(served, facts, stamp.size, stamp.modified / 1e9)
+            card = Card.of(served, facts, stamp.size, stamp.modified / 1e9).checked()
         except Exception as error:  # whatever one file holds, the others go on
-            reason = str(error) if isinstance(error, UserError) else f"{path} cannot be used: {error!r}"
+            told = isinstance(error, UserError)
+            reason = str(error) if told else f"{path} cannot be used: {in_a_line(repr(error))}"
             kept = _kept(before, stamp, reason)
             # Permissions and disks are mended without a change of the file, so the next look tries again.
             return replace(kept, stamp=_NO_FILE) if isinstance(error.__cause__, OSError) else kept
@@ -289,12 +292,14 @@ def _kept(before: _Record | None, stamp: _Stamp, reason: str) -> _Record:
 
 def _state_of(records: dict[Path, _Record]) -> _State:
     """Names and errors; of files of one name the first is served."""
-    errors = {str(path): record.error for path, record in records.items() if record.error is not None}
+    # Names of files and what they say of themselves may hold what no answer can be written with.
+    errors = {visible(str(path)): visible(record.error) for path, record in records.items() if record.error is not None}
     named: dict[str, Path] = {}
     for path, record in records.items():
         if record.served is not None and named.setdefault(path.stem, path) != path:
             other = str(named[path.stem].parent)
-            errors[str(path)] = f"{path} has the name of a file in {other!r}, which is served; give one of them another"
+            said = f"{path} has the name of a file in {other!r}, which is served; give one of them another"
+            errors[visible(str(path))] = visible(said)
     served, cards = dict[str, Served](), dict[str, Card]()
     for name in sorted(named):
         record = records[named[name]]

@@ -14,7 +14,7 @@ from glotprompt.model.encoder import Encoder
 from glotprompt.serve.batching import Batcher, Closed, QuestionFailed, QueueFull
 from glotprompt.serve.language import LanguageFinder, LanguageQuery, Loss
 from glotprompt.serve.metrics import Metrics
-from glotprompt.serve.predictor import Predictor, Query
+from glotprompt.serve.predictor import NotFinite, Predictor, Query
 from glotprompt.serve.refusal import Refusal
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.remarks import Remark, Remarks
@@ -104,6 +104,9 @@ class Service:
         except Closed:
             raise Refusal(503, "shutting_down", "the service is stopping; try another", retry_after=1) from None
         except QuestionFailed as failure:
+            if isinstance(failure.__cause__, NotFinite):
+                message = f"{failure.__cause__}; name another classifier"
+                raise Refusal(422, "not_finite", message, failure.place) from None
             if not isinstance(failure.__cause__, ArtifactError):
                 raise
             # The next look at the disk finds a new version of its file, or none.

@@ -26,7 +26,7 @@ from glotprompt.errors import DataError
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
-from glotprompt.model.tokens import Sequences, by_length, plain
+from glotprompt.model.tokens import Sequences, beginning, by_length, plain
 from glotprompt.processes import together
 from glotprompt.train.batches import draw
 from glotprompt.train.micro_batch import MicroBatch
@@ -117,7 +117,8 @@ def alignment_corpus(
 
 
 def _tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Sequences:
-    found = tokenizer([plain(text, tokenizer) for text in texts], truncation=True, max_length=max_length)["input_ids"]
+    clean = [beginning(plain(text, tokenizer), tokenizer, max_length) for text in texts]
+    found = tokenizer(clean, truncation=True, max_length=max_length)["input_ids"]
     return [np.array(row, dtype=np.int64) for row in found]
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glotprompt.config import AdaptConfig
 from glotprompt.errors import ConfigError
-from glotprompt.model.tokens import Sequences, SpecialIds, pad, plain
+from glotprompt.model.tokens import Sequences, SpecialIds, beginning, pad, plain
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,11 @@ def token_sequences(
     "full": all lines in order, each closed by the separator, cut into pieces of exactly `max_length` (the last,
     shorter piece is left out unless it is the only one). "none": one line each, cut at `max_length`.
     """
-    lines = (
-        # verbose: a line longer than the model reads is cut into sequences here, so no warning.
-        tokenizer([plain(text, tokenizer) for text in texts], add_special_tokens=False, verbose=False)["input_ids"]
-        if texts
-        else []
-    )
+    clean = [plain(text, tokenizer) for text in texts]
+    if packing == "none":
+        clean = [beginning(text, tokenizer, max_length) for text in clean]
+    # verbose: a line longer than the model reads is cut into sequences here, so no warning.
+    lines = tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"] if clean else []
     return pack(lines, SpecialIds.of(tokenizer), max_length, packing)
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glotprompt.data.characters import CharacterMap, nearest_known
 from glotprompt.errors import DataError
-from glotprompt.model.tokens import plain
+from glotprompt.model.tokens import LONG, plain
 
 _CHUNK = 1000
 """Texts that are tokenised at once."""
@@ -216,8 +216,9 @@ def percent(share: float) -> str:
 
 
 def unknown_in(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Unknown:
-    """Count a text, evenly spaced lines of it where it is long."""
-    seen = Vocabulary(tokenizer, texts[:: max(1, -(-len(texts) // MAX_LINES))])
+    """Count a text: evenly spaced lines of it where it is long, and of a long line the beginning."""
+    lines = texts[:: max(1, -(-len(texts) // MAX_LINES))]
+    seen = Vocabulary(tokenizer, [line[:LONG] for line in lines])
     counts = seen.num_words, seen.touched_words, seen.num_tokens, seen.unknown_tokens
     return Unknown(*counts, seen.unknown_characters())
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glotprompt.errors import ConfigError
 from glotprompt.model.encoder import Encoder
-from glotprompt.model.tokens import SpecialIds, plain
+from glotprompt.model.tokens import SpecialIds, beginning, plain
 from glotprompt.templates import Task
 
 
@@ -117,7 +117,10 @@ def encode(
     part of the template or the mask."""
     assert tokenizer.mask_token is not None
     mask: str = str(tokenizer.mask_token)
-    clean = [{name: plain(text, tokenizer) for name, text in row.items()} for row in fields]
+    # With so many tokens of a field it is cut as the whole field would be, and known to be.
+    clean = [
+        {name: beginning(plain(text, tokenizer), tokenizer, max_length) for name, text in row.items()} for row in fields
+    ]
     rendered = [task.template.render(row, mask) for row in clean]
     ids = tokenizer(rendered)["input_ids"] if rendered else []
     mask_id = SpecialIds.of(tokenizer).mask
@@ -135,10 +138,32 @@ def encode_without_mask(
     """The bare texts (or pairs) for a head that reads the first token; the longer text is cut first."""
     if not fields:
         return []
-    first, *second = ([plain(row[name], tokenizer) for row in fields] for name in task.template.fields)
+    clean = [
+        _beginnings([plain(row[name], tokenizer) for name in task.template.fields], tokenizer, max_length)
+        for row in fields
+    ]
+    first, *second = map(list, zip(*clean, strict=True))
     pairs = second[0] if second else None
     found = tokenizer(first, text_pair=pairs, truncation="longest_first", max_length=max_length)
     return [Cloze(np.array(one.ids, dtype=np.int64), 0, bool(one.overflowing)) for one in found.encodings or ()]
+
+
+def _beginnings(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[str]:
+    """`beginning` of each. Of a pair the text with more tokens keeps more, as it gets the odd one."""
+    cut = [beginning(text, tokenizer, max_length) for text in texts]
+    shortened = [part != text for part, text in zip(cut, texts, strict=True)]
+    if len(texts) == 1 or not any(shortened):
+        return cut
+    longer = shortened.index(True)
+    if all(shortened):  # rare, and slow: which one has more tokens shows only in the whole texts
+        longer = int(_num_tokens(texts[0], tokenizer) <= _num_tokens(texts[1], tokenizer))
+    other = _num_tokens(cut[1 - longer], tokenizer)
+    cut[longer] = beginning(texts[longer], tokenizer, max(max_length, other + 1))
+    return cut
+
+
+def _num_tokens(text: str, tokenizer: PreTrainedTokenizerFast) -> int:
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _shorten(row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[int]:

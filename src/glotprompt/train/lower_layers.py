@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glotprompt.config import RuntimeConfig
+from glotprompt.errors import visible
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.tokens import by_length
@@ -84,7 +85,7 @@ def _room(shape: tuple[int, int], dtype: torch.dtype, runtime: RuntimeConfig) ->
     if runtime.progress and is_first():
         print(
             f"what the frozen lower layers give takes {size / 1e9:,.1f} GB, more than state_cache and the disk of"
-            f" {folder} allow: it is computed anew in every epoch",
+            f" {visible(str(folder))} allow: it is computed anew in every epoch",
             file=sys.stderr,
         )
     return None

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Protocol, runtime_checkable
 
+from glotprompt.errors import visible
 from glotprompt.processes import is_first
 
 SECONDS_BETWEEN_LINES = 15.0
@@ -36,7 +37,7 @@ class StepLine:
     """Step, loss, last evaluation, rate and time left on standard error."""
 
     def __init__(self, title: str, steps: int, enabled: bool = True) -> None:
-        self.title, self.steps, self.enabled = title, steps, enabled and is_first()
+        self.title, self.steps, self.enabled = visible(title), steps, enabled and is_first()
         self._terminal = sys.stderr.isatty()
         self._start: tuple[float, int, int] | None = None
         self._last = time.monotonic()

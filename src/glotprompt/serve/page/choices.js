@@ -6,7 +6,7 @@ export function choicesOf({ cards, auto, limits }) {
     key: card.name,
     title: titleOf(card),
     detail: card.name,
-    words: searchable(card.language_name ?? "", card.language, card.task, card.name),
+    words: searchable(card.language_name ?? "", card.language === NO_LANGUAGE ? languageOf(card) : card.language, card.task, card.name),
     target: { classifier: card.name },
     task: card.task,
     fields: card.fields,
@@ -40,7 +40,13 @@ function automatic(cards, most) {
 /** What is chosen before anybody has chosen. */
 export const usualChoice = (choices) => choices.find(({ card }) => card !== null) ?? null;
 
-export const languageOf = (card) => (card.language_name ? `${card.language_name} (${card.language})` : card.language);
+/** What a classifier that was tuned without adaptation has in the place of a language's code. */
+const NO_LANGUAGE = "none";
+
+export const languageOf = (card) => {
+  if (card.language === NO_LANGUAGE) return "Not adapted to a language";
+  return card.language_name ? `${card.language_name} (${card.language})` : card.language;
+};
 
 /** Whether two choices want the same texts. */
 export const readsAs = (choice, other) => other !== null && choice.fields.join() === other.fields.join();
