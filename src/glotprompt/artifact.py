@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from glotprompt import atomic
 from glotprompt.errors import ArtifactError, stand_in
@@ -24,6 +23,11 @@ from glotprompt.processes import is_first
 
 FORMAT = 2
 KEY = "glotprompt"
+_DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+"""Names of safetensors."""
 
 
 def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> Path:
@@ -38,15 +42,37 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     description: dict[str, Any] = {"format": FORMAT, "kind": kind, **facts}
     description["digest"] = digest(tensors, description)
-    metadata = {KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)}
+    header, names = _header(tensors, {KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)})
 
     def onto_disk(beside: Path) -> None:
-        try:
-            save_file(tensors, beside, metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+        with beside.open("wb") as file:
+            file.write(header)
+            for name in names:
+                file.write(_bytes(tensors[name]))
 
     return atomic.write(path, onto_disk)
+
+
+def _header(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """What stands before the tensors in a safetensors file, and the order of these.
+
+    `safetensors.torch.save_file` writes into a file of its own naming, which a kill leaves and nobody but the owner may
+    read; `save` takes the memory once more."""
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # so that all are aligned
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name in names:
+        start, end = end, end + tensors[name].nbytes
+        shape = list(tensors[name].shape)
+        entries[name] = {"dtype": _DTYPES[tensors[name].dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, names
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    """A tensor's values as they lie in memory, without a copy."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -164,9 +190,8 @@ def digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str
     """sha256 of tensors and facts, in hexadecimal digits."""
     found = hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
     for name in sorted(tensors):
-        tensor = tensors[name].detach().contiguous()
-        found.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        found.update(f"{name}{tensors[name].dtype}{tuple(tensors[name].shape)}".encode())
+        found.update(_bytes(tensors[name]))
     return found.hexdigest()
 
 
