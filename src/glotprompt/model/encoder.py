@@ -131,6 +131,8 @@ class Encoder:
         for a backbone without an LM head."""
         self._in_fp32().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        for path in Path(folder).glob("*.safetensors"):  # which safetensors lets only their owner read
+            path.chmod((Path(folder) / "config.json").stat().st_mode)
 
     def _cast(self, dtype: torch.dtype) -> None:
         # Only the weights: the wave lengths of rotary positions are buffers, and in bf16 far positions would blur.

@@ -17,9 +17,10 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 
 from glotprompt.config import AdaptConfig, Schedule, TuneConfig
+from glotprompt.errors import is_out_of_memory
 from glotprompt.processes import of_first, start_alike, together
 from glotprompt.train.checkpoint import Checkpoint
-from glotprompt.train.micro_batch import MicroBatch, is_out_of_memory, release_memory
+from glotprompt.train.micro_batch import MicroBatch, release_memory
 from glotprompt.train.progress import Progress
 
 Parts = Generator[tuple[Tensor, int]]
