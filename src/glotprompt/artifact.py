@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
@@ -18,11 +18,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from glotprompt import atomic
-from glotprompt.errors import ArtifactError, stand_in
+from glotprompt.errors import ArtifactError, in_a_line, is_out_of_memory, stand_in
 from glotprompt.processes import is_first
 
 FORMAT = 2
 KEY = "glotprompt"
+MOST_LEVELS = 64
+"""Of what stands inside one another in a description: several times what any has, and far from Python's own limit."""
 _DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
     torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
@@ -84,7 +86,7 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str
     with _opened(path, (kind,)), safe_open(path, framework="pt") as file:
         facts = _facts(path, file.metadata() or {}, (kind,))
         tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return tensors, _checked(path, tensors, facts)
+        return tensors, _checked(path, tensors, facts)
 
 
 def read_copy(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -95,7 +97,7 @@ def read_copy(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dic
         data = file.read()
         facts = _facts(path, _metadata(BytesIO(data), len(data)), (kind,))
         tensors = safetensors.torch.load(data)
-    return tensors, _checked(path, tensors, facts)
+        return tensors, _checked(path, tensors, facts)
 
 
 def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
@@ -117,8 +119,13 @@ def _opened(path: Path, kinds: Sequence[str]) -> Generator[BinaryIO]:
                 raise ArtifactError(f"{path}: {what}")
             file.seek(0)
             yield file
-    except SafetensorError as error:
-        raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None
+    except (SafetensorError, RecursionError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+        # Besides its own error, safetensors raises all sorts of things for strange dtypes and shapes.
+        raise ArtifactError(
+            f"{path} is damaged or no safetensors file ({in_a_line(error)}); copy or make it again"
+        ) from None
     except OSError as error:
         reason = error.strerror or error
         raise ArtifactError(f"{path} cannot be read ({reason}); look at its permissions and its disk") from error
@@ -132,9 +139,10 @@ def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
         raise SafetensorError(f"a header of {length:,} bytes in a file of {size:,}")
     try:
         header: dict[str, Any] = json.loads(file.read(length))
-        end = max((tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SafetensorError(f"its header: {error!r}") from None
+        ends = (int(tensor["data_offsets"][1]) for name, tensor in header.items() if name != "__metadata__")
+        end = max(ends, default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise SafetensorError(f"its header: {type(error).__name__} {in_a_line(error, 100)}") from None
     if 8 + length + end != size:
         raise SafetensorError(f"{size:,} bytes instead of {8 + length + end:,}")
     return header.get("__metadata__", {})
@@ -145,16 +153,30 @@ def _facts(path: Path, metadata: dict[str, str], kinds: Sequence[str]) -> dict[s
     try:
         facts: dict[str, Any] = json.loads(metadata[KEY])
         found, _ = facts["kind"], facts["digest"]
+        if not isinstance(found, str) or not is_shallow(facts):
+            raise ValueError
     except (KeyError, ValueError, TypeError, AttributeError):
         raise ArtifactError(f"{path} was not written by glotprompt; expected a {expected}") from None
     if facts.get("format") != FORMAT:
         raise ArtifactError(
-            f"{path} has format {facts.get('format')}, this glotprompt reads format {FORMAT};"
+            f"{path} has format {in_a_line(facts.get('format'), 20)}, this glotprompt reads format {FORMAT};"
             " install a matching version"
         )
     if found not in kinds:
-        raise ArtifactError(f"{path} is a {found}; expected a {expected}")
+        raise ArtifactError(f"{path} is a {in_a_line(found, 40)}; expected a {expected}")
     return facts
+
+
+def is_shallow(value: Any) -> bool:
+    """Whether lists and tables stand in one another at most `MOST_LEVELS` deep."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        level = [part for one in level if isinstance(one, dict | list) for part in _parts(one)]
+    return not level
+
+
+def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _checked(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:

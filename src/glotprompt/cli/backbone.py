@@ -18,12 +18,12 @@ from glotprompt.classifier import (
     LanguagePrompt,
     PromptClassifier,
     load_adapted,
-    refuse_unknown_method,
 )
 from glotprompt.cli.screen import alone, note, resumable, wrote
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import RuntimeConfig, identity_of
 from glotprompt.errors import ConfigError, ModelError, UserError
+from glotprompt.facts import describe
 from glotprompt.model.encoder import Encoder
 from glotprompt.processes import is_first, join, same_everywhere, wait
 
@@ -65,7 +65,7 @@ def open_classifier(
 ) -> PromptClassifier:
     """A saved classifier on the backbone it was made for, which may be `loaded` already. `normalise`: whether the text
     that it is to read is."""
-    made_for = artifact.describe(path, ("classifier",))["backbone"]
+    made_for = describe(path, ("classifier",))["backbone"]
     if loaded is None or loaded.fingerprint != made_for["fingerprint"]:
         loaded = open_recorded(path, ("classifier",), model, precision, device)
     classifier = PromptClassifier.load(path, loaded)
@@ -110,8 +110,7 @@ def weighted_prompts(
 
 def recorded_backbone(path: Path, kinds: Sequence[str]) -> tuple[str, str]:
     """Names of the backbone that a saved file was made for, and of its method."""
-    facts = artifact.describe(path, kinds)
-    refuse_unknown_method(path, facts)
+    facts = describe(path, kinds)
     return str(facts["backbone"]["name"]), str(facts["method"])
 
 

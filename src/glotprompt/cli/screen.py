@@ -120,7 +120,9 @@ def check_output(path: Path, option: str = "--output") -> None:
     try:
         folder = atomic.destination(path).parent
     except ArtifactError:
-        raise UserError(f"{option} {path} is no regular file (a device, a pipe, a broken link); give another name") from None
+        raise UserError(
+            f"{option} {path} is no regular file (a device, a pipe, a broken link); give another name"
+        ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +19,6 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -31,7 +32,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
-from glotprompt.errors import ModelError, in_a_line
+from glotprompt.errors import ModelError, UserError, in_a_line, is_out_of_memory
+from glotprompt.facts import is_finite
 
 Pooling = Literal["mean", "cls"]
 """How the states of a text's tokens become one vector: their mean, or the first token's."""
@@ -107,18 +109,17 @@ def open_backbone(name: str) -> Opened:
     transformers_logging.set_verbosity_error()  # what it would report about weights is in our own line
     where, gguf_files = folder_of(name), _gguf_files(name)
     try:
-        subfolder = _transformer_folder(where)
-        config = AutoConfig.from_pretrained(where, subfolder=subfolder)  # first: it fails at once where nothing is
-        if gguf_files:
-            weights = read_gguf(gguf_files)
-            has_head = any(key.startswith(HEADS) for key in weights)
-            model, report = _load(None, config, has_head, state_dict=weights)
-        else:
-            model, report = _load(where, config, has_lm_head(config), subfolder=subfolder)
-        tokenizer = AutoTokenizer.from_pretrained(where, subfolder=subfolder, use_fast=True)
-        pooling = _pooling(where, name)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"cannot load {name!r}: {in_a_line(error, 200)} -- {KNOWN_NAMES}") from None
+        with in_one_line(name):
+            subfolder = _transformer_folder(where)
+            config = AutoConfig.from_pretrained(where, subfolder=subfolder)  # first: it fails at once where nothing is
+            if gguf_files:
+                weights = read_gguf(gguf_files)
+                has_head = any(key.startswith(HEADS) for key in weights)
+                model, report = _load(None, config, has_head, state_dict=weights)
+            else:
+                model, report = _load(where, config, has_lm_head(config), subfolder=subfolder)
+            tokenizer = AutoTokenizer.from_pretrained(where, subfolder=subfolder, use_fast=True)
+            pooling = _pooling(where, name)
     finally:
         transformers_logging.set_verbosity(loudness)
     missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
@@ -128,7 +129,35 @@ def open_backbone(name: str) -> Opened:
             f"{name}: {len(missing)} of its weights are not in the file or have other shapes there"
             f" ({', '.join(missing[:3])}); {what} needed"
         )
+    _refuse_senseless(name, model, report["unexpected_keys"])
     return Opened(model, tokenizer, pooling)
+
+
+@contextmanager
+def in_one_line(name: str) -> Generator[None]:
+    """Whatever goes wrong while a backbone is loaded is a `ModelError`: a damaged folder may fail in any way inside of
+    transformers."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = in_a_line(error, 200) or type(error).__name__
+        raise ModelError(f"cannot load {name!r}: {reason} -- {KNOWN_NAMES}") from None
+
+
+def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[str]) -> None:
+    more = sorted(key for key in unexpected if re.search(r"\blayers?\.\d+\.", key))
+    if more:
+        raise ModelError(
+            f"{name}: its file has {len(more)} weights of layers that config.json does not have ({more[0]}); get"
+            " or copy both again"
+        )
+    for key, values in model.named_parameters():
+        if not is_finite(values.detach()):
+            raise ModelError(f"{name}: its weights {key} hold NaN or infinity; get or copy it again")
 
 
 def has_lm_head(config: PreTrainedConfig) -> bool:
@@ -146,7 +175,7 @@ def predicts_tokens(name: str) -> bool:
         return bool(_gguf_files(name)) or has_lm_head(
             AutoConfig.from_pretrained(where, subfolder=_transformer_folder(where))
         )
-    except (OSError, ValueError, KeyError):  # loading it will say what is wrong
+    except Exception:  # loading it will say what is wrong
         return True
 
 
@@ -220,7 +249,9 @@ def read_gguf(paths: Sequence[Path]) -> dict[str, Tensor]:
                 if np.may_share_memory(values, tensor.data):  # the reader maps the file, which another may change
                     values = values.copy()
                 found[tensor.name] = torch.from_numpy(values).view([int(size) for size in reversed(tensor.shape)])
-        except (OSError, ValueError, IndexError, KeyError, OverflowError, TypeError, NotImplementedError) as error:
+        except Exception as error:  # a damaged file may fail in any way inside of gguf
+            if is_out_of_memory(error):
+                raise
             raise ModelError(
                 f"{path} is damaged or no GGUF file ({in_a_line(error, 120)}); get or copy it again"
             ) from None

@@ -19,12 +19,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from glotprompt.errors import ConfigError, ModelError
-from glotprompt.model.backbones import MINI, Pooling, fingerprint, name_of, open_backbone
+from glotprompt.model.backbones import MINI, Pooling, fingerprint, in_one_line, name_of, open_backbone
 from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
-from glotprompt.model.tokens import Sequences, SpecialIds, by_length, pad, plain
+from glotprompt.model.tokens import Sequences, SpecialIds, by_length, missing_tokens, pad, plain
 
 WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
 
@@ -53,16 +53,17 @@ class Encoder:
         pooling: Pooling = "mean",
     ) -> None:
         """Freeze `model` and route its attention so that prompts can reach it. `pooling` is that of `embed`. Raises
-        `ModelError` for an architecture that hands its attention to nobody, or a tokenizer without a mask token."""
-        if tokenizer.mask_token_id is None:
-            raise ModelError(f"{name}: its tokenizer has no mask token; a masked language model is needed")
+        `ModelError` for an architecture that hands its attention to nobody, or a tokenizer without special tokens."""
+        if missing := missing_tokens(tokenizer):
+            raise ModelError(f"{name}: its tokenizer has no {missing[0]} token; a masked language model is needed")
         self._take(model, name)
         self.tokenizer = tokenizer
         self.pooling: Pooling = pooling
         self.fingerprint = fingerprint(model, tokenizer)
         # Vocabularies are rounded up, but not to twice their size; from a folder without one, transformers makes a
         # tokenizer of a handful of tokens.
-        if not self.vocab_size / 2 <= len(tokenizer) <= self.vocab_size:
+        largest = max(tokenizer.get_vocab().values(), default=0)
+        if not self.vocab_size / 2 <= len(tokenizer) <= self.vocab_size or largest >= self.vocab_size:
             raise ModelError(
                 f"{name}: its tokenizer has {len(tokenizer)} tokens, the model {self.vocab_size}; they do not belong"
                 " together, give a folder that holds both"
@@ -105,7 +106,8 @@ class Encoder:
             raise ConfigError(f"precision is {precision!r}; give one of {', '.join(get_args(Precision))}")
         where, place = name_of(name), device_of(device)
         opened = open_backbone(where)
-        encoder = cls(opened.model, opened.tokenizer, where, opened.pooling)
+        with in_one_line(where):
+            encoder = cls(opened.model, opened.tokenizer, where, opened.pooling)
         encoder._is_loaded, encoder.asked_precision = True, precision
         encoder.model.to(place)  # pyright: ignore[reportArgumentType]
         encoder.use_precision(choose_precision(place) if precision == "auto" else precision)
@@ -321,6 +323,8 @@ class Encoder:
         with nullcontext(None) if prompt is None else prompt.attached(self) as prefix:
             for rows in by_length(sequences, batch_size):
                 found[rows] = self.pooled_states([sequences[i] for i in rows], prefix, layer).cpu().numpy()
+        if not np.isfinite(found).all():
+            raise ModelError(f"{self.name} gives vectors with NaN or infinity; it, or what it is used with, is damaged")
         return found
 
     def pooled_states(

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from glotprompt.classifier import Input, fields_of
+from glotprompt.classifier import Input, fields_of, refuse_no_numbers
 from glotprompt.model.prefix import Prefix
 from glotprompt.serve.buckets import grouped
 from glotprompt.serve.predictor import Predictor, Query
@@ -107,4 +108,7 @@ class LanguageFinder:
             hidden = encoder.states_at(reading.input_ids.repeat(count, 1), mask, prefix, positions)
             each = hidden.view(count, len(reading.targets), -1)
             sums = [encoder.masked_word_loss(states, reading.targets) for states in each]
-        return [float(value) / len(reading.targets) for value in sums]
+        losses = [float(value) / len(reading.targets) for value in sums]
+        for served, loss in zip(candidates, losses, strict=True):
+            refuse_no_numbers(np.array([loss]), f"classifier {served.name!r}", encoder)
+        return losses

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glotprompt.classifier import Input, Prediction, PromptClassifier, fields_of
+from glotprompt.classifier import Input, Prediction, PromptClassifier, fields_of, refuse_no_numbers
 from glotprompt.errors import ConfigError, nearest
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Positions, Prefix
@@ -108,6 +108,8 @@ class Predictor:
         for places in grouped([queries[i].served for i in alone]):
             rows = [alone[place] for place in places]
             found |= zip(rows, self._alone([queries[i] for i in rows]), strict=True)
+        for i, scores in found.items():
+            refuse_no_numbers(scores, f"classifier {queries[i].served.name!r}", self.encoder)
         return [found[i] for i in range(len(queries))]
 
     def _mixed(self, queries: Sequence[Query]) -> list[Scores]:

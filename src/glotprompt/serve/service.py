@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from glotprompt.classifier import Prediction
-from glotprompt.errors import ArtifactError, ConfigError, nearest
+from glotprompt.errors import ArtifactError, ConfigError, ModelError, nearest
 from glotprompt.model.encoder import Encoder
 from glotprompt.serve.batching import Batcher, Closed, QuestionFailed, QueueFull
 from glotprompt.serve.language import LanguageFinder, LanguageQuery, Loss
@@ -104,7 +104,10 @@ class Service:
         except Closed:
             raise Refusal(503, "shutting_down", "the service is stopping; try another", retry_after=1) from None
         except QuestionFailed as failure:
-            if not isinstance(failure.__cause__, ArtifactError):
+            cause = failure.__cause__
+            if isinstance(cause, ModelError):
+                raise Refusal(503, "classifier_unavailable", str(cause), failure.place) from None
+            if not isinstance(cause, ArtifactError):
                 raise
             # The next look at the disk finds a new version of its file, or none.
             message = "this classifier's file is being changed; try again in a moment"

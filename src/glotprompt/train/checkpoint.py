@@ -65,7 +65,7 @@ class Checkpoint:
             tensors, facts = artifact.read(self.path, KIND)
         except ArtifactError:
             return None
-        return (tensors, facts) if facts["identity"] == self.identity else None
+        return (tensors, facts) if facts.get("identity") == self.identity else None
 
     def note(self, name: str, value: str) -> str:
         """Write a fact of the run down at its start; a resumed run gets what was written then, and all processes that
