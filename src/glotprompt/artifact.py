@@ -80,18 +80,24 @@ def _bytes(tensor: torch.Tensor) -> memoryview:
 def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Load what `write` saved. Raises `ArtifactError` in one line for a missing, damaged or foreign file.
 
-    The tensors are mapped from the file: whoever writes into it instead of replacing it changes them."""
+    The file is mapped while it is read, and not afterwards: what becomes of it later changes nothing."""
     path = Path(path)
     # Opened once: a version that replaces the file meanwhile has another description.
     with _opened(path, (kind,)), safe_open(path, framework="pt") as file:
         facts = _facts(path, file.metadata() or {}, (kind,))
-        tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        names = file.keys()
+        tensors: dict[str, torch.Tensor] = {name: _copied(file.get_tensor(name)) for name in names}
         return tensors, _checked(path, tensors, facts)
 
 
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of the bytes: of a damaged truth value `clone` would make another byte, and the digest not see it."""
+    return tensor.reshape(-1).view(torch.uint8).clone().view(tensor.dtype).reshape(tensor.shape)
+
+
 def read_copy(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """As `read`, but into memory of its own: whatever becomes of the file later, these tensors stay as they are. Takes
-    twice the file's size for a moment."""
+    """As `read`, but never mapped, for files that others may write into at any moment: a mapped one that is cut while
+    it is read ends the process. Takes twice the file's size for a moment."""
     path = Path(path)
     with _opened(path, (kind,)) as file:
         data = file.read()

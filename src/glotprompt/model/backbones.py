@@ -118,6 +118,8 @@ def open_backbone(name: str) -> Opened:
                 model, report = _load(None, config, has_head, state_dict=weights)
             else:
                 model, report = _load(where, config, has_lm_head(config), subfolder=subfolder)
+                for value in (*model.parameters(), *model.buffers()):
+                    value.data = value.data.clone()  # transformers maps the file, which another may change
             tokenizer = AutoTokenizer.from_pretrained(where, subfolder=subfolder, use_fast=True)
             pooling = _pooling(where, name)
     finally:
