@@ -162,7 +162,8 @@ class Adapter(Delta):
     @classmethod
     def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
         """On the encoder's device. Raises `ArtifactError` if settings and tensors do not belong together or to it."""
-        if misfit := _misfit(settings["hidden_size"], settings["num_layers"], encoder):
+        size, layers = settings.get("hidden_size"), settings.get("num_layers")
+        if size and layers and (misfit := _misfit(size, layers, encoder)):
             raise ArtifactError(misfit)  # before anything of that size is made
         try:
             adapter = cls(**settings)

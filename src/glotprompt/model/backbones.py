@@ -34,6 +34,7 @@ from transformers.utils.hub import cached_file
 
 from glotprompt.errors import ModelError, UserError, in_a_line, is_out_of_memory
 from glotprompt.facts import is_finite
+from glotprompt.model.tokens import missing_tokens
 
 Pooling = Literal["mean", "cls"]
 """How the states of a text's tokens become one vector: their mean, or the first token's."""
@@ -132,6 +133,8 @@ def open_backbone(name: str) -> Opened:
             f" ({', '.join(missing[:3])}); {what} needed"
         )
     _refuse_senseless(name, model, report["unexpected_keys"])
+    if lacking := [token for token in missing_tokens(tokenizer) if token != "mask"]:  # of that the encoder speaks
+        raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
     return Opened(model, tokenizer, pooling)
 
 

@@ -24,7 +24,7 @@ from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
-from glotprompt.model.tokens import Sequences, SpecialIds, by_length, missing_tokens, pad, plain
+from glotprompt.model.tokens import Sequences, SpecialIds, by_length, pad, plain
 
 WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
 
@@ -53,9 +53,9 @@ class Encoder:
         pooling: Pooling = "mean",
     ) -> None:
         """Freeze `model` and route its attention so that prompts can reach it. `pooling` is that of `embed`. Raises
-        `ModelError` for an architecture that hands its attention to nobody, or a tokenizer without special tokens."""
-        if missing := missing_tokens(tokenizer):
-            raise ModelError(f"{name}: its tokenizer has no {missing[0]} token; a masked language model is needed")
+        `ModelError` for an architecture that hands its attention to nobody, or a tokenizer without a mask token."""
+        if tokenizer.mask_token_id is None:
+            raise ModelError(f"{name}: its tokenizer has no mask token; a masked language model is needed")
         self._take(model, name)
         self.tokenizer = tokenizer
         self.pooling: Pooling = pooling
