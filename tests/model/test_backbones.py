@@ -317,6 +317,14 @@ def edited_config(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def edited_ends(folder: Path, **changes: object) -> None:
+    """What the tokenizer puts around a text."""
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["post_processor"] |= changes
+    path.write_text(json.dumps(content))
+
+
 LAYER = "roberta.encoder.layer.1.output.dense.bias"
 FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no number": (lambda folder: edited_weights(folder, lambda found: found[LAYER].fill_(float("nan"))), "hold NaN"),
@@ -327,6 +335,17 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no activation": (lambda folder: edited_config(folder, hidden_act=["x"]), "cannot load"),
     "a deep config": (lambda folder: (folder / "config.json").write_text("[" * 100_000), "cannot load"),
     "a deep tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("[" * 100_000), "cannot load"),
+    "a tokenizer that panics": (lambda folder: edited_ends(folder, special_tokens={}), "cannot load"),
+    "tokens from nowhere": (
+        lambda folder: edited_ends(
+            folder,
+            special_tokens={
+                "<s>": {"id": "<s>", "ids": [9999], "tokens": ["<s>"]},
+                "</s>": {"id": "</s>", "ids": [2], "tokens": ["</s>"]},
+            },
+        ),
+        "gives the tokens",
+    ),
     "half a file": (lambda folder: truncate(folder / "model.safetensors"), "cannot load"),
 }
 

@@ -133,8 +133,7 @@ def open_backbone(name: str) -> Opened:
             f" ({', '.join(missing[:3])}); {what} needed"
         )
     _refuse_senseless(name, model, report["unexpected_keys"])
-    if lacking := [token for token in missing_tokens(tokenizer) if token != "mask"]:  # of that the encoder speaks
-        raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
+    _try_tokenizer(name, model, tokenizer)
     return Opened(model, tokenizer, pooling)
 
 
@@ -144,13 +143,24 @@ def in_one_line(name: str) -> Generator[None]:
     transformers."""
     try:
         yield
-    except UserError:
+    except (UserError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:
-        if is_out_of_memory(error):
+    except BaseException as error:  # panics of tokenizers are no `Exception`
+        if isinstance(error, Exception) and is_out_of_memory(error):
             raise
         reason = in_a_line(error, 200) or type(error).__name__
         raise ModelError(f"cannot load {name!r}: {reason} -- {KNOWN_NAMES}") from None
+
+
+def _try_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Read one text: what a tokenizer puts around it is looked up only then."""
+    if lacking := [token for token in missing_tokens(tokenizer) if token != "mask"]:  # of that the encoder speaks
+        raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
+    with in_one_line(name):
+        ids: list[int] = tokenizer("a", truncation=True, max_length=8)["input_ids"]
+        rows = len(cast(Any, model.get_input_embeddings()).weight)
+    if not ids or max(ids) >= rows:
+        raise ModelError(f"{name}: its tokenizer gives the tokens {ids}, the model has {rows}; get or copy both again")
 
 
 def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[str]) -> None:
