@@ -151,6 +151,16 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no position": (lambda folder: edit_tensors(folder, prompt_embeddings=torch.zeros(0, 288)), r"is \[0, 288\]"),
     "too long": (lambda folder: edit_tensors(folder, prompt_embeddings=torch.zeros(512, 288)), "leave no room"),
+    "no number": (
+        lambda folder: edit_tensors(folder, prompt_embeddings=torch.full((6, 288), float("nan"))),
+        "holds NaN or infinity",
+    ),
+    "whole numbers": (
+        lambda folder: edit_tensors(folder, prompt_embeddings=torch.ones(6, 288, dtype=torch.int64)),
+        "is torch.int64",
+    ),
+    "deep": (lambda folder: (folder / "adapter_config.json").write_text("[" * 100_000), "is not JSON"),
+    "deep type": (lambda folder: edit_config(folder, peft_type=json.loads("[" * 500 + "]" * 500)), "PEFT type None"),
     "more tensors": (
         lambda folder: edit_tensors(folder, prompt_embeddings=torch.zeros(6, 288), classifier=torch.zeros(2)),
         "holds classifier, prompt_embeddings; expected prompt_embeddings alone",

@@ -191,5 +191,6 @@ def test_what_a_task_says_is_its_identity() -> None:
         Task("t", "{mask}: {text}", WORDS),
         Task("t", "{mask} {text}", {"yes": "Yes", "no": "No"}),
         Task("t", "{mask} {text}", {"yes": "Yes", "no": ["Maybe", "No"]}),
+        Task("t", "{mask} {text}", dict(reversed(WORDS.items()))),
     ]
-    assert len({other.identity() for other in [task, *others]}) == 5
+    assert len({other.identity() for other in [task, *others]}) == 6

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
@@ -16,15 +16,21 @@ from typing import Any, BinaryIO
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from glotprompt import atomic
-from glotprompt.errors import ArtifactError, stand_in
+from glotprompt.errors import ArtifactError, in_a_line, is_out_of_memory, stand_in
 from glotprompt.processes import is_first
 from glotprompt.version import __version__
 
 FORMAT = 2
 KEY = "glotprompt"
+MOST_LEVELS = 64
+"""Of what stands inside one another in a description: several times what any has, and far from Python's own limit."""
+_DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+"""Names of safetensors."""
 
 
 def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> Path:
@@ -39,38 +45,66 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     description: dict[str, Any] = {"format": FORMAT, "kind": kind, **facts}
     description["digest"] = digest(tensors, description)
-    metadata = {KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)}
+    header, names = _header(tensors, {KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)})
 
     def onto_disk(beside: Path) -> None:
-        try:
-            save_file(tensors, beside, metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+        with beside.open("wb") as file:
+            file.write(header)
+            for name in names:
+                file.write(_bytes(tensors[name]))
 
     return atomic.write(path, onto_disk)
+
+
+def _header(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """What stands before the tensors in a safetensors file, and the order of these.
+
+    `safetensors.torch.save_file` writes into a file of its own naming, which a kill leaves and nobody but the owner may
+    read; `save` takes the memory once more."""
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # so that all are aligned
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name in names:
+        start, end = end, end + tensors[name].nbytes
+        shape = list(tensors[name].shape)
+        entries[name] = {"dtype": _DTYPES[tensors[name].dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, names
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    """A tensor's values as they lie in memory, without a copy."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Load what `write` saved. Raises `ArtifactError` in one line for a missing, damaged or foreign file.
 
-    The tensors are mapped from the file: whoever writes into it instead of replacing it changes them."""
+    The file is mapped while it is read, and not afterwards: what becomes of it later changes nothing."""
     path = Path(path)
     # Opened once: a version that replaces the file meanwhile has another description.
     with _opened(path, (kind,)), safe_open(path, framework="pt") as file:
         facts = _facts(path, file.metadata() or {}, (kind,))
-        tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return tensors, _checked(path, tensors, facts)
+        names = file.keys()
+        tensors: dict[str, torch.Tensor] = {name: _copied(file.get_tensor(name)) for name in names}
+        return tensors, _checked(path, tensors, facts)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of the bytes: of a damaged truth value `clone` would make another byte, and the digest not see it."""
+    return tensor.reshape(-1).view(torch.uint8).clone().view(tensor.dtype).reshape(tensor.shape)
 
 
 def read_copy(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """As `read`, but into memory of its own: whatever becomes of the file later, these tensors stay as they are. Takes
-    twice the file's size for a moment."""
+    """As `read`, but never mapped, for files that others may write into at any moment: a mapped one that is cut while
+    it is read ends the process. Takes twice the file's size for a moment."""
     path = Path(path)
     with _opened(path, (kind,)) as file:
         data = file.read()
         facts = _facts(path, _metadata(BytesIO(data), len(data)), (kind,))
         tensors = safetensors.torch.load(data)
-    return tensors, _checked(path, tensors, facts)
+        return tensors, _checked(path, tensors, facts)
 
 
 def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
@@ -92,8 +126,13 @@ def _opened(path: Path, kinds: Sequence[str]) -> Generator[BinaryIO]:
                 raise ArtifactError(f"{path}: {what}")
             file.seek(0)
             yield file
-    except SafetensorError as error:
-        raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None
+    except (SafetensorError, RecursionError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+        # Besides its own error, safetensors raises all sorts of things for strange dtypes and shapes.
+        raise ArtifactError(
+            f"{path} is damaged or no safetensors file ({in_a_line(error)}); copy or make it again"
+        ) from None
     except OSError as error:
         reason = error.strerror or error
         raise ArtifactError(f"{path} cannot be read ({reason}); look at its permissions and its disk") from error
@@ -107,9 +146,10 @@ def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
         raise SafetensorError(f"a header of {length:,} bytes in a file of {size:,}")
     try:
         header: dict[str, Any] = json.loads(file.read(length))
-        end = max((tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SafetensorError(f"its header: {error!r}") from None
+        ends = (int(tensor["data_offsets"][1]) for name, tensor in header.items() if name != "__metadata__")
+        end = max(ends, default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise SafetensorError(f"its header: {type(error).__name__} {in_a_line(error, 100)}") from None
     if 8 + length + end != size:
         raise SafetensorError(f"{size:,} bytes instead of {8 + length + end:,}")
     return header.get("__metadata__", {})
@@ -120,16 +160,30 @@ def _facts(path: Path, metadata: dict[str, str], kinds: Sequence[str]) -> dict[s
     try:
         facts: dict[str, Any] = json.loads(metadata[KEY])
         found, _ = facts["kind"], facts["digest"]
+        if not isinstance(found, str) or not is_shallow(facts):
+            raise ValueError
     except (KeyError, ValueError, TypeError, AttributeError):
         raise ArtifactError(f"{path} was not written by glotprompt; expected a {expected}") from None
     if facts.get("format") != FORMAT:
         raise ArtifactError(
-            f"{path} has format {facts.get('format')}, this glotprompt reads format {FORMAT};"
+            f"{path} has format {in_a_line(facts.get('format'), 20)}, this glotprompt reads format {FORMAT};"
             " install a matching version"
         )
     if found not in kinds:
-        raise ArtifactError(f"{path} is a {found}; expected a {expected}")
+        raise ArtifactError(f"{path} is a {in_a_line(found, 40)}; expected a {expected}")
     return facts
+
+
+def is_shallow(value: Any) -> bool:
+    """Whether lists and tables stand in one another at most `MOST_LEVELS` deep."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        level = [part for one in level if isinstance(one, dict | list) for part in _parts(one)]
+    return not level
+
+
+def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _checked(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,9 +219,8 @@ def digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str
     """sha256 of tensors and facts, in hexadecimal digits."""
     found = hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
     for name in sorted(tensors):
-        tensor = tensors[name].detach().contiguous()
-        found.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        found.update(f"{name}{tensors[name].dtype}{tuple(tensors[name].shape)}".encode())
+        found.update(_bytes(tensors[name]))
     return found.hexdigest()
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,20 +15,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glotprompt import artifact
-from glotprompt.config import MethodName
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example
 from glotprompt.data.samples import Samples
-from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.errors import ArtifactError, ConfigError, ModelError, UserError
+from glotprompt.facts import check_facts, check_values, describe
 from glotprompt.model.classification import EmbeddingHead, Head
 from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import described, packed, restored, tensors_of, unpacked
+from glotprompt.model.deltas import described, packed, refuse_strays, restored, tensors_of, unpacked
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Positions, Prefix
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.soft_prompt import SoftPrompt, check_prompt
 from glotprompt.templates import Task
 from glotprompt.train.cloze import Cloze, encode, encode_without_mask, label_words
 from glotprompt.train.embedding import mean_vector
+from glotprompt.train.inputs import check_length
 from glotprompt.train.scoring import LabelHead, fit_offsets, log_probabilities, with_offsets
 
 Input = str | tuple[str, str] | Example
@@ -94,6 +95,10 @@ class LanguageModule:
         """Open a saved module; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
         tensors, facts = _read_for(path, "language module", encoder)
         parts = {part: Part(description, tensors_of(part, tensors)) for part, description in facts["parts"].items()}
+        with _naming(path):
+            if encoder is not None:
+                refuse_strays(tensors, list(parts))
+                _ = [part.restored(encoder) for part in parts.values()]
         texts = characters_of(facts), Samples.in_file(facts)
         return cls(facts["method"], parts, facts["language"], facts["backbone"], facts["training"], *texts)
 
@@ -152,6 +157,8 @@ class LanguagePrompt:
     def load(cls, path: str | Path, encoder: Encoder | None = None) -> LanguagePrompt:
         """Open a saved prompt; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
         tensors, facts = _read_for(path, "language prompt", encoder)
+        with _naming(path):
+            check_prompt(tensors, facts["positions"], encoder)
         made_by = facts["training"], facts["method"], characters_of(facts), Samples.in_file(facts)
         return cls(tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], *made_by)
 
@@ -162,7 +169,7 @@ Adapted = LanguagePrompt | LanguageModule
 
 def load_adapted(path: str | Path, encoder: Encoder | None = None) -> Adapted:
     """Open what stage 1 saved, whatever the method."""
-    kind = artifact.describe(path, ("language prompt", "language module"))["kind"]
+    kind = describe(path, ("language prompt", "language module"))["kind"]
     return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, encoder)
 
 
@@ -180,21 +187,10 @@ def characters_of(facts: Mapping[str, Any]) -> CharacterMap | None:
     return None if found is None else CharacterMap.from_dict(found)
 
 
-def refuse_unknown_method(path: str | Path, facts: Mapping[str, Any]) -> None:
-    """Raises `ArtifactError` for what a file says where an earlier glotprompt made it by a method that is gone."""
-    method = facts["method"]
-    if method == "prompt-average":
-        raise ArtifactError(
-            f"{path} is of the method prompt-average, which is gone; make it anew from the prompts with `glotprompt"
-            " combine` (and tune again)"
-        )
-    if method not in get_args(MethodName):
-        raise ArtifactError(f"{path} is of the method {method!r}, which is none of this glotprompt's; make it anew")
-
-
 def _read_for(path: str | Path, kind: str, encoder: Encoder | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, facts = artifact.read(path, kind)
-    refuse_unknown_method(path, facts)
+    check_facts(path, facts)
+    check_values(path, tensors)
     if encoder is not None:
         artifact.check_backbone(path, facts, encoder.name, encoder.fingerprint)
     return tensors, facts
@@ -248,7 +244,9 @@ class PromptClassifier:
         fields = [fields_of(item) for item in inputs]
         reader, clozes = read_inputs(self.encoder, fields, self.task, self.head, self.max_length, self.characters)
         with torch.no_grad(), self.body.attached(self.encoder) as prefix:
-            return log_probabilities(self.encoder, clozes, prefix, reader, batch_size)
+            found = log_probabilities(self.encoder, clozes, prefix, reader, batch_size)
+        refuse_no_numbers(found, "the classifier", self.encoder)
+        return found
 
     def predict(
         self, inputs: Sequence[Input], *, labels: Sequence[str] | None = None, batch_size: int = 32
@@ -314,11 +312,19 @@ class PromptClassifier:
         cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], encoder: Encoder, path: str | Path
     ) -> PromptClassifier:
         """What `load` makes of the tensors and facts of a file."""
-        offsets, (body, head) = facts["offsets"], unpacked(encoder, facts["delta"], tensors)
+        offsets, task = facts["offsets"], task_of(facts, path)
+        with _naming(path):
+            body, head = unpacked(encoder, facts["delta"], tensors)
+            check_length(encoder, facts["max_length"], body)
+            if head is None:
+                encoder.require_lm_head("a classifier with label words")
+                label_words(task, encoder.tokenizer)
+            elif head.num_labels != len(task.labels):
+                raise ArtifactError(f"a head of {head.num_labels} labels, expected {len(task.labels)}; make it anew")
         return cls(
             encoder,
             body,
-            task_of(facts, path),
+            task,
             facts["language"],
             facts["max_length"],
             head,
@@ -327,6 +333,24 @@ class PromptClassifier:
             facts["method"],
             characters_of(facts),
             Samples.in_file(facts),
+        )
+
+
+@contextmanager
+def _naming(path: str | Path) -> Generator[None]:
+    """What is wrong inside the block is said of the file."""
+    try:
+        yield
+    except UserError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+
+
+def refuse_no_numbers(found: NDArray[np.float64], whose: str, encoder: Encoder) -> None:
+    """Raises `ModelError` for probabilities that are none."""
+    if not np.isfinite(found).all():
+        raise ModelError(
+            f"{whose} gives NaN or infinity instead of probabilities; its values, or those of {encoder.name}, are"
+            " damaged or too large: make it anew, or try --precision fp32"
         )
 
 

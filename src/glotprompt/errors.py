@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 
@@ -32,6 +33,23 @@ class MissingExtraError(UserError):
 
     def __init__(self, purpose: str, extra: str) -> None:
         super().__init__(f'{purpose} needs an optional part: pip install "glotprompt[{extra}]"')
+
+
+_MEMORY_RAN_OUT = re.compile(
+    r"out of memory|(?:can't|cannot) allocate memory|not enough memory|ALLOC_FAILED|bad.alloc"
+    r"|could not (?:create|execute) a (?:primitive|memory)(?! desc)|can't start new thread|failed to map segment",
+    re.IGNORECASE,
+)
+"""CUDA and MPS; the CPU on Linux and macOS; the CPU on Windows; cuBLAS and cuDNN; C++; oneDNN, which says no more when
+memory for the code or the scratchpad of a matrix product is refused; a thread's stack; a library."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out: where it is no type of its own, plain words."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM or "failed to map segment" in str(error)
+    words = isinstance(error, RuntimeError | ImportError) and _MEMORY_RAN_OUT.search(str(error)) is not None
+    return words or isinstance(error, MemoryError)
 
 
 def in_a_line(error: object, most: int | None = 300) -> str:

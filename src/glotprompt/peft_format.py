@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from glotprompt import atomic
+from glotprompt import artifact, atomic
 from glotprompt.classifier import LanguagePrompt
-from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_memory
+from glotprompt.facts import is_finite
 from glotprompt.model.backbones import BUNDLED
 from glotprompt.model.encoder import Encoder
 
@@ -108,9 +108,11 @@ def _config(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} does not exist; expected a folder that PEFT's save_pretrained wrote")
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{path} is not JSON ({error}); copy or make it again") from None
-    kind = config.get("peft_type") if isinstance(config, dict) else None
+    except (ValueError, OSError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not JSON ({in_a_line(error)}); copy or make it again") from None
+    if not isinstance(config, dict) or not artifact.is_shallow(config):
+        config = {}
+    kind = config.get("peft_type")
     if kind != PEFT_TYPE:
         raise ArtifactError(f"{folder} holds the PEFT type {kind!r}; only {PEFT_TYPE} can be converted")
     if config.get("prefix_projection"):
@@ -129,9 +131,15 @@ def _embeddings(folder: Path) -> Tensor:
         raise ArtifactError(f"{path} does not exist; expected a folder that PEFT's save_pretrained wrote")
     try:
         tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path} is damaged or no safetensors file ({error}); copy or make it again") from None
+    except Exception as error:  # besides its own, safetensors raises all sorts of things for strange dtypes
+        if is_out_of_memory(error):
+            raise
+        reason = in_a_line(error)
+        raise ArtifactError(f"{path} is damaged or no safetensors file ({reason}); copy or make it again") from None
     if set(tensors) != {TENSOR}:
         found = ", ".join(sorted(tensors)[:4]) or "nothing"
         raise ArtifactError(f"{path} holds {found}; expected {TENSOR} alone")
-    return tensors[TENSOR]
+    found = tensors[TENSOR]
+    if not found.is_floating_point() or not is_finite(found.float()):
+        raise ArtifactError(f"{path}: {TENSOR} is {found.dtype} or holds NaN or infinity; copy or make it again")
+    return found

@@ -145,7 +145,8 @@ class Task:
         return cls.from_dict({"name": visible(path.stem), **value}, where=str(path))
 
     def identity(self) -> str:
-        return identity_of(self.to_dict())
+        # The order of the labels is beside them: it sorts the keys, and a linear head's rows follow it.
+        return identity_of([self.to_dict(), self.labels])
 
 
 def _words(entry: object) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 import torch
 
@@ -20,7 +23,15 @@ def python_runs_out(**options: object) -> None:
     bytearray(MORE_THAN_ANY_MACHINE_HAS)
 
 
-@pytest.mark.parametrize("run_out", [torch_runs_out, python_runs_out])
+def onednn_runs_out(**options: object) -> None:
+    raise RuntimeError("could not create a primitive")
+
+
+def the_system_runs_out(**options: object) -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+@pytest.mark.parametrize("run_out", [torch_runs_out, python_runs_out, onednn_runs_out, the_system_runs_out])
 def test_one_line_with_remedies(glotprompt: Program, monkeypatch: pytest.MonkeyPatch, run_out: object) -> None:
     monkeypatch.setattr(glotprompt_demo, "run_demo", run_out)
     outcome = glotprompt("demo")

@@ -247,7 +247,7 @@ def test_demo_hands_its_options_on(glotprompt: Program, tmp_path: Path, monkeypa
 
     def run_demo(**options: object) -> dict[str, object]:
         given.update(options)
-        (tmp_path / "out").mkdir()
+        (tmp_path / "out").mkdir(exist_ok=True)  # the lock lies in it
         return {"title": "A demo", "language": {"mlm_loss_before": 3.0, "mlm_loss_after": 2.0}, "rows": []}
 
     monkeypatch.setattr(glotprompt_demo, "run_demo", run_demo)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from glotprompt import artifact
+from glotprompt import artifact, atomic
 from glotprompt.cli.tune import _warnings  # pyright: ignore[reportPrivateUsage]
 
 from .conftest import Outcome, Program
@@ -275,3 +276,53 @@ def test_to_peft_and_back(here: Path, tiny_folder: Path, glotprompt: Program) ->
     assert "--allow-plain" in glotprompt("convert", "to-peft", "plain.st", "other").error
     assert glotprompt("convert", "to-peft", "plain.st", "other", "--allow-plain").status == 0
     assert "does not exist" in glotprompt("convert", "to-peft", "none.st", "other").error
+
+
+def test_identical_commands_at_once(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    """The second waits for the first, and finds its result."""
+    words = f"adapt --model {tiny_folder} --target nya=nya.txt {ADAPT} --output nya.st".split()
+    with atomic.locked(here / "nya.st.checkpoints" / "nya.st.lock"):
+        waiting = subprocess.Popen([sys.executable, "-m", "glotprompt", *words], stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr is not None
+        said = next(line for line in waiting.stderr if "another" in line)
+        assert said == "another glotprompt is making nya.st; waiting until it is done\n"
+        assert not (here / "nya.st").exists()
+    assert waiting.wait() == 0
+    waiting.stderr.close()
+    assert "is already what these words make" in glotprompt(*words).err
+    assert not list(here.glob("nya.st.*"))
+
+
+def test_checkpoints_that_a_kill_left_go(trained: dict[str, Outcome], here: Path, glotprompt: Program) -> None:
+    """As a kill in the last clean-up leaves them."""
+    folder = here / "topic.st.checkpoints"
+    folder.mkdir()
+    (folder / "0.checkpoint").write_bytes(b"0")
+    outcome = glotprompt(*f"tune --prompt nya.st {TUNE} --output topic.st".split())
+    assert "is already what these words make" in outcome.err
+    assert not folder.exists()
+
+
+def test_a_run_that_fails_leaves_no_folder(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    (here / "train.tsv").write_text("text\tlabel\nplay\tsports\n", encoding="utf-8")
+    outcome = glotprompt(*f"tune --model {tiny_folder} {TUNE.replace(' --top-k 2', '')} --output topic.st".split())
+    assert outcome.status == 2
+    assert not list(here.glob("topic*"))
+
+
+def test_reordered_labels_are_another_run(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    line = f"tune --model {tiny_folder} {TUNE} --head linear --output topic.st"
+    assert "wrote topic.st" in glotprompt(*line.split()).err
+    head, *labels = (here / "task.toml").read_text(encoding="utf-8").rsplit("\n", 4)[0:4]
+    (here / "task.toml").write_text("\n".join([head, *reversed(labels)]), encoding="utf-8")
+    assert "wrote topic.st" in glotprompt(*line.split()).err
+    assert artifact.read(here / "topic.st", "classifier")[1]["labels"] == ["business", "health", "sports"]
+
+
+def test_only_files_are_replaced(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    """Said before any work, and as root too the device stays."""
+    for command in ("adapt --target nya=nya.txt --source eng.txt", "tune --train train.tsv --task task.toml"):
+        outcome = glotprompt(*f"{command} --model {tiny_folder} --output /dev/null".split())
+        assert outcome.error.startswith("error: --output /dev/null is no regular file")
+        assert "backbone" not in outcome.err
+    assert Path("/dev/null").is_char_device()

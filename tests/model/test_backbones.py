@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,8 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
@@ -389,3 +393,73 @@ def test_pickled_weights_are_not_read(odd_folder: Callable[..., Path]) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"no model\.safetensors; weights in pickles .* never read: .*save_pretrained"):
         Encoder.load(folder)
+
+
+# --- folders
+
+
+def edited_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    path = folder / "model.safetensors"
+    tensors = {name: value.clone() for name, value in load_file(path).items()}
+    change(tensors)
+    save_file(tensors, path, {"format": "pt"})
+
+
+def edited_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def edited_ends(folder: Path, **changes: object) -> None:
+    """What the tokenizer puts around a text."""
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["post_processor"] |= changes
+    path.write_text(json.dumps(content))
+
+
+LAYER = "roberta.encoder.layer.1.output.dense.bias"
+FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no number": (lambda folder: edited_weights(folder, lambda found: found[LAYER].fill_(float("nan"))), "hold NaN"),
+    "infinity": (lambda folder: edited_weights(folder, lambda found: found[LAYER].fill_(float("inf"))), "infinity"),
+    "fewer layers": (lambda folder: edited_config(folder, num_hidden_layers=2), "weights of layers that config.json"),
+    "no heads": (lambda folder: edited_config(folder, num_attention_heads=0), "cannot load"),
+    "words for numbers": (lambda folder: edited_config(folder, layer_norm_eps={"a": 1}), "cannot load"),
+    "no activation": (lambda folder: edited_config(folder, hidden_act=["x"]), "cannot load"),
+    "a deep config": (lambda folder: (folder / "config.json").write_text("[" * 100_000), "cannot load"),
+    "a deep tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("[" * 100_000), "cannot load"),
+    "a tokenizer that panics": (lambda folder: edited_ends(folder, special_tokens={}), "cannot load"),
+    "tokens from nowhere": (
+        lambda folder: edited_ends(
+            folder,
+            special_tokens={
+                "<s>": {"id": "<s>", "ids": [9999], "tokens": ["<s>"]},
+                "</s>": {"id": "</s>", "ids": [2], "tokens": ["</s>"]},
+            },
+        ),
+        "gives the tokens",
+    ),
+    "half a file": (lambda folder: truncate(folder / "model.safetensors"), "cannot load"),
+}
+
+
+@pytest.mark.parametrize("fault", FOLDER_FAULTS)
+def test_a_folder_that_makes_no_sense_is_refused_in_one_line(fault: str, tiny_folder: Path, tmp_path: Path) -> None:
+    break_it, words = FOLDER_FAULTS[fault]
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    break_it(folder)
+    with pytest.raises(ModelError, match=words) as caught:
+        Encoder.load(folder, precision="fp32", device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_may_be_written_into_while_it_is_used(tiny_folder: Path, tmp_path: Path) -> None:
+    """As rsync --inplace and cp do; a mapped file that is cut ends the process."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    encoder = Encoder.load(folder, precision="fp32", device="cpu")
+    before = encoder.embed(["the king"])
+    assert "model.safetensors" not in Path("/proc/self/maps").read_text() if sys.platform == "linux" else True
+    os.truncate(folder / "model.safetensors", 0)
+    assert (encoder.embed(["the king"]) == before).all()

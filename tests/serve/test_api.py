@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import torch
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -340,6 +341,18 @@ def test_logs_tell_what_was_done_without_a_text(client: TestClient, caplog: pyte
     assert lines[0]["tokens"] > 2
     assert "kilimba" not in json.dumps(lines)
     assert "twidi" not in json.dumps(lines)
+
+
+def test_scores_are_never_null(saved_four: Path, encoder: gp.Encoder, four: Four) -> None:
+    huge = SoftPrompt(torch.full(encoder.prompt_shape(4), 3e38))
+    replace(four["nya"], body=huge, language="huge").save(saved_four / "huge.safetensors")
+    with TestClient(make_app(encoder, Registry(saved_four, encoder))) as client:
+        answer = client.post("/v1/predict", json={"items": [item("nya"), item("huge")]})
+        refused = error_of(answer, 422, "not_finite")
+        assert (refused["item"], "null" in answer.text) == (1, False)
+        assert "classifier 'huge' gives NaN or infinity" in refused["message"]
+        found = client.post("/v1/predict", json={"items": [{"language": "auto", "task": "topic", "text": "the king"}]})
+        assert "classifier 'huge'" in error_of(found, 422, "not_finite")["message"]
 
 
 def test_what_goes_wrong_inside_is_logged_without_its_message(

@@ -180,6 +180,24 @@ def test_a_prompt_of_another_shape_is_kept_out(folder: Path, encoder: gp.Encoder
     )
 
 
+def test_a_file_that_is_overwritten_in_place_is_served_from_memory(folder: Path, encoder: gp.Encoder) -> None:
+    """What cp, scp and rsync --inplace do: cut to nothing, then written bit by bit."""
+    registry = Registry(folder, encoder)
+    path, before = folder / "nya.safetensors", scores(registry, encoder, "nya")
+    new = make_classifier(encoder, 7)
+    data = new.save(folder / "new").read_bytes()
+    with path.open("r+b") as file:
+        file.truncate(0)
+        for start in range(0, len(data), len(data) // 3 + 1):
+            assert scores(registry, encoder, "nya") == before
+            registry.reload()
+            assert scores(registry, encoder, "nya") == before, "the version in memory goes on"
+            file.write(data[start : start + len(data) // 3 + 1])
+            file.flush()
+    registry.reload()
+    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(new), abs=1e-5)
+
+
 def test_a_file_that_is_written_into_is_refused_not_read(folder: Path, encoder: gp.Encoder) -> None:
     """Not how files are to be replaced, but what `cp` does."""
     registry = Registry(folder, encoder, byte_budget=0)

@@ -168,6 +168,19 @@ def test_losses_of_a_long_run_are_means_over_its_hundredths() -> None:
     assert len(each) == 99
 
 
+def test_a_run_that_diverged_has_missing_figures_and_its_best_value() -> None:
+    """What compares with NaN as better: accuracies of answers that are none."""
+    toy, keys = Toy(), iter([(-50.0, 0.9), (-90.0, float("nan")), (-60.0, 0.5), (-95.0, float("inf"))])
+
+    def evaluate() -> Evaluation:
+        key = next(keys)
+        return Evaluation(key, {"loss": key[1]})
+
+    history = fit([toy.parameter], toy.losses, evaluate, plan(steps=3, eval_every=1), toy.checkpoint, Silent())
+    assert history.best_step == 2
+    assert [facts["loss"] for _, facts in history.facts()["evaluations"]] == [0.9, None, 0.5, None]
+
+
 # --- the best value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -16,10 +17,10 @@ from torch import Tensor
 
 import glotprompt as gp
 from glotprompt.config import RuntimeConfig
-from glotprompt.errors import UserError
+from glotprompt.errors import UserError, is_out_of_memory
 from glotprompt.model.encoder import Encoder
 from glotprompt.train import micro_batch
-from glotprompt.train.micro_batch import MicroBatch, is_out_of_memory
+from glotprompt.train.micro_batch import MicroBatch
 
 from ..toys import QUIET, SOURCE, TASK, TOY, topics
 
@@ -95,12 +96,19 @@ def test_what_says_that_memory_ran_out() -> None:
         "MPS backend out of memory (MPS allocated: 18.04 GB, other allocations: 14 MB, max allowed: 18.13 GB).",
         "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "could not create a primitive",
+        "could not execute a primitive",
+        "std::bad_alloc",
+        "can't start new thread",
     ):
         assert is_out_of_memory(RuntimeError(words))
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(OSError("out of memory"))
+    assert not is_out_of_memory(RuntimeError("could not create a primitive descriptor for a matmul primitive"))
+    assert is_out_of_memory(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+    assert is_out_of_memory(ImportError("libx.so: failed to map segment from shared object"))
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -122,6 +130,17 @@ def test_parts_are_halved_until_they_fit(
         "out of memory with 4 sequences at once; going on with 2 (accumulated: the same loss). Give --micro-batch-size"
         " 2 to start so",
     ]
+
+
+def test_what_onednn_says_halves_too(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setitem(globals(), "torch_runs_out", refuse)
+    in_twos = adapted(encoder, QUIET.replace(micro_batch_size=2))
+    memory = Memory(encoder, monkeypatch, room=3, backward=True)
+    assert same_bits(adapted(encoder), in_twos)
+    assert memory.seen[:3] == [8, 4, 2]
 
 
 def test_what_the_failed_step_summed_is_dropped(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glotprompt import artifact
 from glotprompt.classifier import PromptClassifier
 from glotprompt.cli.backbone import open_classifier
 from glotprompt.cli.screen import say
 from glotprompt.data.files import read_mapping
 from glotprompt.data.records import Example, content_hash
 from glotprompt.errors import ConfigError, DataError, ModelError
+from glotprompt.facts import describe
 from glotprompt.report.significance import compare_predictions
 from glotprompt.train.scoring import Report
 
@@ -30,7 +30,7 @@ def predictions_against(
     `params` are the command's parameters. A backbone that both classifiers share is not loaded again."""
     if path.suffix.lower() == ".json":
         return _recorded(path, examples, labels or classifier.task.labels)
-    _check_labels(path, artifact.describe(path, ("classifier",))["labels"], classifier.task.labels)
+    _check_labels(path, describe(path, ("classifier",))["labels"], classifier.task.labels)
     where = params["precision"], params["device"], params["normalise"]
     try:
         other = open_classifier(path, None, *where, loaded=classifier.encoder)

@@ -35,7 +35,7 @@ from glotprompt.cli import (
 )
 from glotprompt.cli.options import AdaptCommand, TuneCommand
 from glotprompt.cli.screen import Interrupted, note
-from glotprompt.errors import ConfigError, UserError
+from glotprompt.errors import ConfigError, UserError, is_out_of_memory
 from glotprompt.processes import is_first, launched
 from glotprompt.version import __version__
 
@@ -131,18 +131,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("error", _usage(error))
     except typer.Abort:
         return _fail("interrupted", _STOPPED, 130)
-    except OSError as error:
-        return _fail("error", f"{error.filename or 'a file'}: {error.strerror or error}")
-    except (RuntimeError, MemoryError) as error:
-        from glotprompt.train.micro_batch import is_out_of_memory  # with torch: not before it is needed
-
-        if not is_out_of_memory(error):
+    except (OSError, RuntimeError, ImportError, MemoryError) as error:
+        if is_out_of_memory(error):
+            return _fail(
+                "error",
+                "out of memory; try a smaller --eval-batch-size (in training) or --batch-size (of texts to score), a"
+                " shorter --max-length, a smaller backbone, or a higher limit (ulimit -v)",
+            )
+        if not isinstance(error, OSError):
             raise
-        return _fail(
-            "error",
-            "out of memory; try a smaller --eval-batch-size (in training) or --batch-size (of texts to score), a"
-            " shorter --max-length, or a smaller backbone",
-        )
+        return _fail("error", f"{error.filename or 'a file'}: {error.strerror or error}")
     if status == 130:  # what typer makes of Ctrl-C
         return _fail("interrupted", _STOPPED, 130)
     return status if isinstance(status, int) else 0

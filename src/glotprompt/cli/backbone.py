@@ -18,12 +18,12 @@ from glotprompt.classifier import (
     LanguagePrompt,
     PromptClassifier,
     load_adapted,
-    refuse_unknown_method,
 )
-from glotprompt.cli.screen import note, resumable, wrote
+from glotprompt.cli.screen import alone, note, resumable, wrote
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import RuntimeConfig, identity_of
 from glotprompt.errors import ConfigError, ModelError, UserError
+from glotprompt.facts import describe
 from glotprompt.model.encoder import Encoder
 from glotprompt.processes import is_first, join, same_everywhere, wait
 
@@ -65,7 +65,7 @@ def open_classifier(
 ) -> PromptClassifier:
     """A saved classifier on the backbone it was made for, which may be `loaded` already. `normalise`: whether the text
     that it is to read is."""
-    made_for = artifact.describe(path, ("classifier",))["backbone"]
+    made_for = describe(path, ("classifier",))["backbone"]
     if loaded is None or loaded.fingerprint != made_for["fingerprint"]:
         loaded = open_recorded(path, ("classifier",), model, precision, device)
     classifier = PromptClassifier.load(path, loaded)
@@ -110,8 +110,7 @@ def weighted_prompts(
 
 def recorded_backbone(path: Path, kinds: Sequence[str]) -> tuple[str, str]:
     """Names of the backbone that a saved file was made for, and of its method."""
-    facts = artifact.describe(path, kinds)
-    refuse_unknown_method(path, facts)
+    facts = describe(path, kinds)
     return str(facts["backbone"]["name"]), str(facts["method"])
 
 
@@ -128,26 +127,40 @@ def train_once(
 
     `train` is handed the folder for its checkpoints: `shared`, which the caller removes, or one beside the output."""
     made_from = identity_of([*words, artifact.versions()])
-    found = _finished(load, output, encoder)
-    finished = found is not None and found.facts.get("made_from") == made_from
-    if not same_everywhere(finished):
-        raise ConfigError(f"not all processes see the same {output}; it must lie in a folder that all machines share")
-    if found is not None and finished:
-        note(f"{output} is already what these words make; delete it to train it again")
-        if runtime.no_samples and found.samples is not None:
-            found = replace(found, samples=None)
-            found.save(output)
-            wait()
-            note(f"took the example texts out of {output}")
-        return found
     folder = shared or output.with_name(f"{output.name}.checkpoints")
-    with resumable(folder):
-        made = train(folder)
-        made = replace(made, facts={**made.facts, "made_from": made_from})
-        made.save(output)
-        wait()  # one process writes, all go on with the file
-    if shared is None:
-        forget(folder)  # not before the result is in its place
+    with alone(folder, output):
+        found = _finished(load, output, encoder)
+        finished = found is not None and found.facts.get("made_from") == made_from
+        if not same_everywhere(finished):
+            raise ConfigError(
+                f"not all processes see the same {output}; it must lie in a folder that all machines share"
+            )
+        if found is not None and finished:
+            made = _as_left(found, output, runtime)
+        else:
+            with resumable(folder):
+                made = train(folder)
+                made = replace(made, facts={**made.facts, "made_from": made_from})
+                made.save(output)
+                wait()  # one process writes, all go on with the file
+            _say_written(made, output)
+        if shared is None:
+            forget(folder)  # not before the result is in its place; also what a kill in this very line left
+    return made
+
+
+def _as_left(found: _Trained, output: Path, runtime: RuntimeConfig) -> _Trained:
+    """What an earlier run made, its samples taken out where they are not wanted."""
+    note(f"{output} is already what these words make; delete it to train it again")
+    if runtime.no_samples and found.samples is not None:
+        found = replace(found, samples=None)
+        found.save(output)
+        wait()
+        note(f"took the example texts out of {output}")
+    return found
+
+
+def _say_written(made: LanguagePrompt | LanguageModule | PromptClassifier, output: Path) -> None:
     names = {LanguagePrompt: "language prompt", LanguageModule: "language module", PromptClassifier: "classifier"}
     wrote(output, names[type(made)])
     if made.samples is not None:
@@ -155,7 +168,6 @@ def train_once(
         note(
             f"{output} holds {count} example text(s) in plain words; the same command with --no-samples takes them out"
         )
-    return made
 
 
 def forget(folder: Path) -> None:

@@ -24,13 +24,14 @@ def to_transformers(
     model: options.Model = "mini",
 ) -> None:
     """Write a backbone as a folder that transformers opens: weights in fp32, config and tokenizer."""
+    from glotprompt import atomic
     from glotprompt.cli.backbone import open_encoder
     from glotprompt.errors import UserError
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output {output} is there already and not an empty folder; give a new one")
     encoder = open_encoder(model, "fp32", "cpu")
-    encoder.save_pretrained(output)
+    atomic.write_folder(output, encoder.save_pretrained)
     kind = "AutoModelForMaskedLM" if encoder.has_lm_head else "AutoModel"
     note(f"wrote {output} (transformers: {kind} and AutoTokenizer open it)")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import console, note, resumable, write_json
+from glotprompt.cli.screen import alone, console, note, resumable, write_json
 from glotprompt.errors import ConfigError, MissingExtraError, UserError
 
 PAGE = "demo.html"
@@ -72,7 +72,7 @@ def demo(
     from glotprompt.report.page import write_demo_page
     from glotprompt.report.terminal import print_demo
 
-    with resumable(output):
+    with alone(output, output), resumable(output):
         where: dict[str, Any] = {"output": output, "command": _as_typed(ctx), "precision": precision}
         if scenario == "manx":
             from glotprompt.data.dataset import given_folder

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glotprompt import artifact
 from glotprompt.cli.backbone import STAGE1_KINDS
 from glotprompt.cli.files import how_to_read, texts_to_compare
 from glotprompt.cli.screen import note
@@ -16,6 +15,7 @@ from glotprompt.data.characters import CharacterMap
 from glotprompt.data.guards import evaluation_beside, evaluation_set, refuse_evaluation_text, without_overlap
 from glotprompt.data.records import share_of, subsample
 from glotprompt.errors import ConfigError, DataError
+from glotprompt.facts import describe
 
 _SWITCHES = {"no_overlap_check": "--no-overlap-check", "allow_evaluation_text": "--allow-evaluation-text"}
 
@@ -80,7 +80,7 @@ def stage1_text(
 def check_training_file(train: str, prompt: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """Refuse XNLI's evaluation items where they are those of the language that `prompt` was adapted to; returns what to
     record. `options` are tune's parameters."""
-    target_language = None if prompt is None else str(artifact.describe(prompt, STAGE1_KINDS)["language"])
+    target_language = None if prompt is None else str(describe(prompt, STAGE1_KINDS)["language"])
     _refuse(train, "tune", target_language, options)
     if target_language is None and evaluation_set(train) == "xnli":
         note(f"{train}: these items are AmericasNLI's in another language; do not score the classifier on AmericasNLI")

@@ -7,13 +7,13 @@ import os
 import shlex
 import sys
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glotprompt import atomic
-from glotprompt.errors import CONTROLS, UserError, visible
-from glotprompt.processes import is_first
+from glotprompt.errors import CONTROLS, ArtifactError, UserError, visible
+from glotprompt.processes import is_first, wait
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +32,28 @@ def resumable(folder: Path) -> Generator[None]:
     except KeyboardInterrupt:
         message = f"the same command goes on from the last checkpoint (in {folder})"
         raise Interrupted(message) from None
+
+
+@contextmanager
+def alone(folder: Path, output: Path) -> Generator[None]:
+    """Whoever else makes the same output waits meanwhile; `folder` holds the lock, and goes where nothing else is in
+    it. Of processes that train together the first has the lock for all."""
+    lock = folder / f"{output.name}.lock"
+    with ExitStack() as stack:
+        if is_first():
+            stack.callback(_remove_empty, folder)
+            try:
+                stack.enter_context(atomic.locked(lock, wait=False, needed=False))
+            except BlockingIOError:
+                note(f"another glotprompt is making {output}; waiting until it is done")
+                stack.enter_context(atomic.locked(lock, needed=False))
+        wait()
+        yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def note(text: str, *, from_all: bool = False) -> None:
@@ -128,7 +150,12 @@ def check_output(path: Path, option: str = "--output") -> None:
     """Refuse a place that cannot be written to before any work is done."""
     if path.is_dir():
         raise UserError(f"{option} {path} is a folder; name the file that is to be written")
-    folder = path.parent
+    try:
+        folder = atomic.destination(path).parent
+    except ArtifactError:
+        raise UserError(
+            f"{option} {path} is no regular file (a device, a pipe, a broken link); give another name"
+        ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

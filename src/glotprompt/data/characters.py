@@ -110,7 +110,11 @@ class CharacterMap:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> CharacterMap:
-        """What `to_dict` made."""
+        """What `to_dict` made. Raises `DataError` for what `fitted` would refuse."""
+        table = {character: spelling for character, spelling, _, _ in facts["rewritings"]}
+        if len(table) != len(facts["rewritings"]):
+            raise DataError("a character map rewrites a character twice; make it anew")
+        _refuse_unclear(table)
         return cls(tuple(Rewriting(*row) for row in facts["rewritings"]), tuple(facts["left"]))
 
     def save(self, path: str | Path) -> Path:

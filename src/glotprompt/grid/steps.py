@@ -126,7 +126,7 @@ class TuneStep(Named):
             begun = self.adapted.shared or self.adapted.name
         return {
             "backbone": self.backbone.identity, "config": self.config.model_dump(mode="json"),
-            "task": self.task.to_dict(), "train": self.train_content, "dev": self.dev_content, "adapted": begun,
+            "task": self.task.identity(), "train": self.train_content, "dev": self.dev_content, "adapted": begun,
         }  # fmt: skip
 
     @property

@@ -12,7 +12,6 @@ files of `steps` alone is a store, too.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal, TypedDict, cast, get_args
+from typing import Any, Literal, TypedDict, cast, get_args
 
 from glotprompt import atomic
 from glotprompt.errors import ArtifactError, DataError
@@ -179,19 +178,8 @@ class Store:
 
         `shared`: to read what lies there, together with others who read it. Without `wait` a claim that would have to
         wait raises `BlockingIOError`."""
-        path = self.root / "work" / f"{name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-        while True:
-            with path.open("w+") as file:  # NFS shares only what is open for reading
-                fcntl.flock(file, how)
-                if _lies_at(path, file):  # who had the lock before may have removed the file that we waited for
-                    try:
-                        yield
-                    finally:
-                        if not shared:  # else it is the lock of others, too
-                            path.unlink(missing_ok=True)
-                    return
+        with atomic.locked(self.root / "work" / f"{name}.lock", shared=shared, wait=wait):
+            yield
 
     def outcome(self, step: str) -> Path:
         """An empty folder for what a step leaves, to be published."""
@@ -210,7 +198,7 @@ class Store:
         except OSError as error:
             if not final.is_dir():
                 raise ArtifactError(f"cannot write {final}: {error.strerror or error}") from None
-        _onto_disk(final.parent)
+        atomic.onto_disk(final.parent)
         self.forget_work(step)
         self._failed(step).unlink(missing_ok=True)
 
@@ -278,13 +266,6 @@ def reported(files: Collection[str]) -> list[str]:
     return [file for file in files if wanted(file)]
 
 
-def _lies_at(path: Path, file: IO[str]) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
-
-
 def _read_record(file: Path) -> ExperimentRecord:
     found = _read(file)
     if not isinstance(found, dict) or found.get("format") != FORMAT or "cells" not in found:  # pyright: ignore[reportUnknownMemberType]
@@ -297,11 +278,3 @@ def _read(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{file} is damaged ({error}); delete it and run the grid again") from None
-
-
-def _onto_disk(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,14 +19,17 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from glotprompt import atomic
-from glotprompt.errors import ArtifactError, ConfigError, in_a_line
+from glotprompt import artifact, atomic
+from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_memory
+from glotprompt.facts import is_finite
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.backbones import BUNDLED
 from glotprompt.model.encoder import Encoder
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
 HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
+LARGEST_REDUCTION = 2**20
+"""More than any hidden size; and no infinity, which JSON of Python's can hold."""
 VERSION = "adapters.1.3.0"
 """The version of the library whose format is written."""
 NEEDED: dict[str, Any] = {
@@ -165,9 +168,9 @@ def _facts(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} does not exist; expected a folder written by save_adapter")
     try:
         facts: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ArtifactError(f"{path} is not JSON ({error}); copy or make it again") from None
-    if not isinstance(facts, dict):
+    except (ValueError, OSError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not JSON ({in_a_line(error)}); copy or make it again") from None
+    if not isinstance(facts, dict) or not artifact.is_shallow(facts):
         raise ArtifactError(f"{path} describes no adapter; expected a folder written by save_adapter")
     return cast(dict[str, Any], facts)
 
@@ -203,7 +206,7 @@ def _settings(folder: Path, facts: Mapping[str, Any], num_layers: int) -> dict[s
     settings: dict[str, Any] = {"invertible_reduction": None, "drop_last": bool(config.get("leave_out"))}
     for key, ours in keys.items():
         factor = config.get(key)
-        if not isinstance(factor, int | float) or factor < 1 or factor != int(factor):
+        if not isinstance(factor, int | float) or not 1 <= factor <= LARGEST_REDUCTION or factor != int(factor):
             raise refuse(key, "one whole number for all layers")
         settings[ours] = int(factor)
     return settings
@@ -217,12 +220,17 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         # weights_only: nothing but tensors is made from a pickle, and no code in it is run.
         found: Any = load_file(path) if path.name == WEIGHTS else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may fail in any way: struct.error, IndexError, ...
+        if is_out_of_memory(error):
+            raise
         reason = in_a_line(error, 150)
         raise ArtifactError(f"{path} is damaged or holds no weights ({reason}); copy or make it again") from None
     if not isinstance(found, dict) or not all(
         isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in found.items()
     ):
         raise ArtifactError(f"{path} holds no weights by name; expected a folder written by save_adapter")
+    for key, tensor in cast(dict[str, Tensor], found).items():
+        if not tensor.is_floating_point() or not is_finite(tensor.float()):
+            raise ArtifactError(f"{path}: {key} is {tensor.dtype} or holds NaN or infinity; copy or make it again")
     return path, cast(dict[str, Tensor], found)
 
 

@@ -132,7 +132,7 @@ class Adapter(Delta):
 
         Raises `ModelError` for a backbone of another family or shape."""
         places = _places(encoder)
-        if misfit := self._misfit(encoder):
+        if misfit := _misfit(self.hidden_size, self.num_layers, encoder):
             raise ModelError(misfit)
         with ExitStack() as stack:
             for norm, bottleneck in zip(places.norms[: len(self.bottlenecks)], self.bottlenecks, strict=True):
@@ -144,15 +144,6 @@ class Adapter(Delta):
                 # In front of other hooks: what was done last is undone first.
                 stack.enter_context(places.head.register_forward_hook(inverse, prepend=True))
             yield
-
-    def _misfit(self, encoder: Encoder) -> str | None:
-        """Why the shape of this adapter is not the encoder's; None when it is."""
-        if (self.hidden_size, self.num_layers) == (encoder.hidden_size, encoder.num_layers):
-            return None
-        return (
-            f"the adapter is for {self.num_layers} layers of {self.hidden_size}, {encoder.name} has"
-            f" {encoder.num_layers} of {encoder.hidden_size}; load the backbone it was made for"
-        )
 
     def settings(self) -> dict[str, Any]:
         """The arguments of `initialise`, but for the seed."""
@@ -171,14 +162,15 @@ class Adapter(Delta):
     @classmethod
     def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
         """On the encoder's device. Raises `ArtifactError` if settings and tensors do not belong together or to it."""
+        size, layers = settings.get("hidden_size"), settings.get("num_layers")
+        if size and layers and (misfit := _misfit(size, layers, encoder)):
+            raise ArtifactError(misfit)  # before anything of that size is made
         try:
             adapter = cls(**settings)
             adapter.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
             reason = in_a_line(error, 200)
             raise ArtifactError(f"these are no values of an adapter ({reason}); copy or make the file again") from None
-        if misfit := adapter._misfit(encoder):
-            raise ArtifactError(misfit)
         return adapter.to(encoder.device)
 
 
@@ -190,6 +182,16 @@ class _Places(NamedTuple):
     embeddings: nn.Module
     head: nn.Module
     """What gives the vectors that meet the vocabulary; called by `Encoder.token_logits` and by the model itself."""
+
+
+def _misfit(hidden_size: int, num_layers: int, encoder: Encoder) -> str | None:
+    """Why the shape of an adapter is not the encoder's; None when it is."""
+    if (hidden_size, num_layers) == (encoder.hidden_size, encoder.num_layers):
+        return None
+    return (
+        f"the adapter is for {num_layers} layers of {hidden_size}, {encoder.name} has"
+        f" {encoder.num_layers} of {encoder.hidden_size}; load the backbone it was made for"
+    )
 
 
 def _places(encoder: Encoder) -> _Places:

@@ -10,7 +10,8 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Generator, Mapping, Sequence
+import re
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -32,7 +33,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
-from glotprompt.errors import ModelError, in_a_line
+from glotprompt.errors import ModelError, UserError, in_a_line, is_out_of_memory
+from glotprompt.facts import is_finite
+from glotprompt.model.tokens import missing_tokens
 
 # Where a hub name has pickled weights alone, transformers would ask the hub to have them converted.
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
@@ -114,19 +117,18 @@ def open_backbone(name: str) -> Opened:
     transformers_logging.set_verbosity_error()  # what it would report about weights is in our own line
     where, gguf_files = folder_of(name), _gguf_files(name)
     try:
-        config = read_config(where)  # first: it fails at once where nothing is
-        if gguf_files:
-            weights = read_gguf(gguf_files)
-            has_head = any(key.startswith(HEADS) for key in weights)
-            model, report = _load(None, config, has_head, state_dict=weights)
-        else:
-            model, report = _load(where, config, has_lm_head(config), subfolder=_transformer_folder(where))
-        tokenizer = read_tokenizer(where)
-        pooling = _pooling(where, name)
-    except (ModelError, MemoryError):
-        raise
-    except Exception as error:  # other people's files, and libraries that read them: anything can be raised
-        raise ModelError(f"cannot load {name!r}: {_reason(error)} -- {KNOWN_NAMES}") from None
+        with in_one_line(name):
+            config = read_config(where)  # first: it fails at once where nothing is
+            if gguf_files:
+                weights = read_gguf(gguf_files)
+                has_head = any(key.startswith(HEADS) for key in weights)
+                model, report = _load(None, config, has_head, state_dict=weights)
+            else:
+                model, report = _load(where, config, has_lm_head(config), subfolder=_transformer_folder(where))
+                for value in (*model.parameters(), *model.buffers()):
+                    value.data = value.data.clone()  # transformers maps the file, which another may change
+            tokenizer = read_tokenizer(where)
+            pooling = _pooling(where, name)
     finally:
         transformers_logging.set_verbosity(loudness)
     missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
@@ -136,6 +138,8 @@ def open_backbone(name: str) -> Opened:
             f"{name}: {len(missing)} of its weights are not in the file or have other shapes there"
             f" ({', '.join(missing[:3])}); {what} needed"
         )
+    _refuse_senseless(name, model, report["unexpected_keys"])
+    _try_tokenizer(name, model, tokenizer)
     return Opened(model, tokenizer, pooling)
 
 
@@ -177,7 +181,7 @@ def _without_code(where: str) -> Generator[None]:
         ) from None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Why something could not be loaded."""
     said = in_a_line(error, 200) or type(error).__name__
     if "file named model.safetensors" in said:
@@ -186,6 +190,43 @@ def _reason(error: Exception) -> str:
             " write them as safetensors with save_pretrained of transformers"
         )
     return said
+
+
+@contextmanager
+def in_one_line(name: str) -> Generator[None]:
+    """Whatever goes wrong while a backbone is loaded is a `ModelError`: a damaged folder may fail in any way inside of
+    transformers."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # panics of tokenizers are no `Exception`
+        if isinstance(error, Exception) and is_out_of_memory(error):
+            raise
+        raise ModelError(f"cannot load {name!r}: {_reason(error)} -- {KNOWN_NAMES}") from None
+
+
+def _try_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Read one text: what a tokenizer puts around it is looked up only then."""
+    if lacking := [token for token in missing_tokens(tokenizer) if token != "mask"]:  # of that the encoder speaks
+        raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
+    with in_one_line(name):
+        ids: list[int] = tokenizer("a", truncation=True, max_length=8)["input_ids"]
+        rows = len(cast(Any, model.get_input_embeddings()).weight)
+    if not ids or max(ids) >= rows:
+        raise ModelError(f"{name}: its tokenizer gives the tokens {ids}, the model has {rows}; get or copy both again")
+
+
+def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[str]) -> None:
+    more = sorted(key for key in unexpected if re.search(r"\blayers?\.\d+\.", key))
+    if more:
+        raise ModelError(
+            f"{name}: its file has {len(more)} weights of layers that config.json does not have ({more[0]}); get"
+            " or copy both again"
+        )
+    for key, values in model.named_parameters():
+        if not is_finite(values.detach()):
+            raise ModelError(f"{name}: its weights {key} hold NaN or infinity; get or copy it again")
 
 
 def has_lm_head(config: PreTrainedConfig) -> bool:
@@ -275,7 +316,9 @@ def read_gguf(paths: Sequence[Path]) -> dict[str, Tensor]:
                 if np.may_share_memory(values, tensor.data):  # the reader maps the file, which another may change
                     values = values.copy()
                 found[tensor.name] = torch.from_numpy(values).view([int(size) for size in reversed(tensor.shape)])
-        except (OSError, ValueError, IndexError, KeyError, OverflowError, TypeError, NotImplementedError) as error:
+        except Exception as error:  # a damaged file may fail in any way inside of gguf
+            if is_out_of_memory(error):
+                raise
             raise ModelError(
                 f"{path} is damaged or no GGUF file ({in_a_line(error, 120)}); get or copy it again"
             ) from None

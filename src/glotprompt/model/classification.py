@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glotprompt.errors import ArtifactError
+from glotprompt.model.delta import check_shapes
 from glotprompt.model.encoder import Encoder
 
 
@@ -34,8 +36,9 @@ class Head(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def restore(cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Head:
-        """The head that gave these `settings` and `tensors`."""
+    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Head:
+        """The head that gave these `settings` and `tensors`. Raises `ArtifactError` where they are none of the
+        encoder's."""
 
     def tensors(self) -> dict[str, Tensor]:
         """All values, by name."""
@@ -94,7 +97,16 @@ class EmbeddingHead(Head):
         return {"layer": self.layer}
 
     @classmethod
-    def restore(cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EmbeddingHead:
+    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EmbeddingHead:
+        labels, hidden = _num_rows(tensors.get("bias")), encoder.hidden_size
+        check_shapes(
+            "the head", tensors, {"weight": (labels, hidden), "bias": (labels,), "centre": (hidden,), "scale": ()}
+        )
+        if settings["layer"] > encoder.num_layers or float(tensors["scale"]) <= 0:
+            raise ArtifactError(
+                f"a head behind layer {settings['layer']} with scale {float(tensors['scale']):g}; expected a layer up"
+                f" to {encoder.num_layers} and a scale above 0, make it anew"
+            )
         return cls(tensors["weight"], tensors["bias"], tensors["centre"], tensors["scale"], settings["layer"])
 
 
@@ -127,7 +139,15 @@ class LinearHead(Head):
         return {}
 
     @classmethod
-    def restore(cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearHead:
-        made = cls(tensors["dense.weight"].shape[0], tensors["projection.weight"].shape[0])
+    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearHead:
+        labels, hidden = _num_rows(tensors.get("projection.bias")), encoder.hidden_size
+        dense = {"dense.weight": (hidden, hidden), "dense.bias": (hidden,)}
+        projection = {"projection.weight": (labels, hidden), "projection.bias": (labels,)}
+        check_shapes("the head", tensors, {**dense, **projection})
+        made = cls(hidden, labels)
         made.load_state_dict(dict(tensors))
         return made
+
+
+def _num_rows(tensor: Tensor | None) -> int:
+    return 0 if tensor is None or tensor.ndim == 0 else len(tensor)

@@ -7,11 +7,12 @@ computes; detached, the encoder is what it was, to the bit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from glotprompt.errors import ArtifactError
 from glotprompt.model.encoder import Encoder
 
 
@@ -53,3 +54,16 @@ class Delta(nn.Module, ABC):
     def num_trained(self) -> int:
         """How many numbers the optimiser changes."""
         return sum(parameter.numel() for parameter in self.trained_parameters)
+
+
+def check_shapes(what: str, found: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]]) -> None:
+    """Raises `ArtifactError` where values are not those of `what`, by name and shape."""
+    for name in sorted(found.keys() | wanted.keys()):
+        if name not in found:
+            raise ArtifactError(f"{what} lacks {name}; make it anew")
+        if name not in wanted:
+            raise ArtifactError(f"{what} holds {name}, which it does not have; make it anew")
+        if tuple(found[name].shape) != tuple(wanted[name]):
+            raise ArtifactError(
+                f"{what}: {name} is {list(found[name].shape)}, expected {list(wanted[name])}; make it anew"
+            )

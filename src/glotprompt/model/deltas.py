@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
+from glotprompt.errors import ArtifactError
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.delta import Delta
@@ -50,6 +51,7 @@ class Together(Delta):
 
     @classmethod
     def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Together:
+        refuse_strays(tensors, [name for name, _ in settings["parts"]])
         parts: dict[str, Delta] = {}
         for name, description in settings["parts"]:
             parts[name] = restored(encoder, description, tensors_of(name, tensors))
@@ -64,6 +66,13 @@ def tensors_of(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a part, named as the part names them, among those saved as "<part>.<name>"."""
     start = f"{part}."
     return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def refuse_strays(tensors: Mapping[str, Tensor], parts: Sequence[str]) -> None:
+    """Raises `ArtifactError` for a tensor of none of these parts."""
+    strays = [name for name in tensors if name.partition(".")[0] not in parts]
+    if strays:
+        raise ArtifactError(f"it holds {strays[0]}, which belongs to none of its parts; make it anew")
 
 
 def described(delta: Delta) -> dict[str, Any]:
@@ -107,5 +116,6 @@ def unpacked(
     of_body, of_head = body_and_head(description)
     if of_head is None:
         return restored(encoder, of_body, tensors), None
-    head = _HEADS[of_head["kind"]].restore(of_head, tensors_of("head", tensors))
+    refuse_strays(tensors, ["body", "head"])
+    head = _HEADS[of_head["kind"]].restore(encoder, of_head, tensors_of("head", tensors))
     return restored(encoder, of_body, tensors_of("body", tensors)), head.to(encoder.device)

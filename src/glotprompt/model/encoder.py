@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from glotprompt.errors import ConfigError, ModelError, in_a_line
-from glotprompt.model.backbones import MINI, Pooling, fingerprint, name_of, open_backbone
+from glotprompt.errors import ConfigError, ModelError
+from glotprompt.model.backbones import MINI, Pooling, fingerprint, in_one_line, name_of, open_backbone
 from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.heads import head_transform, masked_word_loss
@@ -62,7 +62,8 @@ class Encoder:
         self.fingerprint = fingerprint(model, tokenizer)
         # Vocabularies are rounded up, but not to twice their size; from a folder without one, transformers makes a
         # tokenizer of a handful of tokens.
-        if not self.vocab_size / 2 <= len(tokenizer) <= self.vocab_size:
+        largest = max(tokenizer.get_vocab().values(), default=0)
+        if not self.vocab_size / 2 <= len(tokenizer) <= self.vocab_size or largest >= self.vocab_size:
             raise ModelError(
                 f"{name}: its tokenizer has {len(tokenizer)} tokens, the model {self.vocab_size}; they do not belong"
                 " together, give a folder that holds both"
@@ -105,12 +106,8 @@ class Encoder:
             raise ConfigError(f"precision is {precision!r}; give one of {', '.join(get_args(Precision))}")
         where, place = name_of(name), device_of(device)
         opened = open_backbone(where)
-        try:
+        with in_one_line(where):
             encoder = cls(opened.model, opened.tokenizer, where, opened.pooling)
-        except (ModelError, MemoryError):
-            raise
-        except Exception as error:  # a config may hold anything
-            raise ModelError(f"{where} cannot be used: {in_a_line(repr(error))}; {WORKING}") from None
         encoder._is_loaded, encoder.asked_precision = True, precision
         encoder.model.to(place)  # pyright: ignore[reportArgumentType]
         encoder.use_precision(choose_precision(place) if precision == "auto" else precision)
@@ -136,6 +133,8 @@ class Encoder:
         for a backbone without an LM head."""
         self._in_fp32().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        for path in Path(folder).glob("*.safetensors"):  # which safetensors lets only their owner read
+            path.chmod((Path(folder) / "config.json").stat().st_mode)
 
     def _cast(self, dtype: torch.dtype) -> None:
         # Only the weights: the wave lengths of rotary positions are buffers, and in bf16 far positions would blur.
@@ -324,6 +323,8 @@ class Encoder:
         with nullcontext(None) if prompt is None else prompt.attached(self) as prefix:
             for rows in by_length(sequences, batch_size):
                 found[rows] = self.pooled_states([sequences[i] for i in rows], prefix, layer).cpu().numpy()
+        if not np.isfinite(found).all():
+            raise ModelError(f"{self.name} gives vectors with NaN or infinity; it, or what it is used with, is damaged")
         return found
 
     def pooled_states(

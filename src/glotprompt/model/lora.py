@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glotprompt.errors import ConfigError
-from glotprompt.model.delta import Delta
+from glotprompt.model.delta import Delta, check_shapes
 from glotprompt.model.encoder import Encoder
 
 QUERIES_AND_VALUES = ("query", "value")
@@ -70,7 +70,11 @@ class Lora(Delta):
 
     @classmethod
     def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Lora:
-        made = cls(encoder, settings["rank"], settings["alpha"], settings["targets"])
+        rank, wanted = settings["rank"], dict[str, tuple[int, int]]()
+        for name, layer in _layers(encoder, settings["targets"]).items():
+            wanted |= {f"{name}.A": (rank, layer.in_features), f"{name}.B": (layer.out_features, rank)}
+        check_shapes("LoRA", tensors, wanted)  # before anything of that size is made; a copy would spread a small one
+        made = cls(encoder, rank, settings["alpha"], settings["targets"])
         with torch.no_grad():
             for name, value in made.tensors().items():
                 value.copy_(tensors[name])

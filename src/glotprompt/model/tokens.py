@@ -40,10 +40,18 @@ class SpecialIds:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast) -> SpecialIds:
         """Look them up; the tokenizer's own attributes may hold anything, as far as types go."""
-        ids = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id, tokenizer.pad_token_id]
-        first, last, mask, pad_id = (int(str(token)) for token in ids)
-        others = {int(token) for token in tokenizer.all_special_ids} - {int(str(tokenizer.unk_token_id))}
+        first, last, mask, pad_id = (int(str(getattr(tokenizer, f"{name}_token_id"))) for name in NEEDED)
+        others = {int(token) for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id}
         return cls(first, last, mask, pad_id, tuple(sorted(others)))
+
+
+NEEDED = ("cls", "sep", "mask", "pad")
+"""The special tokens without which nothing can be read, as transformers calls them."""
+
+
+def missing_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Which of them a tokenizer lacks."""
+    return [name for name in NEEDED if getattr(tokenizer, f"{name}_token_id") is None]
 
 
 def plain(text: str, tokenizer: PreTrainedTokenizerFast) -> str:

@@ -62,6 +62,10 @@ class Weights(Delta):
         wrong = [name for name, value in tensors.items() if shapes.get(name) != value.shape]
         if wrong:
             raise ArtifactError(f"{encoder.name} has no weight {wrong[0]!r} of that shape; load another backbone")
+        if set(tensors) not in (set(shapes), {name for name in shapes if is_head_transform(name)}):
+            raise ArtifactError(
+                f"{len(tensors)} of the {len(shapes)} weights of {encoder.name}; expected all, make it anew"
+            )
         return cls(tensors)
 
 

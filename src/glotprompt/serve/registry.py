@@ -17,10 +17,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
 
 from glotprompt import artifact
-from glotprompt.classifier import PromptClassifier, refuse_unknown_method
+from glotprompt.classifier import PromptClassifier
 from glotprompt.errors import ArtifactError, ConfigError, UserError, in_a_line, nearest, visible
+from glotprompt.facts import check_facts, check_values, describe
 from glotprompt.model.encoder import Encoder
 from glotprompt.serve.cache import DecodedCache
 from glotprompt.serve.card import Card
@@ -68,6 +72,13 @@ _NO_FILE = _Stamp(0, 0, 0)
 """Equal to no file's stamp."""
 
 
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, facts = artifact.read_copy(path, KIND)
+    check_facts(path, facts)
+    check_values(path, tensors)
+    return tensors, facts
+
+
 @dataclass(frozen=True, eq=False)
 class _Version:
     """One version of a classifier's file, as it was read once."""
@@ -77,7 +88,7 @@ class _Version:
 
     def decode(self, encoder: Encoder) -> Decoded:
         """Its tensors, read from the disk again. Raises `ArtifactError` where another version lies there by now."""
-        tensors, facts = artifact.read_copy(self.path, KIND)
+        tensors, facts = _read(self.path)
         try:
             changed = _Stamp.of(self.path) != self.stamp
         except OSError:
@@ -262,12 +273,11 @@ class Registry:
     def _read(self, path: Path, stamp: _Stamp, before: _Record | None) -> _Record:
         """Open a version of a file; where that fails, keep the version before, if there still is one."""
         try:
-            if path.parent in self._folders and artifact.describe(path, KINDS)["kind"] != KIND:
+            if path.parent in self._folders and describe(path, KINDS)["kind"] != KIND:
                 return _Record(stamp)
-            tensors, facts = artifact.read_copy(path, KIND)
-            refuse_unknown_method(path, facts)
             if visible(path.stem) != path.stem:
                 raise ArtifactError(f"{path} has a name that is not UTF-8, or with control characters; rename it")
+            tensors, facts = _read(path)
             version = _Version(path, stamp)
             decode = partial(version.decode, self._encoder)
             served = Served.of(path.stem, facts, self._encoder, partial(self._cache.get, version, decode))

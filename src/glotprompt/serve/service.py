@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from glotprompt.classifier import Prediction
-from glotprompt.errors import ArtifactError, ConfigError, nearest
+from glotprompt.errors import ArtifactError, ConfigError, ModelError, nearest
 from glotprompt.model.encoder import Encoder
 from glotprompt.serve.batching import Batcher, Closed, QuestionFailed, QueueFull
 from glotprompt.serve.language import LanguageFinder, LanguageQuery, Loss
@@ -104,7 +104,7 @@ class Service:
         except Closed:
             raise Refusal(503, "shutting_down", "the service is stopping; try another", retry_after=1) from None
         except QuestionFailed as failure:
-            if isinstance(failure.__cause__, NotFinite):
+            if isinstance(failure.__cause__, NotFinite | ModelError):
                 message = f"{failure.__cause__}; name another classifier"
                 raise Refusal(422, "not_finite", message, failure.place) from None
             if not isinstance(failure.__cause__, ArtifactError):

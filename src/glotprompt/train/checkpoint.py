@@ -65,7 +65,7 @@ class Checkpoint:
             tensors, facts = artifact.read(self.path, KIND)
         except ArtifactError:
             return None
-        return (tensors, facts) if facts["identity"] == self.identity else None
+        return (tensors, facts) if facts.get("identity") == self.identity else None
 
     def value_at_start(self, name: str, value: str) -> str:
         """The value that a setting had when the run started: what the checkpoint says, else `value`, which is written

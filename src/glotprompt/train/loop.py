@@ -17,9 +17,10 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 
 from glotprompt.config import AdaptConfig, Schedule, TuneConfig
+from glotprompt.errors import is_out_of_memory
 from glotprompt.processes import of_first, start_alike, together
 from glotprompt.train.checkpoint import Checkpoint
-from glotprompt.train.micro_batch import MicroBatch, is_out_of_memory, release_memory
+from glotprompt.train.micro_batch import MicroBatch, release_memory
 from glotprompt.train.progress import Progress
 
 Parts = Generator[tuple[Tensor, int]]
@@ -94,10 +95,17 @@ class History:
 
     def facts(self) -> dict[str, Any]:
         """The course of training, for what is saved and for plots."""
+        losses = [(step, _number(loss)) for step, loss in self.losses]
+        found = [(step, {name: _number(value) for name, value in facts.items()}) for step, facts in self.evaluations]
         return {
             "steps": self.step, "best_step": self.best_step, "seconds": self.seconds, "tokens": self.tokens,
-            "losses": self.losses, "evaluations": self.evaluations,
+            "losses": losses, "evaluations": found,
         }  # fmt: skip
+
+
+def _number(value: float) -> float | None:
+    """A figure as files hold it, where NaN and infinity are missing numbers."""
+    return value if math.isfinite(value) else None
 
 
 def fit(
@@ -218,7 +226,8 @@ class _Run:
     def judge(self, evaluation: Evaluation) -> None:
         history = self.history
         history.evaluations.append((history.step, evaluation.facts))
-        if history.best_key is None or evaluation.key < history.best_key:
+        sound = all(map(math.isfinite, evaluation.key))  # what has diverged compares as better or worse by chance
+        if history.best_key is None or (sound and evaluation.key < history.best_key):
             history.best_key, history.best_step, history.without_gain = evaluation.key, history.step, 0
             self.best = self._copies()
         else:

@@ -15,17 +15,8 @@ from glotprompt.errors import UserError
 from glotprompt.processes import is_first, together
 from glotprompt.train.batches import split_rows
 
-_ALLOCATORS_SAY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-"""CUDA and MPS; the CPU on Linux and macOS; the CPU on Windows; cuBLAS and cuDNN."""
 _ENOUGH = 2**31 - 1
 """Says that a process got through; more than any part of a batch."""
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out: on CUDA a type of its own, elsewhere plain words."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATORS_SAY)
 
 
 def release_memory(device: torch.device) -> None:
