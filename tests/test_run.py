@@ -62,6 +62,25 @@ def classifier(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> gp.PromptClass
     return made
 
 
+# --- label words of several tokens
+
+
+@pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
+def test_label_words_of_several_tokens_from_tune_to_a_file(
+    encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path, loss_over: Any
+) -> None:
+    task = gp.Task("several", TASK.template, {"health": "Health", "sports": "bad Sports", "culture": "Cultured"})
+    made = gp.tune(encoder, prompt, topics(), task, TUNE.replace(loss_over=loss_over), QUIET, dev=topics())
+    losses = [loss for _, loss in made.facts["losses"]]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    assert gp.evaluate(made, topics()).accuracy == pytest.approx(made.facts["dev_accuracy"])
+    texts = [example.fields["text"] for example in topics()]
+    opened = gp.PromptClassifier.load(made.save(tmp_path / "c.safetensors"), encoder)
+    assert opened.predict(texts) == made.predict(texts)
+    even = np.mean([list(one.scores.values()) for one in made.with_label_prior(texts).predict(texts)], axis=0)
+    assert even == pytest.approx(1 / 3, abs=1e-3)
+
+
 # --- the promise
 
 

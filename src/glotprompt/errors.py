@@ -39,6 +39,11 @@ def in_a_line(error: object, most: int | None = 300) -> str:
     return " ".join(str(error).split())[:most]
 
 
+def counted(number: int, what: str, several: str = "") -> str:
+    """A number with its noun, "1 row" or "2,000 rows"; `several` is the plural that takes no plain s."""
+    return f"{number:,} {what if number == 1 else several or what + 's'}"
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A hint to append to a message: " Did you mean 'x'?", or "" when nothing comes close."""
     by_fold = {choice.casefold(): choice for choice in choices}

@@ -72,9 +72,10 @@ def tune(
     from glotprompt.cli.guards import check_training_file
     from glotprompt.cli.settings import settings
     from glotprompt.config import TuneConfig
-    from glotprompt.methods import default_method
+    from glotprompt.methods import METHODS, default_method
     from glotprompt.model.backbones import MINI_SENTENCE, predicts_tokens
     from glotprompt.templates import Task
+    from glotprompt.train.cloze import words_of_several_tokens
 
     check_output(output)
     loaded = Task.load(task)
@@ -89,6 +90,9 @@ def tune(
     record = check_training_file(train, prompt, ctx.params)
     examples, held = _stage2_data(loaded, ctx.params)
     start, encoder = open_start(prompt, model if prompt else name, precision, device)
+    if config.head == "words" and not METHODS[config.method or made_by].reads_vectors:
+        for remark in words_of_several_tokens(loaded, encoder.tokenizer, encoder.input_embeddings):
+            note(remark)
     words = config, runtime, output, precision, _target_text(loaded, ctx.params), record
     classifier = _tune_one(encoder, start, examples, held, loaded, *words)
     _show_classifier(classifier)

@@ -225,6 +225,11 @@ class Encoder:
         return self.model.dtype
 
     @property
+    def input_embeddings(self) -> Float[Tensor, "vocab hidden"]:
+        """What the frozen model takes every token of its vocabulary for."""
+        return cast(Any, self.model.get_input_embeddings()).weight
+
+    @property
     def precision(self) -> str:
         """What the frozen body computes in, bf16 or fp32."""
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
