@@ -102,7 +102,7 @@ def test_labels_that_do_not_fit_and_lines_without_any(glotprompt: Program, tmp_p
         ("show masakhanew", "There is no dataset 'masakhanew'. Did you mean 'masakhanews'?"),
         (
             "check xnli",
-            "no data folder is given. Pass the folder that has xnli/dev-<language>.tsv (data_dir=, --data-dir",
+            "no data folder is given. Pass the folder that has xnli/dev-<language>.tsv (--data-dir or the variable",
         ),
         ("check xnli --data-dir nowhere", "nowhere: no such folder."),
         ("check xnli --data-dir . --language swaa", "xnli has no language 'swaa'. Did you mean 'swa'?"),

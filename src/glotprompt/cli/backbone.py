@@ -23,7 +23,7 @@ from glotprompt.classifier import (
 from glotprompt.cli.screen import note, resumable, wrote
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import RuntimeConfig, identity_of
-from glotprompt.errors import ConfigError, ModelError, UserError
+from glotprompt.errors import ConfigError, ModelError, UserError, counted
 from glotprompt.model.encoder import Encoder
 from glotprompt.processes import is_first, join, same_everywhere, wait
 
@@ -45,8 +45,8 @@ def open_encoder(model: str, precision: Any, device: str) -> Encoder:
     encoder = Encoder.load(model, precision=precision, device=device)
     millions = encoder.num_values / 1e6
     note(
-        f"backbone: {encoder.name}, {encoder.num_layers} layers, {millions:.1f} M frozen values, {encoder.precision} on"
-        f" {encoder.device}"
+        f"backbone: {encoder.name}, {counted(encoder.num_layers, 'layer')}, {millions:.1f} M frozen values,"
+        f" {encoder.precision} on {encoder.device}"
     )
     return encoder
 

@@ -20,7 +20,7 @@ from glotprompt.data.characters import CharacterMap
 from glotprompt.data.guards import OverlapCheck
 from glotprompt.data.records import content_hash
 from glotprompt.data.tables import ReadOptions, format_of
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ConfigError, counted
 from glotprompt.methods import reads_source
 from glotprompt.train.inputs import Text
 from glotprompt.train.token_cache import token_text
@@ -62,7 +62,7 @@ class Stage1Files:
         sample: Sequence[str] = self.texts.target
         if option is not None and "target" in self.streamed:
             sample = list(islice(iter_texts_of(self.streamed["target"], column, self.how), _SAMPLE))
-            note(f"{self.code}: unknown characters are looked for in the first {len(sample):,} texts")
+            note(f"{self.code}: unknown characters are looked for in the first {counted(len(sample), 'text')}")
         characters = characters or character_map(option, sample, tokenizer)
         found: dict[str, Text] = {"target": self.texts.target, "source": self.texts.source}
         record = dict(self.texts.record)
@@ -112,7 +112,10 @@ class Stage1Files:
             note(f"{self.code}, {role} text: {guards['sentence']}")
         if guards and not len(text):
             raise all_removed(role, self.code)
-        note(f"{self.code}, {role} text: {len(text):,} texts, {len(text.tokens):,} tokens, read through the cache")
+        note(
+            f"{self.code}, {role} text: {counted(len(text), 'text')}, {counted(len(text.tokens), 'token')}, read"
+            " through the cache"
+        )
         return text, guards.get("facts", {})
 
 

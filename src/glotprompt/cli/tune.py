@@ -11,7 +11,7 @@ import typer
 
 from glotprompt.cli import options
 from glotprompt.cli.screen import check_output, facts, note, suggest, write_json
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from glotprompt.classifier import Adapted, PromptClassifier
@@ -138,7 +138,7 @@ def _tune_one(
     from glotprompt.data.records import content_hash
 
     def train(folder: Path) -> PromptClassifier:
-        note(f"{len(examples):,} examples of {task.name}: {', '.join(task.labels)}")
+        note(f"{counted(len(examples), 'example')} of {task.name}: {', '.join(task.labels)}")
         resumed = runtime.replace(checkpoint_dir=folder)
         made = run.tune(encoder, start, examples, task, config, resumed, dev)
         if target_text:
@@ -167,13 +167,14 @@ def _show_classifier(classifier: PromptClassifier) -> None:
     trained = f"{found['trained_values']:,}"
     if found["trained_layers"] is not None:
         first, stop = found["trained_layers"]
-        layers = f"{stop - first} of {classifier.encoder.num_layers} layers ({first + 1} to {stop})"
+        layers = f"{stop - first} of {counted(classifier.encoder.num_layers, 'layer')} ({first + 1} to {stop})"
         trained += f", prompts of {layers}"
     facts(
         {
             "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
             "language": f"{classifier.language}, {classifier.method}",
-            "dev accuracy": f"{found['dev_accuracy']:.1f} % of {found['dev_examples']:,} source-language examples",
+            "dev accuracy": f"{found['dev_accuracy']:.1f} % of"
+            f" {counted(found['dev_examples'], 'source-language example')}",
             **chosen_values,
             "trained values": trained,
             "time": f"{duration(found['seconds'])}, {found['tokens'] / max(found['seconds'], 1e-9):,.0f} tokens/s",

@@ -12,6 +12,8 @@ from importlib.resources import files
 from itertools import chain
 from typing import Any
 
+from glotprompt.data.normalise import script_of
+
 MAX_LINES = 100_000
 """Of a longer text so many lines, evenly spaced, are counted; its lines and duplicates are counted in full."""
 
@@ -21,9 +23,6 @@ SHORT_WORDS = 3
 FOREIGN_WORDS, FOREIGN_SHARE = 3, 0.25
 """A line is taken for one of a reference language when so many different function words of it stand in the line, and
 they are at least this share of its words. Measured in docs/doctor.md."""
-
-_TWO_WORDS = ("CANADIAN", "OL", "NEW", "OLD", "TAI", "SORA", "MEETEI", "SYLOTI", "VARANG", "PAU", "PHAGS")
-"""First words of the names of scripts that have two."""
 
 UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 """Scripts without a space between words."""
@@ -226,17 +225,6 @@ class Vocabulary:
                 for char in [char for char in span if alone[char]] or [span]:
                     found[char] += self.words[word]
         return tuple(UnknownCharacter(text, count) for text, count in found.most_common())
-
-
-@cache
-def script_of(char: str) -> str:
-    """Unicode's name of a letter's script, "" for what is no letter or belongs to every script."""
-    if unicodedata.category(char) not in ("Lu", "Ll", "Lt", "Lo"):
-        return ""
-    first, *rest = unicodedata.name(unicodedata.normalize("NFKC", char)[0], "").split() or [""]
-    if first in ("MODIFIER", "MICRO", "FEMININE", "MASCULINE"):
-        return ""
-    return f"{first} {rest[0]}" if first in _TWO_WORDS and rest else first
 
 
 def _lines_in_other_scripts(split: Sequence[list[str]], words: Iterable[str], main: str) -> int:

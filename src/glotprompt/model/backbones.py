@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -61,6 +62,8 @@ BUNDLED = {
 }
 """By name. `MINI` is the default of most commands."""
 MINI, MINI_SENTENCE = BUNDLED
+
+WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
 
 KNOWN_NAMES = (
     "give 'mini' or 'mini-sentence' (inside the package), a folder with config.json, model.safetensors and"
@@ -118,7 +121,9 @@ def open_backbone(name: str) -> Opened:
         tokenizer = AutoTokenizer.from_pretrained(where, subfolder=subfolder, use_fast=True)
         pooling = _pooling(where, name)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"cannot load {name!r}: {in_a_line(error, 200)} -- {KNOWN_NAMES}") from None
+        raise ModelError(
+            unsupported(name, error) or f"cannot load {name!r}: {in_a_line(error, 200)} -- {KNOWN_NAMES}"
+        ) from None
     finally:
         transformers_logging.set_verbosity(loudness)
     missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
@@ -129,6 +134,18 @@ def open_backbone(name: str) -> Opened:
             f" ({', '.join(missing[:3])}); {what} needed"
         )
     return Opened(model, tokenizer, pooling)
+
+
+def unsupported(name: str, error: Exception) -> str:
+    """What is said of a model type that transformers does not know, or has no masked language model of; "" where the
+    error is another."""
+    said = str(error)
+    kind = re.search(r"model type `([^`]+)`|a '([^']+)' model is no", said)
+    if kind is not None:
+        return f"{name}: a {kind[1] or kind[2]!r} model is not supported; {WORKING}"
+    if "Unrecognized model in" in said:
+        return f"{name}: its config.json names no model_type that is supported; {WORKING}"
+    return ""
 
 
 def has_lm_head(config: PreTrainedConfig) -> bool:

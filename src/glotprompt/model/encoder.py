@@ -19,14 +19,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from glotprompt.errors import ConfigError, ModelError
-from glotprompt.model.backbones import MINI, Pooling, fingerprint, name_of, open_backbone
+from glotprompt.model.backbones import MINI, WORKING, Pooling, fingerprint, name_of, open_backbone
 from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
 from glotprompt.model.tokens import Sequences, SpecialIds, by_length, pad, plain
-
-WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
 
 
 @runtime_checkable

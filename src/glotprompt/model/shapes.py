@@ -16,8 +16,16 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from glotprompt.errors import ModelError, nearest
-from glotprompt.model.backbones import BUNDLED, folder_of, has_lm_head, model_class, without_pooler
-from glotprompt.model.encoder import WORKING, Encoder
+from glotprompt.model.backbones import (
+    BUNDLED,
+    WORKING,
+    folder_of,
+    has_lm_head,
+    model_class,
+    unsupported,
+    without_pooler,
+)
+from glotprompt.model.encoder import Encoder
 
 
 def _roberta(vocab_size: int, hidden_size: int, num_layers: int, num_heads: int) -> dict[str, Any]:
@@ -82,6 +90,8 @@ class Shell(Encoder):
         try:
             config = AutoConfig.from_pretrained(folder_of(name))
         except (OSError, ValueError, KeyError) as error:
+            if said := unsupported(name, error):
+                raise ModelError(said) from None
             known = [*BUNDLED, *BUILT_IN]
             raise ModelError(
                 f"no config.json of {name!r} is to be had ({' '.join(str(error).split())[:120]}); give a folder, a hub"
