@@ -153,7 +153,8 @@ def train_once(
     if made.samples is not None:
         count = len(made.samples.texts)
         note(
-            f"{output} holds {count} example text(s) in plain words; the same command with --no-samples takes them out"
+            f"{output} holds {counted(count, 'example text')} in plain words; the same command with --no-samples"
+            " leaves them out"
         )
     return made
 

@@ -143,7 +143,8 @@ def unsupported(name: str, error: Exception) -> str:
     kind = re.search(r"model type `([^`]+)`|a '([^']+)' model is no", said)
     if kind is not None:
         return f"{name}: a {kind[1] or kind[2]!r} model is not supported; {WORKING}"
-    if "Unrecognized model in" in said:
+    folder = Path(folder_of(name))
+    if "Unrecognized model in" in said and (not folder.is_dir() or (folder / "config.json").is_file()):
         return f"{name}: its config.json names no model_type that is supported; {WORKING}"
     return ""
 
