@@ -235,15 +235,22 @@ def test_sequences_are_those_of_a_training(tiny_encoder: Callable[[str], Encoder
 
 
 def test_all_label_words_are_looked_up(tiny_encoder: Callable[[str], Encoder]) -> None:
-    task = Task("t", "{mask} : {text}", {"a": ["Healthh", "Sports"], "b": "Sportz", "c": "Culture"})
+    task = Task("t", "{mask} : {text}", {"a": ["Health日", "Sports"], "b": "Sportz日", "c": "Culture"})
     found = examine(tiny_encoder("xlm-roberta"), TOY, task=task, adapt=ADAPT, tune=TUNE, probe_seconds=0.01)
     finding = next(finding for finding in found.findings if finding.name == "label words")
     assert (found.level, finding.level) == ("bad", "bad")
-    for said in ("label 'a': the word 'Healthh'", "label 'b': the word 'Sportz'", "Health", "Sports"):
+    for said in ("label 'a': this model cannot spell the word 'Health日'", "label 'b': ", "Health", "Sports"):
         assert said in finding.meaning
     assert found.tune is not None
     assert found.tune.seconds is None  # what cannot be read cannot be timed
     assert found.adapt.seconds is not None
+    several = Task("t", "{mask} : {text}", {"sports": "Sportz", "b": "Culture"})
+    found = examine(tiny_encoder("xlm-roberta"), TOY, task=several, adapt=ADAPT, tune=TUNE, probe_seconds=0.01)
+    finding = next(finding for finding in found.findings if finding.name == "label words")
+    assert (finding.level, finding.figure) == ("ok", "1 word of several tokens in 2 labels")
+    assert "in the built-in tasks: Sports" in finding.meaning
+    assert found.tune is not None
+    assert found.tune.seconds is not None
     twice = Task("t", "{mask} : {text}", {"a": "Sports", "b": "Sports"})
     found = examine(tiny_encoder("xlm-roberta"), TOY, task=twice, adapt=ADAPT, tune=TUNE, probe_seconds=0)
     assert any("stands for 'a' and 'b'" in finding.meaning for finding in found.findings)

@@ -156,7 +156,7 @@ def test_prompts_that_cannot_be_started_from(encoder: gp.Encoder, two: tuple[gp.
     ):
         with pytest.raises(ConfigError, match=says):
             adapted(encoder, initial)
-    with pytest.raises(ConfigError, match='initialise="prompt" needs a saved prompt; give initial='):
+    with pytest.raises(ConfigError, match='initialise="prompt" needs a saved prompt; give it as initial='):
         adapted(encoder, initialise="prompt")
 
 

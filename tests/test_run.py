@@ -64,6 +64,37 @@ def classifier(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> gp.PromptClass
     return made
 
 
+# --- one text
+
+
+def test_one_text_in_many_rows_is_said_to_be_one(encoder: gp.Encoder) -> None:
+    with pytest.raises(DataError, match="the target text has 16 lines, 1 different text; stage 1 needs"):
+        adapted(encoder, ["the king"] * 16, SOURCE)
+    with pytest.raises(DataError, match="16 labelled examples, 1 different text: too few"):
+        gp.tune(encoder, None, [gp.Example.of("the king", "sports")] * 16, TASK, TUNE, QUIET)
+    with pytest.raises(DataError, match=r"label 'law', which task 'topic' does not know.* Give a task with"):
+        gp.tune(encoder, None, [gp.Example.of("the king", "law")], TASK, TUNE, QUIET)
+
+
+# --- label words of several tokens
+
+
+@pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
+def test_label_words_of_several_tokens_from_tune_to_a_file(
+    encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path, loss_over: Any
+) -> None:
+    task = gp.Task("several", TASK.template, {"health": "Health", "sports": "bad Sports", "culture": "Cultured"})
+    made = gp.tune(encoder, prompt, topics(), task, TUNE.replace(loss_over=loss_over), QUIET, dev=topics())
+    losses = [loss for _, loss in made.facts["losses"]]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    assert gp.evaluate(made, topics()).accuracy == pytest.approx(made.facts["dev_accuracy"])
+    texts = [example.fields["text"] for example in topics()]
+    opened = gp.PromptClassifier.load(made.save(tmp_path / "c.safetensors"), encoder)
+    assert opened.predict(texts) == made.predict(texts)
+    even = np.mean([list(one.scores.values()) for one in made.with_label_prior(texts).predict(texts)], axis=0)
+    assert even == pytest.approx(1 / 3, abs=1e-3)
+
+
 # --- the promise
 
 
@@ -419,7 +450,9 @@ def test_few_shots(encoder: gp.Encoder) -> None:
 def test_a_label_that_the_task_lacks(encoder: gp.Encoder, label: str | None, where: str) -> None:
     bad = [*topics(2), gp.Example.of("the day", label)]
     train, dev = (bad, None) if where == "train" else (topics(2), bad)
-    with pytest.raises(DataError, match=rf"label {label!r}; task 'topic' has health, sports, culture"):
+    with pytest.raises(
+        DataError, match=rf"label {label!r}, which task 'topic' does not know; it has health, sports, culture"
+    ):
         gp.tune(encoder, None, train, TASK, TUNE, QUIET, dev=dev)
 
 

@@ -383,7 +383,8 @@ def read_inputs(
     fields = rewritten_fields(fields, characters)
     if head is not None:
         return head, encode_without_mask(fields, task, encoder.tokenizer, max_length)
-    return label_words(task, encoder.tokenizer), encode(fields, task, encoder.tokenizer, max_length)
+    words = label_words(task, encoder.tokenizer, encoder.input_embeddings)
+    return words, encode(fields, task, encoder.tokenizer, max_length, words.num_masks)
 
 
 def fields_of(item: Input) -> dict[str, str]:

@@ -67,8 +67,7 @@ def shared_characters(prompts: Sequence[LanguagePrompt]) -> CharacterMap | None:
     first, *others = (prompt.characters for prompt in prompts)
     if any(other != first for other in others):
         raise ConfigError(
-            "the prompts to combine rewrite characters differently; say which table is to hold with --map-characters"
-            " FILE (characters=)"
+            "the prompts to combine rewrite characters differently; say which table is to hold with characters="
         )
     return first
 

@@ -67,6 +67,20 @@ def visible(text: str) -> str:
     return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def counted(number: int, what: str, several: str = "") -> str:
+    """A number with its noun, "1 row" or "2,000 rows"; `several` is the plural that takes no plain s."""
+    return f"{number:,} {what if number == 1 else several or what + 's'}"
+
+
+def toml_fault(error: Exception) -> str:
+    """What the parser of a TOML file says, and the remedy for what it does not name: a key of other signs."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if re.search("after a key in a key/value pair|initial character for a key|Invalid statement", str(error)):
+        return f'{error}; a name of other signs than A-Z, a-z, 0-9, _ and - needs quotes: "health/medicine" = ...'
+    return str(error)
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A hint to append to a message: " Did you mean 'x'?", or "" when nothing comes close."""
     by_fold = {choice.casefold(): choice for choice in choices}

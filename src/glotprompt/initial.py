@@ -49,7 +49,7 @@ def initial_prompt(
     says otherwise."""
     if initial is None:
         if config.initialise == "prompt":
-            raise ConfigError('initialise="prompt" needs a saved prompt; give initial= (--init-prompt FILE)')
+            raise ConfigError('initialise="prompt" needs a saved prompt; give it as initial=')
         _check_method(config)
         return config, None
     config = _with(config, "initialise", "prompt")

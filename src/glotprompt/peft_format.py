@@ -39,11 +39,11 @@ def to_peft(prompt: LanguagePrompt, folder: str | Path, *, allow_plain: bool = F
         raise ConfigError(
             "the prompt was trained with positions='plain', but PEFT shifts positions by the prompt length, so its"
             " results there would differ; adapt with positions='shifted', or convert it all the same with"
-            " --allow-plain (allow_plain=True)"
+            " allow_plain=True"
         )
     if prompt.characters is not None:
         raise ConfigError(
-            "the prompt was trained on text with rewritten characters (--map-characters), and PEFT would read it as it"
+            "the prompt was trained on text with rewritten characters (characters=), and PEFT would read it as it"
             " is; adapt without the map"
         )
     layers, _, heads, length, dim = prompt.key_values.shape

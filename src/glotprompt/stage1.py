@@ -160,7 +160,7 @@ def with_objective(config: AdaptConfig | None, parallel: bool) -> AdaptConfig:
     if config.objective == objective:
         return config
     if "objective" in config.model_fields_set:
-        needs = "unlabelled text (target, --target)" if parallel else "parallel text (parallel, --parallel)"
+        needs = "unlabelled text (target=)" if parallel else "parallel text (parallel=)"
         raise ConfigError(f"objective {config.objective!r} needs {needs}; give it, or leave objective out")
     return AdaptConfig(**{**preset("alignment", "adapt", config.method), **config.model_dump(exclude_unset=True)})
 

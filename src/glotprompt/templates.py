@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from glotprompt.config import identity_of
-from glotprompt.errors import ConfigError, nearest, visible
+from glotprompt.errors import ConfigError, counted, nearest, toml_fault, visible
 
 MASK_FIELD = "mask"
 TEXT_FIELDS = ("text", "premise", "hypothesis")
@@ -82,7 +82,7 @@ class Task:
     def __init__(self, name: str, template: str | Template, verbalizer: Mapping[str, str | Sequence[str]]) -> None:
         words = {str(label): _words(entry) for label, entry in verbalizer.items()}
         if len(words) < 2:
-            raise ConfigError(f"task {name!r} has {len(words)} label(s); a classifier needs at least two")
+            raise ConfigError(f"task {name!r} has {counted(len(words), 'label')}; a classifier needs at least two")
         for label, entry in words.items():
             if not entry or not all(word.strip() for word in entry):
                 raise ConfigError(
@@ -140,8 +140,8 @@ class Task:
             )
         try:
             value = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not valid TOML: {error}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ConfigError(f"{path} is not valid TOML: {toml_fault(error)}") from None
         return cls.from_dict({"name": visible(path.stem), **value}, where=str(path))
 
     def identity(self) -> str:

@@ -88,6 +88,18 @@ def test_check_of_one_language(glotprompt: Program, copy: Path, monkeypatch: pyt
     assert "xnli: 2 files, 2 rows, none missing" in outcome.err
 
 
+def test_equal_files_and_odd_scripts(glotprompt: Program, copy: Path) -> None:
+    (copy / "xnli/test-sw.tsv").write_text("አንድ\tሁለት\tneutral\n", encoding="utf-8")
+    for split in ("dev", "test"):
+        (copy / f"xnli/{split}-ur.tsv").write_bytes((copy / "xnli/dev-sw.tsv").read_bytes())
+    words = ("data", "check", "xnli", "--data-dir", copy, "--language", "sw", "--language", "ur")
+    lines = [" ".join(line.split()) for line in glotprompt(*words).out.splitlines()]
+    assert "swa dev same file as urd dev, urd test 2" in lines
+    assert "urd dev same file as swa dev, urd test 2" in lines
+    assert "swa test in another script than swa dev 1" in lines
+    assert not [line for line in lines if line.startswith("urd") and "script" in line]
+
+
 def test_labels_that_do_not_fit_and_lines_without_any(glotprompt: Program, tmp_path: Path) -> None:
     (tmp_path / "americasnlp2021/bribri-spanish").mkdir(parents=True)
     (tmp_path / "americasnlp2021/bribri-spanish/train.bzd").write_text("a b\n\n", encoding="utf-8")
@@ -102,7 +114,7 @@ def test_labels_that_do_not_fit_and_lines_without_any(glotprompt: Program, tmp_p
         ("show masakhanew", "There is no dataset 'masakhanew'. Did you mean 'masakhanews'?"),
         (
             "check xnli",
-            "no data folder is given. Pass the folder that has xnli/dev-<language>.tsv (data_dir=, --data-dir",
+            "no data folder is given. Pass the folder that has xnli/dev-<language>.tsv (--data-dir or the variable",
         ),
         ("check xnli --data-dir nowhere", "nowhere: no such folder."),
         ("check xnli --data-dir . --language swaa", "xnli has no language 'swaa'. Did you mean 'swa'?"),

@@ -53,7 +53,7 @@ def test_accuracy_comes_with_interval_majority_and_macro_f1(typed: Program) -> N
     first, second, third, *_ = (" ".join(line.split()) for line in outcome.out.splitlines())
     assert first == f"accuracy {found['accuracy']:.1f} %, 95 % interval {low:.1f} to {high:.1f}, 21 examples"
     assert second == "majority class 33.3 %, by answering 'sports' every time"
-    assert third.startswith(f"macro-F1 {found['macro_f1']:.1f} % over the 3 label(s) that occur,")
+    assert third.startswith(f"macro-F1 {found['macro_f1']:.1f} % over the 3 labels that occur,")
 
 
 def test_a_result_below_the_majority_class_is_named(typed: Program) -> None:

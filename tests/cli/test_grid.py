@@ -149,7 +149,7 @@ def test_run_and_run_again(
     assert "toy: 1 results of its earlier plan are not in this one and leave the report" in failed.err
     assert "--set name=toy-2 would keep both" in failed.err
     assert "failed: ZeroDivisionError: division by zero" in failed.err
-    assert "1 steps failed and 1 were skipped" in failed.err
+    assert "1 step failed and 1 was skipped for it" in failed.err
 
 
 def test_the_first_grid_settles_what_auto_means(

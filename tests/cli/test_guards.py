@@ -174,6 +174,9 @@ def test_bad_rows(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     err = glotprompt(*words.split(), "--on-bad-row", "skip").err
     assert "train.tsv, line 33: the label 'weather' is none of sports, health, business; skipped" in err
     assert "train.tsv: 2 bad rows skipped" in err
+    quoted = here / "quoted.tsv"
+    quoted.write_text('text\tlabel\nan "odd quote" here\thealth\n"open\tsports\n' * 2, encoding="utf-8")
+    assert "pass --read quoting=none" in glotprompt(*words.split(), "--on-bad-row", "skip", "--train", quoted).err
     assert "write --on-bad-row skip" in glotprompt(*words.split(), "--read", "on_bad_row=skip").error
     evaluated = glotprompt("evaluate", "--classifier", "topic.st", "--data", "train.tsv", "--on-bad-row", "skip")
     assert "30 examples" in evaluated.out

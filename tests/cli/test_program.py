@@ -345,3 +345,40 @@ def test_control_characters_never_reach_the_terminal_raw(
     assert found["text"] == text, "JSON still holds the text itself"
     assert set(found["scores"]) == {label, "health", "business"}
     assert r"sports\x1b[31mred\x07\x9b2J\x7f" in done[1].out
+
+
+# --- words of the command line
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "shown"),
+    [
+        (["adapt"], 'give more, or a lower prompt_length, or initialise="noise"', "--init noise"),
+        (["adapt"], "give some, or set source_share=0 for the target alone", "--set source_share=0"),
+        (["tune"], 'or do without label words: head = "linear"', "--head linear"),
+        (["adapt"], 'initialise="prompt" needs a saved prompt; give it as initial=', "as --init-prompt FILE"),
+        (["convert", "to-peft"], "or convert it all the same with allow_plain=True", "with --allow-plain"),
+        (["evaluate"], "give more as prior_text=", "as --prior-text FILE"),
+        (["tune"], "--set 'x' is not key=value, for example --set warmup_ratio=0.1", "--set warmup_ratio=0.1"),
+        (["grid"], "adapt.steps=300", "adapt.steps=300"),
+    ],
+)
+def test_settings_are_named_as_the_command_line_has_them(words: list[str], message: str, shown: str) -> None:
+    from glotprompt.cli.app import app
+    from glotprompt.cli.wording import in_options
+
+    found = in_options(message, app, words)
+    assert shown in found
+    assert "--set --" not in found
+    assert in_options(found, app, words) == found
+
+
+def test_streams_may_be_closed(tmp_path: Path) -> None:
+    for words in ("--version >&-", "--version 2>&-", "data list <&- >&- 2>&-"):
+        command = f"{sys.executable} -m glotprompt {words}"
+        assert subprocess.run(["bash", "-c", command], cwd=tmp_path).returncode == 0
+
+
+def test_a_file_to_write_whose_name_is_no_text(glotprompt: Program) -> None:
+    words = ["adapt", "--target", "eng=x", "--output"]
+    assert "'\\udcff.st': the name is not valid UTF-8" in glotprompt(*words, "\udcff.st").error

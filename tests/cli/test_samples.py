@@ -19,7 +19,7 @@ def test_samples_are_kept_unless_they_are_not_wanted(here: Path, tiny_folder: Pa
     for words in (adapt, tune):
         made = glotprompt(*words)
         assert made.status == 0
-        assert "holds 3 example text(s) in plain words" in made.err
+        assert "holds 3 example texts in plain words" in made.err
     facts = artifact.describe("topic.st", ("classifier",))
     assert facts["samples"]["side"] == "target"
     lines = Path("nya.txt").read_text(encoding="utf-8").splitlines()

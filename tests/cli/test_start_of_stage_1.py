@@ -61,7 +61,7 @@ def test_words_that_do_not_fit(adapt: Any) -> None:
         ("--init-prompt one.st=half", "--init-prompt one.st=half: expected FILE=WEIGHT"),
         ("--init-prompt none.st", "none.st does not exist"),
         ("--init-prompt one.st --method mad-x", "mad-x trains no prompt in stage 1"),
-        ("--init prompt", "(--init-prompt FILE)"),
+        ("--init prompt", "give it as --init-prompt FILE"),
         ("--init noisy", "AdaptConfig.initialise"),
         ("--init text --set initialise=noise", "initialise is given twice"),
         ("--set schedule=step", "AdaptConfig.schedule"),

@@ -259,7 +259,7 @@ def test_pairs(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     assert (found["premise"], found["hypothesis"]) == ("the bank", "is open")
     outcome = glotprompt(*f"{predict} --json --input pairs.tsv --premise-column p".split())
     assert [json.loads(line)["id"] for line in outcome.out.splitlines()][:2] == ["pairs.tsv:2", "pairs.tsv:3"]
-    assert "in turn, not 1 texts" in glotprompt(*predict.split(), "the bank").error
+    assert "in turn, not 1 text" in glotprompt(*predict.split(), "the bank").error
 
 
 def test_to_peft_and_back(here: Path, tiny_folder: Path, glotprompt: Program) -> None:

@@ -143,7 +143,7 @@ def test_rows_that_are_not_examples(tmp_path: Path) -> None:
         Example.of(("q", "h"), "neutral", "7n")
     ]
     assert len(told) == 1
-    assert "1 rows labelled - are not examples" in told[0]
+    assert "1 row labelled - is no example" in told[0]
     with (tmp_path / "multinli_1.0/multinli_1.0_dev_matched.jsonl").open("a") as file:
         file.write('\n{"gold_label": ["neutral"], "sentence1": "p", "sentence2": "h", "pairID": "8n"}\n')
     with pytest.raises(DataError, match=r"line 3: the label .* is unknown"):
@@ -204,7 +204,7 @@ def test_what_is_not_there(name: str, language: str, split: str, message: str, t
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no dataset 'masakanews'\. Did you mean 'masakhanews'\?"):
         dataset("masakanews")
-    with pytest.raises(DataError, match=r"no data folder is given\. .*--data-dir or the variable GLOTPROMPT_DATA"):
+    with pytest.raises(DataError, match=r"no data folder is given\. .*data_dir= or the variable GLOTPROMPT_DATA"):
         dataset("afrisenti").examples("hau", "test")
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         dataset("afrisenti").examples("hau", "test", tmp_path / "nowhere")

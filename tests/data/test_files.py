@@ -144,7 +144,8 @@ def test_a_label_outside_the_set_is_a_bad_row(write) -> None:
         read_examples(path, labels=["health", "sports"])
     assert str(caught.value) == (
         f"{path}, line 3: the label 'sprts' is none of health, sports. Did you mean 'sports'? "
-        'Mend the row, or pass on_bad_row="skip".'
+        "If the label is right, the task does not know it: make a task file that does. "
+        'Else mend the row, or pass on_bad_row="skip".'
     )
     assert read_examples(path, labels=["health", "sports"], on_bad_row="skip") == [Example.of("a", "sports", "a.tsv:2")]
     assert len(read_examples(path, label=None, labels=["health"])) == 2
@@ -333,7 +334,7 @@ MISTAKES = {
     "header only": (("a.csv", "text,label\n"), {}, "no examples in it"),
     "empty": (("a.csv", "\ufeff\n"), {}, "empty. Expected a header line"),
     "empty JSON lines": (("a.jsonl", "\n"), {}, "no rows in it (it is empty)"),
-    "only bad rows": (("a.csv", "text,label\na\n"), {"on_bad_row": "skip"}, "all 1 rows are bad, the first at line 2"),
+    "only bad rows": (("a.csv", "text,label\na\n"), {"on_bad_row": "skip"}, "the only row is bad, at line 2"),
     "quote never closed": (
         ("a.tsv", 'text\tlabel\na\tx\n"b\tx\nc\tx\n'),
         {},

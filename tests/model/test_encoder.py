@@ -210,11 +210,15 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no head": (drop_head, "6 of its weights are not in the file .*lm_head.bias"),
     "other shapes": (lambda folder: change_config(folder, hidden_size=64), "have other shapes there"),
     "more layers": (lambda folder: change_config(folder, num_hidden_layers=3), "16 of its weights are not in the file"),
-    "unknown kind": (lambda folder: change_config(folder, model_type="nobert"), "model type `nobert`"),
+    "unknown kind": (
+        lambda folder: change_config(folder, model_type="nobert"),
+        "a 'nobert' model is not supported; XLM-R,",
+    ),
     "no masked model": (
         lambda folder: change_config(folder, model_type="gpt2"),
-        "'gpt2' model is no masked",
+        "a 'gpt2' model is not supported; XLM-R,",
     ),
+    "no kind": (lambda folder: (folder / "config.json").write_text("{}"), "names no model_type that is supported"),
     "no tokenizer": (drop_tokenizer, "its tokenizer has 5 tokens, the model 418"),
     "tokenizer is no JSON": (lambda folder: (folder / "tokenizer.json").write_text("{"), "cannot load"),
     "tokenizer is empty": (lambda folder: (folder / "tokenizer.json").write_text("{}"), "cannot load"),

@@ -75,6 +75,18 @@ def test_prompts_with_linear_heads_and_what_is_no_prompt(encoder: gp.Encoder, fo
     assert mixes == {"nya": True, "yor": True, "nya-nli": True, "sna": False}
 
 
+def test_label_words_of_several_tokens(encoder: gp.Encoder, four: Four) -> None:
+    several = gp.Task("topic", "{mask} : {text}", {"health": "Healthful", "sports": "Sports", "culture": "Culture"})
+    other = gp.Task("topic", "{mask} : {text}", {"health": "Healthful", "sports": "Sporting day", "culture": "Culture"})
+    lora = Lora(encoder, rank=2, alpha=4.0, seed=0)
+    classifiers = {
+        **four, "nya": make_classifier(encoder, 5, several), "yor": make_classifier(encoder, 6, other),
+        "sna": replace(four["sna"], body=lora, task=several),
+    }  # fmt: skip
+    items = mixed_items()
+    assert_as_alone(gp.Predictor(encoder, classifiers).predict(items), items, classifiers)
+
+
 def test_one_forward_pass_for_items_of_one_length(
     encoder: gp.Encoder, four: Four, monkeypatch: pytest.MonkeyPatch
 ) -> None:

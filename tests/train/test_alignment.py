@@ -99,7 +99,7 @@ def test_no_held_out_sentence_is_trained_on() -> None:
     assert 80 < len(kept) < 95, "pairs that share a side with a held-out one are out"
     assert split_pairs(pairs, CONFIG.replace(held_out=0.1, eval_sequences=5)) == (kept, held)
     assert split_pairs(pairs, CONFIG.replace(held_out=0.1, eval_sequences=5, seed=1))[1] != held
-    with pytest.raises(DataError, match=r"3 pair\(s\) of parallel text are too few"):
+    with pytest.raises(DataError, match=r"3 pairs of parallel text: too few"):
         split_pairs(pairs[:3], CONFIG)
 
 

@@ -1,4 +1,4 @@
-"""Examples as the model reads them: one mask, the template whole, the text shortened; labels as single tokens."""
+"""Examples as the model reads them: one mask, the template whole, the text shortened; labels as tokens."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from glotprompt.train.cloze import (
     epoch_batches,
     label_words,
     single_token_words,
+    words_of_several_tokens,
 )
 
 Tokenizer = PreTrainedTokenizerFast
@@ -216,21 +217,56 @@ def test_label_words_and_their_means(tiny_tokenizer: Tokenizer) -> None:
     assert torch.allclose(words.average, torch.tensor(rows))
 
 
-def test_a_word_of_several_tokens_names_close_single_ones(tiny_tokenizer: Tokenizer) -> None:
-    task = Task("t", "{mask} : {text}", {"yes": "Yes", "sport": "Sporting"})
-    with pytest.raises(ConfigError) as caught:
-        label_words(task, tiny_tokenizer)
-    text = str(caught.value)
-    assert "label 'sport': the word 'Sporting' is" in text
-    assert "Close single-token words: " in text
-    assert "port" in text.split("Close single-token words: ")[1]
-    assert "\n" not in text
+def test_a_word_of_several_tokens_takes_as_many_masks(tiny_tokenizer: Tokenizer) -> None:
+    task = Task("t", "{mask} : {text}", {"yes": ["Yes", "Sporting"], "no": "No"})
+    sporting = tiny_tokenizer.encode("Sporting", add_special_tokens=False)
+    count = len(sporting)
+    assert count > 1
+    words = label_words(task, tiny_tokenizer)
+    assert words.num_masks == count
+    yes, no = (tiny_tokenizer.convert_tokens_to_ids(f"▁{word}") for word in ("Yes", "No"))
+    assert words.token_ids.tolist() == [yes, *sporting, no]
+    assert words.masks is not None
+    assert words.masks.tolist() == [0, *range(count), 0]
+    expected = [[1 / 2, *[1 / (2 * count)] * count, 0], [0] * (count + 1) + [1]]
+    assert torch.allclose(words.average, torch.tensor(expected))
+    (cloze,) = encode([{"text": "the day"}], task, tiny_tokenizer, 32, words.num_masks)
+    assert cloze.input_ids.tolist()[1 : 1 + count] == [MASK] * count
+    assert (cloze.position, cloze.num_masks) == (1, count)
+    (short,) = encode([{"text": "the day " * 40}], task, tiny_tokenizer, 24, words.num_masks)
+    assert short.input_ids.tolist().count(MASK) == count
+    assert len(short.input_ids) <= 24
+
+
+@pytest.mark.parametrize("word", ["<unk>", "<mask>", "Yes <mask>", "\u200b"])
+def test_a_word_that_the_model_cannot_spell(tiny_tokenizer: Tokenizer, word: str) -> None:
+    with pytest.raises(ConfigError, match=r'label \'b\': this model cannot spell .* head = "linear"$'):
+        label_words(Task("t", "{mask} : {text}", {"a": "Yes", "b": word}), tiny_tokenizer)
 
 
 def test_an_unknown_word_is_refused_though_it_is_one_token(tiny_tokenizer: Tokenizer) -> None:
     word = next(w for w in ("日", "本", "漢") if tiny_tokenizer.encode(w, add_special_tokens=False)[-1] == 3)
-    with pytest.raises(ConfigError, match=f"label 'b': the word '{word}'"):
+    with pytest.raises(ConfigError, match=f"label 'b': this model cannot spell the word '{word}'"):
         label_words(Task("t", "{mask} : {text}", {"a": "Yes", "b": word}), tiny_tokenizer)
+
+
+def test_other_words_are_named_by_spelling_meaning_and_the_built_in_tasks(tiny_tokenizer: Tokenizer) -> None:
+    known = tiny_tokenizer.encode("Sporting", add_special_tokens=False)
+    embeddings = torch.eye(len(tiny_tokenizer))
+    bad = tiny_tokenizer.convert_tokens_to_ids("▁bad")
+    embeddings[bad] = embeddings[known].mean(dim=0)
+    task = Task("t", "{mask} : {text}", {"sports": "Sporting日", "no": "No"})
+    with pytest.raises(ConfigError) as caught:
+        label_words(task, tiny_tokenizer, embeddings)
+    text = str(caught.value)
+    assert "in the built-in tasks: Sports;" in text
+    assert "near in meaning: bad, " in text
+    assert "near in spelling: Sports" in text
+    assert "\n" not in text
+    task = Task("t", "{mask} : {text}", {"sports": "Sporting", "no": "No"})
+    (remark,) = words_of_several_tokens(task, tiny_tokenizer, embeddings)
+    assert remark.startswith("label 'sports': the word 'Sporting' is ")
+    assert "near in meaning: bad, " in remark
 
 
 @pytest.mark.parametrize("verbalizer", [{"a": ["Yes", "Yes"], "b": "No"}, {"a": "Yes", "b": ["No", "Yes"]}])

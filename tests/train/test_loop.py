@@ -24,6 +24,7 @@ from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses, masked_word_losses
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.progress import Silent, StepLine
+from glotprompt.train.scoring import label_scores
 
 STEPS = 23
 
@@ -428,13 +429,14 @@ def test_micro_batches_of_stage_1_sum_to_the_whole(
 
 @pytest.mark.parametrize("size", [1, 3, 8])
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
+@pytest.mark.parametrize("no", ["No", "Sporting"])
 def test_micro_batches_of_stage_2_sum_to_the_whole(
-    encoder: Encoder, english_lines: list[str], loss_over: Any, size: int
+    encoder: Encoder, english_lines: list[str], loss_over: Any, size: int, no: str
 ) -> None:
-    task = Task("t", "{mask} : {text}", {"yes": ["Yes", "good"], "no": "No"})
-    clozes = encode([{"text": line} for line in english_lines[:8]], task, encoder.tokenizer, 24)
-    gold = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
+    task = Task("t", "{mask} : {text}", {"yes": ["Yes", "good"], "no": no})
     words = label_words(task, encoder.tokenizer)
+    clozes = encode([{"text": line} for line in english_lines[:8]], task, encoder.tokenizer, 24, words.num_masks)
+    gold = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
     prompt = SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0, range(1, 3))
 
     def parts(micro_batch_size: int | None) -> tuple[float, Tensor, int, int]:
@@ -466,3 +468,22 @@ def test_the_loss_over_the_vocabulary_is_equation_1(encoder: Encoder, english_li
             expected["labels"] -= float(logits[words.token_ids].log_softmax(-1)[label]) / 4
     assert found == pytest.approx(expected, rel=1e-5)
     assert found["vocabulary"] > found["labels"] + 1
+
+
+def test_both_losses_of_a_word_of_several_tokens(encoder: Encoder, english_lines: list[str]) -> None:
+    task = Task("t", "{mask} : {text}", {"yes": "Yes", "sport": "Sporting"})
+    words = label_words(task, encoder.tokenizer)
+    clozes = encode([{"text": line} for line in english_lines[:4]], task, encoder.tokenizer, 24, words.num_masks)
+    gold, prompt = torch.tensor([0, 1, 1, 0]), SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0)
+    with torch.no_grad(), prompt.attached(encoder) as prefix:
+        scores = label_scores(encoder, clozes, prefix, words)
+    loss_overs: tuple[Any, ...] = ("labels", "vocabulary")
+    found = [
+        sum(
+            part.item()
+            for part, _ in label_losses(encoder, prompt, clozes, gold, words, over, MicroBatch(RuntimeConfig()))
+        )
+        for over in loss_overs
+    ]
+    right = scores[range(4), gold].mean()
+    assert found == pytest.approx([float(-(scores.log_softmax(-1)[range(4), gold]).mean()), -float(right)], rel=1e-5)

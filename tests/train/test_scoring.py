@@ -103,6 +103,27 @@ def test_label_scores_are_the_means_of_their_words(
         assert torch.allclose(row, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["xlm-roberta", "bert", "modernbert"])
+def test_a_word_of_several_tokens_scores_the_mean_log_probability_at_as_many_masks(
+    tiny_encoder: Callable[[str], Encoder], stock: Callable[[str], PreTrainedModel], english_lines: list[str], kind: str
+) -> None:
+    task = Task("t", "{mask} : {text}", {"sport": ["Sporting", "Sports"], "no": "No"})
+    encoder, model = tiny_encoder(kind), stock(kind)
+    words = label_words(task, encoder.tokenizer)
+    clozes = encode([{"text": line} for line in english_lines[:6]], task, encoder.tokenizer, 40, words.num_masks)
+    ids = encoder.tokenizer.encode("Sporting", add_special_tokens=False)
+    sports, no = (encoder.tokenizer.convert_tokens_to_ids(f"▁{word}") for word in ("Sports", "No"))
+    with torch.no_grad():
+        found = label_scores(encoder, clozes, None, words)
+        for row, cloze in zip(found, clozes, strict=True):
+            logits = model(input_ids=torch.from_numpy(cloze.input_ids)[None]).logits[0].log_softmax(dim=-1)
+            read = logits[cloze.position :]
+            several = torch.stack([read[place, token] for place, token in enumerate(ids)]).mean()
+            expected = torch.stack([(several + read[0, sports]) / 2, read[0, no]])
+            assert torch.allclose(row, expected, atol=1e-4)
+    assert len(ids) > 1
+
+
 def test_log_probabilities_are_the_softmax_over_labels_in_the_order_of_the_examples(
     encoder: Encoder, clozes: list[Cloze]
 ) -> None:

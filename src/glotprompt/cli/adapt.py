@@ -12,7 +12,7 @@ import typer
 
 from glotprompt.cli import options
 from glotprompt.cli.screen import check_output, facts, note, suggest, warn, write_json
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from glotprompt.classifier import Adapted, LanguagePrompt
@@ -205,7 +205,7 @@ def _adapt_one(
     target, source, characters = texts.target, texts.source, texts.characters
 
     def train(folder: Path) -> Adapted:
-        note(f"{code}: {len(target):,} target lines, {len(source):,} source lines")
+        note(f"{code}: {counted(len(target), 'target line')}, {counted(len(source), 'source line')}")
         resumed = runtime.replace(checkpoint_dir=folder)
         made = run.adapt(encoder, target, source, code, config, resumed, characters, initial)
         return replace(made, facts={**made.facts, **texts.record})
@@ -227,7 +227,7 @@ def _show_adapted(adapted: Adapted, num_values: int) -> None:
     before, after = found["held_out_before"], found["held_out_after"]
     shown = {"language": f"{name_of(adapted.language)}, {adapted.method}"}
     if adapted.is_aligned:
-        count = f"of {after['num_pairs']} held-out pairs, both directions"
+        count = f"of {counted(after['num_pairs'], 'held-out pair')}, both directions"
         shown |= {
             "translations found": f"{before['retrieval']:.1f} % before, {after['retrieval']:.1f} % after ({count})",
             "cosine to translation": f"{before['cosine']:.3f} before, {after['cosine']:.3f} after",

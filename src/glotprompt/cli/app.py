@@ -111,10 +111,11 @@ def _start(  # pyright: ignore[reportUnusedFunction]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (`sys.argv` when none is given) and return its exit status."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
-        # Any text may come out; a terminal or pipe of another encoding would raise half-way.
-        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
-            stream.reconfigure(encoding="utf-8")
+        # Any text may come out, and names of files that are no text; another setting would raise half-way.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     results = nullcontext() if is_first() else redirect_stdout(io.StringIO())
     try:
         with results:
@@ -126,7 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as interruption:
         return _fail("interrupted", str(interruption), 130)
     except UserError as error:
-        return _fail("error", str(error))
+        from glotprompt.cli.wording import in_options  # with pydantic: not before it is needed
+
+        return _fail("error", in_options(str(error), app, sys.argv[1:] if arguments is None else arguments))
+    except UnicodeEncodeError as error:
+        return _fail("error", f"{error.object!r} is not valid UTF-8; rename it, or check the terminal's encoding")
     except typer.TyperException as error:
         return _fail("error", _usage(error))
     except typer.Abort:
@@ -144,6 +149,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if status == 130:  # what typer makes of Ctrl-C
         return _fail("interrupted", _STOPPED, 130)
     return status if isinstance(status, int) else 0
+
+
+def _open_closed_streams() -> None:
+    """In the place of streams that were closed (`>&-`) ones that hold nothing: a file that is opened later would
+    otherwise get their number, and what is printed."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
 
 
 def _fail(kind: str, message: str, status: int = 2) -> int:

@@ -22,7 +22,7 @@ from glotprompt.classifier import (
 from glotprompt.cli.screen import alone, note, resumable, wrote
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import RuntimeConfig, identity_of
-from glotprompt.errors import ConfigError, ModelError, UserError
+from glotprompt.errors import ConfigError, ModelError, UserError, counted
 from glotprompt.facts import describe
 from glotprompt.model.encoder import Encoder
 from glotprompt.processes import is_first, join, same_everywhere, wait
@@ -45,8 +45,8 @@ def open_encoder(model: str, precision: Any, device: str) -> Encoder:
     encoder = Encoder.load(model, precision=precision, device=device)
     millions = encoder.num_values / 1e6
     note(
-        f"backbone: {encoder.name}, {encoder.num_layers} layers, {millions:.1f} M frozen values, {encoder.precision} on"
-        f" {encoder.device}"
+        f"backbone: {encoder.name}, {counted(encoder.num_layers, 'layer')}, {millions:.1f} M frozen values,"
+        f" {encoder.precision} on {encoder.device}"
     )
     return encoder
 
@@ -166,7 +166,8 @@ def _say_written(made: LanguagePrompt | LanguageModule | PromptClassifier, outpu
     if made.samples is not None:
         count = len(made.samples.texts)
         note(
-            f"{output} holds {count} example text(s) in plain words; the same command with --no-samples takes them out"
+            f"{output} holds {counted(count, 'example text')} in plain words; the same command with --no-samples"
+            " leaves them out"
         )
 
 

@@ -14,8 +14,7 @@ from glotprompt.errors import ConfigError
 
 def backbones() -> None:
     """List the bundled backbones, what each is for, and which others can be loaded."""
-    from glotprompt.model.backbones import BUNDLED
-    from glotprompt.model.encoder import WORKING
+    from glotprompt.model.backbones import BUNDLED, WORKING
     from glotprompt.model.shapes import BUILT_IN, Shell
 
     listed = table(["backbone", "layers", "parameters", "for"], left=1)

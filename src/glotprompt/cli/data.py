@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glotprompt.cli.screen import check_output, console, facts, note, table, write_json
-from glotprompt.errors import visible
+from glotprompt.errors import counted, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,13 +89,15 @@ def check(
 
     Nothing is changed, and what is reported is mostly the publisher's: it is there to be known before training.
     """
+    from glotprompt.cli.files import speaking_of_options
     from glotprompt.data.catalog import dataset
     from glotprompt.data.check import check
 
     if json is not None:
         check_output(json, "--json")
     found = dataset(name)
-    result = check(found, data_dir, language or (), _show_progress if sys.stderr.isatty() else None)
+    with speaking_of_options():
+        result = check(found, data_dir, language or (), _show_progress if sys.stderr.isatty() else None)
     if sys.stderr.isatty():
         _show_progress("")
     _show_check(found, result)
@@ -176,14 +178,14 @@ def _show_check(found: Dataset, result: Check) -> None:
         if file.error:
             note(f"not read: {file.error}")
     rows = sum(file.rows for file in result.files)
-    note(f"{found.name}: {len(result.files)} files, {rows:,} rows" + _missing(result.missing))
+    note(f"{found.name}: {counted(len(result.files), 'file')}, {counted(rows, 'row')}{_missing(result.missing)}")
 
 
 def _missing(missing: Sequence[str]) -> str:
     if not missing:
         return ", none missing"
     shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-    return f"; {len(missing)} files are not there ({shown})"
+    return f"; {counted(len(missing), 'file is', 'files are')} not there ({shown})"
 
 
 def _counts(found: Dataset, files: Sequence[FileCheck]) -> Table:

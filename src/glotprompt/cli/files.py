@@ -27,7 +27,7 @@ _AS_OPTIONS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]],
         lambda found: "--read " + quote(f"{found[1]}={found[2] or found[3] or ''}"),  # a shell would end at a ;
     ),
     (re.compile(r'\bon_bad_row="?(\w*)"?'), r"--on-bad-row \1"),
-    (re.compile(r"\bdata_dir=, (?=--data-dir)"), ""),
+    (re.compile(r"\bdata_dir="), "--data-dir"),
     (re.compile(r'pass source="hub" and revision='), "give --revision COMMIT and no data folder"),
     (re.compile(r'pass source="hub"'), "give no data folder, to read the hub"),
     (re.compile(r"\brevision=(?:'([^']*)')?"), lambda found: f"--revision {found[1] or 'COMMIT'}"),
@@ -38,8 +38,9 @@ def how_to_read(params: Mapping[str, Any]) -> dict[str, Any]:
     """A command's `--read key=value ...` and its kin as arguments of the functions below. `params` are its parameters;
     what it does not offer keeps its default."""
     options: dict[str, Any] = {
-        "report": note, "on_bad_row": params.get("on_bad_row", "error"), "normalise": params.get("normalise", False),
-        "data_dir": params.get("data_dir"), "revision": params.get("revision"),
+        "report": _note_with_options, "on_bad_row": params.get("on_bad_row", "error"),
+        "normalise": params.get("normalise", False), "data_dir": params.get("data_dir"),
+        "revision": params.get("revision"),
     }  # fmt: skip
     for pair in params["read"] or ():
         key, equals, value = pair.partition("=")
@@ -58,26 +59,26 @@ def texts_of(sources: Sequence[str], column: str | None, how: Mapping[str, Any])
     for source in sources:
         reference = catalog.parse_reference(source)
         if reference is not None:
-            with _speaking_of_options():
+            with speaking_of_options():
                 found = catalog.texts_of(reference, **_of_references(how))
             lines += [normalise(text) for text in found] if how["normalise"] else found
             continue
         wanted = column if is_table(source, how) else None
-        with _speaking_of_options():
+        with speaking_of_options():
             lines += files.read_texts(source, wanted, **_of_files(how))
     return lines
 
 
 def pairs_of(sources: Sequence[str], how: Mapping[str, Any]) -> list[Pair]:
     """The (source, target) pairs of tables and references, or of two files line by line."""
-    with _speaking_of_options():
+    with speaking_of_options():
         return read_parallel(sources, **how)
 
 
 def texts_to_compare(source: str, how: Mapping[str, Any]) -> list[str]:
     """Every text of a file or reference, to look for it in others."""
     reference = catalog.parse_reference(source)
-    with _speaking_of_options():
+    with speaking_of_options():
         if reference is None:
             return files.read_for_comparison(
                 source, **{name: value for name, value in _of_files(how).items() if name != "normalise"}
@@ -157,7 +158,7 @@ def examples_of(
     names = {side: columns[f"{side}_column"] or side for side in sides}
     text = columns["text_column"] or "text"
     label = None if labels is None else columns["label_column"] or "label"
-    with _speaking_of_options():
+    with speaking_of_options():
         return files.read_examples(source, text, label, **names, labels=labels, **_of_files(how))
 
 
@@ -165,7 +166,7 @@ def _published(
     reference: catalog.Reference, template: Template, how: Mapping[str, Any], labels: Sequence[str] | None
 ) -> list[Example]:
     """The examples of a reference, checked against the task."""
-    with _speaking_of_options():
+    with speaking_of_options():
         found = catalog.examples_of(reference, **_of_references(how))
     for example in found[:1]:
         if not set(template.fields) <= set(example.fields):
@@ -177,7 +178,8 @@ def _published(
     other = sorted({str(example.label) for example in found} - set(labels or ())) if labels is not None else []
     if other:
         raise ConfigError(
-            f"{reference} has the labels {', '.join(other)}, which the task lacks; it has {', '.join(labels or ())}"
+            f"{reference} has the labels {', '.join(other)}, which the task does not know; it has"
+            f" {', '.join(labels or ())}. Make a task file with the labels of the data"
         )
     if not how["normalise"]:
         return found
@@ -206,7 +208,7 @@ def is_table(source: str, how: Mapping[str, Any]) -> bool:
 
 
 def _format_of(source: str, how: Mapping[str, Any]) -> str:
-    with _speaking_of_options():
+    with speaking_of_options():
         return format_of(source, ReadOptions(how.get("format")))
 
 
@@ -247,12 +249,20 @@ def _is_share(value: Any) -> bool:
 
 
 @contextmanager
-def _speaking_of_options() -> Generator[None]:
+def speaking_of_options() -> Generator[None]:
     """Errors of the data room name arguments (`text=`); here they name the options that set them."""
     try:
         yield
     except UserError as error:
-        message = str(error)
-        for pattern, option in _AS_OPTIONS:
-            message = pattern.sub(option, message)
-        raise type(error)(message) from None
+        raise type(error)(as_options(str(error))) from None
+
+
+def as_options(message: str) -> str:
+    """A sentence of the data room with the options that set what it names."""
+    for pattern, option in _AS_OPTIONS:
+        message = pattern.sub(option, message)
+    return message
+
+
+def _note_with_options(sentence: str) -> None:
+    note(as_options(sentence))

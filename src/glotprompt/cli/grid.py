@@ -12,7 +12,7 @@ import typer
 
 from glotprompt.cli import options
 from glotprompt.cli.screen import Interrupted, console, note, table
-from glotprompt.errors import ConfigError, ModelError
+from glotprompt.errors import ConfigError, ModelError, counted
 
 if TYPE_CHECKING:
     from glotprompt.grid.engine import Engine
@@ -215,7 +215,7 @@ def _show(plan: Plan, finished: Collection[str], missing: Sequence[Step], estima
     console().print(shown)
     cells = sum(len(record["cells"]) for record in plan.records)
     about = f", about {duration(sum(seconds.values()))} on this machine as it is now" if seconds else ""
-    note(f"{cells:,} cells of {len(plan.steps):,} steps, {len(missing):,} to do{about}")
+    note(f"{counted(cells, 'cell')} of {counted(len(plan.steps), 'step')}, {len(missing):,} to do{about}")
 
 
 def _teller(total: int) -> Callable[[Step, Outcome | None], None]:
@@ -244,9 +244,9 @@ def _summary(outcomes: Sequence[Outcome], shown: str, output: Path | str) -> int
         page = output / "report" if isinstance(output, Path) else "report"
         note(f"all steps are finished; next: glotprompt report {shown} --output {page}")
         return 0
-    note(
-        f"{counts['failed']} steps failed and {counts['skipped']} were skipped for them; see {shown}/failed, then"
-        " give --retry-failed"
-    )
+    failed = counted(counts["failed"], "step")
+    skipped = counted(counts["skipped"], "was skipped", "were skipped")
+    cause = "it" if counts["failed"] == 1 else "them"
+    note(f"{failed} failed and {skipped} for {cause}; see {shown}/failed, then give --retry-failed")
     sys.stdout.flush()
     return 1

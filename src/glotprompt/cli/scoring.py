@@ -24,7 +24,7 @@ from glotprompt.cli.screen import (
     write_json,
     wrote,
 )
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.errors import ConfigError, DataError, counted
 
 if TYPE_CHECKING:
     from glotprompt.classifier import Prediction, PromptClassifier
@@ -136,9 +136,10 @@ def _show_report(report: Report) -> None:
     low, high = report.interval
     occurring = sum(found.support > 0 for found in report.per_label.values())
     figures = {
-        "accuracy": f"{report.accuracy:.1f} %, 95 % interval {low:.1f} to {high:.1f}, {report.num_examples:,} examples",
+        "accuracy": f"{report.accuracy:.1f} %, 95 % interval {low:.1f} to {high:.1f},"
+        f" {counted(report.num_examples, 'example')}",
         "majority class": f"{report.majority:.1f} %, by answering {report.majority_label!r} every time",
-        "macro-F1": f"{report.macro_f1:.1f} % over the {occurring} label(s) that occur,"
+        "macro-F1": f"{report.macro_f1:.1f} % over the {counted(occurring, 'label that occurs', 'labels that occur')},"
         f" {report.macro_f1_all:.1f} % over the {len(report.per_label)} of examples and predictions",
     }
     facts(figures)
@@ -264,7 +265,9 @@ def _arguments(texts: Sequence[str], fields: Sequence[str], clean: bool) -> list
     if "premise" not in fields:
         return [Example.of(text) for text in texts]
     if len(texts) % 2:
-        raise DataError(f"this classifier reads pairs; give premise and hypothesis in turn, not {len(texts)} texts")
+        raise DataError(
+            f"this classifier reads pairs; give premise and hypothesis in turn, not {counted(len(texts), 'text')}"
+        )
     return [Example.of((texts[i], texts[i + 1])) for i in range(0, len(texts), 2)]
 
 

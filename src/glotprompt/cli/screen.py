@@ -142,12 +142,17 @@ def write_json(path: Path, value: Any) -> None:
     """Write figures as a JSON file that appears whole or not at all."""
     if not is_first():
         return
-    atomic.write(path, _as_json(value, 1) + "\n")
+    # A file's name that is no text becomes an escape, which JSON has for it.
+    atomic.write(path, (_as_json(value, 1) + "\n").encode("utf-8", "backslashreplace"))
     note(f"wrote {path} (figures)")
 
 
 def check_output(path: Path, option: str = "--output") -> None:
     """Refuse a place that cannot be written to before any work is done."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{option} {str(path)!r}: the name is not valid UTF-8; give another") from None
     if path.is_dir():
         raise UserError(f"{option} {path} is a folder; name the file that is to be written")
     try:

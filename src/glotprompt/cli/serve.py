@@ -13,7 +13,7 @@ import typer
 
 from glotprompt.cli import options
 from glotprompt.cli.screen import note
-from glotprompt.errors import ArtifactError, ConfigError, MissingExtraError, UserError
+from glotprompt.errors import ArtifactError, ConfigError, MissingExtraError, UserError, counted
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -176,7 +176,7 @@ def _serve_here(
     plan = blueprint()
     registry = plan.registry(encoder)
     app = plan.app(encoder, registry)
-    note(f"{len(registry.names())} classifiers at {url(*listening.getsockname()[:2])} (Ctrl-C stops)")
+    note(f"{counted(len(registry.names()), 'classifier')} at {url(*listening.getsockname()[:2])} (Ctrl-C stops)")
     _run(app, listening, most)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from glotprompt.cli import options
 from glotprompt.cli.screen import check_output, facts, note, suggest, warn, write_json
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from glotprompt.classifier import Adapted, PromptClassifier
@@ -78,6 +78,7 @@ def tune(
     from glotprompt.methods import METHODS, default_method
     from glotprompt.model.backbones import MINI_SENTENCE, predicts_tokens
     from glotprompt.templates import Task
+    from glotprompt.train.cloze import words_of_several_tokens
 
     check_output(output)
     if language is not None and prompt is not None:
@@ -98,6 +99,9 @@ def tune(
     record = check_training_file(train, prompt, ctx.params)
     examples, held = _stage2_data(loaded, ctx.params)
     start, encoder = open_start(prompt, model if prompt else name, precision, device)
+    if config.head == "words" and not METHODS[config.method or made_by].reads_vectors:
+        for remark in words_of_several_tokens(loaded, encoder.tokenizer, encoder.input_embeddings):
+            note(remark)
     words = config, runtime, output, precision, _target_text(loaded, ctx.params), record, language or ""
     classifier = _tune_one(encoder, start, examples, held, loaded, *words)
     _show_classifier(classifier)
@@ -149,7 +153,7 @@ def _tune_one(
     def train(folder: Path) -> PromptClassifier:
         counts = Counter(example.label for example in examples)
         shown = ", ".join(f"{label} {counts[label]:,}" for label in task.labels)
-        note(f"{len(examples):,} examples of {task.name}: {shown}")
+        note(f"{counted(len(examples), 'example')} of {task.name}: {shown}")
         resumed = runtime.replace(checkpoint_dir=folder)
         made = run.tune(encoder, start, examples, task, config, resumed, dev, language=language)
         if target_text:
@@ -180,13 +184,14 @@ def _show_classifier(classifier: PromptClassifier) -> None:
     trained = f"{found['trained_values']:,}"
     if found["trained_layers"] is not None:
         first, stop = found["trained_layers"]
-        layers = f"{stop - first} of {classifier.encoder.num_layers} layers ({first + 1} to {stop})"
+        layers = f"{stop - first} of {counted(classifier.encoder.num_layers, 'layer')} ({first + 1} to {stop})"
         trained += f", prompts of {layers}"
     facts(
         {
             "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
             "language": f"{name_of(classifier.language)}, {classifier.method}",
-            "dev accuracy": f"{found['dev_accuracy']:.1f} % of {found['dev_examples']:,} source-language examples",
+            "dev accuracy": f"{found['dev_accuracy']:.1f} % of"
+            f" {counted(found['dev_examples'], 'source-language example')}",
             **chosen_values,
             "trained values": trained,
             "time": f"{duration(found['seconds'])}, {found['tokens'] / max(found['seconds'], 1e-9):,.0f} tokens/s",

@@ -6,7 +6,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any
 from glotprompt.data.dataset import Dataset
 from glotprompt.data.layout import Record, Report, read_records
 from glotprompt.data.lines import is_blank, read_lines, without_line_end
-from glotprompt.data.normalise import letters
+from glotprompt.data.normalise import letters, script_of
 from glotprompt.data.records import Example
+from glotprompt.data.tables import OR_SKIP
 from glotprompt.errors import DataError
 
 _CHARACTERS = {
@@ -50,6 +51,8 @@ class FileCheck:
     """By problem, the number of rows that have it."""
     error: str = ""
     """What is wrong with the first row that cannot be read; such rows count nowhere else."""
+    script: str = ""
+    """Unicode's name of the script that most letters are of."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,15 @@ def check(
             elif split not in dataset.extra_splits:
                 missing.append(str(path.relative_to(data_dir)))
         keys = {split: [_keys(record) for record in records[split]] for split in records}
+        scripts = Counter(file.script for file in files.values())
         found += [
-            replace(file, problems=file.problems | dict(_in_other_splits(split, keys, dataset)))
+            replace(file, problems=file.problems | dict(_in_other_splits(split, keys, dataset))
+                    | dict(_in_another_script(file, scripts, list(files.values()))))
             for split, file in files.items()
-        ]
+        ]  # fmt: skip
     if not found:
         raise DataError(f"{data_dir}: no file of {dataset.name} in it, for example {missing[0]}. {dataset.get}.")
-    return Check(dataset.name, str(data_dir), tuple(found), tuple(missing))
+    return Check(dataset.name, str(data_dir), tuple(_with_equal_files(found)), tuple(missing))
 
 
 def _languages_there(dataset: Dataset, data_dir: Path) -> tuple[str, ...]:
@@ -123,7 +128,7 @@ def _check_file(dataset: Dataset, language: str, split: str, path: Path) -> tupl
     try:
         records = _read(dataset, path, strict=True)
     except DataError as first:
-        error = str(first)
+        error = str(first).removesuffix(f" Mend the row{OR_SKIP}")  # nothing can be passed here
         try:
             records = _read(dataset, path, strict=False)
         except DataError as nothing_left:
@@ -139,7 +144,18 @@ def _check_file(dataset: Dataset, language: str, split: str, path: Path) -> tupl
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     return (
-        FileCheck(language, split, str(path), digest, len(data), len(records), labels, _some(problems), error),
+        FileCheck(
+            language,
+            split,
+            str(path),
+            digest,
+            len(data),
+            len(records),
+            labels,
+            _some(problems),
+            error,
+            _script_of(records),
+        ),
         records,
     )
 
@@ -206,6 +222,40 @@ def _in_other_splits(split: str, keys: dict[str, list[set[str]]], dataset: Datas
             count = sum(not there.isdisjoint(mine) for mine in keys[split])
             if count:
                 yield f"also in {other}", count
+
+
+def _script_of(records: Iterable[Record]) -> str:
+    """The script that most letters are of; "" where there is no letter."""
+    count = Counter[str]()
+    for record in records:
+        for text in record.example.fields.values():
+            count.update(text)
+    letters_of = Counter[str]()
+    for char, times in count.items():
+        letters_of[script_of(char)] += times
+    del letters_of[""]
+    return max(letters_of, key=lambda script: letters_of[script], default="")
+
+
+def _in_another_script(
+    file: FileCheck, scripts: Counter[str], of_language: Sequence[FileCheck]
+) -> Iterator[tuple[str, int]]:
+    """All rows of a file, where as many or more of its language's files are in another script."""
+    others = [other for other in of_language if other.script and other.script != file.script]
+    if file.script and others and 2 * scripts[file.script] <= scripts.total() - scripts[""]:
+        names = ", ".join(f"{other.language} {other.split}" for other in others)
+        yield f"in another script than {names}", file.rows
+
+
+def _with_equal_files(files: Sequence[FileCheck]) -> Iterator[FileCheck]:
+    """The files, each with the others of the dataset that hold the same bytes among its problems."""
+    same: dict[str, list[FileCheck]] = {}
+    for file in files:
+        same.setdefault(file.sha256, []).append(file)
+    for file in files:
+        others = [f"{other.language} {other.split}" for other in same[file.sha256] if other is not file]
+        named = {f"same file as {', '.join(others)}": file.rows} if others and file.num_bytes else {}
+        yield replace(file, problems=file.problems | named)
 
 
 def _some(problems: Counter[str]) -> dict[str, int]:

@@ -236,10 +236,7 @@ class Dataset:
         assert self.layout is not None
         pattern = next(iter(self.layout.files.values()))[0].replace("{language}", "<language>")
         hub = "" if self.hub is None else ', or pass source="hub"' + (" and revision=" if not self.hub.revision else "")
-        return (
-            f"Pass the folder that has {pattern} (data_dir=, --data-dir or the variable {DATA_DIR_VARIABLE}){hub}."
-            f" {self.get}."
-        )
+        return f"Pass the folder that has {pattern} (data_dir= or the variable {DATA_DIR_VARIABLE}){hub}. {self.get}."
 
     def _reader(
         self,

@@ -31,7 +31,7 @@ from glotprompt.data.tables import (
     open_table,
     read_table,
 )
-from glotprompt.errors import ConfigError, DataError, nearest
+from glotprompt.errors import ConfigError, DataError, counted, nearest, toml_fault
 
 Source = str | Path
 
@@ -115,7 +115,7 @@ def read_examples(
             example = _example(row, fields, label, row_id, short_name, options)
             _check_label(example.label, labels)
         except _BadCell as error:
-            table.bad.add(row.line, str(error))
+            table.bad.add(row.line, str(error), remedy=error.remedy)
         else:
             examples.append(example)
     table.bad.finish(len(examples), "examples")
@@ -188,6 +188,12 @@ def _is_text(cell: str) -> bool:
 class _BadCell(Exception):
     """The reason why a row cannot be used."""
 
+    remedy = "Mend the row"
+
+
+class _UnknownLabel(_BadCell):
+    remedy = "If the label is right, the task does not know it: make a task file that does. Else mend the row"
+
 
 def _sources(source: Source | Sequence[Source]) -> list[Source]:
     sources = [source] if isinstance(source, str | Path) else list(source)
@@ -249,13 +255,14 @@ def _column_texts(source: Source, column: str, options: ReadOptions) -> Iterator
 
 def _report_blank(name: str, blank: int, what: str, options: ReadOptions) -> None:
     if blank and options.report is not None:
-        options.report(f"{name}: {blank:,} blank {what if blank == 1 else what + 's'} passed over")
+        options.report(f"{name}: {counted(blank, f'blank {what}')} passed over")
 
 
 def _report_repeated(name: str, items: Sequence[Hashable], what: str, options: ReadOptions) -> None:
     repeated = len(items) - len(set(items))
     if repeated and options.report is not None:
-        options.report(f"{name}: {repeated:,} of {len(items):,} {what} repeat an earlier one; they are kept")
+        verb, kept = ("repeats", "it is kept") if repeated == 1 else ("repeat", "they are kept")
+        options.report(f"{name}: {repeated:,} of {len(items):,} {what} {verb} an earlier one; {kept}")
 
 
 def _report_contradictions(name: str, examples: Iterable[Example], options: ReadOptions) -> None:
@@ -264,7 +271,7 @@ def _report_contradictions(name: str, examples: Iterable[Example], options: Read
         labels_of.setdefault(tuple(example.fields.items()), set()).add(example.label)
     several = sum(len(labels) > 1 for labels in labels_of.values())
     if several and options.report is not None:
-        options.report(f"{name}: {several:,} {'text has' if several == 1 else 'texts have'} more than one label")
+        options.report(f"{name}: {counted(several, 'text has', 'texts have')} more than one label")
 
 
 def _example(
@@ -277,7 +284,9 @@ def _example(
 
 def _check_label(label: str | None, labels: Collection[str] | None) -> None:
     if label is not None and labels is not None and label not in labels:
-        raise _BadCell(f"the label {label!r} is none of {', '.join(labels)}.{nearest(label, labels)}".removesuffix("."))
+        raise _UnknownLabel(
+            f"the label {label!r} is none of {', '.join(labels)}.{nearest(label, labels)}".removesuffix(".")
+        )
 
 
 def _text(row: Row, column: str, options: ReadOptions) -> str:
@@ -325,8 +334,8 @@ def read_mapping(path: Source, expected: str) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         found: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable as TOML or JSON ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not readable as TOML or JSON ({toml_fault(error)})") from None
     if not isinstance(found, dict):
         raise DataError(f"{path}: a JSON {type(found).__name__}; expected {expected}")
     return {str(name): value for name, value in found.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from glotprompt.data.lines import is_blank, read_lines, without_line_end
 from glotprompt.data.records import Example, Pair
 from glotprompt.data.tables import OnBadRow, Quoting, ReadOptions, Row, read_table
-from glotprompt.errors import DataError, nearest
+from glotprompt.errors import DataError, counted, nearest
 
 Report = Callable[[str], None]
 
@@ -150,7 +150,8 @@ def read_records(
                 continue
             records.append(Record(Example(texts, label, row_id), tuple(_cell(row, column) for column in unread)))
     if passed_over and report is not None:
-        report(f"{path}: {passed_over:,} rows labelled {' or '.join(columns.not_examples)} are not examples")
+        rows, are = ("row", "is no example") if passed_over == 1 else ("rows", "are not examples")
+        report(f"{path}: {passed_over:,} {rows} labelled {' or '.join(columns.not_examples)} {are}")
     if missing and report is not None:
         report(f"{path}: rows without text, which are not examples: {missing:,}")
     table.bad.finish(len(records), "examples")
@@ -168,8 +169,8 @@ def read_aligned(source: str | Path, target: str | Path, encoding: str | None = 
     counts = [len(lines) for lines in sides]
     if counts[0] != counts[1]:
         raise DataError(
-            f"{source} has {counts[0]:,} lines and {target} has {counts[1]:,}. Expected as many, with translations"
-            " on the same line; get both files anew, or mend the one that lacks lines."
+            f"{source} has {counted(counts[0], 'line')} and {target} has {counts[1]:,}. Expected as many, with"
+            " translations on the same line; get both files anew, or mend the one that lacks lines."
         )
     return [Pair(*texts) for texts in zip(*sides, strict=True)]
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from functools import cache
 
 _INVISIBLE = "\u200b\u00ad\ufeff"
 """ZWSP, soft hyphen, U+FEFF. Not U+200C and U+200D, which choose between letter forms in many scripts."""
+
+_TWO_WORDS = ("CANADIAN", "OL", "NEW", "OLD", "TAI", "SORA", "MEETEI", "SYLOTI", "VARANG", "PAU", "PHAGS")
+"""First words of the names of scripts that have two."""
 
 
 class _ByCharacter(dict[int, str]):
@@ -57,3 +61,14 @@ def words(text: str) -> list[str]:
 def letters(text: str) -> str:
     """What must agree for two texts to be the same: their `words` without the spaces. "" where there is none."""
     return "".join(words(text))
+
+
+@cache
+def script_of(char: str) -> str:
+    """Unicode's name of a letter's script, "" for what is no letter or belongs to every script."""
+    if unicodedata.category(char) not in ("Lu", "Ll", "Lt", "Lo"):
+        return ""
+    first, *rest = unicodedata.name(unicodedata.normalize("NFKC", char)[0], "").split() or [""]
+    if first in ("MODIFIER", "MICRO", "FEMININE", "MASCULINE"):
+        return ""
+    return f"{first} {rest[0]}" if first in _TWO_WORDS and rest else first

@@ -16,7 +16,7 @@ from typing import Generic, Literal, TypeVar, cast, get_args
 
 from glotprompt.data.lines import is_blank, name_of, read_lines, without_line_end
 from glotprompt.data.parquet import read_parquet
-from glotprompt.errors import ConfigError, DataError, nearest
+from glotprompt.errors import ConfigError, DataError, counted, nearest
 
 Format = Literal["txt", "tsv", "csv", "jsonl", "parquet"]
 Quoting = Literal["csv", "none"]
@@ -27,6 +27,10 @@ _CELL_LIMIT = 2**31 - 1
 
 _LISTED = 20
 """Bad rows that are reported one by one; of the others there is a count."""
+
+
+OR_SKIP = ', or pass on_bad_row="skip".'
+"""How the message about a bad row ends."""
 
 
 class QuotingError(DataError):
@@ -129,13 +133,20 @@ class BadRows:
         self._count = 0
         self._first = ""
 
-    def add(self, line: int, reason: str, last_line: int | None = None, error: type[DataError] = DataError) -> None:
+    def add(
+        self,
+        line: int,
+        reason: str,
+        last_line: int | None = None,
+        error: type[DataError] = DataError,
+        remedy: str = "Mend the row",
+    ) -> None:
         """Takes note of a bad row; raises an `error` unless bad rows are to be skipped. Of one that seems to have
         several lines only the first is lost."""
         where = f"{self._unit} {line}" if last_line in (None, line) else f"{self._unit}s {line}-{last_line}"
         if self._options.on_bad_row == "error":
             stop = "" if reason.endswith("?") else "."
-            raise error(f'{self.name}, {where}: {reason}{stop} Mend the row, or pass on_bad_row="skip".')
+            raise error(f"{self.name}, {where}: {reason}{stop} {remedy}{OR_SKIP}")
         self._count += 1
         self._first = self._first or f"{where}: {reason}"
         if self._count <= _LISTED:
@@ -145,12 +156,14 @@ class BadRows:
     def finish(self, used: int, expected: str) -> None:
         """Reports how many were skipped; raises when nothing is left."""
         if used == 0:
-            why = f"all {self._count} rows are bad, the first at {self._first}" if self._count else "it is empty"
+            all_bad = (
+                "the only row is bad, at" if self._count == 1 else f"all {self._count:,} rows are bad, the first at"
+            )
+            why = f"{all_bad} {self._first}" if self._count else "it is empty"
             raise DataError(f"{self.name}: no {expected} in it ({why}). Expected at least one.")
         if self._count:
-            rows = "row" if self._count == 1 else "rows"
             listed = f", of which the first {_LISTED} are listed" if self._count > _LISTED else ""
-            self._report(f"{self.name}: {self._count:,} bad {rows} skipped{listed}")
+            self._report(f"{self.name}: {counted(self._count, 'bad row')} skipped{listed}")
 
     def _report(self, sentence: str) -> None:
         if self._options.report is not None:
@@ -345,7 +358,7 @@ def _json_rows(lines: Iterator[str], columns: dict[str, None], bad: BadRows) -> 
 
 
 def _count(cells: int) -> str:
-    return "1 column" if cells == 1 else f"{cells} columns"
+    return counted(cells, "column")
 
 
 def _expect(option: str, value: str | None, choices: Sequence[str | None]) -> None:

@@ -33,7 +33,7 @@ from glotprompt.model.devices import choose_precision
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.shapes import Shell
 from glotprompt.templates import Task
-from glotprompt.train.cloze import label_words, token_of
+from glotprompt.train.cloze import label_words, tokens_of, words_of_several_tokens
 
 PROBE_SECONDS = 10.0
 """Time that the probe takes for each stage, about: a step that has begun is finished."""
@@ -138,7 +138,8 @@ def examine(
         second = forecast_tune(adapt, tune, costs[1], timed, task, texts, runtime, probe_seconds)
     findings = [language_finding(language, read), *text_findings(text, references, adapt)]
     if task is not None:
-        findings.append(label_finding(problems, len(task.labels)))
+        several = [] if problems else words_of_several_tokens(task, tokenizer)
+        findings.append(label_finding(problems, len(task.labels), several))
     findings += cost_findings(first, second, machine_bytes(place))
     return Diagnosis(name, language, read, text, references, first, second, tuple(findings))
 
@@ -169,11 +170,11 @@ def _tokenizer(name: str) -> Any:
 
 
 def label_problems(task: Task, tokenizer: Any) -> list[str]:
-    """Every label word that is not one token, with near ones that are; else the first token that stands twice."""
+    """Every label word that the model cannot spell, with near ones that it can; else the first that stands twice."""
     found: list[str] = []
     for label, words in task.verbalizer.items():
         for word in words:
-            found += _problem(lambda word=word, label=label: token_of(word, label, task, tokenizer))
+            found += _problem(lambda word=word, label=label: tokens_of(word, label, task, tokenizer))
     return found or _problem(lambda: label_words(task, tokenizer))
 
 

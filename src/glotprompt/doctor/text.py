@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from itertools import chain
 from typing import Any
 
 from glotprompt.data.characters import nearest_known
+from glotprompt.data.normalise import script_of
 from glotprompt.doctor.markup import markup_lines, mojibake_lines
 from glotprompt.train.characters import MAX_LINES, UnknownCharacter, Vocabulary, knows
 
@@ -22,9 +22,6 @@ SHORT_WORDS = 3
 FOREIGN_WORDS, FOREIGN_SHARE = 3, 0.25
 """A line is taken for one of a reference language when so many different function words of it stand in the line, and
 they are at least this share of its words. Measured in docs/doctor.md."""
-
-_TWO_WORDS = ("CANADIAN", "OL", "NEW", "OLD", "TAI", "SORA", "MEETEI", "SYLOTI", "VARANG", "PAU", "PHAGS")
-"""First words of the names of scripts that have two."""
 
 UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 """Scripts without a space between words."""
@@ -167,17 +164,6 @@ def _far(unknown: Sequence[UnknownCharacter], tokenizer: Any) -> tuple[UnknownCh
     known = knows(tokenizer)
     near = nearest_known([char.text for char in unknown], known)
     return tuple(char for char in unknown if not known(near.apply(char.text)))
-
-
-@cache
-def script_of(char: str) -> str:
-    """Unicode's name of a letter's script, "" for what is no letter or belongs to every script."""
-    if unicodedata.category(char) not in ("Lu", "Ll", "Lt", "Lo"):
-        return ""
-    first, *rest = unicodedata.name(unicodedata.normalize("NFKC", char)[0], "").split() or [""]
-    if first in ("MODIFIER", "MICRO", "FEMININE", "MASCULINE"):
-        return ""
-    return f"{first} {rest[0]}" if first in _TWO_WORDS and rest else first
 
 
 def _lines_in_other_scripts(split: Sequence[list[str]], words: Iterable[str], main: str) -> int:

@@ -15,6 +15,7 @@ from glotprompt.data.languages import Exposure, name_of
 from glotprompt.doctor.markup import KINDS
 from glotprompt.doctor.probe import NUM_EXAMPLES, Forecast
 from glotprompt.doctor.text import SHORT_WORDS, TextStatistics, UnknownCharacter, references
+from glotprompt.errors import counted
 from glotprompt.report.tables import duration, size
 from glotprompt.train.characters import MOST_UNKNOWN, NEGLIGIBLE
 from glotprompt.train.characters import percent as _share
@@ -264,13 +265,16 @@ def language_finding(language: str | None, exposure: Exposure | None) -> Finding
     return Finding("language", "ok", figure, exposure.evidence or "What stage 1 is for.")
 
 
-def label_finding(problems: Sequence[str], num_labels: int) -> Finding:
-    """Whether the task's label words are in the vocabulary."""
-    if not problems:
+def label_finding(problems: Sequence[str], num_labels: int, several: Sequence[str]) -> Finding:
+    """Whether the model can spell the task's label words, and which of them are `several` tokens."""
+    if not problems and not several:
         return Finding("label words", "ok", f"{num_labels} labels", "Every label word is one token.")
+    if not problems:
+        figure = f"{counted(len(several), 'word')} of several tokens in {num_labels} labels"
+        return Finding("label words", "ok", figure, " ".join(f"{sentence}." for sentence in several))
     return Finding(
-        "label words", "bad", f"{len(problems)} problem(s) in {num_labels} labels", " ".join(f"{p}." for p in problems),
-        "Write other words into the task's verbalizer.",
+        "label words", "bad", f"{counted(len(problems), 'problem')} in {num_labels} labels",
+        " ".join(f"{p}." for p in problems), "Write other words into the task's verbalizer.",
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from glotprompt.config import AdaptConfig, Config, MethodName, TuneConfig
-from glotprompt.errors import ConfigError, nearest, visible
+from glotprompt.errors import ConfigError, nearest, toml_fault, visible
 from glotprompt.grid.scales import ScaleName, scaled
 
 Draw = Literal["table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
@@ -138,8 +138,8 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
         raise ConfigError(
             f"{path}: no such file; expected an experiment, such as experiments/fig4_few_shot.toml"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {toml_fault(error)}") from None
     values = scaled({"name": visible(path.stem), **values}, scale)
     for change in changes:
         _change(values, change)
@@ -169,5 +169,5 @@ def _value(text: str) -> Any:
     """A TOML value (`300`, `5e-3`, `[0, 1]`, `"sna"`, `true`), else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text.strip()

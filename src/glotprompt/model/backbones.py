@@ -71,6 +71,7 @@ MINI, MINI_SENTENCE = BUNDLED
 
 _OWN_ATTENTION = ("eager", "sdpa", "flex_attention")
 """What transformers computes attention with by itself; for other names it loads further code, from the hub, too."""
+WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
 
 KNOWN_NAMES = (
     "give 'mini' or 'mini-sentence' (inside the package), a folder with config.json, model.safetensors and"
@@ -181,6 +182,19 @@ def _without_code(where: str) -> Generator[None]:
         ) from None
 
 
+def unsupported(name: str, error: BaseException) -> str:
+    """What is said of a model type that transformers does not know, or has no masked language model of; "" where the
+    error is another."""
+    said = str(error)
+    kind = re.search(r"model type `([^`]+)`|a '([^']+)' model is no", said)
+    if kind is not None:
+        return f"{name}: a {kind[1] or kind[2]!r} model is not supported; {WORKING}"
+    folder = Path(folder_of(name))
+    if "Unrecognized model in" in said and (not folder.is_dir() or (folder / "config.json").is_file()):
+        return f"{name}: its config.json names no model_type that is supported; {WORKING}"
+    return ""
+
+
 def _reason(error: BaseException) -> str:
     """Why something could not be loaded."""
     said = in_a_line(error, 200) or type(error).__name__
@@ -203,7 +217,9 @@ def in_one_line(name: str) -> Generator[None]:
     except BaseException as error:  # panics of tokenizers are no `Exception`
         if isinstance(error, Exception) and is_out_of_memory(error):
             raise
-        raise ModelError(f"cannot load {name!r}: {_reason(error)} -- {KNOWN_NAMES}") from None
+        raise ModelError(
+            unsupported(name, error) or f"cannot load {name!r}: {_reason(error)} -- {KNOWN_NAMES}"
+        ) from None
 
 
 def _try_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -19,14 +19,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from glotprompt.errors import ConfigError, ModelError
-from glotprompt.model.backbones import MINI, Pooling, fingerprint, in_one_line, name_of, open_backbone
+from glotprompt.model.backbones import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
 from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
 from glotprompt.model.tokens import Sequences, SpecialIds, beginning, by_length, pad, plain
-
-WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
 
 
 @runtime_checkable
@@ -227,6 +225,11 @@ class Encoder:
     @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype
+
+    @property
+    def input_embeddings(self) -> Float[Tensor, "vocab hidden"]:
+        """What the frozen model takes every token of its vocabulary for."""
+        return cast(Any, self.model.get_input_embeddings()).weight
 
     @property
     def precision(self) -> str:

@@ -17,8 +17,17 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from glotprompt.errors import ModelError, in_a_line, nearest
-from glotprompt.model.backbones import BUNDLED, folder_of, has_lm_head, model_class, read_config, without_pooler
-from glotprompt.model.encoder import WORKING, Encoder
+from glotprompt.model.backbones import (
+    BUNDLED,
+    WORKING,
+    folder_of,
+    has_lm_head,
+    model_class,
+    read_config,
+    unsupported,
+    without_pooler,
+)
+from glotprompt.model.encoder import Encoder
 
 
 def _roberta(vocab_size: int, hidden_size: int, num_layers: int, num_heads: int) -> dict[str, Any]:
@@ -84,6 +93,8 @@ class Shell(Encoder):
         except ModelError:
             raise
         except Exception as error:  # other people's files: anything can be raised
+            if said := unsupported(name, error):
+                raise ModelError(said) from None
             known = [*BUNDLED, *BUILT_IN]
             raise ModelError(
                 f"no config.json of {name!r} is to be had ({' '.join(str(error).split())[:120]}); give a folder, a hub"

@@ -85,12 +85,12 @@ class Predictor:
         chosen = [served[name] if name in served else _unknown(name, served) for name, _ in items]
         texts = [_texts_for(one, item) for one, (_, item) in zip(chosen, items, strict=True)]
         clozes: dict[int, Cloze] = {}
-        for rows in grouped([(one.task.template, one.max_length, one.words is None) for one in chosen]):
+        for rows in grouped([(one.task.template, one.max_length, one.num_masks) for one in chosen]):
             first = chosen[rows[0]]
-            tokenise = encode_without_mask if first.words is None else encode
             contents = [tuple(texts[i].values()) for i in rows]
             each = dict(zip(contents, (texts[i] for i in rows), strict=True))
-            found = tokenise(list(each.values()), first.task, self.encoder.tokenizer, first.max_length)
+            wanted = list(each.values()), first.task, self.encoder.tokenizer, first.max_length
+            found = encode(*wanted, first.num_masks) if first.num_masks else encode_without_mask(*wanted)
             of_content = dict(zip(each, found, strict=True))  # one text for many classifiers is tokenised once
             clozes |= zip(rows, (of_content[content] for content in contents), strict=True)
         return [Query(one, clozes[i]) for i, one in enumerate(chosen)]
@@ -107,7 +107,7 @@ class Predictor:
         found: dict[int, Scores] = {}
         mixing = [i for i, query in enumerate(queries) if query.served.mixes]
         alone = [i for i, query in enumerate(queries) if not query.served.mixes]
-        for group in grouped([queries[i].served.pooled_layer for i in mixing]):
+        for group in grouped([(queries[i].served.pooled_layer, queries[i].cloze.num_masks) for i in mixing]):
             alike = [mixing[place] for place in group]
             for places in buckets([queries[i].num_tokens for i in alike], self.batch_tokens):
                 rows = [alike[place] for place in places]
@@ -118,7 +118,7 @@ class Predictor:
         return [found[i] for i in range(len(queries))]
 
     def _mixed(self, queries: Sequence[Query]) -> list[Scores]:
-        """One forward pass, every row behind its own prompt; all read the same states."""
+        """One forward pass, every row behind its own prompt; all read the same states, as many each."""
         each = list(dict.fromkeys(query.served for query in queries))
         decoded = {served: served.decoded() for served in each}
         prompts = [cast(Tensor, decoded[served].prompt) for served in each]
@@ -133,10 +133,18 @@ class Predictor:
         return [_log_softmax(row) for row in scores]
 
     def _label_scores(
-        self, served: Sequence[Served], decoded: Mapping[Served, Decoded], hidden: Float[Tensor, "batch hidden"]
+        self, served: Sequence[Served], decoded: Mapping[Served, Decoded], hidden: Float[Tensor, "read hidden"]
     ) -> list[Scores]:
-        """Each row's scores of its own labels: the words of all rows are looked up at once."""
+        """Each row's scores of its own labels: the words of all rows are looked up at once, but for words of several
+        tokens, which want the whole vocabulary."""
         found: dict[int, Scores] = {}
+        if len(hidden) > len(served):
+            of_row = hidden.unflatten(0, (len(served), -1))
+            for rows in grouped(served):
+                words = cast(Words, served[rows[0]].words)
+                scores = words.scores(self.encoder, of_row[rows].flatten(0, 1))
+                found |= zip(rows, scores.double().cpu().numpy(), strict=True)
+            return [found[row] for row in range(len(served))]
         words = {one: one.words for one in dict.fromkeys(served) if one.words is not None}
         if words:
             tokens = sorted({token for own in words.values() for token in own.token_ids.tolist()})

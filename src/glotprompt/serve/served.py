@@ -72,6 +72,11 @@ class Served:
     decoded: Callable[[], Decoded]
     """Its tensors, from memory or from disk. Raises `ArtifactError` where the disk no longer holds them."""
 
+    @property
+    def num_masks(self) -> int:
+        """Masks in its template; 0 where a head reads the labels."""
+        return 0 if self.words is None else self.words.num_masks
+
     @classmethod
     def of(cls, name: str, facts: Mapping[str, Any], encoder: Encoder, decoded: Callable[[], Decoded]) -> Served:
         """From what a classifier's file says (`PromptClassifier.description`). Raises `ArtifactError` for another
@@ -80,7 +85,7 @@ class Served:
         task = task_of(facts, name)
         body, head = body_and_head(facts["delta"])
         pooled_layer = head["layer"] if head is not None and head["kind"] == EmbeddingHead.kind else None
-        words = label_words(task, encoder.tokenizer) if head is None else None
+        words = label_words(task, encoder.tokenizer, encoder.input_embeddings) if head is None else None
         # Rows of a batch can differ in their prompts; everything else changes the body itself, for all rows at once.
         mixes = body["kind"] == SoftPrompt.kind
         offsets = None if facts["offsets"] is None else tuple(facts["offsets"])

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glotprompt.config import AdaptConfig
 from glotprompt.data.records import generator
-from glotprompt.errors import DataError
+from glotprompt.errors import DataError, counted
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
@@ -83,7 +83,7 @@ def split_pairs(
     kept = [pair for pair in pairs if pair[0] not in sides[0] and pair[1] not in sides[1]]
     if len(kept) < 2:
         raise DataError(
-            f"{len(pairs)} pair(s) of parallel text are too few to train on and to hold some out; give more"
+            f"{counted(len(pairs), 'pair')} of parallel text: too few to train on and to hold some out; give more"
         )
     return kept, held
 

@@ -1,4 +1,4 @@
-"""From examples to token ids with one mask, and from label words to rows of the vocabulary (section 3.2)."""
+"""From examples to token ids with masks, and from label words to rows of the vocabulary (section 3.2)."""
 
 from __future__ import annotations
 
@@ -16,75 +16,186 @@ from transformers import PreTrainedTokenizerFast
 from glotprompt.errors import ConfigError
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.tokens import SpecialIds, beginning, plain
-from glotprompt.templates import Task
+from glotprompt.templates import BUILT_IN_TASKS, Task
 
 
 @dataclass(frozen=True)
 class Words:
-    """The vocabulary rows that a task's labels need."""
+    """The vocabulary rows that a task's labels need, and the masks at which they are read.
 
-    token_ids: Int[Tensor, " word"]
-    """All words of all labels."""
-    average: Float[Tensor, "label word"]
-    """Row y averages the words of label y: a label's score is the mean of its words' scores."""
+    The template gets as many masks as the longest word has tokens, all filled in one pass; a shorter word is read at
+    the first of them (PET with several masks: Schick and Schütze 2021, "It's Not Just Size That Matters")."""
+
+    token_ids: Int[Tensor, " token"]
+    """All tokens of all words of all labels."""
+    average: Float[Tensor, "label token"]
+    """Row y averages the words of label y, and of each word its tokens."""
+    masks: Int[Tensor, " token"] | None = None
+    """At which mask each token is read, from 0; None: there is one mask, as every word is one token."""
 
     @property
     def num_labels(self) -> int:
         return len(self.average)
 
-    def scores(self, encoder: Encoder, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
-        """A label's score: the mean of the logits of its words at the mask."""
+    @property
+    def num_masks(self) -> int:
+        return 1 if self.masks is None else int(self.masks.max()) + 1
+
+    def scores(self, encoder: Encoder, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
+        """A label's score at the states of every example's masks: with one mask the mean of its words' logits, else
+        `log_probabilities`, for logits of different masks do not compare."""
+        if self.masks is not None:
+            return self.log_probabilities(encoder, hidden)
         logits = encoder.token_logits(hidden, self.token_ids.to(encoder.device))
         return logits @ self.average.T.to(encoder.device)
 
+    def log_probabilities(self, encoder: Encoder, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
+        """The mean log-probability, over the whole vocabulary (equation 1), of a label's words, which is that of each
+        word's tokens."""
+        token_ids, average = self.token_ids.to(encoder.device), self.average.to(encoder.device)
+        log_probs = encoder.token_logits(hidden).log_softmax(dim=-1)
+        if self.masks is None:
+            return log_probs[:, token_ids] @ average.T
+        of_example = log_probs.unflatten(0, (-1, self.num_masks))
+        return of_example[:, self.masks.to(encoder.device), token_ids] @ average.T
 
-def label_words(task: Task, tokenizer: PreTrainedTokenizerFast) -> Words:
-    """Look the verbalizer's words up. A word that is not one token is a `ConfigError` naming close ones that are."""
-    rows = [[token_of(word, label, task, tokenizer) for word in words] for label, words in task.verbalizer.items()]
-    flat = [token for row in rows for token in row]
-    for token in flat:
-        if flat.count(token) > 1:
-            word = tokenizer.convert_ids_to_tokens(token)
-            labels = [label for label, row in zip(task.labels, rows, strict=True) for found in row if found == token]
-            raise ConfigError(
-                f"task {task.name!r}: token {word!r} stands for {' and '.join(map(repr, labels))}; a word may stand for"
-                " one label, once"
-            )
+
+def label_words(
+    task: Task, tokenizer: PreTrainedTokenizerFast, embeddings: Float[Tensor, "vocab hidden"] | None = None
+) -> Words:
+    """Look the verbalizer's words up. Raises `ConfigError` for a word that the model cannot spell; with the model's
+    input `embeddings` it names words of near meaning."""
+    rows = [
+        [tokens_of(word, label, task, tokenizer, embeddings) for word in words]
+        for label, words in task.verbalizer.items()
+    ]
+    _refuse_double(task, rows, tokenizer)
+    flat = [(row, mask, token, len(words) * len(word))
+            for row, words in enumerate(rows) for word in words for mask, token in enumerate(word)]  # fmt: skip
     average = torch.zeros(len(rows), len(flat))
-    start = 0
-    for index, row in enumerate(rows):
-        average[index, start : start + len(row)] = 1 / len(row)
-        start += len(row)
-    return Words(torch.tensor(flat), average)
+    for column, (row, _, _, share) in enumerate(flat):
+        average[row, column] = 1 / share
+    masks = torch.tensor([mask for _, mask, _, _ in flat])
+    return Words(torch.tensor([token for _, _, token, _ in flat]), average, masks if masks.any() else None)
 
 
-def token_of(word: str, label: str, task: Task, tokenizer: PreTrainedTokenizerFast) -> int:
-    """The one token of a label word, spelled as the template needs it; `ConfigError` naming close words if it has
-    more."""
+def _refuse_double(task: Task, rows: Sequence[Sequence[tuple[int, ...]]], tokenizer: PreTrainedTokenizerFast) -> None:
+    labels_of: dict[tuple[int, ...], list[str]] = {}
+    for label, words in zip(task.labels, rows, strict=True):
+        for word in words:
+            labels_of.setdefault(word, []).append(label)
+    for word, labels in labels_of.items():
+        if len(labels) > 1:
+            pieces = " ".join(tokenizer.convert_ids_to_tokens(list(word)))
+            raise ConfigError(
+                f"task {task.name!r}: the word {pieces!r} stands for {' and '.join(map(repr, labels))}; a word may"
+                " stand for one label, once"
+            )
+
+
+def tokens_of(
+    word: str,
+    label: str,
+    task: Task,
+    tokenizer: PreTrainedTokenizerFast,
+    embeddings: Float[Tensor, "vocab hidden"] | None = None,
+) -> tuple[int, ...]:
+    """The tokens of a label word, spelled as the template needs it; `ConfigError` naming other words if some of it is
+    unknown."""
     spelled = f" {word}" if task.template.space_before_mask else word
     tokens = tokenizer.encode(spelled, add_special_tokens=False)
-    if len(tokens) == 1 and tokens[0] != tokenizer.unk_token_id:
-        return tokens[0]
-    pieces = " ".join(tokenizer.convert_ids_to_tokens(tokens))
-    near = ", ".join(single_token_words(word, tokenizer)) or "none found"
+    if tokens and not set(tokens) & set(tokenizer.all_special_ids):
+        return tuple(tokens)
+    pieces = " ".join(tokenizer.convert_ids_to_tokens(tokens)) or "no token at all"
     raise ConfigError(
-        f"label {label!r}: the word {word!r} is {len(tokens)} tokens ({pieces}) for this model; a label word must be"
-        f" one. Close single-token words: {near}"
+        f"label {label!r}: this model cannot spell the word {word!r} ({pieces}). Take another word"
+        f'{_instead(word, label, tokens, tokenizer, embeddings)}; or do without label words: head = "linear"'
     )
+
+
+def words_of_several_tokens(
+    task: Task, tokenizer: PreTrainedTokenizerFast, embeddings: Float[Tensor, "vocab hidden"] | None = None
+) -> list[str]:
+    """A sentence about every label word that is more than one token, with words of one token that say the like."""
+    found: list[str] = []
+    for label, words in task.verbalizer.items():
+        for word in words:
+            tokens = tokens_of(word, label, task, tokenizer, embeddings)
+            if len(tokens) > 1:
+                pieces = " ".join(tokenizer.convert_ids_to_tokens(list(tokens)))
+                near = _instead(word, label, tokens, tokenizer, embeddings)
+                found.append(f"label {label!r}: the word {word!r} is {len(tokens)} tokens ({pieces}), each read at a"
+                             f" mask of its own. Words of one token can do better{near}")  # fmt: skip
+    return found
+
+
+def _instead(
+    word: str,
+    label: str,
+    tokens: Sequence[int],
+    tokenizer: PreTrainedTokenizerFast,
+    embeddings: Float[Tensor, "vocab hidden"] | None,
+) -> str:
+    """Words of one token that might stand for a label instead of this one, and where they are from."""
+    known = [token for token in tokens if token not in tokenizer.all_special_ids]
+    near = {
+        "in the built-in tasks": built_in_words(word, label, tokenizer),
+        "near in meaning": [] if embeddings is None or not known else words_like(known, tokenizer, embeddings),
+        "near in spelling": single_token_words(word, tokenizer),
+    }
+    return "".join(f"; {where}: {', '.join(words)}" for where, words in near.items() if words)
+
+
+def built_in_words(word: str, label: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """What the built-in tasks write, in one token, for a label that is called like this one or its word."""
+    asked = {word.casefold(), label.casefold()}
+    found = [
+        own
+        for task in BUILT_IN_TASKS.values()
+        for name, words in task.verbalizer.items()
+        for own in words
+        if own != word and {name.casefold(), own.casefold()} & asked
+    ]
+    return [own for own in found if len(tokenizer.encode(own, add_special_tokens=False)) == 1]
+
+
+def words_like(
+    tokens: Sequence[int],
+    tokenizer: PreTrainedTokenizerFast,
+    embeddings: Float[Tensor, "vocab hidden"],
+    count: int = 6,
+) -> list[str]:
+    """Whole words whose input embeddings are nearest, by their angle, to the mean of some tokens'."""
+    whole = {token: bare for token, bare in _whole_words(tokenizer) if token not in tokens}
+    if not whole:
+        return []
+    rows = embeddings[torch.tensor(list(whole), device=embeddings.device)].float()
+    mean = embeddings[torch.tensor(tokens, device=embeddings.device)].float().mean(dim=0)
+    order = torch.nn.functional.cosine_similarity(rows, mean[None]).argsort(descending=True).tolist()
+    bare = list(whole.values())
+    different = {bare[place].casefold(): bare[place] for place in reversed(order[: 4 * count])}
+    return list(reversed(different.values()))[:count]
+
+
+def _whole_words(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, str]]:
+    """Tokens that are a word by themselves, and how they are written."""
+    marks = ("▁", "Ġ")
+    vocabulary = tokenizer.get_vocab()
+    starts_words = any(token.startswith(marks) for token in vocabulary)
+    bare = [
+        (vocabulary[token], token.lstrip("▁Ġ"))
+        for token in sorted(vocabulary)  # its own order differs from run to run
+        if token.startswith(marks) == starts_words and not token.startswith("##")
+    ]
+    return [(token, word) for token, word in bare if word.isalpha()]
 
 
 def single_token_words(word: str, tokenizer: PreTrainedTokenizerFast, count: int = 6) -> list[str]:
     """Words near `word` in spelling that the tokenizer keeps whole."""
-    marks = ("▁", "Ġ")
-    vocabulary = tokenizer.get_vocab()
-    starts_words = any(token.startswith(marks) for token in vocabulary)
     wanted = word.casefold()
     candidates: dict[str, str] = {}
-    for token in sorted(vocabulary):  # its own order differs from run to run
-        if token.startswith(marks) != starts_words or token.startswith("##"):
-            continue
-        bare = token.lstrip("▁Ġ")
-        if bare.isalpha() and abs(len(bare) - len(word)) <= 4 and bare[:1].casefold() == wanted[:1]:
+    for _, bare in _whole_words(tokenizer):
+        if abs(len(bare) - len(word)) <= 4 and bare[:1].casefold() == wanted[:1]:
             candidates.setdefault(bare.casefold(), bare)
     return [candidates[match] for match in difflib.get_close_matches(wanted, candidates, n=count, cutoff=0.5)]
 
@@ -103,32 +214,39 @@ class Cloze:
 
     input_ids: NDArray[np.int64]
     position: int
-    """Where the label is read: at the mask, or at the first token."""
+    """Where the label is read: at the (first) mask, or at the first token."""
     truncated: bool = False
     """Whether the end of a text was cut off."""
     entering: Entering | None = None
     """Made by `lower_layers`, for all examples of a training or none."""
+    num_masks: int = 1
+    """At so many positions, one behind the other, the label is read."""
 
 
 def encode(
-    fields: Sequence[Mapping[str, str]], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int
+    fields: Sequence[Mapping[str, str]],
+    task: Task,
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    num_masks: int = 1,
 ) -> list[Cloze]:
     """Render and tokenise; what is longer than `max_length` tokens loses the end of its longest text field, never
-    part of the template or the mask."""
+    part of the template or the masks, which stand one behind the other."""
     assert tokenizer.mask_token is not None
-    mask: str = str(tokenizer.mask_token)
+    mask = num_masks * str(tokenizer.mask_token)
     # With so many tokens of a field it is cut as the whole field would be, and known to be.
     clean = [
         {name: beginning(plain(text, tokenizer), tokenizer, max_length) for name, text in row.items()} for row in fields
     ]
     rendered = [task.template.render(row, mask) for row in clean]
-    ids = tokenizer(rendered)["input_ids"] if rendered else []
+    tokenised = tokenizer(rendered)["input_ids"] if rendered else []
     mask_id = SpecialIds.of(tokenizer).mask
     clozes: list[Cloze] = []
-    for row, tokens in zip(clean, ids, strict=True):
+    for row, tokens in zip(clean, tokenised, strict=True):
         truncated = len(tokens) > max_length
-        fitting = _shorten(row, task, tokenizer, max_length) if truncated else tokens
-        clozes.append(Cloze(np.array(fitting, dtype=np.int64), fitting.index(mask_id), truncated))
+        fitting = _shorten(row, task, tokenizer, max_length, mask) if truncated else tokens
+        ids = np.array(fitting, dtype=np.int64)
+        clozes.append(Cloze(ids, fitting.index(mask_id), truncated, num_masks=num_masks))
     return clozes
 
 
@@ -166,8 +284,9 @@ def _num_tokens(text: str, tokenizer: PreTrainedTokenizerFast) -> int:
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def _shorten(row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[int]:
-    mask = str(tokenizer.mask_token)
+def _shorten(
+    row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int, mask: str
+) -> list[int]:
     names = task.template.fields
     ends = {
         name: [

@@ -7,7 +7,7 @@ from typing import Any
 
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.records import Example, shots_per_class, split_held_out
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.errors import ConfigError, DataError, counted, nearest
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
@@ -25,7 +25,10 @@ def masking_corpus(
     judge, name = (source, "source") if config.source_share == 1 else (target, "target")
     kept, held = split_held_out(list(judge), config.held_out, config.seed)
     if not held or not kept:
-        raise DataError(f"the {name} text has {len(judge)} line(s); stage 1 needs at least two different ones")
+        different = f", {counted(len(set(judge)), 'different text')}"
+        raise DataError(
+            f"the {name} text has {counted(len(judge), 'line')}{different}; stage 1 needs at least two different ones"
+        )
     texts = (target, kept, held) if name == "source" else (kept, source, held)
     target_pieces, source_pieces, whole = (_sequences(text, encoder, config) for text in texts)
     if config.source_share > 0 and not source_pieces:
@@ -65,10 +68,17 @@ def labelled_examples(
     for example in (*examples, *(dev or ())):
         if example.label not in task.labels:
             known = ", ".join(task.labels)
-            raise DataError(f"an example has the label {example.label!r}; task {task.name!r} has {known}")
+            raise DataError(
+                f"an example has the label {example.label!r}, which task {task.name!r} does not know; it has {known}."
+                f"{nearest(str(example.label), task.labels)} Give a task with the labels of the examples"
+            )
     chosen, held = (list(examples), list(dev)) if dev else split_held_out(list(examples), config.dev_share, config.seed)
     if config.shots_per_class is not None:
         chosen = shots_per_class(chosen, config.shots_per_class, config.seed)
     if not chosen or not held:
-        raise DataError(f"{len(examples)} labelled example(s) are too few to train on and to choose the best epoch")
+        texts = counted(len({tuple(example.fields.items()) for example in examples}), "different text")
+        raise DataError(
+            f"{counted(len(examples), 'labelled example')}, {texts}: too few to train on and to choose the best epoch;"
+            " give at least two different ones"
+        )
     return chosen, held

@@ -47,9 +47,7 @@ def label_losses(
         wanted = gold[rows].to(encoder.device)
         with delta.attached(encoder) as prefix:
             if loss_over == "vocabulary" and isinstance(head, Words):
-                token_ids, average = head.token_ids.to(encoder.device), head.average.to(encoder.device)
-                hidden = label_states(encoder, clozes[rows], prefix)
-                log_probs = encoder.token_logits(hidden).log_softmax(dim=-1)[:, token_ids] @ average.T
+                log_probs = head.log_probabilities(encoder, label_states(encoder, clozes[rows], prefix))
                 loss = F.nll_loss(log_probs, wanted, reduction="sum")
             else:
                 loss = F.cross_entropy(label_scores(encoder, clozes[rows], prefix, head), wanted, reduction="sum")

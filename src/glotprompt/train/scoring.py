@@ -79,8 +79,8 @@ class LabelHead(Protocol):
     @property
     def num_labels(self) -> int: ...
 
-    def scores(self, encoder: Encoder, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
-        """A score for every label, fp32."""
+    def scores(self, encoder: Encoder, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
+        """A score for every label, fp32, from what `label_states` gives."""
         ...
 
 
@@ -94,13 +94,16 @@ def label_scores(
 
 def label_states(
     encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, pooled_layer: int | None = None
-) -> Float[Tensor, "batch hidden"]:
-    """Last-layer states where the label is read; with `pooled_layer` the pooled states behind so many layers."""
+) -> Float[Tensor, "read hidden"]:
+    """Last-layer states where the label is read, an example's one behind the other; with `pooled_layer` the pooled
+    states behind so many layers."""
     if pooled_layer is not None:
         return encoder.pooled_states([cloze.input_ids for cloze in clozes], prefix, pooled_layer)
     ids, mask = padded(clozes, encoder)
     width = ids.shape[1]
-    places = torch.tensor([row * width + cloze.position for row, cloze in enumerate(clozes)], device=encoder.device)
+    first = [row * width + cloze.position for row, cloze in enumerate(clozes)]
+    read = [place + mask for place, cloze in zip(first, clozes, strict=True) for mask in range(cloze.num_masks)]
+    places = torch.tensor(read, device=encoder.device)
     entering = [cloze.entering for cloze in clozes if cloze.entering is not None]
     if not entering:
         return encoder.states_at(ids, mask, prefix, places)
@@ -156,7 +159,7 @@ def fit_offsets(log_probs: NDArray[np.float64], prior: Sequence[float], rounds: 
     """
     wanted = np.asarray(prior, dtype=float)
     if len(log_probs) == 0:
-        raise DataError("label offsets need at least one unlabelled text; give more with --prior-text")
+        raise DataError("label offsets need at least one unlabelled text; give more as prior_text=")
     if wanted.shape != (log_probs.shape[1],) or (wanted < 0).any() or wanted.sum() <= 0:
         raise DataError(f"a prior needs {log_probs.shape[1]} non-negative numbers, one per label, not {list(prior)}")
     wanted = wanted / wanted.sum()
