@@ -185,7 +185,7 @@ def test_examples_of_one_label_are_no_collapse(cases: Path, run: Run, encoder: g
 def test_a_label_without_an_example_is_named(cases: Path, run: Run, tiny_folder: Path) -> None:
     words = f"--model {tiny_folder} --epochs 1 --max-length 16 --precision fp32 --output o.st".split()
     found = run("tune", "--train", cases / "train_onelabel.tsv", "--task", cases / "t_ok.toml", *words)
-    assert re.search(r"no example\b.*\bhealth\b|\bhealth\b.*\bno example", found.err)
+    assert re.search(r"no example\b.*\bhealth\b|\bhealth\b.*\bno example", found.out + found.err)
 
 
 # --- options

@@ -400,7 +400,7 @@ def test_layers_that_the_model_does_not_have(encoder: gp.Encoder, settings: dict
 
 
 def test_a_prompt_of_another_shape(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
-    with pytest.raises(ConfigError, match="the prompt has the shape"):
+    with pytest.raises(gp.UserError, match="the backbone wants"):
         tuned(encoder, replace(prompt, key_values=prompt.key_values[:2]))
 
 
