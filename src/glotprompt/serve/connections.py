@@ -96,6 +96,7 @@ def bounded(most: int, base: Any = AutoHTTPProtocol) -> type[asyncio.Protocol]:
 
         def leave(self) -> None:
             self._forget()
+            self.connections.discard(self)  # at once: the next one may be counted before this one is lost
             self.transport.abort()
 
         def _is_asked(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.data.characters import CharacterMap, nearest_known
-from glotprompt.errors import DataError
+from glotprompt.errors import DataError, visible
 from glotprompt.model.tokens import LONG, plain
 
 _CHUNK = 1000
@@ -79,8 +79,8 @@ class UnknownCharacter:
 
     @property
     def shown(self) -> str:
-        """The text, a mark that wants a letter under it on a dotted circle."""
-        return f"◌{self.text}" if unicodedata.combining(self.text[0]) else self.text
+        """The text for people: a mark that wants a letter under it on a dotted circle, a control character as an escape."""
+        return visible(f"◌{self.text}" if unicodedata.combining(self.text[0]) else self.text)
 
     @property
     def code_points(self) -> str:
