@@ -79,7 +79,7 @@ class UnknownCharacter:
 
     @property
     def shown(self) -> str:
-        """The text for people: a mark that wants a letter under it on a dotted circle, a control character as an escape."""
+        """For people: a mark that wants a letter on a dotted circle, a control character as an escape."""
         return visible(f"◌{self.text}" if unicodedata.combining(self.text[0]) else self.text)
 
     @property
