@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,9 @@ from transformers import PreTrainedTokenizerFast
 from glotprompt.config import AdaptConfig
 from glotprompt.errors import ConfigError
 from glotprompt.model.tokens import Sequences, SpecialIds, beginning, pad, plain
+
+_TOGETHER = 1000
+"""Texts that are tokenised at once: lists of all tokens of a large text would take several times its memory."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,25 @@ def token_sequences(
     "full": all lines in order, each closed by the separator, cut into pieces of exactly `max_length` (the last,
     shorter piece is left out unless it is the only one). "none": one line each, cut at `max_length`.
     """
-    clean = [plain(text, tokenizer) for text in texts]
-    if packing == "none":
-        clean = [beginning(text, tokenizer, max_length) for text in clean]
-    # verbose: a line longer than the model reads is cut into sequences here, so no warning.
-    lines = tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"] if clean else []
+    lines: list[NDArray[np.int32]] = []
+    for start in range(0, len(texts), _TOGETHER):
+        clean = [plain(text, tokenizer) for text in texts[start : start + _TOGETHER]]
+        if packing == "none":
+            clean = [beginning(text, tokenizer, max_length) for text in clean]
+        # verbose: a line longer than the model reads is cut into sequences here, so no warning.
+        found = tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
+        lines += [np.array(ids, dtype=np.int32) for ids in found]
     return pack(lines, SpecialIds.of(tokenizer), max_length, packing)
 
 
-def pack(lines: Sequence[Sequence[int]], special: SpecialIds, max_length: int, packing: str) -> list[NDArray[np.int64]]:
+def pack(
+    lines: Sequence[Sequence[int] | NDArray[np.int32]], special: SpecialIds, max_length: int, packing: str
+) -> list[NDArray[np.int64]]:
     """As `token_sequences`, of lines that are tokens already."""
     first, last, room = special.first, special.last, max_length - 2
     if packing == "none":
-        return [np.array([first, *line[:room], last], dtype=np.int64) for line in lines if line]
-    stream = np.array([token for line in lines if line for token in (*line, last)], dtype=np.int64)
+        return [np.array([first, *line[:room], last], dtype=np.int64) for line in lines if len(line)]
+    stream = np.concatenate([np.empty(0, np.int64), *(part for line in lines if len(line) for part in (line, [last]))])
     pieces = [stream[start : start + room] for start in range(0, len(stream), room)]
     if len(pieces) > 1 and len(pieces[-1]) < room:
         pieces.pop()
@@ -118,23 +125,7 @@ def _draw_some(sequences: Sequences, most: int, seed: int) -> Sequences:
     if len(sequences) <= most:
         return sequences
     chosen = np.random.default_rng([seed, 3]).permutation(len(sequences))[:most]
-    return _Some(sequences, sorted(chosen.tolist()))
-
-
-@dataclass(frozen=True)
-class _Some(Sequence[NDArray[np.int64]]):
-    """Some of many sequences."""
-
-    sequences: Sequences
-    chosen: list[int]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self.sequences[i] for i in self.chosen[index]]
-        return self.sequences[self.chosen[index]]
+    return [sequences[i] for i in sorted(chosen.tolist())]
 
 
 def mask_words(
