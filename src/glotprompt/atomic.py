@@ -68,7 +68,7 @@ def destination(path: Path) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         return final
     if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or broken link"
+        kind = "a folder" if stat.S_ISDIR(mode) else "a device, a pipe or links in a circle"
         raise ArtifactError(f"cannot write {path}: it is {kind}, expected a file or nothing; give another name")
     return final
 

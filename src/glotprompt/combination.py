@@ -58,8 +58,15 @@ def weighted_sum(prompts: Sequence[LanguagePrompt], weights: Sequence[float]) ->
             ("backbone", first.backbone.get("fingerprint"), other.backbone.get("fingerprint")),
         ):
             if one != two:
-                raise ConfigError(f"prompts of {first.language} and {other.language} differ in {what}: {one} and {two}")
+                names = (_backbone(first), _backbone(other)) if what == "backbone" else (one, two)
+                raise ConfigError(
+                    f"prompts of {first.language} and {other.language} differ in {what}: {names[0]} and {names[1]}"
+                )
     return sum((weight * prompt.key_values for prompt, weight in zip(prompts, weights, strict=True)), torch.zeros(()))
+
+
+def _backbone(prompt: LanguagePrompt) -> str:
+    return f"{prompt.backbone.get('name')} ({prompt.backbone.get('fingerprint')})"
 
 
 def shared_characters(prompts: Sequence[LanguagePrompt]) -> CharacterMap | None:

@@ -54,7 +54,9 @@ def report(
     place = named(results)
     packed = isinstance(place, Path) and place.name.endswith(ENDING)
     if isinstance(place, Path) and not (packed or place.is_dir()):
-        raise UserError(f"{place} is no folder; give what `glotprompt grid ... --output` wrote")
+        raise UserError(
+            f"{place} is no folder; give what `glotprompt grid ... --output` wrote, or a file of --pack (*{ENDING})"
+        )
     if pack is not None:
         if not pack.name.endswith(ENDING):
             raise UserError(f"--pack {pack}: the name must end in {ENDING}")

@@ -159,7 +159,7 @@ def check_output(path: Path, option: str = "--output") -> None:
         folder = atomic.destination(path).parent
     except ArtifactError:
         raise UserError(
-            f"{option} {path} is no regular file (a device, a pipe, a broken link); give another name"
+            f"{option} {path} is no regular file (a device, a pipe, links in a circle); give another name"
         ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
