@@ -83,7 +83,8 @@ def _unpacked(result: dict[str, Any], tests: dict[str, dict[str, Any]]) -> dict[
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
     """The lines behind the header."""
     refusal = DataError(
-        f"{file} is no file of results, or damaged; give one that `glotprompt report DIR --pack FILE` wrote, or copy it again"
+        f"{file} is no file of results, or damaged; give one that `glotprompt report DIR --pack FILE` wrote, or copy it"
+        " again"
     )
     try:
         with gzip.open(file, "rt", encoding="utf-8") as text:
