@@ -131,6 +131,6 @@ def _alignment_sentence(result: Part) -> list[str]:
     first = courses[0]
     found = ", ".join(f"{number(one['retrieval_after'])} % ({method_name(one['method'])})" for one in courses)
     return [
-        f"Aligning: of {number(first['held_out_pairs'], 0)} held-out pairs {number(first['retrieval_before'])} % found"
-        f" each other by their vectors before, and after it {found}."
+        f"Aligning: of half of {number(first['held_out_pairs'], 0)} held-out pairs (the others choose the step)"
+        f" {number(first['retrieval_before'])} % found each other by their vectors before, and after it {found}."
     ]
