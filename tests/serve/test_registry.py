@@ -373,7 +373,7 @@ def test_replaced_while_it_is_read(
     assert registry.reload() == Changes((), (), ())
 
 
-@pytest.mark.parametrize("count", [160, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("count", [320, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_thousands_in_bounded_memory(tmp_path: Path, encoder: gp.Encoder, count: int) -> None:
     """Every file is asked for; neither what is decoded nor what was read piles up."""
     length, budget = 160, 2**20
