@@ -245,7 +245,11 @@ class PromptClassifier:
         reader, clozes = read_inputs(self.encoder, fields, self.task, self.head, self.max_length, self.characters)
         with torch.no_grad(), self.body.attached(self.encoder) as prefix:
             found = log_probabilities(self.encoder, clozes, prefix, reader, batch_size)
-        refuse_no_numbers(found, "the classifier", self.encoder)
+        if not np.isfinite(found).all():
+            raise ModelError(
+                f"the classifier gives NaN or infinity instead of probabilities; its values, or those of"
+                f" {self.encoder.name}, are damaged or too large: make it anew, or try --precision fp32"
+            )
         return found
 
     def predict(
@@ -343,15 +347,6 @@ def _naming(path: str | Path) -> Generator[None]:
         yield
     except UserError as error:
         raise ArtifactError(f"{path}: {error}") from None
-
-
-def refuse_no_numbers(found: NDArray[np.float64], whose: str, encoder: Encoder) -> None:
-    """Raises `ModelError` for probabilities that are none."""
-    if not np.isfinite(found).all():
-        raise ModelError(
-            f"{whose} gives NaN or infinity instead of probabilities; its values, or those of {encoder.name}, are"
-            " damaged or too large: make it anew, or try --precision fp32"
-        )
 
 
 def task_of(facts: Mapping[str, Any], path: str | Path) -> Task:

@@ -56,7 +56,12 @@ def missing_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
 
 def plain(text: str, tokenizer: PreTrainedTokenizerFast) -> str:
     """`text` with the spelling of special tokens broken up, so that a literal "<mask>" in it stays text."""
-    for token in tokenizer.all_special_tokens:
+    return without_tokens(text, tokenizer.all_special_tokens)
+
+
+def without_tokens(text: str, special: Sequence[str]) -> str:
+    """As `plain`, where the special tokens have been looked up."""
+    for token in special:
         if token in text:
             text = text.replace(token, f"{token[0]} {token[1:]}")
     return text

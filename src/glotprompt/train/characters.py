@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glotprompt.data.characters import CharacterMap, nearest_known
 from glotprompt.errors import DataError, visible
-from glotprompt.model.tokens import LONG, plain
+from glotprompt.model.tokens import LONG, plain, without_tokens
 
 _CHUNK = 1000
 """Texts that are tokenised at once."""
@@ -123,10 +123,7 @@ class Vocabulary:
 
     def _spelled(self, word: str) -> str:
         """A word as it stands behind another; a literal "<unk>" in a text is text."""
-        for token in self._special:
-            if token in word:
-                word = word.replace(token, f"{token[0]} {token[1:]}")
-        return f" {word}"
+        return f" {without_tokens(word, self._special)}"
 
     def unknown_characters(self) -> tuple[UnknownCharacter, ...]:
         """Which characters the unknown tokens stand for.
@@ -167,7 +164,7 @@ class Unknown:
     num_tokens: int
     unknown_tokens: int
     characters: tuple[UnknownCharacter, ...]
-    """The commonest first; empty where only the tokens of the text are there."""
+    """The commonest first."""
 
     @property
     def touched_share(self) -> float:

@@ -29,15 +29,16 @@ def masking_corpus(
         raise DataError(
             f"the {name} text has {counted(len(judge), 'line')}{different}; stage 1 needs at least two different ones"
         )
-    texts = (target, kept, held) if name == "source" else (kept, source, held)
-    target_pieces, source_pieces, whole = (_sequences(text, encoder, config) for text in texts)
+    texts = (target, kept) if name == "source" else (kept, source)
+    target_pieces, source_pieces = (_sequences(text, encoder, config) for text in texts)
     if config.source_share > 0 and not source_pieces:
         raise DataError("there is no source-language text; give some, or set source_share=0 for the target alone")
     if config.source_share < 1 and not target_pieces:
         raise DataError("the target text holds no token; give text in the target language")
     target_pieces, source_pieces = balance(target_pieces, source_pieces, config)
-    parts = [_sequences(half, encoder, config) for half in halves(held)]
-    choosing, reporting = parts if all(parts) else (whole, whole)
+    choosing, reporting = (_sequences(half, encoder, config) for half in halves(held))
+    if not choosing or not reporting:
+        choosing = reporting = _sequences(held, encoder, config)
     return MaskingCorpus(target_pieces, source_pieces, config, encoder.tokenizer), (choosing, reporting)
 
 
@@ -50,7 +51,7 @@ def halves(held_out: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _sequences(text: Sequence[str], encoder: Encoder, config: AdaptConfig) -> list[Any]:
-    return list(token_sequences(text, encoder.tokenizer, config.max_length, config.packing))
+    return token_sequences(text, encoder.tokenizer, config.max_length, config.packing)
 
 
 def check_length(encoder: Encoder, max_length: int, delta: Delta) -> None:
