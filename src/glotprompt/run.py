@@ -106,8 +106,9 @@ def adapt(
     courses: dict[str, dict[str, Any]] = {}
     for part, share in shares.items():
         settings = config.replace(method=method.name, source_share=share)
-        name = language if part == "language" else f"{part} of {language}"
-        made[part], courses[part] = train_language(encoder, method, texts, parallel, name, settings, runtime, start)
+        made[part], courses[part] = train_language(
+            encoder, method, texts, parallel, (part, language), settings, runtime, start
+        )
     facts = {**courses.pop("language"), "config": config.model_dump(mode="json"), "unknown": unknown}
     facts |= {} if start is None else {"initial": start.facts}
     facts |= {f"{part}_training": course for part, course in courses.items()}

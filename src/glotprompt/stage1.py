@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from glotprompt.config import AdaptConfig, RuntimeConfig, identity_of, preset
+from glotprompt.data.languages import name_of
 from glotprompt.data.records import content_hash
 from glotprompt.errors import ConfigError
 from glotprompt.initial import InitialPrompt, begin_adapt
@@ -170,19 +171,22 @@ def train_language(
     method: Method,
     texts: tuple[Sequence[str], Sequence[str]],
     pairs: SentencePairs | None,
-    language: str,
+    name: tuple[str, str],
     config: AdaptConfig,
     runtime: RuntimeConfig,
     start: InitialPrompt | None,
 ) -> tuple[Delta, dict[str, Any]]:
-    """One training of stage 1 on texts (target, source) or on pairs, and what is known of it."""
+    """One training of stage 1 on texts (target, source) or on pairs, and what is known of it. `name`: which part of
+    which language."""
     memory = PeakMemory()
     # What does not read a text does not depend on it.
     shares = 1 - config.source_share, config.source_share
     used = [content_hash(text) if share else "" for text, share in zip(texts, shares, strict=True)]
     if pairs is not None:
         used = [content_of_pairs(pairs)]
-    about = language if config.source_share < 1 else ""
+    part, language = name
+    prefix = "" if part == "language" else f"{part} of "
+    about = prefix + language if config.source_share < 1 else ""
     used += [] if start is None else [start.digest]
     identity = identity_of(["adapt", config.identity(), *used, encoder.fingerprint, about, encoder.asked_precision])
     checkpoint = Checkpoint(runtime, identity)
@@ -199,7 +203,7 @@ def train_language(
     rate, tried, spent = config.learning_rate, list[Trial](), 0.0
     if rate == "auto":
         rate, tried, spent = try_rates(config, runtime, identity, lambda short, *how: train(short, runtime, *how)[1])
-    delta, history = train(config, runtime, rate, checkpoint, f"adapt {language}")
+    delta, history = train(config, runtime, rate, checkpoint, f"adapt {prefix}{name_of(language)}")
     history.seconds += spent
     with torch.no_grad(), delta.attached(encoder) as prefix:
         after = objective.scores(prefix)

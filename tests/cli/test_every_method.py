@@ -103,7 +103,7 @@ def test_what_one_method_left_is_refused_where_another_is_meant(tiny_folder: Pat
         (f"{tune} --prompt prompt-topic.st {end}", "is a classifier; expected a language prompt"),
         (f"{tune} {model} --method mad-x {end}", "nothing was given"),
         (f"{tune} {model} --method fine-tuning --bottom-k 1 {end}", "fine-tuning trains no prompts"),
-        (f"{tune} {model} --method finetuning {end}", "TuneConfig.method"),
+        (f"{tune} {model} --method finetuning {end}", "--method: "),
         (f"predict --classifier mad.st {FP32} text", "is a language module; expected a classifier"),
         (f"evaluate --classifier prompt.st {FP32} --data test.tsv", "is a language prompt; expected a classifier"),
         ("convert to-peft mad.st other", "is a language module; expected a language prompt"),

@@ -361,6 +361,12 @@ def test_control_characters_never_reach_the_terminal_raw(
         (["evaluate"], "give more as prior_text=", "as --prior-text FILE"),
         (["tune"], "--set 'x' is not key=value, for example --set warmup_ratio=0.1", "--set warmup_ratio=0.1"),
         (["grid"], "adapt.steps=300", "adapt.steps=300"),
+        (
+            ["adapt"],
+            "try gradient_checkpointing=True, a smaller max_length= or",
+            "--gradient-checkpointing, a smaller --max-length",
+        ),
+        (["adapt"], "AdaptConfig.steps: Input should be", "--steps: Input should be"),
     ],
 )
 def test_settings_are_named_as_the_command_line_has_them(words: list[str], message: str, shown: str) -> None:

@@ -174,7 +174,7 @@ def test_one_sequence_that_does_not_fit(
     model = encoder.model
     modules, training = dict(model.named_modules()), model.training
     Memory(encoder, monkeypatch, room=0, backward=True)
-    with pytest.raises(UserError, match=r"single sequence; try --gradient-checkpointing, a shorter --max-length"):
+    with pytest.raises(UserError, match=r"single sequence; try gradient_checkpointing=True, a smaller max_length="):
         adapted(encoder, config=ADAPT.replace(method=method, batch_size=2))
     assert dict(model.named_modules()) == modules, "nothing is left attached"
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules.values())
@@ -183,7 +183,7 @@ def test_one_sequence_that_does_not_fit(
 
 def test_the_remedies_are_those_that_are_left(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     Memory(encoder, monkeypatch, room=0)
-    with pytest.raises(UserError, match=r"single sequence; try a shorter --max-length"):
+    with pytest.raises(UserError, match=r"single sequence; try a smaller max_length="):
         adapted(encoder, QUIET.replace(gradient_checkpointing=True, micro_batch_size=1))
 
 

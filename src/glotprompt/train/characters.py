@@ -240,5 +240,5 @@ def refuse_unknown(name: str, found: Unknown, tokenizer: PreTrainedTokenizerFast
     raise DataError(
         f"{percent(found.touched_share)} of the words of {name} have characters that the tokenizer does not know"
         f"{f' ({found.shown})' if found.characters else ''}, and above {100 * MOST_UNKNOWN:.0f} % there is nothing to"
-        f" learn; {remedy}, or train all the same with --allow-unknown (RuntimeConfig.allow_unknown)"
+        f" learn; {remedy}, or train all the same with allow_unknown=True"
     )

@@ -74,9 +74,9 @@ class MicroBatch:
         if least == _ENOUGH:
             return False
         if least == 0:
-            checkpointing = "" if self._runtime.gradient_checkpointing else "--gradient-checkpointing, "
+            checkpointing = "" if self._runtime.gradient_checkpointing else "gradient_checkpointing=True, "
             raise UserError(
-                f"out of memory with a single sequence; try {checkpointing}a shorter --max-length, a smaller backbone,"
+                f"out of memory with a single sequence; try {checkpointing}a smaller max_length= or backbone,"
                 " or end other programs that hold memory"
             )
         self.halved_to = least

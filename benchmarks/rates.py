@@ -1,0 +1,94 @@
+"""Are a method's learning rates right on the bundled backbone? Half, once and twice those of the preset `quick`.
+
+On the texts and English labels of `glotprompt demo`. Stage 1 is judged by held-out masked-word loss in Chichewa and by
+English dev accuracy after a stage 2 at its own rate; stage 2 by English dev accuracy after a stage 1 at its own. No
+Chichewa labels are read. A line of the JSON file per run, passed over when the program is run again.
+
+    python benchmarks/rates.py --json rates.jsonl [--methods mad-x lora --seeds 0 1 2 --steps 75]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import glotprompt as gp
+from glotprompt.config import preset
+from glotprompt.scenarios import Scenario, bible
+
+FACTORS = ((0.5, 1.0), (1.0, 1.0), (2.0, 1.0), (1.0, 0.5), (1.0, 2.0))
+"""Of the preset's rates in stages 1 and 2."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--methods", nargs="+", default=["lora", "mad-x", "fine-tuning-mlm"])
+    made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    made.add_argument("--steps", type=int, default=75, help="of stage 1")
+    made.add_argument("--precision", default="auto")
+    made.add_argument("--json", type=Path, required=True, help="JSON lines, one per run")
+    options = made.parse_args(arguments)
+    encoder = gp.Encoder.load("mini", precision=options.precision)
+    text = bible(fast=False)
+    for method, seed in product(options.methods, options.seeds):
+        adapted: dict[float, Any] = {}
+        for first, second in FACTORS:
+            run = {"method": method, "seed": seed, "steps": options.steps, "factors": [first, second]}
+            if any(line.items() >= run.items() for line in _lines(options.json)):
+                continue
+            if first not in adapted:
+                adapted[first] = _adapt(encoder, text, method, seed, options.steps, first)
+            line = run | _tune(encoder, text, adapted[first], method, seed, second)
+            with options.json.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            print(line, flush=True)
+    _print(_lines(options.json))
+
+
+def _adapt(encoder: gp.Encoder, text: Scenario, method: str, seed: int, steps: int, factor: float) -> Any:
+    settings = preset("quick", "adapt", method) | {"eval_every": 25, "eval_sequences": 64}
+    settings |= {"method": method, "seed": seed, "steps": steps, "learning_rate": factor * settings["learning_rate"]}
+    return gp.adapt(encoder, text.target_texts, text.source_texts, text.target, gp.AdaptConfig(**settings))
+
+
+def _tune(
+    encoder: gp.Encoder, text: Scenario, adapted: Any, method: str, seed: int, factor: float
+) -> dict[str, float | list[float]]:
+    settings = preset("quick", "tune", method)
+    settings |= {"method": method, "seed": seed, "learning_rate": factor * settings["learning_rate"]}
+    tuned = gp.tune(encoder, adapted, text.labelled, text.task, gp.TuneConfig(**settings), dev=text.source_dev)
+    return {
+        "rates": [adapted.facts["config"]["learning_rate"], settings["learning_rate"]],
+        "loss_before": adapted.facts["held_out_before"]["loss"],
+        "loss_after": adapted.facts["held_out_after"]["loss"],
+        "dev_accuracy": tuned.facts["dev_accuracy"],
+    }
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _print(lines: Sequence[dict[str, Any]]) -> None:
+    """Mean and standard deviation over seeds, a row per method and pair of rates."""
+    runs: defaultdict[tuple[str, float, float], list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        runs[(line["method"], *line["rates"])].append(line)
+    for (method, first, second), group in sorted(runs.items()):
+        figures = [
+            f"{statistics.mean(values):.2f} ± {statistics.stdev(values) if len(values) > 1 else 0:.2f}"
+            for name in ("loss_before", "loss_after", "dev_accuracy")
+            for values in [[float(line[name]) for line in group]]
+        ]
+        print(f"{method:16} stage 1 {first:<8g} stage 2 {second:<8g} seeds {len(group)}  {'   '.join(figures)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
