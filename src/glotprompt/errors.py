@@ -48,7 +48,9 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory ran out: where it is no type of its own, plain words."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM or "failed to map segment" in str(error)
-    words = isinstance(error, RuntimeError | ImportError) and _MEMORY_RAN_OUT.search(str(error)) is not None
+    words = (
+        isinstance(error, RuntimeError | ImportError | UserWarning) and _MEMORY_RAN_OUT.search(str(error)) is not None
+    )
     return words or isinstance(error, MemoryError)
 
 

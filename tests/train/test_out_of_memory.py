@@ -104,6 +104,7 @@ def test_what_says_that_memory_ran_out() -> None:
         assert is_out_of_memory(RuntimeError(words))
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(UserWarning("mkldnn_matmul failed, switching to BLAS gemm:could not create a primitive"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(OSError("out of memory"))
     assert not is_out_of_memory(RuntimeError("could not create a primitive descriptor for a matmul primitive"))
@@ -132,15 +133,33 @@ def test_parts_are_halved_until_they_fit(
     ]
 
 
-def test_what_onednn_says_halves_too(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise RuntimeError("could not create a primitive")
+def onednn_raises() -> None:
+    raise RuntimeError("could not create a primitive")
 
+
+def torch_gives_onednn_up() -> None:
+    """What torch does when oneDNN raises in a bf16 product: from then on it multiplies by itself, for minutes."""
+    torch.backends.mkldnn.enabled = False
+
+
+@pytest.mark.parametrize("refuse", [onednn_raises, torch_gives_onednn_up])
+def test_what_onednn_is_refused_halves_too(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, refuse: Callable[[], None]
+) -> None:
     monkeypatch.setitem(globals(), "torch_runs_out", refuse)
     in_twos = adapted(encoder, QUIET.replace(micro_batch_size=2))
     memory = Memory(encoder, monkeypatch, room=3, backward=True)
     assert same_bits(adapted(encoder), in_twos)
     assert memory.seen[:3] == [8, 4, 2]
+    assert torch.backends.mkldnn.enabled
+
+
+def test_a_backbone_that_the_limit_leaves_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (mapped + 300 * 2**20, resource.RLIM_INFINITY))
+    with pytest.raises(UserError, match=r"shared.gguf needs 387 MiB to be opened, and the limit .* raise it"):
+        Encoder.load("mini")
 
 
 def test_what_the_failed_step_summed_is_dropped(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

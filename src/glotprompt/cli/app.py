@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("error", _usage(error))
     except typer.Abort:
         return _fail("interrupted", _STOPPED, 130)
-    except (OSError, RuntimeError, ImportError, MemoryError) as error:
+    except (OSError, RuntimeError, ImportError, MemoryError, UserWarning) as error:
         if is_out_of_memory(error):
             return _fail(
                 "error",

@@ -35,6 +35,7 @@ from transformers.utils.hub import cached_file
 
 from glotprompt.errors import ModelError, UserError, in_a_line, is_out_of_memory
 from glotprompt.facts import is_finite
+from glotprompt.model.devices import refuse_too_little_memory
 from glotprompt.model.tokens import missing_tokens
 
 # Where a hub name has pickled weights alone, transformers would ask the hub to have them converted.
@@ -125,6 +126,8 @@ def open_backbone(name: str) -> Opened:
                 has_head = any(key.startswith(HEADS) for key in weights)
                 model, report = _load(None, config, has_head, state_dict=weights)
             else:
+                files = Path(where, _transformer_folder(where)).glob("*.safetensors")
+                refuse_too_little_memory(name, 2 * sum(file.stat().st_size for file in files))  # read, then copied
                 model, report = _load(where, config, has_lm_head(config), subfolder=_transformer_folder(where))
                 for value in (*model.parameters(), *model.buffers()):
                     value.data = value.data.clone()  # transformers maps the file, which another may change
@@ -327,13 +330,15 @@ def read_gguf(paths: Sequence[Path]) -> dict[str, Tensor]:
             raise ModelError(f"{path} does not exist; expected a GGUF file of weights, get or copy it again")
         try:
             found: dict[str, Tensor] = {}
-            for tensor in GGUFReader(path).tensors:
+            tensors = GGUFReader(path).tensors
+            refuse_too_little_memory(str(path), sum(4 * int(tensor.n_elements) for tensor in tensors))
+            for tensor in tensors:
                 values = dequantize(tensor.data, tensor.tensor_type)
                 if np.may_share_memory(values, tensor.data):  # the reader maps the file, which another may change
                     values = values.copy()
                 found[tensor.name] = torch.from_numpy(values).view([int(size) for size in reversed(tensor.shape)])
         except Exception as error:  # a damaged file may fail in any way inside of gguf
-            if is_out_of_memory(error):
+            if isinstance(error, UserError) or is_out_of_memory(error):
                 raise
             raise ModelError(
                 f"{path} is damaged or no GGUF file ({in_a_line(error, 120)}); get or copy it again"

@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
+from pathlib import Path
 from typing import Literal
 
 import torch
 
+from glotprompt.errors import ModelError
 from glotprompt.processes import join
 
 Precision = Literal["auto", "fp32", "bf16"]
+
+# Where memory for a bf16 product by oneDNN is refused, torch warns, switches oneDNN off for good and multiplies by
+# itself, hundreds of times slower. As an error it is what it is: out of memory, and the batch is halved.
+warnings.filterwarnings("error", message="mkldnn_matmul failed")
+_ONEDNN = torch.backends.mkldnn.enabled
+
+_BESIDE_WEIGHTS = 200 * 2**20
+"""Bytes of address space that opening a backbone takes besides its weights: the tokenizer, libraries."""
+
+
+def require_onednn() -> None:
+    """Raises `RuntimeError` where torch has switched oneDNN off for want of memory. In a backward pass its warning
+    comes only at the end, minutes later."""
+    if _ONEDNN and not torch.backends.mkldnn.enabled:
+        raise RuntimeError("out of memory: oneDNN was refused some, and torch would go on without it, far slower")
+
+
+def restore_onednn() -> None:
+    """Let torch multiply by oneDNN again, now that there is memory."""
+    torch.backends.mkldnn.enabled = _ONEDNN
+
+
+def refuse_too_little_memory(name: str, weights: int) -> None:
+    """Raises `ModelError` where a limit of this process's address space (`ulimit -v`) leaves no room for so many bytes
+    of weights. Beyond it numpy and tokenizers end the process, and nobody could say why."""
+    try:
+        import resource
+
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+    except (ImportError, OSError):  # not Linux: no such limit is known of
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    left = math.inf if limit == resource.RLIM_INFINITY else limit - int(pages) * resource.getpagesize()
+    needed = round(1.3 * weights) + _BESIDE_WEIGHTS
+    if left < needed:
+        raise ModelError(
+            f"out of memory: {name} needs {needed >> 20:,} MiB to be opened, and the limit of this process (ulimit -v,"
+            f" {limit >> 20:,} MiB) leaves {max(0, int(left)) >> 20:,}; raise it, or take a smaller backbone"
+        )
 
 
 def device_of(name: str) -> torch.device:

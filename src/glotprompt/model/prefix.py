@@ -20,6 +20,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import bidirectional_mask_function, eager_mask
 
+from glotprompt.model.devices import require_onednn
+
 ATTENTION = "glotprompt"
 """Name under which the attention function and its mask are registered with transformers."""
 
@@ -159,6 +161,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        require_onednn()
         scaled, keys, values, weights = ctx.saved_tensors
         batch, heads, length, dim = scaled.shape
         wants_query, *of_text = ctx.needs_input_grad[:3]
@@ -204,6 +207,7 @@ def attend(
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "batch query head dim"], None]:
     """Attention over [prompt, text]. Without a prefix it is transformers' `sdpa`, to the bit, unless a CPU trains."""
+    require_onednn()
     by_sdpa = _has_fast_sdpa(query.device) or dropout > 0
     if prefix is None:
         if by_sdpa or not _leads_back(query, key, value):

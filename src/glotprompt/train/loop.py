@@ -200,7 +200,7 @@ class _Run:
             found = None
             try:
                 found = _accumulated(losses(self.history.step))
-            except (RuntimeError, MemoryError) as error:
+            except (RuntimeError, MemoryError, UserWarning) as error:
                 if micro_batch is None or not is_out_of_memory(error):
                     raise
             if found is None:  # not in the handler: until it ends, the error holds on to what the pass had made

@@ -12,6 +12,7 @@ from accelerate import PartialState
 
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import UserError
+from glotprompt.model.devices import restore_onednn
 from glotprompt.processes import is_first, together
 from glotprompt.train.batches import split_rows
 
@@ -22,6 +23,7 @@ _ENOUGH = 2**31 - 1
 def release_memory(device: torch.device) -> None:
     """Give back what a failed pass left: cycles of Python's, and what the device's allocator keeps for later."""
     gc.collect()
+    restore_onednn()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
