@@ -45,6 +45,7 @@ check: $(STAMP) ## lint, format, spelling, types, imports between rooms
 	$(BIN)/codespell
 	$(BIN)/pyright
 	$(BIN)/pyright -p benchmarks
+	$(BIN)/pyright -p tests
 	$(BIN)/lint-imports
 
 bench: $(STAMP) ## speed and memory beside others, a line each into benchmarks/history.jsonl (ARGS="--rounds 1 ...")

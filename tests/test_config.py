@@ -106,7 +106,7 @@ def test_an_unknown_key_names_the_nearest(config: type[Config], wrong: str, mean
 
 
 def test_an_unknown_key_like_no_other_gets_all_of_them() -> None:
-    said = message_of(lambda: AdaptConfig(zzz=1))
+    said = message_of(lambda: AdaptConfig(**{"zzz": 1}))
     assert said.startswith("AdaptConfig has no setting 'zzz'. Expected one of objective, method, prompt_length, ")
 
 

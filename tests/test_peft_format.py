@@ -34,7 +34,7 @@ def text(encoder: Encoder) -> tuple[Tensor, Tensor]:
     """Three rows of different lengths."""
     mask = (torch.arange(14) < torch.tensor([14, 9, 3])[:, None]).long()
     words = torch.randint(4, encoder.vocab_size - 1, mask.shape, generator=torch.Generator().manual_seed(0))
-    return torch.where(mask == 1, words, encoder.tokenizer.pad_token_id), mask
+    return torch.where(mask == 1, words, int(encoder.tokenizer.pad_token_id)), mask
 
 
 def peft_logits(model: PeftModel, encoder: Encoder) -> Tensor:

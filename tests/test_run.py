@@ -45,7 +45,9 @@ def encoder(tiny_encoder: Make) -> gp.Encoder:
 
 
 def adapted(encoder: gp.Encoder, target: Sequence[str], source: Sequence[str], **settings: Any) -> gp.LanguagePrompt:
-    return gp.adapt(encoder, target, source, "xxx", ADAPT.replace(**settings), QUIET)
+    made = gp.adapt(encoder, target, source, "xxx", ADAPT.replace(**settings), QUIET)
+    assert isinstance(made, gp.LanguagePrompt)
+    return made
 
 
 def tuned(encoder: gp.Encoder, prompt: gp.LanguagePrompt | None = None, **settings: Any) -> gp.PromptClassifier:
@@ -97,11 +99,13 @@ def test_label_words_of_several_tokens_from_tune_to_a_file(
 
 # --- the promise
 
+PROMISED: list[str] = vars(gp)["__all__"]
+
 
 def test_every_promised_name_is_there() -> None:
-    for name in gp.__all__:
+    for name in PROMISED:
         assert getattr(gp, name) is not None
-    assert sorted(gp.__all__) == sorted(set(gp.__all__))
+    assert sorted(PROMISED) == sorted(set(PROMISED))
     with pytest.raises(AttributeError, match="attribute adpat"):
         _ = gp.adpat  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -120,7 +124,7 @@ def test_the_public_names_of_the_design(name: str) -> None:
     for part in name.split("."):
         found = getattr(found, part)
     assert callable(found)
-    assert name.split(".")[0] in gp.__all__
+    assert name.split(".")[0] in PROMISED
 
 
 # --- stage 1
@@ -467,7 +471,8 @@ def test_the_way_back_ends_at_the_lowest_trained_layer(
 ) -> None:
     """What lies below need not be remembered: that is where top K saves time and memory."""
     remembered: list[list[bool]] = []
-    layers = encoder.model.base_model.encoder.layer
+    body: Any = encoder.model.base_model
+    layers = body.encoder.layer
     hooks = [
         layer.output.LayerNorm.register_forward_hook(
             lambda _, __, output, i=i: remembered[-1].append(bool(output.requires_grad))
@@ -510,7 +515,7 @@ def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(
     monkeypatch.setattr(protocol, "Checkpoint", named)
     monkeypatch.setattr(stage1, "Checkpoint", named)
     lines, runtime = ["the day", "a king", "good water"], gp.RuntimeConfig(checkpoint_dir=tmp_path)
-    adapts: list[tuple[Any, ...]] = [
+    adapts: list[tuple[Any, Any, Any, Any]] = [
         (lines, lines, "xxx", ADAPT), (lines[:2], lines, "xxx", ADAPT), (lines, lines[:2], "xxx", ADAPT),
         (lines, lines, "yyy", ADAPT), (lines, lines, "xxx", ADAPT.replace(seed=1)),
     ]  # fmt: skip
@@ -525,10 +530,10 @@ def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(
     for parallel, language, config in aligned:
         with pytest.raises(Named):
             gp.adapt(encoder, language=language, config=config, runtime=runtime, parallel=parallel)
-    adapts += aligned
+    adapts += [(*words, None) for words in aligned]
     moved = replace(prompt, key_values=prompt.key_values + 1)
     other = gp.Task("topic", "{text} {mask}", TASK.verbalizer)
-    tunes: list[tuple[Any, ...]] = [
+    tunes: list[tuple[Any, Any, Any, Any]] = [
         (prompt, topics(), TASK, TUNE), (None, topics(), TASK, TUNE), (moved, topics(), TASK, TUNE),
         (replace(prompt, positions="shifted"), topics(), TASK, TUNE), (prompt, topics(9), TASK, TUNE),
         (prompt, topics(), other, TUNE), (prompt, topics(), TASK, TUNE.replace(epochs=3)),
@@ -558,7 +563,7 @@ def test_a_result_that_was_not_saved_is_not_trained_again(
         raise AssertionError("a step was trained again")
 
     monkeypatch.setattr("glotprompt.train.loop._Run.update", train)
-    again = gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT, runtime)
+    again: Any = gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT, runtime)
     assert torch.equal(again.key_values, prompt.key_values)
     both = gp.tune(encoder, prompt, topics(), TASK, TUNE, runtime, dev=topics())
     assert torch.equal(both.key_values, classifier.key_values)

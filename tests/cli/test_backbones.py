@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 import glotprompt as gp
 from glotprompt.model.backbones import BUNDLED
 
 from .conftest import Program
 
-NewStock = Callable[[str], PreTrainedModel]
+NewStock = Callable[[str], Any]
 
 ADAPT = "--target nya=nya.txt --source eng.txt --steps 2 --batch-size 4 --max-length 24 --prompt-length 4"
 TUNE = "--train train.tsv --task task.toml --epochs 1 --batch-size 8 --max-length 24"

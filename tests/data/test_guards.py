@@ -175,7 +175,7 @@ def test_what_lies_beside_a_training_file(tmp_path: Path) -> None:
         (tmp_path / name).touch()
 
     def beside(name: str) -> list[str]:
-        return [str(path.relative_to(tmp_path)) for path in evaluation_beside(tmp_path / name)]
+        return [str(Path(path).relative_to(tmp_path)) for path in evaluation_beside(tmp_path / name)]
 
     assert beside("a/train.tsv") == beside("a/train.headlines.tsv") == ["a/dev.tsv", "a/test.tsv"]
     assert beside("b/train-en.tsv") == ["b/dev-en.tsv"]
@@ -249,7 +249,7 @@ def test_news_articles_that_train_and_test_share(corpora: Path, language: str, n
 
 def test_news_articles_are_found_from_the_published_files(corpora: Path) -> None:
     path = corpora / "masakhanews" / "pcm" / "train.tsv"
-    dev, test = evaluation_beside(path)
+    dev, test = map(Path, evaluation_beside(path))
     assert (dev.name, test.name) == ("dev.tsv", "test.tsv")
     found = without_overlap(read_texts(path), {"test": read_for_comparison(test)})
     # One article more than by headlines: published twice, under two of them.
@@ -260,7 +260,7 @@ def test_americasnlp_dev_is_americasnli(corpora: Path) -> None:
     folder = corpora / "americasnlp2021" / "bribri-spanish"
     with pytest.raises(DataError, match="whose sentences are AmericasNLI's"):
         refuse_evaluation_text(folder / "dev.bzd", "adapt")
-    beside = evaluation_beside(folder / "train.bzd")
+    beside = list(map(Path, evaluation_beside(folder / "train.bzd")))
     assert [file.relative_to(corpora).parts[0] for file in beside] == [
         "americasnlp2021",
         "americasnli",

@@ -194,7 +194,7 @@ def test_an_interruption_leaves_who_is_at_a_step_to_ray(
     ((at_work, step),) = pool.busy.values()
     assert step is steps[0]
     assert killed == [worker for worker in pool.workers if worker is not at_work]
-    assert list((place.output / "work").glob("shared-*")) == []
+    assert list(Path(place.output, "work").glob("shared-*")) == []
 
 
 def test_a_worker_that_does_not_see_the_store(
@@ -271,7 +271,7 @@ def test_two_workers_one_of_them_killed_give_the_bits_of_one_process(
         for part in ("scores", "predictions", "prompt_change"):
             assert one[part] == two[part]
         assert one["train_info"]["tune"]["losses"] == two["train_info"]["tune"]["losses"]
-    assert list((elsewhere.output / "work").glob("shared-*")) == []
+    assert list(Path(elsewhere.output, "work").glob("shared-*")) == []
 
 
 @pytest.mark.slow

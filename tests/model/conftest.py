@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def make_batch() -> Callable[..., Batch]:
         mask = (torch.arange(shape[1]) < torch.tensor(lengths)[:, None]).long()
         words = torch.randint(4, encoder.vocab_size - 1, shape, generator=generator)
         words[:, 0] = encoder.tokenizer.cls_token_id
-        return torch.where(mask == 1, words, encoder.tokenizer.pad_token_id), mask
+        return torch.where(mask == 1, words, int(encoder.tokenizer.pad_token_id)), mask
 
     return make
 
@@ -95,7 +96,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, prefix: Tensor | None, re
     return mixed.transpose(0, 1).flatten(1)
 
 
-def _bert(body: torch.nn.Module, ids: Tensor, key_values: Tensor | None, shift: int) -> Tensor:
+def _bert(body: Any, ids: Tensor, key_values: Tensor | None, shift: int) -> Tensor:
     """BERT and XLM-R: norms after the residuals, learned positions (XLM-R counts them from 2)."""
     first = 2 if body.config.model_type == "xlm-roberta" else 0
     table = body.embeddings
@@ -114,7 +115,7 @@ def _bert(body: torch.nn.Module, ids: Tensor, key_values: Tensor | None, shift: 
     return states
 
 
-def _modernbert(body: torch.nn.Module, ids: Tensor, key_values: Tensor | None, shift: int) -> Tensor:
+def _modernbert(body: Any, ids: Tensor, key_values: Tensor | None, shift: int) -> Tensor:
     """ModernBERT: norms before, rotary positions, gated feed-forward, and some layers that look 8 words far."""
     config = body.config
     states = body.embeddings.norm(body.embeddings.tok_embeddings(ids))

@@ -52,7 +52,7 @@ def gradients(encoder: Encoder, adapter: Adapter, ids: Tensor, mask: Tensor) -> 
     adapter.zero_grad()
     with adapter.attached(encoder):
         encoder.masked_word_loss(encoder.hidden_states(ids, mask)[:, 1], ids[:, 2]).backward()
-    return {name: values.grad.clone() for name, values in adapter.named_parameters()}
+    return {name: values.grad.clone() for name, values in adapter.named_parameters() if values.grad is not None}
 
 
 class TestCoupling:

@@ -23,7 +23,6 @@ from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
     AutoTokenizer,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -42,7 +41,7 @@ from glotprompt.model.encoder import Encoder
 from glotprompt.model.shapes import Shell
 from glotprompt.model.soft_prompt import SoftPrompt
 
-NewStock = Callable[[str], PreTrainedModel]
+NewStock = Callable[[str], Any]
 Tiny = Callable[[str], Encoder]
 
 SCRIPTS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -109,7 +110,8 @@ def test_the_last_layer_works_on_the_read_positions_alone(own_encoder: Callable[
     encoder = own_encoder("xlm-roberta")
     ids, _ = batch(encoder, padded=False)
     widths: list[int] = []
-    for layer in encoder.model.base_model.encoder.layer:
+    body: Any = encoder.model.base_model
+    for layer in body.encoder.layer:
         layer.intermediate.register_forward_hook(lambda module, inputs, output: widths.append(inputs[0].shape[1]))
     encoder.states_at(ids, None, None, torch.tensor([1, 10, 11, 20, 30]))
     assert widths == [9] * (encoder.num_layers - 1) + [2]

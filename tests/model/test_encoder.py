@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -130,10 +131,12 @@ class TestWhatIsRefused:
     def test_a_head_that_only_looks_like_one_we_know(
         self, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast
     ) -> None:
-        model = new_stock("bert")
+        model: Any = new_stock("bert")
         head = model.cls.predictions
 
-        class Louder(type(head)):
+        kind: Any = type(head)
+
+        class Louder(kind):
             def forward(self, hidden: torch.Tensor) -> torch.Tensor:
                 return 2 * super().forward(hidden)
 
@@ -145,7 +148,7 @@ class TestWhatIsRefused:
     def test_a_layer_that_a_prompt_does_not_reach(
         self, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast
     ) -> None:
-        model = new_stock("xlm-roberta")
+        model: Any = new_stock("xlm-roberta")
         attention = model.roberta.encoder.layer[1].attention.self
         forward = attention.forward
         attention.forward = lambda *args, prefix=None, **kwargs: forward(*args, **kwargs)
@@ -322,7 +325,7 @@ class TestPrecision:
         assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
 
     def test_tied_weights_stay_tied(self, folder: Path) -> None:
-        model = Encoder.load(folder, precision="bf16", device="cpu").model
+        model: Any = Encoder.load(folder, precision="bf16", device="cpu").model
         assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
     def test_weights_that_were_not_loaded_cannot_come_back(

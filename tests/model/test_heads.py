@@ -58,8 +58,8 @@ def test_gradients_of_weight_and_bias_equal_those_of_cross_entropy(
     monkeypatch.setattr(heads, "CACHED_LOGITS_BUDGET", rows * VOCAB * 4)
     found = [value.to(dtype, copy=True).requires_grad_(i in wanted) for i, value in enumerate(values)]
     expected = [value.double().requires_grad_(i in wanted) for i, value in enumerate(values)]
-    (3.5 * masked_word_loss(*found, targets)).backward()
-    (3.5 * plain_loss(*expected, targets)).backward()
+    (3.5 * masked_word_loss(found[0], found[1], found[2], targets)).backward()
+    (3.5 * plain_loss(expected[0], expected[1], expected[2], targets)).backward()
     for i in range(3):
         one, two = found[i].grad, expected[i].grad
         assert (one is not None) == (two is not None) == (i in wanted)

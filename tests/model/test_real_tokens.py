@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -23,10 +24,11 @@ TEXT = [1, 2, 4, 5, 6]
 def plain_keys_and_values(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """[layer, 2, head, seq, dim]: the stock model's own projections of what enters each layer (rotated by place, for
     ModernBERT)."""
-    states = model.base_model(input_ids=ids[None], output_hidden_states=True).hidden_states
+    body: Any = model.base_model
+    states = body(input_ids=ids[None], output_hidden_states=True).hidden_states
     found: list[Tensor] = []
     if model.config.model_type != "modernbert":
-        for layer, entering in zip(model.base_model.encoder.layer, states, strict=False):
+        for layer, entering in zip(body.encoder.layer, states, strict=False):
             part = layer.attention.self
             heads = part.num_attention_heads
             both = [linear(entering[0]).unflatten(-1, (heads, -1)).transpose(0, 1) for linear in (part.key, part.value)]

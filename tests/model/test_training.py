@@ -47,7 +47,7 @@ def masked_words(encoder: Encoder, lines: list[str]) -> tuple[Tensor, Tensor, Te
     masked = torch.zeros_like(mask, dtype=torch.bool)
     masked[:, 2::7] = mask[:, 2::7] == 1
     targets = ids[masked]
-    return torch.where(masked, encoder.tokenizer.mask_token_id, ids), mask, targets
+    return torch.where(masked, int(encoder.tokenizer.mask_token_id), ids), mask, targets
 
 
 def loss_and_gradient(encoder: Encoder, prompt: SoftPrompt, lines: list[str]) -> tuple[float, Tensor]:

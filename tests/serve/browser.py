@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
 from .live import Live
 
@@ -36,6 +36,10 @@ class Visit:
         self._asked: list[str] = []
         self._contexts: list[Any] = []
 
+    def _note_console(self, said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning"):
+            self.complaints.append(said.text)
+
     def open(self, path: str = "", width: int = 1280, height: int = 900, **options: Any) -> Page:
         context = self._browser.new_context(
             viewport={"width": width, "height": height}, reduced_motion="reduce", **options
@@ -43,7 +47,7 @@ class Visit:
         self._contexts.append(context)
         page: Page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text))
+        page.on("console", self._note_console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self._asked.append(request.url))
         page.on("response", self._count)

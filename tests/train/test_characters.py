@@ -108,9 +108,9 @@ def test_the_map_is_the_same_as_other_text(method: str, tiny_encoder: Tiny, tmp_
     examples = [gp.Example.of(f"{example.fields['text']} ɬa", example.label) for example in topics(4)]
 
     def whole(characters: gp.CharacterMap | None, rewrite: Callable[[str], str]) -> gp.PromptClassifier:
-        texts = [[rewrite(line) for line in lines] for lines in (FOREIGN, source)]
+        target, from_source = ([rewrite(line) for line in lines] for lines in (FOREIGN, source))
         quiet = QUIET.replace(allow_unknown=True)
-        adapted = gp.adapt(encoder, *texts, "toy", config, quiet, characters=characters)
+        adapted = gp.adapt(encoder, target, from_source, "toy", config, quiet, characters=characters)
         assert gp.load_adapted(adapted.save(tmp_path / "adapted"), encoder).characters == characters
         labelled = [gp.Example.of(rewrite(item.fields["text"]), item.label) for item in examples]
         made = gp.tune(encoder, adapted, labelled, TASK, tune, QUIET)

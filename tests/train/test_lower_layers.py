@@ -69,7 +69,8 @@ def test_the_layers_below_run_once_per_example(encoder: Encoder) -> None:
     prompt = prompt_of(encoder, 1)
     kept = below_trained_layers(encoder, clozes_of(encoder), prompt, QUIET)
     calls: list[int] = []
-    layers: Any = encoder.model.base_model.encoder.layer
+    body: Any = encoder.model.base_model
+    layers = body.encoder.layer
     hooks = [
         layer.intermediate.register_forward_hook(lambda *_, index=index: calls.append(index))
         for index, layer in enumerate(layers)
