@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _adapt(encoder: gp.Encoder, text: Scenario, method: str, seed: int, steps: int, factor: float) -> Any:
-    settings = preset("quick", "adapt", method) | {"eval_every": 25, "eval_sequences": 64}
+    settings: dict[str, Any] = {**preset("quick", "adapt", method), "eval_every": 25, "eval_sequences": 64}
     settings |= {"method": method, "seed": seed, "steps": steps, "learning_rate": factor * settings["learning_rate"]}
     return gp.adapt(encoder, text.target_texts, text.source_texts, text.target, gp.AdaptConfig(**settings))
 
