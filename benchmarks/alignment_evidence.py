@@ -16,12 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from report import finished_runs
 
 from glotprompt.config import RuntimeConfig, identity_of
 from glotprompt.data.languages import language as language_of
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             _say(_sentence(line))
-    lines = list(_lines(options.json))
+    lines = list(finished_runs(options.json))
     _print_table(lines)
     if options.figure is not None:
         _draw(lines, options.figure)
@@ -90,19 +91,8 @@ def _key(run: Run, encoder: Encoder) -> str:
     return identity_of([run, encoder.fingerprint, encoder.precision])
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The finished runs; a last line that a kill cut short is not one."""
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            _say(f"{path}: passed over a line that was cut short")
-
-
 def _done(path: Path) -> set[str]:
-    return {line["key"] for line in _lines(path)}
+    return {line["key"] for line in finished_runs(path)}
 
 
 def _sentence(line: dict[str, Any]) -> str:

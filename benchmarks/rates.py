@@ -14,10 +14,12 @@ import json
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+from report import finished_runs
 
 import glotprompt as gp
 from glotprompt.config import preset
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
         adapted: dict[float, Any] = {}
         for first, second in FACTORS:
             run = {"method": method, "seed": seed, "steps": options.steps, "factors": [first, second]}
-            if any(line.items() >= run.items() for line in _lines(options.json)):
+            if any(line.items() >= run.items() for line in finished_runs(options.json)):
                 continue
             if first not in adapted:
                 adapted[first] = _adapt(encoder, text, method, seed, options.steps, first)
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             print(line, flush=True)
-    _print(_lines(options.json))
+    _print(finished_runs(options.json))
 
 
 def _adapt(encoder: gp.Encoder, text: Scenario, method: str, seed: int, steps: int, factor: float) -> Any:
@@ -72,11 +74,7 @@ def _tune(
     }
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
-def _print(lines: Sequence[dict[str, Any]]) -> None:
+def _print(lines: Iterable[dict[str, Any]]) -> None:
     """Mean and standard deviation over seeds, a row per method and pair of rates."""
     runs: defaultdict[tuple[str, float, float], list[dict[str, Any]]] = defaultdict(list)
     for line in lines:

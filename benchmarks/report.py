@@ -9,7 +9,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -133,6 +133,17 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def finished_runs(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a JSON lines file, one per finished run; a last line that a kill cut short is not one."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            print(f"{path}: passed over a line that was cut short", file=sys.stderr, flush=True)
 
 
 def write(options: argparse.Namespace, name: str, figures: Mapping[str, Any]) -> None:

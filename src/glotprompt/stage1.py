@@ -185,8 +185,8 @@ def train_language(
     if pairs is not None:
         used = [content_of_pairs(pairs)]
     part, language = name
-    prefix = "" if part == "language" else f"{part} of "
-    about = prefix + language if config.source_share < 1 else ""
+    of_part = "" if part == "language" else f"{part} of "
+    about = of_part + language if config.source_share < 1 else ""
     used += [] if start is None else [start.digest]
     identity = identity_of(["adapt", config.identity(), *used, encoder.fingerprint, about, encoder.asked_precision])
     checkpoint = Checkpoint(runtime, identity)
@@ -203,7 +203,7 @@ def train_language(
     rate, tried, spent = config.learning_rate, list[Trial](), 0.0
     if rate == "auto":
         rate, tried, spent = try_rates(config, runtime, identity, lambda short, *how: train(short, runtime, *how)[1])
-    delta, history = train(config, runtime, rate, checkpoint, f"adapt {prefix}{name_of(language)}")
+    delta, history = train(config, runtime, rate, checkpoint, f"adapt {of_part}{name_of(language)}")
     history.seconds += spent
     with torch.no_grad(), delta.attached(encoder) as prefix:
         after = objective.scores(prefix)

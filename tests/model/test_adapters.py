@@ -52,7 +52,8 @@ def gradients(encoder: Encoder, adapter: Adapter, ids: Tensor, mask: Tensor) -> 
     adapter.zero_grad()
     with adapter.attached(encoder):
         encoder.masked_word_loss(encoder.hidden_states(ids, mask)[:, 1], ids[:, 2]).backward()
-    return {name: values.grad.clone() for name, values in adapter.named_parameters() if values.grad is not None}
+    found: dict[str, Any] = {name: values.grad for name, values in adapter.named_parameters()}
+    return {name: gradient.clone() for name, gradient in found.items()}
 
 
 class TestCoupling:

@@ -31,8 +31,8 @@ def in_options(message: str, app: typer.Typer, arguments: Sequence[str]) -> str:
         found.name: found.opts[0] for name in ("tune", "adapt", command) for found in group.commands[name].params
     }
     fields = {**AdaptConfig.model_fields, **TuneConfig.model_fields, **RuntimeConfig.model_fields}
-    name = "|".join(fields)
-    setting = re.compile(rf"""(?<!--set )(?<![-\w.])({name}) ?=(?: ?(?:"([^"]+)"|'([^']+)'|([\w.-]*\w)))?""")
+    names = "|".join(fields)
+    setting = re.compile(rf"""(?<!--set )(?<![-\w.])({names}) ?=(?: ?(?:"([^"]+)"|'([^']+)'|([\w.-]*\w)))?""")
 
     def option_of(found: re.Match[str]) -> str:
         name, value = found[1], found[2] or found[3] or found[4]
@@ -40,5 +40,5 @@ def in_options(message: str, app: typer.Typer, arguments: Sequence[str]) -> str:
             return f"--set {name}={value}" if value else f"--set {name}=..."
         return options[name] if value in (None, "True") else f"{options[name]} {value}"
 
-    message = re.sub(rf"\w+Config\.({name})\b", lambda found: options.get(found[1], f"--set {found[1]}"), message)
+    message = re.sub(rf"\w+Config\.({names})\b", lambda found: options.get(found[1], f"--set {found[1]}"), message)
     return setting.sub(option_of, message)

@@ -126,9 +126,10 @@ def open_backbone(name: str) -> Opened:
                 has_head = any(key.startswith(HEADS) for key in weights)
                 model, report = _load(None, config, has_head, state_dict=weights)
             else:
-                files = Path(where, _transformer_folder(where)).glob("*.safetensors")
+                folder = _transformer_folder(where)
+                files = Path(where, folder).glob("*.safetensors")
                 refuse_too_little_memory(name, 2 * sum(file.stat().st_size for file in files))  # read, then copied
-                model, report = _load(where, config, has_lm_head(config), subfolder=_transformer_folder(where))
+                model, report = _load(where, config, has_lm_head(config), subfolder=folder)
                 for value in (*model.parameters(), *model.buffers()):
                     value.data = value.data.clone()  # transformers maps the file, which another may change
             tokenizer = read_tokenizer(where)
