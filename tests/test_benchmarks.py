@@ -189,8 +189,8 @@ def test_probe_loads_the_backbone_in_a_process_of_its_own() -> None:
 
 
 @pytest.mark.slow
-def test_probe_measures_what_the_card_says(tmp_path: Path, shared_data: Path) -> None:
-    few = ["--backbones", "mini-sentence", "--languages", "aym", "--data-dir", str(shared_data)]
+def test_probe_measures_what_the_card_says(tmp_path: Path, corpora: Path) -> None:
+    few = ["--backbones", "mini-sentence", "--languages", "aym", "--data-dir", str(corpora)]
     probe.main([*few, "--json", str(tmp_path)])
     found = json.loads((tmp_path / "probe.json").read_text())["backbones"]["mini-sentence"]["languages"]
     assert found["eng"]["retrieval"] == 100
