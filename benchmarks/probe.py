@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from memory import figures_of, resident
 from numpy.typing import NDArray
-from report import DTYPES, positive, precision_of, show, write
+from report import DTYPES, add_outputs, positive, precision_of, show, write
 from sklearn.linear_model import LogisticRegression
 
 import glotprompt as gp
@@ -98,7 +98,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--prior-texts", type=positive, default=200, help="training sentences that fit the offsets")
     made.add_argument("--precision", choices=("auto", *DTYPES), default="fp32")
     made.add_argument("--data-dir", type=Path, help="folder with sib200; by default that of GLOTPROMPT_DATA")
-    made.add_argument("--json", type=Path, help="write the figures here; into a folder: as probe.json")
+    add_outputs(made)
     made.add_argument("--load-of", choices=BUNDLED, help=argparse.SUPPRESS)
     return made.parse_args(arguments)
 

@@ -46,10 +46,15 @@ def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
         type=Path,
         help="folder with real texts (else the variable GLOTPROMPT_DATA); without one, drawn lengths stand for them",
     )
-    made.add_argument("--json", type=Path, help="write the figures here; into a folder: as <benchmark>.json")
-    made.add_argument("--history", type=Path, help="add the figures, with machine and commit, to this file as a line")
+    add_outputs(made)
     made.set_defaults(**defaults)
     return made
+
+
+def add_outputs(made: argparse.ArgumentParser) -> None:
+    """Where `write` puts the figures."""
+    made.add_argument("--json", type=Path, help="write the figures here; into a folder: as <benchmark>.json")
+    made.add_argument("--history", type=Path, help="add the figures, with machine and commit, to this file as a line")
 
 
 def add_dropout(made: argparse.ArgumentParser) -> None:
