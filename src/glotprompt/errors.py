@@ -94,6 +94,8 @@ def stand_in(start: bytes) -> str | None:
     """What a file is whose bytes begin so, and the remedy, where it only stands for the one that was wanted."""
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
         return "a Git LFS pointer, not the file itself. Fetch it with `git lfs pull`."
+    if start.startswith(b"/annex/objects/"):
+        return "a git-annex pointer, not the file itself. Fetch it with `git annex get`."
     if re.match(rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html)\b", start, re.IGNORECASE):
         return "a web page, not the file itself. Fetch the raw file."
     return None

@@ -98,7 +98,7 @@ def bible(fast: bool) -> Scenario:
         corpus,
         source_texts=_sample(corpus.source_texts, 4000 if fast else len(corpus.source_texts)),
         target_texts=_sample(corpus.target_texts, 4000 if fast else len(corpus.target_texts)),
-        labelled=_sample(corpus.labelled, 120 if fast else 300),
+        labelled=_sample(corpus.labelled, 150 if fast else 300),
         source_dev=_sample(corpus.source_dev, 80 if fast else 120),
         target_dev=_sample(corpus.target_dev, 100 if fast else 180),
         target_test=_sample(corpus.target_test, 180 if fast else 360),

@@ -388,3 +388,19 @@ def test_streams_may_be_closed(tmp_path: Path) -> None:
 def test_a_file_to_write_whose_name_is_no_text(glotprompt: Program) -> None:
     words = ["adapt", "--target", "eng=x", "--output"]
     assert "'\\udcff.st': the name is not valid UTF-8" in glotprompt(*words, "\udcff.st").error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(f"{command} --json" for command in ("adapt", "tune", "evaluate", "doctor", "demo", "data check sib200")),
+        *(f"{command} --output" for command in ("tune", "combine a.st", "embed a.txt")),
+        *("doctor --html", "evaluate --save-offsets", "report a --pack", "report a --markdown"),
+        *("convert from-peft a", "convert from-adapter-hub a b"),
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_refused_first(words: str, glotprompt: Program, tmp_path: Path) -> None:
+    name = words.split()[-1] if "--" in words else "OUTPUT"
+    assert glotprompt(*words.split(), tmp_path).error == (
+        f"error: {name} {tmp_path} is a folder; name the file that is to be written"
+    )

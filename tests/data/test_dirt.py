@@ -105,9 +105,16 @@ def test_a_cell_of_several_lines_is_one_cell(tmp_path: Path) -> None:
 
 STAND_INS = {
     "LFS": ("a.tsv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
+    "LFS, named as packed": (
+        "a.tsv.gz",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "a Git LFS pointer",
+    ),
+    "annex": ("a.txt", b"/annex/objects/SHA256E-s1--0.txt\n", "a git-annex pointer"),
     "page": ("a.txt", b"\n<!DOCTYPE html>\n<html><body>404</body></html>\n", "a web page"),
     "semicolons": ("a.csv", b"text;label\none;x\n", 'Pass delimiter=";"'),
     "commas": ("a.tsv", b"text,label\none,x\n", 'Pass delimiter=","'),
+    "semicolons, a comma in a text": ("a.csv", b"text;label\none, two;x\n", 'Pass delimiter=";"'),
     "array": ("a.jsonl", b'[{"text": "one", "label": "x"}]\n', "a JSON array, not JSON lines"),
     "array over lines": ("a.jsonl", b'[\n  {"text": "one",\n "label": "x"}\n]\n', "a JSON array, not JSON lines"),
 }
@@ -139,8 +146,10 @@ def test_parquet_is_as_strict_as_text(tmp_path: Path) -> None:
 
     texts, labels = pa.array(["one", "two"]), pa.array([1.0, 0.0])
     assert [one.label for one in read_examples(written(texts, labels))] == ["1", "0"]
-    with pytest.raises(DataError, match="the column 'text' occurs twice"):
+    with pytest.raises(DataError, match=r"the column 'text' occurs twice\. Rename one of them\.$"):
         read_examples(written(texts, texts, labels, names=["text", "text", "label"]))
+    with pytest.raises(DataError, match=r"Name the right one with label=\.$"):
+        read_examples(written(texts, names=["text"]))
     broken = pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xf1ne", b"two"]).buffers())
     with pytest.raises(DataError, match="row 1: the column 'text' is not UTF-8"):
         read_examples(written(broken, labels))
@@ -169,6 +178,19 @@ def test_a_missing_header(tmp_path: Path) -> None:
     )
     found = read_examples(path, **pairs, columns=["premise", "hypothesis", "label"])
     assert found == [Example.of(("it rains", "it is wet"), "entailment", "a.tsv:1")]
+
+
+@pytest.mark.parametrize("known", [("0", "1"), ("0.0", "1.0"), ("0", "1.0", "1.00")])
+def test_a_whole_number_is_the_label_that_the_task_knows(tmp_path: Path, known: tuple[str, ...]) -> None:
+    rows = '{"text": "one", "label": 0.0}\n{"text": "two", "label": "0"}\n{"text": "three", "label": "0.0"}\n'
+    path = raw(tmp_path / "a.jsonl", rows)
+    assert {one.label for one in read_examples(path, labels=known)} == {known[0]}
+    path.write_text('{"text": "one", "label": 1}\n')
+    if len(known) == 2:
+        assert read_examples(path, labels=known)[0].label == known[1]
+    else:  # either could be meant
+        with pytest.raises(DataError, match="the label '1' is none of 0, 1.0, 1.00"):
+            read_examples(path, labels=known)
 
 
 def test_a_label_outside_the_set(tmp_path: Path) -> None:

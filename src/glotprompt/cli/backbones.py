@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, console, table, wrote
+from glotprompt.cli.screen import console, table, wrote
 from glotprompt.errors import ConfigError
 
 
@@ -33,7 +33,10 @@ def backbones() -> None:
 def embed(
     ctx: typer.Context,
     input: Annotated[list[str], typer.Option("--input", metavar="FILE", help="Texts, one per line, or a table.")],
-    output: Annotated[Path, typer.Option("--output", metavar="FILE.npy", help="The vectors: NumPy, float32.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", help="The vectors: NumPy, float32.", **options.to_write("FILE.npy")),
+    ],
     model: options.ModelToEmbed = None,
     prompt: options.Prompt = None,
     layer: Annotated[
@@ -60,7 +63,6 @@ def embed(
     from glotprompt.cli.files import check_reading, how_to_read, texts_of
     from glotprompt.model.backbones import MINI_SENTENCE
 
-    check_output(output)
     if output.suffix != ".npy":
         raise ConfigError(f"--output {output}: NumPy's files end in .npy; give {output.stem}.npy")
     how = how_to_read(ctx.params)

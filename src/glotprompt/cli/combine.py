@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, suggest, wrote
+from glotprompt.cli.screen import suggest, wrote
 from glotprompt.errors import ConfigError
 
 
 def combine(
     prompts: Annotated[list[Path], typer.Argument(metavar="PROMPT...", help="Language prompts, as adapt wrote them.")],
-    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="The language prompt to write.")],
+    output: Annotated[Path, typer.Option("--output", help="The language prompt to write.", **options.to_write())],
     weights: Annotated[
         str | None,
         typer.Option(
@@ -38,7 +38,6 @@ def combine(
     from glotprompt.data.characters import CharacterMap
     from glotprompt.data.languages import checked_code
 
-    check_output(output)
     if language is not None:
         checked_code(language)
     numbers = _numbers(weights, len(prompts))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, note, suggest, wrote
+from glotprompt.cli.screen import note, suggest, wrote
 
 app = typer.Typer(
     help="Exchange language prompts with PEFT (prefix tuning) and MAD-X adapters with AdapterHub; write backbones for "
@@ -60,7 +60,7 @@ def to_peft(
 @app.command("from-peft")
 def from_peft(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The adapter folder that PEFT wrote.")],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The language prompt to write.")],
+    output: Annotated[Path, typer.Argument(help="The language prompt to write.", **options.to_write("OUTPUT"))],
     language: Annotated[str, typer.Option(metavar="CODE", help="ISO 639-3 code of the prompt's language.")],
     model: options.Model,
     device: options.Device = "auto",
@@ -70,7 +70,6 @@ def from_peft(
     from glotprompt.cli.backbone import open_encoder
     from glotprompt.data.languages import checked_code
 
-    check_output(output, "OUTPUT")
     checked_code(language)
     prompt = peft_format.from_peft(folder, open_encoder(model, "fp32", device), language)
     prompt.save(output)
@@ -111,7 +110,7 @@ def to_adapter_hub(
 def from_adapter_hub(
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder of the target language's adapter.")],
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of the source language's adapter.")],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The language module to write.")],
+    output: Annotated[Path, typer.Argument(help="The language module to write.", **options.to_write("OUTPUT"))],
     language: Annotated[str, typer.Option(metavar="CODE", help="ISO 639-3 code of the target language.")],
     model: options.Model,
     device: options.Device = "auto",
@@ -121,7 +120,6 @@ def from_adapter_hub(
     from glotprompt.cli.backbone import open_encoder
     from glotprompt.model import adapter_hub
 
-    check_output(output, "OUTPUT")
     encoder = open_encoder(model, "fp32", device)
     folders = {"language": target, "source": source}
     for folder in folders.values():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glotprompt.cli.screen import check_output, console, facts, note, table, write_json
+from glotprompt.cli.options import to_write
+from glotprompt.cli.screen import console, facts, note, table, write_json
 from glotprompt.errors import counted, visible
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def check(
         list[str] | None, typer.Option(metavar="CODE", help="Only this language; may be repeated.")
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write all figures, with whole checksums, as JSON too.")
+        Path | None, typer.Option(help="Write all figures, with whole checksums, as JSON too.", **to_write())
     ] = None,
 ) -> None:
     """Count a copy's rows per language, split and label, take checksums, and report what is odd in the files.
@@ -93,8 +94,6 @@ def check(
     from glotprompt.data.catalog import dataset
     from glotprompt.data.check import check
 
-    if json is not None:
-        check_output(json, "--json")
     found = dataset(name)
     with speaking_of_options():
         result = check(found, data_dir, language or (), _show_progress if sys.stderr.isatty() else None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, console, note, say, suggest, table, write_json
+from glotprompt.cli.screen import console, note, say, suggest, table, write_json
 from glotprompt.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def doctor(
     json: options.Json = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a page with plots: one file, no outside requests."),
+        typer.Option(help="Write a page with plots: one file, no outside requests.", **options.to_write()),
     ] = None,
     method: options.Method = None,
     preset: options.Preset = None,
@@ -92,9 +92,6 @@ def doctor(
     from glotprompt.data.languages import checked_code
     from glotprompt.templates import Task
 
-    for path, option in ((json, "--json"), (html, "--html")):
-        if path is not None:
-            check_output(path, option)
     if html is not None and (find_spec("jinja2") is None or find_spec("matplotlib") is None):
         raise MissingExtraError("The doctor's page", "report")
     if language is not None:

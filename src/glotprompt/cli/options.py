@@ -23,6 +23,21 @@ _TABLE: dict[str, Any] = {"rich_help_panel": TABLES}
 _GUARD: dict[str, Any] = {"rich_help_panel": GUARDS}
 _MACHINE: dict[str, Any] = {"rich_help_panel": MACHINE, "show_default": False}
 
+
+def _can_be_written(param: typer.CallbackParam, value: Path | None) -> Path | None:
+    if value is not None:
+        from glotprompt.cli.screen import check_output
+
+        check_output(value, param.opts[0] if param.param_type_name == "option" else str(param.metavar))
+    return value
+
+
+def to_write(metavar: str = "FILE") -> dict[str, Any]:
+    """What an option for a file to write has in common with its kin: a place that cannot be written to is refused
+    before any work is done."""
+    return {"metavar": metavar, "callback": _can_be_written}
+
+
 # Texts, examples and what is made of them
 Targets = Annotated[
     list[str] | None,
@@ -132,7 +147,7 @@ TargetText = Annotated[
         "Sentence vectors are then centred by its mean instead of the source examples'.",
     ),
 ]
-ClassifierOutput = Annotated[Path, typer.Option("--output", metavar="FILE", help="The classifier to write.")]
+ClassifierOutput = Annotated[Path, typer.Option("--output", help="The classifier to write.", **to_write())]
 
 # Settings: the parameter's name is the field's
 Method = Annotated[str | None, typer.Option("--method", metavar="NAME", **_SETTING)]
@@ -305,7 +320,7 @@ NoSamples = Annotated[bool, typer.Option("--no-samples", rich_help_panel="Privac
 EvalBatchSize = Annotated[int | None, typer.Option("--eval-batch-size", **_MACHINE)]
 
 # Files and figures
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this file as JSON.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.", **to_write())]
 Classifier = Annotated[Path, typer.Option(metavar="FILE", help="The classifier that tune wrote.")]
 Against = Annotated[
     Path | None,

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from glotprompt.cli.screen import check_output, note, say
+from glotprompt.cli.options import to_write
+from glotprompt.cli.screen import note, say
 from glotprompt.errors import MissingExtraError, UserError
 
 
@@ -28,13 +29,13 @@ def report(
     ] = Path("report"),
     markdown: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Another place for results.md, such as docs/results.md; links follow."),
+        typer.Option(help="Another place for results.md, such as docs/results.md; links follow.", **to_write()),
     ] = None,
     pack: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.jsonl.gz",
             help="Keep all results in one small file, to report them again or go on from them (grid --known).",
+            **to_write("FILE.jsonl.gz"),
         ),
     ] = None,
 ) -> None:
@@ -57,14 +58,10 @@ def report(
         raise UserError(
             f"{place} is no folder; give what `glotprompt grid ... --output` wrote, or a file of --pack (*{ENDING})"
         )
-    if pack is not None:
-        if not pack.name.endswith(ENDING):
-            raise UserError(f"--pack {pack}: the name must end in {ENDING}")
-        check_output(pack, "--pack")
+    if pack is not None and not pack.name.endswith(ENDING):
+        raise UserError(f"--pack {pack}: the name must end in {ENDING}")
     if output.is_file():
         raise UserError(f"--output {output} is a file; give a folder")
-    if markdown is not None:
-        check_output(markdown, "--markdown")
     from glotprompt.report.report_files import MARKDOWN, PAGE, write_report
 
     with TemporaryDirectory() as copied:

@@ -12,7 +12,6 @@ import typer
 
 from glotprompt.cli import options
 from glotprompt.cli.screen import (
-    check_output,
     console,
     facts,
     note,
@@ -43,7 +42,7 @@ def evaluate(
     label_prior: options.LabelPrior = None,
     prior_text: options.PriorText = None,
     save_offsets: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a classifier that holds the fitted label offsets.")
+        Path | None, typer.Option(help="Write a classifier that holds the fitted label offsets.", **options.to_write())
     ] = None,
     against: options.Against = None,
     json: options.Json = None,
@@ -69,10 +68,8 @@ def evaluate(
     from glotprompt.cli.files import check_reading, chosen_labels, examples_of, how_to_read
     from glotprompt.data.records import content_hash
 
-    if save_offsets is not None:
-        check_output(save_offsets, "--save-offsets")
-        if prior_text is None:
-            raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
+    if save_offsets is not None and prior_text is None:
+        raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
     opened = open_classifier(classifier, model, precision, device, normalise)
     chosen = chosen_labels(labels, opened.task)
     how = how_to_read(ctx.params)

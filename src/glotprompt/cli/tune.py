@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, facts, note, suggest, warn, write_json
+from glotprompt.cli.screen import facts, note, suggest, warn, write_json
 from glotprompt.errors import ConfigError, counted
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ def tune(
     from glotprompt.templates import Task
     from glotprompt.train.cloze import words_of_several_tokens
 
-    check_output(output)
     if language is not None and prompt is not None:
         raise ConfigError(f"--language has no effect: {prompt} says which language it is; leave --language out")
     if language is not None:

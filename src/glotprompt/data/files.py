@@ -7,6 +7,7 @@ that are not in NFC are the tokenizer's business, and what a prediction is shown
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 import unicodedata
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ from glotprompt.data.tables import (
     Row,
     Table,
     format_of,
+    looks_like_several,
     open_table,
     read_table,
 )
@@ -112,8 +114,7 @@ def read_examples(
     short_name = Path(table.name).name
     for row in table.rows:
         try:
-            example = _example(row, fields, label, row_id, short_name, options)
-            _check_label(example.label, labels)
+            example = _example(row, fields, label, labels, row_id, short_name, options)
         except _BadCell as error:
             table.bad.add(row.line, str(error), remedy=error.remedy)
         else:
@@ -158,7 +159,7 @@ def read_for_comparison(
 
 def _table_to_compare(source: Source, options: ReadOptions) -> Table[tuple[Row, ...]]:
     table = _table_with_its_quotes(source, options)
-    several = None if options.columns is not None else table.looks_like_several("\t;|")
+    several = None if options.columns is not None else looks_like_several(table.name, table.columns, "\t;|")
     if several is not None:
         raise DataError(f'{several}, or name the one column of a table without a header line with columns="text".')
     return table
@@ -275,18 +276,34 @@ def _report_contradictions(name: str, examples: Iterable[Example], options: Read
 
 
 def _example(
-    row: Row, fields: dict[str, str], label: str | None, row_id: str | None, file_name: str, options: ReadOptions
+    row: Row,
+    fields: dict[str, str],
+    label: str | None,
+    labels: Collection[str] | None,
+    row_id: str | None,
+    file_name: str,
+    options: ReadOptions,
 ) -> Example:
     texts = {slot: _text(row, column, options) for slot, column in fields.items()}
-    name = None if label is None else _name(row, label)
+    name = None if label is None else _known_label(_name(row, label), labels)
     return Example(texts, name, f"{file_name}:{row.line}" if row_id is None else _name(row, row_id))
 
 
-def _check_label(label: str | None, labels: Collection[str] | None) -> None:
-    if label is not None and labels is not None and label not in labels:
+def _known_label(name: str, labels: Collection[str] | None) -> str:
+    """The label among those that are known: as it is written, or as the same whole number (1 and 1.0)."""
+    if labels is None or name in labels:
+        return name
+    same = [label for label in labels if _whole(label) == _whole(name)]
+    if len(same) != 1:
         raise _UnknownLabel(
-            f"the label {label!r} is none of {', '.join(labels)}.{nearest(label, labels)}".removesuffix(".")
+            f"the label {name!r} is none of {', '.join(labels)}.{nearest(name, labels)}".removesuffix(".")
         )
+    return same[0]
+
+
+def _whole(name: str) -> str:
+    """The name without the zeros behind the point of a whole number."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", name)
 
 
 def _text(row: Row, column: str, options: ReadOptions) -> str:

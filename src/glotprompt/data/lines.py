@@ -140,12 +140,12 @@ def opened(source: str | Path) -> Generator[io.BufferedIOBase]:
             # A reader of our own, because whatever stands in for standard input may not be able to look ahead.
             raw = io.BufferedReader(cast(Any, sys.stdin.buffer), _PIECE)
             try:
-                yield _expected(_unpacked(raw, must_be=False), source)
+                yield _unpacked(raw, source, must_be=False)
             finally:
                 raw.detach()  # else standard input would be closed with it
         else:
             with Path(source).open("rb") as raw:
-                yield _expected(_unpacked(raw, must_be=Path(source).suffix.lower() == ".gz"), source)
+                yield _unpacked(raw, source, must_be=Path(source).suffix.lower() == ".gz")
     except FileNotFoundError:
         path = Path(source)
         near = nearest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
@@ -165,6 +165,7 @@ def _expected(stream: Any, source: str | Path) -> io.BufferedIOBase:
     return stream
 
 
-def _unpacked(raw: io.BufferedReader[Any], must_be: bool) -> io.BufferedIOBase:
+def _unpacked(raw: io.BufferedReader[Any], source: str | Path, must_be: bool) -> io.BufferedIOBase:
     packed = must_be or raw.peek(len(_GZIP)).startswith(_GZIP)
-    return gzip.GzipFile(fileobj=raw, mode="rb") if packed else raw
+    _expected(raw, source)
+    return _expected(gzip.GzipFile(fileobj=raw, mode="rb"), source) if packed else raw

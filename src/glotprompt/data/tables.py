@@ -10,7 +10,7 @@ import csv
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast, get_args
 
@@ -96,31 +96,22 @@ class Table(Generic[_Rows]):
     bad: BadRows
     repeated: Collection[str] = ()
     """Names that several columns have; the second one of "text" is "text (2)" among `columns`."""
+    has_header: bool = True
+    """Whether a first line names the columns; JSON lines and parquet hold the names elsewhere."""
 
     def require(self, column: str, option: str) -> None:
         """Raises when `column`, which the caller named with `option`, is not there, or there twice."""
         if column in self.repeated:
-            raise DataError(
-                f"{self.name}: the column {column!r} occurs twice in the header. Rename one of them, or, when"
-                " the file has no header line, name the columns with columns=."
-            )
+            headless = ", or, when the file has no header line, name the columns with columns=" * self.has_header
+            raise DataError(f"{self.name}: the column {column!r} occurs twice. Rename one of them{headless}.")
         if column not in self.columns:
-            if several := self.looks_like_several("\t;|,"):
+            if several := looks_like_several(self.name, self.columns, "\t;|,"):
                 raise DataError(f"{several}.")
+            headless = ", or, when the file has no header line, name them all with columns=" * self.has_header
             raise DataError(
                 f"{self.name}: no column {column!r}.{nearest(column, self.columns)} It has: "
-                f"{', '.join(self.columns)}. Name the right one with {option}=, or, when the file has no header "
-                "line, name them all with columns=."
+                f"{', '.join(self.columns)}. Name the right one with {option}={headless}."
             )
-
-    def looks_like_several(self, delimiters: str) -> str | None:
-        """What is wrong where the one column's name holds one of the delimiters, and the first remedy."""
-        name = next(iter(self.columns)) if len(self.columns) == 1 else ""
-        found = next((delimiter for delimiter in delimiters if delimiter in name), None)
-        if found is None:
-            return None
-        typed = "\\t" if found == "\t" else found
-        return f'{self.name}: one column only, whose name {name!r} looks like several. Pass delimiter="{typed}"'
 
 
 class BadRows:
@@ -170,6 +161,16 @@ class BadRows:
             self._options.report(sentence)
 
 
+def looks_like_several(name: str, columns: Collection[str], delimiters: str) -> str | None:
+    """What is wrong with a file whose one column's name holds one of the delimiters, and the first remedy."""
+    column = next(iter(columns)) if len(columns) == 1 else ""
+    found = next((delimiter for delimiter in delimiters if delimiter in column), None)
+    if found is None:
+        return None
+    typed = "\\t" if found == "\t" else found
+    return f'{name}: one column only, whose name {column!r} looks like several. Pass delimiter="{typed}"'
+
+
 def format_of(source: str | Path, options: ReadOptions) -> Format:
     """The format asked for, or the one that the ending tells; any ending that is not a table's is plain text, but for
     .json, which is refused."""
@@ -195,7 +196,7 @@ def read_table(source: str | Path, options: ReadOptions) -> Table[tuple[Row, ...
     rows = tuple(table.rows)
     if not rows and not table.columns:
         table.bad.finish(0, "rows")
-    return Table(table.name, tuple(table.columns), rows, table.bad, table.repeated)
+    return replace(table, columns=tuple(table.columns), rows=rows)
 
 
 def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]:
@@ -210,12 +211,12 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
         names, values = read_parquet(source)
         columns, repeated = _distinct(names)
         rows = (Row(number, dict(zip(columns, row, strict=True))) for number, row in enumerate(values, 1))
-        return Table(name, columns, rows, BadRows(name, options, "row"), repeated)
+        return Table(name, columns, rows, BadRows(name, options, "row"), repeated, has_header=False)
     lines = read_lines(source, options.encoding)
     bad = BadRows(name, options)
     if kind == "jsonl":
         seen: dict[str, None] = {}  # a dict for its order: the columns as they first occur
-        return Table(name, seen.keys(), _json_rows(lines, seen, bad), bad)
+        return Table(name, seen.keys(), _json_rows(lines, seen, bad), bad, has_header=False)
     delimiter = options.delimiter or ("\t" if kind == "tsv" else ",")
     cells = (
         _quoted_rows(lines, delimiter, options.columns, bad)
@@ -246,8 +247,10 @@ def _named(cells: Iterator[tuple[int, list[str]]], columns: Sequence[str], bad: 
     for line, row in cells:
         if len(row) == len(columns):
             yield Row(line, dict(zip(columns, row, strict=True)))
-        else:
-            bad.add(line, f"{_count(len(row))} where {len(columns)} were expected")
+            continue
+        if several := looks_like_several(bad.name, columns, "\t;|,"):
+            raise DataError(f"{several}.")
+        bad.add(line, _other_width(len(row), len(columns)))
 
 
 def _quoted_rows(
@@ -326,7 +329,7 @@ def _swallowed(lines: Sequence[str], delimiter: str, width: int, cells: int, hin
     if width > 1 and all(line.count(delimiter) == width - 1 for line in lines):
         return f"a quote makes one row of lines that each have {_count(width)}; {hint}, else double the quote"
     if cells != width:
-        return f"{_count(cells)} where {width} were expected; {hint}"
+        return f"{_other_width(cells, width)}; {hint}"
     return None
 
 
@@ -359,6 +362,10 @@ def _json_rows(lines: Iterator[str], columns: dict[str, None], bad: BadRows) -> 
 
 def _count(cells: int) -> str:
     return counted(cells, "column")
+
+
+def _other_width(cells: int, width: int) -> str:
+    return f"{_count(cells)} where {width} {'was' if width == 1 else 'were'} expected"
 
 
 def _expect(option: str, value: str | None, choices: Sequence[str | None]) -> None:
