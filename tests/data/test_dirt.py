@@ -189,7 +189,7 @@ def test_a_whole_number_is_the_label_that_the_task_knows(tmp_path: Path, known: 
     if len(known) == 2:
         assert read_examples(path, labels=known)[0].label == known[1]
     else:  # either could be meant
-        with pytest.raises(DataError, match="the label '1' is none of 0, 1.0, 1.00"):
+        with pytest.raises(DataError, match=r"the label '1' is none of 0, 1\.0, 1\.00"):
             read_examples(path, labels=known)
 
 
