@@ -10,7 +10,7 @@ import csv
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast, get_args
 
@@ -196,7 +196,7 @@ def read_table(source: str | Path, options: ReadOptions) -> Table[tuple[Row, ...
     rows = tuple(table.rows)
     if not rows and not table.columns:
         table.bad.finish(0, "rows")
-    return replace(table, columns=tuple(table.columns), rows=rows)
+    return Table(table.name, tuple(table.columns), rows, table.bad, table.repeated, table.has_header)
 
 
 def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]:
