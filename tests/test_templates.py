@@ -154,6 +154,7 @@ def test_without_a_name_the_file_gives_it(tmp_path: Path) -> None:
     [
         (b"template = ", "not valid TOML"),
         (b"name = '\xff'", "not valid TOML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer, not the file itself"),
         (b'templat = "{mask} {text}"', "unknown key 'templat'. Did you mean 'template'?"),
         (b'template = "{mask} {text}"', "'verbalizer' is missing"),
         (b'template = "{mask} {text}"\n[verbalizer]\na/b = "Yes"\nc = "No"', 'needs quotes: "health/medicine" = ...'),

@@ -6,6 +6,7 @@ import difflib
 import errno
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -74,8 +75,11 @@ def counted(number: int, what: str, several: str = "") -> str:
     return f"{number:,} {what if number == 1 else several or what + 's'}"
 
 
-def toml_fault(error: Exception) -> str:
-    """What the parser of a TOML file says, and the remedy for what it does not name: a key of other signs."""
+def toml_fault(error: Exception, path: Path) -> str:
+    """What the parser of a TOML file says, and the remedy for what it does not name: a key of other signs, or another
+    kind of file."""
+    if what := stand_in(first_bytes(path)):
+        return what.removesuffix(".")
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if re.search("after a key in a key/value pair|initial character for a key|Invalid statement", str(error)):
@@ -88,6 +92,15 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     by_fold = {choice.casefold(): choice for choice in choices}
     match = difflib.get_close_matches(word.casefold(), list(by_fold), n=1, cutoff=0.6)
     return f" Did you mean {by_fold[match[0]]!r}?" if match else ""
+
+
+def first_bytes(path: Path) -> bytes:
+    """How a file begins, for `stand_in`; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(256)
+    except OSError:
+        return b""
 
 
 def stand_in(start: bytes) -> str | None:

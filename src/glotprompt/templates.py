@@ -141,7 +141,7 @@ class Task:
         try:
             value = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ConfigError(f"{path} is not valid TOML: {toml_fault(error)}") from None
+            raise ConfigError(f"{path} is not valid TOML: {toml_fault(error, path)}") from None
         return cls.from_dict({"name": visible(path.stem), **value}, where=str(path))
 
     def identity(self) -> str:

@@ -148,11 +148,13 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, "upper.gguf does not exist; expected a GGUF file"),
     "truncated": (truncate, "upper.gguf is damaged or no GGUF file"),
     "empty": (lambda path: path.write_bytes(b""), "upper.gguf is damaged or no GGUF file"),
-    "text": (lambda path: path.write_text("version https://git-lfs"), "upper.gguf is damaged or no GGUF file"),
+    "text": (lambda path: path.write_text("version https"), "upper.gguf is damaged or no GGUF file"),
+    "pointer": (lambda path: path.write_text(POINTER), "upper.gguf: a Git LFS pointer, not the file itself"),
     "the other part": (lambda path: shutil.copy(path.with_name("lower.gguf"), path), "which another of the files has"),
     "of nothing": (lambda path: write_gguf(path, {"x": np.ones((2, 2), np.float32)}), "all files of the backbone are"),
     "no tokenizer": (lambda path: path.with_name("tokenizer.json").unlink(), "cannot load|its tokenizer has"),
@@ -387,10 +389,19 @@ def test_a_known_model_is_opened_without_the_code_beside_it(odd_folder: Callable
 
 
 @pytest.mark.usefixtures("nothing_foreign")
-def test_pickled_weights_are_not_read(odd_folder: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
+def test_pickled_weights_are_not_read(odd_folder: Callable[..., Path], name: str) -> None:
     folder = odd_folder()
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"no model\.safetensors; weights in pickles .* never read: .*save_pretrained"):
+    (folder / "model.safetensors").rename(folder / name)
+    with pytest.raises(ModelError, match=rf"no model\.safetensors; weights in pickles \({name}\), .*save_pretrained"):
+        Encoder.load(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
+def test_a_file_that_stands_for_another_is_named(odd_folder: Callable[..., Path], name: str) -> None:
+    folder = odd_folder()
+    (folder / name).write_text(POINTER, encoding="utf-8")
+    with pytest.raises(ModelError, match=rf"{name}: a Git LFS pointer, not the file itself\. Fetch it with"):
         Encoder.load(folder)
 
 

@@ -352,7 +352,7 @@ def read_mapping(path: Source, expected: str) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         found: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as TOML or JSON ({toml_fault(error)})") from None
+        raise DataError(f"{path}: not readable as TOML or JSON ({toml_fault(error, path)})") from None
     if not isinstance(found, dict):
         raise DataError(f"{path}: a JSON {type(found).__name__}; expected {expected}")
     return {str(name): value for name, value in found.items()}

@@ -139,7 +139,7 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
             f"{path}: no such file; expected an experiment, such as experiments/fig4_few_shot.toml"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {toml_fault(error)}") from None
+        raise ConfigError(f"{path} is not valid TOML: {toml_fault(error, path)}") from None
     values = scaled({"name": visible(path.stem), **values}, scale)
     for change in changes:
         _change(values, change)

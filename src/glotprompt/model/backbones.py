@@ -33,7 +33,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
-from glotprompt.errors import ModelError, UserError, in_a_line, is_out_of_memory
+from glotprompt.errors import ModelError, UserError, first_bytes, in_a_line, is_out_of_memory, stand_in
 from glotprompt.facts import is_finite
 from glotprompt.model.devices import refuse_too_little_memory
 from glotprompt.model.tokens import missing_tokens
@@ -199,15 +199,20 @@ def unsupported(name: str, error: BaseException) -> str:
     return ""
 
 
-def _reason(error: BaseException) -> str:
+def _reason(name: str, error: BaseException) -> str:
     """Why something could not be loaded."""
     said = in_a_line(error, 200) or type(error).__name__
-    if "file named model.safetensors" in said:
-        return (
-            "it has no model.safetensors; weights in pickles (pytorch_model.bin), which may run code, are never read:"
-            " write them as safetensors with save_pretrained of transformers"
-        )
-    return said
+    if "file named model.safetensors" not in said:
+        return said
+    there = sorted(path.name for path in Path(name).iterdir()) if Path(name).is_dir() else ["pytorch_model.bin"]
+    weights = [file for file in there if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf"))]
+    if any(file.endswith(".gguf") for file in weights):
+        return f"it has no model.safetensors; name GGUF files ({', '.join(weights)}) themselves"
+    pickles = (
+        f"; weights in pickles ({', '.join(weights)}), which may run code, are never read: write them as safetensors"
+        " with save_pretrained of transformers"
+    )
+    return "it has no model.safetensors" + pickles * bool(weights)
 
 
 @contextmanager
@@ -222,8 +227,20 @@ def in_one_line(name: str) -> Generator[None]:
         if isinstance(error, Exception) and is_out_of_memory(error):
             raise
         raise ModelError(
-            unsupported(name, error) or f"cannot load {name!r}: {_reason(error)} -- {KNOWN_NAMES}"
+            _standing_in(name)
+            or unsupported(name, error)
+            or f"cannot load {name!r}: {_reason(name, error)} -- {KNOWN_NAMES}"
         ) from None
+
+
+def _standing_in(name: str) -> str | None:
+    """What is said of a folder with a file that only stands for the one that was wanted; None where there is none."""
+    folder = Path(folder_of(name))
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        what = stand_in(first_bytes(file)) if file.suffix in (".json", ".safetensors", ".gguf") else None
+        if what is not None:
+            return f"{file}: {what}"
+    return None
 
 
 def _try_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -341,9 +358,9 @@ def read_gguf(paths: Sequence[Path]) -> dict[str, Tensor]:
         except Exception as error:  # a damaged file may fail in any way inside of gguf
             if isinstance(error, UserError) or is_out_of_memory(error):
                 raise
-            raise ModelError(
-                f"{path} is damaged or no GGUF file ({in_a_line(error, 120)}); get or copy it again"
-            ) from None
+            fault = f"is damaged or no GGUF file ({in_a_line(error, 120)}); get or copy it again"
+            what = stand_in(first_bytes(path))
+            raise ModelError(f"{path}: {what}" if what else f"{path} {fault}") from None
         twice = sorted(weights.keys() & found.keys())
         if twice:
             raise ModelError(f"{path} holds {twice[0]}, which another of the files has too; name each part once")
