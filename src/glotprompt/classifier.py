@@ -248,7 +248,7 @@ class PromptClassifier:
         if not np.isfinite(found).all():
             raise ModelError(
                 f"the classifier gives NaN or infinity instead of probabilities; its values, or those of"
-                f" {self.encoder.name}, are damaged or too large: make it anew, or try --precision fp32"
+                f" {self.encoder.name}, are damaged or too large: make it anew, or try it in fp32"
             )
         return found
 

@@ -139,7 +139,7 @@ def test_evaluation_text_is_known_by_its_place(place: str, tmp_path: Path, monke
         with pytest.raises(DataError) as caught:
             refuse_evaluation_text(place, "adapt")
         assert str(caught.value).startswith(f"{place}: evaluation text by its place")
-        assert "--allow-evaluation-text" in str(caught.value)
+        assert str(caught.value).endswith("Give the training split.")
         assert "\n" not in str(caught.value)
 
 

@@ -90,9 +90,10 @@ def check_training_file(train: str, prompt: Path | None, options: Mapping[str, A
 def _refuse(file: str, purpose: Any, target_language: str | None, options: Mapping[str, Any]) -> None:
     try:
         refuse_evaluation_text(file, purpose, target_language)
-    except DataError:
+    except DataError as error:
         if not options["allow_evaluation_text"]:
-            raise
+            allow = "pass --allow-evaluation-text, which is recorded in what is saved"
+            raise DataError(f"{str(error).removesuffix('.')}, or {allow}") from None
         note(f"{file}: evaluation text, read all the same (--allow-evaluation-text)")
 
 

@@ -210,8 +210,7 @@ def refuse_evaluation_text(source: str | Path, purpose: Purpose, target_language
     if purpose == "adapt":
         what = f"dev or test of {dataset(found).title}{_WHY.get(found, '')}"
         raise DataError(
-            f"{source}: evaluation text by its place ({what}), which stage 1 must not read. "
-            "Give the training split, or pass --allow-evaluation-text, which is recorded in what is saved."
+            f"{source}: evaluation text by its place ({what}), which stage 1 must not read. Give the training split."
         )
     target = target_language or ""
     if found == "xnli" and (
@@ -219,8 +218,7 @@ def refuse_evaluation_text(source: str | Path, purpose: Purpose, target_language
     ):
         raise DataError(
             f"{source}: XNLI's dev and test items are those of AmericasNLI in another language, and the target language"
-            f" is {target}. Train on MultiNLI, or pass --allow-evaluation-text, which is recorded in what is"
-            " saved."
+            f" is {target}. Train on MultiNLI."
         )
 
 

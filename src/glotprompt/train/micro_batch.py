@@ -85,7 +85,7 @@ class MicroBatch:
         if self._runtime.progress and is_first():
             print(
                 f"out of memory with {self._running} sequences at once; going on with {least} (accumulated: the same"
-                f" loss). Give --micro-batch-size {least} to start so",
+                f" loss; a micro-batch size of {least} starts so)",
                 file=sys.stderr,
             )
         return True
