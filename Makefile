@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.glotprompt-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow coverage record check bench clean
+.PHONY: help venv demo test test-slow test-long coverage record check bench clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -27,14 +27,17 @@ venv: $(STAMP) ## make .venv with the exact versions of constraints.txt
 demo: $(STAMP) ## classify Chichewa with English labels in every way there is (ARGS="--fast": short form)
 	$(BIN)/glotprompt demo --output $(OUTPUT) $(ARGS)
 
-test: $(STAMP) ## the fast test suite
-	$(BIN)/pytest -m "not slow and not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
+test: $(STAMP) ## the fast test suite, a minute
+	$(BIN)/pytest -m "not slow and not long and not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
 
-test-slow: $(STAMP) ## the other tests: trainings, kills and restarts, GPU
-	$(BIN)/pytest -m "slow or gpu" --timeout 1800 $(ARGS)
+test-slow: $(STAMP) ## what takes longer, five minutes: trainings, processes, real corpora
+	$(BIN)/pytest -m "slow and not long and not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-long: $(STAMP) ## what takes longest, and what needs a GPU, Ray or a browser
+	$(BIN)/pytest -m "long or gpu" --timeout 1800 $(ARGS)
 
 coverage: $(STAMP) ## lines and branches that the fast suite runs
-	$(BIN)/pytest -m "not slow and not gpu" -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/pytest -m "not long and not gpu" -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
 
 record: $(STAMP) ## make golden losses and black-box records anew (CONTRIBUTING.md says when; ARGS="-k refusals": some)
 	$(BIN)/pytest tests/test_golden.py tests/blackbox --record $(ARGS)

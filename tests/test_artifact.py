@@ -127,6 +127,7 @@ def test_something_at_the_end(saved: Path) -> None:
     refused(saved)
 
 
+@pytest.mark.slow
 def test_any_flipped_bit_is_noticed(saved: Path) -> None:
     data = saved.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
@@ -301,6 +302,7 @@ def test_the_mode_is_that_of_the_umask(tmp_path: Path, umask: int) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_leaves_nothing_for_ever(tmp_path: Path) -> None:
     code = (
         "import os, sys, torch; from pathlib import Path; from glotprompt import artifact\n"
@@ -348,6 +350,7 @@ def test_only_files_are_replaced(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_who_writes_the_same_file_waits(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path; from glotprompt import artifact\n"

@@ -57,6 +57,7 @@ def written(folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_stage_1_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage1.main([*TINY, *FP32, "--batch", "4", "--skip-memory", "--json", str(tmp_path)])
     found = written(tmp_path, "stage1")
@@ -88,6 +89,7 @@ def test_the_history_grows_by_a_line(tmp_path: Path) -> None:
     assert str(tmp_path) not in history.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_stage_1_of_one_side_leaves_ratios_empty(tmp_path: Path) -> None:
     stage1.main(
         [*TINY, *FP32, "--batch", "4", "--sides", "ours", "--skip-memory", "--json", str(tmp_path / "new" / "one.json")]
@@ -97,6 +99,7 @@ def test_stage_1_of_one_side_leaves_ratios_empty(tmp_path: Path) -> None:
     assert found["peft_tokens_per_second"] is found["ratio"] is found["ratio_same_dtype"] is None
 
 
+@pytest.mark.slow
 def test_stage_2_writes_its_figures(tmp_path: Path) -> None:
     stage2.main([*TINY, *FP32, "--batch", "4", "--examples", "8", "--json", str(tmp_path)])
     found = written(tmp_path, "stage2")
@@ -107,6 +110,7 @@ def test_stage_2_writes_its_figures(tmp_path: Path) -> None:
         assert one["ratio"] == pytest.approx(speeds["whole"] / found["peft_examples_per_second"])
 
 
+@pytest.mark.slow
 def test_prediction_writes_its_figures(tmp_path: Path) -> None:
     few = ["--batch", "4", "--examples", "8", "--languages", "3"]
     prediction.main([*TINY, *FP32, *few, "--json", str(tmp_path)])
@@ -117,7 +121,7 @@ def test_prediction_writes_its_figures(tmp_path: Path) -> None:
     assert 1 <= found["languages_per_batch"] <= 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_growth_writes_exponents(tmp_path: Path) -> None:
     growth.main([*TINY, *FP32, "--batch", "2", "--quick", "--json", str(tmp_path)])
     found = written(tmp_path, "growth")
@@ -131,7 +135,7 @@ def test_growth_writes_exponents(tmp_path: Path) -> None:
     assert together["ratio"]["median"] == pytest.approx(apart / at_once)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_serving_checks_every_answer_and_writes_its_ratios(tmp_path: Path) -> None:
     few = ["--languages", "3", "--clients", "4", "--requests", "8"]
     serving.main([*TINY, *FP32, *few, "--json", str(tmp_path)])
@@ -149,7 +153,7 @@ def test_serving_sees_an_answer_that_belongs_to_another_question() -> None:
     assert serving._largest_difference([expected[second], expected[second]], [first, second], expected) == 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_language_counts_what_it_finds(tmp_path: Path, corpora: Path) -> None:
     few = ["--languages", "2", "--steps", "2", "--lines", "20", "--texts", "2", "--batch", "2", "--length", "32"]
     language.main([*FP32, *few, "--data-dir", str(corpora), "--json", str(tmp_path)])
@@ -181,14 +185,14 @@ def test_linear_probe_reads_a_language_less_its_own_mean() -> None:
     assert max(linear.accuracies(moved, labels).values()) < 70
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_probe_loads_the_backbone_in_a_process_of_its_own() -> None:
     loaded = memory.figures_of(probe.__file__, ["--load-of", "mini-sentence"])
     assert loaded["model_bytes"] == 4 * 48_409_728
     assert loaded["model_bytes"] < loaded["peak_bytes"] < 2 * loaded["model_bytes"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_probe_measures_what_the_card_says(tmp_path: Path, corpora: Path) -> None:
     few = ["--backbones", "mini-sentence", "--languages", "aym", "--data-dir", str(corpora)]
     probe.main([*few, "--json", str(tmp_path)])
@@ -199,6 +203,7 @@ def test_probe_measures_what_the_card_says(tmp_path: Path, corpora: Path) -> Non
     assert "prompt_tuning" not in found["ayr"]
 
 
+@pytest.mark.slow
 def test_languages_in_one_batch_have_the_gradients_they_have_apart(backbone: Any) -> None:
     options = growth._options([*TINY, *FP32, "--batch", "3", "--languages", "2", "--series"])
     languages = growth.Languages(backbone, backbone.encoder(torch.float32), options)
@@ -215,13 +220,14 @@ def test_an_exponent_is_the_slope_of_the_logarithms() -> None:
     assert growth.exponent([(1, 5), (10, 5)]) == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_memory_beyond_counts_the_peak_even_of_what_is_given_back() -> None:
     size = 64 * 2**20
     found = memory.beyond(lambda: np.ones(size, dtype=np.uint8).sum())
     assert 0.98 * size < found < 1.25 * size  # the system counts pages by the dozen
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_of_each_side_is_measured_in_its_own_process(tmp_path: Path) -> None:
     stage1.main([*TINY, *FP32, "--batch", "16", "--sides", "ours", "peft", "--json", str(tmp_path)])
     found = written(tmp_path, "stage1")
@@ -288,6 +294,7 @@ def collated(peft: Any) -> Any:
     return peft.collator([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows])
 
 
+@pytest.mark.slow
 def test_peft_has_our_loss_and_gradient_on_the_same_batch_with_the_same_prompt(backbone: Any) -> None:
     encoder = backbone.encoder(torch.float32)
     prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 0.5, seed=3, positions="shifted")
@@ -310,6 +317,7 @@ def test_peft_has_our_loss_and_gradient_on_the_same_batch_with_the_same_prompt(b
     assert float((gradient - theirs.grad).norm() / gradient.norm()) < 1e-4
 
 
+@pytest.mark.slow
 def test_peft_pads_and_its_prompt_learns(backbone: Any) -> None:
     peft = sides.peft(backbone, torch.float32, work(backbone))
     before = peft.trained[0].detach().clone()
@@ -318,6 +326,7 @@ def test_peft_pads_and_its_prompt_learns(backbone: Any) -> None:
     assert not torch.equal(before, peft.trained[0])
 
 
+@pytest.mark.slow
 def test_both_sides_predict_the_same_share_of_the_words(backbone: Any) -> None:
     todo = work(backbone, length=128, batch=16)
     peft = sides.peft(backbone, torch.float32, todo)
@@ -331,6 +340,7 @@ def test_both_sides_predict_the_same_share_of_the_words(backbone: Any) -> None:
     assert share == pytest.approx(theirs, rel=0.05)
 
 
+@pytest.mark.slow
 def test_both_sides_read_the_same_lines(backbone: Any) -> None:
     lines = work(backbone).lines
     special = SpecialIds.of(backbone.tokenizer)
@@ -342,6 +352,7 @@ def test_both_sides_read_the_same_lines(backbone: Any) -> None:
         assert ours == theirs[: len(ours)]
 
 
+@pytest.mark.slow
 def test_both_sides_predict_the_same_words_with_the_same_prompt(backbone: Any) -> None:
     clozes, _, _ = texts.pairs(None, backbone.tokenizer, 32, 6)
     head = texts.words(backbone.tokenizer)
@@ -357,6 +368,7 @@ def test_both_sides_predict_the_same_words_with_the_same_prompt(backbone: Any) -
     assert torch.allclose(ours, found, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_models_of_one_dtype_share_their_weights_and_fine_tuning_leaves_them(backbone: Any) -> None:
     first, second = backbone.model(torch.float32), backbone.model(torch.float32)
     assert first is not second
@@ -370,6 +382,7 @@ def test_models_of_one_dtype_share_their_weights_and_fine_tuning_leaves_them(bac
     assert torch.equal(one, before)
 
 
+@pytest.mark.slow
 def test_real_lines_fill_the_vocabulary(corpora: Path) -> None:
     tokenizer = backbones.wide_tokenizer(backbones.XLMR_WORDS)
     lines = texts.unlabelled(texts.find_data(corpora), tokenizer)
@@ -386,6 +399,7 @@ def test_real_lines_fill_the_vocabulary(corpora: Path) -> None:
 # What a person can mend
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

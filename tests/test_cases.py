@@ -82,6 +82,7 @@ ADAPT = "--language sna --steps 1 --batch-size 2 --max-length 16 --prompt-length
 # --- quotes
 
 
+@pytest.mark.slow
 def test_a_stray_quote_is_refused_by_its_lines(cases: Path, classifier: Path, run: Run) -> None:
     file = cases / "quote_swallow.tsv"
     task = ["--task", "news", "--model", "mini", "--epochs", "1", "--output", "o.st"]
@@ -99,6 +100,7 @@ def test_a_stray_quote_is_refused_by_its_lines(cases: Path, classifier: Path, ru
     assert (plain.status, "4 examples" in plain.out) == (0, True)
 
 
+@pytest.mark.slow
 def test_a_stray_quote_lets_no_scored_text_into_training(cases: Path, run: Run) -> None:
     target, source = cases / "leak_target.txt", cases / "source_en.txt"
     words = ["adapt", "--target", target, "--source", source, "--held-out", cases / "quote_swallow.tsv"]
@@ -107,6 +109,7 @@ def test_a_stray_quote_lets_no_scored_text_into_training(cases: Path, run: Run) 
     assert "2 of" in next(line for line in found.err.splitlines() if "sna, target text" in line)
 
 
+@pytest.mark.slow
 def test_only_the_line_of_a_stray_quote_is_skipped(cases: Path, classifier: Path, run: Run) -> None:
     words = ("evaluate", "--classifier", classifier, "--data", cases / "quote_skip.tsv")
     found = run(*words, "--on-bad-row", "skip")
@@ -125,6 +128,7 @@ def json_of(run: Run, *words: str | Path) -> dict[str, Any]:
 # --- what is refused, and what is said of it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -146,6 +150,7 @@ def test_a_table_that_is_refused(cases: Path, classifier: Path, run: Run, name: 
     assert said in skipped.err
 
 
+@pytest.mark.slow
 def test_a_stand_in_is_named_wherever_it_is_read(cases: Path, run: Run) -> None:
     adapt = ("adapt", "--target", cases / "lfs.tsv", "--source", cases / "source_en.txt", *ADAPT.split())
     for words in (adapt, ("predict", "--classifier", cases / "lfs.safetensors", "bhora")):
@@ -159,11 +164,13 @@ def test_a_stand_in_is_named_wherever_it_is_read(cases: Path, run: Run) -> None:
 # --- what is read
 
 
+@pytest.mark.slow
 def test_columns_that_nobody_asked_for_are_no_error(cases: Path, classifier: Path, run: Run) -> None:
     found = json_of(run, "evaluate", "--classifier", classifier, "--data", cases / "emptycols.csv")
     assert found["num_examples"] == 1
 
 
+@pytest.mark.slow
 def test_labels_with_decimals_are_the_whole_numbers(cases: Path, run: Run, encoder: gp.Encoder) -> None:
     untrained(encoder, gp.Task("numbers", "{mask} : {text}", {"0": "No", "1": "Yes", "2": "Maybe"})).save(
         "numbers.safetensors"
@@ -172,6 +179,7 @@ def test_labels_with_decimals_are_the_whole_numbers(cases: Path, run: Run, encod
     assert set(found["per_label"]) <= {"0", "1", "2"}
 
 
+@pytest.mark.slow
 def test_examples_of_one_label_are_no_collapse(cases: Path, run: Run, encoder: gp.Encoder) -> None:
     task = gp.Task("two", "{mask} : {text}", {"sports": "Sports", "health": "health"})
     always = replace(untrained(encoder, task), offsets=(50.0, 0.0))
@@ -191,6 +199,7 @@ def test_a_label_without_an_example_is_named(cases: Path, run: Run, tiny_folder:
 # --- options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [("--text-column", "text"), ("--label-column", "x"), ("--read", "format=tsv")])
 def test_an_option_that_a_reference_has_no_use_for_is_refused(
     corpora: Path, classifier: Path, run: Run, option: tuple[str, str]

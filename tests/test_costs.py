@@ -42,6 +42,7 @@ def tiny_costs(shells: Callable[[str], Shell]) -> dict[str, MethodCost]:
 
 
 class TestShapes:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", list(BUILT_IN))
     def test_published_counts(self, name: str) -> None:
         """All weights, tied ones once; of XLM-V those of the body."""
@@ -60,6 +61,7 @@ class TestShapes:
         assert shell.max_positions == (8192 if "mmBERT" in name else 512)
         assert shell.device.type == "meta"
 
+    @pytest.mark.slow
     def test_the_shape_of_mini_is_its_own(self, mini: Encoder) -> None:
         shell = Shell.named("mini")
         assert shell.num_values == mini.num_values
@@ -79,6 +81,7 @@ class TestShapes:
 
 
 class TestCounts:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", list(METHODS))
     def test_the_counts_are_those_of_the_real_deltas(
         self, name: str, tiny_costs: dict[str, MethodCost], own_encoder: Callable[[str], Encoder]
@@ -101,6 +104,7 @@ class TestCounts:
         delivered = method.deliver(tuned, parts).tensors().values()
         assert cost.tune.file_bytes == sum(value.nbytes for value in delivered)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", TINY_KINDS)
     def test_every_method_has_figures_or_a_reason(self, kind: str, shells: Callable[[str], Shell]) -> None:
         costs = method_costs(shells(kind), ADAPT, TUNE)
@@ -111,6 +115,7 @@ class TestCounts:
             assert (cost.tune is None) == bool(cost.refusal)
             assert cost.adapt is None or cost.method.stage1 is not None
 
+    @pytest.mark.slow
     def test_the_shell_is_left_as_it_was(
         self, shells: Callable[[str], Shell], tiny_costs: dict[str, MethodCost]
     ) -> None:
@@ -159,7 +164,7 @@ print(json.dumps(found))
 
 class TestMemory:
     @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak where Linux keeps it")
-    @pytest.mark.slow
+    @pytest.mark.long
     def test_the_estimate_is_near_the_measured_peak(self) -> None:
         """One step on the mini, in a process of its own whose allocator gives memory back at once."""
         allocator = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
@@ -170,6 +175,7 @@ class TestMemory:
         for name, (measured, estimated) in json.loads(done.stdout).items():
             assert 1 / 1.4 < measured / estimated < 1.4, (name, measured, estimated)
 
+    @pytest.mark.slow
     def test_an_empty_model_counts_what_a_full_one_keeps(
         self, shells: Callable[[str], Shell], tiny_encoder: Callable[[str], Encoder]
     ) -> None:
@@ -183,6 +189,7 @@ class TestMemory:
                 counted.append(activation_bytes(encoder, delta, 4, 64, 38))
             assert counted[0] == pytest.approx(counted[1], rel=0.1), name
 
+    @pytest.mark.slow
     def test_what_it_follows(self, shells: Callable[[str], Shell]) -> None:
         """The trained layers, the batch, the length, the precision, and where attention runs."""
         shell, half = shells("xlm-roberta"), shells("xlm-roberta")
@@ -195,6 +202,7 @@ class TestMemory:
         assert activation_bytes(shell, every, 8, 64, 76, "cuda") < 0.8 * base
         assert activation_bytes(half, every, 8, 64, 76) == pytest.approx(base / 2, rel=0.2)
 
+    @pytest.mark.slow
     def test_what_is_held_beside_them(self, shells: Callable[[str], Shell], tiny_costs: dict[str, MethodCost]) -> None:
         """AdamW has two moments; in bf16 only the backbone takes half."""
         shell, half = shells("xlm-roberta"), shells("xlm-roberta")
@@ -208,6 +216,7 @@ class TestMemory:
         held = full.backbone_bytes + full.copies_bytes + full.optimiser_bytes + full.gradient_bytes
         assert full.memory_bytes == held + full.activation_bytes
 
+    @pytest.mark.slow
     def test_nothing_is_computed(self, shells: Callable[[str], Shell]) -> None:
         """A batch that no machine holds."""
         shell = shells("bert")

@@ -20,6 +20,7 @@ def bible() -> scenarios.Scenario:
     return scenarios.bible(fast=False)
 
 
+@pytest.mark.slow
 def test_test_passages_stand_nowhere_else() -> None:
     scenario = bible()
     test = {example.fields["text"] for example in scenario.target_test}
@@ -31,6 +32,7 @@ def test_test_passages_stand_nowhere_else() -> None:
     assert not any(passage in verse or verse in passage for passage in sorted(test)[:40] for verse in read)
 
 
+@pytest.mark.slow
 def test_the_short_form_is_smaller_and_has_no_lora() -> None:
     whole, short = bible(), scenarios.bible(fast=True)
     assert len(short.seeds) == 1 < len(whole.seeds)
@@ -52,6 +54,7 @@ def test_news_names_the_layout_that_it_wants(tmp_path: Path) -> None:
         scenarios.news(tmp_path, "sna", fast=True)
 
 
+@pytest.mark.slow
 def test_news_centres_by_other_text_than_the_test(corpora: Path) -> None:
     scenario = scenarios.news(corpora, "sna", fast=True)
     assert scenario.own_labels == ["business", "health", "politics", "sports"]

@@ -13,6 +13,7 @@ from glotprompt.model.encoder import Encoder
 from glotprompt.verses import VerseExperiment
 
 
+@pytest.mark.slow
 def test_every_piece_is_kept(
     verse_data: Path, tmp_path: Path, tiny_encoder: Callable[[str], Encoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

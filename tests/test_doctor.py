@@ -199,6 +199,7 @@ def test_a_probe_draws_from_different_lines() -> None:
     assert _some(many) == many[::2]
 
 
+@pytest.mark.slow
 def test_a_probe_leaves_the_encoder_as_it_was(own_encoder: Callable[[str], Encoder]) -> None:
     encoder = own_encoder("xlm-roberta")
     ids = torch.tensor([[0, 5, 6, 7, 2]])
@@ -211,6 +212,7 @@ def test_a_probe_leaves_the_encoder_as_it_was(own_encoder: Callable[[str], Encod
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
 
 
+@pytest.mark.slow
 def test_mad_x_trains_two_adapters_and_auto_tries_rates(tiny_encoder: Callable[[str], Encoder]) -> None:
     encoder = tiny_encoder("xlm-roberta")
     steps = {
@@ -223,6 +225,7 @@ def test_mad_x_trains_two_adapters_and_auto_tries_rates(tiny_encoder: Callable[[
     assert steps == {"mad-x": 100, "auto": 50 + 3 * 3 + 2 * 5}
 
 
+@pytest.mark.slow
 def test_sequences_are_those_of_a_training(tiny_encoder: Callable[[str], Encoder]) -> None:
     from glotprompt.train.inputs import masking_corpus
 
@@ -234,6 +237,7 @@ def test_sequences_are_those_of_a_training(tiny_encoder: Callable[[str], Encoder
         assert abs(found - len(corpus.target)) <= 2
 
 
+@pytest.mark.slow
 def test_all_label_words_are_looked_up(tiny_encoder: Callable[[str], Encoder]) -> None:
     task = Task("t", "{mask} : {text}", {"a": ["Health日", "Sports"], "b": "Sportz日", "c": "Culture"})
     found = examine(tiny_encoder("xlm-roberta"), TOY, task=task, adapt=ADAPT, tune=TUNE, probe_seconds=0.01)
@@ -262,6 +266,7 @@ def test_one_line_is_too_little_to_time(tiny_encoder: Callable[[str], Encoder]) 
     assert found.verdict == "will not work as it is"
 
 
+@pytest.mark.slow
 def test_the_bundled_backbone_without_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(Encoder, "load")
     found = examine("mini", SOURCE, language="swa", adapt=ADAPT, probe_seconds=0)
@@ -304,6 +309,7 @@ def cases() -> Path:
     return Path(os.environ["GLOTPROMPT_CASES"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_inputs_that_failed_once(name: str, cases: Path) -> None:
     finding, said = CASES[name]
@@ -313,6 +319,7 @@ def test_inputs_that_failed_once(name: str, cases: Path) -> None:
     assert not any("--map-characters" in one.remedy for one in found.values())
 
 
+@pytest.mark.slow
 def test_a_clean_input(cases: Path) -> None:
     found = examine("mini", read_texts(cases / "markup_none.txt"), probe_seconds=0)
     assert found.verdict == "will work"

@@ -60,6 +60,7 @@ MARKED: list[tuple[str, Marked]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "marked"), MARKED, ids=[f"{place}-{name}" for place, (name, _) in enumerate(MARKED)])
 @settings(max_examples=20, deadline=None)
 @given(LINES)
@@ -101,6 +102,7 @@ def test_utf8_that_was_read_as_latin1(encoding: str, words: list[str]) -> None:
     assert mojibake_lines([f"the {word.strip('’“…')}" for word in words])[0] == 0
 
 
+@pytest.mark.slow
 def test_published_texts_are_clean(corpora: Path) -> None:
     files = [*corpora.glob("americasnlp2021/*/train.???"), *corpora.glob("americasnlp2021/*/train.gn")]
     files += [*corpora.glob("masakhanews/*/train.tsv"), *corpora.glob("sib200/*/train.tsv")]

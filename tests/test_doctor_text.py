@@ -136,6 +136,7 @@ def test_references_say_the_same_in_ten_languages(mini: Encoder) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_published_texts(corpora: Path, mini: Encoder) -> None:
     (path,) = corpora.glob("americasnlp2021/*/train.oto")
     otomi = statistics_of(read_texts(path), mini.tokenizer)

@@ -112,7 +112,7 @@ def test_tiny(method: str, record: bool) -> None:
     check(method, {name: courses(one, make_tiny_encoder(one.kind)) for name, one in variants.items()}, record)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("method", MINI)
 def test_mini(method: str, mini: gp.Encoder, record: bool) -> None:
     check(f"mini-{method}", {method: courses(MINI[method], mini)}, record)

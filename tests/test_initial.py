@@ -62,6 +62,7 @@ def loss_of(encoder: gp.Encoder, key_values: Tensor, positions: Any = "plain") -
 # --- a saved prompt, or several
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["plain", "shifted"])
 def test_it_starts_with_the_prompt_itself(encoder: gp.Encoder, positions: Any) -> None:
     start = adapted(encoder, prompt_length=3, seed=3, positions=positions)
@@ -74,6 +75,7 @@ def test_it_starts_with_the_prompt_itself(encoder: gp.Encoder, positions: Any) -
     assert made.facts["initial"][0]["language"] == "xxx"
 
 
+@pytest.mark.slow
 def test_it_starts_with_the_weighted_sum(encoder: gp.Encoder, two: tuple[gp.LanguagePrompt, ...]) -> None:
     one, other = two
     made = adapted(encoder, [(one, 0.25), (other, 0.75)])
@@ -100,6 +102,7 @@ def test_what_it_is_written_from_is_saved(
     assert "initial" not in adapted(encoder).facts
 
 
+@pytest.mark.slow
 def test_every_start_has_its_own_checkpoint(
     encoder: gp.Encoder, two: tuple[gp.LanguagePrompt, ...], tmp_path: Path
 ) -> None:
@@ -163,6 +166,7 @@ def test_prompts_that_cannot_be_started_from(encoder: gp.Encoder, two: tuple[gp.
 # --- real tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["xlm-roberta", "modernbert"])
 def test_it_starts_with_tokens_of_the_source_text(tiny_encoder: Make, kind: str) -> None:
     encoder = tiny_encoder(kind)
@@ -209,6 +213,7 @@ def test_the_trials_of_rates_start_there_too(encoder: gp.Encoder, two: tuple[gp.
         assert trial["loss"] == pytest.approx(loss_of(encoder, two[0].key_values), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["cosine", "constant", "wsd"])
 def test_a_schedule_is_felt(encoder: gp.Encoder, schedule: str) -> None:
     settings: dict[str, Any] = {"steps": 8, "eval_every": 8, "prompt_length": 2}
@@ -217,6 +222,7 @@ def test_a_schedule_is_felt(encoder: gp.Encoder, schedule: str) -> None:
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_without_source_text_the_start_is_the_targets(encoder: gp.Encoder) -> None:
     """Whatever source text is handed over beside it."""
     settings: dict[str, Any] = {"initialise": "text", "source_share": 0.0, "prompt_length": 4, "learning_rate": 1e-12}

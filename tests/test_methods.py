@@ -92,6 +92,7 @@ def test_no_stage_1(encoder: gp.Encoder, method: str) -> None:
         tuned(encoder, start, method=method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if METHODS[method.start].stage1])
 def test_a_stage_1_of_its_own_is_needed(encoder: gp.Encoder, mad_x: LanguageModule, method: str) -> None:
     start = METHODS[method].start
@@ -112,6 +113,7 @@ def test_no_layers_to_choose_where_no_prompt_is_trained(
         tuned(encoder, start, method=method, **{name: 1})
 
 
+@pytest.mark.slow
 def test_without_a_method_tune_goes_on_with_that_of_stage_1(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
     made = tuned(encoder, mad_x)
     assert (made.method, made.facts["config"]["method"], made.language) == ("mad-x", "mad-x", "xxx")
@@ -119,6 +121,7 @@ def test_without_a_method_tune_goes_on_with_that_of_stage_1(encoder: gp.Encoder,
     assert tuned(encoder, None).method == "prompt-tuning"
 
 
+@pytest.mark.slow
 def test_files_of_one_kind_are_refused_as_another(encoder: gp.Encoder, mad_x: LanguageModule, tmp_path: Path) -> None:
     module, prompt, classifier = (tmp_path / name for name in ("module", "prompt", "classifier"))
     mad_x.save(module)
@@ -162,6 +165,7 @@ def test_a_classifier_without_a_prompt_says_so(encoder: gp.Encoder, mad_x: Langu
 # --- mad-x
 
 
+@pytest.mark.slow
 def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
     made = VARIANTS["mad-x"].stage_2(encoder, mad_x)
     assert isinstance(made.body, Together)
@@ -184,6 +188,7 @@ def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder
     assert abs(loss(made) - seen[1]) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["mad-x", "mad-x, BERT, all choices"])
 def test_the_source_s_adapter_does_not_depend_on_the_target(variant: str, tmp_path: Path, steps: list[int]) -> None:
     encoder = make_tiny_encoder(VARIANTS[variant].kind)
@@ -208,6 +213,7 @@ def test_mad_x_needs_source_text(encoder: gp.Encoder) -> None:
         gp.adapt(encoder, TOY, [], "xxx", ADAPT.replace(method="mad-x"), QUIET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["words", "linear"])
 def test_another_language_in_a_tuned_classifier(encoder: gp.Encoder, mad_x: LanguageModule, head: str) -> None:
     """One stage 2 serves every target: the swap gives what tuning for the other target would."""

@@ -112,7 +112,14 @@ def watched(course: Course) -> Generator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+FIRST = ("soft-prompt", "mad-x", "lora, aligned")
+"""Variants that the fast suite looks at: one of each way to change a backbone."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, id=name, marks=[] if name in FIRST else pytest.mark.slow) for name in VARIANTS],
+)
 def course(request: pytest.FixtureRequest) -> Course:
     variant = VARIANTS[request.param]
     encoder = make_tiny_encoder(variant.kind)

@@ -10,7 +10,7 @@ import pytest
 import glotprompt as gp
 from glotprompt.data import masakhanews
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 QUIET = gp.RuntimeConfig(progress=False)
 
 

@@ -81,6 +81,7 @@ def test_one_text_in_many_rows_is_said_to_be_one(encoder: gp.Encoder) -> None:
 # --- label words of several tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
 def test_label_words_of_several_tokens_from_tune_to_a_file(
     encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path, loss_over: Any
@@ -195,6 +196,7 @@ def test_a_stage_1_that_is_no_gain_says_so_and_gives_its_best_step(encoder: gp.E
     assert worse.key_values.shape == (3, 2, 4, 4, 12)
 
 
+@pytest.mark.slow
 def test_stage_1_same_seed_same_bits(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
     torch.manual_seed(99)
     np.random.seed(99)
@@ -204,6 +206,7 @@ def test_stage_1_same_seed_same_bits(encoder: gp.Encoder, prompt: gp.LanguagePro
     assert not torch.equal(other.key_values, prompt.key_values)
 
 
+@pytest.mark.slow
 def test_micro_batches_and_recomputation_change_no_more_than_rounding(
     encoder: gp.Encoder, prompt: gp.LanguagePrompt
 ) -> None:
@@ -223,6 +226,7 @@ def test_one_language_alone(encoder: gp.Encoder, share: int, packing: str) -> No
     assert made.facts["steps"] == 2
 
 
+@pytest.mark.slow
 def test_shifted_positions_are_another_prompt(encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path) -> None:
     shifted = adapted(encoder, TOY, SOURCE, positions="shifted")
     assert (prompt.positions, shifted.positions) == ("plain", "shifted")
@@ -240,6 +244,7 @@ def test_shifted_positions_are_another_prompt(encoder: gp.Encoder, prompt: gp.La
     assert not np.allclose(plain, classifier.log_probabilities(["the day"]), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_automatic_learning_rate(encoder: gp.Encoder) -> None:
     rates = (1e-7, 5e-1, 1e-5)
     settings: dict[str, Any] = {"eval_every": 4, "steps": 12}
@@ -255,6 +260,7 @@ def test_automatic_learning_rate(encoder: gp.Encoder) -> None:
     assert torch.equal(found.key_values, whole.key_values), "the trials leave no trace"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [2, 9, 19])
 def test_interrupted_trials_of_rates_go_on(
     encoder: gp.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
@@ -325,6 +331,7 @@ def test_longer_than_the_model_reads(encoder: gp.Encoder, prompt: gp.LanguagePro
 # --- stage 2
 
 
+@pytest.mark.slow
 def test_stage_2_learns_the_task(encoder: gp.Encoder) -> None:
     config = TUNE.replace(epochs=12, prompt_length=8)
     made = gp.tune(encoder, None, topics(), TASK, config, QUIET, dev=topics(20)[36:])
@@ -336,6 +343,7 @@ def test_stage_2_learns_the_task(encoder: gp.Encoder) -> None:
     assert gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=1), QUIET, language="lug").language == "lug"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
 def test_both_losses_fall(encoder: gp.Encoder, loss_over: str) -> None:
     losses = [loss for _, loss in tuned(encoder, loss_over=loss_over, epochs=6).facts["losses"]]
@@ -347,6 +355,7 @@ def changed_layers(classifier: gp.PromptClassifier, prompt: gp.LanguagePrompt) -
     return [not torch.equal(now, before) for now, before in pairs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "changed"),
     [
@@ -408,6 +417,7 @@ def test_a_prompt_of_another_shape(encoder: gp.Encoder, prompt: gp.LanguagePromp
         tuned(encoder, replace(prompt, key_values=prompt.key_values[:2]))
 
 
+@pytest.mark.slow
 def test_stage_2_same_seed_same_bits(
     encoder: gp.Encoder, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier
 ) -> None:
@@ -418,6 +428,7 @@ def test_stage_2_same_seed_same_bits(
     assert not torch.equal(first.key_values, second.key_values)
 
 
+@pytest.mark.slow
 def test_stage_2_leaves_model_and_prompt_alone(own_encoder: Make, prompt: gp.LanguagePrompt) -> None:
     encoder = own_encoder("xlm-roberta")
     before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
@@ -435,6 +446,7 @@ def test_dev_examples_given_or_held_out(encoder: gp.Encoder) -> None:
     assert given.facts["steps"] == 5, "the last batch is a smaller one"
 
 
+@pytest.mark.slow
 def test_the_dev_accuracy_is_that_of_what_was_kept(encoder: gp.Encoder) -> None:
     dev = topics(20)[30:]
     made = gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=6), QUIET, dev=dev)
@@ -550,6 +562,7 @@ def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(
     assert names[-1] == names[len(adapts)], "how a run executes is no part of it"
 
 
+@pytest.mark.slow
 def test_a_result_that_was_not_saved_is_not_trained_again(
     encoder: gp.Encoder, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -665,6 +678,7 @@ def test_evaluate_fits_offsets_on_other_text(classifier: gp.PromptClassifier, en
 # --- saved and loaded
 
 
+@pytest.mark.slow
 def test_a_prompt_saved_and_loaded_is_the_same(
     encoder: gp.Encoder, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier, tmp_path: Path
 ) -> None:

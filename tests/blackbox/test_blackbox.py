@@ -99,6 +99,7 @@ def start(here: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(here: Path, run: Run, start: Callable[..., Any], record: bool) -> None:
     """The record is that of a run that nobody killed."""
     if record:
@@ -118,6 +119,7 @@ def test_killed_and_started_again(here: Path, run: Run, start: Callable[..., Any
     check("killed", again, record)
 
 
+@pytest.mark.slow
 def test_served(here: Path, run: Run, start: Callable[..., Any], record: bool) -> None:
     """One request in many languages, and a stop by Ctrl-C."""
     for adapt, tune in SERVED.values():

@@ -31,6 +31,7 @@ def sentence(here: Path, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenize
     return here / "sentence"
 
 
+@pytest.mark.slow
 def test_the_bundled_ones_and_what_each_is_for(glotprompt: Program) -> None:
     outcome = glotprompt("backbones")
     rows = {line.split()[0]: " ".join(line.split()) for line in outcome.out.splitlines() if line.startswith("mini")}
@@ -57,6 +58,7 @@ class TestEmbed:
         encoder = gp.Encoder.load(sentence, precision="fp32", device="cpu")
         np.testing.assert_array_equal(np.load("t.npy"), encoder.embed(texts, layer=2, max_length=5))
 
+    @pytest.mark.slow
     def test_behind_a_prompt(
         self, here: Path, tiny_folder: Path, english_lines: list[str], glotprompt: Program
     ) -> None:
@@ -115,6 +117,7 @@ class TestToTransformers:
 
 
 class TestWithoutAnLmHead:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "words",
         [
@@ -132,9 +135,11 @@ class TestWithoutAnLmHead:
         assert (outcome.status, outcome.out) == (2, "")
         assert not Path("x").exists()
 
+    @pytest.mark.slow
     def test_the_bundled_one_without_its_weights(self, glotprompt: Program) -> None:
         assert "mini-sentence is a sentence encoder without" in glotprompt("methods", "--model", "mini-sentence").error
 
+    @pytest.mark.slow
     def test_a_linear_head_does_without(self, sentence: Path, glotprompt: Program) -> None:
         words = f"tune {TUNE} --method prompt-tuning --set head=linear --output x --model {sentence}"
         assert glotprompt(*words.split()).status == 0

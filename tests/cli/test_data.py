@@ -53,6 +53,7 @@ def test_show(glotprompt: Program) -> None:
     assert "+ read in pre-training, ~ low-resource" in outcome.err
 
 
+@pytest.mark.slow
 def test_show_every_dataset(glotprompt: Program) -> None:
     for name in DATASETS:
         assert glotprompt("data", "show", name).out.startswith("name")
@@ -134,6 +135,7 @@ def test_a_mistake_is_one_line(
     assert outcome.out == ""
 
 
+@pytest.mark.slow
 def test_it_needs_no_tensors() -> None:
     script = (
         "import sys; from glotprompt.cli import main; main(['data', 'list']);"

@@ -59,6 +59,7 @@ def course(figures: dict[str, Any]) -> tuple[list[float], list[float]]:
     return [loss for _, loss in figures["losses"]], found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # on a busy machine
 def test_both_stages_as_in_one_process(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     common = "--precision fp32 --batch-size 7 --max-length 24 --learning-rate 0.4 --device cpu"

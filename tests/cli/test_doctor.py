@@ -23,6 +23,7 @@ NAMES = (
 )
 
 
+@pytest.mark.slow
 def test_findings_figures_and_verdict(glotprompt: Program, tiny_folder: Path, files: Path) -> None:
     (files / "nya.txt").write_text("the king ŋŋ\nthe water\nthe king\u0320 ŋ\n" * 3, encoding="utf-8")
     outcome = glotprompt(
@@ -47,6 +48,7 @@ def test_findings_figures_and_verdict(glotprompt: Program, tiny_folder: Path, fi
     assert "next: glotprompt adapt" not in outcome.err
 
 
+@pytest.mark.slow
 def test_times_and_page(glotprompt: Program, tiny_folder: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glotprompt.doctor.PROBE_SECONDS", 0.05)
     lines = [" ".join(words) for words in itertools.product(("the", "king", "water", "play"), repeat=4)]
@@ -62,6 +64,7 @@ def test_times_and_page(glotprompt: Program, tiny_folder: Path, files: Path, mon
     assert "next: glotprompt adapt --model" in outcome.err
 
 
+@pytest.mark.slow
 def test_status_and_next_commands(
     glotprompt: Program, tiny_folder: Path, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +98,7 @@ def test_status_and_next_commands(
         assert "--task" not in outcome.err
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_table(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     found = examine(tiny_folder, ["the king", "the water"], probe_seconds=0)
     monkeypatch.setattr(command, "console", lambda: Console(width=72, markup=False, highlight=False))
@@ -105,6 +109,7 @@ def test_a_terminal_gets_a_table(tiny_folder: Path, monkeypatch: pytest.MonkeyPa
     assert "To do: Collect" in shown
 
 
+@pytest.mark.slow
 def test_only_some_characters_on_the_screen(tiny_folder: Path, capsys: Any) -> None:
     rare = "".join(map(chr, range(0x1200, 0x1200 + command.MOST_CHARACTERS + 3)))
     command._show(examine(tiny_folder, [" ".join(rare)], probe_seconds=0))
@@ -113,6 +118,7 @@ def test_only_some_characters_on_the_screen(tiny_folder: Path, capsys: Any) -> N
     assert "and 3 more characters" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -140,6 +146,7 @@ def test_a_mistake_is_one_line(
     assert (outcome.status, outcome.out) == (2, "")
 
 
+@pytest.mark.slow
 def test_help_needs_no_tensors() -> None:
     script = (
         "import sys; from glotprompt.cli import main; main(['doctor', '--help']);"

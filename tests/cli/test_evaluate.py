@@ -56,6 +56,7 @@ def test_accuracy_comes_with_interval_majority_and_macro_f1(typed: Program) -> N
     assert third.startswith(f"macro-F1 {found['macro_f1']:.1f} % over the 3 labels that occur,")
 
 
+@pytest.mark.slow
 def test_a_result_below_the_majority_class_is_named(typed: Program) -> None:
     write_table("mixed.tsv", "sports", "sports", "health")
     words = "evaluate --data mixed.tsv --classifier one.st"
@@ -67,6 +68,7 @@ def test_a_result_below_the_majority_class_is_named(typed: Program) -> None:
     assert "! collapse: 100 % of the examples were labelled 'sports'" in always.out
 
 
+@pytest.mark.slow
 def test_one_label_alone_is_no_collapse(typed: Program) -> None:
     write_table("alone.tsv", "sports", "sports", "sports")
     outcome = typed("evaluate --data alone.tsv --classifier one.st --labels sports")
@@ -88,6 +90,7 @@ def shown(difference: dict[str, Any], num: int) -> str:
     )
 
 
+@pytest.mark.slow
 def test_against_another_method_on_the_same_backbone(typed: Program, tiny_folder: Path) -> None:
     made = typed(
         f"tune --model {tiny_folder} {TUNE} --method fine-tuning --learning-rate 0.01 --epochs 8 --output other.st"
@@ -133,6 +136,7 @@ def test_offsets_are_fitted_for_the_classifier_alone(typed: Program) -> None:
     assert figures_of("both.json")["against"]["accuracy"] == pytest.approx(figures_of("one.json")["accuracy"])
 
 
+@pytest.mark.slow
 def test_against_a_classifier_of_another_backbone(
     typed: Program,
     here: Path,
@@ -152,6 +156,7 @@ def test_against_a_classifier_of_another_backbone(
     assert typed(f"{EVALUATE} one.st --against moved.json").status == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared(typed: Program, here: Path, tiny_folder: Path) -> None:
     write_table("two.tsv", *["sports", "health"] * 8)
     task = re.sub("business.*\n", "", (here / "task.toml").read_text(encoding="utf-8"))

@@ -31,6 +31,7 @@ def trained(outcome: Outcome) -> int:
     return int(line.split()[2].strip(",").replace(",", ""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fine-tuning-mlm", "source-prompt", "soft-prompt+task-adapter"])
 def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path, typed: Program) -> None:
     start, words = METHODS[METHODS[method].start], f"--model {tiny_folder} --method {method} {FP32}"
@@ -65,6 +66,7 @@ def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path,
     assert "already what these words make" in again.err
 
 
+@pytest.mark.slow
 def test_mad_x_trains_the_source_s_adapter_once_for_all_targets(here: Path, tiny_folder: Path, typed: Program) -> None:
     words = f"adapt --model {tiny_folder} --method mad-x {ADAPT} --target sna=eng.txt {FP32} --output many"
     outcome = typed(words)
@@ -76,6 +78,7 @@ def test_mad_x_trains_the_source_s_adapter_once_for_all_targets(here: Path, tiny
     assert sorted(path.name for path in (here / "many").iterdir()) == ["nya.safetensors", "sna.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_linear_head_by_its_option(tiny_folder: Path, typed: Program) -> None:
     words = f"tune --model {tiny_folder} --method fine-tuning --head linear {TUNE} {FP32} --output topic.st"
     outcome = typed(words)
@@ -92,6 +95,7 @@ def saved(here: Path, tiny_folder: Path, typed: Program) -> None:
     assert typed(f"tune --prompt prompt.st {TUNE} {FP32} --output prompt-topic.st").status == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("saved")
 def test_what_one_method_left_is_refused_where_another_is_meant(tiny_folder: Path, typed: Program) -> None:
     model, tune, end = f"--model {tiny_folder} {FP32}", f"tune {TUNE} {FP32}", "--output x.st"
@@ -116,6 +120,7 @@ def test_what_one_method_left_is_refused_where_another_is_meant(tiny_folder: Pat
         assert message in typed(words).error, words
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("saved")
 def test_combine(tiny_folder: Path, typed: Program) -> None:
     words = f"adapt --model {tiny_folder} {ADAPT} {FP32} --seed 1 --output two.st"
@@ -136,6 +141,7 @@ def test_combine(tiny_folder: Path, typed: Program) -> None:
     assert "Shona (sna), soft-prompt" in outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("saved")
 def test_mad_x_modules_travel_through_adapter_hub(here: Path, tiny_folder: Path, typed: Program) -> None:
     assert typed("convert to-adapter-hub mad.st target").status == 0

@@ -40,6 +40,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_planned(
     glotprompt: Program,
@@ -58,6 +59,7 @@ def test_every_experiment_is_planned(
     assert bool(timed) == (path != COST)
 
 
+@pytest.mark.slow
 def test_known_results_are_not_found_again(glotprompt: Program, cost: list[str | Path], tmp_path: Path) -> None:
     known = tmp_path / "mini.jsonl.gz"
     one, other = [*cost, "--set", 'methods=["soft-prompt"]', "--output", tmp_path / "one"], tmp_path / "other"
@@ -72,7 +74,7 @@ def test_known_results_are_not_found_again(glotprompt: Program, cost: list[str |
     assert "is no file of results" in glotprompt(*again[:-1], COST).error
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_planned_on_real_data(
     glotprompt: Program, corpora: Path, tmp_path: Path, path: Path, timed: list[tuple[int, int]]
@@ -82,7 +84,7 @@ def test_every_experiment_is_planned_on_real_data(
     assert outcome.status == 0, outcome.err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_real_text_on_the_bundled_backbone(glotprompt: Program, corpora: Path, tmp_path: Path) -> None:
     path = COST.with_name("table2_masakhanews.toml")
     words = ["grid", path, "--scale", "mini", "--output", tmp_path, "--data-dir", corpora]
@@ -101,6 +103,7 @@ def test_real_text_on_the_bundled_backbone(glotprompt: Program, corpora: Path, t
     assert len(list((tmp_path / "steps").glob("evaluate-*/result.json"))) == 5
 
 
+@pytest.mark.slow
 def test_a_backbone_that_is_not_here_is_planned_by_its_shape(
     glotprompt: Program,
     toy_data: Path,  # noqa: F811
@@ -116,6 +119,7 @@ def test_a_backbone_that_is_not_here_is_planned_by_its_shape(
     assert [line.split()[2] for line in outcome.out.splitlines() if line.startswith("tune ")] == ["47"]
 
 
+@pytest.mark.slow
 def test_run_and_run_again(
     glotprompt: Program,
     toy_data: Path,  # noqa: F811
@@ -152,6 +156,7 @@ def test_run_and_run_again(
     assert "1 step failed and 1 was skipped for it" in failed.err
 
 
+@pytest.mark.slow
 def test_the_first_grid_settles_what_auto_means(
     glotprompt: Program,
     toy_data: Path,  # noqa: F811
@@ -174,6 +179,7 @@ def test_the_first_grid_settles_what_auto_means(
     assert [result["train_info"]["tune"]["precision"] for result in found] == ["bf16", "bf16"]
 
 
+@pytest.mark.slow
 def test_a_name_keeps_two_plans_in_one_folder(glotprompt: Program, cost: list[str | Path], tmp_path: Path) -> None:
     words = [*cost, "--output", tmp_path / "grid", "--set"]
     assert glotprompt(*words, 'methods=["soft-prompt"]').status == 0
@@ -183,6 +189,7 @@ def test_a_name_keeps_two_plans_in_one_folder(glotprompt: Program, cost: list[st
     assert "1 results of its earlier plan" in glotprompt(*words, 'methods=["mad-x"]').err
 
 
+@pytest.mark.slow
 def test_no_password_is_recorded(
     glotprompt: Program, cost: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +204,7 @@ def test_no_password_is_recorded(
     assert "secret" not in outcome.out + outcome.err
 
 
+@pytest.mark.slow
 def test_a_url_as_output(
     glotprompt: Program, cost: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +222,7 @@ def test_a_url_as_output(
     assert "pip install s3fs" in glotprompt(*words, "s3://bucket/runs").error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

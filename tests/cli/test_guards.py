@@ -30,6 +30,7 @@ def training_facts(path: str, kind: str = "language prompt") -> dict[str, Any]:
     return artifact.describe(path, (kind,))["training"]
 
 
+@pytest.mark.slow
 def test_text_that_will_be_scored_is_removed_and_recorded(here: Path, adapt, invented_lines: list[str]) -> None:
     (here / "test.csv").write_text(f'text,label\n"{invented_lines[3].upper()}",sports\nunheard of words,health\n')
     outcome = adapt("--target nya=nya.txt --held-out test.csv --json x.json")
@@ -56,6 +57,7 @@ def test_text_that_will_be_scored_is_removed_and_recorded(here: Path, adapt, inv
     assert "guards" not in training_facts("x.st")
 
 
+@pytest.mark.slow
 def test_held_out_tables_are_read_as_the_command_says(here: Path, adapt, invented_lines: list[str]) -> None:
     (here / "test.csv").write_text(f"text;label\n{invented_lines[3]};sports\nunheard of words;health\n")
     words = "--target nya=nya.txt --held-out test.csv"
@@ -70,6 +72,7 @@ def test_held_out_tables_are_read_as_the_command_says(here: Path, adapt, invente
     assert "(test.csv: 1 the same" in adapt(f"{words} --on-bad-row skip").err
 
 
+@pytest.mark.slow
 def test_evaluation_text_beside_the_training_text_is_found(here: Path, adapt, invented_lines: list[str]) -> None:
     (here / "train.quy").write_text("\n".join(invented_lines), encoding="utf-8")
     (here / "dev.quy").write_text("\n".join(invented_lines[:2]), encoding="utf-8")
@@ -81,6 +84,7 @@ def test_evaluation_text_beside_the_training_text_is_found(here: Path, adapt, in
     assert "--no-overlap-check" in error
 
 
+@pytest.mark.slow
 def test_evaluation_text_beside_the_source_text_counts_for_the_target(
     here: Path, adapt, invented_lines: list[str]
 ) -> None:
@@ -90,6 +94,7 @@ def test_evaluation_text_beside_the_source_text_counts_for_the_target(
     assert "nya, target text: 5 of" in adapt("--target nya=nya.txt --source hau/train.txt").err
 
 
+@pytest.mark.slow
 def test_a_reference_names_what_will_be_scored(
     here: Path, adapt, invented_lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +108,7 @@ def test_a_reference_names_what_will_be_scored(
     assert "evaluation text by its place" in adapt("--target lin=masakhanews:lin:test").error
 
 
+@pytest.mark.slow
 def test_evaluation_text_is_refused_by_its_place(here: Path, adapt, invented_lines: list[str]) -> None:
     folder = here / "aymara-spanish"
     folder.mkdir()
@@ -114,6 +120,7 @@ def test_evaluation_text_is_refused_by_its_place(here: Path, adapt, invented_lin
     assert training_facts("x.st")["guards"] == {"switches": ["--allow-evaluation-text"]}
 
 
+@pytest.mark.slow
 def test_xnli_is_refused_for_a_language_of_americasnli(
     here: Path, adapt, tiny_folder: Path, glotprompt: Program
 ) -> None:
@@ -131,6 +138,7 @@ def test_xnli_is_refused_for_a_language_of_americasnli(
     assert "do not score the classifier on AmericasNLI" in glotprompt(*words.split()).err
 
 
+@pytest.mark.slow
 def test_of_a_large_text_lines_are_drawn(here: Path, adapt, invented_lines: list[str]) -> None:
     num = len(invented_lines)
     outcome = adapt("--target nya=nya.txt --max-lines 20")
@@ -149,6 +157,7 @@ def test_of_a_large_text_lines_are_drawn(here: Path, adapt, invented_lines: list
     assert "drawn_from_lines" not in training_facts("x.st")
 
 
+@pytest.mark.slow
 def test_a_share_of_cleaned_text(here: Path, adapt, glotprompt: Program, invented_lines: list[str]) -> None:
     (here / "wide.txt").write_text("\n".join(f"\u00a0{line}\u200b" for line in invented_lines), encoding="utf-8")
     assert "nya: 15 target lines" in adapt("--target nya=wide.txt --normalise --text-share 0.25").err
@@ -165,6 +174,7 @@ def test_a_share_of_cleaned_text(here: Path, adapt, glotprompt: Program, invente
     assert "--normalise" not in glotprompt(*predict.split(), "--normalise").err
 
 
+@pytest.mark.slow
 def test_bad_rows(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     with (here / "train.tsv").open("a") as file:
         file.write("\nalone\nwords\tweather\n")

@@ -104,7 +104,7 @@ def newest(folder: Path) -> int:
     return max((path.stat().st_mtime_ns for path in folder.glob("*.checkpoint")), default=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("stage", ["adapt", "tune"])
 def test_killed_again_and_again(
     stage: str, words: Words, start: Callable[[list[str]], ForkServerProcess], files: Path
@@ -128,7 +128,7 @@ def test_killed_again_and_again(
     assert course_found == course
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("stage", ["adapt", "tune"])
 def test_the_installed_program(stage: str, words: Words, files: Path) -> None:
     undisturbed, killed, folder = files / "undisturbed.st", files / "killed.st", files / "killed.st.checkpoints"
@@ -145,6 +145,7 @@ def test_the_installed_program(stage: str, words: Words, files: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c(words: Words, files: Path) -> None:
     """The real key: a line, status 130, and a checkpoint to go on from."""
     output = files / "stopped.st"

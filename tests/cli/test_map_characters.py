@@ -23,6 +23,7 @@ def here(files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return files
 
 
+@pytest.mark.slow
 def test_from_text_to_predictions(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     words = ["adapt", "--model", tiny_folder, *ADAPT.split(), "--output", "nya.st", "--map-characters", "auto"]
     made = glotprompt(*words)
@@ -44,6 +45,7 @@ def test_from_text_to_predictions(here: Path, tiny_folder: Path, glotprompt: Pro
     assert shown["scores"] == rewritten["scores"]
 
 
+@pytest.mark.slow
 def test_a_table_of_ones_own(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     (here / "own.toml").write_text('"ɬ" = "th"\n', encoding="utf-8")
     words = ["adapt", "--model", tiny_folder, *ADAPT.split(), "--output", "nya.st"]
@@ -57,6 +59,7 @@ def test_a_table_of_ones_own(here: Path, tiny_folder: Path, glotprompt: Program)
     )
 
 
+@pytest.mark.slow
 def test_nothing_to_rewrite(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     (here / "nya.txt").write_text((here / "eng.txt").read_text(encoding="utf-8"), encoding="utf-8")
     words = ["adapt", "--model", tiny_folder, *ADAPT.split(), "--output", "nya.st", "--map-characters", "auto"]
@@ -69,6 +72,7 @@ UNREADABLE = " ".join(chr(0x07CA + number % 30) * 3 for number in range(9))
 """In N'Ko, of which the tokenizer knows nothing and to which nothing known is near."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [[], ["--map-characters", "auto"]])
 def test_text_that_cannot_be_read_is_refused(
     here: Path, tiny_folder: Path, glotprompt: Program, option: list[str]
@@ -89,12 +93,14 @@ def test_text_that_cannot_be_read_is_refused(
     assert figures["unknown"]["source"] == {"unknown_share": 0, "touched_share": 0, "characters": {}}
 
 
+@pytest.mark.slow
 def test_the_remedy_is_one_that_helps(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     words = ["adapt", "--model", tiny_folder, *ADAPT.split(), "--output", "nya.st"]
     assert "write known ones in their place (--map-characters auto" in glotprompt(*words).error
     assert glotprompt(*words, "--map-characters", "auto").status == 0
 
 
+@pytest.mark.slow
 def test_later_commands_say_what_is_unknown(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     tune = ["tune", "--model", tiny_folder, *TUNE.split(), "--output", "topic.st", "--json", "tune.json"]
     clean = glotprompt(*tune)

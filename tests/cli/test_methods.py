@@ -19,6 +19,7 @@ from .conftest import Program
 LARGE = "FacebookAI/xlm-roberta-large"
 
 
+@pytest.mark.slow
 def test_figures_of_xlm_r_large(glotprompt: Program) -> None:
     outcome = glotprompt("methods", "--model", LARGE, "--json", "--batch-size", 2, "--max-length", 32)
     found = json.loads(outcome.out)
@@ -48,6 +49,7 @@ def test_figures_of_xlm_r_large(glotprompt: Program) -> None:
     assert tuned["tune"]["memory_bytes"] == sum(tuned["tune"][f"{part}_bytes"] for part in parts)
 
 
+@pytest.mark.slow
 def test_tables(glotprompt: Program, tiny_folder: Path, stock: Callable[[str], PreTrainedModel]) -> None:
     outcome = glotprompt("methods", "--model", tiny_folder, "--length", 16)
     assert outcome.status == 0
@@ -64,11 +66,13 @@ def test_tables(glotprompt: Program, tiny_folder: Path, stock: Callable[[str], P
     assert all(outcome.out.count(f"\n{name} ") >= 2 for name in METHODS)
 
 
+@pytest.mark.slow
 def test_mini_is_the_default(glotprompt: Program) -> None:
     mini = json.loads(glotprompt("methods", "--json", "--length", 16).out)
     assert (mini["model"]["name"], mini["model"]["num_values"]) == ("mini", 48_628_434)
 
 
+@pytest.mark.slow
 def test_a_folder_needs_no_weights(glotprompt: Program, tiny_folder: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_folder / "config.json", tmp_path)
     tiny = json.loads(glotprompt("methods", "--model", tmp_path, "--json", "--prompt-length", 4).out)
@@ -76,6 +80,7 @@ def test_a_folder_needs_no_weights(glotprompt: Program, tiny_folder: Path, tmp_p
     assert all(row["refusal"] is None for row in tiny["methods"])
 
 
+@pytest.mark.slow
 def test_what_a_backbone_does_not_allow_is_a_dash_with_its_reason(glotprompt: Program) -> None:
     model = "jhu-clsp/mmBERT-small"
     outcome = glotprompt("methods", "--model", model, "--length", 16)
@@ -85,6 +90,7 @@ def test_what_a_backbone_does_not_allow_is_a_dash_with_its_reason(glotprompt: Pr
     assert "mad-x, soft-prompt+task-adapter: jhu-clsp/mmBERT-small: adapters are not defined" in outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -102,6 +108,7 @@ def test_a_mistake_is_one_line(words: str, message: str, glotprompt: Program) ->
     assert outcome.out == ""
 
 
+@pytest.mark.slow
 def test_help_needs_no_tensors() -> None:
     script = (
         "import sys; from glotprompt.cli import main; main(['methods', '--help']);"

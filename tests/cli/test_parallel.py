@@ -28,6 +28,7 @@ def model(tiny_folder: Path, here: Path) -> str:
     return f"--model {tiny_folder}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["soft-prompt", "lora", "fine-tuning-mlm"])
 def test_from_translations_to_a_classifier(method: str, model: str, here: Path, glotprompt: Program) -> None:
     words = f"{ADAPT} {model} --parallel pairs.tsv --method {method} --output nya.st --json adapt.json"
@@ -50,6 +51,7 @@ def test_from_translations_to_a_classifier(method: str, model: str, here: Path, 
     assert artifact.read("topic.st", "classifier")[1]["language"] == "nya"
 
 
+@pytest.mark.slow
 def test_two_files_line_by_line_are_the_same_pairs(model: str, here: Path, glotprompt: Program) -> None:
     for source, output in (("pairs.tsv", "a.st"), ("one.txt --parallel two.txt", "b.st")):
         outcome = glotprompt(*f"{ADAPT} {model} --parallel {source} --output {output}".split())
@@ -78,6 +80,7 @@ def test_target_text_centres_the_vectors(model: str, here: Path, glotprompt: Pro
     assert "--target-text is for --method embedding alone" in outcome.error
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_line(model: str, here: Path, glotprompt: Program) -> None:
     (here / "short.txt").write_text("one line\n", encoding="utf-8")
     for words, message in (

@@ -27,6 +27,7 @@ from .conftest import Program
 PROGRAM = Path(sys.executable).with_name("glotprompt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["--version"], []])
 def test_answers_at_once(words: list[str]) -> None:
     """Processor time, because a busy machine says nothing about the program; best of three for the same reason."""
@@ -40,6 +41,7 @@ def test_answers_at_once(words: list[str]) -> None:
     assert min(seconds) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["--help", "--version", "adapt --help", "predict --help", "adpt", "tune --stepz 1"])
 def test_help_and_mistakes_need_no_tensors(words: str) -> None:
     script = (
@@ -50,6 +52,7 @@ def test_help_and_mistakes_need_no_tensors(words: str) -> None:
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
+@pytest.mark.slow
 def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     for command, config in (("adapt", AdaptConfig), ("tune", TuneConfig)):
@@ -61,6 +64,7 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
         assert "checkpoint_dir" not in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -298,6 +302,7 @@ RED = "\x1b[31m"
 TRICKS = f"{RED}red\x07\x9b2J\x7f"
 
 
+@pytest.mark.slow
 def test_control_characters_never_reach_the_terminal_raw(
     here: Path, tiny_folder: Path, glotprompt: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +355,7 @@ def test_control_characters_never_reach_the_terminal_raw(
 # --- words of the command line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message", "shown"),
     [
@@ -379,6 +385,7 @@ def test_settings_are_named_as_the_command_line_has_them(words: list[str], messa
     assert in_options(found, app, words) == found
 
 
+@pytest.mark.slow
 def test_streams_may_be_closed(tmp_path: Path) -> None:
     for words in ("--version >&-", "--version 2>&-", "data list <&- >&- 2>&-"):
         command = f"{sys.executable} -m glotprompt {words}"

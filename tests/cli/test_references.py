@@ -52,6 +52,7 @@ def typed(
     return run
 
 
+@pytest.mark.slow
 def test_a_language_in_four_commands_without_a_file(typed: Program, tiny_folder: Path) -> None:
     adapt = f"adapt --model {tiny_folder} --target masakhanews:lin --source masakhanews:hau {ADAPT} --data-dir D"
     outcome = typed(f"{adapt} --output lin.st")
@@ -79,6 +80,7 @@ def test_a_language_in_four_commands_without_a_file(typed: Program, tiny_folder:
     assert "unknown characters" in examined.out
 
 
+@pytest.mark.slow
 def test_references_are_cleaned_like_files(typed: Program, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path("D/masakhanews/lin/train.tsv")
     path.write_text(path.read_text(encoding="utf-8").replace(" ", "\u00a0"), encoding="utf-8")
@@ -92,6 +94,7 @@ def test_references_are_cleaned_like_files(typed: Program, tiny_folder: Path, mo
     assert "already" not in typed(f"{words} --output plain.st --normalise").err
 
 
+@pytest.mark.slow
 def test_errors_of_references_name_the_remedy(typed: Program, tiny_folder: Path) -> None:
     adapt = f"adapt --model {tiny_folder} --source eng.txt {ADAPT} --output x.st"
     tune = f"tune --model {tiny_folder} {TUNE} --data-dir D --output x.st"
@@ -109,6 +112,7 @@ def test_errors_of_references_name_the_remedy(typed: Program, tiny_folder: Path)
         assert message in typed(words).error, words
 
 
+@pytest.mark.slow
 def test_errors_of_references_speak_of_options(typed: Program, tiny_folder: Path) -> None:
     path = Path("D/masakhanews/lin/test.tsv")
     path.write_text(path.read_text(encoding="utf-8") + "\nalone\n", encoding="utf-8")
@@ -143,6 +147,7 @@ def test_labels_that_the_task_lacks_are_named(typed: Program, tiny_folder: Path)
     assert "masakhanews:hau:train has the labels business, which the task does not know; it has sports, health" in error
 
 
+@pytest.mark.slow
 def test_a_missing_evaluation_set_stops_nothing(typed: Program, tiny_folder: Path) -> None:
     folder = Path("D/americasnlp2021/bribri-spanish")
     folder.mkdir(parents=True)
@@ -154,6 +159,7 @@ def test_a_missing_evaluation_set_stops_nothing(typed: Program, tiny_folder: Pat
     assert "not checked against americasnli:bzd:test" in outcome.err
 
 
+@pytest.mark.slow
 def test_options_of_reading_that_have_nothing_to_work_on(typed: Program, tiny_folder: Path) -> None:
     tune = f"tune --model {tiny_folder} {TUNE} --output c.st"
     assert typed(f"{tune} --train train.tsv").status == 0
@@ -188,6 +194,7 @@ def test_options_of_reading_that_have_nothing_to_work_on(typed: Program, tiny_fo
     assert typed(f"{tune} --train {reference} --dev train.tsv --text-column text --read format=tsv").status == 0
 
 
+@pytest.mark.slow
 def test_typed_texts_are_normalised(typed: Program, tiny_folder: Path) -> None:
     assert typed(f"tune --model {tiny_folder} {TUNE} --train train.tsv --output c.st").status == 0
     outcome = typed(f"predict --classifier c.st {FP32} --normalise --json the\u200bbank")

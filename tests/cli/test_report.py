@@ -19,6 +19,7 @@ def store(tmp_path: Path) -> Path:
     return write_store(tmp_path / "grid", [plan("t", "figure5", runs)], lambda one: result(one, 50.0))
 
 
+@pytest.mark.slow
 def test_report_of_a_grid(glotprompt: Program, store: Path, tmp_path: Path) -> None:
     outcome = glotprompt("report", store, "--output", tmp_path / "out")
     assert outcome.status == 0
@@ -28,6 +29,7 @@ def test_report_of_a_grid(glotprompt: Program, store: Path, tmp_path: Path) -> N
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "results.md", "figures", "tables"}
 
 
+@pytest.mark.slow
 def test_results_in_one_file_are_reported_as_their_folder_is(glotprompt: Program, store: Path, tmp_path: Path) -> None:
     at, away, packed = tmp_path / "at", tmp_path / "away", tmp_path / "mini.jsonl.gz"
     assert glotprompt("report", store, "--output", at, "--pack", packed).status == 0
@@ -42,6 +44,7 @@ def test_results_in_one_file_are_reported_as_their_folder_is(glotprompt: Program
         assert "is no file of results" in glotprompt("report", packed, "--output", away).error
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(glotprompt: Program, store: Path, tmp_path: Path) -> None:
     out, file = tmp_path / "out", store / "experiments" / "t.json"
     assert "is no folder; give what `glotprompt grid" in glotprompt("report", tmp_path / "none", "--output", out).error
@@ -53,12 +56,14 @@ def test_mistakes_are_one_line(glotprompt: Program, store: Path, tmp_path: Path)
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_report_needs_no_torch() -> None:
     heavy = {"torch", "transformers", "matplotlib", "jinja2"}
     code = f"import sys, glotprompt.report.report_files; sys.exit(str({heavy} & set(sys.modules) or '') or 0)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_report_of_a_url(glotprompt: Program, store: Path, tmp_path: Path) -> None:
     for file in store.glob("steps/*/result.json"):
         file.with_name("step.json").write_text("{}", encoding="utf-8")

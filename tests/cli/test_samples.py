@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from glotprompt import artifact
 
 from .conftest import Program
@@ -13,6 +15,7 @@ ADAPT = "--target nya=nya.txt --source eng.txt --steps 1 --batch-size 4 --max-le
 TUNE = "--train train.tsv --task task.toml --epochs 1 --max-length 24"
 
 
+@pytest.mark.slow
 def test_samples_are_kept_unless_they_are_not_wanted(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     adapt = f"adapt --model {tiny_folder} {ADAPT} --precision fp32 --output nya.st --json nya.json".split()
     tune = f"tune --prompt nya.st {TUNE} --precision fp32 --output topic.st --json topic.json".split()

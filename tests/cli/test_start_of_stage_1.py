@@ -29,6 +29,7 @@ def figures(name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_from_other_prompts(adapt: Any) -> None:
     for name, seed in (("one", 1), ("two", 2)):
         assert adapt(name, f"--prompt-length 4 --seed {seed}").status == 0
@@ -46,6 +47,7 @@ def test_from_other_prompts(adapt: Any) -> None:
     assert "already what these words make" in adapt("three", words).err
 
 
+@pytest.mark.slow
 def test_from_text(adapt: Any) -> None:
     assert adapt("text", "--init text --prompt-length 4").status == 0
     assert figures("text")["config"]["initialise"] == "text"
@@ -53,6 +55,7 @@ def test_from_text(adapt: Any) -> None:
     assert figures("text")["config"]["initialise"] == "noise"
 
 
+@pytest.mark.slow
 def test_words_that_do_not_fit(adapt: Any) -> None:
     assert adapt("one", "--prompt-length 4").status == 0
     for words, message in (
@@ -70,6 +73,7 @@ def test_words_that_do_not_fit(adapt: Any) -> None:
     assert not Path("other.st").exists()
 
 
+@pytest.mark.slow
 def test_a_prompt_for_another_backbone(adapt: Any, glotprompt: Program) -> None:
     assert adapt("one").status == 0
     words = f"adapt --model mini {ADAPT} --init-prompt one.st --output other.st"

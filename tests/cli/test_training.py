@@ -36,6 +36,7 @@ def trained(here: Path, tiny_folder: Path, glotprompt: Program) -> dict[str, Out
     return {"adapt": glotprompt(*adapt.split()), "tune": glotprompt(*tune.split())}
 
 
+@pytest.mark.slow
 def test_text_to_figures(trained: dict[str, Outcome], here: Path, glotprompt: Program) -> None:
     for outcome in trained.values():
         assert outcome.status == 0
@@ -60,6 +61,7 @@ def test_text_to_figures(trained: dict[str, Outcome], here: Path, glotprompt: Pr
     assert ("! collapse" in outcome.out) == (figures["collapsed_label"] is not None)
 
 
+@pytest.mark.slow
 def test_the_same_words_find_their_result_finished(
     trained: dict[str, Outcome], here: Path, glotprompt: Program
 ) -> None:
@@ -73,6 +75,7 @@ def test_the_same_words_find_their_result_finished(
     assert (here / "topic.st").stat().st_mtime_ns != before
 
 
+@pytest.mark.slow
 def test_several_languages_share_one_call(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     words = f"adapt --model {tiny_folder} --target nya=nya.txt --target sna=eng.txt {ADAPT} --output many --json m.json"
     assert glotprompt(*words.split()).status == 0
@@ -85,6 +88,7 @@ def test_several_languages_share_one_call(here: Path, tiny_folder: Path, glotpro
     assert (here / "many/sna.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_one_language_is_the_same_alone_or_among_others(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     glotprompt(*f"adapt --model {tiny_folder} --target nya=nya.txt --target sna=eng.txt {ADAPT} --output many".split())
     glotprompt(*f"adapt --model {tiny_folder} --target eng.txt --language sna {ADAPT} --output alone.st".split())
@@ -94,6 +98,7 @@ def test_one_language_is_the_same_alone_or_among_others(here: Path, tiny_folder:
     assert torch.equal(among, alone)
 
 
+@pytest.mark.slow
 def test_tuning_without_a_prompt(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     words = f"tune --model {tiny_folder} {TUNE} --set prompt_length=3 --dev test.tsv --shots 4 --output plain.st"
     outcome = glotprompt(*words.split())
@@ -114,6 +119,7 @@ def test_tuning_without_a_prompt(here: Path, tiny_folder: Path, glotprompt: Prog
 class TestPredicting:
     """One classifier, all ways to give it text."""
 
+    @pytest.mark.slow
     def test_arguments_as_json_lines(self, glotprompt: Program) -> None:
         outcome = glotprompt("predict", "--classifier", "topic.st", "the bank", "a fe\u0301te", "--json")
         lines = [json.loads(line) for line in outcome.out.splitlines()]
@@ -122,6 +128,7 @@ class TestPredicting:
             assert sum(line["scores"].values()) == pytest.approx(1)
             assert line["label"] == max(line["scores"], key=line["scores"].__getitem__)
 
+    @pytest.mark.slow
     def test_table_file_piped(self, glotprompt: Program) -> None:
         outcome = glotprompt("predict", "--classifier", "topic.st", "--input", "test.tsv")
         rows = [line.split("\t") for line in outcome.out.splitlines()]
@@ -131,29 +138,35 @@ class TestPredicting:
             assert 1 / 3 <= float(probability) <= 1
             assert text
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("words", [[], ["-"], ["--input", "-"]])
     def test_standard_input(self, words: list[str], glotprompt: Program, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stdin", Piped("the bank\n\nthe field\n"))
         outcome = glotprompt("predict", "--classifier", "topic.st", *words)
         assert [line.split("\t")[2] for line in outcome.out.splitlines()] == ["the bank", "the field"]
 
+    @pytest.mark.slow
     def test_some_labels_only(self, glotprompt: Program) -> None:
         outcome = glotprompt("predict", "--classifier", "topic.st", "--labels", "sports,health", "--json", "the bank")
         assert json.loads(outcome.out)["scores"]["business"] == 0
         outcome = glotprompt("predict", "--classifier", "topic.st", "--labels", "sport", "the bank")
         assert "Did you mean 'sports'" in outcome.error
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("words", "message"), [([""], "empty"), (["a\udcff"], "not valid UTF-8")])
     def test_text_that_is_none(self, words: list[str], message: str, glotprompt: Program) -> None:
         assert message in glotprompt("predict", "--classifier", "topic.st", *words).error
 
+    @pytest.mark.slow
     def test_a_language_prompt_is_no_classifier(self, glotprompt: Program) -> None:
         assert "expected a classifier" in glotprompt("predict", "--classifier", "nya.st", "text").error
 
+    @pytest.mark.slow
     def test_another_backbone_is_refused(self, glotprompt: Program) -> None:
         outcome = glotprompt("predict", "--classifier", "topic.st", "--model", "mini", "--precision", "fp32", "text")
         assert "was made for" in outcome.error
 
+    @pytest.mark.slow
     def test_a_backbone_that_moved(self, here: Path, tiny_folder: Path, glotprompt: Program) -> None:
         moved = here / "moved"
         tiny_folder.rename(moved)
@@ -170,6 +183,7 @@ class TestOffsets:
 
     EVALUATE = "evaluate --classifier topic.st --data test.tsv --json figures.json --precision fp32"
 
+    @pytest.mark.slow
     def test_fitted_and_stored(self, here: Path, glotprompt: Program) -> None:
         words = f"{self.EVALUATE} --label-prior uniform --prior-text nya.txt --save-offsets even.st"
         outcome = glotprompt(*words.split())
@@ -183,6 +197,7 @@ class TestOffsets:
         again = json.loads((here / "stored.json").read_text())
         assert again["predictions"] == figures["predictions"]
 
+    @pytest.mark.slow
     def test_the_mean_prediction_meets_the_prior(self, here: Path, glotprompt: Program) -> None:
         (here / "prior.toml").write_text("sports = 2\nhealth = 1\nbusiness = 1\n")
         words = "predict --classifier topic.st --label-prior prior.toml --prior-text nya.txt --input nya.txt --json"
@@ -192,16 +207,19 @@ class TestOffsets:
         assert mean == pytest.approx({"sports": 0.5, "health": 0.25, "business": 0.25}, abs=1e-3)
         assert "60 of these texts are among those being scored" in outcome.err
 
+    @pytest.mark.slow
     def test_uniform_over_the_chosen_labels(self, here: Path, glotprompt: Program) -> None:
         glotprompt(*f"{self.EVALUATE} --prior-text nya.txt --labels sports,health".split())
         figures = json.loads((here / "figures.json").read_text())
         assert figures["label_prior"]["prior"] == {"sports": 1.0, "health": 1.0}
         assert set(figures["predictions"]) <= {"sports", "health"}
 
+    @pytest.mark.slow
     def test_a_prior_needs_text(self, glotprompt: Program) -> None:
         assert "--prior-text" in glotprompt(*f"{self.EVALUATE} --label-prior uniform".split()).error
 
 
+@pytest.mark.slow
 def test_tune_speaks_of_labels_and_of_no_gain(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     rows = (here / "train.tsv").read_text(encoding="utf-8").splitlines()
     (here / "one.tsv").write_text("\n".join([rows[0], *(row for row in rows if row.endswith("sports"))]))
@@ -238,6 +256,7 @@ def test_adapt_says_when_nothing_was_gained(here: Path, tiny_folder: Path, glotp
     assert (here / "nya.st").is_file()
 
 
+@pytest.mark.slow
 def test_pairs(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     (here / "pairs.tsv").write_text(
         "p\thypothesis\tlabel\n" + "the bank is open\tthe bank is new\tentailment\n" * 4
@@ -262,6 +281,7 @@ def test_pairs(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     assert "in turn, not 1 text" in glotprompt(*predict.split(), "the bank").error
 
 
+@pytest.mark.slow
 def test_to_peft_and_back(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     adapt = f"adapt --model {tiny_folder} --target nya=nya.txt {ADAPT}"
     assert glotprompt(*f"{adapt} --set positions=shifted --output there.st".split()).status == 0
@@ -278,6 +298,7 @@ def test_to_peft_and_back(here: Path, tiny_folder: Path, glotprompt: Program) ->
     assert "does not exist" in glotprompt("convert", "to-peft", "none.st", "other").error
 
 
+@pytest.mark.slow
 def test_identical_commands_at_once(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     """The second waits for the first, and finds its result."""
     words = f"adapt --model {tiny_folder} --target nya=nya.txt {ADAPT} --output nya.st".split()
@@ -293,6 +314,7 @@ def test_identical_commands_at_once(here: Path, tiny_folder: Path, glotprompt: P
     assert not list(here.glob("nya.st.*"))
 
 
+@pytest.mark.slow
 def test_checkpoints_that_a_kill_left_go(trained: dict[str, Outcome], here: Path, glotprompt: Program) -> None:
     """As a kill in the last clean-up leaves them."""
     folder = here / "topic.st.checkpoints"
@@ -310,6 +332,7 @@ def test_a_run_that_fails_leaves_no_folder(here: Path, tiny_folder: Path, glotpr
     assert not list(here.glob("topic*"))
 
 
+@pytest.mark.slow
 def test_reordered_labels_are_another_run(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     line = f"tune --model {tiny_folder} {TUNE} --head linear --output topic.st"
     assert "wrote topic.st" in glotprompt(*line.split()).err
@@ -319,6 +342,7 @@ def test_reordered_labels_are_another_run(here: Path, tiny_folder: Path, glotpro
     assert artifact.read(here / "topic.st", "classifier")[1]["labels"] == ["business", "health", "sports"]
 
 
+@pytest.mark.slow
 def test_only_files_are_replaced(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     """Said before any work, and as root too the device stays."""
     for command in ("adapt --target nya=nya.txt --source eng.txt", "tune --train train.tsv --task task.toml"):

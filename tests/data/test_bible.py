@@ -49,6 +49,7 @@ def test_every_book_has_one_genre_or_is_left_out_on_purpose() -> None:
     ]
 
 
+@pytest.mark.slow
 @needs_bibles
 def test_the_two_texts_correspond() -> None:
     sizes = {language: Counter((v.book, v.chapter) for v in verses(language)) for language in ("eng", "nya")}
@@ -81,6 +82,7 @@ def test_chapters_are_dealt_in_the_promised_shares() -> None:
     assert chapter_roles(0) != chapter_roles(1)
 
 
+@pytest.mark.slow
 @needs_bibles
 @pytest.mark.parametrize("choice", CHOICES)
 def test_no_held_out_chapter_is_met_in_training(choice: str) -> None:
@@ -98,6 +100,7 @@ def test_no_held_out_chapter_is_met_in_training(choice: str) -> None:
         assert len(texts) > 10_000
 
 
+@pytest.mark.slow
 @needs_bibles
 def test_stage_one_has_the_labelled_chapters_and_the_books_without_genre() -> None:
     corpus = demo_corpus(("law", "gospel"), 4)
@@ -109,6 +112,7 @@ def test_stage_one_has_the_labelled_chapters_and_the_books_without_genre() -> No
     assert abs(len(corpus.source_texts) - len(corpus.target_texts)) <= 2
 
 
+@pytest.mark.slow
 @needs_bibles
 def test_pairs_are_the_same_verse_of_stage_one() -> None:
     corpus = demo_corpus(("law", "gospel"), 4)
@@ -120,6 +124,7 @@ def test_pairs_are_the_same_verse_of_stage_one() -> None:
     assert len(corpus.pairs) >= len(corpus.source_texts) - 2
 
 
+@pytest.mark.slow
 @needs_bibles
 def test_disjoint_source_hides_the_chichewa_of_labelled_chapters() -> None:
     plain, disjoint = demo_corpus(tuple(GENRES), 4), demo_corpus(tuple(GENRES), 4, disjoint_source=True)
@@ -133,6 +138,7 @@ def test_disjoint_source_hides_the_chichewa_of_labelled_chapters() -> None:
     assert disjoint.source_texts == plain.source_texts
 
 
+@pytest.mark.slow
 @needs_bibles
 def test_test_chapters_do_not_depend_on_genres_or_passage_length() -> None:
     wide, narrow = demo_corpus(tuple(GENRES), 4, balanced=False), demo_corpus(("law", "letter"), 2, balanced=False)
@@ -141,6 +147,7 @@ def test_test_chapters_do_not_depend_on_genres_or_passage_length() -> None:
     assert {v for v in wide.target_test_verses if v.book in GENRES["law"]} <= set(narrow.target_test_verses)
 
 
+@pytest.mark.slow
 @needs_bibles
 def test_balance_is_by_subsampling_and_repeats() -> None:
     corpus, full = demo_corpus(tuple(GENRES), 4), demo_corpus(tuple(GENRES), 4, balanced=False)
@@ -153,6 +160,7 @@ def test_balance_is_by_subsampling_and_repeats() -> None:
     assert demo_corpus(tuple(GENRES), 4, seed=1).target_test != corpus.target_test
 
 
+@pytest.mark.slow
 @needs_bibles
 def test_passages_are_consecutive_verses_of_one_chapter() -> None:
     corpus = demo_corpus(("gospel", "letter"), 4, balanced=False)
@@ -168,6 +176,7 @@ def test_passages_are_consecutive_verses_of_one_chapter() -> None:
     assert all("-" not in e.id for e in demo_corpus(("gospel", "letter"), 1).target_test)
 
 
+@pytest.mark.slow
 @needs_bibles
 def test_counts_are_those_of_the_parts() -> None:
     corpus = demo_corpus(("law", "gospel"), 4)

@@ -31,6 +31,7 @@ def labels_in(path: Path, column: int, quoting: Literal[0, 3] = csv.QUOTE_MINIMA
     return Counter(row[column] for row in rows[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", dataset("masakhanews").languages)
 def test_news(corpora: Path, language: str) -> None:
     # The numbers of rows are pinned in test_masakhanews.py, for the reader that this one must agree with.
@@ -56,6 +57,7 @@ def test_further_files_of_hausa(corpora: Path) -> None:
         assert len(news.examples("hau", f"{shots}-shot-dev", corpora)) == 35
 
 
+@pytest.mark.slow
 def test_texts_of_igbo_news(corpora: Path) -> None:
     told: list[str] = []
     news = dataset("masakhanews")
@@ -64,6 +66,7 @@ def test_texts_of_igbo_news(corpora: Path) -> None:
     assert texts.isdisjoint(letters(example.fields["text"]) for example in news.examples("ibo", "test", corpora))
 
 
+@pytest.mark.slow
 def test_nli_of_the_americas(corpora: Path) -> None:
     nli = dataset("americasnli")
     for language in nli.languages:
@@ -76,6 +79,7 @@ def test_nli_of_the_americas(corpora: Path) -> None:
     assert blank == ["25576", "25577", "25578"]
 
 
+@pytest.mark.slow
 def test_lines_of_the_americas(corpora: Path) -> None:
     text, nli = dataset("americasnlp2021"), dataset("americasnli")
     for language, lines in NLP_TRAIN.items():
@@ -87,6 +91,7 @@ def test_lines_of_the_americas(corpora: Path) -> None:
     assert (checked.rows, checked.problems["blank text"]) == (NLP_TRAIN["nah"], NAH_BLANK)
 
 
+@pytest.mark.slow
 def test_xnli(corpora: Path) -> None:
     xnli = dataset("xnli")
     for language in ("eng", "spa", "fra", "swa"):
@@ -101,6 +106,7 @@ def test_xnli(corpora: Path) -> None:
         assert example.label == english[int(example.id) - 12_451].label
 
 
+@pytest.mark.slow
 def test_english_pairs(corpora: Path) -> None:
     found = Counter(example.label for example in dataset("nli_en").examples("eng", "train", corpora))
     assert found == labels_in(corpora / "nli_en/train.tsv", 2, csv.QUOTE_NONE)

@@ -113,6 +113,7 @@ def test_two_characters_never_share_a_reversible_spelling() -> None:
 TEXT = st.text(alphabet="aeny'`~^_-* :\n" + MARKS + "\ua78cʔʼẽỹñŋɛ\u0320ː你Ỹ", max_size=30)
 
 
+@pytest.mark.slow
 @given(st.lists(TEXT, max_size=4))
 def test_round_trip(texts: list[str]) -> None:
     known = knowing("ãñ" + MARKS)

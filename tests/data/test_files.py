@@ -268,6 +268,7 @@ def test_json_lines_with_numbers_as_labels(write) -> None:
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).map(lambda s: "x" + s)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), st.sampled_from(["tsv", "csv"]))
 def test_what_csv_wrote_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows, kind: str) -> None:
     path = tmp_path_factory.mktemp("csv") / f"a.{kind}"

@@ -64,6 +64,7 @@ def test_nothing_to_remove() -> None:
 SOME_TEXTS = st.lists(st.lists(st.sampled_from("abc"), max_size=7).map(" ".join), max_size=8)
 
 
+@pytest.mark.slow
 @given(SOME_TEXTS, SOME_TEXTS, st.integers(1, 4))
 def test_it_removes_what_the_definition_says(texts: list[str], held_out: list[str], ngram: int) -> None:
     def grams(text: str) -> set[tuple[str, ...]]:
@@ -78,6 +79,7 @@ def test_it_removes_what_the_definition_says(texts: list[str], held_out: list[st
     assert found.overlaps["test"].shared == sum(g and not s for s, g in zip(same, shared, strict=True))
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_lines_take_about_a_second() -> None:
     vocabulary = [f"w{number}" for number in range(1_000)]
     texts = [" ".join(vocabulary[start % 980 : start % 980 + 14]) for start in range(100_000)]
@@ -247,6 +249,7 @@ def test_news_articles_that_train_and_test_share(corpora: Path, language: str, n
     assert found.overlaps["test"].same == num_shared
 
 
+@pytest.mark.slow
 def test_news_articles_are_found_from_the_published_files(corpora: Path) -> None:
     path = corpora / "masakhanews" / "pcm" / "train.tsv"
     dev, test = map(Path, evaluation_beside(path))
@@ -256,6 +259,7 @@ def test_news_articles_are_found_from_the_published_files(corpora: Path) -> None
     assert found.overlaps["test"].same == 5
 
 
+@pytest.mark.slow
 def test_americasnlp_dev_is_americasnli(corpora: Path) -> None:
     folder = corpora / "americasnlp2021" / "bribri-spanish"
     with pytest.raises(DataError, match="whose sentences are AmericasNLI's"):

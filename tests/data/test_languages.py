@@ -192,6 +192,7 @@ def test_family_of(name: str, family: str | None) -> None:
     assert family_of(name) == family
 
 
+@pytest.mark.slow
 def test_the_bundled_backbone_is_of_a_known_family() -> None:
     assert family_of(Shell.named("mini").name) == "mini"
 

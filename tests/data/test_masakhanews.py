@@ -41,6 +41,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_row_counts_of_the_real_files(corpora: Path, language: str) -> None:
     splits = [load(corpora, language, split) for split in ("train", "dev", "test")]
@@ -57,6 +58,7 @@ def test_facts_of_the_real_files(corpora: Path) -> None:
     assert max(len(article.text) for article in load(corpora, "fra", "train")) == 46_502
 
 
+@pytest.mark.slow
 def test_shared_documents_are_left_out_of_stage_one(corpora: Path) -> None:
     reports: list[str] = []
     texts = unlabelled(corpora, "ibo", reports.append)

@@ -289,6 +289,7 @@ REFERENCES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", REFERENCES)
 def test_published_pairs_are_in_step_until_they_are_shifted(corpora: Path, word: str) -> None:
     pairs = read_parallel(word, data_dir=corpora)
@@ -298,6 +299,7 @@ def test_published_pairs_are_in_step_until_they_are_shifted(corpora: Path, word:
         assert [(one.first, one.last, one.shift) for one in found] == [(1, len(some) - 1, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "num_taxi1500", "num_verses", "num_kept"),
     [("glv", 1_077, 128, 3_645), ("cni", 1_069, 1_069, 6_685), ("quc", 1_077, 1_074, 6_426)],
@@ -325,6 +327,7 @@ def test_manx_of_three_gospels(corpora: Path) -> None:
     assert "a held-out verse" not in checked.report.removed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "num_kept", "num_scored"), [("lug", 6_968, 0), ("yor", 9_606, 0), ("ibo", 9_369, 129)]
 )

@@ -89,6 +89,7 @@ def test_subsample_keeps_order_and_nests(items: list[int], n: int, seed: int) ->
     assert chosen == subsample(positions, n, seed)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 200), SEEDS)
 def test_shares_nest(size: int, seed: int) -> None:
     items = list(range(size))

@@ -66,6 +66,7 @@ def results(plan: Plan, place: Workplace) -> list[dict[str, Any]]:
     return [result for result in found if result is not None]
 
 
+@pytest.mark.slow
 def test_results_say_what_was_done(finished: tuple[Plan, Workplace]) -> None:
     plan, place = finished
     for cell, result in zip(plan.records[0]["cells"], results(plan, place), strict=True):
@@ -100,6 +101,7 @@ def expected_contents(step: Step) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_every_method_runs_in_a_grid(experiment_file: Path, place: Workplace) -> None:
     """Those that start from one stage 1 share it."""
     methods = list(METHODS)
@@ -158,6 +160,7 @@ def test_the_sources_adapter_is_trained_once(finished: tuple[Plan, Workplace]) -
     assert list((store.root / "work").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_languages_share_is_claimed_while_it_is_read(
     experiment_file: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +223,7 @@ def test_steps_travel_to_other_processes(finished: tuple[Plan, Workplace]) -> No
     assert pickle.loads(pickle.dumps(place)) == place
 
 
+@pytest.mark.slow
 def test_costs_are_counted(place: Workplace, tiny_folder: Path) -> None:
     step = CostStep(str(tiny_folder), AdaptConfig(prompt_length=4), TuneConfig(method="soft-prompt", top_k_layers=2))
     assert attempt(step, place).status == "done"
@@ -231,6 +235,7 @@ def test_costs_are_counted(place: Workplace, tiny_folder: Path) -> None:
     assert found["run_info"]["method"] == "soft-prompt"
 
 
+@pytest.mark.slow
 def test_a_failure_is_kept_and_the_rest_goes_on(
     experiment_file: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +270,7 @@ def test_data_that_changed_since_the_plan(experiment_file: Path, place: Workplac
     assert error.endswith("has changed since the step was planned; run the grid again with --retry-failed")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["adapt", "tune"])
 def test_killed_during_a_training_it_goes_on_from_its_checkpoint(
     kind: str, experiment_file: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -315,7 +320,7 @@ def _steps_of(corpus: type[MaskingCorpus | ClozeCorpus], monkeypatch: pytest.Mon
     return asked
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_between_steps_it_ends_with_the_same_numbers(
     finished: tuple[Plan, Workplace], tmp_path: Path, toy_data: Path
 ) -> None:
@@ -349,7 +354,7 @@ def test_killed_between_steps_it_ends_with_the_same_numbers(
             assert all((tensors[key] == others[key]).all() for key in tensors)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_grids_in_one_folder(finished: tuple[Plan, Workplace], tmp_path: Path, toy_data: Path) -> None:
     plan, place = finished
     file = Path(place.output).parent / "toy.toml"

@@ -234,7 +234,7 @@ def kill_a_worker(store: Store, killed: list[int]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker in /proc/locks")
 def test_two_workers_one_of_them_killed_give_the_bits_of_one_process(
@@ -274,7 +274,7 @@ def test_two_workers_one_of_them_killed_give_the_bits_of_one_process(
     assert list(Path(elsewhere.output, "work").glob("shared-*")) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
 def test_a_grid_that_is_told_to_stop_says_one_line(

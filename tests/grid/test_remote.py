@@ -78,6 +78,7 @@ def numbers(result: dict[str, Any]) -> dict[str, Any]:
     return {key: without(value) for key, value in result.items() if key != "meta_info"}
 
 
+@pytest.mark.slow
 def test_two_machines_that_share_a_url_give_the_numbers_of_a_folder(
     experiment_file: Path,
     place: Workplace,
@@ -179,6 +180,7 @@ def test_a_marker_without_words_counts_for_nothing(tmp_path: Path) -> None:
     assert store.finished() == set()
 
 
+@pytest.mark.slow
 def test_killed_while_sending(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from glotprompt.grid.remote import RemoteStore, _Remote\n"
@@ -277,7 +279,7 @@ def test_workers_of_ray_get_the_url(
         engine_ray._Pool(Share(1, 1, 0), away, told).run([step])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_grids_at_one_url(experiment_file: Path, place: Workplace, tmp_path: Path, toy_data: Path) -> None:
     """At the same time, in processes that share nothing else."""
     plan = planned(experiment_file, place, 'methods=["soft-prompt", "mad-x"]')

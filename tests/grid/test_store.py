@@ -50,6 +50,7 @@ def test_failures_count_attempts_until_the_step_is_made_good(tmp_path: Path) -> 
     assert store.failures() == []
 
 
+@pytest.mark.slow
 def test_one_at_a_time(tmp_path: Path) -> None:
     code = (
         "import sys, time; from glotprompt.grid.store import Store\n"
@@ -64,6 +65,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     assert not list((tmp_path / "work").glob("*.lock"))
 
 
+@pytest.mark.slow
 def test_grids_that_begin_at_one_instant(tmp_path: Path) -> None:
     """Each writes the same plan and asks for the same claims; the files beside and the locks come and go."""
     code = (

@@ -82,6 +82,7 @@ def written(bundled: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestBundled:
+    @pytest.mark.slow
     def test_transformers_opens_what_was_written_and_computes_the_same(self, bundled: Encoder, written: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(written)
         lines = lines_in_ten_scripts()
@@ -98,11 +99,13 @@ class TestBundled:
             states = bundled.hidden_states(inputs["input_ids"], inputs["attention_mask"])
             torch.testing.assert_close(states[real], expected[real], atol=1e-5, rtol=1e-5)
 
+    @pytest.mark.slow
     def test_the_folder_is_the_same_backbone(self, bundled: Encoder, written: Path) -> None:
         again = open_backbone(str(written))
         assert fingerprint(again.model, again.tokenizer) == bundled.fingerprint == FINGERPRINTS[bundled.name]
         assert (again.model.base_model is not again.model) == bundled.has_lm_head == BUNDLED[bundled.name].has_lm_head
 
+    @pytest.mark.slow
     def test_its_files_by_their_paths(self, mini_sentence: Encoder) -> None:
         folder = Path(folder_of(MINI_SENTENCE))
         again = open_backbone(name_of([folder / file for file in BUNDLED[MINI_SENTENCE].files]))
@@ -262,6 +265,7 @@ class TestSentenceEncoder:
         assert np.abs(behind - encoder.embed(TEXTS)).max() > 1e-2
         np.testing.assert_allclose(encoder.embed(TEXTS, prompt, batch_size=1), behind, atol=1e-5, rtol=1e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("settings", "pooling"),
         [
@@ -349,6 +353,7 @@ AUTO_MAP = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -73,6 +73,7 @@ class TestWhatWorks:
             behind, bare = encoder.hidden_states(ids, None, prompt.prefix(encoder.dtype)), encoder.hidden_states(ids)
         assert (behind - bare).abs().max() > 0.01
 
+    @pytest.mark.slow
     def test_xlm_r_large_on_the_meta_device(self) -> None:
         """The paper's figures (section 4.2, table 3), without the weights."""
         config = XLMRobertaConfig(
@@ -264,6 +265,7 @@ class TestLoad:
 
 
 class TestFingerprint:
+    @pytest.mark.slow
     def test_one_model_in_two_precisions(self, mini: Encoder, mini_bf16: Encoder) -> None:
         assert mini.fingerprint == mini_bf16.fingerprint
         assert len(mini.fingerprint) == 16
@@ -278,6 +280,7 @@ class TestFingerprint:
         tiny_tokenizer.save_pretrained(tmp_path)
         assert Encoder.load(tmp_path, precision="fp32", device="cpu").fingerprint == first
 
+    @pytest.mark.slow
     def test_another_weight(self, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
         model = new_stock("bert")
         before = fingerprint(model, tiny_tokenizer)

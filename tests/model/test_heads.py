@@ -140,6 +140,7 @@ def test_nothing_masked_is_no_loss(inputs: tuple[Tensor, ...]) -> None:
     assert none.grad.shape == (0, HIDDEN)
 
 
+@pytest.mark.slow
 def test_scores_and_loss_are_those_of_the_stock_model(
     kind: str,
     encoder: Encoder,

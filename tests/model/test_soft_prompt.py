@@ -32,6 +32,7 @@ def assert_near(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> Non
     assert difference <= tolerance, f"largest relative difference {float(difference):.2e}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["plain", "shifted"])
 def test_equals_attention_with_prefixes_in_plain_torch(
     kind: str, encoder: Encoder, stock: Callable[[str], PreTrainedModel], make_batch: MakeBatch, make_prompt: Make,
@@ -59,6 +60,7 @@ def test_full_batch_without_a_mask_equals_the_reference(
         assert_near(found[row], reference(stock(kind), ids[row], prompt))
 
 
+@pytest.mark.slow
 def test_the_route_taken_on_a_gpu_equals_the_one_taken_here(
     encoder: Encoder, make_batch: MakeBatch, make_prompt: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +111,7 @@ def test_padding_changes_nothing(encoder: Encoder, make_batch: MakeBatch, make_p
         assert_near(padded[row, :length], alone[0])
 
 
+@pytest.mark.slow
 def test_without_a_prompt_it_is_the_stock_model_to_the_bit(
     kind: str, encoder: Encoder, stock: Callable[[str], PreTrainedModel], make_batch: MakeBatch, make_prompt: Make
 ) -> None:
@@ -159,6 +162,7 @@ def test_plain_and_shifted_prompts_in_one_batch_equal_separate_runs(
         assert_near(mixed[row, :length], alone[0])
 
 
+@pytest.mark.slow
 def test_full_length_input_has_room_for_a_prompt(
     kind: str, encoder: Encoder, stock: Callable[[str], PreTrainedModel], make_batch: MakeBatch, make_prompt: Make,
     reference: Reference,

@@ -17,6 +17,7 @@ from glotprompt.run import adapt
 QUIET = RuntimeConfig(progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["plain", "shifted"])
 @pytest.mark.parametrize("tiny", ["xlm-roberta", "bert", "modernbert"])
 def test_frozen_weights_stay_to_the_bit(

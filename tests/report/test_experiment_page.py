@@ -36,6 +36,7 @@ def page(folder: Path) -> str:
     return (folder / "index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_page_shows_every_experiment(written: Path) -> None:
     text = " ".join(Reader(page(written)).text.split())
     for shown in (

@@ -56,6 +56,7 @@ class Reader(HTMLParser):
                 self.links.append(value or "")
 
 
+@pytest.mark.slow
 def test_page_shows_the_result(result: dict[str, Any]) -> None:
     text = " ".join(Reader(demo_page(result)).text.split())
     for shown in (
@@ -108,6 +109,7 @@ def test_page_loads_nothing(result: dict[str, Any]) -> None:
     assert "default-src 'none'" in html
 
 
+@pytest.mark.slow
 def test_ids_are_unique_and_labels_exist(result: dict[str, Any]) -> None:
     reader = Reader(demo_page(result))
     assert reader.tags["svg"] == 3
@@ -124,6 +126,7 @@ def poisoned(value: Any) -> Any:
     return f'{value}"><script>alert("&")</script>' if isinstance(value, str) else value
 
 
+@pytest.mark.slow
 def test_every_text_is_escaped(result: dict[str, Any]) -> None:
     reader = Reader(demo_page(poisoned(result)))
     assert reader.tags["script"] == 0
@@ -131,6 +134,7 @@ def test_every_text_is_escaped(result: dict[str, Any]) -> None:
     assert 'e f"><script>alert("&")</script>' in reader.text
 
 
+@pytest.mark.slow
 def test_bare_results_give_a_page(bare_results: list[dict[str, Any]]) -> None:
     for bare in bare_results:
         text = Reader(demo_page(bare)).text
@@ -140,6 +144,7 @@ def test_bare_results_give_a_page(bare_results: list[dict[str, Any]]) -> None:
         assert "nan" not in text.split()
 
 
+@pytest.mark.slow
 def test_page_is_written_whole(result: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "demo.html"
     write_demo_page(result, path)

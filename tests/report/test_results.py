@@ -78,6 +78,7 @@ def test_accuracy_table(tmp_path: Path) -> None:
     assert "± standard deviation over seeds (" in table.caption
 
 
+@pytest.mark.slow
 def test_seeds_that_share_stage_1_are_called_so(tmp_path: Path) -> None:
     for draw in ("table2", "figure3", "figure5"):
         runs = cells("soft-prompt", "sna", seeds=(0, 1), text_share=0.5)
@@ -115,6 +116,7 @@ def test_one_seed_has_no_deviation_in_words_or_numbers(tmp_path: Path) -> None:
     assert "1 seed, 1 language)" in captions[0]
 
 
+@pytest.mark.slow
 def test_own_labels_only_where_they_differ(tmp_path: Path) -> None:
     record = plan("t", "table2", cells("mad-x", "sna"))
 

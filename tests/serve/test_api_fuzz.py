@@ -40,7 +40,7 @@ def client(tmp_path: Path, encoder: gp.Encoder, four: dict[str, gp.PromptClassif
         yield client
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_request_breaks_the_service(client: TestClient) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
     seen = set[str]()
@@ -62,7 +62,7 @@ def test_no_request_breaks_the_service(client: TestClient) -> None:
     assert seen == {"/v1/predict", "/v1/classifiers", "/healthz", "/readyz", "/metrics"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_any_text_is_answered(client: TestClient) -> None:
     """What the description alone seldom draws: items that are whole, with texts of any characters."""
     text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)

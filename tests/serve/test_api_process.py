@@ -61,6 +61,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_what_it_does_not_start_with(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +144,7 @@ def ask(client: httpx2.Client, port: int, name: str, text: str) -> dict[str, flo
     return {score["label"]: score["score"] for score in result["scores"]}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_stopped_in_the_middle_of_requests_it_answers_them(
     start: Callable[..., Running], expected: dict[tuple[str, str], dict[str, float]]
 ) -> None:
@@ -178,7 +179,7 @@ def test_stopped_in_the_middle_of_requests_it_answers_them(
     assert "Traceback" not in written
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)  # a busy machine may take a minute to start it again
 def test_clients_that_try_again_lose_nothing_to_a_kill(
     start: Callable[..., Running], expected: dict[tuple[str, str], dict[str, float]]
@@ -210,7 +211,7 @@ def test_clients_that_try_again_lose_nothing_to_a_kill(
     assert again, "nobody met the dead service"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_hundreds_of_half_requests_and_few_files(
     start: Callable[..., Running], expected: dict[tuple[str, str], dict[str, float]]
 ) -> None:

@@ -92,6 +92,7 @@ def rest_of(client: socket.socket) -> bytes:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", [b"", b"POST /ec", HEAD, HEAD + b"\r\nhel"], ids=["nothing", "line", "head", "body"])
 def test_half_requests_lock_nobody_out(protocol: type[Any], half: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "SECONDS", 60.0)
@@ -106,6 +107,7 @@ def test_half_requests_lock_nobody_out(protocol: type[Any], half: bytes, monkeyp
         assert rest_of(clients[0]) == b"", "who came first has waited longest"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", [b"", b"POST /ec", HEAD])
 def test_a_head_that_does_not_come_ends_the_connection(protocol: type[Any], half: bytes) -> None:
     with serving(protocol, 20) as port, socket.create_connection(("127.0.0.1", port)) as client:
@@ -130,6 +132,7 @@ def _drip(client: socket.socket, stop: threading.Event) -> None:
             return
 
 
+@pytest.mark.slow
 def test_a_second_head_on_a_connection_is_waited_for_no_longer(protocol: type[Any]) -> None:
     with serving(protocol, 20) as port, socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(HEAD + b"\r\n0123456789" + HEAD)
@@ -138,6 +141,7 @@ def test_a_second_head_on_a_connection_is_waited_for_no_longer(protocol: type[An
     assert found.count(b"200 OK") == 1
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_come_is_refused(protocol: type[Any]) -> None:
     with serving(protocol, 20) as port, socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(HEAD + b"\r\nhel")
@@ -158,6 +162,7 @@ def test_a_head_without_end_is_not_kept(protocol: type[Any], monkeypatch: pytest
         pytest.fail("2 MB were taken")
 
 
+@pytest.mark.slow
 def test_who_reads_no_answer_is_left_and_who_reads_slowly_is_not(protocol: type[Any]) -> None:
     ask = b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with serving(protocol, 20) as port, ExitStack() as held:
@@ -174,6 +179,7 @@ def test_who_reads_no_answer_is_left_and_who_reads_slowly_is_not(protocol: type[
         assert len(rest_of(deaf)) < LARGE
 
 
+@pytest.mark.slow
 def test_who_is_being_answered_stays(protocol: type[Any]) -> None:
     """One more is refused, and no other is closed for it."""
     ask = b"GET /later HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

@@ -54,7 +54,7 @@ def test_classifies_a_text(visit: Visit) -> None:
     assert visit.complaints == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_search_finds_names_codes_and_tasks(visit: Visit) -> None:
     page = visit.open()
     field = page.get_by_role("combobox", name="Language and task")
@@ -75,7 +75,7 @@ def test_search_finds_names_codes_and_tasks(visit: Visit) -> None:
     expect(field).to_have_value("Ayacucho Quechua (quy) · nli")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_marks_what_the_model_cannot_read_and_takes_texts_as_texts(visit: Visit) -> None:
     page = visit.open()
     choose(page, "Hausa (hau) · news", "hausa")
@@ -88,7 +88,7 @@ def test_marks_what_the_model_cannot_read_and_takes_texts_as_texts(visit: Visit)
     expect(page.locator(".note")).to_have_text("The text is longer than the classifier reads: its end was left out.")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pairs_and_examples(visit: Visit) -> None:
     page = visit.open()
     choose(page, "Ayacucho Quechua (quy) · nli", "quy")
@@ -110,7 +110,7 @@ def test_pairs_and_examples(visit: Visit) -> None:
     expect(page.locator("#examples")).to_be_hidden()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compares_several_languages(visit: Visit) -> None:
     page = visit.open()
     choose(page, "Hausa (hau) · news", "hausa")
@@ -129,7 +129,7 @@ def test_compares_several_languages(visit: Visit) -> None:
     expect(page.get_by_role("button", name="Classify")).to_be_visible()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_finds_the_language(visit: Visit) -> None:
     page = visit.open()
     choose(page, "Find the language · news", "find")
@@ -144,7 +144,7 @@ def test_finds_the_language(visit: Visit) -> None:
     expect(page.get_by_role("combobox", name="Language and task")).to_have_value("Shona (sna) · news")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_errors_in_plain_words(visit: Visit) -> None:
     page = visit.open()
     choose(page, "Hausa (hau) · news", "hausa")
@@ -181,7 +181,7 @@ def locked(browser: Any, encoder: gp.Encoder, tmp_path: Path) -> Iterator[Visit]
         visit.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_token_only_where_it_is_asked_for(visit: Visit, locked: Visit) -> None:
     expect(visit.open().get_by_label("Token")).to_be_hidden()
     page = locked.open()
@@ -209,7 +209,7 @@ def test_a_token_only_where_it_is_asked_for(visit: Visit, locked: Visit) -> None
     expect(page.locator("#post-v1-predict")).to_be_visible()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_browser_that_keeps_nothing(locked: Visit) -> None:
     page = locked.open()
     page.add_init_script(
@@ -225,7 +225,7 @@ def test_a_browser_that_keeps_nothing(locked: Visit) -> None:
     expect(page.locator(".answer strong")).to_be_visible()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_many_classifiers_and_some_without_a_prompt(visit: Visit) -> None:
     page = visit.open()
     found = page.evaluate("fetch('v1/classifiers').then((answer) => answer.json())")
@@ -257,7 +257,7 @@ def test_a_classifier_without_adaptation_says_so_and_not_none(visit: Visit) -> N
     expect(page.locator("body")).not_to_contain_text("none ·")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_cards(visit: Visit) -> None:
     page = visit.open("#classifiers")
     expect(page.locator("#cards > li")).to_have_count(6)
@@ -282,7 +282,7 @@ def test_cards(visit: Visit) -> None:
     expect(page.locator("#cards > li")).to_have_count(120)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_by_keyboard_alone(visit: Visit) -> None:
     page = visit.open()
     page.keyboard.press("Tab")
@@ -315,7 +315,7 @@ def test_by_keyboard_alone(visit: Visit) -> None:
     assert page.title() == "Classify a whole file · glotprompt"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_a_screen_reader_gets(visit: Visit) -> None:
     page = visit.open()
     choose(page, "Shona (sna) · news", "shona")
@@ -350,7 +350,7 @@ def test_what_a_screen_reader_gets(visit: Visit) -> None:
             assert any(role == one[0] and name.startswith(one[1]) for role, name in found), found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_every_view_can_be_read_and_fits(visit: Visit, width: int, colours: str) -> None:
@@ -381,7 +381,7 @@ def test_every_view_can_be_read_and_fits(visit: Visit, width: int, colours: str)
     look(page, "classifiers")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_right_to_left_texts_and_the_choice_of_colours(visit: Visit) -> None:
     page = visit.open(color_scheme="light")
     choose(page, "Hausa (hau) · news", "hausa")

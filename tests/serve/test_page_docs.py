@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from .browser import Visit, controls_of, look
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "colours"), [(390, "dark"), (1280, "light")])
 def test_the_description_can_be_read(visit: Visit, width: int, colours: str) -> None:
     page = visit.open("docs", width=width, color_scheme=colours)
@@ -36,7 +36,7 @@ def test_the_description_can_be_read(visit: Visit, width: int, colours: str) -> 
     expect(page.locator("#post-v1-predict")).to_be_in_viewport()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_descriptions_example_can_be_sent(visit: Visit) -> None:
     page = visit.open("docs")
     words = shlex.split(page.locator("pre").first.inner_text().replace("\\\n", " "))

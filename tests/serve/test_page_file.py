@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from .browser import Visit, choose, downloaded, take_file
 from .live import LIMITS, broken, busy, refused, slow
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def opened(visit: Visit) -> Page:

@@ -40,6 +40,7 @@ def assert_as_alone(found: list[gp.Prediction], items: list[Item], classifiers: 
         assert prediction.scores == pytest.approx(alone.scores, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_tokens", [4096, 100])
 def test_a_mixed_batch_answers_as_each_classifier_alone(encoder: gp.Encoder, four: Four, batch_tokens: int) -> None:
     items = mixed_items()
@@ -59,6 +60,7 @@ def test_other_architectures(tiny_encoder: Callable[[str], gp.Encoder], kind: st
     assert_as_alone(gp.Predictor(encoder, classifiers).predict(items), items, classifiers)
 
 
+@pytest.mark.slow
 def test_prompts_with_linear_heads_and_what_is_no_prompt(encoder: gp.Encoder, four: Four) -> None:
     def with_head(body: gp.PromptClassifier, seed: int) -> gp.PromptClassifier:
         return replace(body, head=LinearHead(encoder.hidden_size, 3, seed))
@@ -75,6 +77,7 @@ def test_prompts_with_linear_heads_and_what_is_no_prompt(encoder: gp.Encoder, fo
     assert mixes == {"nya": True, "yor": True, "nya-nli": True, "sna": False}
 
 
+@pytest.mark.slow
 def test_label_words_of_several_tokens(encoder: gp.Encoder, four: Four) -> None:
     several = gp.Task("topic", "{mask} : {text}", {"health": "Healthful", "sports": "Sports", "culture": "Culture"})
     other = gp.Task("topic", "{mask} : {text}", {"health": "Healthful", "sports": "Sporting day", "culture": "Culture"})

@@ -60,6 +60,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "are for --engine ray" in refusal(capsys, folder, "--replicas", "2")
     assert "are for --engine ray" in refusal(capsys, folder, "--address", "auto")
@@ -241,7 +242,7 @@ def ask(client: httpx2.Client, url: str, items: list[tuple[str, str]]) -> list[d
     return [{score["label"]: score["score"] for score in one["scores"]} for one in answer]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the replicas in /proc")
 def test_two_replicas(folder: Path, service: Replicated) -> None:
@@ -351,7 +352,7 @@ def test_two_replicas(folder: Path, service: Replicated) -> None:
     assert "Traceback" not in written
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_replicas_that_cannot_start(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(folder), "--engine", "ray", "--replicas", "1", "--port", "0", "--device", "cpu"]

@@ -278,6 +278,7 @@ def test_a_disk_in_trouble_takes_nothing_with_it_and_the_watcher_goes_on(
     assert len(caplog.records) == 2
 
 
+@pytest.mark.slow
 def test_requests_see_the_old_version_or_the_new_one(folder: Path, encoder: gp.Encoder) -> None:
     """While a thread renames two versions over each other and a second one looks at the disk."""
     registry = Registry(folder, encoder)
@@ -373,7 +374,8 @@ def test_replaced_while_it_is_read(
     assert registry.reload() == Changes((), (), ())
 
 
-@pytest.mark.parametrize("count", [320, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [320, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
 def test_thousands_in_bounded_memory(tmp_path: Path, encoder: gp.Encoder, count: int) -> None:
     """Every file is asked for; neither what is decoded nor what was read piles up."""
     length, budget = 160, 2**20

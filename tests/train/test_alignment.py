@@ -57,6 +57,7 @@ def test_the_loss_is_the_one_that_is_described() -> None:
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 8, None])
 @pytest.mark.parametrize("kind", ["xlm-roberta", "modernbert"])
 def test_parts_of_a_batch_have_the_gradient_of_the_whole(
@@ -124,6 +125,7 @@ def test_held_out_pairs_in_halves() -> None:
     assert choosing == shared[::2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["soft-prompt", "lora"])
 def test_translations_are_found_afterwards(method: str, tiny_encoder: Tiny) -> None:
     encoder, pairs = tiny_encoder("xlm-roberta"), TRANSLATIONS
@@ -147,6 +149,7 @@ def test_translations_are_found_afterwards(method: str, tiny_encoder: Tiny) -> N
         assert vars(score_alignment(encoder, held_out, prefix, 32)) == pytest.approx(after, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_settings_that_are_left_open_are_the_preset_s(tiny_encoder: Tiny, pairs: list[tuple[str, str]]) -> None:
     encoder = tiny_encoder("bert")
     made = gp.adapt(encoder, language="xxx", config=gp.AdaptConfig(steps=1), runtime=QUIET, parallel=pairs)
@@ -187,6 +190,7 @@ def test_a_language_that_is_aligned_already_is_said_before_training(
     assert ALREADY_ALIGNED == 90
 
 
+@pytest.mark.slow
 def test_parallel_text_without_an_lm_head(sentence_encoder: gp.Encoder) -> None:
     config = CONFIG.replace(steps=60, init_std=0.5, learning_rate=0.3)
     made = gp.adapt(sentence_encoder, language="xxx", config=config, runtime=QUIET, parallel=TRANSLATIONS)

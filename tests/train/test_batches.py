@@ -231,6 +231,7 @@ def test_targets_are_the_words_that_stood_there_and_the_rest_is_untouched(tiny_t
     assert len(set(batch.positions.tolist())) == len(batch.positions)
 
 
+@pytest.mark.slow
 def test_special_tokens_are_never_chosen_nor_put_in(tiny_tokenizer: Tokenizer) -> None:
     line = np.array([0, *[9] * 6, 2, *[11] * 6, 2, 3, 3, 3, 2], dtype=np.int64)
     sequences = [line, line[:9], text_ids(1, 40)[0]] * 4
@@ -262,6 +263,7 @@ def test_eighty_ten_ten(tiny_tokenizer: Tokenizer) -> None:
     assert len(set(replaced.tolist())) > 200, "any word of the vocabulary"
 
 
+@pytest.mark.slow
 def test_every_place_is_chosen_equally_often(tiny_tokenizer: Tokenizer) -> None:
     batch = mask_words(text_ids(2000, 22), tiny_tokenizer, 0.15, (4,))
     counts = Counter((batch.positions % 22).tolist())

@@ -97,6 +97,7 @@ def test_an_unreadable_text_is_refused_in_python(tiny_encoder: Tiny) -> None:
     assert gp.adapt(encoder, text, TOY, "zho", control, QUIET).facts["unknown"].keys() == {"source"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["soft-prompt", "lora"])
 def test_the_map_is_the_same_as_other_text(method: str, tiny_encoder: Tiny, tmp_path: Path) -> None:
     """Adapt, tune, save, load, predict: a map gives what rewriting every text beforehand gives."""
@@ -179,6 +180,7 @@ def test_another_language_brings_its_own_map(prompt: gp.LanguagePrompt, tiny_enc
     assert gp.for_language(classifier, replace(control, characters=MAP)).characters == MAP
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "before"), [("hñähñu-spanish/train.oto", 342), ("bribri-spanish/train.bzd", 0)])
 def test_real_text(name: str, before: int, mini: Encoder, corpora: Path) -> None:
     """Otomi writes some vowels with a mark that the bundled tokenizer lacks; of Bribri it knows every character."""

@@ -112,6 +112,7 @@ def test_a_mask_in_the_text_is_not_the_mask(tiny_tokenizer: Tokenizer, task: Tas
 # --- shortening
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [ONE, END])
 @quick
 @given(text=texts, length=st.integers(12, 40))
@@ -140,6 +141,7 @@ def test_shortening_spares_template_and_mask(task: Task, text: str, length: int)
         assert dropped.startswith(kept.removesuffix("Itis"))
 
 
+@pytest.mark.slow
 @quick
 @given(premise=texts, hypothesis=texts, length=st.integers(12, 40))
 def test_shortening_a_pair_spares_template_and_mask(premise: str, hypothesis: str, length: int) -> None:
@@ -400,6 +402,7 @@ def long_text(name: str, seed: int, length: int) -> str:
     return "".join(draw.choices(PIECES[name], k=length))[:length]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", PIECES)
 def test_the_beginning_of_a_long_text_has_its_first_tokens(kind: str, name: str) -> None:
@@ -417,6 +420,7 @@ def test_the_beginning_of_a_long_text_has_its_first_tokens(kind: str, name: str)
     assert was_cut or name != "words"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["own", "byte-level"])
 @pytest.mark.parametrize("tokenise", [encode, encode_without_mask])
 @pytest.mark.parametrize("task", [ONE, END, TWO])
@@ -435,6 +439,7 @@ def test_long_texts_are_read_as_if_they_were_not_cut_before(
         assert (cut.position, cut.truncated) == (whole.position, whole.truncated)
 
 
+@pytest.mark.slow
 def test_ten_megabytes_are_no_work(mini: Encoder) -> None:
     """Of words, and of letters without a space."""
     for text in (long_text("words", 0, 2**20) * 10, long_text("no spaces", 0, 2**20) * 10):

@@ -50,6 +50,7 @@ def test_it_is_scikit_learn_s_regression_on_the_encoder_s_vectors(layer: int, ti
     assert classifier.facts["dev_accuracy"] == pytest.approx(100 * scores[strength])
 
 
+@pytest.mark.slow
 def test_the_backbone_is_left_alone_and_the_file_gives_the_same_bits(own_encoder: Tiny, tmp_path: Path) -> None:
     encoder = own_encoder("bert")
     before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
@@ -67,6 +68,7 @@ def test_the_backbone_is_left_alone_and_the_file_gives_the_same_bits(own_encoder
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
 
 
+@pytest.mark.slow
 def test_it_learns_and_reads_what_stands_before_it(tiny_encoder: Tiny) -> None:
     encoder = tiny_encoder("xlm-roberta")
     plain, behind = tuned(encoder), tuned(encoder, prompt_of(encoder))
@@ -143,6 +145,7 @@ def test_what_it_refuses(changes: dict[str, Any], message: str, tiny_encoder: Ti
         tuned(tiny_encoder("bert"), **changes)
 
 
+@pytest.mark.slow
 def test_many_of_them_are_served_together_with_others(tiny_encoder: Tiny) -> None:
     """Different prompts, layers and heads in one call: every answer is what its classifier gives alone."""
     encoder = tiny_encoder("xlm-roberta")

@@ -161,6 +161,7 @@ def test_the_history_is_true() -> None:
     assert history.seconds > 0
 
 
+@pytest.mark.slow
 def test_losses_of_a_long_run_are_means_over_its_hundredths() -> None:
     toy = Toy()
     each = dict(Toy().fit(steps=99).losses)
@@ -240,6 +241,7 @@ def uninterrupted() -> tuple[Tensor, dict[str, Any]]:
     return toy.parameter.detach(), course(history)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_before", range(STEPS))
 def test_going_on_from_any_step_ends_with_the_same_bits(
     tmp_path: Path, uninterrupted: tuple[Tensor, dict[str, Any]], stop_before: int
@@ -254,6 +256,7 @@ def test_going_on_from_any_step_ends_with_the_same_bits(
     assert course(history) == uninterrupted[1]
 
 
+@pytest.mark.slow
 def test_losses_not_yet_written_down_survive(tmp_path: Path) -> None:
     """In a long run an entry is the mean of several steps; here a kill falls between two entries."""
     whole = Toy().fit(steps=200, eval_every=200)
@@ -406,6 +409,7 @@ def assert_near(found: tuple[float, Tensor, int, int], whole: tuple[float, Tenso
     assert found[2] == whole[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 7, 8, 100])
 @pytest.mark.parametrize("packing", ["full", "none"])
 def test_micro_batches_of_stage_1_sum_to_the_whole(
@@ -427,6 +431,7 @@ def test_micro_batches_of_stage_1_sum_to_the_whole(
     assert_near(found, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 8])
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
 @pytest.mark.parametrize("no", ["No", "Sporting"])

@@ -115,6 +115,7 @@ def test_the_lowest_layer_of_several_deltas_counts(encoder: Encoder) -> None:
     assert Together({}).first_layer is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["words", "linear"])
 def test_stage_2_learns_the_same_with_and_without(encoder: Encoder, head: Any) -> None:
     start = gp.LanguagePrompt(

@@ -112,6 +112,7 @@ def test_what_says_that_memory_ran_out() -> None:
     assert is_out_of_memory(ImportError("libx.so: failed to map segment from shared object"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward", [False, True])
 def test_parts_are_halved_until_they_fit(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backward: bool
@@ -162,6 +163,7 @@ def test_a_backbone_that_the_limit_leaves_no_room_for(monkeypatch: pytest.Monkey
         Encoder.load("mini")
 
 
+@pytest.mark.slow
 def test_what_the_failed_step_summed_is_dropped(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     in_twos = adapted(encoder, QUIET.replace(micro_batch_size=2))
     memory = Memory(encoder, monkeypatch, room=2, backward=True)
@@ -170,12 +172,14 @@ def test_what_the_failed_step_summed_is_dropped(encoder: Encoder, monkeypatch: p
     assert memory.seen == [4, 4, *[2] * 4 * 4], "the second part failed, the first had left its gradient"
 
 
+@pytest.mark.slow
 def test_the_size_is_that_of_the_part(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(encoder, monkeypatch, room=3)
     adapted(encoder, QUIET.replace(micro_batch_size=100))
     assert memory.seen[:3] == [8, 4, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["words", "linear"])
 def test_stage_2_is_halved_too(encoder: Encoder, monkeypatch: pytest.MonkeyPatch, head: Any) -> None:
     config = TUNE.replace(head=head)
@@ -186,6 +190,7 @@ def test_stage_2_is_halved_too(encoder: Encoder, monkeypatch: pytest.MonkeyPatch
     assert found.facts["losses"] == in_twos.facts["losses"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["soft-prompt", "mad-x", "lora", "fine-tuning-mlm"])
 def test_one_sequence_that_does_not_fit(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch, method: gp.config.MethodName
@@ -200,6 +205,7 @@ def test_one_sequence_that_does_not_fit(
     assert encoder.model.training == training
 
 
+@pytest.mark.slow
 def test_the_remedies_are_those_that_are_left(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     Memory(encoder, monkeypatch, room=0)
     with pytest.raises(UserError, match=r"single sequence; try a smaller max_length="):
@@ -220,6 +226,7 @@ def test_other_errors_are_not_repeated(encoder: Encoder, monkeypatch: pytest.Mon
     assert calls == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [5, 6, 11])
 def test_a_resumed_training_goes_on_with_its_size(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: int
@@ -255,6 +262,7 @@ def test_a_smaller_size_can_be_asked_for_when_resuming() -> None:
         assert resumed.size == size
 
 
+@pytest.mark.slow
 def test_all_processes_take_the_smallest_size(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other process needs parts of 2 in the first step, and gets through in the others."""
     in_twos = adapted(encoder, QUIET.replace(micro_batch_size=2))
@@ -296,7 +304,7 @@ state.destroy_process_group()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_agree(tmp_path: Path) -> None:
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)

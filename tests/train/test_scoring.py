@@ -300,6 +300,7 @@ def test_nothing_to_report() -> None:
 # --- masked words
 
 
+@pytest.mark.slow
 def test_masked_word_scores_from_the_stock_model(
     encoder: Encoder, english_lines: list[str], stock: Callable[[str], PreTrainedModel]
 ) -> None:
