@@ -112,7 +112,7 @@ def watched(course: Course) -> Generator[None]:
         yield
 
 
-FIRST = ("soft-prompt", "mad-x", "lora, aligned")
+FIRST = ("soft-prompt", "mad-x", "lora")
 """Variants that the fast suite looks at: one of each way to change a backbone."""
 
 

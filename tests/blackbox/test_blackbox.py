@@ -79,6 +79,7 @@ def check(name: str, found: Any, record: bool) -> None:
     assert not apart, "\n".join([f"{name!r} came to something else in {len(apart)} places:", *apart[:20]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("story", STORIES)
 def test_story(story: str, run: Run, record: bool) -> None:
     check(story, {name: run(words) for name, words in STORIES[story].items()}, record)

@@ -209,7 +209,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (shutil.rmtree, "cannot load"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "cannot load"),
     "config is no JSON": (lambda folder: (folder / "config.json").write_text("{"), "not a valid JSON file"),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors; weights in pickles"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "it has no model.safetensors -- give"),
     "truncated weights": (lambda folder: truncate(folder / "model.safetensors"), "incomplete metadata"),
     "no head": (drop_head, "6 of its weights are not in the file .*lm_head.bias"),
     "other shapes": (lambda folder: change_config(folder, hidden_size=64), "have other shapes there"),
