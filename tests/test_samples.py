@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import glotprompt as gp
+from glotprompt.data.characters import CharacterMap, Rewriting
 from glotprompt.data.samples import MOST_CHARACTERS, NUM_SAMPLES, Samples
 from glotprompt.methods import for_language
+from glotprompt.train import inputs
+from glotprompt.train.batches import token_sequences
 
 from .toys import QUIET, SOURCE, TASK, TOY, topics
 
@@ -68,6 +72,27 @@ def test_a_classifier_takes_over_those_of_its_language(
     assert (tmp_path / "topic.st").stat().st_size - bare.stat().st_size < NUM_SAMPLES * MOST_CHARACTERS
     # Facts are copied into results and reports.
     assert not [text for text in samples.texts if json.dumps(text) in json.dumps([prompt.facts, classifier.facts])]
+
+
+def test_none_was_trained_on_where_characters_are_rewritten(
+    encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that are one when rewritten stay on one side, so the held-out lines are other ones than before."""
+    trained: list[set[str]] = []
+
+    def watched(lines: Sequence[str], *rest: Any) -> Any:
+        trained.append({" ".join(line.split()) for line in lines})
+        return token_sequences(lines, *rest)
+
+    monkeypatch.setattr(inputs, "token_sequences", watched)
+    lines = [f"{line} {mark}" for line in dict.fromkeys(TOY) for mark in ("kǃ", "kk")]
+    characters = CharacterMap((Rewriting("ǃ", "k", "letter", False),))
+    for seed in range(8):
+        trained.clear()
+        adapted = gp.adapt(encoder, lines, SOURCE, "nya", ADAPT.replace(seed=seed), QUIET, characters)
+        read = {characters.apply(str(text)) for text in texts_of(adapted.samples)}
+        assert read
+        assert not read & trained[0]
 
 
 def test_else_they_are_in_the_language_of_the_examples(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:

@@ -99,8 +99,10 @@ class LanguageModule:
             if encoder is not None:
                 refuse_strays(tensors, list(parts))
                 _ = [part.restored(encoder) for part in parts.values()]
-        texts = characters_of(facts), Samples.in_file(facts)
-        return cls(facts["method"], parts, facts["language"], facts["backbone"], facts["training"], *texts)
+        return cls(
+            facts["method"], parts, facts["language"], facts["backbone"], facts["training"], characters_of(facts),
+            Samples.in_file(facts),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,10 @@ class LanguagePrompt:
         tensors, facts = _read_for(path, "language prompt", encoder)
         with _naming(path):
             check_prompt(tensors, facts["positions"], encoder)
-        made_by = facts["training"], facts["method"], characters_of(facts), Samples.in_file(facts)
-        return cls(tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], *made_by)
+        return cls(
+            tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], facts["training"],
+            facts["method"], characters_of(facts), Samples.in_file(facts),
+        )  # fmt: skip
 
 
 Adapted = LanguagePrompt | LanguageModule

@@ -209,8 +209,8 @@ class _Demo:
             f"{name}-{config.seed}", [config.identity(), scenario.task.identity(), *examples, start], encoder
         )
         if not path.is_file():
-            parts = scenario.labelled, scenario.task, config, self.runtime, scenario.source_dev
-            tune(encoder, adapted, *parts).save(path)
+            tuned = tune(encoder, adapted, scenario.labelled, scenario.task, config, self.runtime, scenario.source_dev)
+            tuned.save(path)
             self._forget_checkpoints()
         return PromptClassifier.load(path, encoder)
 

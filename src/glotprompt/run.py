@@ -88,18 +88,17 @@ def adapt(
     backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
     if initial is not None and characters is None:
         characters = shared_characters([prompt for prompt, _ in weighted(initial)])
-    if runtime.no_samples:
-        lines: list[str] = []
-    elif parallel is None:
-        lines = split_held_out(list(target), config.held_out, config.seed)[1]
-    else:
-        lines = [pair[1] for pair in split_pairs(parallel, config)[1]]
-    samples = Samples.of_lines(lines)
-    texts = target, source
+    texts, samples = (target, source), list[str]()
+    if parallel is not None and not runtime.no_samples:
+        samples = [pair[1] for pair in split_pairs(parallel, config)[1]]
     if characters is not None:
         texts = [characters.apply(line) for line in target], [characters.apply(line) for line in source]
         if parallel is not None:
             parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
+    if parallel is None and not runtime.no_samples:
+        # Of the text as it is trained on: lines that differ in rewritten characters alone are one there.
+        held_out = set(split_held_out(list(texts[0]), config.held_out, config.seed)[1])
+        samples = [line for line, read in zip(target, texts[0], strict=True) if read in held_out]
     shares = method.source_shares(config)
     unknown = count_unknown(encoder, _texts_read(texts, parallel, list(shares.values())), runtime)
     made: dict[str, Delta] = {}
@@ -113,11 +112,12 @@ def adapt(
     facts |= {} if start is None else {"initial": start.facts}
     facts |= {f"{part}_training": course for part, course in courses.items()}
     prompt = made["language"]
+    examples = Samples.of_lines(samples)
     if isinstance(prompt, SoftPrompt):
         (tensors,) = Part.of(prompt).tensors.values()
-        return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters, samples)
+        return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters, examples)
     parts = {name: Part.of(delta) for name, delta in made.items()}
-    return LanguageModule(method.name, parts, language, backbone, facts, characters, samples)
+    return LanguageModule(method.name, parts, language, backbone, facts, characters, examples)
 
 
 def _texts_read(
@@ -192,8 +192,10 @@ def tune(
         head.requires_grad_(False)
     known = None if adapted is None else adapted.samples
     samples = None if runtime.no_samples else Samples.of_task(known, dev, task.template.fields)
-    made_by = facts, method.name, characters, samples
-    return PromptClassifier(encoder, delivered, task, language, config.max_length, head, None, *made_by)
+    return PromptClassifier(
+        encoder, delivered, task, language, config.max_length, head, facts=facts, method=method.name,
+        characters=characters, samples=samples,
+    )  # fmt: skip
 
 
 def _language_of(adapted: Adapted | None, language: str) -> str:

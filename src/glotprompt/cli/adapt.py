@@ -101,8 +101,7 @@ def adapt(
             print()
         characters = known or character_map(map_characters, found.target, encoder.tokenizer, runtime.allow_unknown)
         texts = replace(found, characters=characters)
-        words = config, runtime, outputs[code], precision, initial
-        adapted = _adapt_one(encoder, texts, code, *words, shared)
+        adapted = _adapt_one(encoder, texts, code, config, runtime, outputs[code], precision, initial, shared)
         figures.append(_stage1_figures(adapted, outputs[code]))
     if shared is not None:
         forget(shared)
@@ -115,6 +114,7 @@ def adapt(
 def _align(params: Mapping[str, Any]) -> None:
     """adapt with --parallel."""
     from glotprompt.cli.backbone import open_encoder, weighted_prompts
+    from glotprompt.cli.characters import character_map
     from glotprompt.cli.parallel import align, parallel_text
     from glotprompt.cli.settings import settings
     from glotprompt.combination import shared_characters
@@ -139,8 +139,9 @@ def _align(params: Mapping[str, Any]) -> None:
     initial = weighted_prompts("--init-prompt", params["init_prompt"], encoder)
     initial_prompt(encoder, config, initial)
     known = shared_characters([prompt for prompt, _ in initial]) if initial and not params["map_characters"] else None
-    how = config, runtime, output, params["precision"], initial, known, params["map_characters"]
-    adapted = align(encoder, text, code, *how)
+    target = [pair[1] for pair in text.pairs]
+    characters = known or character_map(params["map_characters"], target, encoder.tokenizer, runtime.allow_unknown)
+    adapted = align(encoder, text, code, config, runtime, output, params["precision"], initial, characters)
     _show_adapted(adapted, encoder.num_values)
     if params["json"] is not None:
         write_json(params["json"], {"prompts": [_stage1_figures(adapted, output)]})

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glotprompt.cli.backbone import train_once
-from glotprompt.cli.characters import character_map
 from glotprompt.cli.files import check_reading, how_to_read, pairs_of
 from glotprompt.cli.guards import check_stage1_files, held_out_texts, switches_record
 from glotprompt.cli.options import MAX_LINES
@@ -69,14 +68,10 @@ def align(
     precision: str,
     initial: Sequence[tuple[LanguagePrompt, float]] | None,
     characters: CharacterMap | None,
-    map_characters: str | None,
 ) -> Adapted:
     """What alignment gives: trained and saved, or as an earlier run of the same words left it."""
     from glotprompt import run
     from glotprompt.classifier import load_adapted
-
-    target = [pair[1] for pair in text.pairs]
-    characters = characters or character_map(map_characters, target, encoder.tokenizer, runtime.allow_unknown)
 
     def train(folder: Path) -> Adapted:
         note(f"{code}: {len(text.pairs):,} sentence pairs")

@@ -101,8 +101,10 @@ def tune(
     if config.head == "words" and not METHODS[config.method or made_by].reads_vectors:
         for remark in words_of_several_tokens(loaded, encoder.tokenizer, encoder.input_embeddings):
             note(remark)
-    words = config, runtime, output, precision, _target_text(loaded, ctx.params), record, language or ""
-    classifier = _tune_one(encoder, start, examples, held, loaded, *words)
+    unlabelled = _target_text(loaded, ctx.params)
+    classifier = _tune_one(
+        encoder, start, examples, held, loaded, config, runtime, output, precision, unlabelled, record, language or ""
+    )
     _show_classifier(classifier)
     if json is not None:
         write_json(json, _classifier_figures(classifier, output))

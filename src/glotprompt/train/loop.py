@@ -53,8 +53,9 @@ class Optimisation:
     ) -> Optimisation:
         """What the loop needs of either stage's config."""
         schedule = config.schedule if isinstance(config, AdaptConfig) else "linear"
-        settings = config.warmup_ratio, config.weight_decay, config.clip_norm
-        return cls(steps, rate, *settings, eval_every, patience, schedule)
+        return cls(
+            steps, rate, config.warmup_ratio, config.weight_decay, config.clip_norm, eval_every, patience, schedule
+        )
 
     def rate(self, step: int) -> float:
         """Learning rate of a step (0-based): linear warm-up, then as the schedule has it."""
