@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from glotprompt.errors import ConfigError
-from glotprompt.grid.experiment import load
+from glotprompt.grid.experiment import Experiment, load
 
-EXPERIMENTS = sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*.toml"))
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.toml"))
+PAGE = ROOT / "docs" / "experiments.md"
+KEYS = "## Keys\n"
 
 
 def test_every_file_of_the_project_loads_at_both_scales() -> None:
@@ -86,3 +90,29 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("title = ", encoding="utf-8")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load(tmp_path / "bad.toml")
+
+
+def keys_of_an_experiment() -> str:
+    """The table of `PAGE`."""
+    rows = ["| key | default | |", "|---|---|---|"]
+    for name, field in Experiment.model_fields.items():
+        default = "" if field.is_required() else in_toml(field.get_default(call_default_factory=True))
+        rows.append(f"| `{name}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def in_toml(value: object) -> str:
+    """A default as a file would have it; nothing where leaving it out says it best."""
+    if value in (None, "", (), {}):
+        return ""
+    return "`" + json.dumps(value) + "`"
+
+
+def test_the_page_has_every_key(record: bool) -> None:
+    """Made anew by `make record ARGS="-k page_has_every_key"`."""
+    before, heading, after = PAGE.read_text(encoding="utf-8").partition(KEYS)
+    told = after.partition("| key")[0]
+    page = f"{before}{heading}{told}{keys_of_an_experiment()}"
+    if record:
+        PAGE.write_text(page, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == page

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from glotprompt.errors import ConfigError, DataError
+from glotprompt.grid import reading
 from glotprompt.grid.experiment import load
 from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.steps import AdaptStep, Backbone, EvaluateStep, TuneStep
@@ -170,7 +171,7 @@ def test_what_is_finished_is_not_done_again(experiment_file: Path, toy_data: Pat
         ("source=hua", ConfigError, r"toy: source is 'hua', but the labelled examples \(train\) are in hau"),
         ("adapt.steps=lots", ConfigError, "toy: AdaptConfig.steps: Input should be a valid integer"),
         ('targets=["ibo", "masakhanews:ibo"]', ConfigError, "targets has 'ibo' more than once"),
-        ('train=["news.tsv"]', ConfigError, "is no reference"),
+        ('train=["news.tsv"]', DataError, "news.tsv: no such file"),
         ("source_texts=[]", ConfigError, "reads source text"),
         ('targets=["snaa"]', DataError, "Did you mean 'sna'"),
     ],
@@ -208,3 +209,96 @@ def test_tune_steps_of_mad_x_do_not_know_the_target(experiment_file: Path, toy_d
     plans = [planned(experiment_file, toy_data, f'targets=["{code}"]', 'methods=["mad-x"]') for code in ("sna", "yor")]
     tuned = [{name for name, step in plan.steps.items() if isinstance(step, TuneStep)} for plan in plans]
     assert tuned[0] == tuned[1]
+
+
+LABELS = ("sports", "health", "business")
+OWN = """
+source = "eng"
+title = "Topics of our own"
+targets = ["nya"]
+train = ["data/train.tsv"]
+source_texts = ["data/eng.txt"]
+task = "task.toml"
+methods = ["soft-prompt", "embedding"]
+seeds = [0]
+[columns]
+text = "sentence"
+[tests]
+nya = "data/test.tsv"
+[texts]
+nya = "data/nya.txt"
+"""
+
+
+@pytest.fixture
+def own_file(tmp_path: Path, experiment_file: Path) -> Path:
+    """An experiment on own files, beside the task of the other one."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, count in (("train", 6), ("test", 3)):
+        rows = [
+            f"{name} {word} {n}\t{label}"
+            for label, word in zip(LABELS, ("win", "sick", "bank"), strict=True)
+            for n in range(count)
+        ]
+        (data / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]), encoding="utf-8")
+    for name in ("eng", "nya"):
+        lines = [f"a line of {name} that has number {n} in it" for n in range(9)]
+        (data / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+    file = tmp_path / "own.toml"
+    file.write_text(OWN, encoding="utf-8")
+    return file
+
+
+def test_own_files_lie_beside_the_experiment(own_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    plan = planned(own_file, elsewhere)
+    assert counts(plan) == {
+        ("adapt", "soft-prompt"): 1, ("tune", "soft-prompt"): 1, ("evaluate", "soft-prompt"): 1,
+        ("tune", "embedding"): 1, ("evaluate", "embedding"): 1,
+    }  # fmt: skip
+    (adapt,) = (step for step in plan.steps.values() if isinstance(step, AdaptStep))
+    assert len(reading.texts(adapt.target, None).lines) == 9
+    (scored, _) = (step for step in plan.steps.values() if isinstance(step, EvaluateStep))
+    assert [example.label for example in reading.examples(scored.test, None)] == [
+        label for label in LABELS for _ in range(3)
+    ]
+    shutil.move(tmp_path / "data", elsewhere / "data")
+    shutil.copy(own_file, elsewhere)
+    shutil.copy(tmp_path / "task.toml", elsewhere)
+    assert names(planned(elsewhere / "own.toml", elsewhere)) == names(plan), "what files say counts, not where they lie"
+
+
+def test_own_text_that_is_scored_is_not_trained_on(own_file: Path) -> None:
+    data = own_file.parent / "data"
+    lines = [line.split("\t")[0] for line in (data / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]]
+    with (data / "nya.txt").open("a", encoding="utf-8") as file:
+        file.write("\n" + "\n".join(lines[:4]))
+    (adapt,) = (step for step in planned(own_file, data).steps.values() if isinstance(step, AdaptStep))
+    found = reading.texts(adapt.target, None)
+    assert len(found.lines) == 9
+    assert found.record["removed"] == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("tests={}", "target 'nya' has nothing to score; name a file in tests, or a dataset"),
+        ("texts={}", "soft-prompt reads unlabelled text of nya; name a file in texts"),
+        ('texts={nia="x"}', "texts: 'nia' is none of the targets. Did you mean 'nya'?"),
+        ('targets=["nya", "sna"]', "target 'sna' has nothing to score"),
+        ('train=["data/trian.tsv"]', "no such file. Did you mean 'train.tsv'?"),
+        ("columns={}", "no column 'text'. It has: sentence, label. Name the right one with text="),
+        ("task=nli", "no column 'premise'. It has: sentence, label"),
+        ('dataset="masakhanews"', ""),
+    ],
+)
+def test_mistakes_with_own_files(own_file: Path, toy_data: Path, change: str, says: str) -> None:
+    if not says:
+        assert planned(own_file, toy_data, change).steps
+        return
+    with pytest.raises((ConfigError, DataError)) as caught:
+        planned(own_file, toy_data, change)
+    assert says in str(caught.value)

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from glotprompt.config import AdaptConfig, Config, MethodName, TuneConfig
+from glotprompt.data.catalog import parse_reference
 from glotprompt.errors import ConfigError, nearest, toml_fault, visible
 from glotprompt.grid.scales import ScaleName, scaled
 
-Draw = Literal["table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
+Draw = Literal["accuracy", "table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
+Column = Literal["text", "label", "premise", "hypothesis"]
 TextShare = Annotated[float, Field(gt=0, le=1)]
 PromptOf = Literal["target", "another language"]
 _TABLES = {"adapt": AdaptConfig, "tune": TuneConfig}
@@ -30,24 +32,30 @@ class Experiment(Config):
     """The file's name without its ending."""
     title: str
     """One line for people."""
-    draw: Draw
-    """The table or figure that a report makes of it."""
+    draw: Draw = "accuracy"
+    """What a report makes of it: accuracies, or a table or figure of the paper."""
     dataset: str | None = None
-    """What is scored: a dataset of the catalog. A target may name another one (xnli:spa)."""
+    """What is scored: a dataset of the catalog. A target may name another one (xnli:spa) or a file of its own."""
     source: str | None = None
     """Language of the labelled examples, ISO 639-3."""
     targets: tuple[str, ...] = ()
-    """Languages that are scored on their test split, ISO 639-3."""
+    """Languages that are scored, ISO 639-3: on the dataset's test split, or on what `tests` names."""
+    tests: dict[str, str] = Field(default_factory=dict[str, str])
+    """By target, labelled examples to score: a file, or a reference. Without one, the dataset's test split."""
+    texts: dict[str, str] = Field(default_factory=dict[str, str])
+    """By target, unlabelled text of stage 1: a file, or a reference. Without one, that of the dataset."""
+    columns: dict[Column, str] = Field(default_factory=dict[Column, str])
+    """Columns of your own tables where they have other names: text, label, premise, hypothesis."""
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
     """Groups of targets for the report, such as seen and unseen."""
     methods: tuple[MethodName, ...] = Field(min_length=1)
     """What is compared (`glotprompt methods`)."""
     train: tuple[str, ...] = ()
-    """Labelled source examples: references NAME:LANGUAGE:SPLIT."""
+    """Labelled source examples: files, or references NAME:LANGUAGE:SPLIT."""
     dev: str | None = None
     """Labelled source examples to choose the best epoch; without them a share of `train`."""
     source_texts: tuple[str, ...] = ()
-    """Unlabelled source text of stage 1: references. The target's is that of its dataset."""
+    """Unlabelled source text of stage 1: files, or references."""
     task: str | None = None
     """Template and label words: a built-in task or a TOML file; without it, that of the dataset."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
@@ -80,9 +88,16 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.draw != "table3":
-            for key in ("dataset", "source", "targets", "train"):
+            for key in ("source", "targets", "train"):
                 if not getattr(self, key):
                     raise ValueError(f"{key} is missing")
+            for word in self.targets:
+                if self.dataset is None and ":" not in word and word not in self.tests:
+                    raise ValueError(f"target {word!r} has nothing to score; name a file in tests, or a dataset")
+            for key in ("tests", "texts"):
+                for word in getattr(self, key):
+                    if word not in self.targets:
+                        raise ValueError(f"{key}: {word!r} is none of the targets.{nearest(word, self.targets)}")
         for key in ("methods", "targets", "seeds"):
             _check_once(key, getattr(self, key))
         if "/" in self.name:
@@ -144,9 +159,26 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
     for change in changes:
         _change(values, change)
     try:
-        return Experiment(**values)
+        return _with_paths(Experiment(**values), path.absolute().parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with the whole paths of its own files, which are named from where it lies."""
+
+    def whole(word: str) -> str:
+        return word if parse_reference(word) is not None else str(folder / word)
+
+    task = experiment.task
+    return experiment.replace(
+        train=tuple(map(whole, experiment.train)),
+        dev=None if experiment.dev is None else whole(experiment.dev),
+        source_texts=tuple(map(whole, experiment.source_texts)),
+        tests={target: whole(word) for target, word in experiment.tests.items()},
+        texts={target: whole(word) for target, word in experiment.texts.items()},
+        task=str(folder / task) if task is not None and (folder / task).is_file() else task,
+    )
 
 
 def _change(values: dict[str, Any], change: str) -> None:

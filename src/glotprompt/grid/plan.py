@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from glotprompt.config import AdaptConfig, MethodName, TuneConfig, identity_of, preset
+from glotprompt.data.catalog import parse_reference
+from glotprompt.data.dataset import Dataset
+from glotprompt.data.languages import checked_code
 from glotprompt.errors import ConfigError
 from glotprompt.grid import reading
 from glotprompt.grid.experiment import Experiment
@@ -60,18 +63,17 @@ class Plan:
 class Target:
     """One language that is scored."""
 
-    dataset: str
     language: str
+    dataset: Dataset | None
+    """None: what is scored is a file."""
+    test: str
+    """What is scored: a reference, or a file."""
+    texts: str | None
+    """Its unlabelled text, likewise; None: there is none."""
 
     @property
-    def test(self) -> str:
-        return f"{self.dataset}:{self.language}:test"
-
-    @property
-    def texts(self) -> str:
-        """Where its unlabelled text is."""
-        dataset = reading.reference(self.test).dataset
-        return f"{(dataset.texts_from or dataset).name}:{self.language}:train"
+    def dataset_name(self) -> str | None:
+        return None if self.dataset is None else self.dataset.name
 
 
 def add_experiment(
@@ -116,11 +118,11 @@ class _Planner:
 
     def __init__(self, experiment: Experiment, backbone: Backbone, num_layers: int, data_dir: Path | None) -> None:
         self.experiment, self.backbone, self.num_layers, self.data_dir = experiment, backbone, num_layers, data_dir
-        self.targets = [self._target(word) for word in experiment.targets if experiment.dataset or ":" in word]
+        self.targets = [] if experiment.draw == "table3" else [self._target(word) for word in experiment.targets]
         for language, times in Counter(target.language for target in self.targets).items():
             if times > 1:  # by several of its names or datasets, for which a table has one column
                 raise ConfigError(f"targets has {language!r} more than once")
-        labelled = {reading.reference(word).language for word in experiment.train}
+        labelled = {found.language for word in experiment.train if (found := parse_reference(word)) is not None}
         if experiment.source is not None and labelled and experiment.source not in labelled:
             there = ", ".join(sorted(labelled))
             raise ConfigError(f"source is {experiment.source!r}, but the labelled examples (train) are in {there}")
@@ -128,8 +130,16 @@ class _Planner:
         """By the identity of what it shares with other languages."""
 
     def _target(self, word: str) -> Target:
-        found = reading.reference(f"{word if ':' in word else f'{self.experiment.dataset}:{word}'}:test")
-        return Target(found.dataset.name, found.language)
+        experiment = self.experiment
+        own, texts = experiment.tests.get(word), experiment.texts.get(word)
+        name = f"{word if ':' in word else f'{experiment.dataset}:{word}'}:test" if own is None else own
+        found = parse_reference(name)
+        if own is None and found is None:
+            raise ConfigError(f"target {word!r} is no language of a dataset; expected its code, or NAME:LANGUAGE")
+        if found is None:
+            return Target(checked_code(word), None, name, texts)
+        text = f"{(found.dataset.texts_from or found.dataset).name}:{found.language}:train"
+        return Target(found.language, found.dataset, str(found), text if texts is None else texts)
 
     def costs(self) -> Iterator[tuple[Cell, list[Step]]]:
         """Table 3: a cell for each method and model."""
@@ -178,9 +188,11 @@ class _Planner:
         if METHODS[METHODS[method].start].stage1 is not None:
             adapted = self._adapt(method, adapted_to, seed, varied)
         tuned = self._tune(method, target, seed, varied, adapted)
-        test = ExampleSource((target.test,), experiment.input)
+        test = self._examples((target.test,), target)
         content = reading.examples_content(test, self.data_dir)
-        scored = EvaluateStep(tuned, adapted, target.dataset, target.language, content, experiment.source or "", test)
+        scored = EvaluateStep(
+            tuned, adapted, target.dataset_name or "", target.language, content, experiment.source or "", test
+        )
         return [*([] if adapted is None else [adapted]), tuned, scored]
 
     def _adapt(self, method: MethodName, target: Target, seed: int, varied: Mapping[str, Any]) -> AdaptStep:
@@ -195,10 +207,17 @@ class _Planner:
         share = float(varied.get("text_share", experiment.text_share))
         text, language = source, str(experiment.source)
         if reads_target:
+            if target.texts is None:
+                raise ConfigError(f"{method} reads unlabelled text of {target.language}; name a file in texts")
             held_out = reading.evaluation_text([target.texts], [target.test])
             text, language = (
                 TextSource(
-                    (target.texts,), held_out, experiment.most_characters, share, config.seed if share < 1 else 0
+                    (target.texts,),
+                    held_out,
+                    experiment.most_characters,
+                    share,
+                    config.seed if share < 1 else 0,
+                    experiment.columns.get("text"),
                 ),
                 target.language,
             )
@@ -213,7 +232,24 @@ class _Planner:
     def _source_text(self) -> TextSource:
         experiment = self.experiment
         held_out = reading.evaluation_text(experiment.source_texts, [target.test for target in self.targets])
-        return TextSource(experiment.source_texts, held_out, experiment.most_characters)
+        column = experiment.columns.get("text")
+        return TextSource(experiment.source_texts, held_out, experiment.most_characters, column=column)
+
+    def _task(self, target: Target) -> Task:
+        name = self.experiment.task or (None if target.dataset is None else target.dataset.task)
+        if name is None:
+            what = target.dataset_name or f"what is scored of {target.language}"
+            raise ConfigError(f"{what} has no built-in task; name one with task")
+        return Task.load(name)
+
+    def _examples(self, words: tuple[str, ...], target: Target, most_per_label: int | None = None) -> ExampleSource:
+        """References and files, which are read with the columns and labels of the task."""
+        if all(parse_reference(word) is not None for word in words):
+            return ExampleSource(words, self.experiment.input, most_per_label)
+        task = self._task(target)
+        fields = [name for name in task.template.fields if name != "text"]
+        columns = {**{name: name for name in fields}, **self.experiment.columns}
+        return ExampleSource(words, self.experiment.input, most_per_label, tuple(columns.items()), task.labels)
 
     def _behind_first(self, step: AdaptStep) -> AdaptStep:
         if step.shared is None:
@@ -233,14 +269,11 @@ class _Planner:
         reading.check_training(experiment.train, target.language)
         if adapted is not None and adapted.shared is not None:
             adapted = self._first[identity_of(adapted.shared)]
-        train = ExampleSource(experiment.train, experiment.input, experiment.most_per_label)
-        dev = None if experiment.dev is None else ExampleSource((experiment.dev,), experiment.input)
+        train = self._examples(experiment.train, target, experiment.most_per_label)
+        dev = None if experiment.dev is None else self._examples((experiment.dev,), target)
         contents = ["" if part is None else reading.examples_content(part, self.data_dir) for part in (train, dev)]
-        task = experiment.task or reading.reference(target.test).dataset.task
-        if task is None:
-            raise ConfigError(f"{experiment.name}: {target.dataset} has no built-in task; name one with task")
-        config = self._tune_config(method, seed, varied)
-        return TuneStep(self.backbone, config, Task.load(task), contents[0], contents[1], adapted, train, dev)
+        config, task = self._tune_config(method, seed, varied), self._task(target)
+        return TuneStep(self.backbone, config, task, contents[0], contents[1], adapted, train, dev)
 
     def _adapt_config(self, method: MethodName, seed: int, varied: Mapping[str, Any]) -> AdaptConfig:
         start = METHODS[method].start
@@ -269,7 +302,7 @@ class _Planner:
 
 
 def _cell(method: str, target: Target | None, seed: int | None, varied: Mapping[str, Any]) -> Cell:
-    dataset, language = (None, None) if target is None else (target.dataset, target.language)
+    dataset, language = (None, None) if target is None else (target.dataset_name, target.language)
     return {
         "method": method,
         "dataset": dataset,

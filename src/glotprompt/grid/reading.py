@@ -1,5 +1,5 @@
-"""What steps read: texts and examples of references, with the guards of honest splits, the same at every place that
-asks. No torch."""
+"""What steps read: texts and examples of references and of own files, with the guards of honest splits, the same at
+every place that asks. No torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glotprompt.data import catalog
+from glotprompt.data.files import read_examples, read_for_comparison, read_texts
 from glotprompt.data.guards import evaluation_beside, refuse_evaluation_text, without_overlap
 from glotprompt.data.layout import read_records
 from glotprompt.data.records import Example, content_hash, generator, share_of, subsample
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.data.tables import ReadOptions, format_of
+from glotprompt.errors import DataError
 
 Input = Literal["article", "headline"]
 
@@ -29,6 +31,8 @@ class TextSource:
     share: float = 1.0
     seed: int = 0
     """Of the share; what `most_characters` draws is the same for all seeds."""
+    column: str | None = None
+    """Of tables among own files; None: "text"."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,14 @@ class ExampleSource:
     references: tuple[str, ...]
     input: Input = "article"
     most_per_label: int | None = None
-
-
-def reference(word: str) -> catalog.Reference:
-    """A word that must refer to a dataset."""
-    found = catalog.parse_reference(word)
-    if found is None:
-        raise ConfigError(f"{word!r} is no reference; expected NAME:LANGUAGE or NAME:LANGUAGE:SPLIT")
-    return found
+    columns: tuple[tuple[str, str], ...] = ()
+    """Of own files: what a column holds (text, label, premise, hypothesis), and its name."""
+    labels: tuple[str, ...] = ()
+    """Those that own files may have; of the catalog's they are known."""
 
 
 def evaluation_text(training: Sequence[str], scored: Sequence[str]) -> tuple[str, ...]:
-    """References to what must not be in stage 1: what is scored, and what lies beside the training text."""
+    """What must not be in stage 1: what is scored, and what lies beside the training text."""
     beside = [str(place) for word in training for place in evaluation_beside(word)]
     return tuple(dict.fromkeys([*scored, *beside]))
 
@@ -70,7 +70,7 @@ def texts(source: TextSource, data_dir: Path | None) -> Texts:
     """Raises `DataError` for a reference to evaluation text, and where nothing is left."""
     for word in source.references:
         refuse_evaluation_text(word, "adapt")
-    lines = list(_all_texts(source.references, data_dir))
+    lines = list(_all_texts(source.references, source.column, data_dir))
     if source.most_characters is not None:
         lines = _part_of(lines, source.most_characters)
     guarded = without_overlap(lines, {word: _to_compare(word, data_dir) for word in source.held_out})
@@ -81,8 +81,16 @@ def texts(source: TextSource, data_dir: Path | None) -> Texts:
 
 
 @lru_cache(maxsize=64)
-def _all_texts(references: tuple[str, ...], data_dir: Path | None) -> tuple[str, ...]:
-    return tuple(text for word in references for text in catalog.texts_of(reference(word), data_dir))
+def _all_texts(references: tuple[str, ...], column: str | None, data_dir: Path | None) -> tuple[str, ...]:
+    found: list[str] = []
+    for word in references:
+        known = catalog.parse_reference(word)
+        if known is not None:
+            found += catalog.texts_of(known, data_dir)
+        else:
+            is_table = format_of(word, ReadOptions()) != "txt"
+            found += read_texts(word, column if is_table else None)
+    return tuple(found)
 
 
 def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
@@ -99,13 +107,14 @@ def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _to_compare(word: str, data_dir: Path | None) -> list[str]:
-    return catalog.texts_to_compare(reference(word), data_dir)
+    known = catalog.parse_reference(word)
+    return read_for_comparison(word) if known is None else catalog.texts_to_compare(known, data_dir)
 
 
 @lru_cache(maxsize=64)
 def examples(source: ExampleSource, data_dir: Path | None) -> list[Example]:
     """The examples of all references in their order, at most so many of a label."""
-    found = [example for word in source.references for example in _examples_of(word, source.input, data_dir)]
+    found = [example for word in source.references for example in _examples_of(word, source, data_dir)]
     if source.most_per_label is None:
         return found
     members: dict[str, list[int]] = {}
@@ -121,10 +130,16 @@ def examples_content(source: ExampleSource, data_dir: Path | None) -> str:
     return content_hash(examples(source, data_dir))
 
 
-def _examples_of(word: str, wanted: Input, data_dir: Path | None) -> list[Example]:
-    found = reference(word)
+def _examples_of(word: str, source: ExampleSource, data_dir: Path | None) -> list[Example]:
+    found = catalog.parse_reference(word)
+    if found is None:
+        names = dict(source.columns)
+        return read_examples(
+            word, names.get("text", "text"), names.get("label", "label"), premise=names.get("premise"),
+            hypothesis=names.get("hypothesis"), labels=source.labels,
+        )  # fmt: skip
     layout = found.dataset.layout
-    if wanted == "headline" or layout is None or not layout.columns.unread or found.split is None:
+    if source.input == "headline" or layout is None or not layout.columns.unread or found.split is None:
         return catalog.examples_of(found, data_dir)
     path, columns = found.dataset.place(found.language, found.split, data_dir, "auto", None)
     found_examples: list[Example] = []

@@ -81,7 +81,9 @@ def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> dict[str, Any
 
 def _read(source: TextSource | ExampleSource, content: str) -> dict[str, Any]:
     """What was asked for, and the hash of what it said; None where it was not read."""
-    return {**asdict(source), "content": content or None}
+    of_files = ("column", "columns", "labels")
+    asked = {name: value for name, value in asdict(source).items() if value or name not in of_files}
+    return {**asked, "content": content or None}
 
 
 def _course(facts: Mapping[str, Any]) -> dict[str, Any]:

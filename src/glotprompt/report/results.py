@@ -17,6 +17,7 @@ Labels = Literal["all", "own"]
 """Which labels compete: all of the source language's, or those that the target's test set has."""
 
 KINDS = {
+    "accuracy": "Accuracies",
     "table1": "Table 1: seen against unseen languages",
     "table2": "Table 2: main results",
     "table3": "Table 3: costs",
