@@ -60,7 +60,6 @@ def test_other_architectures(tiny_encoder: Callable[[str], gp.Encoder], kind: st
     assert_as_alone(gp.Predictor(encoder, classifiers).predict(items), items, classifiers)
 
 
-@pytest.mark.slow
 def test_prompts_with_linear_heads_and_what_is_no_prompt(encoder: gp.Encoder, four: Four) -> None:
     def with_head(body: gp.PromptClassifier, seed: int) -> gp.PromptClassifier:
         return replace(body, head=LinearHead(encoder.hidden_size, 3, seed))

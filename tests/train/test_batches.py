@@ -231,7 +231,6 @@ def test_targets_are_the_words_that_stood_there_and_the_rest_is_untouched(tiny_t
     assert len(set(batch.positions.tolist())) == len(batch.positions)
 
 
-@pytest.mark.slow
 def test_special_tokens_are_never_chosen_nor_put_in(tiny_tokenizer: Tokenizer) -> None:
     line = np.array([0, *[9] * 6, 2, *[11] * 6, 2, 3, 3, 3, 2], dtype=np.int64)
     sequences = [line, line[:9], text_ids(1, 40)[0]] * 4

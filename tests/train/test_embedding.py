@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 import glotprompt as gp
 from glotprompt.errors import ConfigError, DataError, ModelError
 from glotprompt.model.classification import EmbeddingHead
-from glotprompt.train.embedding import STRENGTHS
+from glotprompt.train.embedding import STRENGTHS, best_head
 
 from ..toys import QUIET, TASK, topics
 
@@ -48,6 +48,21 @@ def test_it_is_scikit_learn_s_regression_on_the_encoder_s_vectors(layer: int, ti
     scores = {C: one.score((inputs - centre) / scale, gold) for C, one in by_hand.items()}
     assert scores[strength] == max(scores.values())
     assert classifier.facts["dev_accuracy"] == pytest.approx(100 * scores[strength])
+
+
+def test_the_penalty_is_that_with_the_best_dev_accuracy_then_loss() -> None:
+    generator = np.random.default_rng(2)
+    inputs, held = (generator.normal(size=(60, 40)).astype(np.float32) for _ in range(2))
+    gold, dev_gold = ((part[:, 0] + generator.normal(size=60) > 0).astype(int) for part in (inputs, held))
+    _, found = best_head(0, inputs, held, gold.tolist(), dev_gold.tolist(), 2)
+    centre, scale = inputs.mean(axis=0), inputs.std()
+    keys: dict[float, tuple[float, float]] = {}
+    for strength in STRENGTHS:
+        one = LogisticRegression(C=strength, max_iter=2000).fit((inputs - centre) / scale, gold)
+        log_probs = one.predict_log_proba((held - centre) / scale)
+        keys[strength] = -one.score((held - centre) / scale, dev_gold), -log_probs[np.arange(60), dev_gold].mean()
+    assert len({accuracy for accuracy, _ in keys.values()}) > 1, "there is something to choose"
+    assert found["strength"] == min(keys, key=lambda strength: keys[strength])
 
 
 @pytest.mark.slow
