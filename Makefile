@@ -37,7 +37,7 @@ test-long: $(STAMP) ## what takes longest, and what needs a GPU, Ray or a browse
 	$(BIN)/pytest -m "long or gpu" --timeout 1800 $(ARGS)
 
 coverage: $(STAMP) ## lines and branches that the fast suite runs
-	$(BIN)/pytest -m "not long and not gpu" -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/pytest -m "not slow and not long and not gpu" -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
 
 record: $(STAMP) ## make golden losses, black-box records and tables of docs anew (CONTRIBUTING.md says when; ARGS="-k refusals": some)
 	$(BIN)/pytest tests/test_golden.py tests/blackbox tests/grid/test_experiment.py --record $(ARGS)
