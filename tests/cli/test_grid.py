@@ -119,6 +119,21 @@ def test_a_backbone_that_is_not_here_is_planned_by_its_shape(
     assert [line.split()[2] for line in outcome.out.splitlines() if line.startswith("tune ")] == ["47"]
 
 
+def test_embedding_is_planned_with_its_time(
+    glotprompt: Program,
+    toy_data: Path,  # noqa: F811
+    write_experiment: Callable[[Path], Path],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """It trains nothing of the model, so there is only reading to time."""
+    words = ["grid", write_experiment(tmp_path / "toy.toml"), "--dry-run", "--output", tmp_path / "grid"]
+    outcome = glotprompt(*words, "--data-dir", toy_data, "--set", 'methods=["embedding"]')
+    assert outcome.status == 0, outcome.err
+    (row,) = (line.split() for line in outcome.out.splitlines() if line.startswith("tune "))
+    assert row[1:3] == ["embedding", "1"]
+    assert row[-1] == "s"
+
+
 @pytest.mark.slow
 def test_run_and_run_again(
     glotprompt: Program,

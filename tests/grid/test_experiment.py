@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glotprompt.errors import ConfigError
-from glotprompt.grid.experiment import Experiment, load
+from glotprompt.grid.experiment import Experiment, ReadTables, load
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.toml"))
@@ -103,7 +103,7 @@ def keys_of_an_experiment() -> str:
 
 def in_toml(value: object) -> str:
     """A default as a file would have it; nothing where leaving it out says it best."""
-    if value in (None, "", (), {}):
+    if value in (None, "", (), {}) or isinstance(value, ReadTables):
         return ""
     return "`" + json.dumps(value) + "`"
 

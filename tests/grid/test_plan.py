@@ -221,7 +221,7 @@ source_texts = ["data/eng.txt"]
 task = "task.toml"
 methods = ["soft-prompt", "embedding"]
 seeds = [0]
-[columns]
+[read]
 text = "sentence"
 [tests]
 nya = "data/test.tsv"
@@ -285,13 +285,16 @@ def test_own_text_that_is_scored_is_not_trained_on(own_file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("tests={}", "target 'nya' has nothing to score; name a file in tests, or a dataset"),
+        ("tests={}", "target 'nya' has nothing to score; name a file for it in tests, or a dataset"),
         ("texts={}", "soft-prompt reads unlabelled text of nya; name a file in texts"),
         ('texts={nia="x"}', "texts: 'nia' is none of the targets. Did you mean 'nya'?"),
         ('targets=["nya", "sna"]', "target 'sna' has nothing to score"),
         ('train=["data/trian.tsv"]', "no such file. Did you mean 'train.tsv'?"),
-        ("columns={}", "no column 'text'. It has: sentence, label. Name the right one with text="),
+        ("read={}", "no column 'text'. It has: sentence, label. Name the right one with text="),
+        ("read.delimiter=;", 'Pass delimiter="\\t". (delimiter stands under [read] in the experiment)'),
         ("task=nli", "no column 'premise'. It has: sentence, label"),
+        ('read={text="sentence", delimeter=";"}', "delimeter"),
+        ('train=["data/test.tsv"]', "9 of 9 examples stand among the training examples"),
         ('dataset="masakhanews"', ""),
     ],
 )

@@ -148,7 +148,10 @@ def opened(source: str | Path) -> Generator[io.BufferedIOBase]:
                 yield _unpacked(raw, source, must_be=Path(source).suffix.lower() == ".gz")
     except FileNotFoundError:
         path = Path(source)
-        near = nearest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        # Names are not alike by their endings.
+        alike = [name for name in beside if nearest(path.stem, [Path(name).stem])]
+        near = nearest(path.name, alike)
         raise DataError(f"{source}: no such file.{near} Expected the path of a file of text.") from None
     except IsADirectoryError:
         raise DataError(f"{source}: a folder. Expected a file of text; name the files in it.") from None

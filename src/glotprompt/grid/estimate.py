@@ -110,6 +110,8 @@ class Clock:
         if config.shots_per_class is not None:
             num = min(num, config.shots_per_class * len(step.task.labels))
         pace = self._tune_pace(step)
+        if METHODS[step.method].reads_vectors:  # each example once; the regression takes next to nothing
+            return (num + held) * tokens * pace.read_token
         updates = config.epochs * -(-num // config.batch_size)
         return (
             config.epochs * num * tokens * pace.token
@@ -158,30 +160,33 @@ class Clock:
 
 
 def timed_pass(encoder: Encoder, delta: Delta, size: tuple[int, int], num_words: int | None) -> Pace:
-    """One pass to warm up and a few that count, of which the fastest is taken: what else runs delays some of them."""
+    """One pass to warm up and a few that count, of which the fastest is taken: what else runs delays some of them.
+    Where nothing is trained (embedding), only reading takes time."""
     batch, length = min(size[0], max(1, _PROBE_TOKENS // size[1])), size[1]
     ids = torch.randint(10, encoder.vocab_size - 10, (batch, length), generator=torch.Generator().manual_seed(0))
     ids = ids.to(encoder.device)
     count = batch if num_words is None else min(num_words, batch * length)
     places = torch.arange(count, device=encoder.device) * (batch * length // count)
     parameters = [parameter for parameter in delta.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=0.0, fused=True)
+    optimiser = torch.optim.AdamW(parameters, lr=0.0, fused=True) if parameters else None
     paces: list[Pace] = []
     begin = perf_counter()
     while len(paces) < 2 or (len(paces) <= _PASSES and perf_counter() - begin < _SECONDS):
-        start = perf_counter()
-        with delta.attached(encoder) as prefix:
-            hidden = encoder.states_at(ids, None, prefix, places)
-            if num_words is None:
-                loss = encoder.token_logits(hidden, places[:4]).float().logsumexp(-1).sum()
-            else:
-                loss = encoder.masked_word_loss(hidden, ids.flatten()[places])
-            loss.backward()  # pyright: ignore[reportUnknownMemberType]
-        token = (perf_counter() - start) / ids.numel()
-        start = perf_counter()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        update = perf_counter() - start
+        token = update = 0.0
+        if optimiser is not None:
+            start = perf_counter()
+            with delta.attached(encoder) as prefix:
+                hidden = encoder.states_at(ids, None, prefix, places)
+                if num_words is None:
+                    loss = encoder.token_logits(hidden, places[:4]).float().logsumexp(-1).sum()
+                else:
+                    loss = encoder.masked_word_loss(hidden, ids.flatten()[places])
+                loss.backward()  # pyright: ignore[reportUnknownMemberType]
+            token = (perf_counter() - start) / ids.numel()
+            start = perf_counter()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            update = perf_counter() - start
         start = perf_counter()
         with torch.no_grad(), delta.attached(encoder) as prefix:
             encoder.states_at(ids, None, prefix, places)

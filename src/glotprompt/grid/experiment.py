@@ -11,11 +11,11 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from glotprompt.config import AdaptConfig, Config, MethodName, TuneConfig
 from glotprompt.data.catalog import parse_reference
+from glotprompt.data.tables import OnBadRow, Quoting
 from glotprompt.errors import ConfigError, nearest, toml_fault, visible
 from glotprompt.grid.scales import ScaleName, scaled
 
 Draw = Literal["accuracy", "table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
-Column = Literal["text", "label", "premise", "hypothesis"]
 TextShare = Annotated[float, Field(gt=0, le=1)]
 PromptOf = Literal["target", "another language"]
 _TABLES = {"adapt": AdaptConfig, "tune": TuneConfig}
@@ -23,6 +23,21 @@ _VARIED: dict[str, TypeAdapter[Any]] = {
     "text_share": TypeAdapter(TextShare), "prompt_of": TypeAdapter(PromptOf), "model": TypeAdapter(str),
 }  # fmt: skip
 """Settings outside `adapt` and `tune` that may be varied, and what their values must be."""
+
+
+class ReadTables(Config):
+    """How own tables are read: arguments of `read_examples`."""
+
+    text: str = "text"
+    label: str = "label"
+    premise: str | None = None
+    hypothesis: str | None = None
+    delimiter: str | None = None
+    quoting: Quoting = "csv"
+    columns: tuple[str, ...] | None = None
+    encoding: str | None = None
+    on_bad_row: OnBadRow = "error"
+    normalise: bool = False
 
 
 class Experiment(Config):
@@ -44,8 +59,9 @@ class Experiment(Config):
     """By target, labelled examples to score: a file, or a reference. Without one, the dataset's test split."""
     texts: dict[str, str] = Field(default_factory=dict[str, str])
     """By target, unlabelled text of stage 1: a file, or a reference. Without one, that of the dataset."""
-    columns: dict[Column, str] = Field(default_factory=dict[Column, str])
-    """Columns of your own tables where they have other names: text, label, premise, hypothesis."""
+    read: ReadTables = Field(default_factory=lambda: ReadTables())
+    """How your own tables are read, all of them alike: names of the columns `text`, `label`, `premise`, `hypothesis`;
+    `delimiter`, `quoting`, `columns` (of tables without a header line), `encoding`, `on_bad_row`, `normalise`."""
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
     """Groups of targets for the report, such as seen and unseen."""
     methods: tuple[MethodName, ...] = Field(min_length=1)
@@ -93,7 +109,10 @@ class Experiment(Config):
                     raise ValueError(f"{key} is missing")
             for word in self.targets:
                 if self.dataset is None and ":" not in word and word not in self.tests:
-                    raise ValueError(f"target {word!r} has nothing to score; name a file in tests, or a dataset")
+                    raise ValueError(
+                        f"target {word!r} has nothing to score; name a file for it in tests, or a dataset (targets are"
+                        " ISO 639-3 codes)"
+                    )
             for key in ("tests", "texts"):
                 for word in getattr(self, key):
                     if word not in self.targets:

@@ -126,6 +126,9 @@ class _Planner:
         if experiment.source is not None and labelled and experiment.source not in labelled:
             there = ", ".join(sorted(labelled))
             raise ConfigError(f"source is {experiment.source!r}, but the labelled examples (train) are in {there}")
+        given = experiment.read.model_dump(exclude_unset=True)
+        self._reading = tuple((name, value) for name, value in given.items())
+        """How own files are read."""
         self._first: dict[str, AdaptStep] = {}
         """By the identity of what it shares with other languages."""
 
@@ -217,7 +220,7 @@ class _Planner:
                     experiment.most_characters,
                     share,
                     config.seed if share < 1 else 0,
-                    experiment.columns.get("text"),
+                    self._reading,
                 ),
                 target.language,
             )
@@ -232,8 +235,7 @@ class _Planner:
     def _source_text(self) -> TextSource:
         experiment = self.experiment
         held_out = reading.evaluation_text(experiment.source_texts, [target.test for target in self.targets])
-        column = experiment.columns.get("text")
-        return TextSource(experiment.source_texts, held_out, experiment.most_characters, column=column)
+        return TextSource(experiment.source_texts, held_out, experiment.most_characters, read=self._reading)
 
     def _task(self, target: Target) -> Task:
         name = self.experiment.task or (None if target.dataset is None else target.dataset.task)
@@ -247,9 +249,9 @@ class _Planner:
         if all(parse_reference(word) is not None for word in words):
             return ExampleSource(words, self.experiment.input, most_per_label)
         task = self._task(target)
-        fields = [name for name in task.template.fields if name != "text"]
-        columns = {**{name: name for name in fields}, **self.experiment.columns}
-        return ExampleSource(words, self.experiment.input, most_per_label, tuple(columns.items()), task.labels)
+        pairs = {name: name for name in task.template.fields if name != "text"}
+        read = {**pairs, **dict(self._reading)}
+        return ExampleSource(words, self.experiment.input, most_per_label, tuple(read.items()), task.labels)
 
     def _behind_first(self, step: AdaptStep) -> AdaptStep:
         if step.shared is None:
@@ -271,6 +273,8 @@ class _Planner:
             adapted = self._first[identity_of(adapted.shared)]
         train = self._examples(experiment.train, target, experiment.most_per_label)
         dev = None if experiment.dev is None else self._examples((experiment.dev,), target)
+        if target.dataset is None:
+            reading.refuse_scored(train, self._examples((target.test,), target), self.data_dir)
         contents = ["" if part is None else reading.examples_content(part, self.data_dir) for part in (train, dev)]
         config, task = self._tune_config(method, seed, varied), self._task(target)
         return TuneStep(self.backbone, config, task, contents[0], contents[1], adapted, train, dev)

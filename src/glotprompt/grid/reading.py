@@ -3,7 +3,9 @@ every place that asks. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +17,13 @@ from glotprompt.data.guards import evaluation_beside, refuse_evaluation_text, wi
 from glotprompt.data.layout import read_records
 from glotprompt.data.records import Example, content_hash, generator, share_of, subsample
 from glotprompt.data.tables import ReadOptions, format_of
-from glotprompt.errors import DataError
+from glotprompt.errors import DataError, counted
 
 Input = Literal["article", "headline"]
+Reading = tuple[tuple[str, Any], ...]
+"""Settings of `read_examples` and their values."""
+_COLUMNS = ("text", "label", "premise", "hypothesis")
+_KEYS = (*_COLUMNS, "delimiter", "quoting", "columns", "encoding", "on_bad_row")
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,8 @@ class TextSource:
     share: float = 1.0
     seed: int = 0
     """Of the share; what `most_characters` draws is the same for all seeds."""
-    column: str | None = None
-    """Of tables among own files; None: "text"."""
+    read: Reading = ()
+    """How own files are read."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,8 @@ class ExampleSource:
     references: tuple[str, ...]
     input: Input = "article"
     most_per_label: int | None = None
-    columns: tuple[tuple[str, str], ...] = ()
-    """Of own files: what a column holds (text, label, premise, hypothesis), and its name."""
+    read: Reading = ()
+    """How own files are read."""
     labels: tuple[str, ...] = ()
     """Those that own files may have; of the catalog's they are known."""
 
@@ -70,7 +76,7 @@ def texts(source: TextSource, data_dir: Path | None) -> Texts:
     """Raises `DataError` for a reference to evaluation text, and where nothing is left."""
     for word in source.references:
         refuse_evaluation_text(word, "adapt")
-    lines = list(_all_texts(source.references, source.column, data_dir))
+    lines = list(_all_texts(source.references, source.read, data_dir))
     if source.most_characters is not None:
         lines = _part_of(lines, source.most_characters)
     guarded = without_overlap(lines, {word: _to_compare(word, data_dir) for word in source.held_out})
@@ -81,15 +87,17 @@ def texts(source: TextSource, data_dir: Path | None) -> Texts:
 
 
 @lru_cache(maxsize=64)
-def _all_texts(references: tuple[str, ...], column: str | None, data_dir: Path | None) -> tuple[str, ...]:
+def _all_texts(references: tuple[str, ...], read: Reading, data_dir: Path | None) -> tuple[str, ...]:
     found: list[str] = []
     for word in references:
         known = catalog.parse_reference(word)
         if known is not None:
             found += catalog.texts_of(known, data_dir)
         else:
+            how: dict[str, Any] = {name: value for name, value in read if name not in _COLUMNS}
             is_table = format_of(word, ReadOptions()) != "txt"
-            found += read_texts(word, column if is_table else None)
+            with _naming_the_keys():
+                found += read_texts(word, dict(read).get("text", "text") if is_table else None, **how)
     return tuple(found)
 
 
@@ -103,6 +111,17 @@ def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
         chosen.append(index)
         left -= len(lines[index])
     return [lines[index] for index in sorted(chosen)]
+
+
+@contextmanager
+def _naming_the_keys() -> Generator[None]:
+    """What goes wrong with an own file names settings of reading; say where they stand."""
+    try:
+        yield
+    except DataError as error:
+        named = re.search(rf"\b({'|'.join(_KEYS)})=", str(error))
+        hint = f" ({named[1]} stands under [read] in the experiment)" if named else ""
+        raise DataError(f"{error}{hint}") from None
 
 
 @lru_cache(maxsize=64)
@@ -133,11 +152,9 @@ def examples_content(source: ExampleSource, data_dir: Path | None) -> str:
 def _examples_of(word: str, source: ExampleSource, data_dir: Path | None) -> list[Example]:
     found = catalog.parse_reference(word)
     if found is None:
-        names = dict(source.columns)
-        return read_examples(
-            word, names.get("text", "text"), names.get("label", "label"), premise=names.get("premise"),
-            hypothesis=names.get("hypothesis"), labels=source.labels,
-        )  # fmt: skip
+        how: dict[str, Any] = dict(source.read)
+        with _naming_the_keys():
+            return read_examples(word, **how, labels=source.labels)
     layout = found.dataset.layout
     if source.input == "headline" or layout is None or not layout.columns.unread or found.split is None:
         return catalog.examples_of(found, data_dir)
@@ -147,6 +164,18 @@ def _examples_of(word: str, source: ExampleSource, data_dir: Path | None) -> lis
         short = record.example
         found_examples.append(Example.of("\n".join([short.fields["text"], *record.unread]), short.label, short.id))
     return found_examples
+
+
+def refuse_scored(train: ExampleSource, test: ExampleSource, data_dir: Path | None) -> None:
+    """Raises `DataError` where examples of an own test file are trained on."""
+    known = {tuple(example.fields.items()) for example in examples(train, data_dir)}
+    scored = examples(test, data_dir)
+    both = sum(tuple(example.fields.items()) in known for example in scored)
+    if both:
+        raise DataError(
+            f"{', '.join(test.references)}: {both:,} of {counted(len(scored), 'example')} stand among the training"
+            f" examples ({', '.join(train.references)}), too; take them out of one of them"
+        )
 
 
 def check_training(references: Sequence[str], target_language: str) -> None:

@@ -81,7 +81,7 @@ def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> dict[str, Any
 
 def _read(source: TextSource | ExampleSource, content: str) -> dict[str, Any]:
     """What was asked for, and the hash of what it said; None where it was not read."""
-    of_files = ("column", "columns", "labels")
+    of_files = ("read", "labels")
     asked = {name: value for name, value in asdict(source).items() if value or name not in of_files}
     return {**asked, "content": content or None}
 
