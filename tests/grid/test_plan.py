@@ -291,7 +291,7 @@ def test_own_text_that_is_scored_is_not_trained_on(own_file: Path) -> None:
         ('targets=["nya", "sna"]', "target 'sna' has nothing to score"),
         ('train=["data/trian.tsv"]', "no such file. Did you mean 'train.tsv'?"),
         ("read={}", "no column 'text'. It has: sentence, label. Name the right one with text="),
-        ("read.delimiter=;", 'Pass delimiter="\\t". (delimiter stands under [read] in the experiment)'),
+        ("read.delimiter=;", "(delimiter stands under [read] in the experiment)"),
         ("task=nli", "no column 'premise'. It has: sentence, label"),
         ('read={text="sentence", delimeter=";"}', "delimeter"),
         ('train=["data/test.tsv"]', "9 of 9 examples stand among the training examples"),
@@ -305,3 +305,14 @@ def test_mistakes_with_own_files(own_file: Path, toy_data: Path, change: str, sa
     with pytest.raises((ConfigError, DataError)) as caught:
         planned(own_file, toy_data, change)
     assert says in str(caught.value)
+
+
+def test_own_tables_are_read_as_the_experiment_says(own_file: Path, toy_data: Path) -> None:
+    """Also where they are only looked at, for text that must not be trained on."""
+    data = own_file.parent / "data"
+    for name in ("train", "test"):
+        rows = (data / f"{name}.tsv").read_text(encoding="utf-8").replace("\t", ";").splitlines()[1:]
+        (data / f"{name}.csv").write_text("\n".join(f'"{row}' for row in rows), encoding="latin-1")
+    read = '{text="sentence", columns=["sentence", "label"], delimiter=";", quoting="none", encoding="latin-1"}'
+    own = 'train=["data/train.csv"]', 'tests={nya="data/test.csv"}', f"read={read}"
+    assert len(planned(own_file, toy_data, *own).steps) == 5

@@ -24,8 +24,8 @@ _GUARD: dict[str, Any] = {"rich_help_panel": GUARDS}
 _MACHINE: dict[str, Any] = {"rich_help_panel": MACHINE, "show_default": False}
 
 
-def _can_be_written(param: typer.CallbackParam, value: Path | None) -> Path | None:
-    if value is not None:
+def _can_be_written(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> Path | None:
+    if value is not None and not ctx.resilient_parsing:  # a shell that completes words makes no folders
         from glotprompt.cli.screen import check_output
 
         check_output(value, param.opts[0] if param.param_type_name == "option" else str(param.metavar))

@@ -79,7 +79,7 @@ def texts(source: TextSource, data_dir: Path | None) -> Texts:
     lines = list(_all_texts(source.references, source.read, data_dir))
     if source.most_characters is not None:
         lines = _part_of(lines, source.most_characters)
-    guarded = without_overlap(lines, {word: _to_compare(word, data_dir) for word in source.held_out})
+    guarded = without_overlap(lines, {word: _to_compare(word, source.read, data_dir) for word in source.held_out})
     if not guarded.texts:
         raise DataError(f"all text of {', '.join(source.references)} is evaluation text; give other text")
     kept = share_of(guarded.texts, source.share, source.seed)
@@ -125,9 +125,13 @@ def _naming_the_keys() -> Generator[None]:
 
 
 @lru_cache(maxsize=64)
-def _to_compare(word: str, data_dir: Path | None) -> list[str]:
+def _to_compare(word: str, read: Reading, data_dir: Path | None) -> list[str]:
     known = catalog.parse_reference(word)
-    return read_for_comparison(word) if known is None else catalog.texts_to_compare(known, data_dir)
+    if known is not None:
+        return catalog.texts_to_compare(known, data_dir)
+    how: dict[str, Any] = {name: value for name, value in read if name not in (*_COLUMNS, "normalise")}
+    with _naming_the_keys():
+        return read_for_comparison(word, **how)
 
 
 @lru_cache(maxsize=64)
