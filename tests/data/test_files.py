@@ -334,7 +334,7 @@ MISTAKES = {
     "column twice": (("a.csv", "text,text\n"), {}, "the column 'text' occurs twice"),
     "header only": (("a.csv", "text,label\n"), {}, "no examples in it"),
     "empty": (("a.csv", "\ufeff\n"), {}, "empty. Expected a header line"),
-    "empty JSON lines": (("a.jsonl", "\n"), {}, "no rows in it (it is empty)"),
+    "empty JSON lines": (("a.jsonl", "\n"), {}, "no rows in it. Expected at least one."),
     "only bad rows": (("a.csv", "text,label\na\n"), {"on_bad_row": "skip"}, "the only row is bad, at line 2"),
     "quote never closed": (
         ("a.tsv", 'text\tlabel\na\tx\n"b\tx\nc\tx\n'),

@@ -150,8 +150,8 @@ class BadRows:
             all_bad = (
                 "the only row is bad, at" if self._count == 1 else f"all {self._count:,} rows are bad, the first at"
             )
-            why = f"{all_bad} {self._first}" if self._count else "it is empty"
-            raise DataError(f"{self.name}: no {expected} in it ({why}). Expected at least one.")
+            why = f" ({all_bad} {self._first})" if self._count else ""
+            raise DataError(f"{self.name}: no {expected} in it{why}. Expected at least one.")
         if self._count:
             listed = f", of which the first {_LISTED} are listed" if self._count > _LISTED else ""
             self._report(f"{self.name}: {counted(self._count, 'bad row')} skipped{listed}")
