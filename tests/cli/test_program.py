@@ -411,3 +411,9 @@ def test_a_place_that_cannot_be_written_to_is_refused_first(words: str, glotprom
     assert glotprompt(*words.split(), tmp_path).error == (
         f"error: {name} {tmp_path} is a folder; name the file that is to be written"
     )
+
+
+@pytest.mark.parametrize("name", ["encoding=latin.txt", "on_bad_row=x.txt", "text=.tsv", "data_dir=a.txt"])
+def test_a_file_may_be_called_like_a_setting(name: str, glotprompt: Program) -> None:
+    words = ["doctor", "--no-probe", "--language", "nya", "--text", name]
+    assert glotprompt(*words).error.startswith(f"error: {name}: no such file")

@@ -258,10 +258,14 @@ def speaking_of_options() -> Generator[None]:
 
 
 def as_options(message: str) -> str:
-    """A sentence of the data room with the options that set what it names."""
+    """A sentence of the data room with the options that set what it names; not in the file's name at its start, which
+    may look like a setting (encoding=latin.txt)."""
+    place, colon, said = message.partition(": ")
+    if not colon:
+        place, said = "", message
     for pattern, option in _AS_OPTIONS:
-        message = pattern.sub(option, message)
-    return message
+        said = pattern.sub(option, said)
+    return f"{place}{colon}{said}"
 
 
 def _note_with_options(sentence: str) -> None:
