@@ -27,10 +27,10 @@ venv: $(STAMP) ## make .venv with the exact versions of constraints.txt
 demo: $(STAMP) ## classify Chichewa with English labels in every way there is (ARGS="--fast": short form)
 	$(BIN)/glotprompt demo --output $(OUTPUT) $(ARGS)
 
-test: $(STAMP) ## the fast test suite, a minute
+test: $(STAMP) ## the fast test suite, one to two minutes
 	$(BIN)/pytest -m "not slow and not long and not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
 
-test-slow: $(STAMP) ## what takes longer, five minutes: trainings, processes, real corpora
+test-slow: $(STAMP) ## what takes longer, five to ten minutes: trainings, processes, real corpora
 	$(BIN)/pytest -m "slow and not long and not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-long: $(STAMP) ## what takes longest, and what needs a GPU, Ray or a browser
