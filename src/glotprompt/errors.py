@@ -78,7 +78,7 @@ def counted(number: int, what: str, several: str = "") -> str:
 def toml_fault(error: Exception, path: Path) -> str:
     """What the parser of a TOML file says, and the remedy for what it does not name: a key of other signs, or another
     kind of file."""
-    if what := stand_in(first_bytes(path)):
+    if what := stand_in_at(path):
         return what.removesuffix(".")
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
@@ -94,13 +94,13 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f" Did you mean {by_fold[match[0]]!r}?" if match else ""
 
 
-def first_bytes(path: Path) -> bytes:
-    """How a file begins, for `stand_in`; nothing where it cannot be read."""
+def stand_in_at(path: Path) -> str | None:
+    """As `stand_in`, of a file; None also where it cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(256)
+            return stand_in(file.read(256))
     except OSError:
-        return b""
+        return None
 
 
 def stand_in(start: bytes) -> str | None:

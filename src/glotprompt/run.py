@@ -88,36 +88,42 @@ def adapt(
     backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
     if initial is not None and characters is None:
         characters = shared_characters([prompt for prompt, _ in weighted(initial)])
-    texts, samples = (target, source), list[str]()
-    if parallel is not None and not runtime.no_samples:
-        samples = [pair[1] for pair in split_pairs(parallel, config)[1]]
+    texts, pairs = (target, source), parallel
     if characters is not None:
         texts = [characters.apply(line) for line in target], [characters.apply(line) for line in source]
         if parallel is not None:
-            parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
-    if parallel is None and not runtime.no_samples:
-        # Of the text as it is trained on: lines that differ in rewritten characters alone are one there.
-        held_out = set(split_held_out(list(texts[0]), config.held_out, config.seed)[1])
-        samples = [line for line, read in zip(target, texts[0], strict=True) if read in held_out]
+            pairs = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
+    held_out = [] if runtime.no_samples else _held_out_lines(target, texts[0], parallel, config)
+    samples = Samples.of_lines(held_out)
     shares = method.source_shares(config)
-    unknown = count_unknown(encoder, _texts_read(texts, parallel, list(shares.values())), runtime)
+    unknown = count_unknown(encoder, _texts_read(texts, pairs, list(shares.values())), runtime)
     made: dict[str, Delta] = {}
     courses: dict[str, dict[str, Any]] = {}
     for part, share in shares.items():
         settings = config.replace(method=method.name, source_share=share)
         made[part], courses[part] = train_language(
-            encoder, method, texts, parallel, (part, language), settings, runtime, start
+            encoder, method, texts, pairs, (part, language), settings, runtime, start
         )
     facts = {**courses.pop("language"), "config": config.model_dump(mode="json"), "unknown": unknown}
     facts |= {} if start is None else {"initial": start.facts}
     facts |= {f"{part}_training": course for part, course in courses.items()}
     prompt = made["language"]
-    examples = Samples.of_lines(samples)
     if isinstance(prompt, SoftPrompt):
         (tensors,) = Part.of(prompt).tensors.values()
-        return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters, examples)
+        return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters, samples)
     parts = {name: Part.of(delta) for name, delta in made.items()}
-    return LanguageModule(method.name, parts, language, backbone, facts, characters, examples)
+    return LanguageModule(method.name, parts, language, backbone, facts, characters, samples)
+
+
+def _held_out_lines(
+    target: Sequence[str], read: Sequence[str], pairs: SentencePairs | None, config: AdaptConfig
+) -> list[str]:
+    """Target text as it was given, that is not trained on. `read`: the target's lines as they are trained on, for lines
+    that differ in rewritten characters alone are one there."""
+    if pairs is not None:
+        return [pair[1] for pair in split_pairs(pairs, config)[1]]
+    held_out = set(split_held_out(list(read), config.held_out, config.seed)[1])
+    return [given for given, line in zip(target, read, strict=True) if line in held_out]
 
 
 def _texts_read(

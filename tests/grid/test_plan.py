@@ -236,11 +236,7 @@ def own_file(tmp_path: Path, experiment_file: Path) -> Path:
     data = tmp_path / "data"
     data.mkdir()
     for name, count in (("train", 6), ("test", 3)):
-        rows = [
-            f"{name} {word} {n}\t{label}"
-            for label, word in zip(LABELS, ("win", "sick", "bank"), strict=True)
-            for n in range(count)
-        ]
+        rows = [f"{name} about {label} {number}\t{label}" for label in LABELS for number in range(count)]
         (data / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]), encoding="utf-8")
     for name in ("eng", "nya"):
         lines = [f"a line of {name} that has number {n} in it" for n in range(9)]

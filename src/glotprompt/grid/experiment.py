@@ -59,7 +59,7 @@ class Experiment(Config):
     """By target, labelled examples to score: a file, or a reference. Without one, the dataset's test split."""
     texts: dict[str, str] = Field(default_factory=dict[str, str])
     """By target, unlabelled text of stage 1: a file, or a reference. Without one, that of the dataset."""
-    read: ReadTables = Field(default_factory=lambda: ReadTables())
+    read: ReadTables = Field(default_factory=ReadTables)
     """How your own tables are read, all of them alike: names of the columns `text`, `label`, `premise`, `hypothesis`;
     `delimiter`, `quoting`, `columns` (of tables without a header line), `encoding`, `on_bad_row`, `normalise`."""
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict[str, tuple[str, ...]])

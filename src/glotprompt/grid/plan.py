@@ -192,6 +192,8 @@ class _Planner:
             adapted = self._adapt(method, adapted_to, seed, varied)
         tuned = self._tune(method, target, seed, varied, adapted)
         test = self._examples((target.test,), target)
+        if target.dataset is None:
+            reading.refuse_scored(tuned.train, test, self.data_dir)
         content = reading.examples_content(test, self.data_dir)
         scored = EvaluateStep(
             tuned, adapted, target.dataset_name or "", target.language, content, experiment.source or "", test
@@ -273,8 +275,6 @@ class _Planner:
             adapted = self._first[identity_of(adapted.shared)]
         train = self._examples(experiment.train, target, experiment.most_per_label)
         dev = None if experiment.dev is None else self._examples((experiment.dev,), target)
-        if target.dataset is None:
-            reading.refuse_scored(train, self._examples((target.test,), target), self.data_dir)
         contents = ["" if part is None else reading.examples_content(part, self.data_dir) for part in (train, dev)]
         config, task = self._tune_config(method, seed, varied), self._task(target)
         return TuneStep(self.backbone, config, task, contents[0], contents[1], adapted, train, dev)

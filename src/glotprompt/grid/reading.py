@@ -170,6 +170,7 @@ def _examples_of(word: str, source: ExampleSource, data_dir: Path | None) -> lis
     return found_examples
 
 
+@lru_cache(maxsize=64)
 def refuse_scored(train: ExampleSource, test: ExampleSource, data_dir: Path | None) -> None:
     """Raises `DataError` where examples of an own test file are trained on."""
     known = {tuple(example.fields.items()) for example in examples(train, data_dir)}

@@ -33,7 +33,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
-from glotprompt.errors import ModelError, UserError, first_bytes, in_a_line, is_out_of_memory, stand_in
+from glotprompt.errors import ModelError, UserError, in_a_line, is_out_of_memory, stand_in_at
 from glotprompt.facts import is_finite
 from glotprompt.model.devices import refuse_too_little_memory
 from glotprompt.model.tokens import missing_tokens
@@ -205,9 +205,9 @@ def _reason(name: str, error: BaseException) -> str:
     if "file named model.safetensors" not in said:
         return said
     there = sorted(path.name for path in Path(name).iterdir()) if Path(name).is_dir() else ["pytorch_model.bin"]
-    weights = [file for file in there if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf"))]
-    if any(file.endswith(".gguf") for file in weights):
-        return f"it has no model.safetensors; name GGUF files ({', '.join(weights)}) themselves"
+    if files := [file for file in there if file.endswith(".gguf")]:
+        return f"it has no model.safetensors; name GGUF files ({', '.join(files)}) themselves"
+    weights = [file for file in there if file.endswith((".bin", ".pt", ".pth", ".ckpt"))]
     pickles = (
         f"; weights in pickles ({', '.join(weights)}), which may run code, are never read: write them as safetensors"
         " with save_pretrained of transformers"
@@ -237,7 +237,7 @@ def _standing_in(name: str) -> str | None:
     """What is said of a folder with a file that only stands for the one that was wanted; None where there is none."""
     folder = Path(folder_of(name))
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        what = stand_in(first_bytes(file)) if file.suffix in (".json", ".safetensors", ".gguf") else None
+        what = stand_in_at(file) if file.suffix in (".json", ".safetensors", ".gguf") else None
         if what is not None:
             return f"{file}: {what}"
     return None
@@ -359,7 +359,7 @@ def read_gguf(paths: Sequence[Path]) -> dict[str, Tensor]:
             if isinstance(error, UserError) or is_out_of_memory(error):
                 raise
             fault = f"is damaged or no GGUF file ({in_a_line(error, 120)}); get or copy it again"
-            what = stand_in(first_bytes(path))
+            what = stand_in_at(path)
             raise ModelError(f"{path}: {what}" if what else f"{path} {fault}") from None
         twice = sorted(weights.keys() & found.keys())
         if twice:
