@@ -40,7 +40,7 @@ coverage: $(STAMP) ## lines and branches that the fast suite runs
 	$(BIN)/pytest -m "not slow and not long and not gpu" -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
 
 record: $(STAMP) ## make golden losses, black-box records and tables of docs anew (CONTRIBUTING.md says when; ARGS="-k refusals": some)
-	$(BIN)/pytest tests/test_golden.py tests/blackbox tests/grid/test_experiment.py --record $(ARGS)
+	$(BIN)/pytest tests/test_golden.py tests/test_records.py tests/blackbox tests/grid/test_experiment.py --record $(ARGS)
 
 check: $(STAMP) ## lint, format, spelling, types, imports between rooms
 	$(BIN)/ruff check .

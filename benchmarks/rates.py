@@ -67,10 +67,10 @@ def _tune(
     settings |= {"method": method, "seed": seed, "learning_rate": factor * settings["learning_rate"]}
     tuned = gp.tune(encoder, adapted, text.labelled, text.task, gp.TuneConfig(**settings), dev=text.source_dev)
     return {
-        "rates": [adapted.facts["config"]["learning_rate"], settings["learning_rate"]],
-        "loss_before": adapted.facts["held_out_before"]["loss"],
-        "loss_after": adapted.facts["held_out_after"]["loss"],
-        "dev_accuracy": tuned.facts["dev_accuracy"],
+        "rates": [adapted.training.config["learning_rate"], settings["learning_rate"]],
+        "loss_before": adapted.training.held_out_before.loss,
+        "loss_after": adapted.training.held_out_after.loss,
+        "dev_accuracy": tuned.training.dev_accuracy,
     }
 
 

@@ -70,7 +70,7 @@ def _first(encoder: gp.Encoder, folder: Path) -> Path:
     drawn = torch.randn(encoder.prompt_shape(32), generator=torch.Generator().manual_seed(0))
     samples = Samples("target", ("x" * MOST_CHARACTERS,) * NUM_SAMPLES)
     task = gp.Task.load("news")
-    made = gp.PromptClassifier(encoder, SoftPrompt(drawn), task, "sna", 128, facts={"examples": 1000}, samples=samples)
+    made = gp.PromptClassifier(encoder, SoftPrompt(drawn), task, "sna", 128, samples=samples)
     return made.save(folder / "0.safetensors")
 
 

@@ -11,6 +11,7 @@ import torch
 
 import glotprompt as gp
 from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.records import Combined
 
 from .toys import QUIET, TASK, topics
 from .variants import two_prompts
@@ -27,9 +28,8 @@ def test_the_weighted_sum(encoder: gp.Encoder, weights: tuple[float, float]) -> 
     made = gp.combine(two_prompts(encoder), weights, language="xxx")
     assert torch.equal(made.key_values, weights[0] * one + weights[1] * two)
     assert (made.method, made.language, made.backbone["name"]) == ("soft-prompt", "xxx", encoder.name)
-    found = [(entry["language"], entry["weight"]) for entry in made.facts["combined"]]
+    found = [(one.language, one.weight) for one in made.report.combined] if isinstance(made.report, Combined) else []
     assert found == [("aaa", weights[0]), ("bbb", weights[1])]
-    assert made.facts["trained_values"] == 0
 
 
 def test_without_weights_the_mean(encoder: gp.Encoder) -> None:

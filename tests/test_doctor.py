@@ -232,7 +232,7 @@ def test_sequences_are_those_of_a_training(tiny_encoder: Callable[[str], Encoder
     encoder = tiny_encoder("xlm-roberta")
     for packing in ("full", "none"):
         config = ADAPT.replace(packing=packing, held_out=0.1)
-        corpus, _ = masking_corpus(encoder, SOURCE, SOURCE, config)
+        corpus, *_ = masking_corpus(encoder, SOURCE, SOURCE, config)
         found = examine(encoder, SOURCE, adapt=config, probe_seconds=0).adapt.sequences
         assert abs(found - len(corpus.target)) <= 2
 

@@ -67,7 +67,7 @@ def courses(variant: Variant, encoder: gp.Encoder) -> dict[str, Any]:
     found: dict[str, Any] = {}
     adapted = variant.stage_1(encoder, steps=STEPS)
     if adapted is not None:
-        facts = adapted.facts
+        facts = adapted.training.to_json()
         trainings = {"adapt": facts, "adapt, source": facts.get("source_training")} if variant.has_stage_1 else {}
         found |= {name: course(training) for name, training in trainings.items() if training}
         found["adapted"] = facts["held_out_after"]
@@ -76,7 +76,7 @@ def courses(variant: Variant, encoder: gp.Encoder) -> dict[str, Any]:
     scores = dict(zip(TEXTS, classifier.log_probabilities(TEXTS).tolist(), strict=True))
     return {
         **found,
-        "tune": course(classifier.facts),
+        "tune": course(classifier.training.to_json()),
         "evaluate": {name: report[name] for name in ("accuracy", "macro_f1")},
         "log_probabilities": scores,
     }

@@ -116,8 +116,8 @@ def test_no_layers_to_choose_where_no_prompt_is_trained(
 @pytest.mark.slow
 def test_without_a_method_tune_goes_on_with_that_of_stage_1(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
     made = tuned(encoder, mad_x)
-    assert (made.method, made.facts["config"]["method"], made.language) == ("mad-x", "mad-x", "xxx")
-    assert made.facts["config"]["learning_rate"] == 1e-4, "the method's own rate"
+    assert (made.method, made.training.config["method"], made.language) == ("mad-x", "mad-x", "xxx")
+    assert made.training.config["learning_rate"] == 1e-4, "the method's own rate"
     assert tuned(encoder, None).method == "prompt-tuning"
 
 
@@ -174,7 +174,7 @@ def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder
     assert all(torch.equal(held[name], target[name]) for name in target)
     assert not any(torch.equal(target[name], source[name]) for name in target if name.endswith("weight"))
     seen = min(
-        (-entry["dev_accuracy"], entry["dev_loss"]) for _, entry in made.facts["evaluations"]
+        (-entry["dev_accuracy"], entry["dev_loss"]) for _, entry in made.training.to_json()["evaluations"]
     )  # what the best epoch was chosen by
     gold = [TASK.labels.index(str(example.label)) for example in EXAMPLES]
 
@@ -184,7 +184,7 @@ def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder
     on_source = Together({"language": mad_x.parts["source"].restored(encoder), "task": made.body["task"]})
     with_source = replace(made, body=on_source)
     assert loss(with_source) == pytest.approx(seen[1], rel=1e-6)
-    assert gp.evaluate(with_source, EXAMPLES).accuracy == made.facts["dev_accuracy"]
+    assert gp.evaluate(with_source, EXAMPLES).accuracy == made.training.dev_accuracy
     assert abs(loss(made) - seen[1]) > 1e-3
 
 
@@ -223,7 +223,7 @@ def test_another_language_in_a_tuned_classifier(encoder: gp.Encoder, mad_x: Lang
     first, second = (tuned(encoder, start, head=head, learning_rate=0.02) for start in (mad_x, other))
     swapped = for_language(first, other)
     offset = for_language(first.with_label_prior(TEXTS), other)
-    assert (offset.offsets, "label_prior" in offset.facts) == (None, False), "they belong to the other language's text"
+    assert (offset.offsets, offset.training.label_prior) == (None, None), "they belong to the other language's text"
     assert swapped.language == "yyy"
     assert np.array_equal(swapped.log_probabilities(TEXTS), second.log_probabilities(TEXTS))
     assert not np.array_equal(swapped.log_probabilities(TEXTS), first.log_probabilities(TEXTS))
@@ -246,7 +246,7 @@ def test_the_source_prompt_does_not_depend_on_the_target(encoder: gp.Encoder) ->
     assert isinstance(one, gp.LanguagePrompt)
     assert isinstance(two, gp.LanguagePrompt)
     assert torch.equal(one.key_values, two.key_values)
-    assert one.facts["held_out_before"] == two.facts["held_out_before"], "it is judged on source text"
+    assert one.training.held_out_before == two.training.held_out_before, "it is judged on source text"
 
 
 @pytest.mark.parametrize("method", ["mad-x", "source-prompt"])

@@ -187,9 +187,9 @@ def test_what_the_optimiser_holds_is_what_is_said(course: Course) -> None:
     variant, one, two = course.variant, *expected_counts(course.variant)
     *first, second = [sum(parameter.numel() for parameter in fit.parameters) for fit in course.fits]
     assert first == [one] * (2 if variant.method == "mad-x" else int(variant.has_stage_1))
-    assert second == two == course.classifier.facts["trained_values"]
+    assert second == two == course.classifier.training.trained_values
     if course.adapted is not None:
-        assert course.adapted.facts["trained_values"] == one
+        assert course.adapted.training.trained_values == one
     for fit in course.fits:
         assert all(parameter.dtype == torch.float32 for parameter in fit.parameters)
 
@@ -303,7 +303,7 @@ def test_the_same_seed_gives_the_same_bits_across_a_kill(course: Course, tmp_pat
         assert same(bits(made), course.adapted_bits)
         assert made is not None
         assert course.adapted is not None
-        assert made.facts["losses"] == course.adapted.facts["losses"]
+        assert made.training.losses == course.adapted.training.losses
         adapted = load_adapted(made.save(tmp_path / "file"), encoder)
         assert adapted.method == METHODS[variant.method].start
     with counted(7), pytest.raises(KeyboardInterrupt):
@@ -313,7 +313,7 @@ def test_the_same_seed_gives_the_same_bits_across_a_kill(course: Course, tmp_pat
         classifier = variant.stage_2(encoder, adapted, seldom)
     assert trained == list(range(7, 25))
     assert same(bits(classifier), bits(course.classifier))
-    assert classifier.facts["losses"] == course.classifier.facts["losses"]
+    assert classifier.training.losses == course.classifier.training.losses
     assert np.array_equal(classifier.log_probabilities(TEXTS), course.log_probs)
 
 
@@ -321,7 +321,7 @@ def test_another_seed_gives_other_bits(course: Course) -> None:
     losses = [
         [
             loss
-            for _, loss in course.variant.stage_2(course.encoder, course.adapted, seed=seed, epochs=1).facts["losses"]
+            for _, loss in course.variant.stage_2(course.encoder, course.adapted, seed=seed, epochs=1).training.losses
         ]
         for seed in (0, 1)
     ]
@@ -356,11 +356,11 @@ def test_an_error_on_the_way_back_leaves_nothing_on_the_backbone(
 def test_something_is_learned_in_both_stages(course: Course) -> None:
     if course.variant.has_stage_1:
         assert course.adapted is not None
-        facts = course.adapted.facts
+        facts = course.adapted.training.to_json()
         gain = 0.2 if course.adapted.is_aligned else 0.4
         assert facts["held_out_after"]["loss"] < facts["held_out_before"]["loss"] - gain
         assert facts["best_step"] > 0
-    facts = course.classifier.facts
+    facts = course.classifier.training.to_json()
     dev = [entry["dev_loss"] for _, entry in facts["evaluations"]]
     assert facts["dev_examples"] == len(EXAMPLES), "the dev loss is that of the training examples"
     assert dev[-1] < dev[0] - 0.2
@@ -378,7 +378,7 @@ def test_micro_batches_and_recomputation_change_no_more_than_rounding(course: Co
         made: list[Any] = [variant.stage_2(encoder, course.adapted, runtime, epochs=1)]
         if variant.has_stage_1:
             made.append(variant.stage_1(encoder, runtime, steps=3))
-        losses.append([loss for result in made for _, loss in result.facts["losses"]])
+        losses.append([loss for result in made for _, loss in result.training.losses])
     # One gradient is compared closely in tests/train/test_loop.py; AdamW's first steps make much of small ones.
     assert losses[0] == pytest.approx(losses[1], abs=2e-3)
     # transformers keeps a flag of its own on each layer.

@@ -13,9 +13,15 @@ import torch
 
 import glotprompt as gp
 from glotprompt import stage1
+from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ArtifactError, ConfigError, DataError
 from glotprompt.methods import METHODS
 from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.records import LabelPrior
+from glotprompt.run import run_stage1
+from glotprompt.spec import done_or_train
+from glotprompt.stage1 import Stage1
+from glotprompt.stage2 import Stage2
 from glotprompt.train.inputs import halves, masking_corpus
 from glotprompt.train.scoring import evaluation_batches, score_masked_words
 
@@ -62,7 +68,7 @@ def prompt(encoder: gp.Encoder) -> gp.LanguagePrompt:
 @pytest.fixture(scope="module")
 def classifier(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> gp.PromptClassifier:
     made = gp.tune(encoder, prompt, topics(), TASK, TUNE, QUIET, dev=topics())
-    assert made.facts["best_step"] > 0, "the start is the best: the tests below would prove little"
+    assert made.training.best_step > 0, "the start is the best: the tests below would prove little"
     return made
 
 
@@ -88,9 +94,9 @@ def test_label_words_of_several_tokens_from_tune_to_a_file(
 ) -> None:
     task = gp.Task("several", TASK.template, {"health": "Health", "sports": "bad Sports", "culture": "Cultured"})
     made = gp.tune(encoder, prompt, topics(), task, TUNE.replace(loss_over=loss_over), QUIET, dev=topics())
-    losses = [loss for _, loss in made.facts["losses"]]
+    losses = [loss for _, loss in made.training.to_json()["losses"]]
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
-    assert gp.evaluate(made, topics()).accuracy == pytest.approx(made.facts["dev_accuracy"])
+    assert gp.evaluate(made, topics()).accuracy == pytest.approx(made.training.dev_accuracy)
     texts = [example.fields["text"] for example in topics()]
     opened = gp.PromptClassifier.load(made.save(tmp_path / "c.safetensors"), encoder)
     assert opened.predict(texts) == made.predict(texts)
@@ -135,7 +141,7 @@ def test_the_public_names_of_the_design(name: str) -> None:
 def test_stage_1_lowers_the_loss_and_leaves_the_model_alone(own_encoder: Make, kind: str) -> None:
     encoder = own_encoder(kind)
     before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
-    facts = adapted(encoder, TOY, SOURCE).facts
+    facts = adapted(encoder, TOY, SOURCE).training.to_json()
     assert facts["held_out_after"]["loss"] < facts["held_out_before"]["loss"] - 1
     assert facts["held_out_after"]["loss"] < facts["evaluations"][0][1]["held_out_loss"] - 1
     losses = [loss for _, loss in facts["losses"]]
@@ -146,7 +152,7 @@ def test_stage_1_lowers_the_loss_and_leaves_the_model_alone(own_encoder: Make, k
 
 
 def test_what_stage_1_says_of_itself_is_true(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
-    facts = prompt.facts
+    facts = prompt.training.to_json()
     assert prompt.key_values.shape == (3, 2, 4, 4, 12)
     assert prompt.key_values.dtype == torch.float32
     assert not prompt.key_values.requires_grad
@@ -169,18 +175,18 @@ def test_what_stage_1_says_of_itself_is_true(encoder: gp.Encoder, prompt: gp.Lan
 def test_one_half_of_the_held_out_text_chooses_and_the_other_reports(
     encoder: gp.Encoder, prompt: gp.LanguagePrompt
 ) -> None:
-    seen = dict(prompt.facts["evaluations"])
+    seen = dict(prompt.training.to_json()["evaluations"])
     best = min(seen.values(), key=lambda facts: facts["held_out_loss"])
-    assert seen[prompt.facts["best_step"]] == best
-    _, parts = masking_corpus(encoder, TOY, SOURCE, ADAPT)
+    assert seen[prompt.training.best_step] == best
+    _, parts, _ = masking_corpus(encoder, TOY, SOURCE, ADAPT)
     loss = [
         score_masked_words(encoder, evaluation_batches(half, encoder, 0.15, 32), prompt.prefix(encoder)).loss
         for half in parts
     ]
     assert loss[0] == pytest.approx(best["held_out_loss"], rel=1e-6)
-    assert loss[1] == pytest.approx(prompt.facts["held_out_after"]["loss"], rel=1e-6)
+    assert loss[1] == pytest.approx(prompt.training.held_out_after.loss, rel=1e-6)
     assert loss[0] != pytest.approx(loss[1], rel=1e-3)
-    assert prompt.facts["improved"]
+    assert prompt.training.improved
 
 
 def test_held_out_lines_in_halves() -> None:
@@ -191,8 +197,8 @@ def test_held_out_lines_in_halves() -> None:
 
 def test_a_stage_1_that_is_no_gain_says_so_and_gives_its_best_step(encoder: gp.Encoder) -> None:
     worse = adapted(encoder, TOY, SOURCE, steps=2, eval_every=1, learning_rate=1e-6, init_std=3.0)
-    assert not worse.facts["improved"]
-    assert worse.facts["held_out_after"]["loss"] >= worse.facts["held_out_before"]["loss"]
+    assert not worse.training.improved
+    assert worse.training.held_out_after.loss >= worse.training.held_out_before.loss
     assert worse.key_values.shape == (3, 2, 4, 4, 12)
 
 
@@ -213,9 +219,9 @@ def test_micro_batches_and_recomputation_change_no_more_than_rounding(
     runtime = gp.RuntimeConfig(progress=False, micro_batch_size=3, gradient_checkpointing=True, eval_batch_size=5)
     again = gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT, runtime)
     # One gradient is compared closely in tests/train/test_loop.py; AdamW's first steps make much of small ones.
-    losses = [[loss for _, loss in made.facts["losses"]] for made in (again, prompt)]
+    losses = [[loss for _, loss in made.training.losses] for made in (again, prompt)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
-    assert again.facts["tokens"] == prompt.facts["tokens"]
+    assert again.training.tokens == prompt.training.tokens
     assert not any(module.training for module in encoder.model.modules()), "recomputation is taken back"
 
 
@@ -223,7 +229,7 @@ def test_micro_batches_and_recomputation_change_no_more_than_rounding(
 @pytest.mark.parametrize("share", [0, 1])
 def test_one_language_alone(encoder: gp.Encoder, share: int, packing: str) -> None:
     made = adapted(encoder, TOY, SOURCE if share else [], source_share=share, packing=packing, steps=2, eval_every=1)
-    assert made.facts["steps"] == 2
+    assert made.training.steps == 2
 
 
 @pytest.mark.slow
@@ -249,13 +255,13 @@ def test_automatic_learning_rate(encoder: gp.Encoder) -> None:
     rates = (1e-7, 5e-1, 1e-5)
     settings: dict[str, Any] = {"eval_every": 4, "steps": 12}
     found = adapted(encoder, TOY, SOURCE, learning_rate="auto", auto_rates=rates, auto_steps=12, **settings)
-    assert found.facts["learning_rate"] == 5e-1
-    tried = found.facts["rates_tried"]
-    assert [(trial["rate"], trial["steps"]) for trial in tried] == [
-        (1e-7, 4), (1e-5, 4), (5e-1, 4), (5e-1, 6), (tried[4]["rate"], 6)
+    assert found.training.learning_rate == 5e-1
+    tried = found.training.rates_tried
+    assert [(trial.rate, trial.steps) for trial in tried] == [
+        (1e-7, 4), (1e-5, 4), (5e-1, 4), (5e-1, 6), (tried[4].rate, 6)
     ]  # fmt: skip
     alone = adapted(encoder, TOY, SOURCE, learning_rate=5e-1, **{**settings, "steps": 6})
-    assert tried[3]["loss"] == alone.facts["evaluations"][-1][1]["held_out_loss"], "a trial is a run of its own"
+    assert tried[3].loss == alone.training.evaluations[-1][1]["held_out_loss"], "a trial is a run of its own"
     whole = adapted(encoder, TOY, SOURCE, learning_rate=5e-1, **settings)
     assert torch.equal(found.key_values, whole.key_values), "the trials leave no trace"
 
@@ -286,12 +292,12 @@ def test_interrupted_trials_of_rates_go_on(
     assert isinstance(whole, gp.LanguagePrompt)
     assert isinstance(again, gp.LanguagePrompt)
     assert torch.equal(again.key_values, whole.key_values)
-    assert again.facts["rates_tried"] == whole.facts["rates_tried"]
+    assert again.training.rates_tried == whole.training.rates_tried
     assert steps == 3 * 3 + 2 * 4 + 4 + 1, "no step is made twice"
     files = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_size)
     assert len(files) == 6
     assert files[-2].stat().st_size < encoder.num_layers * 2 * 4 * encoder.hidden_size * 4, "trials keep no values"
-    assert again.facts["seconds"] > 0
+    assert again.training.seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -313,7 +319,7 @@ def test_too_little_text(
 
 
 def test_two_lines_are_enough(encoder: gp.Encoder) -> None:
-    assert adapted(encoder, ["the day", "a king"], ["good water"], steps=1).facts["target_sequences"] == 1
+    assert adapted(encoder, ["the day", "a king"], ["good water"], steps=1).training.target_sequences == 1
 
 
 def test_longer_than_the_model_reads(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
@@ -335,9 +341,9 @@ def test_longer_than_the_model_reads(encoder: gp.Encoder, prompt: gp.LanguagePro
 def test_stage_2_learns_the_task(encoder: gp.Encoder) -> None:
     config = TUNE.replace(epochs=12, prompt_length=8)
     made = gp.tune(encoder, None, topics(), TASK, config, QUIET, dev=topics(20)[36:])
-    losses = [loss for _, loss in made.facts["losses"]]
+    losses = [loss for _, loss in made.training.to_json()["losses"]]
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
-    assert made.facts["dev_accuracy"] >= 60
+    assert made.training.dev_accuracy >= 60
     assert gp.evaluate(made, topics()).accuracy > 60
     assert made.language == "und"
     assert gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=1), QUIET, language="lug").language == "lug"
@@ -346,7 +352,7 @@ def test_stage_2_learns_the_task(encoder: gp.Encoder) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
 def test_both_losses_fall(encoder: gp.Encoder, loss_over: str) -> None:
-    losses = [loss for _, loss in tuned(encoder, loss_over=loss_over, epochs=6).facts["losses"]]
+    losses = [loss for _, loss in tuned(encoder, loss_over=loss_over, epochs=6).training.to_json()["losses"]]
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - (0.4 if loss_over == "vocabulary" else 0.05)
 
 
@@ -371,10 +377,11 @@ def test_only_the_chosen_layers_are_trained(
     encoder: gp.Encoder, prompt: gp.LanguagePrompt, settings: dict[str, int], changed: list[bool]
 ) -> None:
     made = gp.tune(encoder, prompt, topics(), TASK, TUNE.replace(**settings), QUIET, dev=topics())
-    assert made.facts["best_step"] > 0, "the start was the best: nothing is seen"
+    assert made.training.best_step > 0, "the start was the best: nothing is seen"
     assert changed_layers(made, prompt) == changed
-    assert made.facts["trained_values"] == sum(changed) * 2 * 4 * 4 * 12
-    first, stop = made.facts["trained_layers"]
+    assert made.training.trained_values == sum(changed) * 2 * 4 * 4 * 12
+    assert made.training.trained_layers is not None
+    first, stop = made.training.trained_layers
     assert [first <= layer < stop for layer in range(3)] == changed
 
 
@@ -440,23 +447,23 @@ def test_stage_2_leaves_model_and_prompt_alone(own_encoder: Make, prompt: gp.Lan
 
 def test_dev_examples_given_or_held_out(encoder: gp.Encoder) -> None:
     held_out = tuned(encoder, None, epochs=1, dev_share=0.25)
-    assert (held_out.facts["examples"], held_out.facts["dev_examples"]) == (27, 9)
+    assert (held_out.training.examples, held_out.training.dev_examples) == (27, 9)
     given = gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=1), QUIET, dev=topics(3))
-    assert (given.facts["examples"], given.facts["dev_examples"]) == (36, 9)
-    assert given.facts["steps"] == 5, "the last batch is a smaller one"
+    assert (given.training.examples, given.training.dev_examples) == (36, 9)
+    assert given.training.steps == 5, "the last batch is a smaller one"
 
 
 @pytest.mark.slow
 def test_the_dev_accuracy_is_that_of_what_was_kept(encoder: gp.Encoder) -> None:
     dev = topics(20)[30:]
     made = gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=6), QUIET, dev=dev)
-    assert gp.evaluate(made, dev).accuracy == pytest.approx(made.facts["dev_accuracy"])
-    assert made.facts["dev_accuracy"] == max(facts["dev_accuracy"] for _, facts in made.facts["evaluations"])
+    assert gp.evaluate(made, dev).accuracy == pytest.approx(made.training.dev_accuracy)
+    assert made.training.dev_accuracy == max(facts["dev_accuracy"] for _, facts in made.training.evaluations)
 
 
 def test_few_shots(encoder: gp.Encoder) -> None:
     made = gp.tune(encoder, None, topics(), TASK, TUNE.replace(shots_per_class=2, epochs=1), QUIET, dev=topics(2))
-    assert made.facts["examples"] == 6
+    assert made.training.examples == 6
     with pytest.raises(DataError, match="99 per class were asked for"):
         tuned(encoder, None, shots_per_class=99)
 
@@ -510,56 +517,68 @@ def test_the_way_back_ends_at_the_lowest_trained_layer(
 # --- checkpoints
 
 
-def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(
-    encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from glotprompt import run as protocol
+def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+    def stage1(*words: Any, **named: Any) -> str:
+        return Stage1.of(encoder, *words, **named).spec(encoder).identity
 
-    names: list[str] = []
+    def stage2(adapted: Any, examples: Any, task: gp.Task, config: gp.TuneConfig, **named: Any) -> str:
+        return Stage2.of(encoder, adapted, examples, task, config, **named).spec(encoder).identity
 
-    class Named(Exception):
-        pass
-
-    def named(_: object, identity: str) -> None:
-        names.append(identity)
-        raise Named
-
-    monkeypatch.setattr(protocol, "Checkpoint", named)
-    monkeypatch.setattr(stage1, "Checkpoint", named)
-    lines, runtime = ["the day", "a king", "good water"], gp.RuntimeConfig(checkpoint_dir=tmp_path)
-    adapts: list[tuple[Any, Any, Any, Any]] = [
-        (lines, lines, "xxx", ADAPT), (lines[:2], lines, "xxx", ADAPT), (lines, lines[:2], "xxx", ADAPT),
-        (lines, lines, "yyy", ADAPT), (lines, lines, "xxx", ADAPT.replace(seed=1)),
+    lines, pairs, mapped = ["the day", "a king", "good water"], TRANSLATIONS[:8], CharacterMap.fitted({"k": "c"}, [])
+    adapts = [
+        stage1(lines, lines, "xxx", ADAPT), stage1(lines[:2], lines, "xxx", ADAPT),
+        stage1(lines, lines[:2], "xxx", ADAPT), stage1(lines, lines, "yyy", ADAPT),
+        stage1(lines, lines, "xxx", ADAPT.replace(seed=1)), stage1(lines, lines, "xxx", ADAPT, mapped),
+        stage1(lines, lines, "xxx", ADAPT.replace(prompt_length=4), initial=prompt),
+        stage1((), (), "xxx", ADAPT, parallel=pairs), stage1((), (), "xxx", ADAPT, parallel=pairs[:7]),
+        stage1((), (), "xxx", ADAPT, parallel=[(target, source) for source, target in pairs]),
+        stage1((), (), "yyy", ADAPT, parallel=pairs), stage1((), (), "xxx", ADAPT.replace(seed=1), parallel=pairs),
     ]  # fmt: skip
-    for arguments in adapts:
-        with pytest.raises(Named):
-            gp.adapt(encoder, *arguments, runtime)
-    pairs = TRANSLATIONS[:8]
-    aligned: list[tuple[Any, ...]] = [
-        (pairs, "xxx", ADAPT), (pairs[:7], "xxx", ADAPT), ([pair[::-1] for pair in pairs], "xxx", ADAPT),
-        (pairs, "yyy", ADAPT), (pairs, "xxx", ADAPT.replace(seed=1)),
-    ]  # fmt: skip
-    for parallel, language, config in aligned:
-        with pytest.raises(Named):
-            gp.adapt(encoder, language=language, config=config, runtime=runtime, parallel=parallel)
-    adapts += [(*words, None) for words in aligned]
     moved = replace(prompt, key_values=prompt.key_values + 1)
     other = gp.Task("topic", "{text} {mask}", TASK.verbalizer)
-    tunes: list[tuple[Any, Any, Any, Any]] = [
-        (prompt, topics(), TASK, TUNE), (None, topics(), TASK, TUNE), (moved, topics(), TASK, TUNE),
-        (replace(prompt, positions="shifted"), topics(), TASK, TUNE), (prompt, topics(9), TASK, TUNE),
-        (prompt, topics(), other, TUNE), (prompt, topics(), TASK, TUNE.replace(epochs=3)),
+    turned = gp.Task("topic", TASK.template, dict(reversed(TASK.verbalizer.items())))
+    tunes = [
+        stage2(prompt, topics(), TASK, TUNE), stage2(None, topics(), TASK, TUNE), stage2(moved, topics(), TASK, TUNE),
+        stage2(replace(prompt, positions="shifted"), topics(), TASK, TUNE), stage2(prompt, topics(9), TASK, TUNE),
+        stage2(prompt, topics(), other, TUNE), stage2(prompt, topics(), turned, TUNE),
+        stage2(prompt, topics(), TASK, TUNE.replace(epochs=3)), stage2(prompt, topics(), TASK, TUNE, dev=topics(2)),
+        stage2(None, topics(), TASK, TUNE, language="yyy"),
     ]  # fmt: skip
-    for arguments in tunes:
-        with pytest.raises(Named):
-            gp.tune(encoder, *arguments, runtime)
-    with pytest.raises(Named):
-        gp.tune(encoder, prompt, topics(), TASK, TUNE, runtime, dev=topics(2))
-    assert len(names) == len(set(names)) == len(adapts) + len(tunes) + 1
-    faster = gp.RuntimeConfig(checkpoint_dir=tmp_path, micro_batch_size=1, eval_batch_size=3, progress=False)
-    with pytest.raises(Named):
-        gp.tune(encoder, prompt, topics(), TASK, TUNE, faster)
-    assert names[-1] == names[len(adapts)], "how a run executes is no part of it"
+    assert len({*adapts, *tunes}) == len(adapts) + len(tunes)
+    unread = stage1(lines, lines, "xxx", ADAPT.replace(lora_rank=2, adapter_reduction=4))
+    assert unread == adapts[0], "settings that the method does not read"
+    alone = ADAPT.replace(source_share=0.0)
+    assert stage1(lines, lines, "xxx", alone) == stage1(lines, lines[:1], "xxx", alone), "text that is not read"
+    renamed = gp.Task("renamed", TASK.template, TASK.verbalizer)
+    assert stage2(prompt, topics(), renamed, TUNE) == tunes[0], "a task's name"
+    dev_share = TUNE.replace(dev_share=0.3)
+    assert stage2(prompt, topics(), TASK, dev_share, dev=topics(2)) == tunes[8], "dev examples are given"
+
+
+def test_a_run_is_done_once(encoder: gp.Encoder, tmp_path: Path) -> None:
+    stage1 = Stage1.of(encoder, TOY, SOURCE, "xxx", ADAPT.replace(steps=2))
+    spec, output, seen = stage1.spec(encoder), tmp_path / "p.safetensors", list[set[str]]()
+
+    def train(folder: Path) -> Any:
+        runtime = gp.RuntimeConfig(checkpoint_dir=folder, checkpoint_every=0, progress=False)
+        made = run_stage1(encoder, stage1, runtime)
+        seen.append({path.name for path in folder.iterdir()})
+        return made
+
+    def load(path: Path) -> Any:
+        return gp.load_adapted(path, encoder)
+
+    made, was_there = done_or_train(spec, output, load, train)
+    assert not was_there
+    assert f"{spec.identity}.checkpoint" in seen[0], "its checkpoint has the run's name"
+    assert [path.name for path in tmp_path.iterdir()] == [output.name], "checkpoints and lock are gone"
+    again, was_there = done_or_train(spec, output, load, train)
+    assert was_there
+    assert torch.equal(again.key_values, made.key_values)
+    output.write_bytes(b"damaged")
+    assert not done_or_train(spec, output, load, train)[1]
+    assert not done_or_train(replace(spec, language="yyy"), output, load, train)[1], "another run's file"
+    assert len(seen) == 3
 
 
 @pytest.mark.slow
@@ -654,9 +673,9 @@ def test_offsets_meet_the_prior_and_are_recorded(classifier: gp.PromptClassifier
     texts = english_lines[:20]
     uniform = classifier.with_label_prior(texts)
     assert mean_scores(uniform, texts) == pytest.approx([1 / 3] * 3, abs=1e-4)
-    assert uniform.facts["label_prior"] == {"prior": dict.fromkeys(TASK.labels, 1.0), "num_texts": 20}
+    assert uniform.training.label_prior == LabelPrior(prior=dict.fromkeys(TASK.labels, 1.0), num_texts=20)
     assert classifier.offsets is None, "the first one is as it was"
-    assert "label_prior" not in classifier.facts
+    assert classifier.training.label_prior is None
     half = classifier.with_label_prior(texts, {"sports": 3.0, "culture": 1.0})
     assert mean_scores(half, texts) == pytest.approx([0, 0.75, 0.25], abs=1e-4)
     with pytest.raises(ConfigError, match=r"Did you mean 'culture'\?"):
@@ -685,7 +704,7 @@ def test_a_prompt_saved_and_loaded_is_the_same(
     again = gp.LanguagePrompt.load(prompt.save(tmp_path / "p.safetensors"), encoder)
     assert torch.equal(again.key_values, prompt.key_values)
     assert (again.language, again.backbone, again.positions) == ("xxx", prompt.backbone, "plain")
-    assert again.facts["held_out_after"] == prompt.facts["held_out_after"]
+    assert again.training.held_out_after == prompt.training.held_out_after
     retuned = gp.tune(encoder, again, topics(), TASK, TUNE, QUIET, dev=topics())
     assert torch.equal(retuned.key_values, classifier.key_values)
     assert again.save(tmp_path / "q").stat().st_size == (tmp_path / "p.safetensors").stat().st_size
@@ -702,7 +721,7 @@ def test_a_classifier_saved_and_loaded_predicts_the_same(
     assert (again.offsets is not None) == offsets
     assert (again.task, again.language, again.max_length) == (TASK, "xxx", 24)
     assert again.task.labels == saved.task.labels == ("health", "sports", "culture"), "not in alphabetical order"
-    assert again.facts.get("label_prior") == saved.facts.get("label_prior")
+    assert again.report == saved.report
 
 
 def test_a_classifier_shortens_texts_as_in_training(classifier: gp.PromptClassifier) -> None:

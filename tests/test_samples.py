@@ -71,7 +71,11 @@ def test_a_classifier_takes_over_those_of_its_language(
     bare = replace(classifier, samples=None).save(tmp_path / "bare.st")
     assert (tmp_path / "topic.st").stat().st_size - bare.stat().st_size < NUM_SAMPLES * MOST_CHARACTERS
     # Facts are copied into results and reports.
-    assert not [text for text in samples.texts if json.dumps(text) in json.dumps([prompt.facts, classifier.facts])]
+    assert not [
+        text
+        for text in samples.texts
+        if json.dumps(text) in json.dumps([prompt.training.to_json(), classifier.training.to_json()])
+    ]
 
 
 def test_none_was_trained_on_where_characters_are_rewritten(
@@ -130,7 +134,7 @@ def test_none_are_kept_where_that_is_asked(encoder: gp.Encoder, prompt: gp.Langu
     adapted = gp.adapt(encoder, TOY, SOURCE, "nya", ADAPT, private)
     classifier = gp.tune(encoder, prompt, topics(4), TASK, TUNE, private)
     assert (adapted.samples, classifier.samples) == (None, None)
-    assert adapted.facts["config"] == prompt.facts["config"], "no setting of the training"
+    assert adapted.training.config == prompt.training.config, "no setting of the training"
     saved = classifier.save(tmp_path / "topic.st").read_bytes()
     assert not [text for text in texts_of(prompt.samples) if str(text).encode() in saved]
 

@@ -191,10 +191,10 @@ def test_round_trip(task: Task) -> None:
 def test_what_a_task_says_is_its_identity() -> None:
     task = Task("t", "{mask} {text}", WORDS)
     others = [
-        Task("u", "{mask} {text}", WORDS),
         Task("t", "{mask}: {text}", WORDS),
         Task("t", "{mask} {text}", {"yes": "Yes", "no": "No"}),
         Task("t", "{mask} {text}", {"yes": "Yes", "no": ["Maybe", "No"]}),
         Task("t", "{mask} {text}", dict(reversed(WORDS.items()))),
     ]
-    assert len({other.identity() for other in [task, *others]}) == 6
+    assert len({other.identity() for other in [task, *others]}) == 5
+    assert Task("u", "{mask} {text}", WORDS).identity() == task.identity(), "its name changes no number"

@@ -15,10 +15,13 @@ from .data.characters import CharacterMap as CharacterMap
 from .data.files import read_examples as read_examples
 from .data.files import read_texts as read_texts
 from .data.records import Example as Example
+from .data.tables import ReadOptions as ReadOptions
 from .errors import UserError as UserError
 from .methods import METHODS as METHODS
 from .methods import for_language as for_language
 from .model.encoder import Encoder as Encoder
+from .records import AdaptReport as AdaptReport
+from .records import TuneReport as TuneReport
 from .report.significance import compare_predictions as compare_predictions
 from .run import adapt as adapt
 from .run import evaluate as evaluate

@@ -22,7 +22,7 @@ from glotprompt.errors import ArtifactError, in_a_line, is_out_of_memory, stand_
 from glotprompt.processes import is_first
 from glotprompt.version import __version__
 
-FORMAT = 2
+FORMAT = 3
 KEY = "glotprompt"
 MOST_LEVELS = 64
 """Of what stands inside one another in a description: several times what any has, and far from Python's own limit."""
@@ -166,8 +166,8 @@ def _facts(path: Path, metadata: dict[str, str], kinds: Sequence[str]) -> dict[s
         raise ArtifactError(f"{path} was not written by glotprompt; expected a {expected}") from None
     if facts.get("format") != FORMAT:
         raise ArtifactError(
-            f"{path} has format {in_a_line(facts.get('format'), 20)}, this glotprompt reads format {FORMAT};"
-            " install a matching version"
+            f"{path} has format {in_a_line(facts.get('format'), 20)}, this glotprompt reads format {FORMAT}; make it"
+            " anew with the adapt and tune commands that made it, or install the glotprompt that wrote it"
         )
     if found not in kinds:
         raise ArtifactError(f"{path} is a {in_a_line(found, 40)}; expected a {expected}")

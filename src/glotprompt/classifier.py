@@ -26,6 +26,7 @@ from glotprompt.model.deltas import described, packed, refuse_strays, restored, 
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.model.soft_prompt import SoftPrompt, check_prompt
+from glotprompt.records import AdaptReport, LabelPrior, Stage1Report, Training, TuneReport, stage1_report
 from glotprompt.templates import Task
 from glotprompt.train.cloze import Cloze, encode, encode_without_mask, label_words
 from glotprompt.train.embedding import mean_vector
@@ -63,17 +64,27 @@ class LanguageModule:
     """ISO 639-3 code."""
     backbone: dict[str, str]
     """Name and fingerprint of the model it was trained for."""
-    facts: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Config, losses before and after, text amounts: for people, not for the code."""
+    report: Stage1Report | None = field(default=None, repr=False)
+    """How it was made."""
     characters: CharacterMap | None = None
     """What is rewritten in every text before it is tokenised, from stage 1 to the last prediction."""
     samples: Samples | None = None
-    """Held-out texts of the language to try it on. Not among the facts, which are copied into results."""
+    """Held-out texts of the language to try it on. Not in the report, which is copied into results."""
+
+    @property
+    def training(self) -> AdaptReport:
+        """The report of its training; `ConfigError` for what was not trained here."""
+        return _training(self.report)
+
+    @property
+    def made_from(self) -> str | None:
+        """Which run it is of; None where that is not known."""
+        return _made_from(self.report)
 
     @property
     def is_aligned(self) -> bool:
         """Whether it was trained on parallel text."""
-        return _is_aligned(self.facts)
+        return _is_aligned(self.report)
 
     def attached(self, encoder: Encoder) -> AbstractContextManager[Prefix | None]:
         """As `Delta.attached`, of the language's part."""
@@ -86,7 +97,7 @@ class LanguageModule:
             "method": self.method, "language": self.language, "backbone": self.backbone,
             "parts": {name: part.description for name, part in self.parts.items()},
             "characters": _described(self.characters), "samples": _described(self.samples),
-            "training": self.facts, "versions": artifact.versions(),
+            "training": _json(self.report), "versions": artifact.versions(),
         }  # fmt: skip
         return artifact.write(path, "language module", tensors, facts)
 
@@ -100,8 +111,8 @@ class LanguageModule:
                 refuse_strays(tensors, list(parts))
                 _ = [part.restored(encoder) for part in parts.values()]
         return cls(
-            facts["method"], parts, facts["language"], facts["backbone"], facts["training"], characters_of(facts),
-            Samples.in_file(facts),
+            facts["method"], parts, facts["language"], facts["backbone"], stage1_report(facts["training"], str(path)),
+            characters_of(facts), Samples.in_file(facts),
         )  # fmt: skip
 
 
@@ -115,8 +126,8 @@ class LanguagePrompt:
     backbone: dict[str, str]
     """Name and fingerprint of the model it was trained for."""
     positions: Positions = "plain"
-    facts: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Config, losses before and after, text amounts, versions: for people, not for the code."""
+    report: Stage1Report | None = field(default=None, repr=False)
+    """How it was made."""
     method: str = "soft-prompt"
     """soft-prompt, or source-prompt (trained on source text alone)."""
     characters: CharacterMap | None = None
@@ -129,9 +140,19 @@ class LanguagePrompt:
         return self.key_values.shape[3]
 
     @property
+    def training(self) -> AdaptReport:
+        """As `LanguageModule.training`."""
+        return _training(self.report)
+
+    @property
+    def made_from(self) -> str | None:
+        """As `LanguageModule.made_from`."""
+        return _made_from(self.report)
+
+    @property
     def is_aligned(self) -> bool:
         """As `LanguageModule.is_aligned`."""
-        return _is_aligned(self.facts)
+        return _is_aligned(self.report)
 
     def prefix(self, encoder: Encoder) -> Prefix:
         """What puts this prompt in front of a batch."""
@@ -151,7 +172,7 @@ class LanguagePrompt:
         facts = {
             "method": self.method, "language": self.language, "backbone": self.backbone, "positions": self.positions,
             "prompt_length": self.prompt_length, "characters": _described(self.characters),
-            "samples": _described(self.samples), "training": self.facts, "versions": artifact.versions(),
+            "samples": _described(self.samples), "training": _json(self.report), "versions": artifact.versions(),
         }  # fmt: skip
         return artifact.write(path, "language prompt", {"key_values": self.key_values}, facts)
 
@@ -162,8 +183,8 @@ class LanguagePrompt:
         with _naming(path):
             check_prompt(tensors, facts["positions"], encoder)
         return cls(
-            tensors["key_values"], facts["language"], facts["backbone"], facts["positions"], facts["training"],
-            facts["method"], characters_of(facts), Samples.in_file(facts),
+            tensors["key_values"], facts["language"], facts["backbone"], facts["positions"],
+            stage1_report(facts["training"], str(path)), facts["method"], characters_of(facts), Samples.in_file(facts),
         )  # fmt: skip
 
 
@@ -177,8 +198,22 @@ def load_adapted(path: str | Path, encoder: Encoder | None = None) -> Adapted:
     return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, encoder)
 
 
-def _is_aligned(facts: Mapping[str, Any]) -> bool:
-    return facts.get("config", {}).get("objective") == "alignment"
+def _training(report: Stage1Report | None) -> AdaptReport:
+    if not isinstance(report, AdaptReport):
+        raise ConfigError("this prompt or module was not trained by adapt, so nothing is known of its training")
+    return report
+
+
+def _made_from(report: Stage1Report | TuneReport | None) -> str | None:
+    return report.made_from if isinstance(report, Training) else None
+
+
+def _is_aligned(report: Stage1Report | None) -> bool:
+    return isinstance(report, AdaptReport) and report.objective == "alignment"
+
+
+def _json(report: Stage1Report | TuneReport | None) -> dict[str, Any]:
+    return {} if report is None else report.to_json()
 
 
 def _described(found: CharacterMap | Samples | None) -> dict[str, Any] | None:
@@ -222,12 +257,29 @@ class PromptClassifier:
     """What reads the labels; None: the label words do."""
     offsets: tuple[float, ...] | None = None
     """Added to the labels' log-probabilities; None: nothing (see `with_label_prior`)."""
-    facts: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    report: TuneReport | None = field(default=None, repr=False)
+    """How it was made."""
     method: str = "soft-prompt"
     characters: CharacterMap | None = None
     """What is rewritten in every text before it is read, as in stage 1 of its language."""
     samples: Samples | None = field(default=None, repr=False)
     """Texts to try it on, that it was not trained on."""
+
+    @property
+    def training(self) -> TuneReport:
+        """The report of its training; `ConfigError` for one that is put together by hand."""
+        if self.report is None:
+            raise ConfigError("this classifier was not trained by tune, so nothing is known of its training")
+        return self.report
+
+    @property
+    def made_from(self) -> str | None:
+        """As `LanguageModule.made_from`."""
+        return _made_from(self.report)
+
+    def with_report(self, **changes: Any) -> PromptClassifier:
+        """The same with some fields of its report changed, where it has one."""
+        return replace(self, report=None if self.report is None else self.report.replace(**changes))
 
     @property
     def prompt(self) -> SoftPrompt | None:
@@ -276,8 +328,8 @@ class PromptClassifier:
         wanted = [1.0] * len(names) if prior is None else [float(prior.get(name, 0.0)) for name in names]
         offsets = fit_offsets(self.log_probabilities(texts), wanted)
         finite = np.where(np.isfinite(offsets), offsets, -1e9)
-        recorded = {"prior": dict(zip(names, wanted, strict=True)), "num_texts": len(texts)}
-        return replace(self, offsets=tuple(finite.tolist()), facts={**self.facts, "label_prior": recorded})
+        recorded = LabelPrior(prior=dict(zip(names, wanted, strict=True)), num_texts=len(texts))
+        return replace(self.with_report(label_prior=recorded), offsets=tuple(finite.tolist()))
 
     def with_target_text(self, texts: Sequence[Input], batch_size: int = 32) -> PromptClassifier:
         """The same classifier with sentence vectors centred by the mean of these (unlabelled, target-language) texts
@@ -292,7 +344,7 @@ class PromptClassifier:
         with torch.no_grad(), self.body.attached(self.encoder) as prefix:
             centre = mean_vector(self.encoder, clozes, prefix, head.layer, batch_size)
         head = head.with_centre(centre).requires_grad_(False)
-        return replace(self, head=head, facts={**self.facts, "centred_on": len(texts)})
+        return replace(self.with_report(centred_on=len(texts)), head=head)
 
     def description(self) -> dict[str, Any]:
         """What a file of it says beside the tensors; JSON."""
@@ -303,7 +355,7 @@ class PromptClassifier:
             "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
             "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
             "characters": _described(self.characters), "samples": _described(self.samples),
-            "training": self.facts, "versions": artifact.versions(),
+            "training": _json(self.report), "versions": artifact.versions(),
         }  # fmt: skip
 
     def save(self, path: str | Path) -> Path:
@@ -337,7 +389,7 @@ class PromptClassifier:
             facts["max_length"],
             head,
             None if offsets is None else tuple(offsets),
-            facts["training"],
+            TuneReport.of(facts["training"], str(path)) if facts["training"] else None,
             facts["method"],
             characters_of(facts),
             Samples.in_file(facts),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +10,8 @@ from torch import Tensor
 from glotprompt import artifact
 from glotprompt.classifier import LanguagePrompt
 from glotprompt.data.characters import CharacterMap
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ConfigError, setting
+from glotprompt.records import Combined, Ingredient
 
 
 def combine(
@@ -37,7 +37,7 @@ def combine(
         language or "+".join(dict.fromkeys(prompt.language for prompt in prompts)),
         prompts[0].backbone,
         prompts[0].positions,
-        {"combined": ingredients(prompts, weights), "trained_values": 0},
+        Combined(combined=ingredients(prompts, weights)),
         methods.pop() if len(methods) == 1 else "soft-prompt",
         characters or shared_characters(prompts),
     )
@@ -74,15 +74,16 @@ def shared_characters(prompts: Sequence[LanguagePrompt]) -> CharacterMap | None:
     first, *others = (prompt.characters for prompt in prompts)
     if any(other != first for other in others):
         raise ConfigError(
-            "the prompts to combine rewrite characters differently; say which table is to hold with characters="
+            "the prompts to combine rewrite characters differently; say which table is to hold with"
+            f" {setting('characters')}"
         )
     return first
 
 
-def ingredients(prompts: Sequence[LanguagePrompt], weights: Sequence[float]) -> list[dict[str, Any]]:
-    """Of each prompt in a sum its language, its weight and the digest of its values; JSON."""
+def ingredients(prompts: Sequence[LanguagePrompt], weights: Sequence[float]) -> list[Ingredient]:
+    """The prompts of a sum as a report names them."""
     return [
-        {"language": prompt.language, "weight": weight, "digest": digest_of(prompt.key_values)}
+        Ingredient(language=prompt.language, weight=weight, digest=digest_of(prompt.key_values))
         for prompt, weight in zip(prompts, weights, strict=True)
     ]
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from glotprompt.errors import ConfigError, nearest
+from glotprompt.errors import ConfigError, nearest, setting
 
 Rate = Annotated[float, Field(gt=0)]
 """A learning rate."""
@@ -106,7 +106,7 @@ def _one_line(config: type[Config], error: ValidationError) -> str:
         message = f"Input should be a list such as {json.dumps([given], default=str)}"
     elif first["type"] == "literal_error" and isinstance(given, str):
         hint = nearest(given, re.findall("'([^']+)'", first["msg"]))
-    return f"{config.__name__}.{key}: {message}, not {given!r}.{hint}"
+    return f"{setting(key, of=config.__name__)}: {message}, not {given!r}.{hint}"
 
 
 class AdaptConfig(Config):

@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import shlex
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,14 +25,17 @@ import torch
 
 from glotprompt import artifact, atomic
 from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier, load_adapted
-from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of, preset
-from glotprompt.data.records import content_hash
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset
 from glotprompt.model.backbones import MINI, MINI_SENTENCE
 from glotprompt.model.encoder import Encoder
+from glotprompt.records import AdaptReport
 from glotprompt.report.conclusions import RIVAL, Reading, conclusions
 from glotprompt.report.tables import Part
-from glotprompt.run import adapt, evaluate, tune
+from glotprompt.run import evaluate, run_stage1
 from glotprompt.scenarios import Scenario, bible, news
+from glotprompt.spec import done_or_train
+from glotprompt.stage1 import Stage1
+from glotprompt.stage2 import Stage2, train_stage2
 from glotprompt.train.batches import token_sequences
 from glotprompt.train.memory import PeakMemory
 from glotprompt.train.reading import blank_words, guess_words
@@ -105,7 +107,7 @@ class _Demo:
         self.scenario, self.encoders, self.output = scenario, encoders, output
         self.mini, self.sentence = encoders[MINI], encoders[MINI_SENTENCE]
         self.work = output / "work"
-        self.runtime = RuntimeConfig(checkpoint_dir=self.work / "checkpoints")
+        self.runtime = RuntimeConfig()
         reading = token_sequences(scenario.reading_texts, self.mini.tokenizer, scenario.adapt.max_length, "full")
         self.reading_batches = evaluation_batches(reading, self.mini, scenario.adapt.mask_rate, 32, READING_SEED)
         self.classifiers: dict[str, PromptClassifier] = {}
@@ -114,38 +116,32 @@ class _Demo:
         """What stage 1 gave to the rows that are aligned."""
         self.right: dict[Reading, list[list[int]]] = {}
 
-    def _kept(self, name: str, about: Sequence[Any], encoder: Encoder) -> Path:
-        """Where a piece is kept: it depends on the backbone and versions beside its own texts and settings."""
-        key = identity_of([*about, encoder.fingerprint, encoder.asked_precision, artifact.versions()])
-        return self.work / f"{name}-{key}.safetensors"
+    def _adapt(self, name: str, encoder: Encoder, stage1: Stage1) -> Adapted:
+        """Stage 1, or what an earlier, interrupted demo left."""
+
+        def train(folder: Path) -> Adapted:
+            return run_stage1(encoder, stage1, self.runtime.replace(checkpoint_dir=folder))
+
+        path = self.work / f"{name}.safetensors"
+        return done_or_train(stage1.spec(encoder), path, lambda file: load_adapted(file, encoder), train)[0]
 
     def language_prompt(self) -> LanguagePrompt:
-        """Masked language modelling (once, seed 0), or what an earlier, interrupted demo left."""
+        """Masked language modelling: once, seed 0."""
         scenario = self.scenario
         texts = scenario.target_texts, scenario.source_texts
-        path = self._kept("soft-prompt", [scenario.adapt.identity(), *map(content_hash, texts)], self.mini)
-        if not path.is_file():
-            adapt(self.mini, *texts, scenario.target, scenario.adapt, self.runtime).save(path)
-            self._forget_checkpoints()
-        return LanguagePrompt.load(path, self.mini)
+        found = self._adapt("soft-prompt", self.mini, Stage1.of(self.mini, *texts, scenario.target, scenario.adapt))
+        assert isinstance(found, LanguagePrompt)
+        return found
 
     def _aligned(self, method: str, config: AdaptConfig) -> Adapted:
         pairs = [(pair.source, pair.target) for pair in self.scenario.pairs]
-        about = [config.identity(), content_hash([text for pair in pairs for text in pair])]
-        path = self._kept(f"{method}-aligned", about, self.sentence)
-        if not path.is_file():
-            language = self.scenario.target
-            adapt(self.sentence, language=language, config=config, runtime=self.runtime, parallel=pairs).save(path)
-            self._forget_checkpoints()
-        return load_adapted(path, self.sentence)
-
-    def _forget_checkpoints(self) -> None:
-        shutil.rmtree(self.work / "checkpoints", ignore_errors=True)
+        stage1 = Stage1.of(self.sentence, (), (), self.scenario.target, config, parallel=pairs)
+        return self._adapt(f"{method}-aligned", self.sentence, stage1)
 
     def reading(self, prompt: LanguagePrompt) -> dict[str, Any]:
         """Masked tokens of text that no training has seen, before and after."""
         before, after = self._score(None), self._score(prompt)
-        facts, curve = prompt.facts, prompt.facts["evaluations"]
+        told = prompt.training
         figures = {
             f"{name}_{when}": value
             for when, scores in (("before", before), ("after", after))
@@ -154,12 +150,12 @@ class _Demo:
         return {
             "language": self.scenario.target, "language_name": self.scenario.target_name, **figures,
             "num_masked": after.num_masked,
-            "curve": [{"step": step, "held_out_loss": entry["held_out_loss"]} for step, entry in curve],
-            "train_curve": [{"step": step, "loss": loss} for step, loss in facts["losses"]],
-            "steps": facts["steps"], "seconds": facts["seconds"], "tokens": facts["tokens"],
-            "tokens_per_second": facts["tokens"] / facts["seconds"], "trained_values": facts["trained_values"],
-            "file_bytes": saved_size(self.work, prompt), "peak_memory_bytes": facts["peak_memory_bytes"],
-            "learning_rate": facts["learning_rate"], "prompt_length": prompt.prompt_length,
+            "curve": [{"step": step, "held_out_loss": entry["held_out_loss"]} for step, entry in told.evaluations],
+            "train_curve": [{"step": step, "loss": loss} for step, loss in told.losses],
+            "steps": told.steps, "seconds": told.seconds, "tokens": told.tokens,
+            "tokens_per_second": told.tokens / told.seconds, "trained_values": told.trained_values,
+            "file_bytes": saved_size(self.work, prompt), "peak_memory_bytes": told.peak_memory_bytes,
+            "learning_rate": told.learning_rate, "prompt_length": prompt.prompt_length,
         }  # fmt: skip
 
     def _score(self, prompt: LanguagePrompt | None) -> MaskedWordScores:
@@ -194,7 +190,7 @@ class _Demo:
         for method, config in scenario.align.items():
             name = f"{method}-aligned"
             self.adapted[name] = self._aligned(method, config)
-            courses.append({**course(name, self.adapted[name].facts), "file_bytes": self._size(name)})
+            courses.append({**course(name, self.adapted[name].training), "file_bytes": self._size(name)})
             rows.append(self._row(name, self.sentence, self.adapted[name], head))
         return {"alignment": courses, "rows": [asdict(row) for row in rows], "examples": self._examples()}
 
@@ -203,16 +199,13 @@ class _Demo:
 
     def _classifier(self, name: str, encoder: Encoder, adapted: Adapted | None, config: TuneConfig) -> PromptClassifier:
         scenario = self.scenario
-        examples = [content_hash(scenario.labelled), content_hash(scenario.source_dev)]
-        start = [] if adapted is None else [artifact.digest(p.tensors, p.description) for p in adapted.parts.values()]
-        path = self._kept(
-            f"{name}-{config.seed}", [config.identity(), scenario.task.identity(), *examples, start], encoder
-        )
-        if not path.is_file():
-            tuned = tune(encoder, adapted, scenario.labelled, scenario.task, config, self.runtime, scenario.source_dev)
-            tuned.save(path)
-            self._forget_checkpoints()
-        return PromptClassifier.load(path, encoder)
+        stage2 = Stage2.of(encoder, adapted, scenario.labelled, scenario.task, config, scenario.source_dev)
+
+        def train(folder: Path) -> PromptClassifier:
+            return train_stage2(encoder, stage2, self.runtime.replace(checkpoint_dir=folder))
+
+        path = self.work / f"{name}-{config.seed}.safetensors"
+        return done_or_train(stage2.spec(encoder), path, lambda file: PromptClassifier.load(file, encoder), train)[0]
 
     def _row(self, method: str, encoder: Encoder, adapted: Adapted | None, config: TuneConfig) -> Row:
         scenario = self.scenario
@@ -230,24 +223,24 @@ class _Demo:
         own = None
         if len(scenario.own_labels) < len(scenario.task.labels):
             own = evaluate(classifier, scenario.target_test, labels=scenario.own_labels).accuracy
-        facts = classifier.facts
-        stage1 = {} if adapted is None else adapted.facts
+        stage2 = classifier.training
+        stages = [stage2] if adapted is None else [stage2, adapted.training]
         return Row(
             method=method,
             backbone=encoder.name,
             seed=config.seed,
-            source_dev_accuracy=facts["dev_accuracy"],
+            source_dev_accuracy=stage2.dev_accuracy,
             target_test_accuracy=found.accuracy,
             target_test_accuracy_interval=found.interval,
             target_test_accuracy_own_labels=own,
             macro_f1=found.macro_f1,
             collapsed_label=found.collapsed_label,
             collapsed_share=found.largest_share / 100,
-            trained_values=max(facts["trained_values"], stage1.get("trained_values", 0)),
-            tokens=facts["tokens"] + stage1.get("tokens", 0),
+            trained_values=max(stage.trained_values for stage in stages),
+            tokens=sum(stage.tokens for stage in stages),
             file_bytes=saved_size(self.work, classifier),
-            seconds=facts["seconds"] + stage1.get("seconds", 0.0),
-            peak_memory_bytes=max(facts["peak_memory_bytes"], stage1.get("peak_memory_bytes", 0)),
+            seconds=sum(stage.seconds for stage in stages),
+            peak_memory_bytes=max(stage.peak_memory_bytes for stage in stages),
             **centred,
         )
 
@@ -302,17 +295,20 @@ class _Demo:
         return {**values, "seeds": list(self.scenario.seeds), **self.scenario.settings}
 
 
-def course(method: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def course(method: str, told: AdaptReport) -> dict[str, Any]:
     """How an alignment went, for the report."""
     held_out = {
-        f"{name}_{when}": facts[f"held_out_{when}"][name]
-        for when in ("before", "after")
-        for name in ("retrieval", "cosine", "source_cosine", "loss")
+        f"{name}_{when}": value
+        for when, scores in (("before", told.held_out_before), ("after", told.held_out_after))
+        for name, value in vars(scores).items()
+        if name != "num_pairs"
     }
-    kept = ("pairs", "held_out_pairs", "steps", "tokens", "seconds", "trained_values", "learning_rate")
+    kept = {
+        "pairs", "held_out_pairs", "steps", "tokens", "seconds", "trained_values", "learning_rate", "peak_memory_bytes",
+    }  # fmt: skip
     return {
-        "method": method, **held_out, **{name: facts[name] for name in (*kept, "peak_memory_bytes")},
-        "curve": [{"step": step, "retrieval": entry["retrieval"]} for step, entry in facts["evaluations"]],
+        "method": method, **held_out, **told.model_dump(include=kept),
+        "curve": [{"step": step, "retrieval": entry["retrieval"]} for step, entry in told.evaluations],
     }  # fmt: skip
 
 

@@ -7,7 +7,6 @@ same layout works too. What a row is, is said in `verses`. Every finished run is
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,8 +23,9 @@ from glotprompt.model.backbones import MINI_SENTENCE
 from glotprompt.model.encoder import Encoder
 from glotprompt.report.conclusions import RIVAL, Reading, conclusions
 from glotprompt.report.tables import Part
-from glotprompt.run import tune
+from glotprompt.run import run_stage1, tune
 from glotprompt.scenarios import ALIGNED
+from glotprompt.spec import done_or_train
 from glotprompt.train.memory import PeakMemory
 from glotprompt.verses import CENTRE_TEXTS, NUM_FOLDS, TASK, VerseExperiment, verse_topics
 
@@ -77,28 +77,29 @@ class _Verses:
         self.work = output / "work"
         self.right: dict[Reading, list[list[int]]] = {}
 
-    def _kept(self, method: str, seed: int, ending: str) -> Path:
+    def _kept(self, method: str, seed: int) -> Path:
         data, encoder = self.experiment.data, self.experiment.encoder
         texts = [text for pair in data.pairs for text in (pair.source, pair.target)]
         about = [data.language, seed, self.steps, self.num_pairs, content_hash([*texts, *data.source, *data.target])]
         key = identity_of([*about, encoder.fingerprint, encoder.asked_precision, artifact.versions()])
-        return self.work / f"{data.language}-{method}-{seed}-{key}.{ending}"
+        return self.work / f"{data.language}-{method}-{seed}-{key}.json"
 
     def adapted(self, method: str, seed: int) -> Adapted | None:
         """Stage 1 of a method and seed, or what an earlier, interrupted demo left; None for embedding."""
         if method == RIVAL:
             return None
-        path, experiment = self._kept(method, seed, "safetensors"), self.experiment
-        if not path.is_file():
-            runtime = RuntimeConfig(checkpoint_dir=self.work / "checkpoints")
-            pairs = experiment.chosen_pairs(self.num_pairs, seed)
-            experiment.adapted(method, seed, self.steps, pairs, runtime).save(path)
-            shutil.rmtree(self.work / "checkpoints", ignore_errors=True)
-        return load_adapted(path, experiment.encoder)
+        encoder, pairs = self.experiment.encoder, self.experiment.chosen_pairs(self.num_pairs, seed)
+        stage1 = self.experiment.stage1(method, seed, self.steps, pairs)
+
+        def train(folder: Path) -> Adapted:
+            return run_stage1(encoder, stage1, RuntimeConfig(checkpoint_dir=folder))
+
+        path = self.work / f"{self.experiment.data.language}-{method}-{seed}.safetensors"
+        return done_or_train(stage1.spec(encoder), path, lambda file: load_adapted(file, encoder), train)[0]
 
     def figures(self, method: str, seed: int) -> dict[str, Any]:
         """The figures of `VerseExperiment.scores`."""
-        path = self._kept(method, seed, "json")
+        path = self._kept(method, seed)
         if not path.is_file():
             pairs = self.experiment.chosen_pairs(self.num_pairs, seed)
             found = self.experiment.scores(self.adapted(method, seed), method, seed, pairs)
@@ -134,7 +135,9 @@ class _Verses:
         for method in ALIGNED:
             adapted = self.adapted(method, seed)
             assert adapted is not None
-            found.append({**course(f"{method}-aligned", adapted.facts), "file_bytes": saved_size(self.work, adapted)})
+            found.append(
+                {**course(f"{method}-aligned", adapted.training), "file_bytes": saved_size(self.work, adapted)}
+            )
         return found
 
     def save(self, use: Reading, seed: int) -> dict[str, Any]:

@@ -5,8 +5,38 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+Wording = Callable[[str, str | None], str | None]
+"""From a setting and the value that it should have (None: the reader knows it) to how it is given; None: not at all."""
+
+_wording: ContextVar[Wording] = ContextVar("wording", default=lambda name, value: None)
+
+
+def setting(name: str, value: str | None = None, of: str = "") -> str:
+    """What a message calls a setting, and the value to give it: an argument (`delimiter=";"`), or a field (`of` its
+    class) where Python is spoken to, and what the wording says inside `in_words_of`."""
+    said = _wording.get()(name, value)
+    if said is not None:
+        return said
+    if value is None:
+        return f"{of}.{name}" if of else f"{name}="
+    is_word = not value.replace(".", "").isdecimal() and value not in ("True", "False", "None")
+    shown = value.replace("\t", "\\t")
+    return f'{name}="{shown}"' if is_word else f"{name}={shown}"
+
+
+@contextmanager
+def in_words_of(wording: Wording) -> Generator[None]:
+    """Inside the block messages name settings as the command line does, or a file."""
+    token = _wording.set(wording)
+    try:
+        yield
+    finally:
+        _wording.reset(token)
 
 
 class UserError(Exception):

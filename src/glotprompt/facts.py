@@ -119,29 +119,12 @@ class _Samples(_Said):
     texts: list[str | list[str]]
 
 
-class _Stage1(_Said):
-    """What is read of stage 1's facts."""
-
-    target_lines: int | None = None
-    source_lines: int | None = None
-
-
-class _Training(_Said):
-    """What the program itself reads of the facts that are else for people."""
-
-    config: dict[str, Any] = {}
-    examples: int | None = None
-    dev_accuracy: Finite | None = None
-    language_prompt: _Stage1 | None = None
-    normalised: bool | None = None
-    made_from: str | None = None
-
-
 class _Facts(_Said):
     method: MethodName
     language: Text
     backbone: _Backbone
-    training: _Training
+    training: dict[str, Any]
+    """A report (`records`), which is checked where the file is opened."""
     characters: _Characters | None = None
     samples: _Samples | None = None
 

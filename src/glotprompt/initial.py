@@ -13,13 +13,14 @@ from torch import Tensor
 from glotprompt.classifier import LanguagePrompt
 from glotprompt.combination import digest_of, ingredients, weighted_sum
 from glotprompt.config import AdaptConfig
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.errors import ConfigError, DataError, setting
 from glotprompt.methods import METHODS, Method, method_of_adapt, refuse_other_backbone
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.real_tokens import key_values_of_text
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import Sequences, SpecialIds
+from glotprompt.records import Ingredient
 
 Initial = LanguagePrompt | Sequence[tuple[LanguagePrompt, float]]
 """A saved prompt to start from, or several with their weights in the sum."""
@@ -31,8 +32,8 @@ class InitialPrompt:
 
     key_values: Tensor
     """Their weighted sum [layer, 2, head, prompt, dim], fp32 on the CPU."""
-    facts: list[dict[str, Any]]
-    """Of each its language, its weight and the digest of its values."""
+    ingredients: list[Ingredient]
+    """The prompts of the sum."""
 
     @property
     def digest(self) -> str:
@@ -49,14 +50,16 @@ def initial_prompt(
     says otherwise."""
     if initial is None:
         if config.initialise == "prompt":
-            raise ConfigError('initialise="prompt" needs a saved prompt; give it as initial=')
+            raise ConfigError(
+                f"{setting('initialise', 'prompt')} needs a saved prompt; give it as {setting('initial')}"
+            )
         _check_method(config)
         return config, None
     config = _with(config, "initialise", "prompt")
     _check_method(config)
     prompts = weighted(initial)
     if not prompts:
-        raise ConfigError("initial= holds no prompt; give one at least, or leave it out")
+        raise ConfigError(f"{setting('initial')} holds no prompt; give one at least, or leave it out")
     for prompt, _ in prompts:
         refuse_other_backbone(prompt, encoder)
     start, weights = [prompt for prompt, _ in prompts], [weight for _, weight in prompts]
@@ -108,6 +111,6 @@ def _prompt_of_text(encoder: Encoder, text: Sequences, config: AdaptConfig) -> T
     if found.shape[3] < config.prompt_length:
         raise DataError(
             f"the text has {found.shape[3]} tokens, too few for a prompt of {config.prompt_length}; give more, or a"
-            ' lower prompt_length, or initialise="noise"'
+            f" lower prompt_length, or {setting('initialise', 'noise')}"
         )
     return found

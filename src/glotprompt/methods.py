@@ -359,10 +359,9 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
     parts = {name: part.restored(classifier.encoder) for name, part in adapted.parts.items() if name == "language"}
     body = method.deliver(classifier.body, parts)
     # Label offsets were fitted on the other language's text.
-    facts = {key: value for key, value in classifier.facts.items() if key != "label_prior"}
-    facts["language_prompt"] = adapted.facts
+    moved = classifier.with_report(label_prior=None, language_prompt=adapted.report)
     swaps = classifier.samples is not None and classifier.samples.side == "target"
     return replace(
-        classifier, body=body, language=adapted.language, offsets=None, facts=facts, characters=adapted.characters,
+        moved, body=body, language=adapted.language, offsets=None, characters=adapted.characters,
         samples=adapted.samples if swaps else classifier.samples,
     )  # fmt: skip

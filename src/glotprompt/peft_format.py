@@ -19,10 +19,11 @@ from torch import Tensor
 
 from glotprompt import artifact, atomic
 from glotprompt.classifier import LanguagePrompt
-from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_memory
+from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_memory, setting
 from glotprompt.facts import is_finite
 from glotprompt.model.backbones import BUNDLED
 from glotprompt.model.encoder import Encoder
+from glotprompt.records import Converted
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 TENSOR = "prompt_embeddings"
@@ -37,13 +38,13 @@ def to_peft(prompt: LanguagePrompt, folder: str | Path, *, allow_plain: bool = F
     """
     if prompt.positions == "plain" and not allow_plain:
         raise ConfigError(
-            "the prompt was trained with positions='plain', but PEFT shifts positions by the prompt length, so its"
-            " results there would differ; adapt with positions='shifted', or convert it all the same with"
-            " allow_plain=True"
+            "the prompt was trained with plain positions, but PEFT shifts positions by the prompt length, so its"
+            f" results there would differ; adapt with {setting('positions', 'shifted')}, or convert it all the same"
+            f" with {setting('allow_plain', 'True')}"
         )
     if prompt.characters is not None:
         raise ConfigError(
-            "the prompt was trained on text with rewritten characters (characters=), and PEFT would read it as it"
+            "the prompt was trained on text with rewritten characters, and PEFT would read it as it"
             " is; adapt without the map"
         )
     layers, _, heads, length, dim = prompt.key_values.shape
@@ -94,7 +95,7 @@ def from_peft(folder: str | Path, encoder: Encoder, language: str) -> LanguagePr
         language=language,
         backbone={"name": encoder.name, "fingerprint": encoder.fingerprint},
         positions="shifted",
-        facts={"converted_from_peft": origin},
+        report=Converted(converted_from="PEFT", origin=origin),
     )
 
 

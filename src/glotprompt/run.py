@@ -3,54 +3,22 @@ stands in `methods`."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from glotprompt import artifact
-from glotprompt.classifier import (
-    Adapted,
-    Input,
-    LanguageModule,
-    LanguagePrompt,
-    Part,
-    PromptClassifier,
-    read_inputs,
-    rewritten_fields,
-)
-from glotprompt.combination import shared_characters
-from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
+from glotprompt.classifier import Adapted, Input, LanguageModule, LanguagePrompt, Part, PromptClassifier
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
-from glotprompt.data.languages import NOT_NAMED
-from glotprompt.data.records import Example, content_hash, split_held_out
+from glotprompt.data.decontamination import EvaluationText
+from glotprompt.data.records import Example
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, DataError
-from glotprompt.initial import Initial, initial_prompt, weighted
-from glotprompt.methods import method_of_adapt, method_of_tune, refuse_other_backbone
-from glotprompt.model.classification import Head, LinearHead
-from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import trained_of
+from glotprompt.initial import Initial
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.stage1 import SentencePairs, count_unknown, train_language, with_objective
+from glotprompt.stage1 import SentencePairs, Stage1, count_unknown, train_part
+from glotprompt.stage2 import Stage2, train_stage2
 from glotprompt.templates import Task
-from glotprompt.train.alignment import split_pairs
-from glotprompt.train.checkpoint import Checkpoint, same_precision
-from glotprompt.train.cloze import ClozeCorpus, encode_without_mask
-from glotprompt.train.embedding import Examples, fit_embedding_head
-from glotprompt.train.inputs import check_length, labelled_examples
-from glotprompt.train.loop import Evaluation, History, Optimisation, fit
-from glotprompt.train.losses import label_losses
-from glotprompt.train.lower_layers import below_trained_layers
-from glotprompt.train.memory import PeakMemory, gradient_checkpointing
-from glotprompt.train.micro_batch import MicroBatch
-from glotprompt.train.progress import StepLine
-from glotprompt.train.scoring import Report, log_probabilities, report
+from glotprompt.train.scoring import Report, report
 
 # ---------------------------------------------------------------------------------------------------------------
 # Stage 1
@@ -67,6 +35,7 @@ def adapt(
     initial: Initial | None = None,
     *,
     parallel: SentencePairs | None = None,
+    held_out: EvaluationText = (),
 ) -> Adapted:
     """Learn one language from unlabelled text (section 3.1) or from translations, by the config's method.
 
@@ -75,65 +44,47 @@ def adapt(
     `parallel` are (source, target) pairs instead: the objective is then alignment, for which settings that the config
     leaves open are those of the preset alignment, and held-out pairs choose the step and give the figures.
     `language` is the target's ISO 639-3 code. `characters` rewrites both texts and, saved in the result, all that is
-    read behind it later. `initial` is a saved prompt to start from, or several and their weights. Raises `DataError`
-    when there is too little text.
+    read behind it later. `initial` is a saved prompt to start from, or several and their weights. `held_out` are texts
+    that will be scored: what is one of them, or shares 13 words in a row with one, is not trained on. Raises
+    `DataError` when there is too little text.
     """
-    config, runtime = with_objective(config, parallel is not None), runtime or RuntimeConfig()
-    if parallel is not None and (len(target) or len(source)):
-        raise ConfigError("parallel text is aligned by itself; leave target and source out")
-    if not language:
-        raise ConfigError("which language is it? Give its ISO 639-3 code as language=")
-    method = method_of_adapt(config)
-    config, start = initial_prompt(encoder, config, initial)
+    stage1 = Stage1.of(
+        encoder, target, source, language, config, characters, initial, parallel=parallel, held_out=held_out
+    )
+    return run_stage1(encoder, stage1, runtime)
+
+
+def run_stage1(encoder: Encoder, stage1: Stage1, runtime: RuntimeConfig | None = None) -> Adapted:
+    """`adapt`, from what it is to read on."""
+    runtime = runtime or RuntimeConfig()
+    unknown = count_unknown(encoder, stage1.texts_read(), runtime)
+    specs = stage1.specs(encoder)
+    trained = {part: train_part(encoder, stage1, part, spec, unknown, runtime) for part, spec in specs.items()}
+    own = trained["language"]
+    about = own.report.replace(guards=stage1.guards) if stage1.guards is not None else own.report
+    if stage1.start is not None:
+        about = about.replace(initial=stage1.start.ingredients)
+    if "source" in trained:
+        about = about.replace(source_training=trained["source"].report)
+    samples = None if runtime.no_samples else Samples.of_lines(_not_trained_on(stage1, own.held_out))
     backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    if initial is not None and characters is None:
-        characters = shared_characters([prompt for prompt, _ in weighted(initial)])
-    texts, pairs = (target, source), parallel
-    if characters is not None:
-        texts = [characters.apply(line) for line in target], [characters.apply(line) for line in source]
-        if parallel is not None:
-            pairs = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
-    held_out = [] if runtime.no_samples else _held_out_lines(target, texts[0], parallel, config)
-    samples = Samples.of_lines(held_out)
-    shares = method.source_shares(config)
-    unknown = count_unknown(encoder, _texts_read(texts, pairs, list(shares.values())), runtime)
-    made: dict[str, Delta] = {}
-    courses: dict[str, dict[str, Any]] = {}
-    for part, share in shares.items():
-        settings = config.replace(method=method.name, source_share=share)
-        made[part], courses[part] = train_language(
-            encoder, method, texts, pairs, (part, language), settings, runtime, start
-        )
-    facts = {**courses.pop("language"), "config": config.model_dump(mode="json"), "unknown": unknown}
-    facts |= {} if start is None else {"initial": start.facts}
-    facts |= {f"{part}_training": course for part, course in courses.items()}
-    prompt = made["language"]
+    prompt, name = own.delta, stage1.method.name
     if isinstance(prompt, SoftPrompt):
         (tensors,) = Part.of(prompt).tensors.values()
-        return LanguagePrompt(tensors, language, backbone, prompt.positions, facts, method.name, characters, samples)
-    parts = {name: Part.of(delta) for name, delta in made.items()}
-    return LanguageModule(method.name, parts, language, backbone, facts, characters, samples)
+        return LanguagePrompt(
+            tensors, stage1.language, backbone, prompt.positions, about, name, stage1.characters, samples
+        )
+    parts = {part: Part.of(found.delta) for part, found in trained.items()}
+    return LanguageModule(name, parts, stage1.language, backbone, about, stage1.characters, samples)
 
 
-def _held_out_lines(
-    target: Sequence[str], read: Sequence[str], pairs: SentencePairs | None, config: AdaptConfig
-) -> list[str]:
-    """Target text as it was given, that is not trained on. `read`: the target's lines as they are trained on, for lines
-    that differ in rewritten characters alone are one there."""
-    if pairs is not None:
-        return [pair[1] for pair in split_pairs(pairs, config)[1]]
-    held_out = set(split_held_out(list(read), config.held_out, config.seed)[1])
-    return [given for given, line in zip(target, read, strict=True) if line in held_out]
-
-
-def _texts_read(
-    texts: tuple[Sequence[str], Sequence[str]], pairs: SentencePairs | None, source_shares: Sequence[float]
-) -> dict[str, Sequence[str]]:
-    """ "target", "source": what stage 1 reads of both languages."""
-    if pairs is not None:
-        return {"target": [target for _, target in pairs], "source": [source for source, _ in pairs]}
-    read = {"target": any(share < 1 for share in source_shares), "source": any(share > 0 for share in source_shares)}
-    return {name: text for (name, used), text in zip(read.items(), texts, strict=True) if used}
+def _not_trained_on(stage1: Stage1, held_out: Sequence[str]) -> list[str]:
+    """Target text, as it was given."""
+    read = stage1.texts_read().get("target")
+    if read is None:
+        return list(stage1.given)
+    unseen = set(held_out)
+    return [given for given, line in zip(stage1.given, read, strict=True) if line in unseen]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -157,160 +108,7 @@ def tune(
     epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. `language`: the ISO 639-3
     code of a classifier without stage 1. `DataError`: labels that the task lacks; `ConfigError`: what does not fit.
     """
-    config, runtime = config or TuneConfig(), runtime or RuntimeConfig()
-    method, config = method_of_tune(config, adapted, encoder)
-    if config.head == "words" and not method.reads_vectors:
-        encoder.require_lm_head("a template with label words (head 'linear' does without)")
-    language = _language_of(adapted, language)
-    if adapted is not None:
-        refuse_other_backbone(adapted, encoder)
-    memory = PeakMemory()
-    chosen, dev = labelled_examples(examples, dev, task, config)
-    characters = None if adapted is None else adapted.characters
-    counted = _counted(encoder, chosen, dev, task, characters, runtime)
-    held = {} if adapted is None else adapted.parts
-    parts = {name: part.restored(encoder) for name, part in held.items()}
-    body = method.begin_tune(encoder, parts, config).to(encoder.device)
-    head: Head | None = None
-    if config.head == "linear" and not method.reads_vectors:
-        head = LinearHead(encoder.hidden_size, len(task.labels), config.seed).to(encoder.device)
-    check_length(encoder, config.max_length, body)
-    begun = [artifact.digest(part.tensors, part.description) for part in held.values()]
-    data = [task.identity(), content_hash(chosen), content_hash(dev), begun]
-    data += [] if characters is None else [characters.to_dict()]
-    identity = identity_of(["tune", config.identity(), *data, encoder.fingerprint, encoder.asked_precision])
-    checkpoint = Checkpoint(runtime, identity)
-    same_precision(encoder, checkpoint)
-    about: dict[str, Any] = {}
-    if method.reads_vectors:
-        head, history, about = _fit_head(encoder, body, chosen, dev, task, config, runtime, characters)
-    else:
-        history = _fit_labels(encoder, body, head, chosen, dev, task, config, runtime, checkpoint, characters)
-    facts = {
-        "config": config.model_dump(mode="json"), "precision": encoder.precision, **counted,
-        "trained_layers": _span(body.trained_layers) if isinstance(body, SoftPrompt) and not about else None,
-        "dev_accuracy": max(entry["dev_accuracy"] for _, entry in history.evaluations),
-        "trained_values": sum(values.numel() for values in trained_of(body, head)), **history.facts(),
-        "peak_memory_bytes": memory.bytes(), "language_prompt": None if adapted is None else adapted.facts, **about,
-    }  # fmt: skip
-    delivered = method.deliver(body, parts).requires_grad_(False)
-    if head is not None:
-        head.requires_grad_(False)
-    known = None if adapted is None else adapted.samples
-    samples = None if runtime.no_samples else Samples.of_task(known, dev, task.template.fields)
-    return PromptClassifier(
-        encoder, delivered, task, language, config.max_length, head, facts=facts, method=method.name,
-        characters=characters, samples=samples,
-    )  # fmt: skip
-
-
-def _language_of(adapted: Adapted | None, language: str) -> str:
-    """The code of the language that a classifier is for; `ConfigError` where stage 1 and a person both name it."""
-    if adapted is None:
-        return language or NOT_NAMED
-    if language:
-        raise ConfigError(f"stage 1 says that the language is {adapted.language}; leave language out")
-    return adapted.language
-
-
-def _counted(
-    encoder: Encoder,
-    chosen: Sequence[Example],
-    dev: Sequence[Example],
-    task: Task,
-    characters: CharacterMap | None,
-    runtime: RuntimeConfig,
-) -> dict[str, Any]:
-    """What can be counted of the examples: how many, of each label, and what of them is unknown."""
-    rewritten = rewritten_fields([example.fields for example in (*chosen, *dev)], characters)
-    texts = [text for fields in rewritten for text in fields.values()]
-    labels = [Counter(str(example.label) for example in part) for part in (chosen, dev)]
-    return {
-        "examples": len(chosen), "dev_examples": len(dev),
-        "labels": {label: labels[0][label] for label in task.labels},
-        "dev_labels": {label: labels[1][label] for label in task.labels},
-        "unknown": count_unknown(encoder, {"labelled": texts}, runtime.replace(allow_unknown=True)),
-    }  # fmt: skip
-
-
-def _span(layers: range) -> list[int]:
-    return [layers.start, layers.stop]
-
-
-def _fit_labels(
-    encoder: Encoder,
-    body: Delta,
-    head: Head | None,
-    examples: Sequence[Example],
-    dev: Sequence[Example],
-    task: Task,
-    config: TuneConfig,
-    runtime: RuntimeConfig,
-    checkpoint: Checkpoint,
-    characters: CharacterMap | None,
-) -> History:
-    """Train body and head on labelled examples, and leave in them the best epoch by dev accuracy, then loss."""
-    fields, dev_fields = ([example.fields for example in part] for part in (examples, dev))
-    gold, dev_gold = ([task.labels.index(str(example.label)) for example in part] for part in (examples, dev))
-    reader, clozes = read_inputs(encoder, fields, task, head, config.max_length, characters)
-    _, dev_clozes = read_inputs(encoder, dev_fields, task, head, config.max_length, characters)
-    began = time.perf_counter()
-    if not config.dropout:
-        both = below_trained_layers(encoder, [*clozes, *dev_clozes], body, runtime)
-        clozes, dev_clozes = both[: len(clozes)], both[len(clozes) :]
-    before = time.perf_counter() - began
-    corpus = ClozeCorpus(clozes, gold, config.batch_size, config.seed)
-    micro_batch = MicroBatch(runtime)
-
-    def losses(step: int) -> Generator[tuple[Tensor, int]]:
-        with encoder.dropping_out(config.dropout, (config.seed, step)):
-            yield from label_losses(encoder, body, *corpus.batch(step), reader, config.loss_over, micro_batch)
-
-    @torch.no_grad()
-    def evaluate() -> Evaluation:
-        with body.attached(encoder) as prefix:
-            log_probs = log_probabilities(encoder, dev_clozes, prefix, reader, runtime.eval_batch_size)
-        accuracy = 100 * float((log_probs.argmax(axis=1) == dev_gold).mean())
-        loss = -float(log_probs[np.arange(len(dev_gold)), dev_gold].mean())
-        return Evaluation((-accuracy, loss), {"dev_accuracy": accuracy, "dev_loss": loss})
-
-    steps = config.epochs * corpus.steps_per_epoch
-    optimisation = Optimisation.of(config, steps, config.learning_rate, corpus.steps_per_epoch)
-    progress = StepLine(f"tune {config.method}", steps, runtime.progress)
-    with gradient_checkpointing(encoder, runtime):
-        history = fit(trained_of(body, head), losses, evaluate, optimisation, checkpoint, progress, micro_batch)
-    history.seconds += before
-    return history
-
-
-def _fit_head(
-    encoder: Encoder,
-    body: Delta,
-    examples: Sequence[Example],
-    dev: Sequence[Example],
-    task: Task,
-    config: TuneConfig,
-    runtime: RuntimeConfig,
-    characters: CharacterMap | None,
-) -> tuple[Head, History, dict[str, Any]]:
-    """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
-    began = time.perf_counter()
-
-    def read(part: Sequence[Example]) -> Examples:
-        fields = rewritten_fields([example.fields for example in part], characters)
-        gold = [task.labels.index(str(example.label)) for example in part]
-        return Examples(encode_without_mask(fields, task, encoder.tokenizer, config.max_length), gold)
-
-    train, held = read(examples), read(dev)
-    layer = encoder.num_layers if config.layer is None else config.layer
-    with torch.no_grad(), body.attached(encoder) as prefix:
-        head, chosen = fit_embedding_head(
-            encoder, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size
-        )
-    tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
-    figures = {name: chosen.pop(name) for name in ("dev_accuracy", "dev_loss")}
-    history = History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
-    return head, history, chosen
+    return train_stage2(encoder, Stage2.of(encoder, adapted, examples, task, config, dev, language=language), runtime)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -1,30 +1,36 @@
-"""One training of stage 1, whatever its objective: masked language modelling on text, or alignment on pairs.
+"""Stage 1: what it reads and how (`Stage1`), and one training of it, whatever its objective.
 
-`train_language` is the order of things; an `Objective` says what is read, what the loss of a step is, and how held-out
-text judges it.
+`train_part` is the order of things; an `Objective` says what is read, what the loss of a step is, and how held-out text
+judges it: masked language modelling on text, or alignment on pairs.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 import torch
 from torch import Tensor
 
-from glotprompt.config import AdaptConfig, RuntimeConfig, identity_of, preset
+from glotprompt.combination import shared_characters
+from glotprompt.config import AdaptConfig, RuntimeConfig, preset
+from glotprompt.data.characters import CharacterMap
+from glotprompt.data.decontamination import EvaluationText, decontaminated, decontaminated_pairs
 from glotprompt.data.languages import name_of
 from glotprompt.data.records import content_hash
-from glotprompt.errors import ConfigError
-from glotprompt.initial import InitialPrompt, begin_adapt
-from glotprompt.methods import Method
+from glotprompt.errors import ConfigError, setting
+from glotprompt.initial import Initial, InitialPrompt, begin_adapt, initial_prompt, weighted
+from glotprompt.methods import Method, method_of_adapt
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
 from glotprompt.processes import is_first
+from glotprompt.records import AdaptReport, Guards, UnknownShare
+from glotprompt.spec import RunSpec, adapt_specs, whole
 from glotprompt.train.alignment import (
     AlignmentScores,
     alignment_corpus,
@@ -51,13 +57,110 @@ SentencePairs = Sequence[tuple[str, str]]
 """Parallel text: (source, target)."""
 
 
+@dataclass(frozen=True)
+class Stage1:
+    """A stage 1 that is ready to run: settings that fit together, and text as it is read."""
+
+    method: Method
+    config: AdaptConfig
+    language: str
+    """ISO 639-3 code."""
+    target: Sequence[str]
+    """Lines with their characters rewritten; so is the source's, and the pairs."""
+    source: Sequence[str]
+    pairs: SentencePairs | None
+    given: Sequence[str]
+    """The target's side, line by line, as it was before."""
+    characters: CharacterMap | None = None
+    start: InitialPrompt | None = None
+    guards: Guards | None = None
+    """What was removed because it will be scored."""
+
+    @classmethod
+    def of(
+        cls,
+        encoder: Encoder,
+        target: Sequence[str],
+        source: Sequence[str],
+        language: str,
+        config: AdaptConfig | None = None,
+        characters: CharacterMap | None = None,
+        initial: Initial | None = None,
+        *,
+        parallel: SentencePairs | None = None,
+        held_out: EvaluationText = (),
+    ) -> Stage1:
+        """The arguments are those of `run.adapt`, which says what is refused."""
+        config = with_objective(config, parallel is not None)
+        if parallel is not None and (len(target) or len(source)):
+            raise ConfigError("parallel text is aligned by itself; leave target and source out")
+        if not language:
+            raise ConfigError(f"which language is it? Give its ISO 639-3 code as {setting('language')}")
+        method = method_of_adapt(config)
+        config, start = initial_prompt(encoder, config, initial)
+        guards = None
+        if len(held_out):
+            clean = {
+                name: decontaminated(text, held_out, name) for name, text in (("target", target), ("source", source))
+            }
+            target, source = clean["target"].texts, clean["source"].texts
+            checked = {name: text.facts() for name, text in clean.items() if text.num_kept}
+            if parallel is not None:
+                parallel, checked = decontaminated_pairs(parallel, held_out)
+            guards = Guards.model_validate(checked)
+        given = target if parallel is None else [pair[1] for pair in parallel]
+        if initial is not None and characters is None:
+            characters = shared_characters([prompt for prompt, _ in weighted(initial)])
+        if characters is not None:
+            target, source = ([characters.apply(line) for line in text] for text in (target, source))
+            if parallel is not None:
+                parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
+        return cls(method, config, language, target, source, parallel, given, characters, start, guards)
+
+    def specs(self, encoder: Encoder) -> dict[str, RunSpec]:
+        """The trainings by part of the result."""
+        texts = {"target": self.target, "source": self.source}
+        if self.pairs is not None:
+            texts = {"pairs": [text for pair in self.pairs for text in pair]}
+        contents = {name: content_hash(text) for name, text in texts.items()}
+        builds_on = [] if self.start is None else [self.start.digest]
+        backbone = encoder.fingerprint, encoder.asked_precision
+        return adapt_specs(
+            self.config, contents, self.language, backbone, builds_on=builds_on, characters=self.characters
+        )
+
+    def spec(self, encoder: Encoder) -> RunSpec:
+        """All of it as one run."""
+        return whole(self.specs(encoder))
+
+    def texts_read(self) -> dict[str, Sequence[str]]:
+        """ "target", "source": what it reads of both languages."""
+        if self.pairs is not None:
+            return {"target": [target for _, target in self.pairs], "source": [source for source, _ in self.pairs]}
+        shares = self.method.source_shares(self.config).values()
+        read = {"target": any(share < 1 for share in shares), "source": any(share > 0 for share in shares)}
+        return {name: text for name, text in (("target", self.target), ("source", self.source)) if read[name]}
+
+
+class Amounts(TypedDict, total=False):
+    """Fields of a report (`records.AdaptReport`), which says what each is."""
+
+    target_lines: int
+    source_lines: int
+    target_sequences: int
+    source_sequences: int
+    pairs: int
+    held_out_pairs: int
+
+
 class Objective(Protocol):
     """What a training of stage 1 reads and how it is judged."""
 
     text: Sequences
     """Token sequences from which a prompt can start (`initialise="text"`)."""
-    facts: dict[str, Any]
-    """Amounts of text, for what is saved."""
+    amounts: Amounts
+    held_out: list[str]
+    """Text of the target that is not trained on, as it is read."""
 
     def losses(self, delta: Delta, step: int, micro_batch: MicroBatch) -> Parts:
         """Parts of the loss of a step."""
@@ -85,16 +188,18 @@ class MaskedLanguageModelling:
     ) -> None:
         encoder.require_lm_head("masked language modelling")
         self._encoder = encoder
-        self._corpus, (choosing, reporting) = masking_corpus(encoder, target, source, config)
+        self._corpus, (choosing, reporting), self.held_out = masking_corpus(encoder, target, source, config)
         self._watched, self._batches = (
             evaluation_batches(part, encoder, config.mask_rate, runtime.eval_batch_size)
             for part in (choosing[: config.eval_sequences], reporting)
         )
         self.text = self._corpus.source if config.source_share > 0 else self._corpus.target
-        self.facts: dict[str, Any] = {
-            "target_lines": len(target), "source_lines": len(source),
-            "target_sequences": len(self._corpus.target), "source_sequences": len(self._corpus.source),
-        }  # fmt: skip
+        self.amounts = Amounts(
+            target_lines=len(target),
+            source_lines=len(source),
+            target_sequences=len(self._corpus.target),
+            source_sequences=len(self._corpus.source),
+        )
 
     def losses(self, delta: Delta, step: int, micro_batch: MicroBatch) -> Parts:
         return masked_word_losses(self._encoder, delta, self._corpus.batch(step), micro_batch)
@@ -119,7 +224,8 @@ class Alignment:
             for part in halves_of_pairs(held)
         )
         self.text = self._corpus.pairs.source
-        self.facts: dict[str, Any] = {"pairs": len(kept), "held_out_pairs": len(held)}
+        self.amounts = Amounts(pairs=len(kept), held_out_pairs=len(held))
+        self.held_out = [target for _, target in held]
 
     def losses(self, delta: Delta, step: int, micro_batch: MicroBatch) -> Parts:
         return alignment_losses(self._encoder, delta, self._corpus.batch(step), self._corpus.centre, micro_batch)
@@ -133,23 +239,20 @@ class Alignment:
         return Evaluation((found.loss,), {"held_out_loss": found.loss, "retrieval": found.retrieval})
 
 
-def count_unknown(encoder: Encoder, texts: Mapping[str, Sequence[str]], runtime: RuntimeConfig) -> dict[str, Any]:
+def count_unknown(
+    encoder: Encoder, texts: Mapping[str, Sequence[str]], runtime: RuntimeConfig
+) -> dict[str, UnknownShare]:
     """What the tokenizer does not know of each text, by what it is called, for what is saved; said where it matters.
     Raises `DataError` where too much is unknown and `allow_unknown` does not stand."""
-    counted: dict[str, Any] = {}
+    counted: dict[str, UnknownShare] = {}
     for name, text in texts.items():
         found = unknown_in(text, encoder.tokenizer)
         if not runtime.allow_unknown:
             refuse_unknown(f"the {name} text", found, encoder.tokenizer)
         if found.matters and runtime.progress and is_first():
             print(f"{name} text: {found.sentence()}", file=sys.stderr)
-        counted[name] = found.to_dict()
+        counted[name] = UnknownShare(**found.to_dict())
     return counted
-
-
-def content_of_pairs(pairs: SentencePairs) -> str:
-    """Hash of what the pairs say."""
-    return content_hash([text for pair in pairs for text in pair])
 
 
 def with_objective(config: AdaptConfig | None, parallel: bool) -> AdaptConfig:
@@ -161,58 +264,68 @@ def with_objective(config: AdaptConfig | None, parallel: bool) -> AdaptConfig:
     if config.objective == objective:
         return config
     if "objective" in config.model_fields_set:
-        needs = "unlabelled text (target=)" if parallel else "parallel text (parallel=)"
+        needs = f"unlabelled text ({setting('target')})" if parallel else f"parallel text ({setting('parallel')})"
         raise ConfigError(f"objective {config.objective!r} needs {needs}; give it, or leave objective out")
     return AdaptConfig(**{**preset("alignment", "adapt", config.method), **config.model_dump(exclude_unset=True)})
 
 
-def train_language(
+@dataclass(frozen=True)
+class TrainedPart:
+    """What one training of stage 1 gives."""
+
+    delta: Delta
+    report: AdaptReport
+    held_out: Sequence[str]
+    """As `Objective.held_out`."""
+
+
+def train_part(
     encoder: Encoder,
-    method: Method,
-    texts: tuple[Sequence[str], Sequence[str]],
-    pairs: SentencePairs | None,
-    name: tuple[str, str],
-    config: AdaptConfig,
+    stage1: Stage1,
+    part: str,
+    spec: RunSpec,
+    unknown: Mapping[str, UnknownShare],
     runtime: RuntimeConfig,
-    start: InitialPrompt | None,
-) -> tuple[Delta, dict[str, Any]]:
-    """One training of stage 1 on texts (target, source) or on pairs, and what is known of it. `name`: which part of
-    which language."""
-    memory = PeakMemory()
-    # What does not read a text does not depend on it.
-    shares = 1 - config.source_share, config.source_share
-    used = [content_hash(text) if share else "" for text, share in zip(texts, shares, strict=True)]
-    if pairs is not None:
-        used = [content_of_pairs(pairs)]
-    part, language = name
-    of_part = "" if part == "language" else f"{part} of "
-    about = of_part + language if config.source_share < 1 else ""
-    used += [] if start is None else [start.digest]
-    identity = identity_of(["adapt", config.identity(), *used, encoder.fingerprint, about, encoder.asked_precision])
-    checkpoint = Checkpoint(runtime, identity)
+) -> TrainedPart:
+    """Train the part of the result that `spec` describes. `unknown`: what is unknown of the texts, for the report."""
+    method, start, memory = stage1.method, stage1.start, PeakMemory()
+    config = stage1.config.replace(method=method.name, source_share=method.source_shares(stage1.config)[part])
+    checkpoint = Checkpoint(runtime, spec.identity)
     same_precision(encoder, checkpoint)
     objective: Objective  # in the precision of the run: alignment's teachers are the encoder's own states
-    if pairs is None:
-        objective = MaskedLanguageModelling(encoder, *texts, config, runtime)
+    if stage1.pairs is None:
+        objective = MaskedLanguageModelling(encoder, stage1.target, stage1.source, config, runtime)
     else:
-        objective = Alignment(encoder, pairs, config, runtime)
+        objective = Alignment(encoder, stage1.pairs, config, runtime)
     before = objective.scores(None)
     _say_already_aligned(before, runtime)
     begin = partial(begin_adapt, encoder, method, objective.text, config, start)
     train = partial(_train, encoder, begin, objective)
     rate, tried, spent = config.learning_rate, list[Trial](), 0.0
     if rate == "auto":
-        rate, tried, spent = try_rates(config, runtime, identity, lambda short, *how: train(short, runtime, *how)[1])
-    delta, history = train(config, runtime, rate, checkpoint, f"adapt {of_part}{name_of(language)}")
+        rate, tried, spent = try_rates(
+            config, runtime, spec.identity, lambda short, *how: train(short, runtime, *how)[1]
+        )
+    of_part = "" if part == "language" else f"{part} of "
+    delta, history = train(config, runtime, rate, checkpoint, f"adapt {of_part}{name_of(stage1.language)}")
     history.seconds += spent
     with torch.no_grad(), delta.attached(encoder) as prefix:
         after = objective.scores(prefix)
-    return delta, {
-        "learning_rate": rate, "rates_tried": [vars(trial) for trial in tried], "precision": encoder.precision,
-        **objective.facts, "held_out_before": vars(before), "held_out_after": vars(after),
-        "improved": after.loss < before.loss,
-        "trained_values": delta.num_trained, **history.facts(), "peak_memory_bytes": memory.bytes(),
-    }  # fmt: skip
+    report = AdaptReport(
+        config=stage1.config.model_dump(mode="json"),
+        precision=encoder.precision,
+        learning_rate=rate,
+        rates_tried=tried,
+        held_out_before=before,
+        held_out_after=after,
+        improved=after.loss < before.loss,
+        trained_values=delta.num_trained,
+        peak_memory_bytes=memory.bytes(),
+        unknown=dict(unknown),
+        **objective.amounts,
+        **history.figures(),
+    )
+    return TrainedPart(delta, report, objective.held_out)
 
 
 def _say_already_aligned(scores: MaskedWordScores | AlignmentScores, runtime: RuntimeConfig) -> None:
@@ -226,7 +339,7 @@ def _say_already_aligned(scores: MaskedWordScores | AlignmentScores, runtime: Ru
 
 def _train(
     encoder: Encoder,
-    begin: Any,
+    begin: Callable[[], Delta],
     objective: Objective,
     config: AdaptConfig,
     runtime: RuntimeConfig,
@@ -235,7 +348,7 @@ def _train(
     title: str,
 ) -> tuple[Delta, History]:
     """Train a fresh delta at one learning rate."""
-    delta: Delta = begin().to(encoder.device)
+    delta = begin().to(encoder.device)
     check_length(encoder, config.max_length, delta)
     micro_batch = MicroBatch(runtime)
 

@@ -145,8 +145,9 @@ class Task:
         return cls.from_dict({"name": visible(path.stem), **value}, where=str(path))
 
     def identity(self) -> str:
-        # The order of the labels is beside them: it sorts the keys, and a linear head's rows follow it.
-        return identity_of([self.to_dict(), self.labels])
+        """Hash of template and label words. The labels in their order, which a linear head's rows follow; not the
+        name."""
+        return identity_of([self.template.pattern, list(self.verbalizer.items())])
 
 
 def _words(entry: object) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ from glotprompt.data.records import Example, Pair, generator, split_held_out, su
 from glotprompt.data.topics import TAXI1500
 from glotprompt.model.classification import EmbeddingHead
 from glotprompt.model.encoder import Encoder
-from glotprompt.run import adapt
+from glotprompt.run import run_stage1
+from glotprompt.stage1 import Stage1
 from glotprompt.templates import Task
 from glotprompt.train.alignment import retrieval_accuracy
 from glotprompt.train.cloze import Cloze, encode_without_mask
@@ -131,6 +132,10 @@ class VerseExperiment:
         self, method: str, seed: int, steps: int, pairs: Sequence[Pair], runtime: RuntimeConfig | None = None
     ) -> Adapted:
         """Stage 1 on the pairs, with the preset alignment but for its steps."""
+        return run_stage1(self.encoder, self.stage1(method, seed, steps, pairs), runtime)
+
+    def stage1(self, method: str, seed: int, steps: int, pairs: Sequence[Pair]) -> Stage1:
+        """What `adapted` runs."""
         settings: dict[str, Any] = {
             **preset("alignment", "adapt", method),
             "method": method,
@@ -139,7 +144,7 @@ class VerseExperiment:
         }
         config = AdaptConfig(**settings)
         parallel = [(pair.source, pair.target) for pair in pairs]
-        return adapt(self.encoder, language=self.data.language, config=config, runtime=runtime, parallel=parallel)
+        return Stage1.of(self.encoder, (), (), self.data.language, config, parallel=parallel)
 
     def scores(self, adapted: Adapted | None, method: str, seed: int, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Accuracies of the cross-fitted classifier, and how many of the scored verses are found by their vectors among
@@ -183,7 +188,7 @@ class VerseExperiment:
         for train, dev, test in self._folds(seed):
             gold, dev_gold = ([self._gold[i] for i in rows] for rows in (train, dev))
             head, found = best_head(layer, english[train], english[dev], gold, dev_gold, len(TASK.labels))
-            chosen.append(found)
+            chosen.append(vars(found))
             for name, reader in zip(names, (head, head, head.with_centre(mean)), strict=True):
                 states = (english if name == "source" else other)[test]
                 for row, index in zip(test, _answers(self.encoder, reader, states), strict=True):
@@ -214,9 +219,12 @@ def _stage_1(adapted: Adapted | None) -> dict[str, Any]:
     """What is known of a stage 1 that aligned."""
     if adapted is None:
         return {}
-    facts = adapted.facts
-    kept = ("pairs", "held_out_pairs", "steps", "best_step", "tokens", "seconds", "trained_values", "learning_rate")
-    figures: dict[str, Any] = {name: facts[name] for name in (*kept, "peak_memory_bytes", "evaluations")}
-    for when in ("before", "after"):
-        figures |= {f"{name}_{when}": value for name, value in facts[f"held_out_{when}"].items() if name != "num_pairs"}
+    told = adapted.training
+    kept = {
+        "pairs", "held_out_pairs", "steps", "best_step", "tokens", "seconds", "trained_values", "learning_rate",
+        "peak_memory_bytes", "evaluations",
+    }  # fmt: skip
+    figures = told.model_dump(mode="json", include=kept)
+    for when, scores in (("before", told.held_out_before), ("after", told.held_out_after)):
+        figures |= {f"{name}_{when}": value for name, value in vars(scores).items() if name != "num_pairs"}
     return figures

@@ -162,7 +162,7 @@ def test_run_and_run_again(
     record = json.loads((output / "experiments" / "toy.json").read_text(encoding="utf-8"))
     assert {*shlex.split(record["command"])} >= {"--micro-batch-size", "2", "--gradient-checkpointing"}
     # Another seed: what fails is kept, and the exit status tells.
-    monkeypatch.setattr(work.run, "tune", lambda *words: 1 / 0)
+    monkeypatch.setattr(work, "train_stage2", lambda *words: 1 / 0)
     failed = glotprompt(*words, "--set", "seeds=[1]")
     assert failed.status == 1
     assert "toy: 1 results of its earlier plan are not in this one and leave the report" in failed.err

@@ -19,7 +19,7 @@ from glotprompt.cli import files, main
 from glotprompt.cli.app import app
 from glotprompt.cli.settings import settings
 from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, TuneConfig, preset
-from glotprompt.errors import ConfigError, DataError, visible
+from glotprompt.errors import ConfigError, DataError, in_words_of, setting, visible
 from glotprompt.methods import METHODS
 
 from .conftest import Program
@@ -238,7 +238,7 @@ def test_interruption_says_that_the_command_can_go_on(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "adapt", stop)
+    monkeypatch.setattr(run, "run_stage1", stop)
     monkeypatch.chdir(files)
     words = f"adapt --model {tiny_folder} --target nya=nya.txt --source eng.txt --output nya.st --precision fp32"
     outcome = glotprompt(*words.split())
@@ -355,34 +355,40 @@ def test_control_characters_never_reach_the_terminal_raw(
 # --- words of the command line
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "message", "shown"),
+    ("words", "named", "shown"),
     [
-        (["adapt"], 'give more, or a lower prompt_length, or initialise="noise"', "--init noise"),
-        (["adapt"], "give some, or set source_share=0 for the target alone", "--set source_share=0"),
-        (["tune"], 'or do without label words: head = "linear"', "--head linear"),
-        (["adapt"], 'initialise="prompt" needs a saved prompt; give it as initial=', "as --init-prompt FILE"),
-        (["convert", "to-peft"], "or convert it all the same with allow_plain=True", "with --allow-plain"),
-        (["evaluate"], "give more as prior_text=", "as --prior-text FILE"),
-        (["tune"], "--set 'x' is not key=value, for example --set warmup_ratio=0.1", "--set warmup_ratio=0.1"),
-        (["grid"], "adapt.steps=300", "adapt.steps=300"),
-        (
-            ["adapt"],
-            "try gradient_checkpointing=True, a smaller max_length= or",
-            "--gradient-checkpointing, a smaller --max-length",
-        ),
-        (["adapt"], "AdaptConfig.steps: Input should be", "--steps: Input should be"),
+        (["adapt"], ("initialise", "noise"), "--init noise"),
+        (["adapt"], ("source_share", "0"), "--set source_share=0"),
+        (["adapt"], ("warmup_ratio", None), "--set warmup_ratio=..."),
+        (["tune"], ("head", "linear"), "--head linear"),
+        (["adapt"], ("initial", None), "--init-prompt FILE"),
+        (["convert", "to-peft"], ("allow_plain", "True"), "--allow-plain"),
+        (["evaluate"], ("prior_text", None), "--prior-text FILE"),
+        (["adapt"], ("gradient_checkpointing", "True"), "--gradient-checkpointing"),
+        (["adapt"], ("max_length", None), "--max-length"),
+        (["adapt"], ("characters", None), "--map-characters auto"),
+        (["combine"], ("characters", None), "--map-characters FILE"),
+        (["predict"], ("delimiter", ";"), "--read 'delimiter=;'"),
+        (["predict"], ("delimiter", "\t"), r"--read 'delimiter=\t'"),
+        (["predict"], ("encoding", "utf-16-le"), "--read encoding=utf-16-le"),
+        (["predict"], ("on_bad_row", "skip"), "--on-bad-row skip"),
+        (["grid"], ("steps", "300"), "steps=300"),
     ],
 )
-def test_settings_are_named_as_the_command_line_has_them(words: list[str], message: str, shown: str) -> None:
+def test_settings_are_named_as_the_command_line_has_them(
+    words: list[str], named: tuple[str, str | None], shown: str
+) -> None:
     from glotprompt.cli.app import app
-    from glotprompt.cli.wording import in_options
+    from glotprompt.cli.wording import wording_of
 
-    found = in_options(message, app, words)
-    assert shown in found
-    assert "--set --" not in found
-    assert in_options(found, app, words) == found
+    with in_words_of(wording_of(app, words)):
+        assert setting(*named) == shown
+
+
+def test_settings_are_named_as_python_has_them() -> None:
+    found = [setting("delimiter", "\t"), setting("columns"), setting("seed", "1"), setting("steps", of="AdaptConfig")]
+    assert found == [r'delimiter="\t"', "columns=", "seed=1", "AdaptConfig.steps"]
 
 
 @pytest.mark.slow

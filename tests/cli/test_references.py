@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from glotprompt import artifact
-from glotprompt.cli.files import how_to_read, texts_of, texts_to_compare
-from glotprompt.errors import ConfigError
+from glotprompt.cli.app import app
+from glotprompt.cli.files import how_to_read
+from glotprompt.cli.wording import wording_of
+from glotprompt.data.sources import texts_of, texts_to_compare
+from glotprompt.errors import ConfigError, in_words_of
 
 from .conftest import TOPICS, Outcome, Program
 
@@ -120,8 +123,11 @@ def test_errors_of_references_speak_of_options(typed: Program, tiny_folder: Path
     tune = f"tune --model {tiny_folder} {TUNE} --output x.st"
     for words, message in (
         (f"{adapt} --data-dir D", "Mend the row, or pass --on-bad-row skip."),
-        (f"{adapt} --data-dir absent", "(--data-dir or the variable GLOTPROMPT_DATA), or give no data folder, to read"),
-        (f"{tune} --train nusax:ace:train", "or give --revision COMMIT and no data folder"),
+        (
+            f"{adapt} --data-dir absent",
+            "(--data-dir or the variable GLOTPROMPT_DATA), or pass no data folder (then the hub is read)",
+        ),
+        (f"{tune} --train nusax:ace:train", "pass no data folder (then the hub is read) and --revision COMMIT"),
     ):
         error = typed(words).error
         assert message in error, words
@@ -133,9 +139,12 @@ def test_errors_of_references_speak_of_options(typed: Program, tiny_folder: Path
 
 def test_a_commit_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GLOTPROMPT_DATA", raising=False)
-    for read in (texts_of, lambda sources, _, how: texts_to_compare(sources[0], how)):
-        with pytest.raises(ConfigError, match=r"^--revision main is no commit"):
-            read(["masakhanews:lin:train"], None, how_to_read({"read": None, "revision": "main"}))
+    for read in (texts_of, lambda sources, how: texts_to_compare(sources[0], how)):
+        with (
+            pytest.raises(ConfigError, match=r"^--revision main is no commit"),
+            in_words_of(wording_of(app, ["adapt"])),
+        ):
+            read(["masakhanews:lin:train"], how_to_read({"read": None, "revision": "main"}))
 
 
 def test_labels_that_the_task_lacks_are_named(typed: Program, tiny_folder: Path) -> None:

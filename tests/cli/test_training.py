@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from glotprompt import artifact, atomic
 from glotprompt.cli.tune import _warnings  # pyright: ignore[reportPrivateUsage]
+from glotprompt.records import TuneReport
 
 from .conftest import Outcome, Program
 
@@ -242,7 +244,8 @@ def test_tune_speaks_of_labels_and_of_no_gain(here: Path, tiny_folder: Path, glo
 
 @pytest.mark.parametrize("best", [0, 8])
 def test_tune_speaks_of_no_gain(best: int) -> None:
-    (*said,) = _warnings({"labels": {"a": 3, "b": 4}, "dev_labels": {"a": 1, "b": 1}, "best_step": best, "steps": 8})
+    counts: dict[str, Any] = {"labels": {"a": 3, "b": 4}, "dev_labels": {"a": 1, "b": 1}}
+    (*said,) = _warnings(TuneReport.model_construct(**counts, best_step=best, steps=8))
     assert [sentence[:33] for sentence in said] == ([] if best else ["no epoch was better than the star"])
 
 

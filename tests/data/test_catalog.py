@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import glotprompt as gp
-from glotprompt.data.catalog import DATASETS, dataset, examples_of, parse_reference, texts_of
+from glotprompt.data.catalog import DATASETS, dataset, parse_reference
 from glotprompt.data.check import check
 from glotprompt.data.dataset import Dataset
 from glotprompt.data.records import Example
+from glotprompt.data.sources import Reading, examples_of, texts_of
 from glotprompt.errors import ConfigError, DataError
 
 WITH_FILES = [found for found in DATASETS.values() if found.layout is not None]
@@ -109,8 +110,8 @@ def test_news_from_a_folder(tmp_path: Path) -> None:
     reference = parse_reference("masakhanews:lin:test")
     assert reference is not None
     with pytest.raises(DataError, match="line 3: 1 column where 4"):
-        texts_of(reference, tmp_path)
-    assert texts_of(reference, tmp_path, on_bad_row="skip") == ["b!", "more"]
+        texts_of([str(reference)], Reading(data_dir=tmp_path))
+    assert texts_of([str(reference)], Reading(data_dir=tmp_path, on_bad_row="skip")) == ["b!", "more"]
 
 
 def test_a_clone_of_the_publishers_repository_will_do(tmp_path: Path) -> None:
@@ -236,13 +237,15 @@ def test_references(tmp_path: Path) -> None:
     assert reference is not None
     assert (reference.dataset.name, reference.language, reference.split) == ("xnli", "swa", "test")
     assert str(reference) == "xnli:swa:test"
-    assert examples_of(reference, tmp_path) == [Example.of(("a", "b"), "neutral", "1")]
+    assert examples_of(str(reference), Reading(data_dir=tmp_path), ("premise", "hypothesis")) == [
+        Example.of(("a", "b"), "neutral", "1")
+    ]
     whole = parse_reference("americasnli:gn")
     assert whole is not None
     assert str(whole) == "americasnli:grn"
-    assert texts_of(whole, tmp_path) == ["peteĩ"]
+    assert texts_of([str(whole)], Reading(data_dir=tmp_path)) == ["peteĩ"]
     with pytest.raises(DataError, match=r"americasnli:grn: which split\? .*\(dev, test\): americasnli:grn:test"):
-        examples_of(whole, tmp_path)
+        examples_of(str(whole), Reading(data_dir=tmp_path))
 
 
 @pytest.mark.parametrize(

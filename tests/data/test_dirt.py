@@ -10,6 +10,7 @@ import pytest
 
 from glotprompt.data.files import read_examples, read_texts
 from glotprompt.data.records import Example
+from glotprompt.data.tables import ReadOptions
 from glotprompt.errors import DataError
 
 HEADER = "label\ttext\n"
@@ -53,8 +54,8 @@ def test_dirt_in_a_table(tmp_path: Path, kind: str) -> None:
     path = raw(tmp_path / "a.tsv", start + HEADER + rows)
     assert read_texts(path) == as_they_stand
     assert [example.fields["text"] for example in read_examples(path)] == as_they_stand
-    assert read_texts(path, normalise=True) == cleaned
-    assert [example.fields["text"] for example in read_examples(path, normalise=True)] == cleaned
+    assert read_texts(path, options=ReadOptions(normalise=True)) == cleaned
+    assert [example.fields["text"] for example in read_examples(path, options=ReadOptions(normalise=True))] == cleaned
     assert {example.label for example in read_examples(path)} == {"x"}
 
 
@@ -66,7 +67,7 @@ def test_rows_keep_the_line_they_start_on(tmp_path: Path) -> None:
 def test_quotes_that_are_literal(tmp_path: Path) -> None:
     rows = 'x\t"Moni\ny\tmoni", she said\nx\t""\n'
     path = raw(tmp_path / "a.tsv", HEADER + rows)
-    assert read_texts(path, quoting="none") == ['"Moni', 'moni", she said', '""']
+    assert read_texts(path, options=ReadOptions(quoting="none")) == ['"Moni', 'moni", she said', '""']
     with pytest.raises(DataError) as caught:
         read_texts(path)
     assert str(caught.value) == (
@@ -92,7 +93,7 @@ def test_a_stray_quote_takes_no_other_line_with_it(tmp_path: Path, case: str) ->
     assert message in str(caught.value)
     assert 'quoting="none"' in str(caught.value)
     reports: list[str] = []
-    kept = read_texts(path, on_bad_row="skip", report=reports.append)
+    kept = read_texts(path, options=ReadOptions(on_bad_row="skip", report=reports.append))
     lines = (HEADER + rows).splitlines()
     assert len(kept) == len([one for number, one in enumerate(lines[1:], 2) if number != line and one.count("\t") == 1])
     assert reports[-1].endswith(" skipped")
@@ -126,7 +127,7 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, case: str) -> None:
     path = raw(tmp_path / name, content)
     for how in ("error", "skip"):
         with pytest.raises(DataError) as caught:
-            (read_texts if name.endswith("txt") else read_examples)(path, on_bad_row=how)
+            (read_texts if name.endswith("txt") else read_examples)(path, options=ReadOptions(on_bad_row=how))
         assert message in str(caught.value)
 
 
@@ -153,7 +154,7 @@ def test_parquet_is_as_strict_as_text(tmp_path: Path) -> None:
     broken = pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xf1ne", b"two"]).buffers())
     with pytest.raises(DataError, match="row 1: the column 'text' is not UTF-8"):
         read_examples(written(broken, labels))
-    assert len(read_examples(written(broken, labels), on_bad_row="skip")) == 1
+    assert len(read_examples(written(broken, labels), options=ReadOptions(on_bad_row="skip"))) == 1
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\u00a0", "\ufeff", "\u200b\u200d"])
@@ -163,7 +164,7 @@ def test_an_empty_text_is_a_bad_row_or_nothing(tmp_path: Path, blank: str) -> No
     with pytest.raises(DataError, match="line 3: nothing in the column 'text'"):
         read_examples(path)
     reports: list[str] = []
-    assert len(read_examples(path, on_bad_row="skip", report=reports.append)) == 1
+    assert len(read_examples(path, options=ReadOptions(on_bad_row="skip", report=reports.append))) == 1
     assert reports == [f"{path}, line 3: nothing in the column 'text'; skipped", f"{path}: 1 bad row skipped"]
 
 
@@ -176,7 +177,7 @@ def test_a_missing_header(tmp_path: Path) -> None:
         f"{path}: no column 'premise'. It has: it rains, it is wet, entailment. Name the right one with premise=, or, "
         "when the file has no header line, name them all with columns=."
     )
-    found = read_examples(path, **pairs, columns=["premise", "hypothesis", "label"])
+    found = read_examples(path, **pairs, options=ReadOptions(columns=["premise", "hypothesis", "label"]))
     assert found == [Example.of(("it rains", "it is wet"), "entailment", "a.tsv:1")]
 
 
@@ -217,4 +218,4 @@ def test_a_label_outside_the_set(tmp_path: Path) -> None:
 def test_dirt_in_plain_text(tmp_path: Path, content: bytes, as_they_stand: list[str], cleaned: list[str]) -> None:
     path = raw(tmp_path / "train.nah", content)
     assert read_texts(path) == as_they_stand
-    assert read_texts(path, normalise=True) == cleaned
+    assert read_texts(path, options=ReadOptions(normalise=True)) == cleaned

@@ -8,6 +8,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from glotprompt.data import lines
 from glotprompt.data.files import read_examples, read_texts
 from glotprompt.data.records import Example
+from glotprompt.data.tables import ReadOptions
 from glotprompt.errors import ConfigError, DataError, MissingExtraError, UserError
 
 
@@ -68,7 +70,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\ufeffmoni\r\ndziko\n".encode())))
     assert read_texts("-") == ["moni", "dziko"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "moni"}\n')))
-    assert read_texts("-", format="jsonl") == ["moni"]
+    assert read_texts("-", options=ReadOptions(format="jsonl")) == ["moni"]
 
 
 def test_a_column_of_a_table_without_its_blank_cells(write) -> None:
@@ -80,7 +82,7 @@ def test_a_column_of_a_table_without_its_blank_cells(write) -> None:
 def test_nothing_is_passed_over_in_silence(write) -> None:
     reports: list[str] = []
     path = write("a.tsv", "text\tn\na\t1\n\t2\n \t3\n")
-    assert read_texts(path, report=reports.append) == ["a"]
+    assert read_texts(path, options=ReadOptions(report=reports.append)) == ["a"]
     assert reports == [f"{path}: 2 blank cells passed over"]
     path = write("a.jsonl", '{"text": "a"}\n{"txt": "b"}\n{"text": null}\n')
     with pytest.raises(DataError, match=r"a\.jsonl, line 2: no 'text' in it\. Mend the row"):
@@ -88,19 +90,21 @@ def test_nothing_is_passed_over_in_silence(write) -> None:
     with pytest.raises(DataError, match=r"no column 'txxt'\. Did you mean 'text'\? It has: text\."):
         read_texts(path, "txxt")
     reports.clear()
-    assert read_texts(path, on_bad_row="skip", report=reports.append) == ["a"]
+    assert read_texts(path, options=ReadOptions(on_bad_row="skip", report=reports.append)) == ["a"]
     assert reports == [
         f"{path}, line 2: no 'text' in it; skipped",
         f"{path}: 1 bad row skipped",
         f"{path}: 1 blank cell passed over",
     ]
     with pytest.raises(DataError, match="no column 'body'"):
-        read_texts(path, "body", on_bad_row="skip")
+        read_texts(path, "body", options=ReadOptions(on_bad_row="skip"))
 
 
 def test_another_encoding(write) -> None:
-    assert read_texts(write("a.txt", "café\n".encode("cp1252")), encoding="cp1252") == ["café"]
-    assert read_texts(write("b.txt", "café\n".encode("utf-16-le")), encoding="utf-16-le") == ["café"]
+    assert read_texts(write("a.txt", "café\n".encode("cp1252")), options=ReadOptions(encoding="cp1252")) == ["café"]
+    assert read_texts(write("b.txt", "café\n".encode("utf-16-le")), options=ReadOptions(encoding="utf-16-le")) == [
+        "café"
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
@@ -108,7 +112,7 @@ def test_a_byte_order_mark_tells_the_encoding(write, encoding: str) -> None:
     content = "text\tlabel\ncafé ṣáṣà\tx\r\n".encode(encoding)
     for path in (write("a.tsv", content), write("a.tsv.gz", gzip.compress(content))):
         expected = [Example.of("café ṣáṣà", "x", f"{path.name}:2")]
-        assert read_examples(path) == read_examples(path, encoding=encoding) == expected
+        assert read_examples(path) == read_examples(path, options=ReadOptions(encoding=encoding)) == expected
 
 
 def test_gzip_is_known_by_its_bytes(write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,14 +126,14 @@ def test_gzip_is_known_by_its_bytes(write, monkeypatch: pytest.MonkeyPatch) -> N
 def test_texts_that_occur_again_are_kept_and_counted(write) -> None:
     reports: list[str] = []
     path = write("a.txt", "one\ntwo\none\n\none\n")
-    assert read_texts(path, report=reports.append) == ["one", "two", "one", "one"]
+    assert read_texts(path, options=ReadOptions(report=reports.append)) == ["one", "two", "one", "one"]
     assert reports == [
         f"{path}: 1 blank line passed over",
         f"{path}: 2 of 4 texts repeat an earlier one; they are kept",
     ]
     reports.clear()
     table = write("a.tsv", "text\tlabel\na\tx\na\ty\na\tx\nb\tx\n")
-    assert [(e.fields["text"], e.label) for e in read_examples(table, report=reports.append)] == [
+    assert [(e.fields["text"], e.label) for e in read_examples(table, options=ReadOptions(report=reports.append))] == [
         ("a", "x"), ("a", "y"), ("a", "x"), ("b", "x"),
     ]  # fmt: skip
     assert reports == [
@@ -147,14 +151,16 @@ def test_a_label_outside_the_set_is_a_bad_row(write) -> None:
         "If the label is right, the task does not know it: make a task file that does. "
         'Else mend the row, or pass on_bad_row="skip".'
     )
-    assert read_examples(path, labels=["health", "sports"], on_bad_row="skip") == [Example.of("a", "sports", "a.tsv:2")]
+    assert read_examples(path, labels=["health", "sports"], options=ReadOptions(on_bad_row="skip")) == [
+        Example.of("a", "sports", "a.tsv:2")
+    ]
     assert len(read_examples(path, label=None, labels=["health"])) == 2
 
 
 def test_twenty_bad_rows_are_listed_and_the_others_counted(write) -> None:
     path = write("a.tsv", "text\tlabel\nok\tx\n" + "bad\n" * 1_234)
     reports: list[str] = []
-    read_examples(path, on_bad_row="skip", report=reports.append)
+    read_examples(path, options=ReadOptions(on_bad_row="skip", report=reports.append))
     assert len(reports) == 21
     assert reports[0].startswith(f"{path}, line 3: 1 column")
     assert reports[19].startswith(f"{path}, line 22: ")
@@ -195,7 +201,7 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_examples(path) == expected
     assert read_texts(path) == ["a\nb", " c ", "d"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
-    assert read_texts("-", format="parquet") == ["a\nb", " c ", "d"]
+    assert read_texts("-", options=ReadOptions(format="parquet")) == ["a\nb", " c ", "d"]
     with pytest.raises(DataError, match=r"no column 'txt'\. Did you mean 'text'\?"):
         read_texts(path, "txt")
 
@@ -230,7 +236,7 @@ def test_quoted_cells_hold_newlines_tabs_and_quotes(write) -> None:
 
 def test_quotes_can_be_plain_characters(write) -> None:
     path = write("a.tsv", 'text\tlabel\n"Open\tx\na "b" c\ty\n')
-    assert texts_of(read_examples(path, quoting="none")) == ['"Open', 'a "b" c']
+    assert texts_of(read_examples(path, options=ReadOptions(quoting="none"))) == ['"Open', 'a "b" c']
 
 
 def test_bom_crlf_blank_lines_and_nbsp(write) -> None:
@@ -256,7 +262,9 @@ def test_pairs_ids_and_unlabelled(write) -> None:
 
 def test_a_table_without_header_or_with_another_delimiter(write) -> None:
     path = write("a.csv", "moni;greeting\n")
-    assert read_examples(path, delimiter=";", columns=["text", "label"]) == [Example.of("moni", "greeting", "a.csv:1")]
+    assert read_examples(path, options=ReadOptions(delimiter=";", columns=["text", "label"])) == [
+        Example.of("moni", "greeting", "a.csv:1")
+    ]
 
 
 def test_json_lines_with_numbers_as_labels(write) -> None:
@@ -316,7 +324,7 @@ def test_a_bad_row_is_named_or_skipped_and_counted(write, case: str) -> None:
     assert f"{path}, {message}" in str(caught.value)
     assert "\n" not in str(caught.value)
     reports: list[str] = []
-    examples = read_examples(path, on_bad_row="skip", report=reports.append)
+    examples = read_examples(path, options=ReadOptions(on_bad_row="skip", report=reports.append))
     assert [text.strip() for text in texts_of(examples)] == ["ok"]
     listed, counted = reports
     assert listed.startswith(f"{path}, {message}")
@@ -349,14 +357,14 @@ MISTAKES = {
     ),
     "UTF-16 without mark": (("a.tsv", "text\tlabel\n".encode("utf-16-le")), {}, 'pass encoding="utf-16-le"'),
     "no UTF-16": (("a.tsv", "text\tlabel\n".encode("utf-16-le")), {"encoding": "utf-16"}, "line 1: not utf-16"),
-    "no encoding of text": (("a.tsv", "x"), {"encoding": "hex"}, "encoding='hex' is not known"),
+    "no encoding of text": (("a.tsv", "x"), {"encoding": "hex"}, 'encoding="hex" is not known'),
     "not a table": (("a.txt", "a\n"), {}, "not a table by its ending"),
     "old line ends": (("a.tsv", "text\tlabel\ra\tx\r"), {}, "all its line ends are carriage returns alone"),
     "json": (("a.json", "[]"), {}, 'If it has one object a line, pass format="jsonl"'),
     "cut gzip": (("a.tsv.gz", gzip.compress(b"text\tlabel\n")[:-6]), {}, "not a whole gzip file"),
     "no gzip": (("a.tsv.gz", b"text\tlabel\n"), {}, "not a whole gzip file"),
     "half a pair": (("a.tsv", ""), {"premise": "p"}, "premise= was given without hypothesis="),
-    "unknown encoding": (("a.tsv", "x"), {"encoding": "utf8x"}, "encoding='utf8x' is not known"),
+    "unknown encoding": (("a.tsv", "x"), {"encoding": "utf8x"}, 'encoding="utf8x" is not known'),
     "unknown quoting": (("a.tsv", "x"), {"quoting": "off"}, "quoting='off' is not known"),
     "unknown policy": (("a.tsv", "x"), {"on_bad_row": "skp"}, "Did you mean 'skip'?"),
     "long delimiter": (("a.tsv", "x"), {"delimiter": "||"}, "delimiter is '||'"),
@@ -366,9 +374,13 @@ MISTAKES = {
 
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_is_one_clear_line(write, case: str) -> None:
-    (name, content), options, message = MISTAKES[case]
+    (name, content), given, message = MISTAKES[case]
+    options: dict[str, Any] = dict(given)
+    named = {
+        name: options.pop(name) for name in ("premise", "hypothesis", "labels", "label", "text") if name in options
+    }
     with pytest.raises(UserError) as caught:
-        read_examples(write(name, content), **options)
+        read_examples(write(name, content), **named, options=ReadOptions(**options))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -393,7 +405,7 @@ def test_mistakes_of_read_texts(write) -> None:
     for name in ("a.json", "a.JSON.gz"):
         with pytest.raises(DataError, match="neither lines of text nor rows"):
             read_texts(write(name, '{"text": "moni"}\n'))
-    assert read_texts(write("a.json", '{"text": "moni"}\n'), format="jsonl") == ["moni"]
+    assert read_texts(write("a.json", '{"text": "moni"}\n'), options=ReadOptions(format="jsonl")) == ["moni"]
     with pytest.raises(ConfigError, match="No file was given"):
         read_texts([])
 
@@ -409,9 +421,7 @@ def test_real_pairs_with_blank_cells_and_stray_quotes(corpora: Path) -> None:
         premise="premise",
         hypothesis="hypothesis",
         row_id="id",
-        quoting="none",
-        on_bad_row="skip",
-        report=reports.append,
+        options=ReadOptions(quoting="none", on_bad_row="skip", report=reports.append),
     )
     assert len(pairs) == 738 - 3
     assert reports[:4] == [
@@ -424,4 +434,11 @@ def test_real_pairs_with_blank_cells_and_stray_quotes(corpora: Path) -> None:
 def test_real_pairs_without_header(corpora: Path) -> None:
     columns = ["premise", "hypothesis", "label"]
     path = corpora / "xnli" / "test-en.tsv"
-    assert len(read_examples(path, premise="premise", hypothesis="hypothesis", columns=columns, quoting="none")) == 5010
+    assert (
+        len(
+            read_examples(
+                path, premise="premise", hypothesis="hypothesis", options=ReadOptions(columns=columns, quoting="none")
+            )
+        )
+        == 5010
+    )

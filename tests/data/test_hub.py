@@ -12,9 +12,10 @@ import pyarrow.parquet
 import pytest
 from huggingface_hub import constants, errors
 
-from glotprompt.data.catalog import dataset, examples_of, parse_reference
+from glotprompt.data.catalog import dataset, parse_reference
 from glotprompt.data.dataset import Dataset
 from glotprompt.data.records import Example
+from glotprompt.data.sources import Reading, examples_of
 from glotprompt.errors import ConfigError, DataError, MissingExtraError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -60,9 +61,9 @@ def test_no_folder_means_the_hub(cache: Path, tmp_path: Path) -> None:
     write_parquet(place(cache, dataset("xnli"), "fra", "dev"), {"premise": ["a"], "hypothesis": ["b"], "label": [1]})
     reference = parse_reference("xnli:fr:dev")
     assert reference is not None
-    assert examples_of(reference) == [Example.of(("a", "b"), "neutral", "1")]
+    assert examples_of(str(reference), Reading(), ("premise", "hypothesis")) == [Example.of(("a", "b"), "neutral", "1")]
     with pytest.raises(DataError, match="no such file"):  # a folder that is named is not passed over
-        examples_of(reference, tmp_path)
+        examples_of(str(reference), Reading(data_dir=tmp_path))
 
 
 def test_tsv_and_texts_from_the_hub(cache: Path) -> None:
@@ -81,7 +82,7 @@ def test_a_commit_that_the_catalog_does_not_know(cache: Path) -> None:
     nusax = dataset("nusax")
     with pytest.raises(ConfigError, match=r"no commit of indonlp/NusaX-senti .*pass it as revision="):
         nusax.examples("ace", "dev", source="hub")
-    with pytest.raises(ConfigError, match=r"revision='main' is no commit\."):
+    with pytest.raises(ConfigError, match=r'revision="main" is no commit\.'):
         nusax.examples("ace", "dev", source="hub", revision="main")
     path = place(cache, nusax, "ace", "dev", COMMIT)
     write_parquet(path, {"id": ["7", "8"], "text": ["get", "hana get"], "label": [2, 0]})

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from glotprompt.data.bitext import in_books, verse_id
-from glotprompt.data.catalog import dataset, parse_reference, texts_to_compare
+from glotprompt.data.catalog import dataset, parse_reference
 from glotprompt.data.check import check
-from glotprompt.data.guards import evaluation_beside, evaluation_set, held_out_ids
+from glotprompt.data.decontamination import evaluation_beside, evaluation_set, held_out_ids
 from glotprompt.data.pairs import check_pairs, out_of_step, without_ids
 from glotprompt.data.parallel import read_parallel
 from glotprompt.data.records import Pair
+from glotprompt.data.sources import Reading, texts_to_compare
+from glotprompt.data.tables import ReadOptions
 from glotprompt.errors import ConfigError, DataError
 
 ONE, TWO = Pair("It rains.", "Kukugwa mvula."), Pair('He said "no".', 'Anati "ayi".')
@@ -56,12 +58,12 @@ def shifted(pairs: list[Pair], by: int = 1) -> list[Pair]:
 def test_a_table_without_a_header(tmp_path: Path) -> None:
     told: list[str] = []
     path = write(tmp_path / "a.tsv", "It rains.\tKukugwa mvula.\n\nIt ends.\t \n")
-    assert read_parallel(path, report=told.append) == [ONE, Pair("It ends.", "")]
+    assert read_parallel(path, options=ReadOptions(report=told.append)) == [ONE, Pair("It ends.", "")]
     assert told == [
         f"{path}: no header line with source and target, so its two columns are these, and the first line is a pair"
     ]
     write(path, 'It rains.\tKukugwa mvula.\nHe said "no".\tAnati "ayi".\n')
-    assert read_parallel(path, quoting="none") == [ONE, TWO]
+    assert read_parallel(path, options=ReadOptions(quoting="none")) == [ONE, TWO]
     write(path, '"It rains.\tKukugwa mvula.\n')
     with pytest.raises(DataError, match='pass quoting="none"'):
         read_parallel(path)
@@ -83,9 +85,14 @@ def test_tables_with_a_header(tmp_path: Path) -> None:
     wide = write(tmp_path / "d.tsv", "40.1.1\tIt rains.\tKukugwa mvula.\n")
     with pytest.raises(DataError, match=r"no column 'source'.*columns="):
         read_parallel(wide)
-    read = read_parallel(wide, columns=["verse", "source", "target"], row_id="verse")
+    read = read_parallel(wide, row_id="verse", options=ReadOptions(columns=["verse", "source", "target"]))
     assert read == [Pair(ONE.source, ONE.target, "40.1.1")]
-    assert read_parallel([csv, named], columns=None, source_column=None) == [ONE, TWO, Pair("eng", "nya"), ONE]
+    assert read_parallel([csv, named], source_column=None, options=ReadOptions(columns=None)) == [
+        ONE,
+        TWO,
+        Pair("eng", "nya"),
+        ONE,
+    ]
 
 
 def test_json_lines_and_parquet(tmp_path: Path) -> None:
@@ -93,7 +100,7 @@ def test_json_lines_and_parquet(tmp_path: Path) -> None:
     lines = write(tmp_path / "a.jsonl", "\n".join(json.dumps(row) for row in rows))
     with pytest.raises(DataError, match="line 2: something else than text in the columns source and target"):
         read_parallel(lines)
-    assert read_parallel(lines, on_bad_row="skip") == [ONE, Pair("b", "")]
+    assert read_parallel(lines, options=ReadOptions(on_bad_row="skip")) == [ONE, Pair("b", "")]
     write(lines, '{"source": "\\ud800", "target": "a"}\n')
     with pytest.raises(DataError, match="something else than text"):
         read_parallel(lines)
@@ -112,7 +119,7 @@ def test_two_files_line_by_line(tmp_path: Path) -> None:
         Pair("", ""),
         Pair(TWO.source + "\u2028", TWO.target),
     ]
-    assert read_parallel([eng, nya], normalise=True) == [ONE, Pair("", ""), TWO]
+    assert read_parallel([eng, nya], options=ReadOptions(normalise=True)) == [ONE, Pair("", ""), TWO]
     longer = write(tmp_path / "longer.txt", "a\nb\nc\nd\n")
     with pytest.raises(DataError, match=r"eng\.txt has 3 lines and .*longer\.txt has 4\."):
         read_parallel([eng, longer])
@@ -124,7 +131,7 @@ def test_two_files_line_by_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No parallel text was given"):
         read_parallel([])
     with pytest.raises(ConfigError, match=r"columns is the text 'source'"):
-        read_parallel(eng, columns="source")
+        read_parallel(eng, options=ReadOptions(columns="source"))
 
 
 def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,5 +355,5 @@ def evaluation_text(word: str, data_dir: Path) -> dict[str, list[str]]:
     for place in map(str, evaluation_beside(word, parallel=True)):
         reference = parse_reference(place)
         assert reference is not None
-        found[place] = texts_to_compare(reference, data_dir)
+        found[place] = texts_to_compare(str(reference), Reading(data_dir=data_dir))
     return found

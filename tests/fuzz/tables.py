@@ -18,6 +18,7 @@ from typing import Any
 
 from glotprompt.data.files import read_examples, read_texts
 from glotprompt.data.records import Example
+from glotprompt.data.tables import ReadOptions
 from glotprompt.errors import UserError
 
 CELLS = (
@@ -55,7 +56,7 @@ def read(path: Path, quoting: str, said: list[str], **how: str) -> list[Example]
     """The examples, or the error that says why there are none."""
     options: Any = {**how, "quoting": quoting, "report": said.append}
     try:
-        return read_examples(path, labels=["sports", "health"], **options)
+        return read_examples(path, labels=["sports", "health"], options=ReadOptions(**options))
     except UserError as error:
         return error
 
@@ -90,7 +91,7 @@ def main(count: int = 500, seed: int = 0) -> int:
             try:
                 num_read += check(path, draw.choice(("csv", "csv", "none")))
                 with contextlib.suppress(UserError):
-                    read_texts(path, format="txt")
+                    read_texts(path, options=ReadOptions(format="txt"))
             except Exception:
                 print(f"table {number} of seed {seed}: {path.read_bytes()[:400]!r}", file=sys.stderr)
                 raise

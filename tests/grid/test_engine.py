@@ -29,6 +29,7 @@ from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, S
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
 from glotprompt.grid.work import attempt, forget_shared, loaded_encoder
 from glotprompt.methods import METHODS
+from glotprompt.stage1 import Stage1
 from glotprompt.train.batches import MaskingCorpus
 from glotprompt.train.cloze import ClozeCorpus
 
@@ -93,10 +94,10 @@ def contents(data: dict[str, Any]) -> dict[str, Any]:
 def expected_contents(step: Step) -> dict[str, Any]:
     """From the identities, which stand in the steps' own files, too."""
     assert isinstance(step, EvaluateStep)
-    tuned = step.tuned.identity
-    found = {"train": tuned["train"], "dev": tuned["dev"], "test": step.identity["test"]}
+    found = {**step.tuned.spec.contents, **step.spec.contents}
     if step.adapted is not None:
-        found |= {"target_texts": step.adapted.identity["target"], "source_texts": step.adapted.identity["source"]}
+        read = step.adapted.parts["language"].contents
+        found |= {"target_texts": read["target"], "source_texts": step.adapted.source_content}
     assert all(len(content) == 64 for content in found.values())
     return found
 
@@ -167,7 +168,7 @@ def test_what_languages_share_is_claimed_while_it_is_read(
     from glotprompt.grid import work
 
     plan = planned(experiment_file, place, 'methods=["mad-x"]')
-    store, real, claims = Store(place.output), work.run.adapt, list[str]()
+    store, real, claims = Store(place.output), work.run_stage1, list[str]()
 
     def adapt(encoder: Any, *words: Any) -> Any:
         for how in ("shared", "alone"):
@@ -178,7 +179,7 @@ def test_what_languages_share_is_claimed_while_it_is_read(
                 pass
         return real(encoder, *words)
 
-    monkeypatch.setattr(work.run, "adapt", adapt)
+    monkeypatch.setattr(work, "run_stage1", adapt)
     assert set(run(plan, place)) == {"done"}
     assert claims == ["shared"], "the first trains it alone, the second reads it, perhaps with others"
 
@@ -242,14 +243,14 @@ def test_a_failure_is_kept_and_the_rest_goes_on(
     from glotprompt.grid import work
 
     plan = planned(experiment_file, place, 'methods=["soft-prompt", "prompt-tuning"]')
-    real = work.run.adapt
+    real = work.run_stage1
 
-    def breaks(encoder: Any, target: Any, source: Any, language: str, *rest: Any) -> Any:
-        if language == "sna":
+    def breaks(encoder: Any, stage1: Stage1, *rest: Any) -> Any:
+        if stage1.language == "sna":
             raise RuntimeError("out of\nluck")
-        return real(encoder, target, source, language, *rest)
+        return real(encoder, stage1, *rest)
 
-    monkeypatch.setattr(work.run, "adapt", breaks)
+    monkeypatch.setattr(work, "run_stage1", breaks)
     assert run(plan, place) == {"failed": 1, "skipped": 2, "done": 6}
     (failure,) = Store(place.output).failures()
     assert (failure["error"], failure["attempts"]) == ("RuntimeError: out of luck", 1)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from glotprompt.data.sources import Reading
 from glotprompt.errors import ConfigError
-from glotprompt.grid.experiment import Experiment, ReadTables, load
+from glotprompt.grid.experiment import Experiment, load
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.toml"))
@@ -103,7 +104,7 @@ def keys_of_an_experiment() -> str:
 
 def in_toml(value: object) -> str:
     """A default as a file would have it; nothing where leaving it out says it best."""
-    if value in (None, "", (), {}) or isinstance(value, ReadTables):
+    if value in (None, "", (), {}) or isinstance(value, Reading):
         return ""
     return "`" + json.dumps(value) + "`"
 

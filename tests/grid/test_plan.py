@@ -275,7 +275,7 @@ def test_own_text_that_is_scored_is_not_trained_on(own_file: Path) -> None:
     (adapt,) = (step for step in planned(own_file, data).steps.values() if isinstance(step, AdaptStep))
     found = reading.texts(adapt.target, None)
     assert len(found.lines) == 9
-    assert found.record["removed"] == 4
+    assert found.checked["removed"] == 4
 
 
 @pytest.mark.parametrize(
@@ -286,10 +286,10 @@ def test_own_text_that_is_scored_is_not_trained_on(own_file: Path) -> None:
         ('texts={nia="x"}', "texts: 'nia' is none of the targets. Did you mean 'nya'?"),
         ('targets=["nya", "sna"]', "target 'sna' has nothing to score"),
         ('train=["data/trian.tsv"]', "no such file. Did you mean 'train.tsv'?"),
-        ("read={}", "no column 'text'. It has: sentence, label. Name the right one with text="),
-        ("read.delimiter=;", "(delimiter stands under [read] in the experiment)"),
+        ("read={}", "no column 'text'. It has: sentence, label. Name the right one with text = "),
+        ("read.delimiter=;", r'Pass delimiter = "\t" (under [read] in the experiment)'),
         ("task=nli", "no column 'premise'. It has: sentence, label"),
-        ('read={text="sentence", delimeter=";"}', "delimeter"),
+        ('read={text="sentence", delimeter=";"}', "read has no key 'delimeter'. Did you mean 'delimiter'?"),
         ('train=["data/test.tsv"]', "9 of 9 examples stand among the training examples"),
         ('dataset="masakhanews"', ""),
     ],

@@ -20,7 +20,9 @@ import glotprompt as gp
 from glotprompt import artifact
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.model.deltas import packed
 from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.records import TuneReport
 from glotprompt.serve.cache import DecodedCache
 from glotprompt.serve.registry import MOST_READS, Changes, Registry
 from glotprompt.serve.served import Decoded
@@ -69,9 +71,20 @@ def test_serves_what_lies_in_folders_and_files(
         Registry(folder / "nowhere", encoder)
 
 
+def told(**changes: Any) -> TuneReport:
+    """A report of a training that nobody did."""
+    return TuneReport(
+        **{
+            "config": {}, "precision": "fp32", "trained_values": 0, "steps": 0, "best_step": 0, "seconds": 0.0,
+            "tokens": 0, "losses": [], "evaluations": [], "peak_memory_bytes": 0, "unknown": {}, "examples": 0,
+            "dev_examples": 0, "labels": {}, "dev_labels": {}, "dev_accuracy": 0.0, **changes,
+        }
+    )  # fmt: skip
+
+
 def test_a_card_says_what_the_file_says(folder: Path, encoder: gp.Encoder) -> None:
-    facts, samples = {"examples": 12, "dev_accuracy": 75.0}, Samples("source", (("play", "day"),))
-    made = replace(make_classifier(encoder, 3, ANSWER, max_length=40), facts=facts, samples=samples)
+    report, samples = told(examples=12, dev_accuracy=75.0), Samples("source", (("play", "day"),))
+    made = replace(make_classifier(encoder, 3, ANSWER, max_length=40), report=report, samples=samples)
     made.save(folder / "nya-nli.safetensors")
     _, card, plain = Registry(folder, encoder).cards()
     assert (card.name, card.language, card.task, card.labels) == ("nya-nli", "nya", "answer", ("yes", "no"))
@@ -91,7 +104,9 @@ def test_what_no_answer_can_be_written_with_is_kept_out(folder: Path, encoder: g
     whole = (folder / "nya.safetensors").read_bytes()
     for name in (b"\xff\xfe", b"red\x1b[31m"):
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name + b".safetensors")).write_bytes(whole)
-    replace(make_classifier(encoder, 3), facts={"examples": ["many"]}).save(folder / "odd.safetensors")
+    odd = make_classifier(encoder, 3)
+    says = {**odd.description(), "training": {"examples": ["many"]}}
+    artifact.write(folder / "odd.safetensors", "classifier", packed(odd.body, odd.head)[1], says)
     registry = Registry(folder, encoder)
     assert registry.names() == ["nya", "yor"]
     errors = {Path(path).name: error for path, error in registry.errors().items()}

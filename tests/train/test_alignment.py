@@ -18,6 +18,7 @@ from glotprompt.train.alignment import (
     PULL,
     SOURCE_PULL,
     TEMPERATURE,
+    AlignmentScores,
     alignment_corpus,
     alignment_loss,
     alignment_losses,
@@ -132,11 +133,13 @@ def test_translations_are_found_afterwards(method: str, tiny_encoder: Tiny) -> N
     rate = 0.3 if method == "soft-prompt" else 1e-2
     config = CONFIG.replace(method=method, steps=60, eval_every=20, learning_rate=rate, held_out=0.2, init_std=0.5)
     adapted = gp.adapt(encoder, language="xxx", config=config, runtime=QUIET, parallel=pairs)
-    before, after = adapted.facts["held_out_before"], adapted.facts["held_out_after"]
-    assert before["num_pairs"] == after["num_pairs"] == 3, "of seven held-out pairs four choose the step"
-    assert after["retrieval"] >= before["retrieval"]
-    assert after["loss"] < before["loss"] - 0.3
-    assert after["cosine"] > before["cosine"] + 0.05
+    before, after = adapted.training.held_out_before, adapted.training.held_out_after
+    assert isinstance(before, AlignmentScores)
+    assert isinstance(after, AlignmentScores)
+    assert before.num_pairs == after.num_pairs == 3, "of seven held-out pairs four choose the step"
+    assert after.retrieval >= before.retrieval
+    assert after.loss < before.loss - 0.3
+    assert after.cosine > before.cosine + 0.05
     assert adapted.is_aligned
     assert adapted.samples is not None
     held = {target.strip() for _, target in split_pairs(pairs, config)[1]}
@@ -153,11 +156,11 @@ def test_translations_are_found_afterwards(method: str, tiny_encoder: Tiny) -> N
 def test_settings_that_are_left_open_are_the_preset_s(tiny_encoder: Tiny, pairs: list[tuple[str, str]]) -> None:
     encoder = tiny_encoder("bert")
     made = gp.adapt(encoder, language="xxx", config=gp.AdaptConfig(steps=1), runtime=QUIET, parallel=pairs)
-    config = made.facts["config"]
+    config = made.training.config
     wanted = {**preset("alignment", "adapt"), "steps": 1}
     assert {name: config[name] for name in wanted} == wanted
     lora = gp.AdaptConfig(steps=1, method="lora")
-    config = gp.adapt(encoder, language="xxx", config=lora, runtime=QUIET, parallel=pairs).facts["config"]
+    config = gp.adapt(encoder, language="xxx", config=lora, runtime=QUIET, parallel=pairs).training.config
     assert (config["learning_rate"], config["lora_rank"], config["lora_layers"]) == (3e-3, 4, "all")
 
 
@@ -194,4 +197,4 @@ def test_a_language_that_is_aligned_already_is_said_before_training(
 def test_parallel_text_without_an_lm_head(sentence_encoder: gp.Encoder) -> None:
     config = CONFIG.replace(steps=60, init_std=0.5, learning_rate=0.3)
     made = gp.adapt(sentence_encoder, language="xxx", config=config, runtime=QUIET, parallel=TRANSLATIONS)
-    assert made.facts["held_out_after"]["loss"] < made.facts["held_out_before"]["loss"]
+    assert made.training.held_out_after.loss < made.training.held_out_before.loss

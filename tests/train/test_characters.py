@@ -91,10 +91,10 @@ def test_an_unreadable_text_is_refused_in_python(tiny_encoder: Tiny) -> None:
         )
     runtime = QUIET.replace(allow_unknown=True)
     made = gp.adapt(encoder, ["你 the day", "好 you the"] * 3, SOURCE, "zho", ADAPT, runtime)
-    assert made.facts["unknown"]["target"]["touched_share"] == pytest.approx(1 / 3)
+    assert made.training.unknown["target"].touched_share == pytest.approx(1 / 3)
     # What is not read may hold anything.
     control = ADAPT.replace(method="source-prompt")
-    assert gp.adapt(encoder, text, TOY, "zho", control, QUIET).facts["unknown"].keys() == {"source"}
+    assert gp.adapt(encoder, text, TOY, "zho", control, QUIET).training.unknown.keys() == {"source"}
 
 
 @pytest.mark.slow

@@ -242,7 +242,7 @@ def test_a_word_of_several_tokens_takes_as_many_masks(tiny_tokenizer: Tokenizer)
 
 @pytest.mark.parametrize("word", ["<unk>", "<mask>", "Yes <mask>", "\u200b"])
 def test_a_word_that_the_model_cannot_spell(tiny_tokenizer: Tokenizer, word: str) -> None:
-    with pytest.raises(ConfigError, match=r'label \'b\': this model cannot spell .* head = "linear"$'):
+    with pytest.raises(ConfigError, match=r'label \'b\': this model cannot spell .* head="linear"$'):
         label_words(Task("t", "{mask} : {text}", {"a": "Yes", "b": word}), tiny_tokenizer)
 
 

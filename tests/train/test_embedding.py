@@ -40,14 +40,14 @@ def test_it_is_scikit_learn_s_regression_on_the_encoder_s_vectors(layer: int, ti
     inputs = encoder.embed([example.fields["text"] for example in EXAMPLES], layer=layer)
     centre, scale = inputs.mean(axis=0), inputs.std()
     gold = [TASK.labels.index(str(example.label)) for example in EXAMPLES]
-    strength = classifier.facts["strength"]
+    strength = classifier.training.strength
     theirs = LogisticRegression(C=strength, max_iter=2000).fit((inputs - centre) / scale, gold)
     expected = theirs.predict_log_proba((encoder.embed(TEXTS, layer=layer) - centre) / scale)
     np.testing.assert_allclose(classifier.log_probabilities(TEXTS), expected, atol=1e-3)
     by_hand = {C: LogisticRegression(C=C, max_iter=2000).fit((inputs - centre) / scale, gold) for C in STRENGTHS}
     scores = {C: one.score((inputs - centre) / scale, gold) for C, one in by_hand.items()}
     assert scores[strength] == max(scores.values())
-    assert classifier.facts["dev_accuracy"] == pytest.approx(100 * scores[strength])
+    assert classifier.training.dev_accuracy == pytest.approx(100 * scores[strength])
 
 
 def test_the_penalty_is_that_with_the_best_dev_accuracy_then_loss() -> None:
@@ -62,7 +62,7 @@ def test_the_penalty_is_that_with_the_best_dev_accuracy_then_loss() -> None:
         log_probs = one.predict_log_proba((held - centre) / scale)
         keys[strength] = -one.score((held - centre) / scale, dev_gold), -log_probs[np.arange(60), dev_gold].mean()
     assert len({accuracy for accuracy, _ in keys.values()}) > 1, "there is something to choose"
-    assert found["strength"] == min(keys, key=lambda strength: keys[strength])
+    assert found.strength == min(keys, key=lambda strength: keys[strength])
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_the_backbone_is_left_alone_and_the_file_gives_the_same_bits(own_encoder
         np.testing.assert_array_equal(again.log_probabilities(TEXTS), classifier.log_probabilities(TEXTS))
         assert (again.method, again.language) == ("embedding", "und" if adapted is None else "xxx")
         assert isinstance(again.head, EmbeddingHead)
-        assert classifier.facts["trained_values"] == 3 * 48 + 3
+        assert classifier.training.trained_values == 3 * 48 + 3
         np.testing.assert_array_equal(
             tuned(encoder, adapted).log_probabilities(TEXTS), classifier.log_probabilities(TEXTS)
         )
@@ -94,8 +94,8 @@ def test_it_learns_and_reads_what_stands_before_it(tiny_encoder: Tiny) -> None:
 
 def test_the_last_layer_is_read_unless_another_is_asked_for(tiny_encoder: Tiny) -> None:
     encoder = tiny_encoder("xlm-roberta")
-    assert tuned(encoder).facts["layer"] == 3
-    assert tuned(encoder, layer=1).facts["layer"] == 1
+    assert tuned(encoder).training.layer == 3
+    assert tuned(encoder, layer=1).training.layer == 1
 
 
 def test_the_target_s_texts_move_the_centre(tiny_encoder: Tiny) -> None:
@@ -108,7 +108,7 @@ def test_the_target_s_texts_move_the_centre(tiny_encoder: Tiny) -> None:
     assert isinstance(moved, EmbeddingHead)
     np.testing.assert_allclose(moved.centre.detach().numpy(), encoder.embed(texts).mean(axis=0), atol=1e-5)
     assert torch.equal(own.weight, moved.weight)
-    assert centred.facts["centred_on"] == 3
+    assert centred.training.centred_on == 3
     shift = (own.centre - moved.centre) / own.scale @ own.weight.T
     scores = plain.log_probabilities(TEXTS) + shift.detach().numpy()
     expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))

@@ -180,7 +180,7 @@ def test_a_run_that_diverged_has_missing_figures_and_its_best_value() -> None:
 
     history = fit([toy.parameter], toy.losses, evaluate, plan(steps=3, eval_every=1), toy.checkpoint, Silent())
     assert history.best_step == 2
-    assert [facts["loss"] for _, facts in history.facts()["evaluations"]] == [0.9, None, 0.5, None]
+    assert [facts["loss"] for _, facts in history.figures()["evaluations"]] == [0.9, None, 0.5, None]
 
 
 # --- the best value

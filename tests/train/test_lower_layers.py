@@ -129,7 +129,7 @@ def test_stage_2_learns_the_same_with_and_without(encoder: Encoder, head: Any) -
     )
     config = gp.TuneConfig(epochs=2, batch_size=8, max_length=24, learning_rate=0.1, top_k_layers=1, head=head)
     made = [gp.tune(encoder, start, topics(), TASK, config, QUIET.replace(state_cache=size)) for size in (2**30, 0)]
-    losses = [[loss for _, loss in classifier.facts["losses"]] for classifier in made]
+    losses = [[loss for _, loss in classifier.training.losses] for classifier in made]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     dropping = gp.tune(encoder, start, topics(), TASK, config.replace(dropout=True), QUIET)
-    assert dropping.facts["losses"] != made[0].facts["losses"]
+    assert dropping.training.losses != made[0].training.losses

@@ -187,7 +187,7 @@ def test_stage_2_is_halved_too(encoder: Encoder, monkeypatch: pytest.MonkeyPatch
     memory = Memory(encoder, monkeypatch, room=2, backward=True)
     found = gp.tune(encoder, None, topics(4), TASK, config, QUIET)
     assert memory.seen[:3] == [8, 4, 2]
-    assert found.facts["losses"] == in_twos.facts["losses"]
+    assert found.training.losses == in_twos.training.losses
 
 
 @pytest.mark.slow

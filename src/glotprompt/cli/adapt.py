@@ -15,10 +15,11 @@ from glotprompt.cli.screen import check_output, facts, note, suggest, warn, writ
 from glotprompt.errors import ConfigError, counted
 
 if TYPE_CHECKING:
-    from glotprompt.classifier import Adapted, LanguagePrompt
-    from glotprompt.cli.guards import Stage1Text
-    from glotprompt.config import AdaptConfig, RuntimeConfig
+    from glotprompt.classifier import Adapted
+    from glotprompt.config import RuntimeConfig
     from glotprompt.model.encoder import Encoder
+    from glotprompt.records import TextReport
+    from glotprompt.stage1 import Stage1
 
 _CODE = re.compile(r"([A-Za-z]{2,8}(?:[-_][A-Za-z0-9]+)*)=(.+)", re.DOTALL)
 
@@ -71,81 +72,60 @@ def adapt(
     --source may be repeated; for several languages in one call write --target nya=nya.txt --target sna=sna.txt and give
     a folder as --output. A killed run, started again with the same words, goes on.
     """
-    from glotprompt.cli.backbone import forget, open_encoder, weighted_prompts
+    from glotprompt.cli.backbone import open_encoder, weighted_prompts
     from glotprompt.cli.characters import character_map
-    from glotprompt.cli.reading import stage1_texts
+    from glotprompt.cli.guards import parallel_text, stage1_texts
     from glotprompt.cli.settings import settings
     from glotprompt.combination import shared_characters
     from glotprompt.config import AdaptConfig
     from glotprompt.initial import initial_prompt
-    from glotprompt.methods import METHODS
+    from glotprompt.methods import METHODS, method_of_adapt
+    from glotprompt.model.backbones import MINI, MINI_SENTENCE
+    from glotprompt.spec import forget
+    from glotprompt.stage1 import Stage1
 
     if parallel:
-        _align(ctx.params)
-        return
-    sources_of = _targets(target or [], language)
-    outputs = _outputs(output, list(sources_of))
-    model = model or "mini"
+        _check_parallel(ctx.params)
+    languages = _targets(parallel or target or [], language)
+    if parallel and len(languages) > 1:
+        raise ConfigError(f"--parallel names {' and '.join(languages)}; align one language at a time")
+    outputs = _outputs(output, list(languages))
+    model = model or (MINI_SENTENCE if parallel else MINI)
     config, runtime = settings(AdaptConfig, ctx.params, model, "soft-prompt")
-    read_texts = stage1_texts(sources_of, source or [], config, ctx.params)
+    method_of_adapt(config)
+    if parallel:
+        texts = {code: parallel_text(code, files, ctx.params) for code, files in languages.items()}
+    else:
+        texts = stage1_texts(languages, source or [], config, ctx.params)
     encoder = open_encoder(model, precision, device)
     initial = weighted_prompts("--init-prompt", init_prompt, encoder)
     initial_prompt(encoder, config, initial)  # what is wrong with it is said before a text is tokenised
     known = shared_characters([prompt for prompt, _ in initial]) if initial and not map_characters else None
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
     # second one finds it finished among the checkpoints.
-    shared = output / "checkpoints" if len(read_texts) > 1 and len(METHODS[config.method].shares) > 1 else None
+    shared = output / "checkpoints" if len(texts) > 1 and len(METHODS[config.method].shares) > 1 else None
     figures: list[dict[str, Any]] = []
-    for code, found in read_texts.items():
+    for code, text in texts.items():
         if figures:
             print()
-        characters = known or character_map(map_characters, found.target, encoder.tokenizer, runtime.allow_unknown)
-        texts = replace(found, characters=characters)
-        adapted = _adapt_one(encoder, texts, code, config, runtime, outputs[code], precision, initial, shared)
+        lines = text.target if text.pairs is None else [pair[1] for pair in text.pairs]
+        characters = known or character_map(map_characters, lines, encoder.tokenizer, runtime.allow_unknown)
+        stage1 = Stage1.of(encoder, text.target, text.source, code, config, characters, initial, parallel=text.pairs)
+        adapted = _adapt_one(encoder, stage1, text.record, runtime, outputs[code], shared)
         figures.append(_stage1_figures(adapted, outputs[code]))
     if shared is not None:
         forget(shared)
     if json is not None:
         write_json(json, {"prompts": figures})
     first = next(iter(outputs.values()))
-    suggest("tune", "--prompt", first, "--train", "LABELLED.tsv", "--task", "news", "--output", "news.safetensors")
+    task, classifier = ("TASK.toml", "classifier.safetensors") if parallel else ("news", "news.safetensors")
+    suggest("tune", "--prompt", first, "--train", "LABELLED.tsv", "--task", task, "--output", classifier)
 
 
-def _align(params: Mapping[str, Any]) -> None:
-    """adapt with --parallel."""
-    from glotprompt.cli.backbone import open_encoder, weighted_prompts
-    from glotprompt.cli.characters import character_map
-    from glotprompt.cli.parallel import align, parallel_text
-    from glotprompt.cli.settings import settings
-    from glotprompt.combination import shared_characters
-    from glotprompt.config import AdaptConfig
-    from glotprompt.initial import initial_prompt
-    from glotprompt.methods import method_of_adapt
-    from glotprompt.model.backbones import MINI_SENTENCE
-
+def _check_parallel(params: Mapping[str, Any]) -> None:
     for name in ("target", "source"):
         if params[name]:
             raise ConfigError(f"--parallel is trained on by itself; leave --{name} out")
-    languages = _targets(params["parallel"], params["language"])
-    if len(languages) > 1:
-        raise ConfigError(f"--parallel names {' and '.join(languages)}; align one language at a time")
-    ((code, files),) = languages.items()
-    output = _outputs(params["output"], [code])[code]
-    model = params["model"] or MINI_SENTENCE
-    config, runtime = settings(AdaptConfig, params, model, "soft-prompt")
-    method_of_adapt(config)
-    text = parallel_text(code, files, params)
-    encoder = open_encoder(model, params["precision"], params["device"])
-    initial = weighted_prompts("--init-prompt", params["init_prompt"], encoder)
-    initial_prompt(encoder, config, initial)
-    known = shared_characters([prompt for prompt, _ in initial]) if initial and not params["map_characters"] else None
-    target = [pair[1] for pair in text.pairs]
-    characters = known or character_map(params["map_characters"], target, encoder.tokenizer, runtime.allow_unknown)
-    adapted = align(encoder, text, code, config, runtime, output, params["precision"], initial, characters)
-    _show_adapted(adapted, encoder.num_values)
-    if params["json"] is not None:
-        write_json(params["json"], {"prompts": [_stage1_figures(adapted, output)]})
-    suggest("tune", "--prompt", output, "--train", "LABELLED.tsv", "--task", "TASK.toml", "--output", "clf.safetensors")
 
 
 def _targets(words: Sequence[str], language: str | None) -> dict[str, list[str]]:
@@ -187,35 +167,28 @@ def _outputs(output: Path, codes: Sequence[str]) -> dict[str, Path]:
 
 def _adapt_one(
     encoder: Encoder,
-    texts: Stage1Text,
-    code: str,
-    config: AdaptConfig,
+    stage1: Stage1,
+    record: TextReport,
     runtime: RuntimeConfig,
     output: Path,
-    precision: str,
-    initial: Sequence[tuple[LanguagePrompt, float]] | None,
     shared: Path | None,
 ) -> Adapted:
-    """What one language's stage 1 gives: trained and saved, or as an earlier run of the same words left it."""
+    """What one language's stage 1 gives: trained and saved, or as an earlier run left it. `record`: how its text came
+    to be, for the report."""
     from glotprompt import run
     from glotprompt.classifier import load_adapted
     from glotprompt.cli.backbone import train_once
-    from glotprompt.combination import digest_of
-    from glotprompt.data.records import content_hash
-
-    target, source, characters = texts.target, texts.source, texts.characters
 
     def train(folder: Path) -> Adapted:
-        note(f"{code}: {counted(len(target), 'target line')}, {counted(len(source), 'source line')}")
-        resumed = runtime.replace(checkpoint_dir=folder)
-        made = run.adapt(encoder, target, source, code, config, resumed, characters, initial)
-        return replace(made, facts={**made.facts, **texts.record})
+        lines = f"{counted(len(stage1.target), 'target line')}, {counted(len(stage1.source), 'source line')}"
+        pairs = f"{len(stage1.pairs or ()):,} sentence pairs"
+        note(f"{stage1.language}: {lines if stage1.pairs is None else pairs}")
+        made = run.run_stage1(encoder, stage1, runtime.replace(checkpoint_dir=folder))
+        return replace(made, report=made.training.with_text(record))
 
-    words = [code, config.identity(), content_hash(target), content_hash(source), encoder.fingerprint, precision]
-    words += [[digest_of(prompt.key_values), weight] for prompt, weight in initial or ()]
-    words += [] if characters is None else [characters.to_dict()]
-    words += [texts.record] if texts.record else []
-    adapted = train_once(load_adapted, output, words, encoder, train, runtime, shared)
+    adapted = train_once(
+        stage1.spec(encoder), output, lambda path: load_adapted(path, encoder), train, runtime=runtime, shared=shared
+    )
     _show_adapted(adapted, encoder.num_values)
     return adapted
 
@@ -223,41 +196,44 @@ def _adapt_one(
 def _show_adapted(adapted: Adapted, num_values: int) -> None:
     from glotprompt.data.languages import name_of
     from glotprompt.report.tables import duration, size
+    from glotprompt.train.alignment import AlignmentScores
+    from glotprompt.train.scoring import MaskedWordScores
 
-    found = adapted.facts
-    before, after = found["held_out_before"], found["held_out_after"]
+    found = adapted.training
+    before, after = found.held_out_before, found.held_out_after
     shown = {"language": f"{name_of(adapted.language)}, {adapted.method}"}
-    if adapted.is_aligned:
-        count = f"of {counted(after['num_pairs'], 'held-out pair')}, both directions"
+    if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
+        count = f"of {counted(after.num_pairs, 'held-out pair')}, both directions"
         shown |= {
-            "translations found": f"{before['retrieval']:.1f} % before, {after['retrieval']:.1f} % after ({count})",
-            "cosine to translation": f"{before['cosine']:.3f} before, {after['cosine']:.3f} after",
-            "source kept in place": f"cosine {after['source_cosine']:.3f}",
+            "translations found": f"{before.retrieval:.1f} % before, {after.retrieval:.1f} % after ({count})",
+            "cosine to translation": f"{before.cosine:.3f} before, {after.cosine:.3f} after",
+            "source kept in place": f"cosine {after.source_cosine:.3f}",
         }
-    else:
+    if isinstance(before, MaskedWordScores) and isinstance(after, MaskedWordScores):
         shown |= {
-            "masked-word loss": f"{before['loss']:.3f} before, {after['loss']:.3f} after (natural log; of held-out text"
-            " that did not choose the step)",
-            "first guess right": f"{before['top1']:.1f} % before, {after['top1']:.1f} % after",
-            "one of five right": f"{before['top5']:.1f} % before, {after['top5']:.1f} % after",
+            "masked-word loss": f"{before.loss:.3f} before, {after.loss:.3f} after (natural log; of held-out text that"
+            " did not choose the step)",
+            "first guess right": f"{before.top1:.1f} % before, {after.top1:.1f} % after",
+            "one of five right": f"{before.top5:.1f} % before, {after.top5:.1f} % after",
         }
-    if "steps" in found:
-        shown |= {
-            "best step": f"{found['best_step']} of {found['steps']}, learning rate {found['learning_rate']:g}",
-            "trained values": f"{found['trained_values']:,} ({found['trained_values'] / num_values:.2%} of the model)",
-            "time": f"{duration(found['seconds'])}, {found['tokens'] / max(found['seconds'], 1e-9):,.0f} tokens/s",
-            "peak memory": size(found["peak_memory_bytes"]),
+    facts(
+        {
+            **shown,
+            "best step": f"{found.best_step} of {found.steps}, learning rate {found.learning_rate:g}",
+            "trained values": f"{found.trained_values:,} ({found.trained_values / num_values:.2%} of the model)",
+            "time": f"{duration(found.seconds)}, {found.tokens / max(found.seconds, 1e-9):,.0f} tokens/s",
+            "peak memory": size(found.peak_memory_bytes),
         }
-    facts(shown)
-    if not found.get("improved", True):
-        lower = f"{before['loss']:.3f} without, {after['loss']:.3f} with it"
+    )
+    if not found.improved:
+        lower = f"{before.loss:.3f} without, {after.loss:.3f} with it"
         warn(
             [f"no step is better on held-out text than the model without {adapted.method} ({lower}); the best is saved"]
         )
 
 
 def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:
-    found = dict(adapted.facts)
+    found = adapted.training.to_json()
     before, after = found.pop("held_out_before"), found.pop("held_out_after")
     about = {
         "language": adapted.language, "method": adapted.method,

@@ -35,7 +35,8 @@ from glotprompt.cli import (
 )
 from glotprompt.cli.options import AdaptCommand, TuneCommand
 from glotprompt.cli.screen import Interrupted, note
-from glotprompt.errors import ConfigError, UserError, is_out_of_memory
+from glotprompt.cli.wording import wording_of
+from glotprompt.errors import ConfigError, UserError, in_words_of, is_out_of_memory
 from glotprompt.processes import is_first, launched
 from glotprompt.version import __version__
 
@@ -118,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     results = nullcontext() if is_first() else redirect_stdout(io.StringIO())
     try:
-        with results:
+        with results, in_words_of(wording_of(app, sys.argv[1:] if arguments is None else arguments)):
             status: Any = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:  # `glotprompt predict ... | head`: nobody listens any more
@@ -127,9 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as interruption:
         return _fail("interrupted", str(interruption), 130)
     except UserError as error:
-        from glotprompt.cli.wording import in_options  # with pydantic: not before it is needed
-
-        return _fail("error", in_options(str(error), app, sys.argv[1:] if arguments is None else arguments))
+        return _fail("error", str(error))
     except UnicodeEncodeError as error:
         return _fail("error", f"{error.object!r} is not valid UTF-8; rename it, or check the terminal's encoding")
     except typer.TyperException as error:

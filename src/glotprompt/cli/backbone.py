@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 
-from glotprompt import artifact
 from glotprompt.classifier import (
     Adapted,
     LanguageModule,
@@ -19,13 +17,14 @@ from glotprompt.classifier import (
     PromptClassifier,
     load_adapted,
 )
-from glotprompt.cli.screen import alone, note, resumable, wrote
+from glotprompt.cli.screen import note, resumable, wrote
 from glotprompt.cli.threads import keep_to_quota
-from glotprompt.config import RuntimeConfig, identity_of
-from glotprompt.errors import ConfigError, ModelError, UserError, counted
+from glotprompt.config import RuntimeConfig
+from glotprompt.errors import ConfigError, ModelError, counted
 from glotprompt.facts import describe
 from glotprompt.model.encoder import Encoder
-from glotprompt.processes import is_first, join, same_everywhere, wait
+from glotprompt.processes import join, wait
+from glotprompt.spec import RunSpec, done_or_train
 
 _Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptClassifier)
 
@@ -69,7 +68,7 @@ def open_classifier(
     if loaded is None or loaded.fingerprint != made_for["fingerprint"]:
         loaded = open_recorded(path, ("classifier",), model, precision, device)
     classifier = PromptClassifier.load(path, loaded)
-    if classifier.facts.get("normalised") and not normalise:
+    if classifier.report is not None and classifier.report.normalised and not normalise:
         note(f"{path} was tuned on normalised text; give --normalise here, too")
     if classifier.offsets is not None:
         note(f"{path} holds label offsets, which are applied")
@@ -115,49 +114,28 @@ def recorded_backbone(path: Path, kinds: Sequence[str]) -> tuple[str, str]:
 
 
 def train_once(
-    load: Callable[[Path, Encoder], _Trained],
+    spec: RunSpec,
     output: Path,
-    words: Sequence[Any],
-    encoder: Encoder,
+    load: Callable[[Path], _Trained],
     train: Callable[[Path], _Trained],
+    *,
     runtime: RuntimeConfig,
     shared: Path | None = None,
 ) -> _Trained:
-    """What `train` makes, saved; or the saved file, when an earlier run of the same `words` finished it.
-
-    `train` is handed the folder for its checkpoints: `shared`, which the caller removes, or one beside the output."""
-    made_from = identity_of([*words, artifact.versions()])
+    """`done_or_train`, with what a person is told. `shared`: see its `checkpoints`."""
     folder = shared or output.with_name(f"{output.name}.checkpoints")
-    with alone(folder, output):
-        found = _finished(load, output, encoder)
-        finished = found is not None and found.facts.get("made_from") == made_from
-        if not same_everywhere(finished):
-            raise ConfigError(
-                f"not all processes see the same {output}; it must lie in a folder that all machines share"
-            )
-        if found is not None and finished:
-            made = _as_left(found, output, runtime)
-        else:
-            with resumable(folder):
-                made = train(folder)
-                made = replace(made, facts={**made.facts, "made_from": made_from})
-                made.save(output)
-                wait()  # one process writes, all go on with the file
-            _say_written(made, output)
-        if shared is None:
-            forget(folder)  # not before the result is in its place; also what a kill in this very line left
-    return made
-
-
-def _as_left(found: _Trained, output: Path, runtime: RuntimeConfig) -> _Trained:
-    """What an earlier run made, its samples taken out where they are not wanted."""
+    with resumable(folder):
+        made, was_there = done_or_train(spec, output, load, train, checkpoints=shared, tell=note)
+    if not was_there:
+        _say_written(made, output)
+        return made
     note(f"{output} is already what these words make; delete it to train it again")
-    if runtime.no_samples and found.samples is not None:
-        found = replace(found, samples=None)
-        found.save(output)
+    if runtime.no_samples and made.samples is not None:
+        made = replace(made, samples=None)
+        made.save(output)
         wait()
         note(f"took the example texts out of {output}")
-    return found
+    return made
 
 
 def _say_written(made: LanguagePrompt | LanguageModule | PromptClassifier, output: Path) -> None:
@@ -169,18 +147,3 @@ def _say_written(made: LanguagePrompt | LanguageModule | PromptClassifier, outpu
             f"{output} holds {counted(count, 'example text')} in plain words; the same command with --no-samples"
             " leaves them out"
         )
-
-
-def forget(folder: Path) -> None:
-    """Remove checkpoints that are not needed any more."""
-    wait()
-    if is_first():
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _finished(load: Callable[[Path, Encoder], _Trained], output: Path, encoder: Encoder) -> _Trained | None:
-    """A file that may be replaced is as good as none when it cannot be used."""
-    try:
-        return load(output, encoder) if output.is_file() else None
-    except UserError:
-        return None

@@ -60,14 +60,15 @@ def embed(
 
     from glotprompt import atomic
     from glotprompt.cli.backbone import open_start
-    from glotprompt.cli.files import check_reading, how_to_read, texts_of
+    from glotprompt.cli.files import check_reading, how_to_read
+    from glotprompt.data.sources import texts_of
     from glotprompt.model.backbones import MINI_SENTENCE
 
     if output.suffix != ".npy":
         raise ConfigError(f"--output {output}: NumPy's files end in .npy; give {output.stem}.npy")
     how = how_to_read(ctx.params)
     check_reading(ctx.params, input)
-    texts = texts_of(input, text_column, how)
+    texts = texts_of(input, how)
     adapted, encoder = open_start(prompt, model or (None if prompt else MINI_SENTENCE), precision, device)
     if adapted is not None and adapted.characters is not None:
         texts = [adapted.characters.apply(text) for text in texts]

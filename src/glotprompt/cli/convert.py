@@ -119,6 +119,7 @@ def from_adapter_hub(
     from glotprompt.classifier import LanguageModule, Part
     from glotprompt.cli.backbone import open_encoder
     from glotprompt.model import adapter_hub
+    from glotprompt.records import Converted
 
     encoder = open_encoder(model, "fp32", device)
     folders = {"language": target, "source": source}
@@ -131,6 +132,7 @@ def from_adapter_hub(
     parts = {name: Part.of(adapter_hub.from_adapter_hub(folder, encoder)) for name, folder in folders.items()}
     backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
     origin = {name: str(folder) for name, folder in folders.items()}
-    LanguageModule("mad-x", parts, language, backbone, {"converted_from_adapter_hub": origin}).save(output)
+    report = Converted(converted_from="AdapterHub", origin=origin)
+    LanguageModule("mad-x", parts, language, backbone, report).save(output)
     wrote(output, "language module")
     suggest("tune", "--prompt", output, "--train", "LABELLED.tsv", "--task", "news", "--output", "news.safetensors")

@@ -90,13 +90,11 @@ def check(
 
     Nothing is changed, and what is reported is mostly the publisher's: it is there to be known before training.
     """
-    from glotprompt.cli.files import speaking_of_options
     from glotprompt.data.catalog import dataset
     from glotprompt.data.check import check
 
     found = dataset(name)
-    with speaking_of_options():
-        result = check(found, data_dir, language or (), _show_progress if sys.stderr.isatty() else None)
+    result = check(found, data_dir, language or (), _show_progress if sys.stderr.isatty() else None)
     if sys.stderr.isatty():
         _show_progress("")
     _show_check(found, result)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from glotprompt.cli import options
-from glotprompt.cli.screen import alone, console, note, resumable, write_json
+from glotprompt.cli.screen import console, note, resumable, write_json
 from glotprompt.errors import ConfigError, MissingExtraError, UserError
 
 PAGE = "demo.html"
@@ -71,8 +71,9 @@ def demo(
         raise UserError(f"--output {output} is a file; give a folder")
     from glotprompt.report.page import write_demo_page
     from glotprompt.report.terminal import print_demo
+    from glotprompt.spec import alone
 
-    with alone(output, output), resumable(output):
+    with alone(output, output, note), resumable(output):
         where: dict[str, Any] = {"output": output, "command": _as_typed(ctx), "precision": precision}
         if scenario == "manx":
             from glotprompt.data.dataset import given_folder

@@ -86,10 +86,11 @@ def doctor(
 
     Exit status: 0 when it will work, also with care (then 1 with --strict), 3 when it will not work as it is.
     """
-    from glotprompt.cli.files import check_reading, how_to_read, texts_of
+    from glotprompt.cli.files import check_reading, how_to_read
     from glotprompt.cli.settings import settings
     from glotprompt.config import AdaptConfig, TuneConfig
     from glotprompt.data.languages import checked_code
+    from glotprompt.data.sources import texts_of
     from glotprompt.templates import Task
 
     if html is not None and (find_spec("jinja2") is None or find_spec("matplotlib") is None):
@@ -104,7 +105,7 @@ def doctor(
     tune, _ = settings(TuneConfig, chosen, model, adapt.method)
     how = how_to_read(ctx.params)
     check_reading(ctx.params, text)
-    lines = texts_of(text, text_column, how)
+    lines = texts_of(text, how)
 
     from glotprompt.doctor import PROBE_SECONDS, examine
 

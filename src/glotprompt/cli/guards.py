@@ -1,131 +1,151 @@
-"""Text checked before anything is trained on it: what the flags ask for, what is said of it, what is recorded."""
+"""What stage 1 reads, checked before anything is trained on it: what the options ask for, and what is recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from glotprompt.cli.backbone import STAGE1_KINDS
-from glotprompt.cli.files import how_to_read, texts_to_compare
+from glotprompt.cli.files import check_reading, how_to_read
+from glotprompt.cli.options import MAX_LINES
 from glotprompt.cli.screen import note
-from glotprompt.data.catalog import parse_reference
-from glotprompt.data.characters import CharacterMap
-from glotprompt.data.guards import evaluation_beside, evaluation_set, refuse_evaluation_text, without_overlap
+from glotprompt.config import AdaptConfig
+from glotprompt.data import decontamination
+from glotprompt.data.decontamination import (
+    CleanText,
+    evaluation_set,
+    held_out_ids,
+    held_out_texts,
+    refuse_evaluation_text,
+)
+from glotprompt.data.pairs import check_pairs
 from glotprompt.data.records import share_of, subsample
+from glotprompt.data.sources import pairs_of
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.facts import describe
+from glotprompt.methods import reads_source
+from glotprompt.records import TextReport
 
 _SWITCHES = {"no_overlap_check": "--no-overlap-check", "allow_evaluation_text": "--allow-evaluation-text"}
+_ALLOW = ", or pass --allow-evaluation-text, which is recorded in what is saved"
 
 
 @dataclass(frozen=True)
 class Stage1Text:
-    """What one language's stage 1 may read."""
+    """What one language's stage 1 may read: lines of both languages, or pairs."""
 
-    target: list[str]
-    source: list[str]
-    record: dict[str, Any]
-    """For the facts of what is saved; empty when nothing was checked, removed, drawn or switched."""
-    characters: CharacterMap | None = None
-    """What is rewritten in both before they are tokenised."""
-
-
-def check_stage1_files(files: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Refuse evaluation text by its place, and flags that contradict each other; `options` are adapt's parameters."""
-    if options["no_overlap_check"] and options["held_out_files"]:
-        raise ConfigError("--held-out names text to check against and --no-overlap-check forbids it; give one of them")
-    for file in files:
-        _refuse(file, "adapt", None, options)
+    record: TextReport
+    """For the report in what is saved; empty when nothing was checked, removed, drawn or switched."""
+    target: Sequence[str] = ()
+    source: Sequence[str] = ()
+    pairs: Sequence[tuple[str, str]] | None = None
+    """(source, target)."""
 
 
-def stage1_text(
-    code: str,
-    target: list[str],
-    source: list[str],
-    held_out: Mapping[str, Sequence[str]],
-    options: Mapping[str, Any],
-    seed: int,
-) -> Stage1Text:
-    """The texts of both languages without those of `held_out`; of the target's the share that --text-share asks for,
-    and of each no more than --max-lines."""
-    record = switches_record(options)
-    texts = {"target": target, "source": source}
-    for role, given in texts.items():
-        if held_out and given:
-            guarded = without_overlap(given, held_out)
-            note(f"{code}, {role} text: {guarded.sentence()}")
-            if not guarded.texts:
-                raise DataError(
-                    f"all {role} text of {code} is evaluation text; give other text, or pass --no-overlap-check, which"
-                    " is recorded in what is saved"
-                )
-            texts[role] = guarded.texts
-            record.setdefault("guards", {})[role] = guarded.facts()
-    if not held_out and not options["no_overlap_check"]:
-        note(f"{code}: not checked against evaluation text; say with --held-out FILE what will be scored")
-    if options["text_share"] is not None:
-        texts["target"] = share_of(texts["target"], options["text_share"], seed)
-        record["text_share"] = options["text_share"]
-    for role, given in texts.items():
-        texts[role] = subsample(given, options["max_lines"], seed)
-        if len(texts[role]) < len(given):
-            read = f"{len(texts[role]):,} of {len(given):,} lines are read, drawn by seed {seed}"
+def stage1_texts(
+    targets: Mapping[str, Sequence[str]], source: Sequence[str], config: AdaptConfig, params: Mapping[str, Any]
+) -> dict[str, Stage1Text]:
+    """Language code -> what its stage 1 reads, from the files of each target and of the source language. `params` are
+    adapt's parameters."""
+    reading = how_to_read(params)
+    files = [*chain.from_iterable(targets.values()), *source]
+    check_reading(params, files, compared=params["held_out_files"] or ())
+    _check_stage1_files(files, params)
+    if source and not reads_source(config):
+        raise ConfigError("--source has no effect: no source text is read with source_share 0; leave one of them out")
+    if not source and reads_source(config):
+        other = "" if config.method in ("mad-x", "source-prompt") else ", or leave it out with --set source_share=0"
+        raise ConfigError(f"give text in the source language with --source{other}")
+    held_out = dict[str, list[str]]()
+    if not params["no_overlap_check"]:
+        held_out = held_out_texts(files, params["held_out_files"] or (), reading)
+        if not held_out:
+            note("not checked against evaluation text; say with --held-out FILE what will be scored")
+    named = {"source": source, **{f"{code} target": paths for code, paths in targets.items()}}
+    texts = decontamination.stage1_texts(named, reading, held_out, allow_evaluation_text=True)
+    if held_out:
+        for name, text in texts.items():
+            if text.texts:
+                note(f"{name} text: {text.sentence()}")
+    return {code: _some_of(texts, code, params, config.seed) for code in targets}
+
+
+def _some_of(texts: Mapping[str, CleanText], code: str, params: Mapping[str, Any], seed: int) -> Stage1Text:
+    """Of the target's text the share that --text-share asks for, and of each text no more than --max-lines."""
+    record = _switches(params)
+    clean = {"target": texts[f"{code} target"], "source": texts["source"]}
+    checked = {role: text.facts() for role, text in clean.items() if text.texts and text.overlaps}
+    if checked:
+        record.setdefault("guards", {}).update(checked)
+    lines = {role: text.texts for role, text in clean.items()}
+    if params["text_share"] is not None:
+        lines["target"] = share_of(lines["target"], params["text_share"], seed)
+        record["text_share"] = params["text_share"]
+    for role, given in lines.items():
+        lines[role] = subsample(given, params["max_lines"], seed)
+        if len(lines[role]) < len(given):
+            read = f"{len(lines[role]):,} of {len(given):,} lines are read, drawn by seed {seed}"
             note(f"{code}, {role} text: {read}; --max-lines sets how many")
             record.setdefault("drawn_from_lines", {})[role] = len(given)
-    return Stage1Text(texts["target"], texts["source"], record)
+    return Stage1Text(TextReport.model_validate(record), lines["target"], lines["source"])
 
 
-def check_training_file(train: str, prompt: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def parallel_text(code: str, sources: Sequence[str], params: Mapping[str, Any]) -> Stage1Text:
+    """The pairs of a table, of two files or of references, decontaminated on both sides. `params` are adapt's
+    parameters."""
+    for name, default in (("text_share", None), ("text_column", None), ("max_lines", MAX_LINES)):
+        if params[name] != default:
+            raise ConfigError(f"--{name.replace('_', '-')} is for unlabelled text; leave it out with --parallel")
+    reading = how_to_read(params)
+    check_reading(params, sources, compared=params["held_out_files"] or ())
+    _check_stage1_files(sources, params)
+    pairs = pairs_of(sources, reading)
+    held_out, ids = dict[str, list[str]](), set[str]()
+    if not params["no_overlap_check"]:
+        held_out = held_out_texts(sources, params["held_out_files"] or (), reading, parallel=True)
+        ids = set[str]().union(*(held_out_ids(source, reading.data_dir, note) for source in sources))
+        if not held_out and not ids:
+            note("not checked against evaluation text; say with --held-out FILE what will be scored")
+    checked = check_pairs(pairs, held_out, ids)
+    for line in (checked.report.sentence(), *checked.report.warnings()):
+        note(f"{code}, parallel text: {line}")
+    record = _switches(params)
+    record["guards"] = {**record.get("guards", {}), "parallel": checked.report.facts()}
+    return Stage1Text(TextReport.model_validate(record), pairs=[(pair.source, pair.target) for pair in checked.pairs])
+
+
+def _check_stage1_files(files: Sequence[str], params: Mapping[str, Any]) -> None:
+    """Refuse evaluation text by its place, and flags that contradict each other."""
+    if params["no_overlap_check"] and params["held_out_files"]:
+        raise ConfigError("--held-out names text to check against and --no-overlap-check forbids it; give one of them")
+    for file in files:
+        _refuse(file, "adapt", None, params)
+
+
+def check_training_file(train: str, prompt: Path | None, params: Mapping[str, Any]) -> TextReport:
     """Refuse XNLI's evaluation items where they are those of the language that `prompt` was adapted to; returns what to
-    record. `options` are tune's parameters."""
+    record. `params` are tune's parameters."""
     target_language = None if prompt is None else str(describe(prompt, STAGE1_KINDS)["language"])
-    _refuse(train, "tune", target_language, options)
+    _refuse(train, "tune", target_language, params)
     if target_language is None and evaluation_set(train) == "xnli":
         note(f"{train}: these items are AmericasNLI's in another language; do not score the classifier on AmericasNLI")
-    return switches_record(options)
+    return TextReport.model_validate(_switches(params))
 
 
-def _refuse(file: str, purpose: Any, target_language: str | None, options: Mapping[str, Any]) -> None:
+def _refuse(file: str, purpose: Any, target_language: str | None, params: Mapping[str, Any]) -> None:
     try:
-        refuse_evaluation_text(file, purpose, target_language)
-    except DataError as error:
-        if not options["allow_evaluation_text"]:
-            allow = "pass --allow-evaluation-text, which is recorded in what is saved"
-            raise DataError(f"{str(error).removesuffix('.')}, or {allow}") from None
+        refuse_evaluation_text(file, purpose, target_language, or_else=_ALLOW)
+    except DataError:
+        if not params["allow_evaluation_text"]:
+            raise
         note(f"{file}: evaluation text, read all the same (--allow-evaluation-text)")
 
 
-def switches_record(options: Mapping[str, Any]) -> dict[str, Any]:
+def _switches(params: Mapping[str, Any]) -> dict[str, Any]:
     """What the flags switched off, to be recorded in what is saved; empty where nothing was."""
-    thrown = [flag for name, flag in _SWITCHES.items() if options.get(name)]
+    thrown = [flag for name, flag in _SWITCHES.items() if params.get(name)]
     record: dict[str, Any] = {"guards": {"switches": thrown}} if thrown else {}
-    return {**record, "normalised": True} if options["normalise"] else record
-
-
-def held_out_texts(files: Sequence[str], options: Mapping[str, Any], *, parallel: bool = False) -> dict[str, list[str]]:
-    """Evaluation texts by a short name of their file: those of --held-out, and those that lie beside training files;
-    none with --no-overlap-check."""
-    if options["no_overlap_check"]:
-        return {}
-    given: list[str] = options["held_out_files"] or []
-    how = how_to_read(options)
-    found: dict[str, list[str]] = {}
-    for file in given:
-        found.setdefault(_short(file), []).extend(texts_to_compare(file, how))
-    beside = [str(path) for file in files for path in evaluation_beside(file, parallel=parallel)]
-    for file in dict.fromkeys(path for path in beside if path not in given):
-        try:
-            found.setdefault(_short(file), []).extend(texts_to_compare(file, how))
-        except DataError as error:
-            if parse_reference(file) is None:
-                raise
-            # Nobody asked for it, so its absence stops nothing.
-            note(f"not checked against {file}: {error}")
-            del found[_short(file)]
-    return found
-
-
-def _short(file: str) -> str:
-    return "/".join(Path(file).parts[-3:])
+    return {**record, "normalised": True} if params["normalise"] else record

@@ -65,8 +65,9 @@ def evaluate(
     from glotprompt.cli.against import predictions_against, show_difference
     from glotprompt.cli.backbone import open_classifier
     from glotprompt.cli.characters import tell_unknown
-    from glotprompt.cli.files import check_reading, chosen_labels, examples_of, how_to_read
+    from glotprompt.cli.files import check_reading, chosen_labels, how_to_read
     from glotprompt.data.records import content_hash
+    from glotprompt.data.sources import examples_of
 
     if save_offsets is not None and prior_text is None:
         raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
@@ -75,7 +76,7 @@ def evaluate(
     how = how_to_read(ctx.params)
     pairs = "premise" in opened.task.template.fields
     check_reading(ctx.params, [data, *(prior_text or ())], pairs=pairs, labelled=[data])
-    examples = examples_of(data, opened.task.template, ctx.params, how, opened.task.labels)
+    examples = examples_of(data, how, opened.task.template.fields, opened.task.labels)
     unknown = tell_unknown(opened, examples)
     theirs = None if against is None else predictions_against(against, opened, examples, chosen, ctx.params)
     opened, prior = _with_prior(opened, label_prior, prior_text, chosen, examples, ctx.params)
@@ -106,8 +107,9 @@ def _with_prior(
     columns: dict[str, Any],
 ) -> tuple[PromptClassifier, dict[str, Any] | None]:
     """The classifier with offsets fitted as asked, and what was done, for the figures."""
-    from glotprompt.cli.files import how_to_read, inputs_of
+    from glotprompt.cli.files import how_to_read
     from glotprompt.cli.files import label_prior as read_prior
+    from glotprompt.data.sources import inputs_of
 
     if not prior_text:
         if label_prior is not None:
@@ -116,7 +118,7 @@ def _with_prior(
     names = chosen or classifier.task.labels
     prior = read_prior(label_prior, names)
     how = how_to_read(columns)
-    texts = inputs_of(prior_text, classifier.task.template, columns, how)
+    texts = inputs_of(prior_text, how, classifier.task.template.fields)
     known = {tuple(sorted(example.fields.items())) for example in scored}
     shared = sum(tuple(sorted(text.fields.items())) in known for text in texts)
     fitted = classifier.with_label_prior(texts, prior)
@@ -210,7 +212,8 @@ def predict(
     """
     from glotprompt.cli.backbone import open_classifier
     from glotprompt.cli.characters import tell_unknown
-    from glotprompt.cli.files import check_reading, chosen_labels, how_to_read, inputs_of
+    from glotprompt.cli.files import check_reading, chosen_labels, how_to_read
+    from glotprompt.data.sources import inputs_of
 
     sources = _sources(texts, input)
     opened = open_classifier(classifier, model, precision, device, normalise)
@@ -218,7 +221,7 @@ def predict(
     how = how_to_read(ctx.params)
     check_reading(ctx.params, [*sources, *(prior_text or ())], pairs="premise" in template.fields)
     typed = [] if sources else _arguments(texts or [], template.fields, normalise)
-    inputs = inputs_of(sources, template, ctx.params, how) if sources else typed
+    inputs = inputs_of(sources, how, template.fields) if sources else typed
     chosen = chosen_labels(labels, opened.task)
     opened, _ = _with_prior(opened, label_prior, prior_text, chosen, inputs, ctx.params)
     tell_unknown(opened, inputs)

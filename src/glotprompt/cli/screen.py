@@ -7,13 +7,13 @@ import os
 import shlex
 import sys
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glotprompt import atomic
 from glotprompt.errors import CONTROLS, ArtifactError, UserError, visible
-from glotprompt.processes import is_first, wait
+from glotprompt.processes import is_first
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,28 +32,6 @@ def resumable(folder: Path) -> Generator[None]:
     except KeyboardInterrupt:
         message = f"the same command goes on from the last checkpoint (in {folder})"
         raise Interrupted(message) from None
-
-
-@contextmanager
-def alone(folder: Path, output: Path) -> Generator[None]:
-    """Whoever else makes the same output waits meanwhile; `folder` holds the lock, and goes where nothing else is in
-    it. Of processes that train together the first has the lock for all."""
-    lock = folder / f"{output.name}.lock"
-    with ExitStack() as stack:
-        if is_first():
-            stack.callback(_remove_empty, folder)
-            try:
-                stack.enter_context(atomic.locked(lock, wait=False, needed=False))
-            except BlockingIOError:
-                note(f"another glotprompt is making {output}; waiting until it is done")
-                stack.enter_context(atomic.locked(lock, needed=False))
-        wait()
-        yield
-
-
-def _remove_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
 
 
 def note(text: str, *, from_all: bool = False) -> None:

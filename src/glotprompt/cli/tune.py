@@ -15,10 +15,12 @@ from glotprompt.cli.screen import facts, note, suggest, warn, write_json
 from glotprompt.errors import ConfigError, counted
 
 if TYPE_CHECKING:
-    from glotprompt.classifier import Adapted, PromptClassifier
-    from glotprompt.config import RuntimeConfig, TuneConfig
+    from glotprompt.classifier import PromptClassifier
+    from glotprompt.config import RuntimeConfig
     from glotprompt.data.records import Example
     from glotprompt.model.encoder import Encoder
+    from glotprompt.records import TextReport, TuneReport
+    from glotprompt.stage2 import Stage2
     from glotprompt.templates import Task
 
 
@@ -77,6 +79,7 @@ def tune(
     from glotprompt.data.languages import checked_code
     from glotprompt.methods import METHODS, default_method
     from glotprompt.model.backbones import MINI_SENTENCE, predicts_tokens
+    from glotprompt.stage2 import Stage2
     from glotprompt.templates import Task
     from glotprompt.train.cloze import words_of_several_tokens
 
@@ -102,9 +105,8 @@ def tune(
         for remark in words_of_several_tokens(loaded, encoder.tokenizer, encoder.input_embeddings):
             note(remark)
     unlabelled = _target_text(loaded, ctx.params)
-    classifier = _tune_one(
-        encoder, start, examples, held, loaded, config, runtime, output, precision, unlabelled, record, language or ""
-    )
+    stage2 = Stage2.of(encoder, start, examples, loaded, config, held, language=language or "")
+    classifier = _tune_one(encoder, stage2, unlabelled, record, runtime, output)
     _show_classifier(classifier)
     if json is not None:
         write_json(json, _classifier_figures(classifier, output))
@@ -113,110 +115,101 @@ def tune(
 
 def _stage2_data(task: Task, params: Mapping[str, Any]) -> tuple[list[Example], list[Example] | None]:
     """Training and dev examples, as tune's parameters ask for them."""
-    from glotprompt.cli.files import check_reading, examples_of, how_to_read
+    from glotprompt.cli.files import check_reading, how_to_read
+    from glotprompt.data.sources import examples_of
 
     dev = params["dev"]
     labelled = [params["train"], *([] if dev is None else [dev])]
     pairs = "premise" in task.template.fields
     check_reading(params, [*labelled, *(params["target_text"] or ())], pairs=pairs, labelled=labelled)
     how = how_to_read(params)
-    examples = examples_of(params["train"], task.template, params, how, task.labels)
-    return examples, None if dev is None else examples_of(dev, task.template, params, how, task.labels)
+    fields, labels = task.template.fields, task.labels
+    examples = examples_of(params["train"], how, fields, labels)
+    return examples, None if dev is None else examples_of(dev, how, fields, labels)
 
 
 def _target_text(task: Task, params: Mapping[str, Any]) -> list[Example]:
     """The texts of --target-text; none without it."""
-    from glotprompt.cli.files import how_to_read, inputs_of
+    from glotprompt.cli.files import how_to_read
+    from glotprompt.data.sources import inputs_of
 
-    return inputs_of(params["target_text"] or [], task.template, params, how_to_read(params))
+    return inputs_of(params["target_text"] or [], how_to_read(params), task.template.fields)
 
 
 def _tune_one(
     encoder: Encoder,
-    start: Adapted | None,
-    examples: Sequence[Example],
-    dev: Sequence[Example] | None,
-    task: Task,
-    config: TuneConfig,
+    stage2: Stage2,
+    target_text: Sequence[Example],
+    record: TextReport,
     runtime: RuntimeConfig,
     output: Path,
-    precision: str,
-    target_text: Sequence[Example],
-    record: Mapping[str, Any],
-    language: str,
 ) -> PromptClassifier:
-    """The classifier: trained and saved, or as an earlier run of the same words left it."""
-    from glotprompt import artifact, run
+    """The classifier: trained and saved, or as an earlier run left it. `record`: how its text came to be, for the
+    report."""
     from glotprompt.classifier import PromptClassifier
     from glotprompt.cli.backbone import train_once
     from glotprompt.data.records import content_hash
+    from glotprompt.stage2 import train_stage2
+
+    spec = stage2.spec(encoder)
+    of_training = spec.identity
+    if target_text:
+        spec = replace(spec, contents={**spec.contents, "target_text": content_hash(target_text)})
 
     def train(folder: Path) -> PromptClassifier:
-        counts = Counter(example.label for example in examples)
-        shown = ", ".join(f"{label} {counts[label]:,}" for label in task.labels)
-        note(f"{counted(len(examples), 'example')} of {task.name}: {shown}")
-        resumed = runtime.replace(checkpoint_dir=folder)
-        made = run.tune(encoder, start, examples, task, config, resumed, dev, language=language)
+        counts = Counter(example.label for example in stage2.examples)
+        shown = ", ".join(f"{label} {counts[label]:,}" for label in stage2.task.labels)
+        note(f"{counted(len(stage2.examples), 'example')} of {stage2.task.name}: {shown}")
+        made = train_stage2(encoder, stage2, runtime.replace(checkpoint_dir=folder), of_training)
         if target_text:
             made = made.with_target_text(target_text)
-        return replace(made, facts={**made.facts, **record})
+        return replace(made, report=made.training.with_text(record))
 
-    begun: list[Any] = []
-    if start is not None:
-        parts = start.parts.values()
-        begun = [start.language, *(artifact.digest(part.tensors, part.description) for part in parts)]
-        begun += [] if start.characters is None else [start.characters.to_dict()]
-    data: list[Any] = [content_hash(examples), None if dev is None else content_hash(dev)]
-    words = [config.identity(), task.identity(), data, begun, encoder.fingerprint, precision]
-    words += [content_hash(target_text)] if target_text else []
-    words += [dict(record)] if record else []
-    words += [language] if language else []
-    return train_once(PromptClassifier.load, output, words, encoder, train, runtime)
+    return train_once(spec, output, lambda path: PromptClassifier.load(path, encoder), train, runtime=runtime)
 
 
 def _show_classifier(classifier: PromptClassifier) -> None:
     from glotprompt.data.languages import name_of
     from glotprompt.report.tables import duration, size
 
-    found: Mapping[str, Any] = classifier.facts
-    chosen_values = {"best step": f"{found['best_step']} of {found['steps']}"}
-    if "strength" in found:
-        chosen_values = {"sentence vectors": f"behind layer {found['layer']}, C {found['strength']:g} by dev accuracy"}
-    trained = f"{found['trained_values']:,}"
-    if found["trained_layers"] is not None:
-        first, stop = found["trained_layers"]
+    found = classifier.training
+    chosen_values = {"best step": f"{found.best_step} of {found.steps}"}
+    if found.strength is not None:
+        chosen_values = {"sentence vectors": f"behind layer {found.layer}, C {found.strength:g} by dev accuracy"}
+    trained = f"{found.trained_values:,}"
+    if found.trained_layers is not None:
+        first, stop = found.trained_layers
         layers = f"{stop - first} of {counted(classifier.encoder.num_layers, 'layer')} ({first + 1} to {stop})"
         trained += f", prompts of {layers}"
     facts(
         {
             "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
             "language": f"{name_of(classifier.language)}, {classifier.method}",
-            "dev accuracy": f"{found['dev_accuracy']:.1f} % of"
-            f" {counted(found['dev_examples'], 'source-language example')}",
+            "dev accuracy": f"{found.dev_accuracy:.1f} % of {counted(found.dev_examples, 'source-language example')}",
             **chosen_values,
             "trained values": trained,
-            "time": f"{duration(found['seconds'])}, {found['tokens'] / max(found['seconds'], 1e-9):,.0f} tokens/s",
-            "peak memory": size(found["peak_memory_bytes"]),
+            "time": f"{duration(found.seconds)}, {found.tokens / max(found.seconds, 1e-9):,.0f} tokens/s",
+            "peak memory": size(found.peak_memory_bytes),
         }
     )
     warn(_warnings(found))
 
 
-def _warnings(found: Mapping[str, Any]) -> Generator[str]:
-    """What a person should know before the classifier is believed; `found` are its facts."""
-    missing = [label for label, count in found.get("labels", {}).items() if not count]
+def _warnings(found: TuneReport) -> Generator[str]:
+    """What a person should know before the classifier is believed; `found`: its report."""
+    missing = [label for label, count in found.labels.items() if not count]
     if missing:
         yield f"no example of {', '.join(missing)} was trained on; the classifier has not learned when to answer so"
-    for name, which in (("labels", "training"), ("dev_labels", "dev")):
-        occurring = [label for label, count in found.get(name, {}).items() if count]
+    for counts, which in ((found.labels, "training"), (found.dev_labels, "dev")):
+        occurring = [label for label, count in counts.items() if count]
         if len(occurring) == 1:
             yield f"only one label, {occurring[0]!r}, occurs among the {which} examples; dev accuracy says little"
-    if found["steps"] and not found["best_step"]:
+    if found.steps and not found.best_step:
         yield "no epoch was better than the start, which is what is saved; try another learning rate or more epochs"
 
 
 def _classifier_figures(classifier: PromptClassifier, output: Path) -> dict[str, Any]:
     return {
         "output": str(output), "file_bytes": output.stat().st_size, "language": classifier.language,
-        "task": classifier.task.to_dict(), **classifier.facts,
+        "task": classifier.task.to_dict(), **classifier.training.to_json(),
     }  # fmt: skip

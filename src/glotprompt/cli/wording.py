@@ -1,44 +1,55 @@
-"""Messages of the library, which name settings as Python does (`initialise="noise"`), in words of a command line."""
+"""What the messages of the library call settings on a command line: options in the place of arguments."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from shlex import quote
 from typing import Any
 
+import typer
 import typer.main
 
-from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
+from glotprompt.errors import Wording
 
+READING = ("format", "delimiter", "quoting", "columns", "encoding")
+"""Keys of --read."""
 _ARGUMENTS = {
-    "initial=": "--init-prompt FILE", "characters=": "--map-characters FILE", "prior_text=": "--prior-text FILE",
-    "target=": "--target", "parallel=": "--parallel", "allow_plain=True": "--allow-plain", "data_dir=": "--data-dir",
+    "initial": "--init-prompt FILE", "prior_text": "--prior-text FILE", "target": "--target", "parallel": "--parallel",
+    "characters": "--map-characters auto", "allow_plain": "--allow-plain", "data_dir": "--data-dir", "task": "--task",
+    "held_out": "--held-out (or pass --no-overlap-check, which is recorded in what is saved)",
+    "source": "no data folder (then the hub is read)", "text": "--text-column", "label": "--label-column",
+    "premise": "--premise-column", "hypothesis": "--hypothesis-column",
 }  # fmt: skip
-"""Arguments that are no settings, and their options."""
+"""Arguments that are no settings of a stage, and their options."""
 _STAGES = ("adapt", "tune", "doctor")
 """Commands whose options are settings; what others say of settings stands in a file."""
 
 
-def in_options(message: str, app: typer.Typer, arguments: Sequence[str]) -> str:
-    """The message with options in the place of arguments and settings with their values, as the command has them."""
-    for argument, option in _ARGUMENTS.items():
-        message = re.sub(rf"(?<![-\w.]){argument}(?=$|[\s,.;)])", option, message)
+def wording_of(app: typer.Typer, arguments: Sequence[str]) -> Wording:
+    """How the command that the arguments call names a setting; None for what it has no option for."""
     command = next((word for word in arguments if not word.startswith("-")), "")
-    if command not in _STAGES:
-        return message
+
+    def option(name: str, value: str | None) -> str | None:
+        if name in READING:
+            return "--read " + quote(f"{name}={value or ''}".replace("\t", "\\t"))
+        if name == "on_bad_row":
+            return f"--on-bad-row {value}"
+        if name == "revision":
+            return f"--revision {value or 'COMMIT'}"
+        if name == "characters" and command == "combine":
+            return "--map-characters FILE"
+        if name == "task" and value is not None:
+            return f"--task {value}"
+        if name in _ARGUMENTS:
+            return _ARGUMENTS[name]
+        return _of_stage(app, command, name, value) if command in _STAGES else None
+
+    return option
+
+
+def _of_stage(app: typer.Typer, command: str, name: str, value: str | None) -> str:
     group: Any = typer.main.get_command(app)
-    options = {
-        found.name: found.opts[0] for name in ("tune", "adapt", command) for found in group.commands[name].params
-    }
-    fields = {**AdaptConfig.model_fields, **TuneConfig.model_fields, **RuntimeConfig.model_fields}
-    names = "|".join(fields)
-    setting = re.compile(rf"""(?<!--set )(?<![-\w.])({names}) ?=(?: ?(?:"([^"]+)"|'([^']+)'|([\w.-]*\w)))?""")
-
-    def option_of(found: re.Match[str]) -> str:
-        name, value = found[1], found[2] or found[3] or found[4]
-        if name not in options:
-            return f"--set {name}={value}" if value else f"--set {name}=..."
-        return options[name] if value in (None, "True") else f"{options[name]} {value}"
-
-    message = re.sub(rf"\w+Config\.({names})\b", lambda found: options.get(found[1], f"--set {found[1]}"), message)
-    return setting.sub(option_of, message)
+    options = {found.name: found.opts[0] for one in ("tune", "adapt", command) for found in group.commands[one].params}
+    if name not in options:
+        return f"--set {name}={'...' if value is None else value}"
+    return options[name] if value in (None, "True") else f"{options[name]} {value}"

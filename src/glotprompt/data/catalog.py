@@ -7,15 +7,11 @@ from pathlib import Path
 
 from glotprompt.data.americas import AMERICASNLI, AMERICASNLP2021
 from glotprompt.data.bitext import BIBLE_VERSES, MAFAND
-from glotprompt.data.dataset import Dataset, Source
-from glotprompt.data.files import read_for_comparison
-from glotprompt.data.layout import Report
+from glotprompt.data.dataset import Dataset
 from glotprompt.data.nli import MULTINLI, NLI_EN, XNLI
-from glotprompt.data.records import Example, Pair
 from glotprompt.data.sentiment import AFRISENTI, NUSAX
-from glotprompt.data.tables import OnBadRow
 from glotprompt.data.topics import MASAKHANEWS, SIB200, TAXI1500
-from glotprompt.errors import ConfigError, DataError, nearest
+from glotprompt.errors import DataError, nearest
 
 FILES = Dataset(
     name="files",
@@ -97,72 +93,3 @@ def parse_reference(word: str) -> Reference | None:
         )
     code = found.language(rest[0])
     return Reference(found, code, found.split(code, rest[1]) if len(rest) == 2 else None)
-
-
-def texts_of(
-    reference: Reference,
-    data_dir: str | Path | None = None,
-    *,
-    source: Source = "auto",
-    revision: str | None = None,
-    on_bad_row: OnBadRow = "error",
-    report: Report | None = None,
-) -> list[str]:
-    """The unlabelled text of a reference, as `Dataset.texts` has it; without a split, of "train"."""
-    return reference.dataset.texts(
-        reference.language, reference.split or "train", data_dir, source=source, revision=revision,
-        on_bad_row=on_bad_row, report=report,
-    )  # fmt: skip
-
-
-def pairs_of(
-    reference: Reference,
-    data_dir: str | Path | None = None,
-    *,
-    source: Source = "auto",
-    revision: str | None = None,
-    on_bad_row: OnBadRow = "error",
-    report: Report | None = None,
-) -> list[Pair]:
-    """The parallel text of a reference, as `Dataset.pairs` has it; without a split, of "train"."""
-    return reference.dataset.pairs(
-        reference.language, reference.split or "train", data_dir, source=source, revision=revision,
-        on_bad_row=on_bad_row, report=report,
-    )  # fmt: skip
-
-
-def texts_to_compare(
-    reference: Reference,
-    data_dir: str | Path | None = None,
-    *,
-    revision: str | None = None,
-    on_bad_row: OnBadRow = "error",
-    report: Report | None = None,
-) -> list[str]:
-    """Every text of a split's own file, to look for it in others: beside what is scored (news headlines) there is more
-    in it (their articles). Raises `ConfigError` without a split."""
-    if reference.split is None:
-        raise ConfigError(f"{reference}: which split? Write one behind it, such as {reference}:test")
-    path, columns = reference.dataset.place(reference.language, reference.split, data_dir, "auto", revision)
-    return read_for_comparison(
-        path, quoting=columns.quoting, columns=columns.header, on_bad_row=on_bad_row, report=report
-    )
-
-
-def examples_of(
-    reference: Reference,
-    data_dir: str | Path | None = None,
-    *,
-    source: Source = "auto",
-    revision: str | None = None,
-    on_bad_row: OnBadRow = "error",
-    report: Report | None = None,
-) -> list[Example]:
-    """The examples of a reference, which has to name the split, as `Dataset.examples` has them."""
-    if reference.split is None:
-        splits = ", ".join(reference.dataset.splits_of(reference.language))
-        raise DataError(f"{reference}: which split? Write one of them behind it ({splits}): {reference}:test.")
-    return reference.dataset.examples(
-        reference.language, reference.split, data_dir, source=source, revision=revision, on_bad_row=on_bad_row,
-        report=report,
-    )  # fmt: skip

@@ -17,7 +17,7 @@ from glotprompt.data.layout import Record, Report, read_records
 from glotprompt.data.lines import is_blank, read_lines, without_line_end
 from glotprompt.data.normalise import letters, script_of
 from glotprompt.data.records import Example
-from glotprompt.data.tables import OR_SKIP
+from glotprompt.data.tables import or_skip
 from glotprompt.errors import DataError
 
 _CHARACTERS = {
@@ -128,7 +128,7 @@ def _check_file(dataset: Dataset, language: str, split: str, path: Path) -> tupl
     try:
         records = _read(dataset, path, strict=True)
     except DataError as first:
-        error = str(first).removesuffix(f" Mend the row{OR_SKIP}")  # nothing can be passed here
+        error = str(first).removesuffix(f" Mend the row{or_skip()}")  # nothing can be passed here
         try:
             records = _read(dataset, path, strict=False)
         except DataError as nothing_left:

@@ -14,7 +14,7 @@ from glotprompt.data.lines import is_blank
 from glotprompt.data.normalise import letters
 from glotprompt.data.records import Example, Pair
 from glotprompt.data.tables import OnBadRow
-from glotprompt.errors import ConfigError, DataError, nearest
+from glotprompt.errors import ConfigError, DataError, nearest, setting
 
 Source = Literal["auto", "folder", "hub"]
 Kind = Literal["news topics", "topics", "sentiment", "NLI", "unlabelled text", "parallel text", "your own"]
@@ -235,8 +235,11 @@ class Dataset:
     def _remedy(self) -> str:
         assert self.layout is not None
         pattern = next(iter(self.layout.files.values()))[0].replace("{language}", "<language>")
-        hub = "" if self.hub is None else ', or pass source="hub"' + (" and revision=" if not self.hub.revision else "")
-        return f"Pass the folder that has {pattern} (data_dir= or the variable {DATA_DIR_VARIABLE}){hub}. {self.get}."
+        hub = "" if self.hub is None else f", or pass {setting('source', 'hub')}"
+        if self.hub is not None and not self.hub.revision:
+            hub += f" and {setting('revision')}"
+        folder = f"{setting('data_dir')} or the variable {DATA_DIR_VARIABLE}"
+        return f"Pass the folder that has {pattern} ({folder}){hub}. {self.get}."
 
     def _reader(
         self,

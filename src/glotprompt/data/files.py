@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 import unicodedata
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +21,7 @@ from glotprompt.data.normalise import normalise as normalised
 from glotprompt.data.parquet import NotText
 from glotprompt.data.records import Example
 from glotprompt.data.tables import (
-    Format,
-    OnBadRow,
-    Quoting,
+    USUAL,
     QuotingError,
     ReadOptions,
     Row,
@@ -33,37 +31,20 @@ from glotprompt.data.tables import (
     open_table,
     read_table,
 )
-from glotprompt.errors import ConfigError, DataError, counted, nearest, toml_fault
+from glotprompt.errors import ConfigError, DataError, counted, nearest, setting, toml_fault
 
 Source = str | Path
 
 
 def read_texts(
-    source: Source | Sequence[Source],
-    text: str | None = None,
-    *,
-    format: Format | None = None,
-    delimiter: str | None = None,
-    quoting: Quoting = "csv",
-    columns: Sequence[str] | None = None,
-    encoding: str | None = None,
-    on_bad_row: OnBadRow = "error",
-    normalise: bool = False,
-    report: Callable[[str], None] | None = None,
+    source: Source | Sequence[Source], text: str | None = None, *, options: ReadOptions = USUAL
 ) -> list[str]:
     """The unlabelled texts of one file or several; "-" is standard input.
 
     Any file is one text per line, except .tsv, .csv, .jsonl (each also with .gz) and .parquet, of which `text` names
-    the column ("text" when it is not given). Blank lines and blank cells are passed over and counted.
-
-    `format` overrules the ending, `delimiter` the separator; `quoting="none"` makes quotes plain characters;
-    `columns` names the columns of a table without a header line; `encoding=None` goes by the file's byte-order mark,
-    and is UTF-8 without one; `on_bad_row="skip"` leaves out rows that cannot be used; `normalise=True` cleans each
-    text (see `normalise.normalise`). `report` is told of skipped rows, of blank ones, and of texts that occur again,
-    which are kept.
+    the column ("text" when it is not given). Blank lines and blank cells are passed over and counted; texts that occur
+    again are kept. `options` say how the files are read, such as `ReadOptions(delimiter=";")`.
     """
-    names = _column_names(columns)
-    options = ReadOptions(format, delimiter, quoting, names, encoding, on_bad_row, normalise, report)
     found: list[str] = []
     for one in _sources(source):
         texts = list(_texts_of(one, text, options))
@@ -81,31 +62,22 @@ def read_examples(
     hypothesis: str | None = None,
     row_id: str | None = None,
     labels: Collection[str] | None = None,
-    format: Format | None = None,
-    delimiter: str | None = None,
-    quoting: Quoting = "csv",
-    columns: Sequence[str] | None = None,
-    encoding: str | None = None,
-    on_bad_row: OnBadRow = "error",
-    normalise: bool = False,
-    report: Callable[[str], None] | None = None,
+    options: ReadOptions = USUAL,
 ) -> list[Example]:
     """The examples of a .tsv, .csv, .jsonl (each also with .gz) or .parquet file.
 
     `text` and `label` name the columns; `premise` and `hypothesis`, given together, take the place of `text`;
     `label=None` reads examples whose label is not known. With `labels`, a row with another label is a bad row. An
-    example's id is its cell in the column `row_id`, or "file name:line". The other options are those of `read_texts`.
+    example's id is its cell in the column `row_id`, or "file name:line". `options` say how the file is read.
     Spaces around a label are dropped; spaces in and around texts are kept.
     """
     if (premise is None) != (hypothesis is None):
         given = "premise" if hypothesis is None else "hypothesis"
         missing = "hypothesis" if hypothesis is None else "premise"
-        raise ConfigError(f"{given}= was given without {missing}=. Expected both, or neither.")
+        raise ConfigError(f"{setting(given)} was given without {setting(missing)}. Expected both, or neither.")
     fields = {"text": text}
     if premise is not None and hypothesis is not None:
         fields = {"premise": premise, "hypothesis": hypothesis}
-    names = _column_names(columns)
-    options = ReadOptions(format, delimiter, quoting, names, encoding, on_bad_row, normalise, report)
     table = read_table(source, options)
     for option, column in (*fields.items(), ("label", label), ("row_id", row_id)):
         if column is not None:
@@ -125,28 +97,18 @@ def read_examples(
     return examples
 
 
-def read_for_comparison(
-    source: Source,
-    *,
-    format: Format | None = None,
-    delimiter: str | None = None,
-    quoting: Quoting = "csv",
-    columns: Sequence[str] | None = None,
-    encoding: str | None = None,
-    on_bad_row: OnBadRow = "error",
-    report: Callable[[str], None] | None = None,
-) -> list[str]:
+def read_for_comparison(source: Source, options: ReadOptions = USUAL) -> list[str]:
     """Every text in a file, to look for it in others: its lines, or in a table the cells of all columns that hold text.
 
     A column holds text when half of its cells have two words or more, or `_LONG` letters of a script without case,
     which may be one without spaces. Where quotes turn out to mean nothing, they are characters; where the first line is
-    no header, it is one more row. The options are those of `read_texts`.
+    no header, it is one more row. Nothing is normalised.
     """
-    options = ReadOptions(format, delimiter, quoting, _column_names(columns), encoding, on_bad_row, report=report)
+    options = replace(options, normalise=False)
     if format_of(source, options) == "txt":
         return list(_texts_of(source, None, options))
     table = _table_to_compare(source, options)
-    found = [column for column in table.columns if columns is None and _is_text(column)]
+    found = [column for column in table.columns if options.columns is None and _is_text(column)]
     for column in table.columns:
         cells = [
             value for row in table.rows if isinstance(value := row.values.get(column), str) and not is_blank(value)
@@ -161,7 +123,8 @@ def _table_to_compare(source: Source, options: ReadOptions) -> Table[tuple[Row, 
     table = _table_with_its_quotes(source, options)
     several = None if options.columns is not None else looks_like_several(table.name, table.columns, "\t;|")
     if several is not None:
-        raise DataError(f'{several}, or name the one column of a table without a header line with columns="text".')
+        columns = setting("columns", "text")
+        raise DataError(f"{several}, or name the one column of a table without a header line with {columns}.")
     return table
 
 
@@ -210,7 +173,7 @@ def _texts_of(source: Source, text: str | None, options: ReadOptions) -> Iterato
     if text is not None:
         raise DataError(
             f"{name_of(source)}: the column {text!r} was asked for, but this is not a table by its ending. "
-            "Expected .tsv, .csv, .jsonl or .parquet; pass format= if it is one, or leave the column out."
+            f"Expected .tsv, .csv, .jsonl or .parquet; pass {setting('format')} if it is one, or leave the column out."
         )
     num_texts = num_blank = 0
     for line in read_lines(source, options.encoding):
@@ -335,12 +298,6 @@ def _name(row: Row, column: str) -> str:
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
     return _cell(row, column).strip()
-
-
-def _column_names(columns: Sequence[str] | None) -> tuple[str, ...] | None:
-    if isinstance(columns, str):
-        raise ConfigError(f'columns is the text {columns!r}; expected a list of names such as ["text", "label"].')
-    return None if columns is None else tuple(columns)
 
 
 def read_mapping(path: Source, expected: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glotprompt.data.layout import HubFiles
-from glotprompt.errors import ConfigError, DataError, MissingExtraError, nearest
+from glotprompt.errors import ConfigError, DataError, MissingExtraError, nearest, setting
 
 
 def fetch(name: str, files: HubFiles, language: str, split: str, revision: str | None = None) -> Path:
@@ -21,11 +21,12 @@ def fetch(name: str, files: HubFiles, language: str, split: str, revision: str |
     if commit is None:
         raise ConfigError(
             f"{name}: the catalog has no commit of {files.repo} ({files.source}). Look one up at"
-            f" https://huggingface.co/datasets/{files.repo}/commits and pass it as revision=."
+            f" https://huggingface.co/datasets/{files.repo}/commits and pass it as {setting('revision')}."
         )
     if not re.fullmatch("[0-9a-f]{40}", commit):
         raise ConfigError(
-            f"revision={commit!r} is no commit. Expected 40 of the digits 0-9 and a-f; a branch or tag may move."
+            f"{setting('revision', commit)} is no commit. Expected 40 of the digits 0-9 and a-f; a branch or tag may"
+            " move."
         )
     if split not in files.files:
         raise DataError(
@@ -48,8 +49,8 @@ def fetch(name: str, files: HubFiles, language: str, split: str, revision: str |
         ) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError):
         raise DataError(
-            f"{where}: not on the hub. Its name is known from: {files.source}. Pass another commit with revision=, or"
-            " read a folder."
+            f"{where}: not on the hub. Its name is known from: {files.source}. Pass another commit with"
+            f" {setting('revision')}, or read a folder."
         ) from None
     except errors.LocalEntryNotFoundError:
         raise DataError(

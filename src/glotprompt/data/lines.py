@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from glotprompt.errors import ConfigError, DataError, nearest, stand_in
+from glotprompt.errors import ConfigError, DataError, nearest, setting, stand_in
 
 _PIECE = 2**20
 _GZIP = b"\x1f\x8b"
@@ -92,7 +92,7 @@ def _decoded(source: str | Path, encoding: str | None) -> Iterator[str]:
             line = num_ends + text.count("\n", 0, nul) + 1
             raise DataError(
                 f"{name}, line {line}: a NUL character, so this is not {known} text. "
-                'Expected text; if it is UTF-16 without a mark, pass encoding="utf-16-le".'
+                f"Expected text; if it is UTF-16 without a mark, pass {setting('encoding', 'utf-16-le')}."
             )
         num_ends += text.count("\n")
         num_returns += text.count("\r")
@@ -109,13 +109,16 @@ def _decoder(encoding: str) -> codecs.IncrementalDecoder:
         b"a".decode(encoding, "ignore")  # refuses codecs that do not make text, such as hex
         return codecs.getincrementaldecoder(encoding)("strict")
     except LookupError:
-        raise ConfigError(f"encoding={encoding!r} is not known; expected a name such as utf-8 or cp1252.") from None
+        raise ConfigError(
+            f"{setting('encoding', encoding)} is not known; expected a name such as utf-8 or cp1252."
+        ) from None
 
 
 def _undecodable(name: str, line: int, at: int, encoding: str, mark: str | None) -> str:
-    remedy = f'encoding="{"utf-16-le" if encoding == "utf-16" else "cp1252"}"'
+    likely = "utf-16-le" if encoding == "utf-16" else "cp1252"
     if mark is not None and mark != encoding:
-        remedy = f'encoding="{mark}"'
+        likely = mark
+    remedy = setting("encoding", likely)
     return (
         f"{name}, line {line}: not {encoding} (at byte {at}). "
         f"Save the file as UTF-8, or pass its encoding, for example {remedy}."

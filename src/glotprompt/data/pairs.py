@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from glotprompt.data.bitext import verse_id
-from glotprompt.data.guards import NGRAM, OverlapCheck, OverlapReport
+from glotprompt.data.decontamination import NGRAM, OverlapCheck, OverlapReport
 from glotprompt.data.lines import is_blank
 from glotprompt.data.normalise import letters
 from glotprompt.data.records import Pair

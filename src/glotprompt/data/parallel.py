@@ -3,16 +3,16 @@ name. `pairs.check_pairs` says which of them may be trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from glotprompt.data import catalog
 from glotprompt.data.layout import read_aligned
 from glotprompt.data.lines import is_blank, name_of
-from glotprompt.data.normalise import normalise as normalised
+from glotprompt.data.normalise import normalise
 from glotprompt.data.records import Pair
-from glotprompt.data.tables import Format, OnBadRow, Quoting, ReadOptions, Row, Table, format_of, read_table
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.data.tables import USUAL, ReadOptions, Row, Table, format_of, read_table
+from glotprompt.errors import ConfigError, DataError, setting
 
 _SIDES = ("source", "target")
 
@@ -25,14 +25,7 @@ def read_parallel(
     row_id: str | None = None,
     data_dir: str | Path | None = None,
     revision: str | None = None,
-    format: Format | None = None,
-    delimiter: str | None = None,
-    quoting: Quoting = "csv",
-    columns: Sequence[str] | None = None,
-    encoding: str | None = None,
-    on_bad_row: OnBadRow = "error",
-    normalise: bool = False,
-    report: Callable[[str], None] | None = None,
+    options: ReadOptions = USUAL,
 ) -> list[Pair]:
     """Every pair in its order, repeats and pairs with a blank side included, of
 
@@ -41,15 +34,11 @@ def read_parallel(
     - references such as bible_verses:glv, mafand:lug or americasnlp2021:aym (`data_dir` and `revision` are for these);
     - exactly two files of plain text, first the source language's, line by line.
 
-    Ids are the cells of the column `row_id`, and a dataset's own. The other options are those of `files.read_texts`.
+    Ids are the cells of the column `row_id`, and a dataset's own. `options` say how files are read.
     """
     words = [sources] if isinstance(sources, str | Path) else list(sources)
     if not words:
         raise ConfigError("No parallel text was given. Expected a table, a reference, or two files of plain text.")
-    if isinstance(columns, str):
-        raise ConfigError(f'columns is the text {columns!r}; expected a list of names such as ["source", "target"].')
-    names = None if columns is None else tuple(columns)
-    options = ReadOptions(format, delimiter, quoting, names, encoding, on_bad_row, normalise, report)
     references = [catalog.parse_reference(str(word)) for word in words]
     plain = [
         word
@@ -58,17 +47,20 @@ def read_parallel(
     ]
     if plain:
         _expect_two(words, plain)
-        found = read_aligned(words[0], words[1], encoding)
+        found = read_aligned(words[0], words[1], options.encoding)
     else:
         found = list[Pair]()
         for word, reference in zip(words, references, strict=True):
             if reference is None:
                 found += _table_pairs(word, (source_column, target_column), row_id, options)
             else:
-                found += catalog.pairs_of(reference, data_dir, revision=revision, on_bad_row=on_bad_row, report=report)
-    if not normalise:
+                found += reference.dataset.pairs(
+                    reference.language, reference.split or "train", data_dir, revision=revision,
+                    on_bad_row=options.on_bad_row, report=options.report,
+                )  # fmt: skip
+    if not options.normalise:
         return found
-    return [Pair(normalised(pair.source), normalised(pair.target), pair.id) for pair in found]
+    return [Pair(normalise(pair.source), normalise(pair.target), pair.id) for pair in found]
 
 
 def _expect_two(words: Sequence[str | Path], plain: Sequence[str | Path]) -> None:
@@ -77,7 +69,7 @@ def _expect_two(words: Sequence[str | Path], plain: Sequence[str | Path]) -> Non
     raise DataError(
         f"{name_of(plain[0])}: plain text by its ending, and {len(plain)} of {len(words)} given are."
         " Expected two such files and nothing else, first the source language's and then the target's, line by line; or"
-        " tables of two columns (.tsv, .csv, .jsonl or .parquet; format= for another ending)."
+        f" tables of two columns (.tsv, .csv, .jsonl or .parquet; {setting('format')} for another ending)."
     )
 
 

@@ -16,7 +16,7 @@ from typing import Generic, Literal, TypeVar, cast, get_args
 
 from glotprompt.data.lines import is_blank, name_of, read_lines, without_line_end
 from glotprompt.data.parquet import read_parquet
-from glotprompt.errors import ConfigError, DataError, counted, nearest
+from glotprompt.errors import ConfigError, DataError, counted, nearest, setting
 
 Format = Literal["txt", "tsv", "csv", "jsonl", "parquet"]
 Quoting = Literal["csv", "none"]
@@ -29,17 +29,24 @@ _LISTED = 20
 """Bad rows that are reported one by one; of the others there is a count."""
 
 
-OR_SKIP = ', or pass on_bad_row="skip".'
-"""How the message about a bad row ends."""
+def or_skip() -> str:
+    """How the message about a bad row ends."""
+    return f", or pass {setting('on_bad_row', 'skip')}."
 
 
 class QuotingError(DataError):
     """Quotes stand where csv's rules do not allow them, so perhaps they mean nothing in this file."""
 
 
+def _expect(option: str, value: str | None, choices: Sequence[str | None]) -> None:
+    if value not in choices:
+        names = [choice for choice in choices if choice is not None]
+        raise ConfigError(f"{option}={value!r} is not known.{nearest(str(value), names)} Expected {', '.join(names)}.")
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How to read a file; the defaults suit a UTF-8 file whose ending tells its format."""
+    """How to read files of one's own; the defaults suit a UTF-8 file whose ending tells its format."""
 
     format: Format | None = None
     """None: told by the file's ending."""
@@ -50,13 +57,15 @@ class ReadOptions:
     quoting: Quoting = "csv"
     """"csv": cells may be quoted, quotes inside are doubled. "none": a quote is a character like any other."""
 
-    columns: tuple[str, ...] | None = None
+    columns: Sequence[str] | None = None
     """Names of the columns of a table that has no header line."""
 
     encoding: str | None = None
     """None: told by a byte-order mark (UTF-8, UTF-16, UTF-32), else UTF-8."""
 
     on_bad_row: OnBadRow = "error"
+    """"error": a row that cannot be used is an error. "skip": it is left out, and `report` is told."""
+
     normalise: bool = False
     """Whether texts are cleaned by `normalise.normalise`."""
 
@@ -69,6 +78,16 @@ class ReadOptions:
         _expect("on_bad_row", self.on_bad_row, get_args(OnBadRow))
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise ConfigError(f"delimiter is {self.delimiter!r}; expected one character such as ';' or a tab.")
+        if isinstance(self.columns, str):
+            raise ConfigError(
+                f'columns is the text {self.columns!r}; expected a list of names such as ["text", "label"].'
+            )
+        if self.columns is not None:
+            object.__setattr__(self, "columns", tuple(self.columns))
+
+
+USUAL = ReadOptions()
+"""How a file is read of which nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +121,17 @@ class Table(Generic[_Rows]):
     def require(self, column: str, option: str) -> None:
         """Raises when `column`, which the caller named with `option`, is not there, or there twice."""
         if column in self.repeated:
-            headless = ", or, when the file has no header line, name the columns with columns=" * self.has_header
+            headless = f", or, when the file has no header line, name the columns with {setting('columns')}"
+            headless *= self.has_header
             raise DataError(f"{self.name}: the column {column!r} occurs twice. Rename one of them{headless}.")
         if column not in self.columns:
             if several := looks_like_several(self.name, self.columns, "\t;|,"):
                 raise DataError(f"{several}.")
-            headless = ", or, when the file has no header line, name them all with columns=" * self.has_header
+            headless = f", or, when the file has no header line, name them all with {setting('columns')}"
+            headless *= self.has_header
             raise DataError(
                 f"{self.name}: no column {column!r}.{nearest(column, self.columns)} It has: "
-                f"{', '.join(self.columns)}. Name the right one with {option}={headless}."
+                f"{', '.join(self.columns)}. Name the right one with {setting(option)}{headless}."
             )
 
 
@@ -137,7 +158,7 @@ class BadRows:
         where = f"{self._unit} {line}" if last_line in (None, line) else f"{self._unit}s {line}-{last_line}"
         if self._options.on_bad_row == "error":
             stop = "" if reason.endswith("?") else "."
-            raise error(f"{self.name}, {where}: {reason}{stop} {remedy}{OR_SKIP}")
+            raise error(f"{self.name}, {where}: {reason}{stop} {remedy}{or_skip()}")
         self._count += 1
         self._first = self._first or f"{where}: {reason}"
         if self._count <= _LISTED:
@@ -167,8 +188,7 @@ def looks_like_several(name: str, columns: Collection[str], delimiters: str) -> 
     found = next((delimiter for delimiter in delimiters if delimiter in column), None)
     if found is None:
         return None
-    typed = "\\t" if found == "\t" else found
-    return f'{name}: one column only, whose name {column!r} looks like several. Pass delimiter="{typed}"'
+    return f"{name}: one column only, whose name {column!r} looks like several. Pass {setting('delimiter', found)}"
 
 
 def format_of(source: str | Path, options: ReadOptions) -> Format:
@@ -185,7 +205,7 @@ def format_of(source: str | Path, options: ReadOptions) -> Format:
     if ending == "json":
         raise DataError(
             f"{name_of(source)}: a .json file is neither lines of text nor rows. If it has one object a line, pass"
-            ' format="jsonl"; else write it as JSON lines.'
+            f" {setting('format', 'jsonl')}; else write it as JSON lines."
         )
     return "jsonl" if ending in ("jsonl", "ndjson") else "txt"
 
@@ -205,7 +225,8 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
     kind, name = format_of(source, options), name_of(source)
     if kind == "txt":
         raise DataError(
-            f"{name}: not a table by its ending. Expected .tsv, .csv, .jsonl or .parquet (also .gz), or pass format=."
+            f"{name}: not a table by its ending. Expected .tsv, .csv, .jsonl or .parquet (also .gz), or pass"
+            f" {setting('format')}."
         )
     if kind == "parquet":
         names, values = read_parquet(source)
@@ -265,7 +286,7 @@ def _quoted_rows(
     source = _Lines(lines)
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     width = None if columns is None else len(columns)
-    hint = 'if quotes mean nothing in this file, pass quoting="none"'
+    hint = f"if quotes mean nothing in this file, pass {setting('quoting', 'none')}"
     while True:
         source.begin_row()
         row, never_closed, wrong = list[str](), False, None
@@ -366,9 +387,3 @@ def _count(cells: int) -> str:
 
 def _other_width(cells: int, width: int) -> str:
     return f"{_count(cells)} where {width} {'was' if width == 1 else 'were'} expected"
-
-
-def _expect(option: str, value: str | None, choices: Sequence[str | None]) -> None:
-    if value not in choices:
-        names = [choice for choice in choices if choice is not None]
-        raise ConfigError(f"{option}={value!r} is not known.{nearest(str(value), names)} Expected {', '.join(names)}.")

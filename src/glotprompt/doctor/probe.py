@@ -160,7 +160,7 @@ def _time_adapt(
     """Steps of stage 1, and the seconds that the evaluation of one sequence takes. The text stands in for the
     source's, which takes the same time."""
     delta = _fresh_parts(encoder, config)["language"]
-    corpus, (held_out, _) = masking_corpus(encoder, lines, lines, config.replace(source_share=0.5))
+    corpus, (held_out, _), _ = masking_corpus(encoder, lines, lines, config.replace(source_share=0.5))
     watched = evaluation_batches(
         held_out[: runtime.eval_batch_size], encoder, config.mask_rate, runtime.eval_batch_size
     )

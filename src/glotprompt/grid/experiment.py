@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -11,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from glotprompt.config import AdaptConfig, Config, MethodName, TuneConfig
 from glotprompt.data.catalog import parse_reference
-from glotprompt.data.tables import OnBadRow, Quoting
+from glotprompt.data.sources import Reading
 from glotprompt.errors import ConfigError, nearest, toml_fault, visible
 from glotprompt.grid.scales import ScaleName, scaled
 
@@ -19,25 +20,11 @@ Draw = Literal["accuracy", "table1", "table2", "table3", "figure3", "figure4", "
 TextShare = Annotated[float, Field(gt=0, le=1)]
 PromptOf = Literal["target", "another language"]
 _TABLES = {"adapt": AdaptConfig, "tune": TuneConfig}
+READING_KEYS = tuple(one.name for one in fields(Reading) if one.name not in ("report", "data_dir", "revision"))
 _VARIED: dict[str, TypeAdapter[Any]] = {
     "text_share": TypeAdapter(TextShare), "prompt_of": TypeAdapter(PromptOf), "model": TypeAdapter(str),
 }  # fmt: skip
 """Settings outside `adapt` and `tune` that may be varied, and what their values must be."""
-
-
-class ReadTables(Config):
-    """How own tables are read: arguments of `read_examples`."""
-
-    text: str = "text"
-    label: str = "label"
-    premise: str | None = None
-    hypothesis: str | None = None
-    delimiter: str | None = None
-    quoting: Quoting = "csv"
-    columns: tuple[str, ...] | None = None
-    encoding: str | None = None
-    on_bad_row: OnBadRow = "error"
-    normalise: bool = False
 
 
 class Experiment(Config):
@@ -59,7 +46,7 @@ class Experiment(Config):
     """By target, labelled examples to score: a file, or a reference. Without one, the dataset's test split."""
     texts: dict[str, str] = Field(default_factory=dict[str, str])
     """By target, unlabelled text of stage 1: a file, or a reference. Without one, that of the dataset."""
-    read: ReadTables = Field(default_factory=ReadTables)
+    read: Reading = Field(default_factory=Reading)
     """How your own tables are read, all of them alike: names of the columns `text`, `label`, `premise`, `hypothesis`;
     `delimiter`, `quoting`, `columns` (of tables without a header line), `encoding`, `on_bad_row`, `normalise`."""
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
@@ -177,6 +164,10 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
     values = scaled({"name": visible(path.stem), **values}, scale)
     for change in changes:
         _change(values, change)
+    read = values.get("read")
+    for key in cast(Mapping[str, Any], read) if isinstance(read, Mapping) else ():
+        if key not in READING_KEYS:
+            raise ConfigError(f"{path}: read has no key {key!r}.{nearest(key, READING_KEYS)}")
     try:
         return _with_paths(Experiment(**values), path.absolute().parent)
     except ConfigError as error:

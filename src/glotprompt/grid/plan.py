@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from glotprompt.config import AdaptConfig, MethodName, TuneConfig, identity_of, preset
+from glotprompt.config import AdaptConfig, MethodName, TuneConfig, preset
 from glotprompt.data.catalog import parse_reference
 from glotprompt.data.dataset import Dataset
 from glotprompt.data.languages import checked_code
@@ -126,9 +126,6 @@ class _Planner:
         if experiment.source is not None and labelled and experiment.source not in labelled:
             there = ", ".join(sorted(labelled))
             raise ConfigError(f"source is {experiment.source!r}, but the labelled examples (train) are in {there}")
-        given = experiment.read.model_dump(exclude_unset=True)
-        self._reading = tuple((name, value) for name, value in given.items())
-        """How own files are read."""
         self._first: dict[str, AdaptStep] = {}
         """By the identity of what it shares with other languages."""
 
@@ -214,15 +211,14 @@ class _Planner:
         if reads_target:
             if target.texts is None:
                 raise ConfigError(f"{method} reads unlabelled text of {target.language}; name a file in texts")
-            held_out = reading.evaluation_text([target.texts], [target.test])
             text, language = (
                 TextSource(
                     (target.texts,),
-                    held_out,
+                    (target.test,),
                     experiment.most_characters,
                     share,
                     config.seed if share < 1 else 0,
-                    self._reading,
+                    experiment.read,
                 ),
                 target.language,
             )
@@ -236,8 +232,8 @@ class _Planner:
 
     def _source_text(self) -> TextSource:
         experiment = self.experiment
-        held_out = reading.evaluation_text(experiment.source_texts, [target.test for target in self.targets])
-        return TextSource(experiment.source_texts, held_out, experiment.most_characters, read=self._reading)
+        scored = tuple(target.test for target in self.targets)
+        return TextSource(experiment.source_texts, scored, experiment.most_characters, read=experiment.read)
 
     def _task(self, target: Target) -> Task:
         name = self.experiment.task or (None if target.dataset is None else target.dataset.task)
@@ -251,14 +247,14 @@ class _Planner:
         if all(parse_reference(word) is not None for word in words):
             return ExampleSource(words, self.experiment.input, most_per_label)
         task = self._task(target)
-        pairs = {name: name for name in task.template.fields if name != "text"}
-        read = {**pairs, **dict(self._reading)}
-        return ExampleSource(words, self.experiment.input, most_per_label, tuple(read.items()), task.labels)
+        return ExampleSource(
+            words, self.experiment.input, most_per_label, self.experiment.read, task.template.fields, task.labels
+        )
 
     def _behind_first(self, step: AdaptStep) -> AdaptStep:
         if step.shared is None:
             return step
-        first = self._first.setdefault(identity_of(step.shared), step)
+        first = self._first.setdefault(step.shared, step)
         if first.name == step.name:
             return first
         return AdaptStep(
@@ -272,7 +268,7 @@ class _Planner:
         experiment = self.experiment
         reading.check_training(experiment.train, target.language)
         if adapted is not None and adapted.shared is not None:
-            adapted = self._first[identity_of(adapted.shared)]
+            adapted = self._first[adapted.shared]
         train = self._examples(experiment.train, target, experiment.most_per_label)
         dev = None if experiment.dev is None else self._examples((experiment.dev,), target)
         contents = ["" if part is None else reading.examples_content(part, self.data_dir) for part in (train, dev)]

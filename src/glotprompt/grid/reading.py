@@ -1,29 +1,24 @@
-"""What steps read: texts and examples of references and of own files, with the guards of honest splits, the same at
-every place that asks. No torch."""
+"""What steps read: texts and examples of references and of own files, without evaluation text, the same at every place
+that asks. No torch."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from glotprompt.data import catalog
-from glotprompt.data.files import read_examples, read_for_comparison, read_texts
-from glotprompt.data.guards import evaluation_beside, refuse_evaluation_text, without_overlap
+from glotprompt.data.catalog import parse_reference
+from glotprompt.data.decontamination import held_out_texts, refuse_evaluation_text, stage1_texts
 from glotprompt.data.layout import read_records
 from glotprompt.data.records import Example, content_hash, generator, share_of, subsample
-from glotprompt.data.tables import ReadOptions, format_of
-from glotprompt.errors import DataError, counted
+from glotprompt.data.sources import Reading, examples_of
+from glotprompt.errors import DataError, counted, in_words_of
 
 Input = Literal["article", "headline"]
-Reading = tuple[tuple[str, Any], ...]
-"""Settings of `read_examples` and their values."""
-_COLUMNS = ("text", "label", "premise", "hypothesis")
-_KEYS = (*_COLUMNS, "delimiter", "quoting", "columns", "encoding", "on_bad_row")
+PLAIN = Reading()
 
 
 @dataclass(frozen=True)
@@ -31,13 +26,13 @@ class TextSource:
     """Unlabelled text of one language, as it is asked for."""
 
     references: tuple[str, ...]
-    held_out: tuple[str, ...]
-    """References to evaluation text, none of which may be left in it."""
+    scored: tuple[str, ...]
+    """References and files that are scored; nothing of them, nor of what lies beside the text, may be left in it."""
     most_characters: int | None = None
     share: float = 1.0
     seed: int = 0
     """Of the share; what `most_characters` draws is the same for all seeds."""
-    read: Reading = ()
+    read: Reading = PLAIN
     """How own files are read."""
 
 
@@ -48,8 +43,8 @@ class Texts:
     lines: list[str]
     content: str
     """Hash of what it says."""
-    record: dict[str, Any]
-    """What the guards removed, for the facts of what is trained."""
+    checked: dict[str, Any]
+    """What was removed, for the report of what is trained."""
 
 
 @dataclass(frozen=True)
@@ -59,46 +54,25 @@ class ExampleSource:
     references: tuple[str, ...]
     input: Input = "article"
     most_per_label: int | None = None
-    read: Reading = ()
+    read: Reading = PLAIN
     """How own files are read."""
+    fields: tuple[str, ...] = ()
+    """Those that the task's template reads, of own files."""
     labels: tuple[str, ...] = ()
     """Those that own files may have; of the catalog's they are known."""
-
-
-def evaluation_text(training: Sequence[str], scored: Sequence[str]) -> tuple[str, ...]:
-    """What must not be in stage 1: what is scored, and what lies beside the training text."""
-    beside = [str(place) for word in training for place in evaluation_beside(word)]
-    return tuple(dict.fromkeys([*scored, *beside]))
 
 
 @lru_cache(maxsize=64)
 def texts(source: TextSource, data_dir: Path | None) -> Texts:
     """Raises `DataError` for a reference to evaluation text, and where nothing is left."""
-    for word in source.references:
-        refuse_evaluation_text(word, "adapt")
-    lines = list(_all_texts(source.references, source.read, data_dir))
-    if source.most_characters is not None:
-        lines = _part_of(lines, source.most_characters)
-    guarded = without_overlap(lines, {word: _to_compare(word, source.read, data_dir) for word in source.held_out})
-    if not guarded.texts:
-        raise DataError(f"all text of {', '.join(source.references)} is evaluation text; give other text")
-    kept = share_of(guarded.texts, source.share, source.seed)
-    return Texts(kept, content_hash(kept), guarded.facts())
-
-
-@lru_cache(maxsize=64)
-def _all_texts(references: tuple[str, ...], read: Reading, data_dir: Path | None) -> tuple[str, ...]:
-    found: list[str] = []
-    for word in references:
-        known = catalog.parse_reference(word)
-        if known is not None:
-            found += catalog.texts_of(known, data_dir)
-        else:
-            how: dict[str, Any] = {name: value for name, value in read if name not in _COLUMNS}
-            is_table = format_of(word, ReadOptions()) != "txt"
-            with _naming_the_keys():
-                found += read_texts(word, dict(read).get("text", "text") if is_table else None, **how)
-    return tuple(found)
+    reading = replace(source.read, data_dir=data_dir)
+    with in_words_of(_in_the_file):
+        held_out = held_out_texts(source.references, source.scored, reading)
+        draw = list if source.most_characters is None else partial(_part_of, most_characters=source.most_characters)
+        clean = stage1_texts({", ".join(source.references): source.references}, reading, held_out, draw=draw)
+    (found,) = clean.values()
+    kept = share_of(found.texts, source.share, source.seed)
+    return Texts(kept, content_hash(kept), found.facts())
 
 
 def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
@@ -113,25 +87,11 @@ def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
     return [lines[index] for index in sorted(chosen)]
 
 
-@contextmanager
-def _naming_the_keys() -> Generator[None]:
-    """What goes wrong with an own file names settings of reading; say where they stand."""
-    try:
-        yield
-    except DataError as error:
-        named = re.search(rf"\b({'|'.join(_KEYS)})=", str(error))
-        hint = f" ({named[1]} stands under [read] in the experiment)" if named else ""
-        raise DataError(f"{error}{hint}") from None
-
-
-@lru_cache(maxsize=64)
-def _to_compare(word: str, read: Reading, data_dir: Path | None) -> list[str]:
-    known = catalog.parse_reference(word)
-    if known is not None:
-        return catalog.texts_to_compare(known, data_dir)
-    how: dict[str, Any] = {name: value for name, value in read if name not in (*_COLUMNS, "normalise")}
-    with _naming_the_keys():
-        return read_for_comparison(word, **how)
+def _in_the_file(name: str, value: str | None) -> str | None:
+    """How an experiment's file says how own files are read."""
+    if name == "on_bad_row" or name in (field.name for field in fields(Reading)):
+        return f"{name} = {json.dumps('...' if value is None else value)} (under [read] in the experiment)"
+    return None
 
 
 @lru_cache(maxsize=64)
@@ -154,14 +114,12 @@ def examples_content(source: ExampleSource, data_dir: Path | None) -> str:
 
 
 def _examples_of(word: str, source: ExampleSource, data_dir: Path | None) -> list[Example]:
-    found = catalog.parse_reference(word)
-    if found is None:
-        how: dict[str, Any] = dict(source.read)
-        with _naming_the_keys():
-            return read_examples(word, **how, labels=source.labels)
-    layout = found.dataset.layout
-    if source.input == "headline" or layout is None or not layout.columns.unread or found.split is None:
-        return catalog.examples_of(found, data_dir)
+    found, reading = parse_reference(word), replace(source.read, data_dir=data_dir)
+    layout = None if found is None else found.dataset.layout
+    if found is None or source.input == "headline" or layout is None or not layout.columns.unread or not found.split:
+        with in_words_of(_in_the_file):
+            known = found.dataset.labels if found is not None else source.labels
+            return examples_of(word, reading, source.fields, known)
     path, columns = found.dataset.place(found.language, found.split, data_dir, "auto", None)
     found_examples: list[Example] = []
     for record in read_records(path, columns, found.dataset.labels):

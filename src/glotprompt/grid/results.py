@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,7 @@ from glotprompt.grid.steps import CostStep, EvaluateStep
 from glotprompt.grid.store import FORMAT
 from glotprompt.methods import METHODS
 from glotprompt.model.shapes import Shell
+from glotprompt.records import AdaptReport, Training
 from glotprompt.train.scoring import Report, report, with_offsets
 
 MOST_LOSSES = 50
@@ -38,12 +39,11 @@ def evaluate_result(
         which: report(gold, [names[index] for index in with_offsets(log_probs, None, labels).argmax(axis=1)])
         for which, labels in (("all", None), ("own", allowed))
     }
-    tune_facts = classifier.facts
     return {
         "format": FORMAT,
         "run_info": _run_info(step, classifier),
         "train_info": {
-            "adapt": None if adapted is None else _course(adapted.facts), "tune": _course(tune_facts),
+            "adapt": None if adapted is None else _course(adapted.training), "tune": _course(classifier.training),
         },
         "scores": {which: _scores(found) for which, found in reports.items()},
         "majority": {"label": reports["all"].majority_label, "share": reports["all"].majority},
@@ -81,27 +81,25 @@ def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> dict[str, Any
 
 def _read(source: TextSource | ExampleSource, content: str) -> dict[str, Any]:
     """What was asked for, and the hash of what it said; None where it was not read."""
-    of_files = ("read", "labels")
-    asked = {name: value for name, value in asdict(source).items() if value or name not in of_files}
+    of_files = ("read", "labels", "fields")
+    asked = {name: value for name, value in vars(source).items() if name not in of_files}
     return {**asked, "content": content or None}
 
 
-def _course(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _course(told: Training) -> dict[str, Any]:
     """What a training says of itself, without its settings, which stand elsewhere."""
-    found = {key: value for key, value in facts.items() if key not in ("config", "language_prompt")}
-    for key, value in found.items():
-        if key == "losses":
-            found[key] = thinned(value)
-        elif key.endswith("_training"):
-            found[key] = _course(value)
+    found = told.model_dump(mode="json", exclude_unset=True, exclude={"config", "language_prompt", "source_training"})
+    found["losses"] = thinned(told.losses)
+    if isinstance(told, AdaptReport) and told.source_training is not None:
+        found["source_training"] = _course(told.source_training)
     return found
 
 
-def thinned(losses: Sequence[Sequence[float]]) -> list[list[float]]:
+def thinned(losses: Sequence[tuple[int, float | None]]) -> list[list[float | None]]:
     """Every nth point and the last one."""
     every = -(-len(losses) // MOST_LOSSES)
     kept = losses[::-1][:: max(1, every)][::-1]
-    return [[int(step), round(loss, 4)] for step, loss in kept]
+    return [[step, None if loss is None else round(loss, 4)] for step, loss in kept]
 
 
 def _scores(found: Report) -> dict[str, Any]:

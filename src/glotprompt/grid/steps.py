@@ -9,16 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.grid.reading import ExampleSource, TextSource
-from glotprompt.methods import METHODS
 from glotprompt.model.devices import Precision
+from glotprompt.spec import RunSpec, adapt_specs, tune_spec, whole
 from glotprompt.templates import Task
-
-FORMAT = 1
-"""Part of every identity; raised when the same words are to give other numbers."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,9 @@ class Backbone:
     """What "auto" means in the store of the step; None: see `precision`."""
 
     @property
-    def identity(self) -> dict[str, Any]:
-        return {"fingerprint": self.fingerprint, "precision": self.precision}
+    def asked(self) -> tuple[str, Precision]:
+        """What of it is part of an identity."""
+        return self.fingerprint, self.precision
 
 
 class Named:
@@ -48,13 +46,14 @@ class Named:
         """Whose step it is."""
         raise NotImplementedError
 
-    @property
-    def identity(self) -> dict[str, Any]:
+    @cached_property
+    def spec(self) -> RunSpec:
+        """All that its numbers depend on."""
         raise NotImplementedError
 
     @cached_property
     def name(self) -> str:
-        return f"{self.kind}-{identity_of({'format': FORMAT, **self.identity})}"
+        return f"{self.kind}-{self.spec.identity}"
 
 
 @dataclass(frozen=True)
@@ -78,19 +77,20 @@ class AdaptStep(Named):
     def method(self) -> str:
         return self.config.method
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        return {
-            "backbone": self.backbone.identity, "language": self.language,
-            "config": self.config.model_dump(mode="json"), "target": self.target_content, "source": self.source_content,
-        }  # fmt: skip
+    @cached_property
+    def parts(self) -> dict[str, RunSpec]:
+        """Its trainings."""
+        contents = {"target": self.target_content, "source": self.source_content}
+        return adapt_specs(self.config, contents, self.language, self.backbone.asked)
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        return whole(self.parts)
 
     @property
-    def shared(self) -> dict[str, Any] | None:
+    def shared(self) -> str | None:
         """The identity of what stage 1 trains on source text beside the language's own part; None: nothing."""
-        if "source" not in METHODS[self.method].shares:
-            return None
-        return {**self.identity, "language": "", "target": ""}
+        return self.parts["source"].identity if "source" in self.parts else None
 
     @property
     def needs(self) -> tuple[Step, ...]:
@@ -119,15 +119,14 @@ class TuneStep(Named):
     def method(self) -> str:
         return str(self.config.method)
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        begun: Any = None
-        if self.adapted is not None:
-            begun = self.adapted.shared or self.adapted.name
-        return {
-            "backbone": self.backbone.identity, "config": self.config.model_dump(mode="json"),
-            "task": self.task.identity(), "train": self.train_content, "dev": self.dev_content, "adapted": begun,
-        }  # fmt: skip
+    @cached_property
+    def spec(self) -> RunSpec:
+        contents = {"train": self.train_content}
+        if self.dev is not None:
+            contents["dev"] = self.dev_content
+        builds_on = [] if self.adapted is None else [self.adapted.shared or self.adapted.spec.identity]
+        # Of no one language: where stage 2 reads nothing of the target, one training serves them all.
+        return tune_spec(self.config, self.task, contents, "", self.backbone.asked, builds_on=builds_on)
 
     @property
     def needs(self) -> tuple[Step, ...]:
@@ -161,12 +160,12 @@ class EvaluateStep(Named):
     def method(self) -> str:
         return self.tuned.method
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        return {
-            "tuned": self.tuned.name, "adapted": None if self.adapted is None else self.adapted.name,
-            "dataset": self.dataset, "target": self.target, "test": self.test_content,
-        }  # fmt: skip
+    @cached_property
+    def spec(self) -> RunSpec:
+        behind = [] if self.adapted is None else [self.adapted.spec.identity]
+        scored = {"test": self.test_content}
+        builds_on = [self.tuned.spec.identity, *behind]
+        return RunSpec(self.kind, {"dataset": self.dataset}, contents=scored, language=self.target, builds_on=builds_on)
 
     @property
     def needs(self) -> tuple[Step, ...]:
@@ -189,10 +188,10 @@ class CostStep(Named):
     def method(self) -> str:
         return str(self.tune.method)
 
-    @property
-    def identity(self) -> dict[str, Any]:
+    @cached_property
+    def spec(self) -> RunSpec:
         configs = {"adapt": self.adapt.model_dump(mode="json"), "tune": self.tune.model_dump(mode="json")}
-        return {"model": self.model, **configs}
+        return RunSpec(self.kind, {"model": self.model, **configs})
 
     @property
     def needs(self) -> tuple[Step, ...]:

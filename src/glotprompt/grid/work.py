@@ -7,14 +7,13 @@ import time
 import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from glotprompt import artifact, atomic, run
-from glotprompt.classifier import PromptClassifier, load_adapted
-from glotprompt.config import identity_of
+from glotprompt import artifact, atomic
+from glotprompt.classifier import Adapted, PromptClassifier, load_adapted
 from glotprompt.data.records import Example
 from glotprompt.errors import DataError, UserError, in_a_line
 from glotprompt.grid import reading
@@ -26,6 +25,11 @@ from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
 from glotprompt.methods import METHODS, for_language
 from glotprompt.model.devices import Precision
 from glotprompt.model.encoder import Encoder
+from glotprompt.records import Guards
+from glotprompt.run import run_stage1
+from glotprompt.spec import done_or_train
+from glotprompt.stage1 import Stage1
+from glotprompt.stage2 import Stage2, train_stage2
 from glotprompt.train.memory import PeakMemory
 
 Status = Literal["done", "cached", "failed", "skipped"]
@@ -85,7 +89,7 @@ def run_step(step: Step, store: Store, place: Workplace) -> None:
         case CostStep():
             _write(folder / RESULT, cost_result(step))
     about = {
-        "kind": step.kind, "identity": step.identity, "needs": [need.name for need in step.needs],
+        "kind": step.kind, "identity": asdict(step.spec), "needs": [need.name for need in step.needs],
         "seconds": round(time.perf_counter() - start, 2), "peak_memory_bytes": memory.bytes(),
         "versions": artifact.versions(),
     }  # fmt: skip
@@ -117,11 +121,18 @@ def _adapt(step: AdaptStep, store: Store, place: Workplace, folder: Path) -> Non
     target = _texts(step.target, step.target_content, place)
     source = _texts(step.source, step.source_content, place)
     encoder = encoder_of(step.backbone, place.device)
+    stage1 = Stage1.of(encoder, target.lines, source.lines, step.language, step.config)
+    guards = Guards.model_validate({"target": target.checked, "source": source.checked})
+    runtime = place.runtime.replace(no_samples=True)
+
+    def train(checkpoints: Path) -> Adapted:
+        adapted = run_stage1(encoder, stage1, runtime.replace(checkpoint_dir=checkpoints))
+        return replace(adapted, report=adapted.training.replace(guards=guards, text_share=step.target.share))
+
     with _checkpoints(step, store) as checkpoints:
-        runtime = place.runtime.replace(checkpoint_dir=checkpoints, no_samples=True)
-        adapted = run.adapt(encoder, target.lines, source.lines, step.language, step.config, runtime)
-    record = {"guards": {"target": target.record, "source": source.record}, "text_share": step.target.share}
-    replace(adapted, facts={**adapted.facts, **record}).save(folder / ADAPTED)
+        done_or_train(
+            step.spec, folder / ADAPTED, lambda path: load_adapted(path, encoder), train, checkpoints=checkpoints
+        )
 
 
 @contextmanager
@@ -144,7 +155,7 @@ def _checkpoints(step: AdaptStep, store: Store) -> Generator[Path]:
 
 
 def _shared_name(step: AdaptStep) -> str:
-    return f"source-{identity_of(step.shared)}"
+    return f"source-{step.shared}"
 
 
 def forget_shared(steps: Sequence[Step], store: Store) -> None:
@@ -181,8 +192,15 @@ def _tune(step: TuneStep, store: Store, place: Workplace, folder: Path) -> None:
     train = _examples(step.train, step.train_content, place)
     dev = None if step.dev is None else _examples(step.dev, step.dev_content, place)
     adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, encoder)
-    runtime = place.runtime.replace(checkpoint_dir=store.work(step.name), no_samples=True)
-    run.tune(encoder, adapted, train, step.task, step.config, runtime, dev).save(folder / CLASSIFIER)
+    stage2 = Stage2.of(encoder, adapted, train, step.task, step.config, dev)
+    runtime = place.runtime.replace(no_samples=True)
+    done_or_train(
+        step.spec,
+        folder / CLASSIFIER,
+        lambda path: PromptClassifier.load(path, encoder),
+        lambda work: train_stage2(encoder, stage2, runtime.replace(checkpoint_dir=work), step.spec.identity),
+        checkpoints=store.work(step.name),
+    )
 
 
 def _evaluate(step: EvaluateStep, store: Store, place: Workplace, folder: Path) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from glotprompt.errors import ConfigError, ModelError
+from glotprompt.errors import ConfigError, ModelError, setting
 from glotprompt.model.backbones import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
 from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
 from glotprompt.model.devices import Precision, choose_precision, device_of
@@ -123,7 +123,9 @@ class Encoder:
         if self.dtype == torch.float32:
             return self.model
         if not self._is_loaded:
-            raise ModelError(f"{self.name} was not loaded by Encoder.load; load it again with precision='fp32'")
+            raise ModelError(
+                f"{self.name} was not loaded by Encoder.load; load it again with {setting('precision', 'fp32')}"
+            )
         return open_backbone(self.name).model
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -232,7 +234,7 @@ class Encoder:
         return cast(Any, self.model.get_input_embeddings()).weight
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> Literal["fp32", "bf16"]:
         """What the frozen body computes in, bf16 or fp32."""
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from glotprompt.data.languages import known_name
 from glotprompt.data.samples import Samples, Side
+from glotprompt.records import AdaptReport, TuneReport
 from glotprompt.serve.served import Served
 
 
@@ -58,11 +59,13 @@ class Card:
     """Whose language these texts are in: the classifier's, or that of its labelled examples."""
 
     @classmethod
-    def of(cls, served: Served, facts: Mapping[str, Any], num_bytes: int, modified: float) -> Card:
-        """From what the file of a classifier says; `modified` in seconds since 1970."""
-        training: Mapping[str, Any] = facts["training"]
+    def of(
+        cls, served: Served, facts: Mapping[str, Any], report: TuneReport | None, num_bytes: int, modified: float
+    ) -> Card:
+        """From what the file of a classifier says, and the report in it; `modified` in seconds since 1970."""
         samples = Samples.in_file(facts)
-        stage1: Mapping[str, Any] = training.get("language_prompt") or {}
+        stage1 = None if report is None else report.language_prompt
+        adapted = stage1 if isinstance(stage1, AdaptReport) else None
         return cls(
             name=served.name,
             language=served.language,
@@ -75,10 +78,10 @@ class Card:
             prompt_length=facts["prompt_length"],
             finds_language=served.mixes,
             max_length=served.max_length,
-            target_texts=stage1.get("target_lines"),
-            source_texts=stage1.get("source_lines"),
-            num_examples=training.get("examples"),
-            dev_accuracy=training.get("dev_accuracy"),
+            target_texts=None if adapted is None else adapted.target_lines,
+            source_texts=None if adapted is None else adapted.source_lines,
+            num_examples=None if report is None else report.examples,
+            dev_accuracy=None if report is None else report.dev_accuracy,
             offsets=facts["offsets"] is not None,
             made=datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds"),
             num_bytes=num_bytes,

@@ -283,7 +283,7 @@ class Registry:
             served = Served.of(path.stem, facts, self._encoder, partial(self._cache.get, version, decode))
             classifier = PromptClassifier.of(tensors, facts, self._encoder, path)
             self._cache.get(version, lambda: Decoded.of(classifier, self._encoder))
-            card = Card.of(served, facts, stamp.size, stamp.modified / 1e9).checked()
+            card = Card.of(served, facts, classifier.report, stamp.size, stamp.modified / 1e9).checked()
         except Exception as error:  # whatever one file holds, the others go on
             told = isinstance(error, UserError)
             reason = str(error) if told else f"{path} cannot be used: {in_a_line(repr(error))}"

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.data.characters import CharacterMap, nearest_known
-from glotprompt.errors import DataError, visible
+from glotprompt.errors import DataError, setting, visible
 from glotprompt.model.tokens import LONG, plain, without_tokens
 
 _CHUNK = 1000
@@ -234,11 +234,11 @@ def refuse_unknown(name: str, found: Unknown, tokenizer: PreTrainedTokenizerFast
         return
     remedy = "take a backbone with a byte-level or larger vocabulary, or romanise the text"
     if is_near(found, tokenizer):
-        remedy = "write known ones in their place (--map-characters auto; in Python characters=)"
+        remedy = f"write known ones in their place ({setting('characters')})"
     elif found.characters:
         remedy = f"nothing that it knows is near them: {remedy}"
     raise DataError(
         f"{percent(found.touched_share)} of the words of {name} have characters that the tokenizer does not know"
         f"{f' ({found.shown})' if found.characters else ''}, and above {100 * MOST_UNKNOWN:.0f} % there is nothing to"
-        f" learn; {remedy}, or train all the same with allow_unknown=True"
+        f" learn; {remedy}, or train all the same with {setting('allow_unknown', 'True')}"
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ConfigError, setting
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.tokens import SpecialIds, beginning, plain
 from glotprompt.templates import BUILT_IN_TASKS, Task
@@ -109,7 +109,8 @@ def tokens_of(
     pieces = " ".join(tokenizer.convert_ids_to_tokens(tokens)) or "no token at all"
     raise ConfigError(
         f"label {label!r}: this model cannot spell the word {word!r} ({pieces}). Take another word"
-        f'{_instead(word, label, tokens, tokenizer, embeddings)}; or do without label words: head = "linear"'
+        f"{_instead(word, label, tokens, tokenizer, embeddings)}; or do without label words:"
+        f" {setting('head', 'linear')}"
     )
 
 

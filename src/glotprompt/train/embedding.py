@@ -40,6 +40,19 @@ class Examples:
     """Index of each example's label."""
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What dev examples chose."""
+
+    layer: int
+    """The states behind so many layers are read."""
+    strength: float
+    """C of the logistic regression."""
+    dev_accuracy: float
+    """In per cent."""
+    dev_loss: float
+
+
 @torch.no_grad()
 def vectors_of(
     encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, layer: int, batch_size: int
@@ -60,10 +73,9 @@ def fit_embedding_head(
     num_labels: int,
     layer: int,
     batch_size: int,
-) -> tuple[EmbeddingHead, dict[str, Any]]:
+) -> tuple[EmbeddingHead, Chosen]:
     """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep the one with the best
-    dev accuracy, then dev loss. Returns it with its layer, strength, and dev accuracy and loss. Raises `DataError` for
-    one label alone."""
+    dev accuracy, then dev loss. Raises `DataError` for one label alone."""
     inputs, held = (vectors_of(encoder, part.clozes, prefix, layer, batch_size) for part in (train, dev))
     head, found = best_head(layer, inputs, held, train.gold, dev.gold, num_labels)
     return head.to(encoder.device), found
@@ -76,24 +88,23 @@ def best_head(
     gold: Sequence[int],
     dev_gold: Sequence[int],
     num_labels: int,
-) -> tuple[EmbeddingHead, dict[str, Any]]:
+) -> tuple[EmbeddingHead, Chosen]:
     """As `fit_embedding_head`, from the vectors themselves: of training and of dev examples."""
     if len(set(gold)) < 2:
         raise DataError("all training examples have one label; give examples of at least two")
-    best: tuple[tuple[float, float], EmbeddingHead, dict[str, Any]] | None = None
+    best: tuple[EmbeddingHead, Chosen] | None = None
     centre, scale = inputs.mean(axis=0), float(inputs.std())
     for strength in STRENGTHS:
         weight, bias = _logistic((inputs - centre) / scale, gold, num_labels, strength)
         log_probs = _log_softmax((held - centre) / scale @ weight.T + bias)
         accuracy = 100 * float((log_probs.argmax(axis=1) == dev_gold).mean())
         loss = -float(log_probs[np.arange(len(dev_gold)), dev_gold].mean())
-        if best is None or (-accuracy, loss) < best[0]:
+        if best is None or (-accuracy, loss) < (-best[1].dev_accuracy, best[1].dev_loss):
             parts = [torch.from_numpy(value) for value in (weight, bias, centre)]
             head = EmbeddingHead(parts[0], parts[1], parts[2], torch.tensor(scale), layer)
-            found = {"layer": layer, "strength": strength, "dev_accuracy": accuracy, "dev_loss": loss}
-            best = (-accuracy, loss), head, found
+            best = head, Chosen(layer, strength, accuracy, loss)
     assert best is not None
-    return best[1:]
+    return best
 
 
 def _logistic(

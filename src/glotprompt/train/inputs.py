@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.records import Example, shots_per_class, split_held_out
-from glotprompt.errors import ConfigError, DataError, counted, nearest
+from glotprompt.errors import ConfigError, DataError, counted, nearest, setting
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.tokens import Sequences
 from glotprompt.templates import Task
 from glotprompt.train.batches import MaskingCorpus, balance, source_rows, token_sequences
 
 
 def masking_corpus(
     encoder: Encoder, target: Sequence[str], source: Sequence[str], config: AdaptConfig
-) -> tuple[MaskingCorpus, tuple[list[Any], list[Any]]]:
-    """Packed training text of both languages, and the target's held-out sequences: those that choose the step, and
-    those that report. Raises `ConfigError` for a batch too small for both."""
+) -> tuple[MaskingCorpus, tuple[Sequences, Sequences], list[str]]:
+    """Packed training text of both languages; the target's held-out sequences, those that choose the step and those
+    that report; and the lines that they are from. Raises `ConfigError` for a batch too small for both."""
     source_rows(config.batch_size, config.source_share)
     # What is trained on source text alone (the control) is judged on it too, or its choice would know the target.
     judge, name = (source, "source") if config.source_share == 1 else (target, "target")
@@ -32,14 +32,15 @@ def masking_corpus(
     texts = (target, kept) if name == "source" else (kept, source)
     target_pieces, source_pieces = (_sequences(text, encoder, config) for text in texts)
     if config.source_share > 0 and not source_pieces:
-        raise DataError("there is no source-language text; give some, or set source_share=0 for the target alone")
+        alone = setting("source_share", "0")
+        raise DataError(f"there is no source-language text; give some, or {alone} for the target alone")
     if config.source_share < 1 and not target_pieces:
         raise DataError("the target text holds no token; give text in the target language")
     target_pieces, source_pieces = balance(target_pieces, source_pieces, config)
     choosing, reporting = (_sequences(half, encoder, config) for half in halves(held))
     if not choosing or not reporting:
         choosing = reporting = _sequences(held, encoder, config)
-    return MaskingCorpus(target_pieces, source_pieces, config, encoder.tokenizer), (choosing, reporting)
+    return MaskingCorpus(target_pieces, source_pieces, config, encoder.tokenizer), (choosing, reporting), held
 
 
 def halves(held_out: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -50,7 +51,7 @@ def halves(held_out: Sequence[str]) -> tuple[list[str], list[str]]:
     return one, other or one
 
 
-def _sequences(text: Sequence[str], encoder: Encoder, config: AdaptConfig) -> list[Any]:
+def _sequences(text: Sequence[str], encoder: Encoder, config: AdaptConfig) -> Sequences:
     return token_sequences(text, encoder.tokenizer, config.max_length, config.packing)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.distributed as distributed
@@ -94,14 +94,28 @@ class History:
     best_key: tuple[float, ...] | None = None
     without_gain: int = 0
 
-    def facts(self) -> dict[str, Any]:
-        """The course of training, for what is saved and for plots."""
-        losses = [(step, _number(loss)) for step, loss in self.losses]
+    def figures(self) -> HistoryFigures:
+        """What a report keeps of it."""
         found = [(step, {name: _number(value) for name, value in facts.items()}) for step, facts in self.evaluations]
-        return {
-            "steps": self.step, "best_step": self.best_step, "seconds": self.seconds, "tokens": self.tokens,
-            "losses": losses, "evaluations": found,
-        }  # fmt: skip
+        return HistoryFigures(
+            steps=self.step,
+            best_step=self.best_step,
+            seconds=self.seconds,
+            tokens=self.tokens,
+            losses=[(step, _number(loss)) for step, loss in self.losses],
+            evaluations=found,
+        )
+
+
+class HistoryFigures(TypedDict):
+    """Fields of a report (`records.Training`), which says what each is."""
+
+    steps: int
+    best_step: int
+    seconds: float
+    tokens: int
+    losses: list[tuple[int, float | None]]
+    evaluations: list[tuple[int, dict[str, float | None]]]
 
 
 def _number(value: float) -> float | None:

@@ -11,7 +11,7 @@ import torch.distributed as distributed
 from accelerate import PartialState
 
 from glotprompt.config import RuntimeConfig
-from glotprompt.errors import UserError
+from glotprompt.errors import UserError, setting
 from glotprompt.model.devices import restore_onednn
 from glotprompt.processes import is_first, together
 from glotprompt.train.batches import split_rows
@@ -76,10 +76,11 @@ class MicroBatch:
         if least == _ENOUGH:
             return False
         if least == 0:
-            checkpointing = "" if self._runtime.gradient_checkpointing else "gradient_checkpointing=True, "
+            checkpointing = f"{setting('gradient_checkpointing', 'True')}, "
+            checkpointing *= not self._runtime.gradient_checkpointing
             raise UserError(
-                f"out of memory with a single sequence; try {checkpointing}a smaller max_length= or backbone,"
-                " or end other programs that hold memory"
+                f"out of memory with a single sequence; try {checkpointing}a smaller {setting('max_length')} or"
+                " backbone, or end other programs that hold memory"
             )
         self.halved_to = least
         if self._runtime.progress and is_first():

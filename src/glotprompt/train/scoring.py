@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glotprompt.errors import DataError
+from glotprompt.errors import DataError, setting
 from glotprompt.model.classification import EmbeddingHead
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
@@ -159,7 +159,7 @@ def fit_offsets(log_probs: NDArray[np.float64], prior: Sequence[float], rounds: 
     """
     wanted = np.asarray(prior, dtype=float)
     if len(log_probs) == 0:
-        raise DataError("label offsets need at least one unlabelled text; give more as prior_text=")
+        raise DataError(f"label offsets need at least one unlabelled text; give more as {setting('prior_text')}")
     if wanted.shape != (log_probs.shape[1],) or (wanted < 0).any() or wanted.sum() <= 0:
         raise DataError(f"a prior needs {log_probs.shape[1]} non-negative numbers, one per label, not {list(prior)}")
     wanted = wanted / wanted.sum()

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glotprompt.data import masakhanews
-from glotprompt.data.files import read_for_comparison, read_texts
-from glotprompt.data.guards import (
+from glotprompt.data.decontamination import (
     NGRAM,
     Overlap,
     evaluation_beside,
@@ -19,7 +18,9 @@ from glotprompt.data.guards import (
     refuse_evaluation_text,
     without_overlap,
 )
+from glotprompt.data.files import read_for_comparison, read_texts
 from glotprompt.data.normalise import words
+from glotprompt.data.tables import ReadOptions
 from glotprompt.errors import ConfigError, DataError
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
@@ -218,7 +219,7 @@ def test_a_ragged_row_does_not_undo_quotes(tmp_path: Path) -> None:
     table.write_text('text,label\n"it rains, it pours",x\nalone\n')
     with pytest.raises(DataError, match="line 3: 1 column where 2"):
         read_for_comparison(table)
-    assert read_for_comparison(table, on_bad_row="skip") == ["it rains, it pours"]
+    assert read_for_comparison(table, options=ReadOptions(on_bad_row="skip")) == ["it rains, it pours"]
 
 
 def test_a_table_is_compared_as_it_is_read(tmp_path: Path) -> None:
@@ -226,11 +227,11 @@ def test_a_table_is_compared_as_it_is_read(tmp_path: Path) -> None:
     for delimiter, shown in ((";", ";"), ("\t", "\\t"), ("|", "|")):
         table.write_text(f"text{delimiter}label\ncafé bar{delimiter}x\n", encoding="cp1252")
         with pytest.raises(DataError, match="one column only") as caught:
-            read_for_comparison(table, encoding="cp1252")
+            read_for_comparison(table, options=ReadOptions(encoding="cp1252"))
         assert f'delimiter="{shown}"' in str(caught.value)
-        assert read_for_comparison(table, delimiter=delimiter, encoding="cp1252") == ["café bar"]
+        assert read_for_comparison(table, options=ReadOptions(delimiter=delimiter, encoding="cp1252")) == ["café bar"]
     table.write_text("it rains; it pours\n")
-    assert read_for_comparison(table, columns=["text"]) == ["it rains; it pours"]
+    assert read_for_comparison(table, options=ReadOptions(columns=["text"])) == ["it rains; it pours"]
 
 
 def test_scripts_without_spaces_are_text(tmp_path: Path) -> None:

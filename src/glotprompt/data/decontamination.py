@@ -1,5 +1,5 @@
-"""What must not be read before it is scored: evaluation text, found by its place in a publisher's layout
-(`refuse_evaluation_text`) and by what it says (`without_overlap`)."""
+"""What may be read for training: text without what will be scored. Evaluation text is found by its place in a
+publisher's layout (`refuse_evaluation_text`) and by what it says (`without_overlap`); `stage1_texts` does both."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from glotprompt.data.dataset import Dataset
 from glotprompt.data.languages import same_language
 from glotprompt.data.nli import XNLI
 from glotprompt.data.normalise import words
+from glotprompt.data.sources import Reading, texts_of, texts_to_compare
 from glotprompt.data.topics import MASAKHANEWS, SIB200, TAXI1500
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.errors import ConfigError, DataError, setting
 
 Purpose = Literal["adapt", "tune"]
 
@@ -74,7 +75,7 @@ class OverlapReport:
 
 
 @dataclass(slots=True)
-class Guarded(OverlapReport):
+class CleanText(OverlapReport):
     """The report, and the texts that are left."""
 
     texts: list[str] = field(default_factory=list[str])
@@ -126,7 +127,7 @@ class OverlapCheck:
         return set[str]().union(*(self._shared[gram] for gram in _grams(found, ngram) if gram in self._shared))
 
 
-def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]], ngram: int = NGRAM) -> Guarded:
+def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]], ngram: int = NGRAM) -> CleanText:
     """`texts` without those that an evaluation set holds, or shares `ngram` words in a row with.
 
     `held_out` has the texts of each evaluation set by its name. Texts without letters or digits are never removed. Time
@@ -135,7 +136,7 @@ def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]],
     check = OverlapCheck(held_out, ngram)
     kept = [text for text in texts if not check.holds(text)]
     report = check.report
-    return Guarded(report.overlaps, report.ngram, report.num_kept, report.num_removed, kept)
+    return CleanText(report.overlaps, report.ngram, report.num_kept, report.num_removed, kept)
 
 
 def _grams(found: list[str], ngram: int) -> list[tuple[str, ...]]:
@@ -198,11 +199,14 @@ def evaluation_set(source: str | Path) -> str | None:
     return None
 
 
-def refuse_evaluation_text(source: str | Path, purpose: Purpose, target_language: str | None = None) -> None:
+def refuse_evaluation_text(
+    source: str | Path, purpose: Purpose, target_language: str | None = None, *, or_else: str = ""
+) -> None:
     """Raises `DataError` when evaluation text is about to be trained on.
 
     As text of stage 1 ("adapt") that is any `evaluation_set`. As labelled training data ("tune") it is XNLI's dev and
-    test split when the target language is one of AmericasNLI's, whose items are translations of them.
+    test split when the target language is one of AmericasNLI's, whose items are translations of them. `or_else`: what
+    else can be done, for the message.
     """
     found = evaluation_set(source)
     if found is None:
@@ -210,7 +214,8 @@ def refuse_evaluation_text(source: str | Path, purpose: Purpose, target_language
     if purpose == "adapt":
         what = f"dev or test of {dataset(found).title}{_WHY.get(found, '')}"
         raise DataError(
-            f"{source}: evaluation text by its place ({what}), which stage 1 must not read. Give the training split."
+            f"{source}: evaluation text by its place ({what}), which stage 1 must not read. Give the training"
+            f" split{or_else}."
         )
     target = target_language or ""
     if found == "xnli" and (
@@ -218,7 +223,7 @@ def refuse_evaluation_text(source: str | Path, purpose: Purpose, target_language
     ):
         raise DataError(
             f"{source}: XNLI's dev and test items are those of AmericasNLI in another language, and the target language"
-            f" is {target}. Train on MultiNLI."
+            f" is {target}. Train on MultiNLI{or_else}."
         )
 
 
@@ -274,3 +279,86 @@ def _evaluation_references(reference: Reference, parallel: bool) -> list[str]:
 def _is_held_out(split: str | None) -> bool:
     """Whether a dataset's split is scored: one of its words says so, as in "dev-mismatched" and "5-shot-dev"."""
     return split is not None and not set(_HELD_OUT).isdisjoint(split.split("-"))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Both, for text that a person names
+
+
+def stage1_texts(
+    sources: Mapping[str, Sequence[str]],
+    reading: Reading,
+    held_out: Mapping[str, Sequence[str]],
+    *,
+    allow_evaluation_text: bool = False,
+    draw: Callable[[list[str]], list[str]] = list,
+) -> dict[str, CleanText]:
+    """The unlabelled text of stage 1, by what it is called ("target"), from files and references, without all that
+    `held_out` (texts by the name of their evaluation set) has of it. `draw` takes the part of a text that is wanted.
+
+    Raises `DataError` for evaluation text by its place, unless it is allowed, and where nothing is left.
+    """
+    for source in [source for named in sources.values() for source in named]:
+        if not allow_evaluation_text:
+            refuse_evaluation_text(source, "adapt")
+    return {name: decontaminated(draw(texts_of(named, reading)), held_out, name) for name, named in sources.items()}
+
+
+def decontaminated(texts: Sequence[str], held_out: EvaluationText, name: str) -> CleanText:
+    """As `without_overlap`; raises `DataError` where nothing is left of the text, which is called `name`."""
+    sets = _by_name(held_out)
+    found = without_overlap(texts, sets)
+    if texts and not found.texts:
+        raise DataError(
+            f"all {name} text is evaluation text (in {', '.join(sets)}); give other text, or take that set out of"
+            f" {setting('held_out')}"
+        )
+    return found
+
+
+EvaluationText = Mapping[str, Sequence[str]] | Sequence[str]
+"""Texts that will be scored, by the name of their set; or of one set."""
+
+
+def decontaminated_pairs(
+    pairs: Sequence[tuple[str, str]], held_out: EvaluationText
+) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+    """(source, target) pairs neither side of which is evaluation text, or shares many words in a row with one; and by
+    side what was found. Raises `DataError` where nothing is left."""
+    checks = {side: OverlapCheck(_by_name(held_out)) for side in ("source", "target")}
+    # Both sides are looked at, whatever is found in the first, so that the counts are those of the whole text.
+    scored = [[check.holds(text) for check, text in zip(checks.values(), pair, strict=True)] for pair in pairs]
+    kept = [pair for pair, found in zip(pairs, scored, strict=True) if not any(found)]
+    if not kept:
+        raise DataError(f"all pairs are evaluation text; give others, or take some out of {setting('held_out')}")
+    return kept, {side: check.report.facts() for side, check in checks.items()}
+
+
+def _by_name(held_out: EvaluationText) -> Mapping[str, Sequence[str]]:
+    return held_out if isinstance(held_out, Mapping) else {"held_out": held_out}
+
+
+def held_out_texts(
+    sources: Sequence[str], scored: Sequence[str], reading: Reading, *, parallel: bool = False
+) -> dict[str, list[str]]:
+    """Evaluation texts by a short name of their source: those of the sources `scored`, and those that lie beside the
+    training `sources` (`evaluation_beside`). Of a reference beside that cannot be had, `reading.report` is told."""
+    found: dict[str, list[str]] = {}
+    for source in scored:
+        found.setdefault(_short(source), []).extend(texts_to_compare(source, reading))
+    beside = [str(path) for source in sources for path in evaluation_beside(source, parallel=parallel)]
+    for source in dict.fromkeys(path for path in beside if path not in scored):
+        try:
+            texts = texts_to_compare(source, reading)
+        except DataError as error:
+            if parse_reference(source) is None:
+                raise
+            if reading.report is not None:  # nobody asked for it, so its absence stops nothing
+                reading.report(f"not checked against {source}: {error}")
+        else:
+            found.setdefault(_short(source), []).extend(texts)
+    return found
+
+
+def _short(source: str) -> str:
+    return "/".join(Path(source).parts[-3:])

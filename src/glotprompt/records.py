@@ -1,0 +1,240 @@
+"""What a training says of itself in the file that it leaves, and in the JSON of its command: a field for every fact."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from glotprompt.errors import ArtifactError, in_a_line
+from glotprompt.train.alignment import AlignmentScores
+from glotprompt.train.rates import Trial
+from glotprompt.train.scoring import MaskedWordScores
+
+Figure = float | None
+"""A number; NaN and infinity, which JSON lacks, are None."""
+
+
+class Record(BaseModel):
+    """A frozen group of facts; what a later version says besides is left alone."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
+        return self.model_copy(update=changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value, without the fields that nobody set."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    @classmethod
+    def of(cls, value: Any, where: str) -> Self:
+        """What `to_json` gave; `ArtifactError` naming `where` it stood for anything else."""
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            wrong = f"{place}: {in_a_line(first['msg'], 150)}"
+            raise ArtifactError(
+                f"{where} is whole but cannot be used ({wrong}); make it anew, or get another copy"
+            ) from None
+
+
+class UnknownShare(Record):
+    """What the tokenizer does not know of a text."""
+
+    unknown_share: float
+    """Share of the tokens that are the unknown one, from 0 to 1."""
+    touched_share: float
+    """Share of the words with such a token, from 0 to 1."""
+    characters: dict[str, int]
+    """How often each unknown character occurs in what was counted."""
+
+
+class Overlap(Record):
+    """Texts that were removed because of one evaluation set."""
+
+    same: int
+    """Texts that are one of the set's."""
+    shared: int
+    """Other texts, that have many words in a row in common with one of the set's."""
+
+
+class OverlapCheck(Record):
+    """What a check of a text against evaluation sets removed."""
+
+    ngram: int
+    """Words in a row that count as overlap."""
+    kept: int
+    """Texts that are left."""
+    removed: int
+    held_out: dict[str, Overlap]
+    """By evaluation set."""
+
+
+class PairCheck(Record):
+    """What a check of parallel text removed, and what it noticed."""
+
+    read: int
+    kept: int
+    removed: dict[str, int]
+    """Pairs by reason."""
+    length_ratio: float | None
+    """Median of the target's length divided by the source's, in characters."""
+    held_out: dict[str, dict[str, Overlap]]
+    """By side, then evaluation set."""
+    out_of_step: list[dict[str, Any]]
+    """Stretches that look shifted against each other (`data.pairs.OutOfStep`)."""
+
+
+class Guards(Record):
+    """Which text was kept from training because it will be scored."""
+
+    target: OverlapCheck | None = None
+    source: OverlapCheck | None = None
+    parallel: PairCheck | None = None
+    switches: list[str] | None = None
+    """Options that switched a check off."""
+
+
+class TextReport(Record):
+    """How the text came to be that was trained on."""
+
+    guards: Guards | None = None
+    text_share: float | None = None
+    """Share of the target's text that was read, where it was not all."""
+    drawn_from_lines: dict[str, int] | None = None
+    """Lines of a text ("target", "source") of which some were drawn."""
+    normalised: bool | None = None
+    """Whether the text was normalised; what is to be predicted should then be, too."""
+
+
+class Ingredient(Record):
+    """One prompt in a weighted sum."""
+
+    language: str
+    weight: float
+    digest: str
+    """Of its values."""
+
+
+class Training(TextReport):
+    """What both stages say of their training."""
+
+    config: dict[str, Any]
+    """All settings, as JSON (`AdaptConfig`, `TuneConfig`)."""
+    precision: Literal["fp32", "bf16"]
+    """Of the frozen body's arithmetic."""
+    trained_values: int
+    """Parameters that were trained."""
+    steps: int
+    """Optimiser steps that were made."""
+    best_step: int
+    """The step whose values were kept; 0: the start."""
+    seconds: float
+    """Training and its evaluations, interruptions aside."""
+    tokens: int
+    """Real tokens that were trained on."""
+    losses: list[tuple[int, Figure]]
+    """(step, mean training loss since the entry before)."""
+    evaluations: list[tuple[int, dict[str, Figure]]]
+    """(step, figures by name): held_out_loss, retrieval; dev_accuracy, dev_loss."""
+    peak_memory_bytes: int
+    """Of this process; on CUDA, of the GPU."""
+    unknown: dict[str, UnknownShare]
+    """By text: "target", "source"; "labelled"."""
+    made_from: str | None = None
+    """Identity of the run (`RunSpec`) and the versions of what it ran on."""
+
+    def with_text(self, text: TextReport) -> Self:
+        """The same with what is known of the text besides."""
+        return self.replace(**{name: getattr(text, name) for name in text.model_fields_set})
+
+
+class AdaptReport(Training):
+    """What stage 1 says of itself."""
+
+    learning_rate: float
+    """Peak learning rate; of "auto", the one that was found."""
+    rates_tried: list[Trial]
+    """Short runs of `learning_rate="auto"`."""
+    target_lines: int | None = None
+    source_lines: int | None = None
+    target_sequences: int | None = None
+    """Packed sequences that were trained on; so of the source."""
+    source_sequences: int | None = None
+    pairs: int | None = None
+    """Sentence pairs that were trained on."""
+    held_out_pairs: int | None = None
+    held_out_before: MaskedWordScores | AlignmentScores
+    """On held-out text that chose nothing, of the model without what was trained."""
+    held_out_after: MaskedWordScores | AlignmentScores
+    improved: bool
+    """Whether the held-out loss fell."""
+    initial: list[Ingredient] | None = None
+    """The saved prompts from whose sum it started."""
+    source_training: AdaptReport | None = None
+    """mad-x: of the source language's adapter."""
+
+    @property
+    def objective(self) -> str:
+        """ "mlm" or "alignment"."""
+        return str(self.config.get("objective"))
+
+
+class Combined(Record):
+    """A prompt that nobody trained: a weighted sum of others."""
+
+    combined: list[Ingredient]
+
+
+class Converted(Record):
+    """What another program trained."""
+
+    converted_from: Literal["PEFT", "AdapterHub"]
+    origin: dict[str, Any]
+    """What its files say of themselves."""
+
+
+class LabelPrior(Record):
+    """What the label offsets were fitted to."""
+
+    prior: dict[str, float]
+    num_texts: int
+
+
+class TuneReport(Training):
+    """What stage 2 says of itself."""
+
+    examples: int
+    """Labelled examples that were trained on."""
+    dev_examples: int
+    labels: dict[str, int]
+    """Training examples of each label; so of dev."""
+    dev_labels: dict[str, int]
+    dev_accuracy: float
+    """Best accuracy on dev examples, in per cent."""
+    trained_layers: tuple[int, int] | None = None
+    """Prompts: the first layer that was trained, from 0, and the one behind the last."""
+    layer: int | None = None
+    """embedding: the states behind so many layers are read."""
+    strength: float | None = None
+    """embedding: C of the logistic regression."""
+    language_prompt: AdaptReport | Combined | Converted | None = None
+    """The report of stage 1."""
+    label_prior: LabelPrior | None = None
+    centred_on: int | None = None
+    """embedding: target texts by whose mean the sentence vectors were centred."""
+
+
+Stage1Report = AdaptReport | Combined | Converted
+
+
+def stage1_report(value: Any, where: str) -> Stage1Report | None:
+    """The report in a file of stage 1, whatever made it; None where it has none."""
+    if not value:
+        return None
+    kind = Combined if "combined" in value else Converted if "converted_from" in value else AdaptReport
+    return kind.of(value, where)
