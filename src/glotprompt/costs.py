@@ -15,7 +15,7 @@ from torch import Tensor
 
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ConfigError, UserError
-from glotprompt.methods import METHODS, Method, Parts
+from glotprompt.methods import METHODS, Method
 from glotprompt.model.classification import EmbeddingHead
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import packed, trained_of
@@ -119,38 +119,60 @@ def method_cost(
     Raises `ModelError` for a backbone without an LM head, `ConfigError` for a length that the backbone does not read.
     """
     encoder.require_lm_head("masked language modelling")
-    longest = max(adapt.max_length, tune.max_length)
-    if longest > encoder.max_positions:
-        raise ConfigError(
-            f"max_length {longest} is more than {encoder.name} reads ({encoder.max_positions} tokens); lower it"
-        )
+    _check_length(encoder, max(adapt.max_length, tune.max_length))
     adapt, tune = adapt.replace(method=method.name), tune.replace(method=method.name)
+    begun = None if method.begin_adapt is None else adapt
     try:
+        stage1 = None if begun is None else adapt_cost(encoder, begun, attention)
+        stage2 = tune_cost(encoder, tune, begun, attention)
         with encoder.device:
-            parts = _parts(encoder, method, adapt)
-            # Stage 1 first: stage 2 freezes what it only stands on.
-            stage1 = _adapt_cost(encoder, method, parts, adapt, attention) if parts else None
-            tuned = method.begin_tune(encoder, parts, tune).to(encoder.device)
-            head = EmbeddingHead.empty(encoder.hidden_size, _NUM_LABELS) if method.reads_vectors else None
-            size, saved = (tune.batch_size, tune.max_length), _num_bytes(method.deliver(tuned, parts), head)
-            stage2 = _stage_cost(encoder, tuned, tuned, saved, attention, size, None, head)
+            language = None if begun is None else _num_bytes(_parts(encoder, begun)["language"])
     except UserError as error:
         return MethodCost(method, refusal=str(error))
-    return MethodCost(method, stage1, stage2, _num_bytes(parts["language"]) if parts else None)
+    return MethodCost(method, stage1, stage2, language)
 
 
-def _adapt_cost(encoder: Shell, method: Method, parts: Parts, config: AdaptConfig, attention: Attention) -> StageCost:
-    trained = parts["language"].requires_grad_()
-    paper = _parts(encoder, method, config.replace(train_lm_head=True))["language"]
-    words = max(1, round(config.mask_rate * config.batch_size * config.max_length))
-    saved = sum(_num_bytes(part) for part in parts.values())
-    return _stage_cost(encoder, trained, paper, saved, attention, (config.batch_size, config.max_length), words)
+def adapt_cost(encoder: Shell, config: AdaptConfig, attention: Attention) -> StageCost:
+    """Stage 1 by the config's method, which has one. Raises `ConfigError` and `ModelError` for what does not fit."""
+    words = 0
+    if config.objective == "mlm":
+        encoder.require_lm_head("masked language modelling")
+        words = max(1, round(config.mask_rate * config.batch_size * config.max_length))
+    _check_length(encoder, config.max_length)
+    size = (config.batch_size * (1 if words else 2), config.max_length)  # both sides of a pair
+    with encoder.device:
+        parts = _parts(encoder, config)
+        paper = _parts(encoder, config.replace(train_lm_head=True))["language"]
+        saved = sum(_num_bytes(part) for part in parts.values())
+        return _stage_cost(encoder, parts["language"].requires_grad_(), paper, saved, attention, size, words)
 
 
-def _parts(encoder: Shell, method: Method, config: AdaptConfig) -> dict[str, Delta]:
+def tune_cost(encoder: Shell, config: TuneConfig, adapt: AdaptConfig | None, attention: Attention) -> StageCost:
+    """Stage 2 by the config's method, behind what a stage 1 left (None: behind none). Raises as `adapt_cost` does."""
+    method = METHODS[str(config.method)]
+    words = None if config.head == "words" and not method.reads_vectors else 0
+    if words is None:
+        encoder.require_lm_head("a template with label words (head 'linear' does without)")
+    _check_length(encoder, config.max_length)
+    with encoder.device:
+        parts = {} if adapt is None else _parts(encoder, adapt)
+        tuned = method.begin_tune(encoder, parts, config).to(encoder.device)
+        head = EmbeddingHead.empty(encoder.hidden_size, _NUM_LABELS) if method.reads_vectors else None
+        size, saved = (config.batch_size, config.max_length), _num_bytes(method.deliver(tuned, parts), head)
+        return _stage_cost(encoder, tuned, tuned, saved, attention, size, words, head)
+
+
+def _check_length(encoder: Shell, max_length: int) -> None:
+    if max_length > encoder.max_positions:
+        raise ConfigError(
+            f"max_length {max_length} is more than {encoder.name} reads ({encoder.max_positions} tokens); lower it"
+        )
+
+
+def _parts(encoder: Shell, config: AdaptConfig) -> dict[str, Delta]:
     """What stage 1 leaves."""
-    if method.begin_adapt is None:
-        return {}
+    method = METHODS[config.method]
+    assert method.begin_adapt is not None
     return {part: method.begin_adapt(encoder, config).to(encoder.device) for part in method.shares}
 
 
@@ -210,19 +232,20 @@ def activation_bytes(
     instead. `working` is what stands beside it at the widest point: three tensors as large as the largest one kept, or
     two pieces of the vocabulary's logits.
 
-    `num_words` is the number of masked words in stage 1, None in stage 2 (a few label words in every sequence).
+    `num_words` is the number of masked words in stage 1, None in stage 2 (a few label words in every sequence), 0 where
+    no word is predicted (alignment, a linear head).
 
     Measured on the bundled backbone, CPU, 8 x 256 tokens in fp32: 776 MB for a soft prompt, and 756 MB of the process
     where the allocator gives memory back at once; with glibc's defaults its fragments make that 0.99 GB.
     """
     kept = _Kept(encoder, delta, fused=attention == "cuda" or not _has_prompt(delta), size=(batch, length))
     ids = torch.zeros(batch, length, dtype=torch.long, device=encoder.device)
-    places = torch.zeros(batch if num_words is None else num_words, dtype=torch.long, device=encoder.device)
+    places = torch.zeros(num_words or batch, dtype=torch.long, device=encoder.device)
     with torch.autograd.graph.saved_tensors_hooks(kept.note, _as_it_is), delta.attached(encoder) as prefix:
         hidden = encoder.hidden_states(ids, None, prefix).flatten(0, 1)[places]
         if num_words is None:
             encoder.token_logits(hidden, places[:1].expand(_NUM_LABELS))
-        else:
+        elif num_words:
             encoder.masked_word_loss(hidden, places)
     budget = LOGITS_BUDGET if attention == "cuda" else CACHED_LOGITS_BUDGET
     chunk = min(FP32 * encoder.vocab_size * (num_words or 0), budget)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt.grid import estimate, work
-from glotprompt.grid.estimate import Pace
+from glotprompt import forecast
+from glotprompt.grid import work
 from glotprompt.model import encoder
+from glotprompt.train.pace import Pace, Work
 
 from ..grid.conftest import toy_data, write_experiment  # noqa: F401 (fixtures)
 from .conftest import Program
@@ -28,15 +29,15 @@ def cost(tiny_folder: Path) -> list[str | Path]:
 
 
 @pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Passes of the backbone that would have been timed, as (batch, length); none is."""
-    asked: list[tuple[int, int]] = []
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[Work]:
+    """Kinds of training that would have been timed; none is."""
+    asked: list[Work] = []
 
-    def pace(encoder: object, delta: object, size: tuple[int, int], num_words: int | None) -> Pace:
-        asked.append(size)
-        return Pace(1e-3, 1e-4, 1e-2)
+    def pace(encoder: object, work: Work, *how: object) -> Pace:
+        asked.append(work)
+        return Pace(1e-3, 1e-4, 1e-4, 1e-2, 1, None)
 
-    monkeypatch.setattr(estimate, "timed_pass", pace)
+    monkeypatch.setattr(forecast, "pace_of", pace)
     return asked
 
 
@@ -47,7 +48,7 @@ def test_every_experiment_is_planned(
     toy_data: Path,  # noqa: F811
     tmp_path: Path,
     path: Path,
-    timed: list[tuple[int, int]],
+    timed: list[Work],
 ) -> None:
     words = ["grid", path, "--scale", "mini", "--dry-run", "--output", tmp_path / "grid", "--data-dir", toy_data]
     outcome = glotprompt(*words)
@@ -55,7 +56,7 @@ def test_every_experiment_is_planned(
     assert "to do" in outcome.out
     assert "on this machine as it is now" in outcome.err
     assert not (tmp_path / "grid").exists()
-    assert all(size[0] == 16 for size in timed)
+    assert all(work.is_whole for work in timed)
     assert bool(timed) == (path != COST)
 
 
@@ -77,7 +78,7 @@ def test_known_results_are_not_found_again(glotprompt: Program, cost: list[str |
 @pytest.mark.long
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_planned_on_real_data(
-    glotprompt: Program, corpora: Path, tmp_path: Path, path: Path, timed: list[tuple[int, int]]
+    glotprompt: Program, corpora: Path, tmp_path: Path, path: Path, timed: list[Work]
 ) -> None:
     words = ["grid", path, "--scale", "mini", "--dry-run", "--output", tmp_path, "--data-dir", corpora]
     outcome = glotprompt(*words)
@@ -115,6 +116,7 @@ def test_a_backbone_that_is_not_here_is_planned_by_its_shape(
     outcome = glotprompt(*words)
     assert outcome.status == 0, outcome.err
     assert "planned by its shape" in outcome.err
+    assert "this will fail: tune soft-prompt behind sna, seed 0: top_k_layers is 13; this model has 12" in outcome.err
     # 24 from either end; with all of the 12 layers top and bottom are one.
     assert [line.split()[2] for line in outcome.out.splitlines() if line.startswith("tune ")] == ["47"]
 
@@ -131,7 +133,27 @@ def test_embedding_is_planned_with_its_time(
     assert outcome.status == 0, outcome.err
     (row,) = (line.split() for line in outcome.out.splitlines() if line.startswith("tune "))
     assert row[1:3] == ["embedding", "1"]
-    assert row[-1] == "s"
+    assert (row[-3], row[-1]) == ("s", "kB"), "time and memory"
+
+
+@pytest.mark.slow
+def test_a_plan_that_is_too_much_says_so(
+    glotprompt: Program,
+    toy_data: Path,  # noqa: F811
+    write_experiment: Callable[[Path], Path],  # noqa: F811
+    tmp_path: Path,
+    timed: list[Work],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["grid", write_experiment(tmp_path / "toy.toml"), "--dry-run", "--output", tmp_path / "grid"]
+    words += ["--data-dir", toy_data, "--device", "cpu", "--set", 'methods=["soft-prompt"]']
+    assert "not for this machine" not in glotprompt(*words).err
+    long = glotprompt(*words, "--set", "seeds=[0,1]", "--set", "adapt.steps=10000000").err.splitlines()[-1]
+    assert "this is not for this machine: it would take about" in long
+    for said in (" days ", "--scale mini", "fewer seeds", "--engine ray --address"):
+        assert said in long
+    monkeypatch.setattr(forecast.os, "sysconf", lambda name: 100)
+    assert "of memory, and there are 10 kB; take" in glotprompt(*words).err
 
 
 @pytest.mark.slow

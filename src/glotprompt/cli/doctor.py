@@ -123,23 +123,26 @@ def doctor(
         note(f"wrote {html} (open it in a browser)")
     if diagnosis.level == "bad":
         return WILL_NOT_WORK
-    _suggest(ctx)
+    _suggest(ctx, adapt.objective == "alignment")
     return WARNED if strict and diagnosis.level == "warn" else 0
 
 
-def _suggest(ctx: typer.Context) -> None:
-    """The next commands, with the files, the task and the options that were given."""
+def _suggest(ctx: typer.Context, aligned: bool) -> None:
+    """The next commands, with the files, the task and the options that were given. Alignment asks for translations,
+    whose file is not known."""
     given: dict[str, Any] = ctx.params
     code = given["language"] or "CODE"
     prompt = f"{code}.safetensors"
-    words = ["--model", given["model"], *(word for file in given["text"] for word in ("--target", file))]
+    targets = [word for file in given["text"] for word in ("--target", file)]
+    words = ["--model", given["model"], *(["--parallel", "PAIRS.tsv"] if aligned else targets)]
     for parameter in ctx.command.params:
         value = given[parameter.name] if parameter.name in _OF_ADAPT else None
         if not value or value == parameter.default:
             continue
         for one in value if isinstance(value, list) else [value]:
             words += [parameter.opts[0]] if one is True else [parameter.opts[0], str(one)]
-    suggest("adapt", *words, "--source", "SOURCE.txt", "--language", code, "--output", prompt)
+    words += [] if aligned else ["--source", "SOURCE.txt"]
+    suggest("adapt", *words, "--language", code, "--output", prompt)
     if given["task"] is not None:
         layers = [] if given["top_k_layers"] is None else ["--top-k", str(given["top_k_layers"])]
         words = ["--prompt", prompt, "--train", "LABELLED.tsv", "--task", given["task"], *layers]

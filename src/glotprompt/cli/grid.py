@@ -12,11 +12,12 @@ import typer
 
 from glotprompt.cli import options
 from glotprompt.cli.screen import Interrupted, console, note, table
-from glotprompt.errors import ConfigError, ModelError, counted
+from glotprompt.errors import ConfigError, ModelError, UserError, counted
 
 if TYPE_CHECKING:
+    from glotprompt.forecast import Forecast
     from glotprompt.grid.engine import Engine
-    from glotprompt.grid.estimate import Estimate
+    from glotprompt.grid.estimate import Estimator
     from glotprompt.grid.plan import Plan
     from glotprompt.grid.steps import Backbone, Step
     from glotprompt.grid.store import ExperimentRecord, Settled, Store
@@ -62,7 +63,9 @@ def grid(
         ),
     ] = None,
     data_dir: options.DataDir = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time, and run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, its time and memory, and run nothing.")
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try steps again that failed in an earlier run.")
     ] = False,
@@ -79,7 +82,7 @@ def grid(
     """
     from glotprompt.cli.threads import keep_to_quota
     from glotprompt.config import RuntimeConfig
-    from glotprompt.grid.estimate import estimator
+    from glotprompt.grid.estimate import Estimator
     from glotprompt.grid.experiment import load
     from glotprompt.grid.pack import steps_of, unpack
     from glotprompt.grid.plan import Plan, add_experiment
@@ -107,7 +110,7 @@ def grid(
     finished = store.finished() if known is None else store.finished() | steps_of(known)
     missing = plan.missing(finished)
     if dry_run:
-        _show(plan, finished, missing, estimator(place))
+        _show(plan, finished, missing, Estimator(place), _lighter(plan, scale, engine, address))
         return 0
     _show(plan, finished, missing, None)
     for record in plan.records:
@@ -191,12 +194,31 @@ def _backbones(store: Store, device: str, dry_run: bool) -> Callable[[str, Any, 
     return opened
 
 
-def _show(plan: Plan, finished: Collection[str], missing: Sequence[Step], estimate: Estimate | None) -> None:
-    """The plan, by kind and method, and with an estimate how long it will take."""
-    from glotprompt.report.tables import duration
+def _lighter(plan: Plan, scale: str, engine: str, address: str | None) -> str:
+    """What can be done about a plan that is too much for this machine."""
+    import torch
+
+    seeds = max((len(record["seeds"]) for record in plan.records), default=1)
+    ways = [
+        "--scale mini" if scale != "mini" else "fewer steps (--set adapt.steps=...)",
+        "fewer seeds (--set 'seeds=[0]')" if seeds > 1 else "",
+        "" if torch.cuda.is_available() else "a machine with a GPU",
+        "" if engine == "ray" and address is not None else "a cluster (--engine ray --address ...)",
+    ]
+    return f"take {' or '.join(filter(None, ways))}"
+
+
+def _show(
+    plan: Plan, finished: Collection[str], missing: Sequence[Step], estimate: Estimator | None, lighter: str = ""
+) -> None:
+    """The plan, by kind and method, and with an estimate how long it will take, with how much memory, and the lighter
+    way where that is too much."""
+    from glotprompt.forecast import unfit
+    from glotprompt.report.tables import duration, size
 
     rows: dict[tuple[str, str], list[int]] = {}
-    seconds: dict[tuple[str, str], float] = {}
+    found: dict[tuple[str, str], list[Forecast]] = {}
+    refused: dict[str, Step] = {}
     todo = {step.name for step in missing}
     for name, step in plan.steps.items():
         key = (step.kind, step.method)
@@ -205,17 +227,32 @@ def _show(plan: Plan, finished: Collection[str], missing: Sequence[Step], estima
         row[1] += max(0, plan.asked[name] - 1)
         row[2] += name in finished
         row[3] += name in todo
-        time = None if estimate is None or name not in todo else estimate(step)
-        if time is not None:
-            seconds[key] = seconds.get(key, 0.0) + time
-    shown = table(["step", "method", "steps", "shared", "finished", "to do", "time"], left=2)
+        if estimate is not None and name in todo:
+            try:
+                found.setdefault(key, []).append(estimate(step))
+            except UserError as error:
+                refused.setdefault(str(error), step)
+    shown = table(["step", "method", "steps", "shared", "finished", "to do", "time", "memory"], left=2)
     for key, row in rows.items():
-        time = duration(seconds[key]) if key in seconds else "-"
-        shown.add_row(*key, *(f"{value:,}" for value in row), time)
+        memory = max((one.estimated_bytes for one in found.get(key, ())), default=None)
+        shown.add_row(*key, *(f"{value:,}" for value in row), duration(_seconds(found.get(key, ()))), size(memory))
     console().print(shown)
     cells = sum(len(record["cells"]) for record in plan.records)
-    about = f", about {duration(sum(seconds.values()))} on this machine as it is now" if seconds else ""
+    every = [one for some in found.values() for one in some]
+    total = _seconds(every)
+    about = "" if total is None else f", about {duration(total)} on this machine as it is now"
     note(f"{counted(cells, 'cell')} of {counted(len(plan.steps), 'step')}, {len(missing):,} to do{about}")
+    memory = max((one.needed_bytes for one in every), default=0)
+    if estimate is not None and (why := unfit(total, memory, estimate.machine_bytes)):
+        note(f"{why}; {lighter}")
+    for error, step in refused.items():
+        note(f"this will fail: {step}: {error}")
+
+
+def _seconds(forecasts: Sequence[Forecast]) -> float | None:
+    """Of all that were timed; None where none was."""
+    timed = [one.seconds for one in forecasts if one.seconds is not None]
+    return sum(timed) if timed else None
 
 
 def _teller(total: int) -> Callable[[Step, Outcome | None], None]:

@@ -1,6 +1,6 @@
 """Will it work? What can be said of a model and a person's text before anything is trained.
 
-`text` counts, `probe` times, `verdict` finds the words; `examine` asks them all.
+`text` counts, `forecast` times, `verdict` finds the words; `examine` asks them all.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.data.languages import Exposure, exposure, family_of
-from glotprompt.doctor.probe import Forecast, forecast_adapt, forecast_tune, machine_bytes, stage_costs
 from glotprompt.doctor.text import TextStatistics, reference_pieces, statistics_of
 from glotprompt.doctor.verdict import (
+    NUM_EXAMPLES,
     VERDICTS,
     Finding,
     Level,
@@ -27,7 +27,8 @@ from glotprompt.doctor.verdict import (
     worst,
 )
 from glotprompt.errors import ConfigError, DataError, ModelError, in_a_line
-from glotprompt.methods import method_of_adapt
+from glotprompt.forecast import Fields, Forecast, Forecaster, Probe, Text
+from glotprompt.methods import METHODS, default_method, method_of_adapt
 from glotprompt.model.backbones import folder_of, read_tokenizer
 from glotprompt.model.devices import choose_precision
 from glotprompt.model.encoder import Encoder
@@ -109,8 +110,9 @@ def examine(
     """Look at a backbone and unlabelled target lines, and say what a training would meet.
 
     `model` is what `Encoder.load` takes, or an encoder. `language` is the text's ISO 639-3 code. With a `task` its
-    label words are looked up, and stage 2 is estimated for 1,000 examples as long as the lines. `probe_seconds` are
-    spent on real steps of each stage; with 0 nothing is timed and no weights are read. `precision` and `device` are
+    label words are looked up, and stage 2 is estimated for 1,000 examples as long as the lines. With the objective
+    alignment the lines stand for both sides of as many pairs. `probe_seconds` are spent on real steps of each stage;
+    with 0 nothing is timed and no weights are read. `precision` and `device` are
     those of `Encoder.load`. Nothing is saved. Raises `DataError` for an empty text, `ModelError` and `ConfigError` as
     the two stages would."""
     if not texts:
@@ -123,39 +125,44 @@ def examine(
     encoder = model if isinstance(model, Encoder) else None
     if encoder is None and probe_seconds > 0:
         encoder = Encoder.load(name, precision=precision, device=device)
-    shell, place = _shape(name, encoder, precision, device)
-    costs = stage_costs(shell, adapt, tune, place)
+    forecaster = _forecaster(name, encoder, Probe(probe_seconds), runtime, precision, device)
+    if tune.head == "words":
+        tune = tune.replace(method=default_method(tune.method or adapt.method, forecaster.shell.has_lm_head))
     tokenizer = _tokenizer(name) if encoder is None else encoder.tokenizer
     text = statistics_of(texts, tokenizer)
     references = reference_pieces(tokenizer)
-    problems = [] if task is None else label_problems(task, tokenizer)
     # Text of one line cannot be split into training and held-out text; the finding on its amount says enough.
-    timed = encoder if probe_seconds > 0 and text.num_unique > 1 else None
-    first = forecast_adapt(text, adapt, costs[0], timed, texts, runtime, probe_seconds)
-    second = None
-    if task is not None:
-        timed = None if problems else timed
-        second = forecast_tune(adapt, tune, costs[1], timed, task, texts, runtime, probe_seconds)
+    if probe_seconds <= 0 or text.num_unique < 2:
+        forecaster.encoder = None
+    first, second = forecaster.adapt(adapt, Text(texts, text.line_tokens)), None
     findings = [language_finding(language, read), *text_findings(text, references, adapt)]
     if task is not None:
-        several = [] if problems else words_of_several_tokens(task, tokenizer)
-        findings.append(label_finding(problems, len(task.labels), several))
-    findings += cost_findings(first, second, machine_bytes(place))
+        reads_words = tune.head == "words" and not METHODS[str(tune.method)].reads_vectors
+        problems = label_problems(task, tokenizer) if reads_words else []
+        if problems:  # what cannot be read cannot be timed
+            forecaster.encoder = None
+        fields: list[Fields] = [dict.fromkeys(task.template.fields, line) for line in texts]
+        held = round(tune.dev_share * NUM_EXAMPLES)
+        second = forecaster.tune(tune, adapt, task, fields, (NUM_EXAMPLES - held, held))
+        if reads_words:
+            several = [] if problems else words_of_several_tokens(task, tokenizer)
+            findings.append(label_finding(problems, len(task.labels), several))
+    findings += cost_findings(first, second, forecaster.machine_bytes)
     return Diagnosis(name, language, read, text, references, first, second, tuple(findings))
 
 
-def _shape(name: str, encoder: Encoder | None, precision: str, device: str) -> tuple[Shell, torch.device]:
-    """The backbone without weights in the precision of the training, and where that would run."""
+def _forecaster(
+    name: str, encoder: Encoder | None, probe: Probe, runtime: RuntimeConfig, precision: str, device: str
+) -> Forecaster:
+    """Of the backbone; without an encoder of its shape, in the precision of the training, where that would run."""
     if encoder is not None:
-        shell = Shell(encoder.model.config, name)
-        shell.use_precision("bf16" if encoder.precision == "bf16" else "fp32")
-        return shell, encoder.device
+        return Forecaster.of(encoder, probe, runtime)
     found = "cuda" if torch.cuda.is_available() else "cpu"
     place = torch.device(found if device == "auto" else device)
     shell = Shell.named(name)
     wanted = choose_precision(place) if precision == "auto" else precision
     shell.use_precision("bf16" if wanted == "bf16" else "fp32")
-    return shell, place
+    return Forecaster(shell, place, None, probe, runtime)
 
 
 def _tokenizer(name: str) -> Any:

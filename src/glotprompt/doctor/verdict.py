@@ -13,10 +13,10 @@ from typing import Literal
 from glotprompt.config import AdaptConfig
 from glotprompt.data.languages import Exposure, name_of
 from glotprompt.doctor.markup import KINDS
-from glotprompt.doctor.probe import NUM_EXAMPLES, Forecast
 from glotprompt.doctor.text import SHORT_WORDS, TextStatistics, UnknownCharacter, references
 from glotprompt.errors import counted
-from glotprompt.report.tables import duration, size
+from glotprompt.forecast import LONGEST, Forecast
+from glotprompt.quantities import DAY, duration, size
 from glotprompt.train.characters import MOST_UNKNOWN, NEGLIGIBLE
 from glotprompt.train.characters import percent as _share
 
@@ -25,8 +25,8 @@ Level = Literal["ok", "warn", "bad"]
 PAPER_LINES = (600, 125_000)
 """Lines of target text with which the paper adapted: Lingala's 608 articles to Quechua's 125,008 lines."""
 
-DAY = 24 * 3600
-"""Seconds of a stage beyond which it is called long."""
+NUM_EXAMPLES = 1000
+"""Labelled examples for which stage 2 is estimated: how many there are is not known yet."""
 
 VERDICTS: dict[Level, str] = {
     "ok": "will work",
@@ -216,15 +216,17 @@ def _long(text: TextStatistics, config: AdaptConfig) -> Finding:
     longer = sum(length > room for length in text.line_tokens)
     share = longer / max(1, text.num_counted)
     figure = f"{longer:,} lines ({_share(share)}), the longest has {max(text.line_tokens, default=0):,} tokens"
-    if config.packing == "full":
+    aligned = config.objective == "alignment"
+    if config.packing == "full" and not aligned:
         meaning = f"Lines of more than {room} tokens are cut into pieces; nothing is lost."
         return Finding("long lines", "ok", figure, meaning)
-    meaning = f"Of lines of more than {room} tokens the rest is not read (packing none)."
+    meaning = (
+        f"Of lines of more than {room} tokens the rest is not read ({'alignment' if aligned else 'packing none'})."
+    )
     if share < 0.05:
         return Finding("long lines", "ok", figure, meaning)
-    return Finding(
-        "long lines", "warn", figure, meaning, "Take packing full, a larger --max-length, or split the lines."
-    )
+    remedy = f"Take {'' if aligned else 'packing full, '}a larger --max-length, or split the lines."
+    return Finding("long lines", "warn", figure, meaning, remedy)
 
 
 def _mixture(text: TextStatistics) -> Finding:
@@ -288,13 +290,16 @@ def cost_findings(adapt: Forecast, tune: Forecast | None, machine_bytes: int | N
 
 
 def _time(number: int, stage: Forecast, of: str) -> Finding:
-    name, figure = f"time, stage {number}", f"{stage.steps:,} steps"
-    if stage.seconds is None or stage.seconds_per_step is None:
+    name, figure = f"time, stage {number}", f"{stage.steps:,} steps" if stage.steps else "nothing trained"
+    if stage.seconds is None:
         return Finding(name, "ok", figure, f"Not timed; {of}.")
-    figure = f"about {duration(stage.seconds)} for {figure}"
-    meaning = f"{stage.seconds_per_step:.3g} s a step, timed over {stage.probe_steps}; {of}."
+    figure = f"about {duration(stage.seconds)}{' for' if stage.steps else ','} {figure}"
+    meaning = f"{of[0].upper()}{of[1:]}."
+    if stage.seconds_per_step is not None:
+        meaning = f"{stage.seconds_per_step:.3g} s a step, timed over {stage.probe_steps}; {of}."
     if stage.seconds < DAY:
         return Finding(name, "ok", figure, meaning)
+    meaning += " That is not for this machine." if stage.seconds > LONGEST else ""
     remedy = "Take fewer steps (--steps, --preset quick), shorter sequences, a smaller backbone, or a GPU."
     return Finding(name, "warn", figure, meaning, remedy)
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
+from glotprompt import quantities
+
 Record: TypeAlias = Mapping[str, Any]
 """One JSON object of a result."""
 
@@ -272,26 +274,12 @@ def mean_sd(spread: Spread, digits: int = 1) -> str:
 
 
 def size(num_bytes: Any) -> str:
-    """Bytes in decimal units and three digits: `295 kB`, `6.29 MB`, `1.9 GB`."""
+    """Bytes as `quantities` says them."""
     value = finite(num_bytes)
-    if value is None:
-        return DASH
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= 0.9995 * unit:
-            return f"{value / unit:.3g} {name}"
-    return f"{value:.0f} B"
+    return DASH if value is None else quantities.size(value)
 
 
 def duration(seconds: Any) -> str:
-    """Seconds as a person says them: `4.2 s`, `3 min 52 s`, `2 h 5 min`."""
+    """Seconds as `quantities` says them."""
     value = finite(seconds)
-    if value is None:
-        return DASH
-    if value < 10:
-        return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return DASH if value is None else quantities.duration(value)

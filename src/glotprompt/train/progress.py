@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from glotprompt.errors import visible
 from glotprompt.processes import is_first
+from glotprompt.quantities import duration
 
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -64,7 +65,7 @@ class StepLine:
         shown += " ".join(f"{name} {value:.4g}" for name, value in facts.items())
         line = (
             f"{self.title}: step {step}/{self.steps}  {shown}"
-            f"  {(tokens - first_tokens) / elapsed:,.0f} tokens/s  {int(left) // 60}:{int(left) % 60:02d} left"
+            f"  {(tokens - first_tokens) / elapsed:,.0f} tokens/s  {duration(left)} left"
         )
         if self._terminal:
             end = "\n" if step == self.steps else ""

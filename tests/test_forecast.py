@@ -1,0 +1,183 @@
+"""Forecasts: what is counted is what a training reads, and a probe takes real steps without leaving a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import glotprompt as gp
+from glotprompt import forecast
+from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.errors import ModelError
+from glotprompt.forecast import LONGEST, SAMPLE_LINES, Forecast, Forecaster, Probe, Text, _some, unfit
+from glotprompt.model.encoder import Encoder
+from glotprompt.train.inputs import masking_corpus
+from glotprompt.train.pace import Pace
+
+from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
+
+TINY: dict[str, Any] = {"prompt_length": 2, "batch_size": 4, "max_length": 16}
+ADAPT, TUNE = AdaptConfig(steps=50, eval_every=20, **TINY), TuneConfig(method="soft-prompt", epochs=2, **TINY)
+FIELDS = [example.fields for example in topics()]
+
+
+def text_of(lines: list[str], encoder: Encoder) -> Text:
+    return Text(lines, [len(ids) for ids in encoder.tokenizer(lines, add_special_tokens=False)["input_ids"]])
+
+
+@pytest.fixture
+def encoder(tiny_encoder: Callable[[str], Encoder]) -> Encoder:
+    return tiny_encoder("xlm-roberta")
+
+
+@pytest.fixture
+def by_tokens(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> Forecaster:
+    """Forecasts tokens in the place of seconds."""
+    monkeypatch.setattr(forecast, "pace_of", lambda *how: Pace(1.0, 1.0, 0.0, 0.0, 1, None))
+    return Forecaster.of(encoder, Probe(1.0), QUIET)
+
+
+@pytest.fixture
+def tokens_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens of every pass of an encoder."""
+    found: list[int] = []
+    states_at, pooled_states = Encoder.states_at, Encoder.pooled_states
+
+    def at(encoder: Encoder, ids: torch.Tensor, mask: Any, *others: Any) -> torch.Tensor:
+        found.append(ids.numel() if mask is None else int(mask.sum()))
+        return states_at(encoder, ids, mask, *others)
+
+    def pooled(encoder: Encoder, sequences: Any, *others: Any) -> torch.Tensor:
+        found.append(sum(map(len, sequences)))
+        return pooled_states(encoder, sequences, *others)
+
+    monkeypatch.setattr(Encoder, "states_at", at)
+    monkeypatch.setattr(Encoder, "pooled_states", pooled)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"method": "mad-x"}, {"learning_rate": "auto", "auto_steps": 6, "auto_rates": (0.1, 0.2, 0.3)}],
+    ids=["one training", "two trainings", "trials"],
+)
+def test_what_masked_language_modelling_reads(
+    encoder: Encoder, by_tokens: Forecaster, tokens_read: list[int], changes: dict[str, Any]
+) -> None:
+    config = ADAPT.replace(steps=10, eval_every=2, held_out=0.3, **changes)
+    lines = [*TOY, *SOURCE]
+    gp.adapt(encoder, lines, lines, "nya", config, QUIET)
+    assert by_tokens.adapt(config, text_of(lines, encoder)).seconds == pytest.approx(sum(tokens_read), rel=0.15)
+
+
+@pytest.mark.slow
+def test_what_alignment_reads(encoder: Encoder, by_tokens: Forecaster, tokens_read: list[int]) -> None:
+    """Teachers, too: with few steps they are most of it."""
+    config = ADAPT.replace(objective="alignment", steps=3, eval_every=2, held_out=0.2)
+    gp.adapt(encoder, language="nya", parallel=TRANSLATIONS, config=config, runtime=QUIET)
+    found = by_tokens.adapt(config, text_of([target for _, target in TRANSLATIONS], encoder))
+    assert found.seconds == pytest.approx(sum(tokens_read), rel=0.15)
+    assert found.estimated_bytes > by_tokens.adapt(ADAPT, text_of(TOY, encoder)).estimated_bytes, "two sides"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes", [{"method": "prompt-tuning"}, {"method": "prompt-tuning", "head": "linear"}, {"method": "embedding"}],
+    ids=["label words", "linear head", "sentence vectors"],
+)  # fmt: skip
+def test_what_stage_2_reads(
+    encoder: Encoder, by_tokens: Forecaster, tokens_read: list[int], changes: dict[str, Any]
+) -> None:
+    config = TUNE.replace(**changes)
+    classifier = gp.tune(encoder, None, topics(), TASK, config, QUIET, language="nya")
+    held = round(config.dev_share * len(FIELDS))
+    tuned = by_tokens.tune(config, None, TASK, FIELDS, (len(FIELDS) - held, held))
+    assert tuned.seconds == pytest.approx(sum(tokens_read), rel=0.15)
+    tokens_read.clear()
+    gp.evaluate(classifier, topics())
+    assert by_tokens.evaluate(config, None, TASK, FIELDS).seconds == pytest.approx(sum(tokens_read), rel=0.01)
+
+
+@pytest.mark.slow
+def test_layers_that_run_once_are_timed_once(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    paces: list[Pace] = []
+    pace_of = forecast.pace_of
+
+    def noted(*how: Any) -> Pace:
+        paces.append(pace_of(*how))
+        return paces[-1]
+
+    monkeypatch.setattr(forecast, "pace_of", noted)
+    forecaster = Forecaster.of(encoder, Probe(0.01), QUIET)
+    for layers in (1, 1, 2):
+        found = forecaster.tune(TUNE.replace(top_k_layers=layers, seed=layers), ADAPT, TASK, FIELDS, (30, 6))
+        assert found.measured_bytes is not None
+    assert len(paces) == 2, "one for each kind"
+    assert all(pace.below_token > 0 for pace in paces)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["soft-prompt", "mad-x", "fine-tuning-mlm", "lora"])
+def test_a_probe_leaves_the_encoder_as_it_was(own_encoder: Callable[[str], Encoder], method: str) -> None:
+    encoder = own_encoder("xlm-roberta")
+    ids = torch.tensor([[0, 5, 6, 7, 2]])
+    before = encoder.hidden_states(ids)
+    forecaster = Forecaster.of(encoder, Probe(0.01, most_tokens=32), QUIET)
+    config = ADAPT.replace(method=method)
+    found = [forecaster.adapt(config, text_of(TOY, encoder))]
+    found += [forecaster.tune(TUNE.replace(method=method), config, TASK, FIELDS, (30, 6))]
+    if method != "mad-x":
+        found += [forecaster.adapt(config.replace(objective="alignment"), text_of(TOY, encoder))]
+    assert all(one.seconds and one.measured_bytes is None for one in found), "its steps were smaller"
+    assert torch.equal(before, encoder.hidden_states(ids))
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+
+
+def test_steps_are_drawn_from_different_lines() -> None:
+    lines = ["one"] * (2 * SAMPLE_LINES + 1)
+    lines[1] = "two"
+    assert _some(lines, SAMPLE_LINES) == ["one", "two"]
+    many = [str(number) for number in range(2 * SAMPLE_LINES)]
+    assert _some(many, SAMPLE_LINES) == many[::2]
+
+
+@pytest.mark.slow
+def test_mad_x_trains_two_adapters_and_auto_tries_rates(by_tokens: Forecaster) -> None:
+    text = Text(TOY, [5] * len(TOY))
+    two, auto = ADAPT.replace(method="mad-x"), ADAPT.replace(learning_rate="auto", auto_rates=(0.1, 0.2, 0.3))
+    assert by_tokens.adapt(two, text).steps == 100
+    assert by_tokens.adapt(two, text, num_trainings=1).steps == 50
+    assert by_tokens.adapt(auto.replace(auto_steps=10), text).steps == 50 + 3 * 3 + 2 * 5
+
+
+@pytest.mark.slow
+def test_sequences_are_those_of_a_training(encoder: Encoder) -> None:
+    for packing in ("full", "none"):
+        config = ADAPT.replace(packing=packing, held_out=0.1)
+        corpus, *_ = masking_corpus(encoder, SOURCE, SOURCE, config)
+        assert abs(text_of(SOURCE, encoder).amount(config).sequences - len(corpus.target)) <= 2
+
+
+def test_a_backbone_without_an_lm_head_is_aligned(tiny_encoder: Callable[[str], Encoder]) -> None:
+    found = Forecaster.of(tiny_encoder("xlm-roberta"), Probe(1.0), QUIET)
+    found.encoder, found.shell.has_lm_head = None, False
+    config = ADAPT.replace(objective="alignment")
+    assert found.adapt(config, Text(TOY, [5] * len(TOY))).estimated_bytes > 0
+    assert found.tune(TUNE.replace(method="embedding"), config, TASK, FIELDS, (30, 6)).file_bytes > 0
+    with pytest.raises(ModelError, match="without an LM head, which masked language modelling needs"):
+        found.adapt(ADAPT, Text(TOY, [5] * len(TOY)))
+
+
+def test_what_is_not_for_this_machine() -> None:
+    assert unfit(LONGEST, 10**9, 10**9) == unfit(None, 10**9, None) == ""
+    assert "it would take about 4 days 0 h" in unfit(4 / 3 * LONGEST, 10**9, None)
+    assert "it needs about 2 GB of memory, and there are 1 GB" in unfit(None, 2 * 10**9, 10**9)
+
+
+def test_memory_as_measured_goes_before_an_estimate() -> None:
+    assert Forecast(1, 1, 1, 5).needed_bytes == 5
+    assert Forecast(1, 1, 1, 5, measured_bytes=9).needed_bytes == 9
