@@ -149,7 +149,7 @@ def test_no_step_begins_before_what_it_waits_for(
     outcomes = engine_ray._Pool(Share(3, 1, 0), place, told).run(steps)
     assert Counter(outcome.status for outcome in outcomes) == {"done": len(steps) - 1, "failed": 1}
     assert actors.most == 3
-    (failure,) = Store(place.output).failures()
+    (failure,) = place.store.failures()
     assert failure["step"] == dead.name
     assert "The actor died (its worker was started 4 times" in failure["error"]
 
@@ -169,7 +169,7 @@ def test_a_store_that_fails_is_no_step_that_failed(
     with pytest.raises(OSError, match=r"No locks available: 'tune\.lock'") as caught:
         engine_ray._Pool(Share(1, 1, 0), place, told).run(steps)
     assert not isinstance(caught.value, RayTaskError)
-    assert Store(place.output).failures() == []
+    assert place.store.failures() == []
 
 
 def test_an_interruption_leaves_who_is_at_a_step_to_ray(
@@ -194,7 +194,7 @@ def test_an_interruption_leaves_who_is_at_a_step_to_ray(
     ((at_work, step),) = pool.busy.values()
     assert step is steps[0]
     assert killed == [worker for worker in pool.workers if worker is not at_work]
-    assert list(Path(place.output, "work").glob("shared-*")) == []
+    assert list((place.store.root / "work").glob("shared-*")) == []
 
 
 def test_a_worker_that_does_not_see_the_store(
@@ -202,11 +202,11 @@ def test_a_worker_that_does_not_see_the_store(
 ) -> None:
     plan = planned(experiment_file, place, 'methods=["prompt-tuning"]')
     monkeypatch.setattr(engine_ray, "ray", Actors(0))
-    monkeypatch.setattr(engine_ray._Worker, "sees", lambda self, output, sign: False)
+    monkeypatch.setattr(engine_ray._Worker, "sees", lambda self, store, sign: False)
     with pytest.raises(ConfigError, match="must be a folder or URL that all machines share"):
         engine_ray._Pool(Share(1, 1, 0), place, told).run(list(plan.steps.values()))
 
-    def sees(self: object, output: Path, sign: str) -> bool:
+    def sees(self: object, store: Store, sign: str) -> bool:
         reason = ConfigError("the driver for s3:// is not installed: pip install s3fs")
         raise RayTaskError("sees", "Traceback ...", reason).as_instanceof_cause()  # as ray.get does
 
@@ -242,17 +242,17 @@ def test_two_workers_one_of_them_killed_give_the_bits_of_one_process(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in this process (conftest.py): sums depend on it
     plan = planned(experiment_file, place, 'methods=["soft-prompt", "mad-x"]', "adapt.steps=40")
-    steps = plan.missing(Store(place.output).finished())
+    steps = plan.missing(place.store.finished())
     assert {outcome.status for outcome in SerialEngine().run(steps, place, told)} == {"done"}
 
-    elsewhere = replace(place, output=tmp_path / "ray", runtime=RuntimeConfig(checkpoint_every=0))
+    elsewhere = replace(place, store=Store(tmp_path / "ray"), runtime=RuntimeConfig(checkpoint_every=0))
     said: Counter[tuple[str, bool]] = Counter()
     killed: list[int] = []
-    killer = threading.Thread(target=kill_a_worker, args=(Store(elsewhere.output), killed))
+    killer = threading.Thread(target=kill_a_worker, args=(elsewhere.store, killed))
     killer.start()
     monkeypatch.chdir(tmp_path)
     outcomes = RayEngine(workers=2).run(
-        steps, replace(elsewhere, output=Path("ray")), lambda step, outcome: said.update([(step.name, outcome is None)])
+        steps, replace(elsewhere, store=Store("ray")), lambda step, outcome: said.update([(step.name, outcome is None)])
     )
     killer.join()
 
@@ -263,7 +263,7 @@ def test_two_workers_one_of_them_killed_give_the_bits_of_one_process(
     for step in steps:
         if isinstance(step, AdaptStep | TuneStep):
             file = ADAPTED if isinstance(step, AdaptStep) else CLASSIFIER
-            one, two = (Store(at.output).folder(step.name) / file for at in (place, elsewhere))
+            one, two = (at.store.folder(step.name) / file for at in (place, elsewhere))
             kind = artifact.describe(one, ("language prompt", "language module", "classifier"))["kind"]
             expected, found = artifact.read(one, kind)[0], artifact.read(two, kind)[0]
             assert all((expected[name] == found[name]).all() for name in expected)
@@ -271,7 +271,7 @@ def test_two_workers_one_of_them_killed_give_the_bits_of_one_process(
         for part in ("scores", "predictions", "prompt_change"):
             assert one[part] == two[part]
         assert one["train_info"]["tune"]["losses"] == two["train_info"]["tune"]["losses"]
-    assert list(Path(elsewhere.output, "work").glob("shared-*")) == []
+    assert list((elsewhere.store.root / "work").glob("shared-*")) == []
 
 
 @pytest.mark.long

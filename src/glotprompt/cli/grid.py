@@ -93,10 +93,9 @@ def grid(
     }  # fmt: skip
     runtime = RuntimeConfig(**{name: value for name, value in given.items() if value is not None})
     shown = without_password(output)
-    place = Workplace(named(output), data_dir, device, runtime, retry_failed)
     runner = _engine(engine, workers, address)
     loaded = [load(path, scale, set or ()) for path in experiments]
-    store, plan = open_store(place.output), Plan()
+    store, plan = open_store(named(output)), Plan()
     if known is not None and not dry_run:
         unpack(known, store)
     keep_to_quota()
@@ -106,6 +105,7 @@ def grid(
         add_experiment(plan, experiment, backbone, num_layers, data_dir, scale, _as_given(ctx))
     finished = store.finished() if known is None else store.finished() | steps_of(known)
     missing = plan.missing(finished)
+    place = Workplace(store, data_dir, device, runtime, retry_failed)
     if dry_run:
         _show(plan, finished, missing, estimator(place))
         return 0
@@ -118,7 +118,7 @@ def grid(
     except KeyboardInterrupt:
         raise Interrupted(f"the same command goes on; what is finished lies in {shown}") from None
     forget_shared(list(plan.steps.values()), store)
-    return _summary(outcomes, shown, place.output)
+    return _summary(outcomes, shown, named(output))
 
 
 def _as_given(ctx: typer.Context) -> str:

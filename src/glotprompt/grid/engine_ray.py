@@ -13,11 +13,11 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glotprompt.errors import ConfigError, MissingExtraError, UserError, in_a_line
-from glotprompt.grid.remote import open_store, without_password
+from glotprompt.grid.remote import RemoteStore
+from glotprompt.grid.store import Store
 
 try:
     import ray
@@ -48,9 +48,9 @@ class RayEngine:
         if not steps:
             return []
         check_device(place.device)
-        output = place.output.absolute() if isinstance(place.output, Path) else place.output
+        store = place.store if isinstance(place.store, RemoteStore) else Store(place.store.root.absolute())
         data_dir = place.data_dir and place.data_dir.absolute()
-        place = replace(place, output=output, data_dir=data_dir, runtime=place.runtime.replace(progress=False))
+        place = replace(place, store=store, data_dir=data_dir, runtime=place.runtime.replace(progress=False))
         with connected(self.address):
             share = share_of_all(self.workers, place.device, option="--workers", here=self.address is None)
             return _Pool(share, place, tell).run(steps)
@@ -67,8 +67,8 @@ class _Worker:
 
         torch.set_num_threads(threads)
 
-    def sees(self, output: Path | str, sign: str) -> bool:
-        return open_store(output).sees(sign)
+    def sees(self, store: Store, sign: str) -> bool:
+        return store.sees(sign)
 
     def attempt(self, step: Step, place: Workplace) -> Outcome:
         from glotprompt.grid import work
@@ -80,7 +80,7 @@ class _Pool:
     """Workers, and the steps they are at."""
 
     def __init__(self, share: Share, place: Workplace, tell: Tell) -> None:
-        self.place, self.tell, self.store = place, tell, open_store(place.output)
+        self.place, self.tell = place, tell
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         kind: Any = ray.remote(_Worker).options(  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
             num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=-1, max_task_retries=RETRIES
@@ -95,8 +95,8 @@ class _Pool:
         waiting = {step.name: step for step in steps}
         outcomes: list[Outcome] = []
         try:
-            with self.store.signed() as sign:
-                coming = {worker.sees.remote(self.place.output, sign): worker for worker in self.workers}
+            with self.place.store.signed() as sign:
+                coming = {worker.sees.remote(self.place.store, sign): worker for worker in self.workers}
                 while waiting or self.busy:
                     self._hand_out(waiting)
                     (ready,), _ = ray.wait([*coming, *self.busy], num_returns=1)
@@ -132,9 +132,8 @@ class _Pool:
         except RayError as error:
             raise ConfigError(f"a worker of Ray cannot start: {in_a_line(error)}") from None
         if not sees:
-            shown = without_password(str(self.place.output))
             raise ConfigError(
-                f"a worker does not see {shown}; --output must be a folder or URL that all machines share"
+                f"a worker does not see {self.place.store}; --output must be a folder or URL that all machines share"
             )
         self.idle.append(worker)
 
@@ -149,7 +148,7 @@ class _Pool:
             raise getattr(error, "cause", error) from None
         except RayError as error:
             line = f"{in_a_line(error)} (its worker was started {1 + RETRIES} times; perhaps memory ran out)"
-            self.store.keep_failure(step.name, line, str(error))
+            self.place.store.keep_failure(step.name, line, str(error))
             outcome = Outcome(step.name, "failed", error=line)
         self.idle.append(worker)
         self.tell(step, outcome)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, identity_of
 from glotprompt.grid.reading import ExampleSource, TextSource
+from glotprompt.grid.store import Store
 from glotprompt.methods import METHODS
 from glotprompt.model.devices import Precision
 from glotprompt.templates import Task
@@ -209,8 +210,7 @@ Step = AdaptStep | TuneStep | EvaluateStep | CostStep
 class Workplace:
     """Where and how steps are run; nothing here changes a number."""
 
-    output: Path | str
-    """The store's folder, or its URL, as text."""
+    store: Store
     data_dir: Path | None = None
     device: str = "auto"
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
