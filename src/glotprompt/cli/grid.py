@@ -78,12 +78,12 @@ def grid(
     goes on; the exit status is then 1.
     """
     from glotprompt.cli.threads import keep_to_quota
+    from glotprompt.cluster.remote import named, open_store, without_password
     from glotprompt.config import RuntimeConfig
     from glotprompt.grid.estimate import estimator
     from glotprompt.grid.experiment import load
     from glotprompt.grid.pack import steps_of, unpack
     from glotprompt.grid.plan import Plan, add_experiment
-    from glotprompt.grid.remote import named, open_store, without_password
     from glotprompt.grid.steps import Workplace
     from glotprompt.grid.work import forget_shared
 
@@ -123,7 +123,7 @@ def grid(
 
 def _as_given(ctx: typer.Context) -> str:
     """The command line for the record: what was given and nothing else, but for passwords in URLs."""
-    from glotprompt.grid.remote import without_password
+    from glotprompt.cluster.remote import without_password
 
     words = ["glotprompt", "grid"]
     for parameter in ctx.command.params:
@@ -157,7 +157,7 @@ def _engine(name: str, workers: int | None, address: str | None) -> Engine:
         if workers is not None or address is not None:
             raise ConfigError("--workers and --address are for --engine ray; give it, or leave them out")
         return SerialEngine()
-    from glotprompt.grid.engine_ray import RayEngine
+    from glotprompt.cluster.workers import RayEngine
 
     return RayEngine(workers, address)
 

@@ -6,8 +6,8 @@
     DIR/work/<kind>-<hash>/         checkpoints of a step under way, and beside it the lock of whoever works on it
     DIR/failed/<kind>-<hash>.json   a step that failed
 
-`remote` keeps the same files behind a URL. Nothing here needs torch. A folder with `experiments` and the `result.json`
-files of `steps` alone is a store, too.
+`cluster.remote` keeps the same files behind a URL. Nothing here needs torch. A folder with `experiments` and the
+`result.json` files of `steps` alone is a store, too.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from glotprompt.cluster.remote import RemoteStore
 from glotprompt.errors import ConfigError, MissingExtraError, UserError, in_a_line
-from glotprompt.grid.remote import RemoteStore
 from glotprompt.grid.store import Store
 
 try:
@@ -25,7 +25,7 @@ try:
 except ImportError:
     raise MissingExtraError("--engine ray", "ray") from None
 
-from glotprompt.cluster import PASSED_ON, Share, check_device, connected, share_of_all
+from glotprompt.cluster.machines import Share, check_device, connected, passed_on, share_of_all
 
 # A worker imports this file before its environment is set: nothing here may import torch or transformers.
 if TYPE_CHECKING:
@@ -81,11 +81,10 @@ class _Pool:
 
     def __init__(self, share: Share, place: Workplace, tell: Tell) -> None:
         self.place, self.tell = place, tell
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         kind: Any = ray.remote(_Worker).options(  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
             num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=-1, max_task_retries=RETRIES
         )
-        self.workers: list[Any] = [kind.remote(environment, os.getcwd(), share.cpus) for _ in range(share.workers)]
+        self.workers: list[Any] = [kind.remote(passed_on(), os.getcwd(), share.cpus) for _ in range(share.workers)]
         self.idle: list[Any] = []
         self.busy: dict[Any, tuple[Any, Step]] = {}
         """From what Ray promises to the worker and its step."""

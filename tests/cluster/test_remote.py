@@ -18,16 +18,17 @@ from typing import Any
 import fsspec
 import pytest
 
+from glotprompt.cluster import remote, workers
+from glotprompt.cluster.machines import Share
+from glotprompt.cluster.remote import RemoteStore, copy_results, named, open_store
 from glotprompt.errors import ArtifactError, ConfigError, DataError
-from glotprompt.grid import engine_ray, remote, work
-from glotprompt.grid.engine_ray import Share
-from glotprompt.grid.remote import RemoteStore, copy_results, named, open_store
+from glotprompt.grid import work
 from glotprompt.grid.steps import EvaluateStep, Workplace
 from glotprompt.grid.store import RESULT, STEP, Store
 from glotprompt.grid.work import attempt, forget_shared
 
-from .test_engine import planned, results
-from .test_engine_ray import Actors, told
+from ..grid.test_engine import planned, results
+from .test_workers import Actors, told
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_a_marker_without_words_counts_for_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_while_sending(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from glotprompt.grid.remote import RemoteStore, _Remote\n"
+        "import os, sys; from pathlib import Path; from glotprompt.cluster.remote import RemoteStore, _Remote\n"
         "store, real = RemoteStore(sys.argv[1], Path(sys.argv[2])), _Remote.send\n"
         "for name in ('a.safetensors', 'step.json'):\n"
         "    (store.outcome('tune-1') if name[0] == 'a' else store.work('tune-1') / 'outcome').joinpath(name)"
@@ -264,10 +265,10 @@ def test_workers_of_ray_get_the_url(
     monkeypatch.setenv("GLOTPROMPT_CACHE", str(tmp_path / "cache"))
     away = replace(place, store=open_store(url))
     (step, *_) = planned(experiment_file, away, 'methods=["prompt-tuning"]').steps.values()
-    monkeypatch.setattr(engine_ray, "ray", Actors(0))
+    monkeypatch.setattr(workers, "ray", Actors(0))
     said: list[Any] = []
     monkeypatch.setattr(work, "attempt", lambda step, place: said.append((place.store, files(url))))
-    engine_ray._Pool(Share(1, 1, 0), away, told).run([step])
+    workers._Pool(Share(1, 1, 0), away, told).run([step])
     ((given, seen),) = said
     assert given is away.store
     assert [path.startswith("work/shared-") for path in seen] == [True]
@@ -278,7 +279,7 @@ def test_workers_of_ray_get_the_url(
 
     monkeypatch.setattr(work, "attempt", unreachable)
     with pytest.raises(ArtifactError, match="cannot be used"):
-        engine_ray._Pool(Share(1, 1, 0), away, told).run([step])
+        workers._Pool(Share(1, 1, 0), away, told).run([step])
 
 
 def test_a_store_that_is_sent_works_where_it_comes_to(
