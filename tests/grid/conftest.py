@@ -10,6 +10,7 @@ import pytest
 
 from glotprompt.data.catalog import dataset
 from glotprompt.grid.steps import Workplace
+from glotprompt.grid.store import Store
 
 WORDS = {"sports": "win play field", "health": "hear walk slept", "business": "market bank people"}
 NLI = ("entailment", "neutral", "contradiction")
@@ -57,7 +58,7 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path, toy_data: Path) -> Workplace:
-    return Workplace(tmp_path / "grid", toy_data, device="cpu")
+    return Workplace(Store(tmp_path / "grid"), toy_data, device="cpu")
 
 
 @pytest.fixture(scope="session")

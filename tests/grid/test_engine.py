@@ -44,7 +44,7 @@ def planned(file: Path, place: Workplace, *changes: str) -> Plan:
 
 def run(plan: Plan, place: Workplace) -> dict[str, int]:
     """How many steps came to what."""
-    steps = plan.missing(Store(place.output).finished())
+    steps = plan.missing(place.store.finished())
     outcomes = SerialEngine().run(steps, place, lambda step, outcome: None)
     return dict(Counter(outcome.status for outcome in outcomes))
 
@@ -55,14 +55,14 @@ def finished(
 ) -> tuple[Plan, Workplace]:
     """A grid with shared and unshared steps, run to its end."""
     root = tmp_path_factory.mktemp("finished")
-    place = Workplace(root / "grid", toy_data, device="cpu")
+    place = Workplace(Store(root / "grid"), toy_data, device="cpu")
     plan = planned(write_experiment(root / "toy.toml"), place)
     assert run(plan, place) == {"done": len(plan.steps)}
     return plan, place
 
 
 def results(plan: Plan, place: Workplace) -> list[dict[str, Any]]:
-    found = [Store(place.output).result(cell) for cell in plan.records[0]["cells"]]
+    found = [place.store.result(cell) for cell in plan.records[0]["cells"]]
     assert None not in found
     return [result for result in found if result is not None]
 
@@ -133,7 +133,7 @@ def test_text_that_was_not_read_has_no_content(experiment_file: Path, place: Wor
 def test_nothing_in_the_store_holds_a_sentence(finished: tuple[Plan, Workplace], toy_data: Path) -> None:
     """Neither results nor what was trained, whose files elsewhere hold examples."""
     _, place = finished
-    files = [path for path in Path(place.output).rglob("*") if path.is_file()]
+    files = [path for path in place.store.root.rglob("*") if path.is_file()]
     assert {RESULT, ADAPTED, CLASSIFIER} <= {path.name for path in files}
     text = b"".join(path.read_bytes() for path in files)
     for file in [*toy_data.glob("masakhanews/sna/*.tsv"), *toy_data.glob("masakhanews/hau/*.tsv")]:
@@ -145,7 +145,7 @@ def test_nothing_in_the_store_holds_a_sentence(finished: tuple[Plan, Workplace],
 
 def test_the_sources_adapter_is_trained_once(finished: tuple[Plan, Workplace]) -> None:
     plan, place = finished
-    store = Store(place.output)
+    store = place.store
     parts: list[Any] = []
     for step in plan.steps.values():
         if isinstance(step, AdaptStep) and step.method == "mad-x":
@@ -168,7 +168,7 @@ def test_what_languages_share_is_claimed_while_it_is_read(
     from glotprompt.grid import work
 
     plan = planned(experiment_file, place, 'methods=["mad-x"]')
-    store, real, claims = Store(place.output), work.run_stage1, list[str]()
+    store, real, claims = place.store, work.run_stage1, list[str]()
 
     def adapt(encoder: Any, *words: Any) -> Any:
         for how in ("shared", "alone"):
@@ -186,32 +186,30 @@ def test_what_languages_share_is_claimed_while_it_is_read(
 
 def test_everything_is_finished(finished: tuple[Plan, Workplace]) -> None:
     plan, place = finished
-    assert plan.missing(Store(place.output).finished()) == []
+    assert plan.missing(place.store.finished()) == []
     step = next(iter(plan.steps.values()))
     assert attempt(step, place).status == "cached"
-    about = json.loads((Store(place.output).folder(step.name) / STEP).read_text(encoding="utf-8"))
+    about = json.loads((place.store.folder(step.name) / STEP).read_text(encoding="utf-8"))
     assert (about["kind"], about["needs"]) == ("adapt", [])
 
 
 def test_what_no_cell_needs_can_be_deleted(finished: tuple[Plan, Workplace], tmp_path: Path) -> None:
     """A cell with a result wants nothing; a new experiment makes again what it shares with it."""
     plan, place = finished
-    copy = replace(place, output=tmp_path / "grid")
-    shutil.copytree(place.output, copy.output)
-    store = Store(copy.output)
+    copy = replace(place, store=Store(tmp_path / "grid"))
+    shutil.copytree(place.store.root, copy.store.root)
+    store = copy.store
     for step in plan.steps.values():
         if not isinstance(step, EvaluateStep):
             shutil.rmtree(store.folder(step.name))
     assert plan.missing(store.finished()) == []
     other = planned(
-        Path(place.output).parent / "toy.toml", copy, 'methods=["soft-prompt"]', 'targets=["sna"]', "tune.epochs=1"
+        place.store.root.parent / "toy.toml", copy, 'methods=["soft-prompt"]', 'targets=["sna"]', "tune.epochs=1"
     )
     assert [step.kind for step in other.missing(store.finished())] == ["adapt", "tune", "evaluate"]
     assert run(other, copy) == {"done": 3}
     (again,) = (step for step in other.steps.values() if isinstance(step, AdaptStep))
-    one, two = (
-        artifact.read(Store(at.output).folder(again.name) / ADAPTED, "language prompt")[0] for at in (place, copy)
-    )
+    one, two = (artifact.read(at.store.folder(again.name) / ADAPTED, "language prompt")[0] for at in (place, copy))
     assert all((one[name] == two[name]).all() for name in one)
 
 
@@ -221,14 +219,16 @@ def test_steps_travel_to_other_processes(finished: tuple[Plan, Workplace]) -> No
         copy: Step = pickle.loads(pickle.dumps(step))
         assert copy.name == name
         assert copy == step
-    assert pickle.loads(pickle.dumps(place)) == place
+    travelled: Workplace = pickle.loads(pickle.dumps(place))
+    assert replace(travelled, store=place.store) == place
+    assert travelled.store.root == place.store.root
 
 
 @pytest.mark.slow
 def test_costs_are_counted(place: Workplace, tiny_folder: Path) -> None:
     step = CostStep(str(tiny_folder), AdaptConfig(prompt_length=4), TuneConfig(method="soft-prompt", top_k_layers=2))
     assert attempt(step, place).status == "done"
-    found = json.loads((Store(place.output).folder(step.name) / RESULT).read_text(encoding="utf-8"))
+    found = json.loads((place.store.folder(step.name) / RESULT).read_text(encoding="utf-8"))
     one_layer = 2 * 4 * 48  # keys and values, 4 vectors, of width 48
     assert found["cost"]["adapt"]["trained_values"] == 3 * one_layer
     assert found["cost"]["tune"]["trained_values"] == 2 * one_layer
@@ -252,14 +252,14 @@ def test_a_failure_is_kept_and_the_rest_goes_on(
 
     monkeypatch.setattr(work, "run_stage1", breaks)
     assert run(plan, place) == {"failed": 1, "skipped": 2, "done": 6}
-    (failure,) = Store(place.output).failures()
+    (failure,) = place.store.failures()
     assert (failure["error"], failure["attempts"]) == ("RuntimeError: out of luck", 1)
     assert "in breaks" in failure["traceback"]
     monkeypatch.undo()
     assert run(plan, place) == {"failed": 1, "skipped": 2}  # not tried again unless asked for
-    retried = Workplace(place.output, place.data_dir, place.device, place.runtime, retry_failed=True)
+    retried = Workplace(place.store, place.data_dir, place.device, place.runtime, retry_failed=True)
     assert run(plan, retried) == {"done": 3}
-    assert Store(place.output).failures() == []
+    assert place.store.failures() == []
 
 
 def test_data_that_changed_since_the_plan(experiment_file: Path, place: Workplace) -> None:
@@ -267,7 +267,7 @@ def test_data_that_changed_since_the_plan(experiment_file: Path, place: Workplac
     (tuned,) = (step for step in plan.steps.values() if isinstance(step, TuneStep))
     object.__setattr__(tuned, "train_content", "0" * 64)
     assert run(plan, place) == {"failed": 1, "skipped": 1}
-    error = Store(place.output).failures()[0]["error"]
+    error = place.store.failures()[0]["error"]
     assert error.endswith("has changed since the step was planned; run the grid again with --retry-failed")
 
 
@@ -277,8 +277,8 @@ def test_killed_during_a_training_it_goes_on_from_its_checkpoint(
     kind: str, experiment_file: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = ['methods=["soft-prompt"]', 'targets=["sna"]', "adapt.steps=40", "tune.epochs=30"]
-    killed, whole = (Workplace(tmp_path / name, toy_data, device="cpu") for name in ("killed", "whole"))
-    command = [sys.executable, "-m", "glotprompt", "grid", str(experiment_file), "--output", str(killed.output)]
+    killed, whole = (Workplace(Store(tmp_path / name), toy_data, device="cpu") for name in ("killed", "whole"))
+    command = [sys.executable, "-m", "glotprompt", "grid", str(experiment_file), "--output", str(killed.store)]
     command += ["--data-dir", str(toy_data), "--device", "cpu", "--checkpoint-every", "0"]
     command += [word for change in changes for word in ("--set", change)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
@@ -290,7 +290,7 @@ def test_killed_during_a_training_it_goes_on_from_its_checkpoint(
     reached = _step_reached(killed, kind)
     steps = {"adapt": _steps_of(MaskingCorpus, monkeypatch), "tune": _steps_of(ClozeCorpus, monkeypatch)}
     plan = planned(experiment_file, killed, *changes)
-    assert not any(step.kind == kind for step in plan.steps.values() if Store(killed.output).has(step.name))
+    assert not any(step.kind == kind for step in plan.steps.values() if killed.store.has(step.name))
     run(plan, killed)
     assert steps[kind][0] == reached > 0
     run(plan, whole)
@@ -302,7 +302,7 @@ def test_killed_during_a_training_it_goes_on_from_its_checkpoint(
 
 def _step_reached(place: Workplace, kind: str) -> int:
     """Of the checkpoint of a step of this kind; 0 without one."""
-    for path in Path(place.output).glob(f"work/{kind}-*/*.checkpoint"):
+    for path in place.store.root.glob(f"work/{kind}-*/*.checkpoint"):
         with suppress(ArtifactError):  # the step may come to its end while we look
             return artifact.read(path, "checkpoint")[1].get("history", {}).get("step", 0)
     return 0
@@ -326,7 +326,7 @@ def test_killed_between_steps_it_ends_with_the_same_numbers(
     finished: tuple[Plan, Workplace], tmp_path: Path, toy_data: Path
 ) -> None:
     plan, place = finished
-    file = Path(place.output).parent / "toy.toml"
+    file = place.store.root.parent / "toy.toml"
     command = [sys.executable, "-m", "glotprompt", "grid", str(file), "--output", str(tmp_path / "grid")]
     command += ["--data-dir", str(toy_data), "--device", "cpu", "--checkpoint-every", "0"]
     kills = 0
@@ -342,15 +342,14 @@ def test_killed_between_steps_it_ends_with_the_same_numbers(
         if process.wait() == 0:
             break
     assert kills >= 2
-    again = Workplace(tmp_path / "grid", toy_data)
+    again = Workplace(Store(tmp_path / "grid"), toy_data)
     for one, two in zip(results(plan, place), results(plan, again), strict=True):
         assert one["predictions"] == two["predictions"]
         assert one["train_info"]["tune"]["losses"] == two["train_info"]["tune"]["losses"]
     for name, step in plan.steps.items():
         if isinstance(step, TuneStep):
             tensors, others = (
-                artifact.read(Store(root).folder(name) / CLASSIFIER, "classifier")[0]
-                for root in (place.output, again.output)
+                artifact.read(at.store.folder(name) / CLASSIFIER, "classifier")[0] for at in (place, again)
             )
             assert all((tensors[key] == others[key]).all() for key in tensors)
 
@@ -358,12 +357,12 @@ def test_killed_between_steps_it_ends_with_the_same_numbers(
 @pytest.mark.long
 def test_two_grids_in_one_folder(finished: tuple[Plan, Workplace], tmp_path: Path, toy_data: Path) -> None:
     plan, place = finished
-    file = Path(place.output).parent / "toy.toml"
+    file = place.store.root.parent / "toy.toml"
     command = [sys.executable, "-m", "glotprompt", "grid", str(file), "--output", str(tmp_path / "grid")]
     command += ["--data-dir", str(toy_data), "--device", "cpu"]
     both = [subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
-    again = Workplace(tmp_path / "grid", toy_data)
-    assert Store(again.output).failures() == []
+    again = Workplace(Store(tmp_path / "grid"), toy_data)
+    assert again.store.failures() == []
     for one, two in zip(results(plan, place), results(plan, again), strict=True):
         assert one["predictions"] == two["predictions"]

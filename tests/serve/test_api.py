@@ -326,6 +326,16 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert found[("glotprompt_requests_total", ("route", "other"), ("status", "404"))] == 1
 
 
+def test_metrics_of_a_replica(registry: Registry, encoder: gp.Encoder) -> None:
+    with TestClient(make_app(encoder, registry, replica="abc")) as client:
+        client.get("/readyz")
+        lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
+    assert all('replica="abc"' in line for line in lines)
+    assert 'glotprompt_requests_total{replica="abc",route="/readyz",status="200"} 1.0' in lines
+    with TestClient(make_app(encoder, registry)) as client:
+        assert "replica" not in client.get("/metrics").text
+
+
 def test_logs_tell_what_was_done_without_a_text(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "glotprompt.serve"):
         client.post("/v1/predict", json={"items": [item("nya", "kilimba twidi")]})

@@ -81,12 +81,12 @@ def grid(
     goes on; the exit status is then 1.
     """
     from glotprompt.cli.threads import keep_to_quota
+    from glotprompt.cluster.remote import named, open_store, without_password
     from glotprompt.config import RuntimeConfig
     from glotprompt.grid.estimate import Estimator
     from glotprompt.grid.experiment import load
     from glotprompt.grid.pack import steps_of, unpack
     from glotprompt.grid.plan import Plan, add_experiment
-    from glotprompt.grid.remote import named, open_store, without_password
     from glotprompt.grid.steps import Workplace
     from glotprompt.grid.work import forget_shared
 
@@ -96,10 +96,9 @@ def grid(
     }  # fmt: skip
     runtime = RuntimeConfig(**{name: value for name, value in given.items() if value is not None})
     shown = without_password(output)
-    place = Workplace(named(output), data_dir, device, runtime, retry_failed)
     runner = _engine(engine, workers, address)
     loaded = [load(path, scale, set or ()) for path in experiments]
-    store, plan = open_store(place.output), Plan()
+    store, plan = open_store(named(output)), Plan()
     if known is not None and not dry_run:
         unpack(known, store)
     keep_to_quota()
@@ -109,6 +108,7 @@ def grid(
         add_experiment(plan, experiment, backbone, num_layers, data_dir, scale, _as_given(ctx))
     finished = store.finished() if known is None else store.finished() | steps_of(known)
     missing = plan.missing(finished)
+    place = Workplace(store, data_dir, device, runtime, retry_failed)
     if dry_run:
         _show(plan, finished, missing, Estimator(place), _lighter(plan, scale, engine, address))
         return 0
@@ -121,12 +121,12 @@ def grid(
     except KeyboardInterrupt:
         raise Interrupted(f"the same command goes on; what is finished lies in {shown}") from None
     forget_shared(list(plan.steps.values()), store)
-    return _summary(outcomes, shown, place.output)
+    return _summary(outcomes, shown, named(output))
 
 
 def _as_given(ctx: typer.Context) -> str:
     """The command line for the record: what was given and nothing else, but for passwords in URLs."""
-    from glotprompt.grid.remote import without_password
+    from glotprompt.cluster.remote import without_password
 
     words = ["glotprompt", "grid"]
     for parameter in ctx.command.params:
@@ -160,7 +160,7 @@ def _engine(name: str, workers: int | None, address: str | None) -> Engine:
         if workers is not None or address is not None:
             raise ConfigError("--workers and --address are for --engine ray; give it, or leave them out")
         return SerialEngine()
-    from glotprompt.grid.engine_ray import RayEngine
+    from glotprompt.cluster.workers import RayEngine
 
     return RayEngine(workers, address)
 

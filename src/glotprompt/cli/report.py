@@ -47,9 +47,9 @@ def report(
     for module in ("jinja2", "matplotlib"):
         if find_spec(module) is None:
             raise MissingExtraError("The report", "report")
+    from glotprompt.cluster.remote import copy_results, named
     from glotprompt.grid.pack import ENDING, unpack
     from glotprompt.grid.pack import pack as write_packed
-    from glotprompt.grid.remote import copy_results, named
     from glotprompt.grid.store import Store
 
     place = named(results)

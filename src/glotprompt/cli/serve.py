@@ -184,7 +184,7 @@ def _serve_by_ray(
     blueprint: Callable[[], Blueprint], first: Path, host: str, port: int, replicas: int | None, address: str | None,
     take_over: bool, model: str | None, precision: Any, device: str,
 ) -> bool:  # fmt: skip
-    from glotprompt.serve.engine_ray import Backbone, RayServe
+    from glotprompt.cluster.replicas import Backbone, RayServe
 
     if address is None:
         with _listening(host, port) as listening:  # only to see that it can be, and which port is free

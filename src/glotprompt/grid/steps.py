@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.grid.reading import ExampleSource, TextSource
+from glotprompt.grid.store import Store
 from glotprompt.model.devices import Precision
 from glotprompt.spec import RunSpec, adapt_specs, tune_spec, whole
 from glotprompt.templates import Task
@@ -208,8 +209,7 @@ Step = AdaptStep | TuneStep | EvaluateStep | CostStep
 class Workplace:
     """Where and how steps are run; nothing here changes a number."""
 
-    output: Path | str
-    """The store's folder, or its URL, as text."""
+    store: Store
     data_dir: Path | None = None
     device: str = "auto"
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

@@ -6,8 +6,8 @@
     DIR/work/<kind>-<hash>/         checkpoints of a step under way, and beside it the lock of whoever works on it
     DIR/failed/<kind>-<hash>.json   a step that failed
 
-`remote` keeps the same files behind a URL. Nothing here needs torch. A folder with `experiments` and the `result.json`
-files of `steps` alone is a store, too.
+`cluster.remote` keeps the same files behind a URL. Nothing here needs torch. A folder with `experiments` and the
+`result.json` files of `steps` alone is a store, too.
 """
 
 from __future__ import annotations
@@ -88,10 +88,14 @@ class Failure(TypedDict):
 
 
 class Store:
-    """What a grid keeps in `root`. Reading makes no folder."""
+    """What a grid keeps in `root`. Reading makes no folder. It is sent to workers with the steps."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+
+    def __str__(self) -> str:
+        """Where it is, for a person."""
+        return str(self.root)
 
     # Experiments and results
 
@@ -104,15 +108,15 @@ class Store:
 
     def experiment(self, name: str) -> ExperimentRecord | None:
         """The record of that name, if there is one."""
-        file = self._record(name)
+        file = self.record_file(name)
         return _read_record(file) if file.is_file() else None
 
     def write_experiment(self, record: ExperimentRecord) -> Path:
         """In the place of an earlier record of the same name, whose cells are then no longer reported."""
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        return self._write(self._record(record["name"]), text)
+        return self.write(self.record_file(record["name"]), text)
 
-    def _record(self, name: str) -> Path:
+    def record_file(self, name: str) -> Path:
         return self.root / "experiments" / f"{name}.json"
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
@@ -129,11 +133,11 @@ class Store:
     def precision(self) -> Settled | None:
         """What "auto" means for every step of this store, if that is settled. Raises `DataError` for a file that does
         not say so."""
-        if not self._precision.is_file():
+        if not self.precision_file.is_file():
             return None
-        found = _read(self._precision)
+        found = _read(self.precision_file)
         if not isinstance(found, dict) or found.get("auto") not in get_args(Settled):  # pyright: ignore[reportUnknownMemberType]
-            raise DataError(f'{self._precision} is damaged; expected {{"auto": "bf16"}} or {{"auto": "fp32"}}')
+            raise DataError(f'{self.precision_file} is damaged; expected {{"auto": "bf16"}} or {{"auto": "fp32"}}')
         return cast(Settled, found["auto"])
 
     def settle_precision(self, choose: Callable[[], Settled]) -> Settled:
@@ -143,11 +147,11 @@ class Store:
             found = self.precision()
             if found is None:
                 found = choose()
-                self._write(self._precision, json.dumps({"auto": found}) + "\n")
+                self.write(self.precision_file, json.dumps({"auto": found}) + "\n")
         return found
 
     @property
-    def _precision(self) -> Path:
+    def precision_file(self) -> Path:
         return self.root / "precision.json"
 
     # Steps
@@ -200,7 +204,7 @@ class Store:
                 raise ArtifactError(f"cannot write {final}: {error.strerror or error}") from None
         atomic.onto_disk(final.parent)
         self.forget_work(step)
-        self._failed(step).unlink(missing_ok=True)
+        self.failure_file(step).unlink(missing_ok=True)
 
     def forget_work(self, step: str) -> None:
         """Remove the checkpoints of a step."""
@@ -214,7 +218,7 @@ class Store:
         return [_read(file) for file in files if not self.has(file.stem)]  # a kill may come before it is removed
 
     def failure(self, step: str) -> Failure | None:
-        file = self._failed(step)
+        file = self.failure_file(step)
         return _read(file) if file.is_file() else None
 
     def keep_failure(self, step: str, error: str, traceback: str) -> Path:
@@ -224,12 +228,12 @@ class Store:
             "attempts": 1 + (before["attempts"] if before else 0), "when": datetime.now(UTC).isoformat("T", "seconds"),
         }  # fmt: skip
         text = json.dumps(failure, indent=1, ensure_ascii=False) + "\n"
-        return self._write(self._failed(step), text)
+        return self.write(self.failure_file(step), text)
 
-    def _failed(self, step: str) -> Path:
+    def failure_file(self, step: str) -> Path:
         return self.root / "failed" / f"{step}.json"
 
-    def _write(self, file: Path, text: str | bytes) -> Path:
+    def write(self, file: Path, text: str | bytes) -> Path:
         """A file that several may write at one instant, as the grids of a job array do."""
         with self.claimed(f"write-{file.name}"):
             return atomic.write(file, text)

@@ -18,7 +18,6 @@ from glotprompt.data.records import Example
 from glotprompt.errors import DataError, UserError, in_a_line
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource, Texts, TextSource
-from glotprompt.grid.remote import open_store
 from glotprompt.grid.results import cost_result, evaluate_result
 from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
@@ -51,8 +50,7 @@ def attempt(step: Step, place: Workplace) -> Outcome:
     """Run a step unless it is there, failed earlier or lacks what it needs; an error is kept in the store, not raised.
 
     Whoever else works on it, here or on another machine, is waited for."""
-    store = open_store(place.output)
-    start = time.perf_counter()
+    store, start = place.store, time.perf_counter()
     with store.claimed(step.name):
         if store.has(step.name):
             store.forget_work(step.name)  # a kill may have come between the two

@@ -24,48 +24,18 @@ import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
 from glotprompt import artifact
-from glotprompt.cluster import Share, shares
+from glotprompt.cluster import workers
+from glotprompt.cluster.machines import Share
+from glotprompt.cluster.workers import RayEngine
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, MissingExtraError
-from glotprompt.grid import engine_ray, work
+from glotprompt.grid import work
 from glotprompt.grid.engine import SerialEngine
-from glotprompt.grid.engine_ray import RayEngine
 from glotprompt.grid.steps import AdaptStep, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, Store
 from glotprompt.grid.work import Outcome
 
-from .test_engine import planned, results
-
-CPU, GPU = {"CPU": 16.0, "memory": 1e9}, {"CPU": 32.0, "GPU": 4.0}
-HEAD = {"CPU": 0.0}
-
-
-@pytest.mark.parametrize(
-    ("machines", "workers", "device", "threads", "share"),
-    [
-        ([CPU], None, "auto", None, Share(1, 16, 0)),
-        ([CPU, CPU, HEAD], None, "auto", None, Share(2, 16, 0)),
-        ([CPU], 5, "auto", None, Share(5, 3, 0)),
-        ([CPU, CPU], 4, "cpu", None, Share(4, 8, 0)),
-        ([CPU], 40, "auto", None, Share(40, 1, 0)),
-        ([CPU], 4, "auto", 1, Share(4, 1, 0)),
-        ([CPU, GPU], None, "auto", None, Share(4, 8, 1)),
-        ([GPU, GPU], 8, "cuda", 2, Share(8, 2, 1)),
-        ([GPU], 6, "auto", None, Share(6, 5, 0.5)),
-        ([GPU], 2, "cpu", None, Share(2, 16, 0)),
-    ],
-)
-def test_shares(
-    machines: list[dict[str, float]], workers: int | None, device: str, threads: int | None, share: Share
-) -> None:
-    assert shares(machines, workers, device, threads) == share
-
-
-def test_nothing_to_work_on() -> None:
-    with pytest.raises(ConfigError, match="no machine with a CPU"):
-        shares([HEAD], None, "auto", None)
-    with pytest.raises(ConfigError, match="no GPU; give auto or cpu"):
-        shares([CPU], None, "cuda", None)
+from ..grid.test_engine import planned, results
 
 
 def told(step: Step, outcome: Outcome | None) -> None:
@@ -87,9 +57,9 @@ def test_an_address_where_nobody_listens(experiment_file: Path, place: Workplace
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, engine_ray.__name__)
+    monkeypatch.delitem(sys.modules, workers.__name__)
     with pytest.raises(MissingExtraError, match=r'pip install "glotprompt\[ray\]"'):
-        import glotprompt.grid.engine_ray  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        import glotprompt.cluster.workers  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 class Promise:
@@ -144,12 +114,12 @@ def test_no_step_begins_before_what_it_waits_for(
         over.add(step.name)
         return Outcome(step.name, "done")
 
-    monkeypatch.setattr(engine_ray, "ray", actors)
+    monkeypatch.setattr(workers, "ray", actors)
     monkeypatch.setattr(work, "attempt", attempt)
-    outcomes = engine_ray._Pool(Share(3, 1, 0), place, told).run(steps)
+    outcomes = workers._Pool(Share(3, 1, 0), place, told).run(steps)
     assert Counter(outcome.status for outcome in outcomes) == {"done": len(steps) - 1, "failed": 1}
     assert actors.most == 3
-    (failure,) = Store(place.output).failures()
+    (failure,) = place.store.failures()
     assert failure["step"] == dead.name
     assert "The actor died (its worker was started 4 times" in failure["error"]
 
@@ -164,12 +134,12 @@ def test_a_store_that_fails_is_no_step_that_failed(
         cause = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), "tune.lock")
         raise RayTaskError("attempt", "Traceback ...", cause).as_instanceof_cause()
 
-    monkeypatch.setattr(engine_ray, "ray", Actors(0))
+    monkeypatch.setattr(workers, "ray", Actors(0))
     monkeypatch.setattr(work, "attempt", attempt)
     with pytest.raises(OSError, match=r"No locks available: 'tune\.lock'") as caught:
-        engine_ray._Pool(Share(1, 1, 0), place, told).run(steps)
+        workers._Pool(Share(1, 1, 0), place, told).run(steps)
     assert not isinstance(caught.value, RayTaskError)
-    assert Store(place.output).failures() == []
+    assert place.store.failures() == []
 
 
 def test_an_interruption_leaves_who_is_at_a_step_to_ray(
@@ -187,32 +157,32 @@ def test_an_interruption_leaves_who_is_at_a_step_to_ray(
 
     monkeypatch.setattr(actors, "wait", wait)
     monkeypatch.setattr(actors, "kill", killed.append)
-    monkeypatch.setattr(engine_ray, "ray", actors)
-    pool = engine_ray._Pool(Share(2, 1, 0), place, told)
+    monkeypatch.setattr(workers, "ray", actors)
+    pool = workers._Pool(Share(2, 1, 0), place, told)
     with pytest.raises(KeyboardInterrupt):
         pool.run(steps)
     ((at_work, step),) = pool.busy.values()
     assert step is steps[0]
     assert killed == [worker for worker in pool.workers if worker is not at_work]
-    assert list(Path(place.output, "work").glob("shared-*")) == []
+    assert list((place.store.root / "work").glob("shared-*")) == []
 
 
 def test_a_worker_that_does_not_see_the_store(
     experiment_file: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(experiment_file, place, 'methods=["prompt-tuning"]')
-    monkeypatch.setattr(engine_ray, "ray", Actors(0))
-    monkeypatch.setattr(engine_ray._Worker, "sees", lambda self, output, sign: False)
+    monkeypatch.setattr(workers, "ray", Actors(0))
+    monkeypatch.setattr(workers._Worker, "sees", lambda self, store, sign: False)
     with pytest.raises(ConfigError, match="must be a folder or URL that all machines share"):
-        engine_ray._Pool(Share(1, 1, 0), place, told).run(list(plan.steps.values()))
+        workers._Pool(Share(1, 1, 0), place, told).run(list(plan.steps.values()))
 
-    def sees(self: object, output: Path, sign: str) -> bool:
+    def sees(self: object, store: Store, sign: str) -> bool:
         reason = ConfigError("the driver for s3:// is not installed: pip install s3fs")
         raise RayTaskError("sees", "Traceback ...", reason).as_instanceof_cause()  # as ray.get does
 
-    monkeypatch.setattr(engine_ray._Worker, "sees", sees)
+    monkeypatch.setattr(workers._Worker, "sees", sees)
     with pytest.raises(ConfigError, match=r"^a worker of Ray cannot use the store: the driver .* pip install s3fs$"):
-        engine_ray._Pool(Share(1, 1, 0), place, told).run(list(plan.steps.values()))
+        workers._Pool(Share(1, 1, 0), place, told).run(list(plan.steps.values()))
 
 
 def locks() -> list[list[str]]:
@@ -242,17 +212,17 @@ def test_two_workers_one_of_them_killed_give_the_bits_of_one_process(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in this process (conftest.py): sums depend on it
     plan = planned(experiment_file, place, 'methods=["soft-prompt", "mad-x"]', "adapt.steps=40")
-    steps = plan.missing(Store(place.output).finished())
+    steps = plan.missing(place.store.finished())
     assert {outcome.status for outcome in SerialEngine().run(steps, place, told)} == {"done"}
 
-    elsewhere = replace(place, output=tmp_path / "ray", runtime=RuntimeConfig(checkpoint_every=0))
+    elsewhere = replace(place, store=Store(tmp_path / "ray"), runtime=RuntimeConfig(checkpoint_every=0))
     said: Counter[tuple[str, bool]] = Counter()
     killed: list[int] = []
-    killer = threading.Thread(target=kill_a_worker, args=(Store(elsewhere.output), killed))
+    killer = threading.Thread(target=kill_a_worker, args=(elsewhere.store, killed))
     killer.start()
     monkeypatch.chdir(tmp_path)
     outcomes = RayEngine(workers=2).run(
-        steps, replace(elsewhere, output=Path("ray")), lambda step, outcome: said.update([(step.name, outcome is None)])
+        steps, replace(elsewhere, store=Store("ray")), lambda step, outcome: said.update([(step.name, outcome is None)])
     )
     killer.join()
 
@@ -263,7 +233,7 @@ def test_two_workers_one_of_them_killed_give_the_bits_of_one_process(
     for step in steps:
         if isinstance(step, AdaptStep | TuneStep):
             file = ADAPTED if isinstance(step, AdaptStep) else CLASSIFIER
-            one, two = (Store(at.output).folder(step.name) / file for at in (place, elsewhere))
+            one, two = (at.store.folder(step.name) / file for at in (place, elsewhere))
             kind = artifact.describe(one, ("language prompt", "language module", "classifier"))["kind"]
             expected, found = artifact.read(one, kind)[0], artifact.read(two, kind)[0]
             assert all((expected[name] == found[name]).all() for name in expected)
@@ -271,7 +241,7 @@ def test_two_workers_one_of_them_killed_give_the_bits_of_one_process(
         for part in ("scores", "predictions", "prompt_change"):
             assert one[part] == two[part]
         assert one["train_info"]["tune"]["losses"] == two["train_info"]["tune"]["losses"]
-    assert list(Path(elsewhere.output, "work").glob("shared-*")) == []
+    assert list((elsewhere.store.root / "work").glob("shared-*")) == []
 
 
 @pytest.mark.long

@@ -21,8 +21,7 @@ from glotprompt.errors import ConfigError, in_a_line
 
 # Workers import this file before their environment is set: nothing here may import torch or transformers.
 
-PASSED_ON = ("GLOTPROMPT_DATA", "GLOTPROMPT_CACHE", "HF_HOME", "HF_HUB_OFFLINE")
-"""Variables that workers on other machines get from this process."""
+_PASSED_ON = ("GLOTPROMPT_DATA", "GLOTPROMPT_CACHE", "HF_HOME", "HF_HUB_OFFLINE")
 _ANSWERS_WITHIN = 10.0
 """Seconds a cluster has to take a connection; Ray itself would wait for many minutes."""
 _OBJECTS = 10**8
@@ -57,6 +56,11 @@ def shares(machines: Sequence[Mapping[str, float]], workers: int | None, device:
     on_a_machine = math.ceil(workers / len(able))
     cpus = threads or max(1, int(min(machine["CPU"] for machine in able)) // on_a_machine)
     return Share(workers, cpus, 1 / math.ceil(workers / gpus) if gpus else 0.0)
+
+
+def passed_on() -> dict[str, str]:
+    """The variables that workers on other machines get from this process."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
 def check_device(device: str) -> None:

@@ -26,13 +26,11 @@ from fastapi.testclient import TestClient
 import glotprompt as gp
 from glotprompt.cli import main
 from glotprompt.errors import ConfigError, MissingExtraError
-from glotprompt.serve.api import make_app
 from glotprompt.serve.application import Blueprint
-from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import Limits
 from glotprompt.serve.service import ServiceSettings
 
-from .conftest import make_classifier
+from ..serve.conftest import make_classifier
 
 NAMES = ("nya", "yor", "sna")
 TEXTS = [f"the king {'water ' * (i % 5)}day {'field ' * (i % 3)}" for i in range(15)]
@@ -81,20 +79,20 @@ def test_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("absent", ["ray", "ray.serve"])
 def test_without_ray(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import glotprompt.serve.engine_ray as engine_ray
+    import glotprompt.cluster.replicas as replicas
 
     monkeypatch.setitem(sys.modules, absent, None)
     monkeypatch.delattr(sys.modules["ray"], "serve", raising=False) if absent == "ray.serve" else None
-    monkeypatch.delitem(sys.modules, engine_ray.__name__)
+    monkeypatch.delitem(sys.modules, replicas.__name__)
     with pytest.raises(MissingExtraError, match=r'pip install "glotprompt\[ray,serve\]"'):
-        import glotprompt.serve.engine_ray  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        import glotprompt.cluster.replicas  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 def test_replicas_find_the_backbone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import glotprompt.serve.engine_ray as engine_ray
+    import glotprompt.cluster.replicas as replicas
 
     opened: list[str] = []
-    monkeypatch.setattr(engine_ray.RayServe, "run", lambda self, backbone, *rest: not opened.append(backbone.model))
+    monkeypatch.setattr(replicas.RayServe, "run", lambda self, backbone, *rest: not opened.append(backbone.model))
     monkeypatch.chdir(folder)
     Path("mini").mkdir()
     for model in ("tiny", "mini"):
@@ -104,13 +102,13 @@ def test_replicas_find_the_backbone(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_service_that_runs_on_the_cluster_is_not_replaced_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    import glotprompt.serve.engine_ray as engine_ray
+    import glotprompt.cluster.replicas as replicas
 
-    running = SimpleNamespace(applications={engine_ray.NAME: object()}, proxies={"a node": "HEALTHY"})
+    running = SimpleNamespace(applications={replicas.NAME: object()}, proxies={"a node": "HEALTHY"})
     started, told = list[object](), list[str]()
-    monkeypatch.setattr(engine_ray.serve, "status", lambda: running)
-    monkeypatch.setattr(engine_ray.serve, "start", lambda **options: started.append(options))
-    place = engine_ray.RayServe(None, "auto", "127.0.0.1", 8000, 1.0, take_over=False)
+    monkeypatch.setattr(replicas.serve, "status", lambda: running)
+    monkeypatch.setattr(replicas.serve, "start", lambda **options: started.append(options))
+    place = replicas.RayServe(None, "auto", "127.0.0.1", 8000, 1.0, take_over=False)
     with pytest.raises(ConfigError, match="--take-over"), place._proxies(told.append):
         pass
     assert not started, "nothing of the cluster was touched"
@@ -125,7 +123,7 @@ def test_a_service_that_runs_on_the_cluster_is_not_replaced_unasked(monkeypatch:
 
 
 def test_why_replicas_did_not_start() -> None:
-    from glotprompt.serve.engine_ray import _reason
+    from glotprompt.cluster.replicas import _reason
 
     message = (
         "The deployment failed to start 1 times in a row. Error:\nray::ServeReplica() (pid=1)\n  File \"x\", line 1\n"
@@ -139,7 +137,7 @@ def test_why_replicas_did_not_start() -> None:
 
 
 def test_the_state_of_replicas_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    import glotprompt.serve.engine_ray as engine_ray
+    import glotprompt.cluster.replicas as replicas
 
     stop, said = threading.Event(), list[str]()
 
@@ -148,26 +146,16 @@ def test_the_state_of_replicas_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch
         stop.set()
 
     for name in ("_LOOK_SECONDS", "_WATCH_SECONDS", "_PATIENCE_SECONDS"):
-        monkeypatch.setattr(engine_ray, name, 0.001)
-    state = engine_ray.ApplicationStatus.DEPLOYING, "Traceback\n  File x\nOSError: gone"
-    monkeypatch.setattr(engine_ray, "_status", lambda: state)
-    for wait in (engine_ray._started, engine_ray._watch):
+        monkeypatch.setattr(replicas, name, 0.001)
+    state = replicas.ApplicationStatus.DEPLOYING, "Traceback\n  File x\nOSError: gone"
+    monkeypatch.setattr(replicas, "_status", lambda: state)
+    for wait in (replicas._started, replicas._watch):
         stop.clear()
         wait(stop, tell)
     assert said == [
         "the replicas are not there yet: Traceback File x OSError: gone",
         "the service is deploying: Traceback File x OSError: gone",
     ]
-
-
-def test_metrics_of_a_replica(registry: Registry, encoder: gp.Encoder) -> None:
-    with TestClient(make_app(encoder, registry, replica="abc")) as client:
-        client.get("/readyz")
-        lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
-    assert all('replica="abc"' in line for line in lines)
-    assert 'glotprompt_requests_total{replica="abc",route="/readyz",status="200"} 1.0' in lines
-    with TestClient(make_app(encoder, registry)) as client:
-        assert "replica" not in client.get("/metrics").text
 
 
 # --- two replicas

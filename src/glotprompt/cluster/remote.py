@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,7 +31,10 @@ def named(words: str) -> Path | str:
 
 def open_store(place: Path | str) -> Store:
     """The store in a folder, or behind a URL, which is text. Raises `ConfigError` for a URL that cannot be one."""
-    return Store(place) if isinstance(place, Path) else RemoteStore(place)
+    if isinstance(place, Path):
+        return Store(place)
+    _Remote(place)  # refused at once, and not on first use
+    return RemoteStore(place)
 
 
 def copy_results(url: str, folder: Path) -> None:
@@ -49,11 +53,23 @@ class RemoteStore(Store):
     """
 
     def __init__(self, url: str, scratch: Path | None = None) -> None:
-        self.remote = _Remote(url)
-        super().__init__(_scratch(self.remote.url) if scratch is None else scratch)
+        self.url = url
+        super().__init__(_scratch(url) if scratch is None else scratch)
+
+    def __reduce__(self) -> tuple[type[RemoteStore], tuple[str]]:
+        """How it is sent to a worker, which has a scratch folder of its own."""
+        return RemoteStore, (self.url,)
+
+    def __str__(self) -> str:
+        return without_password(self.url)
+
+    @cached_property
+    def remote(self) -> _Remote:
+        """Made on first use: of a worker that lacks the driver Ray says why only if its method raises it."""
+        return _Remote(self.url)
 
     def experiment(self, name: str) -> ExperimentRecord | None:
-        self._receive(self._record(name))
+        self._receive(self.record_file(name))
         return super().experiment(name)
 
     def write_experiment(self, record: ExperimentRecord) -> Path:
@@ -62,12 +78,12 @@ class RemoteStore(Store):
         return file
 
     def precision(self) -> Settled | None:
-        self._receive(self._precision)
+        self._receive(self.precision_file)
         return super().precision()
 
     def settle_precision(self, choose: Callable[[], Settled]) -> Settled:
         found = super().settle_precision(choose)
-        self._send(self._precision)
+        self._send(self.precision_file)
         return found
 
     def has(self, step: str) -> bool:
@@ -98,11 +114,11 @@ class RemoteStore(Store):
             files = [file for file in (self.work(step) / OUTCOME).iterdir() if file.name != STEP]
             for file in (*files, self.work(step) / OUTCOME / STEP):
                 self.remote.send(file, self._path(self.folder(step) / file.name))
-        self.remote.remove(self._path(self._failed(step)))
+        self.remote.remove(self._path(self.failure_file(step)))
         super().publish(step)
 
     def failure(self, step: str) -> Failure | None:
-        self._receive(self._failed(step))
+        self._receive(self.failure_file(step))
         return super().failure(step)
 
     def keep_failure(self, step: str, error: str, traceback: str) -> Path:
@@ -132,14 +148,14 @@ class RemoteStore(Store):
         if text is None:
             file.unlink(missing_ok=True)
         else:
-            self._write(file, text)
+            self.write(file, text)
 
     def _path(self, file: Path) -> str:
         return file.relative_to(self.root).as_posix()
 
 
 def _scratch(url: str) -> Path:
-    return _cache_folder() / "grids" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    return _cache_folder() / "grids" / hashlib.sha256(without_password(url).rstrip("/").encode()).hexdigest()[:16]
 
 
 def _cache_folder() -> Path:

@@ -13,11 +13,11 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glotprompt.cluster.remote import RemoteStore
 from glotprompt.errors import ConfigError, MissingExtraError, UserError, in_a_line
-from glotprompt.grid.remote import open_store, without_password
+from glotprompt.grid.store import Store
 
 try:
     import ray
@@ -25,7 +25,7 @@ try:
 except ImportError:
     raise MissingExtraError("--engine ray", "ray") from None
 
-from glotprompt.cluster import PASSED_ON, Share, check_device, connected, share_of_all
+from glotprompt.cluster.machines import Share, check_device, connected, passed_on, share_of_all
 
 # A worker imports this file before its environment is set: nothing here may import torch or transformers.
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ class RayEngine:
         if not steps:
             return []
         check_device(place.device)
-        output = place.output.absolute() if isinstance(place.output, Path) else place.output
+        store = place.store if isinstance(place.store, RemoteStore) else Store(place.store.root.absolute())
         data_dir = place.data_dir and place.data_dir.absolute()
-        place = replace(place, output=output, data_dir=data_dir, runtime=place.runtime.replace(progress=False))
+        place = replace(place, store=store, data_dir=data_dir, runtime=place.runtime.replace(progress=False))
         with connected(self.address):
             share = share_of_all(self.workers, place.device, option="--workers", here=self.address is None)
             return _Pool(share, place, tell).run(steps)
@@ -67,8 +67,8 @@ class _Worker:
 
         torch.set_num_threads(threads)
 
-    def sees(self, output: Path | str, sign: str) -> bool:
-        return open_store(output).sees(sign)
+    def sees(self, store: Store, sign: str) -> bool:
+        return store.sees(sign)
 
     def attempt(self, step: Step, place: Workplace) -> Outcome:
         from glotprompt.grid import work
@@ -80,12 +80,11 @@ class _Pool:
     """Workers, and the steps they are at."""
 
     def __init__(self, share: Share, place: Workplace, tell: Tell) -> None:
-        self.place, self.tell, self.store = place, tell, open_store(place.output)
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        self.place, self.tell = place, tell
         kind: Any = ray.remote(_Worker).options(  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
             num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=-1, max_task_retries=RETRIES
         )
-        self.workers: list[Any] = [kind.remote(environment, os.getcwd(), share.cpus) for _ in range(share.workers)]
+        self.workers: list[Any] = [kind.remote(passed_on(), os.getcwd(), share.cpus) for _ in range(share.workers)]
         self.idle: list[Any] = []
         self.busy: dict[Any, tuple[Any, Step]] = {}
         """From what Ray promises to the worker and its step."""
@@ -95,8 +94,8 @@ class _Pool:
         waiting = {step.name: step for step in steps}
         outcomes: list[Outcome] = []
         try:
-            with self.store.signed() as sign:
-                coming = {worker.sees.remote(self.place.output, sign): worker for worker in self.workers}
+            with self.place.store.signed() as sign:
+                coming = {worker.sees.remote(self.place.store, sign): worker for worker in self.workers}
                 while waiting or self.busy:
                     self._hand_out(waiting)
                     (ready,), _ = ray.wait([*coming, *self.busy], num_returns=1)
@@ -132,9 +131,8 @@ class _Pool:
         except RayError as error:
             raise ConfigError(f"a worker of Ray cannot start: {in_a_line(error)}") from None
         if not sees:
-            shown = without_password(str(self.place.output))
             raise ConfigError(
-                f"a worker does not see {shown}; --output must be a folder or URL that all machines share"
+                f"a worker does not see {self.place.store}; --output must be a folder or URL that all machines share"
             )
         self.idle.append(worker)
 
@@ -149,7 +147,7 @@ class _Pool:
             raise getattr(error, "cause", error) from None
         except RayError as error:
             line = f"{in_a_line(error)} (its worker was started {1 + RETRIES} times; perhaps memory ran out)"
-            self.store.keep_failure(step.name, line, str(error))
+            self.place.store.keep_failure(step.name, line, str(error))
             outcome = Outcome(step.name, "failed", error=line)
         self.idle.append(worker)
         self.tell(step, outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,16 +18,17 @@ from typing import Any
 import fsspec
 import pytest
 
+from glotprompt.cluster import remote, workers
+from glotprompt.cluster.machines import Share
+from glotprompt.cluster.remote import RemoteStore, copy_results, named, open_store
 from glotprompt.errors import ArtifactError, ConfigError, DataError
-from glotprompt.grid import engine_ray, remote, work
-from glotprompt.grid.engine_ray import Share
-from glotprompt.grid.remote import RemoteStore, copy_results, named, open_store
+from glotprompt.grid import work
 from glotprompt.grid.steps import EvaluateStep, Workplace
 from glotprompt.grid.store import RESULT, STEP, Store
 from glotprompt.grid.work import attempt, forget_shared
 
-from .test_engine import planned, results
-from .test_engine_ray import Actors, told
+from ..grid.test_engine import planned, results
+from .test_workers import Actors, told
 
 
 @pytest.fixture
@@ -88,36 +90,37 @@ def test_two_machines_that_share_a_url_give_the_numbers_of_a_folder(
     asked: Counter[str],
 ) -> None:
     changes = 'methods=["soft-prompt", "mad-x"]'
-    plan, away = planned(experiment_file, place, changes), replace(place, output=url)
+    plan = planned(experiment_file, place, changes)
     for step in plan.steps.values():
         assert attempt(step, place).status == "done"
 
-    def on(machine: str) -> Store:
+    def on(machine: str) -> Workplace:
         monkeypatch.setenv("GLOTPROMPT_CACHE", str(tmp_path / machine))
-        return open_store(url)
+        return replace(place, store=open_store(url))
 
-    store = on("a")
+    store = on("a").store
     assert plan.missing(store.finished()) == list(plan.steps.values())
     assert asked == {"files": 1}
     for number, step in enumerate(plan.steps.values()):
-        on("ab"[number % 2])
-        assert attempt(step, away).status == "done"
+        assert attempt(step, on("ab"[number % 2])).status == "done"
     # For each step: is it there, are its needs, did it fail; then its files, and once more whether it is there.
     assert asked["has"] + asked["read"] <= 5 * len(plan.steps)
     assert asked["send"] <= 2 * len(plan.steps)
     for record in plan.records:
         store.write_experiment(record)
     for machine in "abc":
-        assert plan.missing(on(machine).finished()) == []
-        assert attempt(next(iter(plan.steps.values())), away).status == "cached"
+        assert plan.missing(on(machine).store.finished()) == []
+        assert attempt(next(iter(plan.steps.values())), on(machine)).status == "cached"
     for machine in "ab":
-        forget_shared(list(plan.steps.values()), on(machine))
+        forget_shared(list(plan.steps.values()), on(machine).store)
     assert list(tmp_path.glob("[ab]/grids/*/work/*")) == []
 
     copy_results(url, tmp_path / "copy")
     copied = {path.name for path in (tmp_path / "copy").rglob("*") if path.is_file()}
     assert copied == {"toy.json", RESULT}
-    for one, two in zip(results(plan, place), results(plan, replace(place, output=tmp_path / "copy")), strict=True):
+    for one, two in zip(
+        results(plan, place), results(plan, replace(place, store=Store(tmp_path / "copy"))), strict=True
+    ):
         assert json.dumps(numbers(one)) == json.dumps(numbers(two))
 
     # What is lost there is made again by a machine that has nothing, from what is left.
@@ -125,8 +128,8 @@ def test_two_machines_that_share_a_url_give_the_numbers_of_a_folder(
                and (step.method, step.target) == ("soft-prompt", "yor"))  # fmt: skip
     before = json.loads(files(url)[f"steps/{lost.name}/{RESULT}"])
     fsspec.filesystem("memory").rm(f"/bucket/runs/steps/{lost.name}", recursive=True)
-    assert plan.missing(on("new").finished()) == [lost]
-    assert attempt(lost, away).status == "done"
+    assert plan.missing(on("new").store.finished()) == [lost]
+    assert attempt(lost, on("new")).status == "done"
     assert numbers(json.loads(files(url)[f"steps/{lost.name}/{RESULT}"])) == numbers(before)
 
 
@@ -183,7 +186,7 @@ def test_a_marker_without_words_counts_for_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_while_sending(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from glotprompt.grid.remote import RemoteStore, _Remote\n"
+        "import os, sys; from pathlib import Path; from glotprompt.cluster.remote import RemoteStore, _Remote\n"
         "store, real = RemoteStore(sys.argv[1], Path(sys.argv[2])), _Remote.send\n"
         "for name in ('a.safetensors', 'step.json'):\n"
         "    (store.outcome('tune-1') if name[0] == 'a' else store.work('tune-1') / 'outcome').joinpath(name)"
@@ -260,14 +263,14 @@ def test_workers_of_ray_get_the_url(
     experiment_file: Path, place: Workplace, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GLOTPROMPT_CACHE", str(tmp_path / "cache"))
-    away = replace(place, output=url)
+    away = replace(place, store=open_store(url))
     (step, *_) = planned(experiment_file, away, 'methods=["prompt-tuning"]').steps.values()
-    monkeypatch.setattr(engine_ray, "ray", Actors(0))
+    monkeypatch.setattr(workers, "ray", Actors(0))
     said: list[Any] = []
-    monkeypatch.setattr(work, "attempt", lambda step, place: said.append((place.output, files(url))))
-    engine_ray._Pool(Share(1, 1, 0), away, told).run([step])
+    monkeypatch.setattr(work, "attempt", lambda step, place: said.append((place.store, files(url))))
+    workers._Pool(Share(1, 1, 0), away, told).run([step])
     ((given, seen),) = said
-    assert given == url
+    assert given is away.store
     assert [path.startswith("work/shared-") for path in seen] == [True]
     assert files(url) == {}
 
@@ -276,7 +279,26 @@ def test_workers_of_ray_get_the_url(
 
     monkeypatch.setattr(work, "attempt", unreachable)
     with pytest.raises(ArtifactError, match="cannot be used"):
-        engine_ray._Pool(Share(1, 1, 0), away, told).run([step])
+        workers._Pool(Share(1, 1, 0), away, told).run([step])
+
+
+def test_a_store_that_is_sent_works_where_it_comes_to(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOTPROMPT_CACHE", str(tmp_path / "here"))
+    sent = pickle.dumps(open_store(url))
+    monkeypatch.setenv("GLOTPROMPT_CACHE", str(tmp_path / "there"))
+    store: Store = pickle.loads(sent)
+    fill(store)
+    store.publish("tune-1")
+    assert store.root.is_relative_to(tmp_path / "there")
+    assert "steps/tune-1/step.json" in files(url)
+    assert str(store) == url
+    assert str(open_store("memory://me:secret@bucket/runs")) == "memory://me:***@bucket/runs"
+    # That a driver is missing there is said by what asks the store, and not by what unpacks it.
+    store = pickle.loads(pickle.dumps(RemoteStore("memry://runs", tmp_path)))
+    with pytest.raises(ConfigError, match="fsspec knows no memry"):
+        store.has("tune-1")
 
 
 @pytest.mark.long
@@ -291,7 +313,9 @@ def test_two_grids_at_one_url(experiment_file: Path, place: Workplace, tmp_path:
     both = [subprocess.Popen(command, env=environment) for environment in machines]
     assert [process.wait() for process in both] == [0, 0]
     assert Store(tmp_path / "runs").failures() == []
-    for one, two in zip(results(plan, place), results(plan, replace(place, output=tmp_path / "runs")), strict=True):
+    for one, two in zip(
+        results(plan, place), results(plan, replace(place, store=Store(tmp_path / "runs"))), strict=True
+    ):
         assert json.dumps(numbers(one)) == json.dumps(numbers(two))
 
 

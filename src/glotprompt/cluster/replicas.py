@@ -30,7 +30,7 @@ try:
 except ImportError:
     raise MissingExtraError("--engine ray", "ray,serve") from None
 
-from glotprompt.cluster import PASSED_ON, Share, check_device, connected, share_of_all
+from glotprompt.cluster.machines import Share, check_device, connected, passed_on, share_of_all
 from glotprompt.serve.application import Blueprint, url
 
 if TYPE_CHECKING:
@@ -132,12 +132,11 @@ def _deployment(backbone: Backbone, blueprint: Blueprint, share: Share, grace_se
         return _built(backbone, blueprint, share.cpus)
 
     ingress: Any = serve.ingress(build)(_Replica)
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     kind = serve.deployment(
         name=NAME,
         num_replicas=share.workers,
         ray_actor_options={
-            "num_cpus": share.cpus, "num_gpus": share.gpus, "runtime_env": {"env_vars": environment},
+            "num_cpus": share.cpus, "num_gpus": share.gpus, "runtime_env": {"env_vars": passed_on()},
         },
         # A request is one token at least: so it is the service that says when too much waits, and not Ray.
         max_ongoing_requests=blueprint.settings.queue_tokens,
