@@ -27,7 +27,6 @@ TINY_KINDS = ("xlm-roberta", "bert", "modernbert")
 shapes.check_cheaply()  # before anything that is checked is imported
 
 
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", action="store_true", help="Make the records of golden/ and blackbox/ anew.")
 
@@ -179,6 +178,14 @@ def mini() -> Encoder:
     from glotprompt.model.encoder import Encoder
 
     return Encoder.load("mini", precision="fp32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def mini_tokenizer() -> PreTrainedTokenizerFast:
+    """The bundled backbone's."""
+    from glotprompt.model.backbones import MINI, folder_of, read_tokenizer
+
+    return read_tokenizer(folder_of(MINI))
 
 
 @pytest.fixture(scope="session")
