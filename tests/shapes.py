@@ -1,8 +1,8 @@
 """Checks of shapes (`--jaxtyping-packages` in pyproject.toml) at a price that tests can pay.
 
-jaxtyping compiles two checkers for every function that it decorates, which takes milliseconds, and a hook is made anew
-for each layer in each step; each call is then bound and looked at twice. Together that was more than half of the time
-of a training, which calls the same functions with the same shapes a thousand times.
+jaxtyping compiles two checkers for every function that it decorates, which takes milliseconds: seconds before the first
+test, and a hook is made anew for each layer in each step. Each call is then bound and looked at twice. Together that was
+more than half of the time of a training, which calls the same functions with the same shapes a thousand times.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Running(threading.local):
 
 
 def check_cheaply() -> None:
-    """From here on functions that are made in one place share one checker, and `ENOUGH` calls are checked."""
+    """From here on functions that are made in one place share one checker, made at the first call."""
     original: Callable[..., Any] = jaxtyping.jaxtyped
     checkers = dict[CodeType, Callable[..., Any]]()
     running = Running()
@@ -52,15 +52,15 @@ def check_cheaply() -> None:
             if not isinstance(function, FunctionType):
                 return decorate(function)
             code = function.__code__
-            if code not in checkers:
-                checkers[code] = checker(function, decorate)
-            check = checkers[code]
 
             @wraps(function)
             def checked(*arguments: Any, **named: Any) -> Any:
                 if calls[code] >= ENOUGH:
                     return function(*arguments, **named)
                 calls[code] += 1
+                if code not in checkers:
+                    checkers[code] = checker(function, decorate)
+                check = checkers[code]
                 running.functions.append(function)
                 try:
                     return check(*arguments, **named)
