@@ -1,7 +1,7 @@
 """Checks of shapes (`--jaxtyping-packages` in pyproject.toml) at a price that tests can pay.
 
 jaxtyping compiles two checkers for every function that it decorates, which takes milliseconds: seconds before the first
-test, and a hook is made anew for each layer in each step. Each call is then bound and looked at twice. Together that was
+test, and a hook is made anew for each layer in each step. Each call is then bound and looked at twice: together
 more than half of the time of a training, which calls the same functions with the same shapes a thousand times.
 """
 
