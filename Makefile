@@ -15,6 +15,8 @@ BENCHMARKS := stage1 stage2 prediction growth serving
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.glotprompt-installed
+# Images often forbid bytecode; without it each process compiles all tests anew, which takes longer than many of them
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-slow test-long coverage record check bench clean
@@ -27,20 +29,21 @@ venv: $(STAMP) ## make .venv with the exact versions of constraints.txt
 demo: $(STAMP) ## classify Chichewa with English labels in every way there is (ARGS="--fast": short form)
 	$(BIN)/glotprompt demo --output $(OUTPUT) $(ARGS)
 
+# A file's tests stay together: its fixtures are made once, and not by every process
 test: $(STAMP) ## the fast test suite, one to two minutes
-	$(BIN)/pytest -m "not slow and not long and not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
+	$(PYTEST) -m "not slow and not long and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(STAMP) ## what takes longer, five to ten minutes: trainings, processes, real corpora
-	$(BIN)/pytest -m "slow and not long and not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
+	$(PYTEST) -m "slow and not long and not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-long: $(STAMP) ## what takes longest, and what needs a GPU, Ray or a browser
-	$(BIN)/pytest -m "long or gpu" --timeout 1800 $(ARGS)
+	$(PYTEST) -m "long or gpu" --timeout 1800 $(ARGS)
 
 coverage: $(STAMP) ## lines and branches that the fast suite runs
-	$(BIN)/pytest -m "not slow and not long and not gpu" -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
+	$(PYTEST) -m "not slow and not long and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
 
 record: $(STAMP) ## make golden losses, black-box records and tables of docs anew (CONTRIBUTING.md says when; ARGS="-k refusals": some)
-	$(BIN)/pytest tests/test_golden.py tests/test_records.py tests/blackbox tests/grid/test_experiment.py --record $(ARGS)
+	$(PYTEST) tests/test_golden.py tests/test_records.py tests/blackbox tests/grid/test_experiment.py --record $(ARGS)
 
 check: $(STAMP) ## lint, format, spelling, types, imports between rooms
 	$(BIN)/ruff check .

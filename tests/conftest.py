@@ -6,35 +6,41 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
 import pytest
-import torch
-from transformers import (
-    AutoModelForMaskedLM,
-    AutoTokenizer,
-    BertConfig,
-    ModernBertConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    XLMRobertaConfig,
-)
 
 from glotprompt.data.dataset import DATA_DIR_VARIABLE
-from glotprompt.model.backbones import MINI, open_backbone
-from glotprompt.model.encoder import Encoder
+
+from . import shapes
+
+if TYPE_CHECKING:  # the process that hands tests out to others runs none: it has no use for torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+    from glotprompt.model.encoder import Encoder
 
 ASSETS = Path(__file__).parent / "assets"
 TINY_KINDS = ("xlm-roberta", "bert", "modernbert")
 
-# Models this small gain nothing from a second thread, and threads that wait for each other on a busy machine lose much.
-torch.set_num_threads(1)
+shapes.check_cheaply()  # before anything that is checked is imported
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", action="store_true", help="Make the records of golden/ and blackbox/ anew.")
+
+
+def pytest_runtest_setup() -> None:
+    shapes.calls.clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Models this small gain nothing from a second thread, and threads that wait for each other lose much."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +77,8 @@ def invented_lines() -> list[str]:
 
 @cache
 def load_tokenizer() -> PreTrainedTokenizerFast:
+    from transformers import AutoTokenizer
+
     return AutoTokenizer.from_pretrained(ASSETS / "tokenizer")
 
 
@@ -82,6 +90,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 def tiny_config(kind: str, **changes: object) -> PreTrainedConfig:
     """A few layers of `kind`, reading 512 tokens. Dropout is on, so that a module in training mode shows."""
+    from transformers import BertConfig, ModernBertConfig, XLMRobertaConfig
+
     tokenizer = load_tokenizer()
     shape = {
         "vocab_size": len(tokenizer), "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -103,6 +113,9 @@ def tiny_config(kind: str, **changes: object) -> PreTrainedConfig:
 
 def random_model(config: PreTrainedConfig, attention: str = "sdpa") -> PreTrainedModel:
     """A transformers model with random weights, always the same, and no part of ours in it."""
+    import torch
+    from transformers import AutoModelForMaskedLM
+
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForMaskedLM.from_config(config, attn_implementation=attention).eval()
@@ -113,12 +126,16 @@ def random_model(config: PreTrainedConfig, attention: str = "sdpa") -> PreTraine
 
 
 def make_tiny_encoder(kind: str) -> Encoder:
+    from glotprompt.model.encoder import Encoder
+
     return Encoder(random_model(tiny_config(kind)), load_tokenizer(), f"tiny {kind}")
 
 
 @cache
 def load_stock(kind: str) -> PreTrainedModel:
     if kind == "mini":
+        from glotprompt.model.backbones import MINI, open_backbone
+
         return open_backbone(MINI).model.eval()
     return random_model(tiny_config(kind))
 
@@ -150,18 +167,32 @@ def new_stock() -> Callable[[str], PreTrainedModel]:
 @pytest.fixture(scope="session")
 def sentence_encoder() -> Encoder:
     """A tiny encoder without an LM head; not to be changed."""
+    from glotprompt.model.encoder import Encoder
+
     return Encoder(random_model(tiny_config("xlm-roberta")).base_model, load_tokenizer(), "tiny sentence encoder")
 
 
 @pytest.fixture(scope="session")
 def mini() -> Encoder:
     """The bundled backbone in fp32; not to be changed."""
+    from glotprompt.model.encoder import Encoder
+
     return Encoder.load("mini", precision="fp32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def mini_tokenizer() -> PreTrainedTokenizerFast:
+    """The bundled backbone's."""
+    from glotprompt.model.backbones import MINI, folder_of, read_tokenizer
+
+    return read_tokenizer(folder_of(MINI))
 
 
 @pytest.fixture(scope="session")
 def mini_bf16() -> Encoder:
     """The bundled backbone in bf16; not to be changed."""
+    from glotprompt.model.encoder import Encoder
+
     return Encoder.load("mini", precision="bf16", device="cpu")
 
 

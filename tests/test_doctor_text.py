@@ -21,7 +21,6 @@ from glotprompt.doctor.text import (
     script_of,
     statistics_of,
 )
-from glotprompt.model.encoder import Encoder
 
 
 def test_counts_by_hand(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -35,44 +34,44 @@ def test_counts_by_hand(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     assert (found.unknown, found.unknown_tokens, found.touched_words) == ((), 0, 0)
 
 
-def test_sub_words_are_those_of_whole_lines(mini: Encoder, english_lines: list[str]) -> None:
+def test_sub_words_are_those_of_whole_lines(mini_tokenizer: PreTrainedTokenizerFast, english_lines: list[str]) -> None:
     lines = [*english_lines, "Ńgá ọ̀rẹ́, “swa”\u00a0ሰላም\u200bዓለም x\ufeffy", "<mask> and <unk> are text"]
-    mini.tokenizer(["the day"], padding="max_length", max_length=99)  # must not linger
-    found = statistics_of(lines, mini.tokenizer)
+    mini_tokenizer(["the day"], padding="max_length", max_length=99)  # must not linger
+    found = statistics_of(lines, mini_tokenizer)
     clean = [*lines[:-1], "< mask> and < unk> are text"]
-    whole = [len(ids) for ids in mini.tokenizer(clean, add_special_tokens=False)["input_ids"]]
+    whole = [len(ids) for ids in mini_tokenizer(clean, add_special_tokens=False)["input_ids"]]
     assert list(found.line_tokens) == whole
     assert found.num_tokens == sum(whole)
 
 
-def test_unknown_characters_are_found_exactly(mini: Encoder) -> None:
+def test_unknown_characters_are_found_exactly(mini_tokenizer: PreTrainedTokenizerFast) -> None:
     lines = ["r\u0320a\u0320 wa r\u0320a\u0320", "wa\u1258\u125at ሰላም", "no such thing"]
-    found = statistics_of(lines, mini.tokenizer)
+    found = statistics_of(lines, mini_tokenizer)
     assert found.unknown[0] == UnknownCharacter("\u0320", 4)
     assert set(found.unknown[1:]) == {UnknownCharacter("\u1258", 1), UnknownCharacter("\u125a", 1)}
     assert found.touched_words == 3
     assert found.unknown_tokens == 5  # the two Ethiopic ones stand together and are read as one
-    ids = mini.tokenizer(lines, add_special_tokens=False)["input_ids"]
-    assert found.unknown_tokens == sum(row.count(mini.tokenizer.unk_token_id) for row in ids)
+    ids = mini_tokenizer(lines, add_special_tokens=False)["input_ids"]
+    assert found.unknown_tokens == sum(row.count(mini_tokenizer.unk_token_id) for row in ids)
     assert found.unknown_share == 5 / found.num_tokens
     assert found.touched_share == 3 / 8
     assert found.unknown[0].shown == "◌\u0320"
     assert (found.unknown[0].code_points, found.unknown[0].name) == ("U+0320", "combining minus sign below")
 
 
-def test_letters_with_marks_are_shown_composed(mini: Encoder) -> None:
+def test_letters_with_marks_are_shown_composed(mini_tokenizer: PreTrainedTokenizerFast) -> None:
     """The tokenizer composes: not the letter z is unknown, which it knows, but the letter with its dot."""
-    assert statistics_of(["z za z"], mini.tokenizer).unknown == ()
-    found = statistics_of(["z\u0323a baz\u0323 \u1e93 z"], mini.tokenizer).unknown
+    assert statistics_of(["z za z"], mini_tokenizer).unknown == ()
+    found = statistics_of(["z\u0323a baz\u0323 \u1e93 z"], mini_tokenizer).unknown
     assert found == (UnknownCharacter("\u1e93", 3),)
     assert (found[0].shown, found[0].code_points) == ("\u1e93", "U+1E93")
 
 
-def test_characters_that_no_map_helps(mini: Encoder) -> None:
-    found = statistics_of(["ߗߙ r\u0320a z\u0323 Ɨ"], mini.tokenizer)
+def test_characters_that_no_map_helps(mini_tokenizer: PreTrainedTokenizerFast) -> None:
+    found = statistics_of(["ߗߙ r\u0320a z\u0323 Ɨ"], mini_tokenizer)
     assert {char.text for char in found.far} == {"ߗ", "ߙ"}
     assert len(found.unknown) == 5
-    assert statistics_of(["all is known"], mini.tokenizer).far == ()
+    assert statistics_of(["all is known"], mini_tokenizer).far == ()
 
 
 def test_a_tokenizer_that_gives_up_whole_words() -> None:
@@ -121,7 +120,7 @@ def test_long_texts_are_counted_in_part(
     assert len(found.line_tokens) == 9
 
 
-def test_references_say_the_same_in_ten_languages(mini: Encoder) -> None:
+def test_references_say_the_same_in_ten_languages(mini_tokenizer: PreTrainedTokenizerFast) -> None:
     assert len(references()) == 10
     assert {len(reference.sentences) for reference in references().values()} == {8}
     # Function words of one language recognise its own sentences and no other's.
@@ -129,7 +128,7 @@ def test_references_say_the_same_in_ten_languages(mini: Encoder) -> None:
         split = [sentence.split() for sentence in reference.sentences]
         found = foreign_lines(split, {word for line in split for word in line})
         assert set(found) <= {code}
-    pieces = reference_pieces(mini.tokenizer)
+    pieces = reference_pieces(mini_tokenizer)
     assert {code: round(value, 2) for code, value in pieces.items()} == {
         "eng": 1.17, "fra": 1.30, "ind": 1.34, "spa": 1.38, "por": 1.40, "afr": 1.45, "deu": 1.67, "swa": 1.70,
         "rus": 2.04, "tur": 2.27,
@@ -137,11 +136,11 @@ def test_references_say_the_same_in_ten_languages(mini: Encoder) -> None:
 
 
 @pytest.mark.slow
-def test_published_texts(corpora: Path, mini: Encoder) -> None:
+def test_published_texts(corpora: Path, mini_tokenizer: PreTrainedTokenizerFast) -> None:
     (path,) = corpora.glob("americasnlp2021/*/train.oto")
-    otomi = statistics_of(read_texts(path), mini.tokenizer)
+    otomi = statistics_of(read_texts(path), mini_tokenizer)
     assert [(char.code_points, char.count) for char in otomi.unknown] == [("U+0320", 342)]
     assert round(100 * otomi.unknown_share, 2) == 0.21
-    tigrinya = statistics_of(masakhanews.unlabelled(corpora, "tir")[:200], mini.tokenizer)
+    tigrinya = statistics_of(masakhanews.unlabelled(corpora, "tir")[:200], mini_tokenizer)
     assert round(tigrinya.pieces_per_word, 1) == 3.2
     assert list(tigrinya.scripts) == ["ETHIOPIC", "LATIN"]

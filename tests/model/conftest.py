@@ -17,7 +17,7 @@ from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
 
 
-@pytest.fixture(params=["xlm-roberta", "bert", "modernbert", "mini"])
+@pytest.fixture(params=["xlm-roberta", "bert", "modernbert", pytest.param("mini", marks=pytest.mark.slow)])
 def kind(request: pytest.FixtureRequest) -> str:
     """Every encoder on which the properties of the soft prompt are checked."""
     return request.param

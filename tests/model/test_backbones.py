@@ -112,6 +112,7 @@ class TestBundled:
         assert fingerprint(again.model, again.tokenizer) == mini_sentence.fingerprint
         assert absolute(MINI_SENTENCE) == MINI_SENTENCE
 
+    @pytest.mark.slow
     def test_both_share_their_lower_half(self, mini: Encoder, mini_sentence: Encoder) -> None:
         texts = ["the day", "a much longer sentence than the other one"]
         np.testing.assert_array_equal(mini.embed(texts, layer=6), mini_sentence.embed(texts, layer=6))

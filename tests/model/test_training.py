@@ -14,6 +14,8 @@ from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.run import adapt
 
+from ..conftest import TINY_KINDS
+
 QUIET = RuntimeConfig(progress=False)
 
 
@@ -61,13 +63,28 @@ def loss_and_gradient(encoder: Encoder, prompt: SoftPrompt, lines: list[str]) ->
     return loss.item(), gradient.flatten()
 
 
+def assert_close(encoder: Encoder, in_bf16: Encoder, std: float, lines: list[str]) -> None:
+    prompt = SoftPrompt.initialise(encoder.prompt_shape(16), std, seed=0)
+    loss, gradient = loss_and_gradient(encoder, prompt, lines)
+    low_loss, low_gradient = loss_and_gradient(in_bf16, prompt, lines)
+    assert low_loss == pytest.approx(loss, rel=0.005)
+    assert F.cosine_similarity(gradient, low_gradient, dim=0).item() >= 0.998
+    assert low_gradient.norm().item() == pytest.approx(gradient.norm().item(), rel=0.03)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("std", [0.02, 0.3])
 def test_bf16_is_close_to_fp32_on_the_mini(
     std: float, mini: Encoder, mini_bf16: Encoder, english_lines: list[str]
 ) -> None:
-    prompt = SoftPrompt.initialise(mini.prompt_shape(16), std, seed=0)
-    loss, gradient = loss_and_gradient(mini, prompt, english_lines)
-    low_loss, low_gradient = loss_and_gradient(mini_bf16, prompt, english_lines)
-    assert low_loss == pytest.approx(loss, rel=0.005)
-    assert F.cosine_similarity(gradient, low_gradient, dim=0).item() >= 0.998
-    assert low_gradient.norm().item() == pytest.approx(gradient.norm().item(), rel=0.03)
+    assert_close(mini, mini_bf16, std, english_lines)
+
+
+@pytest.mark.parametrize("kind", TINY_KINDS)
+def test_bf16_is_close_to_fp32(
+    kind: str, tiny_encoder: Callable[[str], Encoder], own_encoder: Callable[[str], Encoder], english_lines: list[str]
+) -> None:
+    low = own_encoder(kind)
+    low.use_precision("bf16")
+    for std in (0.02, 0.3):
+        assert_close(tiny_encoder(kind), low, std, english_lines)

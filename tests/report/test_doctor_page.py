@@ -13,8 +13,7 @@ from glotprompt.report.doctor_page import MOST_CHARACTERS, doctor_page, length_b
 from .test_page import Reader
 
 
-@pytest.fixture
-def diagnosis() -> dict[str, Any]:
+def invented() -> dict[str, Any]:
     """Invented figures, in the form of `Diagnosis.to_dict()`."""
     return {
         "model": "invented-model", "language": "zzz", "level": "warn", "verdict": "will work with care",
@@ -32,8 +31,18 @@ def diagnosis() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_page_shows_the_findings(diagnosis: dict[str, Any]) -> None:
-    page = doctor_page(diagnosis)
+@pytest.fixture
+def diagnosis() -> dict[str, Any]:
+    return invented()
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    """Made once: its figures take most of the time."""
+    return doctor_page(invented())
+
+
+def test_page_shows_the_findings(page: str) -> None:
     read = Reader(page)
     text = " ".join(read.text.split())
     for shown in ("will work with care", "<Holes> & more.", "To do: Map them.", "◌\u0320", "U+0320", "1,234", "zzz"):
@@ -43,8 +52,7 @@ def test_page_shows_the_findings(diagnosis: dict[str, Any]) -> None:
     assert text.index("! unknown: take care") < text.index("✓ amount: well")
 
 
-def test_page_stands_alone(diagnosis: dict[str, Any]) -> None:
-    page = doctor_page(diagnosis)
+def test_page_stands_alone(page: str) -> None:
     read = Reader(page)
     assert all(link.startswith("#") for link in read.links)
     assert not re.search(r"url\((?!#)", page)
@@ -72,6 +80,6 @@ def test_figures_are_spoken(diagnosis: dict[str, Any]) -> None:
     assert "this text 2.50" in pieces_bars(diagnosis)
 
 
-def test_page_is_written_whole(diagnosis: dict[str, Any], tmp_path: Path) -> None:
+def test_page_is_written_whole(diagnosis: dict[str, Any], page: str, tmp_path: Path) -> None:
     write_doctor_page(diagnosis, tmp_path / "page.html")
-    assert (tmp_path / "page.html").read_text(encoding="utf-8") == doctor_page(diagnosis)
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == page

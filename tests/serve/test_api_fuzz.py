@@ -5,18 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hypothesis
 import pytest
-import schemathesis
 from hypothesis import strategies as st
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 from starlette.testclient import TestClient
 
 import glotprompt as gp
@@ -25,7 +18,9 @@ from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import Limits
 from glotprompt.serve.service import ServiceSettings
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+if TYPE_CHECKING:  # takes seconds, so the test that needs it imports it
+    import schemathesis
+
 EXAMPLES = 40
 """For each route."""
 
@@ -42,6 +37,14 @@ def client(tmp_path: Path, encoder: gp.Encoder, four: dict[str, gp.PromptClassif
 
 @pytest.mark.long
 def test_no_request_breaks_the_service(client: TestClient) -> None:
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    wanted = [
+        not_a_server_error, checks.status_code_conformance, checks.content_type_conformance,
+        checks.response_schema_conformance,
+    ]  # fmt: skip
     schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
     seen = set[str]()
     for result in schema.get_all_operations():
@@ -56,7 +59,7 @@ def test_no_request_breaks_the_service(client: TestClient) -> None:
         def ask(case: schemathesis.Case) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the libraries that draw and send
-                case.call_and_validate(checks=CHECKS)
+                case.call_and_validate(checks=wanted)
 
         ask()
     assert seen == {"/v1/predict", "/v1/classifiers", "/healthz", "/readyz", "/metrics"}
