@@ -359,7 +359,9 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
     parts = {name: part.restored(classifier.encoder) for name, part in adapted.parts.items() if name == "language"}
     body = method.deliver(classifier.body, parts)
     # Label offsets were fitted on the other language's text.
-    moved = classifier.with_report(label_prior=None, language_prompt=adapted.report)
+    moved = classifier.with_report(language_prompt=adapted.report)
+    if moved.report is not None and moved.report.label_prior is not None:
+        moved = moved.with_report(label_prior=None)
     swaps = classifier.samples is not None and classifier.samples.side == "target"
     return replace(
         moved, body=body, language=adapted.language, offsets=None, characters=adapted.characters,

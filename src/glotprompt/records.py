@@ -143,7 +143,7 @@ class Training(TextReport):
     """(step, figures by name): held_out_loss, retrieval; dev_accuracy, dev_loss."""
     peak_memory_bytes: int
     """Of this process; on CUDA, of the GPU."""
-    unknown: dict[str, UnknownShare]
+    unknown: dict[str, UnknownShare] = {}
     """By text: "target", "source"; "labelled"."""
     made_from: str | None = None
     """Identity of the run (`RunSpec`) and the versions of what it ran on."""

@@ -59,9 +59,11 @@ def run_stage1(encoder: Encoder, stage1: Stage1, runtime: RuntimeConfig | None =
     runtime = runtime or RuntimeConfig()
     unknown = count_unknown(encoder, stage1.texts_read(), runtime)
     specs = stage1.specs(encoder)
-    trained = {part: train_part(encoder, stage1, part, spec, unknown, runtime) for part, spec in specs.items()}
+    trained = {part: train_part(encoder, stage1, part, spec, runtime) for part, spec in specs.items()}
     own = trained["language"]
-    about = own.report.replace(guards=stage1.guards) if stage1.guards is not None else own.report
+    about = own.report.replace(unknown=unknown)
+    if stage1.guards is not None:
+        about = about.replace(guards=stage1.guards)
     if stage1.start is not None:
         about = about.replace(initial=stage1.start.ingredients)
     if "source" in trained:

@@ -101,7 +101,8 @@ class Stage1:
         guards = None
         if len(held_out):
             clean = {
-                name: decontaminated(text, held_out, name) for name, text in (("target", target), ("source", source))
+                role: decontaminated(text, held_out, f"{role} text")
+                for role, text in (("target", target), ("source", source))
             }
             target, source = clean["target"].texts, clean["source"].texts
             checked = {name: text.facts() for name, text in clean.items() if text.num_kept}
@@ -284,10 +285,9 @@ def train_part(
     stage1: Stage1,
     part: str,
     spec: RunSpec,
-    unknown: Mapping[str, UnknownShare],
     runtime: RuntimeConfig,
 ) -> TrainedPart:
-    """Train the part of the result that `spec` describes. `unknown`: what is unknown of the texts, for the report."""
+    """Train the part of the result that `spec` describes."""
     method, start, memory = stage1.method, stage1.start, PeakMemory()
     config = stage1.config.replace(method=method.name, source_share=method.source_shares(stage1.config)[part])
     checkpoint = Checkpoint(runtime, spec.identity)
@@ -321,7 +321,6 @@ def train_part(
         improved=after.loss < before.loss,
         trained_values=delta.num_trained,
         peak_memory_bytes=memory.bytes(),
-        unknown=dict(unknown),
         **objective.amounts,
         **history.figures(),
     )

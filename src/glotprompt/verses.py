@@ -31,7 +31,7 @@ from glotprompt.stage1 import Stage1
 from glotprompt.templates import Task
 from glotprompt.train.alignment import retrieval_accuracy
 from glotprompt.train.cloze import Cloze, encode_without_mask
-from glotprompt.train.embedding import best_head, vectors_of
+from glotprompt.train.embedding import CENTRE_TEXTS, best_head, vectors_of
 from glotprompt.train.scoring import report
 
 TASK = Task("verse-topic", "{mask} : {text}", {label: label for label in TAXI1500.labels})
@@ -42,8 +42,6 @@ BOOKS: Mapping[str, tuple[int, ...]] = {"glv": (40, 41, 42)}
 Taxi1500, and in Manx they are most of what there is."""
 
 NUM_FOLDS = 5
-CENTRE_TEXTS = 1000
-"""So many target sentences of the training pairs make the centre: more do not move a mean."""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def test_evaluation_text_beside_the_training_text_is_found(here: Path, adapt, in
     assert f"quy, target text: 2 of {len(invented_lines)} texts removed" in outcome.err
     (here / "dev.quy").write_text("\n".join(invented_lines), encoding="utf-8")
     error = adapt("--target quy=train.quy").error
-    assert "all target text of quy is evaluation text" in error
+    assert "quy, target text: all of it is evaluation text" in error
     assert "--no-overlap-check" in error
 
 

@@ -23,7 +23,7 @@ from glotprompt import artifact
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ArtifactError
 from glotprompt.grid.engine import SerialEngine
-from glotprompt.grid.experiment import load
+from glotprompt.grid.experiment import Experiment, load
 from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
@@ -36,9 +36,12 @@ from glotprompt.train.cloze import ClozeCorpus
 
 def planned(file: Path, place: Workplace, *changes: str) -> Plan:
     experiment, plan = load(file, "paper", changes), Plan()
-    encoder = loaded_encoder(experiment.model, experiment.precision, place.device)
-    backbone = Backbone(encoder.fingerprint, experiment.precision, experiment.model)
-    add_experiment(plan, experiment, backbone, encoder.num_layers, place.data_dir)
+
+    def opened(name: str, of: Experiment) -> tuple[Backbone, int]:
+        encoder = loaded_encoder(name, of.precision, place.device)
+        return Backbone(encoder.fingerprint, of.precision, name), encoder.num_layers
+
+    add_experiment(plan, experiment, opened, place.data_dir)
     return plan
 
 
@@ -96,8 +99,8 @@ def expected_contents(step: Step) -> dict[str, Any]:
     assert isinstance(step, EvaluateStep)
     found = {**step.tuned.spec.contents, **step.spec.contents}
     if step.adapted is not None:
-        read = step.adapted.parts["language"].contents
-        found |= {"target_texts": read["target"], "source_texts": step.adapted.source_content}
+        read = step.adapted.contents
+        found |= {"target_texts": read["target"], "source_texts": read["source"]}
     assert all(len(content) == 64 for content in found.values())
     return found
 

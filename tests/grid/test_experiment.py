@@ -9,7 +9,7 @@ import pytest
 
 from glotprompt.data.sources import Reading
 from glotprompt.errors import ConfigError
-from glotprompt.grid.experiment import Experiment, load
+from glotprompt.grid.experiment import Experiment, System, load
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.toml"))
@@ -93,12 +93,15 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         load(tmp_path / "bad.toml")
 
 
-def keys_of_an_experiment() -> str:
-    """The table of `PAGE`."""
+OF_SYSTEMS = "A table `[systems.NAME]` has"
+
+
+def keys_of(config: type[Experiment] | type[System]) -> str:
+    """A table of `PAGE`."""
     rows = ["| key | default | |", "|---|---|---|"]
-    for name, field in Experiment.model_fields.items():
+    for name, field in config.model_fields.items():
         default = "" if field.is_required() else in_toml(field.get_default(call_default_factory=True))
-        rows.append(f"| `{name}` | {default} | {field.description} |")
+        rows.append(f"| `{name}` | {default} | {' '.join((field.description or '').split())} |")
     return "\n".join(rows) + "\n"
 
 
@@ -113,7 +116,7 @@ def test_the_page_has_every_key(record: bool) -> None:
     """Made anew by `make record ARGS="-k page_has_every_key"`."""
     before, heading, after = PAGE.read_text(encoding="utf-8").partition(KEYS)
     told = after.partition("| key")[0]
-    page = f"{before}{heading}{told}{keys_of_an_experiment()}"
+    page = f"{before}{heading}{told}{keys_of(Experiment)}\n{OF_SYSTEMS}\n\n{keys_of(System)}"
     if record:
         PAGE.write_text(page, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from glotprompt.errors import ConfigError, DataError
 from glotprompt.grid import reading
 from glotprompt.grid.experiment import load
 from glotprompt.grid.plan import Plan, add_experiment
-from glotprompt.grid.steps import AdaptStep, Backbone, EvaluateStep, TuneStep
+from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, TuneStep
 from glotprompt.grid.store import Store
 
 BACKBONE = Backbone("0123456789abcdef", "fp32", "anywhere")
@@ -22,7 +23,7 @@ LAYERS = 3
 
 def planned(file: Path, data: Path, *changes: str, backbone: Backbone = BACKBONE) -> Plan:
     plan = Plan()
-    add_experiment(plan, load(file, "paper", changes), backbone, LAYERS, data)
+    add_experiment(plan, load(file, "paper", changes), lambda name, _: (replace(backbone, name=name), LAYERS), data)
     return plan
 
 
@@ -199,7 +200,7 @@ def test_evaluation_text_is_taken_out(experiment_file: Path, toy_data: Path, tmp
 def test_costs_need_no_data(tmp_path: Path) -> None:
     file: Any = Path(__file__).resolve().parents[2] / "experiments" / "table3_cost.toml"
     plan = Plan()
-    add_experiment(plan, load(file), BACKBONE, 24, None)
+    add_experiment(plan, load(file), lambda name, _: (BACKBONE, 24), None)
     assert all(cell["target"] is None and cell["result"] for cell in plan.records[0]["cells"])
     assert len(plan.steps) == len(plan.records[0]["cells"]) == 18
     assert load(file, "mini") == load(file), "counting is as quick at the paper's scale"
@@ -256,7 +257,7 @@ def test_own_files_lie_beside_the_experiment(own_file: Path, tmp_path: Path, mon
         ("tune", "embedding"): 1, ("evaluate", "embedding"): 1,
     }  # fmt: skip
     (adapt,) = (step for step in plan.steps.values() if isinstance(step, AdaptStep))
-    assert len(reading.texts(adapt.target, None).lines) == 9
+    assert len(reading.texts(adapt.texts["target"], None).lines) == 9
     (scored, _) = (step for step in plan.steps.values() if isinstance(step, EvaluateStep))
     assert [example.label for example in reading.examples(scored.test, None)] == [
         label for label in LABELS for _ in range(3)
@@ -273,9 +274,88 @@ def test_own_text_that_is_scored_is_not_trained_on(own_file: Path) -> None:
     with (data / "nya.txt").open("a", encoding="utf-8") as file:
         file.write("\n" + "\n".join(lines[:4]))
     (adapt,) = (step for step in planned(own_file, data).steps.values() if isinstance(step, AdaptStep))
-    found = reading.texts(adapt.target, None)
+    found = reading.texts(adapt.texts["target"], None)
     assert len(found.lines) == 9
     assert found.checked["removed"] == 4
+
+
+SYSTEMS = """
+[systems.aligned]
+method = "embedding"
+adapted_by = "soft-prompt"
+model = "elsewhere"
+preset = "alignment"
+seeds = [1]
+centred = true
+adapt = {steps = 7}
+[pairs]
+nya = "data/pairs.tsv"
+"""
+
+
+@pytest.fixture
+def with_systems(own_file: Path) -> Path:
+    """The same with a system that aligns on pairs, of which one holds a scored text."""
+    said = [f"an english sentence {number}\ta sentence of nya {number}" for number in range(8)]
+    said.append("something else\ttest about sports 1")
+    (own_file.parent / "data" / "pairs.tsv").write_text("\n".join(["source\ttarget", *said]), encoding="utf-8")
+    text = OWN.replace('"embedding"]', '"embedding", "aligned"]').replace("[read]", "[adapt]\nsteps = 5\n[read]")
+    own_file.write_text(text + SYSTEMS, encoding="utf-8")
+    return own_file
+
+
+def test_a_system_has_settings_of_its_own(with_systems: Path) -> None:
+    plan = planned(with_systems, with_systems.parent)
+    cells = [(cell["method"], cell["seed"]) for cell in plan.records[0]["cells"]]
+    assert cells == [("soft-prompt", 0), ("embedding", 0), ("aligned", 1)]
+    other, aligned = (step for step in plan.steps.values() if isinstance(step, AdaptStep))
+    assert (other.backbone.name, other.config.steps, other.config.objective) == (
+        "FacebookAI/xlm-roberta-large", 5, "mlm"
+    )  # fmt: skip
+    assert (aligned.backbone.name, aligned.config.steps, aligned.config.objective) == ("elsewhere", 7, "alignment")
+    assert aligned.config.seed == 1
+    assert set(aligned.spec.contents) == {"pairs"}
+    found = reading.pairs(aligned.texts["pairs"], None)
+    assert len(found.pairs) == 8, "the scored text is taken out"
+    assert found.checked["removed"] == {"evaluation text": 1}
+    scored = [step for step in plan.steps.values() if isinstance(step, EvaluateStep)][-1]
+    assert scored.tuned.config.method == "embedding"
+    assert scored.tuned.spec.builds_on == [aligned.spec.identity]
+    assert set(scored.spec.contents) == {"test", "centre"}
+    order = [step.backbone.name for step in plan.missing(set()) if not isinstance(step, CostStep)]
+    assert order == sorted(order), "steps on one backbone follow one another"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("pairs={}", "aligned aligns, and there are no translations of nya; name some in pairs"),
+        ("texts={}", "soft-prompt reads unlabelled text of nya"),
+        ('methods=["alinged"]', "'alinged' is neither a method nor one of systems. Did you mean 'aligned'?"),
+        ('systems.aligned={method="soft-prompt", centred=true}', "centred is for sentence vectors"),
+        (
+            'systems.aligned={method="embedding", adapt={stepps=3}}',
+            "adapt has no setting 'stepps'. Did you mean 'steps'",
+        ),
+        ('systems.aligned={method="lora", adapted_by="soft-prompt"}', "lora starts from what lora left"),
+        (
+            'systems.aligned={method="embedding", adapted_by="prompt-tuning"}',
+            "aligned: prompt-tuning has no stage 1 of its own",
+        ),
+    ],
+)
+def test_mistakes_with_systems(with_systems: Path, change: str, says: str) -> None:
+    with pytest.raises((ConfigError, DataError)) as caught:
+        planned(with_systems, with_systems.parent, change)
+    assert says in str(caught.value)
+
+
+def test_sentence_vectors_are_centred_by_pairs_where_there_is_no_text(with_systems: Path) -> None:
+    plan = planned(with_systems, with_systems.parent, 'methods=["aligned"]', "texts={}")
+    (scored,) = (step for step in plan.steps.values() if isinstance(step, EvaluateStep))
+    assert scored.centre is not None
+    found = reading.texts(scored.centre, None)
+    assert found.lines == [f"a sentence of nya {number}" for number in range(8)]
 
 
 @pytest.mark.parametrize(

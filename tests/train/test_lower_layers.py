@@ -123,7 +123,7 @@ def test_stage_2_learns_the_same_with_and_without(encoder: Encoder, head: Any) -
         "xxx",
         {"name": encoder.name, "fingerprint": encoder.fingerprint},
         "plain",
-        {},
+        None,
         "soft-prompt",
         None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from glotprompt.forecast import Forecast
     from glotprompt.grid.engine import Engine
     from glotprompt.grid.estimate import Estimator
-    from glotprompt.grid.plan import Plan
+    from glotprompt.grid.plan import OpenBackbone, Plan
     from glotprompt.grid.steps import Backbone, Step
     from glotprompt.grid.store import ExperimentRecord, Settled, Store
     from glotprompt.grid.work import Outcome
+    from glotprompt.model.devices import Precision
 
 
 def grid(
@@ -104,8 +106,7 @@ def grid(
     keep_to_quota()
     open_backbone = _backbones(store, device, dry_run)
     for experiment in loaded:
-        backbone, num_layers = open_backbone(experiment.model, experiment.precision, experiment.draw == "table3")
-        add_experiment(plan, experiment, backbone, num_layers, data_dir, scale, _as_given(ctx))
+        add_experiment(plan, experiment, open_backbone, data_dir, scale, _as_given(ctx))
     finished = store.finished() if known is None else store.finished() | steps_of(known)
     missing = plan.missing(finished)
     place = Workplace(store, data_dir, device, runtime, retry_failed)
@@ -165,7 +166,7 @@ def _engine(name: str, workers: int | None, address: str | None) -> Engine:
     return RayEngine(workers, address)
 
 
-def _backbones(store: Store, device: str, dry_run: bool) -> Callable[[str, Any, bool], tuple[Backbone, int]]:
+def _backbones(store: Store, device: str, dry_run: bool) -> OpenBackbone:
     """Opens a backbone and says how many layers it has. A dry run makes do with the shape of one that is not here;
     costs need nothing else."""
     from glotprompt.grid.steps import Backbone
@@ -176,7 +177,8 @@ def _backbones(store: Store, device: str, dry_run: bool) -> Callable[[str, Any, 
     def choose() -> Settled:
         return choose_precision(device_of(device))
 
-    def opened(name: str, precision: Any, shape_only: bool) -> tuple[Backbone, int]:
+    @cache
+    def opened(name: str, precision: Precision, shape_only: bool) -> tuple[Backbone, int]:
         if shape_only:
             return Backbone("", "auto", name), Shell.named(name).num_layers
         computed = precision
@@ -191,7 +193,7 @@ def _backbones(store: Store, device: str, dry_run: bool) -> Callable[[str, Any, 
             return Backbone("", precision, name), Shell.named(name).num_layers
         return Backbone(encoder.fingerprint, precision, name, computed), encoder.num_layers
 
-    return opened
+    return lambda name, experiment: opened(name, experiment.precision, experiment.draw == "table3")
 
 
 def _lighter(plan: Plan, scale: str, engine: str, address: str | None) -> str:

@@ -17,13 +17,11 @@ from glotprompt.data import decontamination
 from glotprompt.data.decontamination import (
     CleanText,
     evaluation_set,
-    held_out_ids,
     held_out_texts,
     refuse_evaluation_text,
 )
-from glotprompt.data.pairs import check_pairs
+from glotprompt.data.pairs import stage1_pairs
 from glotprompt.data.records import share_of, subsample
-from glotprompt.data.sources import pairs_of
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.facts import describe
 from glotprompt.methods import reads_source
@@ -64,19 +62,19 @@ def stage1_texts(
         held_out = held_out_texts(files, params["held_out_files"] or (), reading)
         if not held_out:
             note("not checked against evaluation text; say with --held-out FILE what will be scored")
-    named = {"source": source, **{f"{code} target": paths for code, paths in targets.items()}}
+    named = {"source text": source, **{f"{code}, target text": paths for code, paths in targets.items()}}
     texts = decontamination.stage1_texts(named, reading, held_out, allow_evaluation_text=True)
     if held_out:
         for name, text in texts.items():
             if text.texts:
-                note(f"{name} text: {text.sentence()}")
+                note(f"{name}: {text.sentence()}")
     return {code: _some_of(texts, code, params, config.seed) for code in targets}
 
 
 def _some_of(texts: Mapping[str, CleanText], code: str, params: Mapping[str, Any], seed: int) -> Stage1Text:
     """Of the target's text the share that --text-share asks for, and of each text no more than --max-lines."""
     record = _switches(params)
-    clean = {"target": texts[f"{code} target"], "source": texts["source"]}
+    clean = {"target": texts[f"{code}, target text"], "source": texts["source text"]}
     checked = {role: text.facts() for role, text in clean.items() if text.texts and text.overlaps}
     if checked:
         record.setdefault("guards", {}).update(checked)
@@ -102,14 +100,9 @@ def parallel_text(code: str, sources: Sequence[str], params: Mapping[str, Any]) 
     reading = how_to_read(params)
     check_reading(params, sources, compared=params["held_out_files"] or ())
     _check_stage1_files(sources, params)
-    pairs = pairs_of(sources, reading)
-    held_out, ids = dict[str, list[str]](), set[str]()
-    if not params["no_overlap_check"]:
-        held_out = held_out_texts(sources, params["held_out_files"] or (), reading, parallel=True)
-        ids = set[str]().union(*(held_out_ids(source, reading.data_dir, note) for source in sources))
-        if not held_out and not ids:
-            note("not checked against evaluation text; say with --held-out FILE what will be scored")
-    checked = check_pairs(pairs, held_out, ids)
+    checked = stage1_pairs(sources, params["held_out_files"] or (), reading, check=not params["no_overlap_check"])
+    if not checked.has_been_compared and not params["no_overlap_check"]:
+        note("not checked against evaluation text; say with --held-out FILE what will be scored")
     for line in (checked.report.sentence(), *checked.report.warnings()):
         note(f"{code}, parallel text: {line}")
     record = _switches(params)

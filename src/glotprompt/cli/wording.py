@@ -51,5 +51,5 @@ def _of_stage(app: typer.Typer, command: str, name: str, value: str | None) -> s
     group: Any = typer.main.get_command(app)
     options = {found.name: found.opts[0] for one in ("tune", "adapt", command) for found in group.commands[one].params}
     if name not in options:
-        return f"--set {name}={'...' if value is None else value}"
+        return f"--set {name}" if value is None else f"--set {name}={value}"
     return options[name] if value in (None, "True") else f"{options[name]} {value}"

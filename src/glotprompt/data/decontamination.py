@@ -293,7 +293,7 @@ def stage1_texts(
     allow_evaluation_text: bool = False,
     draw: Callable[[list[str]], list[str]] = list,
 ) -> dict[str, CleanText]:
-    """The unlabelled text of stage 1, by what it is called ("target"), from files and references, without all that
+    """The unlabelled text of stage 1, by what it is called ("target text"), from files and references, without all that
     `held_out` (texts by the name of their evaluation set) has of it. `draw` takes the part of a text that is wanted.
 
     Raises `DataError` for evaluation text by its place, unless it is allowed, and where nothing is left.
@@ -310,7 +310,7 @@ def decontaminated(texts: Sequence[str], held_out: EvaluationText, name: str) ->
     found = without_overlap(texts, sets)
     if texts and not found.texts:
         raise DataError(
-            f"all {name} text is evaluation text (in {', '.join(sets)}); give other text, or take that set out of"
+            f"{name}: all of it is evaluation text ({', '.join(sets)}); give other text, or take that set out of"
             f" {setting('held_out')}"
         )
     return found

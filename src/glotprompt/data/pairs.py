@@ -10,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from glotprompt.data.bitext import verse_id
-from glotprompt.data.decontamination import NGRAM, OverlapCheck, OverlapReport
+from glotprompt.data.decontamination import NGRAM, OverlapCheck, OverlapReport, held_out_ids, held_out_texts
 from glotprompt.data.lines import is_blank
 from glotprompt.data.normalise import letters
 from glotprompt.data.records import Pair
+from glotprompt.data.sources import Reading, pairs_of
 from glotprompt.errors import ConfigError, DataError
 
 LENGTH_FACTOR = 4.0
@@ -112,6 +113,8 @@ class CheckedPairs:
 
     pairs: list[Pair]
     report: PairReport
+    has_been_compared: bool = False
+    """Whether there was evaluation text to look for."""
 
 
 def check_pairs(
@@ -151,7 +154,20 @@ def check_pairs(
     report.num_kept = len(kept)
     if not kept:
         raise DataError(f"no pair can be used: {report.sentence()}. Give other parallel text.")
-    return CheckedPairs(list(kept), report)
+    return CheckedPairs(list(kept), report, bool(held_out or held_out_ids))
+
+
+def stage1_pairs(
+    sources: Sequence[str], scored: Sequence[str], reading: Reading, *, check: bool = True
+) -> CheckedPairs:
+    """The parallel text of stage 1 from files and references, without what is scored: the sources `scored`, what lies
+    beside the training sources, and verses that an evaluation set has. Without `check` nothing is looked up. Raises
+    `DataError` where nothing is left."""
+    held_out, ids = dict[str, list[str]](), set[str]()
+    if check:
+        held_out = held_out_texts(sources, scored, reading, parallel=True)
+        ids = set[str]().union(*(held_out_ids(source, reading.data_dir, reading.report) for source in sources))
+    return check_pairs(pairs_of(sources, reading), held_out, ids)
 
 
 def without_ids(pairs: Sequence[Pair], ids: Collection[str]) -> list[Pair]:

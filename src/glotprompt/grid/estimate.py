@@ -59,7 +59,11 @@ class Estimator:
         return self._forecasters[key]
 
     def _adapt(self, step: AdaptStep) -> Forecast:
-        forecaster, lines = self._of(step.backbone), reading.texts(step.target, self.place.data_dir).lines
+        forecaster, data_dir = self._of(step.backbone), self.place.data_dir
+        if "pairs" in step.texts:
+            lines = [target for _, target in reading.pairs(step.texts["pairs"], data_dir).pairs]
+        else:
+            lines = reading.texts(step.texts["target"], data_dir).lines
         text = Text(lines, [] if forecaster.encoder is None else _lengths(lines, forecaster.encoder))
         return forecaster.adapt(step.config, text, None if step.after is None else 1)
 

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
@@ -25,6 +25,37 @@ _VARIED: dict[str, TypeAdapter[Any]] = {
     "text_share": TypeAdapter(TextShare), "prompt_of": TypeAdapter(PromptOf), "model": TypeAdapter(str),
 }  # fmt: skip
 """Settings outside `adapt` and `tune` that may be varied, and what their values must be."""
+
+
+class System(Config):
+    """One thing to compare: a method with settings of its own. What is left out is the experiment's."""
+
+    method: MethodName
+    """What stage 2 trains (`glotprompt methods`)."""
+    adapted_by: MethodName | None = None
+    """The method of stage 1, where it is not that of `method`: embedding reads vectors behind what any of them left."""
+    model: str | None = None
+    """The backbone."""
+    preset: str | None = None
+    """Settings to start from, in the place of the experiment's `preset`, `adapt` and `tune`; "alignment" aligns on
+    `pairs`."""
+    seeds: tuple[int, ...] | None = None
+    """Seeds of both stages."""
+    centred: bool = False
+    """embedding: sentence vectors are centred by the mean of unlabelled target text."""
+    adapt: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Settings of stage 1 beside the experiment's."""
+    tune: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Settings of stage 2 beside the experiment's."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.centred and self.method != "embedding":
+            raise ValueError(f"centred is for sentence vectors (method embedding), not for {self.method}")
+        for table in _TABLES:
+            for name in getattr(self, table):
+                _check_setting(table, name)
+        return self
 
 
 class Experiment(Config):
@@ -46,13 +77,17 @@ class Experiment(Config):
     """By target, labelled examples to score: a file, or a reference. Without one, the dataset's test split."""
     texts: dict[str, str] = Field(default_factory=dict[str, str])
     """By target, unlabelled text of stage 1: a file, or a reference. Without one, that of the dataset."""
+    pairs: dict[str, str] = Field(default_factory=dict[str, str])
+    """By target, translations to align on (source and target): a table, or a reference such as bible_verses:glv."""
     read: Reading = Field(default_factory=Reading)
     """How your own tables are read, all of them alike: names of the columns `text`, `label`, `premise`, `hypothesis`;
     `delimiter`, `quoting`, `columns` (of tables without a header line), `encoding`, `on_bad_row`, `normalise`."""
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
     """Groups of targets for the report, such as seen and unseen."""
-    methods: tuple[MethodName, ...] = Field(min_length=1)
-    """What is compared (`glotprompt methods`)."""
+    methods: tuple[str, ...] = Field(min_length=1)
+    """What is compared: methods (`glotprompt methods`), and names of `systems`."""
+    systems: dict[str, System] = Field(default_factory=dict[str, System])
+    """By a name of your own, a method with settings of its own (below)."""
     train: tuple[str, ...] = ()
     """Labelled source examples: files, or references NAME:LANGUAGE:SPLIT."""
     dev: str | None = None
@@ -100,12 +135,16 @@ class Experiment(Config):
                         f"target {word!r} has nothing to score; name a file for it in tests, or a dataset (targets are"
                         " ISO 639-3 codes)"
                     )
-            for key in ("tests", "texts"):
+            for key in ("tests", "texts", "pairs"):
                 for word in getattr(self, key):
                     if word not in self.targets:
                         raise ValueError(f"{key}: {word!r} is none of the targets.{nearest(word, self.targets)}")
         for key in ("methods", "targets", "seeds"):
             _check_once(key, getattr(self, key))
+        for name in self.methods:
+            known = (*self.systems, *get_args(MethodName))
+            if name not in known:
+                raise ValueError(f"methods: {name!r} is neither a method nor one of systems.{nearest(name, known)}")
         if "/" in self.name:
             raise ValueError(f"name {self.name!r} becomes the name of a file; leave out the /")
         for key, values in self.varies.items():
@@ -119,6 +158,10 @@ class Experiment(Config):
             for name in getattr(self, table):
                 _check_setting(table, name)
         return self
+
+    def system(self, name: str) -> System:
+        """What a name in `methods` stands for."""
+        return self.systems[name] if name in self.systems else System(method=cast(MethodName, name))
 
     def _check_varied(self, key: str, values: Sequence[Any]) -> None:
         if key not in _VARIED:
@@ -187,6 +230,7 @@ def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
         source_texts=tuple(map(whole, experiment.source_texts)),
         tests={target: whole(word) for target, word in experiment.tests.items()},
         texts={target: whole(word) for target, word in experiment.texts.items()},
+        pairs={target: whole(word) for target, word in experiment.pairs.items()},
         task=str(folder / task) if task is not None and (folder / task).is_file() else task,
     )
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from glotprompt.config import AdaptConfig, MethodName, TuneConfig, preset
+from glotprompt.config import AdaptConfig, Stage, TuneConfig, preset
 from glotprompt.data.catalog import parse_reference
 from glotprompt.data.dataset import Dataset
 from glotprompt.data.languages import checked_code
 from glotprompt.errors import ConfigError
 from glotprompt.grid import reading
-from glotprompt.grid.experiment import Experiment
+from glotprompt.grid.experiment import Experiment, System
 from glotprompt.grid.reading import ExampleSource, TextSource
 from glotprompt.grid.scales import LAYERS
 from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep
 from glotprompt.grid.store import FORMAT, Cell, ExperimentRecord
-from glotprompt.methods import METHODS
+from glotprompt.methods import METHODS, Method
 from glotprompt.templates import Task
+
+OpenBackbone = Callable[[str, Experiment], tuple[Backbone, int]]
+"""From a model's name, and the experiment that wants it, to the backbone and its number of layers."""
 
 
 @dataclass
@@ -43,7 +46,7 @@ class Plan:
 
     def missing(self, finished: Collection[str]) -> list[Step]:
         """What has to be run besides the `finished` steps, in an order in which nothing waits: the cells without a
-        result, and what they need."""
+        result, and what they need. Steps on one backbone follow one another, so that it is loaded once."""
         wanted: set[str] = set()
 
         def want(step: Step) -> None:
@@ -56,7 +59,13 @@ class Plan:
             for cell in record["cells"]:
                 if cell["result"] is not None:
                     want(self.steps[cell["result"]])
-        return [step for name, step in self.steps.items() if name in wanted]
+        found = [step for name, step in self.steps.items() if name in wanted]
+        models = list(dict.fromkeys(map(_model, found)))
+        return sorted(found, key=lambda step: models.index(_model(step)))
+
+
+def _model(step: Step) -> str:
+    return step.model if isinstance(step, CostStep) else step.backbone.name
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,8 @@ class Target:
     """What is scored: a reference, or a file."""
     texts: str | None
     """Its unlabelled text, likewise; None: there is none."""
+    pairs: str | None
+    """Its translations, likewise."""
 
     @property
     def dataset_name(self) -> str | None:
@@ -79,8 +90,7 @@ class Target:
 def add_experiment(
     plan: Plan,
     experiment: Experiment,
-    backbone: Backbone,
-    num_layers: int,
+    open_backbone: OpenBackbone,
     data_dir: Path | None,
     scale: str = "paper",
     command: str = "",
@@ -91,7 +101,7 @@ def add_experiment(
         raise ConfigError(f"two experiments have the name {experiment.name}; run them apart, one with --set name=...")
     cells: list[Cell] = []
     try:
-        planner = _Planner(experiment, backbone, num_layers, data_dir)
+        planner = _Planner(experiment, open_backbone, data_dir)
         found = list(planner.costs() if experiment.draw == "table3" else planner.cells())
     except ConfigError as error:
         raise ConfigError(f"{experiment.name}: {error}") from None
@@ -107,17 +117,43 @@ def add_experiment(
             "targets": [target.language for target in planner.targets],
             "groups": {name: list(members) for name, members in experiment.groups.items()},
             "methods": list(experiment.methods), "seeds": list(experiment.seeds),
-            "adapt_seed": experiment.adapt_seed, "num_layers": num_layers,
+            "adapt_seed": experiment.adapt_seed, "num_layers": planner.num_layers,
             "varies": {key: list(values) for key, values in experiment.varies.items()}, "cells": cells,
         }
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Way:
+    """One of the things that are compared, with its backbone."""
+
+    name: str
+    system: System
+    backbone: Backbone
+    num_layers: int
+
+    @property
+    def method(self) -> Method:
+        """Of stage 2."""
+        return METHODS[self.system.method]
+
+    @property
+    def start(self) -> Method:
+        """The method of stage 1."""
+        return METHODS[self.system.adapted_by or self.method.start]
+
+
 class _Planner:
     """One experiment's steps."""
 
-    def __init__(self, experiment: Experiment, backbone: Backbone, num_layers: int, data_dir: Path | None) -> None:
-        self.experiment, self.backbone, self.num_layers, self.data_dir = experiment, backbone, num_layers, data_dir
+    def __init__(self, experiment: Experiment, open_backbone: OpenBackbone, data_dir: Path | None) -> None:
+        self.experiment, self.data_dir = experiment, data_dir
+        self.ways: list[_Way] = []
+        for name in experiment.methods:
+            system = experiment.system(name)
+            _check_stages(name, system)
+            self.ways.append(_Way(name, system, *open_backbone(system.model or experiment.model, experiment)))
+        self.num_layers = self.ways[0].num_layers
         self.targets = [] if experiment.draw == "table3" else [self._target(word) for word in experiment.targets]
         for language, times in Counter(target.language for target in self.targets).items():
             if times > 1:  # by several of its names or datasets, for which a table has one column
@@ -131,104 +167,111 @@ class _Planner:
 
     def _target(self, word: str) -> Target:
         experiment = self.experiment
-        own, texts = experiment.tests.get(word), experiment.texts.get(word)
+        own, texts, pairs = (table.get(word) for table in (experiment.tests, experiment.texts, experiment.pairs))
         name = f"{word if ':' in word else f'{experiment.dataset}:{word}'}:test" if own is None else own
         found = parse_reference(name)
         if own is None and found is None:
             raise ConfigError(f"target {word!r} is no language of a dataset; expected its code, or NAME:LANGUAGE")
         if found is None:
-            return Target(checked_code(word), None, name, texts)
+            return Target(checked_code(word), None, name, texts, pairs)
         text = f"{(found.dataset.texts_from or found.dataset).name}:{found.language}:train"
-        return Target(found.language, found.dataset, str(found), text if texts is None else texts)
+        return Target(found.language, found.dataset, str(found), text if texts is None else texts, pairs)
 
     def costs(self) -> Iterator[tuple[Cell, list[Step]]]:
         """Table 3: a cell for each method and model."""
         experiment = self.experiment
         models = cast(Sequence[str], experiment.varies.get("model", (experiment.model,)))
-        for method in experiment.methods:
-            configs = self._adapt_config(method, 0, {}), self._tune_config(method, 0, {})
+        for way in self.ways:
+            configs = self._adapt_config(way, 0, {}), self._tune_config(way, 0, {})
             for model in models:
                 varied = {"model": model} if "model" in experiment.varies else {}
-                yield _cell(method, None, None, varied), [CostStep(model, *configs)]
+                yield _cell(way.name, None, None, varied), [CostStep(model, *configs)]
 
     def cells(self) -> Iterator[tuple[Cell, list[Step]]]:
         """Every cell with its steps, the last of which has its result."""
-        for seed in self.experiment.seeds:
-            for method in self.experiment.methods:
+        of_ways = [(way, way.system.seeds or self.experiment.seeds) for way in self.ways]
+        for seed in dict.fromkeys(seed for _, seeds in of_ways for seed in seeds):
+            for way in (way for way, seeds in of_ways if seed in seeds):
                 for number, target in enumerate(self.targets):
-                    for varied in self._variants(method):
-                        yield _cell(method, target, seed, varied), self._steps(method, number, seed, varied)
+                    for varied in self._variants(way):
+                        yield _cell(way.name, target, seed, varied), self._steps(way, number, seed, varied)
 
-    def _variants(self, method: MethodName) -> list[dict[str, Any]]:
+    def _variants(self, way: _Way) -> list[dict[str, Any]]:
         """What varies for a method: one setting at a time, those that move none of its numbers left out."""
         found = [
-            {key: value}
-            for key, values in self.experiment.varies.items()
-            if self._moves(method, key)
-            for value in values
+            {key: value} for key, values in self.experiment.varies.items() if self._moves(way, key) for value in values
         ]
         return found or [{}]
 
-    def _moves(self, method: MethodName, key: str) -> bool:
+    def _moves(self, way: _Way, key: str) -> bool:
         table, _, name = key.partition(".")
         if table == "tune":
-            return METHODS[method].has_prompt or name not in LAYERS
-        start = METHODS[METHODS[method].start]
-        return start.stage1 is not None and (table == "adapt" or _reads_target(start.shares))
+            return way.method.has_prompt or name not in LAYERS
+        return way.start.stage1 is not None and (table == "adapt" or _reads_target(way.start.shares))
 
-    def _steps(self, method: MethodName, number: int, seed: int, varied: Mapping[str, Any]) -> list[Step]:
+    def _steps(self, way: _Way, number: int, seed: int, varied: Mapping[str, Any]) -> list[Step]:
         experiment, target = self.experiment, self.targets[number]
         prompt_of = varied.get("prompt_of", experiment.prompt_of)
         adapted_to = target
-        if prompt_of == "another language" and self._moves(method, "prompt_of"):
+        if prompt_of == "another language" and self._moves(way, "prompt_of"):
             adapted_to = self.targets[(number + 1) % len(self.targets)]
             if adapted_to == target:
                 raise ConfigError(f"{experiment.name}: prompt_of = {prompt_of!r} needs more than one target")
         adapted = None
-        if METHODS[METHODS[method].start].stage1 is not None:
-            adapted = self._adapt(method, adapted_to, seed, varied)
-        tuned = self._tune(method, target, seed, varied, adapted)
+        if way.start.stage1 is not None:
+            adapted = self._adapt(way, adapted_to, seed, varied)
+        tuned = self._tune(way, target, seed, varied, adapted)
         test = self._examples((target.test,), target)
         if target.dataset is None:
             reading.refuse_scored(tuned.train, test, self.data_dir)
         content = reading.examples_content(test, self.data_dir)
+        centre = self._centre(target) if way.system.centred else None
         scored = EvaluateStep(
-            tuned, adapted, target.dataset_name or "", target.language, content, experiment.source or "", test
-        )
+            tuned, adapted, target.dataset_name or "", target.language, content, experiment.source or "", test,
+            "" if centre is None else reading.texts(centre, self.data_dir).content, centre,
+        )  # fmt: skip
         return [*([] if adapted is None else [adapted]), tuned, scored]
 
-    def _adapt(self, method: MethodName, target: Target, seed: int, varied: Mapping[str, Any]) -> AdaptStep:
-        experiment = self.experiment
-        config = self._adapt_config(method, seed if experiment.adapt_seed is None else experiment.adapt_seed, varied)
-        start = METHODS[config.method]
-        source = self._source_text()
-        reads_target = _reads_target(start.source_shares(config))
-        reads_source = any(share > 0 for share in start.source_shares(config).values())
-        if reads_source and not experiment.source_texts:
-            raise ConfigError(f"{experiment.name}: {method} reads source text; name some in source_texts")
+    def _adapt(self, way: _Way, target: Target, seed: int, varied: Mapping[str, Any]) -> AdaptStep:
+        experiment, name = self.experiment, way.name
+        config = self._adapt_config(way, seed if experiment.adapt_seed is None else experiment.adapt_seed, varied)
         share = float(varied.get("text_share", experiment.text_share))
-        text, language = source, str(experiment.source)
-        if reads_target:
+        drawn = share, config.seed if share < 1 else 0
+        if config.objective == "alignment":
+            if target.pairs is None:
+                raise ConfigError(
+                    f"{name} aligns, and there are no translations of {target.language}; name some in pairs"
+                )
+            read = {"pairs": TextSource((target.pairs,), (target.test,), None, *drawn, experiment.read)}
+            contents = {"pairs": reading.pairs(read["pairs"], self.data_dir).content}
+            return AdaptStep(way.backbone, target.language, config, contents, read)
+        shares = METHODS[config.method].source_shares(config)
+        source, language = self._source_text(), str(experiment.source)
+        texts, is_read = {"target": source, "source": source}, {"target": False, "source": False}
+        if any(share > 0 for share in shares.values()):
+            if not experiment.source_texts:
+                raise ConfigError(f"{experiment.name}: {name} reads source text; name some in source_texts")
+            is_read["source"] = True
+        if _reads_target(shares):
             if target.texts is None:
-                raise ConfigError(f"{method} reads unlabelled text of {target.language}; name a file in texts")
-            text, language = (
-                TextSource(
-                    (target.texts,),
-                    (target.test,),
-                    experiment.most_characters,
-                    share,
-                    config.seed if share < 1 else 0,
-                    experiment.read,
-                ),
-                target.language,
-            )
-        step = AdaptStep(
-            self.backbone, language, config,
-            reading.texts(text, self.data_dir).content if reads_target else "",
-            reading.texts(source, self.data_dir).content if reads_source else "",
-            text, source,
-        )  # fmt: skip
-        return self._behind_first(step)
+                raise ConfigError(f"{name} reads unlabelled text of {target.language}; name a file in texts")
+            own = (target.texts,), (target.test,), experiment.most_characters
+            texts["target"], language = TextSource(*own, *drawn, experiment.read), target.language
+            is_read["target"] = True
+        contents = {
+            role: reading.texts(text, self.data_dir).content if is_read[role] else "" for role, text in texts.items()
+        }
+        return self._behind_first(AdaptStep(way.backbone, language, config, contents, texts))
+
+    def _centre(self, target: Target) -> TextSource:
+        """Unlabelled text of the target, of whatever there is."""
+        read = self.experiment.read
+        word = target.texts
+        if word is None and target.pairs is not None:
+            word, read = target.pairs, replace(read, text="target")
+        if word is None:
+            raise ConfigError(f"there is no text of {target.language} to centre by; name a file in texts or pairs")
+        return TextSource((word,), (target.test,), self.experiment.most_characters, read=read)
 
     def _source_text(self) -> TextSource:
         experiment = self.experiment
@@ -257,13 +300,10 @@ class _Planner:
         first = self._first.setdefault(step.shared, step)
         if first.name == step.name:
             return first
-        return AdaptStep(
-            step.backbone, step.language, step.config, step.target_content, step.source_content,
-            step.target, step.source, after=first,
-        )  # fmt: skip
+        return replace(step, after=first)
 
     def _tune(
-        self, method: MethodName, target: Target, seed: int, varied: Mapping[str, Any], adapted: AdaptStep | None
+        self, way: _Way, target: Target, seed: int, varied: Mapping[str, Any], adapted: AdaptStep | None
     ) -> TuneStep:
         experiment = self.experiment
         reading.check_training(experiment.train, target.language)
@@ -272,33 +312,50 @@ class _Planner:
         train = self._examples(experiment.train, target, experiment.most_per_label)
         dev = None if experiment.dev is None else self._examples((experiment.dev,), target)
         contents = ["" if part is None else reading.examples_content(part, self.data_dir) for part in (train, dev)]
-        config, task = self._tune_config(method, seed, varied), self._task(target)
-        return TuneStep(self.backbone, config, task, contents[0], contents[1], adapted, train, dev)
+        config, task = self._tune_config(way, seed, varied), self._task(target)
+        return TuneStep(way.backbone, config, task, contents[0], contents[1], adapted, train, dev)
 
-    def _adapt_config(self, method: MethodName, seed: int, varied: Mapping[str, Any]) -> AdaptConfig:
-        start = METHODS[method].start
-        settings: dict[str, Any] = {
-            **preset(self.experiment.preset, "adapt", start),
-            **self.experiment.adapt,
-            **_of("adapt", varied),
-        }
-        if None not in METHODS[start].shares.values():
+    def _adapt_config(self, way: _Way, seed: int, varied: Mapping[str, Any]) -> AdaptConfig:
+        method, settings = way.start, dict[str, Any]()
+        for part in self._given(way, "adapt", method.name, varied):
+            settings |= part
+        if None not in method.shares.values():
             settings.pop("source_share", None)  # settled by the method
-        settings |= {"method": start, "seed": seed}
+        settings |= {"method": method.name, "seed": seed}
         return AdaptConfig(**settings)
 
-    def _tune_config(self, method: MethodName, seed: int, varied: Mapping[str, Any]) -> TuneConfig:
+    def _tune_config(self, way: _Way, seed: int, varied: Mapping[str, Any]) -> TuneConfig:
         settings: dict[str, Any] = {}
-        for part in (preset(self.experiment.preset, "tune", method), self.experiment.tune, _of("tune", varied)):
+        for part in self._given(way, "tune", way.method.name, varied):
             if any(name in part for name in LAYERS):
                 settings = {name: value for name, value in settings.items() if name not in LAYERS}
             settings |= part
-        if not METHODS[method].has_prompt:
+        if not way.method.has_prompt:
             settings = {name: value for name, value in settings.items() if name not in LAYERS}
-        if settings.get("bottom_k_layers") == self.num_layers:  # all layers have one name
+        if settings.get("bottom_k_layers") == way.num_layers:  # all layers have one name
             settings["top_k_layers"] = settings.pop("bottom_k_layers")
-        settings |= {"method": method, "seed": seed}
+        settings |= {"method": way.method.name, "seed": seed}
         return TuneConfig(**settings)
+
+    def _given(self, way: _Way, stage: Stage, method: str, varied: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Settings, the later above the earlier. A system's own preset stands in the place of all that the experiment
+        says."""
+        name = way.system.preset
+        found: list[Mapping[str, Any]] = [preset(name or self.experiment.preset, stage, method)]
+        if name is None:
+            found.append(getattr(self.experiment, stage))
+        return [*found, getattr(way.system, stage), _of(stage, varied)]
+
+
+def _check_stages(name: str, system: System) -> None:
+    """Whether stage 2 can start from what stage 1 leaves."""
+    if system.adapted_by is None:
+        return
+    before, method = METHODS[system.adapted_by], METHODS[system.method]
+    if before.stage1 is None or before.takes:
+        raise ConfigError(f"{name}: {before.name} has no stage 1 of its own; leave adapted_by out, or name another")
+    if not method.reads_vectors and method.start != before.name:
+        raise ConfigError(f"{name}: {method.name} starts from what {method.start} left; leave adapted_by out")
 
 
 def _cell(method: str, target: Target | None, seed: int | None, varied: Mapping[str, Any]) -> Cell:

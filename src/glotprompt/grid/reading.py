@@ -13,6 +13,7 @@ from typing import Any, Literal
 from glotprompt.data.catalog import parse_reference
 from glotprompt.data.decontamination import held_out_texts, refuse_evaluation_text, stage1_texts
 from glotprompt.data.layout import read_records
+from glotprompt.data.pairs import stage1_pairs
 from glotprompt.data.records import Example, content_hash, generator, share_of, subsample
 from glotprompt.data.sources import Reading, examples_of
 from glotprompt.errors import DataError, counted, in_words_of
@@ -48,6 +49,16 @@ class Texts:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Parallel text that stage 1 may read."""
+
+    pairs: list[tuple[str, str]]
+    """(source, target)."""
+    content: str
+    checked: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class ExampleSource:
     """Labelled examples, as they are asked for."""
 
@@ -73,6 +84,23 @@ def texts(source: TextSource, data_dir: Path | None) -> Texts:
     (found,) = clean.values()
     kept = share_of(found.texts, source.share, source.seed)
     return Texts(kept, content_hash(kept), found.facts())
+
+
+@lru_cache(maxsize=64)
+def pairs(source: TextSource, data_dir: Path | None) -> Pairs:
+    """As `texts`, of parallel text."""
+    for word in source.references:
+        refuse_evaluation_text(word, "adapt")
+    with in_words_of(_in_the_file):
+        found = stage1_pairs(source.references, source.scored, replace(source.read, data_dir=data_dir))
+    kept = share_of(found.pairs, source.share, source.seed)
+    content = content_hash([text for pair in kept for text in (pair.source, pair.target)])
+    return Pairs([(pair.source, pair.target) for pair in kept], content, found.report.facts())
+
+
+def content_of(source: TextSource, data_dir: Path | None, *, parallel: bool) -> str:
+    """Hash of what text, or parallel text, says."""
+    return pairs(source, data_dir).content if parallel else texts(source, data_dir).content
 
 
 def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:

@@ -16,7 +16,7 @@ from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
 from glotprompt.costs import method_cost
 from glotprompt.data.records import Example, labels_of
 from glotprompt.grid.reading import ExampleSource, TextSource
-from glotprompt.grid.steps import CostStep, EvaluateStep
+from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep
 from glotprompt.grid.store import FORMAT
 from glotprompt.methods import METHODS
 from glotprompt.model.shapes import Shell
@@ -69,14 +69,22 @@ def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> dict[str, Any
         },
         "data": {
             "language": None if adapted is None else adapted.language,
-            "target_texts": adapted and _read(adapted.target, adapted.target_content),
-            "source_texts": adapted and _read(adapted.source, adapted.source_content),
+            "target_texts": _stage1_read(adapted, "target"),
+            "source_texts": _stage1_read(adapted, "source"),
+            "pairs": _stage1_read(adapted, "pairs"),
+            "centre": step.centre and _read(step.centre, step.centre_content),
             "train": _read(step.tuned.train, step.tuned.train_content),
             "dev": step.tuned.dev and _read(step.tuned.dev, step.tuned.dev_content),
             "test": _read(step.test, step.test_content), "task": step.tuned.task.to_dict(),
         },
         "steps": {"adapt": None if adapted is None else adapted.name, "tune": step.tuned.name},
     }  # fmt: skip
+
+
+def _stage1_read(adapted: AdaptStep | None, name: str) -> dict[str, Any] | None:
+    if adapted is None or name not in adapted.texts:
+        return None
+    return _read(adapted.texts[name], adapted.contents[name])
 
 
 def _read(source: TextSource | ExampleSource, content: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ is its name, so that the same identity is done once, whoever asks for it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -65,12 +66,10 @@ class AdaptStep(Named):
     backbone: Backbone
     language: str
     config: AdaptConfig
-    target_content: str
-    """Hash of the target's text; "" where it is not read. So for `source_content`."""
-    source_content: str
-    target: TextSource = field(compare=False)
-    """Where the texts come from, no part of the identity: what they say is. So for `source`."""
-    source: TextSource = field(compare=False)
+    contents: Mapping[str, str]
+    """Hashes of what is read: of "target" and "source" text ("" where it is not read), or of "pairs"."""
+    texts: Mapping[str, TextSource] = field(compare=False)
+    """Where that comes from; no part of the identity."""
     after: AdaptStep | None = field(default=None, compare=False)
     """The step that trains what is shared with this one (mad-x: the source's adapter), which goes first."""
 
@@ -81,8 +80,7 @@ class AdaptStep(Named):
     @cached_property
     def parts(self) -> dict[str, RunSpec]:
         """Its trainings."""
-        contents = {"target": self.target_content, "source": self.source_content}
-        return adapt_specs(self.config, contents, self.language, self.backbone.asked)
+        return adapt_specs(self.config, self.contents, self.language, self.backbone.asked)
 
     @cached_property
     def spec(self) -> RunSpec:
@@ -152,6 +150,9 @@ class EvaluateStep(Named):
     source: str
     """The source language, for the record."""
     test: ExampleSource = field(compare=False)
+    centre_content: str = ""
+    """Hash of the target text that centres sentence vectors; "": none does."""
+    centre: TextSource | None = field(default=None, compare=False)
 
     @property
     def backbone(self) -> Backbone:
@@ -165,6 +166,8 @@ class EvaluateStep(Named):
     def spec(self) -> RunSpec:
         behind = [] if self.adapted is None else [self.adapted.spec.identity]
         scored = {"test": self.test_content}
+        if self.centre is not None:
+            scored["centre"] = self.centre_content
         builds_on = [self.tuned.spec.identity, *behind]
         return RunSpec(self.kind, {"dataset": self.dataset}, contents=scored, language=self.target, builds_on=builds_on)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from glotprompt import artifact, atomic
 from glotprompt.classifier import Adapted, PromptClassifier, load_adapted
-from glotprompt.data.records import Example
+from glotprompt.data.records import Example, subsample
 from glotprompt.errors import DataError, UserError, in_a_line
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource, Texts, TextSource
@@ -29,6 +29,7 @@ from glotprompt.run import run_stage1
 from glotprompt.spec import done_or_train
 from glotprompt.stage1 import Stage1
 from glotprompt.stage2 import Stage2, train_stage2
+from glotprompt.train.embedding import CENTRE_TEXTS
 from glotprompt.train.memory import PeakMemory
 
 Status = Literal["done", "cached", "failed", "skipped"]
@@ -116,16 +117,22 @@ def encoder_of(backbone: Backbone, device: str) -> Encoder:
 
 
 def _adapt(step: AdaptStep, store: Store, place: Workplace, folder: Path) -> None:
-    target = _texts(step.target, step.target_content, place)
-    source = _texts(step.source, step.source_content, place)
     encoder = encoder_of(step.backbone, place.device)
-    stage1 = Stage1.of(encoder, target.lines, source.lines, step.language, step.config)
-    guards = Guards.model_validate({"target": target.checked, "source": source.checked})
+    if "pairs" in step.texts:
+        read = reading.pairs(step.texts["pairs"], place.data_dir)
+        _refuse_changed(step.texts["pairs"], read.content, step.contents["pairs"])
+        stage1 = Stage1.of(encoder, (), (), step.language, step.config, parallel=read.pairs)
+        guards = Guards.model_validate({"parallel": read.checked})
+    else:
+        target, source = (_texts(step.texts[name], step.contents[name], place) for name in ("target", "source"))
+        stage1 = Stage1.of(encoder, target.lines, source.lines, step.language, step.config)
+        guards = Guards.model_validate({"target": target.checked, "source": source.checked})
+    share = next(iter(step.texts.values())).share
     runtime = place.runtime.replace(no_samples=True)
 
     def train(checkpoints: Path) -> Adapted:
         adapted = run_stage1(encoder, stage1, runtime.replace(checkpoint_dir=checkpoints))
-        return replace(adapted, report=adapted.training.replace(guards=guards, text_share=step.target.share))
+        return replace(adapted, report=adapted.training.replace(guards=guards, text_share=share))
 
     with _checkpoints(step, store) as checkpoints:
         done_or_train(
@@ -169,9 +176,13 @@ def forget_shared(steps: Sequence[Step], store: Store) -> None:
 
 def _texts(source: TextSource, content: str, place: Workplace) -> Texts:
     found = reading.texts(source, place.data_dir)
-    if content and found.content != content:
-        raise _changed(source.references)
+    _refuse_changed(source, found.content, content)
     return found
+
+
+def _refuse_changed(source: TextSource, found: str, planned: str) -> None:
+    if planned and found != planned:
+        raise _changed(source.references)
 
 
 def _examples(source: ExampleSource, content: str, place: Workplace) -> list[Example]:
@@ -207,6 +218,9 @@ def _evaluate(step: EvaluateStep, store: Store, place: Workplace, folder: Path) 
     adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, encoder)
     if adapted is not None and METHODS[classifier.method].tunes_once:
         classifier = for_language(classifier, adapted)
+    if step.centre is not None:
+        lines = _texts(step.centre, step.centre_content, place).lines
+        classifier = classifier.with_target_text(subsample(lines, CENTRE_TEXTS, 0))
     test = _examples(step.test, step.test_content, place)
     result = evaluate_result(step, classifier, adapted, test, place.runtime.eval_batch_size)
     _write(folder / RESULT, result)

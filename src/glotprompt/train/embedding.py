@@ -40,6 +40,10 @@ class Examples:
     """Index of each example's label."""
 
 
+CENTRE_TEXTS = 1000
+"""So many target texts make the mean by which sentence vectors are centred: more do not move it."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """What dev examples chose."""
