@@ -149,8 +149,12 @@ class Training(TextReport):
     """Identity of the run (`RunSpec`) and the versions of what it ran on."""
 
     def with_text(self, text: TextReport) -> Self:
-        """The same with what is known of the text besides."""
-        return self.replace(**{name: getattr(text, name) for name in text.model_fields_set})
+        """The same with another account of how the text came to be."""
+        ours = self.model_fields_set - set(TextReport.model_fields)
+        told = {name: getattr(self, name) for name in ours} | {
+            name: getattr(text, name) for name in text.model_fields_set
+        }
+        return self.model_construct(_fields_set=set(told), **told)
 
 
 class AdaptReport(Training):

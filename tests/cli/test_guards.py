@@ -49,12 +49,14 @@ def test_text_that_will_be_scored_is_removed_and_recorded(here: Path, adapt, inv
 
     assert "already what these words make" in adapt("--target nya=nya.txt --held-out test.csv").err
     again = adapt("--target nya=nya.txt --no-overlap-check")
-    assert "already" not in again.err
+    assert "already" not in again.err, "a line more is read"
     assert training_facts("x.st")["guards"] == {"switches": ["--no-overlap-check"]}
     plain = adapt("--target nya=nya.txt")
-    assert "already" not in plain.err
-    assert "nya: not checked against evaluation text" in plain.err
+    assert "already what these words make" in plain.err, "the same is read"
+    assert "x.st now says how its text was checked this time" in plain.err
+    assert "not checked against evaluation text" in plain.err
     assert "guards" not in training_facts("x.st")
+    assert "now says" not in adapt("--target nya=nya.txt").err
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,12 +182,12 @@ def _adapt_one(
         lines = f"{counted(len(stage1.target), 'target line')}, {counted(len(stage1.source), 'source line')}"
         pairs = f"{len(stage1.pairs or ()):,} sentence pairs"
         note(f"{stage1.language}: {lines if stage1.pairs is None else pairs}")
-        made = run.run_stage1(encoder, stage1, runtime.replace(checkpoint_dir=folder))
-        return replace(made, report=made.training.with_text(record))
+        return run.run_stage1(encoder, stage1, runtime.replace(checkpoint_dir=folder))
 
-    adapted = train_once(
-        stage1.spec(encoder), output, lambda path: load_adapted(path, encoder), train, runtime=runtime, shared=shared
-    )
+    def load(path: Path) -> Adapted:
+        return load_adapted(path, encoder)
+
+    adapted = train_once(stage1.spec(encoder), output, load, train, text=record, runtime=runtime, shared=shared)
     _show_adapted(adapted, encoder.num_values)
     return adapted
 

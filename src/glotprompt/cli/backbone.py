@@ -24,6 +24,7 @@ from glotprompt.errors import ConfigError, ModelError, counted
 from glotprompt.facts import describe
 from glotprompt.model.encoder import Encoder
 from glotprompt.processes import join, wait
+from glotprompt.records import TextReport
 from glotprompt.spec import RunSpec, done_or_train
 
 _Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptClassifier)
@@ -119,17 +120,30 @@ def train_once(
     load: Callable[[Path], _Trained],
     train: Callable[[Path], _Trained],
     *,
+    text: TextReport,
     runtime: RuntimeConfig,
     shared: Path | None = None,
 ) -> _Trained:
-    """`done_or_train`, with what a person is told. `shared`: see its `checkpoints`."""
+    """`done_or_train`, with what a person is told. `text`: how the text came to be, for the report. `shared`: see
+    `checkpoints` there."""
+
+    def told(made: _Trained) -> _Trained:
+        return replace(made, report=made.training.with_text(text))
+
     folder = shared or output.with_name(f"{output.name}.checkpoints")
     with resumable(folder):
-        made, was_there = done_or_train(spec, output, load, train, checkpoints=shared, tell=note)
+        found, was_there = done_or_train(
+            spec, output, load, lambda work: told(train(work)), checkpoints=shared, tell=note
+        )
     if not was_there:
-        _say_written(made, output)
-        return made
+        _say_written(found, output)
+        return found
     note(f"{output} is already what these words make; delete it to train it again")
+    made = told(found)
+    if made.training != found.training:
+        made.save(output)
+        wait()
+        note(f"{output} now says how its text was checked this time")
     if runtime.no_samples and made.samples is not None:
         made = replace(made, samples=None)
         made.save(output)

@@ -163,9 +163,12 @@ def _tune_one(
         made = train_stage2(encoder, stage2, runtime.replace(checkpoint_dir=folder), of_training)
         if target_text:
             made = made.with_target_text(target_text)
-        return replace(made, report=made.training.with_text(record))
+        return made
 
-    return train_once(spec, output, lambda path: PromptClassifier.load(path, encoder), train, runtime=runtime)
+    def load(path: Path) -> PromptClassifier:
+        return PromptClassifier.load(path, encoder)
+
+    return train_once(spec, output, load, train, text=record, runtime=runtime)
 
 
 def _show_classifier(classifier: PromptClassifier) -> None:
