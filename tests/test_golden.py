@@ -106,7 +106,13 @@ def check(name: str, found: dict[str, Any], record: bool) -> None:
     assert not apart, "\n".join([f"{path.name} is not met {how}, in {len(apart)} places:", *apart[:10]])
 
 
-@pytest.mark.parametrize("method", gp.METHODS)
+QUICK = ("soft-prompt", "prompt-tuning", "embedding")
+"""Methods whose course is followed at every change; the others' take seconds each."""
+
+
+@pytest.mark.parametrize(
+    "method", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in gp.METHODS]
+)
 def test_tiny(method: str, record: bool) -> None:
     variants = {name: variant for name, variant in TINY.items() if variant.method == method}
     check(method, {name: courses(one, make_tiny_encoder(one.kind)) for name, one in variants.items()}, record)

@@ -62,6 +62,7 @@ def test_the_two_texts_correspond() -> None:
 
 
 @needs_bibles
+@pytest.mark.slow
 def test_the_first_verse_of_each() -> None:
     assert verses("eng")[0].text.startswith("In the beginning God created")
     assert verses("nya")[0].text.startswith("Pachiyambi Mulungu adalenga")

@@ -46,6 +46,7 @@ def random_config(kind: str, tokenizer: PreTrainedTokenizerFast, **changes: obje
 
 
 class TestWhatWorks:
+    @pytest.mark.slow
     def test_facts_of_the_mini(self, mini: Encoder) -> None:
         assert (mini.num_layers, mini.num_heads, mini.head_dim, mini.hidden_size) == (12, 12, 32, 384)
         assert (mini.vocab_size, mini.max_positions, mini.precision) == (70_098, 512, "fp32")

@@ -69,6 +69,7 @@ def test_page_shows_every_experiment(written: Path) -> None:
         assert shown in text, shown
 
 
+@pytest.mark.slow
 def test_page_loads_nothing(written: Path) -> None:
     html = page(written)
     reader = Reader(html)
@@ -81,6 +82,7 @@ def test_page_loads_nothing(written: Path) -> None:
     assert set(re.findall(r"https?://[^\"'<\s]+", html)) <= {"http://www.w3.org/2000/svg"}
 
 
+@pytest.mark.slow
 def test_ids_are_unique_and_labels_exist(written: Path) -> None:
     reader = Reader(page(written))
     assert [name for name, count in Counter(reader.ids).items() if count > 1] == []
@@ -88,6 +90,7 @@ def test_ids_are_unique_and_labels_exist(written: Path) -> None:
     assert reader.tags["svg"] == len(list((written / "figures").iterdir())) == 14
 
 
+@pytest.mark.slow
 def test_markdown_refers_to_the_figures_that_are_there(written: Path) -> None:
     text = (written / "results.md").read_text(encoding="utf-8")
     links = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text)
@@ -98,6 +101,7 @@ def test_markdown_refers_to_the_figures_that_are_there(written: Path) -> None:
         assert len({row.count(" | ") for row in block.splitlines()}) == 1, block
 
 
+@pytest.mark.slow
 def test_figures_are_files_that_stand_alone(written: Path) -> None:
     for file in (written / "figures").iterdir():
         root = ET.fromstring(file.read_text(encoding="utf-8"))
@@ -106,11 +110,13 @@ def test_figures_are_files_that_stand_alone(written: Path) -> None:
         assert root[0].attrib["fill"] == "#fff"
 
 
+@pytest.mark.slow
 def test_one_method_has_one_colour_everywhere(written: Path) -> None:
     for name in ("table2_masakhanews-values", "fig3_text_amount-mean", "fig6_top_k-mean", "fig5_prompt_change-mean"):
         assert "#d9620b" in (written / "figures" / f"{name}.svg").read_text(encoding="utf-8"), name
 
 
+@pytest.mark.slow
 def test_panels_have_a_legend_and_numbers_for_screen_readers(written: Path) -> None:
     for name, curves in (
         ("fig4_few_shot-languages", ("MAD-X", "Adapted soft prompt (ours)")),
@@ -125,12 +131,14 @@ def test_panels_have_a_legend_and_numbers_for_screen_readers(written: Path) -> N
         assert len(re.findall(r"[\d.]+ at \d", spoken)) >= 2 * 3 * len(curves), spoken
 
 
+@pytest.mark.slow
 def test_own_figure_has_a_logarithmic_axis(written: Path) -> None:
     text = (written / "figures" / "table2_masakhanews-values.svg").read_text(encoding="utf-8")
     assert ">100 k<" in text
     assert ">100 M<" in text
 
 
+@pytest.mark.slow
 def test_tables_are_written_in_three_forms(written: Path) -> None:
     names = {file.name for file in (written / "tables").iterdir()}
     assert {"table2_masakhanews-accuracy-own.csv", "table2_masakhanews-accuracy-own.tex"} <= names

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from glotprompt.errors import DataError
@@ -115,6 +113,10 @@ def _logistic(
     inputs: NDArray[np.float32], gold: Sequence[int], num_labels: int, strength: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights [label, hidden] and biases [label] of a softmax over all labels."""
+    # A second to import, which is half of what torch takes, and few runs fit anything.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the best of what was tried is good enough
         fitted: Any = LogisticRegression(C=strength, max_iter=2000).fit(inputs, np.asarray(gold))
