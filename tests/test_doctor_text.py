@@ -10,7 +10,7 @@ from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
-from glotprompt.data import masakhanews
+from glotprompt.data.catalog import dataset
 from glotprompt.data.files import read_texts
 from glotprompt.doctor import text as doctor_text
 from glotprompt.doctor.text import (
@@ -141,6 +141,6 @@ def test_published_texts(corpora: Path, mini_tokenizer: PreTrainedTokenizerFast)
     otomi = statistics_of(read_texts(path), mini_tokenizer)
     assert [(char.code_points, char.count) for char in otomi.unknown] == [("U+0320", 342)]
     assert round(100 * otomi.unknown_share, 2) == 0.21
-    tigrinya = statistics_of(masakhanews.unlabelled(corpora, "tir")[:200], mini_tokenizer)
+    tigrinya = statistics_of(dataset("masakhanews").texts("tir", data_dir=corpora)[:200], mini_tokenizer)
     assert round(tigrinya.pieces_per_word, 1) == 3.2
     assert list(tigrinya.scripts) == ["ETHIOPIC", "LATIN"]

@@ -1,9 +1,8 @@
 """The demo: classify a language that the bundled backbones know little of, in every way there is, and say what to use.
 
 `bible`: English King James text to Chichewa, which book a passage is like. `news`: MasakhaNEWS headlines from Hausa.
-Rows on the masked LM (`mini`) read a cloze; rows on the sentence encoder (`mini-sentence`) are logistic regression on
-sentence vectors. All read the same labelled examples and choose on source-language dev text. Every finished piece is
-kept in the output folder, so a killed demo goes on where it was.
+What is run is an experiment (`demo_data`, written into the output folder as demo.toml), by the runner of all
+experiments; here its results are told. A killed demo goes on where it was.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import os
 import platform
 import shlex
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +24,27 @@ import torch
 
 from glotprompt import artifact, atomic
 from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier, load_adapted
-from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset
-from glotprompt.model.backbones import MINI, MINI_SENTENCE
+from glotprompt.config import RuntimeConfig
+from glotprompt.data.samples import Samples
+from glotprompt.demo_data import DemoData, bible, news
+from glotprompt.errors import UserError
+from glotprompt.grid.engine import SerialEngine, Tell
+from glotprompt.grid.experiment import Experiment, load
+from glotprompt.grid.plan import Plan, add_experiment
+from glotprompt.grid.steps import AdaptStep, Backbone, EvaluateStep, Workplace
+from glotprompt.grid.store import ADAPTED, CLASSIFIER, Store
+from glotprompt.grid.work import encoder_of, loaded_encoder, scored_classifier
 from glotprompt.model.encoder import Encoder
 from glotprompt.records import AdaptReport
-from glotprompt.report.conclusions import RIVAL, Reading, conclusions
+from glotprompt.report.conclusions import Reading, conclusions
 from glotprompt.report.tables import Part
-from glotprompt.run import evaluate, run_stage1
-from glotprompt.scenarios import Scenario, bible, news
-from glotprompt.spec import done_or_train
-from glotprompt.stage1 import Stage1
-from glotprompt.stage2 import Stage2, train_stage2
 from glotprompt.train.batches import token_sequences
 from glotprompt.train.memory import PeakMemory
 from glotprompt.train.reading import blank_words, guess_words
 from glotprompt.train.scoring import MaskedWordScores, Report, evaluation_batches, report, score_masked_words
+
+CENTRED = "-centred"
+"""How systems end that read another's sentence vectors, centred."""
 
 READING_SEED = 7
 NUM_GUESSES = 5
@@ -81,188 +86,138 @@ def run_demo(
     output: Path = Path("demo-output"),
     command: str = "glotprompt demo",
     precision: Any = "auto",
+    tell: Tell = lambda step, outcome: None,
 ) -> dict[str, Any]:
-    """Run the whole demo and return its result, as saved to `output/result.json` (schema: docs/demo.md)."""
+    """Run the whole demo and return its result, as saved to `output/result.json` (schema: docs/demo.md). `tell` hears
+    of each step."""
     start, memory = time.perf_counter(), PeakMemory()
-    chosen = bible(fast) if scenario == "bible" else news(data_dir, target or "sna", fast)
-    encoders = {name: Encoder.load(name, precision=precision) for name in (MINI, MINI_SENTENCE)}
-    demo = _Demo(chosen, encoders, output)
-    prompt = demo.language_prompt()
+    data = bible(fast, precision) if scenario == "bible" else news(data_dir, target or "sna", fast, precision)
+    experiment = load(data.write(output))
+    place = Workplace(Store(output / "work"), data.data_dir, runtime=RuntimeConfig())
+    plan = Plan()
+    add_experiment(plan, experiment, _open_backbone, data.data_dir, command=command)
+    _run(plan, place, tell)
+    demo = _Demo(data, plan, place, output)
     result: dict[str, Any] = {
-        "title": chosen.title, "command": command, "task": chosen.description(), "data": chosen.data,
-        "language": demo.reading(prompt), "guesses": demo.guesses(prompt), **demo.classified(prompt),
-        "settings": demo.settings(),
+        "title": data.title, "command": command, "task": data.description(), "data": data.data,
+        **demo.classified(), "language": demo.reading(), "guesses": demo.guesses(), "settings": demo.settings(),
     }  # fmt: skip
     result["conclusion"], use = conclusions(Part(result), demo.right)
-    result["saved"] = demo.save(use, prompt)
-    result["meta"] = meta(start, memory, encoders.values())
+    result["saved"] = demo.save(use)
+    result["meta"] = meta(start, memory, demo.encoders())
     atomic.write(output / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
     return result
 
 
+def _open_backbone(name: str, experiment: Experiment) -> tuple[Backbone, int]:
+    encoder = loaded_encoder(name, experiment.precision, "auto")
+    return Backbone(encoder.fingerprint, experiment.precision, name), encoder.num_layers
+
+
+def _run(plan: Plan, place: Workplace, tell: Tell) -> None:
+    """Run what is not there yet. Raises `UserError` where a step fails."""
+    place.store.write_experiment(plan.records[0])
+    place = replace(place, retry_failed=True)
+    for step in plan.missing(place.store.finished()):
+        (outcome,) = SerialEngine().run([step], place, tell)
+        if outcome.status in ("failed", "skipped"):
+            raise UserError(f"{step}: {outcome.error}")
+
+
 class _Demo:
-    """The pieces of one demo, each computed once and kept in `output/work`."""
+    """What is told of a finished experiment."""
 
-    def __init__(self, scenario: Scenario, encoders: Mapping[str, Encoder], output: Path) -> None:
-        self.scenario, self.encoders, self.output = scenario, encoders, output
-        self.mini, self.sentence = encoders[MINI], encoders[MINI_SENTENCE]
-        self.work = output / "work"
-        self.runtime = RuntimeConfig()
-        reading = token_sequences(scenario.reading_texts, self.mini.tokenizer, scenario.adapt.max_length, "full")
-        self.reading_batches = evaluation_batches(reading, self.mini, scenario.adapt.mask_rate, 32, READING_SEED)
-        self.classifiers: dict[str, PromptClassifier] = {}
-        """By row, of the first seed."""
-        self.adapted: dict[str, Adapted] = {}
-        """What stage 1 gave to the rows that are aligned."""
+    def __init__(self, data: DemoData, plan: Plan, place: Workplace, output: Path) -> None:
+        self.data, self.plan, self.place, self.store, self.output = data, plan, place, place.store, output
         self.right: dict[Reading, list[list[int]]] = {}
+        self._scored: dict[str, list[EvaluateStep]] = {}
+        """By system, a step for each seed."""
+        for cell in plan.records[0]["cells"]:
+            step = plan.steps[str(cell["result"])]
+            assert isinstance(step, EvaluateStep)
+            self._scored.setdefault(cell["method"], []).append(step)
 
-    def _adapt(self, name: str, encoder: Encoder, stage1: Stage1) -> Adapted:
-        """Stage 1, or what an earlier, interrupted demo left."""
+    def encoders(self) -> list[Encoder]:
+        """The backbones that were used."""
+        found = {steps[0].backbone.name: steps[0].backbone for steps in self._scored.values()}
+        return [encoder_of(backbone, self.place.device) for backbone in found.values()]
 
-        def train(folder: Path) -> Adapted:
-            return run_stage1(encoder, stage1, self.runtime.replace(checkpoint_dir=folder))
+    # Sentence vectors and clozes
 
-        path = self.work / f"{name}.safetensors"
-        return done_or_train(stage1.spec(encoder), path, lambda file: load_adapted(file, encoder), train)[0]
+    def classified(self) -> dict[str, Any]:
+        """Every system and seed; the courses of the alignments; and examples with what each method says."""
+        rows, courses = [self._majority()], list[dict[str, Any]]()
+        names = [name for name in self._scored if not name.endswith(CENTRED)]
+        for name in names:
+            for step in self._scored[name]:
+                rows.append(self._row(name, step))
+            adapted = self._scored[name][0].adapted
+            if adapted is not None and adapted.config.objective == "alignment":
+                told = self._opened(adapted).training
+                size = (self.store.folder(adapted.name) / ADAPTED).stat().st_size
+                courses.append({**course(name, told), "file_bytes": size})
+        return {"rows": [asdict(row) for row in rows], "alignment": courses, "examples": self._examples(names)}
 
-    def language_prompt(self) -> LanguagePrompt:
-        """Masked language modelling: once, seed 0."""
-        scenario = self.scenario
-        texts = scenario.target_texts, scenario.source_texts
-        found = self._adapt("soft-prompt", self.mini, Stage1.of(self.mini, *texts, scenario.target, scenario.adapt))
-        assert isinstance(found, LanguagePrompt)
-        return found
+    def _opened(self, step: AdaptStep) -> Adapted:
+        encoder = encoder_of(step.backbone, self.place.device)
+        return load_adapted(self.store.folder(step.name) / ADAPTED, encoder)
 
-    def _aligned(self, method: str, config: AdaptConfig) -> Adapted:
-        pairs = [(pair.source, pair.target) for pair in self.scenario.pairs]
-        stage1 = Stage1.of(self.sentence, (), (), self.scenario.target, config, parallel=pairs)
-        return self._adapt(f"{method}-aligned", self.sentence, stage1)
+    def _found(self, step: EvaluateStep) -> tuple[Mapping[str, Any], Report]:
+        """A step's result, and its predictions over all labels compared with the truth."""
+        result = self.store.result_of(step.name)
+        assert result is not None
+        return result, report(result["predictions"]["gold"], result["predictions"]["all"])
 
-    def reading(self, prompt: LanguagePrompt) -> dict[str, Any]:
-        """Masked tokens of text that no training has seen, before and after."""
-        before, after = self._score(None), self._score(prompt)
-        told = prompt.training
-        figures = {
-            f"{name}_{when}": value
-            for when, scores in (("before", before), ("after", after))
-            for name, value in (("mlm_loss", scores.loss), ("top1", scores.top1), ("top5", scores.top5))
-        }
-        return {
-            "language": self.scenario.target, "language_name": self.scenario.target_name, **figures,
-            "num_masked": after.num_masked,
-            "curve": [{"step": step, "held_out_loss": entry["held_out_loss"]} for step, entry in told.evaluations],
-            "train_curve": [{"step": step, "loss": loss} for step, loss in told.losses],
-            "steps": told.steps, "seconds": told.seconds, "tokens": told.tokens,
-            "tokens_per_second": told.tokens / told.seconds, "trained_values": told.trained_values,
-            "file_bytes": saved_size(self.work, prompt), "peak_memory_bytes": told.peak_memory_bytes,
-            "learning_rate": told.learning_rate, "prompt_length": prompt.prompt_length,
-        }  # fmt: skip
-
-    def _score(self, prompt: LanguagePrompt | None) -> MaskedWordScores:
-        prefix = None if prompt is None else prompt.prefix(self.mini)
-        return score_masked_words(self.mini, self.reading_batches, prefix)
-
-    def guesses(self, prompt: LanguagePrompt) -> list[dict[str, Any]]:
-        """Verses with one word masked, drawn by seed, and the model's guesses before and after."""
-        blanks = blank_words(self.scenario.guess_texts, self.mini.tokenizer, NUM_GUESSES, READING_SEED)
-        texts = [blank.ids for blank in blanks]
-        before = guess_words(self.mini, texts, None)
-        after = guess_words(self.mini, texts, prompt.prefix(self.mini))
-        return [
-            {
-                "reference": blank.reference, "left": blank.left, "answer": blank.answer, "right": blank.right,
-                "before": old, "after": new,
-            }
-            for blank, old, new in zip(blanks, before, after, strict=True)
-        ]  # fmt: skip
-
-    def classified(self, prompt: LanguagePrompt) -> dict[str, Any]:
-        """Every method and seed; the courses of the alignments; and examples with what each method says."""
-        scenario = self.scenario
-        rows = [self._majority()]
-        for seed in scenario.seeds:
-            config = scenario.tune.replace(seed=seed)
-            rows.append(self._row("prompt-tuning", self.mini, None, config))
-            rows.append(self._row("soft-prompt", self.mini, prompt, config))
-        head = TuneConfig(method=RIVAL, **preset("alignment", "tune"))
-        rows.append(self._row(RIVAL, self.sentence, None, head))
-        courses: list[dict[str, Any]] = []
-        for method, config in scenario.align.items():
-            name = f"{method}-aligned"
-            self.adapted[name] = self._aligned(method, config)
-            courses.append({**course(name, self.adapted[name].training), "file_bytes": self._size(name)})
-            rows.append(self._row(name, self.sentence, self.adapted[name], head))
-        return {"alignment": courses, "rows": [asdict(row) for row in rows], "examples": self._examples()}
-
-    def _size(self, name: str) -> int:
-        return saved_size(self.work, self.adapted[name])
-
-    def _classifier(self, name: str, encoder: Encoder, adapted: Adapted | None, config: TuneConfig) -> PromptClassifier:
-        scenario = self.scenario
-        stage2 = Stage2.of(encoder, adapted, scenario.labelled, scenario.task, config, scenario.source_dev)
-
-        def train(folder: Path) -> PromptClassifier:
-            return train_stage2(encoder, stage2, self.runtime.replace(checkpoint_dir=folder))
-
-        path = self.work / f"{name}-{config.seed}.safetensors"
-        return done_or_train(stage2.spec(encoder), path, lambda file: PromptClassifier.load(file, encoder), train)[0]
-
-    def _row(self, method: str, encoder: Encoder, adapted: Adapted | None, config: TuneConfig) -> Row:
-        scenario = self.scenario
-        classifier = self._classifier(method, encoder, adapted, config)
-        self.classifiers.setdefault(method, classifier)
-        found = evaluate(classifier, scenario.target_test)
-        self._note(Reading(method), found)
+    def _row(self, name: str, step: EvaluateStep) -> Row:
+        result, found = self._found(step)
+        self._note(Reading(name), found)
         centred: dict[str, Any] = {}
-        if config.method == RIVAL:
-            moved = evaluate(classifier.with_target_text(scenario.centre_texts), scenario.target_test)
-            self._note(Reading(method, centred=True), moved)
+        for other in self._scored.get(f"{name}{CENTRED}", ()):
+            moved = self._found(other)[1]
+            self._note(Reading(name, centred=True), moved)
             centred = {
                 "target_test_accuracy_centred": moved.accuracy, "target_test_accuracy_centred_interval": moved.interval
             }  # fmt: skip
         own = None
-        if len(scenario.own_labels) < len(scenario.task.labels):
-            own = evaluate(classifier, scenario.target_test, labels=scenario.own_labels).accuracy
-        stage2 = classifier.training
-        stages = [stage2] if adapted is None else [stage2, adapted.training]
+        if len(self.data.own_labels) < len(self.data.task.labels):
+            own = result["scores"]["own"]["accuracy"]
+        stages = [stage for stage in result["train_info"].values() if stage is not None]
         return Row(
-            method=method,
-            backbone=encoder.name,
-            seed=config.seed,
-            source_dev_accuracy=stage2.dev_accuracy,
+            method=name,
+            backbone=step.backbone.name,
+            seed=step.tuned.config.seed,
+            source_dev_accuracy=result["train_info"]["tune"]["dev_accuracy"],
             target_test_accuracy=found.accuracy,
             target_test_accuracy_interval=found.interval,
             target_test_accuracy_own_labels=own,
             macro_f1=found.macro_f1,
             collapsed_label=found.collapsed_label,
             collapsed_share=found.largest_share / 100,
-            trained_values=max(stage.trained_values for stage in stages),
-            tokens=sum(stage.tokens for stage in stages),
-            file_bytes=saved_size(self.work, classifier),
-            seconds=sum(stage.seconds for stage in stages),
-            peak_memory_bytes=max(stage.peak_memory_bytes for stage in stages),
+            trained_values=max(stage["trained_values"] for stage in stages),
+            tokens=sum(stage["tokens"] for stage in stages),
+            file_bytes=(self.store.folder(step.tuned.name) / CLASSIFIER).stat().st_size,
+            seconds=sum(stage["seconds"] for stage in stages),
+            peak_memory_bytes=max(stage["peak_memory_bytes"] for stage in stages),
             **centred,
         )
 
     def _note(self, reading: Reading, found: Report) -> None:
-        gold = [str(example.label) for example in self.scenario.target_test]
+        gold = [str(example.label) for example in self.data.test]
         right = [int(one == other) for one, other in zip(gold, found.predictions, strict=True)]
         self.right.setdefault(reading, []).append(right)
 
     def _majority(self) -> Row:
         """The label most frequent in the source's training examples, for every example."""
-        scenario = self.scenario
-        label = str(Counter(example.label for example in scenario.labelled).most_common(1)[0][0])
-        dev = 100 * sum(example.label == label for example in scenario.source_dev) / len(scenario.source_dev)
-        found = report([str(example.label) for example in scenario.target_test], [label] * len(scenario.target_test))
-        return Row(method="majority", source_dev_accuracy=dev, target_test_accuracy=found.accuracy)
+        gold = [str(example.label) for example in self.data.test]
+        found = report(gold, [self.data.majority_label] * len(gold))
+        return Row(method="majority", target_test_accuracy=found.accuracy)
 
-    def _examples(self) -> list[dict[str, Any]]:
+    def _examples(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """A few test passages, drawn by seed, with every method's prediction."""
-        test = self.scenario.target_test
+        test = self.data.test
         picks = np.random.default_rng(READING_SEED).permutation(len(test))[:NUM_PASSAGES]
         chosen = [test[int(i)] for i in picks]
-        answers = {method: classifier.predict(chosen) for method, classifier in self.classifiers.items()}
+        answers = {name: self._classifier(name).predict(chosen) for name in names}
         return [
             {
                 "reference": example.id, "text": " ".join(example.fields.values()), "gold": str(example.label),
@@ -271,28 +226,90 @@ class _Demo:
             for i, example in enumerate(chosen)
         ]  # fmt: skip
 
-    def save(self, use: Reading, prompt: LanguagePrompt) -> dict[str, Any]:
+    def _classifier(self, name: str) -> PromptClassifier:
+        """Of the first seed."""
+        return scored_classifier(self._scored[name][0], self.store, self.place)[1]
+
+    # Masked language modelling
+
+    @property
+    def _reader(self) -> AdaptStep:
+        step = self._scored["soft-prompt"][0].adapted
+        assert step is not None
+        return step
+
+    @cached_property
+    def _prompt(self) -> LanguagePrompt:
+        found = self._opened(self._reader)
+        assert isinstance(found, LanguagePrompt)
+        return found
+
+    def reading(self) -> dict[str, Any]:
+        """Masked tokens of text that no training has seen, before and after."""
+        before, after = self._read(None), self._read(self._prompt)
+        told = self._prompt.training
+        figures = {
+            f"{name}_{when}": value
+            for when, scores in (("before", before), ("after", after))
+            for name, value in (("mlm_loss", scores.loss), ("top1", scores.top1), ("top5", scores.top5))
+        }
+        return {
+            "language": self.data.target, "language_name": self.data.description()["target_name"], **figures,
+            "num_masked": after.num_masked,
+            "curve": [{"step": step, "held_out_loss": entry["held_out_loss"]} for step, entry in told.evaluations],
+            "train_curve": [{"step": step, "loss": loss} for step, loss in told.losses],
+            "steps": told.steps, "seconds": told.seconds, "tokens": told.tokens,
+            "tokens_per_second": told.tokens / told.seconds, "trained_values": told.trained_values,
+            "file_bytes": (self.store.folder(self._reader.name) / ADAPTED).stat().st_size,
+            "peak_memory_bytes": told.peak_memory_bytes, "learning_rate": told.learning_rate,
+            "prompt_length": self._prompt.prompt_length,
+        }  # fmt: skip
+
+    def _read(self, prompt: LanguagePrompt | None) -> MaskedWordScores:
+        encoder, config = encoder_of(self._reader.backbone, self.place.device), self._reader.config
+        sequences = token_sequences(self.data.reading_texts, encoder.tokenizer, config.max_length, "full")
+        batches = evaluation_batches(sequences, encoder, config.mask_rate, 32, READING_SEED)
+        return score_masked_words(encoder, batches, None if prompt is None else prompt.prefix(encoder))
+
+    def guesses(self) -> list[dict[str, Any]]:
+        """Verses with one word masked, drawn by seed, and the model's guesses before and after."""
+        encoder = encoder_of(self._reader.backbone, self.place.device)
+        blanks = blank_words(self.data.guess_texts, encoder.tokenizer, NUM_GUESSES, READING_SEED)
+        texts = [blank.ids for blank in blanks]
+        before, after = guess_words(encoder, texts, None), guess_words(encoder, texts, self._prompt.prefix(encoder))
+        return [
+            {
+                "reference": blank.reference, "left": blank.left, "answer": blank.answer, "right": blank.right,
+                "before": old, "after": new,
+            }
+            for blank, old, new in zip(blanks, before, after, strict=True)
+        ]  # fmt: skip
+
+    # What a person takes away
+
+    def save(self, use: Reading) -> dict[str, Any]:
         """The two files that a person takes away, and what to try with them: the classifier worth using, and the prompt
         behind it, or else the one that reads the language better."""
-        code = self.scenario.target
-        classifier = replace(self.classifiers[use.method], language=code)
-        if use.centred:
-            classifier = classifier.with_target_text(self.scenario.centre_texts)
-        taken = self.adapted.get(use.method, prompt)
-        return save(self.output, code, self.scenario.task.name, classifier, taken, self.scenario.sample)
+        code, name = self.data.target, use.method + CENTRED * use.centred
+        adapted, classifier = scored_classifier(self._scored[name][0], self.store, self.place)
+        samples = Samples.of_lines(text for _, text in self.data.guess_texts)
+        classifier = replace(classifier, language=code, samples=samples)
+        return save(self.output, code, self.data.task.name, classifier, adapted or self._prompt, self.data.sample)
 
     def settings(self) -> dict[str, Any]:
-        """Every setting of both stages, flat; of alignment those of the preset that are its own."""
-        stages = {"adapt": self.scenario.adapt, "tune": self.scenario.tune}
+        """Every setting of both stages, flat; of alignment those that are not the defaults."""
+        first = self._scored["soft-prompt"][0]
         values = {
             f"{stage}.{key}": value
-            for stage, config in stages.items()
+            for stage, config in (("adapt", self._reader.config), ("tune", first.tuned.config))
             for key, value in config.model_dump(mode="json").items()
         }
-        for method, config in self.scenario.align.items():
-            given = config.model_dump(mode="json", exclude_unset=True)
-            values |= {f"align {method}.{key}": value for key, value in given.items()}
-        return {**values, "seeds": list(self.scenario.seeds), **self.scenario.settings}
+        for name, steps in self._scored.items():
+            adapted = steps[0].adapted
+            if not name.endswith(CENTRED) and adapted is not None and adapted.config.objective == "alignment":
+                given = adapted.config.model_dump(mode="json", exclude_unset=True)
+                values |= {f"align {name.removesuffix('-aligned')}.{key}": value for key, value in given.items()}
+        return {**values, "seeds": self.plan.records[0]["seeds"]}
 
 
 def course(method: str, told: AdaptReport) -> dict[str, Any]:

@@ -24,11 +24,10 @@ from glotprompt.model.encoder import Encoder
 from glotprompt.report.conclusions import RIVAL, Reading, conclusions
 from glotprompt.report.tables import Part
 from glotprompt.run import run_stage1, tune
-from glotprompt.scenarios import ALIGNED
 from glotprompt.spec import done_or_train
 from glotprompt.train.embedding import CENTRE_TEXTS
 from glotprompt.train.memory import PeakMemory
-from glotprompt.verses import NUM_FOLDS, TASK, VerseExperiment, verse_topics
+from glotprompt.verses import ALIGNED, NUM_FOLDS, TASK, VerseExperiment, verse_topics
 
 
 def run_verses(

@@ -42,6 +42,8 @@ BOOKS: Mapping[str, tuple[int, ...]] = {"glv": (40, 41, 42)}
 Taxi1500, and in Manx they are most of what there is."""
 
 NUM_FOLDS = 5
+ALIGNED = ("soft-prompt", "lora")
+"""Methods of stage 1 that align."""
 
 
 @dataclass(frozen=True)

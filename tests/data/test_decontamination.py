@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glotprompt.data import masakhanews
+from glotprompt.data.catalog import dataset
 from glotprompt.data.decontamination import (
     NGRAM,
     Overlap,
@@ -245,8 +245,9 @@ def test_scripts_without_spaces_are_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("language", "num_shared"), [("ibo", 21), ("pcm", 4)])
 def test_news_articles_that_train_and_test_share(corpora: Path, language: str, num_shared: int) -> None:
-    train, test = (masakhanews.load(corpora, language, split) for split in ("train", "test"))
-    found = without_overlap([a.headline for a in train], {"test": [a.headline for a in test]})
+    splits = (dataset("masakhanews").examples(language, split, corpora) for split in ("train", "test"))
+    train, test = ([example.fields["text"] for example in split] for split in splits)
+    found = without_overlap(train, {"test": test})
     assert found.overlaps["test"].same == num_shared
 
 

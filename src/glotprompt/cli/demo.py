@@ -5,13 +5,17 @@ from __future__ import annotations
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from glotprompt.cli import options
 from glotprompt.cli.screen import console, note, resumable, write_json
 from glotprompt.errors import ConfigError, MissingExtraError, UserError
+
+if TYPE_CHECKING:
+    from glotprompt.grid.steps import Step
+    from glotprompt.grid.work import Outcome
 
 PAGE = "demo.html"
 
@@ -91,13 +95,19 @@ def demo(
         else:
             from glotprompt.demo import run_demo
 
-            result = run_demo(scenario=scenario, target=target, data_dir=data_dir, fast=fast, **where)
+            result = run_demo(scenario=scenario, target=target, data_dir=data_dir, fast=fast, tell=_tell, **where)
     page = output / PAGE
     write_demo_page(result, page)
     print_demo(result, console())
     if json is not None:
         write_json(json, result)
     note(f"wrote {page} (open it in a browser)")
+
+
+def _tell(step: Step, outcome: Outcome | None) -> None:
+    """What begins."""
+    if outcome is None:
+        note(f"{step} ...")
 
 
 def _as_typed(ctx: typer.Context) -> str:

@@ -213,14 +213,21 @@ def _tune(step: TuneStep, store: Store, place: Workplace, folder: Path) -> None:
 
 
 def _evaluate(step: EvaluateStep, store: Store, place: Workplace, folder: Path) -> None:
+    adapted, classifier = scored_classifier(step, store, place)
+    test = _examples(step.test, step.test_content, place)
+    result = evaluate_result(step, classifier, adapted, test, place.runtime.eval_batch_size)
+    _write(folder / RESULT, result)
+
+
+def scored_classifier(step: EvaluateStep, store: Store, place: Workplace) -> tuple[Adapted | None, PromptClassifier]:
+    """What a finished step scored, with the stage 1 behind it: the language's own module in its place, and sentence
+    vectors centred."""
     encoder = encoder_of(step.backbone, place.device)
     classifier = PromptClassifier.load(store.folder(step.tuned.name) / CLASSIFIER, encoder)
     adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, encoder)
-    if adapted is not None and METHODS[classifier.method].tunes_once:
+    if adapted is not None and METHODS[classifier.method].tunes_once and not METHODS[classifier.method].reads_vectors:
         classifier = for_language(classifier, adapted)
     if step.centre is not None:
         lines = _texts(step.centre, step.centre_content, place).lines
         classifier = classifier.with_target_text(subsample(lines, CENTRE_TEXTS, 0))
-    test = _examples(step.test, step.test_content, place)
-    result = evaluate_result(step, classifier, adapted, test, place.runtime.eval_batch_size)
-    _write(folder / RESULT, result)
+    return adapted, classifier
