@@ -14,7 +14,7 @@ from glotprompt.classifier import Adapted, LanguageModule, LanguagePrompt, Promp
 from glotprompt.config import AdaptConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ConfigError, UserError
-from glotprompt.methods import METHODS, method_of_adapt, without_effect
+from glotprompt.methods import method_of_adapt, without_effect
 from glotprompt.model.devices import Precision
 from glotprompt.processes import is_first, same_everywhere, wait
 from glotprompt.templates import Task
@@ -118,11 +118,6 @@ def _settings(config: AdaptConfig | TuneConfig) -> dict[str, Any]:
     """The settings that change a number."""
     idle = without_effect(config)
     return {name: value for name, value in config.model_dump(mode="json").items() if name not in idle}
-
-
-def reads_target(method: str) -> bool:
-    """Whether a method's stage 1 reads text of the target language."""
-    return any(share is None or share < 1 for share in METHODS[METHODS[method].start].shares.values())
 
 
 # ---------------------------------------------------------------------------------------------------------------

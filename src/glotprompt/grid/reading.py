@@ -98,11 +98,6 @@ def pairs(source: TextSource, data_dir: Path | None) -> Pairs:
     return Pairs([(pair.source, pair.target) for pair in kept], content, found.report.facts())
 
 
-def content_of(source: TextSource, data_dir: Path | None, *, parallel: bool) -> str:
-    """Hash of what text, or parallel text, says."""
-    return pairs(source, data_dir).content if parallel else texts(source, data_dir).content
-
-
 def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
     """Lines drawn until they have so many characters, in their order; draws of different sizes are nested."""
     chosen: list[int] = []
