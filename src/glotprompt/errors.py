@@ -16,17 +16,17 @@ Wording = Callable[[str, str | None], str | None]
 _wording: ContextVar[Wording] = ContextVar("wording", default=lambda name, value: None)
 
 
-def setting(name: str, value: str | None = None, of: str = "") -> str:
-    """What a message calls a setting, and the value to give it: an argument (`delimiter=";"`), or a field (`of` its
-    class) where Python is spoken to, and what the wording says inside `in_words_of`."""
+def setting(name: str, value: str | None = None, of: str = "", inside: str = "{}") -> str:
+    """What a message calls a setting, and the value to give it: an argument (`delimiter=";"`, `inside` what it is given
+    in), or a field (`of` its class) where Python is spoken to, and what the wording says inside `in_words_of`."""
     said = _wording.get()(name, value)
     if said is not None:
         return said
     if value is None:
-        return f"{of}.{name}" if of else f"{name}="
+        return f"{of}.{name}" if of else inside.format(f"{name}=")
     is_word = not value.replace(".", "").isdecimal() and value not in ("True", "False", "None")
     shown = value.replace("\t", "\\t")
-    return f'{name}="{shown}"' if is_word else f"{name}={shown}"
+    return inside.format(f'{name}="{shown}"' if is_word else f"{name}={shown}")
 
 
 @contextmanager

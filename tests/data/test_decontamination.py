@@ -180,7 +180,7 @@ def test_what_lies_beside_a_training_file(tmp_path: Path) -> None:
     def beside(name: str) -> list[str]:
         return [str(Path(path).relative_to(tmp_path)) for path in evaluation_beside(tmp_path / name)]
 
-    assert beside("a/train.tsv") == beside("a/train.headlines.tsv") == ["a/dev.tsv", "a/test.tsv"]
+    assert beside("a/train.tsv") == beside("a/train.headlines.tsv") == ["a/dev.tsv", "a/test.tsv", "a/test.txt"]
     assert beside("b/train-en.tsv") == ["b/dev-en.tsv"]
     assert beside("c/train.tsv") == beside("a/dev.tsv") == beside("a/trainer.tsv") == beside("c/-") == []
     assert beside("nlp/aymara-spanish/train.aym") == [

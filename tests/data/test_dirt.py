@@ -72,7 +72,7 @@ def test_quotes_that_are_literal(tmp_path: Path) -> None:
         read_texts(path)
     assert str(caught.value) == (
         f"{path}, lines 2-3: a quote that is not doubled inside a cell; if quotes mean nothing in this file, pass "
-        'quoting="none". Mend the row, or pass on_bad_row="skip".'
+        'options=ReadOptions(quoting="none"). Mend the row, or pass options=ReadOptions(on_bad_row="skip").'
     )
 
 
@@ -113,9 +113,9 @@ STAND_INS = {
     ),
     "annex": ("a.txt", b"/annex/objects/SHA256E-s1--0.txt\n", "a git-annex pointer"),
     "page": ("a.txt", b"\n<!DOCTYPE html>\n<html><body>404</body></html>\n", "a web page"),
-    "semicolons": ("a.csv", b"text;label\none;x\n", 'Pass delimiter=";"'),
-    "commas": ("a.tsv", b"text,label\none,x\n", 'Pass delimiter=","'),
-    "semicolons, a comma in a text": ("a.csv", b"text;label\none, two;x\n", 'Pass delimiter=";"'),
+    "semicolons": ("a.csv", b"text;label\none;x\n", 'Pass options=ReadOptions(delimiter=";")'),
+    "commas": ("a.tsv", b"text,label\none,x\n", 'Pass options=ReadOptions(delimiter=",")'),
+    "semicolons, a comma in a text": ("a.csv", b"text;label\none, two;x\n", 'Pass options=ReadOptions(delimiter=";")'),
     "array": ("a.jsonl", b'[{"text": "one", "label": "x"}]\n', "a JSON array, not JSON lines"),
     "array over lines": ("a.jsonl", b'[\n  {"text": "one",\n "label": "x"}\n]\n', "a JSON array, not JSON lines"),
 }
@@ -175,7 +175,7 @@ def test_a_missing_header(tmp_path: Path) -> None:
         read_examples(path, **pairs)
     assert str(caught.value) == (
         f"{path}: no column 'premise'. It has: it rains, it is wet, entailment. Name the right one with premise=, or, "
-        "when the file has no header line, name them all with columns=."
+        "when the file has no header line, name them all with options=ReadOptions(columns=)."
     )
     found = read_examples(path, **pairs, options=ReadOptions(columns=["premise", "hypothesis", "label"]))
     assert found == [Example.of(("it rains", "it is wet"), "entailment", "a.tsv:1")]

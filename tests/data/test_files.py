@@ -149,7 +149,7 @@ def test_a_label_outside_the_set_is_a_bad_row(write) -> None:
     assert str(caught.value) == (
         f"{path}, line 3: the label 'sprts' is none of health, sports. Did you mean 'sports'? "
         "If the label is right, the task does not know it: make a task file that does. "
-        'Else mend the row, or pass on_bad_row="skip".'
+        'Else mend the row, or pass options=ReadOptions(on_bad_row="skip").'
     )
     assert read_examples(path, labels=["health", "sports"], options=ReadOptions(on_bad_row="skip")) == [
         Example.of("a", "sports", "a.tsv:2")
@@ -347,27 +347,33 @@ MISTAKES = {
     "quote never closed": (
         ("a.tsv", 'text\tlabel\na\tx\n"b\tx\nc\tx\n'),
         {},
-        'line 3: a quote opens here and is never closed; if quotes mean nothing in this file, pass quoting="none"',
+        "line 3: a quote opens here and is never closed; if quotes mean nothing in this file, pass"
+        ' options=ReadOptions(quoting="none")',
     ),
     "not UTF-8": (("a.tsv", b"text\tlabel\ncaf\xe9\tx\n"), {}, "line 2: not utf-8 (at byte 14)"),
     "UTF-16 read as UTF-8": (
         ("a.tsv", "text\tlabel\n".encode("utf-16")),
         {"encoding": "utf-8"},
-        'line 1: not utf-8 (at byte 0). Save the file as UTF-8, or pass its encoding, for example encoding="utf-16".',
+        "line 1: not utf-8 (at byte 0). Save the file as UTF-8, or pass its encoding, for example"
+        ' options=ReadOptions(encoding="utf-16").',
     ),
-    "UTF-16 without mark": (("a.tsv", "text\tlabel\n".encode("utf-16-le")), {}, 'pass encoding="utf-16-le"'),
+    "UTF-16 without mark": (
+        ("a.tsv", "text\tlabel\n".encode("utf-16-le")),
+        {},
+        'pass options=ReadOptions(encoding="utf-16-le")',
+    ),
     "no UTF-16": (("a.tsv", "text\tlabel\n".encode("utf-16-le")), {"encoding": "utf-16"}, "line 1: not utf-16"),
     "no encoding of text": (("a.tsv", "x"), {"encoding": "hex"}, 'encoding="hex" is not known'),
     "not a table": (("a.txt", "a\n"), {}, "not a table by its ending"),
     "old line ends": (("a.tsv", "text\tlabel\ra\tx\r"), {}, "all its line ends are carriage returns alone"),
-    "json": (("a.json", "[]"), {}, 'If it has one object a line, pass format="jsonl"'),
+    "json": (("a.json", "[]"), {}, 'If it has one object a line, pass options=ReadOptions(format="jsonl")'),
     "cut gzip": (("a.tsv.gz", gzip.compress(b"text\tlabel\n")[:-6]), {}, "not a whole gzip file"),
     "no gzip": (("a.tsv.gz", b"text\tlabel\n"), {}, "not a whole gzip file"),
     "half a pair": (("a.tsv", ""), {"premise": "p"}, "premise= was given without hypothesis="),
     "unknown encoding": (("a.tsv", "x"), {"encoding": "utf8x"}, 'encoding="utf8x" is not known'),
-    "unknown quoting": (("a.tsv", "x"), {"quoting": "off"}, "quoting='off' is not known"),
+    "unknown quoting": (("a.tsv", "x"), {"quoting": "off"}, 'quoting="off" is not known'),
     "unknown policy": (("a.tsv", "x"), {"on_bad_row": "skp"}, "Did you mean 'skip'?"),
-    "long delimiter": (("a.tsv", "x"), {"delimiter": "||"}, "delimiter is '||'"),
+    "long delimiter": (("a.tsv", "x"), {"delimiter": "||"}, 'delimiter="||" is not one character'),
     "columns as a text": (("a.tsv", "x"), {"columns": "text"}, "columns is the text 'text'"),
 }
 

@@ -27,7 +27,7 @@ from glotprompt.grid.experiment import Experiment, load
 from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
-from glotprompt.grid.work import attempt, forget_shared, loaded_encoder
+from glotprompt.grid.work import attempt, forget_shared, loaded_encoder, scored_classifier
 from glotprompt.methods import METHODS
 from glotprompt.stage1 import Stage1
 from glotprompt.train.batches import MaskingCorpus
@@ -369,3 +369,28 @@ def test_two_grids_in_one_folder(finished: tuple[Plan, Workplace], tmp_path: Pat
     assert again.store.failures() == []
     for one, two in zip(results(plan, place), results(plan, again), strict=True):
         assert one["predictions"] == two["predictions"]
+
+
+@pytest.mark.slow
+def test_a_system_aligns_and_is_centred(experiment_file: Path, place: Workplace) -> None:
+    """From pairs to figures: a prompt aligned on them, logistic regression behind it, read in two ways."""
+    words = "win play field hear walk slept market bank people the day king".split()
+    said = [f"{word} play field\t{word} falala" for word in words]
+    (experiment_file.parent / "pairs.tsv").write_text("\n".join(["source\ttarget", *said]), encoding="utf-8")
+    system = 'method="embedding", adapted_by="soft-prompt", preset="alignment", adapt={steps=2, max_length=16}'
+    plan = planned(
+        experiment_file, place, 'targets=["sna"]', 'methods=["embedding", "aligned", "aligned-centred"]',
+        f"systems.aligned={{{system}}}", f"systems.aligned-centred={{{system}, centred=true}}",
+        'pairs={sna="pairs.tsv"}',
+    )  # fmt: skip
+    assert set(run(plan, place)) == {"done"}
+    scored = [step for step in plan.steps.values() if isinstance(step, EvaluateStep)]
+    plain, aligned, centred = (place.store.result_of(step.name) or {} for step in scored)
+    assert plain["train_info"]["adapt"] is None
+    assert aligned["train_info"]["adapt"] == centred["train_info"]["adapt"], "one training, read in two ways"
+    told = aligned["train_info"]["adapt"]
+    assert (told["pairs"] + told["held_out_pairs"], told["guards"]["parallel"]["kept"]) == (12, 12)
+    assert aligned["run_info"]["data"]["pairs"]["content"] == scored[1].adapted.contents["pairs"]  # pyright: ignore
+    behind, again = (scored_classifier(step, place.store, place)[1] for step in scored[1:])
+    assert behind.training.centred_on is None
+    assert again.training.centred_on

@@ -85,7 +85,7 @@ def adapt(
 
     if parallel:
         _check_parallel(ctx.params)
-    languages = _targets(parallel or target or [], language)
+    languages = _targets(parallel or target or [], language, "--parallel" if parallel else "--target")
     if parallel and len(languages) > 1:
         raise ConfigError(f"--parallel names {' and '.join(languages)}; align one language at a time")
     outputs = _outputs(output, list(languages))
@@ -127,7 +127,7 @@ def _check_parallel(params: Mapping[str, Any]) -> None:
             raise ConfigError(f"--parallel is trained on by itself; leave --{name} out")
 
 
-def _targets(words: Sequence[str], language: str | None) -> dict[str, list[str]]:
+def _targets(words: Sequence[str], language: str | None, option: str) -> dict[str, list[str]]:
     """Language code -> files of text in it, or references."""
     from glotprompt.data.catalog import parse_reference
     from glotprompt.data.languages import checked_code, same_language
@@ -143,9 +143,9 @@ def _targets(words: Sequence[str], language: str | None) -> dict[str, list[str]]
         else:
             code, path = match[1], match[2]
         if code is None:
-            raise ConfigError(f"which language is {word} in? Give --language CODE, or --target CODE={word}")
+            raise ConfigError(f"which language is {word} in? Give --language CODE, or {option} CODE={word}")
         if language is not None and not same_language(code, language):
-            raise ConfigError(f"--language {language} and --target {word} disagree; leave --language out")
+            raise ConfigError(f"--language {language} and {option} {word} disagree; leave --language out")
         code = language or code
         if parse_reference(word) is None:
             checked_code(code)

@@ -157,6 +157,8 @@ _FOLDERS = {
 """Folders of the publishers' layouts, and of their repositories and archives."""
 _WHY = {"americasnlp2021": ", whose sentences are AmericasNLI's"}
 _HELD_OUT = ("dev", "test", "validation")
+_ENDINGS = (".txt", ".tsv", ".csv", ".jsonl", ".parquet")
+"""Of files beside a training file, whatever that is."""
 _VARIETIES = """
     que qu quz quh qub qud quf qug quk qul qup qur qus quw qux qva qvc qve qvh qvi qvj qvl qvm qvn qvo qvp qvs qvw qvz
     qwa qwc qwh qws qxa qxc qxh qxl qxn qxo qxp qxr qxt qxu qxw ay ayr ayc gn gug gui gun gnw nhd
@@ -238,7 +240,8 @@ def evaluation_beside(source: str | Path, *, parallel: bool = False) -> list[Pat
     path = Path(source)
     if re.split(r"[^a-z]", path.name)[0] != "train":
         return []
-    found = [path.with_name(f"{split}{rest}") for split in _HELD_OUT for rest in (path.name[5:], path.suffix)]
+    endings = (path.name[5:], path.suffix, *_ENDINGS)
+    found = [path.with_name(f"{split}{rest}") for split in _HELD_OUT for rest in endings]
     folder = path.absolute().parent
     if folder.name.endswith("-spanish"):
         code = path.name.partition(".")[2].partition(".")[0]
@@ -335,7 +338,11 @@ def decontaminated_pairs(
 
 
 def _by_name(held_out: EvaluationText) -> Mapping[str, Sequence[str]]:
-    return held_out if isinstance(held_out, Mapping) else {"held_out": held_out}
+    found = held_out if isinstance(held_out, Mapping) else {"held_out": held_out}
+    for name, texts in found.items():
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"{name} is {type(texts).__name__} of other things than texts; give a list of texts")
+    return found
 
 
 def held_out_texts(

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from glotprompt.data.lines import is_blank, name_of, read_lines, without_line_end
+from glotprompt.data.lines import is_blank, name_of, read_lines, read_option, without_line_end
 from glotprompt.data.normalise import normalise as normalised
 from glotprompt.data.parquet import NotText
 from glotprompt.data.records import Example
@@ -123,7 +123,7 @@ def _table_to_compare(source: Source, options: ReadOptions) -> Table[tuple[Row, 
     table = _table_with_its_quotes(source, options)
     several = None if options.columns is not None else looks_like_several(table.name, table.columns, "\t;|")
     if several is not None:
-        columns = setting("columns", "text")
+        columns = read_option("columns", "text")
         raise DataError(f"{several}, or name the one column of a table without a header line with {columns}.")
     return table
 
@@ -173,7 +173,8 @@ def _texts_of(source: Source, text: str | None, options: ReadOptions) -> Iterato
     if text is not None:
         raise DataError(
             f"{name_of(source)}: the column {text!r} was asked for, but this is not a table by its ending. "
-            f"Expected .tsv, .csv, .jsonl or .parquet; pass {setting('format')} if it is one, or leave the column out."
+            f"Expected .tsv, .csv, .jsonl or .parquet; pass {read_option('format')} if it is one, or leave the column"
+            " out."
         )
     num_texts = num_blank = 0
     for line in read_lines(source, options.encoding):

@@ -92,7 +92,7 @@ def _decoded(source: str | Path, encoding: str | None) -> Iterator[str]:
             line = num_ends + text.count("\n", 0, nul) + 1
             raise DataError(
                 f"{name}, line {line}: a NUL character, so this is not {known} text. "
-                f"Expected text; if it is UTF-16 without a mark, pass {setting('encoding', 'utf-16-le')}."
+                f"Expected text; if it is UTF-16 without a mark, pass {read_option('encoding', 'utf-16-le')}."
             )
         num_ends += text.count("\n")
         num_returns += text.count("\r")
@@ -102,6 +102,11 @@ def _decoded(source: str | Path, encoding: str | None) -> Iterator[str]:
             f"{name}: all its line ends are carriage returns alone (\\r, as old Macintosh programs wrote them)."
             " Expected \\n or \\r\\n; save the file with one of these."
         )
+
+
+def read_option(name: str, value: str | None = None) -> str:
+    """What a message calls a field of `ReadOptions`."""
+    return setting(name, value, inside="options=ReadOptions({})")
 
 
 def _decoder(encoding: str) -> codecs.IncrementalDecoder:
@@ -118,7 +123,7 @@ def _undecodable(name: str, line: int, at: int, encoding: str, mark: str | None)
     likely = "utf-16-le" if encoding == "utf-16" else "cp1252"
     if mark is not None and mark != encoding:
         likely = mark
-    remedy = setting("encoding", likely)
+    remedy = read_option("encoding", likely)
     return (
         f"{name}, line {line}: not {encoding} (at byte {at}). "
         f"Save the file as UTF-8, or pass its encoding, for example {remedy}."

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from glotprompt.data import catalog
 from glotprompt.data.layout import read_aligned
-from glotprompt.data.lines import is_blank, name_of
+from glotprompt.data.lines import is_blank, name_of, read_option
 from glotprompt.data.normalise import normalise
 from glotprompt.data.records import Pair
 from glotprompt.data.tables import USUAL, ReadOptions, Row, Table, format_of, read_table
-from glotprompt.errors import ConfigError, DataError, setting
+from glotprompt.errors import ConfigError, DataError
 
 _SIDES = ("source", "target")
 
@@ -69,7 +69,7 @@ def _expect_two(words: Sequence[str | Path], plain: Sequence[str | Path]) -> Non
     raise DataError(
         f"{name_of(plain[0])}: plain text by its ending, and {len(plain)} of {len(words)} given are."
         " Expected two such files and nothing else, first the source language's and then the target's, line by line; or"
-        f" tables of two columns (.tsv, .csv, .jsonl or .parquet; {setting('format')} for another ending)."
+        f" tables of two columns (.tsv, .csv, .jsonl or .parquet; {read_option('format')} for another ending)."
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast, get_args
 
-from glotprompt.data.lines import is_blank, name_of, read_lines, without_line_end
+from glotprompt.data.lines import is_blank, name_of, read_lines, read_option, without_line_end
 from glotprompt.data.parquet import read_parquet
 from glotprompt.errors import ConfigError, DataError, counted, nearest, setting
 
@@ -31,17 +31,18 @@ _LISTED = 20
 
 def or_skip() -> str:
     """How the message about a bad row ends."""
-    return f", or pass {setting('on_bad_row', 'skip')}."
+    return f", or pass {read_option('on_bad_row', 'skip')}."
 
 
 class QuotingError(DataError):
     """Quotes stand where csv's rules do not allow them, so perhaps they mean nothing in this file."""
 
 
-def _expect(option: str, value: str | None, choices: Sequence[str | None]) -> None:
+def _expect(field: str, value: str | None, choices: Sequence[str | None]) -> None:
     if value not in choices:
         names = [choice for choice in choices if choice is not None]
-        raise ConfigError(f"{option}={value!r} is not known.{nearest(str(value), names)} Expected {', '.join(names)}.")
+        given = setting(field, str(value))
+        raise ConfigError(f"{given} is not known.{nearest(str(value), names)} Expected {', '.join(names)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,9 @@ class ReadOptions:
         _expect("quoting", self.quoting, get_args(Quoting))
         _expect("on_bad_row", self.on_bad_row, get_args(OnBadRow))
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
-            raise ConfigError(f"delimiter is {self.delimiter!r}; expected one character such as ';' or a tab.")
+            raise ConfigError(
+                f"{setting('delimiter', self.delimiter)} is not one character; expected such as ';' or a tab."
+            )
         if isinstance(self.columns, str):
             raise ConfigError(
                 f'columns is the text {self.columns!r}; expected a list of names such as ["text", "label"].'
@@ -121,13 +124,13 @@ class Table(Generic[_Rows]):
     def require(self, column: str, option: str) -> None:
         """Raises when `column`, which the caller named with `option`, is not there, or there twice."""
         if column in self.repeated:
-            headless = f", or, when the file has no header line, name the columns with {setting('columns')}"
+            headless = f", or, when the file has no header line, name the columns with {read_option('columns')}"
             headless *= self.has_header
             raise DataError(f"{self.name}: the column {column!r} occurs twice. Rename one of them{headless}.")
         if column not in self.columns:
             if several := looks_like_several(self.name, self.columns, "\t;|,"):
                 raise DataError(f"{several}.")
-            headless = f", or, when the file has no header line, name them all with {setting('columns')}"
+            headless = f", or, when the file has no header line, name them all with {read_option('columns')}"
             headless *= self.has_header
             raise DataError(
                 f"{self.name}: no column {column!r}.{nearest(column, self.columns)} It has: "
@@ -188,7 +191,7 @@ def looks_like_several(name: str, columns: Collection[str], delimiters: str) -> 
     found = next((delimiter for delimiter in delimiters if delimiter in column), None)
     if found is None:
         return None
-    return f"{name}: one column only, whose name {column!r} looks like several. Pass {setting('delimiter', found)}"
+    return f"{name}: one column only, whose name {column!r} looks like several. Pass {read_option('delimiter', found)}"
 
 
 def format_of(source: str | Path, options: ReadOptions) -> Format:
@@ -205,7 +208,7 @@ def format_of(source: str | Path, options: ReadOptions) -> Format:
     if ending == "json":
         raise DataError(
             f"{name_of(source)}: a .json file is neither lines of text nor rows. If it has one object a line, pass"
-            f" {setting('format', 'jsonl')}; else write it as JSON lines."
+            f" {read_option('format', 'jsonl')}; else write it as JSON lines."
         )
     return "jsonl" if ending in ("jsonl", "ndjson") else "txt"
 
@@ -226,7 +229,7 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
     if kind == "txt":
         raise DataError(
             f"{name}: not a table by its ending. Expected .tsv, .csv, .jsonl or .parquet (also .gz), or pass"
-            f" {setting('format')}."
+            f" {read_option('format')}."
         )
     if kind == "parquet":
         names, values = read_parquet(source)
@@ -286,7 +289,7 @@ def _quoted_rows(
     source = _Lines(lines)
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     width = None if columns is None else len(columns)
-    hint = f"if quotes mean nothing in this file, pass {setting('quoting', 'none')}"
+    hint = f"if quotes mean nothing in this file, pass {read_option('quoting', 'none')}"
     while True:
         source.begin_row()
         row, never_closed, wrong = list[str](), False, None

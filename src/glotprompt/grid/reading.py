@@ -113,7 +113,8 @@ def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
 def _in_the_file(name: str, value: str | None) -> str | None:
     """How an experiment's file says how own files are read."""
     if name == "on_bad_row" or name in (field.name for field in fields(Reading)):
-        return f"{name} = {json.dumps('...' if value is None else value)} (under [read] in the experiment)"
+        said = json.dumps("..." if value is None else value)
+        return f"{name} = {f'[{said}, ...]' if name == 'columns' else said} (under [read] in the experiment)"
     return None
 
 
