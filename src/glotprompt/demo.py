@@ -95,7 +95,14 @@ def run_demo(
     experiment = load(data.write(output))
     place = Workplace(Store(output / "work"), data.data_dir, runtime=RuntimeConfig())
     plan = Plan()
-    add_experiment(plan, experiment, _open_backbone, data.data_dir, command=command)
+    used: dict[str, Used] = {}
+
+    def open_backbone(name: str, of: Experiment) -> tuple[Backbone, int]:
+        encoder = loaded_encoder(name, of.precision, "auto")
+        used[name] = Used.of(encoder)
+        return Backbone(encoder.fingerprint, of.precision, name), encoder.num_layers
+
+    add_experiment(plan, experiment, open_backbone, data.data_dir, command=command)
     _run(plan, place, tell)
     demo = _Demo(data, plan, place, output)
     result: dict[str, Any] = {
@@ -104,14 +111,9 @@ def run_demo(
     }  # fmt: skip
     result["conclusion"], use = conclusions(Part(result), demo.right)
     result["saved"] = demo.save(use)
-    result["meta"] = meta(start, memory, demo.encoders())
+    result["meta"] = meta(start, memory, used.values())
     atomic.write(output / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
     return result
-
-
-def _open_backbone(name: str, experiment: Experiment) -> tuple[Backbone, int]:
-    encoder = loaded_encoder(name, experiment.precision, "auto")
-    return Backbone(encoder.fingerprint, experiment.precision, name), encoder.num_layers
 
 
 def _run(plan: Plan, place: Workplace, tell: Tell) -> None:
@@ -136,11 +138,6 @@ class _Demo:
             step = plan.steps[str(cell["result"])]
             assert isinstance(step, EvaluateStep)
             self._scored.setdefault(cell["method"], []).append(step)
-
-    def encoders(self) -> list[Encoder]:
-        """The backbones that were used."""
-        found = {steps[0].backbone.name: steps[0].backbone for steps in self._scored.values()}
-        return [encoder_of(backbone, self.place.device) for backbone in found.values()]
 
     # Sentence vectors and clozes
 
@@ -217,11 +214,12 @@ class _Demo:
         test = self.data.test
         picks = np.random.default_rng(READING_SEED).permutation(len(test))[:NUM_PASSAGES]
         chosen = [test[int(i)] for i in picks]
-        answers = {name: self._classifier(name).predict(chosen) for name in names}
+        # Backwards: the backbone of the last steps is still loaded.
+        answers = {name: self._classifier(name).predict(chosen) for name in reversed(names)}
         return [
             {
                 "reference": example.id, "text": " ".join(example.fields.values()), "gold": str(example.label),
-                "predictions": {m: [found[i].label, found[i].scores[found[i].label]] for m, found in answers.items()},
+                "predictions": {m: [answers[m][i].label, answers[m][i].scores[answers[m][i].label]] for m in names},
             }
             for i, example in enumerate(chosen)
         ]  # fmt: skip
@@ -343,14 +341,27 @@ def save(
     return {"prompt": str(prompt), "classifier": str(path), "try": commands}
 
 
-def meta(start: float, memory: PeakMemory, encoders: Iterable[Encoder]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Used:
+    """A backbone that a demo used."""
+
+    name: str
+    fingerprint: str
+    precision: str
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> Used:
+        return cls(encoder.name, encoder.fingerprint, encoder.precision)
+
+
+def meta(start: float, memory: PeakMemory, backbones: Iterable[Used]) -> dict[str, Any]:
     """Where and with what a demo ran. `start`: of `time.perf_counter`."""
-    used = list(encoders)
+    used = list(backbones)
     return {
         "versions": artifact.versions(), "hardware": _hardware(), "precision": used[0].precision,
         "date": date.today().isoformat(), "seconds": time.perf_counter() - start,
-        "peak_memory_bytes": memory.bytes(), "backbone": ", ".join(encoder.name for encoder in used),
-        "fingerprint": ", ".join(encoder.fingerprint for encoder in used),
+        "peak_memory_bytes": memory.bytes(), "backbone": ", ".join(one.name for one in used),
+        "fingerprint": ", ".join(one.fingerprint for one in used),
     }  # fmt: skip
 
 

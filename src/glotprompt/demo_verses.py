@@ -18,7 +18,7 @@ from glotprompt.classifier import Adapted, load_adapted
 from glotprompt.config import RuntimeConfig, TuneConfig, identity_of, preset
 from glotprompt.data.languages import language as language_of
 from glotprompt.data.records import content_hash
-from glotprompt.demo import Row, course, meta, save, saved_size
+from glotprompt.demo import Row, Used, course, meta, save, saved_size
 from glotprompt.model.backbones import MINI_SENTENCE
 from glotprompt.model.encoder import Encoder
 from glotprompt.report.conclusions import RIVAL, Reading, conclusions
@@ -64,7 +64,7 @@ def run_verses(
     }  # fmt: skip
     result["conclusion"], use = conclusions(Part(result), demo.right)
     result["saved"] = demo.save(use, seeds[0])
-    result["meta"] = meta(start, memory, [experiment.encoder])
+    result["meta"] = meta(start, memory, [Used.of(experiment.encoder)])
     atomic.write(output / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
     return result
 

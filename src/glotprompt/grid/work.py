@@ -29,8 +29,10 @@ from glotprompt.run import run_stage1
 from glotprompt.spec import done_or_train
 from glotprompt.stage1 import Stage1
 from glotprompt.stage2 import Stage2, train_stage2
-from glotprompt.train.embedding import CENTRE_TEXTS
 from glotprompt.train.memory import PeakMemory
+
+CENTRE_TEXTS = 300
+"""So many target texts, drawn by seed 0, make the mean by which sentence vectors are centred, where there are more."""
 
 Status = Literal["done", "cached", "failed", "skipped"]
 
