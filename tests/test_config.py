@@ -27,7 +27,7 @@ METHOD_NAMES: tuple[str, ...] = get_args(MethodName)
 OTHER_ADAPT: dict[str, Any] = {
     "prompt_length": 31, "steps": 99_999, "batch_size": 31, "max_length": 255, "learning_rate": 4e-3,
     "auto_rates": (1e-3,), "auto_steps": 61, "warmup_ratio": 0.07, "weight_decay": 0.01, "clip_norm": 2.0,
-    "mask_rate": 0.2, "packing": "none", "source_share": 0.4, "balance": "repeat", "held_out": 0.06,
+    "mask_rate": 0.2, "packing": "none", "source_share": 0.4, "balance": "repeat", "held_out_share": 0.06,
     "eval_every": 101, "eval_sequences": 127, "patience": 3, "init_std": 1.0, "positions": "shifted", "seed": 1,
     "method": "mad-x", "dropout": True, "adapter_reduction": 4, "invertible_reduction": None,
     "drop_last_adapter": True, "train_lm_head": True, "lora_rank": 4, "lora_alpha": 8.0, "schedule": "wsd",
@@ -124,7 +124,7 @@ def test_a_word_like_one_of_the_choices_gets_a_hint() -> None:
         *[(AdaptConfig, "max_length", v) for v in (7, 2.5, "long")],
         *[(AdaptConfig, "learning_rate", v) for v in (0, -1e-3, float("inf"), float("nan"), "fast")],
         *[(AdaptConfig, "auto_rates", v) for v in ((), (1e-2, 0.0), (-1.0,), 3)],
-        *[(AdaptConfig, f, v) for f in ("mask_rate", "held_out") for v in (0, 1, -0.1, float("nan"))],
+        *[(AdaptConfig, f, v) for f in ("mask_rate", "held_out_share") for v in (0, 1, -0.1, float("nan"))],
         *[(AdaptConfig, f, v) for f in ("warmup_ratio", "source_share") for v in (-0.1, 1.1)],
         *[(AdaptConfig, f, v) for f in ("weight_decay", "seed") for v in (-1,)],
         *[(AdaptConfig, f, v) for f in ("clip_norm", "init_std") for v in (0, float("inf"))],

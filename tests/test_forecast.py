@@ -68,7 +68,7 @@ def tokens_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_what_masked_language_modelling_reads(
     encoder: Encoder, by_tokens: Forecaster, tokens_read: list[int], changes: dict[str, Any]
 ) -> None:
-    config = ADAPT.replace(steps=10, eval_every=2, held_out=0.3, **changes)
+    config = ADAPT.replace(steps=10, eval_every=2, held_out_share=0.3, **changes)
     lines = [*TOY, *SOURCE]
     gp.adapt(encoder, lines, lines, "nya", config, QUIET)
     assert by_tokens.adapt(config, text_of(lines, encoder)).seconds == pytest.approx(sum(tokens_read), rel=0.15)
@@ -77,7 +77,7 @@ def test_what_masked_language_modelling_reads(
 @pytest.mark.slow
 def test_what_alignment_reads(encoder: Encoder, by_tokens: Forecaster, tokens_read: list[int]) -> None:
     """Teachers, too: with few steps they are most of it."""
-    config = ADAPT.replace(objective="alignment", steps=3, eval_every=2, held_out=0.2)
+    config = ADAPT.replace(objective="alignment", steps=3, eval_every=2, held_out_share=0.2)
     gp.adapt(encoder, language="nya", parallel=TRANSLATIONS, config=config, runtime=QUIET)
     found = by_tokens.adapt(config, text_of([target for _, target in TRANSLATIONS], encoder))
     assert found.seconds == pytest.approx(sum(tokens_read), rel=0.15)
@@ -157,7 +157,7 @@ def test_mad_x_trains_two_adapters_and_auto_tries_rates(by_tokens: Forecaster) -
 @pytest.mark.slow
 def test_sequences_are_those_of_a_training(encoder: Encoder) -> None:
     for packing in ("full", "none"):
-        config = ADAPT.replace(packing=packing, held_out=0.1)
+        config = ADAPT.replace(packing=packing, held_out_share=0.1)
         corpus, *_ = masking_corpus(encoder, SOURCE, SOURCE, config)
         assert abs(text_of(SOURCE, encoder).amount(config).sequences - len(corpus.target)) <= 2
 

@@ -23,7 +23,7 @@ from .toys import QUIET, SOURCE, TOY
 
 Make = Callable[[str], gp.Encoder]
 ADAPT = gp.AdaptConfig(
-    steps=2, batch_size=8, max_length=16, learning_rate=1.0, init_std=0.5, eval_every=1, held_out=0.2
+    steps=2, batch_size=8, max_length=16, learning_rate=1.0, init_std=0.5, eval_every=1, held_out_share=0.2
 )
 
 

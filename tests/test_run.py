@@ -30,7 +30,14 @@ from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 Make = Callable[[str], gp.Encoder]
 PAIRS = gp.Task("pair", "{premise} ? {mask} , {hypothesis}", {"same": "Yes", "other": "No"})
 ADAPT = gp.AdaptConfig(
-    prompt_length=4, steps=8, batch_size=8, max_length=16, learning_rate=1.0, init_std=0.5, eval_every=4, held_out=0.2
+    prompt_length=4,
+    steps=8,
+    batch_size=8,
+    max_length=16,
+    learning_rate=1.0,
+    init_std=0.5,
+    eval_every=4,
+    held_out_share=0.2,
 )
 TUNE = gp.TuneConfig(
     epochs=4, batch_size=8, max_length=24, learning_rate=1.0, init_std=0.5, clip_norm=100, prompt_length=4

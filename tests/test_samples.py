@@ -20,7 +20,7 @@ from glotprompt.train.batches import token_sequences
 
 from .toys import QUIET, SOURCE, TASK, TOY, topics
 
-ADAPT = gp.AdaptConfig(steps=1, batch_size=4, max_length=16, prompt_length=4, held_out=0.2)
+ADAPT = gp.AdaptConfig(steps=1, batch_size=4, max_length=16, prompt_length=4, held_out_share=0.2)
 TUNE = gp.TuneConfig(epochs=1, batch_size=8, max_length=24)
 PAIRS = gp.Task("answer", "{premise} ? {mask} , {hypothesis}", {"yes": "Yes", "no": "No"})
 LINES = [f"line number {number} of a text that says something" for number in range(12)]

@@ -14,7 +14,14 @@ from glotprompt.methods import METHODS
 from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS
 
 ADAPT = gp.AdaptConfig(
-    prompt_length=4, steps=8, batch_size=8, max_length=16, init_std=0.5, eval_every=4, held_out=0.2, eval_sequences=8
+    prompt_length=4,
+    steps=8,
+    batch_size=8,
+    max_length=16,
+    init_std=0.5,
+    eval_every=4,
+    held_out_share=0.2,
+    eval_sequences=8,
 )
 TUNE = gp.TuneConfig(
     epochs=5, batch_size=4, max_length=24, warmup_ratio=0.2, init_std=0.5, clip_norm=100, prompt_length=4

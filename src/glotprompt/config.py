@@ -156,7 +156,7 @@ class AdaptConfig(Config):
     balance: Literal["subsample", "repeat"] = "subsample"
     """What happens to the larger of the two texts: "subsample" draws from it as much as the other has; "repeat" keeps
     all of it and goes through the smaller one more often."""
-    held_out: float = Field(default=0.05, gt=0, lt=1)
+    held_out_share: float = Field(default=0.05, gt=0, lt=1)
     """Share of the target lines kept from training. Half of them chooses the best step, on the other half the loss
     before and after is measured. (Of the source lines when `source_share` is 1; of the pairs with alignment, at most
     `eval_sequences` of them.)"""
@@ -324,7 +324,7 @@ PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
     "alignment": {
         "adapt": {
             "objective": "alignment", "steps": 300, "max_length": 96, "warmup_ratio": 20 / 300, "eval_every": 50,
-            "held_out": 0.07, "eval_sequences": 200,
+            "held_out_share": 0.07, "eval_sequences": 200,
             "learning_rate": {"soft-prompt": 8e-2, "lora": 3e-3, "fine-tuning-mlm": 5e-5},
             "lora_rank": {"lora": 4}, "lora_alpha": {"lora": 8.0}, "lora_layers": {"lora": "all"},
         },

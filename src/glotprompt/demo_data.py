@@ -108,7 +108,7 @@ def bible(fast: bool, precision: str = "auto") -> DemoData:
         numbers = {
             "seeds": [0],
             "adapt": "steps = 18\nbatch_size = 16\nheld_out = 0.025",
-            "align": "steps = 15, eval_every = 15, batch_size = 16, eval_sequences = 80, held_out = 0.2",
+            "align": "steps = 15, eval_every = 15, batch_size = 16, eval_sequences = 80, held_out_share = 0.2",
         }
         lora = ""
     return DemoData(

@@ -101,7 +101,7 @@ class Text:
         else:
             number, tokens = len(lengths), 2 + fmean(min(length, room) for length in lengths or [0])
         number = round(number * len(self.lines) / max(1, len(self.lengths)))
-        held = round(config.held_out * number)
+        held = round(config.held_out_share * number)
         if aligned:
             held, tokens = max(2, min(config.eval_sequences, held)), 2 * tokens
         return Amount(max(1, number - held), max(1, held), tokens)

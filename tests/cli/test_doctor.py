@@ -71,13 +71,24 @@ def test_status_and_next_commands(
     monkeypatch.chdir(files)
     lines = [" ".join(words) for words in itertools.product(("the", "king", "water", "play"), repeat=5)]
     (files / "nya.txt").write_text("\n".join(lines), encoding="utf-8")
-    words = ["doctor", "--model", tiny_folder, "--text", "nya.txt", "--no-probe", "--set", "held_out=0.1", "--top-k", 2]
+    words = [
+        "doctor",
+        "--model",
+        tiny_folder,
+        "--text",
+        "nya.txt",
+        "--no-probe",
+        "--set",
+        "held_out_share=0.1",
+        "--top-k",
+        2,
+    ]
     words += ["--task", "task.toml", "--language", "nya", "--max-length", 32, "--normalise"]
     well = glotprompt(*words)
     assert "verdict  will work\n" in well.out
     assert [line for line in well.err.splitlines() if line.startswith("next: ")] == [
-        f"next: glotprompt adapt --model {tiny_folder} --target nya.txt --max-length 32 --set held_out=0.1 --normalise"
-        " --source SOURCE.txt --language nya --output nya.safetensors",
+        f"next: glotprompt adapt --model {tiny_folder} --target nya.txt --max-length 32 --set held_out_share=0.1"
+        " --normalise --source SOURCE.txt --language nya --output nya.safetensors",
         "next: glotprompt tune --prompt nya.safetensors --train LABELLED.tsv --task task.toml --top-k 2"
         " --output nya-task.safetensors",
     ]

@@ -95,12 +95,12 @@ def test_teachers_are_the_frozen_encoder_s_own_vectors(tiny_encoder: Tiny, pairs
 
 def test_no_held_out_sentence_is_trained_on() -> None:
     pairs = [(f"source {i % 40}", f"target {i}") for i in range(100)]
-    kept, held = split_pairs(pairs, CONFIG.replace(held_out=0.1, eval_sequences=5))
+    kept, held = split_pairs(pairs, CONFIG.replace(held_out_share=0.1, eval_sequences=5))
     assert len(held) == 5
     assert not {source for source, _ in held} & {source for source, _ in kept}
     assert 80 < len(kept) < 95, "pairs that share a side with a held-out one are out"
-    assert split_pairs(pairs, CONFIG.replace(held_out=0.1, eval_sequences=5)) == (kept, held)
-    assert split_pairs(pairs, CONFIG.replace(held_out=0.1, eval_sequences=5, seed=1))[1] != held
+    assert split_pairs(pairs, CONFIG.replace(held_out_share=0.1, eval_sequences=5)) == (kept, held)
+    assert split_pairs(pairs, CONFIG.replace(held_out_share=0.1, eval_sequences=5, seed=1))[1] != held
     with pytest.raises(DataError, match=r"3 pairs of parallel text: too few"):
         split_pairs(pairs[:3], CONFIG)
 
@@ -131,7 +131,9 @@ def test_held_out_pairs_in_halves() -> None:
 def test_translations_are_found_afterwards(method: str, tiny_encoder: Tiny) -> None:
     encoder, pairs = tiny_encoder("xlm-roberta"), TRANSLATIONS
     rate = 0.3 if method == "soft-prompt" else 1e-2
-    config = CONFIG.replace(method=method, steps=60, eval_every=20, learning_rate=rate, held_out=0.2, init_std=0.5)
+    config = CONFIG.replace(
+        method=method, steps=60, eval_every=20, learning_rate=rate, held_out_share=0.2, init_std=0.5
+    )
     adapted = gp.adapt(encoder, language="xxx", config=config, runtime=QUIET, parallel=pairs)
     before, after = adapted.training.held_out_before, adapted.training.held_out_after
     assert isinstance(before, AlignmentScores)

@@ -25,7 +25,7 @@ from glotprompt.train.micro_batch import MicroBatch
 from ..toys import QUIET, SOURCE, TASK, TOY, topics
 
 ADAPT = gp.AdaptConfig(
-    steps=4, batch_size=8, max_length=16, prompt_length=2, learning_rate=0.05, eval_every=2, held_out=0.1
+    steps=4, batch_size=8, max_length=16, prompt_length=2, learning_rate=0.05, eval_every=2, held_out_share=0.1
 )
 TUNE = gp.TuneConfig(epochs=1, batch_size=8, max_length=24, prompt_length=2, learning_rate=0.05)
 MORE_THAN_ANY_MACHINE_HAS = 2**60

@@ -74,9 +74,9 @@ class AlignmentCorpus:
 def split_pairs(
     pairs: Sequence[tuple[str, str]], config: AdaptConfig
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Pairs to train on, and held-out pairs: a share `held_out`, at most `eval_sequences`. No held-out sentence of
-    either side is trained on. Raises `DataError` where too few pairs are left."""
-    most = min(config.eval_sequences, round(config.held_out * len(pairs)))
+    """Pairs to train on, and held-out pairs: `held_out_share` of them, at most `eval_sequences`. No held-out sentence
+    of either side is trained on. Raises `DataError` where too few pairs are left."""
+    most = min(config.eval_sequences, round(config.held_out_share * len(pairs)))
     order = generator(config.seed, "held-out pairs").permutation(len(pairs))
     held = [pairs[i] for i in sorted(order[: max(2, most)].tolist())]
     sides = [{pair[side] for pair in held} for side in (0, 1)]

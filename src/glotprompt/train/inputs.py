@@ -23,7 +23,7 @@ def masking_corpus(
     source_rows(config.batch_size, config.source_share)
     # What is trained on source text alone (the control) is judged on it too, or its choice would know the target.
     judge, name = (source, "source") if config.source_share == 1 else (target, "target")
-    kept, held = split_held_out(list(judge), config.held_out, config.seed)
+    kept, held = split_held_out(list(judge), config.held_out_share, config.seed)
     if not held or not kept:
         different = f", {counted(len(set(judge)), 'different text')}"
         raise DataError(
