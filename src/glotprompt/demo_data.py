@@ -92,6 +92,7 @@ def bible_corpus(fast: bool) -> bible_data.DemoCorpus:
         target_texts=_sample(corpus.target_texts, 4000 if fast else len(corpus.target_texts)),
         labelled=_sample(corpus.labelled, 150 if fast else 300),
         source_dev=_sample(corpus.source_dev, 80 if fast else 120),
+        target_dev=_sample(corpus.target_dev, 100 if fast else 180),
         target_test=_sample(corpus.target_test, 180 if fast else 360),
         target_test_verses=_sample(corpus.target_test_verses, 100 if fast else 300),
     )
@@ -123,6 +124,7 @@ def bible(fast: bool, precision: str = "auto") -> DemoData:
             "data/train.tsv": _table(("text", "label"), [(one.fields["text"], one.label) for one in corpus.labelled]),
             "data/dev.tsv": _table(("text", "label"), [(one.fields["text"], one.label) for one in corpus.source_dev]),
             "data/test.tsv": _table(("text", "label"), [(one.fields["text"], one.label) for one in corpus.target_test]),
+            "data/centre.txt": _lines(example.fields["text"] for example in corpus.target_dev),
             "data/eng.txt": _lines(corpus.source_texts),
             "data/nya.txt": _lines(corpus.target_texts),
             "data/pairs.tsv": _table(("source", "target"), [(pair.source, pair.target) for pair in pairs]),
@@ -161,11 +163,11 @@ def _bible_counts(corpus: bible_data.DemoCorpus, pairs: Sequence[Pair]) -> list[
     left_out = f"{corpus.duplicates_removed} verses left out that a held-out chapter repeats"
     rows: list[tuple[str, str, int, Sequence[Example], str]] = [
         ("stage-1 text", "eng", len(corpus.source_texts), (), f"verses; no dev or test chapter; {left_out}"),
-        ("stage-1 text", "nya", len(corpus.target_texts), (), "verses; the same chapters as the English; their mean"
-         " centres the sentence vectors"),
+        ("stage-1 text", "nya", len(corpus.target_texts), (), "verses; the same chapters as the English"),
         ("stage-1 pairs", "eng-nya", len(pairs), (), "verses of these chapters with their translations, drawn by seed"),
         ("labelled", "eng", len(corpus.labelled), corpus.labelled, _labels(corpus.labelled)),
         ("dev", "eng", len(corpus.source_dev), corpus.source_dev, "chooses epoch and penalty"),
+        ("dev", "nya", len(corpus.target_dev), corpus.target_dev, "its unlabelled passages centre sentence vectors"),
         ("test", "nya", len(corpus.target_test), corpus.target_test, _labels(corpus.target_test)),
     ]  # fmt: skip
     return [
@@ -205,9 +207,13 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
     train, dev = (published.examples(source, split, data_dir) for split in ("train", "dev"))
     test = published.examples(target, "test", data_dir)
     held_out = published.texts(target, "test", data_dir)
+    scored = [*published.examples(target, "dev", data_dir), *test]
+    seen = {example.fields["text"] for example in scored}
+    headlines = [one.fields["text"] for one in published.examples(target, "train", data_dir)]
+    centre = [" ".join(text.split()) for text in headlines if text not in seen and text.strip()]
     rows: list[tuple[str, str, int, str]] = [
         ("stage-1 text", source, len(source_texts), "paragraphs of its training articles"),
-        ("stage-1 text", target, len(texts), "; ".join(["paragraphs of its training articles; their mean centres the"
+        ("stage-1 text", target, len(texts), "; ".join(["paragraphs of its training articles; their headlines centre"
          " sentence vectors", *notes])),
         ("labelled", source, len(train), _labels(train)),
         ("dev", source, len(dev), "chooses epoch and penalty"),
@@ -224,7 +230,7 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
         unit="headlines",
         task=Task.load("news"),
         experiment=_experiment("news", language=NAMES[target], target=target, precision=precision, **numbers),
-        files={},
+        files={"data/centre.txt": _lines(centre)},
         test=test,
         own_labels=published.labels_of(target),
         reading_texts=_sample(held_out, 400),

@@ -79,6 +79,9 @@ class Experiment(Config):
     """By target, unlabelled text of stage 1: a file, or a reference. Without one, that of the dataset."""
     pairs: dict[str, str] = Field(default_factory=dict[str, str])
     """By target, translations to align on (source and target): a table, or a reference such as bible_verses:glv."""
+    centre: dict[str, str] = Field(default_factory=dict[str, str])
+    """By target, unlabelled text that centres sentence vectors (`centred`), one input a line; it should be like what is
+    scored. Without one, that of `texts` or `pairs`."""
     read: Reading = Field(default_factory=Reading)
     """How your own tables are read, all of them alike: names of the columns `text`, `label`, `premise`, `hypothesis`;
     `delimiter`, `quoting`, `columns` (of tables without a header line), `encoding`, `on_bad_row`, `normalise`."""
@@ -135,7 +138,7 @@ class Experiment(Config):
                         f"target {word!r} has nothing to score; name a file for it in tests, or a dataset (targets are"
                         " ISO 639-3 codes)"
                     )
-            for key in ("tests", "texts", "pairs"):
+            for key in ("tests", "texts", "pairs", "centre"):
                 for word in getattr(self, key):
                     if word not in self.targets:
                         raise ValueError(f"{key}: {word!r} is none of the targets.{nearest(word, self.targets)}")
@@ -231,6 +234,7 @@ def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
         tests={target: whole(word) for target, word in experiment.tests.items()},
         texts={target: whole(word) for target, word in experiment.texts.items()},
         pairs={target: whole(word) for target, word in experiment.pairs.items()},
+        centre={target: whole(word) for target, word in experiment.centre.items()},
         task=str(folder / task) if task is not None and (folder / task).is_file() else task,
     )
 

@@ -81,6 +81,8 @@ class Target:
     """Its unlabelled text, likewise; None: there is none."""
     pairs: str | None
     """Its translations, likewise."""
+    centre: str | None
+    """Text that centres sentence vectors, likewise."""
 
     @property
     def dataset_name(self) -> str | None:
@@ -167,15 +169,16 @@ class _Planner:
 
     def _target(self, word: str) -> Target:
         experiment = self.experiment
-        own, texts, pairs = (table.get(word) for table in (experiment.tests, experiment.texts, experiment.pairs))
+        own, texts = experiment.tests.get(word), experiment.texts.get(word)
+        more = experiment.pairs.get(word), experiment.centre.get(word)
         name = f"{word if ':' in word else f'{experiment.dataset}:{word}'}:test" if own is None else own
         found = parse_reference(name)
         if own is None and found is None:
             raise ConfigError(f"target {word!r} is no language of a dataset; expected its code, or NAME:LANGUAGE")
         if found is None:
-            return Target(checked_code(word), None, name, texts, pairs)
+            return Target(checked_code(word), None, name, texts, *more)
         text = f"{(found.dataset.texts_from or found.dataset).name}:{found.language}:train"
-        return Target(found.language, found.dataset, str(found), text if texts is None else texts, pairs)
+        return Target(found.language, found.dataset, str(found), text if texts is None else texts, *more)
 
     def costs(self) -> Iterator[tuple[Cell, list[Step]]]:
         """Table 3: a cell for each method and model."""
@@ -266,11 +269,11 @@ class _Planner:
     def _centre(self, target: Target) -> TextSource:
         """Unlabelled text of the target, of whatever there is."""
         read = self.experiment.read
-        word = target.texts
+        word = target.centre or target.texts
         if word is None and target.pairs is not None:
             word, read = target.pairs, replace(read, text="target")
         if word is None:
-            raise ConfigError(f"there is no text of {target.language} to centre by; name a file in texts or pairs")
+            raise ConfigError(f"there is no text of {target.language} to centre by; name a file in centre")
         return TextSource((word,), (target.test,), self.experiment.most_characters, read=read)
 
     def _source_text(self) -> TextSource:
