@@ -108,7 +108,7 @@ def bible(fast: bool, precision: str = "auto") -> DemoData:
     if fast:
         numbers = {
             "seeds": [0],
-            "adapt": "steps = 18\nbatch_size = 16\nheld_out = 0.025",
+            "adapt": "steps = 18\nbatch_size = 16\nheld_out_share = 0.025",
             "align": "steps = 15, eval_every = 15, batch_size = 16, eval_sequences = 80, held_out_share = 0.2",
         }
         lora = ""
@@ -222,7 +222,7 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
     # The setting in which the effect was first seen; with three epochs it was not there (docs/log.md, 2026-11-23).
     numbers: dict[str, object] = {"seeds": [0, 1, 2], "adapt": "steps = 75", "epochs": 8}
     if fast:
-        numbers = {"seeds": [0], "adapt": "steps = 18\nbatch_size = 16\nheld_out = 0.025", "epochs": 4}
+        numbers = {"seeds": [0], "adapt": "steps = 18\nbatch_size = 16\nheld_out_share = 0.025", "epochs": 4}
     return DemoData(
         title=f"{NAMES[target]} on two frozen models",
         source=source,
