@@ -53,8 +53,31 @@ class Part:
         return restored(encoder, self.description, self.tensors)
 
 
+class _Adapted:
+    """What the results of stage 1 know of their training."""
+
+    report: Stage1Report | None
+
+    @property
+    def training(self) -> AdaptReport:
+        """The report of its training; `ConfigError` for what was not trained here."""
+        if not isinstance(self.report, AdaptReport):
+            raise ConfigError("this prompt or module was not trained by adapt, so nothing is known of its training")
+        return self.report
+
+    @property
+    def made_from(self) -> str | None:
+        """Which run it is of; None where that is not known."""
+        return _made_from(self.report)
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether it was trained on parallel text."""
+        return isinstance(self.report, AdaptReport) and self.report.objective == "alignment"
+
+
 @dataclass(frozen=True)
-class LanguageModule:
+class LanguageModule(_Adapted):
     """The result of stage 1 of any method: what was trained on one language's text, for one backbone."""
 
     method: str
@@ -70,21 +93,6 @@ class LanguageModule:
     """What is rewritten in every text before it is tokenised, from stage 1 to the last prediction."""
     samples: Samples | None = None
     """Held-out texts of the language to try it on. Not in the report, which is copied into results."""
-
-    @property
-    def training(self) -> AdaptReport:
-        """The report of its training; `ConfigError` for what was not trained here."""
-        return _training(self.report)
-
-    @property
-    def made_from(self) -> str | None:
-        """Which run it is of; None where that is not known."""
-        return _made_from(self.report)
-
-    @property
-    def is_aligned(self) -> bool:
-        """Whether it was trained on parallel text."""
-        return _is_aligned(self.report)
 
     def attached(self, encoder: Encoder) -> AbstractContextManager[Prefix | None]:
         """As `Delta.attached`, of the language's part."""
@@ -117,7 +125,7 @@ class LanguageModule:
 
 
 @dataclass(frozen=True)
-class LanguagePrompt:
+class LanguagePrompt(_Adapted):
     """The result of stage 1 with prompts: one language's key/value vectors for one backbone, in fp32."""
 
     key_values: Float[Tensor, "layer 2 head prompt dim"]
@@ -138,21 +146,6 @@ class LanguagePrompt:
     @property
     def prompt_length(self) -> int:
         return self.key_values.shape[3]
-
-    @property
-    def training(self) -> AdaptReport:
-        """As `LanguageModule.training`."""
-        return _training(self.report)
-
-    @property
-    def made_from(self) -> str | None:
-        """As `LanguageModule.made_from`."""
-        return _made_from(self.report)
-
-    @property
-    def is_aligned(self) -> bool:
-        """As `LanguageModule.is_aligned`."""
-        return _is_aligned(self.report)
 
     def prefix(self, encoder: Encoder) -> Prefix:
         """What puts this prompt in front of a batch."""
@@ -198,18 +191,8 @@ def load_adapted(path: str | Path, encoder: Encoder | None = None) -> Adapted:
     return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, encoder)
 
 
-def _training(report: Stage1Report | None) -> AdaptReport:
-    if not isinstance(report, AdaptReport):
-        raise ConfigError("this prompt or module was not trained by adapt, so nothing is known of its training")
-    return report
-
-
 def _made_from(report: Stage1Report | TuneReport | None) -> str | None:
     return report.made_from if isinstance(report, Training) else None
-
-
-def _is_aligned(report: Stage1Report | None) -> bool:
-    return isinstance(report, AdaptReport) and report.objective == "alignment"
 
 
 def _json(report: Stage1Report | TuneReport | None) -> dict[str, Any]:

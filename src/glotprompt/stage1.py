@@ -20,7 +20,7 @@ from glotprompt.config import AdaptConfig, RuntimeConfig, preset
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.decontamination import EvaluationText, decontaminated, decontaminated_pairs
 from glotprompt.data.languages import name_of
-from glotprompt.data.records import content_hash
+from glotprompt.data.records import content_hash, content_of_pairs
 from glotprompt.errors import ConfigError, setting
 from glotprompt.initial import Initial, InitialPrompt, begin_adapt, initial_prompt, weighted
 from glotprompt.methods import Method, method_of_adapt
@@ -120,10 +120,10 @@ class Stage1:
 
     def specs(self, encoder: Encoder) -> dict[str, RunSpec]:
         """The trainings by part of the result."""
-        texts = {"target": self.target, "source": self.source}
         if self.pairs is not None:
-            texts = {"pairs": [text for pair in self.pairs for text in pair]}
-        contents = {name: content_hash(text) for name, text in texts.items()}
+            contents = {"pairs": content_of_pairs(self.pairs)}
+        else:
+            contents = {"target": content_hash(self.target), "source": content_hash(self.source)}
         builds_on = [] if self.start is None else [self.start.digest]
         backbone = encoder.fingerprint, encoder.asked_precision
         return adapt_specs(

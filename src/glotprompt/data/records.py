@@ -79,6 +79,11 @@ def content_hash(items: Iterable[str | Example]) -> str:
     return digest.hexdigest()
 
 
+def content_of_pairs(pairs: Iterable[tuple[str, str]]) -> str:
+    """As `content_hash`, of (source, target) pairs."""
+    return content_hash(text for pair in pairs for text in pair)
+
+
 def subsample(items: Sequence[_Item], n: int, seed: int) -> list[_Item]:
     """`n` of the items, or all of them when there are fewer. Draws of one seed are nested."""
     if n < 0:

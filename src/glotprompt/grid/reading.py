@@ -14,7 +14,7 @@ from glotprompt.data.catalog import parse_reference
 from glotprompt.data.decontamination import held_out_texts, refuse_evaluation_text, stage1_texts
 from glotprompt.data.layout import read_records
 from glotprompt.data.pairs import stage1_pairs
-from glotprompt.data.records import Example, content_hash, generator, share_of, subsample
+from glotprompt.data.records import Example, content_hash, content_of_pairs, generator, share_of, subsample
 from glotprompt.data.sources import Reading, examples_of
 from glotprompt.errors import DataError, counted, in_words_of
 
@@ -93,9 +93,8 @@ def pairs(source: TextSource, data_dir: Path | None) -> Pairs:
         refuse_evaluation_text(word, "adapt")
     with in_words_of(_in_the_file):
         found = stage1_pairs(source.references, source.scored, replace(source.read, data_dir=data_dir))
-    kept = share_of(found.pairs, source.share, source.seed)
-    content = content_hash([text for pair in kept for text in (pair.source, pair.target)])
-    return Pairs([(pair.source, pair.target) for pair in kept], content, found.report.facts())
+    kept = [(pair.source, pair.target) for pair in share_of(found.pairs, source.share, source.seed)]
+    return Pairs(kept, content_of_pairs(kept), found.report.facts())
 
 
 def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
