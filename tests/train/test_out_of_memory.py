@@ -143,7 +143,8 @@ def torch_gives_onednn_up() -> None:
     torch.backends.mkldnn.enabled = False
 
 
-@pytest.mark.parametrize("refuse", [pytest.param(onednn_raises, marks=pytest.mark.slow), torch_gives_onednn_up])
+@pytest.mark.slow
+@pytest.mark.parametrize("refuse", [onednn_raises, torch_gives_onednn_up])
 def test_what_onednn_is_refused_halves_too(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch, refuse: Callable[[], None]
 ) -> None:
