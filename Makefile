@@ -15,11 +15,12 @@ BENCHMARKS := stage1 stage2 prediction growth serving
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.glotprompt-installed
+DOCS_STAMP := $(VENV)/.docs-installed
 # Images often forbid bytecode; without it each process compiles all tests anew, which takes longer than many of them
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow test-long coverage record check bench clean
+.PHONY: help venv demo test test-slow test-long coverage record check docs bench clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -54,11 +55,14 @@ check: $(STAMP) ## lint, format, spelling, types, imports between rooms
 	$(BIN)/pyright -p tests
 	$(BIN)/lint-imports
 
+docs: $(DOCS_STAMP) ## the documentation as a site: site/index.html, readable from disk; broken links are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(STAMP) ## speed and memory beside others, a line each into benchmarks/history.jsonl (ARGS="--rounds 1 ...")
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --history benchmarks/history.jsonl $(ARGS); done
 
 clean: ## remove caches, builds and the demo's output; .venv stays
-	rm -rf build dist $(OUTPUT) .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist site $(OUTPUT) .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first, by itself: the constraint then decides which build comes, and nothing else can draw another one in.
@@ -67,4 +71,8 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt torch
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[demo,dev]"
+	@touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[docs]"
 	@touch $@
