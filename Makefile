@@ -2,11 +2,11 @@
 # `make demo` and `make test` are each enough on their own after a clone.
 
 PYTHON ?= python3
-# More words for the program that a target runs, for example: make demo ARGS="--fast"
+# Arguments for the program that a target runs, for example: make demo ARGS="--fast"
 ARGS ?=
 # Processes that share the fast tests; each holds a torch of its own, so not one for every core of a large machine
 WORKERS ?= auto --maxprocesses 4
-# More words for pip, for example an index with CPU or CUDA builds of torch
+# Arguments for pip, for example an index with CPU or CUDA builds of torch
 PIP_ARGS ?=
 # The demo's folder
 OUTPUT ?= demo-output
@@ -43,7 +43,7 @@ test-long: $(STAMP) ## what takes longest, and what needs a GPU, Ray or a browse
 coverage: $(STAMP) ## lines and branches that the fast suite runs
 	$(PYTEST) -m "not slow and not long and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
 
-record: $(STAMP) ## make golden losses, black-box records and tables of docs anew (CONTRIBUTING.md says when; ARGS="-k refusals": some)
+record: $(STAMP) ## regenerate golden losses, black-box records and tables of the docs (CONTRIBUTING.md says when; ARGS="-k refusals": some)
 	$(PYTEST) tests/test_golden.py tests/test_records.py tests/blackbox tests/grid/test_experiment.py --record $(ARGS)
 
 check: $(STAMP) ## lint, format, spelling, types, imports between rooms
