@@ -88,6 +88,18 @@ def test_the_reference_has_the_public_names() -> None:
     assert sorted([*listed, "__version__"]) == sorted(gp.__all__)
 
 
+@pytest.mark.parametrize("path", [path for path in READ if path not in NOT_PROSE], ids=name_of)
+def test_code_that_is_named_exists(path: Path) -> None:
+    """Files between backticks, from the repository's root or the package's, and names after `gp.` in examples."""
+    text = path.read_text(encoding="utf-8")
+    for file in re.findall(r"`((?:\w+/)*\w+\.py)`", text):
+        folders = (ROOT, ROOT / "src" / "glotprompt", *(ROOT / "src" / "glotprompt").glob("*/"))
+        assert any((folder / file).exists() for folder in folders), file
+    for block in re.findall(r"^```python.*?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        compile(block, path.name, "exec")
+        assert set(re.findall(r"\bgp\.(\w+)", block)) <= set(gp.__all__)
+
+
 def test_the_readme_is_one_screen_and_the_map_two() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 100
     design = (DOCS / "design.md").read_text(encoding="utf-8").splitlines()
