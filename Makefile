@@ -2,11 +2,11 @@
 # `make demo` and `make test` are each enough on their own after a clone.
 
 PYTHON ?= python3
-# More words for the program that a target runs, for example: make demo ARGS="--fast"
+# Arguments for the program that a target runs, for example: make demo ARGS="--fast"
 ARGS ?=
 # Processes that share the fast tests; each holds a torch of its own, so not one for every core of a large machine
 WORKERS ?= auto --maxprocesses 4
-# More words for pip, for example an index with CPU or CUDA builds of torch
+# Arguments for pip, for example an index with CPU or CUDA builds of torch
 PIP_ARGS ?=
 # The demo's folder
 OUTPUT ?= demo-output
@@ -15,11 +15,12 @@ BENCHMARKS := stage1 stage2 prediction growth serving
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.glotprompt-installed
+DOCS_STAMP := $(VENV)/.docs-installed
 # Images often forbid bytecode; without it each process compiles all tests anew, which takes longer than many of them
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow test-long coverage record check bench clean
+.PHONY: help venv demo test test-slow test-long coverage record check docs bench clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -42,7 +43,7 @@ test-long: $(STAMP) ## what takes longest, and what needs a GPU, Ray or a browse
 coverage: $(STAMP) ## lines and branches that the fast suite runs
 	$(PYTEST) -m "not slow and not long and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
 
-record: $(STAMP) ## make golden losses, black-box records and tables of docs anew (CONTRIBUTING.md says when; ARGS="-k refusals": some)
+record: $(STAMP) ## regenerate golden losses, black-box records and tables of the docs (CONTRIBUTING.md says when; ARGS="-k refusals": some)
 	$(PYTEST) tests/test_golden.py tests/test_records.py tests/blackbox tests/grid/test_experiment.py --record $(ARGS)
 
 check: $(STAMP) ## lint, format, spelling, types, imports between rooms
@@ -54,11 +55,14 @@ check: $(STAMP) ## lint, format, spelling, types, imports between rooms
 	$(BIN)/pyright -p tests
 	$(BIN)/lint-imports
 
+docs: $(DOCS_STAMP) ## the documentation as a site: site/index.html, readable from disk; broken links are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(STAMP) ## speed and memory beside others, a line each into benchmarks/history.jsonl (ARGS="--rounds 1 ...")
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --history benchmarks/history.jsonl $(ARGS); done
 
 clean: ## remove caches, builds and the demo's output; .venv stays
-	rm -rf build dist $(OUTPUT) .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist site $(OUTPUT) .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first, by itself: the constraint then decides which build comes, and nothing else can draw another one in.
@@ -67,4 +71,8 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt torch
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[demo,dev]"
+	@touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[docs]"
 	@touch $@

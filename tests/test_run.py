@@ -133,7 +133,7 @@ def test_every_promised_name_is_there() -> None:
     ],
 )  # fmt: skip
 def test_the_public_names_of_the_design(name: str) -> None:
-    """docs/design.md, section 4."""
+    """What docs/design.md calls stable."""
     found: Any = gp
     for part in name.split("."):
         found = getattr(found, part)

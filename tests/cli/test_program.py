@@ -280,7 +280,7 @@ def test_commands_of_the_readme_and_the_docs_are_there() -> None:
     root, checked = Path(__file__).parents[2], 0
     program = get_command(app)
     # The diary holds what was typed then.
-    for file in (root / "README.md", *sorted(path for path in (root / "docs").glob("*.md") if path.name != "log.md")):
+    for file in (root / "README.md", *sorted(path for path in (root / "docs").rglob("*.md") if path.name != "log.md")):
         for line in re.findall(r"^(?:    )?glotprompt ([a-z].*)$", file.read_text(encoding="utf-8"), re.MULTILINE):
             command: Any = program
             words = line.split(" #")[0].split()

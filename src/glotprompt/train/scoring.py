@@ -202,7 +202,7 @@ class Report:
     """Mean F1 of the labels that occur among examples or predictions, as scikit-learn has it."""
     per_label: dict[str, LabelScores]
     confusion: dict[str, dict[str, int]]
-    """confusion[gold][predicted]: how often."""
+    """`confusion[gold][predicted]`: how often."""
     predictions: list[str]
     num_examples: int
     collapsed_label: str | None

@@ -1,0 +1,171 @@
+"""What people read: links lead somewhere, pages are short and plain, and the tutorial does what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+import glotprompt as gp
+from glotprompt.cli import main
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+READ = [*sorted(ROOT.glob("*.md")), *PAGES]
+NOT_PROSE = {DOCS / "log.md", DOCS / "results" / "results.md", ROOT / "CHANGELOG.md"}
+"""The diary, a generated page and a list of changes: their sentences are not counted."""
+
+FENCED = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"(?<=\n\n)(?: {4}.*\n|\n(?= {4}))+")
+BULLET = re.compile(r"(?:[*-]|\d+\.) ")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def without_code(path: Path) -> str:
+    """The text of a page without its blocks of code."""
+    return INDENTED.sub("\n", FENCED.sub("", path.read_text(encoding="utf-8")))
+
+
+def anchors(path: Path) -> set[str]:
+    """Of the headings, as GitHub and mkdocs both make them, and of the Python names."""
+    text = without_code(path)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    slugs = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
+    return {re.sub(r"\s", "-", slug) for slug in slugs} | set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+
+
+def sentences(path: Path) -> list[str]:
+    """Of paragraphs and bullets. A sentence ends with . ! or ?, or with its paragraph; code counts as one word."""
+    blocks, block = [""], ""
+    for line in without_code(path).split("## Keys")[0].splitlines():  # what follows is generated (docs/experiments.md)
+        stripped = line.strip()
+        starts = BULLET.match(stripped)
+        if not stripped or starts or stripped.startswith(("#", "|", "!", "<", ":::")):
+            blocks.append(block)
+            block = BULLET.sub("", stripped) if starts else ""
+        else:
+            block += f" {stripped}"
+    plain = (re.sub(r"`[^`]*`", "code", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", one)) for one in (*blocks, block))
+    found = (sentence for one in plain for sentence in re.split(r"(?<=[.!?])[*_)\"]* +", one))
+    return [sentence for sentence in found if re.search(r"\w", sentence)]
+
+
+@pytest.mark.parametrize("path", READ, ids=name_of)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", without_code(path))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        place, _, anchor = target.partition("#")
+        found = (path.parent / place).resolve() if place else path
+        assert found.exists(), f"{target}: no such file"
+        assert DOCS not in path.parents or DOCS in found.parents, f"{target}: the site has only what is in docs/"
+        assert not anchor or anchor in anchors(found), f"{target}: no such heading"
+
+
+def test_the_site_has_every_page() -> None:
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(path.relative_to(DOCS).as_posix() for path in PAGES)
+
+
+def test_the_reference_has_the_public_names() -> None:
+    listed = re.findall(r"^::: glotprompt\.(\S+)$", (DOCS / "reference" / "python.md").read_text(), re.MULTILINE)
+    assert sorted([*listed, "__version__"]) == sorted(gp.__all__)
+
+
+@pytest.mark.parametrize("path", [path for path in READ if path not in NOT_PROSE], ids=name_of)
+def test_code_that_is_named_exists(path: Path) -> None:
+    """Files between backticks, from the repository's root or the package's, and names after `gp.` in examples."""
+    text = path.read_text(encoding="utf-8")
+    for file in re.findall(r"`((?:\w+/)*\w+\.py)`", text):
+        folders = (ROOT, ROOT / "src" / "glotprompt", *(ROOT / "src" / "glotprompt").glob("*/"))
+        assert any((folder / file).exists() for folder in folders), file
+    for block in re.findall(r"^```python.*?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        compile(block, path.name, "exec")
+        assert set(re.findall(r"\bgp\.(\w+)", block)) <= set(gp.__all__)
+
+
+def test_the_readme_is_one_screen_and_the_map_two() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 100
+    design = (DOCS / "design.md").read_text(encoding="utf-8").splitlines()
+    assert len(design) <= 100
+    assert max(map(len, design)) <= 120
+
+
+@pytest.mark.parametrize("path", [path for path in READ if path not in NOT_PROSE], ids=name_of)
+def test_sentences_are_short(path: Path) -> None:
+    lengths = [len(re.findall(r"\S*\w\S*", sentence)) for sentence in sentences(path)]
+    assert sum(lengths) < 20 * len(lengths), f"{sum(lengths) / len(lengths):.1f} words in the mean"
+
+
+# --- the tutorial
+
+
+def shortened(path: Path, rows: int) -> None:
+    """Keep some rows, evenly spaced, so that every label stays."""
+    first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text(first + "".join(rest[:: max(1, len(rest) // rows)]), encoding="utf-8")
+
+
+@contextmanager
+def serving(*words: str) -> Generator[str]:
+    """The service on a free port, and its address."""
+    command = [sys.executable, "-m", "glotprompt", *words, "--port", "0"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as process:
+        assert process.stderr is not None
+        try:
+            yield next(found[0] for line in process.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.stderr.read()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its files and commands in their order, on fewer rows and with two steps of training."""
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for name, content in re.findall(r'^```\w+ title="(\S+)"\n(.*?)^```$', text, re.MULTILINE | re.DOTALL):
+        Path(name).write_text(content, encoding="utf-8")
+    runpy.run_path("make_files.py")
+    shortened(tmp_path / "nya.txt", 100)
+    for name, rows in (("pairs", 60), ("train", 40), ("few", 16)):
+        shortened(tmp_path / f"{name}.tsv", rows)
+
+    done: list[str] = []
+    blocks = "".join(re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    commands = [shlex.split(line.replace("--steps 20", "--steps 2")) for line in blocks.splitlines()]
+    for program, *words in commands:
+        if program == "cp":
+            shutil.copy(*words)
+        elif program == "glotprompt" and words[0] != "serve":
+            capsys.readouterr()
+            assert main(words) == 0, capsys.readouterr().err
+            done.append(words[0])
+    assert done == ["doctor", "adapt", "tune", "tune", "evaluate", "predict"]
+
+    (serve,) = (words for program, *words in commands if program == "glotprompt" and words[0] == "serve")
+    (curl,) = (words for program, *words in commands if program == "curl")
+    with serving(*serve) as address:
+        place = curl[0].removeprefix("http://127.0.0.1:8000")
+        answer = httpx2.post(address + place, json=json.loads(curl[curl.index("-d") + 1]), timeout=60)
+    (result,) = answer.raise_for_status().json()["results"]
+    assert {score["label"] for score in result["scores"]} == {"law", "poetry", "gospel", "letter"}
