@@ -72,12 +72,12 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_table_of_methods_is_whole() -> None:
     for name, method in METHODS.items():
         assert method.name == name
-        assert method.start in METHODS
-        assert METHODS[method.start].start == method.start, "no method builds on one that builds on another"
+        assert method.start.takes is None, "no method builds on one that builds on another"
         assert (method.begin_adapt is None) == (method.stage1 is None)
         if method.begin_adapt is not None:
-            assert METHODS[method.start].begin_adapt is not None
-            assert "language" in method.source_shares(gp.AdaptConfig())
+            assert method.start.begin_adapt is not None
+            assert method.kinds
+            assert "language" in method.parts
     assert METHODS["mad-x"].source_shares(gp.AdaptConfig()) == {"source": 1.0, "language": 0.0}
     assert METHODS["source-prompt"].source_shares(gp.AdaptConfig()) == {"language": 1.0}
     assert METHODS["soft-prompt"].source_shares(gp.AdaptConfig(source_share=0.25)) == {"language": 0.25}
@@ -93,9 +93,9 @@ def test_no_stage_1(encoder: gp.Encoder, method: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if METHODS[method.start].stage1])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.start.stage1])
 def test_a_stage_1_of_its_own_is_needed(encoder: gp.Encoder, mad_x: LanguageModule, method: str) -> None:
-    start = METHODS[method].start
+    start = METHODS[method].start.name
     with pytest.raises(ConfigError, match=f"adapt with method {start} made, nothing was given"):
         tuned(encoder, None, method=method)
     other: Adapted = replace(mad_x, method="lora") if method == "mad-x" else mad_x
@@ -108,7 +108,7 @@ def test_a_stage_1_of_its_own_is_needed(encoder: gp.Encoder, mad_x: LanguageModu
 def test_no_layers_to_choose_where_no_prompt_is_trained(
     encoder: gp.Encoder, mad_x: LanguageModule, method: str, name: str
 ) -> None:
-    start = None if METHODS[method].stage1 is None else replace(mad_x, method=METHODS[method].start)
+    start = None if METHODS[method].stage1 is None else replace(mad_x, method=METHODS[method].start.name)
     with pytest.raises(ConfigError, match=r"trains no prompts in stage 2; leave top_k_layers"):
         tuned(encoder, start, method=method, **{name: 1})
 

@@ -34,7 +34,7 @@ def trained(outcome: Outcome) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fine-tuning-mlm", "source-prompt", "soft-prompt+task-adapter"])
 def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path, typed: Program) -> None:
-    start, words = METHODS[METHODS[method].start], f"--model {tiny_folder} --method {method} {FP32}"
+    start, words = METHODS[method].start, f"--model {tiny_folder} --method {method} {FP32}"
     if start.stage1 is None:
         assert f"{method} has no stage 1" in typed(f"adapt {words} {ADAPT} --output nya.st").error
         begin = words
