@@ -4,9 +4,9 @@ selection and scores; what differs stands in the method's file, one for each fam
 Add a method:
 
 1. Write one file here with a `Method`: what it is called, in print and in plots, citation, default rates, what each
-   stage trains, and two functions. `begin_adapt` returns the `Delta` that stage 1 trains (`model.delta` says what one
-   is; there are prompts, adapters, LoRA and weights), `begin_tune` that of stage 2, behind what stage 1 left. The file
-   imports nothing of torch (`model` loads by itself): its description is read without. `lora.py` is the shortest.
+   stage trains, and one or two functions. `begin_adapt` returns the `Delta` that stage 1 trains (`model.delta` says
+   what one is; there are prompts, adapters, LoRA and weights), `begin_tune` that of stage 2, by default the same. The
+   file imports no torch (`model` loads on first use): descriptions are read without. `lora.py` is the shortest.
 2. Add one line to the tuple below. Settings of its own go into `AdaptConfig` or `TuneConfig`, and their names into
    the method's `settings`, so that they are refused with other methods.
 3. Run tests/test_methods.py and tests/test_methods_contract.py, which try every method there is.
@@ -17,6 +17,7 @@ From another package: call `register(METHOD)`, or name the method in your pyproj
     my-method = "my_package:METHOD"
 """
 
+from glotprompt.method_registry import Look
 from glotprompt.methods import embedding, fine_tuning, lora, mad_x, soft_prompt
 from glotprompt.methods.method import METHODS, Method, Parts, register
 from glotprompt.methods.stages import (
@@ -30,9 +31,19 @@ from glotprompt.methods.stages import (
 )
 
 __all__ = (
-    "METHODS", "Method", "Parts", "default_method", "for_language", "method_of_adapt", "method_of_tune", "reads_source",
-    "refuse_other_backbone", "register", "without_effect",
-)  # fmt: skip
+    "METHODS",
+    "Look",
+    "Method",
+    "Parts",
+    "default_method",
+    "for_language",
+    "method_of_adapt",
+    "method_of_tune",
+    "reads_source",
+    "refuse_other_backbone",
+    "register",
+    "without_effect",
+)
 
 for _method in (  # in the order in which tables show them; reports show baselines first, so the other way round
     soft_prompt.SOFT_PROMPT,

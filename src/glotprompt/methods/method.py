@@ -18,10 +18,12 @@ Parts: TypeAlias = "Mapping[str, model.Delta]"
 class Method(Description):
     """One way to teach a frozen model a language and then a task."""
 
-    begin_tune: Callable[[model.Encoder, Parts, TuneConfig], model.Delta]
-    """What stage 2 trains, with all that it is trained behind."""
     begin_adapt: Callable[[model.Encoder, AdaptConfig], model.Delta] | None = None
     """What stage 1 trains, fresh. None: there is no stage 1."""
+    begin_tune: Callable[[model.Encoder, Parts, TuneConfig], model.Delta] = lambda encoder, parts, config: parts[
+        "language"
+    ]
+    """What stage 2 trains, with all that it is trained behind; by default what stage 1 left."""
     takes: Method | None = None
     """The method whose stage 1 it builds on; None: its own."""
     deliver: Callable[[model.Delta, Parts], model.Delta] = lambda tuned, parts: tuned
