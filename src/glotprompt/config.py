@@ -31,8 +31,8 @@ Schedule = Literal["linear", "cosine", "constant", "wsd"]
 def _known(method: str) -> str:
     if method not in DESCRIPTIONS:
         *others, last = map(repr, DESCRIPTIONS)
-        said = f"Input should be {', '.join(others)} or {last}"
-        raise PydanticCustomError("literal_error", said)  # pyright: ignore[reportArgumentType]
+        expected = f"{', '.join(others)} or {last}"
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
     return method
 
 
@@ -273,11 +273,11 @@ class RuntimeConfig(Config):
 
 
 @cache
-def presets() -> dict[str, dict[Stage, dict[str, Any]]]:
+def presets() -> dict[str, dict[str, dict[str, Any]]]:
     """Named departures from the defaults, `presets/*.toml`, by name and stage; "paper" has none. A parameter that
     differs between methods is a table by method, in which "others" are those that it does not name."""
     found = sorted((path.name, path) for path in (files("glotprompt") / "presets").iterdir())
-    return {name.removesuffix(".toml"): tomllib.loads(path.read_text(encoding="utf-8")) for name, path in found}  # pyright: ignore[reportReturnType]
+    return {name.removesuffix(".toml"): tomllib.loads(path.read_text(encoding="utf-8")) for name, path in found}
 
 
 def preset(name: str, stage: Stage, method: str = "soft-prompt") -> dict[str, Any]:
