@@ -34,6 +34,8 @@ class Look:
     from a white and from a near-black page. So many cannot all be told apart by everybody: see the markers."""
     marker: str = "*"
     """matplotlib's marker, so that a figure can be read without colours."""
+    place: int = 0
+    """Its place among the rows of results, by which baselines come first and ours last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class Description:
 
 
 class Registry(Mapping[str, Description]):
-    """All methods by name, in the order in which tables show them: ours, then those of other packages."""
+    """All methods by name: ours, then those of other packages."""
 
     def __init__(self) -> None:
         self._methods: dict[str, Description] = {}

@@ -45,15 +45,15 @@ __all__ = (
     "without_effect",
 )
 
-for _method in (  # in the order in which tables show them; reports show baselines first, so the other way round
+for _method in (  # in the order in which they are listed
     soft_prompt.SOFT_PROMPT,
-    mad_x.SOFT_PROMPT_TASK_ADAPTER,
-    soft_prompt.SOURCE_PROMPT,
     soft_prompt.PROMPT_TUNING,
-    lora.LORA,
-    mad_x.MAD_X,
-    fine_tuning.FINE_TUNING_MLM,
     fine_tuning.FINE_TUNING,
+    fine_tuning.FINE_TUNING_MLM,
+    mad_x.MAD_X,
+    lora.LORA,
+    soft_prompt.SOURCE_PROMPT,
+    mad_x.SOFT_PROMPT_TASK_ADAPTER,
     embedding.EMBEDDING,
 ):
     register(_method)

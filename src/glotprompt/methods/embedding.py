@@ -15,7 +15,7 @@ def _frozen(encoder: model.Encoder, parts: Parts, config: TuneConfig) -> model.D
 EMBEDDING = Method(
     name="embedding",
     citation="Artetxe and Schwenk 2019: a classifier on frozen sentence vectors",
-    look=Look(name="Sentence vectors + logistic regression", colour="#4f8a10", marker="d"),
+    look=Look(name="Sentence vectors + logistic regression", colour="#4f8a10", marker="d", place=1),
     stage2="logistic regression on sentence vectors",
     begin_tune=_frozen,
     reads_vectors=True,

@@ -9,7 +9,7 @@ from glotprompt.methods.method import Method
 FINE_TUNING = Method(
     name="fine-tuning",
     citation="Chen and Chen 2024, section 4.2",
-    look=Look(name="Fine-tuning, no adaptation", colour="#782dff", marker="s"),
+    look=Look(name="Fine-tuning, no adaptation", colour="#782dff", marker="s", place=2),
     stage2="the whole model",
     rates={"tune": 1e-6},  # section 4.2
     begin_tune=lambda encoder, parts, config: model.Weights.of(encoder),
@@ -19,7 +19,7 @@ FINE_TUNING = Method(
 FINE_TUNING_MLM = Method(
     name="fine-tuning-mlm",
     citation="Ebrahimi et al. 2022; Chen and Chen 2024, section 4.2",
-    look=Look(name="Fine-tuning after full adaptation", colour="#7878ff", marker="D"),
+    look=Look(name="Fine-tuning after full adaptation", colour="#7878ff", marker="D", place=3),
     stage1="the whole model",
     stage2="the whole model",
     kinds=("weights",),

@@ -16,7 +16,7 @@ def _fresh_lora(encoder: model.Encoder, config: AdaptConfig) -> model.Lora:
 LORA = Method(
     name="lora",
     citation="Hu et al. 2022",
-    look=Look(name="LoRA in both stages", colour="#e11ec3", marker="v"),
+    look=Look(name="LoRA in both stages", colour="#e11ec3", marker="v", place=5),
     stage1="LoRA",
     stage2="LoRA",
     kinds=("lora",),

@@ -44,7 +44,7 @@ _TASK_ADAPTER = {"task_adapter_reduction": "trains no task adapter"}
 MAD_X = Method(
     name="mad-x",
     citation="Pfeiffer et al. 2020",
-    look=Look(name="MAD-X", colour="#d2003c", marker="^"),
+    look=Look(name="MAD-X", colour="#d2003c", marker="^", place=4),
     stage1="language adapters with an invertible part, of target and source",
     stage2="task adapters, on the source's language adapter",
     kinds=("adapter", "together"),
@@ -69,7 +69,7 @@ SOFT_PROMPT_TASK_ADAPTER = replace(
     SOFT_PROMPT,  # stage 1 is its own
     name="soft-prompt+task-adapter",
     citation="Soft Language Prompts, Vykopal et al. 2025",
-    look=Look(name="Adapted soft prompt + task adapter", colour="#00899e", marker="<"),
+    look=Look(name="Adapted soft prompt + task adapter", colour="#00899e", marker="<", place=8),
     stage2="task adapters, behind the frozen prompts",
     rates={**SOFT_PROMPT.rates, "tune": MAD_X.rates["tune"]},
     settings={**SOFT_PROMPT.settings, "tune": _TASK_ADAPTER},

@@ -53,7 +53,7 @@ class Method(Description):
 
 
 METHODS = cast(Mapping[str, Method], DESCRIPTIONS)
-"""In the order in which tables show them."""
+"""All methods by name, in the order in which they are listed."""
 
 
 def register(method: Method) -> None:

@@ -48,7 +48,7 @@ def _trained_layers(num_layers: int, config: TuneConfig, default: int) -> range:
 SOFT_PROMPT = Method(
     name="soft-prompt",
     citation="Chen and Chen 2024, section 3",
-    look=Look(name="Adapted soft prompt (ours)", colour="#d9620b", marker="o"),
+    look=Look(name="Adapted soft prompt (ours)", colour="#d9620b", marker="o", place=9),
     stage1="prompts of all layers",
     stage2="prompts of the top K layers",
     kinds=("prompt",),
@@ -69,7 +69,7 @@ SOURCE_PROMPT = replace(
     SOFT_PROMPT,  # rates as well
     name="source-prompt",
     citation="control; Kunz and Holmström 2024",
-    look=Look(name="Source-only prompt (control)", colour="#0d9a73", marker="X"),
+    look=Look(name="Source-only prompt (control)", colour="#0d9a73", marker="X", place=7),
     stage1="prompts of all layers, on source text alone",
     shares={"language": 1.0},
     aligns=False,
@@ -84,6 +84,7 @@ PROMPT_TUNING = Method(
         long_name="prefix tuning without adaptation (the paper's prompt tuning, Tu et al. 2022)",
         colour="#2478b8",
         marker="P",
+        place=6,
     ),
     stage2="prompts of all layers",
     rates={"tune": 1e-3},  # section 4.2

@@ -107,10 +107,9 @@ class MethodSummary:
 
 
 def looks() -> dict[str, Look]:
-    """How everything that is compared is shown, in the order in which reports show it: the largest class, then the
-    methods, baselines first."""
-    methods = {name: method.look for name, method in reversed([*DESCRIPTIONS.items()])}
-    return {"majority": MAJORITY, **methods, **ALIGNED}
+    """How everything that is compared is shown, in the order in which reports show it."""
+    methods = sorted(DESCRIPTIONS.values(), key=lambda method: method.look.place)
+    return {"majority": MAJORITY, **{method.name: method.look for method in methods}, **ALIGNED}
 
 
 def look(method: str) -> Look:
