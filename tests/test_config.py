@@ -259,6 +259,8 @@ def test_the_default_rate_is_the_method_s(method: str) -> None:
     rates, prompts = METHODS[method].rates, METHODS["soft-prompt"].rates
     assert TuneConfig(method=method).learning_rate == rates.get("tune", prompts["tune"])
     assert AdaptConfig(method=method).learning_rate == rates.get("adapt", prompts["adapt"])
+    if "adapt" not in rates:
+        assert AdaptConfig(method=method).auto_rates == AdaptConfig().auto_rates
 
 
 def test_without_a_method_the_default_rate_is_that_of_prompts() -> None:

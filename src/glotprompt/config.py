@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from glotprompt.errors import ConfigError, nearest, setting
-from glotprompt.method_registry import DESCRIPTIONS, Stage
+from glotprompt.method_registry import DESCRIPTIONS, Description, Stage
 
 Rate = Annotated[float, Field(gt=0)]
 """A learning rate."""
@@ -66,16 +66,17 @@ def identity_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _rate(stage: Stage, known: dict[str, Any]) -> float:
-    """The default rate of a config's method; without one, that of prompts."""
+def _rated(stage: Stage, known: dict[str, Any]) -> Description:
+    """The method whose default rate a config has: its own; where that has none for the stage, soft-prompt."""
     prompts = DESCRIPTIONS["soft-prompt"]
-    return DESCRIPTIONS.get(known.get("method", ""), prompts).rates.get(stage, prompts.rates[stage])
+    method = DESCRIPTIONS.get(known.get("method", ""), prompts)
+    return method if stage in method.rates else prompts
 
 
 def _auto_rates(known: dict[str, Any]) -> tuple[float, ...]:
-    rate = _rate("adapt", known)
-    factors = (1, 2, 4, 8, 16, 32) if DESCRIPTIONS[known["method"]].adapts_prompt else (1, 4, 16, 64)
-    return tuple(round(factor * rate, 10) for factor in factors)
+    method = _rated("adapt", known)
+    factors = (1, 2, 4, 8, 16, 32) if method.adapts_prompt else (1, 4, 16, 64)
+    return tuple(round(factor * method.rates["adapt"], 10) for factor in factors)
 
 
 def _one_line(config: type[Config], error: ValidationError) -> str:
@@ -113,7 +114,7 @@ class AdaptConfig(Config):
     """Sequences per step (section 4.2: 32)."""
     max_length: int = Field(default=256, ge=8)
     """Tokens per sequence, `<s>` and `</s>` included. Not stated in the paper; assumption."""
-    learning_rate: Rate | Literal["auto"] = Field(default_factory=lambda known: _rate("adapt", known))
+    learning_rate: Rate | Literal["auto"] = Field(default_factory=lambda known: _rated("adapt", known).rates["adapt"])
     """Peak learning rate of AdamW; the default is the method's (section 4.2: 5e-3 for prompts, 1e-4 for MAD-X). Small
     backbones want far more (preset `quick`); "auto" tries `auto_rates` in rounds of short runs, of
     which the better half goes on, until one is left."""
@@ -197,7 +198,7 @@ class TuneConfig(Config):
     """Examples per step (section 4.2: 32)."""
     max_length: int = Field(default=256, ge=8)
     """Tokens per example; the text is shortened, never the template. Not stated in the paper; assumption."""
-    learning_rate: Rate = Field(default_factory=lambda known: _rate("tune", known))
+    learning_rate: Rate = Field(default_factory=lambda known: _rated("tune", known).rates["tune"])
     """Peak learning rate of AdamW; the default is the method's (section 4.2: 1e-3 for prompts, 1e-4 for MAD-X, 1e-6 for
     fine-tuning). Small backbones want more (preset `quick`)."""
     warmup_ratio: float = Field(default=0.06, ge=0, le=1)
