@@ -29,7 +29,7 @@ from glotprompt.data.languages import language as language_of
 from glotprompt.model.backbones import MINI_SENTENCE
 from glotprompt.model.encoder import Encoder
 from glotprompt.report.significance import paired_bootstrap
-from glotprompt.report.tables import METHOD_COLOURS, METHOD_NAMES
+from glotprompt.report.tables import look
 from glotprompt.verses import VerseExperiment, verse_topics
 
 Run = dict[str, Any]
@@ -168,14 +168,14 @@ def _draw_bars(axes: Any, lines: Sequence[Run]) -> None:
     for side, (method, name, steps) in enumerate(sides):
         for place, language in enumerate(languages):
             found = [line["target_accuracy"] for line in groups.get((language, method, steps, None), [])]
-            where, label = place + 0.27 * (side - 1), METHOD_NAMES[name] if place == 0 else None
-            axes.bar(where, np.mean(found) if found else 0, width=0.25, color=METHOD_COLOURS[name], label=label)
+            where, label = place + 0.27 * (side - 1), look(name).name if place == 0 else None
+            axes.bar(where, np.mean(found) if found else 0, width=0.25, color=look(name).colour, label=label)
             axes.plot([where] * len(found), found, ".", color="#333", markersize=3)
     for place, language in enumerate(languages):
         english = np.mean([line["source_accuracy"] for line in lines if line["run"]["language"] == language])
         label = "on English" if place == 0 else None
         axes.plot([place - 0.4, place + 0.4], [english] * 2, color="#333", linewidth=1, label=label)
-    axes.axhline(lines[0]["majority"], color="#999", linewidth=1, linestyle=":", label=METHOD_NAMES["majority"])
+    axes.axhline(lines[0]["majority"], color="#999", linewidth=1, linestyle=":", label=look("majority").name)
     axes.set_xticks(range(len(languages)), [language_of(code).name for code in languages])
     axes.set_ylabel("verses whose topic is right, %")
     axes.set_ylim(0, 100)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from glotprompt.config import (
-    PRESETS,
-    RATES,
     AdaptConfig,
     Config,
-    MethodName,
     RuntimeConfig,
     Stage,
     TuneConfig,
     identity_of,
     preset,
+    presets,
 )
 from glotprompt.errors import ConfigError
 from glotprompt.methods import METHODS
 
-METHOD_NAMES: tuple[str, ...] = get_args(MethodName)
 OTHER_ADAPT: dict[str, Any] = {
     "prompt_length": 31, "steps": 99_999, "batch_size": 31, "max_length": 255, "learning_rate": 4e-3,
     "auto_rates": (1e-3,), "auto_steps": 61, "warmup_ratio": 0.07, "weight_decay": 0.01, "clip_norm": 2.0,
@@ -205,28 +202,28 @@ def test_the_defaults_are_the_papers() -> None:
     assert (tune.epochs, tune.batch_size, tune.learning_rate, tune.prompt_length) == (10, 32, 1e-3, 32)
     assert (adapt.positions, adapt.patience, tune.shots_per_class) == ("plain", None, None)
     assert (tune.top_k_layers, tune.bottom_k_layers) == (None, None), "three quarters, 18 of 24: see tests/test_run.py"
-    assert PRESETS["paper"] == {"adapt": {}, "tune": {}}
+    assert presets()["paper"] == {"adapt": {}, "tune": {}}
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", presets())
 @pytest.mark.parametrize(("config", "stage"), [(AdaptConfig, "adapt"), (TuneConfig, "tune")])
 def test_presets_are_valid_and_differ_from_the_defaults(name: str, config: type[Config], stage: Stage) -> None:
     differs: dict[str, bool] = {}
-    for method in METHOD_NAMES:
+    for method in METHODS:
         changes = preset(name, stage, method)
         made, default = config(**changes, method=method), config(method=method)
         for field in changes:
             differs[field] = differs.get(field, False) or getattr(made, field) != getattr(default, field)
-    assert set(differs) == set(PRESETS[name][stage]), "a value that no method gets"
+    assert set(differs) == set(presets()[name][stage]), "a value that no method gets"
     for field, does in differs.items():
         assert does, f"{name}.{stage}.{field} is the default of every method"
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", presets())
 def test_the_tables_of_presets_name_methods(name: str) -> None:
-    for stage in PRESETS[name].values():
+    for stage in presets()[name].values():
         for value in stage.values():
-            assert not isinstance(value, dict) or set(value) <= set(METHOD_NAMES)
+            assert not isinstance(value, dict) or set(value) <= {*METHODS, "others"}
 
 
 def test_a_preset_s_value_goes_to_its_methods_alone() -> None:
@@ -252,30 +249,31 @@ def test_a_preset_cannot_be_changed_from_outside() -> None:
 
 
 def test_every_method_has_a_default_rate_for_each_of_its_stages() -> None:
-    assert set(METHODS) == set(METHOD_NAMES)
-    for name, method in METHODS.items():
-        assert (name in RATES["tune"]) == (not method.reads_vectors)
-        assert (name in RATES["adapt"]) == (METHODS[method.start].begin_adapt is not None)
-    assert set(RATES["tune"]) | set(RATES["adapt"]) == set(METHODS) - {"embedding"}
+    for method in METHODS.values():
+        assert ("tune" in method.rates) == (not method.reads_vectors)
+        assert ("adapt" in method.rates) == (method.start.begin_adapt is not None)
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", METHODS)
 def test_the_default_rate_is_the_method_s(method: str) -> None:
-    assert TuneConfig(method=method).learning_rate == RATES["tune"].get(method, RATES["tune"]["soft-prompt"])
-    assert AdaptConfig(method=method).learning_rate == RATES["adapt"].get(method, RATES["adapt"]["soft-prompt"])
+    rates, prompts = METHODS[method].rates, METHODS["soft-prompt"].rates
+    assert TuneConfig(method=method).learning_rate == rates.get("tune", prompts["tune"])
+    assert AdaptConfig(method=method).learning_rate == rates.get("adapt", prompts["adapt"])
+    if "adapt" not in rates:
+        assert AdaptConfig(method=method).auto_rates == AdaptConfig().auto_rates
 
 
 def test_without_a_method_the_default_rate_is_that_of_prompts() -> None:
     assert TuneConfig().method is None
-    assert TuneConfig().learning_rate == RATES["tune"]["soft-prompt"]
+    assert TuneConfig().learning_rate == METHODS["soft-prompt"].rates["tune"]
 
 
 @pytest.mark.parametrize(("config", "stage"), [(AdaptConfig, "adapt"), (TuneConfig, "tune")])
 def test_another_method_brings_its_default_rate_but_moves_no_given_one(config: type[Config], stage: Stage) -> None:
     made: Any = config(seed=3).replace(method="mad-x")
-    assert (made.learning_rate, made.seed) == (RATES[stage]["mad-x"], 3)
-    assert made.replace(method="lora").learning_rate == RATES[stage]["lora"]
-    default = RATES[stage]["soft-prompt"]
+    assert (made.learning_rate, made.seed) == (METHODS["mad-x"].rates[stage], 3)
+    assert made.replace(method="lora").learning_rate == METHODS["lora"].rates[stage]
+    default = METHODS["soft-prompt"].rates[stage]
     given: Any = config(learning_rate=default).replace(method="mad-x")
     assert given.learning_rate == default, "given, though it is the default"
     assert given.replace(method="lora", seed=1).learning_rate == default

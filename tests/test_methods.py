@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,14 @@ import pytest
 import torch
 
 import glotprompt as gp
+from glotprompt import config
 from glotprompt.classifier import Adapted, LanguageModule, Part, load_adapted
 from glotprompt.errors import ArtifactError, ConfigError
-from glotprompt.methods import METHODS, for_language
+from glotprompt.method_registry import DESCRIPTIONS
+from glotprompt.methods import METHODS, Look, Method, for_language, register, without_effect
 from glotprompt.model.deltas import Together
 from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.report import tables
 from glotprompt.train import loop
 
 from .conftest import make_tiny_encoder
@@ -72,12 +78,12 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_table_of_methods_is_whole() -> None:
     for name, method in METHODS.items():
         assert method.name == name
-        assert method.start in METHODS
-        assert METHODS[method.start].start == method.start, "no method builds on one that builds on another"
+        assert method.start.takes is None, "no method builds on one that builds on another"
         assert (method.begin_adapt is None) == (method.stage1 is None)
         if method.begin_adapt is not None:
-            assert METHODS[method.start].begin_adapt is not None
-            assert "language" in method.source_shares(gp.AdaptConfig())
+            assert method.start.begin_adapt is not None
+            assert method.kinds
+            assert "language" in method.parts
     assert METHODS["mad-x"].source_shares(gp.AdaptConfig()) == {"source": 1.0, "language": 0.0}
     assert METHODS["source-prompt"].source_shares(gp.AdaptConfig()) == {"language": 1.0}
     assert METHODS["soft-prompt"].source_shares(gp.AdaptConfig(source_share=0.25)) == {"language": 0.25}
@@ -93,9 +99,9 @@ def test_no_stage_1(encoder: gp.Encoder, method: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if METHODS[method.start].stage1])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.start.stage1])
 def test_a_stage_1_of_its_own_is_needed(encoder: gp.Encoder, mad_x: LanguageModule, method: str) -> None:
-    start = METHODS[method].start
+    start = METHODS[method].start.name
     with pytest.raises(ConfigError, match=f"adapt with method {start} made, nothing was given"):
         tuned(encoder, None, method=method)
     other: Adapted = replace(mad_x, method="lora") if method == "mad-x" else mad_x
@@ -108,7 +114,7 @@ def test_a_stage_1_of_its_own_is_needed(encoder: gp.Encoder, mad_x: LanguageModu
 def test_no_layers_to_choose_where_no_prompt_is_trained(
     encoder: gp.Encoder, mad_x: LanguageModule, method: str, name: str
 ) -> None:
-    start = None if METHODS[method].stage1 is None else replace(mad_x, method=METHODS[method].start)
+    start = None if METHODS[method].stage1 is None else replace(mad_x, method=METHODS[method].start.name)
     with pytest.raises(ConfigError, match=r"trains no prompts in stage 2; leave top_k_layers"):
         tuned(encoder, start, method=method, **{name: 1})
 
@@ -160,6 +166,97 @@ def test_a_classifier_without_a_prompt_says_so(encoder: gp.Encoder, mad_x: Langu
     assert made.prompt is None
     with pytest.raises(ConfigError, match="a classifier of method 'mad-x' has no prompt"):
         _ = made.key_values
+
+
+# --- methods of other packages
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> Method:
+    """A method that is not known yet; what is made known in a test is forgotten after it."""
+    monkeypatch.setattr(DESCRIPTIONS, "_methods", dict(METHODS.items()))
+    monkeypatch.setattr(DESCRIPTIONS, "_points", [])
+    look = Look(name="One vector", colour="#123456", marker="8")
+    settings = {"adapt": {"lora_rank": "trains no LoRA"}}
+    return Method(
+        name="one-vector", citation="nobody", look=look, stage2="nothing", rates={"tune": 0.5}, settings=settings
+    )
+
+
+def test_a_registered_method_is_a_method(own: Method) -> None:
+    with pytest.raises(ConfigError, match="not 'one-vector'"):
+        gp.TuneConfig(method="one-vector")
+    register(own)
+    register(own)
+    assert list(METHODS)[-1] == "one-vector"
+    assert gp.TuneConfig(method="one-vector").learning_rate == 0.5
+    assert gp.AdaptConfig(method="one-vector").learning_rate == 5e-3, "it has none: that of prompts"
+    assert config.preset("quick", "adapt", "one-vector") == {"steps": 300, "max_length": 64}
+    assert (tables.look("one-vector"), [*tables.looks()][:2]) == (own.look, ["majority", "one-vector"])
+    with pytest.raises(ConfigError, match="Did you mean 'one-vector'"):
+        gp.TuneConfig(method="one-vectr")
+    with pytest.raises(ConfigError, match="there is a method 'one-vector' already; give this one another name"):
+        register(replace(own, citation="somebody"))
+
+
+def test_a_setting_is_idle_with_methods_that_do_not_name_it(own: Method) -> None:
+    register(replace(own, stage1="one vector"))
+    idle = without_effect(gp.AdaptConfig(method="one-vector"))
+    assert "lora_rank" not in idle
+    assert idle["lora_alpha"] == "one-vector trains no LoRA"
+    assert "lora_alpha" not in without_effect(gp.AdaptConfig(method="lora"))
+
+
+class _Point:
+    """An entry point of an installed package."""
+
+    name, module, dist = "one-vector", "elsewhere.methods", SimpleNamespace(name="elsewhere")
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self.load = load
+
+
+def test_an_installed_package_offers_a_method(own: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[str] = []
+
+    def load() -> Method:
+        assert gp.AdaptConfig().method == "soft-prompt", "what is loaded may ask for methods"
+        return own
+
+    def entry_points(group: str) -> list[_Point]:
+        groups.append(group)
+        return [_Point(load)]
+
+    monkeypatch.setattr(DESCRIPTIONS, "_points", None)
+    monkeypatch.setattr("glotprompt.method_registry.entry_points", entry_points)
+    assert gp.TuneConfig(method="one-vector").learning_rate == 0.5
+    assert METHODS["one-vector"] is own
+    assert groups == ["glotprompt.methods"], "they are looked for once"
+
+
+@pytest.mark.parametrize(
+    ("load", "why"),
+    [(lambda: __import__("not_there"), "No module named 'not_there'"), (lambda: 3, "'int' object has no attribute")],
+)
+def test_an_installed_package_whose_method_cannot_be_loaded(
+    own: Method, monkeypatch: pytest.MonkeyPatch, load: Callable[[], Any], why: str
+) -> None:
+    monkeypatch.setattr(DESCRIPTIONS, "_points", [_Point(load)])
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=f"the package elsewhere offers a method 'one-vector' .*{why}") as caught:
+            gp.AdaptConfig(method="mad-x")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_descriptions_need_no_tensors() -> None:
+    script = (
+        "import sys; from glotprompt.config import AdaptConfig; from glotprompt.report import tables;"
+        " AdaptConfig(method='mad-x'); tables.looks();"
+        " print(sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 # --- mad-x
@@ -251,9 +348,9 @@ def test_the_source_prompt_does_not_depend_on_the_target(encoder: gp.Encoder) ->
 
 @pytest.mark.parametrize("method", ["mad-x", "source-prompt"])
 def test_a_method_that_settles_what_it_reads_refuses_a_share(encoder: gp.Encoder, method: str) -> None:
-    config = gp.AdaptConfig(method=method, source_share=0.3, steps=1, max_length=16)  # pyright: ignore[reportArgumentType]
+    settings = gp.AdaptConfig(method=method, source_share=0.3, steps=1, max_length=16)
     with pytest.raises(ConfigError, match="settles by itself which text it reads"):
-        gp.adapt(encoder, TOY, SOURCE, "xxx", config, QUIET)
+        gp.adapt(encoder, TOY, SOURCE, "xxx", settings, QUIET)
 
 
 def test_the_order_of_attachment_survives_a_file(encoder: gp.Encoder) -> None:

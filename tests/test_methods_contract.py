@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import glotprompt as gp
 from glotprompt.classifier import Adapted, Part, load_adapted
+from glotprompt.method_registry import DESCRIPTIONS
 from glotprompt.methods import METHODS
 from glotprompt.model.delta import Delta
 from glotprompt.train import loop
@@ -108,7 +109,7 @@ def watched(course: Course) -> Generator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim, "AdamW", Watched)
-        patch.setitem(METHODS, method.name, replace(method, begin_tune=begin_tune))
+        patch.setitem(DESCRIPTIONS._methods, method.name, replace(method, begin_tune=begin_tune))
         yield
 
 
@@ -305,7 +306,7 @@ def test_the_same_seed_gives_the_same_bits_across_a_kill(course: Course, tmp_pat
         assert course.adapted is not None
         assert made.training.losses == course.adapted.training.losses
         adapted = load_adapted(made.save(tmp_path / "file"), encoder)
-        assert adapted.method == METHODS[variant.method].start
+        assert adapted.method == METHODS[variant.method].start.name
     with counted(7), pytest.raises(KeyboardInterrupt):
         variant.stage_2(encoder, adapted, every_step)
     assert_untouched(encoder, course.before)

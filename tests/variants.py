@@ -47,7 +47,7 @@ class Variant:
 
     @property
     def has_stage_1(self) -> bool:
-        return METHODS[METHODS[self.method].start].stage1 is not None
+        return METHODS[self.method].start.stage1 is not None
 
     def stage_1(
         self, encoder: gp.Encoder, runtime: gp.RuntimeConfig = QUIET, target: list[str] = TOY, **changes: Any

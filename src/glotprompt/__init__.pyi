@@ -6,10 +6,10 @@ from .classifier import Prediction as Prediction
 from .classifier import PromptClassifier as PromptClassifier
 from .classifier import load_adapted as load_adapted
 from .combination import combine as combine
-from .config import PRESETS as PRESETS
 from .config import AdaptConfig as AdaptConfig
 from .config import RuntimeConfig as RuntimeConfig
 from .config import TuneConfig as TuneConfig
+from .config import presets as presets
 from .data.catalog import dataset as dataset
 from .data.characters import CharacterMap as CharacterMap
 from .data.files import read_examples as read_examples

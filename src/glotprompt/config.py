@@ -1,7 +1,7 @@
 """Every setting of the two stages. What changes a number is in `AdaptConfig` and `TuneConfig`; what does
 not (where and how a run executes) is in `RuntimeConfig`, so that the two can never be mixed up.
 
-Defaults are the paper's (Chen and Chen, EMNLP 2024); `PRESETS` holds named departures from them.
+Defaults are the paper's (Chen and Chen, EMNLP 2024); `presets` holds named departures from them.
 """
 
 from __future__ import annotations
@@ -9,48 +9,35 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tomllib
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from glotprompt.errors import ConfigError, nearest, setting
+from glotprompt.method_registry import DESCRIPTIONS, Description, Stage
 
 Rate = Annotated[float, Field(gt=0)]
 """A learning rate."""
 
-Stage = Literal["adapt", "tune"]
-
 Schedule = Literal["linear", "cosine", "constant", "wsd"]
 """How a learning rate falls after its warm-up (`AdaptConfig.schedule`)."""
 
-MethodName = Literal[
-    "soft-prompt", "prompt-tuning", "fine-tuning", "fine-tuning-mlm", "mad-x", "lora", "source-prompt",
-    "soft-prompt+task-adapter", "embedding",
-]  # fmt: skip
-"""The methods of `glotprompt.methods`, which says what each trains."""
 
-RATES: dict[Stage, dict[str, float]] = {
-    "adapt": {
-        "soft-prompt": 5e-3,  # section 4.2
-        "source-prompt": 5e-3,  # as soft-prompt
-        "soft-prompt+task-adapter": 5e-3,  # as soft-prompt
-        "fine-tuning-mlm": 2e-5,  # Ebrahimi et al. 2022 (AmericasNLI); the paper prints 5e-3, at which models diverge
-        "mad-x": 1e-4,  # Pfeiffer et al. 2020, and section 4.2
-        "lora": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
-    },
-    "tune": {
-        "soft-prompt": 1e-3,  # section 4.2
-        "source-prompt": 1e-3,  # as soft-prompt
-        "prompt-tuning": 1e-3,  # section 4.2
-        "fine-tuning": 1e-6,  # section 4.2
-        "fine-tuning-mlm": 1e-6,  # section 4.2
-        "mad-x": 1e-4,  # Pfeiffer et al. 2020, and section 4.2
-        "soft-prompt+task-adapter": 1e-4,  # as mad-x
-        "lora": 4e-4,  # Hu et al. 2022, table 9, RoBERTa
-    },
-}
-"""Default peak learning rates of each stage and method."""
+def _known(method: str) -> str:
+    if method not in DESCRIPTIONS:
+        *others, last = map(repr, DESCRIPTIONS)
+        expected = f"{', '.join(others)} or {last}"
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+    return method
+
+
+MethodName = Annotated[str, AfterValidator(_known)]
+"""A method of `glotprompt.methods`, or one that was registered there."""
 
 
 class Config(BaseModel):
@@ -79,15 +66,17 @@ def identity_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _rate(stage: Stage, known: dict[str, Any]) -> float:
-    """The default rate of a config's method; without one, that of prompts."""
-    return RATES[stage].get(known.get("method") or "soft-prompt", RATES[stage]["soft-prompt"])
+def _rated(stage: Stage, known: dict[str, Any]) -> Description:
+    """The method whose default rate a config has: its own; where that has none for the stage, soft-prompt."""
+    prompts = DESCRIPTIONS["soft-prompt"]
+    method = DESCRIPTIONS.get(known.get("method", ""), prompts)
+    return method if stage in method.rates else prompts
 
 
 def _auto_rates(known: dict[str, Any]) -> tuple[float, ...]:
-    rate = _rate("adapt", known)
-    factors = (1, 2, 4, 8, 16, 32) if rate == RATES["adapt"]["soft-prompt"] else (1, 4, 16, 64)
-    return tuple(round(factor * rate, 10) for factor in factors)
+    method = _rated("adapt", known)
+    factors = (1, 2, 4, 8, 16, 32) if method.adapts_prompt else (1, 4, 16, 64)
+    return tuple(round(factor * method.rates["adapt"], 10) for factor in factors)
 
 
 def _one_line(config: type[Config], error: ValidationError) -> str:
@@ -125,7 +114,7 @@ class AdaptConfig(Config):
     """Sequences per step (section 4.2: 32)."""
     max_length: int = Field(default=256, ge=8)
     """Tokens per sequence, `<s>` and `</s>` included. Not stated in the paper; assumption."""
-    learning_rate: Rate | Literal["auto"] = Field(default_factory=lambda known: _rate("adapt", known))
+    learning_rate: Rate | Literal["auto"] = Field(default_factory=lambda known: _rated("adapt", known).rates["adapt"])
     """Peak learning rate of AdamW; the default is the method's (section 4.2: 5e-3 for prompts, 1e-4 for MAD-X). Small
     backbones want far more (preset `quick`); "auto" tries `auto_rates` in rounds of short runs, of
     which the better half goes on, until one is left."""
@@ -209,7 +198,7 @@ class TuneConfig(Config):
     """Examples per step (section 4.2: 32)."""
     max_length: int = Field(default=256, ge=8)
     """Tokens per example; the text is shortened, never the template. Not stated in the paper; assumption."""
-    learning_rate: Rate = Field(default_factory=lambda known: _rate("tune", known))
+    learning_rate: Rate = Field(default_factory=lambda known: _rated("tune", known).rates["tune"])
     """Peak learning rate of AdamW; the default is the method's (section 4.2: 1e-3 for prompts, 1e-4 for MAD-X, 1e-6 for
     fine-tuning). Small backbones want more (preset `quick`)."""
     warmup_ratio: float = Field(default=0.06, ge=0, le=1)
@@ -284,81 +273,20 @@ class RuntimeConfig(Config):
     """Show a progress line on a terminal, plain lines when piped."""
 
 
-_LANGUAGE_PROMPTS = ("soft-prompt", "source-prompt", "soft-prompt+task-adapter")
-_PROMPTS = ("soft-prompt", "source-prompt", "prompt-tuning")
-_WHOLE_MODEL = ("fine-tuning", "fine-tuning-mlm")
-
-PRESETS: dict[str, dict[Stage, dict[str, Any]]] = {
-    "paper": {"adapt": {}, "tune": {}},
-    # The bundled backbone `mini` on two cores, minutes. Prompts start from real tokens, which needs half the steps. The
-    # rates were tried a factor of two up and down (docs/log.md, 2026-11-29).
-    "quick": {
-        "adapt": {
-            "steps": {**dict.fromkeys(get_args(MethodName), 300), **dict.fromkeys(_LANGUAGE_PROMPTS, 150)},
-            "max_length": 64,
-            "eval_every": dict.fromkeys(_LANGUAGE_PROMPTS, 25),
-            "eval_sequences": dict.fromkeys(_LANGUAGE_PROMPTS, 64),
-            "patience": dict.fromkeys(_LANGUAGE_PROMPTS, 2),
-            "initialise": dict.fromkeys(_LANGUAGE_PROMPTS, "text"),
-            "learning_rate": {
-                **dict.fromkeys(_LANGUAGE_PROMPTS, 8e-2),
-                "fine-tuning-mlm": 3e-4,
-                "mad-x": 1e-2,
-                "lora": 1e-2,
-            },
-        },
-        "tune": {
-            "epochs": 3,
-            "batch_size": 16,
-            "max_length": 64,
-            "learning_rate": {
-                **dict.fromkeys(_PROMPTS, 4e-2),
-                **dict.fromkeys(_WHOLE_MODEL, 1e-4),
-                **dict.fromkeys(("mad-x", "soft-prompt+task-adapter"), 1e-2),
-                "lora": 1e-3,
-            },
-            "top_k_layers": dict.fromkeys(_PROMPTS, 12),
-        },
-    },
-    # Alignment on some thousand sentence pairs, minutes on two cores (docs/does_it_help.md).
-    "alignment": {
-        "adapt": {
-            "objective": "alignment", "steps": 300, "max_length": 96, "warmup_ratio": 20 / 300, "eval_every": 50,
-            "held_out_share": 0.07, "eval_sequences": 200,
-            "learning_rate": {"soft-prompt": 8e-2, "lora": 3e-3, "fine-tuning-mlm": 5e-5},
-            "lora_rank": {"lora": 4}, "lora_alpha": {"lora": 8.0}, "lora_layers": {"lora": "all"},
-        },
-        "tune": {"max_length": 128},
-    },
-    # Ebrahimi et al. 2022, configs/ of github.com/abteen/americasnli: XLM-R base, MLM on the target's lines alone (the
-    # default rate, 40 epochs there), then MultiNLI. Their XLM-R large differs: 5e-6 and batches of 16 in stage 2.
-    "americasnli": {
-        "adapt": {
-            "batch_size": 16, "warmup_ratio": 0.01, "packing": "none", "source_share": {"fine-tuning-mlm": 0.0},
-            "dropout": {"fine-tuning-mlm": True},
-        },
-        "tune": {
-            "epochs": 5, "learning_rate": dict.fromkeys(_WHOLE_MODEL, 2e-5), "warmup_ratio": 0.0,
-            "head": dict.fromkeys(_WHOLE_MODEL, "linear"), "dropout": dict.fromkeys(_WHOLE_MODEL, True),
-        },
-    },
-    # Adelani et al. 2023, code/xlmr_large.sh of github.com/masakhane-io/masakhane-news: 16 examples, accumulated twice.
-    "masakhanews": {
-        "adapt": {},
-        "tune": {
-            "learning_rate": dict.fromkeys(_WHOLE_MODEL, 2e-5), "warmup_ratio": 0.0,
-            "head": dict.fromkeys(_WHOLE_MODEL, "linear"), "dropout": dict.fromkeys(_WHOLE_MODEL, True),
-        },
-    },
-}  # fmt: skip
-"""Named departures from the defaults; "paper" has none. A value that differs between methods is a table by method."""
+@cache
+def presets() -> dict[str, dict[str, dict[str, Any]]]:
+    """Named departures from the defaults, `presets/*.toml`, by name and stage; "paper" has none. A parameter that
+    differs between methods is a table by method, in which "others" are those that it does not name."""
+    found = sorted((path.name, path) for path in (files("glotprompt") / "presets").iterdir())
+    return {name.removesuffix(".toml"): tomllib.loads(path.read_text(encoding="utf-8")) for name, path in found}
 
 
 def preset(name: str, stage: Stage, method: str = "soft-prompt") -> dict[str, Any]:
     """The settings of preset `name` that differ from the defaults of a stage and method."""
-    if name not in PRESETS:
-        known = ", ".join(sorted(PRESETS))
-        raise ConfigError(f"no preset {name!r}; there are {known}.{nearest(name, PRESETS)}")
-    settings = PRESETS[name][stage]
-    chosen = {key: value.get(method) if isinstance(value, dict) else value for key, value in settings.items()}
+    if name not in presets():
+        raise ConfigError(f"no preset {name!r}; there are {', '.join(presets())}.{nearest(name, presets())}")
+    chosen = {
+        key: value.get(method, value.get("others")) if isinstance(value, dict) else value
+        for key, value in presets()[name][stage].items()
+    }
     return {key: value for key, value in chosen.items() if value is not None}

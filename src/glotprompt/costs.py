@@ -173,7 +173,7 @@ def _parts(encoder: Shell, config: AdaptConfig) -> dict[str, Delta]:
     """What stage 1 leaves."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
-    return {part: method.begin_adapt(encoder, config).to(encoder.device) for part in method.shares}
+    return {part: method.begin_adapt(encoder, config).to(encoder.device) for part in method.parts}
 
 
 def _stage_cost(

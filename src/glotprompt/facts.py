@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
@@ -15,18 +15,13 @@ from torch import Tensor
 from glotprompt import artifact
 from glotprompt.config import MethodName
 from glotprompt.errors import ArtifactError, in_a_line
+from glotprompt.method_registry import DESCRIPTIONS
 
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PartName = Literal["language", "task", "adapter", "lm_head"]
 _Part = TypeVar("_Part")
-
-_PARTS: Mapping[str, tuple[str, ...]] = {
-    "soft-prompt": ("prompt",), "source-prompt": ("prompt",), "fine-tuning-mlm": ("weights",), "lora": ("lora",),
-    "mad-x": ("adapter", "together"),
-}  # fmt: skip
-"""What stage 1 of a method leaves, by kind."""
 
 
 class _Said(BaseModel):
@@ -138,11 +133,12 @@ class _LanguageModule(_Facts):
 
     @model_validator(mode="after")
     def _of_the_method(self) -> Self:
-        wanted = {"language", "source"} if self.method == "mad-x" else {"language"}
-        if set(self.parts) != wanted:
-            raise ValueError(f"parts {', '.join(self.parts) or 'none'}; {self.method} has {', '.join(sorted(wanted))}")
+        method = DESCRIPTIONS[self.method]
+        if set(self.parts) != set(method.parts):
+            wanted = ", ".join(sorted(method.parts))
+            raise ValueError(f"parts {', '.join(self.parts) or 'none'}; {self.method} has {wanted}")
         kinds = {part.kind for part in self.parts.values()}
-        if not kinds <= set(_PARTS.get(self.method, ())):
+        if not kinds <= set(method.kinds):
             raise ValueError(f"parts of the kind {', '.join(sorted(kinds))}, which {self.method} does not leave")
         return self
 
@@ -222,7 +218,7 @@ def _refuse_unknown_method(path: str | Path, facts: Mapping[str, Any]) -> None:
             f"{path} is of the method prompt-average, which is gone; make it anew from the prompts with `glotprompt"
             " combine` (and tune again)"
         )
-    if isinstance(method, str) and method not in get_args(MethodName):
+    if isinstance(method, str) and method not in DESCRIPTIONS:
         raise ArtifactError(
             f"{path} is of the method {in_a_line(repr(method), 60)}, which is none of this glotprompt's; make it anew"
         )

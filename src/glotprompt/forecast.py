@@ -152,7 +152,7 @@ class Forecaster:
         method, amount = method_of_adapt(config), text.amount(config)
         cost = self._cost(config, None)
         trials = rounds(config) if config.learning_rate == "auto" else []
-        trainings = len(method.shares) if num_trainings is None else num_trainings
+        trainings = len(method.parts) if num_trainings is None else num_trainings
         steps = trainings * (config.steps + sum(count * steps for count, steps in trials))
         forecast = Forecast(steps, amount.sequences, cost.file_bytes, cost.memory_bytes)
         if self.encoder is None:
@@ -326,7 +326,7 @@ def _fresh_parts(encoder: Encoder, config: AdaptConfig) -> dict[str, Delta]:
     """What stage 1 would leave, untrained."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
-    return {part: method.begin_adapt(encoder, config).to(encoder.device) for part in method.shares}
+    return {part: method.begin_adapt(encoder, config).to(encoder.device) for part in method.parts}
 
 
 def _timed(forecast: Forecast, pace: Pace, step: float | None, seconds: float) -> Forecast:

@@ -14,7 +14,7 @@ from glotprompt.classifier import LanguagePrompt
 from glotprompt.combination import digest_of, ingredients, weighted_sum
 from glotprompt.config import AdaptConfig
 from glotprompt.errors import ConfigError, DataError, setting
-from glotprompt.methods import METHODS, Method, method_of_adapt, refuse_other_backbone
+from glotprompt.methods import Method, method_of_adapt, refuse_other_backbone
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.real_tokens import key_values_of_text
@@ -86,7 +86,7 @@ def _with(config: AdaptConfig, name: str, value: Any) -> AdaptConfig:
 
 def _check_method(config: AdaptConfig) -> None:
     method = method_of_adapt(config)
-    if config.initialise != "noise" and method.begin_adapt is not METHODS["soft-prompt"].begin_adapt:
+    if config.initialise != "noise" and not method.adapts_prompt:
         raise ConfigError(f"{method.name} trains no prompt in stage 1, so initialise is not for it; leave it out")
 
 

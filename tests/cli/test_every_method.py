@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt import artifact
-from glotprompt.methods import METHODS
+from glotprompt import artifact, model
+from glotprompt.method_registry import DESCRIPTIONS
+from glotprompt.methods import METHODS, Look, Method, register
 
 from .conftest import Outcome, Program
 
@@ -34,7 +35,7 @@ def trained(outcome: Outcome) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fine-tuning-mlm", "source-prompt", "soft-prompt+task-adapter"])
 def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path, typed: Program) -> None:
-    start, words = METHODS[METHODS[method].start], f"--model {tiny_folder} --method {method} {FP32}"
+    start, words = METHODS[method].start, f"--model {tiny_folder} --method {method} {FP32}"
     if start.stage1 is None:
         assert f"{method} has no stage 1" in typed(f"adapt {words} {ADAPT} --output nya.st").error
         begin = words
@@ -153,3 +154,63 @@ def test_mad_x_modules_travel_through_adapter_hub(here: Path, tiny_folder: Path,
     assert all(sent[name].equal(got[name]) for name in sent)
     assert typed(f"tune --prompt back.st {TUNE} {FP32} --output x.st").status == 0
     assert "holds no adapter alone" in typed("convert to-adapter-hub prompt.st other").error
+
+
+EXPERIMENT = """
+title = "a method of another package"
+source = "eng"
+targets = ["nya"]
+methods = ["one-rank", "prompt-tuning"]
+train = ["train.tsv"]
+source_texts = ["eng.txt"]
+task = "task.toml"
+seeds = [0]
+precision = "fp32"
+tests = { nya = "other.tsv" }
+texts = { nya = "nya.txt" }
+adapt = { steps = 2, batch_size = 4, max_length = 24 }
+tune = { epochs = 1, batch_size = 8, max_length = 24 }
+"""
+
+
+@pytest.mark.slow
+def test_a_method_of_another_package(
+    here: Path, tiny_folder: Path, typed: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is registered, commands, grid and report know it."""
+    monkeypatch.setattr(DESCRIPTIONS, "_methods", dict(METHODS.items()))
+    register(
+        Method(
+            name="one-rank",
+            citation="Nobody 2099",
+            look=Look(name="LoRA of a single rank", colour="#123456", marker="8"),
+            stage1="LoRA of rank 1",
+            stage2="LoRA of rank 1",
+            kinds=("lora",),
+            rates={"adapt": 0.02, "tune": 0.01},
+            begin_adapt=lambda encoder, config: model.Lora(encoder, 1, 1.0, seed=config.seed),
+        )
+    )
+    words = f"--model {tiny_folder} --method one-rank {FP32}"
+    outcome = typed(f"adapt {words} {ADAPT} --output nya.st --json adapt.json")
+    assert outcome.status == 0, outcome.err
+    assert "Chichewa (nya), one-rank" in outcome.out
+    assert "one-rank trains no prompt in stage 1" in typed(f"adapt {words} {ADAPT} --prompt-length 3 --output x").error
+    outcome = typed(f"tune --prompt nya.st {FP32} {TUNE} --output topic.st --json tune.json")
+    assert outcome.status == 0, outcome.err
+    figures = json.loads((here / "tune.json").read_text())["config"]
+    assert (figures["method"], figures["learning_rate"]) == ("one-rank", 0.01)
+    outcome = typed(f"evaluate --classifier topic.st --data test.tsv {FP32}")
+    assert outcome.status == 0, outcome.err
+    listed = typed(f"methods --model {tiny_folder} --length 16")
+    assert "Nobody 2099" in listed.out
+    assert "prompt-tuning: prefix tuning without adaptation (the paper's prompt tuning" in listed.out
+    rows = (here / "test.tsv").read_text(encoding="utf-8").replace("\t", " day\t").replace("text day", "text")
+    (here / "other.tsv").write_text(rows, encoding="utf-8")
+    (here / "own.toml").write_text(EXPERIMENT + f'model = "{tiny_folder}"\n', encoding="utf-8")
+    outcome = typed("grid own.toml --output grid")
+    assert outcome.status == 0, outcome.err
+    outcome = typed("report grid --output page")
+    assert outcome.status == 0, outcome.err
+    assert "\n| LoRA of a single rank | " in (here / "page" / "results.md").read_text()
+    assert "#123456" in (here / "page" / "index.html").read_text()

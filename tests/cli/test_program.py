@@ -18,7 +18,7 @@ from glotprompt import run
 from glotprompt.cli import files, main
 from glotprompt.cli.app import app
 from glotprompt.cli.settings import settings
-from glotprompt.config import PRESETS, AdaptConfig, RuntimeConfig, TuneConfig, preset
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset, presets
 from glotprompt.errors import ConfigError, DataError, in_words_of, setting, visible
 from glotprompt.methods import METHODS
 
@@ -210,7 +210,7 @@ def test_a_setting_that_changes_nothing_is_refused(
         settings(stage, options, "xlm-roberta-base", made_by)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", presets())
 def test_what_a_preset_sets_in_vain_is_dropped(name: str) -> None:
     for method in METHODS:
         settings(TuneConfig, {"preset": name}, "xlm-roberta-base", method)

@@ -89,3 +89,10 @@ def test_reading_is_said_as_it_was(after: float, words: str) -> None:
     assert words in sentences[0]
     assert "of half of 90 held-out pairs (the others choose the step) 20.0 % found each other" in sentences[1]
     assert len(sentences) == 3
+
+
+def test_prompt_tuning_has_its_whole_name_in_a_sentence() -> None:
+    assert Reading("prompt-tuning").name == (
+        "prefix tuning without adaptation (the paper's prompt tuning, Tu et al. 2022)"
+    )
+    assert Reading("lora", centred=True).name == "LoRA in both stages, centred"

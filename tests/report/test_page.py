@@ -68,7 +68,7 @@ def test_page_shows_the_result(result: dict[str, Any]) -> None:
         "61.0 [56, 66]",
         "63.0",
         "Aligned soft prompt 20.0 80.0 50 9,000",
-        "Prompt tuning, no adaptation, seed 0: 97 % “law”",
+        "Prefix tuning, no adaptation, seed 0: 97 % “law”",
         "collapsed in 1 of 2",
         "glotprompt demo --invented",
         "p.safetensors",

@@ -175,7 +175,7 @@ def test_significance_of_ours(tmp_path: Path) -> None:
     table = paper_tables.significance_table(read(tmp_path, record, found))
     assert table is not None
     shown = texts(table)
-    assert shown["Prompt tuning, no adaptation"] == ["-", "-", "0.0 [0.0, 0.0]", "-"]  # the same predictions
+    assert shown["Prefix tuning, no adaptation"] == ["-", "-", "0.0 [0.0, 0.0]", "-"]  # the same predictions
     mean, own, *languages = shown["MAD-X"]
     assert mean.startswith("*+50.0 [+")
     assert len(languages) == 2
@@ -242,10 +242,10 @@ def test_curves_and_levels(tmp_path: Path) -> None:
         (x, tuple(accuracy_of(cell("soft-prompt", "sna", seed, tune__shots_per_class=int(x))) for seed in (0, 1)))
         for x in (5.0, 20.0)
     ]
-    assert [one.name for one in curves.levels] == ["Prompt tuning, no adaptation"]
+    assert [one.name for one in curves.levels] == ["Prefix tuning, no adaptation"]
     table = paper_tables.curve_table(experiment, curves, "", 1)
     assert table.headings == ("Method", "5", "20")
-    assert len({*texts(table)["Prompt tuning, no adaptation"]}) == 1
+    assert len({*texts(table)["Prefix tuning, no adaptation"]}) == 1
 
 
 def test_top_and_bottom_are_two_curves_of_one_method(tmp_path: Path) -> None:

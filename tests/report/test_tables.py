@@ -57,11 +57,12 @@ def test_nothing_gives_nothing() -> None:
 
 
 def test_every_named_method_has_its_own_colour() -> None:
-    assert tables.METHOD_COLOURS.keys() == tables.METHOD_NAMES.keys()
-    assert len({*tables.METHOD_COLOURS.values(), tables.OTHER_COLOUR}) == len(tables.METHOD_NAMES) + 1
+    looks = [*tables.looks().values(), tables.look("new")]
+    for facet in ("name", "colour", "marker"):
+        assert len({getattr(look, facet) for look in looks}) == len(looks), facet
 
 
-@pytest.mark.parametrize("colour", [*tables.METHOD_COLOURS.values(), tables.OTHER_COLOUR])
+@pytest.mark.parametrize("colour", [look.colour for look in (*tables.looks().values(), tables.look("new"))])
 @pytest.mark.parametrize("page", ["#fbfaf7", "#15181b"])  # --paper of the template, light and dark
 def test_colours_stand_out_on_light_and_dark(colour: str, page: str) -> None:
     def luminance(code: str) -> float:

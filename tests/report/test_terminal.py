@@ -29,7 +29,7 @@ def test_piped_output_is_plain_and_complete(result: dict[str, Any]) -> None:
         "a b [c] d",
         "51.0 ± 1.4 [46, 56]",
         "500 pairs trained on, 77 held out",
-        "! Prompt tuning, no adaptation, seed 0, collapsed: 97 %",
+        "! Prefix tuning, no adaptation, seed 0, collapsed: 97 %",
         "1,234",
         "p.safetensors",
         "  glotprompt predict [TEXT]",

@@ -102,7 +102,7 @@ def adapt(
     known = shared_characters([prompt for prompt, _ in initial]) if initial and not map_characters else None
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
     # second one finds it finished among the checkpoints.
-    shared = output / "checkpoints" if len(texts) > 1 and len(METHODS[config.method].shares) > 1 else None
+    shared = output / "checkpoints" if len(texts) > 1 and len(METHODS[config.method].parts) > 1 else None
     figures: list[dict[str, Any]] = []
     for code, text in texts.items():
         if figures:

@@ -68,7 +68,7 @@ def _print_json(shell: Shell, costs: Sequence[MethodCost], settings: Mapping[str
     }  # fmt: skip
     rows = [
         {
-            "method": cost.method.name, "source": cost.method.source,
+            "method": cost.method.name, "source": cost.method.citation,
             "stage1": cost.method.stage1, "stage2": cost.method.stage2,
             **cost.to_dict(),
         }
@@ -91,7 +91,7 @@ def _show(shell: Shell, costs: Sequence[MethodCost], setting: str) -> None:
     )
     words = table(["method", "stage 1 trains", "stage 2 trains", "published in"], left=4)
     for cost in costs:
-        words.add_row(cost.method.name, cost.method.stage1 or "-", _stage2_words(cost, shell), cost.method.source)
+        words.add_row(cost.method.name, cost.method.stage1 or "-", _stage2_words(cost, shell), cost.method.citation)
     for made in (words, _values(costs), _bytes(costs)):
         out.print(made)
         out.print()
@@ -149,5 +149,6 @@ def _legend(costs: Sequence[MethodCost], setting: str) -> list[str]:
         "classifier: stage 2's file, all that it needs beside the backbone.",
         f"optimiser: AdamW's moments and the gradients. activations: estimated for {setting}.",
         "memory: both, with backbone, trained values and a copy of the best. Each figure is the larger of both stages.",
+        *(f"{one.name}: {one.look.long_name}." for one in (cost.method for cost in costs) if one.look.long_name),
         *(f"{', '.join(names)}: {reason}" for reason, names in refused.items()),
     ]

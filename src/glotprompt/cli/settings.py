@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from glotprompt.cli.screen import note
-from glotprompt.config import PRESETS, RATES, AdaptConfig, RuntimeConfig, Stage, TuneConfig, preset
+from glotprompt.config import AdaptConfig, RuntimeConfig, Stage, TuneConfig, preset, presets
 from glotprompt.errors import ConfigError
+from glotprompt.method_registry import DESCRIPTIONS
 
 _CONFIGS: dict[Stage, type[AdaptConfig] | type[TuneConfig]] = {"adapt": AdaptConfig, "tune": TuneConfig}
 _Config = TypeVar("_Config", AdaptConfig, TuneConfig)
@@ -118,10 +119,10 @@ def _description(name: str, stage: Stage, text: str | None, default: Any) -> str
     """A field's docstring and its default, with the presets that differ."""
     from rich.markup import escape
 
-    others = [f"{key}: {_shown(stages[stage][name])}" for key, stages in PRESETS.items() if name in stages[stage]]
+    others = [f"{key}: {_shown(stages[stage][name])}" for key, stages in presets().items() if name in stages[stage]]
     text = " ".join((text or "").split())
     if name == "learning_rate":
-        default = _shown(RATES[stage])
+        default = _shown({key: one.rates[stage] for key, one in DESCRIPTIONS.items() if stage in one.rates})
     default = "none" if default is None else default
     return escape(f"{text} Default: {default}{' (' + ', '.join(others) + ')' if others else ''}.")
 

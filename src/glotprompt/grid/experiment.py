@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast, get_args
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
@@ -15,6 +15,7 @@ from glotprompt.data.catalog import parse_reference
 from glotprompt.data.sources import Reading
 from glotprompt.errors import ConfigError, nearest, toml_fault, visible
 from glotprompt.grid.scales import ScaleName, scaled
+from glotprompt.methods import METHODS
 
 Draw = Literal["accuracy", "table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
 TextShare = Annotated[float, Field(gt=0, le=1)]
@@ -50,7 +51,7 @@ class System(Config):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.centred and self.method != "embedding":
+        if self.centred and not METHODS[self.method].reads_vectors:
             raise ValueError(f"centred is for sentence vectors (method embedding), not for {self.method}")
         for table in _TABLES:
             for name in getattr(self, table):
@@ -145,7 +146,7 @@ class Experiment(Config):
         for key in ("methods", "targets", "seeds"):
             _check_once(key, getattr(self, key))
         for name in self.methods:
-            known = (*self.systems, *get_args(MethodName))
+            known = (*self.systems, *METHODS)
             if name not in known:
                 raise ValueError(f"methods: {name!r} is neither a method nor one of systems.{nearest(name, known)}")
         if "/" in self.name:
@@ -164,7 +165,7 @@ class Experiment(Config):
 
     def system(self, name: str) -> System:
         """What a name in `methods` stands for."""
-        return self.systems[name] if name in self.systems else System(method=cast(MethodName, name))
+        return self.systems[name] if name in self.systems else System(method=name)
 
     def _check_varied(self, key: str, values: Sequence[Any]) -> None:
         if key not in _VARIED:

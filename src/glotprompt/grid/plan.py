@@ -142,7 +142,7 @@ class _Way:
     @property
     def start(self) -> Method:
         """The method of stage 1."""
-        return METHODS[self.system.adapted_by or self.method.start]
+        return METHODS[self.system.adapted_by] if self.system.adapted_by else self.method.start
 
 
 class _Planner:
@@ -210,7 +210,7 @@ class _Planner:
         table, _, name = key.partition(".")
         if table == "tune":
             return way.method.has_prompt or name not in LAYERS
-        return way.start.stage1 is not None and (table == "adapt" or _reads_target(way.start.shares))
+        return way.start.stage1 is not None and (table == "adapt" or way.start.reads_target)
 
     def _steps(self, way: _Way, number: int, seed: int, varied: Mapping[str, Any]) -> list[Step]:
         experiment, target = self.experiment, self.targets[number]
@@ -255,7 +255,7 @@ class _Planner:
             if not experiment.source_texts:
                 raise ConfigError(f"{experiment.name}: {name} reads source text; name some in source_texts")
             is_read["source"] = True
-        if _reads_target(shares):
+        if any(share < 1 for share in shares.values()):
             if target.texts is None:
                 raise ConfigError(f"{name} reads unlabelled text of {target.language}; name a file in texts")
             own = (target.texts,), (target.test,), experiment.most_characters
@@ -322,7 +322,7 @@ class _Planner:
         method, settings = way.start, dict[str, Any]()
         for part in self._given(way, "adapt", method.name, varied):
             settings |= part
-        if None not in method.shares.values():
+        if method.shares is not None:
             settings.pop("source_share", None)  # settled by the method
         settings |= {"method": method.name, "seed": seed}
         return AdaptConfig(**settings)
@@ -357,8 +357,8 @@ def _check_stages(name: str, system: System) -> None:
     before, method = METHODS[system.adapted_by], METHODS[system.method]
     if before.stage1 is None or before.takes:
         raise ConfigError(f"{name}: {before.name} has no stage 1 of its own; leave adapted_by out, or name another")
-    if not method.reads_vectors and method.start != before.name:
-        raise ConfigError(f"{name}: {method.name} starts from what {method.start} left; leave adapted_by out")
+    if not method.reads_vectors and method.start != before:
+        raise ConfigError(f"{name}: {method.name} starts from what {method.start.name} left; leave adapted_by out")
 
 
 def _cell(method: str, target: Target | None, seed: int | None, varied: Mapping[str, Any]) -> Cell:
@@ -376,7 +376,3 @@ def _cell(method: str, target: Target | None, seed: int | None, varied: Mapping[
 def _of(table: str, varied: Mapping[str, Any]) -> dict[str, Any]:
     """The varied settings of one table."""
     return {key.removeprefix(f"{table}."): value for key, value in varied.items() if key.startswith(f"{table}.")}
-
-
-def _reads_target(shares: Mapping[str, float | None]) -> bool:
-    return any(share is None or share < 1 for share in shares.values())

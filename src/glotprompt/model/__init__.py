@@ -1,4 +1,10 @@
 """Tensors: the frozen encoder, the soft prompt, and the masked-word head. Knows no data set.
 
 Shape letters used in signatures: batch seq prompt layer head dim hidden vocab label.
+
+What methods are made of stands in `__init__.pyi`, each imported on first use: a method is described without torch.
 """
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

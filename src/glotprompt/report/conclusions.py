@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glotprompt.report.significance import Difference, paired_bootstrap
-from glotprompt.report.tables import Part, items, method_name, number, part
+from glotprompt.report.tables import Part, items, look, method_name, number, part
 
 RIVAL = "embedding"
 """What a trained row has to be better than."""
@@ -26,7 +26,8 @@ class Reading:
 
     @property
     def name(self) -> str:
-        name = RIVAL if self.method == RIVAL else method_name(self.method)
+        shown = look(self.method)
+        name = RIVAL if self.method == RIVAL else shown.long_name or shown.name
         return name + (", centred" if self.centred else "")
 
 

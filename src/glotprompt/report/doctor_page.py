@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from glotprompt import atomic
 from glotprompt.report.figures import MUTED, RULE, draw
 from glotprompt.report.page import template
-from glotprompt.report.tables import METHOD_COLOURS, Record, items, part
+from glotprompt.report.tables import Record, items, look, part
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = "doctor.html.j2"
 
-OWN, OTHERS = METHOD_COLOURS["soft-prompt"], METHOD_COLOURS["prompt-tuning"]
+OWN, OTHERS = look("soft-prompt").colour, look("prompt-tuning").colour
 """Bars of the text and of the reference languages."""
 
 LEVELS = {"ok": ("✓", "well"), "warn": ("!", "take care"), "bad": ("✕", "in the way")}

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from glotprompt.errors import MissingExtraError
 from glotprompt.report.tables import (
-    METHOD_COLOURS,
-    METHOD_MARKERS,
     MethodSummary,
     Record,
     interval,
     items,
+    look,
     mean_sd,
+    method_name,
     number,
     part,
     summarise,
 )
-from glotprompt.report.tables import METHOD_NAMES as METHOD_NAMES  # the palette and its legend, from one place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +78,7 @@ def loss_curve(result: Record) -> str:
         if train:
             name = "training batches, both languages"
             axes.plot(*zip(*train, strict=True), color=MUTED, linewidth=1, alpha=0.6, label=name)
-        colour = METHOD_COLOURS["soft-prompt"]
+        colour = look("soft-prompt").colour
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=2.4, marker="o", markersize=5, label=label)
         for (step, loss), offset, side in ((points[0], (8, 4), "left"), (points[-1], (4, 9), "right")):
             axes.annotate(number(loss, 2), (step, loss), offset, textcoords="offset points", ha=side, weight="bold")
@@ -103,8 +102,8 @@ def retrieval_curve(result: Record) -> str:
 
     def paint(figure: Figure, axes: Axes) -> None:
         for course, points in courses:
-            method = course["method"]
-            colour, marker, name = METHOD_COLOURS[method], METHOD_MARKERS[method], METHOD_NAMES[method]
+            drawn = look(course["method"])
+            colour, marker, name = drawn.colour, drawn.marker, drawn.name
             axes.plot(*zip(*points, strict=True), linewidth=2.2, markersize=5, color=colour, marker=marker, label=name)
         axes.set_xlabel("training steps")
         axes.set_ylabel("held-out translations found, per cent")
@@ -113,7 +112,7 @@ def retrieval_curve(result: Record) -> str:
         figure.legend(loc="outside upper left", frameon=False, borderpad=0)
 
     spoken = "; ".join(
-        f"{METHOD_NAMES[course['method']]} from {number(points[0][1])} to {number(points[-1][1])}"
+        f"{method_name(course['method'])} from {number(points[0][1])} to {number(points[-1][1])}"
         for course, points in courses
     )
     return draw("retrieval", 310, paint, f"Line chart: per cent of held-out translations found, {spoken}.")

@@ -73,7 +73,7 @@ def _context(result: Record) -> dict[str, Any]:
         "alignment": items(result, "alignment"),
         "retrieval_svg": figures.retrieval_curve(result),
         "interval": tables.interval,
-        "colour_of": tables.METHOD_COLOURS,
+        "look": tables.look,
         "several_seeds": any(len(summary.seeds) > 1 for summary in summaries),
         "columns": tables.accuracy_columns(result, summaries),
         "collapses": [(summary, collapse) for summary in summaries for collapse in summary.collapses],
@@ -145,7 +145,7 @@ def _example(example: Record, summaries: list[MethodSummary]) -> Part:
     shown = [
         {
             "name": tables.method_name(method),
-            "colour": tables.METHOD_COLOURS.get(method, tables.OTHER_COLOUR),
+            "colour": tables.look(method).colour,
             "label": predictions[method][0],
             "probability": predictions[method][1],
             "right": predictions[method][0] == example["gold"],

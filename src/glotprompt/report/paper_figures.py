@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from glotprompt.report.figures import INK, MUTED, PAPER, RULE, draw, draw_panels
 from glotprompt.report.results import Experiment, Line, Run
 from glotprompt.report.series import Curves, Series, along_layers, along_setting
-from glotprompt.report.tables import METHOD_COLOURS, METHOD_MARKERS, OTHER_COLOUR, OTHER_MARKER, mean_sd, method_name
+from glotprompt.report.tables import look, mean_sd, method_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -178,10 +178,9 @@ def accuracy_against_values(experiment: Experiment) -> str:
 
     def paint(figure: Figure, axes: Axes) -> None:
         for line, values, spread in points:
-            colour = METHOD_COLOURS.get(line.method, OTHER_COLOUR)
-            marker = METHOD_MARKERS.get(line.method, OTHER_MARKER)
-            axes.errorbar(values, spread.mean or 0, spread.sd or 0, color=colour, capsize=4, linestyle="none")
-            axes.plot(values, spread.mean or 0, color=colour, marker=marker, markersize=9, linestyle="none",
+            drawn = look(line.method)
+            axes.errorbar(values, spread.mean or 0, spread.sd or 0, color=drawn.colour, capsize=4, linestyle="none")
+            axes.plot(values, spread.mean or 0, color=drawn.colour, marker=drawn.marker, markersize=9, linestyle="none",
                       markeredgecolor=PAPER, label=line.name)  # fmt: skip
         axes.set_xscale("log")
         low, high = min(point[1] for point in points), max(point[1] for point in points)
@@ -228,7 +227,7 @@ def loss_panels(experiment: Experiment, stage: Literal["adapt", "tune"]) -> str:
     def paint(figure: Figure, panels: list[Axes]) -> None:
         for axes, (method, curves) in zip(panels, found.items(), strict=False):
             for points in curves.values():
-                axes.plot(*zip(*points, strict=True), color=METHOD_COLOURS.get(method, OTHER_COLOUR), linewidth=1,
+                axes.plot(*zip(*points, strict=True), color=look(method).colour, linewidth=1,
                           alpha=0.7)  # fmt: skip
             axes.set_title(method, loc="left", fontsize=12, weight="bold", color=INK)
             axes.grid(axis="y", color=RULE, linewidth=0.8)

@@ -15,13 +15,12 @@ from glotprompt.report.significance import LEVEL, RESAMPLES, Difference, paired_
 from glotprompt.report.table_files import Cell, Table, number_cell, spread_cell, with_best_bold, word_cell
 from glotprompt.report.tables import (
     DASH,
-    METHOD_COLOURS,
-    OTHER_COLOUR,
     Part,
     Record,
     Spread,
     duration,
     finite,
+    look,
     method_name,
     part,
     percent,
@@ -74,7 +73,7 @@ def accuracy_table(experiment: Experiment, labels: Labels) -> Table:
         * (is_judged and any(run.collapsed for run in experiment.done)),
         headings=("Method", MEAN, *targets),
         rows=tuple(with_best_bold(rows, without=[0])),
-        colours=(METHOD_COLOURS["majority"], *_colours(lines)),
+        colours=(look("majority").colour, *_colours(lines)),
     )
 
 
@@ -94,7 +93,7 @@ def _majority_row(experiment: Experiment) -> tuple[Cell, ...]:
 
 
 def _colours(lines: Sequence[Line]) -> tuple[str, ...]:
-    return tuple(METHOD_COLOURS.get(line.method, OTHER_COLOUR) for line in lines)
+    return tuple(look(line.method).colour for line in lines)
 
 
 def gap_table(experiment: Experiment) -> Table:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from glotprompt.data.languages import Family, Verdict, exposure, family_of
 from glotprompt.grid.store import ExperimentRecord, Failure, Store
 from glotprompt.report.significance import Correct
-from glotprompt.report.tables import METHOD_NAMES, Part, Record, Spread, finite, items, method_name, part
+from glotprompt.report.tables import Part, Record, Spread, finite, items, looks, method_name, part
 
 Labels = Literal["all", "own"]
 """Which labels compete: all of the source language's, or those that the target's test set has."""
@@ -145,11 +145,11 @@ class Experiment:
 
     @cached_property
     def lines(self) -> list[Line]:
-        """One for each method and setting: methods in the order of `METHOD_NAMES`, settings in the plan's."""
+        """One for each method and setting: methods in the order of `looks`, settings in the plan's."""
         groups: dict[tuple[Any, ...], list[Run]] = {}
         for run in self.runs:
             groups.setdefault((run.method, *sorted((k, repr(v)) for k, v in run.varied.items())), []).append(run)
-        order = list(METHOD_NAMES)
+        order = list(looks())
         lines = [Line(runs[0].method, runs[0].varied, tuple(runs)) for runs in groups.values()]
         return sorted(lines, key=lambda line: order.index(line.method) if line.method in order else len(order))
 

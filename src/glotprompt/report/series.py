@@ -7,13 +7,10 @@ from dataclasses import dataclass
 
 from glotprompt.report.results import Experiment, Line, Run, key_name, varied_name
 from glotprompt.report.tables import (
-    METHOD_COLOURS,
-    METHOD_MARKERS,
-    OTHER_COLOUR,
-    OTHER_MARKER,
     Spread,
     finite,
     items,
+    look,
     method_name,
 )
 
@@ -31,11 +28,11 @@ class Series:
 
     @property
     def colour(self) -> str:
-        return METHOD_COLOURS.get(self.method, OTHER_COLOUR)
+        return look(self.method).colour
 
     @property
     def marker(self) -> str:
-        return METHOD_MARKERS.get(self.method, OTHER_MARKER)
+        return look(self.method).marker
 
     @property
     def present(self) -> list[tuple[float, float, float]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from glotprompt import quantities
+from glotprompt.method_registry import DESCRIPTIONS, Look
 
 Record: TypeAlias = Mapping[str, Any]
 """One JSON object of a result."""
@@ -19,59 +20,13 @@ Record: TypeAlias = Mapping[str, Any]
 DASH = "-"
 """How a missing number is written."""
 
-METHOD_NAMES: dict[str, str] = {
-    "majority": "Majority class",
-    "embedding": "Sentence vectors + logistic regression",
-    "fine-tuning": "Fine-tuning, no adaptation",
-    "fine-tuning-mlm": "Fine-tuning after full adaptation",
-    "mad-x": "MAD-X",
-    "lora": "LoRA in both stages",
-    "prompt-tuning": "Prompt tuning, no adaptation",
-    "source-prompt": "Source-only prompt (control)",
-    "soft-prompt+task-adapter": "Adapted soft prompt + task adapter",
-    "soft-prompt": "Adapted soft prompt (ours)",
-    "lora-aligned": "Aligned LoRA",
-    "soft-prompt-aligned": "Aligned soft prompt",
+MAJORITY = Look(name="Majority class", colour="#85898f", marker="_")
+
+ALIGNED = {
+    "lora-aligned": Look(name="Aligned LoRA", colour="#a25bd8", marker=">"),
+    "soft-prompt-aligned": Look(name="Aligned soft prompt", colour="#b8566b", marker="p"),
 }
-"""Name of each method in print, in the order in which reports show them."""
-
-METHOD_COLOURS: dict[str, str] = {
-    "majority": "#85898f",
-    "embedding": "#4f8a10",
-    "fine-tuning": "#782dff",
-    "fine-tuning-mlm": "#7878ff",
-    "mad-x": "#d2003c",
-    "lora": "#e11ec3",
-    "prompt-tuning": "#2478b8",
-    "source-prompt": "#0d9a73",
-    "soft-prompt+task-adapter": "#00899e",
-    "soft-prompt": "#d9620b",
-    "lora-aligned": "#a25bd8",
-    "soft-prompt-aligned": "#b8566b",
-}
-"""Colour of each method. After Okabe and Ito's colour-blind safe set, moved to a lightness that stands out by at least
-3 to 1 from a white and from a near-black page. So many cannot all be told apart by everybody: see the markers."""
-
-METHOD_MARKERS: dict[str, str] = {
-    "majority": "_",
-    "embedding": "d",
-    "fine-tuning": "s",
-    "fine-tuning-mlm": "D",
-    "mad-x": "^",
-    "lora": "v",
-    "prompt-tuning": "P",
-    "source-prompt": "X",
-    "soft-prompt+task-adapter": "<",
-    "soft-prompt": "o",
-    "lora-aligned": ">",
-    "soft-prompt-aligned": "p",
-}
-"""matplotlib's marker of each method, so that a figure can be read without colours."""
-
-OTHER_MARKER = "*"
-
-OTHER_COLOUR = "#a0679a"
-"""Colour of a method that has none of its own."""
+"""Systems that the demos and experiments name alike."""
 
 ROW_COLUMNS = (
     "source_dev_accuracy",
@@ -148,24 +103,35 @@ class MethodSummary:
     @property
     def colour(self) -> str:
         """Colour of the method in figures and tables."""
-        return METHOD_COLOURS.get(self.method, OTHER_COLOUR)
+        return look(self.method).colour
+
+
+def looks() -> dict[str, Look]:
+    """How everything that is compared is shown, in the order in which reports show it."""
+    methods = sorted(DESCRIPTIONS.values(), key=lambda method: method.look.place)
+    return {"majority": MAJORITY, **{method.name: method.look for method in methods}, **ALIGNED}
+
+
+def look(method: str) -> Look:
+    """How a method is shown; an unknown one keeps its key."""
+    return looks().get(method, Look(name=method))
 
 
 def method_name(method: str) -> str:
-    """Name of a method in print; an unknown one keeps its key."""
-    return METHOD_NAMES.get(method, method)
+    """Name of a method in print."""
+    return look(method).name
 
 
 def summarise(rows: Iterable[Record]) -> list[MethodSummary]:
     """Mean, standard deviation and count of every column of every method over its seeds.
 
-    Methods come in the order of `METHOD_NAMES`, unknown ones after them as they appear; seeds rise.
+    Methods come in the order of `looks`, unknown ones after them as they appear; seeds rise.
     """
     by_method: dict[str, list[Record]] = {}
     for row in rows:
         by_method.setdefault(row["method"], []).append(row)
-    order = [*(m for m in METHOD_NAMES if m in by_method), *(m for m in by_method if m not in METHOD_NAMES)]
-    return [_summarise_method(method, by_method[method]) for method in order]
+    order = [*(method for method in looks() if method in by_method), *by_method]
+    return [_summarise_method(method, by_method[method]) for method in dict.fromkeys(order)]
 
 
 def _summarise_method(method: str, rows: list[Record]) -> MethodSummary:

@@ -9,8 +9,6 @@ from rich.text import Text
 
 from glotprompt.report.tables import (
     DASH,
-    METHOD_COLOURS,
-    OTHER_COLOUR,
     MethodSummary,
     Part,
     Record,
@@ -20,6 +18,7 @@ from glotprompt.report.tables import (
     interval,
     is_right,
     items,
+    look,
     mean_sd,
     method_name,
     number,
@@ -104,7 +103,7 @@ def _print_reading(language: Part, console: Console) -> None:
 def _print_alignment(courses: list[Part], console: Console) -> None:
     table = _table("held-out translations found, %", "before", "after", "steps", "tokens", "time")
     for course in courses:
-        name = Text(method_name(course["method"]), style=METHOD_COLOURS.get(course["method"], OTHER_COLOUR))
+        name = Text(method_name(course["method"]), style=look(course["method"]).colour)
         before, after = (number(course[f"retrieval_{when}"]) for when in ("before", "after"))
         costs = number(course["steps"], 0), number(course["tokens"], 0), duration(course["seconds"])
         table.add_row(name, before, Text(after, style="bold"), *costs)

@@ -1,0 +1,59 @@
+"""The methods side by side. All share one protocol (`run`), one loop (`train.loop`), the same batches, losses,
+selection and scores; what differs stands in the method's file, one for each family.
+
+Add a method:
+
+1. Write one file here with a `Method`: what it is called, in print and in plots, citation, default rates, what each
+   stage trains, and one or two functions. `begin_adapt` returns the `Delta` that stage 1 trains (`model.delta` says
+   what one is; there are prompts, adapters, LoRA and weights), `begin_tune` that of stage 2, by default the same. The
+   file imports no torch (`model` loads on first use): descriptions are read without. `lora.py` is the shortest.
+2. Add one line to the tuple below. Settings of its own go into `AdaptConfig` or `TuneConfig`, and their names into
+   the method's `settings`, so that they are refused with other methods.
+3. Run tests/test_methods.py and tests/test_methods_contract.py, which try every method there is.
+
+From another package: call `register(METHOD)`, or name the method in your pyproject.toml, and every command knows it:
+
+    [project.entry-points."glotprompt.methods"]
+    my-method = "my_package:METHOD"
+"""
+
+from glotprompt.method_registry import Look
+from glotprompt.methods import embedding, fine_tuning, lora, mad_x, soft_prompt
+from glotprompt.methods.method import METHODS, Method, Parts, register
+from glotprompt.methods.stages import (
+    default_method,
+    for_language,
+    method_of_adapt,
+    method_of_tune,
+    reads_source,
+    refuse_other_backbone,
+    without_effect,
+)
+
+__all__ = (
+    "METHODS",
+    "Look",
+    "Method",
+    "Parts",
+    "default_method",
+    "for_language",
+    "method_of_adapt",
+    "method_of_tune",
+    "reads_source",
+    "refuse_other_backbone",
+    "register",
+    "without_effect",
+)
+
+for _method in (  # in the order in which they are listed
+    soft_prompt.SOFT_PROMPT,
+    soft_prompt.PROMPT_TUNING,
+    fine_tuning.FINE_TUNING,
+    fine_tuning.FINE_TUNING_MLM,
+    mad_x.MAD_X,
+    lora.LORA,
+    soft_prompt.SOURCE_PROMPT,
+    mad_x.SOFT_PROMPT_TASK_ADAPTER,
+    embedding.EMBEDDING,
+):
+    register(_method)

@@ -1,0 +1,23 @@
+"""A classifier on frozen sentence vectors: it trains nothing of the model."""
+
+from __future__ import annotations
+
+from glotprompt import model
+from glotprompt.config import TuneConfig
+from glotprompt.method_registry import Look
+from glotprompt.methods.method import Method, Parts
+
+
+def _frozen(encoder: model.Encoder, parts: Parts, config: TuneConfig) -> model.Delta:
+    return parts["language"].requires_grad_(False) if parts else model.Together({})
+
+
+EMBEDDING = Method(
+    name="embedding",
+    citation="Artetxe and Schwenk 2019: a classifier on frozen sentence vectors",
+    look=Look(name="Sentence vectors + logistic regression", colour="#4f8a10", marker="d", place=1),
+    stage2="logistic regression on sentence vectors",
+    begin_tune=_frozen,
+    reads_vectors=True,
+    tunes_once=True,
+)

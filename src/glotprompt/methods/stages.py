@@ -1,0 +1,167 @@
+"""The method of a stage: what its config may say, what it may start from, and what another language may take of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from glotprompt import model
+from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.errors import ConfigError
+from glotprompt.methods.method import METHODS, Method
+
+if TYPE_CHECKING:
+    from glotprompt.classifier import Adapted, PromptClassifier
+
+
+def method_of_adapt(config: AdaptConfig) -> Method:
+    """The method of a stage 1; `ConfigError` for one that has none."""
+    method = METHODS[config.method].start
+    if method.stage1 is None:
+        raise ConfigError(f"{config.method} has no stage 1; go on with tune, on the model alone")
+    if config.objective == "alignment" and not method.aligns:
+        known = ", ".join(known.name for known in METHODS.values() if known.aligns)
+        raise ConfigError(f"{config.method} is not trained by alignment; {known} are")
+    if "source_share" in config.model_fields_set and method.shares is not None:
+        raise ConfigError(f"{config.method} settles by itself which text it reads; leave source_share out")
+    return method
+
+
+def reads_source(config: AdaptConfig) -> bool:
+    """Whether a stage 1 needs source-language text."""
+    return any(share > 0 for share in method_of_adapt(config).source_shares(config).values())
+
+
+def default_method(adapted_method: str | None, has_lm_head: bool) -> str:
+    """The method of a stage 2 where none is named: that of stage 1; on a backbone without an LM head, logistic
+    regression on sentence vectors."""
+    if not has_lm_head:
+        return "embedding"
+    return adapted_method or "prompt-tuning"
+
+
+def method_of_tune(config: TuneConfig, adapted: Adapted | None, encoder: model.Encoder) -> tuple[Method, TuneConfig]:
+    """The method of a stage 2 and its config with that method's defaults; `ConfigError` where it cannot start from
+    what is given."""
+    name = config.method or default_method(None if adapted is None else adapted.method, encoder.has_lm_head)
+    method, config = METHODS[name], config.replace(method=name)
+    if method.reads_vectors:
+        if config.layer is not None and config.layer > encoder.num_layers:
+            raise ConfigError(
+                f"layer is {config.layer}; {encoder.name} has {encoder.num_layers} layers, give 0 to that"
+            )
+        if adapted is not None and "source" in adapted.parts:
+            raise ConfigError(
+                f"{name} cannot stand behind two modules of {adapted.method}; give a prompt, LoRA or weights"
+            )
+    else:
+        if config.layer is not None:
+            raise ConfigError(f"{name} reads the last layer; leave layer out, or give method 'embedding'")
+        _check_start(method, adapted)
+    if not method.has_prompt and (config.top_k_layers or config.bottom_k_layers):
+        raise ConfigError(f"{name} trains no prompts in stage 2; leave top_k_layers and bottom_k_layers out")
+    return method, config
+
+
+def _check_start(method: Method, adapted: Adapted | None) -> None:
+    given = None if adapted is None else adapted.method
+    if method.stage1 is not None and given != method.start.name:
+        raise ConfigError(
+            f"{method.name} starts from what adapt with method {method.start.name} made,"
+            f" {f'one of {given}' if given else 'nothing'} was given"
+        )
+    if method.stage1 is None and given is not None:
+        raise ConfigError(
+            f"{method.name} has no stage 1, but a {given} result was given; leave it out, or leave out the method"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Settings that change nothing
+
+
+def without_effect(config: AdaptConfig | TuneConfig) -> dict[str, str]:
+    """The settings that change nothing in such a stage, each with the reason."""
+    if isinstance(config, AdaptConfig):
+        stage, method, groups = "adapt", METHODS[config.method].start, _conditions_of_adapt(config)
+        if method.stage1 is None:
+            return {}  # which is said by `method_of_adapt`
+    else:
+        stage, method = "tune", METHODS[config.method or "prompt-tuning"]
+        groups = _conditions_of_tune(config, method)
+    own = method.settings.get(stage, {})
+    of_others = {
+        name: f"{method.name} {reason}"
+        for other in METHODS.values()
+        for name, reason in other.settings.get(stage, {}).items()
+        if name not in own
+    }
+    return {name: reason for holds, reason, names in groups if not holds for name in names.split()} | of_others
+
+
+_Conditions = tuple[tuple[bool, str, str], ...]
+"""(whether it holds, what is so where it does not, the settings that need it)"""
+
+
+def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
+    mixes = any(0 < share < 1 for share in METHODS[config.method].source_shares(config).values())
+    return (
+        (False, "it is a setting of stage 2", "state_cache"),
+        (config.initialise == "noise", "the prompt does not start from noise", "init_std"),
+        (mixes, "the two languages are not mixed", "balance"),
+        (config.objective == "mlm", "alignment reads pairs and masks nothing",
+         "mask_rate packing balance source_share"),
+        (config.learning_rate == "auto", "the learning rate is not looked for", "auto_rates auto_steps"),
+    )  # fmt: skip
+
+
+def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
+    return (
+        (False, "it is a setting of stage 1", "allow_unknown"),
+        (not config.dropout, "with dropout nothing can be kept", "state_cache"),
+        (config.head == "words", "a linear head reads no words", "loss_over"),
+        (not method.reads_vectors, f"{method.name} is fitted in closed form",
+         "epochs batch_size learning_rate warmup_ratio weight_decay clip_norm dropout head loss_over"
+         " micro_batch_size gradient_checkpointing checkpoint_every state_cache"),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Another backbone, another language
+
+
+def refuse_other_backbone(adapted: Adapted, encoder: model.Encoder) -> None:
+    """Raises `ConfigError` for what stage 1 made on another backbone: shapes alone would not tell them apart."""
+    from glotprompt.artifact import other_backbone
+
+    if adapted.backbone.get("fingerprint") != encoder.fingerprint:
+        other = other_backbone(adapted.backbone, encoder.name, encoder.fingerprint)
+        raise ConfigError(f"what adapt made of {adapted.language} is for {other}")
+
+
+def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassifier:
+    """A classifier with another language's module of its method in place of its own: MAD-X's swap. A classifier behind
+    a source-prompt holds nothing of the target and stays as it is.
+
+    Raises `ConfigError` where stage 2 has to be trained again, and for a module of another method or backbone."""
+    method = METHODS[classifier.method]
+    if not method.tunes_once:
+        raise ConfigError(
+            f"{method.name} trains stage 2 on the language's own module; tune again for {adapted.language}"
+        )
+    if adapted.method != method.start.name or adapted.backbone["fingerprint"] != classifier.encoder.fingerprint:
+        raise ConfigError(
+            f"the classifier is of method {method.name} on {classifier.encoder.name}, the module of {adapted.method} on"
+            f" {adapted.backbone['name']}"
+        )
+    parts = {name: part.restored(classifier.encoder) for name, part in adapted.parts.items() if name == "language"}
+    body = method.deliver(classifier.body, parts)
+    # Label offsets were fitted on the other language's text.
+    moved = classifier.with_report(language_prompt=adapted.report)
+    if moved.report is not None and moved.report.label_prior is not None:
+        moved = moved.with_report(label_prior=None)
+    swaps = classifier.samples is not None and classifier.samples.side == "target"
+    return replace(
+        moved, body=body, language=adapted.language, offsets=None, characters=adapted.characters,
+        samples=adapted.samples if swaps else classifier.samples,
+    )  # fmt: skip
