@@ -21,6 +21,8 @@ from .methods import METHODS as METHODS
 from .methods import for_language as for_language
 from .model.encoder import Encoder as Encoder
 from .records import AdaptReport as AdaptReport
+from .records import EvaluationReport as EvaluationReport
+from .records import Report as Report
 from .records import TuneReport as TuneReport
 from .report.significance import compare_predictions as compare_predictions
 from .run import adapt as adapt
@@ -28,5 +30,4 @@ from .run import evaluate as evaluate
 from .run import tune as tune
 from .serve.predictor import Predictor as Predictor
 from .templates import Task as Task
-from .train.scoring import Report as Report
 from .version import __version__ as __version__

@@ -35,13 +35,13 @@ from glotprompt.grid.steps import AdaptStep, Backbone, EvaluateStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, Store
 from glotprompt.grid.work import encoder_of, loaded_encoder, scored_classifier
 from glotprompt.model.encoder import Encoder
-from glotprompt.records import AdaptReport
+from glotprompt.records import AdaptReport, EvaluationReport, MaskedWordScores
 from glotprompt.report.conclusions import Reading, conclusions
 from glotprompt.report.tables import Part
 from glotprompt.train.batches import token_sequences
 from glotprompt.train.memory import PeakMemory
 from glotprompt.train.reading import blank_words, guess_words
-from glotprompt.train.scoring import MaskedWordScores, Report, evaluation_batches, report, score_masked_words
+from glotprompt.train.scoring import evaluation_batches, report, score_masked_words
 
 CENTRED = "-centred"
 """How systems end that read another's sentence vectors, centred."""
@@ -159,7 +159,7 @@ class _Demo:
         encoder = encoder_of(step.backbone, self.place.device)
         return load_adapted(self.store.folder(step.name) / ADAPTED, encoder)
 
-    def _found(self, step: EvaluateStep) -> tuple[Mapping[str, Any], Report]:
+    def _found(self, step: EvaluateStep) -> tuple[Mapping[str, Any], EvaluationReport]:
         """A step's result, and its predictions over all labels compared with the truth."""
         result = self.store.result_of(step.name)
         assert result is not None
@@ -198,7 +198,7 @@ class _Demo:
             **centred,
         )
 
-    def _note(self, reading: Reading, found: Report) -> None:
+    def _note(self, reading: Reading, found: EvaluationReport) -> None:
         gold = [str(example.label) for example in self.data.test]
         right = [int(one == other) for one, other in zip(gold, found.predictions, strict=True)]
         self.right.setdefault(reading, []).append(right)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,8 +19,8 @@ from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep
 from glotprompt.grid.store import FORMAT
 from glotprompt.methods import METHODS
 from glotprompt.model.shapes import Shell
-from glotprompt.records import AdaptReport, Training
-from glotprompt.train.scoring import Report, report, with_offsets
+from glotprompt.records import AdaptReport, EvaluationReport, Training
+from glotprompt.train.scoring import report, with_offsets
 
 MOST_LOSSES = 50
 """Points of a loss curve that are kept."""
@@ -110,12 +109,12 @@ def thinned(losses: Sequence[tuple[int, float | None]]) -> list[list[float | Non
     return [[step, None if loss is None else round(loss, 4)] for step, loss in kept]
 
 
-def _scores(found: Report) -> dict[str, Any]:
-    labels = {label: asdict(scores) for label, scores in found.per_label.items()}
+def _scores(found: EvaluationReport) -> dict[str, Any]:
+    labels = {label: scores.to_json() for label, scores in found.per_label.items()}
     return {"accuracy": found.accuracy, "macro_f1": found.macro_f1, "per_label": labels}
 
 
-def collapse(found: Report) -> str | None:
+def collapse(found: EvaluationReport) -> str | None:
     """Why a run says little, in one line."""
     if found.collapsed_label is None:
         return None
