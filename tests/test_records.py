@@ -1,4 +1,4 @@
-"""What a training or an evaluation says of itself: its schema in the docs, and reports of files that hold something else."""
+"""Reports of trainings and evaluations: their schema in the docs, and files that hold something else."""
 
 from __future__ import annotations
 
