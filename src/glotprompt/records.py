@@ -33,12 +33,15 @@ class Record(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            wrong = f"{place}: {in_a_line(first['msg'], 150)}"
             raise ArtifactError(
-                f"{where} is whole but cannot be used ({wrong}); make it anew, or get another copy"
+                f"{where} is whole but cannot be used ({first_error(error)}); make it anew, or get another copy"
             ) from None
+
+
+def first_error(error: ValidationError) -> str:
+    """The first thing that is wrong with a value, and where in it, in one line."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {in_a_line(first['msg'], 150)}"
 
 
 @dataclass(frozen=True)

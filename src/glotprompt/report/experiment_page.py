@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from glotprompt.report.page import template
 from glotprompt.report.results import Results
 from glotprompt.report.sections import Figure, Section
 from glotprompt.report.table_files import Table, as_markdown, markdown
-from glotprompt.report.tables import DASH, Part, part
+from glotprompt.report.tables import DASH
 
 TEMPLATE = "results.html.j2"
 
@@ -53,20 +53,18 @@ class Report:
     def facts(self) -> dict[str, str]:
         """Machines, versions and times of the runs; nothing of the moment of the report."""
         meta = self.results.meta
-        runs = [run for experiment in self.results.experiments for run in experiment.done if run.target is not None]
-        backbones = [part(part(run.result or {}, "run_info"), "backbone") for run in runs]
-        named = [[backbone[key] for key in ("name", "fingerprint", "precision")] for backbone in backbones]
-        finished = [found["finished"] for found in meta if found["finished"]]
+        runs = [run.evaluation for experiment in self.results.experiments for run in experiment.runs]
+        backbones = [found.run_info.backbone for found in runs if found is not None]
         found = {
-            "Backbone": _distinct([", ".join(filter(None, words)) for words in named]),
-            "Finished": f"{finished[0]} to {finished[-1]}" if finished else "",
-            "Machine": _distinct([_joined(part(each, "hardware")) for each in meta]),
-            "Versions": _distinct([_joined(part(each, "versions")) for each in meta]),
+            "Backbone": _distinct([f"{one.name}, {one.fingerprint}, {one.precision}" for one in backbones]),
+            "Finished": f"{meta[0].finished} to {meta[-1].finished}" if meta else "",
+            "Machine": _distinct([_joined(each.hardware) for each in meta]),
+            "Versions": _distinct([_joined(each.versions) for each in meta]),
         }
         return {name: value or DASH for name, value in found.items()}
 
 
-def _joined(values: Part) -> str:
+def _joined(values: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
 
 
