@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glotprompt.errors import ArtifactError, in_a_line
 
-Figure = float | None
+Number = float | None
 """A number; NaN and infinity, which JSON lacks, are None."""
 
 
@@ -174,9 +174,9 @@ class Training(TextReport):
     """Training and its evaluations, interruptions aside."""
     tokens: int
     """Real tokens that were trained on."""
-    losses: list[tuple[int, Figure]]
+    losses: list[tuple[int, Number]]
     """(step, mean training loss since the entry before)."""
-    evaluations: list[tuple[int, dict[str, Figure]]]
+    evaluations: list[tuple[int, dict[str, Number]]]
     """(step, figures by name): held_out_loss, retrieval; dev_accuracy, dev_loss."""
     peak_memory_bytes: int
     """Of this process; on CUDA, of the GPU."""

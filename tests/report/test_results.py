@@ -11,7 +11,7 @@ import pytest
 from glotprompt.errors import DataError
 from glotprompt.report import paper_tables
 from glotprompt.report.results import Experiment, Run, key_name, read_results, value_name
-from glotprompt.report.sections import section
+from glotprompt.report.sections import make_section
 from glotprompt.report.series import along_layers, along_setting
 from glotprompt.report.table_files import Table
 
@@ -115,7 +115,7 @@ def test_seeds_that_share_stage_1_are_called_so(tmp_path: Path) -> None:
         runs = cells("soft-prompt", "sna", seeds=(0, 1), text_share=0.5)
         said: dict[int | None, str] = {}
         for adapt_seed in (None, 0):
-            made = section(read(tmp_path / f"{draw}{adapt_seed}", plan("t", draw, runs, adapt_seed=adapt_seed)))
+            made = make_section(read(tmp_path / f"{draw}{adapt_seed}", plan("t", draw, runs, adapt_seed=adapt_seed)))
             parts = [*made.tables, *made.minor_tables, *made.figures]
             said[adapt_seed] = " ".join(part.caption for part in parts if "standard deviation" in part.caption)
         assert said[None]
@@ -126,7 +126,7 @@ def test_seeds_that_share_stage_1_are_called_so(tmp_path: Path) -> None:
 def test_few_shots_say_what_the_epoch_is_chosen_on(tmp_path: Path) -> None:
     runs = cells("soft-prompt", "sna", tune__shots_per_class=5)
     for draw, said in (("figure4", True), ("figure6", False)):
-        figure, *_ = section(read(tmp_path / draw, plan("t", draw, runs))).figures
+        figure, *_ = make_section(read(tmp_path / draw, plan("t", draw, runs))).figures
         assert ("the best epoch is chosen on the whole dev set" in figure.caption) == said
 
 
@@ -140,7 +140,7 @@ def test_a_collapse_is_marked_where_it_was_judged(tmp_path: Path) -> None:
 
 def test_one_seed_has_no_deviation_in_words_or_numbers(tmp_path: Path) -> None:
     experiment = read(tmp_path, plan("t", "table2", cells("mad-x", "sna")), scored({("mad-x", "sna", 0): 42.5}))
-    made = section(experiment)
+    made = make_section(experiment)
     captions = [table.caption for table in made.tables] + [figure.caption for figure in made.figures]
     assert "±" not in "".join(captions)
     assert "standard deviation" not in "".join(captions)
@@ -152,7 +152,7 @@ def test_own_labels_only_where_they_differ(tmp_path: Path) -> None:
     record = plan("t", "table2", cells("mad-x", "sna"))
 
     def headed(name: str, own: float | None) -> tuple[int, str]:
-        made = section(read(tmp_path / name, record, lambda one: result(one, 40.0, own=own)))
+        made = make_section(read(tmp_path / name, record, lambda one: result(one, 40.0, own=own)))
         accuracies = [table for table in made.tables if table.name.startswith("t-accuracy")]
         return len(accuracies), " ".join(made.notes)
 
@@ -165,7 +165,7 @@ def test_own_labels_only_where_they_differ(tmp_path: Path) -> None:
 
 def test_where_nothing_beats_the_majority_it_is_said(tmp_path: Path) -> None:
     scores = {("mad-x", "sna", 0): 30.0, ("mad-x", "yor", 0): 40.0}
-    made = section(read(tmp_path, plan("t", "table2", cells("mad-x", "sna", "yor")), scored({**scores})))
+    made = make_section(read(tmp_path, plan("t", "table2", cells("mad-x", "sna", "yor")), scored({**scores})))
     assert made.notes[-1] == "No method reaches the majority class in: sna."
 
 
@@ -251,7 +251,7 @@ def test_costs_in_both_countings(tmp_path: Path) -> None:
         "MAD-X": ["-"] * 6,
         "Adapted soft prompt (ours)": ["1,572,864", "1,572,864", "0.28 %", "6.29 MB", "1,179,648", "6.29 MB"],
     }
-    assert section(experiment).missing == [
+    assert make_section(experiment).missing == [
         "Fine-tuning, no adaptation, model mini",
         "MAD-X, model FacebookAI/xlm-roberta-large",
         "MAD-X, model mini",
@@ -304,7 +304,7 @@ def test_what_is_missing_is_listed(tmp_path: Path) -> None:
     ]
     runs[-1]["result"] = None  # a step that cannot be planned
     scores = {("mad-x", "sna", 0): 1.0, ("mad-x", "yor", 1): 1.0}
-    made = section(read(tmp_path, plan("t", "table2", runs), scored({**scores})))
+    made = make_section(read(tmp_path, plan("t", "table2", runs), scored({**scores})))
     assert made.missing == [
         "Fine-tuning, no adaptation: all 2",
         "MAD-X: sna seed 1, yor seed 0",

@@ -1,4 +1,4 @@
-"""What a finished step found: the types behind its `result.json`, for who writes it and who reports it. No torch."""
+"""What a finished step found: the types behind its `result.json`, as it is written and reported. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, ValidationError
 
 from glotprompt.errors import DataError
-from glotprompt.records import Figure, LabelScores, Record, first_error
+from glotprompt.records import LabelScores, Number, Record, first_error
 
 Labels = Literal["all", "own"]
 """Which labels compete: all of the task's, or those that the target's test set has."""
@@ -24,7 +24,7 @@ class StageFigures(Record):
     tokens: int
     """Real tokens that were trained on."""
     peak_memory_bytes: int
-    losses: list[tuple[int, Figure]]
+    losses: list[tuple[int, Number]]
     """(step, mean training loss since the entry before), thinned."""
     dev_accuracy: float | None = None
     """Stage 2: best accuracy on dev examples, in per cent."""

@@ -13,7 +13,7 @@ from glotprompt.report.paper_figures import stem
 from glotprompt.report.results import OURS, STAGES, Experiment, Line, Run, Stage, shared_seeds, varied_name
 from glotprompt.report.series import Curves
 from glotprompt.report.significance import LEVEL, RESAMPLES, Difference, paired_bootstrap, per_example
-from glotprompt.report.table_files import Cell, Table, number_cell, spread_cell, with_best_bold, word_cell
+from glotprompt.report.table_files import Table, TableCell, number_cell, spread_cell, with_best_bold, word_cell
 from glotprompt.report.tables import (
     DASH,
     METHOD_COLOURS,
@@ -77,7 +77,7 @@ def accuracy_table(experiment: Experiment, labels: Labels) -> Table:
     )
 
 
-def _marked(cell: Cell, runs: Sequence[Run]) -> Cell:
+def _marked(cell: TableCell, runs: Sequence[Run]) -> TableCell:
     return replace(cell, text=f"{cell.text} {COLLAPSED}") if any(run.collapsed for run in runs) else cell
 
 
@@ -85,7 +85,7 @@ def _over_seeds(line: Line, target: str, labels: Labels) -> Spread:
     return Spread(tuple(run.score(labels) for run in line.of(target)))
 
 
-def _majority_row(experiment: Experiment) -> tuple[Cell, ...]:
+def _majority_row(experiment: Experiment) -> tuple[TableCell, ...]:
     shares = [experiment.majority(target) for target in experiment.targets]
     present = [share for share in shares if share is not None]
     mean = sum(present) / len(present) if present and len(present) == len(shares) else None
@@ -136,7 +136,7 @@ def significance_table(experiment: Experiment) -> Table | None:
     others = [line for line in experiment.lines if line is not ours]
     if ours is None or not others or not any(run.correct() for run in ours.runs):
         return None
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[TableCell, ...]] = []
     for other in others:
         cells = [_difference_cell(_difference(ours, other, [target])) for target in experiment.targets]
         means = [_difference_cell(_difference(ours, other, experiment.targets, labels)) for labels in WHICH]
@@ -165,12 +165,12 @@ def _difference(ours: Line, other: Line, targets: Sequence[str], labels: Labels 
     return paired_bootstrap(samples)
 
 
-def _difference_cell(difference: Difference | None) -> Cell:
+def _difference_cell(difference: Difference | None) -> TableCell:
     if difference is None:
-        return Cell(DASH)
+        return TableCell(DASH)
     mean, low, high = (_signed(value) for value in (difference.mean, difference.low, difference.high))
     text = f"{mean} [{low}, {high}]"
-    return Cell(text, difference.is_clear, difference.mean, low=difference.low, high=difference.high)
+    return TableCell(text, difference.is_clear, difference.mean, low=difference.low, high=difference.high)
 
 
 def _signed(value: float) -> str:
@@ -203,26 +203,26 @@ def _cost_table(experiment: Experiment, setting: str, varied: Mapping[str, Any])
     )  # fmt: skip
 
 
-def _cost_cells(line: Line) -> list[Cell]:
+def _cost_cells(line: Line) -> list[TableCell]:
     costs = next((run.costs for run in line.runs if run.costs is not None), None)
     tune = None if costs is None else costs.tune
     if costs is None or tune is None:
-        return [Cell(DASH)] * 6
+        return [TableCell(DASH)] * 6
     first = tune if costs.adapt is None else costs.adapt
     language_bytes = tune.file_bytes if costs.language_bytes is None else costs.language_bytes
     return [
         number_cell(first.trained_values, 0),
         number_cell(first.trained_values_paper, 0),
-        Cell(f"{100 * first.share:.3g} %", value=first.share),
-        Cell(size(language_bytes), value=language_bytes),
+        TableCell(f"{100 * first.share:.3g} %", value=first.share),
+        TableCell(size(language_bytes), value=language_bytes),
         number_cell(tune.trained_values, 0),
-        Cell(size(tune.file_bytes), value=tune.file_bytes),
+        TableCell(size(tune.file_bytes), value=tune.file_bytes),
     ]
 
 
 def measured_table(experiment: Experiment) -> Table:
     """Seconds and memory that the trainings of each method took, as a mean over its runs."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[TableCell, ...]] = []
     for line in experiment.lines:
         seconds = [_mean([_seconds(run, stage) for run in line.runs]) for stage in STAGES]
         peak = max((stage.peak_memory_bytes for run in line.runs for stage in run.stages), default=None)
@@ -231,8 +231,8 @@ def measured_table(experiment: Experiment) -> Table:
             (
                 word_cell(line.name),
                 number_cell(values, 0),
-                *(Cell(duration(value), value=value) for value in seconds),
-                Cell(size(peak), value=peak),
+                *(TableCell(duration(value), value=value) for value in seconds),
+                TableCell(size(peak), value=peak),
             )
         )
     return Table(
@@ -264,7 +264,7 @@ def curve_table(experiment: Experiment, curves: Curves, caption: str, digits: in
     """The numbers of a figure: a row for each curve, a column for each x."""
     xs = sorted({x for one in curves.series for x, _ in one.points})
     share = any(key.endswith("share") for key in curves.keys)
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[TableCell, ...]] = []
     for one in (*curves.series, *curves.levels):
         found = dict(one.points)
         level = found[0.0] if one in curves.levels else None
@@ -317,15 +317,15 @@ def _published() -> list[Published]:
     return [Published(**one) for one in tomllib.loads(text)["published"]]
 
 
-def _ours(experiment: Experiment, published: Published) -> Cell:
+def _ours(experiment: Experiment, published: Published) -> TableCell:
     if published.method == "majority":
         return _majority_row(experiment)[1]
     if published.num_layers not in (None, experiment.plan.get("num_layers")):
-        return Cell(DASH)
+        return TableCell(DASH)
     same = (one for one in experiment.lines if one.method == published.method and one.varied == published.varied)
     line = next(same, None)
     if line is None:
-        return Cell(DASH)
+        return TableCell(DASH)
     if experiment.plan["draw"] == "table3":
         return _cost_cells(line)[0]
     seen, unseen = experiment.groups()
@@ -338,15 +338,15 @@ def runs_table(experiment: Experiment) -> Table:
     keys = list(dict.fromkeys(key for run in experiment.runs for key in run.varied))
     rows = [
         (
-            *(Cell(str(value), value=value) for value in (run.method, run.target, run.seed)),
-            *(Cell(str(value), value=value) for value in (run.varied.get(key) for key in keys)),
+            *(TableCell(str(value), value=value) for value in (run.method, run.target, run.seed)),
+            *(TableCell(str(value), value=value) for value in (run.varied.get(key) for key in keys)),
             *(number_cell(run.score(labels, name)) for labels in WHICH for name in SCORES),
             number_cell(run.majority),
             number_cell(run.trained_values, 0),
             *(number_cell(_seconds(run, stage)) for stage in STAGES),
             *(number_cell(_peak_memory(run, stage), 0) for stage in STAGES),
-            Cell("", value=run.collapsed),
-            Cell("", value=run.step if run.result is not None else None),
+            TableCell("", value=run.collapsed),
+            TableCell("", value=run.step if run.result is not None else None),
         )
         for run in experiment.runs
     ]

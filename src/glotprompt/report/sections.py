@@ -14,7 +14,7 @@ from glotprompt.report.table_files import Table
 
 
 @dataclass(frozen=True)
-class Figure:
+class Drawing:
     """An SVG element and what it shows."""
 
     name: str
@@ -33,7 +33,7 @@ class Section:
     kind: str
     """What of the paper it is, in words."""
     tables: list[Table] = field(default_factory=list[Table])
-    figures: list[Figure] = field(default_factory=list[Figure])
+    figures: list[Drawing] = field(default_factory=list[Drawing])
     minor_tables: list[Table] = field(default_factory=list[Table])
     """Shown folded on the page."""
     notes: list[str] = field(default_factory=list[str])
@@ -76,7 +76,7 @@ def _gaps(line: Line, gaps: Sequence[Run]) -> str:
     return f"{line.name}: {', '.join(places)}"
 
 
-def section(experiment: Experiment) -> Section:
+def make_section(experiment: Experiment) -> Section:
     """The section of an experiment; what this version does not know how to draw gets tables of accuracy."""
     draw = experiment.plan["draw"]
     made = Section(experiment, KINDS.get(draw, f"{draw}"))
@@ -168,4 +168,4 @@ def _spread_is(what: str, experiment: Experiment) -> str:
 
 def _add(made: Section, name: str, svg: str, caption: str, minor: bool = False) -> None:
     if svg:
-        made.figures.append(Figure(stem(made.experiment.name, *name.split("-")), svg, caption, minor))
+        made.figures.append(Drawing(stem(made.experiment.name, *name.split("-")), svg, caption, minor))

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from glotprompt.report.report_files import write_report
+from glotprompt.report.results_page import write_report
 
+from ..pages import Reader
 from .stores import answer, cell, full_plans, plan, result, write_store
-from .test_page import Reader
 
 
 @pytest.fixture(scope="module")
