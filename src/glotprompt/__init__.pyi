@@ -17,6 +17,7 @@ from .data.files import read_texts as read_texts
 from .data.records import Example as Example
 from .data.tables import ReadOptions as ReadOptions
 from .errors import UserError as UserError
+from .inference.predictor import Predictor as Predictor
 from .methods import METHODS as METHODS
 from .methods import for_language as for_language
 from .model.encoder import Encoder as Encoder
@@ -28,6 +29,5 @@ from .report.significance import compare_predictions as compare_predictions
 from .run import adapt as adapt
 from .run import evaluate as evaluate
 from .run import tune as tune
-from .serve.predictor import Predictor as Predictor
 from .templates import Task as Task
 from .version import __version__ as __version__

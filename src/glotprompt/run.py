@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from glotprompt.classifier import Adapted, Input, LanguageModule, LanguagePrompt, Part, PromptClassifier
+from glotprompt.classifier import Adapted, LanguageModule, LanguagePrompt, Part, PromptClassifier
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.decontamination import EvaluationText
@@ -19,6 +19,7 @@ from glotprompt.records import EvaluationReport
 from glotprompt.stage1 import SentencePairs, Stage1, count_unknown, train_part
 from glotprompt.stage2 import Stage2, train_stage2
 from glotprompt.templates import Task
+from glotprompt.train.inputs import Input
 from glotprompt.train.scoring import report
 
 # ---------------------------------------------------------------------------------------------------------------

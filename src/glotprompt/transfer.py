@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glotprompt.classifier import Input, PromptClassifier
+from glotprompt.classifier import PromptClassifier
 from glotprompt.data.records import Example
 from glotprompt.records import EvaluationReport
-from glotprompt.train.scoring import fit_offsets, report, with_offsets
+from glotprompt.train.calibration import fit_offsets, with_offsets
+from glotprompt.train.inputs import Input
+from glotprompt.train.scoring import report
 
 
 @dataclass(frozen=True)

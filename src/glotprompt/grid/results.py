@@ -37,7 +37,8 @@ from glotprompt.grid.store import FORMAT
 from glotprompt.methods import METHODS
 from glotprompt.model.shapes import Shell
 from glotprompt.records import AdaptReport, EvaluationReport, Training
-from glotprompt.train.scoring import report, with_offsets
+from glotprompt.train.calibration import with_offsets
+from glotprompt.train.scoring import report
 
 MOST_LOSSES = 50
 """Points of a loss curve that are kept."""
