@@ -18,8 +18,8 @@ from glotprompt.config import RuntimeConfig, TuneConfig, identity_of, preset
 from glotprompt.data.languages import language as language_of
 from glotprompt.data.records import content_hash
 from glotprompt.demo.conclusions import RIVAL, Reading, conclusions
+from glotprompt.demo.output import Used, alignment, meta, save, saved_size, write_result
 from glotprompt.demo.result import DemoAlignment, DemoFigures, DemoFiles, DemoResult, DemoRow, DemoSplit, DemoTask
-from glotprompt.demo.run import Used, alignment, meta, save, saved_size, write_result
 from glotprompt.model.backbones import MINI_SENTENCE
 from glotprompt.model.encoder import Encoder
 from glotprompt.run import run_stage1, tune
