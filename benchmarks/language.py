@@ -23,9 +23,9 @@ from texts import find_data
 import glotprompt as gp
 from glotprompt.classifier import PromptClassifier
 from glotprompt.data.catalog import dataset
+from glotprompt.inference.language import LanguageFinder
+from glotprompt.inference.predictor import Predictor
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.serve.language import LanguageFinder
-from glotprompt.serve.predictor import Predictor
 
 TASK = gp.Task.load("news")
 LINE_WORDS = 60

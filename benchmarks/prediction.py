@@ -26,9 +26,9 @@ from stage2 import peft_label_scores
 from texts import TASK, find_data, pairs, words
 
 from glotprompt.classifier import PromptClassifier
+from glotprompt.inference.predictor import Predictor, Query
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
-from glotprompt.serve.predictor import Predictor, Query
 from glotprompt.train.cloze import Cloze, Words
 
 Arrivals = Sequence[tuple[Cloze, int]]

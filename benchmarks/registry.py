@@ -21,8 +21,8 @@ from report import positive
 
 import glotprompt as gp
 from glotprompt.data.samples import MOST_CHARACTERS, NUM_SAMPLES, Samples
+from glotprompt.inference.predictor import Predictor
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.serve.predictor import Predictor
 from glotprompt.serve.registry import Registry
 from glotprompt.train.memory import PeakMemory
 

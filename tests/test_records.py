@@ -1,4 +1,4 @@
-"""What a training says of itself: its schema in the docs, and reports of files that hold something else."""
+"""Reports of trainings and evaluations: their schema in the docs, and files that hold something else."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+import glotprompt as gp
 from glotprompt.errors import ArtifactError
-from glotprompt.records import AdaptReport, Combined, Converted, TuneReport, stage1_report
-from glotprompt.train.scoring import Report
+from glotprompt.records import AdaptReport, Combined, Converted, EvaluationReport, TuneReport, stage1_report
+from glotprompt.train.scoring import report
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "reports.schema.json"
 ADAPTED: dict[str, Any] = {
@@ -25,7 +26,7 @@ ADAPTED: dict[str, Any] = {
 
 def schemas() -> str:
     """JSON schemas of the reports of the three commands."""
-    found = {"AdaptReport": AdaptReport, "TuneReport": TuneReport, "Report": Report}
+    found = {"AdaptReport": AdaptReport, "TuneReport": TuneReport, "EvaluationReport": EvaluationReport}
     return json.dumps({name: TypeAdapter(kind).json_schema() for name, kind in found.items()}, indent=1) + "\n"
 
 
@@ -52,3 +53,11 @@ def test_a_report_is_read_as_it_was_written() -> None:
 def test_a_report_that_lacks_something_is_named() -> None:
     with pytest.raises(ArtifactError, match=r"^p\.safetensors is whole but cannot be used \(steps: .*\); make it anew"):
         stage1_report({name: value for name, value in ADAPTED.items() if name != "steps"}, "p.safetensors")
+
+
+def test_an_evaluation_says_of_itself_what_its_command_writes() -> None:
+    found = gp.EvaluationReport.of(report(["a", "a", "b"], ["a", "b", "b"]).to_json(), "x")
+    assert gp.Report is gp.EvaluationReport
+    assert (found.num_examples, found.per_label["a"].support, found.interval[0] < found.accuracy) == (3, 2, True)
+    with pytest.raises(ArtifactError, match="accuracy"):
+        gp.EvaluationReport.of({**found.to_json(), "accuracy": None}, "x")

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from glotprompt import artifact
 from glotprompt.data.characters import CharacterMap
-from glotprompt.data.records import Example
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError, ModelError, UserError
 from glotprompt.facts import check_facts, check_values, describe
@@ -28,13 +27,11 @@ from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.model.soft_prompt import SoftPrompt, check_prompt
 from glotprompt.records import AdaptReport, LabelPrior, Stage1Report, Training, TuneReport, stage1_report
 from glotprompt.templates import Task
-from glotprompt.train.cloze import Cloze, encode, encode_without_mask, label_words
+from glotprompt.train.calibration import fit_offsets, with_offsets
+from glotprompt.train.cloze import encode_without_mask, label_words
 from glotprompt.train.embedding import mean_vector
-from glotprompt.train.inputs import check_length
-from glotprompt.train.scoring import LabelHead, fit_offsets, log_probabilities, with_offsets
-
-Input = str | tuple[str, str] | Example
-"""A text, a (premise, hypothesis) pair, or an example (its label is not looked at)."""
+from glotprompt.train.inputs import Input, check_length, fields_of, read_inputs, rewritten_fields
+from glotprompt.train.scoring import log_probabilities
 
 
 @dataclass(frozen=True)
@@ -393,41 +390,6 @@ def task_of(facts: Mapping[str, Any], path: str | Path) -> Task:
     # The file's keys are sorted; the order of the labels, which is also that of the offsets, is a list beside them.
     words = {label: facts["task"]["verbalizer"][label] for label in facts["labels"]}
     return Task.from_dict({**facts["task"], "verbalizer": words}, where=str(path))
-
-
-def rewritten_fields(
-    fields: Sequence[Mapping[str, str]], characters: CharacterMap | None
-) -> Sequence[Mapping[str, str]]:
-    """The texts of inputs with their characters rewritten."""
-    if characters is None:
-        return fields
-    return [{name: characters.apply(text) for name, text in row.items()} for row in fields]
-
-
-def read_inputs(
-    encoder: Encoder,
-    fields: Sequence[Mapping[str, str]],
-    task: Task,
-    head: Head | None,
-    max_length: int,
-    characters: CharacterMap | None = None,
-) -> tuple[LabelHead, list[Cloze]]:
-    """What the labels are read with, the head or else the label words, and the inputs as it wants them, their
-    characters rewritten."""
-    fields = rewritten_fields(fields, characters)
-    if head is not None:
-        return head, encode_without_mask(fields, task, encoder.tokenizer, max_length)
-    words = label_words(task, encoder.tokenizer, encoder.input_embeddings)
-    return words, encode(fields, task, encoder.tokenizer, max_length, words.num_masks)
-
-
-def fields_of(item: Input) -> dict[str, str]:
-    """An input's texts by the names that templates give them."""
-    if isinstance(item, str):
-        return {"text": item}
-    if isinstance(item, tuple):
-        return {"premise": item[0], "hypothesis": item[1]}
-    return dict(item.fields)
 
 
 def _to_cpu(value: Tensor) -> Tensor:

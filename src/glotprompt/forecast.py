@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glotprompt.classifier import read_inputs
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.costs import Attention, StageCost, adapt_cost, tune_cost
 from glotprompt.methods import METHODS, method_of_adapt
@@ -29,6 +28,7 @@ from glotprompt.stage1 import Alignment, MaskedLanguageModelling
 from glotprompt.templates import Task
 from glotprompt.train.cloze import Cloze, ClozeCorpus, encode_without_mask
 from glotprompt.train.embedding import vectors_of
+from glotprompt.train.inputs import read_inputs
 from glotprompt.train.loop import Parts
 from glotprompt.train.losses import label_losses
 from glotprompt.train.lower_layers import below_trained_layers

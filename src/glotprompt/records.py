@@ -1,17 +1,16 @@
-"""What a training says of itself in the file that it leaves, and in the JSON of its command: a field for every fact."""
+"""What trainings and evaluations say of themselves in files and in the JSON of their commands: a field for every
+figure. Needs no torch."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glotprompt.errors import ArtifactError, in_a_line
-from glotprompt.train.alignment import AlignmentScores
-from glotprompt.train.rates import Trial
-from glotprompt.train.scoring import MaskedWordScores
 
-Figure = float | None
+Number = float | None
 """A number; NaN and infinity, which JSON lacks, are None."""
 
 
@@ -34,12 +33,50 @@ class Record(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            wrong = f"{place}: {in_a_line(first['msg'], 150)}"
             raise ArtifactError(
-                f"{where} is whole but cannot be used ({wrong}); make it anew, or get another copy"
+                f"{where} is whole but cannot be used ({first_error(error)}); make it anew, or get another copy"
             ) from None
+
+
+def first_error(error: ValidationError) -> str:
+    """The first thing that is wrong with a value, and where in it, in one line."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {in_a_line(first['msg'], 150)}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short run at one rate."""
+
+    rate: float
+    steps: int
+    loss: float | None
+    """Held-out loss at its end; None: it diverged."""
+
+
+@dataclass(frozen=True)
+class MaskedWordScores:
+    """How well masked words are read: mean cross-entropy (natural log) and accuracies in per cent."""
+
+    loss: float
+    top1: float
+    top5: float
+    num_masked: int
+
+
+@dataclass(frozen=True)
+class AlignmentScores:
+    """How well translations are found among the held-out pairs."""
+
+    retrieval: float
+    """Per cent of the sentences whose nearest vector of the other side, by cosine, is their translation's: mean of both
+    directions. The source side without a prompt; each side centred by its own mean."""
+    cosine: float
+    """Mean cosine of the target vectors to their teachers."""
+    source_cosine: float
+    """The same of the source sentences behind what was trained: 1 where they stayed in their places."""
+    loss: float
+    num_pairs: int
 
 
 class UnknownShare(Record):
@@ -137,9 +174,9 @@ class Training(TextReport):
     """Training and its evaluations, interruptions aside."""
     tokens: int
     """Real tokens that were trained on."""
-    losses: list[tuple[int, Figure]]
+    losses: list[tuple[int, Number]]
     """(step, mean training loss since the entry before)."""
-    evaluations: list[tuple[int, dict[str, Figure]]]
+    evaluations: list[tuple[int, dict[str, Number]]]
     """(step, figures by name): held_out_loss, retrieval; dev_accuracy, dev_loss."""
     peak_memory_bytes: int
     """Of this process; on CUDA, of the GPU."""
@@ -242,3 +279,47 @@ def stage1_report(value: Any, where: str) -> Stage1Report | None:
         return None
     kind = Combined if "combined" in value else Converted if "converted_from" in value else AdaptReport
     return kind.of(value, where)
+
+
+class LabelScores(Record):
+    """One label's figures."""
+
+    precision: float
+    """In per cent; so recall and F1. 0 for a label that is never predicted."""
+    recall: float
+    f1: float
+    support: int
+    """Examples that have the label."""
+
+
+class EvaluationReport(Record):
+    """How right a classifier's predictions are."""
+
+    accuracy: float
+    """In per cent."""
+    interval: tuple[float, float]
+    """95 % interval of the accuracy (Wilson 1927), ends in per cent."""
+    majority_label: str
+    """The label that most examples have."""
+    majority: float
+    """Accuracy of always answering it, in per cent."""
+    macro_f1: float
+    """Mean F1 of the labels that occur among the examples, in per cent."""
+    macro_f1_all: float
+    """Mean F1 of the labels that occur among examples or predictions, as scikit-learn has it, in per cent."""
+    per_label: dict[str, LabelScores]
+    """By label of examples or predictions."""
+    confusion: dict[str, dict[str, int]]
+    """`confusion[gold][predicted]`: how often."""
+    predictions: list[str]
+    """The predicted label of each example, in their order."""
+    num_examples: int
+    collapsed_label: str | None
+    """A label predicted for most examples and for far more than have it (at least 60 % of them, and 1.5 times as many),
+    else None: such figures say little."""
+    largest_share: float
+    """Per cent of the examples that got the most predicted label."""
+
+
+Report = EvaluationReport
+"""Its older name."""

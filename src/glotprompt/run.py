@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from glotprompt.classifier import Adapted, Input, LanguageModule, LanguagePrompt, Part, PromptClassifier
+from glotprompt.classifier import Adapted, LanguageModule, LanguagePrompt, Part, PromptClassifier
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.decontamination import EvaluationText
@@ -15,10 +15,12 @@ from glotprompt.errors import ConfigError, DataError
 from glotprompt.initial import Initial
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.records import EvaluationReport
 from glotprompt.stage1 import SentencePairs, Stage1, count_unknown, train_part
 from glotprompt.stage2 import Stage2, train_stage2
 from glotprompt.templates import Task
-from glotprompt.train.scoring import Report, report
+from glotprompt.train.inputs import Input
+from glotprompt.train.scoring import report
 
 # ---------------------------------------------------------------------------------------------------------------
 # Stage 1
@@ -125,7 +127,7 @@ def evaluate(
     label_prior: Mapping[str, float] | None = None,
     prior_text: Sequence[Input] | None = None,
     batch_size: int = 32,
-) -> Report:
+) -> EvaluationReport:
     """Score a classifier as it is on examples of any language; figures in per cent.
 
     `labels` restricts the predictions (a target may have fewer labels than the source). With `prior_text`, unlabelled

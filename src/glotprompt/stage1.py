@@ -29,7 +29,7 @@ from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
 from glotprompt.processes import is_first
-from glotprompt.records import AdaptReport, Guards, UnknownShare
+from glotprompt.records import AdaptReport, Guards, MaskedWordScores, Trial, UnknownShare
 from glotprompt.spec import RunSpec, adapt_specs, whole
 from glotprompt.train.alignment import (
     AlignmentScores,
@@ -47,8 +47,8 @@ from glotprompt.train.losses import masked_word_losses
 from glotprompt.train.memory import PeakMemory, gradient_checkpointing
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.progress import StepLine
-from glotprompt.train.rates import Trial, try_rates
-from glotprompt.train.scoring import MaskedWordScores, evaluation_batches, score_masked_words
+from glotprompt.train.rates import try_rates
+from glotprompt.train.scoring import evaluation_batches, score_masked_words
 
 ALREADY_ALIGNED = 90.0
 """Retrieval in per cent above which alignment gave nothing or a few points (docs/does_it_help.md)."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glotprompt.classifier import Adapted, PromptClassifier, read_inputs, rewritten_fields
+from glotprompt.classifier import Adapted, PromptClassifier
 from glotprompt.config import RuntimeConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.languages import NOT_NAMED
@@ -32,7 +32,7 @@ from glotprompt.templates import Task
 from glotprompt.train.checkpoint import Checkpoint, same_precision
 from glotprompt.train.cloze import ClozeCorpus, encode_without_mask
 from glotprompt.train.embedding import Chosen, Examples, fit_embedding_head
-from glotprompt.train.inputs import check_length, labelled_examples
+from glotprompt.train.inputs import check_length, labelled_examples, read_inputs, rewritten_fields
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses
 from glotprompt.train.lower_layers import below_trained_layers

@@ -8,20 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glotprompt.classifier import Input, PromptClassifier
+from glotprompt.classifier import PromptClassifier
 from glotprompt.data.records import Example
-from glotprompt.train.scoring import Report, fit_offsets, report, with_offsets
+from glotprompt.records import EvaluationReport
+from glotprompt.train.calibration import fit_offsets, with_offsets
+from glotprompt.train.inputs import Input
+from glotprompt.train.scoring import report
 
 
 @dataclass(frozen=True)
 class TransferScores:
     """One classifier on one target, three ways."""
 
-    as_is: Report
+    as_is: EvaluationReport
     """Over all labels of the source."""
-    own_labels: Report
+    own_labels: EvaluationReport
     """Over the labels that the target has."""
-    offset: Report
+    offset: EvaluationReport
     """The latter with label offsets fitted on unlabelled target text, prior uniform over the target's own labels."""
 
 
@@ -36,7 +39,7 @@ def transfer_scores(
     offsets = fit_offsets(classifier.log_probabilities(prior_texts), [float(i in allowed) for i in range(len(names))])
     gold = [str(example.label) for example in test]
 
-    def scores(offsets: NDArray[np.float64] | None, allowed: Sequence[int] | None) -> Report:
+    def scores(offsets: NDArray[np.float64] | None, allowed: Sequence[int] | None) -> EvaluationReport:
         best = with_offsets(log_probs, offsets, allowed).argmax(axis=1)
         return report(gold, [names[index] for index in best])
 

@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-import glotprompt.demo as glotprompt_demo
+import glotprompt.demo.run as glotprompt_demo
 
 from .conftest import Program
 

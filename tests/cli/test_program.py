@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-import glotprompt.demo as glotprompt_demo
+import glotprompt.demo.run as glotprompt_demo
 from glotprompt import run
 from glotprompt.cli import files, main
 from glotprompt.cli.app import app
 from glotprompt.cli.settings import settings
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset, presets
+from glotprompt.demo.result import DemoResult
 from glotprompt.errors import ConfigError, DataError, in_words_of, setting, visible
 from glotprompt.methods import METHODS
 
+from ..demo.invented import demo_result
 from .conftest import Program
 
 PROGRAM = Path(sys.executable).with_name("glotprompt")
@@ -249,10 +251,10 @@ def test_interruption_says_that_the_command_can_go_on(
 def test_demo_hands_its_options_on(glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, object] = {}
 
-    def run_demo(**options: object) -> dict[str, object]:
+    def run_demo(**options: object) -> DemoResult:
         given.update(options)
         (tmp_path / "out").mkdir(exist_ok=True)  # the lock lies in it
-        return {"title": "A demo", "language": {"mlm_loss_before": 3.0, "mlm_loss_after": 2.0}, "rows": []}
+        return DemoResult.of({**demo_result(), "title": "A demo"}, "invented")
 
     monkeypatch.setattr(glotprompt_demo, "run_demo", run_demo)
     words = ["demo", "--task", "news", "--target", "lug", "--data-dir", "d", "--fast"]

@@ -26,7 +26,7 @@ from fastapi.testclient import TestClient
 import glotprompt as gp
 from glotprompt.cli import main
 from glotprompt.errors import ConfigError, MissingExtraError
-from glotprompt.serve.application import Blueprint
+from glotprompt.serve.api import Blueprint
 from glotprompt.serve.schemas import Limits
 from glotprompt.serve.service import ServiceSettings
 

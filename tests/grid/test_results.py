@@ -27,12 +27,12 @@ def test_prompt_change(tiny_encoder: Callable[[str], Encoder]) -> None:
     classifier = PromptClassifier(encoder, SoftPrompt(after), TASK, "sna", 64)
     found = prompt_change(adapted, classifier)
     assert found is not None
-    assert [entry["layer"] for entry in found] == [0, 1, 2]
-    assert [entry["relative_l2"] for entry in found] == pytest.approx([0, 2, 2])
+    assert [entry.layer for entry in found] == [0, 1, 2]
+    assert [entry.relative_l2 for entry in found] == pytest.approx([0, 2, 2])
     changes = (classifier.key_values - adapted.key_values).flatten(1)
-    assert [entry["l2"] for entry in found] == pytest.approx(changes.norm(dim=1).tolist())
-    assert [entry["mean_absolute"] for entry in found] == pytest.approx(changes.abs().mean(dim=1).tolist())
-    assert [entry["cosine"] for entry in found] == pytest.approx([1, 1, -1])
+    assert [entry.l2 for entry in found] == pytest.approx(changes.norm(dim=1).tolist())
+    assert [entry.mean_absolute for entry in found] == pytest.approx(changes.abs().mean(dim=1).tolist())
+    assert [entry.cosine for entry in found] == pytest.approx([1, 1, -1])
     assert prompt_change(None, classifier) is None
     assert prompt_change(LanguageModule("mad-x", {}, "sna", {}), classifier) is None
 

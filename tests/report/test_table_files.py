@@ -6,8 +6,8 @@ import csv
 import io
 
 from glotprompt.report.table_files import (
-    Cell,
     Table,
+    TableCell,
     as_csv,
     as_latex,
     as_markdown,
@@ -20,12 +20,12 @@ from glotprompt.report.table_files import (
 from glotprompt.report.tables import Spread
 
 
-def row(name: str, *values: float | None) -> tuple[Cell, ...]:
+def row(name: str, *values: float | None) -> tuple[TableCell, ...]:
     """A row with one seed a column."""
     return (word_cell(name), *(spread_cell(Spread((value,))) for value in values))
 
 
-def bold(rows: list[tuple[Cell, ...]]) -> list[str]:
+def bold(rows: list[tuple[TableCell, ...]]) -> list[str]:
     """The names of the rows with the columns in which they are bold."""
     return [f"{line[0].text}{index}" for line in rows for index, cell in enumerate(line) if cell.bold]
 
@@ -44,7 +44,7 @@ TABLE = Table(
     "t_1",
     "100 % of <b>_x_</b> & $y$",
     ("Method", "sna|x", "yor"),
-    ((word_cell("a_b, 50 %"), spread_cell(Spread((1.0, 2.0, 6.0))), Cell("-")), row("c*", 4.25, 1 / 3)),
+    ((word_cell("a_b, 50 %"), spread_cell(Spread((1.0, 2.0, 6.0))), TableCell("-")), row("c*", 4.25, 1 / 3)),
 )
 
 

@@ -19,12 +19,12 @@ from starlette.testclient import TestClient
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import glotprompt as gp
+from glotprompt.inference.language import LanguageFinder
+from glotprompt.inference.predictor import Predictor
 from glotprompt.model.classification import LinearHead
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.serve.api import PAGE, make_app
-from glotprompt.serve.language import LanguageFinder
-from glotprompt.serve.logs import JsonLines
-from glotprompt.serve.predictor import Predictor
+from glotprompt.serve.observed import JsonLines
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import Limits
 from glotprompt.serve.service import ServiceSettings

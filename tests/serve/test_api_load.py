@@ -13,8 +13,8 @@ import pytest
 from starlette.testclient import TestClient
 
 import glotprompt as gp
+from glotprompt.inference.predictor import Predictor
 from glotprompt.serve.api import make_app
-from glotprompt.serve.predictor import Predictor
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.service import CHARACTERS_OF_A_TOKEN, Service, ServiceSettings
 

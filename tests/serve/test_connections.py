@@ -21,8 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from glotprompt.errors import ConfigError
 from glotprompt.serve import connections, middleware
 from glotprompt.serve.connections import bounded, most_connections
-from glotprompt.serve.metrics import Metrics
 from glotprompt.serve.middleware import BoundedBody, KnownHost, Observed
+from glotprompt.serve.observed import Metrics
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n"
 LARGE = 2**24

@@ -11,8 +11,8 @@ import torch
 import glotprompt as gp
 from glotprompt import artifact
 from glotprompt.errors import ArtifactError, ModelError
+from glotprompt.inference.predictor import NotFinite
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.serve.predictor import NotFinite
 from glotprompt.serve.registry import Registry
 
 from .conftest import make_classifier

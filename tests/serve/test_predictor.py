@@ -10,10 +10,9 @@ import pytest
 
 import glotprompt as gp
 from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.inference.predictor import PASS_COST, Item, buckets
 from glotprompt.model.classification import LinearHead
 from glotprompt.model.lora import Lora
-from glotprompt.serve.buckets import PASS_COST, buckets
-from glotprompt.serve.predictor import Item
 from glotprompt.train import scoring
 
 from .conftest import make_classifier
@@ -94,7 +93,7 @@ def test_one_forward_pass_for_items_of_one_length(
 ) -> None:
     passes: list[int] = []
     monkeypatch.setattr(
-        "glotprompt.serve.predictor.label_states",
+        "glotprompt.inference.predictor.label_states",
         lambda encoder, clozes, *how: passes.append(len(clozes)) or scoring.label_states(encoder, clozes, *how),
     )
     gp.Predictor(encoder, four).predict([("nya", "water"), ("yor", "king"), ("sna", "day"), ("nya", "play")])

@@ -20,12 +20,11 @@ import glotprompt as gp
 from glotprompt import artifact
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.inference.served import Decoded
 from glotprompt.model.deltas import packed
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.records import TuneReport
-from glotprompt.serve.cache import DecodedCache
-from glotprompt.serve.registry import MOST_READS, Changes, Registry
-from glotprompt.serve.served import Decoded
+from glotprompt.serve.registry import MOST_READS, Changes, DecodedCache, Registry
 
 from .conftest import ANSWER, make_classifier
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import glotprompt as gp
-from glotprompt.classifier import read_inputs
 from glotprompt.model.deltas import Together
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.train.cloze import Cloze
+from glotprompt.train.inputs import read_inputs
 from glotprompt.train.losses import label_losses
 from glotprompt.train.lower_layers import below_trained_layers
 from glotprompt.train.micro_batch import MicroBatch

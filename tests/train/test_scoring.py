@@ -19,16 +19,15 @@ from glotprompt.model.prefix import Prefix
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.batches import token_sequences
+from glotprompt.train.calibration import fit_offsets, with_offsets
 from glotprompt.train.cloze import Cloze, encode, label_words
 from glotprompt.train.scoring import (
     evaluation_batches,
-    fit_offsets,
     label_scores,
     log_probabilities,
     report,
     score_masked_words,
     wilson_interval,
-    with_offsets,
 )
 
 TASK = Task("t", "{mask} : {text}", {"yes": ["Yes", "good", "great"], "no": "No", "may": ["Maybe", "bad"]})

@@ -194,9 +194,8 @@ def _adapt_one(
 
 def _show_adapted(adapted: Adapted, num_values: int) -> None:
     from glotprompt.data.languages import name_of
+    from glotprompt.records import AlignmentScores, MaskedWordScores
     from glotprompt.report.tables import duration, size
-    from glotprompt.train.alignment import AlignmentScores
-    from glotprompt.train.scoring import MaskedWordScores
 
     found = adapted.training
     before, after = found.held_out_before, found.held_out_after

@@ -13,8 +13,8 @@ from glotprompt.data.files import read_mapping
 from glotprompt.data.records import Example, content_hash
 from glotprompt.errors import ConfigError, DataError, ModelError
 from glotprompt.facts import describe
+from glotprompt.records import EvaluationReport
 from glotprompt.report.significance import compare_predictions
-from glotprompt.train.scoring import Report
 
 
 def predictions_against(
@@ -62,7 +62,9 @@ def _check_labels(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> Non
         )
 
 
-def show_difference(path: Path, examples: Sequence[Example], report: Report, theirs: Sequence[str]) -> dict[str, Any]:
+def show_difference(
+    path: Path, examples: Sequence[Example], report: EvaluationReport, theirs: Sequence[str]
+) -> dict[str, Any]:
     """Print how much better the reported classifier is than the one in `path`; the same as JSON."""
     found = compare_predictions([example.label for example in examples], report.predictions, theirs)
     accuracy = report.accuracy - found.mean

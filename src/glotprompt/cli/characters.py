@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from glotprompt.classifier import PromptClassifier, rewritten_fields
+from glotprompt.classifier import PromptClassifier
 from glotprompt.cli.screen import note
 from glotprompt.data.characters import CharacterMap, name_of
 from glotprompt.data.records import Example
@@ -21,6 +21,7 @@ from glotprompt.train.characters import (
     unknown_in,
     unknown_tokens,
 )
+from glotprompt.train.inputs import rewritten_fields
 
 MOST_NAMED = 5
 """Characters that stay which are named."""

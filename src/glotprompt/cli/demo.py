@@ -73,8 +73,8 @@ def demo(
             raise MissingExtraError("The demo's page", "demo")
     if output.is_file():
         raise UserError(f"--output {output} is a file; give a folder")
-    from glotprompt.report.page import write_demo_page
-    from glotprompt.report.terminal import print_demo
+    from glotprompt.demo.page import write_demo_page
+    from glotprompt.demo.terminal import print_demo
     from glotprompt.spec import alone
 
     with alone(output, output, note), resumable(output):
@@ -82,7 +82,7 @@ def demo(
         if scenario == "manx":
             from glotprompt.data.dataset import given_folder
             from glotprompt.data.github import verse_folder
-            from glotprompt.demo_verses import run_verses
+            from glotprompt.demo.verses import run_verses
 
             language = target or "glv"
             if given_folder(data_dir) is None:
@@ -93,14 +93,14 @@ def demo(
             }
             result = run_verses(language=language, data_dir=data_dir, num_pairs=pairs, **sizes, **where)
         else:
-            from glotprompt.demo import run_demo
+            from glotprompt.demo.run import run_demo
 
             result = run_demo(scenario=scenario, target=target, data_dir=data_dir, fast=fast, tell=_tell, **where)
     page = output / PAGE
     write_demo_page(result, page)
     print_demo(result, console())
     if json is not None:
-        write_json(json, result)
+        write_json(json, result.to_json())
     note(f"wrote {page} (open it in a browser)")
 
 

@@ -117,9 +117,9 @@ def doctor(
     if json is not None:
         write_json(json, diagnosis.to_dict())
     if html is not None:
-        from glotprompt.report.doctor_page import write_doctor_page
+        from glotprompt.doctor.page import write_doctor_page
 
-        write_doctor_page(diagnosis.to_dict(), html)
+        write_doctor_page(diagnosis, html)
         note(f"wrote {html} (open it in a browser)")
     if diagnosis.level == "bad":
         return WILL_NOT_WORK

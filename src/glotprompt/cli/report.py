@@ -62,7 +62,7 @@ def report(
         raise UserError(f"--pack {pack}: the name must end in {ENDING}")
     if output.is_file():
         raise UserError(f"--output {output} is a file; give a folder")
-    from glotprompt.report.report_files import MARKDOWN, PAGE, write_report
+    from glotprompt.report.results_page import MARKDOWN, PAGE, write_report
 
     with TemporaryDirectory() as copied:
         folder = Path(copied)

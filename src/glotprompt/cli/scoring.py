@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +27,7 @@ from glotprompt.errors import ConfigError, DataError, counted
 if TYPE_CHECKING:
     from glotprompt.classifier import Prediction, PromptClassifier
     from glotprompt.data.records import Example
-    from glotprompt.train.scoring import Report
+    from glotprompt.records import EvaluationReport
 
 _AT_ONCE = 512
 """Inputs that are predicted before their results are shown."""
@@ -91,7 +90,7 @@ def evaluate(
             "language": opened.language, "labels": list(chosen or opened.task.labels), "label_prior": prior,
             "unknown": unknown.to_dict(),
         }  # fmt: skip
-        write_json(json, {**about, **asdict(report), "against": difference})
+        write_json(json, {**about, **report.to_json(), "against": difference})
     if save_offsets is not None:
         opened.save(save_offsets)
         wrote(save_offsets, "classifier with label offsets")
@@ -130,7 +129,7 @@ def _with_prior(
     return fitted, {"prior": prior, "num_texts": len(texts), "num_texts_scored_too": shared, "offsets": offsets}
 
 
-def _show_report(report: Report) -> None:
+def _show_report(report: EvaluationReport) -> None:
     out = console()
     low, high = report.interval
     occurring = sum(found.support > 0 for found in report.per_label.values())
@@ -158,7 +157,7 @@ def _show_report(report: Report) -> None:
     warn(_warnings(report, occurring))
 
 
-def _warnings(report: Report, num_occurring: int) -> Generator[str]:
+def _warnings(report: EvaluationReport, num_occurring: int) -> Generator[str]:
     """Why the figures say less than they seem to."""
     if num_occurring == 1:
         yield f"only one label, {report.majority_label!r}, occurs among the examples; these figures say little"

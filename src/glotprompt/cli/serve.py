@@ -18,7 +18,7 @@ from glotprompt.errors import ArtifactError, ConfigError, MissingExtraError, Use
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from glotprompt.serve.application import Blueprint
+    from glotprompt.serve.api import Blueprint
 
 _GRACE_SECONDS = 60
 """How long answers that are under way may take once the service is told to stop."""
@@ -139,7 +139,7 @@ def serve(
     limits: dict[str, Any] = {"items": max_items, "characters": max_characters, "body_bytes": max_body}
 
     def blueprint() -> Blueprint:
-        from glotprompt.serve.application import Blueprint
+        from glotprompt.serve.api import Blueprint
         from glotprompt.serve.schemas import Limits
         from glotprompt.serve.service import ServiceSettings
 
@@ -165,9 +165,9 @@ def _serve_here(
     model: str | None, precision: Any, device: str,
 ) -> None:  # fmt: skip
     from glotprompt.cli.backbone import open_recorded
-    from glotprompt.serve.application import url
+    from glotprompt.serve.api import url
     from glotprompt.serve.connections import most_connections
-    from glotprompt.serve.logs import log_to_stderr
+    from glotprompt.serve.observed import log_to_stderr
     from glotprompt.serve.registry import KIND
 
     most = most_connections(max_connections)

@@ -31,7 +31,7 @@ except ImportError:
     raise MissingExtraError("--engine ray", "ray,serve") from None
 
 from glotprompt.cluster.machines import Share, check_device, connected, passed_on, share_of_all
-from glotprompt.serve.application import Blueprint, url
+from glotprompt.serve.api import Blueprint, url
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -153,7 +153,7 @@ def _built(backbone: Backbone, blueprint: Blueprint, threads: int) -> FastAPI:
     import torch
 
     from glotprompt.model.encoder import Encoder
-    from glotprompt.serve.logs import log_to_stderr
+    from glotprompt.serve.observed import log_to_stderr
 
     torch.set_num_threads(threads)
     try:

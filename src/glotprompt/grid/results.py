@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,12 +15,30 @@ from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
 from glotprompt.costs import method_cost
 from glotprompt.data.records import Example, labels_of
 from glotprompt.grid.reading import ExampleSource, TextSource
+from glotprompt.grid.step_results import (
+    BackboneName,
+    CostInfo,
+    CostResult,
+    Costs,
+    EvaluationResult,
+    LayerChange,
+    Majority,
+    MetaInfo,
+    Predictions,
+    RunInfo,
+    Scores,
+    ScoresByLabels,
+    StageFigures,
+    Stages,
+    StepNames,
+)
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep
 from glotprompt.grid.store import FORMAT
 from glotprompt.methods import METHODS
 from glotprompt.model.shapes import Shell
-from glotprompt.records import AdaptReport, Training
-from glotprompt.train.scoring import Report, report, with_offsets
+from glotprompt.records import AdaptReport, EvaluationReport, Training
+from glotprompt.train.calibration import with_offsets
+from glotprompt.train.scoring import report
 
 MOST_LOSSES = 50
 """Points of a loss curve that are kept."""
@@ -29,7 +46,7 @@ MOST_LOSSES = 50
 
 def evaluate_result(
     step: EvaluateStep, classifier: PromptClassifier, adapted: Adapted | None, test: Sequence[Example], batch_size: int
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """Scores over all labels and over those that the test set has, from one reading of every example."""
     names = classifier.task.labels
     gold = [str(example.label) for example in test]
@@ -39,35 +56,39 @@ def evaluate_result(
         which: report(gold, [names[index] for index in with_offsets(log_probs, None, labels).argmax(axis=1)])
         for which, labels in (("all", None), ("own", allowed))
     }
-    return {
-        "format": FORMAT,
-        "run_info": _run_info(step, classifier),
-        "train_info": {
-            "adapt": None if adapted is None else _course(adapted.training), "tune": _course(classifier.training),
-        },
-        "scores": {which: _scores(found) for which, found in reports.items()},
-        "majority": {"label": reports["all"].majority_label, "share": reports["all"].majority},
-        "predictions": {
-            "ids": [example.id for example in test], "gold": gold,
-            **{which: found.predictions for which, found in reports.items()},
-        },
-        "collapsed": collapse(reports["all"]),
-        "prompt_change": prompt_change(adapted, classifier),
-        "meta_info": _meta(str(classifier.encoder.device)),
-    }  # fmt: skip
+    every, own = reports["all"], reports["own"]
+    return EvaluationResult(
+        format=FORMAT,
+        run_info=_run_info(step, classifier),
+        train_info=Stages(
+            adapt=None if adapted is None else stage_figures(adapted.training),
+            tune=stage_figures(classifier.training),
+        ),
+        scores=ScoresByLabels(all=_scores(every), own=_scores(own)),
+        majority=Majority(label=every.majority_label, share=every.majority),
+        predictions=Predictions(
+            ids=[example.id for example in test], gold=gold, all=every.predictions, own=own.predictions
+        ),
+        collapsed=collapse(every),
+        prompt_change=prompt_change(adapted, classifier),
+        meta_info=_meta(str(classifier.encoder.device)),
+    )
 
 
-def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> dict[str, Any]:
+def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> RunInfo:
     adapted, encoder = step.adapted, classifier.encoder
-    return {
-        "dataset": step.dataset, "source": step.source, "target": step.target,
-        "method": step.method, "seed": step.tuned.config.seed,
-        "backbone": {"name": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.precision},
-        "config": {
+    return RunInfo(
+        dataset=step.dataset,
+        source=step.source,
+        target=step.target,
+        method=step.method,
+        seed=step.tuned.config.seed,
+        backbone=BackboneName(name=encoder.name, fingerprint=encoder.fingerprint, precision=encoder.precision),
+        config={
             "adapt": None if adapted is None else adapted.config.model_dump(mode="json"),
             "tune": step.tuned.config.model_dump(mode="json"),
         },
-        "data": {
+        data={
             "language": None if adapted is None else adapted.language,
             "target_texts": _stage1_read(adapted, "target"),
             "source_texts": _stage1_read(adapted, "source"),
@@ -75,10 +96,11 @@ def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> dict[str, Any
             "centre": step.centre and _read(step.centre, step.centre_content),
             "train": _read(step.tuned.train, step.tuned.train_content),
             "dev": step.tuned.dev and _read(step.tuned.dev, step.tuned.dev_content),
-            "test": _read(step.test, step.test_content), "task": step.tuned.task.to_dict(),
+            "test": _read(step.test, step.test_content),
+            "task": step.tuned.task.to_dict(),
         },
-        "steps": {"adapt": None if adapted is None else adapted.name, "tune": step.tuned.name},
-    }  # fmt: skip
+        steps=StepNames(adapt=None if adapted is None else adapted.name, tune=step.tuned.name),
+    )
 
 
 def _stage1_read(adapted: AdaptStep | None, name: str) -> dict[str, Any] | None:
@@ -94,12 +116,16 @@ def _read(source: TextSource | ExampleSource, content: str) -> dict[str, Any]:
     return {**asked, "content": content or None}
 
 
-def _course(told: Training) -> dict[str, Any]:
+def stage_figures(told: Training) -> StageFigures:
     """What a training says of itself, without its settings, which stand elsewhere."""
+    return StageFigures.model_validate(_without_settings(told))
+
+
+def _without_settings(told: Training) -> dict[str, Any]:
     found = told.model_dump(mode="json", exclude_unset=True, exclude={"config", "language_prompt", "source_training"})
     found["losses"] = thinned(told.losses)
     if isinstance(told, AdaptReport) and told.source_training is not None:
-        found["source_training"] = _course(told.source_training)
+        found["source_training"] = _without_settings(told.source_training)
     return found
 
 
@@ -110,49 +136,53 @@ def thinned(losses: Sequence[tuple[int, float | None]]) -> list[list[float | Non
     return [[step, None if loss is None else round(loss, 4)] for step, loss in kept]
 
 
-def _scores(found: Report) -> dict[str, Any]:
-    labels = {label: asdict(scores) for label, scores in found.per_label.items()}
-    return {"accuracy": found.accuracy, "macro_f1": found.macro_f1, "per_label": labels}
+def _scores(found: EvaluationReport) -> Scores:
+    return Scores(accuracy=found.accuracy, macro_f1=found.macro_f1, per_label=found.per_label)
 
 
-def collapse(found: Report) -> str | None:
+def collapse(found: EvaluationReport) -> str | None:
     """Why a run says little, in one line."""
     if found.collapsed_label is None:
         return None
     return f"{found.largest_share:.0f} % of the examples were labelled {found.collapsed_label!r}"
 
 
-def prompt_change(adapted: Adapted | None, classifier: PromptClassifier) -> list[dict[str, float]] | None:
-    """What stage 2 did to each layer's prompt (section 5.4, figure 5): mean absolute change of its values, length of
-    the change, that length against the prompt's before, and the cosine of both. None where no prompt went through both
-    stages."""
+def prompt_change(adapted: Adapted | None, classifier: PromptClassifier) -> list[LayerChange] | None:
+    """What stage 2 did to each layer's prompt (section 5.4, figure 5); None where no prompt is of both stages."""
     if not isinstance(adapted, LanguagePrompt) or classifier.prompt is None:
         return None
     before, after = adapted.key_values.flatten(1), classifier.key_values.flatten(1)
     lengths = (after - before).norm(dim=1)
-    figures = {
-        "mean_absolute": (after - before).abs().mean(dim=1), "l2": lengths,
-        "relative_l2": lengths / before.norm(dim=1),
-        "cosine": torch.nn.functional.cosine_similarity(before, after, dim=1),
-    }  # fmt: skip
-    layers = range(len(before))
-    return [{"layer": layer, **{name: float(values[layer]) for name, values in figures.items()}} for layer in layers]
+    relative, cosines = lengths / before.norm(dim=1), torch.nn.functional.cosine_similarity(before, after, dim=1)
+    return [
+        LayerChange(
+            layer=layer,
+            mean_absolute=float((after[layer] - before[layer]).abs().mean()),
+            l2=float(lengths[layer]),
+            relative_l2=float(relative[layer]),
+            cosine=float(cosines[layer]),
+        )
+        for layer in range(len(before))
+    ]
 
 
-def cost_result(step: CostStep) -> dict[str, Any]:
+def cost_result(step: CostStep) -> CostResult:
     """A row of table 3."""
     shell = Shell.named(step.model)
     cost = method_cost(shell, METHODS[step.method], step.adapt, step.tune, "cpu")
     backbone = {"name": shell.name, "num_values": shell.num_values, "num_layers": shell.num_layers}
-    info = {"method": step.method, "backbone": backbone}
-    return {"format": FORMAT, "run_info": info, "cost": cost.to_dict(), "meta_info": _meta("none")}
+    return CostResult(
+        format=FORMAT,
+        run_info=CostInfo(method=step.method, backbone=backbone),
+        cost=Costs.model_validate(cost.to_dict()),
+        meta_info=_meta("none"),
+    )
 
 
-def _meta(device: str) -> dict[str, Any]:
-    hardware = {"device": device, "machine": platform.machine(), "cores": os.cpu_count()}
+def _meta(device: str) -> MetaInfo:
+    hardware: dict[str, str | int | None] = {"device": device, "machine": platform.machine(), "cores": os.cpu_count()}
     if device.startswith("cuda"):
         hardware["gpu"] = torch.cuda.get_device_name()
-    return {
-        "versions": artifact.versions(), "hardware": hardware,
-        "finished": datetime.now(UTC).isoformat("T", "seconds"),
-    }  # fmt: skip
+    return MetaInfo(
+        versions=artifact.versions(), hardware=hardware, finished=datetime.now(UTC).isoformat("T", "seconds")
+    )

@@ -50,7 +50,16 @@ class Cell(TypedDict):
     """Name of the step that has it."""
 
 
-class ExperimentRecord(TypedDict):
+class _Later(TypedDict, total=False):
+    """What older records lack."""
+
+    adapt_seed: int | None
+    """The one seed of stage 1 that all seeds share; None: each has its own."""
+    num_layers: int | None
+    """Of the backbone."""
+
+
+class ExperimentRecord(_Later):
     """What a report needs to know of an experiment."""
 
     format: int
@@ -67,10 +76,6 @@ class ExperimentRecord(TypedDict):
     """Names of groups of targets and who is in them; may be empty."""
     methods: list[str]
     seeds: list[int]
-    adapt_seed: int | None
-    """The one seed of stage 1 that all seeds share; None: each has its own, or the record is older than this key."""
-    num_layers: int | None
-    """Of the backbone; None in older records."""
     varies: dict[str, list[Any]]
     cells: list[Cell]
 
@@ -272,9 +277,12 @@ def reported(files: Collection[str]) -> list[str]:
 
 def _read_record(file: Path) -> ExperimentRecord:
     found = _read(file)
-    if not isinstance(found, dict) or found.get("format") != FORMAT or "cells" not in found:  # pyright: ignore[reportUnknownMemberType]
-        raise DataError(f"{file} is no plan of this glotprompt's experiments; delete it and run the grid again")
-    return cast(ExperimentRecord, found)
+    record: dict[str, Any] = found if isinstance(found, dict) else {}
+    missing = ExperimentRecord.__required_keys__ - record.keys()
+    if missing or record["format"] != FORMAT:
+        lacks = f" (it lacks {', '.join(sorted(missing))})" if record and missing else ""
+        raise DataError(f"{file} is no plan of this glotprompt's experiments{lacks}; delete it and run the grid again")
+    return cast(ExperimentRecord, record)
 
 
 def _read(file: Path) -> Any:

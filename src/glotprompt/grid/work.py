@@ -88,7 +88,7 @@ def run_step(step: Step, store: Store, place: Workplace) -> None:
         case EvaluateStep():
             _evaluate(step, store, place, folder)
         case CostStep():
-            _write(folder / RESULT, cost_result(step))
+            _write(folder / RESULT, cost_result(step).to_json())
     about = {
         "kind": step.kind, "identity": asdict(step.spec), "needs": [need.name for need in step.needs],
         "seconds": round(time.perf_counter() - start, 2), "peak_memory_bytes": memory.bytes(),
@@ -218,7 +218,7 @@ def _evaluate(step: EvaluateStep, store: Store, place: Workplace, folder: Path) 
     adapted, classifier = scored_classifier(step, store, place)
     test = _examples(step.test, step.test_content, place)
     result = evaluate_result(step, classifier, adapted, test, place.runtime.eval_batch_size)
-    _write(folder / RESULT, result)
+    _write(folder / RESULT, result.to_json())
 
 
 def scored_classifier(step: EvaluateStep, store: Store, place: Workplace) -> tuple[Adapted | None, PromptClassifier]:

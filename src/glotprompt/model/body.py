@@ -119,3 +119,11 @@ def _layer(
     summed = layer.output.dense(layer.intermediate(states))
     summed += states
     return layer.output.LayerNorm(summed)
+
+
+def first_position(model: PreTrainedModel) -> int:
+    """The position id of the first token: RoBERTa's kin start after the padding id, others at 0."""
+    embeddings = getattr(model.base_model, "embeddings", None)
+    table = getattr(embeddings, "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else padding + 1

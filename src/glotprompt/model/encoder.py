@@ -20,7 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from glotprompt.errors import ConfigError, ModelError, setting
 from glotprompt.model.backbones import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
-from glotprompt.model.body import LayeredBody, ReadPositions, layered_body
+from glotprompt.model.body import LayeredBody, ReadPositions, first_position, layered_body
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.heads import head_transform, masked_word_loss
 from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
@@ -87,7 +87,7 @@ class Encoder:
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.hidden_size: int = config.hidden_size
         self.vocab_size: int = config.vocab_size
-        self._first_position = _first_position(model)
+        self._first_position = first_position(model)
         self.max_positions: int = config.max_position_embeddings - self._first_position
         """Longest input in tokens, special tokens included."""
 
@@ -395,11 +395,3 @@ class Encoder:
         for a backbone without an LM head."""
         self.require_lm_head("masked language modelling")
         return masked_word_loss(self._transform(hidden), self._decoder.weight, self._decoder.bias, targets)
-
-
-def _first_position(model: PreTrainedModel) -> int:
-    """The position id of the first token: RoBERTa's kin start after the padding id, others at 0."""
-    embeddings = getattr(model.base_model, "embeddings", None)
-    table = getattr(embeddings, "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    return 0 if padding is None else padding + 1

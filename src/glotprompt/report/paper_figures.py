@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from glotprompt.report.figures import INK, MUTED, PAPER, RULE, draw, draw_panels
-from glotprompt.report.results import Experiment, Line, Run
+from glotprompt.report.results import Experiment, Line, Run, Stage
 from glotprompt.report.series import Curves, Series, along_layers, along_setting
 from glotprompt.report.tables import look, mean_sd, method_name
 
@@ -213,11 +213,12 @@ def _amount(value: float) -> str:
     return f"{value:g}"
 
 
-def loss_panels(experiment: Experiment, stage: Literal["adapt", "tune"]) -> str:
+def loss_panels(experiment: Experiment, stage: Stage) -> str:
     """The loss of every training of a stage, one panel a method, one line a training; "" without any."""
-    found: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    found: dict[str, dict[str | None, list[tuple[int, float]]]] = {}
     for run in (run for line in experiment.lines for run in line.runs):
-        losses = [(step, loss) for step, loss in run.stage(stage)["losses"] or [] if loss is not None]
+        told = run.stage(stage)
+        losses = [] if told is None else [(step, loss) for step, loss in told.losses if loss is not None]
         if losses:  # one training that serves several runs is one line
             found.setdefault(run.method, {})[_training(run, stage)] = _thinned(losses)
     if not found:
@@ -241,9 +242,12 @@ def loss_panels(experiment: Experiment, stage: Literal["adapt", "tune"]) -> str:
     return draw_panels(stem(experiment.name, "loss", stage), 40 + PANEL_ROW * rows, paint, description, (rows, 2))
 
 
-def _training(run: Run, stage: str) -> str:
-    steps = ((run.result or {}).get("run_info") or {}).get("steps") or {}
-    return steps.get(stage) or f"{run.step}"
+def _training(run: Run, stage: Stage) -> str | None:
+    """Name of the step that trained it."""
+    if run.evaluation is None:
+        return None
+    steps = run.evaluation.run_info.steps
+    return steps.adapt if stage == "adapt" else steps.tune
 
 
 def _thinned(losses: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
+from glotprompt.grid.step_results import Labels
 from glotprompt.report.paper_figures import stem
-from glotprompt.report.results import OURS, Experiment, Labels, Line, Run, shared_seeds, varied_name
+from glotprompt.report.results import OURS, STAGES, Experiment, Line, Run, Stage, shared_seeds, varied_name
 from glotprompt.report.series import Curves
 from glotprompt.report.significance import LEVEL, RESAMPLES, Difference, paired_bootstrap, per_example
-from glotprompt.report.table_files import Cell, Table, number_cell, spread_cell, with_best_bold, word_cell
+from glotprompt.report.table_files import Table, TableCell, number_cell, spread_cell, with_best_bold, word_cell
 from glotprompt.report.tables import (
     DASH,
-    Part,
-    Record,
     Spread,
     duration,
-    finite,
     look,
     method_name,
-    part,
     percent,
     size,
 )
@@ -32,6 +29,8 @@ MEAN = "mean"
 
 COLLAPSED = "†"
 """Behind a figure in which a collapsed run counts."""
+
+SCORES: tuple[Literal["accuracy", "macro_f1"], ...] = ("accuracy", "macro_f1")
 
 WHICH: dict[Labels, str] = {
     "all": "the likeliest of all source labels",
@@ -49,7 +48,7 @@ def deviation(experiment: Experiment) -> str:
     """What is the deviation in print, where there is more than one seed."""
     if len({run.seed for run in experiment.runs}) < 2:
         return ""
-    shared = experiment.plan["adapt_seed"] is not None
+    shared = experiment.plan.get("adapt_seed") is not None
     return f"standard deviation over seeds{' of stage 2, which share one stage 1' if shared else ''}"
 
 
@@ -77,7 +76,7 @@ def accuracy_table(experiment: Experiment, labels: Labels) -> Table:
     )
 
 
-def _marked(cell: Cell, runs: Sequence[Run]) -> Cell:
+def _marked(cell: TableCell, runs: Sequence[Run]) -> TableCell:
     return replace(cell, text=f"{cell.text} {COLLAPSED}") if any(run.collapsed for run in runs) else cell
 
 
@@ -85,7 +84,7 @@ def _over_seeds(line: Line, target: str, labels: Labels) -> Spread:
     return Spread(tuple(run.score(labels) for run in line.of(target)))
 
 
-def _majority_row(experiment: Experiment) -> tuple[Cell, ...]:
+def _majority_row(experiment: Experiment) -> tuple[TableCell, ...]:
     shares = [experiment.majority(target) for target in experiment.targets]
     present = [share for share in shares if share is not None]
     mean = sum(present) / len(present) if present and len(present) == len(shares) else None
@@ -136,7 +135,7 @@ def significance_table(experiment: Experiment) -> Table | None:
     others = [line for line in experiment.lines if line is not ours]
     if ours is None or not others or not any(run.correct() for run in ours.runs):
         return None
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[TableCell, ...]] = []
     for other in others:
         cells = [_difference_cell(_difference(ours, other, [target])) for target in experiment.targets]
         means = [_difference_cell(_difference(ours, other, experiment.targets, labels)) for labels in WHICH]
@@ -165,12 +164,12 @@ def _difference(ours: Line, other: Line, targets: Sequence[str], labels: Labels 
     return paired_bootstrap(samples)
 
 
-def _difference_cell(difference: Difference | None) -> Cell:
+def _difference_cell(difference: Difference | None) -> TableCell:
     if difference is None:
-        return Cell(DASH)
+        return TableCell(DASH)
     mean, low, high = (_signed(value) for value in (difference.mean, difference.low, difference.high))
     text = f"{mean} [{low}, {high}]"
-    return Cell(text, difference.is_clear, difference.mean, low=difference.low, high=difference.high)
+    return TableCell(text, difference.is_clear, difference.mean, low=difference.low, high=difference.high)
 
 
 def _signed(value: float) -> str:
@@ -203,36 +202,36 @@ def _cost_table(experiment: Experiment, setting: str, varied: Mapping[str, Any])
     )  # fmt: skip
 
 
-def _cost_cells(line: Line) -> list[Cell]:
-    cost = next((part(run.result, "cost") for run in line.runs if run.result is not None), Part())
-    adapt, tune = part(cost, "adapt"), part(cost, "tune")
-    first = adapt if adapt["trained_values"] else tune
-    language_bytes = cost["language_bytes"] or tune["file_bytes"]
-    share = finite(first["share"])
+def _cost_cells(line: Line) -> list[TableCell]:
+    costs = next((run.costs for run in line.runs if run.costs is not None), None)
+    tune = None if costs is None else costs.tune
+    if costs is None or tune is None:
+        return [TableCell(DASH)] * 6
+    first = tune if costs.adapt is None else costs.adapt
+    language_bytes = tune.file_bytes if costs.language_bytes is None else costs.language_bytes
     return [
-        number_cell(first["trained_values"], 0),
-        number_cell(first["trained_values_paper"], 0),
-        Cell(DASH if share is None else f"{100 * share:.3g} %", value=share),
-        Cell(size(language_bytes), value=language_bytes),
-        number_cell(tune["trained_values"], 0),
-        Cell(size(tune["file_bytes"]), value=tune["file_bytes"]),
+        number_cell(first.trained_values, 0),
+        number_cell(first.trained_values_paper, 0),
+        TableCell(f"{100 * first.share:.3g} %", value=first.share),
+        TableCell(size(language_bytes), value=language_bytes),
+        number_cell(tune.trained_values, 0),
+        TableCell(size(tune.file_bytes), value=tune.file_bytes),
     ]
 
 
 def measured_table(experiment: Experiment) -> Table:
     """Seconds and memory that the trainings of each method took, as a mean over its runs."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[TableCell, ...]] = []
     for line in experiment.lines:
-        seconds = [_mean([run.stage(stage)["seconds"] for run in line.runs]) for stage in ("adapt", "tune")]
-        peaks = [run.stage(stage)["peak_memory_bytes"] for run in line.runs for stage in ("adapt", "tune")]
-        peak = max((value for value in peaks if value is not None), default=None)
+        seconds = [_mean([_seconds(run, stage) for run in line.runs]) for stage in STAGES]
+        peak = max((stage.peak_memory_bytes for run in line.runs for stage in run.stages), default=None)
         values = _mean([run.trained_values for run in line.runs])
         rows.append(
             (
                 word_cell(line.name),
                 number_cell(values, 0),
-                *(Cell(duration(value), value=value) for value in seconds),
-                Cell(size(peak), value=peak),
+                *(TableCell(duration(value), value=value) for value in seconds),
+                TableCell(size(peak), value=peak),
             )
         )
     return Table(
@@ -245,6 +244,16 @@ def measured_table(experiment: Experiment) -> Table:
     )
 
 
+def _seconds(run: Run, stage: Stage) -> float | None:
+    found = run.stage(stage)
+    return None if found is None else found.seconds
+
+
+def _peak_memory(run: Run, stage: Stage) -> int | None:
+    found = run.stage(stage)
+    return None if found is None else found.peak_memory_bytes
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None
@@ -254,7 +263,7 @@ def curve_table(experiment: Experiment, curves: Curves, caption: str, digits: in
     """The numbers of a figure: a row for each curve, a column for each x."""
     xs = sorted({x for one in curves.series for x, _ in one.points})
     share = any(key.endswith("share") for key in curves.keys)
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[TableCell, ...]] = []
     for one in (*curves.series, *curves.levels):
         found = dict(one.points)
         level = found[0.0] if one in curves.levels else None
@@ -272,11 +281,10 @@ def curve_table(experiment: Experiment, curves: Curves, caption: str, digits: in
 def published_table(experiment: Experiment) -> Table | None:
     """What others have published for the same table or figure, beside ours; None where nothing is known."""
     plan = experiment.plan
-    known = [Part(row) for row in _published() if plan["draw"] in row["draws"]]
-    known = [row for row in known if row["dataset"] in (None, plan["dataset"])]
+    known = [one for one in _published() if plan["draw"] in one.draws and one.dataset in (None, plan["dataset"])]
     if not known:
         return None
-    rows = [(*(word_cell(row[key]) for key in ("what", "on", "number")), _ours(experiment, row)) for row in known]
+    rows = [(*map(word_cell, (one.what, one.on, one.number)), _ours(experiment, one)) for one in known]
     return Table(
         name=stem(experiment.name, "published"),
         caption="Published numbers, as printed, of other backbones, scales and texts than ours: where the field"
@@ -288,25 +296,40 @@ def published_table(experiment: Experiment) -> Table | None:
     )
 
 
-def _published() -> list[Record]:
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published number; the fields are explained in published.toml."""
+
+    draws: Sequence[str]
+    what: str
+    on: str
+    number: str
+    dataset: str | None = None
+    method: str | None = None
+    varied: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    group: Literal["seen", "unseen"] | None = None
+    num_layers: int | None = None
+
+
+def _published() -> list[Published]:
     text = files("glotprompt.report").joinpath("published.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)["published"]
+    return [Published(**one) for one in tomllib.loads(text)["published"]]
 
 
-def _ours(experiment: Experiment, row: Part) -> Cell:
-    if row["method"] == "majority":
+def _ours(experiment: Experiment, published: Published) -> TableCell:
+    if published.method == "majority":
         return _majority_row(experiment)[1]
-    if row["num_layers"] not in (None, experiment.plan["num_layers"]):
-        return Cell(DASH)
-    varied: Mapping[str, Any] = part(row, "varied")
-    same = (line for line in experiment.lines if line.method == row["method"] and line.varied == varied)
+    if published.num_layers not in (None, experiment.plan.get("num_layers")):
+        return TableCell(DASH)
+    same = (one for one in experiment.lines if one.method == published.method and one.varied == published.varied)
     line = next(same, None)
     if line is None:
-        return Cell(DASH)
+        return TableCell(DASH)
     if experiment.plan["draw"] == "table3":
         return _cost_cells(line)[0]
-    groups = dict(zip(("seen", "unseen"), experiment.groups(), strict=True))
-    return spread_cell(line.spread(groups[row["group"]] if row["group"] else experiment.targets, Run.score))
+    seen, unseen = experiment.groups()
+    targets = {"seen": seen, "unseen": unseen, None: experiment.targets}[published.group]
+    return spread_cell(line.spread(targets, Run.score))
 
 
 def runs_table(experiment: Experiment) -> Table:
@@ -314,19 +337,19 @@ def runs_table(experiment: Experiment) -> Table:
     keys = list(dict.fromkeys(key for run in experiment.runs for key in run.varied))
     rows = [
         (
-            *(Cell(str(value), value=value) for value in (run.method, run.target, run.seed)),
-            *(Cell(str(value), value=value) for value in (run.varied.get(key) for key in keys)),
-            *(number_cell(run.score(labels, name)) for labels in WHICH for name in ("accuracy", "macro_f1")),
+            *(TableCell(str(value), value=value) for value in (run.method, run.target, run.seed)),
+            *(TableCell(str(value), value=value) for value in (run.varied.get(key) for key in keys)),
+            *(number_cell(run.score(labels, name)) for labels in WHICH for name in SCORES),
             number_cell(run.majority),
             number_cell(run.trained_values, 0),
-            *(number_cell(run.stage(stage)["seconds"]) for stage in ("adapt", "tune")),
-            *(number_cell(run.stage(stage)["peak_memory_bytes"], 0) for stage in ("adapt", "tune")),
-            Cell("", value=run.collapsed),
-            Cell("", value=run.step if run.result is not None else None),
+            *(number_cell(_seconds(run, stage)) for stage in STAGES),
+            *(number_cell(_peak_memory(run, stage), 0) for stage in STAGES),
+            TableCell("", value=run.collapsed),
+            TableCell("", value=run.step if run.result is not None else None),
         )
         for run in experiment.runs
     ]
-    scores = [f"{name}_{labels}" for labels in WHICH for name in ("accuracy", "macro_f1")]
+    scores = [f"{name}_{labels}" for labels in WHICH for name in SCORES]
     ends = ("majority", "trained_values", "seconds_adapt", "seconds_tune", "peak_bytes_adapt", "peak_bytes_tune")
     headings = ("method", "target", "seed", *keys, *scores, *ends, "collapsed", "step")
     return Table(stem(experiment.name, "runs"), "", headings, tuple(rows))

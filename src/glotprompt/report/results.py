@@ -9,12 +9,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glotprompt.data.languages import Family, Verdict, exposure, family_of
-from glotprompt.grid.store import ExperimentRecord, Failure, Store
+from glotprompt.grid.step_results import (
+    CostResult,
+    Costs,
+    EvaluationResult,
+    Labels,
+    LayerChange,
+    MetaInfo,
+    StageFigures,
+    step_result,
+)
+from glotprompt.grid.store import Cell, ExperimentRecord, Failure, Store
 from glotprompt.report.significance import Correct
-from glotprompt.report.tables import Part, Record, Spread, finite, items, looks, method_name, part
+from glotprompt.report.tables import Spread, finite, looks, method_name
 
-Labels = Literal["all", "own"]
-"""Which labels compete: all of the source language's, or those that the target's test set has."""
+Stage = Literal["adapt", "tune"]
+STAGES: tuple[Stage, Stage] = ("adapt", "tune")
 
 KINDS = {
     "accuracy": "Accuracies",
@@ -43,43 +53,67 @@ class Run:
     seed: int | None
     varied: Mapping[str, Any]
     step: str | None
-    result: Record | None
+    result: EvaluationResult | CostResult | None
 
-    def score(self, labels: Labels = "all", name: str = "accuracy") -> float | None:
+    @property
+    def evaluation(self) -> EvaluationResult | None:
+        """The figures of a classifier, where there are any."""
+        return self.result if isinstance(self.result, EvaluationResult) else None
+
+    @property
+    def costs(self) -> Costs | None:
+        """What was counted, where it was."""
+        return self.result.cost if isinstance(self.result, CostResult) else None
+
+    def score(self, labels: Labels = "all", name: Literal["accuracy", "macro_f1"] = "accuracy") -> float | None:
         """Per cent; None where it is missing."""
-        return finite(part(part(self.result or {}, "scores"), labels)[name])
+        if self.evaluation is None:
+            return None
+        scores = self.evaluation.scores.among(labels)
+        return finite(scores.accuracy if name == "accuracy" else scores.macro_f1)
 
-    def stage(self, name: Literal["adapt", "tune"]) -> Part:
-        """What the training of a stage noted; empty where there was none."""
-        return part(part(self.result or {}, "train_info"), name)
+    def stage(self, name: Stage) -> StageFigures | None:
+        """What the training of a stage noted; None where there was none."""
+        if self.evaluation is None:
+            return None
+        return self.evaluation.train_info.adapt if name == "adapt" else self.evaluation.train_info.tune
+
+    @property
+    def stages(self) -> list[StageFigures]:
+        """Both stages, as far as there were trainings."""
+        return [found for name in STAGES if (found := self.stage(name)) is not None]
 
     @property
     def trained_values(self) -> int | None:
-        """Values trained for one language: of stage 1, or of stage 2 where that is the only one."""
-        return self.stage("adapt")["trained_values"] or self.stage("tune")["trained_values"]
+        """Parameters trained for one language: of stage 1, or of stage 2 where that is the only one."""
+        return next((stage.trained_values for stage in self.stages if stage.trained_values), None)
 
     @property
     def collapsed(self) -> str | None:
         """Why the run says little, in one line."""
-        return (self.result or {}).get("collapsed")
+        return None if self.evaluation is None else self.evaluation.collapsed
 
     @property
     def majority(self) -> float | None:
         """Per cent of the test examples that have the most frequent label."""
-        return finite(part(self.result or {}, "majority")["share"])
+        return None if self.evaluation is None else finite(self.evaluation.majority.share)
 
     @property
     def backbone(self) -> str:
-        """Name of the backbone, "" where it is not known."""
-        return part(part(self.result or {}, "run_info"), "backbone")["name"] or ""
+        """Name of the backbone, "" where nothing was scored."""
+        return "" if self.evaluation is None else self.evaluation.run_info.backbone.name
+
+    @property
+    def prompt_change(self) -> list[LayerChange]:
+        """What stage 2 did to the prompts of the layers; empty where none went through both stages."""
+        return [] if self.evaluation is None else self.evaluation.prompt_change or []
 
     def correct(self, labels: Labels = "all") -> Correct:
-        """Which test examples were labelled rightly; empty without predictions."""
-        predictions = part(self.result or {}, "predictions")
-        said = items(predictions, labels)
-        if not said:
+        """Which test examples were labelled rightly; empty without a result."""
+        if self.evaluation is None:
             return {}
-        triples = zip(items(predictions, "ids"), items(predictions, "gold"), said, strict=True)
+        found = self.evaluation.predictions
+        triples = zip(found.ids, found.gold, found.among(labels), strict=True)
         return {example: gold == label for example, gold, label in triples}
 
     @property
@@ -130,7 +164,7 @@ class Line:
 class Experiment:
     """One experiment file with its runs."""
 
-    plan: Part
+    plan: ExperimentRecord
     runs: tuple[Run, ...]
 
     @property
@@ -170,9 +204,9 @@ class Experiment:
     def groups(self) -> tuple[list[str], list[str]]:
         """(seen, unseen) languages: as the plan has them, else by what the backbone has read in training. A language
         that is low-resource, or of which that is not known, is in neither."""
-        stated = part(self.plan, "groups")
+        stated = self.plan["groups"]
         if stated:
-            seen, unseen = ({*items(stated, name)} for name in ("seen", "unseen"))
+            seen, unseen = ({*stated.get(name, ())} for name in ("seen", "unseen"))
             codes = {target: {target, target.rpartition(":")[2]} for target in self.targets}
             return [t for t in codes if codes[t] & seen], [t for t in codes if codes[t] & unseen]
         verdicts = {target: self.verdict(target) for target in self.targets}
@@ -199,15 +233,14 @@ class Results:
     """What a person wrote about the results (`reading.md` beside them), "" where there is nothing."""
 
     @cached_property
-    def meta(self) -> list[Part]:
+    def meta(self) -> list[MetaInfo]:
         """`meta_info` of every result, each step once, by rising time."""
-        runs = {run.step: run for experiment in self.experiments for run in experiment.done}
-        found = [part(run.result or {}, "meta_info") for run in runs.values()]
-        return sorted(found, key=lambda meta: meta["finished"] or "")
+        results = {run.step: run.result for experiment in self.experiments for run in experiment.runs}
+        return sorted((one.meta_info for one in results.values() if one is not None), key=lambda meta: meta.finished)
 
 
 def read_results(folder: Path) -> Results:
-    """Everything under the `--output` of a grid. Raises `DataError` where that is not one."""
+    """Everything under the `--output` of a grid. Raises `DataError` where that is not one, or of another version."""
     store = Store(folder)
     experiments = [_experiment(store, plan) for plan in store.experiments()]
     place = {draw: index for index, draw in enumerate(KINDS)}
@@ -222,8 +255,13 @@ def _experiment(store: Store, plan: ExperimentRecord) -> Experiment:
     for cell in plan["cells"]:
         elsewhere = cell["target"] is not None and cell["dataset"] not in (None, plan["dataset"])
         target = f"{cell['dataset']}:{cell['target']}" if elsewhere else cell["target"]
-        runs.append(Run(cell["method"], target, cell["seed"], cell["varied"], cell["result"], store.result(cell)))
-    return Experiment(Part(plan), tuple(runs))
+        runs.append(Run(cell["method"], target, cell["seed"], cell["varied"], cell["result"], _result(store, cell)))
+    return Experiment(plan, tuple(runs))
+
+
+def _result(store: Store, cell: Cell) -> EvaluationResult | CostResult | None:
+    found = store.result(cell)
+    return None if found is None else step_result(found, str(cell["result"]))
 
 
 def varied_name(varied: Mapping[str, Any]) -> str:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from glotprompt.report import paper_figures, paper_tables
 from glotprompt.report.paper_figures import stem
 from glotprompt.report.paper_tables import deviation, seeds_and_languages
-from glotprompt.report.results import KINDS, Experiment, Line, Run
-from glotprompt.report.series import along_layers, along_setting
+from glotprompt.report.results import KINDS, STAGES, Experiment, Line, Run
+from glotprompt.report.series import Measure, along_layers, along_setting
 from glotprompt.report.table_files import Table
 
 
 @dataclass(frozen=True)
-class Figure:
+class Drawing:
     """An SVG element and what it shows."""
 
     name: str
@@ -34,7 +33,7 @@ class Section:
     kind: str
     """What of the paper it is, in words."""
     tables: list[Table] = field(default_factory=list[Table])
-    figures: list[Figure] = field(default_factory=list[Figure])
+    figures: list[Drawing] = field(default_factory=list[Drawing])
     minor_tables: list[Table] = field(default_factory=list[Table])
     """Shown folded on the page."""
     notes: list[str] = field(default_factory=list[str])
@@ -77,7 +76,7 @@ def _gaps(line: Line, gaps: Sequence[Run]) -> str:
     return f"{line.name}: {', '.join(places)}"
 
 
-def section(experiment: Experiment) -> Section:
+def make_section(experiment: Experiment) -> Section:
     """The section of an experiment; what this version does not know how to draw gets tables of accuracy."""
     draw = experiment.plan["draw"]
     made = Section(experiment, KINDS.get(draw, f"{draw}"))
@@ -119,11 +118,7 @@ def _draw_accuracy(made: Section) -> None:
         _add(made, "values", paper_figures.accuracy_against_values(experiment),
              "Mean accuracy over languages against the values that a method trains for one language (logarithmic)."
              f"{_spread_is('Bars', experiment)} {seeds_and_languages(experiment)}.")  # fmt: skip
-    stages: tuple[tuple[Literal["adapt", "tune"], str], ...] = (
-        ("adapt", "stage 1 (masked words)"),
-        ("tune", "stage 2 (task)"),
-    )
-    for stage, name in stages:
+    for stage, name in zip(STAGES, ("stage 1 (masked words)", "stage 2 (task)"), strict=True):
         _add(made, f"loss-{stage}", paper_figures.loss_panels(experiment, stage),
              f"Training loss of {name}: one line for each training, thinned.", minor=True)  # fmt: skip
 
@@ -159,7 +154,8 @@ def _draw_change(made: Section) -> None:
     _add(made, "mean", paper_figures.change_curve(experiment), f"{caption}{_spread_is('Band', experiment)}")
     _add(made, "languages", paper_figures.change_panels(experiment), "The same for each language.")
     relative = f"{what}: length of the change over the length of the prompt of stage 1, {counted}"
-    for key, said in (("mean_absolute", caption), ("relative_l2", relative)):
+    captions: dict[Measure, str] = {"mean_absolute": caption, "relative_l2": relative}
+    for key, said in captions.items():
         curves = along_layers(experiment, key, experiment.targets)
         table = paper_tables.curve_table(experiment, curves, said, 3)
         made.minor_tables.append(replace(table, name=stem(experiment.name, key)))
@@ -172,4 +168,4 @@ def _spread_is(what: str, experiment: Experiment) -> str:
 
 def _add(made: Section, name: str, svg: str, caption: str, minor: bool = False) -> None:
     if svg:
-        made.figures.append(Figure(stem(made.experiment.name, *name.split("-")), svg, caption, minor))
+        made.figures.append(Drawing(stem(made.experiment.name, *name.split("-")), svg, caption, minor))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from glotprompt.report.results import Experiment, Line, Run, key_name, varied_name
 from glotprompt.report.tables import (
     Spread,
     finite,
-    items,
     look,
     method_name,
 )
@@ -80,23 +80,28 @@ def along_setting(experiment: Experiment, targets: Iterable[str]) -> Curves:
     return Curves(tuple(keys), tuple(series), tuple(levels))
 
 
-def along_layers(experiment: Experiment, measure: str, targets: Iterable[str]) -> Curves:
+Measure = Literal["mean_absolute", "relative_l2"]
+
+
+def along_layers(experiment: Experiment, measure: Measure, targets: Iterable[str]) -> Curves:
     """How far stage 2 moved the prompts of each layer (`measure` of `prompt_change`), layers counted from 1."""
     wanted = list(targets)
     series: list[Series] = []
     for line in experiment.lines:
         runs = [run for run in line.runs if run.target in wanted]
-        layers = sorted({layer["layer"] for run in runs for layer in items(run.result or {}, "prompt_change")})
+        layers = sorted({change.layer for run in runs for change in run.prompt_change})
         points = tuple((layer + 1.0, line.spread(wanted, _change(layer, measure))) for layer in layers)
         if points:
             series.append(Series(line.name, line.method, points, sum(one.method == line.method for one in series)))
     return Curves(("layer",), tuple(series), ())
 
 
-def _change(layer: int, measure: str) -> Callable[[Run], float | None]:
+def _change(layer: int, measure: Measure) -> Callable[[Run], float | None]:
     def read(run: Run) -> float | None:
-        found = (each[measure] for each in items(run.result or {}, "prompt_change") if each["layer"] == layer)
-        return finite(next(found, None))
+        change = next((change for change in run.prompt_change if change.layer == layer), None)
+        if change is None:
+            return None
+        return finite(change.mean_absolute if measure == "mean_absolute" else change.relative_l2)
 
     return read
 

@@ -12,7 +12,7 @@ from glotprompt.report.tables import Spread, mean_sd, number
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """What a reader sees, and the numbers behind it."""
 
     text: str
@@ -33,28 +33,28 @@ class Table:
     caption: str
     headings: tuple[str, ...]
     """The first one is of the rows' names."""
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     colours: tuple[str, ...] = ()
     text_columns: int = 1
     """How many columns, from the left, hold words."""
 
 
-def spread_cell(spread: Spread, digits: int = 1) -> Cell:
+def spread_cell(spread: Spread, digits: int = 1) -> TableCell:
     """Mean ± sd over seeds."""
-    return Cell(mean_sd(spread, digits), value=spread.mean, sd=spread.sd)
+    return TableCell(mean_sd(spread, digits), value=spread.mean, sd=spread.sd)
 
 
-def word_cell(text: str) -> Cell:
+def word_cell(text: str) -> TableCell:
     """A name."""
-    return Cell(text, value=text)
+    return TableCell(text, value=text)
 
 
-def number_cell(value: float | None, digits: int = 1, unit: str = "") -> Cell:
+def number_cell(value: float | None, digits: int = 1, unit: str = "") -> TableCell:
     """A figure without a spread."""
-    return Cell(number(value, digits, unit), value=value)
+    return TableCell(number(value, digits, unit), value=value)
 
 
-def with_best_bold(rows: list[tuple[Cell, ...]], without: Iterable[int] = ()) -> list[tuple[Cell, ...]]:
+def with_best_bold(rows: list[tuple[TableCell, ...]], without: Iterable[int] = ()) -> list[tuple[TableCell, ...]]:
     """The largest number of every column in bold, as it is printed (so a tie is a tie); rows `without` do not compete,
     and a column in which one row alone has a number has no best."""
     others = [index for index in range(len(rows)) if index not in set(without)]
@@ -91,7 +91,7 @@ def _markdown(text: str) -> str:
     return markdown(text).replace("|", "\\|")
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: TableCell) -> str:
     return f"**{_markdown(cell.text)}**" if cell.bold else _markdown(cell.text)
 
 
@@ -159,5 +159,5 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
-def _latex(cell: Cell) -> str:
+def _latex(cell: TableCell) -> str:
     return rf"\textbf{{{latex(cell.text)}}}" if cell.bold else latex(cell.text)

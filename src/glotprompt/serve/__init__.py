@@ -1,2 +1,1 @@
-"""Many languages behind one frozen model: `predictor` classifies mixed batches, `registry` keeps classifiers
-on disk."""
+"""The HTTP service: `registry` keeps classifiers on disk, `service` answers, `api` has the routes."""

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,21 +18,20 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from glotprompt.errors import nearest
+from glotprompt.errors import ArtifactError, nearest
 from glotprompt.model.encoder import Encoder
-from glotprompt.serve.logs import FACTS
-from glotprompt.serve.metrics import CONTENT_TYPE, Metrics
 from glotprompt.serve.middleware import Authorised, BoundedBody, KnownHost, Observed, refusal_response
-from glotprompt.serve.refusal import Refusal
+from glotprompt.serve.observed import CONTENT_TYPE, FACTS, Metrics
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import (
-    Classifiers,
+    ClassifierList,
     ErrorBody,
     FileError,
     Health,
     Item,
     PredictRequest,
     PredictResponse,
+    Refusal,
 )
 from glotprompt.serve.service import Service, ServiceSettings
 from glotprompt.version import __version__
@@ -124,11 +124,11 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
         return answer.response
 
     @app.get("/v1/classifiers", responses={401: _REFUSALS[401]}, tags=["predictions"], **guarded)
-    async def classifiers(request: Request) -> Classifiers:  # pyright: ignore[reportUnusedFunction]
+    async def classifiers(request: Request) -> ClassifierList:  # pyright: ignore[reportUnusedFunction]
         """What can be asked for."""
         service = _service(request)
         registry = service.registry
-        return Classifiers(
+        return ClassifierList(
             classifiers=registry.cards(),
             errors=[_file_error(path, error) for path, error in registry.errors().items()],
             limits=service.settings.limits,
@@ -211,3 +211,36 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
         message = f"unknown; known are {', '.join(known)}.{nearest(str(place[-1]), known)}"
     where = ".".join(map(str, place))[:200]
     return refusal_response(Refusal(422, "invalid_request", f"{where}: {message}" if where else message, item))
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """See `make_app` and `Registry`."""
+
+    places: tuple[Path, ...]
+    settings: ServiceSettings = field(default_factory=ServiceSettings)
+    cache_bytes: int = 256 * 2**20
+    token: str | None = field(default=None, repr=False)
+    allow_origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] | None = None
+    poll_seconds: float | None = None
+
+    def registry(self, encoder: Encoder) -> Registry:
+        """The classifiers. Raises `ArtifactError` where not one of them can be served."""
+        registry = Registry(self.places, encoder, self.cache_bytes)
+        if not registry.names():
+            reason = next(iter(registry.errors().values()), "they are gone")
+            raise ArtifactError(f"no classifier can be served: {reason}")
+        return registry
+
+    def app(self, encoder: Encoder, registry: Registry, replica: str | None = None) -> FastAPI:
+        """`replica` is the name of this process among those that serve the same."""
+        return make_app(
+            encoder, registry, self.settings, token=self.token, allow_origins=self.allow_origins,
+            hosts=self.hosts, poll_seconds=self.poll_seconds, replica=replica,
+        )  # fmt: skip
+
+
+def url(host: str, port: int) -> str:
+    """Of a service that listens there."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

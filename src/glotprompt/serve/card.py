@@ -12,8 +12,8 @@ from pydantic import ConfigDict, TypeAdapter
 
 from glotprompt.data.languages import known_name
 from glotprompt.data.samples import Samples, Side
+from glotprompt.inference.served import Served
 from glotprompt.records import AdaptReport, TuneReport
-from glotprompt.serve.served import Served
 
 
 @dataclass(frozen=True)

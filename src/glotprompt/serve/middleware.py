@@ -15,9 +15,8 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glotprompt.serve.logs import FACTS, LOGGER
-from glotprompt.serve.metrics import Metrics
-from glotprompt.serve.refusal import Refusal
+from glotprompt.serve.observed import FACTS, LOGGER, Metrics
+from glotprompt.serve.schemas import Refusal
 
 HEADERS = {
     "Content-Security-Policy": (

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,10 +26,9 @@ from glotprompt import artifact
 from glotprompt.classifier import PromptClassifier
 from glotprompt.errors import ArtifactError, ConfigError, UserError, in_a_line, nearest, visible
 from glotprompt.facts import check_facts, check_values, describe
+from glotprompt.inference.served import Decoded, Served
 from glotprompt.model.encoder import Encoder
-from glotprompt.serve.cache import DecodedCache
 from glotprompt.serve.card import Card
-from glotprompt.serve.served import Decoded, Served
 
 KIND = "classifier"
 KINDS = (KIND, "language prompt", "language module", "checkpoint")
@@ -99,7 +99,7 @@ class _Version:
 
 
 @dataclass(frozen=True)
-class _Record:
+class _Known:
     """What is known of a path: the version that is served, and why that is not the one on the disk, if it is not."""
 
     stamp: _Stamp
@@ -114,10 +114,45 @@ class _Record:
 class _State:
     """All that is known, replaced as a whole, so that readers need no lock."""
 
-    records: Mapping[Path, _Record] = field(default_factory=dict[Path, _Record])
+    records: Mapping[Path, _Known] = field(default_factory=dict[Path, _Known])
     errors: Mapping[str, str] = field(default_factory=dict[str, str])
     served: Mapping[str, Served] = field(default_factory=dict[str, Served])
     cards: Mapping[str, Card] = field(default_factory=dict[str, Card])
+
+
+class DecodedCache:
+    """What was used longest ago leaves first. Threads may share it."""
+
+    def __init__(self, byte_budget: int) -> None:
+        """What is larger than the whole budget is decoded anew every time."""
+        self._budget = byte_budget
+        self._held: OrderedDict[Hashable, Decoded] = OrderedDict()
+        self._num_bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def num_bytes(self) -> int:
+        return self._num_bytes
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._held
+
+    def get(self, key: Hashable, decode: Callable[[], Decoded]) -> Decoded:
+        """What is held under `key`, else what `decode` gives. Two threads may decode the same at the same time, which
+        costs less than one waiting for another that decodes something else."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        decoded = decode()
+        with self._lock:
+            if key not in self._held and decoded.num_bytes <= self._budget:
+                self._held[key] = decoded
+                self._num_bytes += decoded.num_bytes
+                while self._num_bytes > self._budget:
+                    _, oldest = self._held.popitem(last=False)
+                    self._num_bytes -= oldest.num_bytes
+        return decoded
 
 
 class Registry:
@@ -218,8 +253,8 @@ class Registry:
             stop.set()
             thread.join()
 
-    def _looked_through(self, before: Mapping[Path, _Record]) -> dict[Path, _Record]:
-        after: dict[Path, _Record] = {}
+    def _looked_through(self, before: Mapping[Path, _Known]) -> dict[Path, _Known]:
+        after: dict[Path, _Known] = {}
         for path in self._paths(before):
             record = before.get(path)
             try:
@@ -234,12 +269,12 @@ class Registry:
                 if record is None or record.stamp != stamp:
                     record = self._take_up(path, stamp, record)
                 if record is not None and record.error is not None and record.version not in self._cache:
-                    record = _Record(record.stamp, error=record.error)  # the earlier version is nowhere any more
+                    record = _Known(record.stamp, error=record.error)  # the earlier version is nowhere any more
                 if record is not None:
                     after[path] = record
         return after
 
-    def _paths(self, before: Mapping[Path, _Record]) -> list[Path]:
+    def _paths(self, before: Mapping[Path, _Known]) -> list[Path]:
         paths: list[Path] = []
         for place in self.places:
             if place not in self._folders:
@@ -254,7 +289,7 @@ class Registry:
                 paths += [path for path in found if not path.name.startswith(".")]
         return list(dict.fromkeys(paths))
 
-    def _take_up(self, path: Path, stamp: _Stamp, before: _Record | None) -> _Record | None:
+    def _take_up(self, path: Path, stamp: _Stamp, before: _Known | None) -> _Known | None:
         """Open a new version of a file, and no other one than the stamp is of. None: it went meanwhile."""
         seen = stamp
         for _ in range(MOST_READS):
@@ -270,11 +305,11 @@ class Registry:
             seen = now
         return _kept(before, stamp, f"{path} changed whenever it was read; the next look reads it again")
 
-    def _read(self, path: Path, stamp: _Stamp, before: _Record | None) -> _Record:
+    def _read(self, path: Path, stamp: _Stamp, before: _Known | None) -> _Known:
         """Open a version of a file; where that fails, keep the version before, if there still is one."""
         try:
             if path.parent in self._folders and describe(path, KINDS)["kind"] != KIND:
-                return _Record(stamp)
+                return _Known(stamp)
             if visible(path.stem) != path.stem:
                 raise ArtifactError(f"{path} has a name that is not UTF-8, or with control characters; rename it")
             tensors, facts = _read(path)
@@ -290,17 +325,17 @@ class Registry:
             kept = _kept(before, stamp, reason)
             # Permissions and disks are mended without a change of the file, so the next look tries again.
             return replace(kept, stamp=_NO_FILE) if isinstance(error.__cause__, OSError) else kept
-        return _Record(stamp, served, card, version)
+        return _Known(stamp, served, card, version)
 
 
-def _kept(before: _Record | None, stamp: _Stamp, reason: str) -> _Record:
+def _kept(before: _Known | None, stamp: _Stamp, reason: str) -> _Known:
     """The version before, and why the one on the disk cannot be used."""
     if before is None:
-        return _Record(stamp, error=reason)
-    return _Record(stamp, before.served, before.card, before.version, reason)
+        return _Known(stamp, error=reason)
+    return _Known(stamp, before.served, before.card, before.version, reason)
 
 
-def _state_of(records: dict[Path, _Record]) -> _State:
+def _state_of(records: dict[Path, _Known]) -> _State:
     """Names and errors; of files of one name the first is served."""
     # Names of files and what they say of themselves may hold what no answer can be written with.
     errors = {visible(str(path)): visible(record.error) for path, record in records.items() if record.error is not None}

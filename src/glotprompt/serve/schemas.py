@@ -1,4 +1,4 @@
-"""What goes over the wire, as pydantic models: the service's promise, from which its OpenAPI description is made."""
+"""What goes over the wire: pydantic models, from which the OpenAPI description is made, and refusals."""
 
 from __future__ import annotations
 
@@ -120,7 +120,9 @@ class FileError(BaseModel):
     error: str
 
 
-class Classifiers(BaseModel):
+class ClassifierList(BaseModel):
+    """What can be asked for."""
+
     classifiers: list[Card]
     errors: list[FileError] = Field(description="Files that are not served as they are on the disk, by their names.")
     limits: Limits
@@ -141,3 +143,16 @@ class ErrorBody(BaseModel):
 
 class Health(BaseModel):
     status: str
+
+
+class Refusal(Exception):
+    """An answer with a status of 4xx, or 503 where another attempt will do. Its message never quotes a text."""
+
+    def __init__(
+        self, status: int, code: str, message: str, item: int | None = None, retry_after: int | None = None
+    ) -> None:
+        """`item` is the place of what was refused among the request's items, `retry_after` in seconds."""
+        super().__init__(message)
+        self.status, self.code, self.item, self.retry_after = status, code, item, retry_after
+        # Names of a request may hold half of a character, which no answer can be written with.
+        self.message = " ".join(message.encode("utf-8", "replace").decode().split())

@@ -7,17 +7,19 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+from transformers import PreTrainedTokenizerFast
 
 from glotprompt.classifier import Prediction
 from glotprompt.errors import ArtifactError, ConfigError, ModelError, nearest
+from glotprompt.inference.language import LanguageFinder, LanguageQuery, Loss
+from glotprompt.inference.predictor import NotFinite, Predictor, Query
+from glotprompt.inference.served import Served
 from glotprompt.model.encoder import Encoder
 from glotprompt.serve.batching import Batcher, Closed, QuestionFailed, QueueFull
-from glotprompt.serve.language import LanguageFinder, LanguageQuery, Loss
-from glotprompt.serve.metrics import Metrics
-from glotprompt.serve.predictor import NotFinite, Predictor, Query
-from glotprompt.serve.refusal import Refusal
+from glotprompt.serve.observed import Metrics
 from glotprompt.serve.registry import Registry
-from glotprompt.serve.remarks import Remark, Remarks
 from glotprompt.serve.schemas import (
     AUTO,
     Candidate,
@@ -26,12 +28,17 @@ from glotprompt.serve.schemas import (
     Limits,
     PredictRequest,
     PredictResponse,
+    Refusal,
     Result,
 )
-from glotprompt.serve.served import Served
+from glotprompt.train.characters import knows, unknown_characters
+from glotprompt.train.inputs import Input, fields_of
 
 CHARACTERS_OF_A_TOKEN = 4
 """About so many in the languages that tokenizers know best; in others fewer, and there the tokens decide."""
+
+_REMEMBERED = 2**16
+"""Characters; a text in an unknown script has a few dozen new ones."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,31 @@ class Timed:
 
     response: PredictResponse
     tokens: int
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Of one item and one classifier."""
+
+    unknown: list[str]
+    """Characters that the tokenizer does not know and the classifier's map does not rewrite to known ones, in the
+    order in which they come."""
+    truncated: bool
+    """Whether the item has more tokens than the classifier reads."""
+
+
+class Remarks:
+    """Of one tokenizer. To be used from one thread."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._knows = lru_cache(maxsize=_REMEMBERED)(knows(tokenizer))
+
+    def of(self, queries: Sequence[Query], item: Input) -> dict[Served, Remark]:
+        """Remarks on an item, for every classifier that may read it."""
+        text = "".join(fields_of(item).values())
+        rewritings = {query.served.characters for query in queries}
+        unknown = {rewriting: unknown_characters(text, self._knows, rewriting) for rewriting in rewritings}
+        return {query.served: Remark(unknown[query.served.characters], query.cloze.truncated) for query in queries}
 
 
 class Service:

@@ -28,6 +28,7 @@ from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences, beginning, by_length, plain
 from glotprompt.processes import together
+from glotprompt.records import AlignmentScores
 from glotprompt.train.batches import draw
 from glotprompt.train.micro_batch import MicroBatch
 
@@ -208,21 +209,6 @@ def _num_tokens(batch: AlignmentBatch) -> int:
 
 # ---------------------------------------------------------------------------------------------------------------
 # Score
-
-
-@dataclass(frozen=True)
-class AlignmentScores:
-    """How well translations are found among the held-out pairs."""
-
-    retrieval: float
-    """Per cent of the sentences whose nearest vector of the other side, by cosine, is their translation's: mean of both
-    directions. The source side without a prompt; each side centred by its own mean."""
-    cosine: float
-    """Mean cosine of the target vectors to their teachers."""
-    source_cosine: float
-    """The same of the source sentences behind what was trained: 1 where they stayed in their places."""
-    loss: float
-    num_pairs: int
 
 
 @torch.no_grad()

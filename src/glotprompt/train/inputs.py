@@ -1,18 +1,25 @@
-"""What the two stages read: texts and examples, checked, split, and for stage 1 tokenised and packed."""
+"""What the two stages and a classifier read: texts and examples, checked, split, and tokenised."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, shots_per_class, split_held_out
 from glotprompt.errors import ConfigError, DataError, counted, nearest, setting
+from glotprompt.model.classification import Head
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import Sequences
 from glotprompt.templates import Task
 from glotprompt.train.batches import MaskingCorpus, balance, source_rows, token_sequences
+from glotprompt.train.cloze import Cloze, encode, encode_without_mask, label_words
+from glotprompt.train.scoring import LabelHead
+
+Input = str | tuple[str, str] | Example
+"""A text, a (premise, hypothesis) pair, or an example (its label is not looked at)."""
 
 
 def masking_corpus(
@@ -84,3 +91,38 @@ def labelled_examples(
             " give at least two different ones"
         )
     return chosen, held
+
+
+def rewritten_fields(
+    fields: Sequence[Mapping[str, str]], characters: CharacterMap | None
+) -> Sequence[Mapping[str, str]]:
+    """The texts of inputs with their characters rewritten."""
+    if characters is None:
+        return fields
+    return [{name: characters.apply(text) for name, text in row.items()} for row in fields]
+
+
+def read_inputs(
+    encoder: Encoder,
+    fields: Sequence[Mapping[str, str]],
+    task: Task,
+    head: Head | None,
+    max_length: int,
+    characters: CharacterMap | None = None,
+) -> tuple[LabelHead, list[Cloze]]:
+    """What the labels are read with, the head or else the label words, and the inputs as it wants them, their
+    characters rewritten."""
+    fields = rewritten_fields(fields, characters)
+    if head is not None:
+        return head, encode_without_mask(fields, task, encoder.tokenizer, max_length)
+    words = label_words(task, encoder.tokenizer, encoder.input_embeddings)
+    return words, encode(fields, task, encoder.tokenizer, max_length, words.num_masks)
+
+
+def fields_of(item: Input) -> dict[str, str]:
+    """An input's texts by the names that templates give them."""
+    if isinstance(item, str):
+        return {"text": item}
+    if isinstance(item, tuple):
+        return {"premise": item[0], "hypothesis": item[1]}
+    return dict(item.fields)

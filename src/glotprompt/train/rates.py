@@ -5,21 +5,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from glotprompt.config import AdaptConfig, RuntimeConfig
+from glotprompt.records import Trial
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.loop import History
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A short run at one rate."""
-
-    rate: float
-    steps: int
-    loss: float | None
-    """Held-out loss at its end; None: it diverged."""
 
 
 def rounds(config: AdaptConfig) -> list[tuple[int, int]]:

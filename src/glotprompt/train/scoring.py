@@ -1,11 +1,10 @@
-"""Scores: masked-word figures of stage 1, label probabilities and their offsets, accuracy and its kin."""
+"""Scores: masked-word figures of stage 1, label probabilities, accuracy and its kin."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Protocol, runtime_checkable
 
@@ -15,11 +14,12 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glotprompt.errors import DataError, setting
+from glotprompt.errors import DataError
 from glotprompt.model.classification import EmbeddingHead
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import SpecialIds, by_length, pad
+from glotprompt.records import EvaluationReport, LabelScores, MaskedWordScores
 from glotprompt.train.batches import MaskedBatch, mask_words
 from glotprompt.train.cloze import Cloze
 
@@ -30,16 +30,6 @@ collapse."""
 SCORED_AT_ONCE = 64
 """Masked words whose logits are held at once: 64 MB with 250,002 words, so that an evaluation takes no more memory than
 a training step."""
-
-
-@dataclass(frozen=True)
-class MaskedWordScores:
-    """How well masked words are read: mean cross-entropy (natural log) and accuracies in per cent."""
-
-    loss: float
-    top1: float
-    top5: float
-    num_masked: int
 
 
 def evaluation_batches(
@@ -138,81 +128,7 @@ def log_probabilities(
     return result
 
 
-def with_offsets(
-    log_probs: NDArray[np.float64], offsets: NDArray[np.float64] | None, allowed: Sequence[int] | None = None
-) -> NDArray[np.float64]:
-    """Probabilities after adding one offset per label, restricted to the `allowed` labels; rows sum to 1."""
-    shifted = log_probs if offsets is None else log_probs + offsets
-    if allowed is not None:
-        keep = np.full(shifted.shape[1], -np.inf)
-        keep[list(allowed)] = 0.0
-        shifted = shifted + keep
-    exponentials = np.exp(shifted - shifted.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def fit_offsets(log_probs: NDArray[np.float64], prior: Sequence[float], rounds: int = 200) -> NDArray[np.float64]:
-    """One offset per label such that the mean predicted probabilities of these (unlabelled) texts meet `prior`.
-
-    Repeats offset += log(prior) - log(mean probability); labels of prior 0 are left out. Corrects a bias towards
-    some labels on unfamiliar text; with a wrong prior it hurts.
-    """
-    wanted = np.asarray(prior, dtype=float)
-    if len(log_probs) == 0:
-        raise DataError(f"label offsets need at least one unlabelled text; give more as {setting('prior_text')}")
-    if wanted.shape != (log_probs.shape[1],) or (wanted < 0).any() or wanted.sum() <= 0:
-        raise DataError(f"a prior needs {log_probs.shape[1]} non-negative numbers, one per label, not {list(prior)}")
-    wanted = wanted / wanted.sum()
-    used = wanted > 0
-    offsets = np.where(used, 0.0, -np.inf)
-    for _ in range(rounds):
-        means = with_offsets(log_probs, offsets).mean(axis=0)
-        change = np.log(wanted[used]) - np.log(np.maximum(means[used], 1e-300))
-        offsets[used] += change
-        if np.abs(change).max() < 1e-9:
-            break
-    offsets[used] -= offsets[used].mean()
-    return offsets
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """One label's figures; precision, recall and F1 in per cent."""
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `evaluate` found; accuracies and F1 in per cent."""
-
-    accuracy: float
-    interval: tuple[float, float]
-    """95 % interval of the accuracy (`wilson_interval`)."""
-    majority_label: str
-    """The label that most examples have."""
-    majority: float
-    """Accuracy of always answering it."""
-    macro_f1: float
-    """Mean F1 of the labels that occur among the examples."""
-    macro_f1_all: float
-    """Mean F1 of the labels that occur among examples or predictions, as scikit-learn has it."""
-    per_label: dict[str, LabelScores]
-    confusion: dict[str, dict[str, int]]
-    """`confusion[gold][predicted]`: how often."""
-    predictions: list[str]
-    num_examples: int
-    collapsed_label: str | None
-    """A label predicted for most examples and for far more than have it (`COLLAPSE_PERCENT`, `COLLAPSE_EXCESS`), else
-    None: such figures say little."""
-    largest_share: float
-    """Per cent of the examples that got the most predicted label."""
-
-
-def report(gold: Sequence[str], predicted: Sequence[str]) -> Report:
+def report(gold: Sequence[str], predicted: Sequence[str]) -> EvaluationReport:
     """Compare predictions with the truth."""
     if not gold:
         raise DataError("there is no example to evaluate")
@@ -226,7 +142,7 @@ def report(gold: Sequence[str], predicted: Sequence[str]) -> Report:
     collapsed = 100 * times >= COLLAPSE_PERCENT * len(gold) and times >= COLLAPSE_EXCESS * gold.count(most)
     (majority_label, num_majority), *_ = Counter(gold).most_common(1)
     right = sum(truth == guess for truth, guess in zip(gold, predicted, strict=True))
-    return Report(
+    return EvaluationReport(
         accuracy=100 * right / len(gold),
         interval=wilson_interval(right, len(gold)),
         majority_label=majority_label,
@@ -259,4 +175,4 @@ def _label_scores(confusion: Mapping[str, Mapping[str, int]], label: str) -> Lab
     precision = right / predicted if predicted else 0.0
     recall = right / support if support else 0.0
     f1 = 2 * precision * recall / (precision + recall) if right else 0.0
-    return LabelScores(100 * precision, 100 * recall, 100 * f1, support)
+    return LabelScores(precision=100 * precision, recall=100 * recall, f1=100 * f1, support=support)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from glotprompt.classifier import Adapted, load_adapted
 from glotprompt.config import RuntimeConfig, TuneConfig, identity_of, preset
 from glotprompt.data.languages import language as language_of
 from glotprompt.data.records import content_hash
-from glotprompt.demo import Row, Used, course, meta, save, saved_size
+from glotprompt.demo.conclusions import RIVAL, Reading, conclusions
+from glotprompt.demo.output import Used, alignment, meta, save, saved_size, write_result
+from glotprompt.demo.result import DemoAlignment, DemoFigures, DemoFiles, DemoResult, DemoRow, DemoSplit, DemoTask
 from glotprompt.model.backbones import MINI_SENTENCE
 from glotprompt.model.encoder import Encoder
-from glotprompt.report.conclusions import RIVAL, Reading, conclusions
-from glotprompt.report.tables import Part
 from glotprompt.run import run_stage1, tune
 from glotprompt.spec import done_or_train
 from glotprompt.train.embedding import CENTRE_TEXTS
@@ -40,8 +39,8 @@ def run_verses(
     output: Path = Path("demo-output"),
     command: str = "glotprompt demo --scenario manx",
     precision: Any = "auto",
-) -> dict[str, Any]:
-    """Run the scenario and return its result, as saved to `output/result.json` (schema: docs/demo.md)."""
+) -> DemoResult:
+    """Run the scenario and return its result, as saved to `output/result.json` (docs/demo.md)."""
     start, memory = time.perf_counter(), PeakMemory()
     notes: list[str] = []
     data = verse_topics(language, data_dir, notes.append)
@@ -50,23 +49,30 @@ def run_verses(
     rows = [_majority(demo.figures(RIVAL, seeds[0]))]
     rows += [demo.row(method, seed) for seed in seeds for method in (RIVAL, *ALIGNED)]
     name = language_of(language).name
-    result: dict[str, Any] = {
-        "title": f"{name} on a frozen sentence encoder", "command": command,
-        "task": {
-            "name": TASK.name, "source": "eng", "target": language, "source_name": "English", "target_name": name,
-            "labels": list(TASK.labels), "unit": "verses",
-        },
-        "data": _counts(experiment, notes), "rows": [asdict(row) for row in rows], "alignment": demo.courses(seeds[0]),
-        "settings": {
+    task = DemoTask(
+        name=TASK.name,
+        source="eng",
+        target=language,
+        source_name="English",
+        target_name=name,
+        labels=list(TASK.labels),
+        unit="verses",
+    )
+    figures = DemoFigures(
+        title=f"{name} on a frozen sentence encoder",
+        command=command,
+        task=task,
+        data=_counts(experiment, notes),
+        rows=rows,
+        alignment=demo.alignments(seeds[0]),
+        settings={
             "seeds": list(seeds), "steps": steps, "pairs": num_pairs or "all", "folds": NUM_FOLDS,
             "centred by": f"the mean of {min(CENTRE_TEXTS, num_pairs or len(data.pairs)):,} verses of the pairs",
         },
-    }  # fmt: skip
-    result["conclusion"], use = conclusions(Part(result), demo.right)
-    result["saved"] = demo.save(use, seeds[0])
-    result["meta"] = meta(start, memory, [Used.of(experiment.encoder)])
-    atomic.write(output / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
-    return result
+    )  # fmt: skip
+    sentences, use = conclusions(figures, demo.right)
+    saved = demo.save(use, seeds[0])
+    return write_result(output, figures, sentences, saved, meta(start, memory, [Used.of(experiment.encoder)]))
 
 
 class _Verses:
@@ -106,12 +112,12 @@ class _Verses:
             atomic.write(path, json.dumps(found))
         return json.loads(path.read_text(encoding="utf-8"))
 
-    def row(self, method: str, seed: int) -> Row:
+    def row(self, method: str, seed: int) -> DemoRow:
         found, adapted = self.figures(method, seed), self.adapted(method, seed)
         name = method if adapted is None else f"{method}-aligned"
         for reading, column in ((Reading(name), "target"), (Reading(name, centred=True), "target_centred")):
             self.right.setdefault(reading, []).append(found["right"][column])
-        return Row(
+        return DemoRow(
             method=name,
             backbone=self.experiment.encoder.name,
             seed=seed,
@@ -129,18 +135,16 @@ class _Verses:
             peak_memory_bytes=found.get("peak_memory_bytes"),
         )
 
-    def courses(self, seed: int) -> list[dict[str, Any]]:
+    def alignments(self, seed: int) -> list[DemoAlignment]:
         """How the alignments of a seed went."""
-        found: list[dict[str, Any]] = []
+        found: list[DemoAlignment] = []
         for method in ALIGNED:
             adapted = self.adapted(method, seed)
             assert adapted is not None
-            found.append(
-                {**course(f"{method}-aligned", adapted.training), "file_bytes": saved_size(self.work, adapted)}
-            )
+            found.append(alignment(f"{method}-aligned", adapted.training, saved_size(self.work, adapted)))
         return found
 
-    def save(self, use: Reading, seed: int) -> dict[str, Any]:
+    def save(self, use: Reading, seed: int) -> DemoFiles:
         """The classifier worth using, of all English verses, and the prompt behind it."""
         experiment, method = self.experiment, use.method.removesuffix("-aligned")
         adapted, data = self.adapted(method, seed), experiment.data
@@ -152,11 +156,11 @@ class _Verses:
         return save(self.output, data.language, TASK.name, classifier, adapted, data.pairs[0].target)
 
 
-def _majority(found: dict[str, Any]) -> Row:
-    return Row(method="majority", target_test_accuracy=found["majority"], source_test_accuracy=found["majority"])
+def _majority(found: dict[str, Any]) -> DemoRow:
+    return DemoRow(method="majority", target_test_accuracy=found["majority"], source_test_accuracy=found["majority"])
 
 
-def _counts(experiment: VerseExperiment, notes: Sequence[str]) -> list[dict[str, Any]]:
+def _counts(experiment: VerseExperiment, notes: Sequence[str]) -> list[DemoSplit]:
     data = experiment.data
     rows = (
         ("stage-1 pairs", f"eng-{data.language}", len(data.pairs), "; ".join(notes)),
@@ -168,6 +172,6 @@ def _counts(experiment: VerseExperiment, notes: Sequence[str]) -> list[dict[str,
         ),
     )
     return [
-        {"split": split, "language": code, "items": items, "chapters": None, "note": note}
+        DemoSplit(split=split, language=code, items=items, chapters=None, note=note)
         for split, code, items, note in rows
     ]

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from glotprompt.report.report_files import write_report
+from glotprompt.report.results_page import write_report
 
+from ..pages import Reader
 from .stores import answer, cell, full_plans, plan, result, write_store
-from .test_page import Reader
 
 
 @pytest.fixture(scope="module")
@@ -193,12 +193,9 @@ def test_kinds_of_a_later_version_are_shown_as_tables(tmp_path: Path) -> None:
     assert "0 of 1 results are there" in text
 
 
-def test_bare_results_give_a_report(tmp_path: Path) -> None:
+def test_a_grid_without_results_gives_a_report(tmp_path: Path) -> None:
     plans = full_plans(seeds=(0,), targets=("sna",))
-    store = write_store(
-        tmp_path / "grid", plans, lambda one: {"format": 1, "scores": None, "train_info": {"adapt": None}}
-    )
-    write_report(store, tmp_path / "out")
+    write_report(write_store(tmp_path / "grid", plans, lambda one: None), tmp_path / "out")
     text = Reader(page(tmp_path / "out")).text
     assert "None" not in text
     assert "nan" not in text.split()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 from rich.console import Console
 
-from glotprompt.report.terminal import print_demo
+from glotprompt.demo.result import DemoResult
+from glotprompt.demo.terminal import print_demo
+
+from .invented import bare_results
 
 
-def printed(result: dict[str, Any], width: int = 80) -> str:
+def printed(result: DemoResult, width: int = 80) -> str:
     """What goes into a pipe."""
     console = Console(file=io.StringIO(), width=width)
     print_demo(result, console)
@@ -18,7 +20,7 @@ def printed(result: dict[str, Any], width: int = 80) -> str:
     return console.file.getvalue()
 
 
-def test_piped_output_is_plain_and_complete(result: dict[str, Any]) -> None:
+def test_piped_output_is_plain_and_complete(result: DemoResult) -> None:
     text = printed(result)
     assert "\x1b" not in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
@@ -37,19 +39,19 @@ def test_piped_output_is_plain_and_complete(result: dict[str, Any]) -> None:
         assert shown in text, shown
 
 
-def test_commands_are_never_folded(result: dict[str, Any]) -> None:
+def test_commands_are_never_folded(result: DemoResult) -> None:
     command = "glotprompt predict --classifier c.safetensors " + "word " * 30
-    result["saved"]["try"] = [command]
+    result = result.replace(saved=result.saved.replace(commands=[command]))
     assert command.rstrip() in printed(result)
 
 
-def test_markup_in_texts_is_printed_as_it_is(result: dict[str, Any]) -> None:
-    result["conclusion"] = ["[bold red]not a style[/bold red] [/]"]
-    assert "[bold red]not a style[/bold red] [/]" in printed(result)
+def test_markup_in_texts_is_printed_as_it_is(result: DemoResult) -> None:
+    conclusion = ["[bold red]not a style[/bold red] [/]"]
+    assert conclusion[0] in printed(result.replace(conclusion=conclusion))
 
 
-def test_bare_results_can_be_printed(bare_results: list[dict[str, Any]]) -> None:
-    for bare in bare_results:
+def test_bare_results_can_be_printed() -> None:
+    for bare in bare_results():
         text = printed(bare)
         assert "–" not in text
         assert "-" in text.split()

@@ -89,11 +89,21 @@ class Served:
         # Rows of a batch can differ in their prompts; everything else changes the body itself, for all rows at once.
         mixes = body["kind"] == SoftPrompt.kind
         offsets = None if facts["offsets"] is None else tuple(facts["offsets"])
-        of_texts = facts["language"], task, facts["max_length"], offsets, characters_of(facts)
-        return cls(name, *of_texts, words, pooled_layer, mixes, decoded)
+        return cls(
+            name=name,
+            language=facts["language"],
+            task=task,
+            max_length=facts["max_length"],
+            offsets=offsets,
+            characters=characters_of(facts),
+            words=words,
+            pooled_layer=pooled_layer,
+            mixes=mixes,
+            decoded=decoded,
+        )
 
 
-class Classifiers(Protocol):
+class ClassifierSource(Protocol):
     """Where classifiers come from while a service runs."""
 
     def snapshot(self) -> Mapping[str, Served]:

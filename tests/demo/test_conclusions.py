@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from glotprompt.report.conclusions import Reading, advice, conclusions
-from glotprompt.report.tables import Part
+from glotprompt.demo.conclusions import Reading, advice, conclusions
+from glotprompt.demo.result import DemoResult, DemoRow
+
+from .invented import demo_result
 
 NUM = 200
 EMBEDDING, CENTRED = Reading("embedding"), Reading("embedding", centred=True)
@@ -19,18 +19,14 @@ def first(count: int) -> list[list[int]]:
     return [[int(i < count) for i in range(NUM)]]
 
 
-def result(before: float | None = None, majority: float = 25.0) -> Part:
-    found: dict[str, Any] = {
-        "task": {"target_name": "Chichewa"},
-        "rows": [{"method": "majority", "target_test_accuracy": majority}],
-        "alignment": [],
-    }
-    if before is not None:
-        found["alignment"] = [
-            {"method": name, "held_out_pairs": 90, "retrieval_before": before, "retrieval_after": 98.0}
-            for name in ("soft-prompt-aligned", "lora-aligned")
-        ]
-    return Part(found)
+def result(before: float | None = None, majority: float = 25.0) -> DemoResult:
+    whole = DemoResult.of(demo_result(), "invented")
+    alignments = [
+        whole.alignment[0].replace(method=name, held_out_pairs=90, retrieval_before=before, retrieval_after=98.0)
+        for name in ("soft-prompt-aligned", "lora-aligned")
+    ]
+    rows = [DemoRow(method="majority", target_test_accuracy=majority)]
+    return whole.replace(rows=rows, alignment=[] if before is None else alignments, language=None)
 
 
 def test_embedding_where_alignment_adds_nothing() -> None:
@@ -84,8 +80,10 @@ def test_without_anything_trained() -> None:
 
 @pytest.mark.parametrize(("after", "words"), [(5.0, "fell from 6.00 to 5.00"), (6.5, "did not fall: it went from")])
 def test_reading_is_said_as_it_was(after: float, words: str) -> None:
-    language = {"mlm_loss_before": 6.0, "mlm_loss_after": after, "top1_before": 20.0, "top1_after": 30.0}
-    sentences, _ = conclusions(Part({**result(20.0), "language": language}), {EMBEDDING: first(140)})
+    language = DemoResult.of(demo_result(), "invented").language
+    assert language is not None
+    language = language.replace(mlm_loss_before=6.0, mlm_loss_after=after)
+    sentences, _ = conclusions(result(20.0).replace(language=language), {EMBEDDING: first(140)})
     assert words in sentences[0]
     assert "of half of 90 held-out pairs (the others choose the step) 20.0 % found each other" in sentences[1]
     assert len(sentences) == 3

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from glotprompt.demo.result import DemoFigures
 from glotprompt.report.significance import Difference, paired_bootstrap
-from glotprompt.report.tables import Part, items, look, method_name, number, part
+from glotprompt.report.tables import look, method_name, number
 
 RIVAL = "embedding"
 """What a trained row has to be better than."""
@@ -35,13 +36,13 @@ Right = Mapping[Reading, Sequence[Sequence[int]]]
 """By reading, for every seed: 1 for each test example that was right, else 0, in one order."""
 
 
-def conclusions(result: Part, right: Right) -> tuple[list[str], Reading]:
+def conclusions(result: DemoFigures, right: Right) -> tuple[list[str], Reading]:
     """The sentences of a demo, and the reading that the last of them names. `right` has that of embedding as it is."""
     chosen, last = advice(result, right)
     return [*_reading_sentence(result), *_alignment_sentence(result), last], chosen
 
 
-def advice(result: Part, right: Right) -> tuple[Reading, str]:
+def advice(result: DemoFigures, right: Right) -> tuple[Reading, str]:
     """What to use, and why: embedding in its better reading (centring costs nothing); or the best trained reading,
     where the paired bootstrap over the test examples leaves zero out against both readings of embedding."""
     untrained = [reading for reading in (Reading(RIVAL), Reading(RIVAL, centred=True)) if reading in right]
@@ -50,7 +51,7 @@ def advice(result: Part, right: Right) -> tuple[Reading, str]:
     gains = {reading: compared(right, reading, rival) for reading in trained}
     is_better = trained and all(compared(right, trained[0], one).low > 0 for one in untrained)
     chosen = trained[0] if is_better else rival
-    majority = next((row["target_test_accuracy"] for row in items(result, "rows") if row["method"] == "majority"), None)
+    majority = next((row.target_test_accuracy for row in result.rows if row.method == "majority"), None)
     if majority is not None and _low(right, chosen) <= majority:
         return chosen, (
             f"Use none of them yet: {chosen.name}, {number(_accuracy(right, chosen))} % right, cannot be told from"
@@ -98,40 +99,37 @@ def _points(gain: Difference) -> str:
     return f"{gain.mean:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}]"
 
 
-def _because(result: Part, chosen: Reading) -> str:
+def _because(result: DemoFigures, chosen: Reading) -> str:
     """What the retrieval of held-out translations says of it."""
-    courses = [course for course in items(result, "alignment") if course["retrieval_before"] is not None]
-    if not courses:
+    if not result.alignment:
         return ""
-    before, target = courses[0]["retrieval_before"], part(result, "task")["target_name"] or "the language"
-    own = next((course for course in courses if course["method"] == chosen.method), None)
+    before, target = result.alignment[0].retrieval_before, result.task.target_name
+    own = next((one for one in result.alignment if one.method == chosen.method), None)
     if own is not None:
-        return f" It finds {number(own['retrieval_after'])} % of held-out translations, {number(before)} % before."
+        return f" It finds {number(own.retrieval_after)} % of held-out translations, {number(before)} % before."
     if before >= WELL_KNOWN:
         return f" The backbone knows {target} already: it finds {number(before)} % of held-out translations untrained."
     return f" The backbone finds {number(before)} % of held-out translations untrained."
 
 
-def _reading_sentence(result: Part) -> list[str]:
-    language, task = part(result, "language"), part(result, "task")
-    before, after = language["mlm_loss_before"], language["mlm_loss_after"]
-    if before is None or after is None:
+def _reading_sentence(result: DemoFigures) -> list[str]:
+    language = result.language
+    if language is None:
         return []
-    verb = "fell" if after < before else "did not fall: it went"
+    verb = "fell" if language.learned else "did not fall: it went"
     return [
-        f"Reading: on held-out {task['target_name']} text the MLM loss {verb} from {number(before, 2)} to"
-        f" {number(after, 2)}, and the right token is now first {number(language['top1_after'])} % of the time instead"
-        f" of {number(language['top1_before'])} %."
+        f"Reading: on held-out {result.task.target_name} text the MLM loss {verb} from"
+        f" {number(language.mlm_loss_before, 2)} to {number(language.mlm_loss_after, 2)}, and the right token is now"
+        f" first {number(language.top1_after)} % of the time instead of {number(language.top1_before)} %."
     ]
 
 
-def _alignment_sentence(result: Part) -> list[str]:
-    courses = items(result, "alignment")
-    if not courses:
+def _alignment_sentence(result: DemoFigures) -> list[str]:
+    if not result.alignment:
         return []
-    first = courses[0]
-    found = ", ".join(f"{number(one['retrieval_after'])} % ({method_name(one['method'])})" for one in courses)
+    first = result.alignment[0]
+    found = ", ".join(f"{number(one.retrieval_after)} % ({method_name(one.method)})" for one in result.alignment)
     return [
-        f"Aligning: of half of {number(first['held_out_pairs'], 0)} held-out pairs (the others choose the step)"
-        f" {number(first['retrieval_before'])} % found each other by their vectors before, and after it {found}."
+        f"Aligning: of half of {number(first.held_out_pairs, 0)} held-out pairs (the others choose the step)"
+        f" {number(first.retrieval_before)} % found each other by their vectors before, and after it {found}."
     ]

@@ -15,6 +15,7 @@ from glotprompt.data import bible as bible_data
 from glotprompt.data.catalog import dataset
 from glotprompt.data.pairs import check_pairs
 from glotprompt.data.records import Example, Pair, subsample
+from glotprompt.demo.result import DemoSplit, DemoTask
 from glotprompt.errors import DataError
 from glotprompt.templates import Task
 
@@ -57,7 +58,7 @@ class DemoData:
     """Target text on which masked words are scored before and after."""
     guess_texts: Sequence[tuple[str, str]]
     """(reference, sentence) from which the shown blanks are drawn."""
-    data: list[dict[str, Any]]
+    data: list[DemoSplit]
     sample: str
     majority_label: str
     """The label most frequent in the source's training examples."""
@@ -69,13 +70,19 @@ class DemoData:
             atomic.write(folder / name, text)
         return atomic.write(folder / EXPERIMENT, self.experiment)
 
-    def description(self) -> dict[str, Any]:
+    def about_task(self) -> DemoTask:
         """The task for the report."""
-        return {
-            "name": self.task.name, "source": self.source, "target": self.target, "source_name": NAMES[self.source],
-            "target_name": NAMES[self.target], "labels": list(self.task.labels), "template": self.task.template.pattern,
-            "verbalizer": {label: list(words) for label, words in self.task.verbalizer.items()}, "unit": self.unit,
-        }  # fmt: skip
+        return DemoTask(
+            name=self.task.name,
+            source=self.source,
+            target=self.target,
+            source_name=NAMES[self.source],
+            target_name=NAMES[self.target],
+            labels=list(self.task.labels),
+            template=self.task.template.pattern,
+            verbalizer={label: list(words) for label, words in self.task.verbalizer.items()},
+            unit=self.unit,
+        )
 
 
 def _experiment(name: str, **numbers: object) -> str:
@@ -159,7 +166,7 @@ def _sample(items: Sequence[_Item], most: int) -> tuple[_Item, ...]:
     return tuple(items[::step])
 
 
-def _bible_counts(corpus: bible_data.DemoCorpus, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+def _bible_counts(corpus: bible_data.DemoCorpus, pairs: Sequence[Pair]) -> list[DemoSplit]:
     left_out = f"{corpus.duplicates_removed} verses left out that a held-out chapter repeats"
     rows: list[tuple[str, str, int, Sequence[Example], str]] = [
         ("stage-1 text", "eng", len(corpus.source_texts), (), f"verses; no dev or test chapter; {left_out}"),
@@ -171,7 +178,7 @@ def _bible_counts(corpus: bible_data.DemoCorpus, pairs: Sequence[Pair]) -> list[
         ("test", "nya", len(corpus.target_test), corpus.target_test, _labels(corpus.target_test)),
     ]  # fmt: skip
     return [
-        {"split": split, "language": code, "items": items, "chapters": _chapters(passages), "note": note}
+        DemoSplit(split=split, language=code, items=items, chapters=_chapters(passages), note=note)
         for split, code, items, passages, note in rows
     ]
 
@@ -235,7 +242,7 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
         own_labels=published.labels_of(target),
         reading_texts=_sample(held_out, 400),
         guess_texts=[(f"test headline {example.id}", example.fields["text"]) for example in test],
-        data=[{"split": s, "language": c, "items": n, "chapters": None, "note": note} for s, c, n, note in rows],
+        data=[DemoSplit(split=s, language=c, items=n, chapters=None, note=note) for s, c, n, note in rows],
         sample=test[len(test) // 2].fields["text"],
         majority_label=_most_frequent(train),
         data_dir=data_dir,

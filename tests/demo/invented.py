@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+from glotprompt.demo.result import DemoResult
 
 
-def row(method: str, seed: int, accuracy: float | None, **others: Any) -> dict[str, Any]:
+def row(method: str, seed: int, accuracy: float, **others: Any) -> dict[str, Any]:
     """One invented row."""
     return {
         "method": method,
         "seed": seed,
         "source_dev_accuracy": 90.0,
         "target_test_accuracy": accuracy,
-        "target_test_accuracy_interval": None if accuracy is None else [accuracy - 5, accuracy + 5],
+        "target_test_accuracy_interval": [accuracy - 5, accuracy + 5],
         "target_test_accuracy_centred": None,
         "target_test_accuracy_own_labels": None,
         "macro_f1": None,
@@ -28,9 +28,8 @@ def row(method: str, seed: int, accuracy: float | None, **others: Any) -> dict[s
     }
 
 
-@pytest.fixture
-def result() -> dict[str, Any]:
-    """A result with every part filled."""
+def demo_result() -> dict[str, Any]:
+    """A result with every part filled, as JSON."""
     guess = {"reference": "Book 1:2", "left": "a b", "answer": "c", "right": "d", "before": [["x", 0.5]]}
     return {
         "title": "Invented title",
@@ -49,6 +48,9 @@ def result() -> dict[str, Any]:
         },
         "data": [{"split": "test", "language": "Chichewa", "items": 1234, "chapters": None, "note": "opened once"}],
         "language": {
+            "language": "nya",
+            "language_name": "Chichewa",
+            "tokens": 60_000,
             "mlm_loss_before": 8.0,
             "mlm_loss_after": 4.0,
             "top1_before": 10.0,
@@ -74,6 +76,13 @@ def result() -> dict[str, Any]:
                 "held_out_pairs": 77,
                 "retrieval_before": 20.0,
                 "retrieval_after": 80.0,
+                "cosine_before": 0.2,
+                "cosine_after": 0.8,
+                "source_cosine_before": 1.0,
+                "source_cosine_after": 0.9,
+                "loss_before": 9.0,
+                "loss_after": 3.0,
+                "learning_rate": 0.04,
                 "curve": [{"step": 0, "retrieval": 15.0}, {"step": 50, "retrieval": 80.0}],
                 "steps": 50,
                 "tokens": 9000,
@@ -110,21 +119,11 @@ def result() -> dict[str, Any]:
     }
 
 
-def nulled(value: Any) -> Any:
-    """The same result with every list empty and every number and text null."""
-    if isinstance(value, dict):
-        return {key: nulled(item) for key, item in value.items()}
-    return [] if isinstance(value, list) else None
-
-
-@pytest.fixture
-def bare_results(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Results with next to nothing in them."""
-    hollow = {
-        **result,
-        "language": {"curve": [], "train_curve": []},
-        "alignment": [{"method": "lora-aligned"}],
-        "rows": [row("soft-prompt", 0, None)],
-    }
-    one_seed = {**result, "rows": [row("soft-prompt", 0, 0.0)], "guesses": [], "examples": []}
-    return [{}, nulled(result), dict.fromkeys(result), hollow, one_seed]
+def bare_results() -> list[DemoResult]:
+    """Results with as little in them as a demo may have."""
+    whole = demo_result()
+    without = {name: value for name, value in whole.items() if name not in ("language", "guesses", "examples")}
+    reading = {**whole["language"], "curve": [], "train_curve": [{"step": 50, "loss": None}]}
+    bare_row = {"method": "soft-prompt", "target_test_accuracy": 0.0}
+    hollow = {**whole, "language": reading, "rows": [bare_row], "alignment": [], "guesses": [], "examples": []}
+    return [DemoResult.of(one, "invented") for one in ({**without, "rows": [bare_row]}, hollow)]

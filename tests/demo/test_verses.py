@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from glotprompt import demo_verses
 from glotprompt.classifier import PromptClassifier
+from glotprompt.demo import verses as demo_verses
+from glotprompt.demo.result import DemoResult
 from glotprompt.model.encoder import Encoder
 from glotprompt.verses import VerseExperiment
 
@@ -21,19 +23,15 @@ def test_every_piece_is_kept(
     monkeypatch.setattr(demo_verses.Encoder, "load", lambda *_, **__: encoder)
     output = tmp_path / "out"
 
-    def run() -> dict[str, object]:
+    def run() -> DemoResult:
         return demo_verses.run_verses(data_dir=verse_data, seeds=(0, 1), steps=2, output=output)
 
     first = run()
-    rows = first["rows"]
-    assert isinstance(rows, list)
-    assert [row["method"] for row in rows] == ["majority", *["embedding", "soft-prompt-aligned", "lora-aligned"] * 2]
-    assert all(row["source_test_accuracy"] is not None for row in rows)
-    saved = first["saved"]
-    assert isinstance(saved, dict)
-    assert PromptClassifier.load(saved["classifier"], encoder).method
+    assert [row.method for row in first.rows] == ["majority", *["embedding", "soft-prompt-aligned", "lora-aligned"] * 2]
+    assert all(row.source_test_accuracy is not None for row in first.rows)
+    assert PromptClassifier.load(first.saved.classifier, encoder).method
+    assert json.loads((output / "result.json").read_text(encoding="utf-8")) == json.loads(json.dumps(first.to_json()))
     monkeypatch.setattr(VerseExperiment, "adapted", None)
     monkeypatch.setattr(VerseExperiment, "scores", None)
     second = run()
-    for name in ("rows", "alignment", "conclusion"):
-        assert second[name] == first[name]
+    assert (second.rows, second.alignment, second.conclusion) == (first.rows, first.alignment, first.conclusion)

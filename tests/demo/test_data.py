@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from glotprompt import demo_data
 from glotprompt.data.sources import Reading, examples_of, pairs_of, texts_of
+from glotprompt.demo import data as demo_data
 from glotprompt.errors import DataError
 from glotprompt.grid.experiment import load
 

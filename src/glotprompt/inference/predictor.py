@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,14 +13,19 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glotprompt.classifier import Input, Prediction, PromptClassifier, fields_of
+from glotprompt.classifier import Prediction, PromptClassifier
 from glotprompt.errors import ArtifactError, ConfigError, nearest
+from glotprompt.inference.served import ClassifierSource, Decoded, Served
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Positions, Prefix
-from glotprompt.serve.buckets import buckets, grouped
-from glotprompt.serve.served import Classifiers, Decoded, Served
+from glotprompt.model.tokens import padded_width
+from glotprompt.train.calibration import with_offsets
 from glotprompt.train.cloze import Cloze, Words, encode, encode_without_mask
-from glotprompt.train.scoring import label_states, log_probabilities, with_offsets
+from glotprompt.train.inputs import Input, fields_of
+from glotprompt.train.scoring import label_states, log_probabilities
+
+PASS_COST = 64
+"""What a forward pass costs before it reads anything, in tokens: a second pass must save more padding than this."""
 
 Item = tuple[str, Input]
 """The name of a classifier, and what it is to classify."""
@@ -55,7 +60,7 @@ class Predictor:
     def __init__(
         self,
         encoder: Encoder,
-        classifiers: Mapping[str, PromptClassifier] | Classifiers,
+        classifiers: Mapping[str, PromptClassifier] | ClassifierSource,
         *,
         batch_tokens: int = 4096,
     ) -> None:
@@ -219,3 +224,31 @@ def _prediction(served: Served, log_probs: Scores, top_k: int | None) -> Predict
     if top_k is not None:
         scores = dict(sorted(scores.items(), key=lambda entry: -entry[1])[:top_k])
     return Prediction(labels[int(probabilities.argmax())], scores)
+
+
+def buckets(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
+    """Indices in groups of similar length, the longest first, such that padded tokens and `PASS_COST` for each group
+    come to the least. No group has more than `most_tokens` padded tokens, unless it is a single text."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    widths = [padded_width(lengths[i]) for i in order]
+    # The best cut of the first n texts, for n at the places where the width changes: no cut elsewhere saves padding.
+    edges = [i for i, width in enumerate(widths) if i == 0 or width != widths[i - 1]] + [len(order)]
+    best: dict[int, tuple[int, int]] = {0: (0, 0)}
+    for number, end in enumerate(edges[1:], start=1):
+        best[end] = min((best[start][0] + (end - start) * widths[start] + PASS_COST, start) for start in edges[:number])
+    groups: list[list[int]] = []
+    end = len(order)
+    while end:
+        start = best[end][1]
+        rows = max(1, most_tokens // widths[start])
+        groups += reversed([order[first : min(first + rows, end)] for first in range(start, end, rows)])
+        end = start
+    return groups[::-1]
+
+
+def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Indices of equal keys together."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())

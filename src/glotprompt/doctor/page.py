@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glotprompt import atomic
+from glotprompt.doctor import Diagnosis, length_histogram
 from glotprompt.report.figures import MUTED, RULE, draw
 from glotprompt.report.page import template
-from glotprompt.report.tables import Record, items, look, part
+from glotprompt.report.tables import look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TEMPLATE = "doctor.html.j2"
+TEMPLATE = Path(__file__).with_name("doctor.html.j2")
 
 OWN, OTHERS = look("soft-prompt").colour, look("prompt-tuning").colour
 """Bars of the text and of the reference languages."""
@@ -25,36 +26,34 @@ LEVELS = {"ok": ("✓", "well"), "warn": ("!", "take care"), "bad": ("✕", "in 
 MOST_CHARACTERS = 40
 
 
-def write_doctor_page(diagnosis: Record, path: Path) -> None:
-    """Write the page for a `Diagnosis.to_dict()`; the file appears only when it is complete."""
+def write_doctor_page(diagnosis: Diagnosis, path: Path) -> None:
+    """Write the page for a diagnosis; the file appears only when it is complete."""
     atomic.write(path, doctor_page(diagnosis))
 
 
-def doctor_page(diagnosis: Record) -> str:
+def doctor_page(diagnosis: Diagnosis) -> str:
     """The page as text."""
-    text = part(diagnosis, "text")
-    unknown = items(text, "unknown")
+    unknown = diagnosis.text.unknown
     return template(TEMPLATE, "The doctor's page", "report").render(
-        model=diagnosis["model"],
-        language=diagnosis["language"],
-        level=diagnosis["level"],
-        verdict=diagnosis["verdict"],
-        findings=sorted(diagnosis["findings"], key=lambda finding: -list(LEVELS).index(finding["level"])),
+        model=diagnosis.model,
+        language=diagnosis.language,
+        level=diagnosis.level,
+        verdict=diagnosis.verdict,
+        findings=sorted(diagnosis.findings, key=lambda finding: -list(LEVELS).index(finding.level)),
         levels=LEVELS,
         unknown=unknown[:MOST_CHARACTERS],
         num_unknown=len(unknown),
-        most=max((char["count"] for char in unknown), default=1),
+        most=max((char.count for char in unknown), default=1),
         pieces_svg=pieces_bars(diagnosis),
         lengths_svg=length_bars(diagnosis),
     )
 
 
-def pieces_bars(diagnosis: Record) -> str:
+def pieces_bars(diagnosis: Diagnosis) -> str:
     """Sub-words per word of the text and of the reference languages as bars, fewest first, as SVG."""
-    text, references = part(diagnosis, "text"), part(diagnosis, "references")
-    own = f"{diagnosis['language'] or 'this text'}"
-    rows = [(code, value, OTHERS) for code, value in references.items()]
-    rows = sorted([*rows, (own, text["pieces_per_word"], OWN)], key=lambda row: row[1])
+    own = diagnosis.language or "this text"
+    rows = [(code, value, OTHERS) for code, value in diagnosis.references.items()]
+    rows = sorted([*rows, (own, diagnosis.text.pieces_per_word, OWN)], key=lambda row: row[1])
 
     def paint(figure: Figure, axes: Axes) -> None:
         for place, (_, value, colour) in enumerate(rows):
@@ -75,9 +74,9 @@ def pieces_bars(diagnosis: Record) -> str:
     return draw("pieces", 60 + 26 * len(rows), paint, f"Bar chart of sub-words per word: {spoken}.")
 
 
-def length_bars(diagnosis: Record) -> str:
+def length_bars(diagnosis: Diagnosis) -> str:
     """Lines by their number of tokens as a histogram whose bins double, as SVG."""
-    bins: list[tuple[int, int]] = [(top, count) for top, count in part(diagnosis, "text")["line_lengths"]]
+    bins = length_histogram(diagnosis.text.line_tokens)
 
     def paint(figure: Figure, axes: Axes) -> None:
         places = range(len(bins))

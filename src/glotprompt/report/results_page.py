@@ -1,25 +1,30 @@
-"""The results of a grid as one self-contained HTML file, and as Markdown whose figures lie beside it."""
+"""The results of a grid in files: one self-contained HTML page, Markdown, figures and tables beside it."""
 
 from __future__ import annotations
 
 import html
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from glotprompt import atomic
+from glotprompt.report.figures import as_file
 from glotprompt.report.page import template
-from glotprompt.report.results import Results
-from glotprompt.report.sections import Figure, Section
-from glotprompt.report.table_files import Table, as_markdown, markdown
-from glotprompt.report.tables import DASH, Part, part
+from glotprompt.report.results import Results, read_results
+from glotprompt.report.sections import Drawing, Section, make_section
+from glotprompt.report.table_files import Table, as_csv, as_latex, as_markdown, markdown
+from glotprompt.report.tables import DASH
 
-TEMPLATE = "results.html.j2"
+PAGE, MARKDOWN, FIGURES, TABLES = "index.html", "results.md", "figures", "tables"
+TEMPLATE = Path(__file__).with_name("results.html.j2")
 
 
 @dataclass(frozen=True)
-class Report:
-    """Everything that is said, laid out by `as_page` and `as_report_markdown`."""
+class ResultsPage:
+    """Everything that is said, laid out by `as_html` and `as_page_markdown`."""
 
     results: Results
     sections: tuple[Section, ...]
@@ -53,20 +58,18 @@ class Report:
     def facts(self) -> dict[str, str]:
         """Machines, versions and times of the runs; nothing of the moment of the report."""
         meta = self.results.meta
-        runs = [run for experiment in self.results.experiments for run in experiment.done if run.target is not None]
-        backbones = [part(part(run.result or {}, "run_info"), "backbone") for run in runs]
-        named = [[backbone[key] for key in ("name", "fingerprint", "precision")] for backbone in backbones]
-        finished = [found["finished"] for found in meta if found["finished"]]
+        runs = [run.evaluation for experiment in self.results.experiments for run in experiment.runs]
+        backbones = [found.run_info.backbone for found in runs if found is not None]
         found = {
-            "Backbone": _distinct([", ".join(filter(None, words)) for words in named]),
-            "Finished": f"{finished[0]} to {finished[-1]}" if finished else "",
-            "Machine": _distinct([_joined(part(each, "hardware")) for each in meta]),
-            "Versions": _distinct([_joined(part(each, "versions")) for each in meta]),
+            "Backbone": _distinct([f"{one.name}, {one.fingerprint}, {one.precision}" for one in backbones]),
+            "Finished": f"{meta[0].finished} to {meta[-1].finished}" if meta else "",
+            "Machine": _distinct([_joined(each.hardware) for each in meta]),
+            "Versions": _distinct([_joined(each.versions) for each in meta]),
         }
         return {name: value or DASH for name, value in found.items()}
 
 
-def _joined(values: Part) -> str:
+def _joined(values: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
 
 
@@ -74,13 +77,13 @@ def _distinct(texts: Sequence[str]) -> str:
     return "; ".join(sorted({text for text in texts if text}))
 
 
-def as_page(report: Report) -> str:
+def as_html(page: ResultsPage) -> str:
     """The page as text: no scripts, no outside requests, figures inside."""
     return template(TEMPLATE, "The report", "report").render(
-        report=report,
-        sections=report.sections,
-        failures=report.results.failures,
-        reading=_blocks(report.results.reading),
+        page=page,
+        sections=page.sections,
+        failures=page.results.failures,
+        reading=_blocks(page.results.reading),
     )
 
 
@@ -107,19 +110,19 @@ def _plain(text: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def as_report_markdown(report: Report, figures: str) -> str:
-    """The report for GitHub; `figures` is the folder of the figures as seen from the file."""
-    parts = [f"# {markdown(report.title)}", markdown(report.lead)]
-    if report.results.reading:
-        parts.append(report.results.reading)
-    parts.append("\n".join(f"- {markdown(name)}: {markdown(value)}" for name, value in report.facts.items()))
-    for section in report.sections:
+def as_page_markdown(page: ResultsPage, figures: str) -> str:
+    """The page for GitHub; `figures` is the folder of the figures as seen from the file."""
+    parts = [f"# {markdown(page.title)}", markdown(page.lead)]
+    if page.results.reading:
+        parts.append(page.results.reading)
+    parts.append("\n".join(f"- {markdown(name)}: {markdown(value)}" for name, value in page.facts.items()))
+    for section in page.sections:
         parts += _section(section, figures)
-    if report.results.failures:
+    if page.results.failures:
         parts.append("## Failed steps")
         parts.append("\n".join(f"- `{failure['step']}`, {_attempts(failure['attempts'])}: {markdown(failure['error'])}"
-                               for failure in report.results.failures))  # fmt: skip
-    parts.append(f"{report.legend} Written by `glotprompt report`.")
+                               for failure in page.results.failures))  # fmt: skip
+    parts.append(f"{page.legend} Written by `glotprompt report`.")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -153,15 +156,47 @@ def _folded(title: str, text: str) -> str:
     return f"<details><summary>{html.escape(title)}</summary>\n\n{text.strip()}\n\n</details>"
 
 
-def _figure(figure: Figure, folder: str) -> str:
+def _figure(figure: Drawing, folder: str) -> str:
     return f"![{markdown(figure.caption.split('. ')[0])}]({folder}/{figure.name}.svg)\n\n{markdown(figure.caption)}"
 
 
-def figures_of(report: Report) -> list[Figure]:
+def figures_of(page: ResultsPage) -> list[Drawing]:
     """All figures, each to be a file."""
-    return [figure for section in report.sections for figure in section.figures]
+    return [figure for section in page.sections for figure in section.figures]
 
 
-def tables_of(report: Report) -> list[Table]:
+def tables_of(page: ResultsPage) -> list[Table]:
     """All tables that people read."""
-    return [table for section in report.sections for table in (*section.tables, *section.minor_tables)]
+    return [table for section in page.sections for table in (*section.tables, *section.minor_tables)]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def write_report(
+    folder: Path, output: Path, markdown: Path | None = None, progress: Callable[[str], None] | None = None
+) -> ResultsPage:
+    """Write page, Markdown, figures and tables of the results in `folder` to `output`.
+
+    `markdown` is another place for the Markdown, from which it then refers to the figures. The same results give the
+    same bytes. `progress` is told each experiment's name before it is drawn.
+    """
+    results = read_results(folder)
+    sections = []
+    for experiment in results.experiments:
+        if progress is not None:
+            progress(experiment.name)
+        sections.append(make_section(experiment))
+    page = ResultsPage(results, tuple(sections))
+    for figure in figures_of(page):
+        atomic.write(output / FIGURES / f"{figure.name}.svg", as_file(figure.svg))
+    for table in tables_of(page):
+        atomic.write(output / TABLES / f"{table.name}.csv", as_csv(table))
+        atomic.write(output / TABLES / f"{table.name}.tex", as_latex(table))
+    for each in sections:
+        atomic.write(output / TABLES / f"{each.runs.name}.csv", as_csv(each.runs))
+    place = output / MARKDOWN if markdown is None else markdown
+    beside = Path(os.path.relpath(output / FIGURES, place.parent)).as_posix()
+    atomic.write(place, as_page_markdown(page, beside))
+    atomic.write(output / PAGE, as_html(page))
+    return page

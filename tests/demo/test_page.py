@@ -2,62 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from glotprompt.report import figures
-from glotprompt.report.page import demo_page, write_demo_page
+from glotprompt.demo import figures
+from glotprompt.demo.page import demo_page, write_demo_page
+from glotprompt.demo.result import DemoResult, DemoRow
+from glotprompt.errors import ArtifactError
 
-VOID = {"meta", "br", "link", "img", "input", "hr"}
-
-
-class Reader(HTMLParser):
-    """Collects ids, attributes that load or point, label references and text; checks the nesting."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.label_ids: list[str] = []
-        self.tags: Counter[str] = Counter()
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._read(tag, attrs)
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._read(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def _read(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        for key, value in attrs:
-            if key == "id":
-                self.ids.append(value or "")
-            elif key == "aria-labelledby":
-                self.label_ids.append(value or "")
-            elif key in ("src", "srcset", "href", "xlink:href", "action", "data", "poster"):
-                self.links.append(value or "")
+from ..pages import Reader
+from .invented import bare_results
 
 
 @pytest.mark.slow
-def test_page_shows_the_result(result: dict[str, Any]) -> None:
+def test_page_shows_the_result(result: DemoResult) -> None:
     text = " ".join(Reader(demo_page(result)).text.split())
     for shown in (
         "An invented conclusion.",
@@ -81,23 +44,22 @@ def test_page_shows_the_result(result: dict[str, Any]) -> None:
         assert shown in text, shown
 
 
-def test_page_does_not_claim_what_did_not_happen(result: dict[str, Any]) -> None:
-    result["language"]["mlm_loss_after"] = result["language"]["mlm_loss_before"]
-    page = demo_page(result)
+def test_page_does_not_claim_what_did_not_happen(result: DemoResult) -> None:
+    assert result.language is not None
+    same = result.language.replace(mlm_loss_after=result.language.mlm_loss_before)
+    page = demo_page(result.replace(language=same))
     assert "It learned to read" not in page
     assert "Did it learn to read Chichewa better?" in page
 
 
-def test_parts_that_a_demo_lacks_are_not_shown(result: dict[str, Any]) -> None:
-    for name in ("language", "guesses", "alignment"):
-        del result[name]
-    text = Reader(demo_page(result)).text
+def test_parts_that_a_demo_lacks_are_not_shown(result: DemoResult) -> None:
+    text = Reader(demo_page(result.replace(language=None, guesses=[], alignment=[]))).text
     assert "Classifying with English labels only" in text
     assert "to read" not in text
     assert "Translations" not in text
 
 
-def test_page_loads_nothing(result: dict[str, Any]) -> None:
+def test_page_loads_nothing(result: DemoResult) -> None:
     html = demo_page(result)
     reader = Reader(html)
     inside = {f"#{name}" for name in reader.ids}
@@ -110,7 +72,7 @@ def test_page_loads_nothing(result: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_ids_are_unique_and_labels_exist(result: dict[str, Any]) -> None:
+def test_ids_are_unique_and_labels_exist(result: DemoResult) -> None:
     reader = Reader(demo_page(result))
     assert reader.tags["svg"] == 3
     assert [name for name, count in Counter(reader.ids).items() if count > 1] == []
@@ -127,16 +89,16 @@ def poisoned(value: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_every_text_is_escaped(result: dict[str, Any]) -> None:
-    reader = Reader(demo_page(poisoned(result)))
+def test_every_text_is_escaped(as_json: dict[str, Any]) -> None:
+    reader = Reader(demo_page(DemoResult.of(poisoned(as_json), "poisoned")))
     assert reader.tags["script"] == 0
     assert reader.tags["svg"] == 3
     assert 'e f"><script>alert("&")</script>' in reader.text
 
 
 @pytest.mark.slow
-def test_bare_results_give_a_page(bare_results: list[dict[str, Any]]) -> None:
-    for bare in bare_results:
+def test_bare_results_give_a_page() -> None:
+    for bare in bare_results():
         text = Reader(demo_page(bare)).text
         assert "–" not in text
         assert any(line.endswith("-") for line in text.splitlines())
@@ -145,14 +107,14 @@ def test_bare_results_give_a_page(bare_results: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.slow
-def test_page_is_written_whole(result: dict[str, Any], tmp_path: Path) -> None:
+def test_page_is_written_whole(result: DemoResult, tmp_path: Path) -> None:
     path = tmp_path / "demo.html"
     write_demo_page(result, path)
     assert path.read_text(encoding="utf-8") == demo_page(result)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_figures_say_what_they_show(result: dict[str, Any]) -> None:
+def test_figures_say_what_they_show(result: DemoResult) -> None:
     loss, bars = figures.loss_curve(result), figures.accuracy_bars(result)
     assert 'aria-label="Line chart: loss on held-out Chichewa text goes from 8.00 to 4.00 in 100 steps."' in loss
     assert "Adapted soft prompt (ours) 51.0 ± 1.4 [46, 56] as it is" in bars
@@ -165,17 +127,36 @@ def test_figures_say_what_they_show(result: dict[str, Any]) -> None:
         assert not re.findall("#01020[3-6]", svg)
 
 
-def test_figures_are_the_same_every_time(result: dict[str, Any]) -> None:
+def test_figures_are_the_same_every_time(result: DemoResult) -> None:
     assert figures.accuracy_bars(result) == figures.accuracy_bars(result)
 
 
-def test_no_data_no_figure() -> None:
-    assert figures.loss_curve({}) == ""
-    assert figures.accuracy_bars({}) == ""
-    assert figures.retrieval_curve({}) == ""
+def test_no_data_no_figure(result: DemoResult) -> None:
+    bare = result.replace(language=None, rows=[], alignment=[])
+    assert figures.loss_curve(bare) == ""
+    assert figures.accuracy_bars(bare) == ""
+    assert figures.retrieval_curve(bare) == ""
 
 
-def test_missing_extra_is_one_clear_line(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("key", ["mlm_loss_after", "retrieval_before", "target_test_accuracy", "conclusion", "try"])
+def test_a_result_that_lacks_a_key_is_refused_and_no_dash(as_json: dict[str, Any], key: str) -> None:
+    def without(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: without(item) for name, item in value.items() if name != key}
+        return [without(item) for item in value] if isinstance(value, list) else value
+
+    with pytest.raises(ArtifactError, match=rf"{key}: Field required"):
+        DemoResult.of(without(as_json), "result.json")
+
+
+def test_a_result_is_written_as_it_is_documented(result: DemoResult, as_json: dict[str, Any]) -> None:
+    found = result.to_json()
+    assert found["saved"]["try"] == as_json["saved"]["try"]
+    assert {**found, "rows": 0} == {**json.loads(json.dumps(as_json)), "rows": 0}
+    assert found["rows"][0].keys() == DemoRow.model_fields.keys()
+
+
+def test_missing_extra_is_one_clear_line(result: DemoResult, monkeypatch: pytest.MonkeyPatch) -> None:
     from glotprompt.errors import MissingExtraError
 
     for missing, function in (("jinja2", demo_page), ("matplotlib", figures.loss_curve)):

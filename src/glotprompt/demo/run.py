@@ -1,47 +1,52 @@
 """The demo: classify a language that the bundled backbones know little of, in every way there is, and say what to use.
 
 `bible`: English King James text to Chichewa, which book a passage is like. `news`: MasakhaNEWS headlines from Hausa.
-What is run is an experiment (`demo_data`, written into the output folder as demo.toml), by the runner of all
+What is run is an experiment (`demo.data`, written into the output folder as demo.toml), by the runner of all
 experiments; here its results are told. A killed demo goes on where it was.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import date
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from glotprompt import artifact, atomic
 from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier, load_adapted
 from glotprompt.config import RuntimeConfig
 from glotprompt.data.samples import Samples
-from glotprompt.demo_data import DemoData, bible, news
+from glotprompt.demo.conclusions import Reading, conclusions
+from glotprompt.demo.data import NAMES, DemoData, bible, news
+from glotprompt.demo.output import Used, alignment, meta, save, write_result
+from glotprompt.demo.result import (
+    DemoAlignment,
+    DemoExample,
+    DemoFigures,
+    DemoFiles,
+    DemoGuess,
+    DemoReading,
+    DemoResult,
+    DemoRow,
+    HeldOutLoss,
+    TrainingLoss,
+)
 from glotprompt.errors import UserError
 from glotprompt.grid.engine import SerialEngine, Tell
 from glotprompt.grid.experiment import Experiment, load
 from glotprompt.grid.plan import Plan, add_experiment
+from glotprompt.grid.step_results import EvaluationResult, step_result
 from glotprompt.grid.steps import AdaptStep, Backbone, EvaluateStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, Store
 from glotprompt.grid.work import encoder_of, loaded_encoder, scored_classifier
-from glotprompt.model.encoder import Encoder
-from glotprompt.records import AdaptReport
-from glotprompt.report.conclusions import Reading, conclusions
-from glotprompt.report.tables import Part
+from glotprompt.records import EvaluationReport, MaskedWordScores
 from glotprompt.train.batches import token_sequences
 from glotprompt.train.memory import PeakMemory
 from glotprompt.train.reading import blank_words, guess_words
-from glotprompt.train.scoring import MaskedWordScores, Report, evaluation_batches, report, score_masked_words
+from glotprompt.train.scoring import evaluation_batches, report, score_masked_words
 
 CENTRED = "-centred"
 """How systems end that read another's sentence vectors, centred."""
@@ -49,32 +54,6 @@ CENTRED = "-centred"
 READING_SEED = 7
 NUM_GUESSES = 5
 NUM_PASSAGES = 6
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One method and seed; accuracies in per cent, 95 % intervals as (low, high). `seconds` and `tokens` count both
-    stages, `trained_values` the larger one."""
-
-    method: str
-    backbone: str | None = None
-    seed: int = 0
-    source_dev_accuracy: float | None = None
-    source_test_accuracy: float | None = None
-    source_test_accuracy_interval: Sequence[float] | None = None
-    target_test_accuracy: float
-    target_test_accuracy_interval: Sequence[float] | None = None
-    target_test_accuracy_centred: float | None = None
-    target_test_accuracy_centred_interval: Sequence[float] | None = None
-    target_test_accuracy_own_labels: float | None = None
-    macro_f1: float | None = None
-    collapsed_label: str | None = None
-    collapsed_share: float | None = None
-    trained_values: int = 0
-    tokens: int | None = None
-    file_bytes: int = 0
-    seconds: float | None = None
-    peak_memory_bytes: int | None = None
 
 
 def run_demo(
@@ -87,8 +66,8 @@ def run_demo(
     command: str = "glotprompt demo",
     precision: Any = "auto",
     tell: Tell = lambda step, outcome: None,
-) -> dict[str, Any]:
-    """Run the whole demo and return its result, as saved to `output/result.json` (schema: docs/demo.md). `tell` hears
+) -> DemoResult:
+    """Run the whole demo and return its result, as saved to `output/result.json` (docs/demo.md). `tell` hears
     of each step."""
     start, memory = time.perf_counter(), PeakMemory()
     data = bible(fast, precision) if scenario == "bible" else news(data_dir, target or "sna", fast, precision)
@@ -105,15 +84,10 @@ def run_demo(
     add_experiment(plan, experiment, open_backbone, data.data_dir, command=command)
     _run(plan, place, tell)
     demo = _Demo(data, plan, place, output)
-    result: dict[str, Any] = {
-        "title": data.title, "command": command, "task": data.description(), "data": data.data,
-        **demo.classified(), "language": demo.reading(), "guesses": demo.guesses(), "settings": demo.settings(),
-    }  # fmt: skip
-    result["conclusion"], use = conclusions(Part(result), demo.right)
-    result["saved"] = demo.save(use)
-    result["meta"] = meta(start, memory, used.values())
-    atomic.write(output / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
-    return result
+    figures = demo.figures(command)
+    sentences, use = conclusions(figures, demo.right)
+    saved = demo.save(use)
+    return write_result(output, figures, sentences, saved, meta(start, memory, used.values()))
 
 
 def _run(plan: Plan, place: Workplace, tell: Tell) -> None:
@@ -141,9 +115,9 @@ class _Demo:
 
     # Sentence vectors and clozes
 
-    def classified(self) -> dict[str, Any]:
-        """Every system and seed; the courses of the alignments; and examples with what each method says."""
-        rows, courses = [self._majority()], list[dict[str, Any]]()
+    def figures(self, command: str) -> DemoFigures:
+        """All figures: every system and seed, the alignments, examples with what each method says, and reading."""
+        rows, alignments = [self._majority()], list[DemoAlignment]()
         names = [name for name in self._scored if not name.endswith(CENTRED)]
         for name in names:
             for step in self._scored[name]:
@@ -152,20 +126,31 @@ class _Demo:
             if adapted is not None and adapted.config.objective == "alignment":
                 told = self._opened(adapted).training
                 size = (self.store.folder(adapted.name) / ADAPTED).stat().st_size
-                courses.append({**course(name, told), "file_bytes": size})
-        return {"rows": [asdict(row) for row in rows], "alignment": courses, "examples": self._examples(names)}
+                alignments.append(alignment(name, told, size))
+        return DemoFigures(
+            title=self.data.title,
+            command=command,
+            task=self.data.about_task(),
+            data=self.data.data,
+            rows=rows,
+            alignment=alignments,
+            examples=self._examples(names),
+            language=self.reading(),
+            guesses=self.guesses(),
+            settings=self.settings(),
+        )
 
     def _opened(self, step: AdaptStep) -> Adapted:
         encoder = encoder_of(step.backbone, self.place.device)
         return load_adapted(self.store.folder(step.name) / ADAPTED, encoder)
 
-    def _found(self, step: EvaluateStep) -> tuple[Mapping[str, Any], Report]:
+    def _found(self, step: EvaluateStep) -> tuple[EvaluationResult, EvaluationReport]:
         """A step's result, and its predictions over all labels compared with the truth."""
-        result = self.store.result_of(step.name)
-        assert result is not None
-        return result, report(result["predictions"]["gold"], result["predictions"]["all"])
+        result = step_result(self.store.result_of(step.name), step.name)
+        assert isinstance(result, EvaluationResult)
+        return result, report(result.predictions.gold, result.predictions.all)
 
-    def _row(self, name: str, step: EvaluateStep) -> Row:
+    def _row(self, name: str, step: EvaluateStep) -> DemoRow:
         result, found = self._found(step)
         self._note(Reading(name), found)
         centred: dict[str, Any] = {}
@@ -177,39 +162,40 @@ class _Demo:
             }  # fmt: skip
         own = None
         if len(self.data.own_labels) < len(self.data.task.labels):
-            own = result["scores"]["own"]["accuracy"]
-        stages = [stage for stage in result["train_info"].values() if stage is not None]
-        return Row(
+            own = result.scores.own.accuracy
+        adapt, tune = result.train_info.adapt, result.train_info.tune
+        stages = [tune] if adapt is None else [adapt, tune]
+        return DemoRow(
             method=name,
             backbone=step.backbone.name,
             seed=step.tuned.config.seed,
-            source_dev_accuracy=result["train_info"]["tune"]["dev_accuracy"],
+            source_dev_accuracy=tune.dev_accuracy,
             target_test_accuracy=found.accuracy,
             target_test_accuracy_interval=found.interval,
             target_test_accuracy_own_labels=own,
             macro_f1=found.macro_f1,
             collapsed_label=found.collapsed_label,
             collapsed_share=found.largest_share / 100,
-            trained_values=max(stage["trained_values"] for stage in stages),
-            tokens=sum(stage["tokens"] for stage in stages),
+            trained_values=max(stage.trained_values for stage in stages),
+            tokens=sum(stage.tokens for stage in stages),
             file_bytes=(self.store.folder(step.tuned.name) / CLASSIFIER).stat().st_size,
-            seconds=sum(stage["seconds"] for stage in stages),
-            peak_memory_bytes=max(stage["peak_memory_bytes"] for stage in stages),
+            seconds=sum(stage.seconds for stage in stages),
+            peak_memory_bytes=max(stage.peak_memory_bytes for stage in stages),
             **centred,
         )
 
-    def _note(self, reading: Reading, found: Report) -> None:
+    def _note(self, reading: Reading, found: EvaluationReport) -> None:
         gold = [str(example.label) for example in self.data.test]
         right = [int(one == other) for one, other in zip(gold, found.predictions, strict=True)]
         self.right.setdefault(reading, []).append(right)
 
-    def _majority(self) -> Row:
+    def _majority(self) -> DemoRow:
         """The label most frequent in the source's training examples, for every example."""
         gold = [str(example.label) for example in self.data.test]
         found = report(gold, [self.data.majority_label] * len(gold))
-        return Row(method="majority", target_test_accuracy=found.accuracy)
+        return DemoRow(method="majority", target_test_accuracy=found.accuracy)
 
-    def _examples(self, names: Sequence[str]) -> list[dict[str, Any]]:
+    def _examples(self, names: Sequence[str]) -> list[DemoExample]:
         """A few test passages, drawn by seed, with every method's prediction."""
         test = self.data.test
         picks = np.random.default_rng(READING_SEED).permutation(len(test))[:NUM_PASSAGES]
@@ -217,12 +203,14 @@ class _Demo:
         # Backwards: the backbone of the last steps is still loaded.
         answers = {name: self._classifier(name).predict(chosen) for name in reversed(names)}
         return [
-            {
-                "reference": example.id, "text": " ".join(example.fields.values()), "gold": str(example.label),
-                "predictions": {m: [answers[m][i].label, answers[m][i].scores[answers[m][i].label]] for m in names},
-            }
+            DemoExample(
+                reference=example.id,
+                text=" ".join(example.fields.values()),
+                gold=str(example.label),
+                predictions={m: (answers[m][i].label, answers[m][i].scores[answers[m][i].label]) for m in names},
+            )
             for i, example in enumerate(chosen)
-        ]  # fmt: skip
+        ]
 
     def _classifier(self, name: str) -> PromptClassifier:
         """Of the first seed."""
@@ -242,26 +230,32 @@ class _Demo:
         assert isinstance(found, LanguagePrompt)
         return found
 
-    def reading(self) -> dict[str, Any]:
+    def reading(self) -> DemoReading:
         """Masked tokens of text that no training has seen, before and after."""
         before, after = self._read(None), self._read(self._prompt)
         told = self._prompt.training
-        figures = {
-            f"{name}_{when}": value
-            for when, scores in (("before", before), ("after", after))
-            for name, value in (("mlm_loss", scores.loss), ("top1", scores.top1), ("top5", scores.top5))
-        }
-        return {
-            "language": self.data.target, "language_name": self.data.description()["target_name"], **figures,
-            "num_masked": after.num_masked,
-            "curve": [{"step": step, "held_out_loss": entry["held_out_loss"]} for step, entry in told.evaluations],
-            "train_curve": [{"step": step, "loss": loss} for step, loss in told.losses],
-            "steps": told.steps, "seconds": told.seconds, "tokens": told.tokens,
-            "tokens_per_second": told.tokens / told.seconds, "trained_values": told.trained_values,
-            "file_bytes": (self.store.folder(self._reader.name) / ADAPTED).stat().st_size,
-            "peak_memory_bytes": told.peak_memory_bytes, "learning_rate": told.learning_rate,
-            "prompt_length": self._prompt.prompt_length,
-        }  # fmt: skip
+        return DemoReading(
+            language=self.data.target,
+            language_name=NAMES[self.data.target],
+            mlm_loss_before=before.loss,
+            mlm_loss_after=after.loss,
+            top1_before=before.top1,
+            top1_after=after.top1,
+            top5_before=before.top5,
+            top5_after=after.top5,
+            num_masked=after.num_masked,
+            curve=[HeldOutLoss(step=step, held_out_loss=found["held_out_loss"]) for step, found in told.evaluations],
+            train_curve=[TrainingLoss(step=step, loss=loss) for step, loss in told.losses],
+            steps=told.steps,
+            seconds=told.seconds,
+            tokens=told.tokens,
+            tokens_per_second=told.tokens / told.seconds,
+            trained_values=told.trained_values,
+            file_bytes=(self.store.folder(self._reader.name) / ADAPTED).stat().st_size,
+            peak_memory_bytes=told.peak_memory_bytes,
+            learning_rate=told.learning_rate,
+            prompt_length=self._prompt.prompt_length,
+        )
 
     def _read(self, prompt: LanguagePrompt | None) -> MaskedWordScores:
         encoder, config = encoder_of(self._reader.backbone, self.place.device), self._reader.config
@@ -269,23 +263,27 @@ class _Demo:
         batches = evaluation_batches(sequences, encoder, config.mask_rate, 32, READING_SEED)
         return score_masked_words(encoder, batches, None if prompt is None else prompt.prefix(encoder))
 
-    def guesses(self) -> list[dict[str, Any]]:
+    def guesses(self) -> list[DemoGuess]:
         """Verses with one word masked, drawn by seed, and the model's guesses before and after."""
         encoder = encoder_of(self._reader.backbone, self.place.device)
         blanks = blank_words(self.data.guess_texts, encoder.tokenizer, NUM_GUESSES, READING_SEED)
         texts = [blank.ids for blank in blanks]
         before, after = guess_words(encoder, texts, None), guess_words(encoder, texts, self._prompt.prefix(encoder))
         return [
-            {
-                "reference": blank.reference, "left": blank.left, "answer": blank.answer, "right": blank.right,
-                "before": old, "after": new,
-            }
+            DemoGuess(
+                reference=blank.reference,
+                left=blank.left,
+                answer=blank.answer,
+                right=blank.right,
+                before=old,
+                after=new,
+            )
             for blank, old, new in zip(blanks, before, after, strict=True)
-        ]  # fmt: skip
+        ]
 
     # What a person takes away
 
-    def save(self, use: Reading) -> dict[str, Any]:
+    def save(self, use: Reading) -> DemoFiles:
         """The two files that a person takes away, and what to try with them: the classifier worth using, and the prompt
         behind it, or else the one that reads the language better."""
         code, name = self.data.target, use.method + CENTRED * use.centred
@@ -308,72 +306,3 @@ class _Demo:
                 given = adapted.config.model_dump(mode="json", exclude_unset=True)
                 values |= {f"align {name.removesuffix('-aligned')}.{key}": value for key, value in given.items()}
         return {**values, "seeds": self.plan.records[0]["seeds"]}
-
-
-def course(method: str, told: AdaptReport) -> dict[str, Any]:
-    """How an alignment went, for the report."""
-    held_out = {
-        f"{name}_{when}": value
-        for when, scores in (("before", told.held_out_before), ("after", told.held_out_after))
-        for name, value in vars(scores).items()
-        if name != "num_pairs"
-    }
-    kept = {
-        "pairs", "held_out_pairs", "steps", "tokens", "seconds", "trained_values", "learning_rate", "peak_memory_bytes",
-    }  # fmt: skip
-    return {
-        "method": method, **held_out, **told.model_dump(include=kept),
-        "curve": [{"step": step, "retrieval": entry["retrieval"]} for step, entry in told.evaluations],
-    }  # fmt: skip
-
-
-def save(
-    output: Path, code: str, task: str, classifier: PromptClassifier, taken: Adapted | None, sample: str
-) -> dict[str, Any]:
-    """Write classifier and prompt; their paths, and commands to try."""
-    path = classifier.save(output / f"{code}-{task}.safetensors")
-    commands = [shlex.join(["glotprompt", "predict", "--classifier", str(path), sample])]
-    if taken is None:
-        return {"classifier": str(path), "try": commands}
-    prompt = taken.save(output / f"{code}.safetensors")
-    yours = " --train YOUR.tsv --task YOUR.toml --output yours.safetensors"
-    commands.append(shlex.join(["glotprompt", "tune", "--prompt", str(prompt)]) + yours)
-    return {"prompt": str(prompt), "classifier": str(path), "try": commands}
-
-
-@dataclass(frozen=True)
-class Used:
-    """A backbone that a demo used."""
-
-    name: str
-    fingerprint: str
-    precision: str
-
-    @classmethod
-    def of(cls, encoder: Encoder) -> Used:
-        return cls(encoder.name, encoder.fingerprint, encoder.precision)
-
-
-def meta(start: float, memory: PeakMemory, backbones: Iterable[Used]) -> dict[str, Any]:
-    """Where and with what a demo ran. `start`: of `time.perf_counter`."""
-    used = list(backbones)
-    return {
-        "versions": artifact.versions(), "hardware": _hardware(), "precision": used[0].precision,
-        "date": date.today().isoformat(), "seconds": time.perf_counter() - start,
-        "peak_memory_bytes": memory.bytes(), "backbone": ", ".join(one.name for one in used),
-        "fingerprint": ", ".join(one.fingerprint for one in used),
-    }  # fmt: skip
-
-
-def saved_size(work: Path, thing: Adapted | PromptClassifier) -> int:
-    """Bytes of the file that a person would keep."""
-    path = thing.save(work / "size.safetensors")
-    size = path.stat().st_size
-    path.unlink()
-    return size
-
-
-def _hardware() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"

@@ -14,12 +14,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from glotprompt.classifier import Input, fields_of
+from glotprompt.inference.predictor import NotFinite, Predictor, Query, grouped
+from glotprompt.inference.served import Served
 from glotprompt.model.prefix import Prefix
-from glotprompt.serve.buckets import grouped
-from glotprompt.serve.predictor import NotFinite, Predictor, Query
-from glotprompt.serve.served import Served
 from glotprompt.train.batches import MaskedBatch, mask_words, token_sequences
+from glotprompt.train.inputs import Input, fields_of
 
 MASK_RATE = 0.15
 """As in stage 1."""

@@ -1,0 +1,47 @@
+"""Calibration: one offset per label, fitted on unlabelled text, that corrects a bias towards some labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glotprompt.errors import DataError, setting
+
+
+def with_offsets(
+    log_probs: NDArray[np.float64], offsets: NDArray[np.float64] | None, allowed: Sequence[int] | None = None
+) -> NDArray[np.float64]:
+    """Probabilities after adding one offset per label, restricted to the `allowed` labels; rows sum to 1."""
+    shifted = log_probs if offsets is None else log_probs + offsets
+    if allowed is not None:
+        keep = np.full(shifted.shape[1], -np.inf)
+        keep[list(allowed)] = 0.0
+        shifted = shifted + keep
+    exponentials = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def fit_offsets(log_probs: NDArray[np.float64], prior: Sequence[float], rounds: int = 200) -> NDArray[np.float64]:
+    """One offset per label such that the mean predicted probabilities of these (unlabelled) texts meet `prior`.
+
+    Repeats offset += log(prior) - log(mean probability); labels of prior 0 are left out. Corrects a bias towards
+    some labels on unfamiliar text; with a wrong prior it hurts.
+    """
+    wanted = np.asarray(prior, dtype=float)
+    if len(log_probs) == 0:
+        raise DataError(f"label offsets need at least one unlabelled text; give more as {setting('prior_text')}")
+    if wanted.shape != (log_probs.shape[1],) or (wanted < 0).any() or wanted.sum() <= 0:
+        raise DataError(f"a prior needs {log_probs.shape[1]} non-negative numbers, one per label, not {list(prior)}")
+    wanted = wanted / wanted.sum()
+    used = wanted > 0
+    offsets = np.where(used, 0.0, -np.inf)
+    for _ in range(rounds):
+        means = with_offsets(log_probs, offsets).mean(axis=0)
+        change = np.log(wanted[used]) - np.log(np.maximum(means[used], 1e-300))
+        offsets[used] += change
+        if np.abs(change).max() < 1e-9:
+            break
+    offsets[used] -= offsets[used].mean()
+    return offsets
