@@ -157,7 +157,8 @@ def tune_cost(encoder: Shell, config: TuneConfig, adapt: AdaptConfig | None, att
     with encoder.device:
         parts = {} if adapt is None else _parts(encoder, adapt)
         tuned = method.begin_tune(encoder, parts, config).to(encoder.device)
-        head = EmbeddingHead.empty(encoder.hidden_size, _NUM_LABELS) if method.reads_vectors else None
+        pools = method.reads_vectors or config.head == "pooled"
+        head = EmbeddingHead.empty(encoder.hidden_size, _NUM_LABELS) if pools else None
         size, saved = (config.batch_size, config.max_length), _num_bytes(method.deliver(tuned, parts), head)
         return _stage_cost(encoder, tuned, tuned, saved, attention, size, words, head)
 

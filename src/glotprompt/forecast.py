@@ -19,7 +19,7 @@ from glotprompt.classifier import read_inputs
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.costs import Attention, StageCost, adapt_cost, tune_cost
 from glotprompt.methods import METHODS, method_of_adapt
-from glotprompt.model.classification import LinearHead
+from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import trained_of
 from glotprompt.model.encoder import Encoder
@@ -28,7 +28,7 @@ from glotprompt.quantities import DAY, duration, size
 from glotprompt.stage1 import Alignment, MaskedLanguageModelling
 from glotprompt.templates import Task
 from glotprompt.train.cloze import Cloze, ClozeCorpus, encode_without_mask
-from glotprompt.train.embedding import vectors_of
+from glotprompt.train.embedding import layer_read, vectors_of
 from glotprompt.train.loop import Parts
 from glotprompt.train.losses import label_losses
 from glotprompt.train.lower_layers import below_trained_layers
@@ -226,13 +226,25 @@ class Forecaster:
         """Some of the examples as the model reads them, and what their labels are read with."""
         encoder, fields = self.encoder, _some(examples, SAMPLE_EXAMPLES)
         assert encoder is not None
-        linear = config.head == "linear"
-        key = "read", task.identity(), config.max_length, linear, config.method == "embedding", str(fields)
+        key = (
+            "read",
+            task.identity(),
+            config.max_length,
+            config.head,
+            config.layer,
+            config.method == "embedding",
+            str(fields),
+        )
         if key not in self._kept:
             if METHODS[str(config.method)].reads_vectors:
                 self._kept[key] = None, encode_without_mask(fields, task, encoder.tokenizer, config.max_length)
             else:
-                head = LinearHead(encoder.hidden_size, len(task.labels), config.seed) if linear else None
+                size = encoder.hidden_size, len(task.labels)
+                heads: dict[str, Head] = {
+                    "linear": LinearHead(*size, config.seed),
+                    "pooled": EmbeddingHead.empty(*size, layer_read(encoder, config)),
+                }
+                head = heads.get(config.head)
                 self._kept[key] = read_inputs(encoder, fields, task, head, config.max_length)
         return self._kept[key]
 
@@ -275,7 +287,7 @@ class Forecaster:
 
         def batch(step: int) -> tuple[list[Cloze], Tensor]:
             read, labels = corpus.batch(order[step % len(order)])
-            if not config.dropout and not method.reads_vectors:
+            if not config.dropout and not method.reads_vectors and config.head != "pooled":
                 read = below_trained_layers(encoder, read, body, self.runtime)
             return read, labels
 
@@ -285,13 +297,13 @@ class Forecaster:
 
         def vectors(batch: tuple[list[Cloze], Tensor], micro_batch: MicroBatch) -> Parts:
             with body.attached(encoder) as prefix:
-                layer = encoder.num_layers if config.layer is None else config.layer
+                layer = layer_read(encoder, config)
                 vectors_of(encoder, batch[0], prefix, layer, self.runtime.eval_batch_size)
             yield torch.zeros(()), sum(len(cloze.input_ids) for cloze in batch[0])
 
         if method.reads_vectors:
             return Work([], batch, vectors, config, True)
-        head = reader.to(encoder.device) if isinstance(reader, LinearHead) else None
+        head = reader.to(encoder.device) if isinstance(reader, Head) else None
         return Work(trained_of(body, head), batch, losses, config, rows >= config.batch_size)
 
     def _rows(self, batch_size: int, tokens: float) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from glotprompt import artifact
 from glotprompt.classifier import Adapted, PromptClassifier
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ConfigError, setting
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import Together
@@ -269,12 +269,16 @@ def default_method(adapted_method: str | None, has_lm_head: bool) -> str:
 def method_of_tune(config: TuneConfig, adapted: Adapted | None, encoder: Encoder) -> tuple[Method, TuneConfig]:
     """The method of a stage 2 and its config with that method's defaults; `ConfigError` where it cannot start from
     what is given."""
-    name = config.method or default_method(None if adapted is None else adapted.method, encoder.has_lm_head)
+    needs_no_words = encoder.has_lm_head or config.head != "words"
+    name = config.method or default_method(None if adapted is None else adapted.method, needs_no_words)
     method, config = METHODS[name], config.replace(method=name)
-    if method.reads_vectors and config.layer is not None and config.layer > encoder.num_layers:
+    pools = method.reads_vectors or config.head == "pooled"
+    if pools and config.layer is not None and config.layer > encoder.num_layers:
         raise ConfigError(f"layer is {config.layer}; {encoder.name} has {encoder.num_layers} layers, give 0 to that")
-    if not method.reads_vectors and config.layer is not None:
-        raise ConfigError(f"{name} reads the last layer; leave layer out, or give method 'embedding'")
+    if not pools and config.layer is not None:
+        raise ConfigError(
+            f"{name} reads the last layer; leave layer out, or give method 'embedding' or {setting('head', 'pooled')}"
+        )
     if method.reads_vectors and adapted is not None and "source" in adapted.parts:
         raise ConfigError(f"{name} cannot stand behind two modules of {adapted.method}; give a prompt, LoRA or weights")
     if method.stage1 is None and adapted is not None and not method.reads_vectors:
@@ -327,6 +331,7 @@ def _conditions_of_tune(config: TuneConfig) -> _Conditions:
         (adapters, f"{method.name} trains no task adapter", "task_adapter_reduction"),
         (method.name == "prompt-tuning", "no prompt starts from noise", "prompt_length init_std"),
         (not config.dropout, "with dropout nothing can be kept", "state_cache"),
+        (config.head != "pooled", "states that are pooled are not kept", "state_cache"),
         (config.head == "words", "a linear head reads no words", "loss_over"),
         (not method.reads_vectors, f"{method.name} is fitted in closed form",
          "epochs batch_size learning_rate warmup_ratio weight_decay clip_norm dropout head loss_over"

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 import glotprompt as gp
 from glotprompt.errors import ConfigError, DataError, ModelError
 from glotprompt.model.classification import EmbeddingHead
-from glotprompt.train.embedding import STRENGTHS, best_head
+from glotprompt.train.embedding import STRENGTHS, Vectors, best_head
 
 from ..toys import QUIET, TASK, topics
 
@@ -54,7 +54,7 @@ def test_the_penalty_is_that_with_the_best_dev_accuracy_then_loss() -> None:
     generator = np.random.default_rng(2)
     inputs, held = (generator.normal(size=(60, 40)).astype(np.float32) for _ in range(2))
     gold, dev_gold = ((part[:, 0] + generator.normal(size=60) > 0).astype(int) for part in (inputs, held))
-    _, found = best_head(0, inputs, held, gold.tolist(), dev_gold.tolist(), 2)
+    _, found = best_head(0, Vectors(inputs, gold.tolist()), Vectors(held, dev_gold.tolist()), 2)
     centre, scale = inputs.mean(axis=0), inputs.std()
     keys: dict[float, tuple[float, float]] = {}
     for strength in STRENGTHS:
