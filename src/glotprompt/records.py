@@ -209,6 +209,30 @@ class LabelPrior(Record):
     num_texts: int
 
 
+class SelfTrainingRound(Record):
+    """One round of self-training."""
+
+    kept: dict[str, int]
+    """Texts of each predicted label that were trained on."""
+    agreement: float
+    """Per cent of the texts that the classifiers before and behind the round take for the same label."""
+
+
+class SelfTrainingReport(Record):
+    """What a classifier learned from its own predictions."""
+
+    rounds: list[SelfTrainingRound]
+    """Those whose classifier was kept."""
+    texts: int
+    """Unlabelled texts."""
+    keep: float
+    """Share of each predicted label's texts that were trained on."""
+    prior: dict[str, float]
+    """To which predictions were calibrated."""
+    stopped: str | None
+    """Why no further round was made or kept; None: all were."""
+
+
 class TuneReport(Training):
     """What stage 2 says of itself."""
 
@@ -234,6 +258,7 @@ class TuneReport(Training):
     language_prompt: AdaptReport | Combined | Converted | None = None
     """The report of stage 1."""
     label_prior: LabelPrior | None = None
+    self_training: SelfTrainingReport | None = None
     centred_on: int | None = None
     """embedding, head "pooled": target texts by whose mean the sentence vectors were centred."""
 

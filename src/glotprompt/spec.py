@@ -30,7 +30,7 @@ class RunSpec:
     """One run, by all that its numbers depend on and nothing else: settings, and hashes of what is read."""
 
     kind: str
-    """ "adapt", "tune", "evaluate" or "cost"."""
+    """ "adapt", "tune", "self-train", "evaluate" or "cost"."""
     settings: Mapping[str, Any]
     """Those that the method reads; JSON."""
     fingerprint: str = ""
