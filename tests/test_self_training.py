@@ -71,7 +71,8 @@ def test_it_learns_words_that_the_source_does_not_have(classifier: gp.PromptClas
     assert said.rounds[0].agreement == 100
     assert made.offsets is None, "the result is not calibrated"
     assert (made.method, made.training.config) == (classifier.method, classifier.training.config)
-    assert (made.training.target_examples, made.training.target_weight) == (12, 3.0)
+    assert (made.training.target_examples, made.training.target_dev_examples) == (12, 0)
+    assert made.training.target_weight == 3.0
     assert classifier.training.self_training is None, "the first one is as it was"
     assert classifier.offsets is offsets
 

@@ -94,20 +94,22 @@ class SelfTraining:
         weights = [1.0 if given is None else given.get(label, 0.0) for label in labels]
         return [weight / (sum(weights) or 1.0) for weight in weights]
 
-    def stage2(self, target_examples: Sequence[Example]) -> Stage2:
-        """Stage 2 of the classifier's method, on these examples of the target, too."""
+    def stage2(self, pseudo: Sequence[Example] = ()) -> Stage2:
+        """Stage 2 of the classifier's method, on pseudo-labelled examples of the target, too. These judge no epoch:
+        whatever is surest of the labels that it was taught would seem best."""
         language = self.classifier.language if self.adapted is None else ""
-        tune = self.tune if target_examples else self.tune.replace(target_weight=None)
-        return Stage2.of(
-            self.classifier.encoder, self.adapted, self.examples, self.classifier.task, tune, self.dev,
-            target_examples=target_examples, language=language,
+        made = Stage2.of(
+            self.classifier.encoder, self.adapted, self.examples, self.classifier.task,
+            self.tune.replace(target_weight=None), self.dev, target_examples=self.target_examples, language=language,
         )  # fmt: skip
+        config = made.config.replace(target_weight=self.tune.target_weight)
+        return replace(made, config=config, target=[*made.target, *pseudo], target_train=[*made.target_train, *pseudo])
 
     def spec(self) -> RunSpec:
         """It as a run, which builds on what the classifier has learned."""
         described, tensors = packed(self.classifier.body, self.classifier.head)
         learned = artifact.digest({name: value.detach().cpu() for name, value in tensors.items()}, described)
-        spec = self.stage2(self.target_examples).spec(self.classifier.encoder)
+        spec = self.stage2().spec(self.classifier.encoder)
         settings = {**self.config.model_dump(mode="json"), "target_weight": self.tune.target_weight}
         return replace(
             spec,
@@ -158,7 +160,7 @@ def run_self_training(training: SelfTraining, runtime: RuntimeConfig | None = No
     while stopped is None and len(rounds) < training.config.rounds:
         chosen = before.surest(training.config.keep)
         pseudo = [replace(training.unlabelled[row], label=label) for row, label in chosen.items()]
-        learned = train_stage2(current.encoder, training.stage2([*training.target_examples, *pseudo]), runtime)
+        learned = train_stage2(current.encoder, training.stage2(pseudo), runtime)
         after = _Labels.of(learned, training, runtime)
         stopped = _collapse(after.calibrated, training) or _collapse(after.as_it_is, training, missing=False)
         if stopped is None:

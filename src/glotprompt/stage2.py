@@ -56,8 +56,8 @@ class Stage2:
     task: Task
     language: str
     target: Sequence[Example] = ()
-    """Labelled examples of the target language as they were given, from which `target_train` and `target_dev` are
-    drawn."""
+    """Labelled examples of the target language as they were given, which are those of `target_train` and
+    `target_dev`."""
     target_train: Sequence[Example] = ()
     target_dev: Sequence[Example] = ()
 
