@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ from glotprompt.train.scoring import report
 
 CONFIG = gp.TuneConfig(method="embedding")
 QUIET = gp.RuntimeConfig(progress=False)
-Splits = Mapping[str, Sequence[Example]]
 
 
 class ReadsOnce(gp.Encoder):
@@ -49,7 +48,10 @@ def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
     encoder = ReadsOnce.load(options.backbone)
     codes = [SIB.language(code) for code in options.languages]
-    data = {code: _splits(code, options.data_dir) for code in (SOURCE, *codes)}
+    data = {
+        code: {split: SIB.examples(code, split, options.data_dir) for split in ("train", "dev", "test")}
+        for code in (SOURCE, *codes)
+    }
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name, first, step in (("same sentences", 0, 1), ("other sentences", 1, 2)):
         source = {**data[SOURCE], "train": data[SOURCE]["train"][::step]}
@@ -78,19 +80,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return made.parse_args(arguments)
 
 
-def _splits(code: str, folder: Path | None) -> dict[str, list[Example]]:
-    return {split: SIB.examples(code, split, folder) for split in ("train", "dev", "test")}
-
-
-def _figures(
-    start: gp.PromptClassifier, source: Splits, target: Splits, options: argparse.Namespace
-) -> Iterator[tuple[str, float]]:
+def _figures(start: gp.PromptClassifier, source: Any, target: Any, options: Any) -> Iterator[tuple[str, float]]:
     test, texts = target["test"], [one.fields["text"] for one in target["train"]]
     shared: dict[str, Any] = {"dev": source["dev"], "held_out": [one.fields["text"] for one in test]}
 
     def self_trained(classifier: gp.PromptClassifier, keep: float, few: Sequence[Example] = ()) -> float:
-        config = gp.SelfTrainConfig(keep=keep)
-        made = gp.self_train(classifier, texts, source["train"], config, QUIET, target_examples=few, **shared)
+        how = gp.SelfTrainConfig(keep=keep), QUIET
+        made = gp.self_train(classifier, texts, source["train"], *how, target_examples=few, **shared)
         return gp.evaluate(made, test).accuracy
 
     yield "majority", report([str(one.label) for one in test], majority(source["train"])(test)).accuracy
@@ -99,7 +95,7 @@ def _figures(
     for keep in options.keep:
         yield f"self-trained, keep {keep:g}", self_trained(start, keep)
     for count in options.labels:
-        figures: dict[str, list[float]] = {}
+        figures: list[dict[str, float]] = []
         for seed in range(options.draws):
             few = shots_per_class(target["train"], count, seed)
             labels = fit_tfidf(few)(test)
@@ -113,10 +109,9 @@ def _figures(
                 "weight 1": gp.evaluate(alike, test).accuracy,
                 "weight 1, self-trained": self_trained(alike, options.keep[0], few),
             }
-            for way, accuracy in found.items():
-                figures.setdefault(way, []).append(accuracy)
-        for way, values in figures.items():
-            yield f"{count} labels, {way}", statistics.mean(values)
+            figures.append(found)
+        for way in figures[0]:
+            yield f"{count} labels, {way}", statistics.mean(found[way] for found in figures)
 
 
 if __name__ == "__main__":
