@@ -137,6 +137,15 @@ def test_a_body_is_trained_on_them(tiny_encoder: Tiny, head: str, rate: float) -
     assert learned.training.dev_accuracy == pytest.approx(np.mean(both))
 
 
+def test_such_a_classifier_serves_no_other_language(tiny_encoder: Tiny) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    other = gp.LanguagePrompt(torch.zeros(encoder.prompt_shape(4)), "yyy", backbone, method="embedding")
+    assert gp.for_language(tuned(encoder, []), other).language == "yyy"
+    with pytest.raises(ConfigError, match="tuned on labels of its own target language too; tune again for yyy"):
+        gp.for_language(tuned(encoder), other)
+
+
 def test_shots_per_class_is_of_the_source_alone(tiny_encoder: Tiny) -> None:
     made = tuned(tiny_encoder("xlm-roberta"), shots_per_class=2)
     assert (made.training.examples, made.training.target_examples) == (6 + 15, 15)

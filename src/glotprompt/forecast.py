@@ -188,8 +188,9 @@ class Forecaster:
         if vectors:
             return _timed(forecast, pace, None, (train + dev) * tokens * pace.read_token)
         step = train * config.epochs / steps * tokens * pace.token + pace.update
+        once = pace.read_token if config.head == "pooled" else pace.below_token  # the regression that a head starts as
         read = (1 + config.epochs) * dev * tokens * pace.read_token
-        return _timed(forecast, pace, step, steps * step + read + (train + dev) * tokens * pace.below_token)
+        return _timed(forecast, pace, step, steps * step + read + (train + dev) * tokens * once)
 
     def evaluate(
         self, config: TuneConfig, adapt: AdaptConfig | None, task: Task, examples: Sequence[Fields]

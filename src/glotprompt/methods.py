@@ -356,6 +356,10 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
         raise ConfigError(
             f"{method.name} trains stage 2 on the language's own module; tune again for {adapted.language}"
         )
+    if classifier.report is not None and classifier.report.target_examples:
+        raise ConfigError(
+            f"the classifier was tuned on labels of its own target language too; tune again for {adapted.language}"
+        )
     if adapted.method != method.start or adapted.backbone["fingerprint"] != classifier.encoder.fingerprint:
         raise ConfigError(
             f"the classifier is of method {method.name} on {classifier.encoder.name}, the module of {adapted.method} on"
