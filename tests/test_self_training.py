@@ -73,6 +73,7 @@ def test_it_learns_words_that_the_source_does_not_have(classifier: gp.PromptClas
     assert (made.method, made.training.config) == (classifier.method, classifier.training.config)
     assert (made.training.target_examples, made.training.target_dev_examples) == (12, 0)
     assert made.training.target_weight == 3.0
+    assert made.training.strength == classifier.training.strength, "not chosen again"
     assert classifier.training.self_training is None, "the first one is as it was"
     assert classifier.offsets is offsets
 
@@ -161,7 +162,7 @@ def test_its_identity_moves_with_whatever_moves_its_numbers(classifier: gp.Promp
         identity(), identity(bias(classifier, sports=1.0)), identity(seeded), identity(weighted),
         identity(texts=UNLABELLED[1:]), identity(examples=EXAMPLES[1:]), identity(dev=EXAMPLES), identity(rounds=2),
         identity(keep=0.4), identity(label_prior={"sports": 1.0}), identity(target_examples=TEST),
-        identity(held_out=UNLABELLED[:1]),
+        identity(held_out=UNLABELLED[:1]), identity(classifier.with_report(strength=0.5)),
     ]  # fmt: skip
     assert len(set(found)) == len(found)
     assert identity(held_out=["something else"]) == found[0]

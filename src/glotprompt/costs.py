@@ -204,8 +204,8 @@ def _stage_cost(
 def tied_values(encoder: Encoder) -> int:
     """Size of the vocabulary matrix where embeddings and decoder share it, else 0."""
     model: Any = encoder.model
-    shared = model.get_input_embeddings().weight
-    return shared.numel() if model.get_output_embeddings().weight is shared else 0
+    shared, decoder = model.get_input_embeddings().weight, model.get_output_embeddings()
+    return shared.numel() if decoder is not None and decoder.weight is shared else 0
 
 
 def _with_tied_twice(encoder: Encoder, delta: Delta) -> int:

@@ -88,6 +88,11 @@ class SelfTraining:
         return cls(classifier, texts, examples, config, tune, adapted, dev, target_examples, guards)
 
     @property
+    def strength(self) -> float | None:
+        """C of the classifier's logistic regression, where it has one."""
+        return self.classifier.training.strength
+
+    @property
     def prior(self) -> list[float]:
         """The share of each label, in the task's order."""
         labels, given = self.classifier.task.labels, self.config.label_prior
@@ -96,14 +101,21 @@ class SelfTraining:
 
     def stage2(self, pseudo: Sequence[Example] = ()) -> Stage2:
         """Stage 2 of the classifier's method, on pseudo-labelled examples of the target, too. These judge no epoch:
-        whatever is surest of the labels that it was taught would seem best."""
+        whatever is surest of the labels that it was taught would seem best. Nor is the penalty of logistic regression
+        chosen again: source dev examples would take a weaker one, which reads the target worse (docs/log.md,
+        2026-11-30)."""
         language = self.classifier.language if self.adapted is None else ""
         made = Stage2.of(
             self.classifier.encoder, self.adapted, self.examples, self.classifier.task,
             self.tune.replace(target_weight=None), self.dev, target_examples=self.target_examples, language=language,
         )  # fmt: skip
-        config = made.config.replace(target_weight=self.tune.target_weight)
-        return replace(made, config=config, target=[*made.target, *pseudo], target_train=[*made.target_train, *pseudo])
+        return replace(
+            made,
+            config=made.config.replace(target_weight=self.tune.target_weight),
+            target=[*made.target, *pseudo],
+            target_train=[*made.target_train, *pseudo],
+            strengths=made.strengths if self.strength is None else (self.strength,),
+        )
 
     def spec(self) -> RunSpec:
         """It as a run, which builds on what the classifier has learned."""
@@ -111,6 +123,7 @@ class SelfTraining:
         learned = artifact.digest({name: value.detach().cpu() for name, value in tensors.items()}, described)
         spec = self.stage2().spec(self.classifier.encoder)
         settings = {**self.config.model_dump(mode="json"), "target_weight": self.tune.target_weight}
+        settings["strength"] = self.strength
         return replace(
             spec,
             kind="self-train",

@@ -30,7 +30,7 @@ from glotprompt.stage1 import count_unknown
 from glotprompt.templates import Task
 from glotprompt.train.checkpoint import Checkpoint, same_precision
 from glotprompt.train.cloze import Cloze, ClozeCorpus, encode_without_mask, weights_of
-from glotprompt.train.embedding import Chosen, Examples, fit_embedding_head, layer_read
+from glotprompt.train.embedding import STRENGTHS, Chosen, Examples, fit_embedding_head, layer_read
 from glotprompt.train.inputs import check_length, group_weights, labelled_examples, split_target
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses
@@ -60,6 +60,8 @@ class Stage2:
     `target_dev`."""
     target_train: Sequence[Example] = ()
     target_dev: Sequence[Example] = ()
+    strengths: Sequence[float] = STRENGTHS
+    """C of logistic regression, of which the judged examples choose."""
 
     @classmethod
     def of(
@@ -286,7 +288,7 @@ def _fit_vectors(
     layer = layer_read(encoder, config)
     with torch.no_grad(), body.attached(encoder) as prefix:
         head, chosen = fit_embedding_head(
-            encoder, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size
+            encoder, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size, stage2.strengths
         )
     tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
     figures = {"dev_accuracy": chosen.dev_accuracy, "dev_loss": chosen.dev_loss}

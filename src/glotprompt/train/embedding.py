@@ -93,6 +93,7 @@ def fit_embedding_head(
     num_labels: int,
     layer: int,
     batch_size: int,
+    strengths: Sequence[float] = STRENGTHS,
 ) -> tuple[EmbeddingHead, Chosen]:
     """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep the one with the best
     dev accuracy, then dev loss. Raises `DataError` for one label alone."""
@@ -100,18 +101,20 @@ def fit_embedding_head(
         Vectors(vectors_of(encoder, part.clozes, prefix, layer, batch_size), part.gold, weights_of(part.clozes))
         for part in (train, dev)
     )
-    head, found = best_head(layer, inputs, held, num_labels)
+    head, found = best_head(layer, inputs, held, num_labels, strengths)
     return head.to(encoder.device), found
 
 
-def best_head(layer: int, train: Vectors, dev: Vectors, num_labels: int) -> tuple[EmbeddingHead, Chosen]:
+def best_head(
+    layer: int, train: Vectors, dev: Vectors, num_labels: int, strengths: Sequence[float] = STRENGTHS
+) -> tuple[EmbeddingHead, Chosen]:
     """As `fit_embedding_head`, from the vectors themselves."""
     inputs = train.states
     if len(set(train.gold)) < 2:
         raise DataError("all training examples have one label; give examples of at least two")
     best: tuple[EmbeddingHead, Chosen] | None = None
     centre, scale = inputs.mean(axis=0), float(inputs.std())
-    for strength in STRENGTHS:
+    for strength in strengths:
         weight, bias = _logistic(replace(train, states=(inputs - centre) / scale), num_labels, strength)
         log_probs = _log_softmax((dev.states - centre) / scale @ weight.T + bias)
         accuracy, loss = accuracy_and_loss(log_probs, dev.gold, dev.weights)
