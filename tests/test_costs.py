@@ -13,9 +13,10 @@ import torch
 from transformers import AutoConfig
 
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.costs import MethodCost, activation_bytes, method_costs
+from glotprompt.costs import MethodCost, activation_bytes, method_costs, tune_cost
 from glotprompt.errors import ConfigError, ModelError
 from glotprompt.methods import METHODS
+from glotprompt.model.backbones import MINI_SENTENCE
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.shapes import BUILT_IN, Shell
 from glotprompt.model.soft_prompt import SoftPrompt
@@ -90,7 +91,7 @@ class TestCounts:
         assert cost.tune is not None
         adapt, tune = ADAPT.replace(method=name), TUNE.replace(method=name)
         begin = method.begin_adapt
-        parts = {} if begin is None else {part: begin(encoder, adapt) for part in method.shares}
+        parts = {} if begin is None else {part: begin(encoder, adapt) for part in method.parts}
         if parts:
             assert cost.adapt is not None
             assert cost.adapt.trained_values == parts["language"].num_trained
@@ -124,6 +125,16 @@ class TestCounts:
         for _ in range(2):
             assert by_name(method_costs(shell, ADAPT, TUNE)) == tiny_costs
         assert [name for name, _ in shell.model.named_modules()] == before
+
+    @pytest.mark.slow
+    def test_a_pooled_head_counts_beside_the_body(self) -> None:
+        """Also of a backbone without an LM head."""
+        shell, head = Shell.named(MINI_SENTENCE), 4 * (384 + 1)
+        weights = tune_cost(shell, TUNE.replace(method="fine-tuning", head="pooled"), None, "cpu")
+        assert weights.trained_values == shell.num_values + head
+        prompts = tune_cost(shell, TUNE.replace(method="prompt-tuning", head="pooled"), None, "cpu")
+        assert prompts.trained_values == 12 * 2 * 32 * 384 + head
+        assert prompts.file_bytes == 4 * (prompts.trained_values + 384 + 1)
 
     def test_a_length_that_the_backbone_does_not_read(self, shells: Callable[[str], Shell]) -> None:
         with pytest.raises(ConfigError, match="max_length 513 is more than tiny bert reads"):

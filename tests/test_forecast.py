@@ -86,8 +86,10 @@ def test_what_alignment_reads(encoder: Encoder, by_tokens: Forecaster, tokens_re
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes", [{"method": "prompt-tuning"}, {"method": "prompt-tuning", "head": "linear"}, {"method": "embedding"}],
-    ids=["label words", "linear head", "sentence vectors"],
+    "changes",
+    [{"method": "prompt-tuning"}, {"method": "prompt-tuning", "head": "linear"},
+     {"method": "prompt-tuning", "head": "pooled"}, {"method": "embedding"}],
+    ids=["label words", "linear head", "pooled head", "sentence vectors"],
 )  # fmt: skip
 def test_what_stage_2_reads(
     encoder: Encoder, by_tokens: Forecaster, tokens_read: list[int], changes: dict[str, Any]

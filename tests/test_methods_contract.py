@@ -181,7 +181,8 @@ def expected_counts(variant: Variant) -> tuple[int, int]:
         "fine-tuning-mlm": (whole, whole), "mad-x": (language, task), "lora": (aligned_lora, aligned_lora),
         "soft-prompt+task-adapter": (3 * prompt, task),
     }[variant.method]  # fmt: skip
-    return one, two + (48 * 48 + 48 + 3 * 48 + 3 if variant.tune.get("head") == "linear" else 0)
+    heads = {"linear": 48 * 48 + 48 + 3 * 48 + 3, "pooled": 3 * 48 + 3}
+    return one, two + heads.get(str(variant.tune.get("head")), 0)
 
 
 def test_what_the_optimiser_holds_is_what_is_said(course: Course) -> None:
@@ -364,7 +365,8 @@ def test_something_is_learned_in_both_stages(course: Course) -> None:
     facts = course.classifier.training.to_json()
     dev = [entry["dev_loss"] for _, entry in facts["evaluations"]]
     assert facts["dev_examples"] == len(EXAMPLES), "the dev loss is that of the training examples"
-    assert dev[-1] < dev[0] - 0.2
+    # A pooled head starts as the logistic regression, which leaves little to learn.
+    assert dev[-1] < dev[0] - (0.04 if course.variant.tune.get("head") == "pooled" else 0.2)
     assert facts["dev_accuracy"] >= 90
     assert gp.evaluate(course.classifier, EXAMPLES).accuracy >= (60 if course.variant.method == "mad-x" else 90)
 

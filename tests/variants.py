@@ -85,6 +85,7 @@ VARIANTS = {
     "soft-prompt": Variant("soft-prompt", (0.1, 1.0)),
     "soft-prompt, BERT, dropout": Variant("soft-prompt", (0.12, 1.0), "bert", DROPOUT, DROPOUT),
     "soft-prompt, linear head": Variant("soft-prompt", (0.1, 0.015), adapt={"positions": "shifted"}, tune=HEAD),
+    "soft-prompt, pooled head": Variant("soft-prompt", (0.1, 0.1), tune={"head": "pooled"}),
     "soft-prompt, aligned": Variant("soft-prompt", (0.3, 1.0), adapt=ALIGNED),
     "prompt-tuning": Variant("prompt-tuning", (None, 1.0)),
     "fine-tuning": Variant("fine-tuning", (None, 5e-3)),
@@ -93,6 +94,7 @@ VARIANTS = {
     "fine-tuning-mlm, dropout": Variant("fine-tuning-mlm", (2e-3, 5e-3), "bert", DROPOUT, {**HEAD, **DROPOUT}),
     "fine-tuning-mlm, aligned, BERT": Variant("fine-tuning-mlm", (1e-4, 5e-3), "bert", {**ALIGNED, **DROPOUT}),
     "mad-x": Variant("mad-x", (4e-3, 4e-2)),
+    "mad-x, pooled head": Variant("mad-x", (4e-3, 4e-2), tune={"head": "pooled"}),
     "mad-x, BERT, all choices": Variant(
         "mad-x", (4e-3, 2e-2), "bert", {"drop_last_adapter": True, "train_lm_head": True}, {**HEAD, **DROPOUT}
     ),

@@ -29,5 +29,7 @@ from .report.significance import compare_predictions as compare_predictions
 from .run import adapt as adapt
 from .run import evaluate as evaluate
 from .run import tune as tune
+from .self_training import SelfTrainConfig as SelfTrainConfig
+from .self_training import self_train as self_train
 from .templates import Task as Task
 from .version import __version__ as __version__

@@ -217,17 +217,24 @@ class TuneConfig(Config):
     task_adapter_reduction: int = Field(default=16, ge=1)
     """mad-x, soft-prompt+task-adapter: the task adapter's bottleneck is so many times narrower than the hidden states
     (Pfeiffer et al. 2020, section 4.2 of the paper: 16)."""
-    head: Literal["words", "linear"] = "words"
-    """"words": template and verbalizer. "linear": a classification head on the first token, without a template."""
+    head: Literal["words", "linear", "pooled"] = "words"
+    """"words": template and verbalizer. "linear": a classification head on the first token, without a template.
+    "pooled": a linear layer on the mean of all tokens' states, which starts as the logistic regression of method
+    `embedding` and is trained with the rest; needs no LM head."""
     layer: int | None = Field(default=None, ge=0)
-    """embedding: the states behind so many layers are read (0: the embeddings). None: all. Source-language dev examples
-    choose lower layers, which read the target language worse (docs/log.md, 2026-11-29), so they are not asked."""
+    """embedding, head "pooled": the states behind so many layers are read (0: the embeddings). None: all.
+    Source-language dev examples choose lower layers, which read the target language worse (docs/log.md, 2026-11-29), so
+    they are not asked."""
     loss_over: Literal["labels", "vocabulary"] = "labels"
     """"labels": softmax over the labels' scores. "vocabulary": over the whole vocabulary (equation 1)."""
     dev_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of the examples held out to choose the best epoch, when no dev examples are given."""
     shots_per_class: int | None = Field(default=None, ge=1)
-    """Few-shot: train on so many examples per label, drawn by `seed`; smaller draws lie inside larger ones."""
+    """Few-shot: train on so many examples per label, drawn by `seed`; smaller draws lie inside larger ones. Of the
+    source language alone."""
+    target_weight: float | None = Field(default=None, gt=0)
+    """Target labels: how much one counts for in the loss, where an example of the source language
+    counts 1. None: so much that both languages weigh the same."""
     prompt_length: int = Field(default=32, ge=1)
     """Length of a prompt that starts from noise (no language prompt given)."""
     init_std: float = Field(default=0.02, gt=0)

@@ -157,7 +157,8 @@ def tune_cost(encoder: Shell, config: TuneConfig, adapt: AdaptConfig | None, att
     with encoder.device:
         parts = {} if adapt is None else _parts(encoder, adapt)
         tuned = method.begin_tune(encoder, parts, config).to(encoder.device)
-        head = EmbeddingHead.empty(encoder.hidden_size, _NUM_LABELS) if method.reads_vectors else None
+        pools = method.reads_vectors or config.head == "pooled"
+        head = EmbeddingHead.empty(encoder.hidden_size, _NUM_LABELS) if pools else None
         size, saved = (config.batch_size, config.max_length), _num_bytes(method.deliver(tuned, parts), head)
         return _stage_cost(encoder, tuned, tuned, saved, attention, size, words, head)
 
@@ -203,8 +204,8 @@ def _stage_cost(
 def tied_values(encoder: Encoder) -> int:
     """Size of the vocabulary matrix where embeddings and decoder share it, else 0."""
     model: Any = encoder.model
-    shared = model.get_input_embeddings().weight
-    return shared.numel() if model.get_output_embeddings().weight is shared else 0
+    shared, decoder = model.get_input_embeddings().weight, model.get_output_embeddings()
+    return shared.numel() if decoder is not None and decoder.weight is shared else 0
 
 
 def _with_tied_twice(encoder: Encoder, delta: Delta) -> int:

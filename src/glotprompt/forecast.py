@@ -18,7 +18,7 @@ from torch import Tensor
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.costs import Attention, StageCost, adapt_cost, tune_cost
 from glotprompt.methods import METHODS, method_of_adapt
-from glotprompt.model.classification import LinearHead
+from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import trained_of
 from glotprompt.model.encoder import Encoder
@@ -27,7 +27,7 @@ from glotprompt.quantities import DAY, duration, size
 from glotprompt.stage1 import Alignment, MaskedLanguageModelling
 from glotprompt.templates import Task
 from glotprompt.train.cloze import Cloze, ClozeCorpus, encode_without_mask
-from glotprompt.train.embedding import vectors_of
+from glotprompt.train.embedding import layer_read, vectors_of
 from glotprompt.train.inputs import read_inputs
 from glotprompt.train.loop import Parts
 from glotprompt.train.losses import label_losses
@@ -188,8 +188,9 @@ class Forecaster:
         if vectors:
             return _timed(forecast, pace, None, (train + dev) * tokens * pace.read_token)
         step = train * config.epochs / steps * tokens * pace.token + pace.update
+        once = pace.read_token if config.head == "pooled" else pace.below_token  # the regression that a head starts as
         read = (1 + config.epochs) * dev * tokens * pace.read_token
-        return _timed(forecast, pace, step, steps * step + read + (train + dev) * tokens * pace.below_token)
+        return _timed(forecast, pace, step, steps * step + read + (train + dev) * tokens * once)
 
     def evaluate(
         self, config: TuneConfig, adapt: AdaptConfig | None, task: Task, examples: Sequence[Fields]
@@ -226,13 +227,25 @@ class Forecaster:
         """Some of the examples as the model reads them, and what their labels are read with."""
         encoder, fields = self.encoder, _some(examples, SAMPLE_EXAMPLES)
         assert encoder is not None
-        linear = config.head == "linear"
-        key = "read", task.identity(), config.max_length, linear, config.method == "embedding", str(fields)
+        key = (
+            "read",
+            task.identity(),
+            config.max_length,
+            config.head,
+            config.layer,
+            config.method == "embedding",
+            str(fields),
+        )
         if key not in self._kept:
             if METHODS[str(config.method)].reads_vectors:
                 self._kept[key] = None, encode_without_mask(fields, task, encoder.tokenizer, config.max_length)
             else:
-                head = LinearHead(encoder.hidden_size, len(task.labels), config.seed) if linear else None
+                size = encoder.hidden_size, len(task.labels)
+                heads: dict[str, Head] = {
+                    "linear": LinearHead(*size, config.seed),
+                    "pooled": EmbeddingHead.empty(*size, layer_read(encoder, config)),
+                }
+                head = heads.get(config.head)
                 self._kept[key] = read_inputs(encoder, fields, task, head, config.max_length)
         return self._kept[key]
 
@@ -275,7 +288,7 @@ class Forecaster:
 
         def batch(step: int) -> tuple[list[Cloze], Tensor]:
             read, labels = corpus.batch(order[step % len(order)])
-            if not config.dropout and not method.reads_vectors:
+            if not config.dropout and not method.reads_vectors and config.head != "pooled":
                 read = below_trained_layers(encoder, read, body, self.runtime)
             return read, labels
 
@@ -285,13 +298,13 @@ class Forecaster:
 
         def vectors(batch: tuple[list[Cloze], Tensor], micro_batch: MicroBatch) -> Parts:
             with body.attached(encoder) as prefix:
-                layer = encoder.num_layers if config.layer is None else config.layer
+                layer = layer_read(encoder, config)
                 vectors_of(encoder, batch[0], prefix, layer, self.runtime.eval_batch_size)
             yield torch.zeros(()), sum(len(cloze.input_ids) for cloze in batch[0])
 
         if method.reads_vectors:
             return Work([], batch, vectors, config, True)
-        head = reader.to(encoder.device) if isinstance(reader, LinearHead) else None
+        head = reader.to(encoder.device) if isinstance(reader, Head) else None
         return Work(trained_of(body, head), batch, losses, config, rows >= config.batch_size)
 
     def _rows(self, batch_size: int, tokens: float) -> int:

@@ -246,6 +246,30 @@ class LabelPrior(Record):
     num_texts: int
 
 
+class SelfTrainingRound(Record):
+    """One round of self-training."""
+
+    kept: dict[str, int]
+    """Texts of each predicted label that were trained on."""
+    agreement: float
+    """Per cent of the texts that the classifiers before and behind the round take for the same label."""
+
+
+class SelfTrainingReport(Record):
+    """What a classifier learned from its own predictions."""
+
+    rounds: list[SelfTrainingRound]
+    """Those whose classifier was kept."""
+    texts: int
+    """Unlabelled texts."""
+    keep: float
+    """Share of each predicted label's texts that were trained on."""
+    prior: dict[str, float]
+    """To which predictions were calibrated."""
+    stopped: str | None
+    """Why no further round was made or kept; None: all were."""
+
+
 class TuneReport(Training):
     """What stage 2 says of itself."""
 
@@ -256,18 +280,24 @@ class TuneReport(Training):
     """Training examples of each label; so of dev."""
     dev_labels: dict[str, int]
     dev_accuracy: float
-    """Best accuracy on dev examples, in per cent."""
+    """Best accuracy on dev examples, in per cent; with target labels the mean of both languages'."""
+    target_examples: int | None = None
+    """Target labels: how many of `examples` are of the target language; so of dev."""
+    target_dev_examples: int | None = None
+    target_weight: float | None = None
+    """What one of them counted for in the loss, where a source example counts 1."""
     trained_layers: tuple[int, int] | None = None
     """Prompts: the first layer that was trained, from 0, and the one behind the last."""
     layer: int | None = None
-    """embedding: the states behind so many layers are read."""
+    """embedding, head "pooled": the states behind so many layers are read."""
     strength: float | None = None
-    """embedding: C of the logistic regression."""
+    """embedding, head "pooled": C of the logistic regression, with which a pooled head starts."""
     language_prompt: AdaptReport | Combined | Converted | None = None
     """The report of stage 1."""
     label_prior: LabelPrior | None = None
+    self_training: SelfTrainingReport | None = None
     centred_on: int | None = None
-    """embedding: target texts by whose mean the sentence vectors were centred."""
+    """embedding, head "pooled": target texts by whose mean the sentence vectors were centred."""
 
 
 Stage1Report = AdaptReport | Combined | Converted

@@ -104,15 +104,22 @@ def tune(
     runtime: RuntimeConfig | None = None,
     dev: Sequence[Example] | None = None,
     *,
+    target_examples: Sequence[Example] = (),
     language: str = "",
 ) -> PromptClassifier:
     """Learn a task from labelled source-language examples, starting from what `adapt` gave (section 3.2).
 
     The method is that of stage 1; without one (None), prompt tuning from noise or, by the config, fine-tuning. The best
-    epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. `language`: the ISO 639-3
-    code of a classifier without stage 1. `DataError`: labels that the task lacks; `ConfigError`: what does not fit.
+    epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. Examples of several source
+    languages are one list; each weighs the same. `target_examples` are a few labelled examples of the target language,
+    which weigh as `TuneConfig.target_weight` says: of each label that has five or more a fifth is held out, and the
+    best epoch is chosen by the mean of both languages' accuracies. `language`: the ISO 639-3 code of a classifier
+    without stage 1. `DataError`: labels that the task lacks; `ConfigError`: what does not fit.
     """
-    return train_stage2(encoder, Stage2.of(encoder, adapted, examples, task, config, dev, language=language), runtime)
+    stage2 = Stage2.of(
+        encoder, adapted, examples, task, config, dev, target_examples=target_examples, language=language
+    )
+    return train_stage2(encoder, stage2, runtime)
 
 
 # ---------------------------------------------------------------------------------------------------------------

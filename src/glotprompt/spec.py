@@ -30,7 +30,7 @@ class RunSpec:
     """One run, by all that its numbers depend on and nothing else: settings, and hashes of what is read."""
 
     kind: str
-    """ "adapt", "tune", "evaluate" or "cost"."""
+    """ "adapt", "tune", "self-train", "evaluate" or "cost"."""
     settings: Mapping[str, Any]
     """Those that the method reads; JSON."""
     fingerprint: str = ""
@@ -99,10 +99,12 @@ def tune_spec(
     builds_on: Sequence[str] = (),
     characters: CharacterMap | None = None,
 ) -> RunSpec:
-    """Stage 2; `contents` are those of "train", and of "dev" where it is given."""
+    """Stage 2; `contents` are those of "train", and of "dev" and "target_labels" where they are given."""
     settings = _settings(config)
     if "dev" in contents:
         settings.pop("dev_share", None)
+    if "target_labels" not in contents:
+        settings.pop("target_weight", None)
     rewritten = None if characters is None else characters.to_dict()
     return RunSpec(
         "tune", settings, *backbone, contents, language, builds_on, task=task.identity(), characters=rewritten

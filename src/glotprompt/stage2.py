@@ -6,9 +6,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,9 +17,9 @@ from glotprompt.data.characters import CharacterMap
 from glotprompt.data.languages import NOT_NAMED
 from glotprompt.data.records import Example, content_hash
 from glotprompt.data.samples import Samples
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ConfigError, setting
 from glotprompt.methods import Method, method_of_tune, refuse_other_backbone
-from glotprompt.model.classification import Head, LinearHead
+from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import trained_of
 from glotprompt.model.encoder import Encoder
@@ -30,16 +29,23 @@ from glotprompt.spec import RunSpec, digests_of, tune_spec
 from glotprompt.stage1 import count_unknown
 from glotprompt.templates import Task
 from glotprompt.train.checkpoint import Checkpoint, same_precision
-from glotprompt.train.cloze import ClozeCorpus, encode_without_mask
-from glotprompt.train.embedding import Chosen, Examples, fit_embedding_head
-from glotprompt.train.inputs import check_length, labelled_examples, read_inputs, rewritten_fields
+from glotprompt.train.cloze import Cloze, ClozeCorpus, encode_without_mask, weights_of
+from glotprompt.train.embedding import STRENGTHS, Chosen, Examples, fit_embedding_head, layer_read
+from glotprompt.train.inputs import (
+    check_length,
+    group_weights,
+    labelled_examples,
+    read_inputs,
+    rewritten_fields,
+    split_target,
+)
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
 from glotprompt.train.losses import label_losses
 from glotprompt.train.lower_layers import below_trained_layers
 from glotprompt.train.memory import PeakMemory, gradient_checkpointing
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.progress import StepLine
-from glotprompt.train.scoring import log_probabilities
+from glotprompt.train.scoring import accuracy_and_loss, log_probabilities
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,13 @@ class Stage2:
     has_own_dev: bool
     task: Task
     language: str
+    target: Sequence[Example] = ()
+    """Labelled examples of the target language as they were given, which are those of `target_train` and
+    `target_dev`."""
+    target_train: Sequence[Example] = ()
+    target_dev: Sequence[Example] = ()
+    strengths: Sequence[float] = STRENGTHS
+    """C of logistic regression, of which the judged examples choose."""
 
     @classmethod
     def of(
@@ -67,6 +80,7 @@ class Stage2:
         config: TuneConfig | None = None,
         dev: Sequence[Example] | None = None,
         *,
+        target_examples: Sequence[Example] = (),
         language: str = "",
     ) -> Stage2:
         """The arguments are those of `run.tune`, which says what is refused."""
@@ -79,7 +93,32 @@ class Stage2:
             refuse_other_backbone(adapted, encoder)
         language = (language or NOT_NAMED) if adapted is None else adapted.language
         train, held = labelled_examples(examples, dev, task, config)
-        return cls(method, config, adapted, examples, train, held, bool(dev), task, language)
+        if config.target_weight is not None and not target_examples:
+            raise ConfigError(
+                f"{setting('target_weight')}: there are no target labels to weigh; give some, or leave it out"
+            )
+        of_target = split_target(target_examples, task, config)
+        return cls(
+            method, config, adapted, examples, train, held, bool(dev), task, language, target_examples, *of_target
+        )
+
+    @property
+    def learned(self) -> list[Example]:
+        """The examples of both languages that it is trained on."""
+        return [*self.train, *self.target_train]
+
+    @property
+    def judged(self) -> list[Example]:
+        """The examples of both languages on which the best epoch is chosen."""
+        return [*self.dev, *self.target_dev]
+
+    def weighted(self, clozes: Sequence[Cloze], *, judged: bool = False) -> list[Cloze]:
+        """`learned`, or `judged`, as the model reads them, with what each weighs. In judging both languages weigh the
+        same."""
+        of_source, of_target = (self.dev, self.target_dev) if judged else (self.train, self.target_train)
+        ratio = None if judged else self.config.target_weight
+        one, other = group_weights(len(of_source), len(of_target), ratio)
+        return [replace(cloze, weight=one if row < len(of_source) else other) for row, cloze in enumerate(clozes)]
 
     @property
     def characters(self) -> CharacterMap | None:
@@ -91,6 +130,8 @@ class Stage2:
         contents = {"train": content_hash(self.examples)}
         if self.has_own_dev:
             contents["dev"] = content_hash(self.dev)
+        if self.target:
+            contents["target_labels"] = content_hash(self.target)
         builds_on = [] if self.adapted is None else digests_of(self.adapted)
         backbone = encoder.fingerprint, encoder.asked_precision
         return tune_spec(
@@ -106,27 +147,21 @@ def train_stage2(
     config, method, adapted, task = stage2.config, stage2.method, stage2.adapted, stage2.task
     parts = {} if adapted is None else {name: part.restored(encoder) for name, part in adapted.parts.items()}
     body = method.begin_tune(encoder, parts, config).to(encoder.device)
-    head: Head | None = None
-    if config.head == "linear" and not method.reads_vectors:
-        head = LinearHead(encoder.hidden_size, len(task.labels), config.seed).to(encoder.device)
     check_length(encoder, config.max_length, body)
+    _check_layer(encoder, stage2, body)
     checkpoint = Checkpoint(runtime, identity or stage2.spec(encoder).identity)
     same_precision(encoder, checkpoint)
     unknown = _unknown(encoder, stage2, runtime)
-    chosen: Chosen | None = None
-    if method.reads_vectors:
-        head, history, chosen = _fit_vectors(encoder, body, stage2, runtime)
-    else:
-        history = _fit_labels(encoder, body, head, stage2, runtime, checkpoint)
+    head, history, chosen = _fitted(encoder, body, stage2, runtime, checkpoint)
     report = TuneReport(
         config=config.model_dump(mode="json"),
         precision=encoder.precision,
-        examples=len(stage2.train),
-        dev_examples=len(stage2.dev),
-        labels=_counts(stage2.train, task),
-        dev_labels=_counts(stage2.dev, task),
+        examples=len(stage2.learned),
+        dev_examples=len(stage2.judged),
+        labels=_counts(stage2.learned, task),
+        dev_labels=_counts(stage2.judged, task),
         unknown=unknown,
-        trained_layers=_trained_layers(body) if chosen is None else None,
+        trained_layers=None if method.reads_vectors else _trained_layers(body),
         dev_accuracy=max(entry["dev_accuracy"] for _, entry in history.evaluations),
         trained_values=sum(values.numel() for values in trained_of(body, head)),
         peak_memory_bytes=memory.bytes(),
@@ -135,6 +170,13 @@ def train_stage2(
     )
     if chosen is not None:
         report = report.replace(layer=chosen.layer, strength=chosen.strength)
+    if stage2.target:
+        one, other = group_weights(len(stage2.train), len(stage2.target_train), config.target_weight)
+        report = report.replace(
+            target_examples=len(stage2.target_train),
+            target_dev_examples=len(stage2.target_dev),
+            target_weight=other / one,
+        )
     delivered = method.deliver(body, parts).requires_grad_(False)
     if head is not None:
         head.requires_grad_(False)
@@ -147,7 +189,7 @@ def train_stage2(
 
 
 def _unknown(encoder: Encoder, stage2: Stage2, runtime: RuntimeConfig) -> dict[str, UnknownShare]:
-    rewritten = rewritten_fields([one.fields for one in (*stage2.train, *stage2.dev)], stage2.characters)
+    rewritten = rewritten_fields([one.fields for one in (*stage2.learned, *stage2.judged)], stage2.characters)
     texts = [text for fields in rewritten for text in fields.values()]
     return count_unknown(encoder, {"labelled": texts}, runtime.replace(allow_unknown=True))
 
@@ -157,8 +199,39 @@ def _counts(examples: Sequence[Example], task: Task) -> dict[str, int]:
     return {label: counts[label] for label in task.labels}
 
 
+def _check_layer(encoder: Encoder, stage2: Stage2, body: Delta) -> None:
+    """Raises `ConfigError` where a pooled head would read below all that is trained."""
+    layer, lowest = layer_read(encoder, stage2.config), body.first_layer
+    if stage2.config.head == "pooled" and not stage2.method.reads_vectors and lowest is not None and layer <= lowest:
+        raise ConfigError(
+            f"layer is {layer}, and what is trained begins above it, in layer {lowest + 1}; give {lowest + 1} to"
+            f" {encoder.num_layers}"
+        )
+
+
 def _trained_layers(body: Delta) -> tuple[int, int] | None:
     return (body.trained_layers.start, body.trained_layers.stop) if isinstance(body, SoftPrompt) else None
+
+
+def _fitted(
+    encoder: Encoder, body: Delta, stage2: Stage2, runtime: RuntimeConfig, checkpoint: Checkpoint
+) -> tuple[Head | None, History, Chosen | None]:
+    """What reads the labels (None: the label words do), trained together with the body; and what logistic regression
+    chose, where a head starts with it or is it."""
+    config = stage2.config
+    if stage2.method.reads_vectors:
+        return _fit_vectors(encoder, body, stage2, runtime)
+    if config.head != "pooled":
+        size = encoder.hidden_size, len(stage2.task.labels)
+        head = LinearHead(*size, config.seed).to(encoder.device) if config.head == "linear" else None
+        return head, _fit_labels(encoder, body, head, stage2, runtime, checkpoint), None
+    # From zeros the first epochs would only find what is known in closed form. The start counts as an epoch, so the
+    # result is no worse on dev examples than `embedding`.
+    fitted, before, chosen = _fit_vectors(encoder, body, stage2, runtime)
+    head = fitted.to_be_trained()
+    history = _fit_labels(encoder, body, head, stage2, runtime, checkpoint)
+    history.seconds += before.seconds
+    return head, history, chosen
 
 
 def _fit_labels(
@@ -171,12 +244,14 @@ def _fit_labels(
 ) -> History:
     """Train body and head on labelled examples, and leave in them the best epoch by dev accuracy, then loss."""
     config, task = stage2.config, stage2.task
-    fields, dev_fields = ([one.fields for one in part] for part in (stage2.train, stage2.dev))
-    gold, dev_gold = ([task.labels.index(str(one.label)) for one in part] for part in (stage2.train, stage2.dev))
+    parts = stage2.learned, stage2.judged
+    fields, dev_fields = ([one.fields for one in part] for part in parts)
+    gold, dev_gold = ([task.labels.index(str(one.label)) for one in part] for part in parts)
     reader, clozes = read_inputs(encoder, fields, task, head, config.max_length, stage2.characters)
     _, dev_clozes = read_inputs(encoder, dev_fields, task, head, config.max_length, stage2.characters)
+    clozes, dev_clozes = stage2.weighted(clozes), stage2.weighted(dev_clozes, judged=True)
     began = time.perf_counter()
-    if not config.dropout:
+    if not config.dropout and config.head != "pooled":
         both = below_trained_layers(encoder, [*clozes, *dev_clozes], body, runtime)
         clozes, dev_clozes = both[: len(clozes)], both[len(clozes) :]
     before = time.perf_counter() - began
@@ -191,8 +266,7 @@ def _fit_labels(
     def evaluate() -> Evaluation:
         with body.attached(encoder) as prefix:
             log_probs = log_probabilities(encoder, dev_clozes, prefix, reader, runtime.eval_batch_size)
-        accuracy = 100 * float((log_probs.argmax(axis=1) == dev_gold).mean())
-        loss = -float(log_probs[np.arange(len(dev_gold)), dev_gold].mean())
+        accuracy, loss = accuracy_and_loss(log_probs, dev_gold, weights_of(dev_clozes))
         return Evaluation((-accuracy, loss), {"dev_accuracy": accuracy, "dev_loss": loss})
 
     steps = config.epochs * corpus.steps_per_epoch
@@ -204,21 +278,24 @@ def _fit_labels(
     return history
 
 
-def _fit_vectors(encoder: Encoder, body: Delta, stage2: Stage2, runtime: RuntimeConfig) -> tuple[Head, History, Chosen]:
+def _fit_vectors(
+    encoder: Encoder, body: Delta, stage2: Stage2, runtime: RuntimeConfig
+) -> tuple[EmbeddingHead, History, Chosen]:
     """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
     began = time.perf_counter()
     config, task = stage2.config, stage2.task
 
-    def read(part: Sequence[Example]) -> Examples:
+    def read(part: Sequence[Example], *, judged: bool = False) -> Examples:
         fields = rewritten_fields([one.fields for one in part], stage2.characters)
         gold = [task.labels.index(str(one.label)) for one in part]
-        return Examples(encode_without_mask(fields, task, encoder.tokenizer, config.max_length), gold)
+        clozes = encode_without_mask(fields, task, encoder.tokenizer, config.max_length)
+        return Examples(stage2.weighted(clozes, judged=judged), gold)
 
-    train, held = read(stage2.train), read(stage2.dev)
-    layer = encoder.num_layers if config.layer is None else config.layer
+    train, held = read(stage2.learned), read(stage2.judged, judged=True)
+    layer = layer_read(encoder, config)
     with torch.no_grad(), body.attached(encoder) as prefix:
         head, chosen = fit_embedding_head(
-            encoder, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size
+            encoder, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size, stage2.strengths
         )
     tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
     figures = {"dev_accuracy": chosen.dev_accuracy, "dev_loss": chosen.dev_loss}

@@ -31,7 +31,7 @@ from glotprompt.stage1 import Stage1
 from glotprompt.templates import Task
 from glotprompt.train.alignment import retrieval_accuracy
 from glotprompt.train.cloze import Cloze, encode_without_mask
-from glotprompt.train.embedding import CENTRE_TEXTS, best_head, vectors_of
+from glotprompt.train.embedding import CENTRE_TEXTS, Vectors, best_head, vectors_of
 from glotprompt.train.scoring import report
 
 TASK = Task("verse-topic", "{mask} : {text}", {label: label for label in TAXI1500.labels})
@@ -186,8 +186,8 @@ class VerseExperiment:
         english, other = vectors.of("source"), vectors.of("target")
         mean = torch.from_numpy(vectors.of("centre").mean(axis=0))
         for train, dev, test in self._folds(seed):
-            gold, dev_gold = ([self._gold[i] for i in rows] for rows in (train, dev))
-            head, found = best_head(layer, english[train], english[dev], gold, dev_gold, len(TASK.labels))
+            learned, held = (Vectors(english[rows], [self._gold[i] for i in rows]) for rows in (train, dev))
+            head, found = best_head(layer, learned, held, len(TASK.labels))
             chosen.append(vars(found))
             for name, reader in zip(names, (head, head, head.with_centre(mean)), strict=True):
                 states = (english if name == "source" else other)[test]

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 import glotprompt as gp
 from glotprompt.errors import ConfigError, DataError, ModelError
 from glotprompt.model.classification import EmbeddingHead
-from glotprompt.train.embedding import STRENGTHS, best_head
+from glotprompt.train.embedding import STRENGTHS, Vectors, best_head
 
 from ..toys import QUIET, TASK, topics
 
@@ -54,7 +54,7 @@ def test_the_penalty_is_that_with_the_best_dev_accuracy_then_loss() -> None:
     generator = np.random.default_rng(2)
     inputs, held = (generator.normal(size=(60, 40)).astype(np.float32) for _ in range(2))
     gold, dev_gold = ((part[:, 0] + generator.normal(size=60) > 0).astype(int) for part in (inputs, held))
-    _, found = best_head(0, inputs, held, gold.tolist(), dev_gold.tolist(), 2)
+    _, found = best_head(0, Vectors(inputs, gold.tolist()), Vectors(held, dev_gold.tolist()), 2)
     centre, scale = inputs.mean(axis=0), inputs.std()
     keys: dict[float, tuple[float, float]] = {}
     for strength in STRENGTHS:
@@ -119,6 +119,52 @@ def test_the_target_s_texts_move_the_centre(tiny_encoder: Tiny) -> None:
         gp.tune(encoder, None, EXAMPLES, TASK, gp.TuneConfig(epochs=1), QUIET).with_target_text(texts)
 
 
+# --- head "pooled"
+
+
+def pooled(encoder: gp.Encoder, adapted: Any = None, **changes: Any) -> gp.PromptClassifier:
+    config = {"method": "prompt-tuning", "head": "pooled", "prompt_length": 4, "epochs": 1, "learning_rate": 0.03}
+    return tuned(encoder, adapted, **{**config, **changes})
+
+
+def test_a_pooled_head_starts_as_the_regression_and_is_no_worse(sentence_encoder: gp.Encoder, tmp_path: Path) -> None:
+    """On a backbone without an LM head."""
+    prompt = prompt_of(sentence_encoder)
+    still = pooled(sentence_encoder, prompt, method="soft-prompt", learning_rate=1e-12)
+    fitted = tuned(sentence_encoder, prompt)
+    np.testing.assert_allclose(still.log_probabilities(TEXTS), fitted.log_probabilities(TEXTS), atol=1e-4)
+    assert (still.training.layer, still.training.strength) == (3, fitted.training.strength)
+    made = pooled(sentence_encoder)
+    told = made.training
+    assert told.trained_values == 3 * 48 + 3 + 3 * 2 * 4 * 4 * 12
+    assert told.dev_accuracy >= dict(told.evaluations)[0]["dev_accuracy"]  # pyright: ignore[reportOperatorIssue]
+    assert told.trained_layers == (0, 3)
+    again = gp.PromptClassifier.load(made.save(tmp_path / "file"), sentence_encoder)
+    np.testing.assert_array_equal(again.log_probabilities(TEXTS), made.log_probabilities(TEXTS))
+    centred = again.with_target_text(TEXTS)
+    assert centred.training.centred_on == 3
+    assert np.abs(centred.log_probabilities(TEXTS) - made.log_probabilities(TEXTS)).max() > 0.01
+
+
+def test_heads_that_are_trained_see_the_same_scores(sentence_encoder: gp.Encoder) -> None:
+    head = tuned(sentence_encoder).head
+    assert isinstance(head, EmbeddingHead)
+    states = torch.randn(5, 48, generator=torch.Generator().manual_seed(0))
+    larger = head.to_be_trained()
+    torch.testing.assert_close(larger.scores(sentence_encoder, states), head.scores(sentence_encoder, states))
+    torch.testing.assert_close(larger.weight, head.weight * 48**0.5)
+
+
+def test_a_trained_head_names_its_method(sentence_encoder: gp.Encoder, tiny_encoder: Tiny) -> None:
+    """Without one, a backbone without an LM head would be read by method embedding, which trains no body."""
+    assert pooled(sentence_encoder, method=None).method == "prompt-tuning"
+    prompt = prompt_of(sentence_encoder)
+    assert pooled(sentence_encoder, prompt, method=None).method == "soft-prompt"
+    with pytest.raises(ConfigError, match="layer is 1, and what is trained begins above it, in layer 2; give 2 to 3"):
+        pooled(sentence_encoder, prompt, method=None, layer=1)
+    assert pooled(sentence_encoder, prompt, method=None, layer=2).training.layer == 2
+
+
 def test_two_labels_and_a_label_without_an_example(tiny_encoder: Tiny) -> None:
     encoder = tiny_encoder("bert")
     two = [example for example in EXAMPLES if example.label != "culture"]
@@ -172,6 +218,8 @@ def test_many_of_them_are_served_together_with_others(tiny_encoder: Tiny) -> Non
         "lower": tuned(encoder, prompt_of(encoder, 2), layer=1).with_target_text(TEXTS),
         "cloze": gp.tune(encoder, None, EXAMPLES, TASK, words, QUIET),
         "linear": gp.tune(encoder, None, EXAMPLES, TASK, words.replace(head="linear"), QUIET),
+        "pooled": pooled(encoder),
+        "pooled weights": pooled(encoder, method="fine-tuning", learning_rate=1e-3),
     }
     items = [(name, text) for text in TEXTS for name in classifiers]
     found = gp.Predictor(encoder, classifiers).predict(items)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from glotprompt import model
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ConfigError, setting
 from glotprompt.methods.method import METHODS, Method
 
 if TYPE_CHECKING:
@@ -43,24 +43,28 @@ def default_method(adapted_method: str | None, has_lm_head: bool) -> str:
 def method_of_tune(config: TuneConfig, adapted: Adapted | None, encoder: model.Encoder) -> tuple[Method, TuneConfig]:
     """The method of a stage 2 and its config with that method's defaults; `ConfigError` where it cannot start from
     what is given."""
-    name = config.method or default_method(None if adapted is None else adapted.method, encoder.has_lm_head)
+    needs_no_words = encoder.has_lm_head or config.head != "words"
+    name = config.method or default_method(None if adapted is None else adapted.method, needs_no_words)
     method, config = METHODS[name], config.replace(method=name)
-    if method.reads_vectors:
-        if config.layer is not None and config.layer > encoder.num_layers:
-            raise ConfigError(
-                f"layer is {config.layer}; {encoder.name} has {encoder.num_layers} layers, give 0 to that"
-            )
-        if adapted is not None and "source" in adapted.parts:
-            raise ConfigError(
-                f"{name} cannot stand behind two modules of {adapted.method}; give a prompt, LoRA or weights"
-            )
-    else:
-        if config.layer is not None:
-            raise ConfigError(f"{name} reads the last layer; leave layer out, or give method 'embedding'")
+    if config.layer is not None:
+        _check_layer(config.layer, method, config, encoder)
+    if not method.reads_vectors:
         _check_start(method, adapted)
+    elif adapted is not None and "source" in adapted.parts:
+        raise ConfigError(f"{name} cannot stand behind two modules of {adapted.method}; give a prompt, LoRA or weights")
     if not method.has_prompt and (config.top_k_layers or config.bottom_k_layers):
         raise ConfigError(f"{name} trains no prompts in stage 2; leave top_k_layers and bottom_k_layers out")
     return method, config
+
+
+def _check_layer(layer: int, method: Method, config: TuneConfig, encoder: model.Encoder) -> None:
+    if not method.reads_vectors and config.head != "pooled":
+        raise ConfigError(
+            f"{method.name} reads the last layer; leave layer out, or give method 'embedding' or"
+            f" {setting('head', 'pooled')}"
+        )
+    if layer > encoder.num_layers:
+        raise ConfigError(f"layer is {layer}; {encoder.name} has {encoder.num_layers} layers, give 0 to that")
 
 
 def _check_start(method: Method, adapted: Adapted | None) -> None:
@@ -119,6 +123,7 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
     return (
         (False, "it is a setting of stage 1", "allow_unknown"),
         (not config.dropout, "with dropout nothing can be kept", "state_cache"),
+        (config.head != "pooled", "states that are pooled are not kept", "state_cache"),
         (config.head == "words", "a linear head reads no words", "loss_over"),
         (not method.reads_vectors, f"{method.name} is fitted in closed form",
          "epochs batch_size learning_rate warmup_ratio weight_decay clip_norm dropout head loss_over"
@@ -148,6 +153,10 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
     if not method.tunes_once:
         raise ConfigError(
             f"{method.name} trains stage 2 on the language's own module; tune again for {adapted.language}"
+        )
+    if classifier.report is not None and classifier.report.target_examples:
+        raise ConfigError(
+            f"the classifier was tuned on labels of its own target language too; tune again for {adapted.language}"
         )
     if adapted.method != method.start.name or adapted.backbone["fingerprint"] != classifier.encoder.fingerprint:
         raise ConfigError(

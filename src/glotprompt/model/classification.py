@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -53,8 +54,9 @@ class Head(nn.Module, ABC):
 class EmbeddingHead(Head):
     """Logistic regression on sentence vectors: pooled states of one layer, less a centre, divided by one scale.
 
-    It is fitted in closed form (`train.embedding`), not by gradients. Texts of the target language may have a centre of
-    their own, so that a language that lies beside the source's is moved onto it."""
+    It is fitted in closed form (`train.embedding`); with head "pooled" that is where its training starts. Texts of the
+    target language may have a centre of their own, so that a language that lies beside the source's is moved onto
+    it."""
 
     kind = "embedding head"
 
@@ -80,10 +82,17 @@ class EmbeddingHead(Head):
         return len(self.bias)
 
     @classmethod
-    def empty(cls, hidden_size: int, num_labels: int) -> EmbeddingHead:
+    def empty(cls, hidden_size: int, num_labels: int, layer: int = 0) -> EmbeddingHead:
         """One of that size, for counting."""
         zeros = torch.zeros(num_labels, hidden_size)
-        return cls(zeros, zeros[:, 0], zeros[0], torch.ones(()), 0)
+        return cls(zeros, zeros[:, 0], zeros[0], torch.ones(()), layer)
+
+    def to_be_trained(self) -> EmbeddingHead:
+        """The same function with larger weights on inputs that are as much smaller, whose length is 1 instead of the
+        root of their number: a step of AdamW then moves the scores by about the learning rate times that root, not by
+        that number, which at the rates of prompts would undo the fit in a step or two."""
+        root = math.sqrt(self.weight.shape[1])
+        return EmbeddingHead(self.weight * root, self.bias, self.centre, self.scale * root, self.layer)
 
     def with_centre(self, centre: Float[Tensor, " hidden"]) -> EmbeddingHead:
         """The same head for texts whose vectors have this mean."""

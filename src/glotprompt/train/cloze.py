@@ -222,6 +222,14 @@ class Cloze:
     """Made by `lower_layers`, for all examples of a training or none."""
     num_masks: int = 1
     """At so many positions, one behind the other, the label is read."""
+    weight: float = 1.0
+    """How much it counts for in a loss or an accuracy; over all examples the mean is 1."""
+
+
+def weights_of(clozes: Sequence[Cloze]) -> NDArray[np.float64] | None:
+    """What each example weighs; None where all weigh the same, so that sums are plain ones, to the bit."""
+    weights = np.array([cloze.weight for cloze in clozes])
+    return None if (weights == 1).all() else weights
 
 
 def encode(
@@ -254,7 +262,7 @@ def encode(
 def encode_without_mask(
     fields: Sequence[Mapping[str, str]], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int
 ) -> list[Cloze]:
-    """The bare texts (or pairs) for a head that reads the first token; the longer text is cut first."""
+    """The bare texts (or pairs) for a head that reads the first token or all of them; the longer text is cut first."""
     if not fields:
         return []
     clean = [

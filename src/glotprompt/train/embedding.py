@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glotprompt.config import TuneConfig
 from glotprompt.errors import DataError
 from glotprompt.model.classification import EmbeddingHead
 from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import by_length
-from glotprompt.train.cloze import Cloze
+from glotprompt.train.cloze import Cloze, weights_of
+from glotprompt.train.scoring import accuracy_and_loss
 
 STRENGTHS = (0.01, 0.1, 1.0)
 """scikit-learn's C, inverse strengths of the penalty, of which dev examples choose one."""
@@ -38,6 +40,17 @@ class Examples:
     """Index of each example's label."""
 
 
+@dataclass(frozen=True)
+class Vectors:
+    """Labelled examples as logistic regression reads them."""
+
+    states: _Vectors
+    gold: Sequence[int]
+    """Index of each example's label."""
+    weights: Float[NDArray[np.float64], " text"] | None = None
+    """How much each counts for; None: all the same."""
+
+
 CENTRE_TEXTS = 1000
 """So many target texts make the mean by which sentence vectors are centred: more do not move it."""
 
@@ -53,6 +66,11 @@ class Chosen:
     dev_accuracy: float
     """In per cent."""
     dev_loss: float
+
+
+def layer_read(encoder: Encoder, config: TuneConfig) -> int:
+    """How many layers lie before the states that are pooled."""
+    return encoder.num_layers if config.layer is None else config.layer
 
 
 @torch.no_grad()
@@ -75,32 +93,31 @@ def fit_embedding_head(
     num_labels: int,
     layer: int,
     batch_size: int,
+    strengths: Sequence[float] = STRENGTHS,
 ) -> tuple[EmbeddingHead, Chosen]:
     """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep the one with the best
     dev accuracy, then dev loss. Raises `DataError` for one label alone."""
-    inputs, held = (vectors_of(encoder, part.clozes, prefix, layer, batch_size) for part in (train, dev))
-    head, found = best_head(layer, inputs, held, train.gold, dev.gold, num_labels)
+    inputs, held = (
+        Vectors(vectors_of(encoder, part.clozes, prefix, layer, batch_size), part.gold, weights_of(part.clozes))
+        for part in (train, dev)
+    )
+    head, found = best_head(layer, inputs, held, num_labels, strengths)
     return head.to(encoder.device), found
 
 
 def best_head(
-    layer: int,
-    inputs: _Vectors,
-    held: Float[NDArray[np.float32], "dev hidden"],
-    gold: Sequence[int],
-    dev_gold: Sequence[int],
-    num_labels: int,
+    layer: int, train: Vectors, dev: Vectors, num_labels: int, strengths: Sequence[float] = STRENGTHS
 ) -> tuple[EmbeddingHead, Chosen]:
-    """As `fit_embedding_head`, from the vectors themselves: of training and of dev examples."""
-    if len(set(gold)) < 2:
+    """As `fit_embedding_head`, from the vectors themselves."""
+    inputs = train.states
+    if len(set(train.gold)) < 2:
         raise DataError("all training examples have one label; give examples of at least two")
     best: tuple[EmbeddingHead, Chosen] | None = None
     centre, scale = inputs.mean(axis=0), float(inputs.std())
-    for strength in STRENGTHS:
-        weight, bias = _logistic((inputs - centre) / scale, gold, num_labels, strength)
-        log_probs = _log_softmax((held - centre) / scale @ weight.T + bias)
-        accuracy = 100 * float((log_probs.argmax(axis=1) == dev_gold).mean())
-        loss = -float(log_probs[np.arange(len(dev_gold)), dev_gold].mean())
+    for strength in strengths:
+        weight, bias = _logistic(replace(train, states=(inputs - centre) / scale), num_labels, strength)
+        log_probs = _log_softmax((dev.states - centre) / scale @ weight.T + bias)
+        accuracy, loss = accuracy_and_loss(log_probs, dev.gold, dev.weights)
         if best is None or (-accuracy, loss) < (-best[1].dev_accuracy, best[1].dev_loss):
             parts = [torch.from_numpy(value) for value in (weight, bias, centre)]
             head = EmbeddingHead(parts[0], parts[1], parts[2], torch.tensor(scale), layer)
@@ -109,9 +126,7 @@ def best_head(
     return best
 
 
-def _logistic(
-    inputs: NDArray[np.float32], gold: Sequence[int], num_labels: int, strength: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _logistic(train: Vectors, num_labels: int, strength: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights [label, hidden] and biases [label] of a softmax over all labels."""
     # A second to import, which is half of what torch takes, and few runs fit anything.
     from sklearn.exceptions import ConvergenceWarning
@@ -119,8 +134,9 @@ def _logistic(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the best of what was tried is good enough
-        fitted: Any = LogisticRegression(C=strength, max_iter=2000).fit(inputs, np.asarray(gold))
-    weight, bias = np.zeros((num_labels, inputs.shape[1])), np.full(num_labels, NO_EXAMPLE)
+        fitted: Any = LogisticRegression(C=strength, max_iter=2000)
+        fitted.fit(train.states, np.asarray(train.gold), sample_weight=train.weights)
+    weight, bias = np.zeros((num_labels, train.states.shape[1])), np.full(num_labels, NO_EXAMPLE)
     rows = fitted.classes_
     # Of two labels scikit-learn gives the second one's score alone, against 0.
     weight[rows[-len(fitted.coef_) :]], bias[rows] = fitted.coef_, 0.0

@@ -70,17 +70,48 @@ def check_length(encoder: Encoder, max_length: int, delta: Delta) -> None:
         raise ConfigError(f"max_length {max_length} is more than this model reads ({longest} tokens); lower it")
 
 
-def labelled_examples(
-    examples: Sequence[Example], dev: Sequence[Example] | None, task: Task, config: TuneConfig
-) -> tuple[list[Example], list[Example]]:
-    """Training and dev examples, checked against the task's labels."""
-    for example in (*examples, *(dev or ())):
+TARGET_DEV_SHARE, FEWEST_TO_HOLD_OUT = 0.2, 5
+"""So many of the target labels of a class are kept from training to choose the best epoch; of fewer than five none."""
+
+
+def split_target(examples: Sequence[Example], task: Task, config: TuneConfig) -> tuple[list[Example], list[Example]]:
+    """Training and dev examples of the target language: of each label that has enough a fifth is held out."""
+    refuse_unknown_labels(examples, task)
+    held: set[int] = set()
+    for label in task.labels:
+        members = [example for example in examples if example.label == label]
+        if len(members) >= FEWEST_TO_HOLD_OUT:
+            held |= {id(example) for example in split_held_out(members, TARGET_DEV_SHARE, config.seed)[1]}
+    kept = [example for example in examples if id(example) not in held]
+    return kept, [example for example in examples if id(example) in held]
+
+
+def group_weights(num_source: int, num_target: int, of_target: float | None) -> tuple[float, float]:
+    """What one example of the source and one of the target language weigh: the latter `of_target` times as much, or
+    (None) so much that both languages weigh the same; over all examples the mean is 1."""
+    if not num_target:
+        return 1.0, 1.0
+    ratio = num_source / num_target if of_target is None else of_target
+    of_source = (num_source + num_target) / (num_source + ratio * num_target)
+    return of_source, ratio * of_source
+
+
+def refuse_unknown_labels(examples: Sequence[Example], task: Task) -> None:
+    """Raises `DataError` for a label that the task does not know."""
+    for example in examples:
         if example.label not in task.labels:
             known = ", ".join(task.labels)
             raise DataError(
                 f"an example has the label {example.label!r}, which task {task.name!r} does not know; it has {known}."
                 f"{nearest(str(example.label), task.labels)} Give a task with the labels of the examples"
             )
+
+
+def labelled_examples(
+    examples: Sequence[Example], dev: Sequence[Example] | None, task: Task, config: TuneConfig
+) -> tuple[list[Example], list[Example]]:
+    """Training and dev examples, checked against the task's labels."""
+    refuse_unknown_labels([*examples, *(dev or ())], task)
     chosen, held = (list(examples), list(dev)) if dev else split_held_out(list(examples), config.dev_share, config.seed)
     if config.shots_per_class is not None:
         chosen = shots_per_class(chosen, config.shots_per_class, config.seed)

@@ -3,16 +3,18 @@ or what each process takes (data parallelism)."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Literal
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from glotprompt.model.delta import Delta
 from glotprompt.model.encoder import Encoder
 from glotprompt.train.batches import MaskedBatch
-from glotprompt.train.cloze import Cloze, Words
+from glotprompt.train.cloze import Cloze, Words, weights_of
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.scoring import LabelHead, label_scores, label_states
 
@@ -42,13 +44,25 @@ def label_losses(
     loss_over: Literal["labels", "vocabulary"],
     micro_batch: MicroBatch,
 ) -> Generator[tuple[Tensor, int]]:
-    """Parts of a batch's mean cross-entropy, over the labels or over the whole vocabulary (equation 1)."""
+    """Parts of a batch's mean cross-entropy, over the labels or over the whole vocabulary (equation 1). Examples that
+    weigh more count more: the sum of the weighted losses is divided by the number of examples, not by their weights, so
+    that an epoch's mean is that of all examples, whatever batches they fall into."""
     for rows in micro_batch.parts(len(clozes)):
         wanted = gold[rows].to(encoder.device)
         with delta.attached(encoder) as prefix:
             if loss_over == "vocabulary" and isinstance(head, Words):
                 log_probs = head.log_probabilities(encoder, label_states(encoder, clozes[rows], prefix))
-                loss = F.nll_loss(log_probs, wanted, reduction="sum")
+                loss = _weighted_sum(F.nll_loss, log_probs, wanted, clozes[rows])
             else:
-                loss = F.cross_entropy(label_scores(encoder, clozes[rows], prefix, head), wanted, reduction="sum")
+                scores = label_scores(encoder, clozes[rows], prefix, head)
+                loss = _weighted_sum(F.cross_entropy, scores, wanted, clozes[rows])
             yield loss / len(clozes), sum(len(cloze.input_ids) for cloze in clozes[rows])
+
+
+def _weighted_sum(
+    loss: Callable[..., Tensor], scores: Float[Tensor, "batch label"], wanted: Tensor, clozes: Sequence[Cloze]
+) -> Float[Tensor, ""]:
+    weights = weights_of(clozes)
+    if weights is None:
+        return loss(scores, wanted, reduction="sum")
+    return loss(scores, wanted, reduction="none") @ torch.tensor(weights, dtype=scores.dtype, device=scores.device)

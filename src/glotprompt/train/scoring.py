@@ -128,6 +128,14 @@ def log_probabilities(
     return result
 
 
+def accuracy_and_loss(
+    log_probs: NDArray[np.float64], gold: Sequence[int], weights: NDArray[np.float64] | None = None
+) -> tuple[float, float]:
+    """Accuracy in per cent and mean cross-entropy of examples that weigh alike (None) or as given."""
+    accuracy = 100 * float(np.average(log_probs.argmax(axis=1) == gold, weights=weights))
+    return accuracy, -float(np.average(log_probs[np.arange(len(gold)), gold], weights=weights))
+
+
 def report(gold: Sequence[str], predicted: Sequence[str]) -> EvaluationReport:
     """Compare predictions with the truth."""
     if not gold:

@@ -1,0 +1,169 @@
+"""Target labels beside source examples: what each weighs, what is held out, and that it all is part of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+import glotprompt as gp
+from glotprompt.config import RuntimeConfig
+from glotprompt.errors import ConfigError, DataError
+from glotprompt.model.classification import LinearHead
+from glotprompt.model.deltas import Together
+from glotprompt.stage2 import Stage2
+from glotprompt.train.cloze import encode_without_mask, weights_of
+from glotprompt.train.inputs import group_weights, split_target
+from glotprompt.train.losses import label_losses
+from glotprompt.train.micro_batch import MicroBatch
+from glotprompt.train.scoring import accuracy_and_loss
+
+from .toys import QUIET, TASK, topics
+
+Tiny = Callable[[str], gp.Encoder]
+EXAMPLES = topics()
+CONFIG = gp.TuneConfig(method="embedding")
+WORDS = {"health": "river", "sports": "mother", "culture": "city"}
+TARGET = [gp.Example.of(f"{word} {'the ' * i}{word}", label) for i in range(6) for label, word in WORDS.items()]
+
+
+# --- weights
+
+
+@pytest.mark.parametrize(("of_target", "ratio"), [(None, 12.0), (1.0, 1.0), (0.5, 0.5)])
+def test_both_languages_weigh_the_same_unless_a_weight_is_given(of_target: float | None, ratio: float) -> None:
+    source, target = group_weights(60, 5, of_target)
+    assert target / source == pytest.approx(ratio)
+    assert 60 * source + 5 * target == pytest.approx(65), "the mean is 1"
+    assert group_weights(60, 0, of_target) == (1.0, 1.0)
+    assert group_weights(7, 7, None) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 2])
+def test_a_loss_is_the_weighted_sum_over_the_number_of_examples(
+    tiny_encoder: Tiny, micro_batch_size: int | None
+) -> None:
+    encoder, weights, runtime = tiny_encoder("bert"), [0.5, 2.0, 1.0], RuntimeConfig(micro_batch_size=micro_batch_size)
+    plain = encode_without_mask([one.fields for one in EXAMPLES[:3]], TASK, encoder.tokenizer, 24)
+    weighted = [replace(cloze, weight=weight) for cloze, weight in zip(plain, weights, strict=True)]
+    gold, head, nothing = torch.tensor([0, 1, 2]), LinearHead(encoder.hidden_size, 3), Together({})
+
+    def losses(clozes: Any, gold: torch.Tensor = gold) -> float:
+        parts = label_losses(encoder, nothing, clozes, gold, head, "labels", MicroBatch(runtime))
+        return sum(float(loss.detach()) for loss, _ in parts)
+
+    each = [losses(plain[row : row + 1], gold[row : row + 1]) for row in range(3)]
+    assert losses(weighted) == pytest.approx(np.dot(each, weights) / 3, rel=1e-5)
+    assert losses(weighted) != pytest.approx(losses(plain), rel=1e-3)
+    assert weights_of(plain) is None
+
+
+def test_accuracy_of_weighted_examples() -> None:
+    log_probs = np.log([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    accuracy, loss = accuracy_and_loss(log_probs, [0, 1, 1], np.array([0.75, 0.75, 1.5]))
+    assert accuracy == pytest.approx(50), "the mean of two languages, one of which is all right"
+    assert loss == pytest.approx(-(np.log(0.9) + np.log(0.8)) / 4 - np.log(0.4) / 2)
+
+
+# --- what is held out
+
+
+def test_a_fifth_of_each_label_that_has_five_is_held_out() -> None:
+    given = [*TARGET, *(replace(one, id="few") for one in TARGET[:4]), gp.Example.of("bad", "health")]
+    kept, held = split_target(given, TASK, CONFIG)
+    assert Counter(one.label for one in held) == {"health": 2, "sports": 1, "culture": 1}
+    assert [one for one in given if one in held] == [one for one in given if one not in kept]
+    assert not {one.fields["text"] for one in kept} & {one.fields["text"] for one in held}
+    assert split_target(TARGET[:12], TASK, CONFIG) == (TARGET[:12], []), "four of each are too few"
+    with pytest.raises(DataError, match="label 'law', which task 'topic' does not know"):
+        split_target([gp.Example.of("the king", "law")], TASK, CONFIG)
+
+
+# --- tune
+
+
+def tuned(encoder: gp.Encoder, target: list[gp.Example] = TARGET, **changes: Any) -> gp.PromptClassifier:
+    return gp.tune(
+        encoder, None, EXAMPLES, TASK, CONFIG.replace(**changes), QUIET, dev=EXAMPLES, target_examples=target
+    )
+
+
+def test_logistic_regression_weighs_them(tiny_encoder: Tiny) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    made = tuned(encoder)
+    told = made.training
+    assert (told.examples, told.dev_examples, told.target_examples, told.target_dev_examples) == (51, 39, 15, 3)
+    assert told.target_weight == pytest.approx(36 / 15)
+    kept, held = split_target(TARGET, TASK, CONFIG)
+    states = encoder.embed([one.fields["text"] for one in (*EXAMPLES, *kept)])
+    gold = [TASK.labels.index(str(one.label)) for one in (*EXAMPLES, *kept)]
+    centre, scale = states.mean(axis=0), states.std()
+    weights = np.array([1.0] * 36 + [36 / 15] * 15)
+    assert told.strength is not None
+    theirs = LogisticRegression(C=told.strength, max_iter=2000)
+    theirs.fit((states - centre) / scale, gold, sample_weight=weights / weights.mean())
+    texts = [one.fields["text"] for one in held]
+    expected = theirs.predict_log_proba((encoder.embed(texts) - centre) / scale)
+    np.testing.assert_allclose(made.log_probabilities(texts), expected, atol=1e-3)
+    both = [gp.evaluate(made, part).accuracy for part in (EXAMPLES, held)]
+    assert told.dev_accuracy == pytest.approx(np.mean(both))
+
+
+def test_they_are_learned(tiny_encoder: Tiny) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    plain, learned = tuned(encoder, []), tuned(encoder)
+    assert gp.evaluate(plain, TARGET).accuracy < 60
+    assert gp.evaluate(learned, TARGET).accuracy > 80
+    assert "target_weight" not in plain.training.to_json()
+    assert plain.samples is not None
+    assert learned.samples == plain.samples, "of the source language"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "rate"), [("words", 1.0), ("linear", 0.03), ("pooled", 0.03)])
+def test_a_body_is_trained_on_them(tiny_encoder: Tiny, head: str, rate: float) -> None:
+    config: dict[str, Any] = {"method": "prompt-tuning", "head": head, "epochs": 4, "batch_size": 8, "prompt_length": 4}
+    encoder, config = tiny_encoder("xlm-roberta"), {**config, "learning_rate": rate, "init_std": 0.5, "clip_norm": 100}
+    learned, unlike = tuned(encoder, **config), tuned(encoder, **config, target_weight=0.01)
+    assert (learned.training.target_weight, unlike.training.target_weight) == pytest.approx((36 / 15, 0.01))
+    assert learned.training.losses[0] != unlike.training.losses[0]
+    both = [gp.evaluate(learned, part).accuracy for part in (EXAMPLES, split_target(TARGET, TASK, CONFIG)[1])]
+    assert learned.training.dev_accuracy == pytest.approx(np.mean(both))
+
+
+def test_such_a_classifier_serves_no_other_language(tiny_encoder: Tiny) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    other = gp.LanguagePrompt(torch.zeros(encoder.prompt_shape(4)), "yyy", backbone, method="embedding")
+    assert gp.for_language(tuned(encoder, []), other).language == "yyy"
+    with pytest.raises(ConfigError, match="tuned on labels of its own target language too; tune again for yyy"):
+        gp.for_language(tuned(encoder), other)
+
+
+def test_shots_per_class_is_of_the_source_alone(tiny_encoder: Tiny) -> None:
+    made = tuned(tiny_encoder("xlm-roberta"), shots_per_class=2)
+    assert (made.training.examples, made.training.target_examples) == (6 + 15, 15)
+
+
+# --- identity
+
+
+def test_target_labels_and_their_weight_are_part_of_a_run(tiny_encoder: Tiny) -> None:
+    encoder = tiny_encoder("xlm-roberta")
+
+    def identity(target: list[gp.Example], **changes: Any) -> str:
+        stage2 = Stage2.of(encoder, None, EXAMPLES, TASK, CONFIG.replace(**changes), target_examples=target)
+        return stage2.spec(encoder).identity
+
+    other = [replace(one, label="health") for one in TARGET]
+    found = [identity([]), identity(TARGET), identity(TARGET[1:]), identity(other), identity(TARGET, target_weight=2)]
+    assert len(set(found)) == len(found)
+    assert "target_weight" not in Stage2.of(encoder, None, EXAMPLES, TASK, CONFIG).spec(encoder).settings
+    with pytest.raises(ConfigError, match="no target labels to weigh"):
+        identity([], target_weight=2)
