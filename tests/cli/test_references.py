@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from glotprompt import artifact
-from glotprompt.cli.app import app
 from glotprompt.cli.files import how_to_read
 from glotprompt.cli.wording import wording_of
 from glotprompt.data.sources import texts_of, texts_to_compare
@@ -142,7 +141,7 @@ def test_a_commit_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     for read in (texts_of, lambda sources, how: texts_to_compare(sources[0], how)):
         with (
             pytest.raises(ConfigError, match=r"^--revision main is no commit"),
-            in_words_of(wording_of(app, ["adapt"])),
+            in_words_of(wording_of(["adapt"])),
         ):
             read(["masakhanews:lin:train"], how_to_read({"read": None, "revision": "main"}))
 

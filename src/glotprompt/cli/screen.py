@@ -7,9 +7,11 @@ import os
 import shlex
 import sys
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from glotprompt import atomic
 from glotprompt.errors import CONTROLS, ArtifactError, UserError, visible
@@ -18,6 +20,9 @@ from glotprompt.processes import is_first
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+
+_output = ContextVar[TextIO | None]("standard output", default=None)
 
 
 class Interrupted(Exception):
@@ -59,11 +64,6 @@ def suggest(*words: str | Path) -> None:
 def say(*cells: str) -> None:
     """Print one line of results; several cells have tabs between them."""
     print("\t".join(map(visible, cells)))
-
-
-def say_json(value: Any, indent: int | None = None) -> None:
-    """Print a value as JSON."""
-    print(_as_json(value, indent))
 
 
 def _as_json(value: Any, indent: int | None) -> str:
@@ -116,13 +116,33 @@ def table(headings: Sequence[str], *, left: int = 1) -> Table:
     return made
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write figures as a JSON file that appears whole or not at all."""
-    if not is_first():
-        return
-    # A file's name that is no text becomes an escape, which JSON has for it.
-    atomic.write(path, (_as_json(value, 1) + "\n").encode("utf-8", "backslashreplace"))
-    note(f"wrote {path} (figures)")
+@contextmanager
+def json_alone() -> Generator[None]:
+    """Inside the block standard output has what `write_json` and `write_lines` write to -, and nothing else."""
+    token = _output.set(sys.stdout)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        _output.reset(token)
+
+
+def write_json(path: Path | None, value: Any) -> None:
+    """Write figures as a JSON file that appears whole or not at all; - is standard output, None nothing."""
+    if path is not None:
+        write_lines(path, [value], "figures", 1)
+
+
+def write_lines(path: Path, values: Iterable[Any], what: str, indent: int | None = None) -> None:
+    """Write values as JSON, one after the other: to standard output (-) as they come, or a whole file."""
+    texts = (_as_json(value, indent) + "\n" for value in values)
+    if str(path) == "-":
+        for text in texts:
+            print(text, end="", file=_output.get(), flush=True)
+    elif is_first():
+        # A file's name that is no text becomes an escape, which JSON has for it.
+        atomic.write(path, "".join(texts).encode("utf-8", "backslashreplace"))
+        note(f"wrote {path} ({what})")
 
 
 def check_output(path: Path, option: str = "--output") -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from shlex import quote
-from typing import Any
 
-import typer
-import typer.main
-
+from glotprompt.cli.program import all_options
 from glotprompt.errors import Wording
 
 READING = ("format", "delimiter", "quoting", "columns", "encoding")
@@ -25,7 +22,7 @@ _STAGES = ("adapt", "tune", "doctor")
 """Commands whose options are settings; what others say of settings stands in a file."""
 
 
-def wording_of(app: typer.Typer, arguments: Sequence[str]) -> Wording:
+def wording_of(arguments: Sequence[str]) -> Wording:
     """How the command that the arguments call names a setting; None for what it has no option for."""
     command = next((word for word in arguments if not word.startswith("-")), "")
 
@@ -42,14 +39,13 @@ def wording_of(app: typer.Typer, arguments: Sequence[str]) -> Wording:
             return f"--task {value}"
         if name in _ARGUMENTS:
             return _ARGUMENTS[name]
-        return _of_stage(app, command, name, value) if command in _STAGES else None
+        return _of_stage(command, name, value) if command in _STAGES else None
 
     return option
 
 
-def _of_stage(app: typer.Typer, command: str, name: str, value: str | None) -> str:
-    group: Any = typer.main.get_command(app)
-    options = {found.name: found.opts[0] for one in ("tune", "adapt", command) for found in group.commands[one].params}
+def _of_stage(command: str, name: str, value: str | None) -> str:
+    options = {one.name: one.spellings[0] for stage in ("tune", "adapt", command) for one in all_options(stage)}
     if name not in options:
         return f"--set {name}" if value is None else f"--set {name}={value}"
     return options[name] if value in (None, "True") else f"{options[name]} {value}"
