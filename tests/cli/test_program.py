@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import glotprompt.demo as glotprompt_demo
 from glotprompt import run
-from glotprompt.cli import files, main
+from glotprompt.cli import demo, files, main
 from glotprompt.cli.commands import COMMANDS, GROUPS
 from glotprompt.cli.program import all_options, also
 from glotprompt.cli.settings import settings
@@ -253,7 +252,7 @@ def test_demo_hands_its_options_on(glotprompt: Program, tmp_path: Path, monkeypa
         (tmp_path / "out").mkdir(exist_ok=True)  # the lock lies in it
         return {"title": "A demo", "language": {"mlm_loss_before": 3.0, "mlm_loss_after": 2.0}, "rows": []}
 
-    monkeypatch.setattr(glotprompt_demo, "run_demo", run_demo)
+    monkeypatch.setattr(demo, "run_demo", run_demo)
     words = ["demo", "--task", "news", "--target", "lug", "--data-dir", "d", "--fast"]
     outcome = glotprompt(*words, "--output", tmp_path / "out", "--json", tmp_path / "demo.json")
     assert outcome.status == 0

@@ -123,7 +123,7 @@ class TestPredicting:
 
     @pytest.mark.slow
     def test_arguments_as_json_lines(self, glotprompt: Program) -> None:
-        outcome = glotprompt("predict", "--classifier", "topic.st", "the bank", "a fe\u0301te", "--json")
+        outcome = glotprompt("predict", "--classifier", "topic.st", "the bank", "a fe\u0301te", "--json", "-")
         lines = [json.loads(line) for line in outcome.out.splitlines()]
         assert [line["text"] for line in lines] == ["the bank", "a fe\u0301te"]
         for line in lines:
@@ -149,7 +149,9 @@ class TestPredicting:
 
     @pytest.mark.slow
     def test_some_labels_only(self, glotprompt: Program) -> None:
-        outcome = glotprompt("predict", "--classifier", "topic.st", "--labels", "sports,health", "--json", "the bank")
+        outcome = glotprompt(
+            "predict", "--classifier", "topic.st", "--labels", "sports,health", "--json", "-", "the bank"
+        )
         assert json.loads(outcome.out)["scores"]["business"] == 0
         outcome = glotprompt("predict", "--classifier", "topic.st", "--labels", "sport", "the bank")
         assert "Did you mean 'sports'" in outcome.error
@@ -276,7 +278,7 @@ def test_pairs(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     )
     assert glotprompt(*words.split()).status == 0
     predict = "predict --classifier nli.st --precision fp32"
-    outcome = glotprompt(*predict.split(), "--json", "the bank", "is open")
+    outcome = glotprompt(*predict.split(), "--json", "-", "the bank", "is open")
     found = json.loads(outcome.out)
     assert (found["premise"], found["hypothesis"]) == ("the bank", "is open")
     outcome = glotprompt(*f"{predict} --json --input pairs.tsv --premise-column p".split())

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
+from glotprompt.cli.screen import check_output
+
 Params = Mapping[str, Any]
 """What a command was given, by parameter: `params["top_k_layers"]` for `--top-k 3`."""
 
@@ -36,6 +38,7 @@ class Option:
     parameter: str = ""
     """Name among the `Params` where it is not that of the option."""
     callback: Any = None
+    is_eager: bool = False
     shown_default: Any = None
     """In help, where None stands for it."""
 
@@ -73,9 +76,8 @@ class Option:
     def as_parameter(self) -> inspect.Parameter:
         """What Typer reads."""
         more: dict[str, Any] = {"help": self.help, "metavar": self.metavar or None, "callback": self.callback}
-        if (self.callback is not None and self.kind is not Path) or self.name == "config":
-            more["is_eager"] = True
-        said = typer.Option(*self.spellings, min=self.least, **more) if self.spellings else typer.Argument(**more)
+        more |= {"is_eager": self.is_eager, "min": self.least}
+        said = typer.Option(*self.spellings, **more) if self.spellings else typer.Argument(**more)
         kind = self.kind if self.default is not None or self.kind is bool else self.kind | None
         default = False if self.kind is bool else self.default
         return inspect.Parameter(
@@ -85,8 +87,6 @@ class Option:
 
 def _can_be_written(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> Path | None:
     if value is not None and not ctx.resilient_parsing and str(value) != "-":  # completion makes no folders
-        from glotprompt.cli.screen import check_output
-
         check_output(value, param.opts[0] if param.param_type_name == "option" else str(param.metavar))
     return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from glotprompt.cli.declare import Command, Option
+from glotprompt.cli.declare import Option
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 
 _SPELLINGS = {"top_k_layers": "top-k", "bottom_k_layers": "bottom-k", "shots_per_class": "shots", "initialise": "init"}
@@ -44,18 +44,3 @@ def _plain(annotation: Any) -> list[Any]:
     if get_origin(annotation) is tuple:
         return [str]
     return [one for part in get_args(annotation) or () for one in _plain(part)] or [annotation]
-
-
-def options_of(command: Command) -> dict[str, list[Option]]:
-    """A command's options by heading, "" for those of `--help`; settings are looked up."""
-    fields = fields_of(command.stage)
-    return {
-        heading: [one if isinstance(one, Option) else option_of(one, fields[one]) for one in options]
-        for heading, options in {"": command.options, **command.more}.items()
-    }
-
-
-def other_settings(command: Command) -> list[Option]:
-    """The settings that `--set` alone reaches."""
-    named = {option.name for options in options_of(command).values() for option in options}
-    return [option_of(name, field) for name, field in fields_of(command.stage).items() if name not in named]

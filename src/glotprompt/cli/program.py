@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -31,11 +31,23 @@ _OF_PROGRAM = ("config", "help_all")
 def options_of(name: str) -> dict[str, list[Option]]:
     """A command's options by heading, "" for those of `--help`."""
     command = COMMANDS[name]
-    if not any(isinstance(one, str) for options in (command.options, *command.more.values()) for one in options):
-        return {"": [*command.options], **{heading: [*options] for heading, options in command.more.items()}}  # pyright: ignore[reportReturnType]
-    from glotprompt.cli import fields  # with pydantic, which `glotprompt --help` need not wait for
+    return {
+        heading: [one if isinstance(one, Option) else _settings_of(command.stage)[one] for one in options]
+        for heading, options in {"": command.options, **command.more}.items()
+    }
 
-    return fields.options_of(command)
+
+@cache
+def _settings_of(stage: Literal["adapt", "tune", ""]) -> dict[str, Option]:
+    from glotprompt.cli.fields import fields_of, option_of  # with pydantic, for which other help need not wait
+
+    return {name: option_of(name, field) for name, field in fields_of(stage).items()}
+
+
+def other_settings(name: str) -> dict[str, Option]:
+    """The settings that `--set` alone reaches; none where there is no `--set`."""
+    stage, named = COMMANDS[name].stage, {option.name for option in all_options(name)}
+    return {key: one for key, one in _settings_of(stage).items() if key not in named} if stage else {}
 
 
 def all_options(name: str) -> list[Option]:
@@ -66,8 +78,8 @@ class _Command(TyperCommand):
         for heading, options in shown.items():
             if heading:
                 _write_rows(formatter, heading, [option.row(everything) for option in options])
-        if everything and (others := _others(self.declared)):
-            _write_rows(formatter, "Settings for --set", [(one.name, one.row(True)[1]) for one in others])
+        if everything and (others := other_settings(self.full_name)):
+            _write_rows(formatter, "Settings for --set", [(key, one.row(True)[1]) for key, one in others.items()])
 
 
 def _write_rows(formatter: Any, heading: str, rows: list[tuple[str, str]]) -> None:
@@ -97,8 +109,9 @@ def also(name: str) -> list[Option]:
         " names of settings; paths are relative to the file.",
         Path,
         callback=_read_config,
+        is_eager=True,
     )
-    everything = Option("--help-all", "Show all options and settings.", bool, callback=_show_all)
+    everything = Option("--help-all", "Show all options and settings.", bool, callback=_show_all, is_eager=True)
     return [config, everything] if COMMANDS[name].config else [everything]
 
 
@@ -161,7 +174,7 @@ def _read_config(ctx: typer.Context, param: Any, path: Path | None) -> Path | No
         raise ConfigError(f"--config {path} is no TOML: {toml_fault(error, path)}") from None
     options = {option.name: option for option in all_options(ctx.command.full_name) if option.name != "set"}
     spelled = {word.strip("-").replace("-", "_"): one.name for one in options.values() for word in one.spellings}
-    settings = {one.name for one in _others(ctx.command.declared)}
+    settings = other_settings(ctx.command.full_name)
     defaults, others = dict[str, Any](), dict[str, Any]()
     for key, value in table.items():
         word = key.replace("-", "_")
@@ -178,14 +191,6 @@ def _read_config(ctx: typer.Context, param: Any, path: Path | None) -> Path | No
     ctx.default_map = defaults
     ctx.meta["settings of the file"] = others
     return path
-
-
-def _others(command: Command) -> list[Option]:
-    if not command.stage:
-        return []
-    from glotprompt.cli.fields import other_settings
-
-    return other_settings(command)
 
 
 def _value(option: Option, value: Any, folder: Path) -> Any:

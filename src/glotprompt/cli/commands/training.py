@@ -123,13 +123,13 @@ TRAINING = {
             "shots_per_class",
             "epochs",
             "learning_rate",
-            "seed",
             SET,
             JSON,
         ),
         {
             "Settings": (
                 PRESET,
+                "seed",
                 "bottom_k_layers",
                 "loss_over",
                 "batch_size",
