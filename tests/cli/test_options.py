@@ -16,6 +16,7 @@ import pytest
 
 from glotprompt.cli import settings as settings_module
 from glotprompt.cli.commands import COMMANDS, GROUPS
+from glotprompt.cli.declare import Option
 from glotprompt.cli.fields import fields_of
 from glotprompt.cli.files import how_to_read
 from glotprompt.cli.options import reading

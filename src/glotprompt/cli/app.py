@@ -42,6 +42,12 @@ class _Group(TyperGroup):
             return _Group(before=f"{cmd_name} ", name=cmd_name, help=GROUPS[cmd_name])
         return built(self.before + cmd_name)
 
+    def get_params(self, ctx: Any) -> Any:
+        flags: Any = super().get_params(ctx)
+        for flag in flags:
+            flag.default = False  # Typer has pydantic read a None, whose import takes as long as all the rest
+        return flags
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         rows = [(name, GROUPS.get(name) or COMMANDS[self.before + name].line) for name in self.commands]
         with formatter.section("Commands"):

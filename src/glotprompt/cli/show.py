@@ -92,9 +92,10 @@ def _inputs(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> str:
 def _settings(report: AdaptReport | TuneReport) -> dict[str, Any]:
     kind = AdaptConfig if isinstance(report, AdaptReport) else TuneConfig
     config = kind(**report.config)
-    usual, idle = kind(**{"method": config.method}), without_effect(config)
+    method: dict[str, Any] = {"method": config.method}
+    usual, idle = kind(**method), without_effect(config)
     names = [name for name in kind.model_fields if getattr(config, name) != getattr(usual, name) and name not in idle]
-    return {name: report.config[name] for name in ("method", *names)}
+    return {**method, **{name: report.config[name] for name in names}}
 
 
 def _value(value: Any) -> str:
