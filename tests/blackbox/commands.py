@@ -63,7 +63,9 @@ STORIES = {
             f"tune --train train.tsv --task task.toml --max-length 24 {FP32} --prompt lora.st --method embedding"
             " --output vectors.st --json vectors.json"
         ),
-        "predict, embedding": f"predict --classifier vectors.st {FP32} --json - 'play play' 'water water the' 'the king'",
+        "predict, embedding": (
+            f"predict --classifier vectors.st {FP32} --json - 'play play' 'water water the' 'the king'"
+        ),
     },
     "exchange": {
         "adapt, shifted": f"{NYA} {PROMPT} --set positions=shifted --output nya.st --json adapt.json",

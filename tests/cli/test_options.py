@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import re
 import shlex
 import subprocess
 import sys
 from collections import defaultdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,7 @@ def test_help_fits_a_screen(name: str, glotprompt: Program, monkeypatch: pytest.
     lines = shown.splitlines()
     assert len(lines) <= MOST_LINES
     assert max(map(len, lines)) <= 80
+    assert not [line for line in everything.splitlines() if line.endswith("-")], "a name is broken"
     assert len(options_of(name)[""]) <= 14, "a dozen is what people need; give the others a heading"
     for option in all_options(name):
         assert (option.row(False)[0] in shown) == (option in options_of(name)[""]), option.name
@@ -107,6 +110,14 @@ def test_options_of_reading_are_the_fields_of_reading() -> None:
     (read,) = (option for option in reading() if option.name == "read")
     assert named - {"read"} | {key for key in fields if f"{key}=" in f"{read.help}"} == fields
     assert how_to_read({"read": None}).on_bad_row == Reading().on_bad_row == "error"
+
+
+@pytest.mark.slow
+def test_every_command_has_its_function() -> None:
+    for name, command in COMMANDS.items():
+        module, _, function = command.run.partition(":")
+        found = getattr(import_module(f"glotprompt.cli.{module}"), function)
+        assert [*inspect.signature(found).parameters] == ["params"], name
 
 
 def test_a_stage_has_no_settings_of_the_other() -> None:

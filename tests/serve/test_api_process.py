@@ -20,8 +20,7 @@ import httpx2
 import pytest
 
 import glotprompt as gp
-from glotprompt.cli import main
-from glotprompt.cli import program
+from glotprompt.cli import main, program
 
 from .conftest import make_classifier
 

@@ -13,8 +13,9 @@ from glotprompt.cli.backbone import open_encoder, train_once, weighted_prompts
 from glotprompt.cli.characters import character_map
 from glotprompt.cli.declare import Params
 from glotprompt.cli.guards import parallel_text, stage1_texts
-from glotprompt.cli.screen import check_output, facts, note, suggest, warn, write_json
+from glotprompt.cli.screen import check_output, facts, note, suggest, write_json
 from glotprompt.cli.settings import settings
+from glotprompt.cli.tables import warn
 from glotprompt.combination import shared_characters
 from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.data.catalog import parse_reference

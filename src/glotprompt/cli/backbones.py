@@ -10,7 +10,7 @@ from glotprompt import atomic
 from glotprompt.cli.backbone import open_start
 from glotprompt.cli.declare import Params
 from glotprompt.cli.files import check_reading, how_to_read
-from glotprompt.cli.screen import console, table, wrote
+from glotprompt.cli.tables import console, table, wrote
 from glotprompt.data.sources import texts_of
 from glotprompt.errors import ConfigError
 from glotprompt.model.backbones import BUNDLED, MINI_SENTENCE, WORKING

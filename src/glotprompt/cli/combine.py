@@ -6,7 +6,8 @@ import math
 
 from glotprompt.classifier import LanguagePrompt
 from glotprompt.cli.declare import Params
-from glotprompt.cli.screen import suggest, wrote
+from glotprompt.cli.screen import suggest
+from glotprompt.cli.tables import wrote
 from glotprompt.combination import combine as combined
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.languages import checked_code

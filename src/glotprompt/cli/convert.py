@@ -6,7 +6,8 @@ from glotprompt import atomic, peft_format
 from glotprompt.classifier import LanguageModule, LanguagePrompt, Part
 from glotprompt.cli.backbone import open_encoder, open_start
 from glotprompt.cli.declare import Params
-from glotprompt.cli.screen import note, suggest, wrote
+from glotprompt.cli.screen import note, suggest
+from glotprompt.cli.tables import wrote
 from glotprompt.data.languages import checked_code
 from glotprompt.errors import ArtifactError, UserError
 from glotprompt.model import adapter_hub

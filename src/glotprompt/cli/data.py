@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from glotprompt.cli.declare import Params
-from glotprompt.cli.screen import console, facts, note, table, write_json
+from glotprompt.cli.screen import facts, note, write_json
+from glotprompt.cli.tables import console, table
 from glotprompt.data.catalog import DATASETS, dataset
 from glotprompt.data.check import Check, FileCheck
 from glotprompt.data.check import check as check_copy

@@ -6,7 +6,8 @@ from typing import Any
 
 from glotprompt.cli.declare import Params
 from glotprompt.cli.program import as_typed
-from glotprompt.cli.screen import console, note, resumable, write_json
+from glotprompt.cli.screen import note, resumable, write_json
+from glotprompt.cli.tables import console
 from glotprompt.data.dataset import given_folder
 from glotprompt.data.github import verse_folder
 from glotprompt.demo import run_demo

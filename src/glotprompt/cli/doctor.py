@@ -11,8 +11,9 @@ from rich.text import Text
 from glotprompt.cli.declare import Params
 from glotprompt.cli.files import check_reading, how_to_read
 from glotprompt.cli.program import words_of
-from glotprompt.cli.screen import console, note, say, suggest, table, write_json
+from glotprompt.cli.screen import note, say, suggest, write_json
 from glotprompt.cli.settings import settings
+from glotprompt.cli.tables import console, table
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.languages import checked_code
 from glotprompt.data.sources import texts_of

@@ -12,7 +12,8 @@ import torch
 from glotprompt.cli.declare import Params
 from glotprompt.cli.options import TRAINING_MACHINE
 from glotprompt.cli.program import as_typed
-from glotprompt.cli.screen import Interrupted, console, note, table
+from glotprompt.cli.screen import Interrupted, note
+from glotprompt.cli.tables import console, table
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.cluster.remote import named, open_store, without_password
 from glotprompt.config import RuntimeConfig

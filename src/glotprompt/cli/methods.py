@@ -8,7 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from glotprompt.cli.declare import Params
-from glotprompt.cli.screen import console, note, table, write_json
+from glotprompt.cli.screen import note, write_json
+from glotprompt.cli.tables import console, table
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.costs import MethodCost, method_costs, tied_values
 from glotprompt.errors import ConfigError

@@ -67,9 +67,8 @@ class _Command(TyperCommand):
     def write_help(self, ctx: Any, formatter: Any, everything: bool) -> None:
         """What the command does, two examples, and its options."""
         self.format_usage(ctx, formatter)
-        for paragraph in f"{self.declared.line} {self.declared.text}".split("\n\n"):
-            formatter.write_paragraph()
-            formatter.write_text(paragraph)
+        for paragraph in f"{self.declared.line} {self.declared.text}".strip().split("\n\n"):
+            formatter.write("\n" + _wrapped(paragraph, formatter.width, ""))
         with formatter.section("Examples"):
             for example in self.declared.examples:
                 formatter.write(_folded(f"glotprompt {example}", formatter.width))
@@ -83,8 +82,19 @@ class _Command(TyperCommand):
 
 
 def _write_rows(formatter: Any, heading: str, rows: list[tuple[str, str]]) -> None:
+    width = min(26, max(len(name) for name, _ in rows))
     with formatter.section(heading):
-        formatter.write_dl(rows, col_max=26)
+        for name, text in rows:
+            if len(name) > width:  # it has a line of its own
+                formatter.write(f"  {name}\n")
+                name = ""
+            formatter.write(_wrapped(text, formatter.width, f"  {name:<{width}}  "))
+
+
+def _wrapped(text: str, width: int, start: str) -> str:
+    """A paragraph behind `start`; names of options are not broken at their hyphens, as click's own would be."""
+    left = " " * len(start)
+    return textwrap.fill(text, width, initial_indent=start, subsequent_indent=left, break_on_hyphens=False) + "\n"
 
 
 def _folded(line: str, width: int) -> str:

@@ -17,18 +17,8 @@ from glotprompt.cli.characters import tell_unknown, unknown_of_each
 from glotprompt.cli.declare import Params
 from glotprompt.cli.files import check_reading, chosen_labels, how_to_read
 from glotprompt.cli.files import label_prior as read_prior
-from glotprompt.cli.screen import (
-    console,
-    facts,
-    note,
-    say,
-    suggest,
-    table,
-    warn,
-    write_json,
-    write_lines,
-    wrote,
-)
+from glotprompt.cli.screen import facts, note, say, suggest, write_json, write_lines
+from glotprompt.cli.tables import console, table, warn, wrote
 from glotprompt.data.normalise import normalise
 from glotprompt.data.records import Example, content_hash
 from glotprompt.data.sources import examples_of, inputs_of

@@ -6,21 +6,16 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from glotprompt import atomic
 from glotprompt.errors import CONTROLS, ArtifactError, UserError, visible
 from glotprompt.processes import is_first
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
 
 _output = ContextVar[TextIO | None]("standard output", default=None)
 
@@ -49,13 +44,6 @@ def note(text: str, *, from_all: bool = False) -> None:
     sys.stderr.flush()
 
 
-def wrote(path: Path, what: str) -> None:
-    """Say that a file has been written."""
-    from glotprompt.report.tables import size
-
-    note(f"wrote {path} ({what}, {size(path.stat().st_size)})")
-
-
 def suggest(*words: str | Path) -> None:
     """Name the next command to try."""
     note(f"next: glotprompt {shlex.join(str(word) for word in words)}")
@@ -78,42 +66,6 @@ def facts(pairs: Mapping[str, str]) -> None:
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():
         say(f"{name:<{width}}  {value}")
-
-
-def warn(warnings: Iterable[str]) -> None:
-    """Print why the figures above say less than they seem to, a line each."""
-    out = console()
-    for warning in warnings:
-        out.print()
-        out.print(f"! {warning}", style="yellow")
-
-
-def console() -> Console:
-    """Rich tables on standard output; when piped, plain text that is not folded to 80 characters."""
-    from rich.console import Console, ConsoleOptions
-    from rich.segment import Segment
-
-    class Screen(Console):
-        """Whatever text is printed, the terminal gets no control characters but rich's own."""
-
-        def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-            for text, style, control in super().render(renderable, options):
-                yield Segment(text if control else "\n".join(map(visible, text.split("\n"))), style, control)
-
-    plain: dict[str, Any] = {} if sys.stdout.isatty() else {"width": 200, "color_system": None}
-    return Screen(markup=False, highlight=False, **plain)
-
-
-def table(headings: Sequence[str], *, left: int = 1) -> Table:
-    """An empty table; the first `left` columns stand to the left, the others to the right."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for index, heading in enumerate(headings):
-        made.add_column(Text(heading), justify="left" if index < left else "right", overflow="fold")
-    return made
 
 
 @contextmanager

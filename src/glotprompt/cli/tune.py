@@ -13,8 +13,9 @@ from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone,
 from glotprompt.cli.declare import Params
 from glotprompt.cli.files import check_reading, how_to_read
 from glotprompt.cli.guards import check_training_file
-from glotprompt.cli.screen import facts, note, suggest, warn, write_json
+from glotprompt.cli.screen import facts, note, suggest, write_json
 from glotprompt.cli.settings import settings
+from glotprompt.cli.tables import warn
 from glotprompt.config import RuntimeConfig, TuneConfig
 from glotprompt.data.languages import checked_code, name_of
 from glotprompt.data.records import Example, content_hash
