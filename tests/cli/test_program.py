@@ -98,6 +98,7 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
         ("evaluate --classifier eng.txt --data test.tsv", "no safetensors file"),
         ("evaluate --classifier x --data test.tsv --save-offsets y", "--prior-text"),
         ("predict --classifier x --input eng.txt word", "give one of them"),
+        ("predict --classifier x --json --input eng.txt", "--json takes a file, not --input; - is standard output"),
         ("demo --target sna", "belong to --scenario news and manx"),
         ("demo --steps 5", "belong to --scenario manx"),
         ("demo --scenario manx --data-dir nowhere", "no such folder"),

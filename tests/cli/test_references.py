@@ -205,5 +205,5 @@ def test_options_of_reading_that_have_nothing_to_work_on(typed: Program, tiny_fo
 @pytest.mark.slow
 def test_typed_texts_are_normalised(typed: Program, tiny_folder: Path) -> None:
     assert typed(f"tune --model {tiny_folder} {TUNE} --train train.tsv --output c.st").status == 0
-    outcome = typed(f"predict --classifier c.st {FP32} --normalise --json the\u200bbank")
+    outcome = typed(f"predict --classifier c.st {FP32} --normalise --json - the\u200bbank")
     assert '"text": "thebank"' in outcome.out

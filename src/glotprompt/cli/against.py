@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glotprompt import compare_predictions
 from glotprompt.classifier import PromptClassifier
 from glotprompt.cli.backbone import open_classifier
 from glotprompt.cli.declare import Params
@@ -15,6 +14,7 @@ from glotprompt.data.files import read_mapping
 from glotprompt.data.records import Example, content_hash
 from glotprompt.errors import ConfigError, DataError, ModelError
 from glotprompt.facts import describe
+from glotprompt.report.significance import compare_predictions
 from glotprompt.train.scoring import Report
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from glotprompt.cli.screen import check_output
+from glotprompt.errors import ConfigError
 
 Params = Mapping[str, Any]
 """What a command was given, by parameter: `params["top_k_layers"]` for `--top-k 3`."""
@@ -86,6 +87,8 @@ class Option:
 
 
 def _can_be_written(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> Path | None:
+    if str(value).startswith("--"):  # the next option, where --json was once a flag
+        raise ConfigError(f"{param.opts[0]} takes a file, not {value}; - is standard output")
     if value is not None and not ctx.resilient_parsing and str(value) != "-":  # completion makes no folders
         check_output(value, param.opts[0] if param.param_type_name == "option" else str(param.metavar))
     return value
