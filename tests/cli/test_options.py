@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 
+from glotprompt.cli import screen
 from glotprompt.cli import settings as settings_module
 from glotprompt.cli.commands import COMMANDS, GROUPS
 from glotprompt.cli.declare import Option
 from glotprompt.cli.fields import fields_of
 from glotprompt.cli.files import how_to_read
-from glotprompt.cli.options import reading
+from glotprompt.cli.options import PRESET, reading
 from glotprompt.cli.program import all_options, also, options_of, other_settings
-from glotprompt.config import AdaptConfig
+from glotprompt.config import PRESETS, AdaptConfig
 from glotprompt.data.sources import Reading
 from glotprompt.errors import nearest
 
@@ -118,6 +119,22 @@ def test_every_command_has_its_function() -> None:
         module, _, function = command.run.partition(":")
         found = getattr(import_module(f"glotprompt.cli.{module}"), function)
         assert [*inspect.signature(found).parameters] == ["params"], name
+
+
+def test_the_presets_are_named() -> None:
+    assert all(name in PRESET.help for name in PRESETS)
+
+
+def test_json_on_standard_output_is_alone_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with screen.json_alone():
+        print("a table")
+        screen.write_json(Path("-"), {"accuracy": 50.0})
+        screen.write_lines(Path("-"), [1, "ẽ"], "lines")
+    print("later")
+    assert capsys.readouterr().out == '{\n "accuracy": 50.0\n}\n1\n"ẽ"\nlater\n'
+    screen.write_lines(tmp_path / "a.jsonl", [1, 2], "lines")
+    screen.write_json(None, 3)
+    assert (tmp_path / "a.jsonl").read_text() == "1\n2\n"
 
 
 def test_a_stage_has_no_settings_of_the_other() -> None:

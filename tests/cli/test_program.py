@@ -242,7 +242,7 @@ def test_interruption_says_that_the_command_can_go_on(
     words = f"adapt --model {tiny_folder} --target nya=nya.txt --source eng.txt --output nya.st --precision fp32"
     outcome = glotprompt(*words.split())
     assert outcome.status == 130
-    assert "the same command goes on from the last checkpoint (in nya.st.checkpoints)" in outcome.error
+    assert "rerun the same command to resume from the last checkpoint (in nya.st.checkpoints)" in outcome.error
 
 
 def test_demo_hands_its_options_on(glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

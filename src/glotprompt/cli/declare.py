@@ -76,8 +76,8 @@ class Option:
 
     def as_parameter(self) -> inspect.Parameter:
         """What Typer reads."""
-        more: dict[str, Any] = {"help": self.help, "metavar": self.metavar or None, "callback": self.callback}
-        more |= {"is_eager": self.is_eager, "min": self.least}
+        more: dict[str, Any] = {"help": self.help, "metavar": self.metavar.strip(".") or None}
+        more |= {"callback": self.callback, "is_eager": self.is_eager, "min": self.least}
         said = typer.Option(*self.spellings, **more) if self.spellings else typer.Argument(**more)
         kind = self.kind if self.default is not None or self.kind is bool else self.kind | None
         default = False if self.kind is bool else self.default

@@ -62,7 +62,7 @@ def grid(params: Params) -> int:
     try:
         outcomes = runner.run(missing, place, _teller(len(missing)))
     except KeyboardInterrupt:
-        raise Interrupted(f"the same command resumes it; what is finished lies in {shown}") from None
+        raise Interrupted(f"rerun the same command to resume; what is finished lies in {shown}") from None
     forget_shared(list(plan.steps.values()), store)
     return _summary(outcomes, shown, named(output))
 

@@ -30,7 +30,7 @@ def resumable(folder: Path) -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        message = f"the same command goes on from the last checkpoint (in {folder})"
+        message = f"rerun the same command to resume from the last checkpoint (in {folder})"
         raise Interrupted(message) from None
 
 
