@@ -60,14 +60,50 @@ def test_the_toml_of_stage_1_makes_the_same_run(here: Path, tiny_folder: Path, g
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            "--target nya=nya.txt --source eng.txt --method mad-x --set invertible_reduction=null",
+            "invertible_reduction",
+        ),
+        ("--target nya=nya.txt --method lora --set source_share=0 --max-length 24 --normalise", "normalise"),
+        ("--language nya --parallel nya.txt --parallel eng.txt --method lora --no-overlap-check", "objective"),
+    ],
+)
+def test_the_toml_of_other_methods(words: str, told: str, here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    lines = [(here / name).read_text(encoding="utf-8").splitlines()[:60] for name in ("nya.txt", "eng.txt")]
+    for name, some in zip(("nya.txt", "eng.txt"), lines, strict=True):
+        (here / name).write_text("\n".join(some), encoding="utf-8")
+    common = "--precision fp32 --device cpu"
+    made = glotprompt(*f"adapt --model {tiny_folder} {words} {common} --steps 2 --output first.st".split())
+    assert made.status == 0, made.err
+    assert told in toml_of(glotprompt, "first.st")
+    inputs = [*words.split("--method")[0].split(), *common.split()]
+    again = glotprompt("adapt", "--config", "run.toml", *inputs, "--output", "again.st")
+    assert again.status == 0, again.err
+    assert identity("again.st") == identity("first.st")
+
+
+@pytest.mark.slow
 def test_the_toml_of_stage_2_makes_the_same_run(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     inputs = ("--train", "train.tsv", "--task", "task.toml", "--precision", "fp32", "--device", "cpu")
-    settings = ("--epochs", 1, "--top-k", 1, "--shots", 4, "--learning-rate", 0.5, "--set", "prompt_length=3")
+    settings = (
+        "--epochs",
+        1,
+        "--top-k",
+        1,
+        "--shots",
+        4,
+        "--learning-rate",
+        0.5,
+        *"--set prompt_length=3 --language lug".split(),
+    )
     made = glotprompt("tune", "--model", tiny_folder, *inputs, *SMALL[4:], *settings, "--output", "first.st")
     assert made.status == 0, made.err
     assert "dev accuracy" in glotprompt("show", "first.st").out
     told = toml_of(glotprompt, "first.st")
-    assert (told["top_k_layers"], told["shots_per_class"], told["method"]) == (1, 4, "prompt-tuning")
+    assert (told["top_k_layers"], told["shots_per_class"], told["language"]) == (1, 4, "lug")
     again = glotprompt("tune", "--config", "run.toml", *inputs, "--output", "again.st")
     assert again.status == 0, again.err
     assert identity("again.st") == identity("first.st")

@@ -11,7 +11,7 @@ from glotprompt.cli.backbone import STAGE1_KINDS
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import facts, say
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.data.languages import name_of
+from glotprompt.data.languages import NOT_NAMED, name_of
 from glotprompt.errors import ArtifactError
 from glotprompt.facts import describe
 from glotprompt.methods import without_effect
@@ -71,7 +71,7 @@ def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterato
         yield "# The text was sampled: give --max-lines as before."
     place = Path(found["backbone"]["name"])
     options: dict[str, Any] = {"model": str(place.absolute()) if place.is_dir() else found["backbone"]["name"]}
-    if command == "adapt":
+    if isinstance(report, AdaptReport) or (report.language_prompt is None and found["language"] != NOT_NAMED):
         options["language"] = found["language"]
     options |= {"text-share": report.text_share} if report.text_share is not None else {}
     options |= {"normalise": True} if report.normalised else {}
