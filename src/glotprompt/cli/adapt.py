@@ -134,10 +134,10 @@ def _adapt_one(
         note(f"{stage1.language}: {lines if stage1.pairs is None else pairs}")
         return run.run_stage1(encoder, stage1, runtime.replace(checkpoint_dir=folder))
 
-    def load(path: Path) -> Adapted:
-        return load_adapted(path, encoder)
-
-    adapted = train_once(stage1.spec(encoder), output, load, train, text=record, runtime=runtime, shared=shared)
+    spec = stage1.spec(encoder)
+    adapted = train_once(
+        spec, output, lambda path: load_adapted(path, encoder), train, text=record, runtime=runtime, shared=shared
+    )
     _show_adapted(adapted, encoder.num_values)
     return adapted
 

@@ -61,18 +61,14 @@ class Option:
         said = [word for word in self.names.split() if not word.startswith("-")]
         return " ".join(said) or "|".join(get_args(self.kind)) or {int: "N", float: "NUMBER"}.get(self.kind, "NAME")
 
-    @property
-    def first_sentence(self) -> str:
-        """The beginning of its help."""
-        return re.sub(r" \(section [^)]*\)", "", re.split(r"(?<=[.?])\s", self.help, maxsplit=1)[0])
-
     def row(self, everything: bool) -> tuple[str, str]:
         """Its line in help."""
         default = self.default if self.shown_default is None else self.shown_default
         shown = "" if default in (None, False, REQUIRED) else f" [{default}]"
         required = " (required)" if self.default is REQUIRED and self.spellings else ""
         name = f"{self.spellings[0]} {self.metavar}" if self.spellings else self.metavar
-        return name.strip(), f"{self.help if everything else self.first_sentence}{required}{shown}"
+        first = re.sub(r" \(section [^)]*\)", "", re.split(r"(?<=[.?])\s", self.help, maxsplit=1)[0])
+        return name.strip(), f"{self.help if everything else first}{required}{shown}"
 
     def as_parameter(self) -> inspect.Parameter:
         """What Typer reads."""

@@ -23,6 +23,8 @@ from glotprompt.cli.declare import Command, Option, Params
 from glotprompt.cli.screen import json_alone
 from glotprompt.errors import ConfigError, MissingExtraError, nearest, toml_fault
 
+_EVERYTHING, _SETTINGS_OF_FILE = "everything", "settings of the file"
+"""Of a context: whether its help is that of `--help-all`, and what `--config` names besides options."""
 _OF_PROGRAM = ("config", "help_all")
 """Options that no command reads."""
 
@@ -62,10 +64,7 @@ class _Command(TyperCommand):
     full_name: str
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        self.write_help(ctx, formatter, everything=False)
-
-    def write_help(self, ctx: Any, formatter: Any, everything: bool) -> None:
-        """What the command does, two examples, and its options."""
+        everything = _EVERYTHING in ctx.meta
         self.format_usage(ctx, formatter)
         for paragraph in f"{self.declared.line} {self.declared.text}".strip().split("\n\n"):
             formatter.write("\n" + _wrapped(paragraph, formatter.width, ""))
@@ -104,10 +103,9 @@ def _folded(line: str, width: int) -> str:
 
 
 def _show_all(ctx: typer.Context, param: Any, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing and isinstance(ctx.command, _Command):
-        formatter = ctx.make_formatter()
-        ctx.command.write_help(ctx, formatter, everything=True)
-        print(formatter.getvalue().rstrip())
+    if wanted and not ctx.resilient_parsing:
+        ctx.meta[_EVERYTHING] = True
+        print(ctx.get_help())
         raise typer.Exit
 
 
@@ -199,7 +197,7 @@ def _read_config(ctx: typer.Context, param: Any, path: Path | None) -> Path | No
         else:
             others[name] = value
     ctx.default_map = defaults
-    ctx.meta["settings of the file"] = others
+    ctx.meta[_SETTINGS_OF_FILE] = others
     return path
 
 
@@ -226,7 +224,7 @@ def _placed(word: str, folder: Path, must_be: bool) -> str:
 
 def _with_settings_of_file(ctx: typer.Context, params: dict[str, Any]) -> Params:
     """The params with the file's settings behind `--set`, where the command line does not name them."""
-    from_file: Mapping[str, Any] = ctx.meta.get("settings of the file", {})
+    from_file: Mapping[str, Any] = ctx.meta.get(_SETTINGS_OF_FILE, {})
     typed = {word.partition("=")[0].strip() for word in params.get("set") or ()}
     for name in typed & params.keys():
         if getattr(ctx.get_parameter_source(name), "name", "") == "DEFAULT_MAP":

@@ -55,7 +55,7 @@ def tune(params: Params) -> None:
     if config.head == "words" and not METHODS[config.method or made_by].reads_vectors:
         for remark in words_of_several_tokens(loaded, encoder.tokenizer, encoder.input_embeddings):
             note(remark)
-    unlabelled = _target_text(loaded, params)
+    unlabelled = inputs_of(params["target_text"] or (), how_to_read(params), loaded.template.fields)
     stage2 = Stage2.of(encoder, start, examples, loaded, config, held, language=language or "")
     classifier = _tune_one(encoder, stage2, unlabelled, record, runtime, output)
     _show_classifier(classifier)
@@ -73,11 +73,6 @@ def _stage2_data(task: Task, params: Params) -> tuple[list[Example], list[Exampl
     fields, labels = task.template.fields, task.labels
     examples = examples_of(params["train"], how, fields, labels)
     return examples, None if dev is None else examples_of(dev, how, fields, labels)
-
-
-def _target_text(task: Task, params: Params) -> list[Example]:
-    """The texts of --target-text; none without it."""
-    return inputs_of(params["target_text"] or [], how_to_read(params), task.template.fields)
 
 
 def _tune_one(
@@ -104,10 +99,9 @@ def _tune_one(
             made = made.with_target_text(target_text)
         return made
 
-    def load(path: Path) -> PromptClassifier:
-        return PromptClassifier.load(path, encoder)
-
-    return train_once(spec, output, load, train, text=record, runtime=runtime)
+    return train_once(
+        spec, output, lambda path: PromptClassifier.load(path, encoder), train, text=record, runtime=runtime
+    )
 
 
 def _show_classifier(classifier: PromptClassifier) -> None:

@@ -29,17 +29,11 @@ def wording_of(arguments: Sequence[str]) -> Wording:
     def option(name: str, value: str | None) -> str | None:
         if name in READING:
             return "--read " + quote(f"{name}={value or ''}".replace("\t", "\\t"))
-        if name == "on_bad_row":
-            return f"--on-bad-row {value}"
-        if name == "revision":
-            return f"--revision {value or 'COMMIT'}"
-        if name == "characters" and command == "combine":
-            return "--map-characters FILE"
-        if name == "task" and value is not None:
-            return f"--task {value}"
-        if name in _ARGUMENTS:
-            return _ARGUMENTS[name]
-        return _of_stage(command, name, value) if command in _STAGES else None
+        of_value = {"on_bad_row": f"--on-bad-row {value}", "revision": f"--revision {value or 'COMMIT'}"}
+        of_value |= {"task": f"--task {value}"} if value is not None else {}
+        of_value |= {"characters": "--map-characters FILE"} if command == "combine" else {}
+        said = {**_ARGUMENTS, **of_value}.get(name)
+        return _of_stage(command, name, value) if said is None and command in _STAGES else said
 
     return option
 
