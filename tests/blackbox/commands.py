@@ -16,7 +16,7 @@ STORIES = {
     "what there is": {
         "version": "--version",
         "backbones": "backbones",
-        "methods": "methods --model tiny --json",
+        "methods": "methods --model tiny --json -",
         "datasets": "data list",
         "a dataset": "data show xnli",
         "a copy of it": "data check xnli --data-dir data --language swa --json check.json",
@@ -47,7 +47,7 @@ STORIES = {
             " --save-offsets offsets.st --json prior.json"
         ),
         "evaluate, against": f"evaluate --classifier fine.st {SCORE} --against other.st --json against.json",
-        "predict": f"predict --classifier offsets.st {FP32} --json 'play play' 'water water the' 'the king'",
+        "predict": f"predict --classifier offsets.st {FP32} --json - 'play play' 'water water the' 'the king'",
         "predict a file": f"predict --classifier fine.st {FP32} --input test.tsv",
     },
     "other methods": {
@@ -63,7 +63,9 @@ STORIES = {
             f"tune --train train.tsv --task task.toml --max-length 24 {FP32} --prompt lora.st --method embedding"
             " --output vectors.st --json vectors.json"
         ),
-        "predict, embedding": f"predict --classifier vectors.st {FP32} --json 'play play' 'water water the' 'the king'",
+        "predict, embedding": (
+            f"predict --classifier vectors.st {FP32} --json - 'play play' 'water water the' 'the king'"
+        ),
     },
     "exchange": {
         "adapt, shifted": f"{NYA} {PROMPT} --set positions=shifted --output nya.st --json adapt.json",
@@ -103,7 +105,7 @@ STORIES = {
         "an option of another scenario": "demo --target sna",
     },
     "help": {
-        words or "all": f"{words} --help"
+        words or "all": f"{words} --help-all" if words else "--help"
         for words in (
             "", "demo", "adapt", "combine", "tune", "evaluate", "predict", "doctor", "grid", "report", "serve", "embed",
             "backbones", "methods", "data list", "data show", "data check", "convert to-transformers",

@@ -49,7 +49,7 @@ def outcome(words: str, folder: Path, before: dict[str, int], status: int, out: 
         return {**found, "figures": figures}
     if out.startswith("{"):
         said = json.loads(out) if out.startswith("{\n") else [json.loads(line) for line in out.splitlines()]
-    elif "╭" in out:  # help
+    elif out.startswith("Usage: ") and "Examples:" in out:  # help
         said = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", out)))
     else:
         said = [" ".join(line.split()) for line in out.splitlines() if line.strip("─ ")]

@@ -50,7 +50,7 @@ def test_show(glotprompt: Program) -> None:
     assert sna == ["sna", "Shona", "Latn", "business,", "health,", "politics,", "sports", "-", "-", "+", "+", "~",
                    "mC4,", "NLLB,", "xP3"]  # fmt: skip
     assert next(line for line in lines if line.startswith("pcm ")).split()[-2:] == ["-", "Wikipedia?"]
-    assert "+ read in pre-training, ~ low-resource" in outcome.err
+    assert "+ pre-trained on, ~ low-resource" in outcome.err
 
 
 @pytest.mark.slow

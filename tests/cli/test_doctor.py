@@ -50,7 +50,7 @@ def test_findings_figures_and_verdict(glotprompt: Program, tiny_folder: Path, fi
 
 @pytest.mark.slow
 def test_times_and_page(glotprompt: Program, tiny_folder: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glotprompt.doctor.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("glotprompt.cli.doctor.PROBE_SECONDS", 0.05)
     lines = [" ".join(words) for words in itertools.product(("the", "king", "water", "play"), repeat=4)]
     (files / "nya.txt").write_text("\n".join(lines), encoding="utf-8")
     words = ("--text", files / "nya.txt", "--steps", 40, "--max-length", 16, "--batch-size", 4)

@@ -61,7 +61,7 @@ def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path,
 
     assert typed(f"evaluate --classifier topic.st {FP32} --data test.tsv --json figures.json").status == 0
     figures = json.loads((here / "figures.json").read_text())
-    predicted = typed(f"predict --classifier topic.st {FP32} --input test.tsv --json").out.splitlines()
+    predicted = typed(f"predict --classifier topic.st {FP32} --input test.tsv --json -").out.splitlines()
     assert [json.loads(line)["label"] for line in predicted] == figures["predictions"]
     again = typed(tune)
     assert "already what these words make" in again.err

@@ -158,5 +158,5 @@ def test_ctrl_c(words: Words, files: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert err.splitlines()[-1].startswith("interrupted: the same command goes on from the last checkpoint")
+    assert err.splitlines()[-1].startswith("interrupted: rerun the same command to resume from the last checkpoint")
     assert newest(folder)

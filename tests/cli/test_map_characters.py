@@ -39,7 +39,7 @@ def test_from_text_to_predictions(here: Path, tiny_folder: Path, glotprompt: Pro
     assert glotprompt(*words).status == 0
     tune = ["tune", "--prompt", "nya.st", *TUNE.split(), "--output", "topic.st", "--model", tiny_folder]
     assert glotprompt(*tune).status == 0
-    predict = ["predict", "--classifier", "topic.st", "--model", tiny_folder, "--json"]
+    predict = ["predict", "--classifier", "topic.st", "--model", tiny_folder, "--json", "-"]
     shown, rewritten = map(json.loads, glotprompt(*predict, "ɬa you", "lha you").out.splitlines())
     assert shown["text"] == "ɬa you"
     assert shown["scores"] == rewritten["scores"]
@@ -113,7 +113,7 @@ def test_later_commands_say_what_is_unknown(here: Path, tiny_folder: Path, glotp
     found = glotprompt(*score)
     assert found.err.splitlines().count(said) == 1, found.err
     assert json.loads((here / "odd.json").read_text(encoding="utf-8"))["unknown"]["characters"] == {"ߊ": 6}
-    found = glotprompt("predict", "--classifier", "topic.st", "--json", "ߊߊ the bank", "the bank")
+    found = glotprompt("predict", "--classifier", "topic.st", "--json", "-", "ߊߊ the bank", "the bank")
     assert found.err.count("unknown to the tokenizer: ") == 1
     first, second = map(json.loads, found.out.splitlines())
     assert first["unknown"] == ["ߊ"]

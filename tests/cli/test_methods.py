@@ -21,7 +21,7 @@ LARGE = "FacebookAI/xlm-roberta-large"
 
 @pytest.mark.slow
 def test_figures_of_xlm_r_large(glotprompt: Program) -> None:
-    outcome = glotprompt("methods", "--model", LARGE, "--json", "--batch-size", 2, "--max-length", 32)
+    outcome = glotprompt("methods", "--model", LARGE, "--json", "-", "--batch-size", 2, "--max-length", 32)
     found = json.loads(outcome.out)
     rows = {row["method"]: row for row in found["methods"]}
     assert list(rows) == list(METHODS)
@@ -68,14 +68,14 @@ def test_tables(glotprompt: Program, tiny_folder: Path, stock: Callable[[str], P
 
 @pytest.mark.slow
 def test_mini_is_the_default(glotprompt: Program) -> None:
-    mini = json.loads(glotprompt("methods", "--json", "--length", 16).out)
+    mini = json.loads(glotprompt("methods", "--json", "-", "--length", 16).out)
     assert (mini["model"]["name"], mini["model"]["num_values"]) == ("mini", 48_628_434)
 
 
 @pytest.mark.slow
 def test_a_folder_needs_no_weights(glotprompt: Program, tiny_folder: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_folder / "config.json", tmp_path)
-    tiny = json.loads(glotprompt("methods", "--model", tmp_path, "--json", "--prompt-length", 4).out)
+    tiny = json.loads(glotprompt("methods", "--model", tmp_path, "--json", "-", "--prompt-length", 4).out)
     assert tiny["methods"][0]["adapt"]["trained_values"] == 3 * 2 * 48 * 4
     assert all(row["refusal"] is None for row in tiny["methods"])
 

@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-import glotprompt.demo.run as glotprompt_demo
+from glotprompt.cli import demo as command
 
 from .conftest import Program
 
@@ -33,7 +33,7 @@ def the_system_runs_out(**options: object) -> None:
 
 @pytest.mark.parametrize("run_out", [torch_runs_out, python_runs_out, onednn_runs_out, the_system_runs_out])
 def test_one_line_with_remedies(glotprompt: Program, monkeypatch: pytest.MonkeyPatch, run_out: object) -> None:
-    monkeypatch.setattr(glotprompt_demo, "run_demo", run_out)
+    monkeypatch.setattr(command, "run_demo", run_out)
     outcome = glotprompt("demo")
     assert outcome.status == 2
     assert outcome.error.startswith("error: out of memory; try a smaller --eval-batch-size")
@@ -44,6 +44,6 @@ def test_other_errors_show_where_they_arose(glotprompt: Program, monkeypatch: py
     def broken(**options: object) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(glotprompt_demo, "run_demo", broken)
+    monkeypatch.setattr(command, "run_demo", broken)
     with pytest.raises(RuntimeError, match="mat1"):
         glotprompt("demo")

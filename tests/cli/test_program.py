@@ -8,15 +8,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.main import get_command
 
-import glotprompt.demo.run as glotprompt_demo
 from glotprompt import run
-from glotprompt.cli import files, main
-from glotprompt.cli.app import app
+from glotprompt.cli import demo, files, main
+from glotprompt.cli.commands import COMMANDS, GROUPS
+from glotprompt.cli.program import all_options, also
 from glotprompt.cli.settings import settings
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset, presets
 from glotprompt.demo.result import DemoResult
@@ -58,7 +56,7 @@ def test_help_and_mistakes_need_no_tensors(words: str) -> None:
 def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     for command, config in (("adapt", AdaptConfig), ("tune", TuneConfig)):
-        shown = " ".join(re.sub("[│╭╮╰╯─]", " ", glotprompt(command, "--help").out).split())
+        shown = " ".join(re.sub("[│╭╮╰╯─]", " ", glotprompt(command, "--help-all").out).split())
         for name, field in config.model_fields.items():
             opening = " ".join((field.description or "").split())[:25]
             assert opening, f"{name} has no docstring"
@@ -102,6 +100,7 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
         ("evaluate --classifier eng.txt --data test.tsv", "no safetensors file"),
         ("evaluate --classifier x --data test.tsv --save-offsets y", "--prior-text"),
         ("predict --classifier x --input eng.txt word", "give one of them"),
+        ("predict --classifier x --json --input eng.txt", "--json takes a file, not --input; - is standard output"),
         ("demo --target sna", "belong to --scenario news and manx"),
         ("demo --steps 5", "belong to --scenario manx"),
         ("demo --scenario manx --data-dir nowhere", "no such folder"),
@@ -245,7 +244,7 @@ def test_interruption_says_that_the_command_can_go_on(
     words = f"adapt --model {tiny_folder} --target nya=nya.txt --source eng.txt --output nya.st --precision fp32"
     outcome = glotprompt(*words.split())
     assert outcome.status == 130
-    assert "the same command goes on from the last checkpoint (in nya.st.checkpoints)" in outcome.error
+    assert "rerun the same command to resume from the last checkpoint (in nya.st.checkpoints)" in outcome.error
 
 
 def test_demo_hands_its_options_on(glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,14 +255,14 @@ def test_demo_hands_its_options_on(glotprompt: Program, tmp_path: Path, monkeypa
         (tmp_path / "out").mkdir(exist_ok=True)  # the lock lies in it
         return DemoResult.of({**demo_result(), "title": "A demo"}, "invented")
 
-    monkeypatch.setattr(glotprompt_demo, "run_demo", run_demo)
+    monkeypatch.setattr(demo, "run_demo", run_demo)
     words = ["demo", "--task", "news", "--target", "lug", "--data-dir", "d", "--fast"]
     outcome = glotprompt(*words, "--output", tmp_path / "out", "--json", tmp_path / "demo.json")
     assert outcome.status == 0
     assert given["scenario"] == "news"
     assert given["target"] == "lug"
     assert given["fast"] is True
-    assert given["command"] == "glotprompt demo --scenario news --target lug --data-dir d --fast"
+    assert given["command"] == "glotprompt demo --scenario news --language lug --data-dir d --fast"
     assert "A demo" in outcome.out
     assert json.loads((tmp_path / "demo.json").read_text())["title"] == "A demo"
     assert "<html" in (tmp_path / "out" / "demo.html").read_text()
@@ -277,22 +276,22 @@ def test_main_takes_the_words_of_the_process(
     assert re.fullmatch(r"glotprompt \d\S*\n", capsys.readouterr().out)
 
 
+def options_of(name: str) -> set[str]:
+    """Every spelling of a command's options."""
+    return {word for option in (*all_options(name), *also(name)) for word in option.spellings}
+
+
 def test_commands_of_the_readme_and_the_docs_are_there() -> None:
     """Every line that a reader may copy names a command and options that exist."""
     root, checked = Path(__file__).parents[2], 0
-    program = get_command(app)
     # The diary holds what was typed then.
     for file in (root / "README.md", *sorted(path for path in (root / "docs").rglob("*.md") if path.name != "log.md")):
         for line in re.findall(r"^(?:    )?glotprompt ([a-z].*)$", file.read_text(encoding="utf-8"), re.MULTILINE):
-            command: Any = program
             words = line.split(" #")[0].split()
-            while words and hasattr(command, "commands"):
-                name = words.pop(0)
-                assert name in command.commands, f"{file.name}: {line}"
-                command = command.commands[name]
-            known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+            name = " ".join(words[:2]) if words[0] in GROUPS else words[0]
+            assert name in COMMANDS, f"{file.name}: {line}"
             used = {word.split("=")[0].strip("[]") for word in words if word.lstrip("[").startswith("--")}
-            assert used <= known | {"--help"}, f"{file.name}: {line}"
+            assert used <= options_of(name) | {"--help", "--help-all"}, f"{file.name}: {line}"
             checked += 1
     assert checked > 20
 
@@ -332,7 +331,7 @@ def test_control_characters_never_reach_the_terminal_raw(
         made,
         glotprompt("evaluate", "--data", "test.tsv", *use, "--json", odd.with_suffix(".json")),
         glotprompt("predict", text, *use),
-        glotprompt("predict", text, "--json", *use),
+        glotprompt("predict", text, "--json", "-", *use),
         glotprompt("predict", "--labels", TRICKS, text, *use),
         glotprompt("evaluate", "--data", TRICKS, *use),
         glotprompt("doctor", "--text", "test.tsv", "--language", "nya", "--no-probe", "--model", str(tiny_folder)),
@@ -381,10 +380,9 @@ def test_control_characters_never_reach_the_terminal_raw(
 def test_settings_are_named_as_the_command_line_has_them(
     words: list[str], named: tuple[str, str | None], shown: str
 ) -> None:
-    from glotprompt.cli.app import app
     from glotprompt.cli.wording import wording_of
 
-    with in_words_of(wording_of(app, words)):
+    with in_words_of(wording_of(words)):
         assert setting(*named) == shown
 
 

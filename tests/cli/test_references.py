@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from glotprompt import artifact
-from glotprompt.cli.app import app
 from glotprompt.cli.files import how_to_read
 from glotprompt.cli.wording import wording_of
 from glotprompt.data.sources import texts_of, texts_to_compare
@@ -142,7 +141,7 @@ def test_a_commit_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     for read in (texts_of, lambda sources, how: texts_to_compare(sources[0], how)):
         with (
             pytest.raises(ConfigError, match=r"^--revision main is no commit"),
-            in_words_of(wording_of(app, ["adapt"])),
+            in_words_of(wording_of(["adapt"])),
         ):
             read(["masakhanews:lin:train"], how_to_read({"read": None, "revision": "main"}))
 
@@ -206,5 +205,5 @@ def test_options_of_reading_that_have_nothing_to_work_on(typed: Program, tiny_fo
 @pytest.mark.slow
 def test_typed_texts_are_normalised(typed: Program, tiny_folder: Path) -> None:
     assert typed(f"tune --model {tiny_folder} {TUNE} --train train.tsv --output c.st").status == 0
-    outcome = typed(f"predict --classifier c.st {FP32} --normalise --json the\u200bbank")
+    outcome = typed(f"predict --classifier c.st {FP32} --normalise --json - the\u200bbank")
     assert '"text": "thebank"' in outcome.out

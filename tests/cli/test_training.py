@@ -123,7 +123,7 @@ class TestPredicting:
 
     @pytest.mark.slow
     def test_arguments_as_json_lines(self, glotprompt: Program) -> None:
-        outcome = glotprompt("predict", "--classifier", "topic.st", "the bank", "a fe\u0301te", "--json")
+        outcome = glotprompt("predict", "--classifier", "topic.st", "the bank", "a fe\u0301te", "--json", "-")
         lines = [json.loads(line) for line in outcome.out.splitlines()]
         assert [line["text"] for line in lines] == ["the bank", "a fe\u0301te"]
         for line in lines:
@@ -149,7 +149,9 @@ class TestPredicting:
 
     @pytest.mark.slow
     def test_some_labels_only(self, glotprompt: Program) -> None:
-        outcome = glotprompt("predict", "--classifier", "topic.st", "--labels", "sports,health", "--json", "the bank")
+        outcome = glotprompt(
+            "predict", "--classifier", "topic.st", "--labels", "sports,health", "--json", "-", "the bank"
+        )
         assert json.loads(outcome.out)["scores"]["business"] == 0
         outcome = glotprompt("predict", "--classifier", "topic.st", "--labels", "sport", "the bank")
         assert "Did you mean 'sports'" in outcome.error
@@ -202,7 +204,7 @@ class TestOffsets:
     @pytest.mark.slow
     def test_the_mean_prediction_meets_the_prior(self, here: Path, glotprompt: Program) -> None:
         (here / "prior.toml").write_text("sports = 2\nhealth = 1\nbusiness = 1\n")
-        words = "predict --classifier topic.st --label-prior prior.toml --prior-text nya.txt --input nya.txt --json"
+        words = "predict --classifier topic.st --label-prior prior.toml --prior-text nya.txt --input nya.txt --json -"
         outcome = glotprompt(*words.split())
         scores = [json.loads(line)["scores"] for line in outcome.out.splitlines()]
         mean = {label: sum(score[label] for score in scores) / len(scores) for label in scores[0]}
@@ -276,10 +278,10 @@ def test_pairs(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
     )
     assert glotprompt(*words.split()).status == 0
     predict = "predict --classifier nli.st --precision fp32"
-    outcome = glotprompt(*predict.split(), "--json", "the bank", "is open")
+    outcome = glotprompt(*predict.split(), "--json", "-", "the bank", "is open")
     found = json.loads(outcome.out)
     assert (found["premise"], found["hypothesis"]) == ("the bank", "is open")
-    outcome = glotprompt(*f"{predict} --json --input pairs.tsv --premise-column p".split())
+    outcome = glotprompt(*f"{predict} --json - --input pairs.tsv --premise-column p".split())
     assert [json.loads(line)["id"] for line in outcome.out.splitlines()][:2] == ["pairs.tsv:2", "pairs.tsv:3"]
     assert "in turn, not 1 text" in glotprompt(*predict.split(), "the bank").error
 

@@ -262,5 +262,5 @@ def test_a_grid_that_is_told_to_stop_says_one_line(
         after = process.stderr.read().splitlines()
     assert process.returncode == 130, before + after
     assert [said for said in after if not said.startswith(("adapt", "tune"))] == [
-        f"interrupted: the same command goes on; what is finished lies in {output}"
+        f"interrupted: rerun the same command to resume; what is finished lies in {output}"
     ]

@@ -1,4 +1,4 @@
-"""The command line. It parses and delegates; every heavy import sits inside the command that needs it."""
+"""The command line. What is declared of a command needs no tensors; its module is imported when it is called."""
 
 from glotprompt.cli.app import main
 

@@ -3,103 +3,58 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import typer
-
-from glotprompt.cli import options
-from glotprompt.cli.screen import check_output, facts, note, suggest, warn, write_json
+from glotprompt import run
+from glotprompt.classifier import Adapted, load_adapted
+from glotprompt.cli.backbone import open_encoder, train_once, weighted_prompts
+from glotprompt.cli.characters import character_map
+from glotprompt.cli.declare import Params
+from glotprompt.cli.guards import parallel_text, stage1_texts
+from glotprompt.cli.screen import check_output, facts, note, suggest, write_json
+from glotprompt.cli.settings import settings
+from glotprompt.cli.tables import warn
+from glotprompt.combination import shared_characters
+from glotprompt.config import AdaptConfig, RuntimeConfig
+from glotprompt.data.catalog import parse_reference
+from glotprompt.data.languages import checked_code, name_of, same_language
 from glotprompt.errors import ConfigError, counted
-
-if TYPE_CHECKING:
-    from glotprompt.classifier import Adapted
-    from glotprompt.config import RuntimeConfig
-    from glotprompt.model.encoder import Encoder
-    from glotprompt.records import TextReport
-    from glotprompt.stage1 import Stage1
+from glotprompt.initial import initial_prompt
+from glotprompt.methods import METHODS, method_of_adapt
+from glotprompt.model.backbones import MINI, MINI_SENTENCE
+from glotprompt.model.encoder import Encoder
+from glotprompt.records import AlignmentScores, MaskedWordScores, TextReport
+from glotprompt.report.tables import duration, size
+from glotprompt.spec import forget
+from glotprompt.stage1 import Stage1
 
 _CODE = re.compile(r"([A-Za-z]{2,8}(?:[-_][A-Za-z0-9]+)*)=(.+)", re.DOTALL)
 
 
-def adapt(
-    ctx: typer.Context,
-    output: options.PromptOutput,
-    target: options.Targets = None,
-    source: options.Sources = None,
-    parallel: options.Parallel = None,
-    language: options.Language = None,
-    model: options.ModelToAdapt = None,
-    method: options.Method = None,
-    init_prompt: options.InitPrompt = None,
-    map_characters: options.MapCharacters = None,
-    allow_unknown: options.AllowUnknown = False,
-    json: options.Json = None,
-    preset: options.Preset = None,
-    steps: options.Steps = None,
-    learning_rate: options.LearningRate = None,
-    prompt_length: options.PromptLength = None,
-    initialise: options.Initialise = None,
-    batch_size: options.BatchSize = None,
-    max_length: options.MaxLength = None,
-    seed: options.Seed = None,
-    set: options.Set = None,
-    text_column: options.TextColumn = None,
-    data_dir: options.DataDir = None,
-    revision: options.Revision = None,
-    read: options.Read = None,
-    on_bad_row: options.OnBadRow = "error",
-    normalise: options.Normalise = False,
-    precision: options.Precision = "auto",
-    device: options.Device = "auto",
-    micro_batch_size: options.MicroBatchSize = None,
-    gradient_checkpointing: options.GradientCheckpointing = False,
-    checkpoint_every: options.CheckpointEvery = None,
-    eval_batch_size: options.EvalBatchSize = None,
-    no_samples: options.NoSamples = False,
-    held_out_files: options.HeldOut = None,
-    no_overlap_check: options.NoOverlapCheck = False,
-    allow_evaluation_text: options.AllowEvaluationText = False,
-    text_share: options.TextShare = None,
-    max_lines: options.MaxLines = options.MAX_LINES,
-) -> None:
-    """Stage 1: learn a language from unlabelled text or from translations, by default as a soft prompt.
-
-    The model stays as it is; --method names other ways to learn (`glotprompt methods`). With --parallel, sentences of
-    the language go where the model puts their translations. The options --target and
-    --source may be repeated; for several languages in one call write --target nya=nya.txt --target sna=sna.txt and give
-    a folder as --output. A killed run, started again with the same words, goes on.
-    """
-    from glotprompt.cli.backbone import open_encoder, weighted_prompts
-    from glotprompt.cli.characters import character_map
-    from glotprompt.cli.guards import parallel_text, stage1_texts
-    from glotprompt.cli.settings import settings
-    from glotprompt.combination import shared_characters
-    from glotprompt.config import AdaptConfig
-    from glotprompt.initial import initial_prompt
-    from glotprompt.methods import METHODS, method_of_adapt
-    from glotprompt.model.backbones import MINI, MINI_SENTENCE
-    from glotprompt.spec import forget
-    from glotprompt.stage1 import Stage1
-
+def adapt(params: Params) -> None:
+    """Train, save and report stage 1 of each language that is named."""
+    parallel, output = params["parallel"], params["output"]
     if parallel:
-        _check_parallel(ctx.params)
-    languages = _targets(parallel or target or [], language, "--parallel" if parallel else "--target")
+        _check_parallel(params)
+    languages = _targets(
+        parallel or params["target"] or [], params["language"], "--parallel" if parallel else "--target"
+    )
     if parallel and len(languages) > 1:
         raise ConfigError(f"--parallel names {' and '.join(languages)}; align one language at a time")
     outputs = _outputs(output, list(languages))
-    model = model or (MINI_SENTENCE if parallel else MINI)
-    config, runtime = settings(AdaptConfig, ctx.params, model, "soft-prompt")
+    model = params["model"] or (MINI_SENTENCE if parallel else MINI)
+    config, runtime = settings(AdaptConfig, params, model, "soft-prompt")
     method_of_adapt(config)
     if parallel:
-        texts = {code: parallel_text(code, files, ctx.params) for code, files in languages.items()}
+        texts = {code: parallel_text(code, files, params) for code, files in languages.items()}
     else:
-        texts = stage1_texts(languages, source or [], config, ctx.params)
-    encoder = open_encoder(model, precision, device)
-    initial = weighted_prompts("--init-prompt", init_prompt, encoder)
+        texts = stage1_texts(languages, params["source"] or [], config, params)
+    encoder = open_encoder(model, params["precision"], params["device"])
+    initial = weighted_prompts("--init-prompt", params["init_prompt"], encoder)
     initial_prompt(encoder, config, initial)  # what is wrong with it is said before a text is tokenised
-    known = shared_characters([prompt for prompt, _ in initial]) if initial and not map_characters else None
+    known = shared_characters([prompt for prompt, _ in initial]) if initial and not params["map_characters"] else None
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
     # second one finds it finished among the checkpoints.
     shared = output / "checkpoints" if len(texts) > 1 and len(METHODS[config.method].parts) > 1 else None
@@ -108,20 +63,19 @@ def adapt(
         if figures:
             print()
         lines = text.target if text.pairs is None else [pair[1] for pair in text.pairs]
-        characters = known or character_map(map_characters, lines, encoder.tokenizer, runtime.allow_unknown)
+        characters = known or character_map(params["map_characters"], lines, encoder.tokenizer, runtime.allow_unknown)
         stage1 = Stage1.of(encoder, text.target, text.source, code, config, characters, initial, parallel=text.pairs)
         adapted = _adapt_one(encoder, stage1, text.record, runtime, outputs[code], shared)
         figures.append(_stage1_figures(adapted, outputs[code]))
     if shared is not None:
         forget(shared)
-    if json is not None:
-        write_json(json, {"prompts": figures})
+    write_json(params["json"], {"prompts": figures})
     first = next(iter(outputs.values()))
     task, classifier = ("TASK.toml", "classifier.safetensors") if parallel else ("news", "news.safetensors")
     suggest("tune", "--prompt", first, "--train", "LABELLED.tsv", "--task", task, "--output", classifier)
 
 
-def _check_parallel(params: Mapping[str, Any]) -> None:
+def _check_parallel(params: Params) -> None:
     for name in ("target", "source"):
         if params[name]:
             raise ConfigError(f"--parallel is trained on by itself; leave --{name} out")
@@ -129,9 +83,6 @@ def _check_parallel(params: Mapping[str, Any]) -> None:
 
 def _targets(words: Sequence[str], language: str | None, option: str) -> dict[str, list[str]]:
     """Language code -> files of text in it, or references."""
-    from glotprompt.data.catalog import parse_reference
-    from glotprompt.data.languages import checked_code, same_language
-
     if not words:
         raise ConfigError("give text in the target language with --target FILE, or translations with --parallel FILE")
     found: dict[str, list[str]] = {}
@@ -174,9 +125,6 @@ def _adapt_one(
 ) -> Adapted:
     """What one language's stage 1 gives: trained and saved, or as an earlier run left it. `record`: how its text came
     to be, for the report."""
-    from glotprompt import run
-    from glotprompt.classifier import load_adapted
-    from glotprompt.cli.backbone import train_once
 
     def train(folder: Path) -> Adapted:
         lines = f"{counted(len(stage1.target), 'target line')}, {counted(len(stage1.source), 'source line')}"
@@ -184,19 +132,15 @@ def _adapt_one(
         note(f"{stage1.language}: {lines if stage1.pairs is None else pairs}")
         return run.run_stage1(encoder, stage1, runtime.replace(checkpoint_dir=folder))
 
-    def load(path: Path) -> Adapted:
-        return load_adapted(path, encoder)
-
-    adapted = train_once(stage1.spec(encoder), output, load, train, text=record, runtime=runtime, shared=shared)
+    spec = stage1.spec(encoder)
+    adapted = train_once(
+        spec, output, lambda path: load_adapted(path, encoder), train, text=record, runtime=runtime, shared=shared
+    )
     _show_adapted(adapted, encoder.num_values)
     return adapted
 
 
 def _show_adapted(adapted: Adapted, num_values: int) -> None:
-    from glotprompt.data.languages import name_of
-    from glotprompt.records import AlignmentScores, MaskedWordScores
-    from glotprompt.report.tables import duration, size
-
     found = adapted.training
     before, after = found.held_out_before, found.held_out_after
     shown = {"language": f"{name_of(adapted.language)}, {adapted.method}"}

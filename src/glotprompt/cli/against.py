@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from glotprompt.classifier import PromptClassifier
 from glotprompt.cli.backbone import open_classifier
+from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import say
 from glotprompt.data.files import read_mapping
 from glotprompt.data.records import Example, content_hash
@@ -22,7 +23,7 @@ def predictions_against(
     classifier: PromptClassifier,
     examples: Sequence[Example],
     labels: Sequence[str] | None,
-    params: Mapping[str, Any],
+    params: Params,
 ) -> list[str]:
     """What the classifier saved in `path` answers to the examples, or has answered where `path` is the JSON file of an
     evaluation.

@@ -7,33 +7,18 @@ progress, notes and errors go to standard error.
 
 from __future__ import annotations
 
-import inspect
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from glotprompt.cli import (
-    adapt,
-    backbones,
-    combine,
-    convert,
-    data,
-    demo,
-    doctor,
-    grid,
-    methods,
-    report,
-    scoring,
-    serve,
-    tune,
-)
-from glotprompt.cli.options import AdaptCommand, TuneCommand
+from glotprompt.cli.commands import COMMANDS, GROUPS
+from glotprompt.cli.program import built
 from glotprompt.cli.screen import Interrupted, note
 from glotprompt.cli.wording import wording_of
 from glotprompt.errors import ConfigError, UserError, in_words_of, is_out_of_memory
@@ -41,47 +26,43 @@ from glotprompt.processes import is_first, launched
 from glotprompt.version import __version__
 
 
-class _PlainGroup(TyperGroup):
-    """The list of commands without rich, whose import takes longer than all the rest of it."""
+class _Group(TyperGroup):
+    """Commands that are built only when they are called; the list of them needs their lines alone, and no rich."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        self.rich_markup_mode = None
-        super().format_help(ctx, formatter)
+    def __init__(self, *, before: str = "", **more: Any) -> None:
+        super().__init__(**more)
+        self.before, self.rich_markup_mode = before, None
+        names = (name.removeprefix(before) for name in COMMANDS if name.startswith(before))
+        self.commands = dict.fromkeys(name.split()[0] for name in names)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            return None
+        if cmd_name in GROUPS and not self.before:
+            return _Group(before=f"{cmd_name} ", name=cmd_name, help=GROUPS[cmd_name])
+        return built(self.before + cmd_name)
+
+    def get_params(self, ctx: Any) -> Any:
+        flags: Any = super().get_params(ctx)
+        for flag in flags:
+            flag.default = False  # Typer has pydantic read a None, whose import takes as long as all the rest
+        return flags
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        rows = [(name, GROUPS.get(name) or COMMANDS[self.before + name].line) for name in self.commands]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 app = typer.Typer(
     name="glotprompt",
-    cls=_PlainGroup,
-    help="Teach a frozen multilingual encoder a language it has never seen, with one small soft prompt.",
+    cls=_Group,
+    help="Teach a frozen multilingual encoder a language it was not pre-trained on, with one small soft prompt.",
     epilog="Start with `glotprompt demo`, or with your own text: adapt, tune, evaluate, predict. Each has --help.",
-    add_completion=False,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-
-
-def _flowing(command: Callable[..., int | None]) -> str:
-    """A command's docstring without the line breaks inside its paragraphs, which rich would keep."""
-    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-
-
-app.command("demo", help=_flowing(demo.demo))(demo.demo)
-app.command("adapt", cls=AdaptCommand, help=_flowing(adapt.adapt))(adapt.adapt)
-app.command("combine", help=_flowing(combine.combine))(combine.combine)
-app.command("tune", cls=TuneCommand, help=_flowing(tune.tune))(tune.tune)
-app.command("evaluate", help=_flowing(scoring.evaluate))(scoring.evaluate)
-app.command("predict", help=_flowing(scoring.predict))(scoring.predict)
-app.command("doctor", cls=AdaptCommand, help=_flowing(doctor.doctor))(doctor.doctor)
-app.command("grid", help=_flowing(grid.grid))(grid.grid)
-app.command("report", help=_flowing(report.report))(report.report)
-app.command("serve", help=_flowing(serve.serve))(serve.serve)
-app.command("embed", help=_flowing(backbones.embed))(backbones.embed)
-app.command("backbones", help=_flowing(backbones.backbones))(backbones.backbones)
-app.command("methods", help=_flowing(methods.methods))(methods.methods)
-app.add_typer(data.app, name="data")
-app.add_typer(convert.app, name="convert")
 
 _STOPPED = "stopped before the end"
 _TOGETHER = ("adapt", "tune")
@@ -119,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     results = nullcontext() if is_first() else redirect_stdout(io.StringIO())
     try:
-        with results, in_words_of(wording_of(app, sys.argv[1:] if arguments is None else arguments)):
+        with results, in_words_of(wording_of(sys.argv[1:] if arguments is None else arguments)):
             status: Any = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:  # `glotprompt predict ... | head`: nobody listens any more

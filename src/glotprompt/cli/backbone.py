@@ -10,14 +10,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from glotprompt.classifier import (
-    Adapted,
-    LanguageModule,
-    LanguagePrompt,
-    PromptClassifier,
-    load_adapted,
-)
-from glotprompt.cli.screen import note, resumable, wrote
+from glotprompt.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier, load_adapted
+from glotprompt.cli.screen import note, resumable
+from glotprompt.cli.tables import wrote
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, ModelError, counted

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import numpy as np
 
-from glotprompt.cli import options
-from glotprompt.cli.screen import console, table, wrote
+from glotprompt import atomic
+from glotprompt.cli.backbone import open_start
+from glotprompt.cli.declare import Params
+from glotprompt.cli.files import check_reading, how_to_read
+from glotprompt.cli.tables import console, table, wrote
+from glotprompt.data.sources import texts_of
 from glotprompt.errors import ConfigError
+from glotprompt.model.backbones import BUNDLED, MINI_SENTENCE, WORKING
+from glotprompt.model.shapes import BUILT_IN, Shell
 
 
-def backbones() -> None:
-    """List the bundled backbones, what each is for, and which others can be loaded."""
-    from glotprompt.model.backbones import BUNDLED, WORKING
-    from glotprompt.model.shapes import BUILT_IN, Shell
-
+def backbones(params: Params) -> None:
+    """List the backbones."""
     listed = table(["backbone", "layers", "parameters", "for"], left=1)
     listed.columns[3].justify = "left"
     for name, bundled in BUNDLED.items():
@@ -30,49 +32,19 @@ def backbones() -> None:
     out.print(", ".join(BUILT_IN))
 
 
-def embed(
-    ctx: typer.Context,
-    input: Annotated[list[str], typer.Option("--input", metavar="FILE", help="Texts, one per line, or a table.")],
-    output: Annotated[
-        Path,
-        typer.Option("--output", help="The vectors: NumPy, float32.", **options.to_write("FILE.npy")),
-    ],
-    model: options.ModelToEmbed = None,
-    prompt: options.Prompt = None,
-    layer: Annotated[
-        int | None, typer.Option(min=0, help="The states behind so many layers; 0: the embeddings. Default: all.")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option("--max-length", min=3, help="Tokens per text. Default: what the backbone reads.")
-    ] = None,
-    text_column: options.TextColumn = None,
-    data_dir: options.DataDir = None,
-    revision: options.Revision = None,
-    read: options.Read = None,
-    on_bad_row: options.OnBadRow = "error",
-    normalise: options.Normalise = False,
-    precision: options.Precision = "fp32",
-    device: options.Device = "auto",
-    batch_size: options.ScoringBatchSize = 32,
-) -> None:
-    """Write the sentence vectors of texts, mean-pooled states [text, hidden] in float32, as a NumPy file."""
-    import numpy as np
-
-    from glotprompt import atomic
-    from glotprompt.cli.backbone import open_start
-    from glotprompt.cli.files import check_reading, how_to_read
-    from glotprompt.data.sources import texts_of
-    from glotprompt.model.backbones import MINI_SENTENCE
-
+def embed(params: Params) -> None:
+    """Write sentence vectors."""
+    output, prompt = params["output"], params["prompt"]
     if output.suffix != ".npy":
         raise ConfigError(f"--output {output}: NumPy's files end in .npy; give {output.stem}.npy")
-    how = how_to_read(ctx.params)
-    check_reading(ctx.params, input)
-    texts = texts_of(input, how)
-    adapted, encoder = open_start(prompt, model or (None if prompt else MINI_SENTENCE), precision, device)
+    check_reading(params, params["input"])
+    texts = texts_of(params["input"], how_to_read(params))
+    model = params["model"] or (None if prompt else MINI_SENTENCE)
+    adapted, encoder = open_start(prompt, model, params["precision"], params["device"])
     if adapted is not None and adapted.characters is not None:
         texts = [adapted.characters.apply(text) for text in texts]
-    vectors = encoder.embed(texts, adapted, layer, max_length=max_length, batch_size=batch_size)
+    sizes = {name: params[name] for name in ("max_length", "batch_size")}
+    vectors = encoder.embed(texts, adapted, params["layer"], **sizes)
 
     def onto_disk(beside: Path) -> None:
         with beside.open("wb") as file:  # by its name alone, NumPy would add an ending

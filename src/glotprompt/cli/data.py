@@ -4,41 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
-import typer
+from rich.table import Table
 
-from glotprompt.cli.options import to_write
-from glotprompt.cli.screen import console, facts, note, table, write_json
+from glotprompt.cli.declare import Params
+from glotprompt.cli.screen import facts, note, write_json
+from glotprompt.cli.tables import console, table
+from glotprompt.data.catalog import DATASETS, dataset
+from glotprompt.data.check import Check, FileCheck
+from glotprompt.data.check import check as check_copy
+from glotprompt.data.dataset import Dataset
+from glotprompt.data.languages import FAMILIES, Exposure, exposure, language
+from glotprompt.data.layout import HubFiles
 from glotprompt.errors import counted, visible
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from glotprompt.data.check import Check, FileCheck
-    from glotprompt.data.dataset import Dataset
-    from glotprompt.data.languages import Exposure
-    from glotprompt.data.layout import HubFiles
-
-app = typer.Typer(
-    help="Datasets by name: list them, show one, check a copy of one.",
-    no_args_is_help=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
-
-_Name = Annotated[str, typer.Argument(metavar="NAME", help="A dataset of `glotprompt data list`.")]
 _LIKE_MINI = ("multilingual-e5", "mini-sentence")
-"""Families that have read what mini has, so that a column of their own would say nothing."""
+"""Families that were pre-trained on what mini was, so that a column of their own would say nothing."""
 _MOST_LABELS = 8
 """More labels than this do not fit side by side."""
 
 
-@app.command("list")
-def list_datasets() -> None:
-    """List the datasets that are known by name."""
-    from glotprompt.data.catalog import DATASETS
-
+def list_datasets(params: Params) -> None:
+    """List the datasets."""
     made = table(["name", "what", "task", "splits", "languages", "labels", "on the hub"], left=4)
     for found in DATASETS.values():
         any_language = found.layout is not None and not found.languages
@@ -55,51 +42,29 @@ def list_datasets() -> None:
     note("one of them: glotprompt data show NAME; a reference such as masakhanews:sna:test names a split of it")
 
 
-@app.command("show")
-def show(name: _Name) -> None:
-    """Show a dataset: languages and which models have seen them, labels, licence, citation, where its files belong."""
-    from glotprompt.data.catalog import dataset
-
-    found = dataset(name)
+def show(params: Params) -> None:
+    """Show a dataset."""
+    found = dataset(params["name"])
     facts(_facts(found))
     if found.languages:
         out = console()
         out.print()
         out.print(_languages(found))
         note(
-            "+ read in pre-training, ~ low-resource: in the other lists only, - unseen, ? not known; mini-sentence and"
+            "+ pre-trained on, ~ low-resource: in the other lists only, - unseen, ? not known; mini-sentence and"
             " multilingual-e5 are as mini; lists and sources in glotprompt/data/pretraining.toml and languages.tsv"
         )
 
 
-@app.command("check")
-def check(
-    name: _Name,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="The folder that the dataset's own folder is in. [env: GLOTPROMPT_DATA]"),
-    ] = None,
-    language: Annotated[
-        list[str] | None, typer.Option(metavar="CODE", help="Only this language; may be repeated.")
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Write all figures, with whole checksums, as JSON too.", **to_write())
-    ] = None,
-) -> None:
-    """Count a copy's rows per language, split and label, take checksums, and report what is odd in the files.
-
-    Nothing is changed, and what is reported is mostly the publisher's: it is there to be known before training.
-    """
-    from glotprompt.data.catalog import dataset
-    from glotprompt.data.check import check
-
-    found = dataset(name)
-    result = check(found, data_dir, language or (), _show_progress if sys.stderr.isatty() else None)
-    if sys.stderr.isatty():
-        _show_progress("")
+def check(params: Params) -> None:
+    """Count a copy's rows, take checksums, and report what is odd."""
+    found = dataset(params["name"])
+    progress = _show_progress if sys.stderr.isatty() else None
+    result = check_copy(found, params["data_dir"], params["language"] or (), progress)
+    if progress is not None:
+        progress("")
     _show_check(found, result)
-    if json is not None:
-        write_json(json, result.to_dict())
+    write_json(params["json"], result.to_dict())
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -132,8 +97,6 @@ def _hub(hub: HubFiles) -> str:
 
 
 def _languages(found: Dataset) -> Table:
-    from glotprompt.data.languages import FAMILIES, exposure, language
-
     mark = {"read": "+", "low-resource": "~", "unseen": "-", "not known": "?"}
     families = [family for family in FAMILIES if family not in _LIKE_MINI]
     made = table(["code", "language", "script", "its labels", *families, "mini has it from"], left=4)

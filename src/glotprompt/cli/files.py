@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import note
 from glotprompt.cli.wording import READING
 from glotprompt.data import files
@@ -19,7 +20,7 @@ _FORMATS = ("txt", "tsv", "csv", "jsonl")
 _COLUMNS = ("text", "label", "premise", "hypothesis")
 
 
-def how_to_read(params: Mapping[str, Any]) -> Reading:
+def how_to_read(params: Params) -> Reading:
     """What a command's `--read key=value ...` and its kin ask for. `params` are its parameters; what it does not offer
     keeps its default."""
     chosen: dict[str, Any] = {name: params.get(name) for name in ("on_bad_row", "normalise", "data_dir", "revision")}
@@ -36,7 +37,7 @@ def how_to_read(params: Mapping[str, Any]) -> Reading:
 
 
 def check_reading(
-    params: Mapping[str, Any],
+    params: Params,
     sources: Sequence[str],
     *,
     pairs: bool = False,

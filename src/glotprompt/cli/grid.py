@@ -2,114 +2,56 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+import torch
 
-from glotprompt.cli import options
-from glotprompt.cli.screen import Interrupted, console, note, table
+from glotprompt.cli.declare import Params
+from glotprompt.cli.options import TRAINING_MACHINE
+from glotprompt.cli.program import as_typed
+from glotprompt.cli.screen import Interrupted, note
+from glotprompt.cli.tables import console, table
+from glotprompt.cli.threads import keep_to_quota
+from glotprompt.cluster.remote import named, open_store, without_password
+from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, ModelError, UserError, counted
+from glotprompt.forecast import Forecast, unfit
+from glotprompt.grid.engine import Engine, SerialEngine
+from glotprompt.grid.estimate import Estimator
+from glotprompt.grid.experiment import load
+from glotprompt.grid.pack import steps_of, unpack
+from glotprompt.grid.plan import OpenBackbone, Plan, add_experiment
+from glotprompt.grid.steps import Backbone, Step, Workplace
+from glotprompt.grid.store import ExperimentRecord, Settled, Store
+from glotprompt.grid.work import Outcome, forget_shared, loaded_encoder
+from glotprompt.model.devices import Precision, choose_precision, device_of
+from glotprompt.model.shapes import Shell
+from glotprompt.report.tables import duration, size
 
-if TYPE_CHECKING:
-    from glotprompt.forecast import Forecast
-    from glotprompt.grid.engine import Engine
-    from glotprompt.grid.estimate import Estimator
-    from glotprompt.grid.plan import OpenBackbone, Plan
-    from glotprompt.grid.steps import Backbone, Step
-    from glotprompt.grid.store import ExperimentRecord, Settled, Store
-    from glotprompt.grid.work import Outcome
-    from glotprompt.model.devices import Precision
 
-
-def grid(
-    ctx: typer.Context,
-    experiments: Annotated[
-        list[Path], typer.Argument(metavar="EXPERIMENT.toml...", help="What to run; steps they share are run once.")
-    ],
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            metavar="DIR|URL",
-            help="Where all steps and results are kept; one for many grids. s3://... too.",
-        ),
-    ],
-    scale: Annotated[
-        Literal["paper", "mini"],
-        typer.Option(help="paper: as the file says. mini: the bundled backbone, minutes on two cores."),
-    ] = "paper",
-    set: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Another value for a key of the experiments, in TOML, may be repeated: adapt.steps=300, seeds=[0].",
-        ),
-    ] = None,
-    engine: Annotated[
-        Literal["serial", "ray"], typer.Option(help="Who runs the steps: this process, or workers of Ray.")
-    ] = "serial",
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Ray: steps at a time. Default: one for each GPU, else for each machine.")
-    ] = None,
-    address: Annotated[str | None, typer.Option(help="Ray: the cluster to join. Default: one on this machine.")] = None,
-    known: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.jsonl.gz", help="Results that need not be found again: a file of `glotprompt report --pack`."
-        ),
-    ] = None,
-    data_dir: options.DataDir = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan, its time and memory, and run nothing.")
-    ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try steps again that failed in an earlier run.")
-    ] = False,
-    device: options.Device = "auto",
-    micro_batch_size: options.MicroBatchSize = None,
-    gradient_checkpointing: options.GradientCheckpointing = False,
-    checkpoint_every: options.CheckpointEvery = None,
-    eval_batch_size: options.EvalBatchSize = None,
-) -> int:
-    """Run experiments: the paper's tables and figures, or your own, with every step done once.
-
-    A killed grid, started again with the same words, goes on. A step that fails is kept with its error and the rest
-    goes on; the exit status is then 1.
-    """
-    from glotprompt.cli.threads import keep_to_quota
-    from glotprompt.cluster.remote import named, open_store, without_password
-    from glotprompt.config import RuntimeConfig
-    from glotprompt.grid.estimate import Estimator
-    from glotprompt.grid.experiment import load
-    from glotprompt.grid.pack import steps_of, unpack
-    from glotprompt.grid.plan import Plan, add_experiment
-    from glotprompt.grid.steps import Workplace
-    from glotprompt.grid.work import forget_shared
-
-    given: dict[str, Any] = {
-        "micro_batch_size": micro_batch_size, "gradient_checkpointing": gradient_checkpointing,
-        "checkpoint_every": checkpoint_every, "eval_batch_size": eval_batch_size,
-    }  # fmt: skip
-    runtime = RuntimeConfig(**{name: value for name, value in given.items() if value is not None})
+def grid(params: Params) -> int:
+    """Plan, and run what is missing."""
+    output, scale, known, data_dir = (params[name] for name in ("output", "scale", "known", "data_dir"))
+    engine, address, device, dry_run = (params[name] for name in ("engine", "address", "device", "dry_run"))
+    given = {name: params[name] for name in TRAINING_MACHINE[:4]}
+    runtime = RuntimeConfig(**{name: value for name, value in given.items() if value not in (None, False)})
     shown = without_password(output)
-    runner = _engine(engine, workers, address)
-    loaded = [load(path, scale, set or ()) for path in experiments]
+    runner = _engine(engine, params["workers"], address)
+    loaded = [load(path, scale, params["set"] or ()) for path in params["experiments"]]
     store, plan = open_store(named(output)), Plan()
     if known is not None and not dry_run:
         unpack(known, store)
     keep_to_quota()
     open_backbone = _backbones(store, device, dry_run)
+    command = as_typed("grid", {**params, "output": shown, "address": address and without_password(address)})
     for experiment in loaded:
-        add_experiment(plan, experiment, open_backbone, data_dir, scale, _as_given(ctx))
+        add_experiment(plan, experiment, open_backbone, data_dir, scale, command)
     finished = store.finished() if known is None else store.finished() | steps_of(known)
     missing = plan.missing(finished)
-    place = Workplace(store, data_dir, device, runtime, retry_failed)
+    place = Workplace(store, data_dir, device, runtime, params["retry_failed"])
     if dry_run:
         _show(plan, finished, missing, Estimator(place), _lighter(plan, scale, engine, address))
         return 0
@@ -120,26 +62,9 @@ def grid(
     try:
         outcomes = runner.run(missing, place, _teller(len(missing)))
     except KeyboardInterrupt:
-        raise Interrupted(f"the same command goes on; what is finished lies in {shown}") from None
+        raise Interrupted(f"rerun the same command to resume; what is finished lies in {shown}") from None
     forget_shared(list(plan.steps.values()), store)
     return _summary(outcomes, shown, named(output))
-
-
-def _as_given(ctx: typer.Context) -> str:
-    """The command line for the record: what was given and nothing else, but for passwords in URLs."""
-    from glotprompt.cluster.remote import without_password
-
-    words = ["glotprompt", "grid"]
-    for parameter in ctx.command.params:
-        source, value = ctx.get_parameter_source(str(parameter.name)), ctx.params.get(str(parameter.name))
-        if source is None or source.name != "COMMANDLINE":
-            continue
-        values: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
-        if parameter.param_type_name == "argument":
-            words += map(str, values)
-        else:
-            words += [word for each in values for word in (parameter.opts[0], *([] if each is True else [str(each)]))]
-    return shlex.join(map(without_password, words))
 
 
 def _say_what_goes(before: ExperimentRecord | None, now: ExperimentRecord, finished: Collection[str]) -> None:
@@ -155,13 +80,11 @@ def _say_what_goes(before: ExperimentRecord | None, now: ExperimentRecord, finis
 
 
 def _engine(name: str, workers: int | None, address: str | None) -> Engine:
-    from glotprompt.grid.engine import SerialEngine
-
     if name == "serial":
         if workers is not None or address is not None:
             raise ConfigError("--workers and --address are for --engine ray; give it, or leave them out")
         return SerialEngine()
-    from glotprompt.cluster.workers import RayEngine
+    from glotprompt.cluster.workers import RayEngine  # with Ray, which may not be installed
 
     return RayEngine(workers, address)
 
@@ -169,10 +92,6 @@ def _engine(name: str, workers: int | None, address: str | None) -> Engine:
 def _backbones(store: Store, device: str, dry_run: bool) -> OpenBackbone:
     """Opens a backbone and says how many layers it has. A dry run makes do with the shape of one that is not here;
     costs need nothing else."""
-    from glotprompt.grid.steps import Backbone
-    from glotprompt.grid.work import loaded_encoder
-    from glotprompt.model.devices import choose_precision, device_of
-    from glotprompt.model.shapes import Shell
 
     def choose() -> Settled:
         return choose_precision(device_of(device))
@@ -198,8 +117,6 @@ def _backbones(store: Store, device: str, dry_run: bool) -> OpenBackbone:
 
 def _lighter(plan: Plan, scale: str, engine: str, address: str | None) -> str:
     """What can be done about a plan that is too much for this machine."""
-    import torch
-
     seeds = max((len(record["seeds"]) for record in plan.records), default=1)
     ways = [
         "--scale mini" if scale != "mini" else "fewer steps (--set adapt.steps=...)",
@@ -215,9 +132,6 @@ def _show(
 ) -> None:
     """The plan, by kind and method, and with an estimate how long it will take, with how much memory, and the lighter
     way where that is too much."""
-    from glotprompt.forecast import unfit
-    from glotprompt.report.tables import duration, size
-
     rows: dict[tuple[str, str], list[int]] = {}
     found: dict[tuple[str, str], list[Forecast]] = {}
     refused: dict[str, Step] = {}
@@ -259,8 +173,6 @@ def _seconds(forecasts: Sequence[Forecast]) -> float | None:
 
 def _teller(total: int) -> Callable[[Step, Outcome | None], None]:
     """Says a line when a step begins and when it is over."""
-    from glotprompt.report.tables import duration
-
     over = 0
 
     def tell(step: Step, outcome: Outcome | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glotprompt.cli.backbone import STAGE1_KINDS
+from glotprompt.cli.declare import Params
 from glotprompt.cli.files import check_reading, how_to_read
 from glotprompt.cli.options import MAX_LINES
 from glotprompt.cli.screen import note
@@ -44,13 +45,13 @@ class Stage1Text:
 
 
 def stage1_texts(
-    targets: Mapping[str, Sequence[str]], source: Sequence[str], config: AdaptConfig, params: Mapping[str, Any]
+    targets: Mapping[str, Sequence[str]], source: Sequence[str], config: AdaptConfig, params: Params
 ) -> dict[str, Stage1Text]:
     """Language code -> what its stage 1 reads, from the files of each target and of the source language. `params` are
     adapt's parameters."""
     reading = how_to_read(params)
     files = [*chain.from_iterable(targets.values()), *source]
-    check_reading(params, files, compared=params["held_out_files"] or ())
+    check_reading(params, files, compared=params["held_out"] or ())
     _check_stage1_files(files, params)
     if source and not reads_source(config):
         raise ConfigError("--source has no effect: no source text is read with source_share 0; leave one of them out")
@@ -59,7 +60,7 @@ def stage1_texts(
         raise ConfigError(f"give text in the source language with --source{other}")
     held_out = dict[str, list[str]]()
     if not params["no_overlap_check"]:
-        held_out = held_out_texts(files, params["held_out_files"] or (), reading)
+        held_out = held_out_texts(files, params["held_out"] or (), reading)
         if not held_out:
             note("not checked against evaluation text; say with --held-out FILE what will be scored")
     named = {"source text": source, **{f"{code}, target text": paths for code, paths in targets.items()}}
@@ -71,7 +72,7 @@ def stage1_texts(
     return {code: _some_of(texts, code, params, config.seed) for code in targets}
 
 
-def _some_of(texts: Mapping[str, CleanText], code: str, params: Mapping[str, Any], seed: int) -> Stage1Text:
+def _some_of(texts: Mapping[str, CleanText], code: str, params: Params, seed: int) -> Stage1Text:
     """Of the target's text the share that --text-share asks for, and of each text no more than --max-lines."""
     record = _switches(params)
     clean = {"target": texts[f"{code}, target text"], "source": texts["source text"]}
@@ -91,16 +92,16 @@ def _some_of(texts: Mapping[str, CleanText], code: str, params: Mapping[str, Any
     return Stage1Text(TextReport.model_validate(record), lines["target"], lines["source"])
 
 
-def parallel_text(code: str, sources: Sequence[str], params: Mapping[str, Any]) -> Stage1Text:
+def parallel_text(code: str, sources: Sequence[str], params: Params) -> Stage1Text:
     """The pairs of a table, of two files or of references, decontaminated on both sides. `params` are adapt's
     parameters."""
     for name, default in (("text_share", None), ("text_column", None), ("max_lines", MAX_LINES)):
         if params[name] != default:
             raise ConfigError(f"--{name.replace('_', '-')} is for unlabelled text; leave it out with --parallel")
     reading = how_to_read(params)
-    check_reading(params, sources, compared=params["held_out_files"] or ())
+    check_reading(params, sources, compared=params["held_out"] or ())
     _check_stage1_files(sources, params)
-    checked = stage1_pairs(sources, params["held_out_files"] or (), reading, check=not params["no_overlap_check"])
+    checked = stage1_pairs(sources, params["held_out"] or (), reading, check=not params["no_overlap_check"])
     if not checked.has_been_compared and not params["no_overlap_check"]:
         note("not checked against evaluation text; say with --held-out FILE what will be scored")
     for line in (checked.report.sentence(), *checked.report.warnings()):
@@ -110,15 +111,15 @@ def parallel_text(code: str, sources: Sequence[str], params: Mapping[str, Any]) 
     return Stage1Text(TextReport.model_validate(record), pairs=[(pair.source, pair.target) for pair in checked.pairs])
 
 
-def _check_stage1_files(files: Sequence[str], params: Mapping[str, Any]) -> None:
+def _check_stage1_files(files: Sequence[str], params: Params) -> None:
     """Refuse evaluation text by its place, and flags that contradict each other."""
-    if params["no_overlap_check"] and params["held_out_files"]:
+    if params["no_overlap_check"] and params["held_out"]:
         raise ConfigError("--held-out names text to check against and --no-overlap-check forbids it; give one of them")
     for file in files:
         _refuse(file, "adapt", None, params)
 
 
-def check_training_file(train: str, prompt: Path | None, params: Mapping[str, Any]) -> TextReport:
+def check_training_file(train: str, prompt: Path | None, params: Params) -> TextReport:
     """Refuse XNLI's evaluation items where they are those of the language that `prompt` was adapted to; returns what to
     record. `params` are tune's parameters."""
     target_language = None if prompt is None else str(describe(prompt, STAGE1_KINDS)["language"])
@@ -128,7 +129,7 @@ def check_training_file(train: str, prompt: Path | None, params: Mapping[str, An
     return TextReport.model_validate(_switches(params))
 
 
-def _refuse(file: str, purpose: Any, target_language: str | None, params: Mapping[str, Any]) -> None:
+def _refuse(file: str, purpose: Any, target_language: str | None, params: Params) -> None:
     try:
         refuse_evaluation_text(file, purpose, target_language, or_else=_ALLOW)
     except DataError:
@@ -137,7 +138,7 @@ def _refuse(file: str, purpose: Any, target_language: str | None, params: Mappin
         note(f"{file}: evaluation text, read all the same (--allow-evaluation-text)")
 
 
-def _switches(params: Mapping[str, Any]) -> dict[str, Any]:
+def _switches(params: Params) -> dict[str, Any]:
     """What the flags switched off, to be recorded in what is saved; empty where nothing was."""
     thrown = [flag for name, flag in _SWITCHES.items() if params.get(name)]
     record: dict[str, Any] = {"guards": {"switches": thrown}} if thrown else {}

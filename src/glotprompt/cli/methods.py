@@ -3,65 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 
-import typer
+from rich.table import Table
 
-from glotprompt.cli import options
-from glotprompt.cli.screen import console, note, say_json, table
+from glotprompt.cli.declare import Params
+from glotprompt.cli.screen import note, write_json
+from glotprompt.cli.tables import console, table
+from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.costs import MethodCost, method_costs, tied_values
 from glotprompt.errors import ConfigError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from glotprompt.costs import MethodCost
-    from glotprompt.model.shapes import Shell
+from glotprompt.model.shapes import Shell
+from glotprompt.report.tables import size
 
 
-def methods(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="The backbone: mini, a hub name such as FacebookAI/xlm-roberta-large, or a folder. Of XLM-R, XLM-R XL,"
-            " XLM-V, mBERT and mmBERT the shape is built in; of others only config.json is read, never the weights."
-        ),
-    ] = "mini",
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Sequences per step.")] = 32,
-    max_length: Annotated[int, typer.Option("--max-length", "--length", min=8, help="Tokens per sequence.")] = 256,
-    prompt_length: Annotated[int, typer.Option("--prompt-length", min=1, help="Vectors of a soft prompt.")] = 32,
-    precision: Annotated[
-        Literal["fp32", "bf16"],
-        typer.Option(help="Arithmetic of the backbone's body.", rich_help_panel=options.MACHINE),
-    ] = "fp32",
-    device: Annotated[
-        Literal["cpu", "cuda"],
-        typer.Option(help="Where attention runs; on cuda its weights are never kept.", rich_help_panel=options.MACHINE),
-    ] = "cpu",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document with all figures instead.")] = False,
-) -> None:
-    """Show what each method trains, and what it takes: values, files, memory.
-
-    The figures are counted on the backbone's shape, with the settings of the paper (preset paper) unless given here.
-    """
-    from glotprompt.config import AdaptConfig, TuneConfig
-    from glotprompt.costs import method_costs
-    from glotprompt.model.shapes import Shell
-
+def methods(params: Params) -> None:
+    """Count, and show tables or write JSON."""
+    model, precision, device = params["model"], params["precision"], params["device"]
     if not model.strip():
         raise ConfigError("--model is empty; give mini, a folder, or a hub name")
-    shared: dict[str, Any] = {"batch_size": batch_size, "max_length": max_length, "prompt_length": prompt_length}
+    shared: dict[str, Any] = {name: params[name] for name in ("batch_size", "max_length", "prompt_length")}
     shell = Shell.named(model)
     shell.use_precision(precision)
     costs = method_costs(shell, AdaptConfig(**shared), TuneConfig(**shared), device)
-    if json:
-        _print_json(shell, costs, {**shared, "precision": precision, "device": device})
-        return
-    _show(shell, costs, f"{batch_size} x {max_length} tokens, {precision}, {device}")
+    write_json(params["json"], _figures(shell, costs, {**shared, "precision": precision, "device": device}))
+    _show(shell, costs, f"{params['batch_size']} x {params['max_length']} tokens, {precision}, {device}")
 
 
-def _print_json(shell: Shell, costs: Sequence[MethodCost], settings: Mapping[str, Any]) -> None:
-    from glotprompt.costs import tied_values
-
+def _figures(shell: Shell, costs: Sequence[MethodCost], settings: Mapping[str, Any]) -> dict[str, Any]:
     about = {
         "name": shell.name, "num_values": shell.num_values, "num_values_paper": shell.num_values + tied_values(shell),
         "num_layers": shell.num_layers, "hidden_size": shell.hidden_size, "vocab_size": shell.vocab_size,
@@ -74,16 +43,13 @@ def _print_json(shell: Shell, costs: Sequence[MethodCost], settings: Mapping[str
         }
         for cost in costs
     ]  # fmt: skip
-    say_json({"model": about, "settings": dict(settings), "methods": rows}, indent=1)
+    return {"model": about, "settings": dict(settings), "methods": rows}
 
 
 # ---------------------------------------------------------------------------------------------------------------
 
 
 def _show(shell: Shell, costs: Sequence[MethodCost], setting: str) -> None:
-    from glotprompt.costs import tied_values
-    from glotprompt.report.tables import size
-
     out = console()
     note(
         f"backbone: {shell.name}, {shell.num_layers} layers, {shell.num_values:,} values ({size(4 * shell.num_values)}"
@@ -120,8 +86,6 @@ def _values(costs: Sequence[MethodCost]) -> Table:
 
 
 def _bytes(costs: Sequence[MethodCost]) -> Table:
-    from glotprompt.report.tables import size
-
     made = table(["method", "per language", "classifier", "optimiser", "activations", "memory"])
     for cost in costs:
         stages = [stage for stage in (cost.adapt, cost.tune) if stage is not None]

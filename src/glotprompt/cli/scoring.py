@@ -3,121 +3,78 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
-import typer
+from rich.text import Text
 
-from glotprompt.cli import options
-from glotprompt.cli.screen import (
-    console,
-    facts,
-    note,
-    say,
-    say_json,
-    suggest,
-    table,
-    warn,
-    write_json,
-    wrote,
-)
+from glotprompt import run
+from glotprompt.classifier import Prediction, PromptClassifier
+from glotprompt.cli.against import predictions_against, show_difference
+from glotprompt.cli.backbone import open_classifier
+from glotprompt.cli.characters import tell_unknown, unknown_of_each
+from glotprompt.cli.declare import Params
+from glotprompt.cli.files import check_reading, chosen_labels, how_to_read
+from glotprompt.cli.files import label_prior as read_prior
+from glotprompt.cli.screen import facts, note, say, suggest, write_json, write_lines
+from glotprompt.cli.tables import console, table, warn, wrote
+from glotprompt.data.normalise import normalise
+from glotprompt.data.records import Example, content_hash
+from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import ConfigError, DataError, counted
-
-if TYPE_CHECKING:
-    from glotprompt.classifier import Prediction, PromptClassifier
-    from glotprompt.data.records import Example
-    from glotprompt.records import EvaluationReport
+from glotprompt.records import EvaluationReport
 
 _AT_ONCE = 512
 """Inputs that are predicted before their results are shown."""
 
 
-def evaluate(
-    ctx: typer.Context,
-    classifier: options.Classifier,
-    data: Annotated[str, typer.Option(metavar="FILE", help="Labelled examples: a table.")],
-    labels: options.Labels = None,
-    label_prior: options.LabelPrior = None,
-    prior_text: options.PriorText = None,
-    save_offsets: Annotated[
-        Path | None, typer.Option(help="Write a classifier that holds the fitted label offsets.", **options.to_write())
-    ] = None,
-    against: options.Against = None,
-    json: options.Json = None,
-    text_column: options.TextColumn = None,
-    label_column: options.LabelColumn = None,
-    premise_column: options.PremiseColumn = None,
-    hypothesis_column: options.HypothesisColumn = None,
-    data_dir: options.DataDir = None,
-    revision: options.Revision = None,
-    read: options.Read = None,
-    on_bad_row: options.OnBadRow = "error",
-    normalise: options.Normalise = False,
-    model: options.ModelPlace = None,
-    precision: options.Precision = "auto",
-    device: options.Device = "auto",
-    batch_size: options.ScoringBatchSize = 32,
-) -> None:
-    """Score a classifier on labelled examples of any language."""
-    from glotprompt import run
-    from glotprompt.cli.against import predictions_against, show_difference
-    from glotprompt.cli.backbone import open_classifier
-    from glotprompt.cli.characters import tell_unknown
-    from glotprompt.cli.files import check_reading, chosen_labels, how_to_read
-    from glotprompt.data.records import content_hash
-    from glotprompt.data.sources import examples_of
-
-    if save_offsets is not None and prior_text is None:
+def evaluate(params: Params) -> None:
+    """Score, compare where asked, and write what was asked for."""
+    data, against, prior_text = params["data"], params["against"], params["prior_text"]
+    if params["save_offsets"] is not None and prior_text is None:
         raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
-    opened = open_classifier(classifier, model, precision, device, normalise)
-    chosen = chosen_labels(labels, opened.task)
-    how = how_to_read(ctx.params)
+    opened = _opened(params)
+    chosen = chosen_labels(params["labels"], opened.task)
+    how = how_to_read(params)
     pairs = "premise" in opened.task.template.fields
-    check_reading(ctx.params, [data, *(prior_text or ())], pairs=pairs, labelled=[data])
+    check_reading(params, [data, *(prior_text or ())], pairs=pairs, labelled=[data])
     examples = examples_of(data, how, opened.task.template.fields, opened.task.labels)
     unknown = tell_unknown(opened, examples)
-    theirs = None if against is None else predictions_against(against, opened, examples, chosen, ctx.params)
-    opened, prior = _with_prior(opened, label_prior, prior_text, chosen, examples, ctx.params)
-    report = run.evaluate(opened, examples, labels=chosen, batch_size=batch_size)
+    theirs = None if against is None else predictions_against(against, opened, examples, chosen, params)
+    opened, prior = _with_prior(opened, chosen, examples, params)
+    report = run.evaluate(opened, examples, labels=chosen, batch_size=params["batch_size"])
     _show_report(report)
     difference = None
     if against is not None and theirs is not None:
         difference = show_difference(against, examples, report, theirs)
-    if json is not None:
-        about: dict[str, Any] = {
-            "classifier": str(classifier), "data": data, "content": content_hash(examples),
-            "language": opened.language, "labels": list(chosen or opened.task.labels), "label_prior": prior,
-            "unknown": unknown.to_dict(),
-        }  # fmt: skip
-        write_json(json, {**about, **report.to_json(), "against": difference})
-    if save_offsets is not None:
-        opened.save(save_offsets)
-        wrote(save_offsets, "classifier with label offsets")
-    suggest("predict", "--classifier", save_offsets or classifier, "TEXT")
+    about: dict[str, Any] = {
+        "classifier": str(params["classifier"]), "data": data, "content": content_hash(examples),
+        "language": opened.language, "labels": list(chosen or opened.task.labels), "label_prior": prior,
+        "unknown": unknown.to_dict(),
+    }  # fmt: skip
+    write_json(params["json"], {**about, **report.to_json(), "against": difference})
+    if (offsets := params["save_offsets"]) is not None:
+        opened.save(offsets)
+        wrote(offsets, "classifier with label offsets")
+    suggest("predict", "--classifier", offsets or params["classifier"], "TEXT")
+
+
+def _opened(params: Params) -> PromptClassifier:
+    return open_classifier(*(params[name] for name in ("classifier", "model", "precision", "device", "normalise")))
 
 
 def _with_prior(
-    classifier: PromptClassifier,
-    label_prior: str | None,
-    prior_text: Sequence[str] | None,
-    chosen: Sequence[str] | None,
-    scored: Sequence[Example],
-    columns: dict[str, Any],
+    classifier: PromptClassifier, chosen: Sequence[str] | None, scored: Sequence[Example], params: Params
 ) -> tuple[PromptClassifier, dict[str, Any] | None]:
     """The classifier with offsets fitted as asked, and what was done, for the figures."""
-    from glotprompt.cli.files import how_to_read
-    from glotprompt.cli.files import label_prior as read_prior
-    from glotprompt.data.sources import inputs_of
-
+    label_prior, prior_text = params["label_prior"], params["prior_text"]
     if not prior_text:
         if label_prior is not None:
             raise ConfigError("--label-prior is fitted on unlabelled target text; give it with --prior-text FILE")
         return classifier, None
     names = chosen or classifier.task.labels
     prior = read_prior(label_prior, names)
-    how = how_to_read(columns)
-    texts = inputs_of(prior_text, how, classifier.task.template.fields)
+    texts = inputs_of(prior_text, how_to_read(params), classifier.task.template.fields)
     known = {tuple(sorted(example.fields.items())) for example in scored}
     shared = sum(tuple(sorted(text.fields.items())) in known for text in texts)
     fitted = classifier.with_label_prior(texts, prior)
@@ -171,68 +128,26 @@ def _warnings(report: EvaluationReport, num_occurring: int) -> Generator[str]:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def predict(
-    ctx: typer.Context,
-    classifier: options.Classifier,
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TEXT",
-            help="Texts, or - for standard input; where the task reads pairs, premise and hypothesis in turn.",
-            show_default=False,
-        ),
-    ] = None,
-    input: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="FILE", help="Texts, one per line, or a table; - is standard input."),
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per line, with every label's probability.")
-    ] = False,
-    labels: options.Labels = None,
-    label_prior: options.LabelPrior = None,
-    prior_text: options.PriorText = None,
-    text_column: options.TextColumn = None,
-    premise_column: options.PremiseColumn = None,
-    hypothesis_column: options.HypothesisColumn = None,
-    data_dir: options.DataDir = None,
-    revision: options.Revision = None,
-    read: options.Read = None,
-    on_bad_row: options.OnBadRow = "error",
-    normalise: options.Normalise = False,
-    model: options.ModelPlace = None,
-    precision: options.Precision = "auto",
-    device: options.Device = "auto",
-    batch_size: options.ScoringBatchSize = 32,
-) -> None:
-    """Classify texts given as arguments, files or standard input.
-
-    The probabilities of a text's labels sum to 1. When piped, each line holds label, probability and text between tabs.
-    """
-    from glotprompt.cli.backbone import open_classifier
-    from glotprompt.cli.characters import tell_unknown
-    from glotprompt.cli.files import check_reading, chosen_labels, how_to_read
-    from glotprompt.data.sources import inputs_of
-
-    sources = _sources(texts, input)
-    opened = open_classifier(classifier, model, precision, device, normalise)
+def predict(params: Params) -> None:
+    """Classify, and print or write what was found."""
+    sources = _sources(params["texts"], params["input"])
+    opened = _opened(params)
     template = opened.task.template
-    how = how_to_read(ctx.params)
-    check_reading(ctx.params, [*sources, *(prior_text or ())], pairs="premise" in template.fields)
-    typed = [] if sources else _arguments(texts or [], template.fields, normalise)
+    how = how_to_read(params)
+    check_reading(params, [*sources, *(params["prior_text"] or ())], pairs="premise" in template.fields)
+    typed = [] if sources else _arguments(params["texts"] or [], template.fields, params["normalise"])
     inputs = inputs_of(sources, how, template.fields) if sources else typed
-    chosen = chosen_labels(labels, opened.task)
-    opened, _ = _with_prior(opened, label_prior, prior_text, chosen, inputs, ctx.params)
+    chosen = chosen_labels(params["labels"], opened.task)
+    opened, _ = _with_prior(opened, chosen, inputs, params)
     tell_unknown(opened, inputs)
     parts = [inputs[start : start + _AT_ONCE] for start in range(0, len(inputs), _AT_ONCE)]
-    results = ((part, opened.predict(part, labels=chosen, batch_size=batch_size)) for part in parts)
-    if json:
-        for part, predictions in results:
-            _print_json(opened, part, predictions)
+    results = ((part, opened.predict(part, labels=chosen, batch_size=params["batch_size"])) for part in parts)
+    if params["json"] is not None:
+        write_lines(params["json"], (line for result in results for line in _lines(opened, *result)), "predictions")
         return
     for part, predictions in results:
         _print_table(part, predictions)
-    suggest("evaluate", "--classifier", classifier, "--data", "LABELLED.tsv")
+    suggest("evaluate", "--classifier", params["classifier"], "--data", "LABELLED.tsv")
 
 
 def _sources(texts: Sequence[str] | None, files: Sequence[str] | None) -> list[str]:
@@ -250,9 +165,6 @@ def _sources(texts: Sequence[str] | None, files: Sequence[str] | None) -> list[s
 
 def _arguments(texts: Sequence[str], fields: Sequence[str], clean: bool) -> list[Example]:
     """Inputs that were typed, normalised where they are to be `clean`."""
-    from glotprompt.data.normalise import normalise
-    from glotprompt.data.records import Example
-
     for text in texts:
         try:
             text.encode()
@@ -270,13 +182,12 @@ def _arguments(texts: Sequence[str], fields: Sequence[str], clean: bool) -> list
     return [Example.of((texts[i], texts[i + 1])) for i in range(0, len(texts), 2)]
 
 
-def _print_json(classifier: PromptClassifier, inputs: Sequence[Example], predictions: Sequence[Prediction]) -> None:
-    from glotprompt.cli.characters import unknown_of_each
-
+def _lines(
+    classifier: PromptClassifier, inputs: Sequence[Example], predictions: Sequence[Prediction]
+) -> Iterator[dict[str, Any]]:
     for item, found, unknown in zip(inputs, predictions, unknown_of_each(classifier, inputs), strict=True):
         place = {"id": item.id} if item.id else {}
-        say_json({**place, **item.fields, "label": found.label, "scores": found.scores, **unknown})
-    sys.stdout.flush()
+        yield {**place, **item.fields, "label": found.label, "scores": found.scores, **unknown}
 
 
 def _print_table(inputs: Sequence[Example], predictions: Sequence[Prediction]) -> None:
@@ -290,8 +201,6 @@ def _print_table(inputs: Sequence[Example], predictions: Sequence[Prediction]) -
             say(*row)
         sys.stdout.flush()
         return
-    from rich.text import Text
-
     made = table(["label", "probability", "text"])
     made.columns[2].justify = "left"
     for row in rows:

@@ -6,18 +6,18 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
 
 from glotprompt import atomic
 from glotprompt.errors import CONTROLS, ArtifactError, UserError, visible
 from glotprompt.processes import is_first
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+_output = ContextVar[TextIO | None]("standard output", default=None)
 
 
 class Interrupted(Exception):
@@ -30,7 +30,7 @@ def resumable(folder: Path) -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        message = f"the same command goes on from the last checkpoint (in {folder})"
+        message = f"rerun the same command to resume from the last checkpoint (in {folder})"
         raise Interrupted(message) from None
 
 
@@ -44,13 +44,6 @@ def note(text: str, *, from_all: bool = False) -> None:
     sys.stderr.flush()
 
 
-def wrote(path: Path, what: str) -> None:
-    """Say that a file has been written."""
-    from glotprompt.report.tables import size
-
-    note(f"wrote {path} ({what}, {size(path.stat().st_size)})")
-
-
 def suggest(*words: str | Path) -> None:
     """Name the next command to try."""
     note(f"next: glotprompt {shlex.join(str(word) for word in words)}")
@@ -59,11 +52,6 @@ def suggest(*words: str | Path) -> None:
 def say(*cells: str) -> None:
     """Print one line of results; several cells have tabs between them."""
     print("\t".join(map(visible, cells)))
-
-
-def say_json(value: Any, indent: int | None = None) -> None:
-    """Print a value as JSON."""
-    print(_as_json(value, indent))
 
 
 def _as_json(value: Any, indent: int | None) -> str:
@@ -80,49 +68,33 @@ def facts(pairs: Mapping[str, str]) -> None:
         say(f"{name:<{width}}  {value}")
 
 
-def warn(warnings: Iterable[str]) -> None:
-    """Print why the figures above say less than they seem to, a line each."""
-    out = console()
-    for warning in warnings:
-        out.print()
-        out.print(f"! {warning}", style="yellow")
+@contextmanager
+def json_alone() -> Generator[None]:
+    """Inside the block standard output has what `write_json` and `write_lines` write to -, and nothing else."""
+    token = _output.set(sys.stdout)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        _output.reset(token)
 
 
-def console() -> Console:
-    """Rich tables on standard output; when piped, plain text that is not folded to 80 characters."""
-    from rich.console import Console, ConsoleOptions
-    from rich.segment import Segment
-
-    class Screen(Console):
-        """Whatever text is printed, the terminal gets no control characters but rich's own."""
-
-        def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-            for text, style, control in super().render(renderable, options):
-                yield Segment(text if control else "\n".join(map(visible, text.split("\n"))), style, control)
-
-    plain: dict[str, Any] = {} if sys.stdout.isatty() else {"width": 200, "color_system": None}
-    return Screen(markup=False, highlight=False, **plain)
+def write_json(path: Path | None, value: Any) -> None:
+    """Write figures as a JSON file that appears whole or not at all; - is standard output, None nothing."""
+    if path is not None:
+        write_lines(path, [value], "figures", 1)
 
 
-def table(headings: Sequence[str], *, left: int = 1) -> Table:
-    """An empty table; the first `left` columns stand to the left, the others to the right."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for index, heading in enumerate(headings):
-        made.add_column(Text(heading), justify="left" if index < left else "right", overflow="fold")
-    return made
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write figures as a JSON file that appears whole or not at all."""
-    if not is_first():
-        return
-    # A file's name that is no text becomes an escape, which JSON has for it.
-    atomic.write(path, (_as_json(value, 1) + "\n").encode("utf-8", "backslashreplace"))
-    note(f"wrote {path} (figures)")
+def write_lines(path: Path, values: Iterable[Any], what: str, indent: int | None = None) -> None:
+    """Write values as JSON, one after the other: to standard output (-) as they come, or a whole file."""
+    texts = (_as_json(value, indent) + "\n" for value in values)
+    if str(path) == "-":
+        for text in texts:
+            print(text, end="", file=_output.get(), flush=True)
+    elif is_first():
+        # A file's name that is no text becomes an escape, which JSON has for it.
+        atomic.write(path, "".join(texts).encode("utf-8", "backslashreplace"))
+        note(f"wrote {path} ({what})")
 
 
 def check_output(path: Path, option: str = "--output") -> None:

@@ -1,25 +1,23 @@
-"""From command-line options to configs, and from configs to help."""
+"""From command-line options to configs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
+from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import note
-from glotprompt.config import AdaptConfig, RuntimeConfig, Stage, TuneConfig, preset, presets
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset
 from glotprompt.errors import ConfigError
-from glotprompt.method_registry import DESCRIPTIONS
+from glotprompt.methods import without_effect
 
-_CONFIGS: dict[Stage, type[AdaptConfig] | type[TuneConfig]] = {"adapt": AdaptConfig, "tune": TuneConfig}
 _Config = TypeVar("_Config", AdaptConfig, TuneConfig)
 _OWN_BUSINESS = ("checkpoint_dir", "progress")
 """Runtime settings that the command line decides itself."""
 
 
-def settings(
-    config: type[_Config], options: Mapping[str, Any], model: str, method: str
-) -> tuple[_Config, RuntimeConfig]:
+def settings(config: type[_Config], options: Params, model: str, method: str) -> tuple[_Config, RuntimeConfig]:
     """The two configs that the parameters of a command ask for.
 
     `options` are all of the command's parameters; those named after a field count where they are given, and `method`
@@ -47,10 +45,8 @@ def settings(
     return made, runtime
 
 
-def _refuse_idle(chosen: Collection[str], config: AdaptConfig | TuneConfig, options: Mapping[str, Any]) -> None:
+def _refuse_idle(chosen: Collection[str], config: AdaptConfig | TuneConfig, options: Params) -> None:
     """Refuse a setting that was asked for and changes nothing; one of a preset may."""
-    from glotprompt.methods import without_effect  # with torch: not before it is needed
-
     if isinstance(config, AdaptConfig):
         implied = {"initialise": "prompt"} if options.get("init_prompt") else {}
         implied |= {"objective": "alignment"} if options.get("parallel") else {}
@@ -88,50 +84,3 @@ def _value(text: Any) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Help
-
-
-def help_of_settings(stage: Stage, parameters: Sequence[Any]) -> str:
-    """Put each field's description on the parameter of its name; returns a list of the fields that have none."""
-    fields = {**RuntimeConfig.model_fields, **_CONFIGS[stage].model_fields}
-    defaults = {**RuntimeConfig().model_dump(), **_CONFIGS[stage]().model_dump()}
-    described = {
-        name: _description(name, stage, field.description, defaults[name])
-        for name, field in fields.items()
-        if name not in _OWN_BUSINESS
-    }
-    taken = {parameter.name for parameter in parameters}
-    for parameter in parameters:
-        if parameter.name in described and not parameter.help:
-            parameter.help = described[parameter.name]
-        if parameter.name == "set":
-            parameter.help = (
-                "Any setting by its name, may be repeated. Those without an option of their own stand below."
-            )
-    rest = [f"{name}: {text}" for name, text in described.items() if name not in taken]
-    return "\n\n".join(["Settings for --set:", *rest])
-
-
-def _description(name: str, stage: Stage, text: str | None, default: Any) -> str:
-    """A field's docstring and its default, with the presets that differ."""
-    from rich.markup import escape
-
-    others = [f"{key}: {_shown(stages[stage][name])}" for key, stages in presets().items() if name in stages[stage]]
-    text = " ".join((text or "").split())
-    if name == "learning_rate":
-        default = _shown({key: one.rates[stage] for key, one in DESCRIPTIONS.items() if stage in one.rates})
-    default = "none" if default is None else default
-    return escape(f"{text} Default: {default}{' (' + ', '.join(others) + ')' if others else ''}.")
-
-
-def _shown(value: Any) -> str:
-    """A preset's value; where it differs between methods, each value with its methods."""
-    if not isinstance(value, dict):
-        return str(value)
-    methods: dict[Any, list[str]] = {}
-    for method, setting in cast(dict[str, Any], value).items():
-        methods.setdefault(setting, []).append(method)
-    return "; ".join(f"{setting} for {' '.join(names)}" for setting, names in methods.items())

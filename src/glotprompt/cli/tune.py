@@ -3,121 +3,68 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import typer
-
-from glotprompt.cli import options
-from glotprompt.cli.screen import facts, note, suggest, warn, write_json
+from glotprompt.classifier import PromptClassifier
+from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone, train_once
+from glotprompt.cli.declare import Params
+from glotprompt.cli.files import check_reading, how_to_read
+from glotprompt.cli.guards import check_training_file
+from glotprompt.cli.screen import facts, note, suggest, write_json
+from glotprompt.cli.settings import settings
+from glotprompt.cli.tables import warn
+from glotprompt.config import RuntimeConfig, TuneConfig
+from glotprompt.data.languages import checked_code, name_of
+from glotprompt.data.records import Example, content_hash
+from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import ConfigError, counted
+from glotprompt.methods import METHODS, default_method
+from glotprompt.model.backbones import MINI_SENTENCE, predicts_tokens
+from glotprompt.model.encoder import Encoder
+from glotprompt.records import TextReport, TuneReport
+from glotprompt.report.tables import duration, size
+from glotprompt.stage2 import Stage2, train_stage2
+from glotprompt.templates import Task
+from glotprompt.train.cloze import words_of_several_tokens
 
-if TYPE_CHECKING:
-    from glotprompt.classifier import PromptClassifier
-    from glotprompt.config import RuntimeConfig
-    from glotprompt.data.records import Example
-    from glotprompt.model.encoder import Encoder
-    from glotprompt.records import TextReport, TuneReport
-    from glotprompt.stage2 import Stage2
-    from glotprompt.templates import Task
 
-
-def tune(
-    ctx: typer.Context,
-    train: options.Train,
-    task: options.Task,
-    output: options.ClassifierOutput,
-    prompt: options.Prompt = None,
-    model: options.ModelToTune = None,
-    language: options.LanguageOfClassifier = None,
-    method: options.Method = None,
-    head: options.Head = None,
-    dev: options.Dev = None,
-    target_text: options.TargetText = None,
-    json: options.Json = None,
-    preset: options.Preset = None,
-    top_k_layers: options.TopK = None,
-    bottom_k_layers: options.BottomK = None,
-    loss_over: options.LossOver = None,
-    shots_per_class: options.Shots = None,
-    epochs: options.Epochs = None,
-    learning_rate: options.LearningRate = None,
-    batch_size: options.BatchSize = None,
-    max_length: options.MaxLength = None,
-    seed: options.Seed = None,
-    set: options.Set = None,
-    text_column: options.TextColumn = None,
-    label_column: options.LabelColumn = None,
-    premise_column: options.PremiseColumn = None,
-    hypothesis_column: options.HypothesisColumn = None,
-    data_dir: options.DataDir = None,
-    revision: options.Revision = None,
-    read: options.Read = None,
-    on_bad_row: options.OnBadRow = "error",
-    normalise: options.Normalise = False,
-    precision: options.Precision = "auto",
-    device: options.Device = "auto",
-    micro_batch_size: options.MicroBatchSize = None,
-    gradient_checkpointing: options.GradientCheckpointing = False,
-    checkpoint_every: options.CheckpointEvery = None,
-    eval_batch_size: options.EvalBatchSize = None,
-    no_samples: options.NoSamples = False,
-    allow_evaluation_text: options.AllowEvaluationText = False,
-) -> None:
-    """Stage 2: learn a task from labelled source-language examples.
-
-    It starts from what adapt wrote and goes on with its method, or with --model alone from noise (no adaptation); with
-    --method fine-tuning the whole model is trained. A killed run, started again with
-    the same words, goes on.
-    """
-    from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone
-    from glotprompt.cli.guards import check_training_file
-    from glotprompt.cli.settings import settings
-    from glotprompt.config import TuneConfig
-    from glotprompt.data.languages import checked_code
-    from glotprompt.methods import METHODS, default_method
-    from glotprompt.model.backbones import MINI_SENTENCE, predicts_tokens
-    from glotprompt.stage2 import Stage2
-    from glotprompt.templates import Task
-    from glotprompt.train.cloze import words_of_several_tokens
-
+def tune(params: Params) -> None:
+    """Train, save and report a classifier."""
+    prompt, model, language, output = (params[name] for name in ("prompt", "model", "language", "output"))
     if language is not None and prompt is not None:
         raise ConfigError(f"--language has no effect: {prompt} says which language it is; leave --language out")
     if language is not None:
         checked_code(language)
-    loaded = Task.load(task)
+    loaded = Task.load(params["task"])
     if prompt is not None:
         name, adapted_by = recorded_backbone(prompt, STAGE1_KINDS)
-    elif model is not None or method == "embedding":
+    elif model is not None or params["method"] == "embedding":
         name, adapted_by = model or MINI_SENTENCE, None
     else:
         raise ConfigError("give --prompt FILE (what adapt wrote), or --model NAME to tune without adaptation")
     made_by = default_method(adapted_by, predicts_tokens(model or name))
-    config, runtime = settings(TuneConfig, ctx.params, name, made_by)
-    if target_text and not METHODS[config.method or made_by].reads_vectors:
+    config, runtime = settings(TuneConfig, params, name, made_by)
+    if params["target_text"] and not METHODS[config.method or made_by].reads_vectors:
         raise ConfigError("--target-text is for --method embedding alone; leave it out")
-    record = check_training_file(train, prompt, ctx.params)
-    examples, held = _stage2_data(loaded, ctx.params)
-    start, encoder = open_start(prompt, model if prompt else name, precision, device)
+    record = check_training_file(params["train"], prompt, params)
+    examples, held = _stage2_data(loaded, params)
+    start, encoder = open_start(prompt, model if prompt else name, params["precision"], params["device"])
     if config.head == "words" and not METHODS[config.method or made_by].reads_vectors:
         for remark in words_of_several_tokens(loaded, encoder.tokenizer, encoder.input_embeddings):
             note(remark)
-    unlabelled = _target_text(loaded, ctx.params)
+    unlabelled = inputs_of(params["target_text"] or (), how_to_read(params), loaded.template.fields)
     stage2 = Stage2.of(encoder, start, examples, loaded, config, held, language=language or "")
     classifier = _tune_one(encoder, stage2, unlabelled, record, runtime, output)
     _show_classifier(classifier)
-    if json is not None:
-        write_json(json, _classifier_figures(classifier, output))
+    write_json(params["json"], _classifier_figures(classifier, output))
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
 
 
-def _stage2_data(task: Task, params: Mapping[str, Any]) -> tuple[list[Example], list[Example] | None]:
+def _stage2_data(task: Task, params: Params) -> tuple[list[Example], list[Example] | None]:
     """Training and dev examples, as tune's parameters ask for them."""
-    from glotprompt.cli.files import check_reading, how_to_read
-    from glotprompt.data.sources import examples_of
-
     dev = params["dev"]
     labelled = [params["train"], *([] if dev is None else [dev])]
     pairs = "premise" in task.template.fields
@@ -126,14 +73,6 @@ def _stage2_data(task: Task, params: Mapping[str, Any]) -> tuple[list[Example], 
     fields, labels = task.template.fields, task.labels
     examples = examples_of(params["train"], how, fields, labels)
     return examples, None if dev is None else examples_of(dev, how, fields, labels)
-
-
-def _target_text(task: Task, params: Mapping[str, Any]) -> list[Example]:
-    """The texts of --target-text; none without it."""
-    from glotprompt.cli.files import how_to_read
-    from glotprompt.data.sources import inputs_of
-
-    return inputs_of(params["target_text"] or [], how_to_read(params), task.template.fields)
 
 
 def _tune_one(
@@ -146,11 +85,6 @@ def _tune_one(
 ) -> PromptClassifier:
     """The classifier: trained and saved, or as an earlier run left it. `record`: how its text came to be, for the
     report."""
-    from glotprompt.classifier import PromptClassifier
-    from glotprompt.cli.backbone import train_once
-    from glotprompt.data.records import content_hash
-    from glotprompt.stage2 import train_stage2
-
     spec = stage2.spec(encoder)
     of_training = spec.identity
     if target_text:
@@ -165,16 +99,12 @@ def _tune_one(
             made = made.with_target_text(target_text)
         return made
 
-    def load(path: Path) -> PromptClassifier:
-        return PromptClassifier.load(path, encoder)
-
-    return train_once(spec, output, load, train, text=record, runtime=runtime)
+    return train_once(
+        spec, output, lambda path: PromptClassifier.load(path, encoder), train, text=record, runtime=runtime
+    )
 
 
 def _show_classifier(classifier: PromptClassifier) -> None:
-    from glotprompt.data.languages import name_of
-    from glotprompt.report.tables import duration, size
-
     found = classifier.training
     chosen_values = {"best step": f"{found.best_step} of {found.steps}"}
     if found.strength is not None:

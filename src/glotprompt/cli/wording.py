@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from shlex import quote
-from typing import Any
 
-import typer
-import typer.main
-
+from glotprompt.cli.program import all_options
 from glotprompt.errors import Wording
 
 READING = ("format", "delimiter", "quoting", "columns", "encoding")
@@ -25,31 +22,24 @@ _STAGES = ("adapt", "tune", "doctor")
 """Commands whose options are settings; what others say of settings stands in a file."""
 
 
-def wording_of(app: typer.Typer, arguments: Sequence[str]) -> Wording:
+def wording_of(arguments: Sequence[str]) -> Wording:
     """How the command that the arguments call names a setting; None for what it has no option for."""
     command = next((word for word in arguments if not word.startswith("-")), "")
 
     def option(name: str, value: str | None) -> str | None:
         if name in READING:
             return "--read " + quote(f"{name}={value or ''}".replace("\t", "\\t"))
-        if name == "on_bad_row":
-            return f"--on-bad-row {value}"
-        if name == "revision":
-            return f"--revision {value or 'COMMIT'}"
-        if name == "characters" and command == "combine":
-            return "--map-characters FILE"
-        if name == "task" and value is not None:
-            return f"--task {value}"
-        if name in _ARGUMENTS:
-            return _ARGUMENTS[name]
-        return _of_stage(app, command, name, value) if command in _STAGES else None
+        of_value = {"on_bad_row": f"--on-bad-row {value}", "revision": f"--revision {value or 'COMMIT'}"}
+        of_value |= {"task": f"--task {value}"} if value is not None else {}
+        of_value |= {"characters": "--map-characters FILE"} if command == "combine" else {}
+        said = {**_ARGUMENTS, **of_value}.get(name)
+        return _of_stage(command, name, value) if said is None and command in _STAGES else said
 
     return option
 
 
-def _of_stage(app: typer.Typer, command: str, name: str, value: str | None) -> str:
-    group: Any = typer.main.get_command(app)
-    options = {found.name: found.opts[0] for one in ("tune", "adapt", command) for found in group.commands[one].params}
+def _of_stage(command: str, name: str, value: str | None) -> str:
+    options = {one.name: one.spellings[0] for stage in ("tune", "adapt", command) for one in all_options(stage)}
     if name not in options:
         return f"--set {name}" if value is None else f"--set {name}={value}"
     return options[name] if value in (None, "True") else f"{options[name]} {value}"

@@ -1,0 +1,182 @@
+"""Commands around the training: demo, doctor, grid, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from glotprompt.cli.declare import REQUIRED, Command, Option, to_write
+from glotprompt.cli.options import (
+    DATA_DIR,
+    DEVICE,
+    FILES,
+    JSON,
+    LANGUAGE,
+    MODEL,
+    PRESET,
+    SET,
+    TRAINING_MACHINE,
+    machine,
+    reading,
+)
+
+EXPERIMENTS = {
+    "demo": Command(
+        "Classify a new language with every method, on this machine.",
+        "demo:demo",
+        ("demo --fast", "demo --scenario manx --output manx"),
+        (
+            Option(
+                "--scenario --task",
+                "What is learned. bible: English to Chichewa. manx: topics of English verses to Manx. news: MasakhaNEWS"
+                " headlines from Hausa, from --data-dir.",
+                Literal["bible", "manx", "news"],
+                "bible",
+            ),
+            Option("--language --target CODE", "Another target language, of news (sna) or manx (glv; cni, quc ...)."),
+            Option(
+                "--data-dir DIR",
+                "Folder that holds masakhanews/, or taxi1500/ and parallel/bible/. Default for manx: GLOTPROMPT_DATA,"
+                " else fetched from GitHub (7 MB).",
+                Path,
+            ),
+            Option("--seed N", "manx: seed of stage 1 and of the folds; may be repeated.", list[int]),
+            Option("--steps N", "manx: steps of the alignment (300).", int, least=1),
+            Option("--pairs N", "manx: align on N pairs, sampled by the seed.", int, least=10),
+            Option("--fast", "Less training and one seed.", bool),
+            Option(
+                "--output DIR", "Folder for the page, the two saved files and checkpoints.", Path, Path("demo-output")
+            ),
+            JSON,
+            machine()[0],
+        ),
+        text="The bundled models were hardly pre-trained on it. An interrupted demo resumes when you rerun the same"
+        " command.",
+        needs=("The demo's page", "demo", ("jinja2", "matplotlib")),
+    ),
+    "doctor": Command(
+        "Look at a model and your text before any training.",
+        "doctor:doctor",
+        (
+            "doctor --text nya.txt --language nya",
+            "doctor --model FacebookAI/xlm-roberta-large --text nya.txt --task news --html nya.html",
+        ),
+        (
+            Option("--text FILE", "Unlabelled target text, one text per line. May be repeated.", list[str], REQUIRED),
+            MODEL,
+            LANGUAGE,
+            Option("--task NAME|FILE.toml", "Look its label words up, and estimate stage 2."),
+            Option("--no-probe", "Time nothing. The probe takes about ten seconds for each stage.", bool),
+            Option("--strict", "Exit status 1, not 0, where it will work with care only.", bool),
+            to_write("--html FILE", "Write a page with plots: one file, no outside requests."),
+            "method",
+            PRESET,
+            "steps",
+            "batch_size",
+            "max_length",
+            SET,
+            JSON,
+        ),
+        {
+            "Settings": (
+                "prompt_length",
+                Option(
+                    "--top-k N",
+                    "Stage 2: train the prompts of the top K layers. Its other settings are the preset's.",
+                    int,
+                    parameter="top_k_layers",
+                ),
+            ),
+            FILES: reading("text"),
+            "Machine": machine(),
+        },
+        "It says what will happen: scripts, unknown tokens, fertility, duplicates, other languages, label words; then"
+        " time, memory and file size on this machine, from a few real steps. The settings are those of adapt.\n\nExit"
+        " status: 0 when it will work, also with care (then 1 with --strict), 3 when it will not work as it is.",
+        "adapt",
+        True,
+    ),
+    "grid": Command(
+        "Run experiments: the paper's tables and figures, or your own.",
+        "grid:grid",
+        (
+            "grid experiments/table1.toml --output results --dry-run",
+            "grid mine.toml --output results --scale mini --set 'seeds=[0]'",
+        ),
+        (
+            Option(
+                "EXPERIMENT.toml...",
+                "What to run; steps they share are run once.",
+                list[Path],
+                REQUIRED,
+                parameter="experiments",
+            ),
+            Option(
+                "--output DIR|URL",
+                "Where all steps and results are kept; one for many grids. s3://... too.",
+                default=REQUIRED,
+            ),
+            Option(
+                "--scale",
+                "paper: as the file says; mini: the bundled backbone, minutes on two cores.",
+                Literal["paper", "mini"],
+                "paper",
+            ),
+            Option(
+                "--set KEY=VALUE",
+                "Another value for a key of the experiments, in TOML. May be repeated: adapt.steps=300, seeds=[0].",
+                list[str],
+            ),
+            Option("--dry-run", "Show the plan, its time and memory, and run nothing.", bool),
+            Option("--retry-failed", "Try steps again that failed in an earlier run.", bool),
+            Option(
+                "--known FILE.jsonl.gz",
+                "Results that need not be found again. A file of `glotprompt report --pack`.",
+                Path,
+            ),
+            DATA_DIR,
+            DEVICE,
+        ),
+        {
+            "Machine": (
+                Option(
+                    "--engine",
+                    "Who runs the steps: this process, or workers of Ray.",
+                    Literal["serial", "ray"],
+                    "serial",
+                ),
+                Option(
+                    "--workers N",
+                    "Ray: steps at a time. Default: one for each GPU, else for each machine.",
+                    int,
+                    least=1,
+                ),
+                Option("--address URL", "Ray: the cluster to join. Default: one on this machine."),
+                *TRAINING_MACHINE[:4],
+            ),
+        },
+        "Every step is done once. An interrupted grid resumes when you rerun the same command. A failed step is kept"
+        " with its error while the others run; the exit status is then 1.",
+    ),
+    "report": Command(
+        "Make a grid's tables and figures: HTML, Markdown, CSV, LaTeX.",
+        "report:report",
+        ("report results --output report", "report results --pack results.jsonl.gz --markdown docs/results.md"),
+        (
+            Option(
+                "DIR|URL|FILE",
+                "What `glotprompt grid --output` or `report --pack` wrote.",
+                default=REQUIRED,
+                parameter="results",
+            ),
+            Option("--output DIR", "Folder for index.html, results.md, figures/ and tables/.", Path, Path("report")),
+            to_write("--markdown FILE", "Another place for results.md, such as docs/results.md; links follow."),
+            to_write(
+                "--pack FILE.jsonl.gz", "Keep all results in one small file. To report them again, or for grid --known."
+            ),
+        ),
+        text="What is missing is a dash and is listed; a grid that still runs can be reported at any time. A file"
+        " reading.md in DIR (or beside FILE), what a person makes of the results, is put in front.",
+        needs=("The report", "report", ("jinja2", "matplotlib")),
+    ),
+}

@@ -1,0 +1,195 @@
+"""Commands that train, and what is trained: adapt, tune, combine, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glotprompt.cli.declare import REQUIRED, Command, Option, to_write
+from glotprompt.cli.options import (
+    ALLOW_EVALUATION_TEXT,
+    DECONTAMINATION,
+    FILES,
+    JSON,
+    LANGUAGE,
+    MAX_LINES,
+    PRESET,
+    PROMPT,
+    SET,
+    TASK,
+    TRAINING_MACHINE,
+    machine,
+    reading,
+)
+
+TRAINING = {
+    "adapt": Command(
+        "Stage 1: learn a language from unlabelled text or translations.",
+        "adapt:adapt",
+        (
+            "adapt --target nya.txt --source eng.txt --language nya --output nya.safetensors",
+            "adapt --parallel bible_verses:cni --output cni.safetensors",
+        ),
+        (
+            Option(
+                "--output FILE",
+                "The language prompt or module to write; a folder for several languages.",
+                Path,
+                REQUIRED,
+            ),
+            Option(
+                "--target FILE",
+                "Unlabelled target text, one text per line; CODE=FILE names its language."
+                " May be repeated, also with several languages.",
+                list[str],
+            ),
+            Option("--source FILE", "Unlabelled text in the source language. May be repeated.", list[str]),
+            Option(
+                "--parallel FILE",
+                "Translations instead of --target and --source. A table with the columns source and target (or two"
+                " columns without names), source text and target text line by line as two files, or a reference such as"
+                " bible_verses:cni. The objective is then alignment.",
+                list[str],
+            ),
+            LANGUAGE,
+            Option(
+                "--model NAME",
+                "The frozen backbone: bundled, folder or hub name. `glotprompt backbones` lists the"
+                " bundled. Default: mini; with --parallel: mini-sentence.",
+                shown_default="mini",
+            ),
+            "method",
+            PRESET,
+            "steps",
+            "learning_rate",
+            "seed",
+            SET,
+            JSON,
+        ),
+        {
+            "Settings": ("prompt_length", "initialise", "batch_size", "max_length"),
+            "Text": (
+                Option(
+                    "--init-prompt FILE[=WEIGHT]",
+                    "Start from a saved prompt of another language instead of noise. Repeated: from their weighted sum;"
+                    " without weights, the mean.",
+                    list[str],
+                ),
+                Option(
+                    "--map-characters auto|FILE",
+                    "Rewrite characters that the tokenizer does not know, in all texts from here to the last"
+                    " prediction: to the nearest known ones of each target's text, or by a TOML or JSON file of"
+                    " character = spelling.",
+                ),
+                "allow_unknown",
+                Option(
+                    "--text-share SHARE",
+                    "Read this share of the target text, such as 0.25. Shares of one seed are nested.",
+                    float,
+                ),
+                Option(
+                    "--max-lines N", "Most lines of each text; of a larger one a sample by the seed.", int, MAX_LINES, 1
+                ),
+            ),
+            "Decontamination": DECONTAMINATION,
+            FILES: reading("text"),
+            "Machine": (*machine(), *TRAINING_MACHINE),
+        },
+        "The model stays frozen; by default a soft prompt is trained (`glotprompt methods`). An interrupted run resumes"
+        " when you rerun the same command.",
+        "adapt",
+        True,
+    ),
+    "tune": Command(
+        "Stage 2: learn a task from labelled source-language examples.",
+        "tune:tune",
+        (
+            "tune --prompt nya.safetensors --train train.tsv --task news --output news.safetensors",
+            "tune --model mini --train train.tsv --task task.toml --top-k 6 --output topic.safetensors",
+        ),
+        (
+            Option("--train FILE", "Labelled examples in the source language: a table.", default=REQUIRED),
+            TASK,
+            to_write("--output FILE", "The classifier to write.", REQUIRED),
+            PROMPT,
+            Option(
+                "--model NAME",
+                "Without --prompt: the backbone, tuned without adaptation. With it: the backbone's place, where it is"
+                " not found under the name that the prompt recorded.",
+            ),
+            Option("--dev FILE", "Labelled source examples to choose the best epoch; else some of --train."),
+            "method",
+            "head",
+            "top_k_layers",
+            "shots_per_class",
+            "epochs",
+            "learning_rate",
+            SET,
+            JSON,
+        ),
+        {
+            "Settings": (
+                PRESET,
+                "seed",
+                "bottom_k_layers",
+                "loss_over",
+                "batch_size",
+                "max_length",
+            ),
+            "Text": (
+                Option(
+                    "--language CODE", "Without --prompt: ISO 639-3 code of the classifier's language, such as nya."
+                ),
+                Option(
+                    "--target-text FILE",
+                    "For --method embedding: unlabelled target text, other than what is scored later. May be repeated."
+                    " Sentence vectors are then centred by its mean instead of the source examples'.",
+                    list[str],
+                ),
+                ALLOW_EVALUATION_TEXT,
+            ),
+            FILES: reading("text", "label", "premise", "hypothesis"),
+            "Machine": (*machine(), *TRAINING_MACHINE),
+        },
+        "It starts from what adapt wrote and keeps its method; with --model alone, from noise. An interrupted run"
+        " resumes when you rerun the same command.",
+        "tune",
+        True,
+    ),
+    "combine": Command(
+        "Combine prompts into their weighted sum; nothing is trained.",
+        "combine:combine",
+        (
+            "combine sna.safetensors nya.safetensors --output mean.safetensors",
+            "combine sna.safetensors nya.safetensors --weights 0.75,0.25 --language bem --output bem.safetensors",
+        ),
+        (
+            Option("PROMPT...", "Language prompts, as adapt wrote them.", list[Path], REQUIRED, parameter="prompts"),
+            to_write("--output FILE", "The language prompt to write.", REQUIRED),
+            Option(
+                "--weights A,B,...",
+                "The weight of each prompt, used as it is: weights that sum to 1 make an average. Default: the mean.",
+            ),
+            Option("--language CODE", "ISO 639-3 code of the language it is meant for. Default: all of theirs."),
+            Option(
+                "--map-characters FILE",
+                "Where the prompts rewrite characters differently: the TOML or JSON file"
+                " that holds. Its lines are character = spelling.",
+                Path,
+            ),
+        ),
+        text="tune starts from it as from any other prompt.",
+    ),
+    "show": Command(
+        "Say what a trained file is, or print the TOML that made it.",
+        "show:show",
+        ("show nya.safetensors", "show nya.safetensors --toml > run.toml"),
+        (
+            Option("FILE", "What adapt, combine, tune or convert wrote.", Path, REQUIRED, parameter="file"),
+            Option(
+                "--toml",
+                "Print a file for --config of adapt or tune, with the settings that it was trained with.",
+                bool,
+            ),
+        ),
+    ),
+}

@@ -1,0 +1,103 @@
+"""`show`: what a trained file is, and the TOML that made it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from glotprompt.cli.backbone import STAGE1_KINDS
+from glotprompt.cli.declare import Params
+from glotprompt.cli.screen import facts, say
+from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.data.languages import NOT_NAMED, name_of
+from glotprompt.errors import ArtifactError
+from glotprompt.facts import describe
+from glotprompt.methods import without_effect
+from glotprompt.records import AdaptReport, Combined, Converted, Stage1Report, TuneReport, stage1_report
+from glotprompt.report.tables import duration, size
+from glotprompt.train.alignment import AlignmentScores
+
+_CLASSIFIER = "classifier"
+
+
+def show(params: Params) -> None:
+    """Print figures, or a file for `--config`."""
+    path: Path = params["file"]
+    found = describe(path, (*STAGE1_KINDS, _CLASSIFIER))
+    told, where = found["training"], str(path)
+    report = stage1_report(told, where) if found["kind"] != _CLASSIFIER else told and TuneReport.of(told, where)
+    if not params["toml"]:
+        facts({"file": f"{found['kind']}, {size(path.stat().st_size)}", **_about(found, report or None)})
+        return
+    if not isinstance(report, AdaptReport | TuneReport):
+        raise ArtifactError(f"{path} was not trained by glotprompt: it has no settings that a TOML file could hold")
+    for line in _toml(found, report):
+        say(line)
+
+
+def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -> dict[str, str]:
+    about = {"language": name_of(found["language"]), "backbone": found["backbone"]["name"], "method": found["method"]}
+    if found["kind"] == _CLASSIFIER:
+        about["task"] = f"{found['task']['name']}: {', '.join(found['labels'])}"
+    if isinstance(report, Combined):
+        about["sum of"] = ", ".join(f"{one.weight:g} {one.language}" for one in report.combined)
+    if isinstance(report, Converted):
+        about["converted from"] = report.converted_from
+    if isinstance(report, AdaptReport | TuneReport):
+        about["parameters"] = f"{report.trained_values:,} trained"
+        about["training"] = f"step {report.best_step} of {report.steps}, {duration(report.seconds)}, {report.precision}"
+    if isinstance(report, AdaptReport):
+        before, after = report.held_out_before, report.held_out_after
+        name = "MLM loss" if report.objective == "mlm" else "alignment loss"
+        about[name] = f"{before.loss:.3f} before, {after.loss:.3f} after (held-out text)"
+        if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
+            about["translations found"] = f"{before.retrieval:.1f} % before, {after.retrieval:.1f} % after"
+    if isinstance(report, TuneReport):
+        about["dev accuracy"] = f"{report.dev_accuracy:.1f} % of {report.dev_examples:,} examples"
+    return about
+
+
+def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterator[str]:
+    """The settings that are not their defaults, by the preset that has none of its own."""
+    command = "adapt" if isinstance(report, AdaptReport) else "tune"
+    yield f"# For `glotprompt {command} --config`: the settings of a saved {found['kind']}."
+    yield f"# The files that were read are not recorded; give them as before: {_inputs(found, report)}."
+    yield f"# It was trained in {report.precision}; give --precision as before."
+    if found.get("characters") is not None:
+        yield "# Characters were rewritten: give --map-characters as before."
+    if report.drawn_from_lines:
+        yield "# The text was sampled: give --max-lines as before."
+    place = Path(found["backbone"]["name"])
+    options: dict[str, Any] = {"model": str(place.absolute()) if place.is_dir() else found["backbone"]["name"]}
+    if isinstance(report, AdaptReport) or (report.language_prompt is None and found["language"] != NOT_NAMED):
+        options["language"] = found["language"]
+    options |= {"text-share": report.text_share} if report.text_share is not None else {}
+    options |= {"normalise": True} if report.normalised else {}
+    switches = (report.guards.switches if report.guards else None) or ()
+    options |= {switch.lstrip("-"): True for switch in switches}
+    for key, value in {**options, "preset": "paper", **_settings(report)}.items():
+        yield f"{key} = {_value(value)}"
+
+
+def _inputs(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> str:
+    if isinstance(report, AdaptReport):
+        start = " --init-prompt" if report.initial else ""
+        return f"{'--parallel' if report.objective == 'alignment' else '--target and --source'}{start}"
+    start = "--train and --task" if report.language_prompt is None else "--prompt, --train and --task"
+    return f"{start} ({found['task']['name']})"
+
+
+def _settings(report: AdaptReport | TuneReport) -> dict[str, Any]:
+    kind = AdaptConfig if isinstance(report, AdaptReport) else TuneConfig
+    config = kind(**report.config)
+    method: dict[str, Any] = {"method": config.method}
+    usual, idle = kind(**method), without_effect(config)
+    names = [name for name in kind.model_fields if getattr(config, name) != getattr(usual, name) and name not in idle]
+    return {**method, **{name: report.config[name] for name in names}}
+
+
+def _value(value: Any) -> str:
+    """A value in TOML, whose strings are JSON's; it has no null, which settings take as a word."""
+    return json.dumps("null" if value is None else value, ensure_ascii=False)
