@@ -139,16 +139,14 @@ def serve(
     limits: dict[str, Any] = {"items": max_items, "characters": max_characters, "body_bytes": max_body}
 
     def blueprint() -> Blueprint:
-        from glotprompt.serve.api import Blueprint
+        from glotprompt.serve.api import Access, Blueprint
         from glotprompt.serve.schemas import Limits
         from glotprompt.serve.service import ServiceSettings
 
         of_requests = Limits(**{name: value for name, value in limits.items() if value is not None})
         settings = ServiceSettings(of_requests) if queue_tokens is None else ServiceSettings(of_requests, queue_tokens)
-        return Blueprint(
-            tuple(places), settings, cache_megabytes * 2**20, token, tuple(allow_origin or ()),
-            _hosts(host, allow_host or ()), poll or None,
-        )  # fmt: skip
+        access = Access(token, tuple(allow_origin or ()), _hosts(host, allow_host or ()))
+        return Blueprint(tuple(places), settings, cache_megabytes * 2**20, access, poll or None)
 
     if engine == "ray":
         answered = _serve_by_ray(blueprint, first, host, port, replicas, address, take_over, model, precision, device)
