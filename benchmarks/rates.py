@@ -24,7 +24,7 @@ from report import finished_runs
 import glotprompt as gp
 from glotprompt.config import preset
 from glotprompt.data.bible import TARGET, DemoCorpus
-from glotprompt.demo_data import GENRE_TASK, bible_corpus
+from glotprompt.demo.data import GENRE_TASK, bible_corpus
 
 FACTORS = ((0.5, 1.0), (1.0, 1.0), (2.0, 1.0), (1.0, 0.5), (1.0, 2.0))
 """Of the preset's rates in stages 1 and 2."""
