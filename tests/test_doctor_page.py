@@ -28,9 +28,17 @@ def invented(language: str | None = "zzz", unknown: tuple[UnknownCharacter, ...]
         0,
     )
     text = TextStatistics(
-        num_words=10, num_tokens=25, line_tokens=(2,) * 5 + (3,) * 7, unknown=unknown, far=(), scripts={}, foreign={},
-        markup={}, mojibake=("", ""), **counts,
-    )  # fmt: skip
+        num_words=10,
+        num_tokens=25,
+        line_tokens=(2,) * 5 + (3,) * 7,
+        unknown=unknown,
+        far=(),
+        scripts={},
+        foreign={},
+        markup={},
+        mojibake=("", ""),
+        **counts,
+    )
     findings = (
         Finding("amount", "ok", "900 lines", "Enough."),
         Finding("unknown", "warn", "3 %", "<Holes> & more.", "Map them."),

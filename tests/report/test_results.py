@@ -64,12 +64,17 @@ def renamed(value: Any, old: str) -> Any:
 @pytest.mark.parametrize(
     ("key", "place"),
     [
-        ("trained_values", "train_info.adapt.trained_values"), ("losses", "train_info.adapt.losses"),
-        ("accuracy", "scores.all.accuracy"), ("own", "scores.own"), ("gold", "predictions.gold"),
-        ("share", "majority.share"), ("relative_l2", "prompt_change.0.relative_l2"),
-        ("fingerprint", "run_info.backbone.fingerprint"), ("meta_info", "meta_info"),
+        ("trained_values", "train_info.adapt.trained_values"),
+        ("losses", "train_info.adapt.losses"),
+        ("accuracy", "scores.all.accuracy"),
+        ("own", "scores.own"),
+        ("gold", "predictions.gold"),
+        ("share", "majority.share"),
+        ("relative_l2", "prompt_change.0.relative_l2"),
+        ("fingerprint", "run_info.backbone.fingerprint"),
+        ("meta_info", "meta_info"),
     ],
-)  # fmt: skip
+)
 def test_results_that_lack_a_key_are_refused_and_no_dash(tmp_path: Path, key: str, place: str) -> None:
     record = plan("t", "table2", cells("soft-prompt", "sna"))
     said = rf"^results of another version: evaluate-\w+ \({place}: Field required\); delete"

@@ -15,7 +15,7 @@ import uvicorn
 
 import glotprompt as gp
 from glotprompt.data.samples import Samples
-from glotprompt.serve.api import make_app
+from glotprompt.serve.api import Access, make_app
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import Limits
 from glotprompt.serve.service import ServiceSettings
@@ -75,7 +75,7 @@ def running(encoder: gp.Encoder, folder: Path, token: str | None = None) -> Gene
     for name, classifier in classifiers.items():
         classifier.save(folder / f"{name}.safetensors")
     (folder / "broken.safetensors").write_bytes(b"cut off")
-    app = make_app(encoder, Registry(folder, encoder), ServiceSettings(LIMITS), token=token)
+    app = make_app(encoder, Registry(folder, encoder), ServiceSettings(LIMITS), Access(token))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

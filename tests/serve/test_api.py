@@ -23,7 +23,7 @@ from glotprompt.inference.language import LanguageFinder
 from glotprompt.inference.predictor import Predictor
 from glotprompt.model.classification import LinearHead
 from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.serve.api import PAGE, make_app
+from glotprompt.serve.api import PAGE, Access, make_app
 from glotprompt.serve.observed import JsonLines
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import Limits
@@ -259,7 +259,7 @@ def test_other_paths_and_methods(client: TestClient) -> None:
 
 
 def test_a_token_is_asked_for_where_there_is_data(registry: Registry, encoder: gp.Encoder) -> None:
-    with TestClient(make_app(encoder, registry, token="sesame")) as client:
+    with TestClient(make_app(encoder, registry, access=Access("sesame"))) as client:
         for path in ("/v1/classifiers", "/metrics", "/openapi.json", "/nothing"):
             assert error_of(client.get(path), 401, "unauthorized")
         refused = client.post("/v1/predict", json={"items": [item("nya")]})
@@ -281,7 +281,7 @@ def test_browsers_of_other_origins_get_nothing_unless_they_are_allowed(
     asks = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     closed = client.options("/v1/predict", headers=asks)
     assert not any(name.lower().startswith("access-control") for name in closed.headers)
-    with TestClient(make_app(encoder, registry, token="t", allow_origins=["https://a.example"])) as open_one:
+    with TestClient(make_app(encoder, registry, access=Access("t", ("https://a.example",)))) as open_one:
         allowed = open_one.options("/v1/predict", headers=asks)
         assert allowed.headers["Access-Control-Allow-Origin"] == "https://a.example"
 

@@ -26,10 +26,8 @@ def write_result(
     output: Path, figures: DemoFigures, conclusion: list[str], saved: DemoFiles, meta: DemoMeta
 ) -> DemoResult:
     """Put a result together and write it into the demo's folder."""
-    result = DemoResult.model_construct(
-        _fields_set={*figures.model_fields_set, "conclusion", "saved", "meta"},
-        **dict(figures), conclusion=conclusion, saved=saved, meta=meta,
-    )  # fmt: skip
+    told = {**dict(figures), "conclusion": conclusion, "saved": saved, "meta": meta}
+    result = DemoResult.model_construct({*figures.model_fields_set, "conclusion", "saved", "meta"}, **told)
     atomic.write(output / "result.json", json.dumps(result.to_json(), indent=1, ensure_ascii=False))
     return result
 

@@ -66,10 +66,13 @@ def run_verses(
         rows=rows,
         alignment=demo.alignments(seeds[0]),
         settings={
-            "seeds": list(seeds), "steps": steps, "pairs": num_pairs or "all", "folds": NUM_FOLDS,
+            "seeds": list(seeds),
+            "steps": steps,
+            "pairs": num_pairs or "all",
+            "folds": NUM_FOLDS,
             "centred by": f"the mean of {min(CENTRE_TEXTS, num_pairs or len(data.pairs)):,} verses of the pairs",
         },
-    )  # fmt: skip
+    )
     sentences, use = conclusions(figures, demo.right)
     saved = demo.save(use, seeds[0])
     return write_result(output, figures, sentences, saved, meta(start, memory, [Used.of(experiment.encoder)]))

@@ -94,8 +94,11 @@ class Predictor:
             first = chosen[rows[0]]
             contents = [tuple(texts[i].values()) for i in rows]
             each = dict(zip(contents, (texts[i] for i in rows), strict=True))
-            wanted = list(each.values()), first.task, self.encoder.tokenizer, first.max_length
-            found = encode(*wanted, first.num_masks) if first.num_masks else encode_without_mask(*wanted)
+            fields, tokenizer = list(each.values()), self.encoder.tokenizer
+            if first.num_masks:
+                found = encode(fields, first.task, tokenizer, first.max_length, first.num_masks)
+            else:
+                found = encode_without_mask(fields, first.task, tokenizer, first.max_length)
             of_content = dict(zip(each, found, strict=True))  # one text for many classifiers is tokenised once
             clozes |= zip(rows, (of_content[content] for content in contents), strict=True)
         return [Query(one, clozes[i]) for i, one in enumerate(chosen)]

@@ -53,22 +53,30 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Access:
+    """Who may ask a service."""
+
+    token: str | None = field(default=None, repr=False)
+    """Asked for by everything but the page and the health of the service; None: not asked for."""
+    allow_origins: tuple[str, ...] = ()
+    """Pages of these may call it from a browser, others may not."""
+    hosts: tuple[str, ...] | None = None
+    """The names and addresses that it answers to; None: any."""
+
+
 def make_app(
     encoder: Encoder,
     registry: Registry,
     settings: ServiceSettings | None = None,
+    access: Access | None = None,
     *,
-    token: str | None = None,
-    allow_origins: Sequence[str] = (),
-    hosts: Sequence[str] | None = None,
     poll_seconds: float | None = None,
     replica: str | None = None,
 ) -> FastAPI:
-    """The application. With a `token`, everything but the page and the health of the service asks for it. Pages of
-    `allow_origins` may call it from a browser, others may not. `hosts`: the names and addresses that it answers to
-    (None: any). `poll_seconds`: how often the disk is looked at for classifiers that came, changed or went (None:
-    never). `replica`: the name of this one among several, for metrics."""
-    settings = settings or ServiceSettings()
+    """The application. `poll_seconds`: how often the disk is looked at for classifiers that came, changed or went
+    (None: never). `replica`: the name of this one among several, for metrics."""
+    settings, access = settings or ServiceSettings(), access or Access()
     metrics = Metrics(replica)
 
     @asynccontextmanager
@@ -94,20 +102,20 @@ def make_app(
     app.add_exception_handler(HTTPException, _on_http_error)
     # The last one added is the first that a request meets.
     app.add_middleware(BoundedBody, most_bytes=settings.limits.body_bytes)
-    if token is not None:
-        app.add_middleware(Authorised, token=token)
-    if allow_origins:
+    if access.token is not None:
+        app.add_middleware(Authorised, token=access.token)
+    if access.allow_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=list(allow_origins),
+            allow_origins=list(access.allow_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After"],
         )
-    if hosts is not None:
-        app.add_middleware(KnownHost, hosts=hosts)
+    if access.hosts is not None:
+        app.add_middleware(KnownHost, hosts=access.hosts)
     app.add_middleware(Observed, metrics=metrics)
-    _add_routes(app, documented=[] if token is None else [Depends(HTTPBearer(auto_error=False))])
+    _add_routes(app, documented=[] if access.token is None else [Depends(HTTPBearer(auto_error=False))])
     return app
 
 
@@ -220,9 +228,7 @@ class Blueprint:
     places: tuple[Path, ...]
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     cache_bytes: int = 256 * 2**20
-    token: str | None = field(default=None, repr=False)
-    allow_origins: tuple[str, ...] = ()
-    hosts: tuple[str, ...] | None = None
+    access: Access = field(default_factory=Access)
     poll_seconds: float | None = None
 
     def registry(self, encoder: Encoder) -> Registry:
@@ -235,10 +241,7 @@ class Blueprint:
 
     def app(self, encoder: Encoder, registry: Registry, replica: str | None = None) -> FastAPI:
         """`replica` is the name of this process among those that serve the same."""
-        return make_app(
-            encoder, registry, self.settings, token=self.token, allow_origins=self.allow_origins,
-            hosts=self.hosts, poll_seconds=self.poll_seconds, replica=replica,
-        )  # fmt: skip
+        return make_app(encoder, registry, self.settings, self.access, poll_seconds=self.poll_seconds, replica=replica)
 
 
 def url(host: str, port: int) -> str:

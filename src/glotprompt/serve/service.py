@@ -271,7 +271,8 @@ class Service:
             queries.append(question.queries[order[0]])
             candidates.append(tuple(losses[place] for place in order))
         predictions = self._predictor.answer(queries)
-        return [_Answer(*found) for found in zip(queries, predictions, candidates, strict=True)]
+        answered = zip(queries, predictions, candidates, strict=True)
+        return [_Answer(query, prediction, losses) for query, prediction, losses in answered]
 
 
 def _result(answer: _Answer, remarks: Mapping[Served, Remark], top_k: int | None) -> Result:
