@@ -10,7 +10,7 @@ line in CHANGELOG.md:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -72,7 +72,7 @@ def courses(variant: Variant, encoder: gp.Encoder) -> dict[str, Any]:
         found |= {name: course(training) for name, training in trainings.items() if training}
         found["adapted"] = facts["held_out_after"]
     classifier = variant.stage_2(encoder, adapted)
-    report = asdict(gp.evaluate(classifier, topics()))
+    report = gp.evaluate(classifier, topics()).to_json()
     scores = dict(zip(TEXTS, classifier.log_probabilities(TEXTS).tolist(), strict=True))
     return {
         **found,

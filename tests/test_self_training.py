@@ -211,6 +211,8 @@ def test_methods_that_train_a_body(own_encoder: Tiny, method: str, tmp_path: Pat
     classifier = gp.tune(encoder, adapted, EXAMPLES, TASK, tune, QUIET, dev=EXAMPLES)
     runtime = QUIET.replace(checkpoint_dir=tmp_path / "checkpoints", checkpoint_every=0)
     made = gp.self_train(classifier, UNLABELLED, EXAMPLES, runtime=runtime, adapted=adapted, dev=EXAMPLES)
+    identity = SelfTraining.of(classifier, UNLABELLED, EXAMPLES, adapted=adapted, dev=EXAMPLES).spec().identity
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [f"{identity}-1.checkpoint"]
     assert made.training.self_training is not None
     assert made.training.self_training.stopped is None
     assert made.language == classifier.language

@@ -166,14 +166,15 @@ def self_train(
 
 def run_self_training(training: SelfTraining, runtime: RuntimeConfig | None = None) -> PromptClassifier:
     """`self_train`, from what it is to read."""
-    runtime = runtime or RuntimeConfig()
+    runtime, identity = runtime or RuntimeConfig(), training.spec().identity
     current, rounds = training.classifier, list[SelfTrainingRound]()
     before = _Labels.of(current, training, runtime)
     stopped = _collapse(before.calibrated, training)
     while stopped is None and len(rounds) < training.config.rounds:
         chosen = before.surest(training.config.keep)
         pseudo = [replace(training.unlabelled[row], label=label) for row, label in chosen.items()]
-        learned = train_stage2(current.encoder, training.stage2(pseudo), runtime)
+        of_round = f"{identity}-{len(rounds) + 1}"
+        learned = train_stage2(current.encoder, training.stage2(pseudo), runtime, of_round)
         after = _Labels.of(learned, training, runtime)
         stopped = _collapse(after.calibrated, training) or _collapse(after.as_it_is, training, missing=False)
         if stopped is None:
