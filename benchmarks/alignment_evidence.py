@@ -26,8 +26,8 @@ from report import finished_runs
 
 from glotprompt.config import RuntimeConfig, identity_of
 from glotprompt.data.languages import language as language_of
-from glotprompt.model.backbones import MINI_SENTENCE
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import MINI_SENTENCE
 from glotprompt.report.significance import paired_bootstrap
 from glotprompt.report.tables import look
 from glotprompt.verses import VerseExperiment, verse_topics
@@ -41,16 +41,16 @@ READINGS = ("target", "target_centred", "source")
 
 def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
-    encoder = Encoder.load(MINI_SENTENCE, precision=options.precision)
+    backbone = Backbone.load(MINI_SENTENCE, precision=options.precision)
     for language in options.languages:
-        wanted = [run for run in _runs(options, language) if _key(run, encoder) not in _done(options.json)]
+        wanted = [run for run in _runs(options, language) if _key(run, backbone) not in _done(options.json)]
         if not wanted:
             continue
-        experiment = VerseExperiment(encoder, verse_topics(language, options.data_dir, _say))
+        experiment = VerseExperiment(backbone, verse_topics(language, options.data_dir, _say))
         for run in wanted:
             method, seed, steps, pairs = run["method"], run["seed"], run["steps"], run["num_pairs"]
             found = experiment.figures(method, seed, steps or 0, pairs, RuntimeConfig(progress=options.progress))
-            line = {**found, "run": run, "key": _key(run, encoder)}
+            line = {**found, "run": run, "key": _key(run, backbone)}
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             _say(_sentence(line))
@@ -87,8 +87,8 @@ def _runs(options: argparse.Namespace, language: str) -> list[Run]:
     return [{"language": language, **dict(zip(names, run, strict=True))} for run in (*rivals, *methods)]
 
 
-def _key(run: Run, encoder: Encoder) -> str:
-    return identity_of([run, encoder.fingerprint, encoder.precision])
+def _key(run: Run, backbone: Backbone) -> str:
+    return identity_of([run, backbone.fingerprint, backbone.precision])
 
 
 def _done(path: Path) -> set[str]:

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast, XLMRobertaConfig
 
-from glotprompt.model.backbones import MINI, folder_of
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import MINI, folder_of
 from glotprompt.model.tokens import SpecialIds
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of an encoder of XLM-R's kind, without its vocabulary."""
+    """Sizes of a backbone of XLM-R's kind, without its vocabulary."""
 
     hidden: int
     layers: int
@@ -31,7 +31,7 @@ SHAPES = {
     "base": Shape(768, 12, 12, 3072),
     "large": Shape(1024, 24, 16, 4096),
 }
-"""By name: tiny is for tests, mini has the body of the bundled backbone, base and large are XLM-R's."""
+"""By name: tiny is for tests, mini has the body of the bundled random, base and large are XLM-R's."""
 
 XLMR_WORDS = 250_002
 """Size of XLM-R's vocabulary."""
@@ -65,7 +65,7 @@ def wide_tokenizer(num_words: int) -> WideTokenizer:
 
 
 @dataclass(frozen=True)
-class Backbone:
+class RandomModel:
     """A shape with a vocabulary, and its weights, which all models of one dtype share."""
 
     shape: Shape
@@ -74,7 +74,7 @@ class Backbone:
     _made: dict[torch.dtype, PreTrainedModel]
 
     @classmethod
-    def of(cls, shape: str, vocabulary: int) -> Backbone:
+    def of(cls, shape: str, vocabulary: int) -> RandomModel:
         return cls(SHAPES[shape], vocabulary, wide_tokenizer(vocabulary), {})
 
     def model(self, dtype: torch.dtype) -> PreTrainedModel:
@@ -86,9 +86,9 @@ class Backbone:
         shared: dict[int, Any] = {id(parameter): nn.Parameter(parameter.detach()) for parameter in first.parameters()}
         return copy.deepcopy(first, shared)
 
-    def encoder(self, dtype: torch.dtype) -> Encoder:
-        """The product's encoder around the same weights."""
-        return Encoder(self.model(dtype), self.tokenizer, "random weights")
+    def backbone(self, dtype: torch.dtype) -> Backbone:
+        """The product's backbone around the same weights."""
+        return Backbone(self.model(dtype), self.tokenizer, "random weights")
 
 
 def _random_model(

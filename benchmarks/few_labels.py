@@ -22,7 +22,7 @@ from report import add_outputs, positive, show, write
 
 import glotprompt as gp
 from glotprompt.data.records import Example, shots_per_class
-from glotprompt.model.backbones import BUNDLED, MINI_SENTENCE
+from glotprompt.model.loading import BUNDLED, MINI_SENTENCE
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
 from glotprompt.rivals import fit_tfidf, majority
@@ -32,7 +32,7 @@ CONFIG = gp.TuneConfig(method="embedding")
 QUIET = gp.RuntimeConfig(progress=False)
 
 
-class ReadsOnce(gp.Encoder):
+class ReadsOnce(gp.Backbone):
     """Keeps the vector of every text, for all trainings here read the same ones."""
 
     def pooled_states(self, sequences: Sequences, prefix: Prefix | None, layer: int | None = None) -> torch.Tensor:
@@ -46,7 +46,7 @@ class ReadsOnce(gp.Encoder):
 
 def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
-    encoder = ReadsOnce.load(options.backbone)
+    backbone = ReadsOnce.load(options.backbone)
     codes = [SIB.language(code) for code in options.languages]
     data = {
         code: {split: SIB.examples(code, split, options.data_dir) for split in ("train", "dev", "test")}
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name, first, step in (("same sentences", 0, 1), ("other sentences", 1, 2)):
         source = {**data[SOURCE], "train": data[SOURCE]["train"][::step]}
-        start = gp.tune(encoder, None, source["train"], TASK, CONFIG, QUIET, source["dev"])
+        start = gp.tune(backbone, None, source["train"], TASK, CONFIG, QUIET, source["dev"])
         for code in codes:
             target = {**data[code], "train": data[code]["train"][first::step]}
             found.setdefault(name, {})[code] = dict(_figures(start, source, target, options))
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
         ways = list(next(iter(rows.values())))
         figures = [[way, *(rows[code][way] for code in codes)] for way in ways]
         table = [[way, *(f"{value:.1f}" for value in (*values, statistics.mean(values)))] for way, *values in figures]
-        show(f"{encoder.name}, English labels and target text of the {name}", ["", *codes, "mean"], table)
+        show(f"{backbone.name}, English labels and target text of the {name}", ["", *codes, "mean"], table)
     write(options, "few_labels", {"accuracy": found})
 
 
@@ -100,7 +100,7 @@ def _figures(start: gp.PromptClassifier, source: Any, target: Any, options: Any)
             few = shots_per_class(target["train"], count, seed)
             labels = fit_tfidf(few)(test)
             even, alike = (
-                gp.tune(start.encoder, None, source["train"], TASK, config, QUIET, source["dev"], target_examples=few)
+                gp.tune(start.backbone, None, source["train"], TASK, config, QUIET, source["dev"], target_examples=few)
                 for config in (CONFIG, CONFIG.replace(target_weight=1.0))
             )
             found = {

@@ -1,7 +1,7 @@
 """How time and memory of the product grow with the work: training tokens, languages, prompt length, batch.
 
 Each series is measured at several sizes, in turn in every round; the exponent is the slope of a straight line through
-the logarithms (least squares): 1 is proportional, 0 is constant. Memory is the peak beyond model and encoder.
+the logarithms (least squares): 1 is proportional, 0 is constant. Memory is the peak beyond model and backbone.
 
 Beside them: whether several languages' stage-1 prompts gain by being trained in one batch, each row behind its own
 language's prompt, instead of one after the other.
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from backbones import BUNDLED_WORDS, Backbone
+from backbones import BUNDLED_WORDS, RandomModel
 from memory import beyond
 from report import DTYPES, parser, positive, precision_of, ratio_of, show, shown, spread, write
 from sides import timed_fit
@@ -28,12 +28,12 @@ from texts import find_data, pairs, unlabelled, words
 from torch import Tensor
 
 from glotprompt.config import AdaptConfig, RuntimeConfig
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
 from glotprompt.train.batches import MaskedBatch, MaskingCorpus
-from glotprompt.train.losses import masked_word_losses
+from glotprompt.train.losses import masked_token_losses
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.scoring import label_scores
 
@@ -57,14 +57,14 @@ class Series:
 def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
     options.precision = precision_of(options)
-    backbone = Backbone.of(options.shape, options.vocabulary)
-    encoder = backbone.encoder(DTYPES[options.precision])
-    series = _series(backbone, encoder, options)
+    random = RandomModel.of(options.shape, options.vocabulary)
+    backbone = random.backbone(DTYPES[options.precision])
+    series = _series(random, backbone, options)
     for one in series.values():  # not counted: kernels for new sizes
         for size in one.sizes:
             one.measure(size)
     figures: dict[str, Any] = {"points": {}, "exponents": {}, "what": {name: one.what for name, one in series.items()}}
-    figures["together"] = _compared(Languages(backbone, encoder, options), options.rounds)
+    figures["together"] = _compared(Languages(random, backbone, options), options.rounds)
     for name, one in series.items():
         seconds: dict[int, list[float]] = {size: [] for size in one.sizes}
         for number in range(options.rounds):
@@ -96,8 +96,8 @@ def exponent(points: Sequence[tuple[float, float]]) -> float:
     return float(slope)
 
 
-def _series(backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -> dict[str, Series]:
-    train = Training(backbone, encoder, options)
+def _series(random: RandomModel, backbone: Backbone, options: argparse.Namespace) -> dict[str, Series]:
+    train = Training(random, backbone, options)
 
     def languages(count: int) -> float:
         return sum(train(seed=number) for number in range(count))
@@ -109,7 +109,7 @@ def _series(backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -
             (1, 4, 16, 32, 64, 128), lambda n: train(prompt_length=n), "vectors in front of a layer"
         ),
         "batch": Series((4, 8, 16, 32), lambda n: train(batch=n), "sequences of a step"),
-        "languages_in_batch": Series((1, 4, 16, 32), _predict(backbone, encoder, options), "prompts of a mixed batch"),
+        "languages_in_batch": Series((1, 4, 16, 32), _predict(random, backbone, options), "prompts of a mixed batch"),
     }
     series = {name: series[name] for name in options.series}
     if options.quick:
@@ -120,24 +120,24 @@ def _series(backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -
 class Training:
     """Stage 1 from the start, timed."""
 
-    def __init__(self, backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -> None:
-        lines = unlabelled(find_data(options.data_dir), backbone.tokenizer)
-        target, source = lines.packed(SpecialIds.of(backbone.tokenizer), options.length)
+    def __init__(self, random: RandomModel, backbone: Backbone, options: argparse.Namespace) -> None:
+        lines = unlabelled(find_data(options.data_dir), random.tokenizer)
+        target, source = lines.packed(SpecialIds.of(random.tokenizer), options.length)
         config = AdaptConfig(batch_size=options.batch, max_length=options.length, prompt_length=options.prompt_length)
-        self.corpus = MaskingCorpus(target, source, config, backbone.tokenizer)
-        self.encoder = encoder
+        self.corpus = MaskingCorpus(target, source, config, random.tokenizer)
+        self.backbone = backbone
 
     def __call__(
         self, *, steps: int = 1, prompt_length: int | None = None, batch: int | None = None, seed: int = 0
     ) -> float:
         """Seconds of some steps of a fresh prompt."""
         config = self.corpus.config.replace(seed=seed, batch_size=batch or self.corpus.config.batch_size)
-        shape = self.encoder.prompt_shape(prompt_length or config.prompt_length)
+        shape = self.backbone.prompt_shape(prompt_length or config.prompt_length)
         prompt = SoftPrompt.initialise(shape, 0.02, seed)
         corpus = replace(self.corpus, config=config)
 
         def losses(step: int) -> Generator[tuple[Tensor, int]]:
-            return masked_word_losses(self.encoder, prompt, corpus.batch(step), MicroBatch(RuntimeConfig()))
+            return masked_token_losses(self.backbone, prompt, corpus.batch(step), MicroBatch(RuntimeConfig()))
 
         seconds, _, _ = timed_fit(list(prompt.parameters()), losses, steps)
         return seconds
@@ -145,13 +145,13 @@ class Training:
 
 class Languages:
     """One forward and backward pass of stage 1 for each of several languages, or one over the rows of all; the tokens
-    and the masked words are the same."""
+    and the masked tokens are the same."""
 
-    def __init__(self, backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -> None:
-        train = Training(backbone, encoder, options)
-        shape = encoder.prompt_shape(options.prompt_length)
+    def __init__(self, random: RandomModel, backbone: Backbone, options: argparse.Namespace) -> None:
+        train = Training(random, backbone, options)
+        shape = backbone.prompt_shape(options.prompt_length)
         seeds = range(options.languages)
-        self.encoder = encoder
+        self.backbone = backbone
         self.prompts = [SoftPrompt.initialise(shape, 0.02, seed) for seed in seeds]
         corpora = [replace(train.corpus, config=train.corpus.config.replace(seed=seed)) for seed in seeds]
         self.batches = [corpus.batch(0) for corpus in corpora]
@@ -172,20 +172,20 @@ class Languages:
         """Seconds of one language after the other."""
         start = time.perf_counter()
         for prompt, batch in zip(self.prompts, self.batches, strict=True):
-            self._pass(batch, prompt.prefix(self.encoder.dtype))
+            self._pass(batch, prompt.prefix(self.backbone.dtype))
         return time.perf_counter() - start
 
     def at_once(self) -> float:
         """Seconds of all in one batch."""
         start = time.perf_counter()
         key_values = [prompt.key_values() for prompt in self.prompts]
-        self._pass(self.batch, Prefix.per_row(key_values, self.rows, self.encoder.dtype))
+        self._pass(self.batch, Prefix.per_row(key_values, self.rows, self.backbone.dtype))
         return time.perf_counter() - start
 
     def _pass(self, batch: MaskedBatch, prefix: Prefix) -> None:
         """Leave the gradients of the summed loss in the prompts."""
-        hidden = self.encoder.states_at(batch.input_ids, None, prefix, batch.positions)
-        self.encoder.masked_word_loss(hidden, batch.targets).backward()
+        hidden = self.backbone.states_at(batch.input_ids, None, prefix, batch.positions)
+        self.backbone.masked_token_loss(hidden, batch.targets).backward()
 
     def gradients(self, work: Callable[[], object]) -> list[Tensor]:
         """What a pass leaves in the prompts."""
@@ -211,19 +211,19 @@ def _compared(languages: Languages, rounds: int) -> dict[str, Any]:
     }
 
 
-def _predict(backbone: Backbone, encoder: Encoder, options: argparse.Namespace) -> Measured:
+def _predict(random: RandomModel, backbone: Backbone, options: argparse.Namespace) -> Measured:
     """A batch of 32 examples with so many different prompts."""
     rows = 32
-    clozes, _, _ = pairs(find_data(options.data_dir), backbone.tokenizer, options.length, rows)
-    head = words(backbone.tokenizer)
-    shape = encoder.prompt_shape(options.prompt_length)
+    clozes, _, _ = pairs(find_data(options.data_dir), random.tokenizer, options.length, rows)
+    head = words(random.tokenizer)
+    shape = backbone.prompt_shape(options.prompt_length)
     prompts = [SoftPrompt.initialise(shape, 0.02, seed).key_values().detach() for seed in range(rows)]
 
     @torch.inference_mode()
     def measure(count: int) -> float:
         start = time.perf_counter()
-        prefix = Prefix.per_row(prompts[:count], torch.arange(rows) % count, encoder.dtype)
-        label_scores(encoder, clozes, prefix, head)
+        prefix = Prefix.per_row(prompts[:count], torch.arange(rows) % count, backbone.dtype)
+        label_scores(backbone, clozes, prefix, head)
         return time.perf_counter() - start
 
     return measure

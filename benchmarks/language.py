@@ -3,7 +3,7 @@
 A prompt for every language is trained on unlabelled text (or taken from --prompts, a folder of <code>.safetensors that
 `glotprompt adapt` wrote) and served as it is. The texts are later lines of the same files, which training does not
 read, cut to a few words. The cost is that of finding the language and predicting, in plain predictions. The bundled
-backbone, whose vocabulary is small: with another the cost differs.
+random, whose vocabulary is small: with another the cost differs.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ def main(arguments: Sequence[str]) -> None:
     data = find_data(options.data_dir)
     if data is None:
         raise SystemExit("language.py needs real texts; give --data-dir")
-    encoder = gp.Encoder.load("mini", precision=options.precision, device="cpu")
+    backbone = gp.Backbone.load("mini", precision=options.precision, device="cpu")
     classifiers: dict[str, PromptClassifier] = {}
     asked: list[tuple[str, str]] = []
     for code, lines in _lines(data, options).items():
-        prompt = _prompt(encoder, code, lines[options.texts :], options)
+        prompt = _prompt(backbone, code, lines[options.texts :], options)
         delta = SoftPrompt(prompt.key_values, positions=prompt.positions)
-        classifiers[code] = PromptClassifier(encoder, delta, TASK, code, options.length, characters=prompt.characters)
+        classifiers[code] = PromptClassifier(backbone, delta, TASK, code, options.length, characters=prompt.characters)
         asked += [(code, " ".join(line.split()[: options.words])) for line in lines[: options.texts]]
-    figures = _measured(Predictor(encoder, classifiers), list(classifiers), asked, options)
+    figures = _measured(Predictor(backbone, classifiers), list(classifiers), asked, options)
     _print(figures, options)
     write(options, "language", figures)
 
@@ -79,14 +79,14 @@ def _lines(data: Path, options: argparse.Namespace) -> dict[str, list[str]]:
     return found
 
 
-def _prompt(encoder: gp.Encoder, code: str, lines: list[str], options: argparse.Namespace) -> gp.LanguagePrompt:
+def _prompt(backbone: gp.Backbone, code: str, lines: list[str], options: argparse.Namespace) -> gp.LanguagePrompt:
     if options.prompts is not None:
-        return gp.LanguagePrompt.load(options.prompts / f"{code}.safetensors", encoder)
+        return gp.LanguagePrompt.load(options.prompts / f"{code}.safetensors", backbone)
     config = gp.AdaptConfig(
         steps=options.steps, batch_size=options.batch, max_length=options.length, source_share=0.0,
         prompt_length=options.prompt_length, learning_rate=8e-2, initialise="text",
     )  # fmt: skip
-    prompt = gp.adapt(encoder, lines, [], code, config, gp.RuntimeConfig(progress=False))
+    prompt = gp.adapt(backbone, lines, [], code, config, gp.RuntimeConfig(progress=False))
     assert isinstance(prompt, gp.LanguagePrompt)
     return prompt
 

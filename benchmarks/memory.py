@@ -1,7 +1,7 @@
 """Peak memory of one side, in a process of its own.
 
 Counted is what a process holds beyond the loaded model while it makes training steps: everything after the transformers
-model with its weights is in memory (the product's encoder and whatever it prepares, the prompt, PEFT's wrapper,
+model with its weights is in memory (the product's backbone and whatever it prepares, the prompt, PEFT's wrapper,
 optimiser, batches, activations, logits). Not counted are the weights themselves, Python with its imports, the texts,
 and what a step with a tiny model leaves behind (thread pools, the matrix library's own code).
 """

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from backbones import Backbone
+from backbones import RandomModel
 from peft import PrefixTuningConfig
 from report import DTYPES, parser, positive, precision_of, ratio_of, show, shown, spread, write
 from sides import prefix_tuning
@@ -38,12 +38,12 @@ Arrivals = Sequence[tuple[Cloze, int]]
 def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
     options.precision = precision_of(options)
-    backbone = Backbone.of(options.shape, options.vocabulary)
+    random = RandomModel.of(options.shape, options.vocabulary)
     data = find_data(options.data_dir)
-    clozes, _, origin = pairs(data, backbone.tokenizer, options.length, options.examples)
+    clozes, _, origin = pairs(data, random.tokenizer, options.length, options.examples)
     languages = np.random.default_rng(4).integers(0, options.languages, len(clozes)).tolist()
     arrivals = list(zip(clozes, languages, strict=True))
-    sides = _sides(backbone, words(backbone.tokenizer), options)
+    sides = _sides(random, words(random.tokenizer), options)
     for side in sides.values():
         side(arrivals[: options.batch])
     seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -67,13 +67,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return made.parse_args(arguments)
 
 
-def _sides(backbone: Backbone, head: Words, options: argparse.Namespace) -> dict[str, Callable[[Arrivals], list[int]]]:
+def _sides(random: RandomModel, head: Words, options: argparse.Namespace) -> dict[str, Callable[[Arrivals], list[int]]]:
     """From arrivals to their predicted labels."""
     dtypes = {name: DTYPES[name] for name in dict.fromkeys((options.precision, "fp32"))}
-    ours = Ours(backbone, dtypes[options.precision], head, options)
+    ours = Ours(random, dtypes[options.precision], head, options)
     sides: dict[str, Callable[[Arrivals], list[int]]] = {"ours": ours}
     for name, dtype in dtypes.items():
-        switching = Switching(backbone, dtype, head, options)
+        switching = Switching(random, dtype, head, options)
         sides |= {f"grouped-{name}": switching.grouped, f"one-{name}": switching.one_at_a_time}
     return sides
 
@@ -81,16 +81,16 @@ def _sides(backbone: Backbone, head: Words, options: argparse.Namespace) -> dict
 class Ours:
     """The product's predictor, every row behind its own language's prompt."""
 
-    def __init__(self, backbone: Backbone, dtype: torch.dtype, head: Words, options: argparse.Namespace) -> None:
-        self.encoder, self.batch = backbone.encoder(dtype), options.batch
-        shape = self.encoder.prompt_shape(options.prompt_length)
+    def __init__(self, random: RandomModel, dtype: torch.dtype, head: Words, options: argparse.Namespace) -> None:
+        self.backbone, self.batch = random.backbone(dtype), options.batch
+        shape = self.backbone.prompt_shape(options.prompt_length)
         classifiers = {
             str(number): PromptClassifier(
-                self.encoder, SoftPrompt.initialise(shape, 0.02, number), TASK, "und", options.length
+                self.backbone, SoftPrompt.initialise(shape, 0.02, number), TASK, "und", options.length
             )
             for number in range(options.languages)
         }
-        self.predictor = Predictor(self.encoder, classifiers)
+        self.predictor = Predictor(self.backbone, classifiers)
         # The texts' tokens, and so the label words, are spread over a vocabulary that no tokenizer has.
         read = self.predictor.read([(name, ("", "")) for name in classifiers])
         self.served = [replace(query.served, words=head) for query in read]
@@ -106,15 +106,15 @@ class Ours:
 class Switching:
     """PEFT with one adapter per language."""
 
-    def __init__(self, backbone: Backbone, dtype: torch.dtype, head: Words, options: argparse.Namespace) -> None:
-        self.model = prefix_tuning(backbone.model(dtype), options.prompt_length)
+    def __init__(self, random: RandomModel, dtype: torch.dtype, head: Words, options: argparse.Namespace) -> None:
+        self.model = prefix_tuning(random.model(dtype), options.prompt_length)
         settings = PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=options.prompt_length)
         self.names = ["default", *(f"language {number}" for number in range(1, options.languages))]
         for name in self.names[1:]:
             self.model.add_adapter(name, settings)
         self.model.to(dtype).eval()
         self.head, self.batch = head, options.batch
-        self.padding = SpecialIds.of(backbone.tokenizer).pad
+        self.padding = SpecialIds.of(random.tokenizer).pad
 
     def _labels(self, clozes: Sequence[Cloze], language: int) -> list[int]:
         self.model.set_adapter(self.names[language])

@@ -30,7 +30,7 @@ from sklearn.linear_model import LogisticRegression
 import glotprompt as gp
 from glotprompt.data.catalog import dataset
 from glotprompt.data.languages import language
-from glotprompt.model.backbones import BUNDLED
+from glotprompt.model.loading import BUNDLED
 from glotprompt.train.memory import PeakMemory
 from glotprompt.transfer import transfer_scores
 
@@ -74,10 +74,10 @@ def main(arguments: Sequence[str]) -> None:
     figures: dict[str, Any] = {"test_sentences": len(corpus[SOURCE]["test"]), "backbones": {}}
     for name in options.backbones:
         loaded = figures_of(__file__, ["--load-of", name])
-        encoder = gp.Encoder.load(name, precision=options.precision, device="cpu")
-        found = _by_states(encoder, corpus)
-        if encoder.has_lm_head:
-            tuned = [_prompt_tuning(encoder, corpus, seed, options) for seed in range(options.seeds)]
+        backbone = gp.Backbone.load(name, precision=options.precision, device="cpu")
+        found = _by_states(backbone, corpus)
+        if backbone.has_lm_head:
+            tuned = [_prompt_tuning(backbone, corpus, seed, options) for seed in range(options.seeds)]
             for code, scores in found["languages"].items():
                 scores["prompt_tuning"] = {way: [one[code][way] for one in tuned] for way in WAYS}
         figures["backbones"][name] = {"loading": loaded, **found}
@@ -129,10 +129,10 @@ def loading(name: str) -> dict[str, float]:
 
     before, peak = resident(), PeakMemory()
     start, busy = time.perf_counter(), time.process_time()
-    encoder = gp.Encoder.load(name, precision="fp32", device="cpu")
+    backbone = gp.Backbone.load(name, precision="fp32", device="cpu")
     return {
         "seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - busy,
-        "peak_bytes": peak.bytes() - before, "model_bytes": 4 * encoder.num_values,
+        "peak_bytes": peak.bytes() - before, "model_bytes": 4 * backbone.num_values,
     }  # fmt: skip
 
 
@@ -174,12 +174,12 @@ class LinearProbe:
         return {c: 100 * float(one.score(scaled, labels)) for c, one in self.regressions.items()}
 
 
-def _by_states(encoder: gp.Encoder, corpus: Corpus) -> dict[str, Any]:
+def _by_states(backbone: gp.Backbone, corpus: Corpus) -> dict[str, Any]:
     """Retrieval and LR of every language, and the C that English dev prefers."""
 
     def read(code: str, split: str) -> tuple[States, list[str]]:
         examples = corpus[code][split]
-        states = encoder.embed([example.fields["text"] for example in examples], max_length=MAX_LENGTH)
+        states = backbone.embed([example.fields["text"] for example in examples], max_length=MAX_LENGTH)
         return states, [str(example.label) for example in examples]
 
     probe = LinearProbe.fit(*read(SOURCE, "train"))
@@ -203,7 +203,7 @@ def _by_states(encoder: gp.Encoder, corpus: Corpus) -> dict[str, Any]:
 
 
 def _prompt_tuning(
-    encoder: gp.Encoder, corpus: Corpus, seed: int, options: argparse.Namespace
+    backbone: gp.Backbone, corpus: Corpus, seed: int, options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
     """Accuracies of every language by one classifier, as it is and under a uniform prior."""
     config = gp.TuneConfig(
@@ -212,7 +212,7 @@ def _prompt_tuning(
     )  # fmt: skip
     runtime = gp.RuntimeConfig(progress=False, no_samples=True)
     source = corpus[SOURCE]
-    classifier = gp.tune(encoder, None, source["train"], TASK, config, runtime, source["dev"])
+    classifier = gp.tune(backbone, None, source["train"], TASK, config, runtime, source["dev"])
     found: dict[str, dict[str, float]] = {}
     for code, parts in corpus.items():
         scores = transfer_scores(classifier, parts["test"], TASK.labels, parts["train"][: options.prior_texts])

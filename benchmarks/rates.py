@@ -1,6 +1,6 @@
 """Are a method's learning rates right on the bundled backbone? Half, once and twice those of the preset `quick`.
 
-On the texts and English labels of `glotprompt demo`. Stage 1 is judged by held-out masked-word loss in Chichewa and by
+On the texts and English labels of `glotprompt demo`. Stage 1 is judged by held-out MLM loss in Chichewa and by
 English dev accuracy after a stage 2 at its own rate; stage 2 by English dev accuracy after a stage 1 at its own. No
 Chichewa labels are read. A line of the JSON file per run, passed over when the program is run again.
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     made.add_argument("--precision", default="auto")
     made.add_argument("--json", type=Path, required=True, help="JSON lines, one per run")
     options = made.parse_args(arguments)
-    encoder = gp.Encoder.load("mini", precision=options.precision)
+    backbone = gp.Backbone.load("mini", precision=options.precision)
     text = bible_corpus(fast=False)
     for method, seed in product(options.methods, options.seeds):
         adapted: dict[float, Any] = {}
@@ -47,26 +47,26 @@ def main(arguments: Sequence[str]) -> None:
             if any(line.items() >= run.items() for line in finished_runs(options.json)):
                 continue
             if first not in adapted:
-                adapted[first] = _adapt(encoder, text, method, seed, options.steps, first)
-            line = run | _tune(encoder, text, adapted[first], method, seed, second)
+                adapted[first] = _adapt(backbone, text, method, seed, options.steps, first)
+            line = run | _tune(backbone, text, adapted[first], method, seed, second)
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             print(line, flush=True)
     _print(finished_runs(options.json))
 
 
-def _adapt(encoder: gp.Encoder, text: DemoCorpus, method: str, seed: int, steps: int, factor: float) -> Any:
+def _adapt(backbone: gp.Backbone, text: DemoCorpus, method: str, seed: int, steps: int, factor: float) -> Any:
     settings: dict[str, Any] = {**preset("quick", "adapt", method), "eval_every": 25, "eval_sequences": 64}
     settings |= {"method": method, "seed": seed, "steps": steps, "learning_rate": factor * settings["learning_rate"]}
-    return gp.adapt(encoder, text.target_texts, text.source_texts, TARGET, gp.AdaptConfig(**settings))
+    return gp.adapt(backbone, text.target_texts, text.source_texts, TARGET, gp.AdaptConfig(**settings))
 
 
 def _tune(
-    encoder: gp.Encoder, text: DemoCorpus, adapted: Any, method: str, seed: int, factor: float
+    backbone: gp.Backbone, text: DemoCorpus, adapted: Any, method: str, seed: int, factor: float
 ) -> dict[str, float | list[float]]:
     settings = preset("quick", "tune", method)
     settings |= {"method": method, "seed": seed, "learning_rate": factor * settings["learning_rate"]}
-    tuned = gp.tune(encoder, adapted, text.labelled, GENRE_TASK, gp.TuneConfig(**settings), dev=text.source_dev)
+    tuned = gp.tune(backbone, adapted, text.labelled, GENRE_TASK, gp.TuneConfig(**settings), dev=text.source_dev)
     return {
         "rates": [adapted.training.config["learning_rate"], settings["learning_rate"]],
         "loss_before": adapted.training.held_out_before.loss,

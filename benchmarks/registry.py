@@ -1,6 +1,6 @@
-"""Thousands of classifiers behind one backbone: how much memory do they take, and how long until all are served?
+"""Thousands of classifiers behind one random: how much memory do they take, and how long until all are served?
 
-The files are copies of one classifier of noise on the bundled backbone, with a card and example texts; the disk is as
+The files are copies of one classifier of noise on the bundled random, with a card and example texts; the disk is as
 warm as writing them left it. Counted is what the process holds beyond the loaded backbone and its first predictions:
 after opening all files, and at its peak while each of them is asked once, mapped files included.
 """
@@ -36,20 +36,20 @@ def main(arguments: Sequence[str]) -> None:
     made.add_argument("--cache-megabytes", type=positive, default=256, help="as of `glotprompt serve`")
     made.add_argument("--folder", type=Path, default=None, help="where to write the files; default: a temporary one")
     options = made.parse_args(arguments)
-    encoder = gp.Encoder.load("mini", device="cpu")
+    backbone = gp.Backbone.load("mini", device="cpu")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder, budget = Path(name), options.cache_megabytes * 2**20
-        first = _first(encoder, folder)
+        first = _first(backbone, folder)
         for number in range(1, options.classifiers):
             shutil.copyfile(first, folder / f"{number}.safetensors")
         whole = first.stat().st_size * options.classifiers
-        gp.Predictor(encoder, {"0": gp.PromptClassifier.load(first, encoder)}).predict([("0", "a text")] * TOGETHER)
+        gp.Predictor(backbone, {"0": gp.PromptClassifier.load(first, backbone)}).predict([("0", "a text")] * TOGETHER)
         before, start = resident(), time.perf_counter()
-        registry = Registry(folder, encoder, budget)
+        registry = Registry(folder, backbone, budget)
         opened, count = time.perf_counter() - start, len(registry.snapshot())
         assert count == options.classifiers, registry.errors()
         held, peak, start = resident() - before, PeakMemory(), time.perf_counter()
-        predictor = Predictor(encoder, registry)
+        predictor = Predictor(backbone, registry)
         for first_one in range(0, count, TOGETHER):
             numbers = range(first_one, min(first_one + TOGETHER, count))
             predictor.predict([(str(number), "a text") for number in numbers])
@@ -57,20 +57,18 @@ def main(arguments: Sequence[str]) -> None:
         asked = time.perf_counter() - start
         print(f"{count:,} files of {whole / 2**20 / count:.2f} MB, {whole / 2**20:,.0f} MB together")
         print(f"opened in {opened:.1f} s; {held / 2**20:,.0f} MB held, {held / 2**10 / count:.1f} kB each")
-        print(
-            f"each asked once in {asked:.1f} s; at most {(peak.bytes() - before) / 2**20:,.0f} MB beyond the backbone,"
-        )
+        print(f"each asked once in {asked:.1f} s; at most {(peak.bytes() - before) / 2**20:,.0f} MB beyond the random,")
         print(f"of which {registry.cached_bytes / 2**20:,.0f} MB decoded (the limit is {options.cache_megabytes} MB)")
         start = time.perf_counter()
         registry.reload()
         print(f"a look at the disk that finds nothing new: {time.perf_counter() - start:.2f} s")
 
 
-def _first(encoder: gp.Encoder, folder: Path) -> Path:
-    drawn = torch.randn(encoder.prompt_shape(32), generator=torch.Generator().manual_seed(0))
+def _first(backbone: gp.Backbone, folder: Path) -> Path:
+    drawn = torch.randn(backbone.prompt_shape(32), generator=torch.Generator().manual_seed(0))
     samples = Samples("target", ("x" * MOST_CHARACTERS,) * NUM_SAMPLES)
     task = gp.Task.load("news")
-    made = gp.PromptClassifier(encoder, SoftPrompt(drawn), task, "sna", 128, samples=samples)
+    made = gp.PromptClassifier(backbone, SoftPrompt(drawn), task, "sna", 128, samples=samples)
     return made.save(folder / "0.safetensors")
 
 

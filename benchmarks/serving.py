@@ -28,7 +28,7 @@ import httpx2
 import numpy as np
 import torch
 import uvicorn
-from backbones import Backbone
+from backbones import RandomModel
 from peft import PrefixTuningConfig
 from report import DTYPES, parser, positive, precision_of, show, shown, spread, write
 from sides import prefix_tuning
@@ -41,7 +41,7 @@ from starlette.routing import Route
 from texts import find_data
 
 from glotprompt.classifier import PromptClassifier
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
 from glotprompt.serve.api import make_app
@@ -141,9 +141,9 @@ def _questions(options: argparse.Namespace) -> list[Question]:
     return [Question(*found) for found in zip(languages, texts, strict=True)]
 
 
-def _encoder(options: argparse.Namespace) -> Encoder:
+def _backbone(options: argparse.Namespace) -> Backbone:
     """The same weights in every process."""
-    return Backbone.of(options.shape, options.vocabulary).encoder(DTYPES[options.precision])
+    return RandomModel.of(options.shape, options.vocabulary).backbone(DTYPES[options.precision])
 
 
 def _name(language: int) -> str:
@@ -155,13 +155,13 @@ def _save_and_predict(
 ) -> tuple[dict[Question, dict[str, float]], float]:
     """Write the classifiers, and predict with each alone. Also how far the probabilities of one text lie apart between
     any two languages, at least: if that is little, answers that were mixed up would not show."""
-    encoder = _encoder(options)
-    shape = encoder.prompt_shape(options.prompt_length)
+    backbone = _backbone(options)
+    shape = backbone.prompt_shape(options.prompt_length)
     found: dict[Question, dict[str, float]] = {}
     same_text: list[list[float]] = []
     for language in range(options.languages):
         prompt = SoftPrompt.initialise(shape, PROMPT_SCALE, language)
-        classifier = PromptClassifier(encoder, prompt, TASK, "und", options.length)
+        classifier = PromptClassifier(backbone, prompt, TASK, "und", options.length)
         classifier.save(folder / f"{_name(language)}.safetensors")
         same_text.append(list(classifier.predict([questions[0].text])[0].scores.values()))
         own = [question for question in questions if question.language == language]
@@ -205,25 +205,25 @@ def _run(
 
 
 def _ours(options: argparse.Namespace, folder: str) -> Any:
-    encoder = _encoder(options)
-    return make_app(encoder, Registry(folder, encoder))
+    backbone = _backbone(options)
+    return make_app(backbone, Registry(folder, backbone))
 
 
 def _peft(options: argparse.Namespace, folder: str) -> Any:
     """One adapter for each language; a request takes the model, switches, predicts. In the product's dtype."""
-    backbone, dtype = Backbone.of(options.shape, options.vocabulary), DTYPES[options.precision]
-    model = prefix_tuning(backbone.model(dtype), options.prompt_length)
+    random, dtype = RandomModel.of(options.shape, options.vocabulary), DTYPES[options.precision]
+    model = prefix_tuning(random.model(dtype), options.prompt_length)
     settings = PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=options.prompt_length)
     names = ["default", *(_name(language) for language in range(1, options.languages))]
     for name in names[1:]:
         model.add_adapter(name, settings)
     model.to(dtype).eval()
-    words, padding = label_words(TASK, backbone.tokenizer), SpecialIds.of(backbone.tokenizer).pad
+    words, padding = label_words(TASK, random.tokenizer), SpecialIds.of(random.tokenizer).pad
     taken = threading.Lock()
 
     def predict(language: int, text: str) -> list[float]:
         with taken, torch.inference_mode():
-            clozes = encode([{"text": text}], TASK, backbone.tokenizer, options.length)
+            clozes = encode([{"text": text}], TASK, random.tokenizer, options.length)
             model.set_adapter(names[language])
             return peft_label_scores(model, clozes, words, padding)[0].softmax(dim=0).tolist()
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from backbones import Backbone, WideTokenizer
+from backbones import RandomModel, WideTokenizer
 from peft import PrefixTuningConfig, get_peft_model
 from texts import Lines
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from glotprompt.train.alignment import AlignmentBatch, AlignmentCorpus, alignmen
 from glotprompt.train.batches import MaskingCorpus, draw
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.loop import Evaluation, Losses, Optimisation, fit
-from glotprompt.train.losses import masked_word_losses
+from glotprompt.train.losses import masked_token_losses
 from glotprompt.train.micro_batch import MicroBatch
 
 # peft asks transformers by an old name; what it prints would only stand between the lines of a table.
@@ -120,12 +120,12 @@ def _clocked(parameters: Sequence[nn.Parameter], losses: Losses, steps: int) -> 
 class Ours:
     """The product: packed sequences, the head at masked positions only, prompt and optimiser in fp32."""
 
-    def __init__(self, backbone: Backbone, dtype: torch.dtype, work: Work, timed: int = 2) -> None:
-        self.encoder = backbone.encoder(dtype)
-        self.prompt = SoftPrompt.initialise(self.encoder.prompt_shape(work.prompt_length), 0.02, seed=0)
+    def __init__(self, random: RandomModel, dtype: torch.dtype, work: Work, timed: int = 2) -> None:
+        self.backbone = random.backbone(dtype)
+        self.prompt = SoftPrompt.initialise(self.backbone.prompt_shape(work.prompt_length), 0.02, seed=0)
         config = AdaptConfig(batch_size=work.batch, max_length=work.length, prompt_length=work.prompt_length)
-        target, source = work.lines.packed(SpecialIds.of(backbone.tokenizer), work.length)
-        self.corpus = MaskingCorpus(target, source, config, backbone.tokenizer)
+        target, source = work.lines.packed(SpecialIds.of(random.tokenizer), work.length)
+        self.corpus = MaskingCorpus(target, source, config, random.tokenizer)
         self.timed = timed
         self._done = 0
 
@@ -139,7 +139,7 @@ class Ours:
             batch = self.corpus.batch(self._done + number)
             masked.append(len(batch.targets))
             positions.append(batch.input_ids.numel())
-            yield from masked_word_losses(self.encoder, self.prompt, batch, MicroBatch(RuntimeConfig()))
+            yield from masked_token_losses(self.backbone, self.prompt, batch, MicroBatch(RuntimeConfig()))
 
         seconds, tokens, loss = timed_fit(list(self.prompt.parameters()), losses, self.timed)
         self._done += 1 + self.timed
@@ -151,15 +151,15 @@ class Aligned:
     """The product's other objective, alignment, over the same body and prompt: as many sentences a step, half of them
     translations of the others, padded; no vocabulary. The teachers, made once, are not timed, and random here."""
 
-    def __init__(self, backbone: Backbone, dtype: torch.dtype, work: Work, timed: int = 2) -> None:
-        self.encoder = backbone.encoder(dtype)
-        self.prompt = SoftPrompt.initialise(self.encoder.prompt_shape(work.prompt_length), 0.02, seed=0)
+    def __init__(self, random: RandomModel, dtype: torch.dtype, work: Work, timed: int = 2) -> None:
+        self.backbone = random.backbone(dtype)
+        self.prompt = SoftPrompt.initialise(self.backbone.prompt_shape(work.prompt_length), 0.02, seed=0)
         target, source = (
-            [np.array(row) for row in rows] for rows in work.lines.rows(SpecialIds.of(backbone.tokenizer), work.length)
+            [np.array(row) for row in rows] for rows in work.lines.rows(SpecialIds.of(random.tokenizer), work.length)
         )
         count = min(len(target), len(source))
-        teachers = torch.nn.functional.normalize(torch.randn(count, self.encoder.hidden_size), dim=1)
-        centre = torch.zeros(self.encoder.hidden_size)
+        teachers = torch.nn.functional.normalize(torch.randn(count, self.backbone.hidden_size), dim=1)
+        centre = torch.zeros(self.backbone.hidden_size)
         pairs = AlignmentBatch(target[:count], source[:count], teachers)
         self.corpus = AlignmentCorpus(pairs, centre, max(1, work.batch // 2), seed=0)
         self.timed = timed
@@ -174,7 +174,7 @@ class Aligned:
             longest = (max(map(len, side)) for side in (batch.target, batch.source))
             positions.append(sum(padded_width(length) * len(batch.target) for length in longest))
             micro_batch = MicroBatch(RuntimeConfig())
-            yield from alignment_losses(self.encoder, self.prompt, batch, self.corpus.centre, micro_batch)
+            yield from alignment_losses(self.backbone, self.prompt, batch, self.corpus.centre, micro_batch)
 
         seconds, tokens, loss = timed_fit(list(self.prompt.parameters()), losses, self.timed)
         self._done += 1 + self.timed
@@ -224,27 +224,27 @@ def prefix_tuning(model: PreTrainedModel, prompt_length: int) -> Any:
     return get_peft_model(model, settings).to(model.dtype)
 
 
-def peft(backbone: Backbone, dtype: torch.dtype, work: Work) -> Plain:
+def peft(random: RandomModel, dtype: torch.dtype, work: Work) -> Plain:
     """PEFT's prefix tuning; in bf16 everything is bf16, as after `model.to(torch.bfloat16)`."""
-    model = prefix_tuning(backbone.model(dtype), work.prompt_length)
-    return Plain(model, backbone.tokenizer, work, rate=1e-3)
+    model = prefix_tuning(random.model(dtype), work.prompt_length)
+    return Plain(model, random.tokenizer, work, rate=1e-3)
 
 
-def fine_tuning(backbone: Backbone, work: Work) -> Plain:
-    """Full masked-word fine-tuning in fp32. Its rate is 0: the work is the same, and the weights, which other sides
+def fine_tuning(random: RandomModel, work: Work) -> Plain:
+    """Full masked-token fine-tuning in fp32. Its rate is 0: the work is the same, and the weights, which other sides
     share, stay."""
-    model = backbone.model(torch.float32).requires_grad_(True)
-    return Plain(model, backbone.tokenizer, work, rate=0.0)
+    model = random.model(torch.float32).requires_grad_(True)
+    return Plain(model, random.tokenizer, work, rate=0.0)
 
 
-def stage1_sides(backbone: Backbone, ours: torch.dtype, work: Work) -> dict[str, Callable[[], Side]]:
+def stage1_sides(random: RandomModel, ours: torch.dtype, work: Work) -> dict[str, Callable[[], Side]]:
     """Makers of all sides, by name; nothing is built before it is wanted."""
     return {
-        "ours": lambda: Ours(backbone, ours, work),
-        "alignment": lambda: Aligned(backbone, ours, work),
-        "peft": lambda: peft(backbone, torch.float32, work),
-        "peft-bf16": lambda: peft(backbone, torch.bfloat16, work),
-        "fine-tuning": lambda: fine_tuning(backbone, work),
+        "ours": lambda: Ours(random, ours, work),
+        "alignment": lambda: Aligned(random, ours, work),
+        "peft": lambda: peft(random, torch.float32, work),
+        "peft-bf16": lambda: peft(random, torch.bfloat16, work),
+        "fine-tuning": lambda: fine_tuning(random, work),
     }
 
 

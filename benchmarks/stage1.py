@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from arithmetic import GemmRate, attention_flop, done_flop, step_flop
-from backbones import Backbone
+from backbones import RandomModel
 from memory import beyond, in_own_process
 from report import DTYPES, add_dropout, parser, precision_of, ratio_of, show, shown, spread, write
 from sides import Side, Step, Work, dtype_of_side, stage1_sides
@@ -40,9 +40,9 @@ def main(arguments: Sequence[str]) -> None:
     if options.memory_of:
         print(json.dumps({"bytes": memory_of(options, options.memory_of)}))
         return
-    backbone = Backbone.of(options.shape, options.vocabulary)
-    lines = unlabelled(find_data(options.data_dir), backbone.tokenizer)
-    figures = time_sides(backbone, _work(options, lines), options)
+    random = RandomModel.of(options.shape, options.vocabulary)
+    lines = unlabelled(find_data(options.data_dir), random.tokenizer)
+    figures = time_sides(random, _work(options, lines), options)
     figures["texts"] = lines.origin
     if not options.skip_memory:
         words = [word for word in arguments if word != "--skip-memory"]
@@ -70,15 +70,15 @@ def _work(options: argparse.Namespace, lines: Lines) -> Work:
 def memory_of(options: argparse.Namespace, side: str) -> int:
     """Peak bytes of one side beyond its loaded model; see `memory`."""
     dtype = DTYPES[options.precision]
-    backbone = Backbone.of(options.shape, options.vocabulary)
-    lines = unlabelled(find_data(options.data_dir), backbone.tokenizer)
-    small = Backbone.of("tiny", backbone.tokenizer.num_pieces)
+    random = RandomModel.of(options.shape, options.vocabulary)
+    lines = unlabelled(find_data(options.data_dir), random.tokenizer)
+    small = RandomModel.of("tiny", random.tokenizer.num_pieces)
     stage1_sides(small, dtype, Work(2, 16, 2, unlabelled(None, small.tokenizer)))[side]().step()
     del small
-    model = backbone.model(dtype_of_side(side, dtype))
+    model = random.model(dtype_of_side(side, dtype))
 
     def steps() -> Side:
-        made = stage1_sides(backbone, dtype, _work(options, lines))[side]()
+        made = stage1_sides(random, dtype, _work(options, lines))[side]()
         for _ in range(MEMORY_STEPS):
             made.step()
         return made
@@ -88,15 +88,15 @@ def memory_of(options: argparse.Namespace, side: str) -> int:
     return found
 
 
-def time_sides(backbone: Backbone, work: Work, options: argparse.Namespace) -> dict[str, Any]:
+def time_sides(random: RandomModel, work: Work, options: argparse.Namespace) -> dict[str, Any]:
     """Alternate between the sides, and measure matrix products before and after ours."""
-    makers = stage1_sides(backbone, DTYPES[options.precision], work)
+    makers = stage1_sides(random, DTYPES[options.precision], work)
     sides = {name: makers[name]() for name in options.sides}
     first = {name: side.step() for name, side in sides.items()}  # not counted
     gemm = None
     if "ours" in sides:
         tokens, masked = first["ours"].tokens, first["ours"].masked
-        gemm = GemmRate(backbone.shape, backbone.vocabulary, tokens, masked, DTYPES[options.precision])
+        gemm = GemmRate(random.shape, random.vocabulary, tokens, masked, DTYPES[options.precision])
     steps: dict[str, list[Step]] = {name: [] for name in sides}
     rates: list[float] = []
     for _ in range(options.rounds):
@@ -109,7 +109,7 @@ def time_sides(backbone: Backbone, work: Work, options: argparse.Namespace) -> d
                 rates.append(gemm.end_round())
     figures: dict[str, Any] = {"sides": {name: _side_figures(taken) for name, taken in steps.items()}}
     if gemm is not None:
-        figures["gemm"] = _gemm_figures(backbone, work, steps["ours"], rates, gemm.best_rate)
+        figures["gemm"] = _gemm_figures(random, work, steps["ours"], rates, gemm.best_rate)
     return figures
 
 
@@ -125,11 +125,11 @@ def _side_figures(steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def _gemm_figures(
-    backbone: Backbone, work: Work, steps: Sequence[Step], rates: Sequence[float], best: float
+    random: RandomModel, work: Work, steps: Sequence[Step], rates: Sequence[float], best: float
 ) -> dict[str, Any]:
     """The step's arithmetic against what matrix products reached in the same round."""
     plain, done = (
-        [count(backbone.shape, backbone.vocabulary, step.tokens, step.masked) for step in steps]
+        [count(random.shape, random.vocabulary, step.tokens, step.masked) for step in steps]
         for count in (step_flop, done_flop)
     )
     reached = [flop / step.seconds for flop, step in zip(plain, steps, strict=True)]
@@ -142,7 +142,7 @@ def _gemm_figures(
         "share_of_best": spread([value / best for value in reached]),
         "step_flop": plain[-1],
         "done_flop": done[-1],
-        "attention_flop": attention_flop(backbone.shape, work.batch, work.length, work.prompt_length),
+        "attention_flop": attention_flop(random.shape, work.batch, work.length, work.prompt_length),
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from backbones import Backbone, WideTokenizer
+from backbones import RandomModel, WideTokenizer
 from report import DTYPES, add_dropout, parser, positive, precision_of, ratio_of, show, shown, spread, write
 from sides import prefix_tuning, timed_epochs
 from texts import find_data, pairs, words
@@ -40,18 +40,18 @@ def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
     options.precision = precision_of(options)
     dtype = DTYPES[options.precision]
-    backbone = Backbone.of(options.shape, options.vocabulary)
+    random = RandomModel.of(options.shape, options.vocabulary)
     data = find_data(options.data_dir)
-    clozes, gold, origin = pairs(data, backbone.tokenizer, options.length, options.examples)
-    count = backbone.shape.layers
+    clozes, gold, origin = pairs(data, random.tokenizer, options.length, options.examples)
+    count = random.shape.layers
     chosen = {"N": count, "3N/4": round(0.75 * count), "N/4": round(0.25 * count)}
-    head = words(backbone.tokenizer)
+    head = words(random.tokenizer)
     ours = {
-        name: OurTuning(backbone, dtype, ClozeCorpus(clozes, gold, options.batch, 0), head, k, options.prompt_length)
+        name: OurTuning(random, dtype, ClozeCorpus(clozes, gold, options.batch, 0), head, k, options.prompt_length)
         for name, k in chosen.items()
     }
-    model = prefix_tuning(backbone.model(dtype), options.prompt_length).train(not options.no_dropout)
-    peft = PeftTuning(model, backbone.tokenizer, ClozeCorpus(clozes, gold, options.batch, 0), head)
+    model = prefix_tuning(random.model(dtype), options.prompt_length).train(not options.no_dropout)
+    peft = PeftTuning(model, random.tokenizer, ClozeCorpus(clozes, gold, options.batch, 0), head)
     peft.step(range(min(options.batch, len(clozes))))
     for side in ours.values():
         side.epochs(1)
@@ -79,12 +79,12 @@ class OurTuning:
     """The product's stage 2 with the prompts of the top K layers trained."""
 
     def __init__(
-        self, backbone: Backbone, dtype: torch.dtype, corpus: ClozeCorpus, head: Words, k: int, prompt_length: int
+        self, random: RandomModel, dtype: torch.dtype, corpus: ClozeCorpus, head: Words, k: int, prompt_length: int
     ) -> None:
-        self.encoder = backbone.encoder(dtype)
+        self.backbone = random.backbone(dtype)
         self.corpus, self.head = corpus, head
-        layers = range(self.encoder.num_layers - k, self.encoder.num_layers)
-        self.prompt = SoftPrompt.initialise(self.encoder.prompt_shape(prompt_length), 0.02, 0, layers)
+        layers = range(self.backbone.num_layers - k, self.backbone.num_layers)
+        self.prompt = SoftPrompt.initialise(self.backbone.prompt_shape(prompt_length), 0.02, 0, layers)
 
     def epochs(self, count: int) -> list[float]:
         """Seconds of each epoch of a training that starts afresh, nothing of an earlier one being kept. What the layers
@@ -92,13 +92,13 @@ class OurTuning:
         runtime = RuntimeConfig()
         start = time.perf_counter()
         corpus = replace(
-            self.corpus, clozes=below_trained_layers(self.encoder, self.corpus.clozes, self.prompt, runtime)
+            self.corpus, clozes=below_trained_layers(self.backbone, self.corpus.clozes, self.prompt, runtime)
         )
         before = time.perf_counter() - start
         micro_batch = MicroBatch(runtime)
 
         def losses(step: int) -> Generator[tuple[Tensor, int]]:
-            yield from label_losses(self.encoder, self.prompt, *corpus.batch(step), self.head, "labels", micro_batch)
+            yield from label_losses(self.backbone, self.prompt, *corpus.batch(step), self.head, "labels", micro_batch)
 
         trained = [parameter for parameter in self.prompt.parameters() if parameter.requires_grad]
         first, *later = timed_epochs(trained, losses, corpus.steps_per_epoch, count)

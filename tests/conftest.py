@@ -19,7 +19,7 @@ from . import shapes
 if TYPE_CHECKING:  # the process that hands tests out to others runs none: it has no use for torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-    from glotprompt.model.encoder import Encoder
+    from glotprompt.model.backbone import Backbone
 
 ASSETS = Path(__file__).parent / "assets"
 TINY_KINDS = ("xlm-roberta", "bert", "modernbert")
@@ -125,16 +125,16 @@ def random_model(config: PreTrainedConfig, attention: str = "sdpa") -> PreTraine
     return model
 
 
-def make_tiny_encoder(kind: str) -> Encoder:
-    from glotprompt.model.encoder import Encoder
+def make_tiny_backbone(kind: str) -> Backbone:
+    from glotprompt.model.backbone import Backbone
 
-    return Encoder(random_model(tiny_config(kind)), load_tokenizer(), f"tiny {kind}")
+    return Backbone(random_model(tiny_config(kind)), load_tokenizer(), f"tiny {kind}")
 
 
 @cache
 def load_stock(kind: str) -> PreTrainedModel:
     if kind == "mini":
-        from glotprompt.model.backbones import MINI, open_backbone
+        from glotprompt.model.loading import MINI, open_backbone
 
         return open_backbone(MINI).model.eval()
     return random_model(tiny_config(kind))
@@ -147,15 +147,15 @@ def stock() -> Callable[[str], PreTrainedModel]:
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder() -> Callable[[str], Encoder]:
-    """From "xlm-roberta", "bert" or "modernbert" to its encoder: made once, shared by all tests, not to be changed."""
-    return cache(make_tiny_encoder)
+def tiny_backbone() -> Callable[[str], Backbone]:
+    """From "xlm-roberta", "bert" or "modernbert" to its backbone: made once, shared by all tests, not to be changed."""
+    return cache(make_tiny_backbone)
 
 
 @pytest.fixture
-def own_encoder() -> Callable[[str], Encoder]:
-    """As `tiny_encoder`, but a fresh one that the test may change."""
-    return make_tiny_encoder
+def own_backbone() -> Callable[[str], Backbone]:
+    """As `tiny_backbone`, but a fresh one that the test may change."""
+    return make_tiny_backbone
 
 
 @pytest.fixture
@@ -165,35 +165,35 @@ def new_stock() -> Callable[[str], PreTrainedModel]:
 
 
 @pytest.fixture(scope="session")
-def sentence_encoder() -> Encoder:
-    """A tiny encoder without an LM head; not to be changed."""
-    from glotprompt.model.encoder import Encoder
+def sentence_encoder() -> Backbone:
+    """A tiny backbone without an LM head; not to be changed."""
+    from glotprompt.model.backbone import Backbone
 
-    return Encoder(random_model(tiny_config("xlm-roberta")).base_model, load_tokenizer(), "tiny sentence encoder")
+    return Backbone(random_model(tiny_config("xlm-roberta")).base_model, load_tokenizer(), "tiny sentence encoder")
 
 
 @pytest.fixture(scope="session")
-def mini() -> Encoder:
+def mini() -> Backbone:
     """The bundled backbone in fp32; not to be changed."""
-    from glotprompt.model.encoder import Encoder
+    from glotprompt.model.backbone import Backbone
 
-    return Encoder.load("mini", precision="fp32", device="cpu")
+    return Backbone.load("mini", precision="fp32", device="cpu")
 
 
 @pytest.fixture(scope="session")
 def mini_tokenizer() -> PreTrainedTokenizerFast:
     """The bundled backbone's."""
-    from glotprompt.model.backbones import MINI, folder_of, read_tokenizer
+    from glotprompt.model.loading import MINI, folder_of, read_tokenizer
 
     return read_tokenizer(folder_of(MINI))
 
 
 @pytest.fixture(scope="session")
-def mini_bf16() -> Encoder:
+def mini_bf16() -> Backbone:
     """The bundled backbone in bf16; not to be changed."""
-    from glotprompt.model.encoder import Encoder
+    from glotprompt.model.backbone import Backbone
 
-    return Encoder.load("mini", precision="bf16", device="cpu")
+    return Backbone.load("mini", precision="bf16", device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from glotprompt.config import RuntimeConfig
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
 from glotprompt.train.batches import MaskedBatch
-from glotprompt.train.losses import masked_word_losses
+from glotprompt.train.losses import masked_token_losses
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.scoring import label_scores
 
@@ -43,7 +43,7 @@ def no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def backbone() -> Any:
-    return backbones.Backbone.of("tiny", WORDS + 1000)
+    return backbones.RandomModel.of("tiny", WORDS + 1000)
 
 
 def written(folder: Path, name: str) -> dict[str, Any]:
@@ -204,9 +204,9 @@ def test_probe_measures_what_the_card_says(tmp_path: Path, corpora: Path) -> Non
 
 
 @pytest.mark.slow
-def test_languages_in_one_batch_have_the_gradients_they_have_apart(backbone: Any) -> None:
+def test_languages_in_one_batch_have_the_gradients_they_have_apart(random: Any) -> None:
     options = growth._options([*TINY, *FP32, "--batch", "3", "--languages", "2", "--series"])
-    languages = growth.Languages(backbone, backbone.encoder(torch.float32), options)
+    languages = growth.Languages(random, random.backbone(torch.float32), options)
     apart = [gradient.clone() for gradient in languages.gradients(languages.apart)]
     at_once = languages.gradients(languages.at_once)
     assert len(apart) == 2
@@ -284,8 +284,8 @@ def test_a_gemm_rate_is_the_harmonic_mean_by_share_of_the_arithmetic() -> None:
 # The same work
 
 
-def work(backbone: Any, **changes: Any) -> Any:
-    lines = texts.unlabelled(None, backbone.tokenizer)
+def work(random: Any, **changes: Any) -> Any:
+    lines = texts.unlabelled(None, random.tokenizer)
     return sides.Work(**{"batch": 8, "length": 32, "prompt_length": 4, "lines": lines, "dropout": False, **changes})
 
 
@@ -295,10 +295,10 @@ def collated(peft: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_peft_has_our_loss_and_gradient_on_the_same_batch_with_the_same_prompt(backbone: Any) -> None:
-    encoder = backbone.encoder(torch.float32)
-    prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 0.5, seed=3, positions="shifted")
-    peft = sides.peft(backbone, torch.float32, work(backbone))
+def test_peft_has_our_loss_and_gradient_on_the_same_batch_with_the_same_prompt(random: Any) -> None:
+    backbone = random.backbone(torch.float32)
+    prompt = SoftPrompt.initialise(backbone.prompt_shape(4), 0.5, seed=3, positions="shifted")
+    peft = sides.peft(random, torch.float32, work(random))
     (theirs,) = peft.trained
     with torch.no_grad():
         theirs.copy_(prompt.key_values().permute(3, 0, 1, 2, 4).flatten(1))
@@ -308,7 +308,7 @@ def test_peft_has_our_loss_and_gradient_on_the_same_batch_with_the_same_prompt(b
     positions = (batch["labels"].flatten() != -100).nonzero().flatten()
     targets = batch["labels"].flatten()[positions]
     ours = MaskedBatch(batch["input_ids"], batch["attention_mask"], positions, targets)
-    ((our_loss, _),) = masked_word_losses(encoder, prompt, ours, MicroBatch(RuntimeConfig()))
+    ((our_loss, _),) = masked_token_losses(backbone, prompt, ours, MicroBatch(RuntimeConfig()))
     our_loss.backward()
     assert our_loss.item() == pytest.approx(loss.item(), rel=1e-5)
     assert prompt.trained.grad is not None
@@ -318,8 +318,8 @@ def test_peft_has_our_loss_and_gradient_on_the_same_batch_with_the_same_prompt(b
 
 
 @pytest.mark.slow
-def test_peft_pads_and_its_prompt_learns(backbone: Any) -> None:
-    peft = sides.peft(backbone, torch.float32, work(backbone))
+def test_peft_pads_and_its_prompt_learns(random: Any) -> None:
+    peft = sides.peft(random, torch.float32, work(random))
     before = peft.trained[0].detach().clone()
     taken = peft.step()
     assert taken.positions > taken.tokens
@@ -327,13 +327,13 @@ def test_peft_pads_and_its_prompt_learns(backbone: Any) -> None:
 
 
 @pytest.mark.slow
-def test_both_sides_predict_the_same_share_of_the_words(backbone: Any) -> None:
-    todo = work(backbone, length=128, batch=16)
-    peft = sides.peft(backbone, torch.float32, todo)
+def test_both_sides_predict_the_same_share_of_the_words(random: Any) -> None:
+    todo = work(random, length=128, batch=16)
+    peft = sides.peft(random, torch.float32, todo)
     batches = [collated(peft) for _ in range(20)]
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
     theirs = sum(int((batch["labels"] != -100).sum()) for batch in batches) / tokens
-    corpus = sides.Ours(backbone, torch.float32, todo).corpus
+    corpus = sides.Ours(random, torch.float32, todo).corpus
     ours = [corpus.batch(step) for step in range(10)]
     assert all(batch.attention_mask is None for batch in ours)
     share = sum(len(batch.targets) for batch in ours) / sum(batch.input_ids.numel() for batch in ours)
@@ -341,9 +341,9 @@ def test_both_sides_predict_the_same_share_of_the_words(backbone: Any) -> None:
 
 
 @pytest.mark.slow
-def test_both_sides_read_the_same_lines(backbone: Any) -> None:
-    lines = work(backbone).lines
-    special = SpecialIds.of(backbone.tokenizer)
+def test_both_sides_read_the_same_lines(random: Any) -> None:
+    lines = work(random).lines
+    special = SpecialIds.of(random.tokenizer)
     for packed, rows in zip(lines.packed(special, 32), lines.rows(special, 32), strict=True):
         ours, theirs = (
             [token for sequence in part for token in sequence if token not in special.all] for part in (packed, rows)
@@ -353,31 +353,31 @@ def test_both_sides_read_the_same_lines(backbone: Any) -> None:
 
 
 @pytest.mark.slow
-def test_both_sides_predict_the_same_words_with_the_same_prompt(backbone: Any) -> None:
-    clozes, _, _ = texts.pairs(None, backbone.tokenizer, 32, 6)
-    head = texts.words(backbone.tokenizer)
-    encoder = backbone.encoder(torch.float32)
-    prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 0.5, seed=3, positions="shifted")
-    model = sides.prefix_tuning(backbone.model(torch.float32), 4).eval()
+def test_both_sides_predict_the_same_words_with_the_same_prompt(random: Any) -> None:
+    clozes, _, _ = texts.pairs(None, random.tokenizer, 32, 6)
+    head = texts.words(random.tokenizer)
+    backbone = random.backbone(torch.float32)
+    prompt = SoftPrompt.initialise(backbone.prompt_shape(4), 0.5, seed=3, positions="shifted")
+    model = sides.prefix_tuning(random.model(torch.float32), 4).eval()
     (theirs,) = (parameter for parameter in model.parameters() if parameter.requires_grad)
     with torch.no_grad():
         theirs.copy_(prompt.key_values().permute(3, 0, 1, 2, 4).flatten(1))
-        found = stage2.peft_label_scores(model, clozes, head, SpecialIds.of(backbone.tokenizer).pad)
-        with prompt.attached(encoder) as prefix:
-            ours = label_scores(encoder, clozes, prefix, head)
+        found = stage2.peft_label_scores(model, clozes, head, SpecialIds.of(random.tokenizer).pad)
+        with prompt.attached(backbone) as prefix:
+            ours = label_scores(backbone, clozes, prefix, head)
     assert torch.allclose(ours, found, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_models_of_one_dtype_share_their_weights_and_fine_tuning_leaves_them(backbone: Any) -> None:
-    first, second = backbone.model(torch.float32), backbone.model(torch.float32)
+def test_models_of_one_dtype_share_their_weights_and_fine_tuning_leaves_them(random: Any) -> None:
+    first, second = random.model(torch.float32), random.model(torch.float32)
     assert first is not second
     one, other = (model.get_input_embeddings().weight for model in (first, second))
     assert one is not other
     assert one.data_ptr() == other.data_ptr()
     assert second.get_output_embeddings().weight is other
     before = one.detach().clone()
-    step = sides.fine_tuning(backbone, work(backbone)).step()
+    step = sides.fine_tuning(random, work(random)).step()
     assert step.loss > 0
     assert torch.equal(one, before)
 

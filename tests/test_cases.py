@@ -45,19 +45,19 @@ def cases() -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_folder: Path) -> gp.Encoder:
-    return gp.Encoder.load(tiny_folder, precision="fp32", device="cpu")
+def backbone(tiny_folder: Path) -> gp.Backbone:
+    return gp.Backbone.load(tiny_folder, precision="fp32", device="cpu")
 
 
 @pytest.fixture(scope="module")
-def classifier(encoder: gp.Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def classifier(backbone: gp.Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained classifier of news."""
-    return untrained(encoder, BUILT_IN_TASKS["news"]).save(tmp_path_factory.mktemp("c") / "news.safetensors")
+    return untrained(backbone, BUILT_IN_TASKS["news"]).save(tmp_path_factory.mktemp("c") / "news.safetensors")
 
 
-def untrained(encoder: gp.Encoder, task: gp.Task) -> gp.PromptClassifier:
-    prompt = SoftPrompt.initialise(encoder.prompt_shape(2), 0.02, 0)
-    return gp.PromptClassifier(encoder, prompt, task, "sna", 64)
+def untrained(backbone: gp.Backbone, task: gp.Task) -> gp.PromptClassifier:
+    prompt = SoftPrompt.initialise(backbone.prompt_shape(2), 0.02, 0)
+    return gp.PromptClassifier(backbone, prompt, task, "sna", 64)
 
 
 @pytest.fixture
@@ -171,8 +171,8 @@ def test_columns_that_nobody_asked_for_are_no_error(cases: Path, classifier: Pat
 
 
 @pytest.mark.slow
-def test_labels_with_decimals_are_the_whole_numbers(cases: Path, run: Run, encoder: gp.Encoder) -> None:
-    untrained(encoder, gp.Task("numbers", "{mask} : {text}", {"0": "No", "1": "Yes", "2": "Maybe"})).save(
+def test_labels_with_decimals_are_the_whole_numbers(cases: Path, run: Run, backbone: gp.Backbone) -> None:
+    untrained(backbone, gp.Task("numbers", "{mask} : {text}", {"0": "No", "1": "Yes", "2": "Maybe"})).save(
         "numbers.safetensors"
     )
     found = json_of(run, "evaluate", "--classifier", "numbers.safetensors", "--data", cases / "floatlab.parquet")
@@ -180,9 +180,9 @@ def test_labels_with_decimals_are_the_whole_numbers(cases: Path, run: Run, encod
 
 
 @pytest.mark.slow
-def test_examples_of_one_label_are_no_collapse(cases: Path, run: Run, encoder: gp.Encoder) -> None:
+def test_examples_of_one_label_are_no_collapse(cases: Path, run: Run, backbone: gp.Backbone) -> None:
     task = gp.Task("two", "{mask} : {text}", {"sports": "Sports", "health": "health"})
-    always = replace(untrained(encoder, task), offsets=(50.0, 0.0))
+    always = replace(untrained(backbone, task), offsets=(50.0, 0.0))
     found = run("evaluate", "--classifier", always.save("sports.safetensors"), "--data", cases / "oneclass.tsv")
     assert found.status == 0
     assert "accuracy        100.0 %" in found.out

@@ -18,28 +18,28 @@ from .variants import two_prompts
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_encoder: Callable[[str], gp.Encoder]) -> gp.Encoder:
-    return tiny_encoder("xlm-roberta")
+def backbone(tiny_backbone: Callable[[str], gp.Backbone]) -> gp.Backbone:
+    return tiny_backbone("xlm-roberta")
 
 
 @pytest.mark.parametrize("weights", [(0.75, 0.25), (2.0, -0.5), (0.1, 0.2)])
-def test_the_weighted_sum(encoder: gp.Encoder, weights: tuple[float, float]) -> None:
-    one, two = (prompt.key_values for prompt in two_prompts(encoder))
-    made = gp.combine(two_prompts(encoder), weights, language="xxx")
+def test_the_weighted_sum(backbone: gp.Backbone, weights: tuple[float, float]) -> None:
+    one, two = (prompt.key_values for prompt in two_prompts(backbone))
+    made = gp.combine(two_prompts(backbone), weights, language="xxx")
     assert torch.equal(made.key_values, weights[0] * one + weights[1] * two)
-    assert (made.method, made.language, made.backbone["name"]) == ("soft-prompt", "xxx", encoder.name)
+    assert (made.method, made.language, made.backbone["name"]) == ("soft-prompt", "xxx", backbone.name)
     found = [(one.language, one.weight) for one in made.report.combined] if isinstance(made.report, Combined) else []
     assert found == [("aaa", weights[0]), ("bbb", weights[1])]
 
 
-def test_without_weights_the_mean(encoder: gp.Encoder) -> None:
-    one, two = two_prompts(encoder)
+def test_without_weights_the_mean(backbone: gp.Backbone) -> None:
+    one, two = two_prompts(backbone)
     assert torch.equal(gp.combine([one, two]).key_values, gp.combine([one, two], [0.5, 0.5]).key_values)
     assert torch.equal(gp.combine([one, two], [1.0, 0.0]).key_values, one.key_values)
 
 
-def test_what_it_is_called(encoder: gp.Encoder) -> None:
-    one, two = two_prompts(encoder)
+def test_what_it_is_called(backbone: gp.Backbone) -> None:
+    one, two = two_prompts(backbone)
     assert gp.combine([one, two, one]).language == "aaa+bbb"
     assert gp.combine([one, one]).language == "aaa"
     control = replace(one, method="source-prompt")
@@ -47,15 +47,15 @@ def test_what_it_is_called(encoder: gp.Encoder) -> None:
     assert gp.combine([control, two]).method == "soft-prompt"
 
 
-def test_tune_goes_on_from_it(encoder: gp.Encoder, tmp_path: Path) -> None:
-    made = gp.LanguagePrompt.load(gp.combine(two_prompts(encoder)).save(tmp_path / "both"), encoder)
+def test_tune_goes_on_from_it(backbone: gp.Backbone, tmp_path: Path) -> None:
+    made = gp.LanguagePrompt.load(gp.combine(two_prompts(backbone)).save(tmp_path / "both"), backbone)
     config = gp.TuneConfig(epochs=1, batch_size=8, max_length=24)
-    classifier = gp.tune(encoder, made, topics(3), TASK, config, QUIET)
+    classifier = gp.tune(backbone, made, topics(3), TASK, config, QUIET)
     assert (classifier.method, classifier.language) == ("soft-prompt", "aaa+bbb")
 
 
-def test_prompts_that_cannot_be_added(encoder: gp.Encoder) -> None:
-    one, two = two_prompts(encoder)
+def test_prompts_that_cannot_be_added(backbone: gp.Backbone) -> None:
+    one, two = two_prompts(backbone)
     for changed, what in (
         (replace(two, key_values=two.key_values[:, :, :, :3]), "shape"),
         (replace(two, positions="shifted"), "positions"),
@@ -69,15 +69,15 @@ def test_prompts_that_cannot_be_added(encoder: gp.Encoder) -> None:
 
 
 @pytest.mark.parametrize(("method", "remedy"), [("prompt-average", "with `glotprompt combine`"), ("x", "make it anew")])
-def test_files_of_a_method_that_is_gone(encoder: gp.Encoder, tmp_path: Path, method: str, remedy: str) -> None:
-    prompt = two_prompts(encoder)[0]
+def test_files_of_a_method_that_is_gone(backbone: gp.Backbone, tmp_path: Path, method: str, remedy: str) -> None:
+    prompt = two_prompts(backbone)[0]
     config = gp.TuneConfig(epochs=1, batch_size=8, max_length=24)
-    classifier = replace(gp.tune(encoder, prompt, topics(3), TASK, config, QUIET), method=method)
+    classifier = replace(gp.tune(backbone, prompt, topics(3), TASK, config, QUIET), method=method)
     for load, path in (
         (gp.load_adapted, replace(prompt, method=method).save(tmp_path / "prompt")),
         (gp.PromptClassifier.load, classifier.save(tmp_path / "classifier")),
     ):
         with pytest.raises(ArtifactError, match=remedy) as caught:
-            load(path, encoder)
+            load(path, backbone)
         assert f"{path} is of the method" in str(caught.value)
         assert "\n" not in str(caught.value)

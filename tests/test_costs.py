@@ -16,8 +16,8 @@ from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.costs import MethodCost, activation_bytes, method_costs, tune_cost
 from glotprompt.errors import ConfigError, ModelError
 from glotprompt.methods import METHODS
-from glotprompt.model.backbones import MINI_SENTENCE
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import MINI_SENTENCE
 from glotprompt.model.shapes import BUILT_IN, Shell
 from glotprompt.model.soft_prompt import SoftPrompt
 
@@ -63,7 +63,7 @@ class TestShapes:
         assert shell.device.type == "meta"
 
     @pytest.mark.slow
-    def test_the_shape_of_mini_is_its_own(self, mini: Encoder) -> None:
+    def test_the_shape_of_mini_is_its_own(self, mini: Backbone) -> None:
         shell = Shell.named("mini")
         assert shell.num_values == mini.num_values
         assert shell.prompt_shape(5) == mini.prompt_shape(5)
@@ -76,7 +76,7 @@ class TestShapes:
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("kind", ["deberta-v2", "gpt2", "bart", "vit"])
-    def test_what_an_encoder_refuses_a_shape_refuses_too(self, kind: str) -> None:
+    def test_what_a_backbone_refuses_a_shape_refuses_too(self, kind: str) -> None:
         with pytest.raises(ModelError, match="ModernBERT"):
             Shell(AutoConfig.for_model(kind), "it")
 
@@ -85,21 +85,21 @@ class TestCounts:
     @pytest.mark.slow
     @pytest.mark.parametrize("name", list(METHODS))
     def test_the_counts_are_those_of_the_real_deltas(
-        self, name: str, tiny_costs: dict[str, MethodCost], own_encoder: Callable[[str], Encoder]
+        self, name: str, tiny_costs: dict[str, MethodCost], own_backbone: Callable[[str], Backbone]
     ) -> None:
-        method, encoder, cost = METHODS[name], own_encoder("xlm-roberta"), tiny_costs[name]
+        method, backbone, cost = METHODS[name], own_backbone("xlm-roberta"), tiny_costs[name]
         assert cost.tune is not None
         adapt, tune = ADAPT.replace(method=name), TUNE.replace(method=name)
         begin = method.begin_adapt
-        parts = {} if begin is None else {part: begin(encoder, adapt) for part in method.parts}
+        parts = {} if begin is None else {part: begin(backbone, adapt) for part in method.parts}
         if parts:
             assert cost.adapt is not None
             assert cost.adapt.trained_values == parts["language"].num_trained
             assert cost.language_bytes == sum(value.nbytes for value in parts["language"].tensors().values())
-        tuned = method.begin_tune(encoder, parts, tune)
+        tuned = method.begin_tune(backbone, parts, tune)
         if method.reads_vectors:
-            assert cost.tune.trained_values == 4 * (encoder.hidden_size + 1), "four labels"
-            assert cost.tune.file_bytes == 4 * (4 * (encoder.hidden_size + 1) + encoder.hidden_size + 1)
+            assert cost.tune.trained_values == 4 * (backbone.hidden_size + 1), "four labels"
+            assert cost.tune.file_bytes == 4 * (4 * (backbone.hidden_size + 1) + backbone.hidden_size + 1)
             return
         assert cost.tune.trained_values == tuned.num_trained
         delivered = method.deliver(tuned, parts).tensors().values()
@@ -146,16 +146,16 @@ import json, sys, torch
 from glotprompt.config import AdaptConfig
 from glotprompt.costs import activation_bytes
 from glotprompt.methods import METHODS
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.train.memory import PeakMemory
 
 torch.set_num_threads(1)
-encoder = Encoder.load("mini", precision="fp32", device="cpu")
+backbone = Backbone.load("mini", precision="fp32", device="cpu")
 
 def step(delta, batch, length, words):
-    with delta.attached(encoder) as prefix:
-        hidden = encoder.hidden_states(torch.full((batch, length), 50), None, prefix).flatten(0, 1)
-        encoder.masked_word_loss(hidden[:words], torch.arange(words)).backward()
+    with delta.attached(backbone) as prefix:
+        hidden = backbone.hidden_states(torch.full((batch, length), 50), None, prefix).flatten(0, 1)
+        backbone.masked_token_loss(hidden[:words], torch.arange(words)).backward()
     delta.zero_grad()
 
 def resident():
@@ -164,11 +164,11 @@ def resident():
 
 found = {}
 for name in sys.argv[1:]:
-    delta = METHODS[name].begin_adapt(encoder, AdaptConfig(method=name))
+    delta = METHODS[name].begin_adapt(backbone, AdaptConfig(method=name))
     step(delta, 1, 8, 1)  # what the libraries set up once
     before, peak = resident(), PeakMemory()
     step(delta, 8, 64, 77)
-    found[name] = [peak.bytes() - before, activation_bytes(encoder, delta, 8, 64, 77)]
+    found[name] = [peak.bytes() - before, activation_bytes(backbone, delta, 8, 64, 77)]
 print(json.dumps(found))
 """
 
@@ -188,16 +188,16 @@ class TestMemory:
 
     @pytest.mark.slow
     def test_an_empty_model_counts_what_a_full_one_keeps(
-        self, shells: Callable[[str], Shell], tiny_encoder: Callable[[str], Encoder]
+        self, shells: Callable[[str], Shell], tiny_backbone: Callable[[str], Backbone]
     ) -> None:
         """With a prompt and with adapters; of the latter's attention only the output, as the fused kernel does."""
         for name in ("soft-prompt", "mad-x"):
             counted: list[int] = []
-            for encoder in (shells("xlm-roberta"), tiny_encoder("xlm-roberta")):
+            for backbone in (shells("xlm-roberta"), tiny_backbone("xlm-roberta")):
                 begin = METHODS[name].begin_adapt
                 assert begin is not None
-                delta = begin(encoder, ADAPT.replace(method=name)).to(encoder.device)
-                counted.append(activation_bytes(encoder, delta, 4, 64, 38))
+                delta = begin(backbone, ADAPT.replace(method=name)).to(backbone.device)
+                counted.append(activation_bytes(backbone, delta, 4, 64, 38))
             assert counted[0] == pytest.approx(counted[1], rel=0.1), name
 
     @pytest.mark.slow

@@ -19,7 +19,7 @@ from glotprompt.doctor.text import TextStatistics, UnknownCharacter
 from glotprompt.doctor.verdict import NUM_EXAMPLES, Finding, cost_findings, language_finding, text_findings, worst
 from glotprompt.errors import ConfigError, DataError, ModelError
 from glotprompt.forecast import Forecast
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.templates import Task
 
 from .toys import SOURCE, TASK, TOY
@@ -170,10 +170,10 @@ def test_the_verdict_is_the_worst_finding() -> None:
 
 
 @pytest.fixture(scope="module")
-def diagnosis(tiny_encoder: Callable[[str], Encoder]) -> Diagnosis:
+def diagnosis(tiny_backbone: Callable[[str], Backbone]) -> Diagnosis:
     """A probe of less than a second."""
-    encoder = tiny_encoder("xlm-roberta")
-    return examine(encoder, TOY, language="sna", task=TASK, adapt=ADAPT, tune=TUNE, probe_seconds=0.1)
+    backbone = tiny_backbone("xlm-roberta")
+    return examine(backbone, TOY, language="sna", task=TASK, adapt=ADAPT, tune=TUNE, probe_seconds=0.1)
 
 
 def test_a_probe_foretells_both_stages(diagnosis: Diagnosis) -> None:
@@ -194,9 +194,9 @@ def test_a_probe_foretells_both_stages(diagnosis: Diagnosis) -> None:
 
 
 @pytest.mark.slow
-def test_all_label_words_are_looked_up(tiny_encoder: Callable[[str], Encoder]) -> None:
+def test_all_label_words_are_looked_up(tiny_backbone: Callable[[str], Backbone]) -> None:
     task = Task("t", "{mask} : {text}", {"a": ["Health日", "Sports"], "b": "Sportz日", "c": "Culture"})
-    found = examine(tiny_encoder("xlm-roberta"), TOY, task=task, adapt=ADAPT, tune=TUNE, probe_seconds=0.01)
+    found = examine(tiny_backbone("xlm-roberta"), TOY, task=task, adapt=ADAPT, tune=TUNE, probe_seconds=0.01)
     finding = next(finding for finding in found.findings if finding.name == "label words")
     assert (found.level, finding.level) == ("bad", "bad")
     for said in ("label 'a': this model cannot spell the word 'Health日'", "label 'b': ", "Health", "Sports"):
@@ -205,26 +205,26 @@ def test_all_label_words_are_looked_up(tiny_encoder: Callable[[str], Encoder]) -
     assert found.tune.seconds is None  # what cannot be read cannot be timed
     assert found.adapt.seconds is not None
     several = Task("t", "{mask} : {text}", {"sports": "Sportz", "b": "Culture"})
-    found = examine(tiny_encoder("xlm-roberta"), TOY, task=several, adapt=ADAPT, tune=TUNE, probe_seconds=0.01)
+    found = examine(tiny_backbone("xlm-roberta"), TOY, task=several, adapt=ADAPT, tune=TUNE, probe_seconds=0.01)
     finding = next(finding for finding in found.findings if finding.name == "label words")
     assert (finding.level, finding.figure) == ("ok", "1 word of several tokens in 2 labels")
     assert "in the built-in tasks: Sports" in finding.meaning
     assert found.tune is not None
     assert found.tune.seconds is not None
     twice = Task("t", "{mask} : {text}", {"a": "Sports", "b": "Sports"})
-    found = examine(tiny_encoder("xlm-roberta"), TOY, task=twice, adapt=ADAPT, tune=TUNE, probe_seconds=0)
+    found = examine(tiny_backbone("xlm-roberta"), TOY, task=twice, adapt=ADAPT, tune=TUNE, probe_seconds=0)
     assert any("stands for 'a' and 'b'" in finding.meaning for finding in found.findings)
 
 
-def test_one_line_is_too_little_to_time(tiny_encoder: Callable[[str], Encoder]) -> None:
-    found = examine(tiny_encoder("xlm-roberta"), ["the king"] * 3, adapt=ADAPT, probe_seconds=0.01)
+def test_one_line_is_too_little_to_time(tiny_backbone: Callable[[str], Backbone]) -> None:
+    found = examine(tiny_backbone("xlm-roberta"), ["the king"] * 3, adapt=ADAPT, probe_seconds=0.01)
     assert found.adapt.seconds is None
     assert found.verdict == "will not work as it is"
 
 
 @pytest.mark.slow
 def test_the_bundled_backbone_without_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(Encoder, "load")
+    monkeypatch.delattr(Backbone, "load")
     found = examine("mini", SOURCE, language="swa", adapt=ADAPT, probe_seconds=0)
     assert found.exposure is not None
     assert found.exposure.verdict == "read"
@@ -297,8 +297,8 @@ def test_length_histogram() -> None:
     ],
 )
 def test_mistakes(
-    words: dict[str, Any], error: type[Exception], message: str, tiny_encoder: Callable[[str], Encoder]
+    words: dict[str, Any], error: type[Exception], message: str, tiny_backbone: Callable[[str], Backbone]
 ) -> None:
-    given = {"model": tiny_encoder("xlm-roberta"), "texts": TOY, "adapt": ADAPT, "probe_seconds": 0, **words}
+    given = {"model": tiny_backbone("xlm-roberta"), "texts": TOY, "adapt": ADAPT, "probe_seconds": 0, **words}
     with pytest.raises(error, match=message):
         examine(given.pop("model"), given.pop("texts"), **given)

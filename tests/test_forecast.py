@@ -13,7 +13,7 @@ from glotprompt import forecast
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ModelError
 from glotprompt.forecast import LONGEST, SAMPLE_LINES, Forecast, Forecaster, Probe, Text, _some, unfit
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.train.inputs import masking_corpus
 from glotprompt.train.pace import Pace
 
@@ -24,38 +24,38 @@ ADAPT, TUNE = AdaptConfig(steps=50, eval_every=20, **TINY), TuneConfig(method="s
 FIELDS = [example.fields for example in topics()]
 
 
-def text_of(lines: list[str], encoder: Encoder) -> Text:
-    return Text(lines, [len(ids) for ids in encoder.tokenizer(lines, add_special_tokens=False)["input_ids"]])
+def text_of(lines: list[str], backbone: Backbone) -> Text:
+    return Text(lines, [len(ids) for ids in backbone.tokenizer(lines, add_special_tokens=False)["input_ids"]])
 
 
 @pytest.fixture
-def encoder(tiny_encoder: Callable[[str], Encoder]) -> Encoder:
-    return tiny_encoder("xlm-roberta")
+def backbone(tiny_backbone: Callable[[str], Backbone]) -> Backbone:
+    return tiny_backbone("xlm-roberta")
 
 
 @pytest.fixture
-def by_tokens(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> Forecaster:
+def by_tokens(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Forecaster:
     """Forecasts tokens in the place of seconds."""
     monkeypatch.setattr(forecast, "pace_of", lambda *how: Pace(1.0, 1.0, 0.0, 0.0, 1, None))
-    return Forecaster.of(encoder, Probe(1.0), QUIET)
+    return Forecaster.of(backbone, Probe(1.0), QUIET)
 
 
 @pytest.fixture
 def tokens_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Tokens of every pass of an encoder."""
+    """Tokens of every pass of a backbone."""
     found: list[int] = []
-    states_at, pooled_states = Encoder.states_at, Encoder.pooled_states
+    states_at, pooled_states = Backbone.states_at, Backbone.pooled_states
 
-    def at(encoder: Encoder, ids: torch.Tensor, mask: Any, *others: Any) -> torch.Tensor:
+    def at(backbone: Backbone, ids: torch.Tensor, mask: Any, *others: Any) -> torch.Tensor:
         found.append(ids.numel() if mask is None else int(mask.sum()))
-        return states_at(encoder, ids, mask, *others)
+        return states_at(backbone, ids, mask, *others)
 
-    def pooled(encoder: Encoder, sequences: Any, *others: Any) -> torch.Tensor:
+    def pooled(backbone: Backbone, sequences: Any, *others: Any) -> torch.Tensor:
         found.append(sum(map(len, sequences)))
-        return pooled_states(encoder, sequences, *others)
+        return pooled_states(backbone, sequences, *others)
 
-    monkeypatch.setattr(Encoder, "states_at", at)
-    monkeypatch.setattr(Encoder, "pooled_states", pooled)
+    monkeypatch.setattr(Backbone, "states_at", at)
+    monkeypatch.setattr(Backbone, "pooled_states", pooled)
     return found
 
 
@@ -66,22 +66,22 @@ def tokens_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ids=["one training", "two trainings", "trials"],
 )
 def test_what_masked_language_modelling_reads(
-    encoder: Encoder, by_tokens: Forecaster, tokens_read: list[int], changes: dict[str, Any]
+    backbone: Backbone, by_tokens: Forecaster, tokens_read: list[int], changes: dict[str, Any]
 ) -> None:
     config = ADAPT.replace(steps=10, eval_every=2, held_out_share=0.3, **changes)
     lines = [*TOY, *SOURCE]
-    gp.adapt(encoder, lines, lines, "nya", config, QUIET)
-    assert by_tokens.adapt(config, text_of(lines, encoder)).seconds == pytest.approx(sum(tokens_read), rel=0.15)
+    gp.adapt(backbone, lines, lines, "nya", config, QUIET)
+    assert by_tokens.adapt(config, text_of(lines, backbone)).seconds == pytest.approx(sum(tokens_read), rel=0.15)
 
 
 @pytest.mark.slow
-def test_what_alignment_reads(encoder: Encoder, by_tokens: Forecaster, tokens_read: list[int]) -> None:
+def test_what_alignment_reads(backbone: Backbone, by_tokens: Forecaster, tokens_read: list[int]) -> None:
     """Teachers, too: with few steps they are most of it."""
     config = ADAPT.replace(objective="alignment", steps=3, eval_every=2, held_out_share=0.2)
-    gp.adapt(encoder, language="nya", parallel=TRANSLATIONS, config=config, runtime=QUIET)
-    found = by_tokens.adapt(config, text_of([target for _, target in TRANSLATIONS], encoder))
+    gp.adapt(backbone, language="nya", parallel=TRANSLATIONS, config=config, runtime=QUIET)
+    found = by_tokens.adapt(config, text_of([target for _, target in TRANSLATIONS], backbone))
     assert found.seconds == pytest.approx(sum(tokens_read), rel=0.15)
-    assert found.estimated_bytes > by_tokens.adapt(ADAPT, text_of(TOY, encoder)).estimated_bytes, "two sides"
+    assert found.estimated_bytes > by_tokens.adapt(ADAPT, text_of(TOY, backbone)).estimated_bytes, "two sides"
 
 
 @pytest.mark.slow
@@ -92,10 +92,10 @@ def test_what_alignment_reads(encoder: Encoder, by_tokens: Forecaster, tokens_re
     ids=["label words", "linear head", "pooled head", "sentence vectors"],
 )  # fmt: skip
 def test_what_stage_2_reads(
-    encoder: Encoder, by_tokens: Forecaster, tokens_read: list[int], changes: dict[str, Any]
+    backbone: Backbone, by_tokens: Forecaster, tokens_read: list[int], changes: dict[str, Any]
 ) -> None:
     config = TUNE.replace(**changes)
-    classifier = gp.tune(encoder, None, topics(), TASK, config, QUIET, language="nya")
+    classifier = gp.tune(backbone, None, topics(), TASK, config, QUIET, language="nya")
     held = round(config.dev_share * len(FIELDS))
     tuned = by_tokens.tune(config, None, TASK, FIELDS, (len(FIELDS) - held, held))
     assert tuned.seconds == pytest.approx(sum(tokens_read), rel=0.15)
@@ -105,7 +105,7 @@ def test_what_stage_2_reads(
 
 
 @pytest.mark.slow
-def test_layers_that_run_once_are_timed_once(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_that_run_once_are_timed_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     paces: list[Pace] = []
     pace_of = forecast.pace_of
 
@@ -114,7 +114,7 @@ def test_layers_that_run_once_are_timed_once(encoder: Encoder, monkeypatch: pyte
         return paces[-1]
 
     monkeypatch.setattr(forecast, "pace_of", noted)
-    forecaster = Forecaster.of(encoder, Probe(0.01), QUIET)
+    forecaster = Forecaster.of(backbone, Probe(0.01), QUIET)
     for layers in (1, 1, 2):
         found = forecaster.tune(TUNE.replace(top_k_layers=layers, seed=layers), ADAPT, TASK, FIELDS, (30, 6))
         assert found.measured_bytes is not None
@@ -124,19 +124,19 @@ def test_layers_that_run_once_are_timed_once(encoder: Encoder, monkeypatch: pyte
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["soft-prompt", "mad-x", "fine-tuning-mlm", "lora"])
-def test_a_probe_leaves_the_encoder_as_it_was(own_encoder: Callable[[str], Encoder], method: str) -> None:
-    encoder = own_encoder("xlm-roberta")
+def test_a_probe_leaves_the_backbone_as_it_was(own_backbone: Callable[[str], Backbone], method: str) -> None:
+    backbone = own_backbone("xlm-roberta")
     ids = torch.tensor([[0, 5, 6, 7, 2]])
-    before = encoder.hidden_states(ids)
-    forecaster = Forecaster.of(encoder, Probe(0.01, most_tokens=32), QUIET)
+    before = backbone.hidden_states(ids)
+    forecaster = Forecaster.of(backbone, Probe(0.01, most_tokens=32), QUIET)
     config = ADAPT.replace(method=method)
-    found = [forecaster.adapt(config, text_of(TOY, encoder))]
+    found = [forecaster.adapt(config, text_of(TOY, backbone))]
     found += [forecaster.tune(TUNE.replace(method=method), config, TASK, FIELDS, (30, 6))]
     if method != "mad-x":
-        found += [forecaster.adapt(config.replace(objective="alignment"), text_of(TOY, encoder))]
+        found += [forecaster.adapt(config.replace(objective="alignment"), text_of(TOY, backbone))]
     assert all(one.seconds and one.measured_bytes is None for one in found), "its steps were smaller"
-    assert torch.equal(before, encoder.hidden_states(ids))
-    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+    assert torch.equal(before, backbone.hidden_states(ids))
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
 
 
 def test_steps_are_drawn_from_different_lines() -> None:
@@ -157,16 +157,16 @@ def test_mad_x_trains_two_adapters_and_auto_tries_rates(by_tokens: Forecaster) -
 
 
 @pytest.mark.slow
-def test_sequences_are_those_of_a_training(encoder: Encoder) -> None:
+def test_sequences_are_those_of_a_training(backbone: Backbone) -> None:
     for packing in ("full", "none"):
         config = ADAPT.replace(packing=packing, held_out_share=0.1)
-        corpus, *_ = masking_corpus(encoder, SOURCE, SOURCE, config)
-        assert abs(text_of(SOURCE, encoder).amount(config).sequences - len(corpus.target)) <= 2
+        corpus, *_ = masking_corpus(backbone, SOURCE, SOURCE, config)
+        assert abs(text_of(SOURCE, backbone).amount(config).sequences - len(corpus.target)) <= 2
 
 
-def test_a_backbone_without_an_lm_head_is_aligned(tiny_encoder: Callable[[str], Encoder]) -> None:
-    found = Forecaster.of(tiny_encoder("xlm-roberta"), Probe(1.0), QUIET)
-    found.encoder, found.shell.has_lm_head = None, False
+def test_a_backbone_without_an_lm_head_is_aligned(tiny_backbone: Callable[[str], Backbone]) -> None:
+    found = Forecaster.of(tiny_backbone("xlm-roberta"), Probe(1.0), QUIET)
+    found.backbone, found.shell.has_lm_head = None, False
     config = ADAPT.replace(objective="alignment")
     assert found.adapt(config, Text(TOY, [5] * len(TOY))).estimated_bytes > 0
     assert found.tune(TUNE.replace(method="embedding"), config, TASK, FIELDS, (30, 6)).file_bytes > 0

@@ -21,7 +21,7 @@ import torch
 import glotprompt as gp
 
 from . import records
-from .conftest import make_tiny_encoder
+from .conftest import make_tiny_backbone
 from .toys import topics
 from .variants import VARIANTS, Variant
 
@@ -62,16 +62,16 @@ def course(facts: dict[str, Any]) -> dict[str, Any]:
     return {"losses": [loss for _, loss in facts["losses"][:STEPS]], **found}
 
 
-def courses(variant: Variant, encoder: gp.Encoder) -> dict[str, Any]:
+def courses(variant: Variant, backbone: gp.Backbone) -> dict[str, Any]:
     """Both stages, and what comes out of them."""
     found: dict[str, Any] = {}
-    adapted = variant.stage_1(encoder, steps=STEPS)
+    adapted = variant.stage_1(backbone, steps=STEPS)
     if adapted is not None:
         facts = adapted.training.to_json()
         trainings = {"adapt": facts, "adapt, source": facts.get("source_training")} if variant.has_stage_1 else {}
         found |= {name: course(training) for name, training in trainings.items() if training}
         found["adapted"] = facts["held_out_after"]
-    classifier = variant.stage_2(encoder, adapted)
+    classifier = variant.stage_2(backbone, adapted)
     report = gp.evaluate(classifier, topics()).to_json()
     scores = dict(zip(TEXTS, classifier.log_probabilities(TEXTS).tolist(), strict=True))
     return {
@@ -115,12 +115,12 @@ QUICK = ("soft-prompt", "prompt-tuning", "embedding")
 )
 def test_tiny(method: str, record: bool) -> None:
     variants = {name: variant for name, variant in TINY.items() if variant.method == method}
-    check(method, {name: courses(one, make_tiny_encoder(one.kind)) for name, one in variants.items()}, record)
+    check(method, {name: courses(one, make_tiny_backbone(one.kind)) for name, one in variants.items()}, record)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("method", MINI)
-def test_mini(method: str, mini: gp.Encoder, record: bool) -> None:
+def test_mini(method: str, mini: gp.Backbone, record: bool) -> None:
     check(f"mini-{method}", {method: courses(MINI[method], mini)}, record)
 
 

@@ -17,31 +17,31 @@ from glotprompt.errors import ConfigError, DataError
 from glotprompt.initial import Initial
 from glotprompt.model.real_tokens import key_values_of_text
 from glotprompt.train.inputs import masking_corpus
-from glotprompt.train.scoring import evaluation_batches, score_masked_words
+from glotprompt.train.scoring import evaluation_batches, score_masked_tokens
 
 from .toys import QUIET, SOURCE, TOY
 
-Make = Callable[[str], gp.Encoder]
+Make = Callable[[str], gp.Backbone]
 ADAPT = gp.AdaptConfig(
     steps=2, batch_size=8, max_length=16, learning_rate=1.0, init_std=0.5, eval_every=1, held_out_share=0.2
 )
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_encoder: Make) -> gp.Encoder:
-    return tiny_encoder("xlm-roberta")
+def backbone(tiny_backbone: Make) -> gp.Backbone:
+    return tiny_backbone("xlm-roberta")
 
 
-def adapted(encoder: gp.Encoder, initial: Initial | None = None, **settings: Any) -> gp.LanguagePrompt:
-    made = gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT.replace(**settings), QUIET, initial=initial)
+def adapted(backbone: gp.Backbone, initial: Initial | None = None, **settings: Any) -> gp.LanguagePrompt:
+    made = gp.adapt(backbone, TOY, SOURCE, "xxx", ADAPT.replace(**settings), QUIET, initial=initial)
     assert isinstance(made, gp.LanguagePrompt)
     return made
 
 
 @pytest.fixture(scope="module")
-def two(encoder: gp.Encoder) -> tuple[gp.LanguagePrompt, gp.LanguagePrompt]:
+def two(backbone: gp.Backbone) -> tuple[gp.LanguagePrompt, gp.LanguagePrompt]:
     """Prompts of two languages, of length 4."""
-    one, other = (adapted(encoder, prompt_length=4, seed=seed) for seed in (1, 2))
+    one, other = (adapted(backbone, prompt_length=4, seed=seed) for seed in (1, 2))
     return replace(one, language="aaa"), replace(other, language="bbb")
 
 
@@ -51,12 +51,12 @@ def first_loss(prompt: gp.LanguagePrompt) -> float:
     return facts["held_out_loss"]
 
 
-def loss_of(encoder: gp.Encoder, key_values: Tensor, positions: Any = "plain") -> float:
+def loss_of(backbone: gp.Backbone, key_values: Tensor, positions: Any = "plain") -> float:
     """The loss on held-out text behind these vectors."""
-    _, (held_out, _), _ = masking_corpus(encoder, TOY, SOURCE, ADAPT)
-    batches = evaluation_batches(held_out, encoder, ADAPT.mask_rate, QUIET.eval_batch_size)
+    _, (held_out, _), _ = masking_corpus(backbone, TOY, SOURCE, ADAPT)
+    batches = evaluation_batches(held_out, backbone, ADAPT.mask_rate, QUIET.eval_batch_size)
     prompt = gp.LanguagePrompt(key_values, "xxx", {}, positions)
-    return score_masked_words(encoder, batches, prompt.prefix(encoder)).loss
+    return score_masked_tokens(backbone, batches, prompt.prefix(backbone)).loss
 
 
 # --- a saved prompt, or several
@@ -64,11 +64,11 @@ def loss_of(encoder: gp.Encoder, key_values: Tensor, positions: Any = "plain") -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("positions", ["plain", "shifted"])
-def test_it_starts_with_the_prompt_itself(encoder: gp.Encoder, positions: Any) -> None:
-    start = adapted(encoder, prompt_length=3, seed=3, positions=positions)
-    made = adapted(encoder, start)
-    assert first_loss(made) == loss_of(encoder, start.key_values, positions)
-    assert abs(first_loss(made) - first_loss(adapted(encoder, prompt_length=3, positions=positions))) > 1e-2
+def test_it_starts_with_the_prompt_itself(backbone: gp.Backbone, positions: Any) -> None:
+    start = adapted(backbone, prompt_length=3, seed=3, positions=positions)
+    made = adapted(backbone, start)
+    assert first_loss(made) == loss_of(backbone, start.key_values, positions)
+    assert abs(first_loss(made) - first_loss(adapted(backbone, prompt_length=3, positions=positions))) > 1e-2
     assert (made.prompt_length, made.positions) == (3, positions), "length and positions follow from the prompt"
     assert made.training.config["prompt_length"] == 3
     assert made.training.config["initialise"] == "prompt"
@@ -76,35 +76,35 @@ def test_it_starts_with_the_prompt_itself(encoder: gp.Encoder, positions: Any) -
 
 
 @pytest.mark.slow
-def test_it_starts_with_the_weighted_sum(encoder: gp.Encoder, two: tuple[gp.LanguagePrompt, ...]) -> None:
+def test_it_starts_with_the_weighted_sum(backbone: gp.Backbone, two: tuple[gp.LanguagePrompt, ...]) -> None:
     one, other = two
-    made = adapted(encoder, [(one, 0.25), (other, 0.75)])
-    assert first_loss(made) == loss_of(encoder, 0.25 * one.key_values + 0.75 * other.key_values)
+    made = adapted(backbone, [(one, 0.25), (other, 0.75)])
+    assert first_loss(made) == loss_of(backbone, 0.25 * one.key_values + 0.75 * other.key_values)
     found = made.training.initial
     assert [(one.language, one.weight) for one in found or ()] == [("aaa", 0.25), ("bbb", 0.75)]
     assert len({one.digest for one in found or ()}) == 2
-    whole = adapted(encoder, [(one, 1.0)])
-    assert torch.equal(whole.key_values, adapted(encoder, one).key_values)
+    whole = adapted(backbone, [(one, 1.0)])
+    assert torch.equal(whole.key_values, adapted(backbone, one).key_values)
 
 
-def test_the_start_stays_as_it_was(encoder: gp.Encoder, two: tuple[gp.LanguagePrompt, ...]) -> None:
+def test_the_start_stays_as_it_was(backbone: gp.Backbone, two: tuple[gp.LanguagePrompt, ...]) -> None:
     before = two[0].key_values.clone()
-    made = adapted(encoder, two[0], steps=1)
+    made = adapted(backbone, two[0], steps=1)
     assert torch.equal(two[0].key_values, before)
     assert not torch.equal(made.key_values, before)
 
 
 def test_what_it_is_written_from_is_saved(
-    encoder: gp.Encoder, two: tuple[gp.LanguagePrompt, ...], tmp_path: Path
+    backbone: gp.Backbone, two: tuple[gp.LanguagePrompt, ...], tmp_path: Path
 ) -> None:
-    made = adapted(encoder, two[0])
+    made = adapted(backbone, two[0])
     assert gp.LanguagePrompt.load(made.save(tmp_path / "p")).training.initial == made.training.initial
-    assert adapted(encoder).training.initial is None
+    assert adapted(backbone).training.initial is None
 
 
 @pytest.mark.slow
 def test_every_start_has_its_own_checkpoint(
-    encoder: gp.Encoder, two: tuple[gp.LanguagePrompt, ...], tmp_path: Path
+    backbone: gp.Backbone, two: tuple[gp.LanguagePrompt, ...], tmp_path: Path
 ) -> None:
     """Else a run that was killed would be gone on with by one that starts elsewhere."""
     runtime = QUIET.replace(checkpoint_dir=tmp_path, checkpoint_every=0)
@@ -116,17 +116,19 @@ def test_every_start_has_its_own_checkpoint(
     files: list[set[Path]] = []
     made: list[Any] = []
     for initial, settings in starts:
-        made.append(gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT.replace(**settings), runtime, initial=initial))
+        made.append(gp.adapt(backbone, TOY, SOURCE, "xxx", ADAPT.replace(**settings), runtime, initial=initial))
         files.append(set(tmp_path.iterdir()))
     assert [len(found) for found in files] == [1, 2, 3, 4, 5]
-    again = gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT, runtime, initial=two[0])
+    again = gp.adapt(backbone, TOY, SOURCE, "xxx", ADAPT, runtime, initial=two[0])
     assert set(tmp_path.iterdir()) == files[-1], "the same words find their own"
     assert torch.equal(again.key_values, made[0].key_values)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_other_methods_with_prompts_start_from_one_too(encoder: gp.Encoder, two: tuple[gp.LanguagePrompt, ...]) -> None:
+def test_other_methods_with_prompts_start_from_one_too(
+    backbone: gp.Backbone, two: tuple[gp.LanguagePrompt, ...]
+) -> None:
     for method in ("source-prompt", "soft-prompt+task-adapter"):
-        assert adapted(encoder, two[0], method=method).training.to_json()["initial"][0]["language"] == "aaa"
+        assert adapted(backbone, two[0], method=method).training.to_json()["initial"][0]["language"] == "aaa"
 
 
 @pytest.mark.parametrize(
@@ -141,14 +143,14 @@ def test_other_methods_with_prompts_start_from_one_too(encoder: gp.Encoder, two:
     ],
 )
 def test_a_config_that_says_otherwise(
-    encoder: gp.Encoder, two: tuple[gp.LanguagePrompt, ...], settings: dict[str, Any], says: str
+    backbone: gp.Backbone, two: tuple[gp.LanguagePrompt, ...], settings: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
-        adapted(encoder, two[0], **settings)
+        adapted(backbone, two[0], **settings)
     assert "\n" not in str(caught.value)
 
 
-def test_prompts_that_cannot_be_started_from(encoder: gp.Encoder, two: tuple[gp.LanguagePrompt, ...]) -> None:
+def test_prompts_that_cannot_be_started_from(backbone: gp.Backbone, two: tuple[gp.LanguagePrompt, ...]) -> None:
     one, other = two
     foreign = replace(one, backbone={"name": "other", "fingerprint": "x"})
     shorter = replace(other, key_values=other.key_values[:, :, :, :3])
@@ -158,9 +160,9 @@ def test_prompts_that_cannot_be_started_from(encoder: gp.Encoder, two: tuple[gp.
         ([], "holds no prompt"),
     ):
         with pytest.raises(ConfigError, match=says):
-            adapted(encoder, initial)
+            adapted(backbone, initial)
     with pytest.raises(ConfigError, match='initialise="prompt" needs a saved prompt; give it as initial='):
-        adapted(encoder, initialise="prompt")
+        adapted(backbone, initialise="prompt")
 
 
 # --- real tokens
@@ -168,76 +170,76 @@ def test_prompts_that_cannot_be_started_from(encoder: gp.Encoder, two: tuple[gp.
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["xlm-roberta", "modernbert"])
-def test_it_starts_with_tokens_of_the_source_text(tiny_encoder: Make, kind: str) -> None:
-    encoder = tiny_encoder(kind)
-    made = adapted(encoder, initialise="text", prompt_length=6, learning_rate=1e-30)
-    corpus, *_ = masking_corpus(encoder, TOY, SOURCE, ADAPT)
-    special = torch.tensor(encoder.tokenizer.all_special_ids)
-    of_text = [key_values_of_text(encoder, [torch.from_numpy(part)], special, 6) for part in corpus.source]
+def test_it_starts_with_tokens_of_the_source_text(tiny_backbone: Make, kind: str) -> None:
+    backbone = tiny_backbone(kind)
+    made = adapted(backbone, initialise="text", prompt_length=6, learning_rate=1e-30)
+    corpus, *_ = masking_corpus(backbone, TOY, SOURCE, ADAPT)
+    special = torch.tensor(backbone.tokenizer.all_special_ids)
+    of_text = [key_values_of_text(backbone, [torch.from_numpy(part)], special, 6) for part in corpus.source]
     assert any(torch.equal(made.key_values, found) for found in of_text)
-    assert first_loss(made) == loss_of(encoder, made.key_values)
-    other = adapted(encoder, initialise="text", prompt_length=6, learning_rate=1e-30, seed=1)
+    assert first_loss(made) == loss_of(backbone, made.key_values)
+    other = adapted(backbone, initialise="text", prompt_length=6, learning_rate=1e-30, seed=1)
     assert not torch.equal(other.key_values, made.key_values), "the seed draws them"
 
 
-def test_a_prompt_longer_than_a_sequence_takes_several(encoder: gp.Encoder) -> None:
-    assert adapted(encoder, initialise="text", prompt_length=40).prompt_length == 40
+def test_a_prompt_longer_than_a_sequence_takes_several(backbone: gp.Backbone) -> None:
+    assert adapted(backbone, initialise="text", prompt_length=40).prompt_length == 40
 
 
-def test_without_source_text_the_target_s_tokens_serve(encoder: gp.Encoder) -> None:
+def test_without_source_text_the_target_s_tokens_serve(backbone: gp.Backbone) -> None:
     config = ADAPT.replace(initialise="text", source_share=0, prompt_length=4)
-    made = gp.adapt(encoder, TOY, [], "xxx", config, QUIET)
+    made = gp.adapt(backbone, TOY, [], "xxx", config, QUIET)
     assert made.training.config["initialise"] == "text"
 
 
-def test_too_few_tokens(encoder: gp.Encoder) -> None:
+def test_too_few_tokens(backbone: gp.Backbone) -> None:
     with pytest.raises(DataError, match=r"the text has \d+ tokens, too few for a prompt of 5000; give more") as caught:
-        adapted(encoder, initialise="text", prompt_length=5000)
+        adapted(backbone, initialise="text", prompt_length=5000)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("method", ["mad-x", "fine-tuning-mlm", "lora"])
-def test_real_tokens_are_for_prompts(encoder: gp.Encoder, method: str) -> None:
+def test_real_tokens_are_for_prompts(backbone: gp.Backbone, method: str) -> None:
     config = ADAPT.replace(method=method, initialise="text")
     with pytest.raises(ConfigError, match="trains no prompt in stage 1"):
-        gp.adapt(encoder, TOY, SOURCE, "xxx", config, QUIET)
+        gp.adapt(backbone, TOY, SOURCE, "xxx", config, QUIET)
 
 
 # --- with the rest of stage 1
 
 
-def test_the_trials_of_rates_start_there_too(encoder: gp.Encoder, two: tuple[gp.LanguagePrompt, ...]) -> None:
+def test_the_trials_of_rates_start_there_too(backbone: gp.Backbone, two: tuple[gp.LanguagePrompt, ...]) -> None:
     rates = (1e-12, 2e-12)
-    made = adapted(encoder, two[0], learning_rate="auto", auto_rates=rates, auto_steps=2)
+    made = adapted(backbone, two[0], learning_rate="auto", auto_rates=rates, auto_steps=2)
     for trial in made.training.rates_tried:
-        assert trial.loss == pytest.approx(loss_of(encoder, two[0].key_values), abs=1e-4)
+        assert trial.loss == pytest.approx(loss_of(backbone, two[0].key_values), abs=1e-4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["cosine", "constant", "wsd"])
-def test_a_schedule_is_felt(encoder: gp.Encoder, schedule: str) -> None:
+def test_a_schedule_is_felt(backbone: gp.Backbone, schedule: str) -> None:
     settings: dict[str, Any] = {"steps": 8, "eval_every": 8, "prompt_length": 2}
-    assert first_loss(adapted(encoder, schedule=schedule, **settings)) == first_loss(adapted(encoder, **settings))
-    losses = [adapted(encoder, schedule=name, **settings).training.losses[-1] for name in (schedule, "linear")]
+    assert first_loss(adapted(backbone, schedule=schedule, **settings)) == first_loss(adapted(backbone, **settings))
+    losses = [adapted(backbone, schedule=name, **settings).training.losses[-1] for name in (schedule, "linear")]
     assert losses[0] != losses[1]
 
 
 @pytest.mark.slow
-def test_without_source_text_the_start_is_the_targets(encoder: gp.Encoder) -> None:
+def test_without_source_text_the_start_is_the_targets(backbone: gp.Backbone) -> None:
     """Whatever source text is handed over beside it."""
     settings: dict[str, Any] = {"initialise": "text", "source_share": 0.0, "prompt_length": 4, "learning_rate": 1e-12}
     config = ADAPT.replace(**settings)
-    made = [gp.adapt(encoder, TOY, source, "xxx", config, QUIET) for source in (SOURCE, ["night " * 9] * 9, [])]
+    made = [gp.adapt(backbone, TOY, source, "xxx", config, QUIET) for source in (SOURCE, ["night " * 9] * 9, [])]
     values = [prompt.key_values for prompt in made if isinstance(prompt, gp.LanguagePrompt)]
     assert len(values) == 3
     assert torch.equal(values[0], values[1])
     assert torch.equal(values[0], values[2])
 
 
-def test_a_saved_prompt_brings_its_character_map(encoder: gp.Encoder, two: tuple[Any, Any]) -> None:
+def test_a_saved_prompt_brings_its_character_map(backbone: gp.Backbone, two: tuple[Any, Any]) -> None:
     characters = CharacterMap((Rewriting("ǃ", "k", "letter", False),))
     known, unknown = (replace(prompt, characters=characters) for prompt in two)
-    assert adapted(encoder, known).characters == characters
-    assert adapted(encoder, [(known, 0.5), (unknown, 0.5)]).characters == characters
+    assert adapted(backbone, known).characters == characters
+    assert adapted(backbone, [(known, 0.5), (unknown, 0.5)]).characters == characters
     with pytest.raises(ConfigError, match="rewrite characters differently"):
-        adapted(encoder, [(known, 0.5), (two[1], 0.5)])
+        adapted(backbone, [(known, 0.5), (two[1], 0.5)])

@@ -26,36 +26,36 @@ from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.report import tables
 from glotprompt.train import loop
 
-from .conftest import make_tiny_encoder
+from .conftest import make_tiny_backbone
 from .toys import QUIET, SOURCE, TASK, TOY
 from .variants import ADAPT, EXAMPLES, TUNE, VARIANTS, two_prompts
 
-Make = Callable[[str], gp.Encoder]
+Make = Callable[[str], gp.Backbone]
 TEXTS = ["water play king", "play", "the king the day"]
 OTHER = [line.replace("king", "play") for line in TOY]
 """Text in a second toy language."""
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_encoder: Make) -> gp.Encoder:
-    return tiny_encoder("xlm-roberta")
+def backbone(tiny_backbone: Make) -> gp.Backbone:
+    return tiny_backbone("xlm-roberta")
 
 
 @pytest.fixture(scope="module")
-def mad_x(encoder: gp.Encoder) -> LanguageModule:
-    made = VARIANTS["mad-x"].stage_1(encoder)
+def mad_x(backbone: gp.Backbone) -> LanguageModule:
+    made = VARIANTS["mad-x"].stage_1(backbone)
     assert isinstance(made, LanguageModule)
     return made
 
 
-def adapted(encoder: gp.Encoder, method: str, **settings: Any) -> Adapted:
+def adapted(backbone: gp.Backbone, method: str, **settings: Any) -> Adapted:
     """A stage 1 of a single step."""
-    return gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT.replace(method=method, steps=1, **settings), QUIET)
+    return gp.adapt(backbone, TOY, SOURCE, "xxx", ADAPT.replace(method=method, steps=1, **settings), QUIET)
 
 
-def tuned(encoder: gp.Encoder, start: Adapted | None, **settings: Any) -> gp.PromptClassifier:
+def tuned(backbone: gp.Backbone, start: Adapted | None, **settings: Any) -> gp.PromptClassifier:
     """A stage 2 of a single epoch."""
-    return gp.tune(encoder, start, EXAMPLES, TASK, TUNE.replace(epochs=1, **settings), QUIET, dev=EXAMPLES)
+    return gp.tune(backbone, start, EXAMPLES, TASK, TUNE.replace(epochs=1, **settings), QUIET, dev=EXAMPLES)
 
 
 @pytest.fixture
@@ -90,79 +90,79 @@ def test_the_table_of_methods_is_whole() -> None:
 
 
 @pytest.mark.parametrize("method", ["prompt-tuning", "fine-tuning"])
-def test_no_stage_1(encoder: gp.Encoder, method: str) -> None:
+def test_no_stage_1(backbone: gp.Backbone, method: str) -> None:
     with pytest.raises(ConfigError, match=f"{method} has no stage 1; go on with tune"):
-        adapted(encoder, method)
-    start = adapted(encoder, "soft-prompt")
+        adapted(backbone, method)
+    start = adapted(backbone, "soft-prompt")
     with pytest.raises(ConfigError, match=f"{method} has no stage 1, but a soft-prompt result was given"):
-        tuned(encoder, start, method=method)
+        tuned(backbone, start, method=method)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.start.stage1])
-def test_a_stage_1_of_its_own_is_needed(encoder: gp.Encoder, mad_x: LanguageModule, method: str) -> None:
+def test_a_stage_1_of_its_own_is_needed(backbone: gp.Backbone, mad_x: LanguageModule, method: str) -> None:
     start = METHODS[method].start.name
     with pytest.raises(ConfigError, match=f"adapt with method {start} made, nothing was given"):
-        tuned(encoder, None, method=method)
+        tuned(backbone, None, method=method)
     other: Adapted = replace(mad_x, method="lora") if method == "mad-x" else mad_x
     with pytest.raises(ConfigError, match=f"adapt with method {start} made, one of {other.method} was given"):
-        tuned(encoder, other, method=method)
+        tuned(backbone, other, method=method)
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.has_prompt])
 @pytest.mark.parametrize("name", ["top_k_layers", "bottom_k_layers"])
 def test_no_layers_to_choose_where_no_prompt_is_trained(
-    encoder: gp.Encoder, mad_x: LanguageModule, method: str, name: str
+    backbone: gp.Backbone, mad_x: LanguageModule, method: str, name: str
 ) -> None:
     start = None if METHODS[method].stage1 is None else replace(mad_x, method=METHODS[method].start.name)
     with pytest.raises(ConfigError, match=r"trains no prompts in stage 2; leave top_k_layers"):
-        tuned(encoder, start, method=method, **{name: 1})
+        tuned(backbone, start, method=method, **{name: 1})
 
 
 @pytest.mark.slow
-def test_without_a_method_tune_goes_on_with_that_of_stage_1(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
-    made = tuned(encoder, mad_x)
+def test_without_a_method_tune_goes_on_with_that_of_stage_1(backbone: gp.Backbone, mad_x: LanguageModule) -> None:
+    made = tuned(backbone, mad_x)
     assert (made.method, made.training.config["method"], made.language) == ("mad-x", "mad-x", "xxx")
     assert made.training.config["learning_rate"] == 1e-4, "the method's own rate"
-    assert tuned(encoder, None).method == "prompt-tuning"
+    assert tuned(backbone, None).method == "prompt-tuning"
 
 
 @pytest.mark.slow
-def test_files_of_one_kind_are_refused_as_another(encoder: gp.Encoder, mad_x: LanguageModule, tmp_path: Path) -> None:
+def test_files_of_one_kind_are_refused_as_another(backbone: gp.Backbone, mad_x: LanguageModule, tmp_path: Path) -> None:
     module, prompt, classifier = (tmp_path / name for name in ("module", "prompt", "classifier"))
     mad_x.save(module)
-    adapted(encoder, "source-prompt").save(prompt)
-    tuned(encoder, mad_x).save(classifier)
+    adapted(backbone, "source-prompt").save(prompt)
+    tuned(backbone, mad_x).save(classifier)
     for load, path, found, expected in (
         (gp.LanguagePrompt.load, module, "language module", "language prompt"),
         (gp.LanguagePrompt.load, classifier, "classifier", "language prompt"),
         (LanguageModule.load, prompt, "language prompt", "language module"),
         (LanguageModule.load, classifier, "classifier", "language module"),
-        (lambda path: gp.PromptClassifier.load(path, encoder), module, "language module", "classifier"),
+        (lambda path: gp.PromptClassifier.load(path, backbone), module, "language module", "classifier"),
         (load_adapted, classifier, "classifier", "language prompt"),
     ):
         with pytest.raises(ArtifactError, match=f"is a {found}; expected a {expected}") as caught:
             load(path)
         assert "\n" not in str(caught.value)
-    assert isinstance(load_adapted(module, encoder), LanguageModule)
-    assert load_adapted(prompt, encoder).method == "source-prompt"
-    assert gp.PromptClassifier.load(classifier, encoder).method == "mad-x"
+    assert isinstance(load_adapted(module, backbone), LanguageModule)
+    assert load_adapted(prompt, backbone).method == "source-prompt"
+    assert gp.PromptClassifier.load(classifier, backbone).method == "mad-x"
     with pytest.raises(ArtifactError, match="was made for 'tiny xlm-roberta'"):
-        load_adapted(module, make_tiny_encoder("bert"))
+        load_adapted(module, make_tiny_backbone("bert"))
 
 
-def test_results_for_another_backbone_of_the_same_shape(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
-    other = make_tiny_encoder("xlm-roberta")
+def test_results_for_another_backbone_of_the_same_shape(backbone: gp.Backbone, mad_x: LanguageModule) -> None:
+    other = make_tiny_backbone("xlm-roberta")
     other.fingerprint = "another"
-    for start in (mad_x, adapted(encoder, "soft-prompt"), adapted(encoder, "fine-tuning-mlm")):
+    for start in (mad_x, adapted(backbone, "soft-prompt"), adapted(backbone, "fine-tuning-mlm")):
         with pytest.raises(ConfigError, match=r"is for another version of 'tiny xlm-roberta' .*; make it anew"):
             tuned(other, start)
     with pytest.raises(ConfigError, match=r"is for another version of 'tiny xlm-roberta' .*; make it anew"):
-        gp.adapt(other, TOY, SOURCE, "xxx", ADAPT, QUIET, initial=two_prompts(encoder)[0])
+        gp.adapt(other, TOY, SOURCE, "xxx", ADAPT, QUIET, initial=two_prompts(backbone)[0])
 
 
-def test_a_classifier_without_a_prompt_says_so(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
-    made = tuned(encoder, mad_x)
+def test_a_classifier_without_a_prompt_says_so(backbone: gp.Backbone, mad_x: LanguageModule) -> None:
+    made = tuned(backbone, mad_x)
     assert made.prompt is None
     with pytest.raises(ConfigError, match="a classifier of method 'mad-x' has no prompt"):
         _ = made.key_values
@@ -263,8 +263,8 @@ def test_descriptions_need_no_tensors() -> None:
 
 
 @pytest.mark.slow
-def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
-    made = VARIANTS["mad-x"].stage_2(encoder, mad_x)
+def test_the_delivered_classifier_holds_the_target_s_adapter(backbone: gp.Backbone, mad_x: LanguageModule) -> None:
+    made = VARIANTS["mad-x"].stage_2(backbone, mad_x)
     assert isinstance(made.body, Together)
     held = Part.of(made.body["language"]).tensors
     source, target = (mad_x.parts[name].tensors for name in ("source", "language"))
@@ -278,7 +278,7 @@ def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder
     def loss(classifier: gp.PromptClassifier) -> float:
         return -float(classifier.log_probabilities(EXAMPLES)[np.arange(len(gold)), gold].mean())
 
-    on_source = Together({"language": mad_x.parts["source"].restored(encoder), "task": made.body["task"]})
+    on_source = Together({"language": mad_x.parts["source"].restored(backbone), "task": made.body["task"]})
     with_source = replace(made, body=on_source)
     assert loss(with_source) == pytest.approx(seen[1], rel=1e-6)
     assert gp.evaluate(with_source, EXAMPLES).accuracy == made.training.dev_accuracy
@@ -288,14 +288,14 @@ def test_the_delivered_classifier_holds_the_target_s_adapter(encoder: gp.Encoder
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["mad-x", "mad-x, BERT, all choices"])
 def test_the_source_s_adapter_does_not_depend_on_the_target(variant: str, tmp_path: Path, steps: list[int]) -> None:
-    encoder = make_tiny_encoder(VARIANTS[variant].kind)
+    backbone = make_tiny_backbone(VARIANTS[variant].kind)
     runtime = gp.RuntimeConfig(checkpoint_dir=tmp_path, checkpoint_every=1000, progress=False)
-    first = VARIANTS[variant].stage_1(encoder, runtime)
+    first = VARIANTS[variant].stage_1(backbone, runtime)
     assert steps == [*range(8), *range(8)]
     steps.clear()
-    second = VARIANTS[variant].stage_1(encoder, runtime, OTHER)
+    second = VARIANTS[variant].stage_1(backbone, runtime, OTHER)
     assert steps == [*range(8)], "the source's was there already"
-    alone = VARIANTS[variant].stage_1(encoder, QUIET, OTHER)
+    alone = VARIANTS[variant].stage_1(backbone, QUIET, OTHER)
     assert isinstance(first, LanguageModule)
     assert isinstance(second, LanguageModule)
     assert isinstance(alone, LanguageModule)
@@ -305,19 +305,19 @@ def test_the_source_s_adapter_does_not_depend_on_the_target(variant: str, tmp_pa
         assert all(torch.equal(tensors[name], second.parts[part].tensors[name]) for name in tensors) == is_same
 
 
-def test_mad_x_needs_source_text(encoder: gp.Encoder) -> None:
+def test_mad_x_needs_source_text(backbone: gp.Backbone) -> None:
     with pytest.raises(gp.UserError, match="source"):
-        gp.adapt(encoder, TOY, [], "xxx", ADAPT.replace(method="mad-x"), QUIET)
+        gp.adapt(backbone, TOY, [], "xxx", ADAPT.replace(method="mad-x"), QUIET)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["words", "linear"])
-def test_another_language_in_a_tuned_classifier(encoder: gp.Encoder, mad_x: LanguageModule, head: str) -> None:
+def test_another_language_in_a_tuned_classifier(backbone: gp.Backbone, mad_x: LanguageModule, head: str) -> None:
     """One stage 2 serves every target: the swap gives what tuning for the other target would."""
-    other = VARIANTS["mad-x"].stage_1(encoder, QUIET, OTHER)
+    other = VARIANTS["mad-x"].stage_1(backbone, QUIET, OTHER)
     assert isinstance(other, LanguageModule)
     other = replace(other, language="yyy")
-    first, second = (tuned(encoder, start, head=head, learning_rate=0.02) for start in (mad_x, other))
+    first, second = (tuned(backbone, start, head=head, learning_rate=0.02) for start in (mad_x, other))
     swapped = for_language(first, other)
     offset = for_language(first.with_label_prior(TEXTS), other)
     assert (offset.offsets, offset.training.label_prior) == (None, None), "they belong to the other language's text"
@@ -327,19 +327,19 @@ def test_another_language_in_a_tuned_classifier(encoder: gp.Encoder, mad_x: Lang
     assert np.array_equal(for_language(swapped, mad_x).log_probabilities(TEXTS), first.log_probabilities(TEXTS))
 
 
-def test_no_other_language_where_stage_2_knows_the_first(encoder: gp.Encoder, mad_x: LanguageModule) -> None:
-    prompt = adapted(encoder, "soft-prompt")
+def test_no_other_language_where_stage_2_knows_the_first(backbone: gp.Backbone, mad_x: LanguageModule) -> None:
+    prompt = adapted(backbone, "soft-prompt")
     with pytest.raises(ConfigError, match="soft-prompt trains stage 2 on the language's own module; tune again"):
-        for_language(tuned(encoder, prompt), prompt)
+        for_language(tuned(backbone, prompt), prompt)
     with pytest.raises(ConfigError, match="of method mad-x on tiny xlm-roberta, the module of soft-prompt on"):
-        for_language(tuned(encoder, mad_x), prompt)
+        for_language(tuned(backbone, mad_x), prompt)
 
 
 # --- the control
 
 
-def test_the_source_prompt_does_not_depend_on_the_target(encoder: gp.Encoder) -> None:
-    one, two = (VARIANTS["source-prompt"].stage_1(encoder, QUIET, target) for target in (TOY, OTHER))
+def test_the_source_prompt_does_not_depend_on_the_target(backbone: gp.Backbone) -> None:
+    one, two = (VARIANTS["source-prompt"].stage_1(backbone, QUIET, target) for target in (TOY, OTHER))
     assert isinstance(one, gp.LanguagePrompt)
     assert isinstance(two, gp.LanguagePrompt)
     assert torch.equal(one.key_values, two.key_values)
@@ -347,15 +347,15 @@ def test_the_source_prompt_does_not_depend_on_the_target(encoder: gp.Encoder) ->
 
 
 @pytest.mark.parametrize("method", ["mad-x", "source-prompt"])
-def test_a_method_that_settles_what_it_reads_refuses_a_share(encoder: gp.Encoder, method: str) -> None:
+def test_a_method_that_settles_what_it_reads_refuses_a_share(backbone: gp.Backbone, method: str) -> None:
     settings = gp.AdaptConfig(method=method, source_share=0.3, steps=1, max_length=16)
     with pytest.raises(ConfigError, match="settles by itself which text it reads"):
-        gp.adapt(encoder, TOY, SOURCE, "xxx", settings, QUIET)
+        gp.adapt(backbone, TOY, SOURCE, "xxx", settings, QUIET)
 
 
-def test_the_order_of_attachment_survives_a_file(encoder: gp.Encoder) -> None:
-    parts = {name: SoftPrompt.initialise(encoder.prompt_shape(2), 1.0, seed) for seed, name in enumerate("zay")}
+def test_the_order_of_attachment_survives_a_file(backbone: gp.Backbone) -> None:
+    parts = {name: SoftPrompt.initialise(backbone.prompt_shape(2), 1.0, seed) for seed, name in enumerate("zay")}
     settings = json.loads(json.dumps(Together(parts).settings(), sort_keys=True))
-    restored = Together.restore(encoder, settings, Together(parts).tensors())
+    restored = Together.restore(backbone, settings, Together(parts).tensors())
     assert list(restored.parts) == ["z", "a", "y"]
     assert restored["a"].tensors()["key_values"].equal(parts["a"].key_values())

@@ -21,7 +21,7 @@ from glotprompt.methods import METHODS
 from glotprompt.model.delta import Delta
 from glotprompt.train import loop
 
-from .conftest import make_tiny_encoder
+from .conftest import make_tiny_backbone
 from .toys import QUIET
 from .variants import EXAMPLES, VARIANTS, Variant
 
@@ -59,26 +59,26 @@ class Fit:
 
 @dataclass
 class Looks:
-    """All of an encoder that a method could leave changed."""
+    """All of a backbone that a method could leave changed."""
 
     weights: Bits
     objects: dict[str, list[int]]
     attributes: dict[str, set[str]]
 
     @classmethod
-    def of(cls, encoder: gp.Encoder) -> Looks:
-        modules = dict(encoder.model.named_modules(remove_duplicate=False))
+    def of(cls, backbone: gp.Backbone) -> Looks:
+        modules = dict(backbone.model.named_modules(remove_duplicate=False))
         inside = {name: [id(module), *map(id, module._parameters.values())] for name, module in modules.items()}
         attributes = {name: set(vars(module)) for name, module in modules.items()}
-        return cls(copied(encoder.model.state_dict()), inside, attributes)
+        return cls(copied(backbone.model.state_dict()), inside, attributes)
 
 
 @dataclass
 class Course:
-    """Both stages of one variant on an encoder of its own."""
+    """Both stages of one variant on a backbone of its own."""
 
     variant: Variant
-    encoder: gp.Encoder
+    backbone: gp.Backbone
     before: Looks
     adapted: Adapted | None = None
     adapted_bits: Bits = field(default_factory=Bits)
@@ -123,12 +123,12 @@ FAST = "soft-prompt"
 )
 def course(request: pytest.FixtureRequest) -> Course:
     variant = VARIANTS[request.param]
-    encoder = make_tiny_encoder(variant.kind)
-    course = Course(variant, encoder, Looks.of(encoder))
+    backbone = make_tiny_backbone(variant.kind)
+    course = Course(variant, backbone, Looks.of(backbone))
     with watched(course):
-        course.adapted = variant.stage_1(encoder)
+        course.adapted = variant.stage_1(backbone)
         course.adapted_bits = copied(bits(course.adapted))
-        course.classifier = variant.stage_2(encoder, course.adapted)
+        course.classifier = variant.stage_2(backbone, course.adapted)
     course.log_probs = course.classifier.log_probabilities(TEXTS)
     return course
 
@@ -140,22 +140,22 @@ def stage_2_fit(course: Course) -> Fit:
 # --- the backbone and what is trained
 
 
-def assert_untouched(encoder: gp.Encoder, before: Looks) -> None:
-    after = Looks.of(encoder)
+def assert_untouched(backbone: gp.Backbone, before: Looks) -> None:
+    after = Looks.of(backbone)
     assert same(after.weights, before.weights)
     assert after.objects == before.objects, "a module or a weight was exchanged"
     assert after.attributes == before.attributes, "something was left on a module"
-    for module in encoder.model.modules():
+    for module in backbone.model.modules():
         assert not module.training
         hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
         assert not any(hooks)
-    for parameter in encoder.model.parameters():
+    for parameter in backbone.model.parameters():
         assert not parameter.requires_grad
         assert parameter.grad is None
 
 
 def test_the_backbone_is_left_alone(course: Course) -> None:
-    assert_untouched(course.encoder, course.before)
+    assert_untouched(course.backbone, course.before)
 
 
 def bottleneck(size: int, reduction: int) -> int:
@@ -165,7 +165,7 @@ def bottleneck(size: int, reduction: int) -> int:
 
 def expected_counts(variant: Variant) -> tuple[int, int]:
     """How many values each stage trains on 3 layers of 48 values, by pencil and paper."""
-    vocabulary = make_tiny_encoder(variant.kind).vocab_size
+    vocabulary = make_tiny_backbone(variant.kind).vocab_size
     layer = 4 * (48 * 48 + 48) + 2 * 48 * 64 + 64 + 48 + 4 * 48
     positions, types = (514, 1) if variant.kind == "xlm-roberta" else (512, 2)
     whole = 3 * layer + (vocabulary + positions + types) * 48 + 2 * 48 + (48 * 48 + 48) + 2 * 48 + vocabulary
@@ -227,22 +227,22 @@ def test_what_is_delivered_holds_what_was_frozen(course: Course) -> None:
 
 
 def test_attached_and_detached_again(course: Course) -> None:
-    encoder, classifier = course.encoder, course.classifier
+    backbone, classifier = course.backbone, course.classifier
     ids = torch.arange(5, 25).reshape(2, 10)
 
     @torch.no_grad()
     def outputs(prefix: Any = None) -> Bits:
-        hidden = encoder.hidden_states(ids, None, prefix)
-        return {"hidden": hidden, "logits": encoder.token_logits(hidden.flatten(0, 1))}
+        hidden = backbone.hidden_states(ids, None, prefix)
+        return {"hidden": hidden, "logits": backbone.token_logits(hidden.flatten(0, 1))}
 
     base = outputs()
-    with classifier.body.attached(encoder) as prefix:
+    with classifier.body.attached(backbone) as prefix:
         inside = outputs(prefix)
     assert not torch.allclose(inside["hidden"], base["hidden"], atol=1e-3)
     assert same(outputs(), base)
-    with pytest.raises(ZeroDivisionError), classifier.body.attached(encoder):
+    with pytest.raises(ZeroDivisionError), classifier.body.attached(backbone):
         _ = 1 / 0
-    assert_untouched(encoder, course.before)
+    assert_untouched(backbone, course.before)
     assert np.array_equal(classifier.log_probabilities(TEXTS), course.log_probs)
 
 
@@ -259,11 +259,11 @@ def test_files_are_as_large_as_what_is_in_them_and_give_the_same_bits(course: Co
         # The header: facts, the course of training, and for each tensor its name and place.
         assert num_bytes < size < num_bytes + 12_000 + 200 * len(tensors)
     assert len(bits(course.classifier)) == len({value.data_ptr() for value in bits(course.classifier).values()})
-    again = gp.PromptClassifier.load(tmp_path / "file", course.encoder)
+    again = gp.PromptClassifier.load(tmp_path / "file", course.backbone)
     assert same(bits(again), bits(course.classifier))
     assert np.array_equal(again.log_probabilities(TEXTS), course.log_probs)
     assert (again.method, again.language) == (course.variant.method, "und" if course.adapted is None else "xxx")
-    assert_untouched(course.encoder, course.before)
+    assert_untouched(course.backbone, course.before)
 
 
 # --- seeds and interruptions
@@ -289,7 +289,7 @@ def counted(stop_before: int | None = None) -> Generator[list[int]]:
 def test_the_same_seed_gives_the_same_bits_across_a_kill(course: Course, tmp_path: Path) -> None:
     """Whatever the process drew before. Stage 2 starts from the saved and loaded result of stage 1, which must make no
     difference either."""
-    variant, encoder = course.variant, course.encoder
+    variant, backbone = course.variant, course.backbone
     every_step = gp.RuntimeConfig(checkpoint_dir=tmp_path, checkpoint_every=0, progress=False)
     seldom = every_step.replace(checkpoint_every=1000)
     torch.manual_seed(99)
@@ -297,22 +297,22 @@ def test_the_same_seed_gives_the_same_bits_across_a_kill(course: Course, tmp_pat
     if variant.has_stage_1:
         stop = {"mad-x": 16}.get(variant.method, 8) - 3  # of mad-x's two trainings the first is over
         with counted(stop), pytest.raises(KeyboardInterrupt):
-            variant.stage_1(encoder, every_step)
-        assert_untouched(encoder, course.before)
+            variant.stage_1(backbone, every_step)
+        assert_untouched(backbone, course.before)
         with counted() as trained:
-            made = variant.stage_1(encoder, seldom)
+            made = variant.stage_1(backbone, seldom)
         assert trained == [5, 6, 7]
         assert same(bits(made), course.adapted_bits)
         assert made is not None
         assert course.adapted is not None
         assert made.training.losses == course.adapted.training.losses
-        adapted = load_adapted(made.save(tmp_path / "file"), encoder)
+        adapted = load_adapted(made.save(tmp_path / "file"), backbone)
         assert adapted.method == METHODS[variant.method].start.name
     with counted(7), pytest.raises(KeyboardInterrupt):
-        variant.stage_2(encoder, adapted, every_step)
-    assert_untouched(encoder, course.before)
+        variant.stage_2(backbone, adapted, every_step)
+    assert_untouched(backbone, course.before)
     with counted() as trained:
-        classifier = variant.stage_2(encoder, adapted, seldom)
+        classifier = variant.stage_2(backbone, adapted, seldom)
     assert trained == list(range(7, 25))
     assert same(bits(classifier), bits(course.classifier))
     assert classifier.training.losses == course.classifier.training.losses
@@ -323,13 +323,13 @@ def test_another_seed_gives_other_bits(course: Course) -> None:
     losses = [
         [
             loss
-            for _, loss in course.variant.stage_2(course.encoder, course.adapted, seed=seed, epochs=1).training.losses
+            for _, loss in course.variant.stage_2(course.backbone, course.adapted, seed=seed, epochs=1).training.losses
         ]
         for seed in (0, 1)
     ]
     assert losses[0] != losses[1]
     if course.variant.has_stage_1:
-        assert not same(bits(course.variant.stage_1(course.encoder, seed=1, steps=1)), course.adapted_bits)
+        assert not same(bits(course.variant.stage_1(course.backbone, seed=1, steps=1)), course.adapted_bits)
 
 
 def test_an_error_on_the_way_back_leaves_nothing_on_the_backbone(
@@ -343,12 +343,12 @@ def test_an_error_on_the_way_back_leaves_nothing_on_the_backbone(
     monkeypatch.setattr(Tensor, "backward", backward)
     if course.variant.has_stage_1:
         with pytest.raises(ArithmeticError) as kept:
-            course.variant.stage_1(course.encoder)
-        assert_untouched(course.encoder, course.before)
+            course.variant.stage_1(course.backbone)
+        assert_untouched(course.backbone, course.before)
         assert kept.tb is not None
     with pytest.raises(ArithmeticError) as kept:
-        course.variant.stage_2(course.encoder, course.adapted)
-    assert_untouched(course.encoder, course.before)
+        course.variant.stage_2(course.backbone, course.adapted)
+    assert_untouched(course.backbone, course.before)
     assert kept.tb is not None
 
 
@@ -372,18 +372,18 @@ def test_something_is_learned_in_both_stages(course: Course) -> None:
 
 
 def test_micro_batches_and_recomputation_change_no_more_than_rounding(course: Course) -> None:
-    variant, encoder = course.variant, make_tiny_encoder(course.variant.kind)  # the flag (see below) stays on it
+    variant, backbone = course.variant, make_tiny_backbone(course.variant.kind)  # the flag (see below) stays on it
     if variant.adapt.get("dropout") or variant.tune.get("dropout"):
         pytest.skip("in other parts of a batch other values are dropped")
-    before = Looks.of(encoder)
+    before = Looks.of(backbone)
     few = gp.RuntimeConfig(progress=False, micro_batch_size=3, gradient_checkpointing=True)
     losses: list[list[float]] = []
     for runtime in (few, QUIET):
-        made: list[Any] = [variant.stage_2(encoder, course.adapted, runtime, epochs=1)]
+        made: list[Any] = [variant.stage_2(backbone, course.adapted, runtime, epochs=1)]
         if variant.has_stage_1:
-            made.append(variant.stage_1(encoder, runtime, steps=3))
+            made.append(variant.stage_1(backbone, runtime, steps=3))
         losses.append([loss for result in made for _, loss in result.training.losses])
     # One gradient is compared closely in tests/train/test_loop.py; AdamW's first steps make much of small ones.
     assert losses[0] == pytest.approx(losses[1], abs=2e-3)
     # transformers keeps a flag of its own on each layer.
-    assert_untouched(encoder, replace(before, attributes=Looks.of(encoder).attributes))
+    assert_untouched(backbone, replace(before, attributes=Looks.of(backbone).attributes))

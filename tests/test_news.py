@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 QUIET = gp.RuntimeConfig(progress=False)
 
 
-def test_hausa_headlines_beat_the_majority_class(mini: gp.Encoder, corpora: Path) -> None:
+def test_hausa_headlines_beat_the_majority_class(mini: gp.Backbone, corpora: Path) -> None:
     train, dev = (dataset("masakhanews").examples("hau", split, corpora) for split in ("train", "dev"))
     config = gp.TuneConfig(
         epochs=3, learning_rate=2e-2, max_length=24, shots_per_class=25, prompt_length=8, batch_size=16
@@ -26,7 +26,7 @@ def test_hausa_headlines_beat_the_majority_class(mini: gp.Encoder, corpora: Path
     assert report.collapsed_label is None
 
 
-def test_stage_1_reads_shona_better_than_before(mini: gp.Encoder, corpora: Path) -> None:
+def test_stage_1_reads_shona_better_than_before(mini: gp.Backbone, corpora: Path) -> None:
     target, source = (dataset("masakhanews").texts(code, data_dir=corpora)[:200] for code in ("sna", "hau"))
     config = gp.AdaptConfig(
         steps=20, batch_size=8, max_length=48, learning_rate=4e-2, prompt_length=8, eval_every=20, eval_sequences=8

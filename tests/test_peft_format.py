@@ -15,39 +15,39 @@ from transformers import PreTrainedModel
 
 from glotprompt.classifier import LanguagePrompt
 from glotprompt.errors import ArtifactError, ConfigError, UserError
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.peft_format import from_peft, to_peft
 
-Tiny = Callable[[str], Encoder]
+Tiny = Callable[[str], Backbone]
 NewStock = Callable[[str], PreTrainedModel]
 LENGTH = 6
 
 
-def language_prompt(encoder: Encoder, positions: str = "shifted", length: int = LENGTH) -> LanguagePrompt:
-    values = SoftPrompt.initialise(encoder.prompt_shape(length), 1.0, seed=7).key_values().detach()
-    return LanguagePrompt(values, "nya", {"name": encoder.name, "fingerprint": encoder.fingerprint}, positions)
+def language_prompt(backbone: Backbone, positions: str = "shifted", length: int = LENGTH) -> LanguagePrompt:
+    values = SoftPrompt.initialise(backbone.prompt_shape(length), 1.0, seed=7).key_values().detach()
+    return LanguagePrompt(values, "nya", backbone.reference, positions)
 
 
-def text(encoder: Encoder) -> tuple[Tensor, Tensor]:
+def text(backbone: Backbone) -> tuple[Tensor, Tensor]:
     """Three rows of different lengths."""
     mask = (torch.arange(14) < torch.tensor([14, 9, 3])[:, None]).long()
-    words = torch.randint(4, encoder.vocab_size - 1, mask.shape, generator=torch.Generator().manual_seed(0))
-    return torch.where(mask == 1, words, int(encoder.tokenizer.pad_token_id)), mask
+    words = torch.randint(4, backbone.vocab_size - 1, mask.shape, generator=torch.Generator().manual_seed(0))
+    return torch.where(mask == 1, words, int(backbone.tokenizer.pad_token_id)), mask
 
 
-def peft_logits(model: PeftModel, encoder: Encoder) -> Tensor:
-    ids, mask = text(encoder)
+def peft_logits(model: PeftModel, backbone: Backbone) -> Tensor:
+    ids, mask = text(backbone)
     with torch.no_grad():
         return model.eval()(input_ids=ids, attention_mask=mask).logits[mask == 1]
 
 
-def our_logits(prompt: LanguagePrompt, encoder: Encoder) -> Tensor:
-    ids, mask = text(encoder)
+def our_logits(prompt: LanguagePrompt, backbone: Backbone) -> Tensor:
+    ids, mask = text(backbone)
     with torch.no_grad():
         prefix = Prefix.shared(prompt.key_values, torch.float32, prompt.positions)
-        return encoder.token_logits(encoder.hidden_states(ids, mask, prefix)[mask == 1])
+        return backbone.token_logits(backbone.hidden_states(ids, mask, prefix)[mask == 1])
 
 
 def assert_near(found: Tensor, expected: Tensor) -> None:
@@ -66,47 +66,47 @@ def made_by_peft(model: PreTrainedModel, folder: Path, **changes: object) -> Pef
 
 
 @pytest.fixture
-def saved(tmp_path: Path, tiny_encoder: Tiny) -> Path:
+def saved(tmp_path: Path, tiny_backbone: Tiny) -> Path:
     """A folder as `to_peft` writes it, for the tiny XLM-R."""
-    return to_peft(language_prompt(tiny_encoder("xlm-roberta")), tmp_path / "adapter")
+    return to_peft(language_prompt(tiny_backbone("xlm-roberta")), tmp_path / "adapter")
 
 
 @pytest.mark.parametrize("kind", ["xlm-roberta", "bert"])
 def test_peft_computes_with_our_prompt_what_we_compute(
-    kind: str, tiny_encoder: Tiny, new_stock: NewStock, tmp_path: Path
+    kind: str, tiny_backbone: Tiny, new_stock: NewStock, tmp_path: Path
 ) -> None:
-    encoder = tiny_encoder(kind)
-    prompt = language_prompt(encoder)
+    backbone = tiny_backbone(kind)
+    prompt = language_prompt(backbone)
     theirs = PeftModel.from_pretrained(new_stock(kind), to_peft(prompt, tmp_path / "adapter"))
-    assert_near(peft_logits(theirs, encoder), our_logits(prompt, encoder))
+    assert_near(peft_logits(theirs, backbone), our_logits(prompt, backbone))
 
 
 @pytest.mark.parametrize("kind", ["xlm-roberta", "bert"])
 def test_we_compute_with_a_prompt_of_peft_what_peft_computes(
-    kind: str, tiny_encoder: Tiny, new_stock: NewStock, tmp_path: Path
+    kind: str, tiny_backbone: Tiny, new_stock: NewStock, tmp_path: Path
 ) -> None:
-    encoder = tiny_encoder(kind)
+    backbone = tiny_backbone(kind)
     theirs = made_by_peft(new_stock(kind), tmp_path)
-    prompt = from_peft(tmp_path, encoder, "nya")
+    prompt = from_peft(tmp_path, backbone, "nya")
     assert (prompt.positions, prompt.language, prompt.prompt_length) == ("shifted", "nya", LENGTH)
-    expected = peft_logits(theirs, encoder)
-    assert_near(our_logits(prompt, encoder), expected)
+    expected = peft_logits(theirs, backbone)
+    assert_near(our_logits(prompt, backbone), expected)
     plain = LanguagePrompt(prompt.key_values, "nya", prompt.backbone, "plain")
-    assert (our_logits(plain, encoder) - expected).abs().max() > 1e-3, "the positions make no difference here"
+    assert (our_logits(plain, backbone) - expected).abs().max() > 1e-3, "the positions make no difference here"
 
 
-def test_there_and_back_keeps_every_bit(saved: Path, tiny_encoder: Tiny, tmp_path: Path) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    prompt = language_prompt(encoder)
-    back = from_peft(saved, encoder, "nya")
+def test_there_and_back_keeps_every_bit(saved: Path, tiny_backbone: Tiny, tmp_path: Path) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    prompt = language_prompt(backbone)
+    back = from_peft(saved, backbone, "nya")
     assert torch.equal(back.key_values, prompt.key_values)
     assert back.backbone == prompt.backbone
     path = back.save(tmp_path / "nya.safetensors")
-    assert torch.equal(LanguagePrompt.load(path, encoder).key_values, prompt.key_values)
+    assert torch.equal(LanguagePrompt.load(path, backbone).key_values, prompt.key_values)
 
 
 def test_peft_reads_the_same_settings_that_it_would_write(
-    saved: Path, tiny_encoder: Tiny, new_stock: NewStock, tmp_path: Path
+    saved: Path, tiny_backbone: Tiny, new_stock: NewStock, tmp_path: Path
 ) -> None:
     made_by_peft(new_stock("xlm-roberta"), tmp_path / "theirs")
     theirs = json.loads((tmp_path / "theirs" / "adapter_config.json").read_text())
@@ -118,8 +118,8 @@ def test_peft_reads_the_same_settings_that_it_would_write(
     assert sorted(path.name for path in saved.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
 
 
-def test_prompts_with_plain_positions_are_converted_only_on_request(tiny_encoder: Tiny, tmp_path: Path) -> None:
-    prompt = language_prompt(tiny_encoder("bert"), positions="plain")
+def test_prompts_with_plain_positions_are_converted_only_on_request(tiny_backbone: Tiny, tmp_path: Path) -> None:
+    prompt = language_prompt(tiny_backbone("bert"), positions="plain")
     with pytest.raises(ConfigError, match="PEFT shifts positions"):
         to_peft(prompt, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
@@ -175,24 +175,24 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_cannot_be_read_is_refused_in_one_line(fault: str, saved: Path, tiny_encoder: Tiny) -> None:
+def test_what_cannot_be_read_is_refused_in_one_line(fault: str, saved: Path, tiny_backbone: Tiny) -> None:
     break_it, words = FAULTS[fault]
     break_it(saved)
     with pytest.raises(ArtifactError, match=words) as caught:
-        from_peft(saved, tiny_encoder("xlm-roberta"), "nya")
+        from_peft(saved, tiny_backbone("xlm-roberta"), "nya")
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_where_the_folder_should_be_is_refused(tiny_encoder: Tiny, tmp_path: Path) -> None:
+def test_a_file_where_the_folder_should_be_is_refused(tiny_backbone: Tiny, tmp_path: Path) -> None:
     (tmp_path / "adapter").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        to_peft(language_prompt(tiny_encoder("bert")), tmp_path / "adapter")
+        to_peft(language_prompt(tiny_backbone("bert")), tmp_path / "adapter")
 
 
-def test_peft_cannot_carry_a_prompt_into_modernbert(tiny_encoder: Tiny, new_stock: NewStock, tmp_path: Path) -> None:
+def test_peft_cannot_carry_a_prompt_into_modernbert(tiny_backbone: Tiny, new_stock: NewStock, tmp_path: Path) -> None:
     """Its key/value cache is ignored there. Not ours to mend; once PEFT can, ModernBERT belongs to the tests above."""
-    encoder = tiny_encoder("modernbert")
-    prompt = language_prompt(encoder)
+    backbone = tiny_backbone("modernbert")
+    prompt = language_prompt(backbone)
     theirs = PeftModel.from_pretrained(new_stock("modernbert"), to_peft(prompt, tmp_path))
     with pytest.raises(RuntimeError, match="size of tensor"):
-        peft_logits(theirs, encoder)
+        peft_logits(theirs, backbone)

@@ -1,4 +1,4 @@
-"""The protocol on tiny encoders and toy text of our own: what it promises of every run, whatever the backbone."""
+"""The protocol on tiny backbones and toy text of our own: what it promises of every run, whatever the backbone."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from glotprompt.spec import done_or_train
 from glotprompt.stage1 import Stage1
 from glotprompt.stage2 import Stage2
 from glotprompt.train.inputs import halves, masking_corpus
-from glotprompt.train.scoring import evaluation_batches, score_masked_words
+from glotprompt.train.scoring import evaluation_batches, score_masked_tokens
 
 from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 
-Make = Callable[[str], gp.Encoder]
+Make = Callable[[str], gp.Backbone]
 PAIRS = gp.Task("pair", "{premise} ? {mask} , {hypothesis}", {"same": "Yes", "other": "No"})
 ADAPT = gp.AdaptConfig(
     prompt_length=4,
@@ -53,28 +53,28 @@ def pairs(count: int = 12) -> list[gp.Example]:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_encoder: Make) -> gp.Encoder:
-    return tiny_encoder("xlm-roberta")
+def backbone(tiny_backbone: Make) -> gp.Backbone:
+    return tiny_backbone("xlm-roberta")
 
 
-def adapted(encoder: gp.Encoder, target: Sequence[str], source: Sequence[str], **settings: Any) -> gp.LanguagePrompt:
-    made = gp.adapt(encoder, target, source, "xxx", ADAPT.replace(**settings), QUIET)
+def adapted(backbone: gp.Backbone, target: Sequence[str], source: Sequence[str], **settings: Any) -> gp.LanguagePrompt:
+    made = gp.adapt(backbone, target, source, "xxx", ADAPT.replace(**settings), QUIET)
     assert isinstance(made, gp.LanguagePrompt)
     return made
 
 
-def tuned(encoder: gp.Encoder, prompt: gp.LanguagePrompt | None = None, **settings: Any) -> gp.PromptClassifier:
-    return gp.tune(encoder, prompt, topics(), TASK, TUNE.replace(**settings), QUIET)
+def tuned(backbone: gp.Backbone, prompt: gp.LanguagePrompt | None = None, **settings: Any) -> gp.PromptClassifier:
+    return gp.tune(backbone, prompt, topics(), TASK, TUNE.replace(**settings), QUIET)
 
 
 @pytest.fixture(scope="module")
-def prompt(encoder: gp.Encoder) -> gp.LanguagePrompt:
-    return adapted(encoder, TOY, SOURCE)
+def prompt(backbone: gp.Backbone) -> gp.LanguagePrompt:
+    return adapted(backbone, TOY, SOURCE)
 
 
 @pytest.fixture(scope="module")
-def classifier(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> gp.PromptClassifier:
-    made = gp.tune(encoder, prompt, topics(), TASK, TUNE, QUIET, dev=topics())
+def classifier(backbone: gp.Backbone, prompt: gp.LanguagePrompt) -> gp.PromptClassifier:
+    made = gp.tune(backbone, prompt, topics(), TASK, TUNE, QUIET, dev=topics())
     assert made.training.best_step > 0, "the start is the best: the tests below would prove little"
     return made
 
@@ -82,13 +82,13 @@ def classifier(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> gp.PromptClass
 # --- one text
 
 
-def test_one_text_in_many_rows_is_said_to_be_one(encoder: gp.Encoder) -> None:
+def test_one_text_in_many_rows_is_said_to_be_one(backbone: gp.Backbone) -> None:
     with pytest.raises(DataError, match="the target text has 16 lines, 1 different text; stage 1 needs"):
-        adapted(encoder, ["the king"] * 16, SOURCE)
+        adapted(backbone, ["the king"] * 16, SOURCE)
     with pytest.raises(DataError, match="16 labelled examples, 1 different text: too few"):
-        gp.tune(encoder, None, [gp.Example.of("the king", "sports")] * 16, TASK, TUNE, QUIET)
+        gp.tune(backbone, None, [gp.Example.of("the king", "sports")] * 16, TASK, TUNE, QUIET)
     with pytest.raises(DataError, match=r"label 'law', which task 'topic' does not know.* Give a task with"):
-        gp.tune(encoder, None, [gp.Example.of("the king", "law")], TASK, TUNE, QUIET)
+        gp.tune(backbone, None, [gp.Example.of("the king", "law")], TASK, TUNE, QUIET)
 
 
 # --- label words of several tokens
@@ -97,15 +97,15 @@ def test_one_text_in_many_rows_is_said_to_be_one(encoder: gp.Encoder) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
 def test_label_words_of_several_tokens_from_tune_to_a_file(
-    encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path, loss_over: Any
+    backbone: gp.Backbone, prompt: gp.LanguagePrompt, tmp_path: Path, loss_over: Any
 ) -> None:
     task = gp.Task("several", TASK.template, {"health": "Health", "sports": "bad Sports", "culture": "Cultured"})
-    made = gp.tune(encoder, prompt, topics(), task, TUNE.replace(loss_over=loss_over), QUIET, dev=topics())
+    made = gp.tune(backbone, prompt, topics(), task, TUNE.replace(loss_over=loss_over), QUIET, dev=topics())
     losses = [loss for _, loss in made.training.to_json()["losses"]]
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
     assert gp.evaluate(made, topics()).accuracy == pytest.approx(made.training.dev_accuracy)
     texts = [example.fields["text"] for example in topics()]
-    opened = gp.PromptClassifier.load(made.save(tmp_path / "c.safetensors"), encoder)
+    opened = gp.PromptClassifier.load(made.save(tmp_path / "c.safetensors"), backbone)
     assert opened.predict(texts) == made.predict(texts)
     even = np.mean([list(one.scores.values()) for one in made.with_label_prior(texts).predict(texts)], axis=0)
     assert even == pytest.approx(1 / 3, abs=1e-3)
@@ -127,7 +127,7 @@ def test_every_promised_name_is_there() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "Encoder.load", "adapt", "AdaptConfig", "tune", "TuneConfig", "evaluate", "PromptClassifier.predict",
+        "Backbone.load", "adapt", "AdaptConfig", "tune", "TuneConfig", "evaluate", "PromptClassifier.predict",
         "LanguagePrompt.save", "LanguagePrompt.load", "PromptClassifier.save", "PromptClassifier.load", "Prediction",
         "Task.load", "read_examples", "read_texts",
     ],
@@ -145,27 +145,27 @@ def test_the_public_names_of_the_design(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["xlm-roberta", "bert", "modernbert"])
-def test_stage_1_lowers_the_loss_and_leaves_the_model_alone(own_encoder: Make, kind: str) -> None:
-    encoder = own_encoder(kind)
-    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
-    facts = adapted(encoder, TOY, SOURCE).training.to_json()
+def test_stage_1_lowers_the_loss_and_leaves_the_model_alone(own_backbone: Make, kind: str) -> None:
+    backbone = own_backbone(kind)
+    before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
+    facts = adapted(backbone, TOY, SOURCE).training.to_json()
     assert facts["held_out_after"]["loss"] < facts["held_out_before"]["loss"] - 1
     assert facts["held_out_after"]["loss"] < facts["evaluations"][0][1]["held_out_loss"] - 1
     losses = [loss for _, loss in facts["losses"]]
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.5
-    for name, value in encoder.model.state_dict().items():
+    for name, value in backbone.model.state_dict().items():
         assert torch.equal(value, before[name]), f"{name} has moved"
-    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
 
 
-def test_what_stage_1_says_of_itself_is_true(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+def test_what_stage_1_says_of_itself_is_true(backbone: gp.Backbone, prompt: gp.LanguagePrompt) -> None:
     facts = prompt.training.to_json()
     assert prompt.key_values.shape == (3, 2, 4, 4, 12)
     assert prompt.key_values.dtype == torch.float32
     assert not prompt.key_values.requires_grad
     assert prompt.prompt_length == 4
     assert prompt.language == "xxx"
-    assert prompt.backbone == {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    assert prompt.backbone == backbone.reference
     assert facts["trained_values"] == prompt.key_values.numel() == 3 * 2 * 4 * 4 * 12
     assert facts["config"] == ADAPT.model_dump(mode="json")
     assert (facts["target_lines"], facts["source_lines"]) == (len(TOY), len(SOURCE))
@@ -180,14 +180,14 @@ def test_what_stage_1_says_of_itself_is_true(encoder: gp.Encoder, prompt: gp.Lan
 
 
 def test_one_half_of_the_held_out_text_chooses_and_the_other_reports(
-    encoder: gp.Encoder, prompt: gp.LanguagePrompt
+    backbone: gp.Backbone, prompt: gp.LanguagePrompt
 ) -> None:
     seen = dict(prompt.training.to_json()["evaluations"])
     best = min(seen.values(), key=lambda facts: facts["held_out_loss"])
     assert seen[prompt.training.best_step] == best
-    _, parts, _ = masking_corpus(encoder, TOY, SOURCE, ADAPT)
+    _, parts, _ = masking_corpus(backbone, TOY, SOURCE, ADAPT)
     loss = [
-        score_masked_words(encoder, evaluation_batches(half, encoder, 0.15, 32), prompt.prefix(encoder)).loss
+        score_masked_tokens(backbone, evaluation_batches(half, backbone, 0.15, 32), prompt.prefix(backbone)).loss
         for half in parts
     ]
     assert loss[0] == pytest.approx(best["held_out_loss"], rel=1e-6)
@@ -202,50 +202,50 @@ def test_held_out_lines_in_halves() -> None:
     assert halves(["a", "a"]) == (["a", "a"], ["a", "a"]), "nothing can be split"
 
 
-def test_a_stage_1_that_is_no_gain_says_so_and_gives_its_best_step(encoder: gp.Encoder) -> None:
-    worse = adapted(encoder, TOY, SOURCE, steps=2, eval_every=1, learning_rate=1e-6, init_std=3.0)
+def test_a_stage_1_that_is_no_gain_says_so_and_gives_its_best_step(backbone: gp.Backbone) -> None:
+    worse = adapted(backbone, TOY, SOURCE, steps=2, eval_every=1, learning_rate=1e-6, init_std=3.0)
     assert not worse.training.improved
     assert worse.training.held_out_after.loss >= worse.training.held_out_before.loss
     assert worse.key_values.shape == (3, 2, 4, 4, 12)
 
 
 @pytest.mark.slow
-def test_stage_1_same_seed_same_bits(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+def test_stage_1_same_seed_same_bits(backbone: gp.Backbone, prompt: gp.LanguagePrompt) -> None:
     torch.manual_seed(99)
     np.random.seed(99)
-    again = adapted(encoder, TOY, SOURCE)
+    again = adapted(backbone, TOY, SOURCE)
     assert torch.equal(again.key_values, prompt.key_values)
-    other = adapted(encoder, TOY, SOURCE, seed=1)
+    other = adapted(backbone, TOY, SOURCE, seed=1)
     assert not torch.equal(other.key_values, prompt.key_values)
 
 
 @pytest.mark.slow
 def test_micro_batches_and_recomputation_change_no_more_than_rounding(
-    encoder: gp.Encoder, prompt: gp.LanguagePrompt
+    backbone: gp.Backbone, prompt: gp.LanguagePrompt
 ) -> None:
     runtime = gp.RuntimeConfig(progress=False, micro_batch_size=3, gradient_checkpointing=True, eval_batch_size=5)
-    again = gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT, runtime)
+    again = gp.adapt(backbone, TOY, SOURCE, "xxx", ADAPT, runtime)
     # One gradient is compared closely in tests/train/test_loop.py; AdamW's first steps make much of small ones.
     losses = [[loss for _, loss in made.training.losses] for made in (again, prompt)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
     assert again.training.tokens == prompt.training.tokens
-    assert not any(module.training for module in encoder.model.modules()), "recomputation is taken back"
+    assert not any(module.training for module in backbone.model.modules()), "recomputation is taken back"
 
 
 @pytest.mark.parametrize("packing", ["full", "none"])
 @pytest.mark.parametrize("share", [0, 1])
-def test_one_language_alone(encoder: gp.Encoder, share: int, packing: str) -> None:
-    made = adapted(encoder, TOY, SOURCE if share else [], source_share=share, packing=packing, steps=2, eval_every=1)
+def test_one_language_alone(backbone: gp.Backbone, share: int, packing: str) -> None:
+    made = adapted(backbone, TOY, SOURCE if share else [], source_share=share, packing=packing, steps=2, eval_every=1)
     assert made.training.steps == 2
 
 
 @pytest.mark.slow
-def test_shifted_positions_are_another_prompt(encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path) -> None:
-    shifted = adapted(encoder, TOY, SOURCE, positions="shifted")
+def test_shifted_positions_are_another_prompt(backbone: gp.Backbone, prompt: gp.LanguagePrompt, tmp_path: Path) -> None:
+    shifted = adapted(backbone, TOY, SOURCE, positions="shifted")
     assert (prompt.positions, shifted.positions) == ("plain", "shifted")
     assert not torch.equal(shifted.key_values, prompt.key_values)
     assert gp.LanguagePrompt.load(shifted.save(tmp_path / "p")).positions == "shifted"
-    classifier = tuned(encoder, shifted, epochs=1)
+    classifier = tuned(backbone, shifted, epochs=1)
     assert classifier.prompt is not None
     assert classifier.prompt.positions == "shifted"
     unmoved = SoftPrompt(classifier.key_values, positions="plain")
@@ -258,31 +258,31 @@ def test_shifted_positions_are_another_prompt(encoder: gp.Encoder, prompt: gp.La
 
 
 @pytest.mark.slow
-def test_automatic_learning_rate(encoder: gp.Encoder) -> None:
+def test_automatic_learning_rate(backbone: gp.Backbone) -> None:
     rates = (1e-7, 5e-1, 1e-5)
     settings: dict[str, Any] = {"eval_every": 4, "steps": 12}
-    found = adapted(encoder, TOY, SOURCE, learning_rate="auto", auto_rates=rates, auto_steps=12, **settings)
+    found = adapted(backbone, TOY, SOURCE, learning_rate="auto", auto_rates=rates, auto_steps=12, **settings)
     assert found.training.learning_rate == 5e-1
     tried = found.training.rates_tried
     assert [(trial.rate, trial.steps) for trial in tried] == [
         (1e-7, 4), (1e-5, 4), (5e-1, 4), (5e-1, 6), (tried[4].rate, 6)
     ]  # fmt: skip
-    alone = adapted(encoder, TOY, SOURCE, learning_rate=5e-1, **{**settings, "steps": 6})
+    alone = adapted(backbone, TOY, SOURCE, learning_rate=5e-1, **{**settings, "steps": 6})
     assert tried[3].loss == alone.training.evaluations[-1][1]["held_out_loss"], "a trial is a run of its own"
-    whole = adapted(encoder, TOY, SOURCE, learning_rate=5e-1, **settings)
+    whole = adapted(backbone, TOY, SOURCE, learning_rate=5e-1, **settings)
     assert torch.equal(found.key_values, whole.key_values), "the trials leave no trace"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [2, 9, 19])
 def test_interrupted_trials_of_rates_go_on(
-    encoder: gp.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    backbone: gp.Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     config = ADAPT.replace(learning_rate="auto", auto_rates=(1e-3, 1e-1, 5e-1), auto_steps=9, steps=4)
-    whole = gp.adapt(encoder, TOY, SOURCE, "xxx", config, QUIET)
+    whole = gp.adapt(backbone, TOY, SOURCE, "xxx", config, QUIET)
     runtime = QUIET.replace(checkpoint_dir=tmp_path, checkpoint_every=0)
     steps = 0
-    losses = stage1.masked_word_losses
+    losses = stage1.masked_token_losses
 
     def counted(*words: Any) -> Any:
         nonlocal steps
@@ -292,10 +292,10 @@ def test_interrupted_trials_of_rates_go_on(
         steps += 1
         return losses(*words)
 
-    monkeypatch.setattr(stage1, "masked_word_losses", counted)
+    monkeypatch.setattr(stage1, "masked_token_losses", counted)
     with pytest.raises(KeyboardInterrupt):
-        gp.adapt(encoder, TOY, SOURCE, "xxx", config, runtime)
-    again = gp.adapt(encoder, TOY, SOURCE, "xxx", config, runtime)
+        gp.adapt(backbone, TOY, SOURCE, "xxx", config, runtime)
+    again = gp.adapt(backbone, TOY, SOURCE, "xxx", config, runtime)
     assert isinstance(whole, gp.LanguagePrompt)
     assert isinstance(again, gp.LanguagePrompt)
     assert torch.equal(again.key_values, whole.key_values)
@@ -303,7 +303,7 @@ def test_interrupted_trials_of_rates_go_on(
     assert steps == 3 * 3 + 2 * 4 + 4 + 1, "no step is made twice"
     files = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_size)
     assert len(files) == 6
-    assert files[-2].stat().st_size < encoder.num_layers * 2 * 4 * encoder.hidden_size * 4, "trials keep no values"
+    assert files[-2].stat().st_size < backbone.num_layers * 2 * 4 * backbone.hidden_size * 4, "trials keep no values"
     assert again.training.seconds > 0
 
 
@@ -319,47 +319,47 @@ def test_interrupted_trials_of_rates_go_on(
     ],
 )
 def test_too_little_text(
-    encoder: gp.Encoder, target: list[str], source: list[str], settings: dict[str, Any], says: str
+    backbone: gp.Backbone, target: list[str], source: list[str], settings: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(DataError, match=says):
-        adapted(encoder, target, source, **settings)
+        adapted(backbone, target, source, **settings)
 
 
-def test_two_lines_are_enough(encoder: gp.Encoder) -> None:
-    assert adapted(encoder, ["the day", "a king"], ["good water"], steps=1).training.target_sequences == 1
+def test_two_lines_are_enough(backbone: gp.Backbone) -> None:
+    assert adapted(backbone, ["the day", "a king"], ["good water"], steps=1).training.target_sequences == 1
 
 
-def test_longer_than_the_model_reads(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
-    assert encoder.max_positions == 512
+def test_longer_than_the_model_reads(backbone: gp.Backbone, prompt: gp.LanguagePrompt) -> None:
+    assert backbone.max_positions == 512
     with pytest.raises(ConfigError, match=r"max_length 513 is more than this model reads \(512 tokens\)"):
-        adapted(encoder, TOY, SOURCE, max_length=513)
+        adapted(backbone, TOY, SOURCE, max_length=513)
     with pytest.raises(ConfigError, match=r"\(508 tokens\)"):
-        adapted(encoder, TOY, SOURCE, max_length=509, positions="shifted")
+        adapted(backbone, TOY, SOURCE, max_length=509, positions="shifted")
     with pytest.raises(ConfigError, match=r"max_length 513 is more than this model reads \(512 tokens\)"):
-        tuned(encoder, None, max_length=513)
+        tuned(backbone, None, max_length=513)
     with pytest.raises(ConfigError, match=r"\(508 tokens\)"):
-        tuned(encoder, replace(prompt, positions="shifted"), max_length=509)
+        tuned(backbone, replace(prompt, positions="shifted"), max_length=509)
 
 
 # --- stage 2
 
 
 @pytest.mark.slow
-def test_stage_2_learns_the_task(encoder: gp.Encoder) -> None:
+def test_stage_2_learns_the_task(backbone: gp.Backbone) -> None:
     config = TUNE.replace(epochs=12, prompt_length=8)
-    made = gp.tune(encoder, None, topics(), TASK, config, QUIET, dev=topics(20)[36:])
+    made = gp.tune(backbone, None, topics(), TASK, config, QUIET, dev=topics(20)[36:])
     losses = [loss for _, loss in made.training.to_json()["losses"]]
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
     assert made.training.dev_accuracy >= 60
     assert gp.evaluate(made, topics()).accuracy > 60
     assert made.language == "und"
-    assert gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=1), QUIET, language="lug").language == "lug"
+    assert gp.tune(backbone, None, topics(), TASK, TUNE.replace(epochs=1), QUIET, language="lug").language == "lug"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
-def test_both_losses_fall(encoder: gp.Encoder, loss_over: str) -> None:
-    losses = [loss for _, loss in tuned(encoder, loss_over=loss_over, epochs=6).training.to_json()["losses"]]
+def test_both_losses_fall(backbone: gp.Backbone, loss_over: str) -> None:
+    losses = [loss for _, loss in tuned(backbone, loss_over=loss_over, epochs=6).training.to_json()["losses"]]
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - (0.4 if loss_over == "vocabulary" else 0.05)
 
 
@@ -381,9 +381,9 @@ def changed_layers(classifier: gp.PromptClassifier, prompt: gp.LanguagePrompt) -
     ],
 )
 def test_only_the_chosen_layers_are_trained(
-    encoder: gp.Encoder, prompt: gp.LanguagePrompt, settings: dict[str, int], changed: list[bool]
+    backbone: gp.Backbone, prompt: gp.LanguagePrompt, settings: dict[str, int], changed: list[bool]
 ) -> None:
-    made = gp.tune(encoder, prompt, topics(), TASK, TUNE.replace(**settings), QUIET, dev=topics())
+    made = gp.tune(backbone, prompt, topics(), TASK, TUNE.replace(**settings), QUIET, dev=topics())
     assert made.training.best_step > 0, "the start was the best: nothing is seen"
     assert changed_layers(made, prompt) == changed
     assert made.training.trained_values == sum(changed) * 2 * 4 * 4 * 12
@@ -396,7 +396,7 @@ def test_only_the_chosen_layers_are_trained(
     ("layers", "from_prompt", "trained"), [(24, True, 18), (12, True, 9), (3, True, 2), (3, False, 3)]
 )
 def test_three_quarters_of_the_layers_by_default(
-    encoder: gp.Encoder, layers: int, from_prompt: bool, trained: int
+    backbone: gp.Backbone, layers: int, from_prompt: bool, trained: int
 ) -> None:
     class Deep:
         num_layers = layers
@@ -421,83 +421,83 @@ def test_no_layer_at_all(settings: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"top_k_layers": 4}, {"bottom_k_layers": 4}])
-def test_layers_that_the_model_does_not_have(encoder: gp.Encoder, settings: dict[str, int]) -> None:
+def test_layers_that_the_model_does_not_have(backbone: gp.Backbone, settings: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(settings))} is .*; this model has 3 layers, give 1 to 3"):
-        tuned(encoder, None, **settings)
+        tuned(backbone, None, **settings)
 
 
-def test_a_prompt_of_another_shape(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+def test_a_prompt_of_another_shape(backbone: gp.Backbone, prompt: gp.LanguagePrompt) -> None:
     with pytest.raises(gp.UserError, match="the backbone wants"):
-        tuned(encoder, replace(prompt, key_values=prompt.key_values[:2]))
+        tuned(backbone, replace(prompt, key_values=prompt.key_values[:2]))
 
 
 @pytest.mark.slow
 def test_stage_2_same_seed_same_bits(
-    encoder: gp.Encoder, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier
+    backbone: gp.Backbone, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier
 ) -> None:
     torch.manual_seed(99)
-    again = gp.tune(encoder, prompt, topics(), TASK, TUNE, QUIET, dev=topics())
+    again = gp.tune(backbone, prompt, topics(), TASK, TUNE, QUIET, dev=topics())
     assert torch.equal(again.key_values, classifier.key_values)
-    first, second = (tuned(encoder, None, seed=seed, epochs=1) for seed in (0, 1))
+    first, second = (tuned(backbone, None, seed=seed, epochs=1) for seed in (0, 1))
     assert not torch.equal(first.key_values, second.key_values)
 
 
 @pytest.mark.slow
-def test_stage_2_leaves_model_and_prompt_alone(own_encoder: Make, prompt: gp.LanguagePrompt) -> None:
-    encoder = own_encoder("xlm-roberta")
-    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
+def test_stage_2_leaves_model_and_prompt_alone(own_backbone: Make, prompt: gp.LanguagePrompt) -> None:
+    backbone = own_backbone("xlm-roberta")
+    before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
     key_values = prompt.key_values.clone()
-    tuned(encoder, prompt, epochs=2)
-    assert all(torch.equal(value, before[name]) for name, value in encoder.model.state_dict().items())
+    tuned(backbone, prompt, epochs=2)
+    assert all(torch.equal(value, before[name]) for name, value in backbone.model.state_dict().items())
     assert torch.equal(prompt.key_values, key_values)
 
 
-def test_dev_examples_given_or_held_out(encoder: gp.Encoder) -> None:
-    held_out = tuned(encoder, None, epochs=1, dev_share=0.25)
+def test_dev_examples_given_or_held_out(backbone: gp.Backbone) -> None:
+    held_out = tuned(backbone, None, epochs=1, dev_share=0.25)
     assert (held_out.training.examples, held_out.training.dev_examples) == (27, 9)
-    given = gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=1), QUIET, dev=topics(3))
+    given = gp.tune(backbone, None, topics(), TASK, TUNE.replace(epochs=1), QUIET, dev=topics(3))
     assert (given.training.examples, given.training.dev_examples) == (36, 9)
     assert given.training.steps == 5, "the last batch is a smaller one"
 
 
 @pytest.mark.slow
-def test_the_dev_accuracy_is_that_of_what_was_kept(encoder: gp.Encoder) -> None:
+def test_the_dev_accuracy_is_that_of_what_was_kept(backbone: gp.Backbone) -> None:
     dev = topics(20)[30:]
-    made = gp.tune(encoder, None, topics(), TASK, TUNE.replace(epochs=6), QUIET, dev=dev)
+    made = gp.tune(backbone, None, topics(), TASK, TUNE.replace(epochs=6), QUIET, dev=dev)
     assert gp.evaluate(made, dev).accuracy == pytest.approx(made.training.dev_accuracy)
     assert made.training.dev_accuracy == max(facts["dev_accuracy"] for _, facts in made.training.evaluations)
 
 
-def test_few_shots(encoder: gp.Encoder) -> None:
-    made = gp.tune(encoder, None, topics(), TASK, TUNE.replace(shots_per_class=2, epochs=1), QUIET, dev=topics(2))
+def test_few_shots(backbone: gp.Backbone) -> None:
+    made = gp.tune(backbone, None, topics(), TASK, TUNE.replace(shots_per_class=2, epochs=1), QUIET, dev=topics(2))
     assert made.training.examples == 6
     with pytest.raises(DataError, match="99 per class were asked for"):
-        tuned(encoder, None, shots_per_class=99)
+        tuned(backbone, None, shots_per_class=99)
 
 
 @pytest.mark.parametrize("label", ["helth", None, ""])
 @pytest.mark.parametrize("where", ["train", "dev"])
-def test_a_label_that_the_task_lacks(encoder: gp.Encoder, label: str | None, where: str) -> None:
+def test_a_label_that_the_task_lacks(backbone: gp.Backbone, label: str | None, where: str) -> None:
     bad = [*topics(2), gp.Example.of("the day", label)]
     train, dev = (bad, None) if where == "train" else (topics(2), bad)
     with pytest.raises(
         DataError, match=rf"label {label!r}, which task 'topic' does not know; it has health, sports, culture"
     ):
-        gp.tune(encoder, None, train, TASK, TUNE, QUIET, dev=dev)
+        gp.tune(backbone, None, train, TASK, TUNE, QUIET, dev=dev)
 
 
 @pytest.mark.parametrize("examples", [[], topics(1)[:1]])
-def test_too_few_examples(encoder: gp.Encoder, examples: list[gp.Example]) -> None:
+def test_too_few_examples(backbone: gp.Backbone, examples: list[gp.Example]) -> None:
     with pytest.raises(DataError, match="too few"):
-        gp.tune(encoder, None, examples, TASK, TUNE, QUIET)
+        gp.tune(backbone, None, examples, TASK, TUNE, QUIET)
 
 
 def test_the_way_back_ends_at_the_lowest_trained_layer(
-    encoder: gp.Encoder, prompt: gp.LanguagePrompt, monkeypatch: pytest.MonkeyPatch
+    backbone: gp.Backbone, prompt: gp.LanguagePrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What lies below need not be remembered: that is where top K saves time and memory."""
     remembered: list[list[bool]] = []
-    body: Any = encoder.model.base_model
+    body: Any = backbone.model.base_model
     layers = body.encoder.layer
     hooks = [
         layer.output.LayerNorm.register_forward_hook(
@@ -505,15 +505,15 @@ def test_the_way_back_ends_at_the_lowest_trained_layer(
         )
         for i, layer in enumerate(layers)
     ]
-    original = encoder.states_at
+    original = backbone.states_at
 
     def watched(*arguments: Any) -> Any:
         remembered.append([])
         return original(*arguments)
 
-    monkeypatch.setattr(encoder, "states_at", watched)
+    monkeypatch.setattr(backbone, "states_at", watched)
     config = TUNE.replace(top_k_layers=1, epochs=1)
-    gp.tune(encoder, prompt, topics(), TASK, config, QUIET.replace(state_cache=0))
+    gp.tune(backbone, prompt, topics(), TASK, config, QUIET.replace(state_cache=0))
     for hook in hooks:
         hook.remove()
     in_training = [found for found in remembered if any(found)]
@@ -524,12 +524,14 @@ def test_the_way_back_ends_at_the_lowest_trained_layer(
 # --- checkpoints
 
 
-def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(
+    backbone: gp.Backbone, prompt: gp.LanguagePrompt
+) -> None:
     def stage1(*words: Any, **named: Any) -> str:
-        return Stage1.of(encoder, *words, **named).spec(encoder).identity
+        return Stage1.of(backbone, *words, **named).spec(backbone).identity
 
     def stage2(adapted: Any, examples: Any, task: gp.Task, config: gp.TuneConfig, **named: Any) -> str:
-        return Stage2.of(encoder, adapted, examples, task, config, **named).spec(encoder).identity
+        return Stage2.of(backbone, adapted, examples, task, config, **named).spec(backbone).identity
 
     lines, pairs, mapped = ["the day", "a king", "good water"], TRANSLATIONS[:8], CharacterMap.fitted({"k": "c"}, [])
     adapts = [
@@ -562,18 +564,18 @@ def test_a_run_s_identity_moves_with_whatever_moves_its_numbers(encoder: gp.Enco
     assert stage2(prompt, topics(), TASK, dev_share, dev=topics(2)) == tunes[8], "dev examples are given"
 
 
-def test_a_run_is_done_once(encoder: gp.Encoder, tmp_path: Path) -> None:
-    stage1 = Stage1.of(encoder, TOY, SOURCE, "xxx", ADAPT.replace(steps=2))
-    spec, output, seen = stage1.spec(encoder), tmp_path / "p.safetensors", list[set[str]]()
+def test_a_run_is_done_once(backbone: gp.Backbone, tmp_path: Path) -> None:
+    stage1 = Stage1.of(backbone, TOY, SOURCE, "xxx", ADAPT.replace(steps=2))
+    spec, output, seen = stage1.spec(backbone), tmp_path / "p.safetensors", list[set[str]]()
 
     def train(folder: Path) -> Any:
         runtime = gp.RuntimeConfig(checkpoint_dir=folder, checkpoint_every=0, progress=False)
-        made = run_stage1(encoder, stage1, runtime)
+        made = run_stage1(backbone, stage1, runtime)
         seen.append({path.name for path in folder.iterdir()})
         return made
 
     def load(path: Path) -> Any:
-        return gp.load_adapted(path, encoder)
+        return gp.load_adapted(path, backbone)
 
     made, was_there = done_or_train(spec, output, load, train)
     assert not was_there
@@ -590,21 +592,21 @@ def test_a_run_is_done_once(encoder: gp.Encoder, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_result_that_was_not_saved_is_not_trained_again(
-    encoder: gp.Encoder, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier,
+    backbone: gp.Backbone, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Killed between the last step and the save: the checkpoint of the last step is all there is."""
     runtime = gp.RuntimeConfig(checkpoint_dir=tmp_path, checkpoint_every=1000, progress=False)
-    gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT, runtime)
-    gp.tune(encoder, prompt, topics(), TASK, TUNE, runtime, dev=topics())
+    gp.adapt(backbone, TOY, SOURCE, "xxx", ADAPT, runtime)
+    gp.tune(backbone, prompt, topics(), TASK, TUNE, runtime, dev=topics())
 
     def train(*_: object) -> None:
         raise AssertionError("a step was trained again")
 
     monkeypatch.setattr("glotprompt.train.loop._Run.update", train)
-    again: Any = gp.adapt(encoder, TOY, SOURCE, "xxx", ADAPT, runtime)
+    again: Any = gp.adapt(backbone, TOY, SOURCE, "xxx", ADAPT, runtime)
     assert torch.equal(again.key_values, prompt.key_values)
-    both = gp.tune(encoder, prompt, topics(), TASK, TUNE, runtime, dev=topics())
+    both = gp.tune(backbone, prompt, topics(), TASK, TUNE, runtime, dev=topics())
     assert torch.equal(both.key_values, classifier.key_values)
 
 
@@ -645,8 +647,8 @@ def test_labels_restrict_the_choice(classifier: gp.PromptClassifier) -> None:
         classifier.predict(examples, labels=["sport"])
 
 
-def test_pairs(encoder: gp.Encoder, tmp_path: Path) -> None:
-    made = gp.tune(encoder, None, pairs(), PAIRS, TUNE.replace(epochs=2), QUIET)
+def test_pairs(backbone: gp.Backbone, tmp_path: Path) -> None:
+    made = gp.tune(backbone, None, pairs(), PAIRS, TUNE.replace(epochs=2), QUIET)
     predictions = made.predict([("the day 1", "the king 1"), ("the day 2", "the day 2")])
     assert [set(prediction.scores) for prediction in predictions] == [{"same", "other"}] * 2
     assert gp.evaluate(made, pairs(2)).num_examples == 4
@@ -706,23 +708,23 @@ def test_evaluate_fits_offsets_on_other_text(classifier: gp.PromptClassifier, en
 
 @pytest.mark.slow
 def test_a_prompt_saved_and_loaded_is_the_same(
-    encoder: gp.Encoder, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier, tmp_path: Path
+    backbone: gp.Backbone, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier, tmp_path: Path
 ) -> None:
-    again = gp.LanguagePrompt.load(prompt.save(tmp_path / "p.safetensors"), encoder)
+    again = gp.LanguagePrompt.load(prompt.save(tmp_path / "p.safetensors"), backbone)
     assert torch.equal(again.key_values, prompt.key_values)
     assert (again.language, again.backbone, again.positions) == ("xxx", prompt.backbone, "plain")
     assert again.training.held_out_after == prompt.training.held_out_after
-    retuned = gp.tune(encoder, again, topics(), TASK, TUNE, QUIET, dev=topics())
+    retuned = gp.tune(backbone, again, topics(), TASK, TUNE, QUIET, dev=topics())
     assert torch.equal(retuned.key_values, classifier.key_values)
     assert again.save(tmp_path / "q").stat().st_size == (tmp_path / "p.safetensors").stat().st_size
 
 
 @pytest.mark.parametrize("offsets", [False, True])
 def test_a_classifier_saved_and_loaded_predicts_the_same(
-    encoder: gp.Encoder, classifier: gp.PromptClassifier, english_lines: list[str], tmp_path: Path, offsets: bool
+    backbone: gp.Backbone, classifier: gp.PromptClassifier, english_lines: list[str], tmp_path: Path, offsets: bool
 ) -> None:
     saved = classifier.with_label_prior(english_lines[:9], {"sports": 1.0, "culture": 2.0}) if offsets else classifier
-    again = gp.PromptClassifier.load(saved.save(tmp_path / "c.safetensors"), encoder)
+    again = gp.PromptClassifier.load(saved.save(tmp_path / "c.safetensors"), backbone)
     assert again.predict(english_lines) == saved.predict(english_lines)
     assert again.offsets == saved.offsets
     assert (again.offsets is not None) == offsets
@@ -738,9 +740,9 @@ def test_a_classifier_shortens_texts_as_in_training(classifier: gp.PromptClassif
 
 
 def test_another_backbone_is_refused(
-    tiny_encoder: Make, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier, tmp_path: Path
+    tiny_backbone: Make, prompt: gp.LanguagePrompt, classifier: gp.PromptClassifier, tmp_path: Path
 ) -> None:
-    other = tiny_encoder("bert")
+    other = tiny_backbone("bert")
     with pytest.raises(ArtifactError, match="was made for 'tiny xlm-roberta'"):
         gp.PromptClassifier.load(classifier.save(tmp_path / "c"), other)
     with pytest.raises(ArtifactError, match="was made for 'tiny xlm-roberta'"):

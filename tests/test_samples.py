@@ -45,19 +45,19 @@ def test_they_are_spread_over_the_text_short_and_different() -> None:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_encoder: Callable[[str], gp.Encoder]) -> gp.Encoder:
-    return tiny_encoder("xlm-roberta")
+def backbone(tiny_backbone: Callable[[str], gp.Backbone]) -> gp.Backbone:
+    return tiny_backbone("xlm-roberta")
 
 
 @pytest.fixture(scope="module")
-def prompt(encoder: gp.Encoder) -> gp.LanguagePrompt:
-    adapted = gp.adapt(encoder, TOY, SOURCE, "nya", ADAPT, QUIET)
+def prompt(backbone: gp.Backbone) -> gp.LanguagePrompt:
+    adapted = gp.adapt(backbone, TOY, SOURCE, "nya", ADAPT, QUIET)
     assert isinstance(adapted, gp.LanguagePrompt)
     return adapted
 
 
 def test_a_classifier_takes_over_those_of_its_language(
-    encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path
+    backbone: gp.Backbone, prompt: gp.LanguagePrompt, tmp_path: Path
 ) -> None:
     samples = prompt.samples
     assert samples is not None
@@ -65,9 +65,9 @@ def test_a_classifier_takes_over_those_of_its_language(
     assert len(set(samples.texts)) == NUM_SAMPLES
     assert set(samples.texts) <= {line.strip() for line in TOY}
     assert gp.LanguagePrompt.load(prompt.save(tmp_path / "nya.st")).samples == samples
-    classifier = gp.tune(encoder, prompt, topics(4), TASK, TUNE, QUIET)
+    classifier = gp.tune(backbone, prompt, topics(4), TASK, TUNE, QUIET)
     assert classifier.samples == samples
-    assert gp.PromptClassifier.load(classifier.save(tmp_path / "topic.st"), encoder).samples == samples
+    assert gp.PromptClassifier.load(classifier.save(tmp_path / "topic.st"), backbone).samples == samples
     bare = replace(classifier, samples=None).save(tmp_path / "bare.st")
     assert (tmp_path / "topic.st").stat().st_size - bare.stat().st_size < NUM_SAMPLES * MOST_CHARACTERS
     # Facts are copied into results and reports.
@@ -79,7 +79,7 @@ def test_a_classifier_takes_over_those_of_its_language(
 
 
 def test_none_was_trained_on_where_characters_are_rewritten(
-    encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch
+    backbone: gp.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lines that are one when rewritten stay on one side, so the held-out lines are other ones than before."""
     trained: list[set[str]] = []
@@ -93,15 +93,15 @@ def test_none_was_trained_on_where_characters_are_rewritten(
     characters = CharacterMap((Rewriting("ǃ", "k", "letter", False),))
     for seed in range(8):
         trained.clear()
-        adapted = gp.adapt(encoder, lines, SOURCE, "nya", ADAPT.replace(seed=seed), QUIET, characters)
+        adapted = gp.adapt(backbone, lines, SOURCE, "nya", ADAPT.replace(seed=seed), QUIET, characters)
         read = {characters.apply(str(text)) for text in texts_of(adapted.samples)}
         assert read
         assert not read & trained[0]
 
 
-def test_else_they_are_in_the_language_of_the_examples(encoder: gp.Encoder, prompt: gp.LanguagePrompt) -> None:
+def test_else_they_are_in_the_language_of_the_examples(backbone: gp.Backbone, prompt: gp.LanguagePrompt) -> None:
     dev = topics(2)
-    found = gp.tune(encoder, None, topics(4), TASK, TUNE.replace(prompt_length=4), QUIET, dev).samples
+    found = gp.tune(backbone, None, topics(4), TASK, TUNE.replace(prompt_length=4), QUIET, dev).samples
     assert found is not None
     assert found.side == "source"
     assert set(found.texts) < {example.fields["text"] for example in dev}, "of those that it was not trained on"
@@ -110,7 +110,7 @@ def test_else_they_are_in_the_language_of_the_examples(encoder: gp.Encoder, prom
         for number in range(3)
         for label in ("yes", "no")
     ]
-    answers = gp.tune(encoder, prompt, pairs * 2, PAIRS, TUNE, QUIET, pairs).samples
+    answers = gp.tune(backbone, prompt, pairs * 2, PAIRS, TUNE, QUIET, pairs).samples
     assert answers is not None
     assert answers == Samples("source", tuple((f"the king {number}", f"water day {number}") for number in range(3)))
     assert Samples.in_file(json.loads(json.dumps({"samples": answers.to_dict()}))) == answers
@@ -129,22 +129,22 @@ def test_where_a_long_text_is_cut(text: str, kept: int) -> None:
     assert found == text[:kept]
 
 
-def test_none_are_kept_where_that_is_asked(encoder: gp.Encoder, prompt: gp.LanguagePrompt, tmp_path: Path) -> None:
+def test_none_are_kept_where_that_is_asked(backbone: gp.Backbone, prompt: gp.LanguagePrompt, tmp_path: Path) -> None:
     private = QUIET.replace(no_samples=True)
-    adapted = gp.adapt(encoder, TOY, SOURCE, "nya", ADAPT, private)
-    classifier = gp.tune(encoder, prompt, topics(4), TASK, TUNE, private)
+    adapted = gp.adapt(backbone, TOY, SOURCE, "nya", ADAPT, private)
+    classifier = gp.tune(backbone, prompt, topics(4), TASK, TUNE, private)
     assert (adapted.samples, classifier.samples) == (None, None)
     assert adapted.training.config == prompt.training.config, "no setting of the training"
     saved = classifier.save(tmp_path / "topic.st").read_bytes()
     assert not [text for text in texts_of(prompt.samples) if str(text).encode() in saved]
 
 
-def test_a_swapped_language_brings_its_own(encoder: gp.Encoder) -> None:
+def test_a_swapped_language_brings_its_own(backbone: gp.Backbone) -> None:
     config = gp.AdaptConfig(method="source-prompt", steps=1, batch_size=4, max_length=16, prompt_length=4)
     ours, theirs = (
-        gp.adapt(encoder, lines, SOURCE, code, config, QUIET) for code, lines in (("nya", TOY), ("sna", LINES))
+        gp.adapt(backbone, lines, SOURCE, code, config, QUIET) for code, lines in (("nya", TOY), ("sna", LINES))
     )
-    classifier = gp.tune(encoder, ours, topics(4), TASK, TUNE, QUIET)
+    classifier = gp.tune(backbone, ours, topics(4), TASK, TUNE, QUIET)
     assert texts_of(for_language(classifier, theirs).samples) == texts_of(theirs.samples)
     assert texts_of(theirs.samples) != texts_of(ours.samples)
     assert for_language(replace(classifier, samples=None), theirs).samples is None

@@ -18,7 +18,7 @@ from glotprompt.spec import done_or_train
 
 from .toys import QUIET, SOURCE, TASK, TOY, topics
 
-Tiny = Callable[[str], gp.Encoder]
+Tiny = Callable[[str], gp.Backbone]
 CUES = {"health": "water day", "sports": "play field", "culture": "king night"}
 OWN = {"health": "river", "sports": "mother", "culture": "city"}
 EXAMPLES = topics()
@@ -39,8 +39,8 @@ TEST = target(4, cues=False)
 
 
 @pytest.fixture(scope="module")
-def classifier(tiny_encoder: Tiny) -> gp.PromptClassifier:
-    return gp.tune(tiny_encoder("xlm-roberta"), None, EXAMPLES, TASK, CONFIG, QUIET, dev=EXAMPLES)
+def classifier(tiny_backbone: Tiny) -> gp.PromptClassifier:
+    return gp.tune(tiny_backbone("xlm-roberta"), None, EXAMPLES, TASK, CONFIG, QUIET, dev=EXAMPLES)
 
 
 def trained(classifier: gp.PromptClassifier, texts: Any = UNLABELLED, **settings: Any) -> gp.PromptClassifier:
@@ -55,7 +55,7 @@ def bias(classifier: gp.PromptClassifier, **added: float) -> gp.PromptClassifier
     tensors = {name: value.detach().clone() for name, value in classifier.head.tensors().items()}
     for label, value in added.items():
         tensors["bias"][TASK.labels.index(label)] += value
-    return replace(classifier, head=type(classifier.head).restore(classifier.encoder, {"layer": 3}, tensors))
+    return replace(classifier, head=type(classifier.head).restore(classifier.backbone, {"layer": 3}, tensors))
 
 
 def test_it_learns_words_that_the_source_does_not_have(classifier: gp.PromptClassifier) -> None:
@@ -173,7 +173,7 @@ def test_it_is_done_once(classifier: gp.PromptClassifier, tmp_path: Path) -> Non
     training = SelfTraining.of(classifier, UNLABELLED, EXAMPLES, dev=EXAMPLES)
 
     def load(path: Path) -> gp.PromptClassifier:
-        return gp.PromptClassifier.load(path, classifier.encoder)
+        return gp.PromptClassifier.load(path, classifier.backbone)
 
     made, was_there = done_or_train(training.spec(), tmp_path / "c", load, lambda _: trained(classifier))
     assert not was_there
@@ -183,11 +183,11 @@ def test_it_is_done_once(classifier: gp.PromptClassifier, tmp_path: Path) -> Non
     assert again.predict(UNLABELLED) == made.predict(UNLABELLED)
 
 
-def test_what_it_refuses(classifier: gp.PromptClassifier, tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    draw = torch.zeros(encoder.prompt_shape(4))
-    prompt = gp.LanguagePrompt(draw, "xxx", {"name": encoder.name, "fingerprint": encoder.fingerprint})
-    behind = gp.tune(encoder, prompt, EXAMPLES, TASK, CONFIG, QUIET, dev=EXAMPLES)
+def test_what_it_refuses(classifier: gp.PromptClassifier, tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    draw = torch.zeros(backbone.prompt_shape(4))
+    prompt = gp.LanguagePrompt(draw, "xxx", backbone.reference)
+    behind = gp.tune(backbone, prompt, EXAMPLES, TASK, CONFIG, QUIET, dev=EXAMPLES)
     with pytest.raises(ConfigError, match=r"from what adapt made of xxx, .*; give it as adapted="):
         trained(behind)
     with pytest.raises(ConfigError, match="starts from no stage 1; leave adapted= out"):
@@ -202,13 +202,13 @@ def test_what_it_refuses(classifier: gp.PromptClassifier, tiny_encoder: Tiny) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["soft-prompt", "mad-x", "lora", "fine-tuning", "soft-prompt+task-adapter"])
-def test_methods_that_train_a_body(own_encoder: Tiny, method: str, tmp_path: Path) -> None:
-    encoder, adapted = own_encoder("xlm-roberta"), None
+def test_methods_that_train_a_body(own_backbone: Tiny, method: str, tmp_path: Path) -> None:
+    backbone, adapted = own_backbone("xlm-roberta"), None
     if method != "fine-tuning":
         config = gp.AdaptConfig(method=method, steps=2, batch_size=8, max_length=16, prompt_length=4)
-        adapted = gp.adapt(encoder, TOY, SOURCE, "xxx", config, QUIET)
+        adapted = gp.adapt(backbone, TOY, SOURCE, "xxx", config, QUIET)
     tune = gp.TuneConfig(method=method, head="pooled", epochs=2, learning_rate=1e-3, max_length=24)
-    classifier = gp.tune(encoder, adapted, EXAMPLES, TASK, tune, QUIET, dev=EXAMPLES)
+    classifier = gp.tune(backbone, adapted, EXAMPLES, TASK, tune, QUIET, dev=EXAMPLES)
     runtime = QUIET.replace(checkpoint_dir=tmp_path / "checkpoints", checkpoint_every=0)
     made = gp.self_train(classifier, UNLABELLED, EXAMPLES, runtime=runtime, adapted=adapted, dev=EXAMPLES)
     identity = SelfTraining.of(classifier, UNLABELLED, EXAMPLES, adapted=adapted, dev=EXAMPLES).spec().identity
@@ -217,6 +217,6 @@ def test_methods_that_train_a_body(own_encoder: Tiny, method: str, tmp_path: Pat
     assert made.training.self_training.stopped is None
     assert made.language == classifier.language
     assert gp.evaluate(made, TEST).accuracy > gp.evaluate(classifier, TEST).accuracy
-    again = gp.PromptClassifier.load(made.save(tmp_path / "c"), encoder)
+    again = gp.PromptClassifier.load(made.save(tmp_path / "c"), backbone)
     assert again.training.self_training == made.training.self_training
     assert np.array_equal(again.log_probabilities(UNLABELLED), made.log_probabilities(UNLABELLED))

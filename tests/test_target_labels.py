@@ -26,7 +26,7 @@ from glotprompt.train.scoring import accuracy_and_loss
 
 from .toys import QUIET, TASK, topics
 
-Tiny = Callable[[str], gp.Encoder]
+Tiny = Callable[[str], gp.Backbone]
 EXAMPLES = topics()
 CONFIG = gp.TuneConfig(method="embedding")
 WORDS = {"health": "river", "sports": "mother", "culture": "city"}
@@ -47,15 +47,19 @@ def test_both_languages_weigh_the_same_unless_a_weight_is_given(of_target: float
 
 @pytest.mark.parametrize("micro_batch_size", [None, 2])
 def test_a_loss_is_the_weighted_sum_over_the_number_of_examples(
-    tiny_encoder: Tiny, micro_batch_size: int | None
+    tiny_backbone: Tiny, micro_batch_size: int | None
 ) -> None:
-    encoder, weights, runtime = tiny_encoder("bert"), [0.5, 2.0, 1.0], RuntimeConfig(micro_batch_size=micro_batch_size)
-    plain = encode_without_mask([one.fields for one in EXAMPLES[:3]], TASK, encoder.tokenizer, 24)
+    backbone, weights, runtime = (
+        tiny_backbone("bert"),
+        [0.5, 2.0, 1.0],
+        RuntimeConfig(micro_batch_size=micro_batch_size),
+    )
+    plain = encode_without_mask([one.fields for one in EXAMPLES[:3]], TASK, backbone.tokenizer, 24)
     weighted = [replace(cloze, weight=weight) for cloze, weight in zip(plain, weights, strict=True)]
-    gold, head, nothing = torch.tensor([0, 1, 2]), LinearHead(encoder.hidden_size, 3), Together({})
+    gold, head, nothing = torch.tensor([0, 1, 2]), LinearHead(backbone.hidden_size, 3), Together({})
 
     def losses(clozes: Any, gold: torch.Tensor = gold) -> float:
-        parts = label_losses(encoder, nothing, clozes, gold, head, "labels", MicroBatch(runtime))
+        parts = label_losses(backbone, nothing, clozes, gold, head, "labels", MicroBatch(runtime))
         return sum(float(loss.detach()) for loss, _ in parts)
 
     each = [losses(plain[row : row + 1], gold[row : row + 1]) for row in range(3)]
@@ -88,20 +92,20 @@ def test_a_fifth_of_each_label_that_has_five_is_held_out() -> None:
 # --- tune
 
 
-def tuned(encoder: gp.Encoder, target: list[gp.Example] = TARGET, **changes: Any) -> gp.PromptClassifier:
+def tuned(backbone: gp.Backbone, target: list[gp.Example] = TARGET, **changes: Any) -> gp.PromptClassifier:
     return gp.tune(
-        encoder, None, EXAMPLES, TASK, CONFIG.replace(**changes), QUIET, dev=EXAMPLES, target_examples=target
+        backbone, None, EXAMPLES, TASK, CONFIG.replace(**changes), QUIET, dev=EXAMPLES, target_examples=target
     )
 
 
-def test_logistic_regression_weighs_them(tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    made = tuned(encoder)
+def test_logistic_regression_weighs_them(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    made = tuned(backbone)
     told = made.training
     assert (told.examples, told.dev_examples, told.target_examples, told.target_dev_examples) == (51, 39, 15, 3)
     assert told.target_weight == pytest.approx(36 / 15)
     kept, held = split_target(TARGET, TASK, CONFIG)
-    states = encoder.embed([one.fields["text"] for one in (*EXAMPLES, *kept)])
+    states = backbone.embed([one.fields["text"] for one in (*EXAMPLES, *kept)])
     gold = [TASK.labels.index(str(one.label)) for one in (*EXAMPLES, *kept)]
     centre, scale = states.mean(axis=0), states.std()
     weights = np.array([1.0] * 36 + [36 / 15] * 15)
@@ -109,15 +113,15 @@ def test_logistic_regression_weighs_them(tiny_encoder: Tiny) -> None:
     theirs = LogisticRegression(C=told.strength, max_iter=2000)
     theirs.fit((states - centre) / scale, gold, sample_weight=weights / weights.mean())
     texts = [one.fields["text"] for one in held]
-    expected = theirs.predict_log_proba((encoder.embed(texts) - centre) / scale)
+    expected = theirs.predict_log_proba((backbone.embed(texts) - centre) / scale)
     np.testing.assert_allclose(made.log_probabilities(texts), expected, atol=1e-3)
     both = [gp.evaluate(made, part).accuracy for part in (EXAMPLES, held)]
     assert told.dev_accuracy == pytest.approx(np.mean(both))
 
 
-def test_they_are_learned(tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    plain, learned = tuned(encoder, []), tuned(encoder)
+def test_they_are_learned(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    plain, learned = tuned(backbone, []), tuned(backbone)
     assert gp.evaluate(plain, TARGET).accuracy < 60
     assert gp.evaluate(learned, TARGET).accuracy > 80
     assert "target_weight" not in plain.training.to_json()
@@ -127,43 +131,45 @@ def test_they_are_learned(tiny_encoder: Tiny) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("head", "rate"), [("words", 1.0), ("linear", 0.03), ("pooled", 0.03)])
-def test_a_body_is_trained_on_them(tiny_encoder: Tiny, head: str, rate: float) -> None:
+def test_a_body_is_trained_on_them(tiny_backbone: Tiny, head: str, rate: float) -> None:
     config: dict[str, Any] = {"method": "prompt-tuning", "head": head, "epochs": 4, "batch_size": 8, "prompt_length": 4}
-    encoder, config = tiny_encoder("xlm-roberta"), {**config, "learning_rate": rate, "init_std": 0.5, "clip_norm": 100}
-    learned, unlike = tuned(encoder, **config), tuned(encoder, **config, target_weight=0.01)
+    backbone, config = (
+        tiny_backbone("xlm-roberta"),
+        {**config, "learning_rate": rate, "init_std": 0.5, "clip_norm": 100},
+    )
+    learned, unlike = tuned(backbone, **config), tuned(backbone, **config, target_weight=0.01)
     assert (learned.training.target_weight, unlike.training.target_weight) == pytest.approx((36 / 15, 0.01))
     assert learned.training.losses[0] != unlike.training.losses[0]
     both = [gp.evaluate(learned, part).accuracy for part in (EXAMPLES, split_target(TARGET, TASK, CONFIG)[1])]
     assert learned.training.dev_accuracy == pytest.approx(np.mean(both))
 
 
-def test_such_a_classifier_serves_no_other_language(tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    other = gp.LanguagePrompt(torch.zeros(encoder.prompt_shape(4)), "yyy", backbone, method="embedding")
-    assert gp.for_language(tuned(encoder, []), other).language == "yyy"
+def test_such_a_classifier_serves_no_other_language(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    other = gp.LanguagePrompt(torch.zeros(backbone.prompt_shape(4)), "yyy", backbone.reference, method="embedding")
+    assert gp.for_language(tuned(backbone, []), other).language == "yyy"
     with pytest.raises(ConfigError, match="tuned on labels of its own target language too; tune again for yyy"):
-        gp.for_language(tuned(encoder), other)
+        gp.for_language(tuned(backbone), other)
 
 
-def test_shots_per_class_is_of_the_source_alone(tiny_encoder: Tiny) -> None:
-    made = tuned(tiny_encoder("xlm-roberta"), shots_per_class=2)
+def test_shots_per_class_is_of_the_source_alone(tiny_backbone: Tiny) -> None:
+    made = tuned(tiny_backbone("xlm-roberta"), shots_per_class=2)
     assert (made.training.examples, made.training.target_examples) == (6 + 15, 15)
 
 
 # --- identity
 
 
-def test_target_labels_and_their_weight_are_part_of_a_run(tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("xlm-roberta")
+def test_target_labels_and_their_weight_are_part_of_a_run(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
 
     def identity(target: list[gp.Example], **changes: Any) -> str:
-        stage2 = Stage2.of(encoder, None, EXAMPLES, TASK, CONFIG.replace(**changes), target_examples=target)
-        return stage2.spec(encoder).identity
+        stage2 = Stage2.of(backbone, None, EXAMPLES, TASK, CONFIG.replace(**changes), target_examples=target)
+        return stage2.spec(backbone).identity
 
     other = [replace(one, label="health") for one in TARGET]
     found = [identity([]), identity(TARGET), identity(TARGET[1:]), identity(other), identity(TARGET, target_weight=2)]
     assert len(set(found)) == len(found)
-    assert "target_weight" not in Stage2.of(encoder, None, EXAMPLES, TASK, CONFIG).spec(encoder).settings
+    assert "target_weight" not in Stage2.of(backbone, None, EXAMPLES, TASK, CONFIG).spec(backbone).settings
     with pytest.raises(ConfigError, match="no target labels to weigh"):
         identity([], target_weight=2)

@@ -9,15 +9,15 @@ import pytest
 
 from glotprompt.config import RuntimeConfig
 from glotprompt.data.bitext import verse_id
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.verses import NUM_FOLDS, VerseExperiment, verse_topics
 
 QUIET = RuntimeConfig(progress=False)
 
 
 @pytest.fixture
-def encoder(tiny_encoder: Callable[[str], Encoder]) -> Encoder:
-    return tiny_encoder("xlm-roberta")
+def backbone(tiny_backbone: Callable[[str], Backbone]) -> Backbone:
+    return tiny_backbone("xlm-roberta")
 
 
 def test_no_scored_verse_is_trained_on(verse_data: Path) -> None:
@@ -36,8 +36,8 @@ def test_other_languages_leave_verses_out_by_id(verse_data: Path) -> None:
     assert kept == {f"43.1.{n}" for n in range(21, 31)}  # also not the verse that Taxi1500 has in English alone
 
 
-def test_every_verse_is_scored_once(verse_data: Path, encoder: Encoder) -> None:
-    experiment = VerseExperiment(encoder, verse_topics("glv", verse_data))
+def test_every_verse_is_scored_once(verse_data: Path, backbone: Backbone) -> None:
+    experiment = VerseExperiment(backbone, verse_topics("glv", verse_data))
     folds = experiment._folds(seed=0)
     assert len(folds) == NUM_FOLDS
     assert sorted(row for _, _, test in folds for row in test) == list(range(19))
@@ -49,8 +49,8 @@ def test_every_verse_is_scored_once(verse_data: Path, encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("method", ["embedding", "soft-prompt"])
-def test_figures_of_a_method(method: str, verse_data: Path, encoder: Encoder) -> None:
-    experiment = VerseExperiment(encoder, verse_topics("glv", verse_data))
+def test_figures_of_a_method(method: str, verse_data: Path, backbone: Backbone) -> None:
+    experiment = VerseExperiment(backbone, verse_topics("glv", verse_data))
     figures = experiment.figures(method, seed=0, steps=2, num_pairs=20, runtime=QUIET)
     assert figures["num_verses"] == 19
     for name in ("source", "target", "target_centred"):
@@ -62,14 +62,14 @@ def test_figures_of_a_method(method: str, verse_data: Path, encoder: Encoder) ->
     if method == "soft-prompt":
         assert figures["pairs"] + figures["held_out_pairs"] == 20
         assert figures["steps"] == 2
-        assert all(fold["layer"] == encoder.num_layers for fold in figures["chosen"])
+        assert all(fold["layer"] == backbone.num_layers for fold in figures["chosen"])
     else:
         assert "retrieval_after" not in figures
 
 
-def test_the_same_run_gives_the_same_figures(verse_data: Path, encoder: Encoder) -> None:
+def test_the_same_run_gives_the_same_figures(verse_data: Path, backbone: Backbone) -> None:
     def run() -> dict[str, object]:
-        figures = VerseExperiment(encoder, verse_topics("glv", verse_data)).figures("embedding", seed=3)
+        figures = VerseExperiment(backbone, verse_topics("glv", verse_data)).figures("embedding", seed=3)
         return {name: value for name, value in figures.items() if name != "tokens_read"}
 
     assert run() == run()

@@ -1,4 +1,4 @@
-"""Every method, with settings under which tiny encoders learn toys (`toys`) in a few steps."""
+"""Every method, with settings under which tiny backbones learn toys (`toys`) in a few steps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EXAMPLES = [
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with settings of its own, on a kind of tiny encoder."""
+    """A method with settings of its own, on a kind of tiny backbone."""
 
     method: str
     rates: tuple[float | None, float]
@@ -50,7 +50,7 @@ class Variant:
         return METHODS[self.method].start.stage1 is not None
 
     def stage_1(
-        self, encoder: gp.Encoder, runtime: gp.RuntimeConfig = QUIET, target: list[str] = TOY, **changes: Any
+        self, backbone: gp.Backbone, runtime: gp.RuntimeConfig = QUIET, target: list[str] = TOY, **changes: Any
     ) -> Adapted | None:
         """What the method learns of the toy language; None for a method without a stage 1."""
         if not self.has_stage_1:
@@ -58,24 +58,23 @@ class Variant:
         settings = {"learning_rate": self.rates[0], **self.adapt, "method": self.method, **changes}
         if settings.get("objective") == "alignment":
             return gp.adapt(
-                encoder, language="xxx", config=ADAPT.replace(**settings), runtime=runtime, parallel=TRANSLATIONS
+                backbone, language="xxx", config=ADAPT.replace(**settings), runtime=runtime, parallel=TRANSLATIONS
             )
-        return gp.adapt(encoder, target, SOURCE, "xxx", ADAPT.replace(**settings), runtime)
+        return gp.adapt(backbone, target, SOURCE, "xxx", ADAPT.replace(**settings), runtime)
 
     def stage_2(
-        self, encoder: gp.Encoder, adapted: Adapted | None, runtime: gp.RuntimeConfig = QUIET, **changes: Any
+        self, backbone: gp.Backbone, adapted: Adapted | None, runtime: gp.RuntimeConfig = QUIET, **changes: Any
     ) -> gp.PromptClassifier:
         """What the method learns of the toy task."""
         settings = {**self.tune, "method": self.method, "learning_rate": self.rates[1], **changes}
-        return gp.tune(encoder, adapted, EXAMPLES, TASK, TUNE.replace(**settings), runtime, dev=EXAMPLES)
+        return gp.tune(backbone, adapted, EXAMPLES, TASK, TUNE.replace(**settings), runtime, dev=EXAMPLES)
 
 
-def two_prompts(encoder: gp.Encoder) -> list[gp.LanguagePrompt]:
+def two_prompts(backbone: gp.Backbone) -> list[gp.LanguagePrompt]:
     """Two prompts of noise."""
-    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    shape = encoder.prompt_shape(4)
+    shape = backbone.prompt_shape(4)
     draws = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (5, 6)]
-    return [gp.LanguagePrompt(draw, code, backbone) for draw, code in zip(draws, ("aaa", "bbb"), strict=True)]
+    return [gp.LanguagePrompt(draw, code, backbone.reference) for draw, code in zip(draws, ("aaa", "bbb"), strict=True)]
 
 
 HEAD = {"head": "linear"}

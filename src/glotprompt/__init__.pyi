@@ -20,7 +20,7 @@ from .errors import UserError as UserError
 from .inference.predictor import Predictor as Predictor
 from .methods import METHODS as METHODS
 from .methods import for_language as for_language
-from .model.encoder import Encoder as Encoder
+from .model.backbone import Backbone as Backbone
 from .records import AdaptReport as AdaptReport
 from .records import EvaluationReport as EvaluationReport
 from .records import Report as Report

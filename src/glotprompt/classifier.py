@@ -19,10 +19,10 @@ from glotprompt.data.characters import CharacterMap
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError, ModelError, UserError
 from glotprompt.facts import check_facts, check_values, describe
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead, Head
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import described, packed, refuse_strays, restored, tensors_of, unpacked
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.model.soft_prompt import SoftPrompt, check_prompt
 from glotprompt.records import AdaptReport, LabelPrior, Stage1Report, Training, TuneReport, stage1_report
@@ -36,7 +36,7 @@ from glotprompt.train.scoring import log_probabilities
 
 @dataclass(frozen=True)
 class Part:
-    """A delta as it is saved: independent of an encoder, in fp32 on the CPU."""
+    """A delta as it is saved: independent of a backbone, in fp32 on the CPU."""
 
     description: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -46,8 +46,8 @@ class Part:
         """What is needed to restore a delta."""
         return cls(described(delta), {name: _to_cpu(value) for name, value in delta.tensors().items()})
 
-    def restored(self, encoder: Encoder) -> Delta:
-        return restored(encoder, self.description, self.tensors)
+    def restored(self, backbone: Backbone) -> Delta:
+        return restored(backbone, self.description, self.tensors)
 
 
 class _Adapted:
@@ -91,9 +91,9 @@ class LanguageModule(_Adapted):
     samples: Samples | None = None
     """Held-out texts of the language to try it on. Not in the report, which is copied into results."""
 
-    def attached(self, encoder: Encoder) -> AbstractContextManager[Prefix | None]:
+    def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix | None]:
         """As `Delta.attached`, of the language's part."""
-        return self.parts["language"].restored(encoder).attached(encoder)
+        return self.parts["language"].restored(backbone).attached(backbone)
 
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
@@ -107,14 +107,14 @@ class LanguageModule(_Adapted):
         return artifact.write(path, "language module", tensors, facts)
 
     @classmethod
-    def load(cls, path: str | Path, encoder: Encoder | None = None) -> LanguageModule:
-        """Open a saved module; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
-        tensors, facts = _read_for(path, "language module", encoder)
+    def load(cls, path: str | Path, backbone: Backbone | None = None) -> LanguageModule:
+        """Open a saved module; with a backbone given, refuse one made for another backbone (`ArtifactError`)."""
+        tensors, facts = _read_for(path, "language module", backbone)
         parts = {part: Part(description, tensors_of(part, tensors)) for part, description in facts["parts"].items()}
         with _naming(path):
-            if encoder is not None:
+            if backbone is not None:
                 refuse_strays(tensors, list(parts))
-                _ = [part.restored(encoder) for part in parts.values()]
+                _ = [part.restored(backbone) for part in parts.values()]
         return cls(
             facts["method"], parts, facts["language"], facts["backbone"], stage1_report(facts["training"], str(path)),
             characters_of(facts), Samples.in_file(facts),
@@ -144,13 +144,13 @@ class LanguagePrompt(_Adapted):
     def prompt_length(self) -> int:
         return self.key_values.shape[3]
 
-    def prefix(self, encoder: Encoder) -> Prefix:
+    def prefix(self, backbone: Backbone) -> Prefix:
         """What puts this prompt in front of a batch."""
-        return Prefix.shared(self.key_values.to(encoder.device), encoder.dtype, self.positions)
+        return Prefix.shared(self.key_values.to(backbone.device), backbone.dtype, self.positions)
 
-    def attached(self, encoder: Encoder) -> AbstractContextManager[Prefix]:
+    def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix]:
         """As `Delta.attached`."""
-        return nullcontext(self.prefix(encoder))
+        return nullcontext(self.prefix(backbone))
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -167,11 +167,11 @@ class LanguagePrompt(_Adapted):
         return artifact.write(path, "language prompt", {"key_values": self.key_values}, facts)
 
     @classmethod
-    def load(cls, path: str | Path, encoder: Encoder | None = None) -> LanguagePrompt:
-        """Open a saved prompt; with an encoder given, refuse one made for another backbone (`ArtifactError`)."""
-        tensors, facts = _read_for(path, "language prompt", encoder)
+    def load(cls, path: str | Path, backbone: Backbone | None = None) -> LanguagePrompt:
+        """Open a saved prompt; with a backbone given, refuse one made for another backbone (`ArtifactError`)."""
+        tensors, facts = _read_for(path, "language prompt", backbone)
         with _naming(path):
-            check_prompt(tensors, facts["positions"], encoder)
+            check_prompt(tensors, facts["positions"], backbone)
         return cls(
             tensors["key_values"], facts["language"], facts["backbone"], facts["positions"],
             stage1_report(facts["training"], str(path)), facts["method"], characters_of(facts), Samples.in_file(facts),
@@ -182,10 +182,10 @@ Adapted = LanguagePrompt | LanguageModule
 """What stage 1 gives: a prompt, or for methods without prompts a module."""
 
 
-def load_adapted(path: str | Path, encoder: Encoder | None = None) -> Adapted:
+def load_adapted(path: str | Path, backbone: Backbone | None = None) -> Adapted:
     """Open what stage 1 saved, whatever the method."""
     kind = describe(path, ("language prompt", "language module"))["kind"]
-    return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, encoder)
+    return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, backbone)
 
 
 def _made_from(report: Stage1Report | TuneReport | None) -> str | None:
@@ -206,12 +206,12 @@ def characters_of(facts: Mapping[str, Any]) -> CharacterMap | None:
     return None if found is None else CharacterMap.from_dict(found)
 
 
-def _read_for(path: str | Path, kind: str, encoder: Encoder | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_for(path: str | Path, kind: str, backbone: Backbone | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, facts = artifact.read(path, kind)
     check_facts(path, facts)
     check_values(path, tensors)
-    if encoder is not None:
-        artifact.check_backbone(path, facts, encoder.name, encoder.fingerprint)
+    if backbone is not None:
+        artifact.check_backbone(path, facts, backbone.name, backbone.fingerprint)
     return tensors, facts
 
 
@@ -225,11 +225,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PromptClassifier:
-    """The result of stage 2: what was trained, with template and verbalizer, ready to classify with its encoder."""
+    """The result of stage 2: what was trained, with template and verbalizer, ready to classify with its backbone."""
 
-    encoder: Encoder = field(repr=False)
+    backbone: Backbone = field(repr=False)
     body: Delta = field(repr=False)
-    """What the encoder computes with: a `SoftPrompt` for the methods with prompts alone."""
+    """What the backbone computes with: a `SoftPrompt` for the methods with prompts alone."""
     task: Task
     language: str
     max_length: int
@@ -278,13 +278,13 @@ class PromptClassifier:
     ) -> Float[NDArray[np.float64], "batch label"]:
         """log P(label | input) without offsets, in the order of inputs and labels."""
         fields = [fields_of(item) for item in inputs]
-        reader, clozes = read_inputs(self.encoder, fields, self.task, self.head, self.max_length, self.characters)
-        with torch.no_grad(), self.body.attached(self.encoder) as prefix:
-            found = log_probabilities(self.encoder, clozes, prefix, reader, batch_size)
+        reader, clozes = read_inputs(self.backbone, fields, self.task, self.head, self.max_length, self.characters)
+        with torch.no_grad(), self.body.attached(self.backbone) as prefix:
+            found = log_probabilities(self.backbone, clozes, prefix, reader, batch_size)
         if not np.isfinite(found).all():
             raise ModelError(
                 f"the classifier gives NaN or infinity instead of probabilities; its values, or those of"
-                f" {self.encoder.name}, are damaged or too large: make it anew, or try it in fp32"
+                f" {self.backbone.name}, are damaged or too large: make it anew, or try it in fp32"
             )
         return found
 
@@ -320,9 +320,9 @@ class PromptClassifier:
         if not texts:
             raise ConfigError("there is no target text to centre by; give at least one")
         fields = rewritten_fields([fields_of(item) for item in texts], self.characters)
-        clozes = encode_without_mask(fields, self.task, self.encoder.tokenizer, self.max_length)
-        with torch.no_grad(), self.body.attached(self.encoder) as prefix:
-            centre = mean_vector(self.encoder, clozes, prefix, head.layer, batch_size)
+        clozes = encode_without_mask(fields, self.task, self.backbone.tokenizer, self.max_length)
+        with torch.no_grad(), self.body.attached(self.backbone) as prefix:
+            centre = mean_vector(self.backbone, clozes, prefix, head.layer, batch_size)
         head = head.with_centre(centre).requires_grad_(False)
         return replace(self.with_report(centred_on=len(texts)), head=head)
 
@@ -331,7 +331,7 @@ class PromptClassifier:
         prompt, (delta, _) = self.prompt, packed(self.body, self.head)
         return {
             "method": self.method, "language": self.language, "delta": delta,
-            "backbone": {"name": self.encoder.name, "fingerprint": self.encoder.fingerprint},
+            "backbone": self.backbone.reference,
             "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
             "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
             "characters": _described(self.characters), "samples": _described(self.samples),
@@ -343,26 +343,26 @@ class PromptClassifier:
         return artifact.write(path, "classifier", packed(self.body, self.head)[1], self.description())
 
     @classmethod
-    def load(cls, path: str | Path, encoder: Encoder) -> PromptClassifier:
+    def load(cls, path: str | Path, backbone: Backbone) -> PromptClassifier:
         """Open a saved classifier on its backbone; another backbone is an `ArtifactError`."""
-        return cls.of(*_read_for(path, "classifier", encoder), encoder, path)
+        return cls.of(*_read_for(path, "classifier", backbone), backbone, path)
 
     @classmethod
     def of(
-        cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], encoder: Encoder, path: str | Path
+        cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], backbone: Backbone, path: str | Path
     ) -> PromptClassifier:
         """What `load` makes of the tensors and facts of a file."""
         offsets, task = facts["offsets"], task_of(facts, path)
         with _naming(path):
-            body, head = unpacked(encoder, facts["delta"], tensors)
-            check_length(encoder, facts["max_length"], body)
+            body, head = unpacked(backbone, facts["delta"], tensors)
+            check_length(backbone, facts["max_length"], body)
             if head is None:
-                encoder.require_lm_head("a classifier with label words")
-                label_words(task, encoder.tokenizer)
+                backbone.require_lm_head("a classifier with label words")
+                label_words(task, backbone.tokenizer)
             elif head.num_labels != len(task.labels):
                 raise ArtifactError(f"a head of {head.num_labels} labels, expected {len(task.labels)}; make it anew")
         return cls(
-            encoder,
+            backbone,
             body,
             task,
             facts["language"],

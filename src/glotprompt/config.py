@@ -175,7 +175,7 @@ class AdaptConfig(Config):
     drop_last_adapter: bool = False
     """mad-x: no language adapter in the last layer (MAD-X 2.0; Pfeiffer et al. 2021, "UNKs Everywhere")."""
     train_lm_head: bool = False
-    """mad-x: train the masked-word head's dense layer and norm with the adapter, as the `adapters` library does by
+    """mad-x: train the masked-token head's dense layer and norm with the adapter, as the `adapters` library does by
     default (table 3 counts 27 M with them)."""
     lora_rank: int = Field(default=8, ge=1)
     """lora: rank of the updates (Hu et al. 2022: 8)."""
@@ -251,7 +251,7 @@ class TuneConfig(Config):
 
 class RuntimeConfig(Config):
     """How a run executes; nothing here is part of a run's identity. (Precision and device are properties of
-    the loaded `Encoder` and are recorded in what it trains.)"""
+    the loaded `Backbone` and are recorded in what it trains.)"""
 
     checkpoint_dir: Path | None = None
     """Folder for checkpoints; None: none are written. A killed run started again goes on from here. The caller removes

@@ -16,10 +16,10 @@ from torch import Tensor
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ConfigError, UserError
 from glotprompt.methods import METHODS, Method
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import packed, trained_of
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.heads import CACHED_LOGITS_BUDGET, LOGITS_BUDGET
 from glotprompt.model.shapes import Shell
 from glotprompt.model.soft_prompt import SoftPrompt
@@ -43,7 +43,7 @@ class StageCost:
     """What the optimiser changes, tied weights once."""
     trained_values_paper: int
     """The same in the counting of Chen and Chen 2024, table 3: a tied decoder counts beside the embeddings, and mad-x
-    trains the masked-word head's dense layer and norm too (`train_lm_head`)."""
+    trains the masked-token head's dense layer and norm too (`train_lm_head`)."""
     share: float
     """Of the backbone's values, 0 to 1."""
     file_bytes: int
@@ -105,80 +105,80 @@ class MethodCost:
 
 
 def method_costs(
-    encoder: Shell, adapt: AdaptConfig, tune: TuneConfig, attention: Attention = "cpu"
+    backbone: Shell, adapt: AdaptConfig, tune: TuneConfig, attention: Attention = "cpu"
 ) -> list[MethodCost]:
     """The costs of all methods, in their order; see `method_cost`."""
-    return [method_cost(encoder, method, adapt, tune, attention) for method in METHODS.values()]
+    return [method_cost(backbone, method, adapt, tune, attention) for method in METHODS.values()]
 
 
 def method_cost(
-    encoder: Shell, method: Method, adapt: AdaptConfig, tune: TuneConfig, attention: Attention
+    backbone: Shell, method: Method, adapt: AdaptConfig, tune: TuneConfig, attention: Attention
 ) -> MethodCost:
     """One method's costs with the settings of the two configs (their `method` is not read).
 
     Raises `ModelError` for a backbone without an LM head, `ConfigError` for a length that the backbone does not read.
     """
-    encoder.require_lm_head("masked language modelling")
-    _check_length(encoder, max(adapt.max_length, tune.max_length))
+    backbone.require_lm_head("masked language modelling")
+    _check_length(backbone, max(adapt.max_length, tune.max_length))
     adapt, tune = adapt.replace(method=method.name), tune.replace(method=method.name)
     begun = None if method.begin_adapt is None else adapt
     try:
-        stage1 = None if begun is None else adapt_cost(encoder, begun, attention)
-        stage2 = tune_cost(encoder, tune, begun, attention)
-        with encoder.device:
-            language = None if begun is None else _num_bytes(_parts(encoder, begun)["language"])
+        stage1 = None if begun is None else adapt_cost(backbone, begun, attention)
+        stage2 = tune_cost(backbone, tune, begun, attention)
+        with backbone.device:
+            language = None if begun is None else _num_bytes(_parts(backbone, begun)["language"])
     except UserError as error:
         return MethodCost(method, refusal=str(error))
     return MethodCost(method, stage1, stage2, language)
 
 
-def adapt_cost(encoder: Shell, config: AdaptConfig, attention: Attention) -> StageCost:
+def adapt_cost(backbone: Shell, config: AdaptConfig, attention: Attention) -> StageCost:
     """Stage 1 by the config's method, which has one. Raises `ConfigError` and `ModelError` for what does not fit."""
     words = 0
     if config.objective == "mlm":
-        encoder.require_lm_head("masked language modelling")
+        backbone.require_lm_head("masked language modelling")
         words = max(1, round(config.mask_rate * config.batch_size * config.max_length))
-    _check_length(encoder, config.max_length)
+    _check_length(backbone, config.max_length)
     size = (config.batch_size * (1 if words else 2), config.max_length)  # both sides of a pair
-    with encoder.device:
-        parts = _parts(encoder, config)
-        paper = _parts(encoder, config.replace(train_lm_head=True))["language"]
+    with backbone.device:
+        parts = _parts(backbone, config)
+        paper = _parts(backbone, config.replace(train_lm_head=True))["language"]
         saved = sum(_num_bytes(part) for part in parts.values())
-        return _stage_cost(encoder, parts["language"].requires_grad_(), paper, saved, attention, size, words)
+        return _stage_cost(backbone, parts["language"].requires_grad_(), paper, saved, attention, size, words)
 
 
-def tune_cost(encoder: Shell, config: TuneConfig, adapt: AdaptConfig | None, attention: Attention) -> StageCost:
+def tune_cost(backbone: Shell, config: TuneConfig, adapt: AdaptConfig | None, attention: Attention) -> StageCost:
     """Stage 2 by the config's method, behind what a stage 1 left (None: behind none). Raises as `adapt_cost` does."""
     method = METHODS[str(config.method)]
     words = None if config.head == "words" and not method.reads_vectors else 0
     if words is None:
-        encoder.require_lm_head("a template with label words (head 'linear' does without)")
-    _check_length(encoder, config.max_length)
-    with encoder.device:
-        parts = {} if adapt is None else _parts(encoder, adapt)
-        tuned = method.begin_tune(encoder, parts, config).to(encoder.device)
+        backbone.require_lm_head("a template with label words (head 'linear' does without)")
+    _check_length(backbone, config.max_length)
+    with backbone.device:
+        parts = {} if adapt is None else _parts(backbone, adapt)
+        tuned = method.begin_tune(backbone, parts, config).to(backbone.device)
         pools = method.reads_vectors or config.head == "pooled"
-        head = EmbeddingHead.empty(encoder.hidden_size, _NUM_LABELS) if pools else None
+        head = EmbeddingHead.empty(backbone.hidden_size, _NUM_LABELS) if pools else None
         size, saved = (config.batch_size, config.max_length), _num_bytes(method.deliver(tuned, parts), head)
-        return _stage_cost(encoder, tuned, tuned, saved, attention, size, words, head)
+        return _stage_cost(backbone, tuned, tuned, saved, attention, size, words, head)
 
 
-def _check_length(encoder: Shell, max_length: int) -> None:
-    if max_length > encoder.max_positions:
+def _check_length(backbone: Shell, max_length: int) -> None:
+    if max_length > backbone.max_positions:
         raise ConfigError(
-            f"max_length {max_length} is more than {encoder.name} reads ({encoder.max_positions} tokens); lower it"
+            f"max_length {max_length} is more than {backbone.name} reads ({backbone.max_positions} tokens); lower it"
         )
 
 
-def _parts(encoder: Shell, config: AdaptConfig) -> dict[str, Delta]:
+def _parts(backbone: Shell, config: AdaptConfig) -> dict[str, Delta]:
     """What stage 1 leaves."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
-    return {part: method.begin_adapt(encoder, config).to(encoder.device) for part in method.parts}
+    return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.parts}
 
 
 def _stage_cost(
-    encoder: Shell,
+    backbone: Shell,
     delta: Delta,
     paper: Delta,
     file_bytes: int,
@@ -192,28 +192,28 @@ def _stage_cost(
     layers = None if prompt is None or not prompt.trained.requires_grad else prompt.trained_layers
     return StageCost(
         trained_values=num_trained,
-        trained_values_paper=num_trained - delta.num_trained + _with_tied_twice(encoder, paper),
-        share=num_trained / encoder.num_values,
+        trained_values_paper=num_trained - delta.num_trained + _with_tied_twice(backbone, paper),
+        share=num_trained / backbone.num_values,
         file_bytes=file_bytes,
-        activation_bytes=activation_bytes(encoder, delta, *size, num_words, attention) if delta.num_trained else 0,
-        backbone_bytes=encoder.num_values * encoder.dtype.itemsize,
+        activation_bytes=activation_bytes(backbone, delta, *size, num_words, attention) if delta.num_trained else 0,
+        backbone_bytes=backbone.num_values * backbone.dtype.itemsize,
         trained_layers=None if layers is None else (layers.start, layers.stop),
     )
 
 
-def tied_values(encoder: Encoder) -> int:
+def tied_values(backbone: Backbone) -> int:
     """Size of the vocabulary matrix where embeddings and decoder share it, else 0."""
-    model: Any = encoder.model
+    model: Any = backbone.model
     shared, decoder = model.get_input_embeddings().weight, model.get_output_embeddings()
     return shared.numel() if decoder is not None and decoder.weight is shared else 0
 
 
-def _with_tied_twice(encoder: Encoder, delta: Delta) -> int:
-    model: Any = encoder.model
+def _with_tied_twice(backbone: Backbone, delta: Delta) -> int:
+    model: Any = backbone.model
     shared = model.get_input_embeddings().weight
     name = next(name for name, value in model.named_parameters() if value is shared)
     whole = any(isinstance(part, Weights) and name in part.names for part in delta.modules())
-    return delta.num_trained + (tied_values(encoder) if whole else 0)
+    return delta.num_trained + (tied_values(backbone) if whole else 0)
 
 
 def _num_bytes(body: Delta, head: EmbeddingHead | None = None) -> int:
@@ -221,7 +221,7 @@ def _num_bytes(body: Delta, head: EmbeddingHead | None = None) -> int:
 
 
 def activation_bytes(
-    encoder: Encoder, delta: Delta, batch: int, length: int, num_words: int | None, attention: Attention = "cpu"
+    backbone: Backbone, delta: Delta, batch: int, length: int, num_words: int | None, attention: Attention = "cpu"
 ) -> int:
     """Memory of one step beyond weights, gradients and optimiser, in bytes: kept + working.
 
@@ -233,23 +233,23 @@ def activation_bytes(
     instead. `working` is what stands beside it at the widest point: three tensors as large as the largest one kept, or
     two pieces of the vocabulary's logits.
 
-    `num_words` is the number of masked words in stage 1, None in stage 2 (a few label words in every sequence), 0 where
-    no word is predicted (alignment, a linear head).
+    `num_words` is the number of masked tokens in stage 1, None in stage 2 (a few label words a sequence), 0 where none
+    is predicted (alignment, a linear head).
 
     Measured on the bundled backbone, CPU, 8 x 256 tokens in fp32: 776 MB for a soft prompt, and 756 MB of the process
     where the allocator gives memory back at once; with glibc's defaults its fragments make that 0.99 GB.
     """
-    kept = _Kept(encoder, delta, fused=attention == "cuda" or not _has_prompt(delta), size=(batch, length))
-    ids = torch.zeros(batch, length, dtype=torch.long, device=encoder.device)
-    places = torch.zeros(num_words or batch, dtype=torch.long, device=encoder.device)
-    with torch.autograd.graph.saved_tensors_hooks(kept.note, _as_it_is), delta.attached(encoder) as prefix:
-        hidden = encoder.hidden_states(ids, None, prefix).flatten(0, 1)[places]
+    kept = _Kept(backbone, delta, fused=attention == "cuda" or not _has_prompt(delta), size=(batch, length))
+    ids = torch.zeros(batch, length, dtype=torch.long, device=backbone.device)
+    places = torch.zeros(num_words or batch, dtype=torch.long, device=backbone.device)
+    with torch.autograd.graph.saved_tensors_hooks(kept.note, _as_it_is), delta.attached(backbone) as prefix:
+        hidden = backbone.hidden_states(ids, None, prefix).flatten(0, 1)[places]
         if num_words is None:
-            encoder.token_logits(hidden, places[:1].expand(_NUM_LABELS))
+            backbone.token_logits(hidden, places[:1].expand(_NUM_LABELS))
         elif num_words:
-            encoder.masked_word_loss(hidden, places)
+            backbone.masked_token_loss(hidden, places)
     budget = LOGITS_BUDGET if attention == "cuda" else CACHED_LOGITS_BUDGET
-    chunk = min(FP32 * encoder.vocab_size * (num_words or 0), budget)
+    chunk = min(FP32 * backbone.vocab_size * (num_words or 0), budget)
     sizes = [num_bytes for _, num_bytes in kept.storages.values()]
     return sum(sizes) + max(3 * max(sizes, default=0), 2 * chunk)
 
@@ -265,13 +265,13 @@ def _as_it_is(tensor: Tensor) -> Tensor:
 class _Kept:
     """The memory that autograd keeps, every piece of it once, without weights."""
 
-    def __init__(self, encoder: Encoder, delta: Delta, fused: bool, size: tuple[int, int]) -> None:
-        held = chain(encoder.model.parameters(), encoder.model.buffers(), delta.parameters(), delta.buffers())
+    def __init__(self, backbone: Backbone, delta: Delta, fused: bool, size: tuple[int, int]) -> None:
+        held = chain(backbone.model.parameters(), backbone.model.buffers(), delta.parameters(), delta.buffers())
         storages = [value.untyped_storage() for value in held]
         self._weights = {id(storage): storage for storage in storages}
-        self._fused, self._head_dim = fused, encoder.head_dim
+        self._fused, self._head_dim = fused, backbone.head_dim
         batch, length = size
-        heads: int = encoder.model.config.num_attention_heads
+        heads: int = backbone.model.config.num_attention_heads
         self._weights_shape = (batch * heads, length)
         self.storages: dict[int, tuple[Any, int]] = {}
         """By id, which stays taken as long as the storage stands beside it; with its bytes."""

@@ -18,10 +18,10 @@ from torch import Tensor
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.costs import Attention, StageCost, adapt_cost, tune_cost
 from glotprompt.methods import METHODS, method_of_adapt
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import trained_of
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.shapes import Shell
 from glotprompt.quantities import DAY, duration, size
 from glotprompt.stage1 import Alignment, MaskedLanguageModelling
@@ -122,19 +122,19 @@ class Forecaster:
     """Forecasts for one backbone. Each kind of training is timed once."""
 
     def __init__(
-        self, shell: Shell, device: torch.device, encoder: Encoder | None, probe: Probe, runtime: RuntimeConfig
+        self, shell: Shell, device: torch.device, backbone: Backbone | None, probe: Probe, runtime: RuntimeConfig
     ) -> None:
-        """Without an `encoder` nothing is timed: its `shell` is all that is known, and the `device` it is meant for."""
-        self.shell, self.device, self.encoder, self.probe = shell, device, encoder, probe
+        """Without a `backbone` nothing is timed: its `shell` is all that is known, and the `device` it is meant for."""
+        self.shell, self.device, self.backbone, self.probe = shell, device, backbone, probe
         self.runtime = runtime.replace(progress=False, checkpoint_dir=None)
         self._attention: Attention = "cuda" if device.type == "cuda" else "cpu"
         self._kept: dict[Any, Any] = {}
 
     @classmethod
-    def of(cls, encoder: Encoder, probe: Probe, runtime: RuntimeConfig) -> Forecaster:
-        shell = Shell(encoder.model.config, encoder.name, encoder.has_lm_head)
-        shell.use_precision("bf16" if encoder.precision == "bf16" else "fp32")
-        return cls(shell, encoder.device, encoder, probe, runtime)
+    def of(cls, backbone: Backbone, probe: Probe, runtime: RuntimeConfig) -> Forecaster:
+        shell = Shell(backbone.model.config, backbone.name, backbone.has_lm_head)
+        shell.use_precision("bf16" if backbone.precision == "bf16" else "fp32")
+        return cls(shell, backbone.device, backbone, probe, runtime)
 
     @cached_property
     def machine_bytes(self) -> int | None:
@@ -155,7 +155,7 @@ class Forecaster:
         trainings = len(method.parts) if num_trainings is None else num_trainings
         steps = trainings * (config.steps + sum(count * steps for count, steps in trials))
         forecast = Forecast(steps, amount.sequences, cost.file_bytes, cost.memory_bytes)
-        if self.encoder is None:
+        if self.backbone is None:
             return forecast
         pace = self._pace((_kind(config), round(amount.tokens)), lambda: self._adapt_work(config, text.lines))
         rows = min(config.batch_size, amount.sequences) if config.objective == "alignment" else config.batch_size
@@ -181,7 +181,7 @@ class Forecaster:
         cost, vectors = self._cost(config, adapt), METHODS[str(config.method)].reads_vectors
         steps = 0 if vectors else config.epochs * -(-train // config.batch_size)
         forecast = Forecast(steps, train, cost.file_bytes, cost.memory_bytes)
-        if self.encoder is None:
+        if self.backbone is None:
             return forecast
         tokens = self._tokens(config, task, examples)
         pace = self._tune_pace(config, adapt, task, examples)
@@ -198,7 +198,7 @@ class Forecaster:
         """A classifier of such a stage 2 scored on examples."""
         needed = self._cost(config, adapt).backbone_bytes
         forecast = Forecast(0, len(examples), 0, needed)
-        if self.encoder is None:
+        if self.backbone is None:
             return forecast
         pace = self._tune_pace(config, adapt, task, examples)
         tokens = len(examples) * self._tokens(config, task, examples)
@@ -215,8 +215,8 @@ class Forecaster:
 
     def _pace(self, kind: Any, work: Callable[[], Work]) -> Pace:
         if kind not in self._kept:
-            assert self.encoder is not None
-            self._kept[kind] = pace_of(self.encoder, work(), self.probe.seconds, self.runtime)
+            assert self.backbone is not None
+            self._kept[kind] = pace_of(self.backbone, work(), self.probe.seconds, self.runtime)
         return self._kept[kind]
 
     def _tokens(self, config: TuneConfig, task: Task, examples: Sequence[Fields]) -> float:
@@ -225,8 +225,8 @@ class Forecaster:
 
     def _read(self, config: TuneConfig, task: Task, examples: Sequence[Fields]) -> tuple[Any, list[Cloze]]:
         """Some of the examples as the model reads them, and what their labels are read with."""
-        encoder, fields = self.encoder, _some(examples, SAMPLE_EXAMPLES)
-        assert encoder is not None
+        backbone, fields = self.backbone, _some(examples, SAMPLE_EXAMPLES)
+        assert backbone is not None
         key = (
             "read",
             task.identity(),
@@ -238,15 +238,15 @@ class Forecaster:
         )
         if key not in self._kept:
             if METHODS[str(config.method)].reads_vectors:
-                self._kept[key] = None, encode_without_mask(fields, task, encoder.tokenizer, config.max_length)
+                self._kept[key] = None, encode_without_mask(fields, task, backbone.tokenizer, config.max_length)
             else:
-                size = encoder.hidden_size, len(task.labels)
+                size = backbone.hidden_size, len(task.labels)
                 heads: dict[str, Head] = {
                     "linear": LinearHead(*size, config.seed),
-                    "pooled": EmbeddingHead.empty(*size, layer_read(encoder, config)),
+                    "pooled": EmbeddingHead.empty(*size, layer_read(backbone, config)),
                 }
                 head = heads.get(config.head)
-                self._kept[key] = read_inputs(encoder, fields, task, head, config.max_length)
+                self._kept[key] = read_inputs(backbone, fields, task, head, config.max_length)
         return self._kept[key]
 
     def _tune_pace(self, config: TuneConfig, adapt: AdaptConfig | None, task: Task, examples: Sequence[Fields]) -> Pace:
@@ -255,29 +255,29 @@ class Forecaster:
         return self._pace(kind, lambda: self._tune_work(config, adapt, task, examples))
 
     def _adapt_work(self, config: AdaptConfig, lines: Sequence[str]) -> Work:
-        encoder, aligned = self.encoder, config.objective == "alignment"
-        assert encoder is not None
+        backbone, aligned = self.backbone, config.objective == "alignment"
+        assert backbone is not None
         rows = self._rows(config.batch_size, config.max_length * (2 if aligned else 1))
         short = config.replace(batch_size=max(2, rows))
-        delta = _fresh_parts(encoder, short)["language"]
+        delta = _fresh_parts(backbone, short)["language"]
         if aligned:  # every pair has a teacher that is made first
             some = _some(lines, 4 * short.batch_size)
-            objective = Alignment(encoder, [(line, line) for line in some], short, self.runtime)
+            objective = Alignment(backbone, [(line, line) for line in some], short, self.runtime)
         else:
             some = _some(lines, SAMPLE_LINES)
-            objective = MaskedLanguageModelling(encoder, some, [], short.replace(source_share=0.0), self.runtime)
+            objective = MaskedLanguageModelling(backbone, some, [], short.replace(source_share=0.0), self.runtime)
 
         def losses(step: int, micro_batch: MicroBatch) -> Parts:
-            with encoder.dropping_out(config.dropout, (config.seed, step)):
+            with backbone.dropping_out(config.dropout, (config.seed, step)):
                 yield from objective.losses(delta, step, micro_batch)
 
         return Work(delta.trained_parameters, lambda step: step, losses, config, rows >= config.batch_size)
 
     def _tune_work(self, config: TuneConfig, adapt: AdaptConfig | None, task: Task, examples: Sequence[Fields]) -> Work:
-        encoder, method = self.encoder, METHODS[str(config.method)]
-        assert encoder is not None
-        body = method.begin_tune(encoder, {} if adapt is None else _fresh_parts(encoder, adapt), config)
-        body = body.to(encoder.device)
+        backbone, method = self.backbone, METHODS[str(config.method)]
+        assert backbone is not None
+        body = method.begin_tune(backbone, {} if adapt is None else _fresh_parts(backbone, adapt), config)
+        body = body.to(backbone.device)
         reader, clozes = self._read(config, task, examples)
         rows = self._rows(config.batch_size, fmean(len(cloze.input_ids) for cloze in clozes))
         gold = [number % len(task.labels) for number in range(len(clozes))]
@@ -289,22 +289,22 @@ class Forecaster:
         def batch(step: int) -> tuple[list[Cloze], Tensor]:
             read, labels = corpus.batch(order[step % len(order)])
             if not config.dropout and not method.reads_vectors and config.head != "pooled":
-                read = below_trained_layers(encoder, read, body, self.runtime)
+                read = below_trained_layers(backbone, read, body, self.runtime)
             return read, labels
 
         def losses(batch: tuple[list[Cloze], Tensor], micro_batch: MicroBatch) -> Parts:
-            with encoder.dropping_out(config.dropout, (config.seed, 0)):
-                yield from label_losses(encoder, body, *batch, reader, config.loss_over, micro_batch)
+            with backbone.dropping_out(config.dropout, (config.seed, 0)):
+                yield from label_losses(backbone, body, *batch, reader, config.loss_over, micro_batch)
 
         def vectors(batch: tuple[list[Cloze], Tensor], micro_batch: MicroBatch) -> Parts:
-            with body.attached(encoder) as prefix:
-                layer = layer_read(encoder, config)
-                vectors_of(encoder, batch[0], prefix, layer, self.runtime.eval_batch_size)
+            with body.attached(backbone) as prefix:
+                layer = layer_read(backbone, config)
+                vectors_of(backbone, batch[0], prefix, layer, self.runtime.eval_batch_size)
             yield torch.zeros(()), sum(len(cloze.input_ids) for cloze in batch[0])
 
         if method.reads_vectors:
             return Work([], batch, vectors, config, True)
-        head = reader.to(encoder.device) if isinstance(reader, Head) else None
+        head = reader.to(backbone.device) if isinstance(reader, Head) else None
         return Work(trained_of(body, head), batch, losses, config, rows >= config.batch_size)
 
     def _rows(self, batch_size: int, tokens: float) -> int:
@@ -335,11 +335,11 @@ def _some(things: Sequence[Any], most: int) -> list[Any]:
     return different[:: max(1, len(different) // most)][:most]
 
 
-def _fresh_parts(encoder: Encoder, config: AdaptConfig) -> dict[str, Delta]:
+def _fresh_parts(backbone: Backbone, config: AdaptConfig) -> dict[str, Delta]:
     """What stage 1 would leave, untrained."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
-    return {part: method.begin_adapt(encoder, config).to(encoder.device) for part in method.parts}
+    return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.parts}
 
 
 def _timed(forecast: Forecast, pace: Pace, step: float | None, seconds: float) -> Forecast:

@@ -15,8 +15,8 @@ from glotprompt.combination import digest_of, ingredients, weighted_sum
 from glotprompt.config import AdaptConfig
 from glotprompt.errors import ConfigError, DataError, setting
 from glotprompt.methods import Method, method_of_adapt, refuse_other_backbone
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.delta import Delta
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.real_tokens import key_values_of_text
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import Sequences, SpecialIds
@@ -42,7 +42,7 @@ class InitialPrompt:
 
 
 def initial_prompt(
-    encoder: Encoder, config: AdaptConfig, initial: Initial | None
+    backbone: Backbone, config: AdaptConfig, initial: Initial | None
 ) -> tuple[AdaptConfig, InitialPrompt | None]:
     """What is handed over to start from, and the config with that start, its length and its positions.
 
@@ -61,7 +61,7 @@ def initial_prompt(
     if not prompts:
         raise ConfigError(f"{setting('initial')} holds no prompt; give one at least, or leave it out")
     for prompt, _ in prompts:
-        refuse_other_backbone(prompt, encoder)
+        refuse_other_backbone(prompt, backbone)
     start, weights = [prompt for prompt, _ in prompts], [weight for _, weight in prompts]
     key_values = weighted_sum(start, weights)
     config = _with(config, "prompt_length", key_values.shape[3])
@@ -91,23 +91,23 @@ def _check_method(config: AdaptConfig) -> None:
 
 
 def begin_adapt(
-    encoder: Encoder, method: Method, text: Sequences, config: AdaptConfig, initial: InitialPrompt | None
+    backbone: Backbone, method: Method, text: Sequences, config: AdaptConfig, initial: InitialPrompt | None
 ) -> Delta:
     """What stage 1 trains, at its start; `text` is that of `initialise="text"`. Raises `DataError` for a text with
     fewer tokens than the prompt."""
     assert method.begin_adapt is not None
     if config.initialise == "noise":
-        return method.begin_adapt(encoder, config)
-    key_values = _prompt_of_text(encoder, text, config) if initial is None else initial.key_values
+        return method.begin_adapt(backbone, config)
+    key_values = _prompt_of_text(backbone, text, config) if initial is None else initial.key_values
     return SoftPrompt(key_values, positions=config.positions)
 
 
-def _prompt_of_text(encoder: Encoder, text: Sequences, config: AdaptConfig) -> Tensor:
+def _prompt_of_text(backbone: Backbone, text: Sequences, config: AdaptConfig) -> Tensor:
     """The model's own keys and values at tokens of a text, drawn by seed."""
     order = np.random.default_rng([config.seed, 4]).permutation(len(text))
     sequences = (torch.from_numpy(text[int(i)]) for i in order)
-    special_ids = torch.tensor(SpecialIds.of(encoder.tokenizer).all)
-    found = key_values_of_text(encoder, sequences, special_ids, config.prompt_length)
+    special_ids = torch.tensor(SpecialIds.of(backbone.tokenizer).all)
+    found = key_values_of_text(backbone, sequences, special_ids, config.prompt_length)
     if found.shape[3] < config.prompt_length:
         raise DataError(
             f"the text has {found.shape[3]} tokens, too few for a prompt of {config.prompt_length}; give more, or a"

@@ -21,8 +21,8 @@ from glotprompt import artifact, atomic
 from glotprompt.classifier import LanguagePrompt
 from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_memory, setting
 from glotprompt.facts import is_finite
-from glotprompt.model.backbones import BUNDLED
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import BUNDLED
 from glotprompt.records import Converted
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -67,33 +67,33 @@ def to_peft(prompt: LanguagePrompt, folder: str | Path, *, allow_plain: bool = F
     return folder
 
 
-def from_peft(folder: str | Path, encoder: Encoder, language: str) -> LanguagePrompt:
-    """Read a folder of PEFT's prefix tuning as a language prompt of `encoder`, with positions="shifted".
+def from_peft(folder: str | Path, backbone: Backbone, language: str) -> LanguagePrompt:
+    """Read a folder of PEFT's prefix tuning as a language prompt of `backbone`, with positions="shifted".
 
     The folder does not say for which weights it was made; only the shapes can be checked (`ArtifactError`).
     """
     folder = Path(folder)
     config = _config(folder)
-    shape = encoder.prompt_shape(0)
+    shape = backbone.prompt_shape(0)
     sizes = {"num_layers": shape[0], "num_attention_heads": shape[2], "token_dim": shape[2] * shape[4]}
     for key, wanted in sizes.items():
         if config.get(key) != wanted:
             raise ArtifactError(
-                f"{folder} has {key} {config.get(key)}, {encoder.name} needs {wanted}; load its backbone"
+                f"{folder} has {key} {config.get(key)}, {backbone.name} needs {wanted}; load its backbone"
             )
     flat = _embeddings(folder)
     if flat.ndim != 2 or 0 in flat.shape or flat.shape[1] != 2 * sizes["num_layers"] * sizes["token_dim"]:
         expected = f"[prompt, {2 * sizes['num_layers'] * sizes['token_dim']}]"
-        raise ArtifactError(f"{folder / WEIGHTS}: {TENSOR} is {list(flat.shape)}, {encoder.name} needs {expected}")
-    if len(flat) >= encoder.max_positions:
+        raise ArtifactError(f"{folder / WEIGHTS}: {TENSOR} is {list(flat.shape)}, {backbone.name} needs {expected}")
+    if len(flat) >= backbone.max_positions:
         raise ArtifactError(
-            f"{folder}: {len(flat)} prompt positions leave no room in the {encoder.max_positions} of {encoder.name}"
+            f"{folder}: {len(flat)} prompt positions leave no room in the {backbone.max_positions} of {backbone.name}"
         )
     origin = {key: config.get(key) for key in ("base_model_name_or_path", "peft_version")}
     return LanguagePrompt(
         key_values=flat.float().view(-1, *shape[:3], shape[4]).permute(1, 2, 3, 0, 4).contiguous(),
         language=language,
-        backbone={"name": encoder.name, "fingerprint": encoder.fingerprint},
+        backbone=backbone.reference,
         positions="shifted",
         report=Converted(converted_from="PEFT", origin=origin),
     )

@@ -55,8 +55,8 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class MaskedWordScores:
-    """How well masked words are read: mean cross-entropy (natural log) and accuracies in per cent."""
+class MaskedTokenScores:
+    """How well masked tokens are read: mean cross-entropy (natural log) and accuracies in per cent."""
 
     loss: float
     top1: float
@@ -209,9 +209,9 @@ class AdaptReport(Training):
     pairs: int | None = None
     """Sentence pairs that were trained on."""
     held_out_pairs: int | None = None
-    held_out_before: MaskedWordScores | AlignmentScores
+    held_out_before: MaskedTokenScores | AlignmentScores
     """On held-out text that chose nothing, of the model without what was trained."""
-    held_out_after: MaskedWordScores | AlignmentScores
+    held_out_after: MaskedTokenScores | AlignmentScores
     improved: bool
     """Whether the held-out loss fell."""
     initial: list[Ingredient] | None = None

@@ -13,7 +13,7 @@ from glotprompt.data.records import Example
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.initial import Initial
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.records import EvaluationReport
 from glotprompt.stage1 import SentencePairs, Stage1, count_unknown, train_part
@@ -27,7 +27,7 @@ from glotprompt.train.scoring import report
 
 
 def adapt(
-    encoder: Encoder,
+    backbone: Backbone,
     target: Sequence[str] = (),
     source: Sequence[str] = (),
     language: str = "",
@@ -41,7 +41,7 @@ def adapt(
 ) -> Adapted:
     """Learn one language from unlabelled text (section 3.1) or from translations, by the config's method.
 
-    `target` and `source` are lines of text; a share of the target's is held out, on which the masked-word loss is
+    `target` and `source` are lines of text; a share of the target's is held out, on which the MLM loss is
     measured before and after and the best step chosen.
     `parallel` are (source, target) pairs instead: the objective is then alignment, for which settings that the config
     leaves open are those of the preset alignment, and held-out pairs choose the step and give the figures.
@@ -51,17 +51,17 @@ def adapt(
     `DataError` when there is too little text.
     """
     stage1 = Stage1.of(
-        encoder, target, source, language, config, characters, initial, parallel=parallel, held_out=held_out
+        backbone, target, source, language, config, characters, initial, parallel=parallel, held_out=held_out
     )
-    return run_stage1(encoder, stage1, runtime)
+    return run_stage1(backbone, stage1, runtime)
 
 
-def run_stage1(encoder: Encoder, stage1: Stage1, runtime: RuntimeConfig | None = None) -> Adapted:
+def run_stage1(backbone: Backbone, stage1: Stage1, runtime: RuntimeConfig | None = None) -> Adapted:
     """`adapt`, from what it is to read on."""
     runtime = runtime or RuntimeConfig()
-    unknown = count_unknown(encoder, stage1.texts_read(), runtime)
-    specs = stage1.specs(encoder)
-    trained = {part: train_part(encoder, stage1, part, spec, runtime) for part, spec in specs.items()}
+    unknown = count_unknown(backbone, stage1.texts_read(), runtime)
+    specs = stage1.specs(backbone)
+    trained = {part: train_part(backbone, stage1, part, spec, runtime) for part, spec in specs.items()}
     own = trained["language"]
     about = own.report.replace(unknown=unknown)
     if stage1.guards is not None:
@@ -71,15 +71,14 @@ def run_stage1(encoder: Encoder, stage1: Stage1, runtime: RuntimeConfig | None =
     if "source" in trained:
         about = about.replace(source_training=trained["source"].report)
     samples = None if runtime.no_samples else Samples.of_lines(_not_trained_on(stage1, own.held_out))
-    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
     prompt, name = own.delta, stage1.method.name
     if isinstance(prompt, SoftPrompt):
         (tensors,) = Part.of(prompt).tensors.values()
         return LanguagePrompt(
-            tensors, stage1.language, backbone, prompt.positions, about, name, stage1.characters, samples
+            tensors, stage1.language, backbone.reference, prompt.positions, about, name, stage1.characters, samples
         )
     parts = {part: Part.of(found.delta) for part, found in trained.items()}
-    return LanguageModule(name, parts, stage1.language, backbone, about, stage1.characters, samples)
+    return LanguageModule(name, parts, stage1.language, backbone.reference, about, stage1.characters, samples)
 
 
 def _not_trained_on(stage1: Stage1, held_out: Sequence[str]) -> list[str]:
@@ -96,7 +95,7 @@ def _not_trained_on(stage1: Stage1, held_out: Sequence[str]) -> list[str]:
 
 
 def tune(
-    encoder: Encoder,
+    backbone: Backbone,
     adapted: Adapted | None,
     examples: Sequence[Example],
     task: Task,
@@ -117,9 +116,9 @@ def tune(
     without stage 1. `DataError`: labels that the task lacks; `ConfigError`: what does not fit.
     """
     stage2 = Stage2.of(
-        encoder, adapted, examples, task, config, dev, target_examples=target_examples, language=language
+        backbone, adapted, examples, task, config, dev, target_examples=target_examples, language=language
     )
-    return train_stage2(encoder, stage2, runtime)
+    return train_stage2(backbone, stage2, runtime)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ class SelfTraining:
         2026-11-30)."""
         language = self.classifier.language if self.adapted is None else ""
         made = Stage2.of(
-            self.classifier.encoder, self.adapted, self.examples, self.classifier.task,
+            self.classifier.backbone, self.adapted, self.examples, self.classifier.task,
             self.tune.replace(target_weight=None), self.dev, target_examples=self.target_examples, language=language,
         )  # fmt: skip
         return replace(
@@ -121,7 +121,7 @@ class SelfTraining:
         """It as a run, which builds on what the classifier has learned."""
         described, tensors = packed(self.classifier.body, self.classifier.head)
         learned = artifact.digest({name: value.detach().cpu() for name, value in tensors.items()}, described)
-        spec = self.stage2().spec(self.classifier.encoder)
+        spec = self.stage2().spec(self.classifier.backbone)
         settings = {**self.config.model_dump(mode="json"), "target_weight": self.tune.target_weight}
         settings["strength"] = self.strength
         return replace(
@@ -174,7 +174,7 @@ def run_self_training(training: SelfTraining, runtime: RuntimeConfig | None = No
         chosen = before.surest(training.config.keep)
         pseudo = [replace(training.unlabelled[row], label=label) for row, label in chosen.items()]
         of_round = f"{identity}-{len(rounds) + 1}"
-        learned = train_stage2(current.encoder, training.stage2(pseudo), runtime, of_round)
+        learned = train_stage2(current.backbone, training.stage2(pseudo), runtime, of_round)
         after = _Labels.of(learned, training, runtime)
         stopped = _collapse(after.calibrated, training) or _collapse(after.as_it_is, training, missing=False)
         if stopped is None:

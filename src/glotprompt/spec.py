@@ -58,14 +58,14 @@ def adapt_specs(
     config: AdaptConfig,
     contents: Mapping[str, str],
     language: str,
-    backbone: tuple[str, Precision],
+    origin: tuple[str, Precision],
     *,
     builds_on: Sequence[str] = (),
     characters: CharacterMap | None = None,
 ) -> dict[str, RunSpec]:
     """The trainings of stage 1 by part of its result ("language"; for mad-x also "source"). `contents` are those of
-    "target" and "source", or of "pairs"; what a part does not read it does not depend on. `backbone`: fingerprint and
-    precision."""
+    "target" and "source", or of "pairs"; what a part does not read it does not depend on. `origin`: fingerprint and
+    precision of the backbone."""
     rewritten = None if characters is None else characters.to_dict()
     found: dict[str, RunSpec] = {}
     for part, share in method_of_adapt(config).source_shares(config).items():
@@ -76,7 +76,7 @@ def adapt_specs(
         of_source = set(read) == {"source"}
         settings["part"] = part
         found[part] = RunSpec(
-            "adapt", settings, *backbone, read, "" if of_source else language, builds_on, characters=rewritten
+            "adapt", settings, *origin, read, "" if of_source else language, builds_on, characters=rewritten
         )
     return found
 
@@ -94,7 +94,7 @@ def tune_spec(
     task: Task,
     contents: Mapping[str, str],
     language: str,
-    backbone: tuple[str, Precision],
+    origin: tuple[str, Precision],
     *,
     builds_on: Sequence[str] = (),
     characters: CharacterMap | None = None,
@@ -106,9 +106,7 @@ def tune_spec(
     if "target_labels" not in contents:
         settings.pop("target_weight", None)
     rewritten = None if characters is None else characters.to_dict()
-    return RunSpec(
-        "tune", settings, *backbone, contents, language, builds_on, task=task.identity(), characters=rewritten
-    )
+    return RunSpec("tune", settings, *origin, contents, language, builds_on, task=task.identity(), characters=rewritten)
 
 
 def digests_of(adapted: Adapted) -> list[str]:

@@ -24,12 +24,12 @@ from glotprompt.data.records import content_hash, content_of_pairs
 from glotprompt.errors import ConfigError, setting
 from glotprompt.initial import Initial, InitialPrompt, begin_adapt, initial_prompt, weighted
 from glotprompt.methods import Method, method_of_adapt
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.delta import Delta
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
 from glotprompt.processes import is_first
-from glotprompt.records import AdaptReport, Guards, MaskedWordScores, Trial, UnknownShare
+from glotprompt.records import AdaptReport, Guards, MaskedTokenScores, Trial, UnknownShare
 from glotprompt.spec import RunSpec, adapt_specs, whole
 from glotprompt.train.alignment import (
     AlignmentScores,
@@ -43,12 +43,12 @@ from glotprompt.train.characters import refuse_unknown, unknown_in
 from glotprompt.train.checkpoint import Checkpoint, same_precision
 from glotprompt.train.inputs import check_length, masking_corpus
 from glotprompt.train.loop import Evaluation, History, Optimisation, Parts, fit
-from glotprompt.train.losses import masked_word_losses
+from glotprompt.train.losses import masked_token_losses
 from glotprompt.train.memory import PeakMemory, gradient_checkpointing
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.progress import StepLine
 from glotprompt.train.rates import try_rates
-from glotprompt.train.scoring import evaluation_batches, score_masked_words
+from glotprompt.train.scoring import evaluation_batches, score_masked_tokens
 
 ALREADY_ALIGNED = 90.0
 """Retrieval in per cent above which alignment gave nothing or a few points (docs/does_it_help.md)."""
@@ -79,7 +79,7 @@ class Stage1:
     @classmethod
     def of(
         cls,
-        encoder: Encoder,
+        backbone: Backbone,
         target: Sequence[str],
         source: Sequence[str],
         language: str,
@@ -97,7 +97,7 @@ class Stage1:
         if not language:
             raise ConfigError(f"which language is it? Give its ISO 639-3 code as {setting('language')}")
         method = method_of_adapt(config)
-        config, start = initial_prompt(encoder, config, initial)
+        config, start = initial_prompt(backbone, config, initial)
         guards = None
         if len(held_out):
             clean = {
@@ -118,21 +118,21 @@ class Stage1:
                 parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
         return cls(method, config, language, target, source, parallel, given, characters, start, guards)
 
-    def specs(self, encoder: Encoder) -> dict[str, RunSpec]:
+    def specs(self, backbone: Backbone) -> dict[str, RunSpec]:
         """The trainings by part of the result."""
         if self.pairs is not None:
             contents = {"pairs": content_of_pairs(self.pairs)}
         else:
             contents = {"target": content_hash(self.target), "source": content_hash(self.source)}
         builds_on = [] if self.start is None else [self.start.digest]
-        backbone = encoder.fingerprint, encoder.asked_precision
+        origin = backbone.fingerprint, backbone.asked_precision
         return adapt_specs(
-            self.config, contents, self.language, backbone, builds_on=builds_on, characters=self.characters
+            self.config, contents, self.language, origin, builds_on=builds_on, characters=self.characters
         )
 
-    def spec(self, encoder: Encoder) -> RunSpec:
+    def spec(self, backbone: Backbone) -> RunSpec:
         """All of it as one run."""
-        return whole(self.specs(encoder))
+        return whole(self.specs(backbone))
 
     def texts_read(self) -> dict[str, Sequence[str]]:
         """ "target", "source": what it reads of both languages."""
@@ -167,8 +167,8 @@ class Objective(Protocol):
         """Parts of the loss of a step."""
         ...
 
-    def scores(self, prefix: Prefix | None) -> MaskedWordScores | AlignmentScores:
-        """The figures of held-out text that chooses nothing, of the encoder as it is now."""
+    def scores(self, prefix: Prefix | None) -> MaskedTokenScores | AlignmentScores:
+        """The figures of held-out text that chooses nothing, of the backbone as it is now."""
         ...
 
     def judge(self, prefix: Prefix | None) -> Evaluation:
@@ -181,17 +181,17 @@ class MaskedLanguageModelling:
 
     def __init__(
         self,
-        encoder: Encoder,
+        backbone: Backbone,
         target: Sequence[str],
         source: Sequence[str],
         config: AdaptConfig,
         runtime: RuntimeConfig,
     ) -> None:
-        encoder.require_lm_head("masked language modelling")
-        self._encoder = encoder
-        self._corpus, (choosing, reporting), self.held_out = masking_corpus(encoder, target, source, config)
+        backbone.require_lm_head("masked language modelling")
+        self._backbone = backbone
+        self._corpus, (choosing, reporting), self.held_out = masking_corpus(backbone, target, source, config)
         self._watched, self._batches = (
-            evaluation_batches(part, encoder, config.mask_rate, runtime.eval_batch_size)
+            evaluation_batches(part, backbone, config.mask_rate, runtime.eval_batch_size)
             for part in (choosing[: config.eval_sequences], reporting)
         )
         self.text = self._corpus.source if config.source_share > 0 else self._corpus.target
@@ -203,25 +203,25 @@ class MaskedLanguageModelling:
         )
 
     def losses(self, delta: Delta, step: int, micro_batch: MicroBatch) -> Parts:
-        return masked_word_losses(self._encoder, delta, self._corpus.batch(step), micro_batch)
+        return masked_token_losses(self._backbone, delta, self._corpus.batch(step), micro_batch)
 
-    def scores(self, prefix: Prefix | None) -> MaskedWordScores:
-        return score_masked_words(self._encoder, self._batches, prefix)
+    def scores(self, prefix: Prefix | None) -> MaskedTokenScores:
+        return score_masked_tokens(self._backbone, self._batches, prefix)
 
     def judge(self, prefix: Prefix | None) -> Evaluation:
-        loss = score_masked_words(self._encoder, self._watched, prefix).loss
+        loss = score_masked_tokens(self._backbone, self._watched, prefix).loss
         return Evaluation((loss,), {"held_out_loss": loss})
 
 
 class Alignment:
     """Sentences of the target language where the frozen model puts their translations (`train.alignment`)."""
 
-    def __init__(self, encoder: Encoder, pairs: SentencePairs, config: AdaptConfig, runtime: RuntimeConfig) -> None:
+    def __init__(self, backbone: Backbone, pairs: SentencePairs, config: AdaptConfig, runtime: RuntimeConfig) -> None:
         kept, held = split_pairs(pairs, config)
-        self._encoder, self._batch_size = encoder, runtime.eval_batch_size
-        self._corpus = alignment_corpus(encoder, kept, config, self._batch_size)
+        self._backbone, self._batch_size = backbone, runtime.eval_batch_size
+        self._corpus = alignment_corpus(backbone, kept, config, self._batch_size)
         self._choosing, self._reporting = (
-            alignment_corpus(encoder, part, config, self._batch_size, self._corpus.centre)
+            alignment_corpus(backbone, part, config, self._batch_size, self._corpus.centre)
             for part in halves_of_pairs(held)
         )
         self.text = self._corpus.pairs.source
@@ -229,27 +229,27 @@ class Alignment:
         self.held_out = [target for _, target in held]
 
     def losses(self, delta: Delta, step: int, micro_batch: MicroBatch) -> Parts:
-        return alignment_losses(self._encoder, delta, self._corpus.batch(step), self._corpus.centre, micro_batch)
+        return alignment_losses(self._backbone, delta, self._corpus.batch(step), self._corpus.centre, micro_batch)
 
     def scores(self, prefix: Prefix | None) -> AlignmentScores:
-        return score_alignment(self._encoder, self._reporting, prefix, self._batch_size)
+        return score_alignment(self._backbone, self._reporting, prefix, self._batch_size)
 
     def judge(self, prefix: Prefix | None) -> Evaluation:
         """By the loss, which moves more smoothly than retrieval and counts the source sentences, too."""
-        found = score_alignment(self._encoder, self._choosing, prefix, self._batch_size)
+        found = score_alignment(self._backbone, self._choosing, prefix, self._batch_size)
         return Evaluation((found.loss,), {"held_out_loss": found.loss, "retrieval": found.retrieval})
 
 
 def count_unknown(
-    encoder: Encoder, texts: Mapping[str, Sequence[str]], runtime: RuntimeConfig
+    backbone: Backbone, texts: Mapping[str, Sequence[str]], runtime: RuntimeConfig
 ) -> dict[str, UnknownShare]:
     """What the tokenizer does not know of each text, by what it is called, for what is saved; said where it matters.
     Raises `DataError` where too much is unknown and `allow_unknown` does not stand."""
     counted: dict[str, UnknownShare] = {}
     for name, text in texts.items():
-        found = unknown_in(text, encoder.tokenizer)
+        found = unknown_in(text, backbone.tokenizer)
         if not runtime.allow_unknown:
-            refuse_unknown(f"the {name} text", found, encoder.tokenizer)
+            refuse_unknown(f"the {name} text", found, backbone.tokenizer)
         if found.matters and runtime.progress and is_first():
             print(f"{name} text: {found.sentence()}", file=sys.stderr)
         counted[name] = UnknownShare(**found.to_dict())
@@ -281,7 +281,7 @@ class TrainedPart:
 
 
 def train_part(
-    encoder: Encoder,
+    backbone: Backbone,
     stage1: Stage1,
     part: str,
     spec: RunSpec,
@@ -291,16 +291,16 @@ def train_part(
     method, start, memory = stage1.method, stage1.start, PeakMemory()
     config = stage1.config.replace(method=method.name, source_share=method.source_shares(stage1.config)[part])
     checkpoint = Checkpoint(runtime, spec.identity)
-    same_precision(encoder, checkpoint)
-    objective: Objective  # in the precision of the run: alignment's teachers are the encoder's own states
+    same_precision(backbone, checkpoint)
+    objective: Objective  # in the precision of the run: alignment's teachers are the backbone's own states
     if stage1.pairs is None:
-        objective = MaskedLanguageModelling(encoder, stage1.target, stage1.source, config, runtime)
+        objective = MaskedLanguageModelling(backbone, stage1.target, stage1.source, config, runtime)
     else:
-        objective = Alignment(encoder, stage1.pairs, config, runtime)
+        objective = Alignment(backbone, stage1.pairs, config, runtime)
     before = objective.scores(None)
     _say_already_aligned(before, runtime)
-    begin = partial(begin_adapt, encoder, method, objective.text, config, start)
-    train = partial(_train, encoder, begin, objective)
+    begin = partial(begin_adapt, backbone, method, objective.text, config, start)
+    train = partial(_train, backbone, begin, objective)
     rate, tried, spent = config.learning_rate, list[Trial](), 0.0
     if rate == "auto":
         rate, tried, spent = try_rates(
@@ -309,11 +309,11 @@ def train_part(
     of_part = "" if part == "language" else f"{part} of "
     delta, history = train(config, runtime, rate, checkpoint, f"adapt {of_part}{name_of(stage1.language)}")
     history.seconds += spent
-    with torch.no_grad(), delta.attached(encoder) as prefix:
+    with torch.no_grad(), delta.attached(backbone) as prefix:
         after = objective.scores(prefix)
     report = AdaptReport(
         config=stage1.config.model_dump(mode="json"),
-        precision=encoder.precision,
+        precision=backbone.precision,
         learning_rate=rate,
         rates_tried=tried,
         held_out_before=before,
@@ -327,7 +327,7 @@ def train_part(
     return TrainedPart(delta, report, objective.held_out)
 
 
-def _say_already_aligned(scores: MaskedWordScores | AlignmentScores, runtime: RuntimeConfig) -> None:
+def _say_already_aligned(scores: MaskedTokenScores | AlignmentScores, runtime: RuntimeConfig) -> None:
     if isinstance(scores, AlignmentScores) and scores.retrieval >= ALREADY_ALIGNED and runtime.progress and is_first():
         print(
             f"already aligned: {scores.retrieval:.1f} % of {scores.num_pairs} held-out translations are found before"
@@ -337,7 +337,7 @@ def _say_already_aligned(scores: MaskedWordScores | AlignmentScores, runtime: Ru
 
 
 def _train(
-    encoder: Encoder,
+    backbone: Backbone,
     begin: Callable[[], Delta],
     objective: Objective,
     config: AdaptConfig,
@@ -347,21 +347,21 @@ def _train(
     title: str,
 ) -> tuple[Delta, History]:
     """Train a fresh delta at one learning rate."""
-    delta = begin().to(encoder.device)
-    check_length(encoder, config.max_length, delta)
+    delta = begin().to(backbone.device)
+    check_length(backbone, config.max_length, delta)
     micro_batch = MicroBatch(runtime)
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:
-        with encoder.dropping_out(config.dropout, (config.seed, step)):
+        with backbone.dropping_out(config.dropout, (config.seed, step)):
             yield from objective.losses(delta, step, micro_batch)
 
     @torch.no_grad()
     def evaluate() -> Evaluation:
-        with delta.attached(encoder) as prefix:
+        with delta.attached(backbone) as prefix:
             return objective.judge(prefix)
 
     optimisation = Optimisation.of(config, config.steps, rate, config.eval_every, config.patience)
     progress = StepLine(title, config.steps, runtime.progress)
-    with gradient_checkpointing(encoder, runtime):
+    with gradient_checkpointing(backbone, runtime):
         history = fit(delta.trained_parameters, losses, evaluate, optimisation, checkpoint, progress, micro_batch)
     return delta, history

@@ -19,10 +19,10 @@ from glotprompt.data.records import Example, content_hash
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, setting
 from glotprompt.methods import Method, method_of_tune, refuse_other_backbone
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import trained_of
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.records import TuneReport, UnknownShare
 from glotprompt.spec import RunSpec, digests_of, tune_spec
@@ -73,7 +73,7 @@ class Stage2:
     @classmethod
     def of(
         cls,
-        encoder: Encoder,
+        backbone: Backbone,
         adapted: Adapted | None,
         examples: Sequence[Example],
         task: Task,
@@ -84,13 +84,13 @@ class Stage2:
         language: str = "",
     ) -> Stage2:
         """The arguments are those of `run.tune`, which says what is refused."""
-        method, config = method_of_tune(config or TuneConfig(), adapted, encoder)
+        method, config = method_of_tune(config or TuneConfig(), adapted, backbone)
         if config.head == "words" and not method.reads_vectors:
-            encoder.require_lm_head("a template with label words (head 'linear' does without)")
+            backbone.require_lm_head("a template with label words (head 'linear' does without)")
         if adapted is not None:
             if language:
                 raise ConfigError(f"stage 1 says that the language is {adapted.language}; leave language out")
-            refuse_other_backbone(adapted, encoder)
+            refuse_other_backbone(adapted, backbone)
         language = (language or NOT_NAMED) if adapted is None else adapted.language
         train, held = labelled_examples(examples, dev, task, config)
         if config.target_weight is not None and not target_examples:
@@ -125,7 +125,7 @@ class Stage2:
         """What is rewritten in every text."""
         return None if self.adapted is None else self.adapted.characters
 
-    def spec(self, encoder: Encoder) -> RunSpec:
+    def spec(self, backbone: Backbone) -> RunSpec:
         """It as a run, which builds on the values of stage 1."""
         contents = {"train": content_hash(self.examples)}
         if self.has_own_dev:
@@ -133,29 +133,29 @@ class Stage2:
         if self.target:
             contents["target_labels"] = content_hash(self.target)
         builds_on = [] if self.adapted is None else digests_of(self.adapted)
-        backbone = encoder.fingerprint, encoder.asked_precision
+        origin = backbone.fingerprint, backbone.asked_precision
         return tune_spec(
-            self.config, self.task, contents, self.language, backbone, builds_on=builds_on, characters=self.characters
+            self.config, self.task, contents, self.language, origin, builds_on=builds_on, characters=self.characters
         )
 
 
 def train_stage2(
-    encoder: Encoder, stage2: Stage2, runtime: RuntimeConfig | None = None, identity: str | None = None
+    backbone: Backbone, stage2: Stage2, runtime: RuntimeConfig | None = None, identity: str | None = None
 ) -> PromptClassifier:
     """Train a classifier. `identity`: of the run, where it is known already; it names the checkpoints."""
     runtime, memory = runtime or RuntimeConfig(), PeakMemory()
     config, method, adapted, task = stage2.config, stage2.method, stage2.adapted, stage2.task
-    parts = {} if adapted is None else {name: part.restored(encoder) for name, part in adapted.parts.items()}
-    body = method.begin_tune(encoder, parts, config).to(encoder.device)
-    check_length(encoder, config.max_length, body)
-    _check_layer(encoder, stage2, body)
-    checkpoint = Checkpoint(runtime, identity or stage2.spec(encoder).identity)
-    same_precision(encoder, checkpoint)
-    unknown = _unknown(encoder, stage2, runtime)
-    head, history, chosen = _fitted(encoder, body, stage2, runtime, checkpoint)
+    parts = {} if adapted is None else {name: part.restored(backbone) for name, part in adapted.parts.items()}
+    body = method.begin_tune(backbone, parts, config).to(backbone.device)
+    check_length(backbone, config.max_length, body)
+    _check_layer(backbone, stage2, body)
+    checkpoint = Checkpoint(runtime, identity or stage2.spec(backbone).identity)
+    same_precision(backbone, checkpoint)
+    unknown = _unknown(backbone, stage2, runtime)
+    head, history, chosen = _fitted(backbone, body, stage2, runtime, checkpoint)
     report = TuneReport(
         config=config.model_dump(mode="json"),
-        precision=encoder.precision,
+        precision=backbone.precision,
         examples=len(stage2.learned),
         dev_examples=len(stage2.judged),
         labels=_counts(stage2.learned, task),
@@ -183,15 +183,15 @@ def train_stage2(
     known = None if adapted is None else adapted.samples
     samples = None if runtime.no_samples else Samples.of_task(known, stage2.dev, task.template.fields)
     return PromptClassifier(
-        encoder, delivered, task, stage2.language, config.max_length, head,
+        backbone, delivered, task, stage2.language, config.max_length, head,
         report=report, method=method.name, characters=stage2.characters, samples=samples,
     )  # fmt: skip
 
 
-def _unknown(encoder: Encoder, stage2: Stage2, runtime: RuntimeConfig) -> dict[str, UnknownShare]:
+def _unknown(backbone: Backbone, stage2: Stage2, runtime: RuntimeConfig) -> dict[str, UnknownShare]:
     rewritten = rewritten_fields([one.fields for one in (*stage2.learned, *stage2.judged)], stage2.characters)
     texts = [text for fields in rewritten for text in fields.values()]
-    return count_unknown(encoder, {"labelled": texts}, runtime.replace(allow_unknown=True))
+    return count_unknown(backbone, {"labelled": texts}, runtime.replace(allow_unknown=True))
 
 
 def _counts(examples: Sequence[Example], task: Task) -> dict[str, int]:
@@ -199,13 +199,13 @@ def _counts(examples: Sequence[Example], task: Task) -> dict[str, int]:
     return {label: counts[label] for label in task.labels}
 
 
-def _check_layer(encoder: Encoder, stage2: Stage2, body: Delta) -> None:
+def _check_layer(backbone: Backbone, stage2: Stage2, body: Delta) -> None:
     """Raises `ConfigError` where a pooled head would read below all that is trained."""
-    layer, lowest = layer_read(encoder, stage2.config), body.first_layer
+    layer, lowest = layer_read(backbone, stage2.config), body.first_layer
     if stage2.config.head == "pooled" and not stage2.method.reads_vectors and lowest is not None and layer <= lowest:
         raise ConfigError(
             f"layer is {layer}, and what is trained begins above it, in layer {lowest + 1}; give {lowest + 1} to"
-            f" {encoder.num_layers}"
+            f" {backbone.num_layers}"
         )
 
 
@@ -214,28 +214,28 @@ def _trained_layers(body: Delta) -> tuple[int, int] | None:
 
 
 def _fitted(
-    encoder: Encoder, body: Delta, stage2: Stage2, runtime: RuntimeConfig, checkpoint: Checkpoint
+    backbone: Backbone, body: Delta, stage2: Stage2, runtime: RuntimeConfig, checkpoint: Checkpoint
 ) -> tuple[Head | None, History, Chosen | None]:
     """What reads the labels (None: the label words do), trained together with the body; and what logistic regression
     chose, where a head starts with it or is it."""
     config = stage2.config
     if stage2.method.reads_vectors:
-        return _fit_vectors(encoder, body, stage2, runtime)
+        return _fit_vectors(backbone, body, stage2, runtime)
     if config.head != "pooled":
-        size = encoder.hidden_size, len(stage2.task.labels)
-        head = LinearHead(*size, config.seed).to(encoder.device) if config.head == "linear" else None
-        return head, _fit_labels(encoder, body, head, stage2, runtime, checkpoint), None
+        size = backbone.hidden_size, len(stage2.task.labels)
+        head = LinearHead(*size, config.seed).to(backbone.device) if config.head == "linear" else None
+        return head, _fit_labels(backbone, body, head, stage2, runtime, checkpoint), None
     # From zeros the first epochs would only find what is known in closed form. The start counts as an epoch, so the
     # result is no worse on dev examples than `embedding`.
-    fitted, before, chosen = _fit_vectors(encoder, body, stage2, runtime)
+    fitted, before, chosen = _fit_vectors(backbone, body, stage2, runtime)
     head = fitted.to_be_trained()
-    history = _fit_labels(encoder, body, head, stage2, runtime, checkpoint)
+    history = _fit_labels(backbone, body, head, stage2, runtime, checkpoint)
     history.seconds += before.seconds
     return head, history, chosen
 
 
 def _fit_labels(
-    encoder: Encoder,
+    backbone: Backbone,
     body: Delta,
     head: Head | None,
     stage2: Stage2,
@@ -247,39 +247,39 @@ def _fit_labels(
     parts = stage2.learned, stage2.judged
     fields, dev_fields = ([one.fields for one in part] for part in parts)
     gold, dev_gold = ([task.labels.index(str(one.label)) for one in part] for part in parts)
-    reader, clozes = read_inputs(encoder, fields, task, head, config.max_length, stage2.characters)
-    _, dev_clozes = read_inputs(encoder, dev_fields, task, head, config.max_length, stage2.characters)
+    reader, clozes = read_inputs(backbone, fields, task, head, config.max_length, stage2.characters)
+    _, dev_clozes = read_inputs(backbone, dev_fields, task, head, config.max_length, stage2.characters)
     clozes, dev_clozes = stage2.weighted(clozes), stage2.weighted(dev_clozes, judged=True)
     began = time.perf_counter()
     if not config.dropout and config.head != "pooled":
-        both = below_trained_layers(encoder, [*clozes, *dev_clozes], body, runtime)
+        both = below_trained_layers(backbone, [*clozes, *dev_clozes], body, runtime)
         clozes, dev_clozes = both[: len(clozes)], both[len(clozes) :]
     before = time.perf_counter() - began
     corpus = ClozeCorpus(clozes, gold, config.batch_size, config.seed)
     micro_batch = MicroBatch(runtime)
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:
-        with encoder.dropping_out(config.dropout, (config.seed, step)):
-            yield from label_losses(encoder, body, *corpus.batch(step), reader, config.loss_over, micro_batch)
+        with backbone.dropping_out(config.dropout, (config.seed, step)):
+            yield from label_losses(backbone, body, *corpus.batch(step), reader, config.loss_over, micro_batch)
 
     @torch.no_grad()
     def evaluate() -> Evaluation:
-        with body.attached(encoder) as prefix:
-            log_probs = log_probabilities(encoder, dev_clozes, prefix, reader, runtime.eval_batch_size)
+        with body.attached(backbone) as prefix:
+            log_probs = log_probabilities(backbone, dev_clozes, prefix, reader, runtime.eval_batch_size)
         accuracy, loss = accuracy_and_loss(log_probs, dev_gold, weights_of(dev_clozes))
         return Evaluation((-accuracy, loss), {"dev_accuracy": accuracy, "dev_loss": loss})
 
     steps = config.epochs * corpus.steps_per_epoch
     optimisation = Optimisation.of(config, steps, config.learning_rate, corpus.steps_per_epoch)
     progress = StepLine(f"tune {config.method}", steps, runtime.progress)
-    with gradient_checkpointing(encoder, runtime):
+    with gradient_checkpointing(backbone, runtime):
         history = fit(trained_of(body, head), losses, evaluate, optimisation, checkpoint, progress, micro_batch)
     history.seconds += before
     return history
 
 
 def _fit_vectors(
-    encoder: Encoder, body: Delta, stage2: Stage2, runtime: RuntimeConfig
+    backbone: Backbone, body: Delta, stage2: Stage2, runtime: RuntimeConfig
 ) -> tuple[EmbeddingHead, History, Chosen]:
     """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
     began = time.perf_counter()
@@ -288,14 +288,14 @@ def _fit_vectors(
     def read(part: Sequence[Example], *, judged: bool = False) -> Examples:
         fields = rewritten_fields([one.fields for one in part], stage2.characters)
         gold = [task.labels.index(str(one.label)) for one in part]
-        clozes = encode_without_mask(fields, task, encoder.tokenizer, config.max_length)
+        clozes = encode_without_mask(fields, task, backbone.tokenizer, config.max_length)
         return Examples(stage2.weighted(clozes, judged=judged), gold)
 
     train, held = read(stage2.learned), read(stage2.judged, judged=True)
-    layer = layer_read(encoder, config)
-    with torch.no_grad(), body.attached(encoder) as prefix:
+    layer = layer_read(backbone, config)
+    with torch.no_grad(), body.attached(backbone) as prefix:
         head, chosen = fit_embedding_head(
-            encoder, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size, stage2.strengths
+            backbone, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size, stage2.strengths
         )
     tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
     figures = {"dev_accuracy": chosen.dev_accuracy, "dev_loss": chosen.dev_loss}

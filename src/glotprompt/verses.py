@@ -24,8 +24,8 @@ from glotprompt.data.bitext import BIBLE_VERSES, in_books, verse_id
 from glotprompt.data.pairs import PairReport, check_pairs
 from glotprompt.data.records import Example, Pair, generator, split_held_out, subsample
 from glotprompt.data.topics import TAXI1500
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead
-from glotprompt.model.encoder import Encoder
 from glotprompt.run import run_stage1
 from glotprompt.stage1 import Stage1
 from glotprompt.templates import Task
@@ -85,18 +85,18 @@ def verse_topics(language: str, data_dir: Path | None = None, say: Callable[[str
 class _Vectors:
     """Sentence vectors of the last layer behind what stage 1 gave, each made once."""
 
-    def __init__(self, encoder: Encoder, adapted: Adapted | None, texts: Mapping[str, Sequence[Cloze]]) -> None:
-        self._encoder, self._adapted, self._texts = encoder, adapted, texts
+    def __init__(self, backbone: Backbone, adapted: Adapted | None, texts: Mapping[str, Sequence[Cloze]]) -> None:
+        self._backbone, self._adapted, self._texts = backbone, adapted, texts
         self._found: dict[str, Float[NDArray[np.float32], "text hidden"]] = {}
         self.tokens = 0
         """Tokens read so far."""
 
     def of(self, name: str) -> Float[NDArray[np.float32], "text hidden"]:
         if name not in self._found:
-            layer = self._encoder.num_layers
-            attached = nullcontext() if self._adapted is None else self._adapted.attached(self._encoder)
+            layer = self._backbone.num_layers
+            attached = nullcontext() if self._adapted is None else self._adapted.attached(self._backbone)
             with torch.no_grad(), attached as prefix:
-                self._found[name] = vectors_of(self._encoder, self._texts[name], prefix, layer, 32)
+                self._found[name] = vectors_of(self._backbone, self._texts[name], prefix, layer, 32)
             self.tokens += sum(len(cloze.input_ids) for cloze in self._texts[name])
         return self._found[name]
 
@@ -104,8 +104,8 @@ class _Vectors:
 class VerseExperiment:
     """One language on one sentence encoder; what does not depend on a run is read once."""
 
-    def __init__(self, encoder: Encoder, data: VerseTopics) -> None:
-        self.encoder, self.data = encoder, data
+    def __init__(self, backbone: Backbone, data: VerseTopics) -> None:
+        self.backbone, self.data = backbone, data
         self._max_length = TuneConfig(**preset("alignment", "tune")).max_length
         self._gold = [TASK.labels.index(str(one.label)) for one in data.source]
         self._plain = self._vectors(None, data.pairs)
@@ -132,7 +132,7 @@ class VerseExperiment:
         self, method: str, seed: int, steps: int, pairs: Sequence[Pair], runtime: RuntimeConfig | None = None
     ) -> Adapted:
         """Stage 1 on the pairs, with the preset alignment but for its steps."""
-        return run_stage1(self.encoder, self.stage1(method, seed, steps, pairs), runtime)
+        return run_stage1(self.backbone, self.stage1(method, seed, steps, pairs), runtime)
 
     def stage1(self, method: str, seed: int, steps: int, pairs: Sequence[Pair]) -> Stage1:
         """What `adapted` runs."""
@@ -144,7 +144,7 @@ class VerseExperiment:
         }
         config = AdaptConfig(**settings)
         parallel = [(pair.source, pair.target) for pair in pairs]
-        return Stage1.of(self.encoder, (), (), self.data.language, config, parallel=parallel)
+        return Stage1.of(self.backbone, (), (), self.data.language, config, parallel=parallel)
 
     def scores(self, adapted: Adapted | None, method: str, seed: int, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Accuracies of the cross-fitted classifier, and how many of the scored verses are found by their vectors among
@@ -156,7 +156,7 @@ class VerseExperiment:
         sides = (vectors.of("target"), self._plain.of("source"))
         figures: dict[str, Any] = {
             "language": self.data.language, "method": method, "seed": seed, "num_verses": len(gold),
-            "precision": self.encoder.precision, "retrieval_scored": retrieval_accuracy(*map(torch.from_numpy, sides)),
+            "precision": self.backbone.precision, "retrieval_scored": retrieval_accuracy(*map(torch.from_numpy, sides)),
             "chosen": chosen, "right": {},
         }  # fmt: skip
         for name, labels in predicted.items():
@@ -170,11 +170,11 @@ class VerseExperiment:
     def _vectors(self, adapted: Adapted | None, pairs: Sequence[Pair]) -> _Vectors:
         centre = [Example.of(pair.target) for pair in subsample(pairs, CENTRE_TEXTS, 0)]
         texts = {"source": self.data.source, "target": self.data.target, "centre": centre}
-        return _Vectors(self.encoder, adapted, {name: self._clozes(examples) for name, examples in texts.items()})
+        return _Vectors(self.backbone, adapted, {name: self._clozes(examples) for name, examples in texts.items()})
 
     def _clozes(self, examples: Sequence[Example]) -> list[Cloze]:
         fields = [one.fields for one in examples]
-        return encode_without_mask(fields, TASK, self.encoder.tokenizer, self._max_length)
+        return encode_without_mask(fields, TASK, self.backbone.tokenizer, self._max_length)
 
     def _cross_fit(self, vectors: _Vectors, seed: int) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
         """Labels of all verses by what is read: English, the target, and the target centred by the mean of the pairs'
@@ -182,7 +182,7 @@ class VerseExperiment:
         names = ("source", "target", "target_centred")
         labels = {name: [""] * len(self._gold) for name in names}
         chosen: list[dict[str, Any]] = []
-        layer = self.encoder.num_layers
+        layer = self.backbone.num_layers
         english, other = vectors.of("source"), vectors.of("target")
         mean = torch.from_numpy(vectors.of("centre").mean(axis=0))
         for train, dev, test in self._folds(seed):
@@ -191,7 +191,7 @@ class VerseExperiment:
             chosen.append(vars(found))
             for name, reader in zip(names, (head, head, head.with_centre(mean)), strict=True):
                 states = (english if name == "source" else other)[test]
-                for row, index in zip(test, _answers(self.encoder, reader, states), strict=True):
+                for row, index in zip(test, _answers(self.backbone, reader, states), strict=True):
                     labels[name][row] = TASK.labels[index]
         return labels, chosen
 
@@ -210,9 +210,9 @@ class VerseExperiment:
         return folds
 
 
-def _answers(encoder: Encoder, head: EmbeddingHead, states: NDArray[np.float32]) -> list[int]:
+def _answers(backbone: Backbone, head: EmbeddingHead, states: NDArray[np.float32]) -> list[int]:
     with torch.no_grad():
-        return head.scores(encoder, torch.from_numpy(states)).argmax(dim=1).tolist()
+        return head.scores(backbone, torch.from_numpy(states)).argmax(dim=1).tolist()
 
 
 def _stage_1(adapted: Adapted | None) -> dict[str, Any]:

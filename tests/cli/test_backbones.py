@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 import glotprompt as gp
-from glotprompt.model.backbones import BUNDLED
+from glotprompt.model.loading import BUNDLED
 
 from .conftest import Program
 
@@ -48,15 +48,15 @@ class TestEmbed:
         assert "60 vectors of 48" in outcome.err
         found = np.load("eng.npy")
         assert (found.dtype, found.shape) == (np.float32, (60, 48))
-        encoder = gp.Encoder.load(sentence, precision="fp32", device="cpu")
-        np.testing.assert_array_equal(found, encoder.embed(english_lines))
+        backbone = gp.Backbone.load(sentence, precision="fp32", device="cpu")
+        np.testing.assert_array_equal(found, backbone.embed(english_lines))
 
     def test_settings_and_a_column_of_a_table(self, sentence: Path, glotprompt: Program) -> None:
         words = f"embed --input test.tsv --text-column text --layer 2 --max-length 5 --model {sentence} --output t.npy"
         assert glotprompt(*words.split()).status == 0
         texts = [line.split("\t")[0] for line in Path("test.tsv").read_text().splitlines()[1:]]
-        encoder = gp.Encoder.load(sentence, precision="fp32", device="cpu")
-        np.testing.assert_array_equal(np.load("t.npy"), encoder.embed(texts, layer=2, max_length=5))
+        backbone = gp.Backbone.load(sentence, precision="fp32", device="cpu")
+        np.testing.assert_array_equal(np.load("t.npy"), backbone.embed(texts, layer=2, max_length=5))
 
     @pytest.mark.slow
     def test_behind_a_prompt(
@@ -64,16 +64,18 @@ class TestEmbed:
     ) -> None:
         """The backbone is the prompt's, and so is the map of characters."""
         assert glotprompt(*f"adapt --model {tiny_folder} {ADAPT} --precision fp32 --output nya.st".split()).status == 0
-        encoder = gp.Encoder.load(tiny_folder, precision="fp32", device="cpu")
-        prompt = gp.LanguagePrompt.load("nya.st", encoder)
+        backbone = gp.Backbone.load(tiny_folder, precision="fp32", device="cpu")
+        prompt = gp.LanguagePrompt.load("nya.st", backbone)
         characters = gp.CharacterMap.fitted({"w": "v"}, english_lines)
         replace(prompt, characters=characters).save("mapped.st")
         for name in ("nya.st", "mapped.st"):
             assert glotprompt(*f"embed --input eng.txt --prompt {name} --output {name}.npy".split()).status == 0
         behind, mapped = np.load("nya.st.npy"), np.load("mapped.st.npy")
-        np.testing.assert_array_equal(behind, encoder.embed(english_lines, prompt))
-        np.testing.assert_array_equal(mapped, encoder.embed([characters.apply(text) for text in english_lines], prompt))
-        assert np.abs(behind - encoder.embed(english_lines)).max() > 1e-3
+        np.testing.assert_array_equal(behind, backbone.embed(english_lines, prompt))
+        np.testing.assert_array_equal(
+            mapped, backbone.embed([characters.apply(text) for text in english_lines], prompt)
+        )
+        assert np.abs(behind - backbone.embed(english_lines)).max() > 1e-3
         assert np.abs(behind - mapped).max() > 1e-3
 
     @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ class TestToTransformers:
     def test_a_masked_language_model_keeps_its_head(self, here: Path, tiny_folder: Path, glotprompt: Program) -> None:
         outcome = glotprompt(*f"convert to-transformers --model {tiny_folder} --output {here / 'copy'}".split())
         assert "AutoModelForMaskedLM" in outcome.err
-        first, second = (gp.Encoder.load(path, precision="fp32", device="cpu") for path in ("copy", tiny_folder))
+        first, second = (gp.Backbone.load(path, precision="fp32", device="cpu") for path in ("copy", tiny_folder))
         assert first.has_lm_head
         assert first.fingerprint == second.fingerprint
 

@@ -88,7 +88,7 @@ def test_both_stages_as_in_one_process(here: Path, tiny_folder: Path, glotprompt
     said = (here / "err0.txt").read_text()
     assert said.count("wrote prompt2.st") == said.count("wrote 2.st") == 1
     assert "2.st is already what these words make" in said
-    assert (here / "out0.txt").read_text().count("masked-word loss") == 1
+    assert (here / "out0.txt").read_text().count("MLM loss") == 1
     assert (here / "out1.txt").read_text() == (here / "err1.txt").read_text() == ""
 
 

@@ -188,7 +188,7 @@ def test_a_method_of_another_package(
             stage2="LoRA of rank 1",
             kinds=("lora",),
             rates={"adapt": 0.02, "tune": 0.01},
-            begin_adapt=lambda encoder, config: model.Lora(encoder, 1, 1.0, seed=config.seed),
+            begin_adapt=lambda backbone, config: model.Lora(backbone, 1, 1.0, seed=config.seed),
         )
     )
     words = f"--model {tiny_folder} --method one-rank {FP32}"

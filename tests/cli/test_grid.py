@@ -12,7 +12,7 @@ import pytest
 
 from glotprompt import forecast
 from glotprompt.grid import work
-from glotprompt.model import encoder
+from glotprompt.model import backbone
 from glotprompt.train.pace import Pace, Work
 
 from ..grid.conftest import toy_data, write_experiment  # noqa: F401 (fixtures)
@@ -33,7 +33,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Work]:
     """Kinds of training that would have been timed; none is."""
     asked: list[Work] = []
 
-    def pace(encoder: object, work: Work, *how: object) -> Pace:
+    def pace(backbone: object, work: Work, *how: object) -> Pace:
         asked.append(work)
         return Pace(1e-3, 1e-4, 1e-4, 1e-2, 1, None)
 
@@ -203,12 +203,12 @@ def test_the_first_grid_settles_what_auto_means(
 ) -> None:
     """On a busy machine a probe may find another precision each time."""
     probed = iter(["bf16", "fp32", "fp32", "fp32"])
-    monkeypatch.setattr(encoder, "choose_precision", lambda device: next(probed))
+    monkeypatch.setattr(backbone, "choose_precision", lambda device: next(probed))
     toy, output = write_experiment(tmp_path / "toy.toml"), tmp_path / "grid"
     words = ["grid", toy, "--output", output, "--data-dir", toy_data, "--device", "cpu", "--set", "precision=auto"]
     words += ["--set", 'targets=["sna"]']
     for method in ("prompt-tuning", "soft-prompt"):
-        work.loaded_encoder.cache_clear()
+        work.loaded_backbone.cache_clear()
         outcome = glotprompt(*words, "--set", f'methods=["{method}"]')
         assert outcome.status == 0, outcome.err
     found = [json.loads(file.read_text(encoding="utf-8")) for file in output.glob("steps/evaluate-*/result.json")]

@@ -44,7 +44,7 @@ def test_text_to_figures(trained: dict[str, Outcome], here: Path, glotprompt: Pr
         assert outcome.status == 0
         assert "wrote " in outcome.err
         assert "next: glotprompt " in outcome.err
-    assert "masked-word loss" in trained["adapt"].out
+    assert "MLM loss" in trained["adapt"].out
     (prompt,) = json.loads((here / "adapt.json").read_text())["prompts"]
     assert prompt["language"] == "nya"
     assert prompt["config"]["steps"] == 3

@@ -42,9 +42,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """Three classifiers, and in the folder "tiny" the backbone they were made for."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copytree(tiny_folder, folder / "tiny")
-    encoder = gp.Encoder.load(folder / "tiny", precision="fp32", device="cpu")
+    backbone = gp.Backbone.load(folder / "tiny", precision="fp32", device="cpu")
     for seed, name in enumerate(NAMES):
-        make_classifier(encoder, seed, language=name).save(folder / f"{name}.safetensors")
+        make_classifier(backbone, seed, language=name).save(folder / f"{name}.safetensors")
     return folder
 
 
@@ -234,9 +234,9 @@ def ask(client: httpx2.Client, url: str, items: list[tuple[str, str]]) -> list[d
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the replicas in /proc")
 def test_two_replicas(folder: Path, service: Replicated) -> None:
-    encoder = gp.Encoder.load(folder / "tiny", precision="fp32", device="cpu")
+    backbone = gp.Backbone.load(folder / "tiny", precision="fp32", device="cpu")
     predictor = gp.Predictor(
-        encoder, {name: gp.PromptClassifier.load(folder / f"{name}.safetensors", encoder) for name in NAMES}
+        backbone, {name: gp.PromptClassifier.load(folder / f"{name}.safetensors", backbone) for name in NAMES}
     )
     questions = [(name, text) for name in NAMES for text in TEXTS]
     offline = {
@@ -273,7 +273,7 @@ def test_two_replicas(folder: Path, service: Replicated) -> None:
         assert sum(counts.values()) == 120
         # A refusal is that of the service in one process, to the byte.
         blueprint = Blueprint((folder,), ServiceSettings(Limits(body_bytes=BODY_BYTES)))
-        with TestClient(blueprint.app(encoder, blueprint.registry(encoder))) as plain:
+        with TestClient(blueprint.app(backbone, blueprint.registry(backbone))) as plain:
             for method, path, content in [
                 ("POST", "/v1/predict", b"x" * (BODY_BYTES + 1)), ("POST", "/v1/predict", b"{"), ("GET", "/none", b""),
                 ("POST", "/v1/predict", b'{"items": [{"classifier": "nyb", "text": "day"}]}'), ("GET", "/", b""),

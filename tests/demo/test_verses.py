@@ -1,4 +1,4 @@
-"""The Manx scenario from data to saved files, on a tiny encoder; and a second start computes nothing again."""
+"""The Manx scenario from data to saved files, on a tiny backbone; and a second start computes nothing again."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 from glotprompt.classifier import PromptClassifier
 from glotprompt.demo import verses as demo_verses
 from glotprompt.demo.result import DemoResult
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.verses import VerseExperiment
 
 
 @pytest.mark.slow
 def test_every_piece_is_kept(
-    verse_data: Path, tmp_path: Path, tiny_encoder: Callable[[str], Encoder], monkeypatch: pytest.MonkeyPatch
+    verse_data: Path, tmp_path: Path, tiny_backbone: Callable[[str], Backbone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    monkeypatch.setattr(demo_verses.Encoder, "load", lambda *_, **__: encoder)
+    backbone = tiny_backbone("xlm-roberta")
+    monkeypatch.setattr(demo_verses.Backbone, "load", lambda *_, **__: backbone)
     output = tmp_path / "out"
 
     def run() -> DemoResult:
@@ -29,7 +29,7 @@ def test_every_piece_is_kept(
     first = run()
     assert [row.method for row in first.rows] == ["majority", *["embedding", "soft-prompt-aligned", "lora-aligned"] * 2]
     assert all(row.source_test_accuracy is not None for row in first.rows)
-    assert PromptClassifier.load(first.saved.classifier, encoder).method
+    assert PromptClassifier.load(first.saved.classifier, backbone).method
     assert json.loads((output / "result.json").read_text(encoding="utf-8")) == json.loads(json.dumps(first.to_json()))
     monkeypatch.setattr(VerseExperiment, "adapted", None)
     monkeypatch.setattr(VerseExperiment, "scores", None)

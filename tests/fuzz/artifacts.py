@@ -73,9 +73,9 @@ class Result:
 
 @dataclass(frozen=True)
 class World:
-    """A tiny encoder, one file of each kind and method, a model folder."""
+    """A tiny backbone, one file of each kind and method, a model folder."""
 
-    encoder: gp.Encoder
+    backbone: gp.Backbone
     files: list[Path]
     model: Path
 
@@ -89,31 +89,32 @@ def make_world(folder: Path) -> World:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForMaskedLM.from_config(config).eval()
-        encoder = gp.Encoder(model, tokenizer, "tiny")
-        plain = gp.PromptClassifier(encoder, SoftPrompt(torch.randn(encoder.prompt_shape(4))), TASK, "nya", 48)
+        backbone = gp.Backbone(model, tokenizer, "tiny")
+        plain = gp.PromptClassifier(backbone, SoftPrompt(torch.randn(backbone.prompt_shape(4))), TASK, "nya", 48)
         head = LinearHead(HIDDEN, 3)
         vectors = torch.randn(3, HIDDEN)
         embedding = EmbeddingHead(vectors, torch.zeros(3), torch.zeros(HIDDEN), torch.ones(()), 2)
         adapters = [
             Adapter.initialise(HIDDEN, LAYERS, reduction, 2 if reduction == 2 else None) for reduction in (2, 16)
         ]
-        backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
         language, task = adapters
-        lora = Lora(encoder, 2, 4.0)
+        lora = Lora(backbone, 2, 4.0)
         made = {
-            "prompt": gp.LanguagePrompt(torch.randn(encoder.prompt_shape(4)), "nya", backbone, "shifted"),
-            "lora": LanguageModule("lora", {"language": Part.of(lora)}, "nya", backbone),
-            "mad-x": LanguageModule("mad-x", dict.fromkeys(("language", "source"), Part.of(language)), "nya", backbone),
+            "prompt": gp.LanguagePrompt(torch.randn(backbone.prompt_shape(4)), "nya", backbone.reference, "shifted"),
+            "lora": LanguageModule("lora", {"language": Part.of(lora)}, "nya", backbone.reference),
+            "mad-x": LanguageModule(
+                "mad-x", dict.fromkeys(("language", "source"), Part.of(language)), "nya", backbone.reference
+            ),
             "clf-prompt": replace(plain, offsets=(0.5, -1.0, 0.25), characters=gp.CharacterMap.fitted({"w": "v"}, [])),
             "clf-linear": replace(plain, head=head),
             "clf-embedding": replace(plain, body=Together({}), head=embedding, method="embedding"),
             "clf-lora": replace(plain, body=lora, method="lora"),
             "clf-mad-x": replace(plain, body=Together({"language": language, "task": task}), method="mad-x"),
-            "clf-weights": replace(plain, body=Weights.of(encoder), method="fine-tuning"),
+            "clf-weights": replace(plain, body=Weights.of(backbone), method="fine-tuning"),
         }
     files = [one.save(folder / f"{name}.safetensors") for name, one in made.items()]
-    encoder.save_pretrained(folder / "model")
-    return World(encoder, files, folder / "model")
+    backbone.save_pretrained(folder / "model")
+    return World(backbone, files, folder / "model")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -256,18 +257,18 @@ def _changed_header(source: Path, target: Path, draw: random.Random) -> Case:
 def open_file(world: World, path: Path) -> str | None:
     """Open a file as the commands do. None: it was refused; else what is wrong with what came of it, or ""."""
     if not path.name.startswith("clf"):
-        adapted = _said(lambda: load_adapted(path, world.encoder))
+        adapted = _said(lambda: load_adapted(path, world.backbone))
         _said(lambda: gp.LanguagePrompt.load(path))
         if adapted is None:
             return None
-        _said(lambda: world.encoder.embed([TEXT], adapted))
+        _said(lambda: world.backbone.embed([TEXT], adapted))
         return ""
-    registry = Registry(path, world.encoder)
+    registry = Registry(path, world.backbone)
     errors = list(registry.errors().values())
     if any("cannot be used: " in error for error in errors):  # what the registry says of an exception
         raise AssertionError(errors[0])
-    served = _said(lambda: gp.Predictor(world.encoder, registry).predict([(path.stem, TEXT)])) if not errors else None
-    loaded = _said(lambda: gp.PromptClassifier.load(path, world.encoder))
+    served = _said(lambda: gp.Predictor(world.backbone, registry).predict([(path.stem, TEXT)])) if not errors else None
+    loaded = _said(lambda: gp.PromptClassifier.load(path, world.backbone))
     if (loaded is None) != bool(errors):
         return f"serve says {errors}, predict loads {loaded}"
     predicted = None if loaded is None else _said(lambda: loaded.predict([TEXT]))
@@ -329,10 +330,10 @@ def craft_folder(source: Path, target: Path, draw: random.Random) -> Case:
 def open_folder(path: Path) -> str | None:
     """As `open_file`, of a model folder."""
     try:
-        encoder = _said(lambda: gp.Encoder.load(path, precision="fp32", device="cpu"))
-        if encoder is None:
+        backbone = _said(lambda: gp.Backbone.load(path, precision="fp32", device="cpu"))
+        if backbone is None:
             return None
-        _said(lambda: encoder.embed([TEXT, "a"]))
+        _said(lambda: backbone.embed([TEXT, "a"]))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):  # for which the command line has its own sentence
             raise

@@ -25,9 +25,9 @@ from glotprompt.errors import ArtifactError
 from glotprompt.grid.engine import SerialEngine
 from glotprompt.grid.experiment import Experiment, load
 from glotprompt.grid.plan import Plan, add_experiment
-from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
+from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
-from glotprompt.grid.work import attempt, forget_shared, loaded_encoder, scored_classifier
+from glotprompt.grid.work import attempt, forget_shared, loaded_backbone, scored_classifier
 from glotprompt.methods import METHODS
 from glotprompt.stage1 import Stage1
 from glotprompt.train.batches import MaskingCorpus
@@ -37,9 +37,9 @@ from glotprompt.train.cloze import ClozeCorpus
 def planned(file: Path, place: Workplace, *changes: str) -> Plan:
     experiment, plan = load(file, "paper", changes), Plan()
 
-    def opened(name: str, of: Experiment) -> tuple[Backbone, int]:
-        encoder = loaded_encoder(name, of.precision, place.device)
-        return Backbone(encoder.fingerprint, of.precision, name), encoder.num_layers
+    def opened(name: str, of: Experiment) -> tuple[PlannedBackbone, int]:
+        backbone = loaded_backbone(name, of.precision, place.device)
+        return PlannedBackbone(backbone.fingerprint, of.precision, name), backbone.num_layers
 
     add_experiment(plan, experiment, opened, place.data_dir)
     return plan
@@ -173,14 +173,14 @@ def test_what_languages_share_is_claimed_while_it_is_read(
     plan = planned(experiment_file, place, 'methods=["mad-x"]')
     store, real, claims = place.store, work.run_stage1, list[str]()
 
-    def adapt(encoder: Any, *words: Any) -> Any:
+    def adapt(backbone: Any, *words: Any) -> Any:
         for how in ("shared", "alone"):
             try:
                 with store.claimed(words[-1].checkpoint_dir.name, shared=how == "shared", wait=False):
                     claims.append(how)
             except BlockingIOError:
                 pass
-        return real(encoder, *words)
+        return real(backbone, *words)
 
     monkeypatch.setattr(work, "run_stage1", adapt)
     assert set(run(plan, place)) == {"done"}
@@ -248,10 +248,10 @@ def test_a_failure_is_kept_and_the_rest_goes_on(
     plan = planned(experiment_file, place, 'methods=["soft-prompt", "prompt-tuning"]')
     real = work.run_stage1
 
-    def breaks(encoder: Any, stage1: Stage1, *rest: Any) -> Any:
+    def breaks(backbone: Any, stage1: Stage1, *rest: Any) -> Any:
         if stage1.language == "sna":
             raise RuntimeError("out of\nluck")
-        return real(encoder, stage1, *rest)
+        return real(backbone, stage1, *rest)
 
     monkeypatch.setattr(work, "run_stage1", breaks)
     assert run(plan, place) == {"failed": 1, "skipped": 2, "done": 6}

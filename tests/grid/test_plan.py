@@ -14,14 +14,14 @@ from glotprompt.errors import ConfigError, DataError
 from glotprompt.grid import reading
 from glotprompt.grid.experiment import load
 from glotprompt.grid.plan import Plan, add_experiment
-from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, TuneStep
+from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, TuneStep
 from glotprompt.grid.store import Store
 
-BACKBONE = Backbone("0123456789abcdef", "fp32", "anywhere")
+BACKBONE = PlannedBackbone("0123456789abcdef", "fp32", "anywhere")
 LAYERS = 3
 
 
-def planned(file: Path, data: Path, *changes: str, backbone: Backbone = BACKBONE) -> Plan:
+def planned(file: Path, data: Path, *changes: str, backbone: PlannedBackbone = BACKBONE) -> Plan:
     plan = Plan()
     add_experiment(plan, load(file, "paper", changes), lambda name, _: (replace(backbone, name=name), LAYERS), data)
     return plan
@@ -112,16 +112,16 @@ def test_what_moves_the_identity(experiment_file: Path, toy_data: Path, change: 
     before = names(planned(experiment_file, toy_data, only))
     backbone = BACKBONE
     if change.startswith("precision"):
-        backbone = Backbone(BACKBONE.fingerprint, "bf16", BACKBONE.name)
+        backbone = PlannedBackbone(BACKBONE.fingerprint, "bf16", BACKBONE.name)
     after = names(planned(experiment_file, toy_data, only, change, backbone=backbone))
     assert {kind for kind in before if before[kind] != after[kind]} == expected
 
 
 def test_the_backbone_is_its_fingerprint(experiment_file: Path, toy_data: Path) -> None:
     before = names(planned(experiment_file, toy_data))
-    moved = Backbone(BACKBONE.fingerprint, "fp32", "elsewhere")
+    moved = PlannedBackbone(BACKBONE.fingerprint, "fp32", "elsewhere")
     assert names(planned(experiment_file, toy_data, backbone=moved)) == before
-    other = names(planned(experiment_file, toy_data, backbone=Backbone("f" * 16, "fp32", BACKBONE.name)))
+    other = names(planned(experiment_file, toy_data, backbone=PlannedBackbone("f" * 16, "fp32", BACKBONE.name)))
     assert all(not before[kind] & other[kind] for kind in before)
 
 

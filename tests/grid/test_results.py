@@ -9,7 +9,7 @@ import torch
 
 from glotprompt.classifier import LanguageModule, LanguagePrompt, PromptClassifier
 from glotprompt.grid.results import MOST_LOSSES, collapse, prompt_change, thinned
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train.scoring import report
@@ -17,14 +17,14 @@ from glotprompt.train.scoring import report
 TASK = Task("topic", "{mask} : {text}", {"health": "Health", "sports": "Sports"})
 
 
-def test_prompt_change(tiny_encoder: Callable[[str], Encoder]) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    before = torch.randn(encoder.prompt_shape(4), generator=torch.Generator().manual_seed(0))
+def test_prompt_change(tiny_backbone: Callable[[str], Backbone]) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    before = torch.randn(backbone.prompt_shape(4), generator=torch.Generator().manual_seed(0))
     after = before.clone()
     after[1] *= 3
     after[2] *= -1
     adapted = LanguagePrompt(before, "sna", {})
-    classifier = PromptClassifier(encoder, SoftPrompt(after), TASK, "sna", 64)
+    classifier = PromptClassifier(backbone, SoftPrompt(after), TASK, "sna", 64)
     found = prompt_change(adapted, classifier)
     assert found is not None
     assert [entry.layer for entry in found] == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""What the tests of the model room share: encoders by name, batches, and attention with prefixes in plain torch."""
+"""What the tests of the model room share: backbones by name, batches, and attention with prefixes in plain torch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.soft_prompt import SoftPrompt
 
 
 @pytest.fixture(params=["xlm-roberta", "bert", "modernbert", pytest.param("mini", marks=pytest.mark.slow)])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Every encoder on which the properties of the soft prompt are checked."""
+    """Every backbone on which the properties of the soft prompt are checked."""
     return request.param
 
 
 @pytest.fixture
-def encoder(kind: str, tiny_encoder: Callable[[str], Encoder], request: pytest.FixtureRequest) -> Encoder:
-    """The encoder of that kind in fp32; not to be changed."""
-    return request.getfixturevalue("mini") if kind == "mini" else tiny_encoder(kind)
+def backbone(kind: str, tiny_backbone: Callable[[str], Backbone], request: pytest.FixtureRequest) -> Backbone:
+    """The backbone of that kind in fp32; not to be changed."""
+    return request.getfixturevalue("mini") if kind == "mini" else tiny_backbone(kind)
 
 
 Batch = tuple[Tensor, Tensor]
@@ -36,13 +36,13 @@ Batch = tuple[Tensor, Tensor]
 def make_batch() -> Callable[..., Batch]:
     """Random words of the given lengths, padded to the longest (or further): ids and mask."""
 
-    def make(encoder: Encoder, lengths: Sequence[int], width: int | None = None, seed: int = 0) -> Batch:
+    def make(backbone: Backbone, lengths: Sequence[int], width: int | None = None, seed: int = 0) -> Batch:
         generator = torch.Generator().manual_seed(seed)
         shape = (len(lengths), width or max(lengths))
         mask = (torch.arange(shape[1]) < torch.tensor(lengths)[:, None]).long()
-        words = torch.randint(4, encoder.vocab_size - 1, shape, generator=generator)
-        words[:, 0] = encoder.tokenizer.cls_token_id
-        return torch.where(mask == 1, words, int(encoder.tokenizer.pad_token_id)), mask
+        words = torch.randint(4, backbone.vocab_size - 1, shape, generator=generator)
+        words[:, 0] = backbone.tokenizer.cls_token_id
+        return torch.where(mask == 1, words, int(backbone.tokenizer.pad_token_id)), mask
 
     return make
 
@@ -51,8 +51,8 @@ def make_batch() -> Callable[..., Batch]:
 def make_prompt() -> Callable[..., Tensor]:
     """A prompt large enough to be felt: standard deviation 1."""
 
-    def make(encoder: Encoder, length: int, seed: int = 0) -> Tensor:
-        return SoftPrompt.initialise(encoder.prompt_shape(length), 1.0, seed).key_values().detach()
+    def make(backbone: Backbone, length: int, seed: int = 0) -> Tensor:
+        return SoftPrompt.initialise(backbone.prompt_shape(length), 1.0, seed).key_values().detach()
 
     return make
 

@@ -20,9 +20,9 @@ from transformers import (
 
 from glotprompt.errors import ArtifactError, ModelError, UserError
 from glotprompt.model.adapters import Adapter, Coupling
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 
-Tiny = Callable[[str], Encoder]
+Tiny = Callable[[str], Backbone]
 MakeBatch = Callable[..., tuple[Tensor, Tensor]]
 KINDS = ("xlm-roberta", "bert")
 
@@ -33,25 +33,25 @@ def assert_near(found: Tensor, wanted: Tensor, tolerance: float) -> None:
     assert difference <= tolerance, f"largest relative difference {float(difference):.2e}"
 
 
-def felt(encoder: Encoder, seed: int = 0, **changes: Any) -> Adapter:
+def felt(backbone: Backbone, seed: int = 0, **changes: Any) -> Adapter:
     """An adapter whose every value, biases too, is large enough to be felt."""
     settings = {"reduction": 2, "invertible_reduction": 2, **changes}
-    adapter = Adapter.initialise(encoder.hidden_size, encoder.num_layers, **settings)
+    adapter = Adapter.initialise(backbone.hidden_size, backbone.num_layers, **settings)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for values in adapter.parameters():
             values.copy_(torch.randn(values.shape, generator=generator) * 0.2)
-    return adapter.to(encoder.device)
+    return adapter.to(backbone.device)
 
 
-def words(encoder: Encoder, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-    return encoder.token_logits(encoder.hidden_states(ids, mask)[:, 1])
+def words(backbone: Backbone, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+    return backbone.token_logits(backbone.hidden_states(ids, mask)[:, 1])
 
 
-def gradients(encoder: Encoder, adapter: Adapter, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+def gradients(backbone: Backbone, adapter: Adapter, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
     adapter.zero_grad()
-    with adapter.attached(encoder):
-        encoder.masked_word_loss(encoder.hidden_states(ids, mask)[:, 1], ids[:, 2]).backward()
+    with adapter.attached(backbone):
+        backbone.masked_token_loss(backbone.hidden_states(ids, mask)[:, 1], ids[:, 2]).backward()
     found: dict[str, Any] = {name: values.grad for name, values in adapter.named_parameters()}
     return {name: gradient.clone() for name, gradient in found.items()}
 
@@ -68,136 +68,136 @@ class TestCoupling:
         assert (moved - states).abs().min() > 0
         assert_near(coupling.inverse(moved), states, 1e-12)
 
-    def test_two_languages_are_undone_last_first(self, own_encoder: Tiny) -> None:
+    def test_two_languages_are_undone_last_first(self, own_backbone: Tiny) -> None:
         """Behind a norm that hands on what it gets, the words meet the vectors that the embeddings gave."""
-        encoder = own_encoder("xlm-roberta")
-        embeddings: Any = encoder.model.base_model.embeddings
-        given = torch.randn(3, encoder.hidden_size, generator=torch.Generator().manual_seed(0))
+        backbone = own_backbone("xlm-roberta")
+        embeddings: Any = backbone.model.base_model.embeddings
+        given = torch.randn(3, backbone.hidden_size, generator=torch.Generator().manual_seed(0))
         embeddings.forward = lambda states: states
-        encoder.model.lm_head.layer_norm.forward = lambda states: states
-        with felt(encoder, 0).attached(encoder), felt(encoder, 1).attached(encoder):
+        backbone.model.lm_head.layer_norm.forward = lambda states: states
+        with felt(backbone, 0).attached(backbone), felt(backbone, 1).attached(backbone):
             moved = embeddings(given)
             assert (moved - given).abs().max() > 0.1
-            assert_near(encoder.model.lm_head.layer_norm(moved), given, 1e-6)
+            assert_near(backbone.model.lm_head.layer_norm(moved), given, 1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestAttached:
-    def test_off_it_leaves_no_trace(self, kind: str, tiny_encoder: Tiny, make_batch: MakeBatch) -> None:
-        encoder = tiny_encoder(kind)
-        ids, mask = make_batch(encoder, [9, 6])
-        before, weights = words(encoder, ids, mask), encoder.model.state_dict()
+    def test_off_it_leaves_no_trace(self, kind: str, tiny_backbone: Tiny, make_batch: MakeBatch) -> None:
+        backbone = tiny_backbone(kind)
+        ids, mask = make_batch(backbone, [9, 6])
+        before, weights = words(backbone, ids, mask), backbone.model.state_dict()
         weights = {name: value.clone() for name, value in weights.items()}
-        adapter = felt(encoder)
-        with adapter.attached(encoder) as prefix:
+        adapter = felt(backbone)
+        with adapter.attached(backbone) as prefix:
             assert prefix is None
-            inside = words(encoder, ids, mask)
+            inside = words(backbone, ids, mask)
         assert (inside - before).abs().max() > 0.1
-        assert torch.equal(words(encoder, ids, mask), before)
-        with pytest.raises(KeyboardInterrupt), adapter.attached(encoder):
+        assert torch.equal(words(backbone, ids, mask), before)
+        with pytest.raises(KeyboardInterrupt), adapter.attached(backbone):
             raise KeyboardInterrupt
-        assert torch.equal(words(encoder, ids, mask), before)
-        assert all(torch.equal(value, weights[name]) for name, value in encoder.model.state_dict().items())
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in encoder.model.modules())
+        assert torch.equal(words(backbone, ids, mask), before)
+        assert all(torch.equal(value, weights[name]) for name, value in backbone.model.state_dict().items())
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in backbone.model.modules())
 
-    def test_zero_up_projections_change_nothing(self, kind: str, tiny_encoder: Tiny, make_batch: MakeBatch) -> None:
-        encoder = tiny_encoder(kind)
-        ids, mask = make_batch(encoder, [9, 6])
-        adapter = felt(encoder)
+    def test_zero_up_projections_change_nothing(self, kind: str, tiny_backbone: Tiny, make_batch: MakeBatch) -> None:
+        backbone = tiny_backbone(kind)
+        ids, mask = make_batch(backbone, [9, 6])
+        adapter = felt(backbone)
         with torch.no_grad():
             for name, values in adapter.named_parameters():
                 if ".up." in name:
                     values.zero_()
-        with adapter.attached(encoder), torch.no_grad():  # a CPU that trains has its own attention
-            inside = words(encoder, ids, mask)
-        assert torch.equal(inside, words(encoder, ids, mask))
+        with adapter.attached(backbone), torch.no_grad():  # a CPU that trains has its own attention
+            inside = words(backbone, ids, mask)
+        assert torch.equal(inside, words(backbone, ids, mask))
 
-    def test_first_attached_first_applied(self, kind: str, tiny_encoder: Tiny, make_batch: MakeBatch) -> None:
+    def test_first_attached_first_applied(self, kind: str, tiny_backbone: Tiny, make_batch: MakeBatch) -> None:
         """Stacked in the last layer alone, by hand: s1 = s + A(norm(s)), s2 = s1 + B(norm(s1)), norm(s2)."""
-        encoder = tiny_encoder(kind)
-        ids, mask = make_batch(encoder, [9, 6])
-        first, second = (felt(encoder, seed, invertible_reduction=None) for seed in (0, 1))
+        backbone = tiny_backbone(kind)
+        ids, mask = make_batch(backbone, [9, 6])
+        first, second = (felt(backbone, seed, invertible_reduction=None) for seed in (0, 1))
         with torch.no_grad():
             for adapter in (first, second):
                 for bottleneck in adapter.bottlenecks[:-1]:
                     for values in bottleneck.parameters():
                         values.zero_()
-        body: Any = encoder.model.base_model
+        body: Any = backbone.model.base_model
         norm = body.encoder.layer[-1].output.LayerNorm
         seen: list[Tensor] = []
         with norm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0])):
-            encoder.hidden_states(ids, mask)
+            backbone.hidden_states(ids, mask)
         states = seen[0]
         for adapter in (first, second):
             states = states + adapter.bottlenecks[-1](norm(states))
-        with first.attached(encoder), second.attached(encoder):
-            stacked = encoder.hidden_states(ids, mask)
-        with second.attached(encoder), first.attached(encoder):
-            swapped = encoder.hidden_states(ids, mask)
+        with first.attached(backbone), second.attached(backbone):
+            stacked = backbone.hidden_states(ids, mask)
+        with second.attached(backbone), first.attached(backbone):
+            swapped = backbone.hidden_states(ids, mask)
         assert_near(stacked, norm(states), 1e-6)
         assert (stacked - swapped).abs().max() > 1e-3
 
     def test_drop_last_has_no_bottleneck_in_the_last_layer(
-        self, kind: str, tiny_encoder: Tiny, make_batch: MakeBatch
+        self, kind: str, tiny_backbone: Tiny, make_batch: MakeBatch
     ) -> None:
-        encoder = tiny_encoder(kind)
-        ids, mask = make_batch(encoder, [9, 6])
-        short, long = felt(encoder, drop_last=True), felt(encoder)
-        assert len(short.bottlenecks) == encoder.num_layers - 1
+        backbone = tiny_backbone(kind)
+        ids, mask = make_batch(backbone, [9, 6])
+        short, long = felt(backbone, drop_last=True), felt(backbone)
+        assert len(short.bottlenecks) == backbone.num_layers - 1
         assert (long.num_trained - short.num_trained) == 2 * 48 * 24 + 48 + 24
         settings = {**short.settings(), "drop_last": False}
         tensors = {name: torch.zeros_like(value) for name, value in long.tensors().items()} | short.tensors()
-        filled = Adapter.restore(encoder, settings, tensors)
+        filled = Adapter.restore(backbone, settings, tensors)
         results = []
         for adapter in (short, filled, long):
-            with adapter.attached(encoder):
-                results.append(words(encoder, ids, mask))
+            with adapter.attached(backbone):
+                results.append(words(backbone, ids, mask))
         assert torch.equal(results[0], results[1])
         assert not torch.allclose(results[0], results[2])
 
-    def test_gradient_checkpointing(self, kind: str, own_encoder: Tiny, make_batch: MakeBatch) -> None:
-        encoder = own_encoder(kind)
-        ids, mask = make_batch(encoder, [9, 6])
-        adapter = felt(encoder)
-        plain = gradients(encoder, adapter, ids, mask)
+    def test_gradient_checkpointing(self, kind: str, own_backbone: Tiny, make_batch: MakeBatch) -> None:
+        backbone = own_backbone(kind)
+        ids, mask = make_batch(backbone, [9, 6])
+        adapter = felt(backbone)
+        plain = gradients(backbone, adapter, ids, mask)
         calls: list[int] = []
-        encoder.checkpoint_gradients(True)
-        body: Any = encoder.model.base_model
+        backbone.checkpoint_gradients(True)
+        body: Any = backbone.model.base_model
         with body.encoder.layer[1].output.dense.register_forward_hook(lambda *_: calls.append(1)):
-            recomputed = gradients(encoder, adapter, ids, mask)
+            recomputed = gradients(backbone, adapter, ids, mask)
         assert len(calls) == 2  # it did compute the layer again
         assert all(torch.equal(recomputed[name], value) for name, value in plain.items())
         assert all(value.abs().max() > 0 for value in plain.values())
 
-    def test_a_body_in_bf16(self, kind: str, own_encoder: Tiny, make_batch: MakeBatch) -> None:
-        encoder = own_encoder(kind)
-        ids, mask = make_batch(encoder, [9, 6])
-        adapter = felt(encoder)
-        exact = gradients(encoder, adapter, ids, mask)
-        encoder.use_precision("bf16")
-        rough = gradients(encoder, adapter, ids, mask)
-        with adapter.attached(encoder), torch.inference_mode():
-            assert encoder.hidden_states(ids, mask).dtype == torch.bfloat16
+    def test_a_body_in_bf16(self, kind: str, own_backbone: Tiny, make_batch: MakeBatch) -> None:
+        backbone = own_backbone(kind)
+        ids, mask = make_batch(backbone, [9, 6])
+        adapter = felt(backbone)
+        exact = gradients(backbone, adapter, ids, mask)
+        backbone.use_precision("bf16")
+        rough = gradients(backbone, adapter, ids, mask)
+        with adapter.attached(backbone), torch.inference_mode():
+            assert backbone.hidden_states(ids, mask).dtype == torch.bfloat16
         assert {values.dtype for values in adapter.parameters()} == {torch.float32}
         assert {value.dtype for value in rough.values()} == {torch.float32}
         ours, theirs = (torch.cat([value.flatten() for value in found.values()]) for found in (rough, exact))
         assert F.cosine_similarity(ours, theirs, dim=0) > 0.99
         assert not torch.equal(ours, theirs)
 
-    def test_inference_mode(self, kind: str, tiny_encoder: Tiny, make_batch: MakeBatch) -> None:
-        encoder = tiny_encoder(kind)
-        ids, mask = make_batch(encoder, [9, 6])
-        adapter = felt(encoder)
-        with adapter.attached(encoder):
+    def test_inference_mode(self, kind: str, tiny_backbone: Tiny, make_batch: MakeBatch) -> None:
+        backbone = tiny_backbone(kind)
+        ids, mask = make_batch(backbone, [9, 6])
+        adapter = felt(backbone)
+        with adapter.attached(backbone):
             with torch.inference_mode():
-                inside = words(encoder, ids, mask)
+                inside = words(backbone, ids, mask)
             with torch.no_grad():
-                assert torch.equal(inside, words(encoder, ids, mask))
+                assert torch.equal(inside, words(backbone, ids, mask))
 
-    def test_saved_and_restored(self, kind: str, tiny_encoder: Tiny) -> None:
-        encoder = tiny_encoder(kind)
-        adapter = felt(encoder, drop_last=True)
-        again = Adapter.restore(encoder, json.loads(json.dumps(adapter.settings())), adapter.tensors())
+    def test_saved_and_restored(self, kind: str, tiny_backbone: Tiny) -> None:
+        backbone = tiny_backbone(kind)
+        adapter = felt(backbone, drop_last=True)
+        again = Adapter.restore(backbone, json.loads(json.dumps(adapter.settings())), adapter.tensors())
         assert again.settings() == adapter.settings()
         assert list(again.tensors()) == list(adapter.tensors())
         assert all(torch.equal(value, adapter.tensors()[name]) for name, value in again.tensors().items())
@@ -234,16 +234,16 @@ class TestInitialise:
 
 
 class TestRefusals:
-    def test_other_families(self, tiny_encoder: Tiny, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    def test_other_families(self, tiny_backbone: Tiny, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
         larger = XLMRobertaXLConfig(
             vocab_size=len(tiny_tokenizer), hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
             intermediate_size=64, pad_token_id=1,
         )  # fmt: skip
-        pre_norm = Encoder(AutoModelForMaskedLM.from_config(larger), tiny_tokenizer, "XL")
-        for encoder in (tiny_encoder("modernbert"), pre_norm):
+        pre_norm = Backbone(AutoModelForMaskedLM.from_config(larger), tiny_tokenizer, "XL")
+        for backbone in (tiny_backbone("modernbert"), pre_norm):
             with (
                 pytest.raises(ModelError, match="adapters are not defined for") as caught,
-                felt(encoder).attached(encoder),
+                felt(backbone).attached(backbone),
             ):
                 pass
             assert "\n" not in str(caught.value)
@@ -258,26 +258,26 @@ class TestRefusals:
         twin.load_state_dict(model.state_dict())
         ids = torch.tensor([[0, 50, 60, 2]])
         found = []
-        for encoder in (Encoder(model, tiny_tokenizer), Encoder(twin, tiny_tokenizer)):
-            with felt(encoder).attached(encoder):
-                found.append(words(encoder, ids))
+        for backbone in (Backbone(model, tiny_tokenizer), Backbone(twin, tiny_tokenizer)):
+            with felt(backbone).attached(backbone):
+                found.append(words(backbone, ids))
         assert torch.equal(*found)
 
-    def test_another_shape(self, tiny_encoder: Tiny) -> None:
-        encoder = tiny_encoder("bert")
+    def test_another_shape(self, tiny_backbone: Tiny) -> None:
+        backbone = tiny_backbone("bert")
         for adapter in (Adapter.initialise(16, 3, 2), Adapter.initialise(48, 2, 2)):
-            with pytest.raises(ModelError, match="has 3 of 48"), adapter.attached(encoder):
+            with pytest.raises(ModelError, match="has 3 of 48"), adapter.attached(backbone):
                 pass
             with pytest.raises(ArtifactError, match="has 3 of 48"):
-                Adapter.restore(encoder, adapter.settings(), adapter.tensors())
+                Adapter.restore(backbone, adapter.settings(), adapter.tensors())
 
-    def test_values_of_something_else(self, tiny_encoder: Tiny) -> None:
-        encoder = tiny_encoder("bert")
-        adapter = felt(encoder)
+    def test_values_of_something_else(self, tiny_backbone: Tiny) -> None:
+        backbone = tiny_backbone("bert")
+        adapter = felt(backbone)
         settings, tensors = adapter.settings(), adapter.tensors()
         for wrong in ({**settings, "reduction": 4}, {**settings, "reduction": 0}, {**settings, "more": 1}, {}):
             with pytest.raises(UserError, match="these are no values of an adapter") as caught:
-                Adapter.restore(encoder, wrong, tensors)
+                Adapter.restore(backbone, wrong, tensors)
             assert "\n" not in str(caught.value)
         with pytest.raises(ArtifactError, match="these are no values of an adapter"):
-            Adapter.restore(encoder, settings, dict(list(tensors.items())[1:]))
+            Adapter.restore(backbone, settings, dict(list(tensors.items())[1:]))

@@ -1,4 +1,4 @@
-"""The masked-word loss is the cross-entropy over the whole vocabulary, though it never holds all logits."""
+"""The MLM loss is the cross-entropy over the whole vocabulary, though it never holds all logits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from glotprompt.model import heads
-from glotprompt.model.encoder import Encoder
-from glotprompt.model.heads import masked_word_loss
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.heads import masked_token_loss
 
 NUM_MASKED, HIDDEN, VOCAB = 23, 16, 37
 
@@ -39,7 +39,7 @@ def test_equals_cross_entropy_in_chunks_of_any_size(
     hidden, weight, bias, targets = inputs
     monkeypatch.setattr(heads, "CACHED_LOGITS_BUDGET", rows * VOCAB * 4)
     found, expected = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
-    mine = masked_word_loss(found, weight, bias if with_bias else None, targets)
+    mine = masked_token_loss(found, weight, bias if with_bias else None, targets)
     theirs = plain_loss(expected, weight, bias if with_bias else None, targets)
     torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-5)
     (3.5 * mine).backward()
@@ -58,7 +58,7 @@ def test_gradients_of_weight_and_bias_equal_those_of_cross_entropy(
     monkeypatch.setattr(heads, "CACHED_LOGITS_BUDGET", rows * VOCAB * 4)
     found = [value.to(dtype, copy=True).requires_grad_(i in wanted) for i, value in enumerate(values)]
     expected = [value.double().requires_grad_(i in wanted) for i, value in enumerate(values)]
-    (3.5 * masked_word_loss(found[0], found[1], found[2], targets)).backward()
+    (3.5 * masked_token_loss(found[0], found[1], found[2], targets)).backward()
     (3.5 * plain_loss(expected[0], expected[1], expected[2], targets)).backward()
     for i in range(3):
         one, two = found[i].grad, expected[i].grad
@@ -72,7 +72,7 @@ def test_gradients_of_a_weight_without_bias(inputs: tuple[Tensor, ...], monkeypa
     hidden, weight, _, targets = inputs
     monkeypatch.setattr(heads, "CACHED_LOGITS_BUDGET", 5 * VOCAB * 4)
     found, expected = weight.clone().requires_grad_(), weight.clone().requires_grad_()
-    masked_word_loss(hidden, found, None, targets).backward()
+    masked_token_loss(hidden, found, None, targets).backward()
     plain_loss(hidden, expected, None, targets).backward()
     torch.testing.assert_close(found.grad, expected.grad, rtol=1e-5, atol=1e-5)
 
@@ -82,7 +82,7 @@ def test_a_tied_weight_gets_the_gradients_of_both_its_uses(inputs: tuple[Tensor,
     _, weight, bias, targets = inputs
     rows = torch.arange(NUM_MASKED)
     found, expected = weight.clone().requires_grad_(), weight.clone().requires_grad_()
-    masked_word_loss(found[rows].tanh(), found, bias, targets).backward()
+    masked_token_loss(found[rows].tanh(), found, bias, targets).backward()
     plain_loss(expected[rows].tanh(), expected, bias, targets).backward()
     torch.testing.assert_close(found.grad, expected.grad, rtol=1e-5, atol=1e-5)
 
@@ -97,18 +97,18 @@ def test_no_more_words_than_the_budget_at_a_time(inputs: tuple[Tensor, ...], mon
 
     monkeypatch.setattr(heads.F, "linear", listening)
     monkeypatch.setattr(heads, "CACHED_LOGITS_BUDGET", 8 * NUM_MASKED * 4)
-    masked_word_loss(*inputs)
+    masked_token_loss(*inputs)
     assert sizes == [8, 8, 8, 8, 5]
     sizes.clear()
     monkeypatch.setattr(heads, "CACHED_LOGITS_BUDGET", 1)
-    masked_word_loss(*inputs)
+    masked_token_loss(*inputs)
     assert sizes == [1] * VOCAB, "one word at a time when not even one fits"
 
 
 def test_logits_beyond_what_exp_can_hold_give_finite_loss_and_gradients(inputs: tuple[Tensor, ...]) -> None:
     hidden, weight, bias, targets = inputs
     hidden = (200 * hidden).requires_grad_()
-    loss = masked_word_loss(hidden, weight, bias, targets)
+    loss = masked_token_loss(hidden, weight, bias, targets)
     torch.testing.assert_close(loss, plain_loss(hidden, weight, bias, targets), rtol=1e-6, atol=1e-3)
     loss.backward()
     assert hidden.grad is not None
@@ -118,7 +118,7 @@ def test_logits_beyond_what_exp_can_hold_give_finite_loss_and_gradients(inputs: 
 def test_bf16_stays_close_to_fp32(inputs: tuple[Tensor, ...]) -> None:
     hidden, weight, bias, targets = inputs
     low = hidden.bfloat16().requires_grad_()
-    loss = masked_word_loss(low, weight.bfloat16(), bias.bfloat16(), targets)
+    loss = masked_token_loss(low, weight.bfloat16(), bias.bfloat16(), targets)
     assert loss.dtype == torch.float32
     high = hidden.clone().requires_grad_()
     expected = plain_loss(high, weight, bias, targets)
@@ -133,7 +133,7 @@ def test_bf16_stays_close_to_fp32(inputs: tuple[Tensor, ...]) -> None:
 def test_nothing_masked_is_no_loss(inputs: tuple[Tensor, ...]) -> None:
     hidden, weight, bias, targets = inputs
     none = hidden[:0].clone().requires_grad_()
-    loss = masked_word_loss(none, weight, bias, targets[:0])
+    loss = masked_token_loss(none, weight, bias, targets[:0])
     loss.backward()
     assert loss.item() == 0
     assert none.grad is not None
@@ -143,17 +143,17 @@ def test_nothing_masked_is_no_loss(inputs: tuple[Tensor, ...]) -> None:
 @pytest.mark.slow
 def test_scores_and_loss_are_those_of_the_stock_model(
     kind: str,
-    encoder: Encoder,
+    backbone: Backbone,
     stock: Callable[[str], PreTrainedModel],
     make_batch: Callable[..., tuple[Tensor, Tensor]],
 ) -> None:
-    ids, mask = make_batch(encoder, [12, 7])
+    ids, mask = make_batch(backbone, [12, 7])
     with torch.no_grad():
         expected = stock(kind)(input_ids=ids, attention_mask=mask).logits[mask == 1]
-        hidden = encoder.hidden_states(ids, mask)[mask == 1]
-        torch.testing.assert_close(encoder.token_logits(hidden), expected, rtol=1e-5, atol=1e-5)
+        hidden = backbone.hidden_states(ids, mask)[mask == 1]
+        torch.testing.assert_close(backbone.token_logits(hidden), expected, rtol=1e-5, atol=1e-5)
         some = torch.tensor([7, 300, 11])
-        torch.testing.assert_close(encoder.token_logits(hidden, some), expected[:, some], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(backbone.token_logits(hidden, some), expected[:, some], rtol=1e-5, atol=1e-5)
         targets = torch.arange(20, 20 + len(hidden))
-        loss = encoder.masked_word_loss(hidden, targets)
+        loss = backbone.masked_token_loss(hidden, targets)
     torch.testing.assert_close(loss, F.cross_entropy(expected, targets, reduction="sum"), rtol=1e-5, atol=1e-5)

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from glotprompt.errors import ConfigError
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.lora import Lora
 
-Tiny = Callable[[str], Encoder]
+Tiny = Callable[[str], Backbone]
 MakeBatch = Callable[..., tuple[Tensor, Tensor]]
 
 
-def felt(encoder: Encoder, targets: Any = None) -> Lora:
+def felt(backbone: Backbone, targets: Any = None) -> Lora:
     """LoRA whose updates are not 0."""
-    lora = Lora(encoder, rank=3, alpha=9.0, targets=targets, seed=1)
+    lora = Lora(backbone, rank=3, alpha=9.0, targets=targets, seed=1)
     with torch.no_grad():
         for name, values in lora.tensors().items():
             if name.endswith(".B"):
@@ -31,18 +31,18 @@ def felt(encoder: Encoder, targets: Any = None) -> Lora:
 @pytest.mark.parametrize("targets", [None, "all"])
 @pytest.mark.parametrize("kind", ["xlm-roberta", "bert", "modernbert"])
 def test_states_and_gradients_are_those_of_peft(
-    kind: str, targets: Any, tiny_encoder: Tiny, make_batch: MakeBatch
+    kind: str, targets: Any, tiny_backbone: Tiny, make_batch: MakeBatch
 ) -> None:
     peft = pytest.importorskip("peft")
-    encoder = tiny_encoder(kind)
-    lora = felt(encoder, targets)
-    ids, mask = make_batch(encoder, [7, 5, 3])
-    with lora.attached(encoder):
-        ours = encoder.hidden_states(ids, mask)[mask == 1]
+    backbone = tiny_backbone(kind)
+    lora = felt(backbone, targets)
+    ids, mask = make_batch(backbone, [7, 5, 3])
+    with lora.attached(backbone):
+        ours = backbone.hidden_states(ids, mask)[mask == 1]
         weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(0))
         (ours * weights).sum().backward()
 
-    model = copy.deepcopy(encoder.model)
+    model = copy.deepcopy(backbone.model)
     layers = sorted({name.rpartition(".")[0] for name in lora.tensors()})
     peft.inject_adapter_in_model(peft.LoraConfig(r=3, lora_alpha=9.0, target_modules=layers), model)
     theirs = {name: model.get_submodule(name) for name in layers}
@@ -59,17 +59,17 @@ def test_states_and_gradients_are_those_of_peft(
         assert torch.allclose(values.grad, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max())), name  # pyright: ignore[reportArgumentType]
 
 
-def test_the_start_changes_nothing_and_the_end_leaves_nothing(tiny_encoder: Tiny, make_batch: MakeBatch) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    ids, mask = make_batch(encoder, [7, 5])
-    plain = encoder.hidden_states(ids, mask)
-    with Lora(encoder, rank=2, alpha=4.0, seed=0).attached(encoder), torch.no_grad():
-        assert torch.equal(encoder.hidden_states(ids, mask), plain)
-    with felt(encoder).attached(encoder), torch.no_grad():
-        assert not torch.allclose(encoder.hidden_states(ids, mask), plain)
-    assert torch.equal(encoder.hidden_states(ids, mask), plain)
+def test_the_start_changes_nothing_and_the_end_leaves_nothing(tiny_backbone: Tiny, make_batch: MakeBatch) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    ids, mask = make_batch(backbone, [7, 5])
+    plain = backbone.hidden_states(ids, mask)
+    with Lora(backbone, rank=2, alpha=4.0, seed=0).attached(backbone), torch.no_grad():
+        assert torch.equal(backbone.hidden_states(ids, mask), plain)
+    with felt(backbone).attached(backbone), torch.no_grad():
+        assert not torch.allclose(backbone.hidden_states(ids, mask), plain)
+    assert torch.equal(backbone.hidden_states(ids, mask), plain)
 
 
-def test_a_model_without_such_layers_is_refused(tiny_encoder: Tiny) -> None:
+def test_a_model_without_such_layers_is_refused(tiny_backbone: Tiny) -> None:
     with pytest.raises(ConfigError, match="LoRA finds no layer to change"):
-        Lora(tiny_encoder("xlm-roberta"), rank=2, alpha=4.0, targets=["Wqkv"])
+        Lora(tiny_backbone("xlm-roberta"), rank=2, alpha=4.0, targets=["Wqkv"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.prefix import ATTENTION
 from glotprompt.model.real_tokens import key_values_of_text
 from glotprompt.model.soft_prompt import SoftPrompt
@@ -49,19 +49,19 @@ def plain_keys_and_values(model: PreTrainedModel, ids: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", ["xlm-roberta", "bert", "modernbert"])
 def test_they_are_the_model_s_own(
-    name: str, tiny_encoder: Callable[[str], Encoder], stock: Callable[[str], PreTrainedModel]
+    name: str, tiny_backbone: Callable[[str], Backbone], stock: Callable[[str], PreTrainedModel]
 ) -> None:
-    encoder = tiny_encoder(name)
-    found = key_values_of_text(encoder, [SEQUENCE], SPECIAL, 4)
-    assert found.shape == encoder.prompt_shape(4)
+    backbone = tiny_backbone(name)
+    found = key_values_of_text(backbone, [SEQUENCE], SPECIAL, 4)
+    assert found.shape == backbone.prompt_shape(4)
     assert found.dtype == torch.float32
     own = plain_keys_and_values(stock(name), SEQUENCE)
     assert torch.allclose(found, own[:, :, :, TEXT[:4]], atol=1e-5)
     assert not torch.allclose(found, own[:, :, :, :4], atol=1e-1), "special tokens are left out"
 
 
-def test_several_sequences_are_read_until_there_are_enough(tiny_encoder: Callable[[str], Encoder]) -> None:
-    encoder = tiny_encoder("xlm-roberta")
+def test_several_sequences_are_read_until_there_are_enough(tiny_backbone: Callable[[str], Backbone]) -> None:
+    backbone = tiny_backbone("xlm-roberta")
     other = torch.tensor([0, 60, 61, 2])
     read: list[int] = []
 
@@ -70,22 +70,22 @@ def test_several_sequences_are_read_until_there_are_enough(tiny_encoder: Callabl
             read.append(number)
             yield sequence
 
-    found = key_values_of_text(encoder, sequences(), SPECIAL, 6)  # pyright: ignore[reportArgumentType]
+    found = key_values_of_text(backbone, sequences(), SPECIAL, 6)  # pyright: ignore[reportArgumentType]
     assert read == [0, 1]
-    first, second = (key_values_of_text(encoder, [part], SPECIAL, 9) for part in (SEQUENCE, other))
+    first, second = (key_values_of_text(backbone, [part], SPECIAL, 9) for part in (SEQUENCE, other))
     assert (first.shape[3], second.shape[3]) == (5, 2), "as many as there are"
     assert torch.equal(found, torch.cat([first, second[:, :, :, :1]], dim=3))
 
 
-def test_the_encoder_is_as_it_was(own_encoder: Callable[[str], Encoder]) -> None:
-    encoder = own_encoder("xlm-roberta")
-    prefix = SoftPrompt.initialise(encoder.prompt_shape(3), 1.0, 0).prefix(encoder.dtype)
-    before = encoder.hidden_states(SEQUENCE[None], None, prefix)
-    key_values_of_text(encoder, [SEQUENCE], SPECIAL, 3)
+def test_the_backbone_is_as_it_was(own_backbone: Callable[[str], Backbone]) -> None:
+    backbone = own_backbone("xlm-roberta")
+    prefix = SoftPrompt.initialise(backbone.prompt_shape(3), 1.0, 0).prefix(backbone.dtype)
+    before = backbone.hidden_states(SEQUENCE[None], None, prefix)
+    key_values_of_text(backbone, [SEQUENCE], SPECIAL, 3)
     with pytest.raises(RuntimeError, match="stop"):
-        key_values_of_text(encoder, (_stop() for _ in range(1)), SPECIAL, 3)
-    assert encoder.model.config._attn_implementation == ATTENTION
-    assert torch.equal(encoder.hidden_states(SEQUENCE[None], None, prefix), before)
+        key_values_of_text(backbone, (_stop() for _ in range(1)), SPECIAL, 3)
+    assert backbone.model.config._attn_implementation == ATTENTION
+    assert torch.equal(backbone.hidden_states(SEQUENCE[None], None, prefix), before)
 
 
 def _stop() -> Tensor:

@@ -22,7 +22,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.model.adapter_hub import from_adapter_hub, has_head, library_names, to_adapter_hub
 from glotprompt.model.adapters import Adapter
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 
 FIXTURES = Path(__file__).parent / "fixtures"
 KINDS = ("xlm-roberta", "bert")
@@ -42,10 +42,10 @@ def small_tokenizer() -> PreTrainedTokenizerFast:
 
 
 @cache
-def oracle_encoder(kind: str, dtype: torch.dtype = torch.float64) -> Encoder:
+def oracle_backbone(kind: str, dtype: torch.dtype = torch.float64) -> Backbone:
     """The model with which the fixtures were computed; not to be changed."""
     model = AutoModelForMaskedLM.from_pretrained(FIXTURES / kind / "model", dtype=torch.float32).to(dtype)
-    return Encoder(model, small_tokenizer(), f"oracle {kind}")
+    return Backbone(model, small_tokenizer(), f"oracle {kind}")
 
 
 @cache
@@ -53,10 +53,10 @@ def expected(kind: str) -> dict[str, Tensor]:
     return load_file(FIXTURES / kind / "expected.safetensors")
 
 
-def attached(encoder: Encoder, adapters: Sequence[Adapter]) -> ExitStack:
+def attached(backbone: Backbone, adapters: Sequence[Adapter]) -> ExitStack:
     with ExitStack() as stack:
         for adapter in adapters:
-            stack.enter_context(adapter.attached(encoder))
+            stack.enter_context(adapter.attached(backbone))
         return stack.pop_all()
 
 
@@ -71,21 +71,21 @@ class TestAgainstTheLibrary:
     @pytest.mark.parametrize("case", CASES)
     def test_states_words_and_gradients(self, kind: str, case: str) -> None:
         """In float64 the library's figures to rounding; gradients as fp32 holds them."""
-        encoder, wanted = oracle_encoder(kind), expected(kind)
-        adapters = [from_adapter_hub(FIXTURES / kind / name, encoder) for name in CASES[case]]
+        backbone, wanted = oracle_backbone(kind), expected(kind)
+        adapters = [from_adapter_hub(FIXTURES / kind / name, backbone) for name in CASES[case]]
         for adapter in adapters[:-1]:
             adapter.requires_grad_(False)
         ids, mask, labels = wanted["input_ids"], wanted["attention_mask"], wanted["labels"]
         places = labels >= 0
-        with attached(encoder, adapters):
-            hidden = encoder.hidden_states(ids, mask)
-            logits = encoder.model(input_ids=ids, attention_mask=mask).logits[places]
-            ours = encoder.token_logits(hidden[places])
+        with attached(backbone, adapters):
+            hidden = backbone.hidden_states(ids, mask)
+            logits = backbone.model(input_ids=ids, attention_mask=mask).logits[places]
+            ours = backbone.token_logits(hidden[places])
             F.cross_entropy(logits, labels[places]).backward()
         assert_near(hidden, wanted[f"{case}/hidden"], 1e-12)
         assert_near(logits, wanted[f"{case}/logits"], 1e-12)
         assert_near(ours, wanted[f"{case}/logits"].float(), 1e-6)
-        prefix = f"{case}/gradient/{encoder.model.base_model_prefix}."
+        prefix = f"{case}/gradient/{backbone.model.base_model_prefix}."
         theirs = {name.removeprefix(prefix): value for name, value in wanted.items() if name.startswith(prefix)}
         names = library_names(adapters[-1], CASES[case][-1])
         assert set(theirs) == set(names.values())
@@ -95,19 +95,19 @@ class TestAgainstTheLibrary:
 
     @pytest.mark.parametrize("case", CASES)
     def test_our_own_loss_in_fp32(self, kind: str, case: str) -> None:
-        """The way training takes: hidden states at the masked words, then the loss without logits."""
-        encoder, wanted = oracle_encoder(kind, torch.float32), expected(kind)
-        adapters = [from_adapter_hub(FIXTURES / kind / name, encoder) for name in CASES[case]]
+        """The way training takes: hidden states at the masked tokens, then the loss without logits."""
+        backbone, wanted = oracle_backbone(kind, torch.float32), expected(kind)
+        adapters = [from_adapter_hub(FIXTURES / kind / name, backbone) for name in CASES[case]]
         places = wanted["labels"] >= 0
-        with attached(encoder, adapters):
-            hidden = encoder.hidden_states(wanted["input_ids"], wanted["attention_mask"])
-            loss = encoder.masked_word_loss(hidden[places], wanted["labels"][places]) / places.sum()
+        with attached(backbone, adapters):
+            hidden = backbone.hidden_states(wanted["input_ids"], wanted["attention_mask"])
+            loss = backbone.masked_token_loss(hidden[places], wanted["labels"][places]) / places.sum()
             loss.backward()
         assert_near(hidden, wanted[f"{case}/hidden"].float(), 1e-5)
         assert_near(loss, F.cross_entropy(wanted[f"{case}/logits"], wanted["labels"][places]).float(), 1e-5)
         names = library_names(adapters[-1], CASES[case][-1])
         for name, values in adapters[-1].named_parameters():
-            key = f"{case}/gradient/{encoder.model.base_model_prefix}.{names[name]}"
+            key = f"{case}/gradient/{backbone.model.base_model_prefix}.{names[name]}"
             assert_near(values.grad, wanted[key], 1e-5)
 
     def test_the_cases_differ(self, kind: str) -> None:
@@ -121,13 +121,13 @@ class TestFolders:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("name", ["source", "task"])
     def test_a_pickle_holds_the_same(self, kind: str, name: str) -> None:
-        encoder = oracle_encoder(kind)
-        safe, pickled = (from_adapter_hub(FIXTURES / kind / f, encoder) for f in (name, f"{name}-pickled"))
+        backbone = oracle_backbone(kind)
+        safe, pickled = (from_adapter_hub(FIXTURES / kind / f, backbone) for f in (name, f"{name}-pickled"))
         assert pickled.settings() == safe.settings()
         assert all(torch.equal(value, safe.tensors()[key]) for key, value in pickled.tensors().items())
 
     def test_settings_are_read(self) -> None:
-        encoder = oracle_encoder("bert")
+        backbone = oracle_backbone("bert")
         shape = {"hidden_size": 16, "num_layers": 2}
         language = {**shape, "reduction": 2, "invertible_reduction": 2, "drop_last": False}
         wanted = {
@@ -135,31 +135,31 @@ class TestFolders:
             "short": {**language, "drop_last": True},
             "task": {**shape, "reduction": 4, "invertible_reduction": None, "drop_last": False},
         }
-        assert {name: from_adapter_hub(FIXTURES / "bert" / name, encoder).settings() for name in wanted} == wanted
+        assert {name: from_adapter_hub(FIXTURES / "bert" / name, backbone).settings() for name in wanted} == wanted
 
     def test_names_of_old_folders(self) -> None:
         """adapter-transformers 1 and 2, as most published language adapters are; the library reads this one alike."""
-        encoder = oracle_encoder("xlm-roberta")
-        old, new = (from_adapter_hub(FIXTURES / "xlm-roberta" / f, encoder) for f in ("source-legacy", "source"))
+        backbone = oracle_backbone("xlm-roberta")
+        old, new = (from_adapter_hub(FIXTURES / "xlm-roberta" / f, backbone) for f in ("source-legacy", "source"))
         assert old.settings() == new.settings()
         assert all(torch.equal(value, new.tensors()[key]) for key, value in old.tensors().items())
 
     def test_an_old_task_adapter_says_that_it_has_a_coupling(self, tmp_path: Path) -> None:
         folder = changed(FIXTURES / "bert" / "task", tmp_path, inv_adapter="nice", inv_adapter_reduction_factor=2)
         with pytest.raises(ArtifactError, match=r"lacks invertible_adapters\.task\.F\.0\.bias"):
-            from_adapter_hub(folder, oracle_encoder("bert"))
+            from_adapter_hub(folder, oracle_backbone("bert"))
         facts = json.loads((folder / "adapter_config.json").read_text())
         (folder / "adapter_config.json").write_text(json.dumps({**facts, "type": "text_task"}))
-        assert from_adapter_hub(folder, oracle_encoder("bert")).coupling is None
+        assert from_adapter_hub(folder, oracle_backbone("bert")).coupling is None
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("name", ["source", "target", "short", "task"])
     @pytest.mark.parametrize("safetensors", [True, False])
     def test_written_as_the_library_writes(self, kind: str, name: str, safetensors: bool, tmp_path: Path) -> None:
         """The same files, keys, values and configuration; but for the name, which the oracle's model has not."""
-        encoder, theirs = oracle_encoder(kind), FIXTURES / kind / name
-        adapter = from_adapter_hub(theirs, encoder)
-        ours = to_adapter_hub(adapter, encoder, tmp_path / "out", name, safetensors=safetensors)
+        backbone, theirs = oracle_backbone(kind), FIXTURES / kind / name
+        adapter = from_adapter_hub(theirs, backbone)
+        ours = to_adapter_hub(adapter, backbone, tmp_path / "out", name, safetensors=safetensors)
         file = "adapter.safetensors" if safetensors else "pytorch_adapter.bin"
         assert {path.name for path in ours.iterdir()} == {"adapter_config.json", file}
         facts = [json.loads((folder / "adapter_config.json").read_text()) for folder in (ours, theirs)]
@@ -170,7 +170,7 @@ class TestFolders:
         wanted = load_file(theirs / "adapter.safetensors")
         assert set(found) == set(wanted)
         assert all(torch.equal(found[key], wanted[key]) for key in wanted)
-        again = from_adapter_hub(ours, encoder)
+        again = from_adapter_hub(ours, backbone)
         assert again.settings() == adapter.settings()
         assert all(torch.equal(value, adapter.tensors()[key]) for key, value in again.tensors().items())
 
@@ -183,19 +183,19 @@ class TestFolders:
         assert not has_head(folder)
         (folder / "pytorch_model_head.bin").write_bytes(b"not even read")
         assert has_head(folder)
-        from_adapter_hub(folder, oracle_encoder("bert"))
+        from_adapter_hub(folder, oracle_backbone("bert"))
 
     @pytest.mark.parametrize("name", ["", "a.b", "a/b", "haus a"])
     def test_names_that_the_library_cannot_hold(self, name: str, tmp_path: Path) -> None:
-        encoder = oracle_encoder("bert")
+        backbone = oracle_backbone("bert")
         with pytest.raises(ConfigError, match="cannot name an adapter"):
-            to_adapter_hub(Adapter.initialise(16, 2, 2), encoder, tmp_path, name)
+            to_adapter_hub(Adapter.initialise(16, 2, 2), backbone, tmp_path, name)
 
     def test_a_place_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        encoder = oracle_encoder("bert")
+        backbone = oracle_backbone("bert")
         with pytest.raises(ArtifactError, match="cannot write"):
-            to_adapter_hub(Adapter.initialise(16, 2, 2), encoder, tmp_path / "file", "nya")
+            to_adapter_hub(Adapter.initialise(16, 2, 2), backbone, tmp_path / "file", "nya")
 
 
 def changed(folder: Path, tmp_path: Path, **config: Any) -> Path:
@@ -208,9 +208,9 @@ def changed(folder: Path, tmp_path: Path, **config: Any) -> Path:
     return copied
 
 
-def assert_refused(folder: Path, says: str, encoder: Encoder | None = None) -> None:
+def assert_refused(folder: Path, says: str, backbone: Backbone | None = None) -> None:
     with pytest.raises(ArtifactError, match=says) as caught:
-        from_adapter_hub(folder, encoder or oracle_encoder("bert"))
+        from_adapter_hub(folder, backbone or oracle_backbone("bert"))
     assert "\n" not in str(caught.value)
 
 
@@ -249,9 +249,9 @@ class TestFoldersThatAreRefused:
         (folder / "adapter_config.json").write_text(json.dumps(facts))
         assert_refused(folder, "original_ln_before None")
 
-    def test_another_model(self, tiny_encoder: Callable[[str], Encoder]) -> None:
+    def test_another_model(self, tiny_backbone: Callable[[str], Backbone]) -> None:
         assert_refused(FIXTURES / "xlm-roberta" / "source", "model_type 'xlm-roberta', oracle bert needs 'bert'")
-        assert_refused(FIXTURES / "bert" / "source", "hidden_size 16, tiny bert needs 48", tiny_encoder("bert"))
+        assert_refused(FIXTURES / "bert" / "source", "hidden_size 16, tiny bert needs 48", tiny_backbone("bert"))
 
     @pytest.mark.parametrize("name", ["adapter_config.json", "adapter.safetensors"])
     def test_missing_and_damaged_files(self, name: str, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ class TestFoldersThatAreRefused:
         assert_refused(folder, "holds encoder.layer.0.attention.more")
         key = "bert.encoder.layer.1.output.adapters.source.adapter_up.bias"
         save_file({name: value for name, value in tensors.items() if name != key}, path)
-        assert_refused(folder, r"lacks encoder\.layer\.1\.output\.adapters\.source\.adapter_up\.bias")
+        assert_refused(folder, r"lacks backbone\.layer\.1\.output\.adapters\.source\.adapter_up\.bias")
         save_file({**tensors, key: torch.zeros(15)}, path)
         assert_refused(folder, r"adapter_up\.bias is \[15\], expected \[16\]")
 

@@ -21,28 +21,28 @@ ANSWER = gp.Task("answer", "{premise} ? {mask} , {hypothesis}", {"yes": "Yes", "
 
 
 @pytest.fixture(scope="session")
-def encoder(tiny_encoder: Callable[[str], gp.Encoder]) -> gp.Encoder:
-    return tiny_encoder("xlm-roberta")
+def backbone(tiny_backbone: Callable[[str], gp.Backbone]) -> gp.Backbone:
+    return tiny_backbone("xlm-roberta")
 
 
 def make_classifier(
-    encoder: gp.Encoder, seed: int, task: gp.Task = TOPIC, prompt_length: int = 4, positions: Positions = "plain",
+    backbone: gp.Backbone, seed: int, task: gp.Task = TOPIC, prompt_length: int = 4, positions: Positions = "plain",
     language: str = "nya", max_length: int = 48,
 ) -> gp.PromptClassifier:  # fmt: skip
     """Large prompts, so that no two classifiers agree by chance."""
-    drawn = torch.randn(encoder.prompt_shape(prompt_length), generator=torch.Generator().manual_seed(seed))
-    return gp.PromptClassifier(encoder, SoftPrompt(drawn, positions=positions), task, language, max_length)
+    drawn = torch.randn(backbone.prompt_shape(prompt_length), generator=torch.Generator().manual_seed(seed))
+    return gp.PromptClassifier(backbone, SoftPrompt(drawn, positions=positions), task, language, max_length)
 
 
 @pytest.fixture
-def four(encoder: gp.Encoder) -> dict[str, gp.PromptClassifier]:
+def four(backbone: gp.Backbone) -> dict[str, gp.PromptClassifier]:
     """Four classifiers that differ in all that a classifier can differ in."""
     rewritten = gp.CharacterMap.fitted({"w": "v"}, ["water"])
     return {
-        "nya": make_classifier(encoder, 1),
-        "yor": replace(make_classifier(encoder, 2, prompt_length=9, language="yor"), offsets=(0.5, -1.0, 0.25)),
-        "nya-nli": make_classifier(encoder, 3, ANSWER, 6, "shifted", max_length=40),
-        "sna": replace(make_classifier(encoder, 4, max_length=12, language="sna"), characters=rewritten),
+        "nya": make_classifier(backbone, 1),
+        "yor": replace(make_classifier(backbone, 2, prompt_length=9, language="yor"), offsets=(0.5, -1.0, 0.25)),
+        "nya-nli": make_classifier(backbone, 3, ANSWER, 6, "shifted", max_length=40),
+        "sna": replace(make_classifier(backbone, 4, max_length=12, language="sna"), characters=rewritten),
     }
 
 
@@ -54,8 +54,8 @@ def saved_four(tmp_path: Path, four: dict[str, gp.PromptClassifier]) -> Path:
 
 
 @pytest.fixture
-def registry(saved_four: Path, encoder: gp.Encoder) -> Registry:
-    return Registry(saved_four, encoder)
+def registry(saved_four: Path, backbone: gp.Backbone) -> Registry:
+    return Registry(saved_four, backbone)
 
 
 # Of one module each: while Playwright runs, no other event loop can be started in its thread.
@@ -76,11 +76,11 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def service(encoder: gp.Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def service(backbone: gp.Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The application on a port; a `live.Live`."""
     from .live import running
 
-    with running(encoder, tmp_path_factory.mktemp("classifiers")) as service:
+    with running(backbone, tmp_path_factory.mktemp("classifiers")) as service:
         yield service
 
 

@@ -56,12 +56,12 @@ class Live:
         return [self.expected(name, content).label for content in contents]
 
 
-def make_classifiers(encoder: gp.Encoder) -> dict[str, gp.PromptClassifier]:
+def make_classifiers(backbone: gp.Backbone) -> dict[str, gp.PromptClassifier]:
     """By name; what a card may lack is missing in one of them each."""
     made: dict[str, gp.PromptClassifier] = {}
     for seed, language in enumerate(("hau", "sna", "tir", "kbp", "xxx", "quy")):
         task = NLI if language == "quy" else NEWS
-        noise = make_classifier(encoder, seed, task, language=language, max_length=128)
+        noise = make_classifier(backbone, seed, task, language=language, max_length=128)
         made[f"{language}-{task.name}"] = replace(noise, facts=FACTS, samples=SAMPLES.get(language))
     bare = {"examples": 2200, "language_prompt": None}
     made["tir-news"] = replace(made["tir-news"], facts=bare, offsets=(0.5, 0.0, -0.5, 0.25, 0.0))
@@ -69,13 +69,13 @@ def make_classifiers(encoder: gp.Encoder) -> dict[str, gp.PromptClassifier]:
 
 
 @contextmanager
-def running(encoder: gp.Encoder, folder: Path, token: str | None = None) -> Generator[Live]:
+def running(backbone: gp.Backbone, folder: Path, token: str | None = None) -> Generator[Live]:
     """Until the block ends."""
-    classifiers = make_classifiers(encoder)
+    classifiers = make_classifiers(backbone)
     for name, classifier in classifiers.items():
         classifier.save(folder / f"{name}.safetensors")
     (folder / "broken.safetensors").write_bytes(b"cut off")
-    app = make_app(encoder, Registry(folder, encoder), ServiceSettings(LIMITS), Access(token))
+    app = make_app(backbone, Registry(folder, backbone), ServiceSettings(LIMITS), Access(token))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -28,16 +28,16 @@ from glotprompt.serve.observed import JsonLines
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import Limits
 from glotprompt.serve.service import ServiceSettings
-from glotprompt.train.scoring import score_masked_words
+from glotprompt.train.scoring import score_masked_tokens
 
 from .asking import PAIR, TEXT, Four, assert_as_offline, error_of, item
 from .conftest import make_classifier
 
 
 @pytest.fixture
-def client(registry: Registry, encoder: gp.Encoder) -> Generator[TestClient]:
+def client(registry: Registry, backbone: gp.Backbone) -> Generator[TestClient]:
     limits = Limits(items=5, characters=400, body_bytes=2000)
-    with TestClient(make_app(encoder, registry, ServiceSettings(limits))) as client:
+    with TestClient(make_app(backbone, registry, ServiceSettings(limits))) as client:
         yield client
 
 
@@ -65,10 +65,10 @@ def test_unknown_characters_and_cut_ends_are_named(client: TestClient) -> None:
     assert (cut["unknown"], whole["unknown"]) == ([], [])
 
 
-def test_what_a_map_rewrites_is_not_unknown(tmp_path: Path, encoder: gp.Encoder, four: Four) -> None:
+def test_what_a_map_rewrites_is_not_unknown(tmp_path: Path, backbone: gp.Backbone, four: Four) -> None:
     mapped = gp.CharacterMap.fitted({"ǃ": "k"}, ["ǃ"])
     replace(four["nya"], characters=mapped).save(tmp_path / "nya.safetensors")
-    with TestClient(make_app(encoder, Registry(tmp_path, encoder))) as client:
+    with TestClient(make_app(backbone, Registry(tmp_path, backbone))) as client:
         (found,) = client.post("/v1/predict", json={"items": [item("nya", "water ǃ ǂ")]}).json()["results"]
     assert found["unknown"] == ["ǂ"]
 
@@ -102,18 +102,18 @@ def test_a_name_that_is_not_utf_8_spoils_no_list(client: TestClient, saved_four:
 
 
 def test_no_folder_is_told(
-    encoder: gp.Encoder, own_encoder: Any, saved_four: Path, tmp_path_factory: pytest.TempPathFactory,
+    backbone: gp.Backbone, own_backbone: Any, saved_four: Path, tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Neither of files of one name, nor of backbones that were given as folders."""
     second, home = tmp_path_factory.mktemp("second"), "/home/some body/models/bert"
-    make_classifier(encoder, 9).save(second / "nya.safetensors")
-    foreign = own_encoder("bert")
+    make_classifier(backbone, 9).save(second / "nya.safetensors")
+    foreign = own_backbone("bert")
     foreign.name = home
     make_classifier(foreign, 1).save(second / "foreign.safetensors")
-    monkeypatch.setattr(encoder, "name", f"{saved_four}/backbones/tiny")
-    make_classifier(encoder, 5).save(saved_four / "lin.safetensors")
-    with TestClient(make_app(encoder, Registry([saved_four, second], encoder))) as client:
+    monkeypatch.setattr(backbone, "name", f"{saved_four}/backbones/tiny")
+    make_classifier(backbone, 5).save(saved_four / "lin.safetensors")
+    with TestClient(make_app(backbone, Registry([saved_four, second], backbone))) as client:
         answer = client.get("/v1/classifiers")
     body = answer.json()
     assert {card["name"]: card["backbone"] for card in body["classifiers"]}["lin"] == "tiny"
@@ -164,10 +164,10 @@ def test_the_language_is_that_of_the_prompt_that_reads_best(client: TestClient, 
     assert [one["loss"] for one in again["candidates"]] == pytest.approx(losses, abs=1e-5)
 
 
-def test_losses_of_one_pass_are_those_of_each_prompt_alone(encoder: gp.Encoder, four: Four) -> None:
+def test_losses_of_one_pass_are_those_of_each_prompt_alone(backbone: gp.Backbone, four: Four) -> None:
     """Against the scores that stage 1 reports, on the same masks."""
     text = " ".join(["the king water day play field"] * 4)
-    finder = LanguageFinder(Predictor(encoder, four), readings=3)
+    finder = LanguageFinder(Predictor(backbone, four), readings=3)
     query = finder.read(text, ["nya", "yor", "sna"])
     assert query.readings[0] is query.readings[1], "the same text"
     assert query.queries[0].cloze is query.queries[1].cloze, "and tokenised once"
@@ -175,15 +175,15 @@ def test_losses_of_one_pass_are_those_of_each_prompt_alone(encoder: gp.Encoder, 
     for loss, reading in zip(finder.losses(query), query.readings, strict=True):
         prompt = four[loss.served.name].body
         assert isinstance(prompt, SoftPrompt)
-        with prompt.attached(encoder) as prefix:
-            alone = score_masked_words(encoder, [reading], prefix)
+        with prompt.attached(backbone) as prefix:
+            alone = score_masked_tokens(backbone, [reading], prefix)
         assert loss.loss == pytest.approx(alone.loss, abs=1e-4)
         assert len(reading.targets) == alone.num_masked > 3
 
 
-def test_a_language_is_not_found_among_nothing_or_too_many(registry: Registry, encoder: gp.Encoder) -> None:
+def test_a_language_is_not_found_among_nothing_or_too_many(registry: Registry, backbone: gp.Backbone) -> None:
     few = ServiceSettings(Limits(candidates=2))
-    with TestClient(make_app(encoder, registry, few)) as client:
+    with TestClient(make_app(backbone, registry, few)) as client:
         wanted = {"language": "auto", "task": "topic", "text": TEXT}
         error_of(client.post("/v1/predict", json={"items": [wanted]}), 422, "too_many_candidates")
         wanted["task"] = "topics"
@@ -194,7 +194,7 @@ def test_a_language_is_not_found_among_nothing_or_too_many(registry: Registry, e
 def test_a_language_is_not_found_without_an_lm_head(
     tmp_path: Path, new_stock: Callable[[str], PreTrainedModel], tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    sentence = gp.Encoder(new_stock("xlm-roberta").base_model, tiny_tokenizer, "tiny sentence encoder")
+    sentence = gp.Backbone(new_stock("xlm-roberta").base_model, tiny_tokenizer, "tiny sentence encoder")
     classifier = make_classifier(sentence, 1)
     replace(classifier, head=LinearHead(sentence.hidden_size, 3)).save(tmp_path / "nya.safetensors")
     with TestClient(make_app(sentence, Registry(tmp_path, sentence))) as client:
@@ -258,8 +258,8 @@ def test_other_paths_and_methods(client: TestClient) -> None:
     assert refused.headers["Allow"] == "POST"
 
 
-def test_a_token_is_asked_for_where_there_is_data(registry: Registry, encoder: gp.Encoder) -> None:
-    with TestClient(make_app(encoder, registry, access=Access("sesame"))) as client:
+def test_a_token_is_asked_for_where_there_is_data(registry: Registry, backbone: gp.Backbone) -> None:
+    with TestClient(make_app(backbone, registry, access=Access("sesame"))) as client:
         for path in ("/v1/classifiers", "/metrics", "/openapi.json", "/nothing"):
             assert error_of(client.get(path), 401, "unauthorized")
         refused = client.post("/v1/predict", json={"items": [item("nya")]})
@@ -276,12 +276,12 @@ def test_a_token_is_asked_for_where_there_is_data(registry: Registry, encoder: g
 
 
 def test_browsers_of_other_origins_get_nothing_unless_they_are_allowed(
-    client: TestClient, registry: Registry, encoder: gp.Encoder
+    client: TestClient, registry: Registry, backbone: gp.Backbone
 ) -> None:
     asks = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     closed = client.options("/v1/predict", headers=asks)
     assert not any(name.lower().startswith("access-control") for name in closed.headers)
-    with TestClient(make_app(encoder, registry, access=Access("t", ("https://a.example",)))) as open_one:
+    with TestClient(make_app(backbone, registry, access=Access("t", ("https://a.example",)))) as open_one:
         allowed = open_one.options("/v1/predict", headers=asks)
         assert allowed.headers["Access-Control-Allow-Origin"] == "https://a.example"
 
@@ -326,13 +326,13 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert found[("glotprompt_requests_total", ("route", "other"), ("status", "404"))] == 1
 
 
-def test_metrics_of_a_replica(registry: Registry, encoder: gp.Encoder) -> None:
-    with TestClient(make_app(encoder, registry, replica="abc")) as client:
+def test_metrics_of_a_replica(registry: Registry, backbone: gp.Backbone) -> None:
+    with TestClient(make_app(backbone, registry, replica="abc")) as client:
         client.get("/readyz")
         lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
     assert all('replica="abc"' in line for line in lines)
     assert 'glotprompt_requests_total{replica="abc",route="/readyz",status="200"} 1.0' in lines
-    with TestClient(make_app(encoder, registry)) as client:
+    with TestClient(make_app(backbone, registry)) as client:
         assert "replica" not in client.get("/metrics").text
 
 
@@ -353,10 +353,10 @@ def test_logs_tell_what_was_done_without_a_text(client: TestClient, caplog: pyte
     assert "twidi" not in json.dumps(lines)
 
 
-def test_scores_are_never_null(saved_four: Path, encoder: gp.Encoder, four: Four) -> None:
-    huge = SoftPrompt(torch.full(encoder.prompt_shape(4), 3e38))
+def test_scores_are_never_null(saved_four: Path, backbone: gp.Backbone, four: Four) -> None:
+    huge = SoftPrompt(torch.full(backbone.prompt_shape(4), 3e38))
     replace(four["nya"], body=huge, language="huge").save(saved_four / "huge.safetensors")
-    with TestClient(make_app(encoder, Registry(saved_four, encoder))) as client:
+    with TestClient(make_app(backbone, Registry(saved_four, backbone))) as client:
         answer = client.post("/v1/predict", json={"items": [item("nya"), item("huge")]})
         refused = error_of(answer, 422, "not_finite")
         assert (refused["item"], "null" in answer.text) == (1, False)

@@ -26,11 +26,11 @@ EXAMPLES = 40
 
 
 @pytest.fixture
-def client(tmp_path: Path, encoder: gp.Encoder, four: dict[str, gp.PromptClassifier]) -> Generator[TestClient]:
+def client(tmp_path: Path, backbone: gp.Backbone, four: dict[str, gp.PromptClassifier]) -> Generator[TestClient]:
     for name, classifier in four.items():
         classifier.save(tmp_path / f"{name}.safetensors")
     limits = Limits(items=8, characters=2000, body_bytes=20_000)
-    app = make_app(encoder, Registry(tmp_path, encoder), ServiceSettings(limits))
+    app = make_app(backbone, Registry(tmp_path, backbone), ServiceSettings(limits))
     with TestClient(app) as client:
         yield client
 

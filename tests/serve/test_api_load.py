@@ -48,14 +48,14 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 
 def test_requests_share_a_batch(
-    registry: Registry, encoder: gp.Encoder, four: Four, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, backbone: gp.Backbone, four: Four, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of all languages and tasks: what waits while the model is busy is answered together, each as if alone."""
     held = Held(monkeypatch)
     contents = {"nya": TEXT, "yor": TEXT, "nya-nli": PAIR, "sna": TEXT}
 
     async def main() -> None:
-        app = make_app(encoder, registry)
+        app = make_app(backbone, registry)
         async with running(app) as client:
             names = list(contents) * 3
             asked = [asyncio.create_task(client.post("/v1/predict", json={"items": [item("nya")]}))]
@@ -64,7 +64,7 @@ def test_requests_share_a_batch(
                 asyncio.create_task(client.post("/v1/predict", json={"items": [item(name, contents[name])]}))
                 for name in names
             ]
-            tokens = sum(query.num_tokens for query in Predictor(encoder, four).read([*contents.items()])) * 3
+            tokens = sum(query.num_tokens for query in Predictor(backbone, four).read([*contents.items()])) * 3
             await _until(lambda: app.state.service.batcher.waiting_tokens == tokens)
             held.let_go.set()
             answers = await asyncio.gather(*asked)
@@ -76,12 +76,12 @@ def test_requests_share_a_batch(
 
 
 def test_a_full_queue_says_when_to_come_again(
-    registry: Registry, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, backbone: gp.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = Held(monkeypatch)
 
     async def main() -> None:
-        app = make_app(encoder, registry, ServiceSettings(queue_tokens=40))
+        app = make_app(backbone, registry, ServiceSettings(queue_tokens=40))
         async with running(app) as client:
             asked = [asyncio.create_task(client.post("/v1/predict", json={"items": [item("nya")]}))]
             await held.until_busy()
@@ -99,7 +99,7 @@ def test_a_full_queue_says_when_to_come_again(
 
 
 def test_what_waits_for_the_tokenizer_is_bounded_too(
-    registry: Registry, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, backbone: gp.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_go, read = threading.Event(), Service._read  # pyright: ignore[reportPrivateUsage]
 
@@ -111,7 +111,7 @@ def test_what_waits_for_the_tokenizer_is_bounded_too(
 
     async def main() -> None:
         tokens = 2 * len(TEXT) // CHARACTERS_OF_A_TOKEN  # as many characters as two items have
-        async with running(make_app(encoder, registry, ServiceSettings(queue_tokens=tokens))) as client:
+        async with running(make_app(backbone, registry, ServiceSettings(queue_tokens=tokens))) as client:
             # The first is larger than all that may wait, but nothing does.
             bodies = [{"items": [item(name)] * number} for name, number in (("nya", 3), ("yor", 1), ("sna", 1))]
             asked = [asyncio.create_task(client.post("/v1/predict", json=body)) for body in bodies]
@@ -126,12 +126,12 @@ def test_what_waits_for_the_tokenizer_is_bounded_too(
 
 
 def test_stopping_answers_what_was_taken(
-    registry: Registry, encoder: gp.Encoder, four: Four, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, backbone: gp.Backbone, four: Four, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = Held(monkeypatch)
 
     async def main() -> None:
-        app = make_app(encoder, registry)
+        app = make_app(backbone, registry)
         async with running(app) as client:
             asked = [asyncio.create_task(client.post("/v1/predict", json={"items": [item("nya")]}))]
             await held.until_busy()
@@ -156,12 +156,12 @@ def test_stopping_answers_what_was_taken(
 
 
 def test_stopping_refuses_while_the_queue_is_still_open(
-    registry: Registry, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, backbone: gp.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tokenizer stops first."""
 
     async def main() -> None:
-        app = make_app(encoder, registry)
+        app = make_app(backbone, registry)
         async with running(app) as client:
             service, tokenizer_stopped, let_go = app.state.service, threading.Event(), threading.Event()
             close = service.batcher.close
@@ -181,9 +181,9 @@ def test_stopping_refuses_while_the_queue_is_still_open(
     asyncio.run(main())
 
 
-def test_classifiers_change_under_requests(saved_four: Path, encoder: gp.Encoder, four: Four) -> None:
+def test_classifiers_change_under_requests(saved_four: Path, backbone: gp.Backbone, four: Four) -> None:
     """A client sees the old version or the new one, and nothing fails."""
-    versions = [four["nya"], make_classifier(encoder, 77, prompt_length=6)]
+    versions = [four["nya"], make_classifier(backbone, 77, prompt_length=6)]
     expected = [pytest.approx(one.predict([TEXT])[0].scores, abs=1e-5) for one in versions]
     done = threading.Event()
 
@@ -193,7 +193,7 @@ def test_classifiers_change_under_requests(saved_four: Path, encoder: gp.Encoder
             turn = 1 - turn
             versions[turn].save(saved_four / "nya.safetensors")
 
-    app = make_app(encoder, Registry(saved_four, encoder), poll_seconds=0.005)
+    app = make_app(backbone, Registry(saved_four, backbone), poll_seconds=0.005)
     with TestClient(app) as client, ThreadPoolExecutor(4) as pool:
         writer = pool.submit(replace_it)
 
@@ -216,14 +216,14 @@ def test_classifiers_change_under_requests(saved_four: Path, encoder: gp.Encoder
 
 
 def test_one_file_that_is_written_into_harms_only_its_own_requests(
-    saved_four: Path, encoder: gp.Encoder, four: Four, monkeypatch: pytest.MonkeyPatch
+    saved_four: Path, backbone: gp.Backbone, four: Four, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = Held(monkeypatch)
-    registry = Registry(saved_four, encoder, byte_budget=0)
+    registry = Registry(saved_four, backbone, byte_budget=0)
     path = saved_four / "yor.safetensors"
 
     async def main() -> None:
-        app = make_app(encoder, registry)
+        app = make_app(backbone, registry)
         async with running(app) as client:
             first = asyncio.create_task(client.post("/v1/predict", json={"items": [item("nya")]}))
             await held.until_busy()

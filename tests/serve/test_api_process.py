@@ -32,19 +32,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """Three classifiers, and in the folder "tiny" the backbone they were made for."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copytree(tiny_folder, folder / "tiny")
-    encoder = gp.Encoder.load(folder / "tiny", precision="fp32", device="cpu")
+    backbone = gp.Backbone.load(folder / "tiny", precision="fp32", device="cpu")
     for seed, name in enumerate(("nya", "yor", "sna")):
-        make_classifier(encoder, seed, language=name).save(folder / f"{name}.safetensors")
+        make_classifier(backbone, seed, language=name).save(folder / f"{name}.safetensors")
     return folder
 
 
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
     """From classifier and text to the scores offline."""
-    encoder = gp.Encoder.load(folder / "tiny", precision="fp32", device="cpu")
+    backbone = gp.Backbone.load(folder / "tiny", precision="fp32", device="cpu")
     found: dict[tuple[str, str], dict[str, float]] = {}
     for name in ("nya", "yor", "sna"):
-        classifier = gp.PromptClassifier.load(folder / f"{name}.safetensors", encoder)
+        classifier = gp.PromptClassifier.load(folder / f"{name}.safetensors", backbone)
         found |= {(name, text): one.scores for text, one in zip(TEXTS, classifier.predict(TEXTS), strict=True)}
     return found
 

@@ -21,13 +21,13 @@ TEXT = "the king water day"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, encoder: gp.Encoder) -> Path:
+def folder(tmp_path: Path, backbone: gp.Backbone) -> Path:
     """A classifier that is as it should be."""
-    make_classifier(encoder, 1).save(tmp_path / "nya.safetensors")
+    make_classifier(backbone, 1).save(tmp_path / "nya.safetensors")
     return tmp_path
 
 
-def test_right_digests_over_wrong_content_are_kept_out(folder: Path, encoder: gp.Encoder) -> None:
+def test_right_digests_over_wrong_content_are_kept_out(folder: Path, backbone: gp.Backbone) -> None:
     """And refused by predict in the same words."""
     tensors, facts = artifact.read_copy(folder / "nya.safetensors", "classifier")
     shape = tensors["key_values"].shape
@@ -53,21 +53,21 @@ def test_right_digests_over_wrong_content_are_kept_out(folder: Path, encoder: gp
     for name, (values, changes) in crafted.items():
         path = artifact.write(folder / f"{name}.safetensors", "classifier", values, {**facts, **changes})
         with pytest.raises(ArtifactError) as caught:
-            gp.PromptClassifier.load(path, encoder)
+            gp.PromptClassifier.load(path, backbone)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
-    registry = Registry(folder, encoder)
+    registry = Registry(folder, backbone)
     assert registry.names() == ["nya"]
     assert {Path(path).stem for path in registry.errors()} == set(crafted)
     assert not any("cannot be used: " in error for error in registry.errors().values())
 
 
-def test_scores_that_are_no_numbers_are_an_error(folder: Path, encoder: gp.Encoder) -> None:
+def test_scores_that_are_no_numbers_are_an_error(folder: Path, backbone: gp.Backbone) -> None:
     """Finite values may be too large to compute with. Others of the batch are not touched by it."""
-    huge = SoftPrompt(torch.full(encoder.prompt_shape(4), 3e38))
-    path = replace(make_classifier(encoder, 1), body=huge).save(folder / "huge.safetensors")
+    huge = SoftPrompt(torch.full(backbone.prompt_shape(4), 3e38))
+    path = replace(make_classifier(backbone, 1), body=huge).save(folder / "huge.safetensors")
     with pytest.raises(ModelError, match="NaN or infinity instead of probabilities"):
-        gp.PromptClassifier.load(path, encoder).predict([TEXT])
-    predictor = gp.Predictor(encoder, Registry(folder, encoder))
+        gp.PromptClassifier.load(path, backbone).predict([TEXT])
+    predictor = gp.Predictor(backbone, Registry(folder, backbone))
     with pytest.raises(NotFinite, match="classifier 'huge' gives NaN"):
         predictor.predict([("nya", TEXT), ("huge", TEXT)])

@@ -173,9 +173,9 @@ def test_errors_in_plain_words(visit: Visit) -> None:
 
 
 @pytest.fixture
-def locked(browser: Any, encoder: gp.Encoder, tmp_path: Path) -> Iterator[Visit]:
+def locked(browser: Any, backbone: gp.Backbone, tmp_path: Path) -> Iterator[Visit]:
     """A visit to a service that asks for a token."""
-    with running(encoder, tmp_path, token="open sesame") as service:
+    with running(backbone, tmp_path, token="open sesame") as service:
         visit = Visit(browser, service)
         yield visit
         visit.close()

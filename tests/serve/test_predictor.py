@@ -41,34 +41,34 @@ def assert_as_alone(found: list[gp.Prediction], items: list[Item], classifiers: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_tokens", [4096, 100])
-def test_a_mixed_batch_answers_as_each_classifier_alone(encoder: gp.Encoder, four: Four, batch_tokens: int) -> None:
+def test_a_mixed_batch_answers_as_each_classifier_alone(backbone: gp.Backbone, four: Four, batch_tokens: int) -> None:
     items = mixed_items()
-    found = gp.Predictor(encoder, four, batch_tokens=batch_tokens).predict(items)
+    found = gp.Predictor(backbone, four, batch_tokens=batch_tokens).predict(items)
     assert_as_alone(found, items, four)
-    others = gp.Predictor(encoder, {**four, "nya": four["yor"]}).predict(items)
+    others = gp.Predictor(backbone, {**four, "nya": four["yor"]}).predict(items)
     assert abs(others[0].scores["health"] - found[0].scores["health"]) > 1e-3, (
         "prompts that are hardly felt prove nothing"
     )
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
-def test_other_architectures(tiny_encoder: Callable[[str], gp.Encoder], kind: str) -> None:
-    encoder = tiny_encoder(kind)
-    classifiers = {"a": make_classifier(encoder, 1), "b": make_classifier(encoder, 2, prompt_length=7)}
+def test_other_architectures(tiny_backbone: Callable[[str], gp.Backbone], kind: str) -> None:
+    backbone = tiny_backbone(kind)
+    classifiers = {"a": make_classifier(backbone, 1), "b": make_classifier(backbone, 2, prompt_length=7)}
     items: list[Item] = [("a", "water day"), ("b", "the king " * 9), ("a", "play"), ("b", "night")]
-    assert_as_alone(gp.Predictor(encoder, classifiers).predict(items), items, classifiers)
+    assert_as_alone(gp.Predictor(backbone, classifiers).predict(items), items, classifiers)
 
 
-def test_prompts_with_linear_heads_and_what_is_no_prompt(encoder: gp.Encoder, four: Four) -> None:
+def test_prompts_with_linear_heads_and_what_is_no_prompt(backbone: gp.Backbone, four: Four) -> None:
     def with_head(body: gp.PromptClassifier, seed: int) -> gp.PromptClassifier:
-        return replace(body, head=LinearHead(encoder.hidden_size, 3, seed))
+        return replace(body, head=LinearHead(backbone.hidden_size, 3, seed))
 
-    lora = Lora(encoder, rank=2, alpha=4.0, seed=0)
+    lora = Lora(backbone, rank=2, alpha=4.0, seed=0)
     for values in lora.parameters():
         values.data.normal_()
     heads = {"nya": with_head(four["nya"], 1), "yor": with_head(four["yor"], 2)}
     classifiers = {**four, **heads, "sna": replace(four["sna"], body=lora)}
-    predictor = gp.Predictor(encoder, classifiers)
+    predictor = gp.Predictor(backbone, classifiers)
     items = mixed_items()
     assert_as_alone(predictor.predict(items), items, classifiers)
     mixes = {query.served.name: query.served.mixes for query in predictor.read(items)}
@@ -76,32 +76,32 @@ def test_prompts_with_linear_heads_and_what_is_no_prompt(encoder: gp.Encoder, fo
 
 
 @pytest.mark.slow
-def test_label_words_of_several_tokens(encoder: gp.Encoder, four: Four) -> None:
+def test_label_words_of_several_tokens(backbone: gp.Backbone, four: Four) -> None:
     several = gp.Task("topic", "{mask} : {text}", {"health": "Healthful", "sports": "Sports", "culture": "Culture"})
     other = gp.Task("topic", "{mask} : {text}", {"health": "Healthful", "sports": "Sporting day", "culture": "Culture"})
-    lora = Lora(encoder, rank=2, alpha=4.0, seed=0)
+    lora = Lora(backbone, rank=2, alpha=4.0, seed=0)
     classifiers = {
-        **four, "nya": make_classifier(encoder, 5, several), "yor": make_classifier(encoder, 6, other),
+        **four, "nya": make_classifier(backbone, 5, several), "yor": make_classifier(backbone, 6, other),
         "sna": replace(four["sna"], body=lora, task=several),
     }  # fmt: skip
     items = mixed_items()
-    assert_as_alone(gp.Predictor(encoder, classifiers).predict(items), items, classifiers)
+    assert_as_alone(gp.Predictor(backbone, classifiers).predict(items), items, classifiers)
 
 
 def test_one_forward_pass_for_items_of_one_length(
-    encoder: gp.Encoder, four: Four, monkeypatch: pytest.MonkeyPatch
+    backbone: gp.Backbone, four: Four, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[int] = []
     monkeypatch.setattr(
         "glotprompt.inference.predictor.label_states",
-        lambda encoder, clozes, *how: passes.append(len(clozes)) or scoring.label_states(encoder, clozes, *how),
+        lambda backbone, clozes, *how: passes.append(len(clozes)) or scoring.label_states(backbone, clozes, *how),
     )
-    gp.Predictor(encoder, four).predict([("nya", "water"), ("yor", "king"), ("sna", "day"), ("nya", "play")])
+    gp.Predictor(backbone, four).predict([("nya", "water"), ("yor", "king"), ("sna", "day"), ("nya", "play")])
     assert passes == [4]
 
 
-def test_top_k_is_the_most_probable_first(encoder: gp.Encoder, four: Four) -> None:
-    predictor = gp.Predictor(encoder, four)
+def test_top_k_is_the_most_probable_first(backbone: gp.Backbone, four: Four) -> None:
+    predictor = gp.Predictor(backbone, four)
     (whole,), (two,) = predictor.predict([("nya", "water")]), predictor.predict([("nya", "water")], top_k=2)
     best = sorted(whole.scores.values(), reverse=True)[:2]
     assert list(two.scores.values()) == pytest.approx(best)
@@ -110,17 +110,17 @@ def test_top_k_is_the_most_probable_first(encoder: gp.Encoder, four: Four) -> No
         predictor.predict([("nya", "water")], top_k=0)
 
 
-def test_queries_of_several_callers_may_stand_together(encoder: gp.Encoder, four: Four) -> None:
-    predictor, items = gp.Predictor(encoder, four), mixed_items(8)
+def test_queries_of_several_callers_may_stand_together(backbone: gp.Backbone, four: Four) -> None:
+    predictor, items = gp.Predictor(backbone, four), mixed_items(8)
     queries = [*predictor.read(items[:3]), *predictor.read(items[3:])]
     assert_as_alone(predictor.answer(queries), items, four)
-    tokens = encoder.tokenizer(f"{encoder.tokenizer.mask_token} : {items[0][1]}")["input_ids"]
+    tokens = backbone.tokenizer(f"{backbone.tokenizer.mask_token} : {items[0][1]}")["input_ids"]
     assert queries[0].num_tokens == len(tokens)
     assert predictor.predict([]) == []
 
 
-def test_what_is_refused(encoder: gp.Encoder, own_encoder: Callable[[str], gp.Encoder], four: Four) -> None:
-    predictor = gp.Predictor(encoder, four)
+def test_what_is_refused(backbone: gp.Backbone, own_backbone: Callable[[str], gp.Backbone], four: Four) -> None:
+    predictor = gp.Predictor(backbone, four)
     with pytest.raises(ConfigError, match=r"no classifier 'nya-nil'; there are 4\. Did you mean 'nya-nli'"):
         predictor.predict([("nya-nil", "water")])
     with pytest.raises(ConfigError, match="'nya-nli' reads premise and hypothesis, the item has text"):
@@ -128,11 +128,11 @@ def test_what_is_refused(encoder: gp.Encoder, own_encoder: Callable[[str], gp.En
     with pytest.raises(ConfigError, match="'nya' reads text, the item has premise, hypothesis"):
         predictor.predict([("nya", ("water", "day"))])
     with pytest.raises(ArtifactError, match="nya was made for 'tiny xlm-roberta'"):
-        gp.Predictor(own_encoder("bert"), four)
+        gp.Predictor(own_backbone("bert"), four)
 
 
-def test_threads_may_share_it(encoder: gp.Encoder, four: Four) -> None:
-    predictor, items = gp.Predictor(encoder, four), mixed_items(12)
+def test_threads_may_share_it(backbone: gp.Backbone, four: Four) -> None:
+    predictor, items = gp.Predictor(backbone, four), mixed_items(12)
     alone = predictor.predict(items)
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(predictor.predict, [items] * 8):

@@ -32,18 +32,19 @@ TEXT = "the king water day"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, encoder: gp.Encoder) -> Path:
+def folder(tmp_path: Path, backbone: gp.Backbone) -> Path:
     """Classifiers "nya" and "yor", a prompt, and what is being written."""
-    make_classifier(encoder, 1).save(tmp_path / "nya.safetensors")
-    make_classifier(encoder, 2, language="yor").save(tmp_path / "yor.safetensors")
-    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    gp.LanguagePrompt(torch.zeros(encoder.prompt_shape(2)), "nya", backbone).save(tmp_path / "prompt.safetensors")
+    make_classifier(backbone, 1).save(tmp_path / "nya.safetensors")
+    make_classifier(backbone, 2, language="yor").save(tmp_path / "yor.safetensors")
+    gp.LanguagePrompt(torch.zeros(backbone.prompt_shape(2)), "nya", backbone.reference).save(
+        tmp_path / "prompt.safetensors"
+    )
     (tmp_path / ".sna.safetensors").write_bytes(b"half")
     return tmp_path
 
 
-def scores(source: Registry, encoder: gp.Encoder, name: str) -> list[float]:
-    (found,) = gp.Predictor(encoder, source).predict([(name, TEXT)])
+def scores(source: Registry, backbone: gp.Backbone, name: str) -> list[float]:
+    (found,) = gp.Predictor(backbone, source).predict([(name, TEXT)])
     return list(found.scores.values())
 
 
@@ -52,22 +53,22 @@ def scores_alone(classifier: gp.PromptClassifier) -> list[float]:
 
 
 def test_serves_what_lies_in_folders_and_files(
-    folder: Path, encoder: gp.Encoder, tmp_path_factory: pytest.TempPathFactory
+    folder: Path, backbone: gp.Backbone, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    other = make_classifier(encoder, 3, ANSWER).save(tmp_path_factory.mktemp("other") / "nya-nli.safetensors")
-    registry = Registry([folder, other], encoder)
+    other = make_classifier(backbone, 3, ANSWER).save(tmp_path_factory.mktemp("other") / "nya-nli.safetensors")
+    registry = Registry([folder, other], backbone)
     assert registry.names() == ["nya", "nya-nli", "yor"]
     assert registry.errors() == {}
-    assert scores(registry, encoder, "yor") == pytest.approx(scores_alone(make_classifier(encoder, 2)), abs=1e-5)
+    assert scores(registry, backbone, "yor") == pytest.approx(scores_alone(make_classifier(backbone, 2)), abs=1e-5)
     assert registry.find("yor", "topic") == "yor"
     with pytest.raises(ConfigError, match=r"no classifier for language 'yro' and task 'topic'\. Did you mean 'yor'"):
         registry.find("yro", "topic")
-    make_classifier(encoder, 4).save(folder / "nya-too.safetensors")
+    make_classifier(backbone, 4).save(folder / "nya-too.safetensors")
     registry.reload()
     with pytest.raises(ConfigError, match="'nya' has 2 classifiers for 'topic'; name one: nya, nya-too"):
         registry.find("nya", "topic")
     with pytest.raises(ArtifactError, match="nowhere does not exist"):
-        Registry(folder / "nowhere", encoder)
+        Registry(folder / "nowhere", backbone)
 
 
 def told(**changes: Any) -> TuneReport:
@@ -81,11 +82,11 @@ def told(**changes: Any) -> TuneReport:
     )  # fmt: skip
 
 
-def test_a_card_says_what_the_file_says(folder: Path, encoder: gp.Encoder) -> None:
+def test_a_card_says_what_the_file_says(folder: Path, backbone: gp.Backbone) -> None:
     report, samples = told(examples=12, dev_accuracy=75.0), Samples("source", (("play", "day"),))
-    made = replace(make_classifier(encoder, 3, ANSWER, max_length=40), report=report, samples=samples)
+    made = replace(make_classifier(backbone, 3, ANSWER, max_length=40), report=report, samples=samples)
     made.save(folder / "nya-nli.safetensors")
-    _, card, plain = Registry(folder, encoder).cards()
+    _, card, plain = Registry(folder, backbone).cards()
     assert (card.name, card.language, card.task, card.labels) == ("nya-nli", "nya", "answer", ("yes", "no"))
     assert card.fields == ("premise", "hypothesis")
     assert (card.method, card.prompt_length, card.max_length) == ("soft-prompt", 4, 40)
@@ -98,15 +99,15 @@ def test_a_card_says_what_the_file_says(folder: Path, encoder: gp.Encoder) -> No
     assert (plain.sample_texts, plain.sample_side) == ((), None)
 
 
-def test_what_no_answer_can_be_written_with_is_kept_out(folder: Path, encoder: gp.Encoder) -> None:
+def test_what_no_answer_can_be_written_with_is_kept_out(folder: Path, backbone: gp.Backbone) -> None:
     """One odd file must not spoil the list of all."""
     whole = (folder / "nya.safetensors").read_bytes()
     for name in (b"\xff\xfe", b"red\x1b[31m"):
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name + b".safetensors")).write_bytes(whole)
-    odd = make_classifier(encoder, 3)
+    odd = make_classifier(backbone, 3)
     says = {**odd.description(), "training": {"examples": ["many"]}}
     artifact.write(folder / "odd.safetensors", "classifier", packed(odd.body, odd.head)[1], says)
-    registry = Registry(folder, encoder)
+    registry = Registry(folder, backbone)
     assert registry.names() == ["nya", "yor"]
     errors = {Path(path).name: error for path, error in registry.errors().items()}
     assert set(errors) == {r"\udcff\udcfe.safetensors", r"red\x1b[31m.safetensors", "odd.safetensors"}
@@ -115,52 +116,52 @@ def test_what_no_answer_can_be_written_with_is_kept_out(folder: Path, encoder: g
     assert all(error.isprintable() for error in errors.values())
 
 
-def test_files_come_change_and_go_without_a_restart(folder: Path, encoder: gp.Encoder) -> None:
-    registry = Registry(folder, encoder)
+def test_files_come_change_and_go_without_a_restart(folder: Path, backbone: gp.Backbone) -> None:
+    registry = Registry(folder, backbone)
     assert registry.reload() == Changes((), (), ())
-    first, before = scores(registry, encoder, "nya"), registry.snapshot()
-    make_classifier(encoder, 7).save(folder / "nya.safetensors")
-    make_classifier(encoder, 8).save(folder / "lin.safetensors")
+    first, before = scores(registry, backbone, "nya"), registry.snapshot()
+    make_classifier(backbone, 7).save(folder / "nya.safetensors")
+    make_classifier(backbone, 8).save(folder / "lin.safetensors")
     (folder / "yor.safetensors").unlink()
-    assert scores(registry, encoder, "nya") == first, "not before it is reloaded"
+    assert scores(registry, backbone, "nya") == first, "not before it is reloaded"
     assert registry.reload() == Changes(added=("lin",), replaced=("nya",), removed=("yor",))
-    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(make_classifier(encoder, 7)), abs=1e-5)
+    assert scores(registry, backbone, "nya") == pytest.approx(scores_alone(make_classifier(backbone, 7)), abs=1e-5)
     assert registry.names() == ["lin", "nya"]
     assert [card.name for card in registry.cards()] == ["lin", "nya"]
     assert set(before) == {"nya", "yor"}, "a snapshot does not change"
 
 
-def test_what_is_in_memory_goes_on_with_its_version(folder: Path, encoder: gp.Encoder) -> None:
+def test_what_is_in_memory_goes_on_with_its_version(folder: Path, backbone: gp.Backbone) -> None:
     """Nobody has asked for the old files yet when they are replaced and removed."""
-    registry = Registry(folder, encoder)
-    predictor = gp.Predictor(encoder, registry)
+    registry = Registry(folder, backbone)
+    predictor = gp.Predictor(backbone, registry)
     queries = predictor.read([("nya", TEXT), ("yor", TEXT)])
-    make_classifier(encoder, 7).save(folder / "nya.safetensors")
+    make_classifier(backbone, 7).save(folder / "nya.safetensors")
     (folder / "yor.safetensors").unlink()
     registry.reload()
     found = predictor.answer(queries)
     for seed, prediction in zip((1, 2), found, strict=True):
-        expected = scores_alone(make_classifier(encoder, seed))
+        expected = scores_alone(make_classifier(backbone, seed))
         assert list(prediction.scores.values()) == pytest.approx(expected, abs=1e-5)
 
 
-def test_what_is_not_in_memory_and_changed_is_refused_until_the_next_look(folder: Path, encoder: gp.Encoder) -> None:
-    registry = Registry(folder, encoder, byte_budget=0)
-    make_classifier(encoder, 7).save(folder / "nya.safetensors")
+def test_what_is_not_in_memory_and_changed_is_refused_until_the_next_look(folder: Path, backbone: gp.Backbone) -> None:
+    registry = Registry(folder, backbone, byte_budget=0)
+    make_classifier(backbone, 7).save(folder / "nya.safetensors")
     (folder / "yor.safetensors").unlink()
     for name, reason in (("nya", "was changed since the last look"), ("yor", "does not exist")):
         with pytest.raises(ArtifactError, match=reason):
-            scores(registry, encoder, name)
+            scores(registry, backbone, name)
     registry.reload()
-    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(make_classifier(encoder, 7)), abs=1e-5)
+    assert scores(registry, backbone, "nya") == pytest.approx(scores_alone(make_classifier(backbone, 7)), abs=1e-5)
 
 
 def test_broken_files_are_kept_out_and_the_old_version_goes_on(
-    folder: Path, encoder: gp.Encoder, tiny_encoder: Callable[[str], gp.Encoder], caplog: pytest.LogCaptureFixture
+    folder: Path, backbone: gp.Backbone, tiny_backbone: Callable[[str], gp.Backbone], caplog: pytest.LogCaptureFixture
 ) -> None:
-    registry = Registry(folder, encoder)
-    before = scores(registry, encoder, "nya")
-    foreign = make_classifier(tiny_encoder("bert"), 1).save(folder / "foreign.safetensors")
+    registry = Registry(folder, backbone)
+    before = scores(registry, backbone, "nya")
+    foreign = make_classifier(tiny_backbone("bert"), 1).save(folder / "foreign.safetensors")
     whole = (folder / "nya.safetensors").read_bytes()
     bad = folder / "beside"
     bad.write_bytes(whole[:-100])
@@ -175,87 +176,87 @@ def test_broken_files_are_kept_out_and_the_old_version_goes_on(
     assert "is damaged" in errors[str(folder / "nya.safetensors")]
     assert "has been changed since it was saved" in errors[str(folder / "changed.safetensors")]
     assert not any("\n" in error for error in errors.values())
-    assert scores(registry, encoder, "nya") == before
+    assert scores(registry, backbone, "nya") == before
     assert registry.names() == ["nya", "yor"]
     assert len(caplog.records) == 4
     registry.reload()
     assert len(caplog.records) == 4, "said once"
-    make_classifier(encoder, 7).save(folder / "nya.safetensors")
+    make_classifier(backbone, 7).save(folder / "nya.safetensors")
     assert registry.reload().replaced == ("nya",)
     assert str(folder / "nya.safetensors") not in registry.errors()
 
 
-def test_a_prompt_of_another_shape_is_kept_out(folder: Path, encoder: gp.Encoder) -> None:
-    narrow = replace(make_classifier(encoder, 1), body=SoftPrompt(torch.zeros(3, 2, 4, 5, 7)))
+def test_a_prompt_of_another_shape_is_kept_out(folder: Path, backbone: gp.Backbone) -> None:
+    narrow = replace(make_classifier(backbone, 1), body=SoftPrompt(torch.zeros(3, 2, 4, 5, 7)))
     path = narrow.save(folder / "narrow.safetensors")
     assert (
         "a prompt of shape [3, 2, 4, 5, 7]; the backbone wants [3, 2, 4, 5, 12]"
-        in Registry(folder, encoder).errors()[str(path)]
+        in Registry(folder, backbone).errors()[str(path)]
     )
 
 
-def test_a_file_that_is_overwritten_in_place_is_served_from_memory(folder: Path, encoder: gp.Encoder) -> None:
+def test_a_file_that_is_overwritten_in_place_is_served_from_memory(folder: Path, backbone: gp.Backbone) -> None:
     """What cp, scp and rsync --inplace do: cut to nothing, then written bit by bit."""
-    registry = Registry(folder, encoder)
-    path, before = folder / "nya.safetensors", scores(registry, encoder, "nya")
-    new = make_classifier(encoder, 7)
+    registry = Registry(folder, backbone)
+    path, before = folder / "nya.safetensors", scores(registry, backbone, "nya")
+    new = make_classifier(backbone, 7)
     data = new.save(folder / "new").read_bytes()
     with path.open("r+b") as file:
         file.truncate(0)
         for start in range(0, len(data), len(data) // 3 + 1):
-            assert scores(registry, encoder, "nya") == before
+            assert scores(registry, backbone, "nya") == before
             registry.reload()
-            assert scores(registry, encoder, "nya") == before, "the version in memory goes on"
+            assert scores(registry, backbone, "nya") == before, "the version in memory goes on"
             file.write(data[start : start + len(data) // 3 + 1])
             file.flush()
     registry.reload()
-    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(new), abs=1e-5)
+    assert scores(registry, backbone, "nya") == pytest.approx(scores_alone(new), abs=1e-5)
 
 
-def test_a_file_that_is_written_into_is_refused_not_read(folder: Path, encoder: gp.Encoder) -> None:
+def test_a_file_that_is_written_into_is_refused_not_read(folder: Path, backbone: gp.Backbone) -> None:
     """Not how files are to be replaced, but what `cp` does."""
-    registry = Registry(folder, encoder, byte_budget=0)
+    registry = Registry(folder, backbone, byte_budget=0)
     path = folder / "nya.safetensors"
     data = path.read_bytes()
     path.write_bytes(data[:200])
     with pytest.raises(ArtifactError, match="is damaged"):
-        scores(registry, encoder, "nya")
+        scores(registry, backbone, "nya")
     assert registry.reload().removed == ("nya",)
     assert "is damaged" in registry.errors()[str(path)]
     stamp = path.stat()
     path.write_bytes(data)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert registry.reload().added == ("nya",)
-    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(make_classifier(encoder, 1)), abs=1e-5)
+    assert scores(registry, backbone, "nya") == pytest.approx(scores_alone(make_classifier(backbone, 1)), abs=1e-5)
 
 
 def test_of_two_files_of_one_name_the_first_is_served(
-    folder: Path, encoder: gp.Encoder, tmp_path_factory: pytest.TempPathFactory
+    folder: Path, backbone: gp.Backbone, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    second = make_classifier(encoder, 9).save(tmp_path_factory.mktemp("second") / "nya.safetensors")
-    registry = Registry([folder, second.parent], encoder)
-    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(make_classifier(encoder, 1)), abs=1e-5)
+    second = make_classifier(backbone, 9).save(tmp_path_factory.mktemp("second") / "nya.safetensors")
+    registry = Registry([folder, second.parent], backbone)
+    assert scores(registry, backbone, "nya") == pytest.approx(scores_alone(make_classifier(backbone, 1)), abs=1e-5)
     assert f"has the name of a file in '{folder}'" in registry.errors()[str(second)]
     (folder / "nya.safetensors").unlink()
     assert registry.reload() == Changes((), ("nya",), ())
     assert registry.errors() == {}
 
 
-def test_a_folder_that_is_away_for_a_moment_takes_nothing_with_it(folder: Path, encoder: gp.Encoder) -> None:
-    registry = Registry(folder, encoder)
-    before = scores(registry, encoder, "nya")
+def test_a_folder_that_is_away_for_a_moment_takes_nothing_with_it(folder: Path, backbone: gp.Backbone) -> None:
+    registry = Registry(folder, backbone)
+    before = scores(registry, backbone, "nya")
     away = folder.rename(folder.with_name("away"))
     assert registry.reload() == Changes((), (), ())
-    assert scores(registry, encoder, "nya") == before
+    assert scores(registry, backbone, "nya") == before
     away.rename(folder)
     (folder / "nya.safetensors").unlink()
     assert registry.reload().removed == ("nya",)
 
 
 def test_a_disk_in_trouble_takes_nothing_with_it_and_the_watcher_goes_on(
-    folder: Path, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    folder: Path, backbone: gp.Backbone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    registry = Registry(folder, encoder)
+    registry = Registry(folder, backbone)
     fail_on, looks = set[Path](), list[Path]()
 
     def troubled(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -285,7 +286,7 @@ def test_a_disk_in_trouble_takes_nothing_with_it_and_the_watcher_goes_on(
         ]
         fail_on.clear()
         fail_on.add(folder / "nya.safetensors")
-        make_classifier(encoder, 8).save(folder / "lin.safetensors")
+        make_classifier(backbone, 8).save(folder / "lin.safetensors")
         while registry.names() != ["lin", "nya", "yor"]:
             time.sleep(0.002)
     assert "can be looked at again" in caplog.records[-1].message
@@ -293,10 +294,10 @@ def test_a_disk_in_trouble_takes_nothing_with_it_and_the_watcher_goes_on(
 
 
 @pytest.mark.slow
-def test_requests_see_the_old_version_or_the_new_one(folder: Path, encoder: gp.Encoder) -> None:
+def test_requests_see_the_old_version_or_the_new_one(folder: Path, backbone: gp.Backbone) -> None:
     """While a thread renames two versions over each other and a second one looks at the disk."""
-    registry = Registry(folder, encoder)
-    versions = [make_classifier(encoder, seed, prompt_length=length) for seed, length in ((1, 4), (7, 6))]
+    registry = Registry(folder, backbone)
+    versions = [make_classifier(backbone, seed, prompt_length=length) for seed, length in ((1, 4), (7, 6))]
     saved = [one.save(folder / f"version-{n}.saved") for n, one in enumerate(versions)]
     expected = [pytest.approx(scores_alone(one), abs=1e-5) for one in versions]
     done = threading.Event()
@@ -315,7 +316,7 @@ def test_requests_see_the_old_version_or_the_new_one(folder: Path, encoder: gp.E
         writer.start()
         try:
             for _ in range(60):
-                found = scores(registry, encoder, "nya")
+                found = scores(registry, backbone, "nya")
                 assert found in expected
                 seen[expected.index(found)] += 1
         finally:
@@ -326,12 +327,12 @@ def test_requests_see_the_old_version_or_the_new_one(folder: Path, encoder: gp.E
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_file_that_may_not_be_read_is_taken_up_once_it_may(
-    known: bool, folder: Path, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch
+    known: bool, folder: Path, backbone: gp.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which changes neither its time nor its size."""
     path = folder / "nya.safetensors"
-    registry = Registry(folder, encoder) if known else None
-    make_classifier(encoder, 8).save(path)
+    registry = Registry(folder, backbone) if known else None
+    make_classifier(backbone, 8).save(path)
     opened = Path.open
 
     def forbidden(asked: Path, *words: Any, **options: Any) -> Any:
@@ -342,25 +343,25 @@ def test_a_file_that_may_not_be_read_is_taken_up_once_it_may(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", forbidden)
         if registry is None:
-            registry = Registry(folder, encoder)
+            registry = Registry(folder, backbone)
         for _ in range(2):
             registry.reload()
             assert "cannot be read (Permission denied)" in registry.errors()[str(path)]
             assert ("nya" in registry.names()) == known
     registry.reload()
     assert registry.errors() == {}
-    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(make_classifier(encoder, 8)), abs=1e-5)
+    assert scores(registry, backbone, "nya") == pytest.approx(scores_alone(make_classifier(backbone, 8)), abs=1e-5)
 
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("times", [1, MOST_READS - 1, MOST_READS])
 def test_replaced_while_it_is_read(
-    times: int, known: bool, folder: Path, encoder: gp.Encoder, monkeypatch: pytest.MonkeyPatch
+    times: int, known: bool, folder: Path, backbone: gp.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The version that was read is known by its own stamp, or left for the next look."""
     path = folder / "nya.safetensors"
-    versions = [make_classifier(encoder, seed) for seed in range(30, 31 + times)]
-    registry = Registry(folder, encoder) if known else None
+    versions = [make_classifier(backbone, seed) for seed in range(30, 31 + times)]
+    registry = Registry(folder, backbone) if known else None
     versions[0].save(path)
     read, reads = artifact.read_copy, list[Path]()
 
@@ -373,35 +374,35 @@ def test_replaced_while_it_is_read(
     with monkeypatch.context() as patch:
         patch.setattr(artifact, "read_copy", replaced)
         if registry is None:
-            registry = Registry(folder, encoder)
+            registry = Registry(folder, backbone)
         else:
             registry.reload()
     if times == MOST_READS:
         assert "changed whenever it was read" in registry.errors()[str(path)]
         assert ("nya" in registry.names()) == known
         if known:
-            before = scores_alone(make_classifier(encoder, 1))
-            assert scores(registry, encoder, "nya") == pytest.approx(before, abs=1e-5)
+            before = scores_alone(make_classifier(backbone, 1))
+            assert scores(registry, backbone, "nya") == pytest.approx(before, abs=1e-5)
         registry.reload()
-    assert scores(registry, encoder, "nya") == pytest.approx(scores_alone(versions[-1]), abs=1e-5)
+    assert scores(registry, backbone, "nya") == pytest.approx(scores_alone(versions[-1]), abs=1e-5)
     assert registry.errors() == {}
     assert registry.reload() == Changes((), (), ())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [320, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
-def test_thousands_in_bounded_memory(tmp_path: Path, encoder: gp.Encoder, count: int) -> None:
+def test_thousands_in_bounded_memory(tmp_path: Path, backbone: gp.Backbone, count: int) -> None:
     """Every file is asked for; neither what is decoded nor what was read piles up."""
     length, budget = 160, 2**20
-    first = make_classifier(encoder, 1, prompt_length=length).save(tmp_path / "0.safetensors")
+    first = make_classifier(backbone, 1, prompt_length=length).save(tmp_path / "0.safetensors")
     each = first.stat().st_size
     for number in range(1, count):
         shutil.copy(first, tmp_path / f"{number}.safetensors")
-    gp.Predictor(encoder, {"0": gp.PromptClassifier.load(first, encoder)}).predict([("0", "water")] * 20)
+    gp.Predictor(backbone, {"0": gp.PromptClassifier.load(first, backbone)}).predict([("0", "water")] * 20)
     resident = _resident_bytes()
-    registry = Registry(tmp_path, encoder, budget)
+    registry = Registry(tmp_path, backbone, budget)
     assert len(registry.snapshot()) == count
-    predictor = gp.Predictor(encoder, registry)
+    predictor = gp.Predictor(backbone, registry)
     for start in range(0, count, 20):
         predictor.predict([(str(number), "water") for number in range(start, start + 20)])
         assert registry.cached_bytes <= budget

@@ -31,7 +31,7 @@ from glotprompt.train.micro_batch import MicroBatch
 
 from ..toys import QUIET, TRANSLATIONS
 
-Tiny = Callable[[str], gp.Encoder]
+Tiny = Callable[[str], gp.Backbone]
 CONFIG = gp.AdaptConfig(objective="alignment", batch_size=8, max_length=24, steps=20, eval_every=10, learning_rate=0.1)
 
 
@@ -62,20 +62,20 @@ def test_the_loss_is_the_one_that_is_described() -> None:
 @pytest.mark.parametrize("size", [1, 3, 8, None])
 @pytest.mark.parametrize("kind", ["xlm-roberta", "modernbert"])
 def test_parts_of_a_batch_have_the_gradient_of_the_whole(
-    size: int | None, kind: str, tiny_encoder: Tiny, pairs: list[tuple[str, str]]
+    size: int | None, kind: str, tiny_backbone: Tiny, pairs: list[tuple[str, str]]
 ) -> None:
     """InfoNCE compares all pairs of a batch, so the parts' own losses would not add up to it."""
-    encoder = tiny_encoder(kind)
-    corpus = alignment_corpus(encoder, pairs, CONFIG, 32)
+    backbone = tiny_backbone(kind)
+    corpus = alignment_corpus(backbone, pairs, CONFIG, 32)
     batch = corpus.batch(0)
-    prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 0.5, seed=0)
-    with prompt.attached(encoder) as prefix:
-        states = [encoder.pooled_states(side, prefix) for side in (batch.target, batch.source)]
+    prompt = SoftPrompt.initialise(backbone.prompt_shape(4), 0.5, seed=0)
+    with prompt.attached(backbone) as prefix:
+        states = [backbone.pooled_states(side, prefix) for side in (batch.target, batch.source)]
         loss = alignment_loss(states[0], states[1], batch.teachers, corpus.centre)
         (expected,) = torch.autograd.grad(loss, prompt.trained)
     total, tokens = 0.0, 0
     runtime = QUIET.replace(micro_batch_size=size)
-    for part, count in alignment_losses(encoder, prompt, batch, corpus.centre, MicroBatch(runtime)):
+    for part, count in alignment_losses(backbone, prompt, batch, corpus.centre, MicroBatch(runtime)):
         part.backward()
         total, tokens = total + part.item(), tokens + count
     assert total == pytest.approx(float(loss.detach()), abs=1e-4)
@@ -84,10 +84,10 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole(
     torch.testing.assert_close(prompt.trained.grad, expected, atol=1e-5, rtol=1e-3)
 
 
-def test_teachers_are_the_frozen_encoder_s_own_vectors(tiny_encoder: Tiny, pairs: list[tuple[str, str]]) -> None:
-    encoder = tiny_encoder("bert")
-    corpus = alignment_corpus(encoder, pairs, CONFIG.replace(max_length=512), 7)
-    vectors = torch.from_numpy(encoder.embed([source for source, _ in pairs]))
+def test_teachers_are_the_frozen_backbone_s_own_vectors(tiny_backbone: Tiny, pairs: list[tuple[str, str]]) -> None:
+    backbone = tiny_backbone("bert")
+    corpus = alignment_corpus(backbone, pairs, CONFIG.replace(max_length=512), 7)
+    vectors = torch.from_numpy(backbone.embed([source for source, _ in pairs]))
     torch.testing.assert_close(corpus.centre, vectors.mean(dim=0), atol=1e-5, rtol=1e-5)
     expected = F.normalize(vectors - vectors.mean(dim=0), dim=1)
     torch.testing.assert_close(corpus.pairs.teachers, expected, atol=1e-4, rtol=1e-3)
@@ -128,13 +128,13 @@ def test_held_out_pairs_in_halves() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["soft-prompt", "lora"])
-def test_translations_are_found_afterwards(method: str, tiny_encoder: Tiny) -> None:
-    encoder, pairs = tiny_encoder("xlm-roberta"), TRANSLATIONS
+def test_translations_are_found_afterwards(method: str, tiny_backbone: Tiny) -> None:
+    backbone, pairs = tiny_backbone("xlm-roberta"), TRANSLATIONS
     rate = 0.3 if method == "soft-prompt" else 1e-2
     config = CONFIG.replace(
         method=method, steps=60, eval_every=20, learning_rate=rate, held_out_share=0.2, init_std=0.5
     )
-    adapted = gp.adapt(encoder, language="xxx", config=config, runtime=QUIET, parallel=pairs)
+    adapted = gp.adapt(backbone, language="xxx", config=config, runtime=QUIET, parallel=pairs)
     before, after = adapted.training.held_out_before, adapted.training.held_out_after
     assert isinstance(before, AlignmentScores)
     assert isinstance(after, AlignmentScores)
@@ -147,22 +147,22 @@ def test_translations_are_found_afterwards(method: str, tiny_encoder: Tiny) -> N
     held = {target.strip() for _, target in split_pairs(pairs, config)[1]}
     assert set(adapted.samples.texts) <= held
     # What the file says of the prompt is what the prompt does.
-    corpus = alignment_corpus(encoder, split_pairs(pairs, config)[0], config, 32)
+    corpus = alignment_corpus(backbone, split_pairs(pairs, config)[0], config, 32)
     _, reporting = halves_of_pairs(split_pairs(pairs, config)[1])
-    held_out = alignment_corpus(encoder, reporting, config, 32, corpus.centre)
-    with torch.no_grad(), adapted.attached(encoder) as prefix:
-        assert vars(score_alignment(encoder, held_out, prefix, 32)) == pytest.approx(vars(after), abs=1e-3)
+    held_out = alignment_corpus(backbone, reporting, config, 32, corpus.centre)
+    with torch.no_grad(), adapted.attached(backbone) as prefix:
+        assert vars(score_alignment(backbone, held_out, prefix, 32)) == pytest.approx(vars(after), abs=1e-3)
 
 
 @pytest.mark.slow
-def test_settings_that_are_left_open_are_the_preset_s(tiny_encoder: Tiny, pairs: list[tuple[str, str]]) -> None:
-    encoder = tiny_encoder("bert")
-    made = gp.adapt(encoder, language="xxx", config=gp.AdaptConfig(steps=1), runtime=QUIET, parallel=pairs)
+def test_settings_that_are_left_open_are_the_preset_s(tiny_backbone: Tiny, pairs: list[tuple[str, str]]) -> None:
+    backbone = tiny_backbone("bert")
+    made = gp.adapt(backbone, language="xxx", config=gp.AdaptConfig(steps=1), runtime=QUIET, parallel=pairs)
     config = made.training.config
     wanted = {**preset("alignment", "adapt"), "steps": 1}
     assert {name: config[name] for name in wanted} == wanted
     lora = gp.AdaptConfig(steps=1, method="lora")
-    config = gp.adapt(encoder, language="xxx", config=lora, runtime=QUIET, parallel=pairs).training.config
+    config = gp.adapt(backbone, language="xxx", config=lora, runtime=QUIET, parallel=pairs).training.config
     assert (config["learning_rate"], config["lora_rank"], config["lora_layers"]) == (3e-3, 4, "all")
 
 
@@ -178,25 +178,25 @@ def test_settings_that_are_left_open_are_the_preset_s(tiny_encoder: Tiny, pairs:
     ],
 )
 def test_what_does_not_go_together(
-    arguments: dict[str, Any], message: str, tiny_encoder: Tiny, pairs: list[tuple[str, str]]
+    arguments: dict[str, Any], message: str, tiny_backbone: Tiny, pairs: list[tuple[str, str]]
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        gp.adapt(tiny_encoder("bert"), **{"language": "xxx", "parallel": pairs, "runtime": QUIET, **arguments})
+        gp.adapt(tiny_backbone("bert"), **{"language": "xxx", "parallel": pairs, "runtime": QUIET, **arguments})
 
 
 def test_a_language_that_is_aligned_already_is_said_before_training(
-    tiny_encoder: Tiny, pairs: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
+    tiny_backbone: Tiny, pairs: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     same = [(source, source) for source, _ in pairs]
     config = CONFIG.replace(steps=1)
-    gp.adapt(tiny_encoder("bert"), language="eng", config=config, parallel=same)
+    gp.adapt(tiny_backbone("bert"), language="eng", config=config, parallel=same)
     first, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("already aligned: 100.0 % of 3 held-out translations are found before training")
     assert ALREADY_ALIGNED == 90
 
 
 @pytest.mark.slow
-def test_parallel_text_without_an_lm_head(sentence_encoder: gp.Encoder) -> None:
+def test_parallel_text_without_an_lm_head(sentence_encoder: gp.Backbone) -> None:
     config = CONFIG.replace(steps=60, init_std=0.5, learning_rate=0.3)
     made = gp.adapt(sentence_encoder, language="xxx", config=config, runtime=QUIET, parallel=TRANSLATIONS)
     assert made.training.held_out_after.loss < made.training.held_out_before.loss

@@ -13,12 +13,12 @@ from transformers import PreTrainedTokenizerFast
 
 import glotprompt as gp
 from glotprompt import artifact
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.train.characters import knows, map_to_known, unknown_in, unknown_tokens
 
 from ..toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 
-Tiny = Callable[[str], Encoder]
+Tiny = Callable[[str], Backbone]
 ADAPT = gp.AdaptConfig(steps=3, batch_size=4, max_length=24, prompt_length=4, learning_rate=1e-2)
 TUNE = gp.TuneConfig(epochs=1, batch_size=8, max_length=24, top_k_layers=2, learning_rate=1e-2)
 FOREIGN = [line.replace("water", "waɬer") for line in TOY]
@@ -75,33 +75,33 @@ def test_what_is_unknown_of_a_text(tiny_tokenizer: PreTrainedTokenizerFast) -> N
     assert not unknown_in(["the day"], tiny_tokenizer).matters
 
 
-def test_an_unreadable_text_is_refused_in_python(tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("xlm-roberta")
+def test_an_unreadable_text_is_refused_in_python(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
     text = ["你好 你 the", "好 你 day"]
     with pytest.raises(gp.UserError, match=r"66\.7 % of the words of the target text .*nothing that it knows is near"):
-        gp.adapt(encoder, text, SOURCE, "zho", ADAPT, QUIET)
+        gp.adapt(backbone, text, SOURCE, "zho", ADAPT, QUIET)
     with pytest.raises(gp.UserError, match="of the source text"):
-        gp.adapt(encoder, TOY, text, "zho", ADAPT, QUIET)
+        gp.adapt(backbone, TOY, text, "zho", ADAPT, QUIET)
     with pytest.raises(gp.UserError, match="of the target text"):
         gp.adapt(
-            encoder,
+            backbone,
             parallel=[(one, f"你 好 你 好 {other}") for one, other in TRANSLATIONS],
             language="zho",
             runtime=QUIET,
         )
     runtime = QUIET.replace(allow_unknown=True)
-    made = gp.adapt(encoder, ["你 the day", "好 you the"] * 3, SOURCE, "zho", ADAPT, runtime)
+    made = gp.adapt(backbone, ["你 the day", "好 you the"] * 3, SOURCE, "zho", ADAPT, runtime)
     assert made.training.unknown["target"].touched_share == pytest.approx(1 / 3)
     # What is not read may hold anything.
     control = ADAPT.replace(method="source-prompt")
-    assert gp.adapt(encoder, text, TOY, "zho", control, QUIET).training.unknown.keys() == {"source"}
+    assert gp.adapt(backbone, text, TOY, "zho", control, QUIET).training.unknown.keys() == {"source"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["soft-prompt", "lora"])
-def test_the_map_is_the_same_as_other_text(method: str, tiny_encoder: Tiny, tmp_path: Path) -> None:
+def test_the_map_is_the_same_as_other_text(method: str, tiny_backbone: Tiny, tmp_path: Path) -> None:
     """Adapt, tune, save, load, predict: a map gives what rewriting every text beforehand gives."""
-    encoder = tiny_encoder("xlm-roberta")
+    backbone = tiny_backbone("xlm-roberta")
     config, tune = ADAPT.replace(method=method), TUNE.replace(method=method)
     if method != "soft-prompt":
         tune = gp.TuneConfig(**{**tune.model_dump(exclude_unset=True), "top_k_layers": None})
@@ -111,11 +111,11 @@ def test_the_map_is_the_same_as_other_text(method: str, tiny_encoder: Tiny, tmp_
     def whole(characters: gp.CharacterMap | None, rewrite: Callable[[str], str]) -> gp.PromptClassifier:
         target, from_source = ([rewrite(line) for line in lines] for lines in (FOREIGN, source))
         quiet = QUIET.replace(allow_unknown=True)
-        adapted = gp.adapt(encoder, target, from_source, "toy", config, quiet, characters=characters)
-        assert gp.load_adapted(adapted.save(tmp_path / "adapted"), encoder).characters == characters
+        adapted = gp.adapt(backbone, target, from_source, "toy", config, quiet, characters=characters)
+        assert gp.load_adapted(adapted.save(tmp_path / "adapted"), backbone).characters == characters
         labelled = [gp.Example.of(rewrite(item.fields["text"]), item.label) for item in examples]
-        made = gp.tune(encoder, adapted, labelled, TASK, tune, QUIET)
-        return gp.PromptClassifier.load(made.save(tmp_path / "classifier"), encoder)
+        made = gp.tune(backbone, adapted, labelled, TASK, tune, QUIET)
+        return gp.PromptClassifier.load(made.save(tmp_path / "classifier"), backbone)
 
     mapped, plain, unmapped = whole(MAP, str), whole(None, MAP.apply), whole(None, str)
     assert mapped.characters == MAP
@@ -131,15 +131,14 @@ def test_the_map_is_the_same_as_other_text(method: str, tiny_encoder: Tiny, tmp_
 
 
 @pytest.fixture
-def prompt(tiny_encoder: Tiny) -> gp.LanguagePrompt:
-    encoder = tiny_encoder("xlm-roberta")
-    shape = encoder.prompt_shape(4)
+def prompt(tiny_backbone: Tiny) -> gp.LanguagePrompt:
+    backbone = tiny_backbone("xlm-roberta")
+    shape = backbone.prompt_shape(4)
     generator = torch.Generator().manual_seed(0)
-    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    return gp.LanguagePrompt(torch.randn(shape, generator=generator), "toy", backbone)
+    return gp.LanguagePrompt(torch.randn(shape, generator=generator), "toy", backbone.reference)
 
 
-def test_files_from_before_there_were_maps(prompt: gp.LanguagePrompt, tiny_encoder: Tiny, tmp_path: Path) -> None:
+def test_files_from_before_there_were_maps(prompt: gp.LanguagePrompt, tiny_backbone: Tiny, tmp_path: Path) -> None:
     for kind, thing, load in (
         ("language prompt", prompt, gp.LanguagePrompt.load),
         (
@@ -155,12 +154,12 @@ def test_files_from_before_there_were_maps(prompt: gp.LanguagePrompt, tiny_encod
 
 
 def test_the_map_is_part_of_the_identity_of_a_tuning(
-    prompt: gp.LanguagePrompt, tiny_encoder: Tiny, tmp_path: Path
+    prompt: gp.LanguagePrompt, tiny_backbone: Tiny, tmp_path: Path
 ) -> None:
     """The texts hold no rewritten character, yet a checkpoint of one run is none of the other."""
     runtime = QUIET.replace(checkpoint_dir=tmp_path, checkpoint_every=0)
     for start in (prompt, replace(prompt, characters=MAP)):
-        gp.tune(tiny_encoder("xlm-roberta"), start, topics(4), TASK, TUNE, runtime)
+        gp.tune(tiny_backbone("xlm-roberta"), start, topics(4), TASK, TUNE, runtime)
     assert len(list(tmp_path.glob("*.checkpoint"))) == 2
 
 
@@ -173,16 +172,16 @@ def test_prompts_that_are_combined_share_a_map(prompt: gp.LanguagePrompt) -> Non
         gp.combine([prompt, mapped])
 
 
-def test_another_language_brings_its_own_map(prompt: gp.LanguagePrompt, tiny_encoder: Tiny) -> None:
+def test_another_language_brings_its_own_map(prompt: gp.LanguagePrompt, tiny_backbone: Tiny) -> None:
     """MAD-X's swap, here with the control that is tuned once for all languages."""
     control = replace(prompt, method="source-prompt")
-    classifier = gp.tune(tiny_encoder("xlm-roberta"), control, topics(4), TASK, TUNE, QUIET)
+    classifier = gp.tune(tiny_backbone("xlm-roberta"), control, topics(4), TASK, TUNE, QUIET)
     assert gp.for_language(classifier, replace(control, characters=MAP)).characters == MAP
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "before"), [("hñähñu-spanish/train.oto", 342), ("bribri-spanish/train.bzd", 0)])
-def test_real_text(name: str, before: int, mini: Encoder, corpora: Path) -> None:
+def test_real_text(name: str, before: int, mini: Backbone, corpora: Path) -> None:
     """Otomi writes some vowels with a mark that the bundled tokenizer lacks; of Bribri it knows every character."""
     texts = gp.read_texts(corpora / "americasnlp2021" / name)
     found = map_to_known(texts, mini.tokenizer)

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from glotprompt.errors import ConfigError
 from glotprompt.model import tokens as model_tokens
-from glotprompt.model.backbones import folder_of, read_tokenizer
+from glotprompt.model.loading import folder_of, read_tokenizer
 from glotprompt.model.tokens import beginning
 from glotprompt.templates import Task
 from glotprompt.train.cloze import (

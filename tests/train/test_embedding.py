@@ -18,31 +18,31 @@ from glotprompt.train.embedding import STRENGTHS, Vectors, best_head
 
 from ..toys import QUIET, TASK, topics
 
-Tiny = Callable[[str], gp.Encoder]
+Tiny = Callable[[str], gp.Backbone]
 EXAMPLES = topics()
 CONFIG = gp.TuneConfig(method="embedding")
 TEXTS = ["water day twidi", "king the night", "play field the the"]
 
 
-def tuned(encoder: gp.Encoder, adapted: Any = None, **changes: Any) -> gp.PromptClassifier:
-    return gp.tune(encoder, adapted, EXAMPLES, TASK, CONFIG.replace(**changes), QUIET, dev=EXAMPLES)
+def tuned(backbone: gp.Backbone, adapted: Any = None, **changes: Any) -> gp.PromptClassifier:
+    return gp.tune(backbone, adapted, EXAMPLES, TASK, CONFIG.replace(**changes), QUIET, dev=EXAMPLES)
 
 
-def prompt_of(encoder: gp.Encoder, seed: int = 0) -> gp.LanguagePrompt:
-    draw = torch.randn(encoder.prompt_shape(4), generator=torch.Generator().manual_seed(seed))
-    return gp.LanguagePrompt(draw, "xxx", {"name": encoder.name, "fingerprint": encoder.fingerprint})
+def prompt_of(backbone: gp.Backbone, seed: int = 0) -> gp.LanguagePrompt:
+    draw = torch.randn(backbone.prompt_shape(4), generator=torch.Generator().manual_seed(seed))
+    return gp.LanguagePrompt(draw, "xxx", backbone.reference)
 
 
 @pytest.mark.parametrize("layer", [0, 2, 3])
-def test_it_is_scikit_learn_s_regression_on_the_encoder_s_vectors(layer: int, tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    classifier = tuned(encoder, layer=layer)
-    inputs = encoder.embed([example.fields["text"] for example in EXAMPLES], layer=layer)
+def test_it_is_scikit_learn_s_regression_on_the_backbone_s_vectors(layer: int, tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    classifier = tuned(backbone, layer=layer)
+    inputs = backbone.embed([example.fields["text"] for example in EXAMPLES], layer=layer)
     centre, scale = inputs.mean(axis=0), inputs.std()
     gold = [TASK.labels.index(str(example.label)) for example in EXAMPLES]
     strength = classifier.training.strength
     theirs = LogisticRegression(C=strength, max_iter=2000).fit((inputs - centre) / scale, gold)
-    expected = theirs.predict_log_proba((encoder.embed(TEXTS, layer=layer) - centre) / scale)
+    expected = theirs.predict_log_proba((backbone.embed(TEXTS, layer=layer) - centre) / scale)
     np.testing.assert_allclose(classifier.log_probabilities(TEXTS), expected, atol=1e-3)
     by_hand = {C: LogisticRegression(C=C, max_iter=2000).fit((inputs - centre) / scale, gold) for C in STRENGTHS}
     scores = {C: one.score((inputs - centre) / scale, gold) for C, one in by_hand.items()}
@@ -66,47 +66,47 @@ def test_the_penalty_is_that_with_the_best_dev_accuracy_then_loss() -> None:
 
 
 @pytest.mark.slow
-def test_the_backbone_is_left_alone_and_the_file_gives_the_same_bits(own_encoder: Tiny, tmp_path: Path) -> None:
-    encoder = own_encoder("bert")
-    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
-    for adapted in (None, prompt_of(encoder)):
-        classifier = tuned(encoder, adapted)
-        again = gp.PromptClassifier.load(classifier.save(tmp_path / "file"), encoder)
+def test_the_backbone_is_left_alone_and_the_file_gives_the_same_bits(own_backbone: Tiny, tmp_path: Path) -> None:
+    backbone = own_backbone("bert")
+    before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
+    for adapted in (None, prompt_of(backbone)):
+        classifier = tuned(backbone, adapted)
+        again = gp.PromptClassifier.load(classifier.save(tmp_path / "file"), backbone)
         np.testing.assert_array_equal(again.log_probabilities(TEXTS), classifier.log_probabilities(TEXTS))
         assert (again.method, again.language) == ("embedding", "und" if adapted is None else "xxx")
         assert isinstance(again.head, EmbeddingHead)
         assert classifier.training.trained_values == 3 * 48 + 3
         np.testing.assert_array_equal(
-            tuned(encoder, adapted).log_probabilities(TEXTS), classifier.log_probabilities(TEXTS)
+            tuned(backbone, adapted).log_probabilities(TEXTS), classifier.log_probabilities(TEXTS)
         )
-    assert all(torch.equal(value, before[name]) for name, value in encoder.model.state_dict().items())
-    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in backbone.model.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
 
 
 @pytest.mark.slow
-def test_it_learns_and_reads_what_stands_before_it(tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    plain, behind = tuned(encoder), tuned(encoder, prompt_of(encoder))
+def test_it_learns_and_reads_what_stands_before_it(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    plain, behind = tuned(backbone), tuned(backbone, prompt_of(backbone))
     assert gp.evaluate(plain, EXAMPLES).accuracy >= 90
     assert gp.evaluate(behind, EXAMPLES).accuracy >= 90
     assert np.abs(plain.log_probabilities(TEXTS) - behind.log_probabilities(TEXTS)).max() > 0.01
 
 
-def test_the_last_layer_is_read_unless_another_is_asked_for(tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("xlm-roberta")
-    assert tuned(encoder).training.layer == 3
-    assert tuned(encoder, layer=1).training.layer == 1
+def test_the_last_layer_is_read_unless_another_is_asked_for(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    assert tuned(backbone).training.layer == 3
+    assert tuned(backbone, layer=1).training.layer == 1
 
 
-def test_the_target_s_texts_move_the_centre(tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("bert")
-    plain = tuned(encoder, layer=3)
+def test_the_target_s_texts_move_the_centre(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("bert")
+    plain = tuned(backbone, layer=3)
     texts = ["twidi the the", "kilimba the twidi day", "the day"]
     centred = plain.with_target_text(texts)
     own, moved = plain.head, centred.head
     assert isinstance(own, EmbeddingHead)
     assert isinstance(moved, EmbeddingHead)
-    np.testing.assert_allclose(moved.centre.detach().numpy(), encoder.embed(texts).mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(moved.centre.detach().numpy(), backbone.embed(texts).mean(axis=0), atol=1e-5)
     assert torch.equal(own.weight, moved.weight)
     assert centred.training.centred_on == 3
     shift = (own.centre - moved.centre) / own.scale @ own.weight.T
@@ -116,18 +116,18 @@ def test_the_target_s_texts_move_the_centre(tiny_encoder: Tiny) -> None:
     with pytest.raises(ConfigError, match="no target text"):
         plain.with_target_text([])
     with pytest.raises(ConfigError, match="has no sentence vectors"):
-        gp.tune(encoder, None, EXAMPLES, TASK, gp.TuneConfig(epochs=1), QUIET).with_target_text(texts)
+        gp.tune(backbone, None, EXAMPLES, TASK, gp.TuneConfig(epochs=1), QUIET).with_target_text(texts)
 
 
 # --- head "pooled"
 
 
-def pooled(encoder: gp.Encoder, adapted: Any = None, **changes: Any) -> gp.PromptClassifier:
+def pooled(backbone: gp.Backbone, adapted: Any = None, **changes: Any) -> gp.PromptClassifier:
     config = {"method": "prompt-tuning", "head": "pooled", "prompt_length": 4, "epochs": 1, "learning_rate": 0.03}
-    return tuned(encoder, adapted, **{**config, **changes})
+    return tuned(backbone, adapted, **{**config, **changes})
 
 
-def test_a_pooled_head_starts_as_the_regression_and_is_no_worse(sentence_encoder: gp.Encoder, tmp_path: Path) -> None:
+def test_a_pooled_head_starts_as_the_regression_and_is_no_worse(sentence_encoder: gp.Backbone, tmp_path: Path) -> None:
     """On a backbone without an LM head."""
     prompt = prompt_of(sentence_encoder)
     still = pooled(sentence_encoder, prompt, method="soft-prompt", learning_rate=1e-12)
@@ -146,7 +146,7 @@ def test_a_pooled_head_starts_as_the_regression_and_is_no_worse(sentence_encoder
     assert np.abs(centred.log_probabilities(TEXTS) - made.log_probabilities(TEXTS)).max() > 0.01
 
 
-def test_heads_that_are_trained_see_the_same_scores(sentence_encoder: gp.Encoder) -> None:
+def test_heads_that_are_trained_see_the_same_scores(sentence_encoder: gp.Backbone) -> None:
     head = tuned(sentence_encoder).head
     assert isinstance(head, EmbeddingHead)
     states = torch.randn(5, 48, generator=torch.Generator().manual_seed(0))
@@ -155,7 +155,7 @@ def test_heads_that_are_trained_see_the_same_scores(sentence_encoder: gp.Encoder
     torch.testing.assert_close(larger.weight, head.weight * 48**0.5)
 
 
-def test_a_trained_head_names_its_method(sentence_encoder: gp.Encoder, tiny_encoder: Tiny) -> None:
+def test_a_trained_head_names_its_method(sentence_encoder: gp.Backbone, tiny_backbone: Tiny) -> None:
     """Without one, a backbone without an LM head would be read by method embedding, which trains no body."""
     assert pooled(sentence_encoder, method=None).method == "prompt-tuning"
     prompt = prompt_of(sentence_encoder)
@@ -165,26 +165,26 @@ def test_a_trained_head_names_its_method(sentence_encoder: gp.Encoder, tiny_enco
     assert pooled(sentence_encoder, prompt, method=None, layer=2).training.layer == 2
 
 
-def test_two_labels_and_a_label_without_an_example(tiny_encoder: Tiny) -> None:
-    encoder = tiny_encoder("bert")
+def test_two_labels_and_a_label_without_an_example(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("bert")
     two = [example for example in EXAMPLES if example.label != "culture"]
-    classifier = gp.tune(encoder, None, two, TASK, CONFIG, QUIET, dev=two)
+    classifier = gp.tune(backbone, None, two, TASK, CONFIG, QUIET, dev=two)
     assert gp.evaluate(classifier, two).accuracy >= 90
     assert all(prediction.scores["culture"] < 1e-6 for prediction in classifier.predict(TEXTS))
     one = [example for example in EXAMPLES if example.label == "culture"]
     with pytest.raises(DataError, match="all training examples have one label"):
-        gp.tune(encoder, None, one, TASK, CONFIG, QUIET, dev=one)
+        gp.tune(backbone, None, one, TASK, CONFIG, QUIET, dev=one)
 
 
-def test_pairs_of_texts(tiny_encoder: Tiny) -> None:
+def test_pairs_of_texts(tiny_backbone: Tiny) -> None:
     task = gp.Task("nli", "{premise} ? {mask} , {hypothesis}", {"yes": "Yes", "no": "No"})
     pairs = [("the king day", "king" if i % 2 else "water") for i in range(12)]
     examples = [gp.Example.of(pair, "yes" if i % 2 else "no") for i, pair in enumerate(pairs)]
-    classifier = gp.tune(tiny_encoder("bert"), None, examples, task, CONFIG, QUIET, dev=examples)
+    classifier = gp.tune(tiny_backbone("bert"), None, examples, task, CONFIG, QUIET, dev=examples)
     assert gp.evaluate(classifier, examples).accuracy == 100
 
 
-def test_a_sentence_encoder_takes_it_by_default_and_refuses_label_words(sentence_encoder: gp.Encoder) -> None:
+def test_a_sentence_encoder_takes_it_by_default_and_refuses_label_words(sentence_encoder: gp.Backbone) -> None:
     classifier = gp.tune(sentence_encoder, None, EXAMPLES, TASK, gp.TuneConfig(), QUIET, dev=EXAMPLES)
     assert classifier.method == "embedding"
     with pytest.raises(ModelError, match=r"without an LM head, which a template with label words .* needs"):
@@ -201,28 +201,28 @@ def test_a_sentence_encoder_takes_it_by_default_and_refuses_label_words(sentence
         ({"top_k_layers": 2}, "embedding trains no prompts"),
     ],
 )
-def test_what_it_refuses(changes: dict[str, Any], message: str, tiny_encoder: Tiny) -> None:
+def test_what_it_refuses(changes: dict[str, Any], message: str, tiny_backbone: Tiny) -> None:
     with pytest.raises(ConfigError, match=message):
-        tuned(tiny_encoder("bert"), **changes)
+        tuned(tiny_backbone("bert"), **changes)
 
 
 @pytest.mark.slow
-def test_many_of_them_are_served_together_with_others(tiny_encoder: Tiny) -> None:
+def test_many_of_them_are_served_together_with_others(tiny_backbone: Tiny) -> None:
     """Different prompts, layers and heads in one call: every answer is what its classifier gives alone."""
-    encoder = tiny_encoder("xlm-roberta")
+    backbone = tiny_backbone("xlm-roberta")
     words = gp.TuneConfig(epochs=1, method="prompt-tuning", prompt_length=3)
     classifiers = {
-        "plain": tuned(encoder),
-        "one": tuned(encoder, prompt_of(encoder)),
-        "two": tuned(encoder, prompt_of(encoder, 1)),
-        "lower": tuned(encoder, prompt_of(encoder, 2), layer=1).with_target_text(TEXTS),
-        "cloze": gp.tune(encoder, None, EXAMPLES, TASK, words, QUIET),
-        "linear": gp.tune(encoder, None, EXAMPLES, TASK, words.replace(head="linear"), QUIET),
-        "pooled": pooled(encoder),
-        "pooled weights": pooled(encoder, method="fine-tuning", learning_rate=1e-3),
+        "plain": tuned(backbone),
+        "one": tuned(backbone, prompt_of(backbone)),
+        "two": tuned(backbone, prompt_of(backbone, 1)),
+        "lower": tuned(backbone, prompt_of(backbone, 2), layer=1).with_target_text(TEXTS),
+        "cloze": gp.tune(backbone, None, EXAMPLES, TASK, words, QUIET),
+        "linear": gp.tune(backbone, None, EXAMPLES, TASK, words.replace(head="linear"), QUIET),
+        "pooled": pooled(backbone),
+        "pooled weights": pooled(backbone, method="fine-tuning", learning_rate=1e-3),
     }
     items = [(name, text) for text in TEXTS for name in classifiers]
-    found = gp.Predictor(encoder, classifiers).predict(items)
+    found = gp.Predictor(backbone, classifiers).predict(items)
     for (name, text), prediction in zip(items, found, strict=True):
         alone = classifiers[name].predict([text])[0]
         assert prediction.scores == pytest.approx(alone.scores, abs=1e-5)

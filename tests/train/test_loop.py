@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glotprompt.config import RuntimeConfig
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
 from glotprompt.train import checkpoint as checkpoint_file
@@ -21,7 +21,7 @@ from glotprompt.train.batches import mask_words, token_sequences
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.cloze import encode, label_words
 from glotprompt.train.loop import Evaluation, History, Optimisation, fit
-from glotprompt.train.losses import label_losses, masked_word_losses
+from glotprompt.train.losses import label_losses, masked_token_losses
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.progress import Silent, StepLine
 from glotprompt.train.scoring import label_scores
@@ -387,8 +387,8 @@ def test_a_setting_is_what_it_was_at_the_start(tmp_path: Path, uninterrupted: tu
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_encoder: Callable[[str], Encoder]) -> Encoder:
-    return tiny_encoder("xlm-roberta")
+def backbone(tiny_backbone: Callable[[str], Backbone]) -> Backbone:
+    return tiny_backbone("xlm-roberta")
 
 
 def total(parts: Iterator[tuple[Tensor, int]], parameter: nn.Parameter) -> tuple[float, Tensor, int, int]:
@@ -412,15 +412,15 @@ def assert_near(found: tuple[float, Tensor, int, int], whole: tuple[float, Tenso
 @pytest.mark.parametrize("size", [1, 3, 7, 8, 100])
 @pytest.mark.parametrize("packing", ["full", "none"])
 def test_micro_batches_of_stage_1_sum_to_the_whole(
-    encoder: Encoder, english_lines: list[str], packing: str, size: int
+    backbone: Backbone, english_lines: list[str], packing: str, size: int
 ) -> None:
-    sequences = token_sequences(english_lines, encoder.tokenizer, 24, packing)[:8]
-    batch = mask_words(sequences, encoder.tokenizer, 0.2, (0,))
-    prompt = SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0)
+    sequences = token_sequences(english_lines, backbone.tokenizer, 24, packing)[:8]
+    batch = mask_words(sequences, backbone.tokenizer, 0.2, (0,))
+    prompt = SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0)
 
     def parts(micro_batch_size: int | None) -> tuple[float, Tensor, int, int]:
         micro_batch = MicroBatch(RuntimeConfig(micro_batch_size=micro_batch_size))
-        losses = masked_word_losses(encoder, prompt, batch, micro_batch)
+        losses = masked_token_losses(backbone, prompt, batch, micro_batch)
         return total(losses, prompt.trained)
 
     whole, found = parts(None), parts(size)
@@ -435,38 +435,38 @@ def test_micro_batches_of_stage_1_sum_to_the_whole(
 @pytest.mark.parametrize("loss_over", ["labels", "vocabulary"])
 @pytest.mark.parametrize("no", ["No", "Sporting"])
 def test_micro_batches_of_stage_2_sum_to_the_whole(
-    encoder: Encoder, english_lines: list[str], loss_over: Any, size: int, no: str
+    backbone: Backbone, english_lines: list[str], loss_over: Any, size: int, no: str
 ) -> None:
     task = Task("t", "{mask} : {text}", {"yes": ["Yes", "good"], "no": no})
-    words = label_words(task, encoder.tokenizer)
-    clozes = encode([{"text": line} for line in english_lines[:8]], task, encoder.tokenizer, 24, words.num_masks)
+    words = label_words(task, backbone.tokenizer)
+    clozes = encode([{"text": line} for line in english_lines[:8]], task, backbone.tokenizer, 24, words.num_masks)
     gold = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
-    prompt = SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0, range(1, 3))
+    prompt = SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0, range(1, 3))
 
     def parts(micro_batch_size: int | None) -> tuple[float, Tensor, int, int]:
         micro_batch = MicroBatch(RuntimeConfig(micro_batch_size=micro_batch_size))
-        return total(label_losses(encoder, prompt, clozes, gold, words, loss_over, micro_batch), prompt.trained)
+        return total(label_losses(backbone, prompt, clozes, gold, words, loss_over, micro_batch), prompt.trained)
 
     whole, found = parts(None), parts(size)
     assert found[3] == -(-8 // size)
     assert_near(found, whole)
 
 
-def test_the_loss_over_the_vocabulary_is_equation_1(encoder: Encoder, english_lines: list[str]) -> None:
+def test_the_loss_over_the_vocabulary_is_equation_1(backbone: Backbone, english_lines: list[str]) -> None:
     task = Task("t", "{mask} : {text}", {"yes": "Yes", "no": "No"})
-    clozes = encode([{"text": line} for line in english_lines[:4]], task, encoder.tokenizer, 24)
-    gold, words = torch.tensor([0, 1, 1, 0]), label_words(task, encoder.tokenizer)
-    prompt = SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0)
+    clozes = encode([{"text": line} for line in english_lines[:4]], task, backbone.tokenizer, 24)
+    gold, words = torch.tensor([0, 1, 1, 0]), label_words(task, backbone.tokenizer)
+    prompt = SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0)
     found: dict[str, float] = {}
     loss_overs: tuple[Any, ...] = ("labels", "vocabulary")
     for loss_over in loss_overs:
-        parts = label_losses(encoder, prompt, clozes, gold, words, loss_over, MicroBatch(RuntimeConfig()))
+        parts = label_losses(backbone, prompt, clozes, gold, words, loss_over, MicroBatch(RuntimeConfig()))
         found[loss_over] = sum(part.item() for part, _ in parts)
     expected = {"labels": 0.0, "vocabulary": 0.0}
     with torch.no_grad():
         for cloze, label in zip(clozes, gold.tolist(), strict=True):
-            hidden = encoder.hidden_states(torch.from_numpy(cloze.input_ids)[None], None, prompt.prefix(torch.float32))
-            logits = encoder.token_logits(hidden[0, [cloze.position]])[0]
+            hidden = backbone.hidden_states(torch.from_numpy(cloze.input_ids)[None], None, prompt.prefix(torch.float32))
+            logits = backbone.token_logits(hidden[0, [cloze.position]])[0]
             word = words.token_ids[label]
             expected["vocabulary"] -= float(logits.log_softmax(-1)[word]) / 4
             expected["labels"] -= float(logits[words.token_ids].log_softmax(-1)[label]) / 4
@@ -474,18 +474,18 @@ def test_the_loss_over_the_vocabulary_is_equation_1(encoder: Encoder, english_li
     assert found["vocabulary"] > found["labels"] + 1
 
 
-def test_both_losses_of_a_word_of_several_tokens(encoder: Encoder, english_lines: list[str]) -> None:
+def test_both_losses_of_a_word_of_several_tokens(backbone: Backbone, english_lines: list[str]) -> None:
     task = Task("t", "{mask} : {text}", {"yes": "Yes", "sport": "Sporting"})
-    words = label_words(task, encoder.tokenizer)
-    clozes = encode([{"text": line} for line in english_lines[:4]], task, encoder.tokenizer, 24, words.num_masks)
-    gold, prompt = torch.tensor([0, 1, 1, 0]), SoftPrompt.initialise(encoder.prompt_shape(3), 0.5, 0)
-    with torch.no_grad(), prompt.attached(encoder) as prefix:
-        scores = label_scores(encoder, clozes, prefix, words)
+    words = label_words(task, backbone.tokenizer)
+    clozes = encode([{"text": line} for line in english_lines[:4]], task, backbone.tokenizer, 24, words.num_masks)
+    gold, prompt = torch.tensor([0, 1, 1, 0]), SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0)
+    with torch.no_grad(), prompt.attached(backbone) as prefix:
+        scores = label_scores(backbone, clozes, prefix, words)
     loss_overs: tuple[Any, ...] = ("labels", "vocabulary")
     found = [
         sum(
             part.item()
-            for part, _ in label_losses(encoder, prompt, clozes, gold, words, over, MicroBatch(RuntimeConfig()))
+            for part, _ in label_losses(backbone, prompt, clozes, gold, words, over, MicroBatch(RuntimeConfig()))
         )
         for over in loss_overs
     ]

@@ -18,7 +18,7 @@ from torch import Tensor
 import glotprompt as gp
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import UserError, is_out_of_memory
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.train import micro_batch
 from glotprompt.train.micro_batch import MicroBatch
 
@@ -51,14 +51,14 @@ class FailsOnTheWayBack(torch.autograd.Function):
 
 
 class Memory:
-    """An encoder's forward and backward passes in training, which fit up to `room` sequences."""
+    """A backbone's forward and backward passes in training, which fit up to `room` sequences."""
 
-    def __init__(self, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, room: int, backward: bool = False) -> None:
+    def __init__(self, backbone: Backbone, monkeypatch: pytest.MonkeyPatch, room: int, backward: bool = False) -> None:
         self.room, self.backward = room, backward
         self.seen: list[int] = []
         self.first_failure = 0
         """So many passes fit whatever their size."""
-        original = encoder.states_at
+        original = backbone.states_at
 
         def states_at(input_ids: Tensor, *words: Any) -> Tensor:
             hidden = original(input_ids, *words)
@@ -71,16 +71,16 @@ class Memory:
                 torch_runs_out()
             return FailsOnTheWayBack.apply(hidden)
 
-        monkeypatch.setattr(encoder, "states_at", states_at)
+        monkeypatch.setattr(backbone, "states_at", states_at)
 
 
 @pytest.fixture
-def encoder(own_encoder: Callable[[str], Encoder]) -> Encoder:
-    return own_encoder("xlm-roberta")
+def backbone(own_backbone: Callable[[str], Backbone]) -> Backbone:
+    return own_backbone("xlm-roberta")
 
 
-def adapted(encoder: Encoder, runtime: RuntimeConfig = QUIET, config: gp.AdaptConfig = ADAPT) -> dict[str, Tensor]:
-    made = gp.adapt(encoder, TOY, SOURCE, "xxx", config, runtime)
+def adapted(backbone: Backbone, runtime: RuntimeConfig = QUIET, config: gp.AdaptConfig = ADAPT) -> dict[str, Tensor]:
+    made = gp.adapt(backbone, TOY, SOURCE, "xxx", config, runtime)
     return {f"{name}.{key}": value for name, part in made.parts.items() for key, value in part.tensors.items()}
 
 
@@ -115,11 +115,11 @@ def test_what_says_that_memory_ran_out() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backward", [False, True])
 def test_parts_are_halved_until_they_fit(
-    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backward: bool
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backward: bool
 ) -> None:
-    whole, in_twos = adapted(encoder), adapted(encoder, QUIET.replace(micro_batch_size=2))
-    memory = Memory(encoder, monkeypatch, room=3, backward=backward)
-    found = adapted(encoder, RuntimeConfig())
+    whole, in_twos = adapted(backbone), adapted(backbone, QUIET.replace(micro_batch_size=2))
+    memory = Memory(backbone, monkeypatch, room=3, backward=backward)
+    found = adapted(backbone, RuntimeConfig())
     assert memory.seen == [8, 4, *[2] * 4 * 4], "the first step is done again, the later ones go on so"
     assert same_bits(found, in_twos)
     assert not same_bits(found, whole)
@@ -146,12 +146,12 @@ def torch_gives_onednn_up() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("refuse", [onednn_raises, torch_gives_onednn_up])
 def test_what_onednn_is_refused_halves_too(
-    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, refuse: Callable[[], None]
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, refuse: Callable[[], None]
 ) -> None:
     monkeypatch.setitem(globals(), "torch_runs_out", refuse)
-    in_twos = adapted(encoder, QUIET.replace(micro_batch_size=2))
-    memory = Memory(encoder, monkeypatch, room=3, backward=True)
-    assert same_bits(adapted(encoder), in_twos)
+    in_twos = adapted(backbone, QUIET.replace(micro_batch_size=2))
+    memory = Memory(backbone, monkeypatch, room=3, backward=True)
+    assert same_bits(adapted(backbone), in_twos)
     assert memory.seen[:3] == [8, 4, 2]
     assert torch.backends.mkldnn.enabled
 
@@ -161,32 +161,32 @@ def test_a_backbone_that_the_limit_leaves_no_room_for(monkeypatch: pytest.Monkey
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     monkeypatch.setattr(resource, "getrlimit", lambda which: (mapped + 300 * 2**20, resource.RLIM_INFINITY))
     with pytest.raises(UserError, match=r"shared.gguf needs 387 MiB to be opened, and the limit .* raise it"):
-        Encoder.load("mini")
+        Backbone.load("mini")
 
 
 @pytest.mark.slow
-def test_what_the_failed_step_summed_is_dropped(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_twos = adapted(encoder, QUIET.replace(micro_batch_size=2))
-    memory = Memory(encoder, monkeypatch, room=2, backward=True)
+def test_what_the_failed_step_summed_is_dropped(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_twos = adapted(backbone, QUIET.replace(micro_batch_size=2))
+    memory = Memory(backbone, monkeypatch, room=2, backward=True)
     memory.first_failure = 1
-    assert same_bits(adapted(encoder, QUIET.replace(micro_batch_size=4)), in_twos)
+    assert same_bits(adapted(backbone, QUIET.replace(micro_batch_size=4)), in_twos)
     assert memory.seen == [4, 4, *[2] * 4 * 4], "the second part failed, the first had left its gradient"
 
 
 @pytest.mark.slow
-def test_the_size_is_that_of_the_part(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = Memory(encoder, monkeypatch, room=3)
-    adapted(encoder, QUIET.replace(micro_batch_size=100))
+def test_the_size_is_that_of_the_part(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(backbone, monkeypatch, room=3)
+    adapted(backbone, QUIET.replace(micro_batch_size=100))
     assert memory.seen[:3] == [8, 4, 2]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["words", "linear"])
-def test_stage_2_is_halved_too(encoder: Encoder, monkeypatch: pytest.MonkeyPatch, head: Any) -> None:
+def test_stage_2_is_halved_too(backbone: Backbone, monkeypatch: pytest.MonkeyPatch, head: Any) -> None:
     config = TUNE.replace(head=head)
-    in_twos = gp.tune(encoder, None, topics(4), TASK, config, QUIET.replace(micro_batch_size=2))
-    memory = Memory(encoder, monkeypatch, room=2, backward=True)
-    found = gp.tune(encoder, None, topics(4), TASK, config, QUIET)
+    in_twos = gp.tune(backbone, None, topics(4), TASK, config, QUIET.replace(micro_batch_size=2))
+    memory = Memory(backbone, monkeypatch, room=2, backward=True)
+    found = gp.tune(backbone, None, topics(4), TASK, config, QUIET)
     assert memory.seen[:3] == [8, 4, 2]
     assert found.training.losses == in_twos.training.losses
 
@@ -194,26 +194,26 @@ def test_stage_2_is_halved_too(encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["soft-prompt", "mad-x", "lora", "fine-tuning-mlm"])
 def test_one_sequence_that_does_not_fit(
-    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, method: gp.config.MethodName
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, method: gp.config.MethodName
 ) -> None:
-    model = encoder.model
+    model = backbone.model
     modules, training = dict(model.named_modules()), model.training
-    Memory(encoder, monkeypatch, room=0, backward=True)
+    Memory(backbone, monkeypatch, room=0, backward=True)
     with pytest.raises(UserError, match=r"single sequence; try gradient_checkpointing=True, a smaller max_length="):
-        adapted(encoder, config=ADAPT.replace(method=method, batch_size=2))
+        adapted(backbone, config=ADAPT.replace(method=method, batch_size=2))
     assert dict(model.named_modules()) == modules, "nothing is left attached"
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules.values())
-    assert encoder.model.training == training
+    assert backbone.model.training == training
 
 
 @pytest.mark.slow
-def test_the_remedies_are_those_that_are_left(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    Memory(encoder, monkeypatch, room=0)
+def test_the_remedies_are_those_that_are_left(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    Memory(backbone, monkeypatch, room=0)
     with pytest.raises(UserError, match=r"single sequence; try a smaller max_length="):
-        adapted(encoder, QUIET.replace(gradient_checkpointing=True, micro_batch_size=1))
+        adapted(backbone, QUIET.replace(gradient_checkpointing=True, micro_batch_size=1))
 
 
-def test_other_errors_are_not_repeated(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_not_repeated(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
     def broken(*words: Any) -> Tensor:
@@ -221,24 +221,24 @@ def test_other_errors_are_not_repeated(encoder: Encoder, monkeypatch: pytest.Mon
         calls += 1
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(encoder, "masked_word_loss", broken)
+    monkeypatch.setattr(backbone, "masked_token_loss", broken)
     with pytest.raises(RuntimeError, match="mat1"):
-        adapted(encoder)
+        adapted(backbone)
     assert calls == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [5, 6, 11])
 def test_a_resumed_training_goes_on_with_its_size(
-    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: int
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: int
 ) -> None:
     """Memory runs out in the third step; the run is stopped some passes later, and then there is memory enough."""
-    memory = Memory(encoder, monkeypatch, room=3)
+    memory = Memory(backbone, monkeypatch, room=3)
     memory.first_failure = 2
-    whole = adapted(encoder)
+    whole = adapted(backbone)
     assert memory.seen == [8, 8, 8, 4, *[2] * 8]
     memory.seen.clear()
-    loss = encoder.masked_word_loss
+    loss = backbone.masked_token_loss
 
     def stopped(*words: Any) -> Tensor:
         if len(memory.seen) == stop:
@@ -246,13 +246,13 @@ def test_a_resumed_training_goes_on_with_its_size(
         return loss(*words)
 
     runtime = QUIET.replace(checkpoint_dir=tmp_path, checkpoint_every=3600)
-    monkeypatch.setattr(encoder, "masked_word_loss", stopped)
+    monkeypatch.setattr(backbone, "masked_token_loss", stopped)
     with pytest.raises(KeyboardInterrupt):
-        adapted(encoder, runtime)
-    monkeypatch.setattr(encoder, "masked_word_loss", loss)
+        adapted(backbone, runtime)
+    monkeypatch.setattr(backbone, "masked_token_loss", loss)
     memory.room = 8
     memory.seen.clear()
-    assert same_bits(adapted(encoder, runtime), whole)
+    assert same_bits(adapted(backbone, runtime), whole)
     assert memory.seen == [2] * 8
 
 
@@ -264,19 +264,19 @@ def test_a_smaller_size_can_be_asked_for_when_resuming() -> None:
 
 
 @pytest.mark.slow
-def test_all_processes_take_the_smallest_size(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_processes_take_the_smallest_size(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other process needs parts of 2 in the first step, and gets through in the others."""
-    in_twos = adapted(encoder, QUIET.replace(micro_batch_size=2))
+    in_twos = adapted(backbone, QUIET.replace(micro_batch_size=2))
     others = [2]
 
     def all_reduce(tensor: Tensor, op: Any) -> None:
         assert op == distributed.ReduceOp.MIN
         tensor.clamp_(max=others.pop() if others else MORE_THAN_ANY_MACHINE_HAS)
 
-    memory = Memory(encoder, monkeypatch, room=100)
+    memory = Memory(backbone, monkeypatch, room=100)
     monkeypatch.setattr(micro_batch, "together", lambda: True)
     monkeypatch.setattr(distributed, "all_reduce", all_reduce)
-    assert same_bits(adapted(encoder), in_twos)
+    assert same_bits(adapted(backbone), in_twos)
     assert memory.seen == [8, *[2] * 4 * 4]
 
 

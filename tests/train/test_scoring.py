@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from glotprompt.errors import DataError
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
@@ -26,7 +26,7 @@ from glotprompt.train.scoring import (
     label_scores,
     log_probabilities,
     report,
-    score_masked_words,
+    score_masked_tokens,
     wilson_interval,
 )
 
@@ -34,17 +34,17 @@ TASK = Task("t", "{mask} : {text}", {"yes": ["Yes", "good", "great"], "no": "No"
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_encoder: Callable[[str], Encoder]) -> Encoder:
-    return tiny_encoder("xlm-roberta")
+def backbone(tiny_backbone: Callable[[str], Backbone]) -> Backbone:
+    return tiny_backbone("xlm-roberta")
 
 
 @pytest.fixture(scope="module")
-def clozes(encoder: Encoder, english_lines: list[str]) -> list[Cloze]:
-    return encode([{"text": line} for line in english_lines[:14]], TASK, encoder.tokenizer, 64)
+def clozes(backbone: Backbone, english_lines: list[str]) -> list[Cloze]:
+    return encode([{"text": line} for line in english_lines[:14]], TASK, backbone.tokenizer, 64)
 
 
-def prompt_of(encoder: Encoder) -> Tensor:
-    return SoftPrompt.initialise(encoder.prompt_shape(3), 1.0, 0).key_values().detach()
+def prompt_of(backbone: Backbone) -> Tensor:
+    return SoftPrompt.initialise(backbone.prompt_shape(3), 1.0, 0).key_values().detach()
 
 
 def some_log_probs(rows: int = 40, labels: int = 4, seed: int = 0) -> NDArray[np.float64]:
@@ -62,40 +62,40 @@ def stock_logits(model: PreTrainedModel, cloze: Cloze) -> Tensor:
 
 
 def test_an_evaluation_holds_few_logits_at_once(
-    encoder: Encoder, english_lines: list[str], monkeypatch: pytest.MonkeyPatch
+    backbone: Backbone, english_lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = evaluation_batches(token_sequences(english_lines, encoder.tokenizer, 32, "full"), encoder, 0.15, 32)
-    whole = score_masked_words(encoder, batches, None)
+    batches = evaluation_batches(token_sequences(english_lines, backbone.tokenizer, 32, "full"), backbone, 0.15, 32)
+    whole = score_masked_tokens(backbone, batches, None)
     widest: list[int] = []
-    original = encoder.token_logits
+    original = backbone.token_logits
 
     def watched(hidden: Tensor) -> Tensor:
         widest.append(len(hidden))
         return original(hidden)
 
-    monkeypatch.setattr(encoder, "token_logits", watched)
+    monkeypatch.setattr(backbone, "token_logits", watched)
     monkeypatch.setattr("glotprompt.train.scoring.SCORED_AT_ONCE", 7)
-    few = score_masked_words(encoder, batches, None)
+    few = score_masked_tokens(backbone, batches, None)
     assert max(widest) == 7
     assert (few.top1, few.top5, few.num_masked) == (whole.top1, whole.top5, whole.num_masked)
     assert few.loss == pytest.approx(whole.loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["xlm-roberta", "modernbert"])
-def test_text_of_which_nothing_can_be_masked(tiny_encoder: Callable[[str], Encoder], kind: str) -> None:
-    encoder = tiny_encoder(kind)
-    batches = evaluation_batches([np.array([0, 2])], encoder, 0.15, 32)
+def test_text_of_which_nothing_can_be_masked(tiny_backbone: Callable[[str], Backbone], kind: str) -> None:
+    backbone = tiny_backbone(kind)
+    batches = evaluation_batches([np.array([0, 2])], backbone, 0.15, 32)
     assert len(batches[0].targets) == 0
     with pytest.raises(DataError, match="can be masked"):
-        score_masked_words(encoder, batches, None)
+        score_masked_tokens(backbone, batches, None)
 
 
 def test_label_scores_are_the_means_of_their_words(
-    encoder: Encoder, clozes: list[Cloze], stock: Callable[[str], PreTrainedModel]
+    backbone: Backbone, clozes: list[Cloze], stock: Callable[[str], PreTrainedModel]
 ) -> None:
-    ids = [encoder.tokenizer.convert_tokens_to_ids(f"▁{w}") for w in ("Yes", "good", "great", "No", "Maybe", "bad")]
+    ids = [backbone.tokenizer.convert_tokens_to_ids(f"▁{w}") for w in ("Yes", "good", "great", "No", "Maybe", "bad")]
     with torch.no_grad():
-        found = label_scores(encoder, clozes, None, label_words(TASK, encoder.tokenizer))
+        found = label_scores(backbone, clozes, None, label_words(TASK, backbone.tokenizer))
     for row, cloze in zip(found, clozes, strict=True):
         logits = stock_logits(stock("xlm-roberta"), cloze)[ids]
         expected = torch.stack([logits[:3].mean(), logits[3], logits[4:].mean()])
@@ -104,16 +104,19 @@ def test_label_scores_are_the_means_of_their_words(
 
 @pytest.mark.parametrize("kind", ["xlm-roberta", "bert", "modernbert"])
 def test_a_word_of_several_tokens_scores_the_mean_log_probability_at_as_many_masks(
-    tiny_encoder: Callable[[str], Encoder], stock: Callable[[str], PreTrainedModel], english_lines: list[str], kind: str
+    tiny_backbone: Callable[[str], Backbone],
+    stock: Callable[[str], PreTrainedModel],
+    english_lines: list[str],
+    kind: str,
 ) -> None:
     task = Task("t", "{mask} : {text}", {"sport": ["Sporting", "Sports"], "no": "No"})
-    encoder, model = tiny_encoder(kind), stock(kind)
-    words = label_words(task, encoder.tokenizer)
-    clozes = encode([{"text": line} for line in english_lines[:6]], task, encoder.tokenizer, 40, words.num_masks)
-    ids = encoder.tokenizer.encode("Sporting", add_special_tokens=False)
-    sports, no = (encoder.tokenizer.convert_tokens_to_ids(f"▁{word}") for word in ("Sports", "No"))
+    backbone, model = tiny_backbone(kind), stock(kind)
+    words = label_words(task, backbone.tokenizer)
+    clozes = encode([{"text": line} for line in english_lines[:6]], task, backbone.tokenizer, 40, words.num_masks)
+    ids = backbone.tokenizer.encode("Sporting", add_special_tokens=False)
+    sports, no = (backbone.tokenizer.convert_tokens_to_ids(f"▁{word}") for word in ("Sports", "No"))
     with torch.no_grad():
-        found = label_scores(encoder, clozes, None, words)
+        found = label_scores(backbone, clozes, None, words)
         for row, cloze in zip(found, clozes, strict=True):
             logits = model(input_ids=torch.from_numpy(cloze.input_ids)[None]).logits[0].log_softmax(dim=-1)
             read = logits[cloze.position :]
@@ -124,24 +127,24 @@ def test_a_word_of_several_tokens_scores_the_mean_log_probability_at_as_many_mas
 
 
 def test_log_probabilities_are_the_softmax_over_labels_in_the_order_of_the_examples(
-    encoder: Encoder, clozes: list[Cloze]
+    backbone: Backbone, clozes: list[Cloze]
 ) -> None:
-    words, key_values = label_words(TASK, encoder.tokenizer), prompt_of(encoder)
-    found = log_probabilities(encoder, clozes, Prefix.shared(key_values, torch.float32), words, batch_size=4)
+    words, key_values = label_words(TASK, backbone.tokenizer), prompt_of(backbone)
+    found = log_probabilities(backbone, clozes, Prefix.shared(key_values, torch.float32), words, batch_size=4)
     assert found.shape == (14, 3)
     assert np.allclose(np.exp(found).sum(axis=1), 1)
     for row, cloze in zip(found, clozes, strict=True):
         with torch.no_grad():
-            scores = label_scores(encoder, [cloze], Prefix.shared(key_values, torch.float32), words)[0]
+            scores = label_scores(backbone, [cloze], Prefix.shared(key_values, torch.float32), words)[0]
         assert np.allclose(row, scores.double().log_softmax(dim=-1).numpy(), atol=1e-4)
-    bare = log_probabilities(encoder, clozes, None, words)
+    bare = log_probabilities(backbone, clozes, None, words)
     assert np.abs(bare - found).max() > 0.01, "a prompt that is hardly felt proves nothing"
 
 
-def test_label_scores_lead_gradients_to_the_prompt(encoder: Encoder, clozes: list[Cloze]) -> None:
-    key_values = prompt_of(encoder).requires_grad_()
+def test_label_scores_lead_gradients_to_the_prompt(backbone: Backbone, clozes: list[Cloze]) -> None:
+    key_values = prompt_of(backbone).requires_grad_()
     prefix = Prefix.shared(key_values, torch.float32)
-    label_scores(encoder, clozes[:3], prefix, label_words(TASK, encoder.tokenizer)).sum().backward()
+    label_scores(backbone, clozes[:3], prefix, label_words(TASK, backbone.tokenizer)).sum().backward()
     assert key_values.grad is not None
     assert key_values.grad.abs().sum() > 0
 
@@ -296,17 +299,17 @@ def test_nothing_to_report() -> None:
         report([], [])
 
 
-# --- masked words
+# --- masked tokens
 
 
 @pytest.mark.slow
 def test_masked_word_scores_from_the_stock_model(
-    encoder: Encoder, english_lines: list[str], stock: Callable[[str], PreTrainedModel]
+    backbone: Backbone, english_lines: list[str], stock: Callable[[str], PreTrainedModel]
 ) -> None:
-    sequences = token_sequences(english_lines[:20], encoder.tokenizer, 30, "none")
-    batches = evaluation_batches(sequences, encoder, 0.15, 8)
+    sequences = token_sequences(english_lines[:20], backbone.tokenizer, 30, "none")
+    batches = evaluation_batches(sequences, backbone, 0.15, 8)
     assert any(batch.attention_mask is not None for batch in batches), "with padding"
-    found = score_masked_words(encoder, batches, None)
+    found = score_masked_tokens(backbone, batches, None)
     losses: list[float] = []
     ranks: list[int] = []
     for batch in batches:
@@ -325,29 +328,29 @@ def test_masked_word_scores_from_the_stock_model(
     assert found.top5 == pytest.approx(100 * np.mean(np.array(ranks) < 5))
 
 
-def test_the_prompt_and_its_positions_count(encoder: Encoder, english_lines: list[str]) -> None:
-    batches = evaluation_batches(token_sequences(english_lines, encoder.tokenizer, 30, "full"), encoder, 0.15, 8)
-    key_values = prompt_of(encoder)
+def test_the_prompt_and_its_positions_count(backbone: Backbone, english_lines: list[str]) -> None:
+    batches = evaluation_batches(token_sequences(english_lines, backbone.tokenizer, 30, "full"), backbone, 0.15, 8)
+    key_values = prompt_of(backbone)
     losses = {
-        score_masked_words(encoder, batches, None).loss,
-        score_masked_words(encoder, batches, Prefix.shared(key_values, torch.float32)).loss,
-        score_masked_words(encoder, batches, Prefix.shared(key_values, torch.float32, "shifted")).loss,
+        score_masked_tokens(backbone, batches, None).loss,
+        score_masked_tokens(backbone, batches, Prefix.shared(key_values, torch.float32)).loss,
+        score_masked_tokens(backbone, batches, Prefix.shared(key_values, torch.float32, "shifted")).loss,
     }
     assert len(losses) == 3
 
 
-def test_every_evaluation_masks_the_same_words_whatever_the_batch(encoder: Encoder, english_lines: list[str]) -> None:
-    sequences = token_sequences(english_lines, encoder.tokenizer, 30, "none")
-    first, second, other = (evaluation_batches(sequences, encoder, 0.15, size) for size in (8, 8, 3))
+def test_every_evaluation_masks_the_same_words_whatever_the_batch(backbone: Backbone, english_lines: list[str]) -> None:
+    sequences = token_sequences(english_lines, backbone.tokenizer, 30, "none")
+    first, second, other = (evaluation_batches(sequences, backbone, 0.15, size) for size in (8, 8, 3))
     for left, right in zip(first, second, strict=True):
         assert torch.equal(left.input_ids, right.input_ids)
         assert torch.equal(left.positions, right.positions)
     assert torch.equal(*(torch.cat([batch.targets for batch in batches]) for batches in (first, other)))
-    scores, others = (score_masked_words(encoder, batches, None) for batches in (first, other))
+    scores, others = (score_masked_tokens(backbone, batches, None) for batches in (first, other))
     assert scores.loss == pytest.approx(others.loss, rel=1e-5)
     assert scores.num_masked == others.num_masked
 
 
-def test_no_text_no_score(encoder: Encoder) -> None:
+def test_no_text_no_score(backbone: Backbone) -> None:
     with pytest.raises(DataError, match="no token of the held-out text"):
-        score_masked_words(encoder, [], None)
+        score_masked_tokens(backbone, [], None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from glotprompt import run
 from glotprompt.classifier import Adapted, load_adapted
-from glotprompt.cli.backbone import open_encoder, train_once, weighted_prompts
+from glotprompt.cli.backbone import open_backbone, train_once, weighted_prompts
 from glotprompt.cli.characters import character_map
 from glotprompt.cli.declare import Params
 from glotprompt.cli.guards import parallel_text, stage1_texts
@@ -23,9 +23,9 @@ from glotprompt.data.languages import checked_code, name_of, same_language
 from glotprompt.errors import ConfigError, counted
 from glotprompt.initial import initial_prompt
 from glotprompt.methods import METHODS, method_of_adapt
-from glotprompt.model.backbones import MINI, MINI_SENTENCE
-from glotprompt.model.encoder import Encoder
-from glotprompt.records import AlignmentScores, MaskedWordScores, TextReport
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import MINI, MINI_SENTENCE
+from glotprompt.records import AlignmentScores, MaskedTokenScores, TextReport
 from glotprompt.report.tables import duration, size
 from glotprompt.spec import forget
 from glotprompt.stage1 import Stage1
@@ -51,9 +51,9 @@ def adapt(params: Params) -> None:
         texts = {code: parallel_text(code, files, params) for code, files in languages.items()}
     else:
         texts = stage1_texts(languages, params["source"] or [], config, params)
-    encoder = open_encoder(model, params["precision"], params["device"])
-    initial = weighted_prompts("--init-prompt", params["init_prompt"], encoder)
-    initial_prompt(encoder, config, initial)  # what is wrong with it is said before a text is tokenised
+    backbone = open_backbone(model, params["precision"], params["device"])
+    initial = weighted_prompts("--init-prompt", params["init_prompt"], backbone)
+    initial_prompt(backbone, config, initial)  # what is wrong with it is said before a text is tokenised
     known = shared_characters([prompt for prompt, _ in initial]) if initial and not params["map_characters"] else None
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
     # second one finds it finished among the checkpoints.
@@ -63,9 +63,9 @@ def adapt(params: Params) -> None:
         if figures:
             print()
         lines = text.target if text.pairs is None else [pair[1] for pair in text.pairs]
-        characters = known or character_map(params["map_characters"], lines, encoder.tokenizer, runtime.allow_unknown)
-        stage1 = Stage1.of(encoder, text.target, text.source, code, config, characters, initial, parallel=text.pairs)
-        adapted = _adapt_one(encoder, stage1, text.record, runtime, outputs[code], shared)
+        characters = known or character_map(params["map_characters"], lines, backbone.tokenizer, runtime.allow_unknown)
+        stage1 = Stage1.of(backbone, text.target, text.source, code, config, characters, initial, parallel=text.pairs)
+        adapted = _adapt_one(backbone, stage1, text.record, runtime, outputs[code], shared)
         figures.append(_stage1_figures(adapted, outputs[code]))
     if shared is not None:
         forget(shared)
@@ -116,7 +116,7 @@ def _outputs(output: Path, codes: Sequence[str]) -> dict[str, Path]:
 
 
 def _adapt_one(
-    encoder: Encoder,
+    backbone: Backbone,
     stage1: Stage1,
     record: TextReport,
     runtime: RuntimeConfig,
@@ -130,13 +130,13 @@ def _adapt_one(
         lines = f"{counted(len(stage1.target), 'target line')}, {counted(len(stage1.source), 'source line')}"
         pairs = f"{len(stage1.pairs or ()):,} sentence pairs"
         note(f"{stage1.language}: {lines if stage1.pairs is None else pairs}")
-        return run.run_stage1(encoder, stage1, runtime.replace(checkpoint_dir=folder))
+        return run.run_stage1(backbone, stage1, runtime.replace(checkpoint_dir=folder))
 
-    spec = stage1.spec(encoder)
+    spec = stage1.spec(backbone)
     adapted = train_once(
-        spec, output, lambda path: load_adapted(path, encoder), train, text=record, runtime=runtime, shared=shared
+        spec, output, lambda path: load_adapted(path, backbone), train, text=record, runtime=runtime, shared=shared
     )
-    _show_adapted(adapted, encoder.num_values)
+    _show_adapted(adapted, backbone.num_values)
     return adapted
 
 
@@ -151,9 +151,9 @@ def _show_adapted(adapted: Adapted, num_values: int) -> None:
             "cosine to translation": f"{before.cosine:.3f} before, {after.cosine:.3f} after",
             "source kept in place": f"cosine {after.source_cosine:.3f}",
         }
-    if isinstance(before, MaskedWordScores) and isinstance(after, MaskedWordScores):
+    if isinstance(before, MaskedTokenScores) and isinstance(after, MaskedTokenScores):
         shown |= {
-            "masked-word loss": f"{before.loss:.3f} before, {after.loss:.3f} after (natural log; of held-out text that"
+            "MLM loss": f"{before.loss:.3f} before, {after.loss:.3f} after (natural log; of held-out text that"
             " did not choose the step)",
             "first guess right": f"{before.top1:.1f} % before, {after.top1:.1f} % after",
             "one of five right": f"{before.top5:.1f} % before, {after.top5:.1f} % after",

@@ -34,7 +34,7 @@ def predictions_against(
     _check_labels(path, describe(path, ("classifier",))["labels"], classifier.task.labels)
     where = params["precision"], params["device"], params["normalise"]
     try:
-        other = open_classifier(path, None, *where, loaded=classifier.encoder)
+        other = open_classifier(path, None, *where, loaded=classifier.backbone)
     except ModelError as error:
         raise ModelError(f"{error} and --json in an evaluate of its own, and give that file to --against") from None
     return [found.label for found in other.predict(examples, labels=labels, batch_size=params["batch_size"])]

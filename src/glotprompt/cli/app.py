@@ -57,7 +57,7 @@ class _Group(TyperGroup):
 app = typer.Typer(
     name="glotprompt",
     cls=_Group,
-    help="Teach a frozen multilingual encoder a language it was not pre-trained on, with one small soft prompt.",
+    help="Teach a frozen multilingual backbone a language it was not pre-trained on, with one small soft prompt.",
     epilog="Start with `glotprompt demo`, or with your own text: adapt, tune, evaluate, predict. Each has --help.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,

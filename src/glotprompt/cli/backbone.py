@@ -17,7 +17,7 @@ from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, ModelError, counted
 from glotprompt.facts import describe
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.processes import join, wait
 from glotprompt.records import TextReport
 from glotprompt.spec import RunSpec, done_or_train
@@ -27,7 +27,7 @@ _Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptCla
 STAGE1_KINDS = ("language prompt", "language module")
 
 
-def open_encoder(model: str, precision: Any, device: str) -> Encoder:
+def open_backbone(model: str, precision: Any, device: str) -> Backbone:
     """Load a backbone and say what it is."""
     join(device)  # first of all: it decides which GPU is this process's
     if device != "auto":
@@ -37,26 +37,26 @@ def open_encoder(model: str, precision: Any, device: str) -> Encoder:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"--device {device} cannot be used here ({reason}); give auto or cpu") from None
     keep_to_quota()  # before the probe that chooses the precision
-    encoder = Encoder.load(model, precision=precision, device=device)
-    millions = encoder.num_values / 1e6
+    backbone = Backbone.load(model, precision=precision, device=device)
+    millions = backbone.num_values / 1e6
     note(
-        f"backbone: {encoder.name}, {counted(encoder.num_layers, 'layer')}, {millions:.1f} M frozen values,"
-        f" {encoder.precision} on {encoder.device}"
+        f"backbone: {backbone.name}, {counted(backbone.num_layers, 'layer')}, {millions:.1f} M frozen values,"
+        f" {backbone.precision} on {backbone.device}"
     )
-    return encoder
+    return backbone
 
 
-def open_start(path: Path | None, model: str | None, precision: Any, device: str) -> tuple[Adapted | None, Encoder]:
+def open_start(path: Path | None, model: str | None, precision: Any, device: str) -> tuple[Adapted | None, Backbone]:
     """What stage 2 starts from: what stage 1 saved and the backbone it was made for, or a backbone alone."""
     if path is None:
         assert model is not None
-        return None, open_encoder(model, precision, device)
-    encoder = open_recorded(path, STAGE1_KINDS, model, precision, device)
-    return load_adapted(path, encoder), encoder
+        return None, open_backbone(model, precision, device)
+    backbone = open_recorded(path, STAGE1_KINDS, model, precision, device)
+    return load_adapted(path, backbone), backbone
 
 
 def open_classifier(
-    path: Path, model: str | None, precision: Any, device: str, normalise: bool, *, loaded: Encoder | None = None
+    path: Path, model: str | None, precision: Any, device: str, normalise: bool, *, loaded: Backbone | None = None
 ) -> PromptClassifier:
     """A saved classifier on the backbone it was made for, which may be `loaded` already. `normalise`: whether the text
     that it is to read is."""
@@ -71,11 +71,11 @@ def open_classifier(
     return classifier
 
 
-def open_recorded(path: Path, kinds: Sequence[str], model: str | None, precision: Any, device: str) -> Encoder:
+def open_recorded(path: Path, kinds: Sequence[str], model: str | None, precision: Any, device: str) -> Backbone:
     """The backbone that a saved file was made for, by `model` where it is not found under its name."""
     recorded, _ = recorded_backbone(path, kinds)
     try:
-        return open_encoder(model or recorded, precision, device)
+        return open_backbone(model or recorded, precision, device)
     except ModelError as error:
         if model is not None:
             raise
@@ -83,7 +83,7 @@ def open_recorded(path: Path, kinds: Sequence[str], model: str | None, precision
 
 
 def weighted_prompts(
-    option: str, words: Sequence[str] | None, encoder: Encoder
+    option: str, words: Sequence[str] | None, backbone: Backbone
 ) -> list[tuple[LanguagePrompt, float]] | None:
     """The prompts of an option's `FILE=WEIGHT ...`; without a weight, that of a mean. None: no such option."""
     if not words:
@@ -99,7 +99,7 @@ def weighted_prompts(
             raise ConfigError(
                 f"{option} {word}: expected FILE=WEIGHT with a number, such as sna.safetensors=0.5"
             ) from None
-        found.append((LanguagePrompt.load(path or word, encoder), value))
+        found.append((LanguagePrompt.load(path or word, backbone), value))
     return found
 
 

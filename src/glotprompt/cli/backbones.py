@@ -13,7 +13,7 @@ from glotprompt.cli.files import check_reading, how_to_read
 from glotprompt.cli.tables import console, table, wrote
 from glotprompt.data.sources import texts_of
 from glotprompt.errors import ConfigError
-from glotprompt.model.backbones import BUNDLED, MINI_SENTENCE, WORKING
+from glotprompt.model.loading import BUNDLED, MINI_SENTENCE, WORKING
 from glotprompt.model.shapes import BUILT_IN, Shell
 
 
@@ -28,7 +28,7 @@ def backbones(params: Params) -> None:
     out.print(listed)
     out.print()
     out.print("Others load by folder, GGUF files (a.gguf,b.gguf beside config.json and tokenizer.json) or hub name:")
-    out.print(f"{WORKING}; sentence encoders of these families, too. Counted by `glotprompt methods` without weights:")
+    out.print(f"{WORKING}; sentence backbones of these families, too. Counted by `glotprompt methods` without weights:")
     out.print(", ".join(BUILT_IN))
 
 
@@ -40,11 +40,11 @@ def embed(params: Params) -> None:
     check_reading(params, params["input"])
     texts = texts_of(params["input"], how_to_read(params))
     model = params["model"] or (None if prompt else MINI_SENTENCE)
-    adapted, encoder = open_start(prompt, model, params["precision"], params["device"])
+    adapted, backbone = open_start(prompt, model, params["precision"], params["device"])
     if adapted is not None and adapted.characters is not None:
         texts = [adapted.characters.apply(text) for text in texts]
     sizes = {name: params[name] for name in ("max_length", "batch_size")}
-    vectors = encoder.embed(texts, adapted, params["layer"], **sizes)
+    vectors = backbone.embed(texts, adapted, params["layer"], **sizes)
 
     def onto_disk(beside: Path) -> None:
         with beside.open("wb") as file:  # by its name alone, NumPy would add an ending

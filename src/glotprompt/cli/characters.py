@@ -56,7 +56,7 @@ def character_map(
 def tell_unknown(classifier: PromptClassifier, inputs: Sequence[Example]) -> Unknown:
     """What the tokenizer does not know of texts that a classifier is to read; said where it matters."""
     fields = rewritten_fields([item.fields for item in inputs], classifier.characters)
-    found = unknown_in([text for row in fields for text in row.values()], classifier.encoder.tokenizer)
+    found = unknown_in([text for row in fields for text in row.values()], classifier.backbone.tokenizer)
     if found.matters:
         note(found.sentence())
     return found
@@ -64,7 +64,7 @@ def tell_unknown(classifier: PromptClassifier, inputs: Sequence[Example]) -> Unk
 
 def unknown_of_each(classifier: PromptClassifier, inputs: Sequence[Example]) -> Iterator[dict[str, Any]]:
     """Of each text the unknown characters, as `serve` names them, and their share of the tokens (0 to 1)."""
-    tokenizer = classifier.encoder.tokenizer
+    tokenizer = classifier.backbone.tokenizer
     known = cache(knows(tokenizer))
     for item, row in zip(
         inputs, rewritten_fields([item.fields for item in inputs], classifier.characters), strict=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glotprompt import atomic, peft_format
 from glotprompt.classifier import LanguageModule, LanguagePrompt, Part
-from glotprompt.cli.backbone import open_encoder, open_start
+from glotprompt.cli.backbone import open_backbone, open_start
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import note, suggest
 from glotprompt.cli.tables import wrote
@@ -20,9 +20,9 @@ def to_transformers(params: Params) -> None:
     output = params["output"]
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output {output} is there already and not an empty folder; give a new one")
-    encoder = open_encoder(params["model"], "fp32", "cpu")
-    atomic.write_folder(output, encoder.save_pretrained)
-    kind = "AutoModelForMaskedLM" if encoder.has_lm_head else "AutoModel"
+    backbone = open_backbone(params["model"], "fp32", "cpu")
+    atomic.write_folder(output, backbone.save_pretrained)
+    kind = "AutoModelForMaskedLM" if backbone.has_lm_head else "AutoModel"
     note(f"wrote {output} (transformers: {kind} and AutoTokenizer open it)")
 
 
@@ -37,39 +37,38 @@ def to_peft(params: Params) -> None:
 def from_peft(params: Params) -> None:
     """Read a prompt for its backbone."""
     checked_code(params["language"])
-    encoder = open_encoder(params["model"], "fp32", params["device"])
-    _save(peft_format.from_peft(params["folder"], encoder, params["language"]), params)
+    backbone = open_backbone(params["model"], "fp32", params["device"])
+    _save(peft_format.from_peft(params["folder"], backbone, params["language"]), params)
 
 
 def to_adapter_hub(params: Params) -> None:
     """Write the adapter of the target, or of the source language."""
-    loaded, encoder = open_start(params["module"], params["model"], "fp32", params["device"])
+    loaded, backbone = open_start(params["module"], params["model"], "fp32", params["device"])
     part = "source" if params["of_source"] else "language"
     adapter = (
-        loaded.parts[part].restored(encoder) if isinstance(loaded, LanguageModule) and part in loaded.parts else None
+        loaded.parts[part].restored(backbone) if isinstance(loaded, LanguageModule) and part in loaded.parts else None
     )
     if not isinstance(adapter, Adapter):
         raise ArtifactError(f"{params['module']} holds no adapter alone; expected what adapt --method mad-x wrote")
     assert loaded is not None
     name = "source" if params["of_source"] else loaded.language
-    adapter_hub.to_adapter_hub(adapter, encoder, params["folder"], name)
+    adapter_hub.to_adapter_hub(adapter, backbone, params["folder"], name)
     note(f"wrote {params['folder']} (AdapterHub adapter)")
 
 
 def from_adapter_hub(params: Params) -> None:
     """Read the adapters of both languages."""
-    encoder = open_encoder(params["model"], "fp32", params["device"])
+    backbone = open_backbone(params["model"], "fp32", params["device"])
     folders = {"language": params["target"], "source": params["source"]}
     for folder in folders.values():
         if adapter_hub.has_head(folder):
             note(f"{folder} also holds a prediction head, which is left aside: words are predicted by the model's own")
         named = adapter_hub.made_for(folder)
-        if named and named.split("/")[-1] != encoder.name.split("/")[-1]:
-            note(f"note: {folder} was made for {named}, not for {encoder.name}; on other weights it is worth nothing")
-    parts = {name: Part.of(adapter_hub.from_adapter_hub(folder, encoder)) for name, folder in folders.items()}
-    backbone = {"name": encoder.name, "fingerprint": encoder.fingerprint}
+        if named and named.split("/")[-1] != backbone.name.split("/")[-1]:
+            note(f"note: {folder} was made for {named}, not for {backbone.name}; on other weights it is worth nothing")
+    parts = {name: Part.of(adapter_hub.from_adapter_hub(folder, backbone)) for name, folder in folders.items()}
     report = Converted(converted_from="AdapterHub", origin={name: str(folder) for name, folder in folders.items()})
-    _save(LanguageModule("mad-x", parts, params["language"], backbone, report), params)
+    _save(LanguageModule("mad-x", parts, params["language"], backbone.reference, report), params)
 
 
 def _save(made: LanguagePrompt | LanguageModule, params: Params) -> None:

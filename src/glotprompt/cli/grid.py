@@ -24,9 +24,9 @@ from glotprompt.grid.estimate import Estimator
 from glotprompt.grid.experiment import load
 from glotprompt.grid.pack import steps_of, unpack
 from glotprompt.grid.plan import OpenBackbone, Plan, add_experiment
-from glotprompt.grid.steps import Backbone, Step, Workplace
+from glotprompt.grid.steps import PlannedBackbone, Step, Workplace
 from glotprompt.grid.store import ExperimentRecord, Settled, Store
-from glotprompt.grid.work import Outcome, forget_shared, loaded_encoder
+from glotprompt.grid.work import Outcome, forget_shared, loaded_backbone
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.shapes import Shell
 from glotprompt.report.tables import duration, size
@@ -97,20 +97,20 @@ def _backbones(store: Store, device: str, dry_run: bool) -> OpenBackbone:
         return choose_precision(device_of(device))
 
     @cache
-    def opened(name: str, precision: Precision, shape_only: bool) -> tuple[Backbone, int]:
+    def opened(name: str, precision: Precision, shape_only: bool) -> tuple[PlannedBackbone, int]:
         if shape_only:
-            return Backbone("", "auto", name), Shell.named(name).num_layers
+            return PlannedBackbone("", "auto", name), Shell.named(name).num_layers
         computed = precision
         if precision == "auto":
             computed = (store.precision() or choose()) if dry_run else store.settle_precision(choose)
         try:
-            encoder = loaded_encoder(name, computed, device)
+            backbone = loaded_backbone(name, computed, device)
         except ModelError as error:
             if not dry_run:
                 raise
             note(f"{error}; planned by its shape, without what may be finished already")
-            return Backbone("", precision, name), Shell.named(name).num_layers
-        return Backbone(encoder.fingerprint, precision, name, computed), encoder.num_layers
+            return PlannedBackbone("", precision, name), Shell.named(name).num_layers
+        return PlannedBackbone(backbone.fingerprint, precision, name, computed), backbone.num_layers
 
     return lambda name, experiment: opened(name, experiment.precision, experiment.draw == "table3")
 

@@ -108,7 +108,7 @@ def _legend(costs: Sequence[MethodCost], setting: str) -> list[str]:
     return [
         "values: what is trained, tied weights counted once; of the model: in the first stage that trains.",
         "as table 3 counts (Chen and Chen 2024), in that stage: a tied decoder counts beside the embeddings, and mad-x",
-        "  trains the masked-word head's dense layer and norm too (here: --set train_lm_head=true).",
+        "  trains the masked-token head's dense layer and norm too (here: --set train_lm_head=true).",
         "per language: what one more language takes of stage 1's file, which for mad-x holds the source's adapter too.",
         "classifier: stage 2's file, all that it needs beside the backbone.",
         f"optimiser: AdamW's moments and the gradients. activations: estimated for {setting}.",

@@ -15,7 +15,7 @@ from glotprompt.cli.backbone import open_recorded, recorded_backbone
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import note
 from glotprompt.errors import ArtifactError, ConfigError, UserError, counted
-from glotprompt.model.backbones import absolute
+from glotprompt.model.loading import absolute
 from glotprompt.serve.api import Access, Blueprint, url
 from glotprompt.serve.connections import bounded, most_connections, room_for_connections
 from glotprompt.serve.observed import log_to_stderr
@@ -59,16 +59,16 @@ def _blueprint(params: Params, token: str | None) -> Blueprint:
 
 def _serve_here(plan: Blueprint, first: Path, listening: socket.socket, params: Params) -> None:
     most = most_connections(params["max_connections"])
-    encoder = open_recorded(first, (KIND,), params["model"], params["precision"], params["device"])
+    backbone = open_recorded(first, (KIND,), params["model"], params["precision"], params["device"])
     log_to_stderr()  # from here on: the registry tells of files that it cannot serve
-    registry = plan.registry(encoder)
-    app = plan.app(encoder, registry)
+    registry = plan.registry(backbone)
+    app = plan.app(backbone, registry)
     note(f"{counted(len(registry.names()), 'classifier')} at {url(*listening.getsockname()[:2])} (Ctrl-C stops)")
     _run(app, listening, most)
 
 
 def _serve_by_ray(plan: Blueprint, first: Path, params: Params) -> bool:
-    from glotprompt.cluster.replicas import Backbone, RayServe  # with Ray, which may not be installed
+    from glotprompt.cluster.replicas import RayServe, ServedBackbone  # with Ray, which may not be installed
 
     host, port, address = params["host"], params["port"], params["address"]
     if address is None:
@@ -79,7 +79,7 @@ def _serve_by_ray(plan: Blueprint, first: Path, params: Params) -> bool:
     place = absolute(params["model"] or recorded_backbone(first, (KIND,))[0])
     plan = replace(plan, places=tuple(path.absolute() for path in plan.places))  # replicas start in other folders
     ray = RayServe(params["replicas"], address, host, port, _GRACE_SECONDS, params["take_over"])
-    return ray.run(Backbone(place, params["precision"], params["device"]), plan, note)
+    return ray.run(ServedBackbone(place, params["precision"], params["device"]), plan, note)
 
 
 def _run(app: FastAPI, listening: socket.socket, most: int) -> None:

@@ -22,8 +22,8 @@ from glotprompt.data.records import Example, content_hash
 from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import ConfigError, counted
 from glotprompt.methods import METHODS, default_method
-from glotprompt.model.backbones import MINI_SENTENCE, predicts_tokens
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import MINI_SENTENCE, predicts_tokens
 from glotprompt.records import TextReport, TuneReport
 from glotprompt.report.tables import duration, size
 from glotprompt.stage2 import Stage2, train_stage2
@@ -51,13 +51,13 @@ def tune(params: Params) -> None:
         raise ConfigError("--target-text is for --method embedding alone; leave it out")
     record = check_training_file(params["train"], prompt, params)
     examples, held = _stage2_data(loaded, params)
-    start, encoder = open_start(prompt, model if prompt else name, params["precision"], params["device"])
+    start, backbone = open_start(prompt, model if prompt else name, params["precision"], params["device"])
     if config.head == "words" and not METHODS[config.method or made_by].reads_vectors:
-        for remark in words_of_several_tokens(loaded, encoder.tokenizer, encoder.input_embeddings):
+        for remark in words_of_several_tokens(loaded, backbone.tokenizer, backbone.input_embeddings):
             note(remark)
     unlabelled = inputs_of(params["target_text"] or (), how_to_read(params), loaded.template.fields)
-    stage2 = Stage2.of(encoder, start, examples, loaded, config, held, language=language or "")
-    classifier = _tune_one(encoder, stage2, unlabelled, record, runtime, output)
+    stage2 = Stage2.of(backbone, start, examples, loaded, config, held, language=language or "")
+    classifier = _tune_one(backbone, stage2, unlabelled, record, runtime, output)
     _show_classifier(classifier)
     write_json(params["json"], _classifier_figures(classifier, output))
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
@@ -76,7 +76,7 @@ def _stage2_data(task: Task, params: Params) -> tuple[list[Example], list[Exampl
 
 
 def _tune_one(
-    encoder: Encoder,
+    backbone: Backbone,
     stage2: Stage2,
     target_text: Sequence[Example],
     record: TextReport,
@@ -85,7 +85,7 @@ def _tune_one(
 ) -> PromptClassifier:
     """The classifier: trained and saved, or as an earlier run left it. `record`: how its text came to be, for the
     report."""
-    spec = stage2.spec(encoder)
+    spec = stage2.spec(backbone)
     of_training = spec.identity
     if target_text:
         spec = replace(spec, contents={**spec.contents, "target_text": content_hash(target_text)})
@@ -94,13 +94,13 @@ def _tune_one(
         counts = Counter(example.label for example in stage2.examples)
         shown = ", ".join(f"{label} {counts[label]:,}" for label in stage2.task.labels)
         note(f"{counted(len(stage2.examples), 'example')} of {stage2.task.name}: {shown}")
-        made = train_stage2(encoder, stage2, runtime.replace(checkpoint_dir=folder), of_training)
+        made = train_stage2(backbone, stage2, runtime.replace(checkpoint_dir=folder), of_training)
         if target_text:
             made = made.with_target_text(target_text)
         return made
 
     return train_once(
-        spec, output, lambda path: PromptClassifier.load(path, encoder), train, text=record, runtime=runtime
+        spec, output, lambda path: PromptClassifier.load(path, backbone), train, text=record, runtime=runtime
     )
 
 
@@ -112,7 +112,7 @@ def _show_classifier(classifier: PromptClassifier) -> None:
     trained = f"{found.trained_values:,}"
     if found.trained_layers is not None:
         first, stop = found.trained_layers
-        layers = f"{stop - first} of {counted(classifier.encoder.num_layers, 'layer')} ({first + 1} to {stop})"
+        layers = f"{stop - first} of {counted(classifier.backbone.num_layers, 'layer')} ({first + 1} to {stop})"
         trained += f", prompts of {layers}"
     facts(
         {

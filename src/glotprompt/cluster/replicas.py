@@ -49,7 +49,7 @@ _LOGGING: dict[str, Any] = {"enable_access_log": False, "log_level": "CRITICAL"}
 
 
 @dataclass(frozen=True)
-class Backbone:
+class ServedBackbone:
     """What a replica opens."""
 
     model: str
@@ -73,16 +73,16 @@ class RayServe:
     take_over: bool
     """Put the service in the place of one that runs on the cluster, as after the `kill -9` of its command."""
 
-    def run(self, backbone: Backbone, blueprint: Blueprint, tell: Callable[[str], None]) -> bool:
+    def run(self, served: ServedBackbone, blueprint: Blueprint, tell: Callable[[str], None]) -> bool:
         """Serve until a person or the system says stop; what was taken is answered then, and False says that Ray
         could not be seen to do so. `tell` is given lines for a person. Of a cluster that was joined only the own
         application is taken away. Raises `UserError` where the replicas cannot start."""
-        check_device(backbone.device)
+        check_device(served.device)
         logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
         with connected(self.address, show_logs=self.address is None):
-            share = share_of_all(self.replicas, backbone.device, option="--replicas", here=self.address is None)
+            share = share_of_all(self.replicas, served.device, option="--replicas", here=self.address is None)
             with _told_to_stop() as stop, self._proxies(tell):
-                _deploy(_deployment(backbone, blueprint, share, self.grace_seconds))
+                _deploy(_deployment(served, blueprint, share, self.grace_seconds))
                 try:
                     if _started(stop, tell):
                         where = "" if self.address is None else ", on every machine of the cluster that has a replica"
@@ -127,9 +127,9 @@ class _Replica:
             raise RuntimeError("the model's thread has ended")
 
 
-def _deployment(backbone: Backbone, blueprint: Blueprint, share: Share, grace_seconds: float) -> serve.Application:
+def _deployment(served: ServedBackbone, blueprint: Blueprint, share: Share, grace_seconds: float) -> serve.Application:
     def build() -> FastAPI:
-        return _built(backbone, blueprint, share.cpus)
+        return _built(served, blueprint, share.cpus)
 
     ingress: Any = serve.ingress(build)(_Replica)
     kind = serve.deployment(
@@ -148,20 +148,20 @@ def _deployment(backbone: Backbone, blueprint: Blueprint, share: Share, grace_se
     return kind.bind()
 
 
-def _built(backbone: Backbone, blueprint: Blueprint, threads: int) -> FastAPI:
+def _built(served: ServedBackbone, blueprint: Blueprint, threads: int) -> FastAPI:
     """The application, in a replica's process."""
     import torch
 
-    from glotprompt.model.encoder import Encoder
+    from glotprompt.model.backbone import Backbone
     from glotprompt.serve.observed import log_to_stderr
 
     torch.set_num_threads(threads)
     try:
-        encoder = Encoder.load(backbone.model, precision=backbone.precision, device=backbone.device)
+        backbone = Backbone.load(served.model, precision=served.precision, device=served.device)
     except ModelError as error:
         raise ModelError(f"{error}; say with --model where all machines find the backbone") from None
     log_to_stderr()
-    return blueprint.app(encoder, blueprint.registry(encoder), serve.get_replica_context().replica_id.unique_id)
+    return blueprint.app(backbone, blueprint.registry(backbone), serve.get_replica_context().replica_id.unique_id)
 
 
 def _deploy(application: serve.Application) -> None:

@@ -55,7 +55,7 @@ class DemoData:
     own_labels: Sequence[str]
     """The labels that the target's own data has."""
     reading_texts: Sequence[str]
-    """Target text on which masked words are scored before and after."""
+    """Target text on which masked tokens are scored before and after."""
     guess_texts: Sequence[tuple[str, str]]
     """(reference, sentence) from which the shown blanks are drawn."""
     data: list[DemoSplit]

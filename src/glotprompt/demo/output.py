@@ -17,7 +17,7 @@ import torch
 from glotprompt import artifact, atomic
 from glotprompt.classifier import Adapted, PromptClassifier
 from glotprompt.demo.result import DemoAlignment, DemoFigures, DemoFiles, DemoMeta, DemoResult, Retrieval
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.records import AdaptReport, AlignmentScores
 from glotprompt.train.memory import PeakMemory
 
@@ -85,8 +85,8 @@ class Used:
     precision: str
 
     @classmethod
-    def of(cls, encoder: Encoder) -> Used:
-        return cls(encoder.name, encoder.fingerprint, encoder.precision)
+    def of(cls, backbone: Backbone) -> Used:
+        return cls(backbone.name, backbone.fingerprint, backbone.precision)
 
 
 def meta(start: float, memory: PeakMemory, backbones: Iterable[Used]) -> DemoMeta:

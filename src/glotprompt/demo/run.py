@@ -39,14 +39,14 @@ from glotprompt.grid.engine import SerialEngine, Tell
 from glotprompt.grid.experiment import Experiment, load
 from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.step_results import EvaluationResult, step_result
-from glotprompt.grid.steps import AdaptStep, Backbone, EvaluateStep, Workplace
+from glotprompt.grid.steps import AdaptStep, EvaluateStep, PlannedBackbone, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, Store
-from glotprompt.grid.work import encoder_of, loaded_encoder, scored_classifier
-from glotprompt.records import EvaluationReport, MaskedWordScores
+from glotprompt.grid.work import backbone_of, loaded_backbone, scored_classifier
+from glotprompt.records import EvaluationReport, MaskedTokenScores
 from glotprompt.train.batches import token_sequences
 from glotprompt.train.memory import PeakMemory
 from glotprompt.train.reading import blank_words, guess_words
-from glotprompt.train.scoring import evaluation_batches, report, score_masked_words
+from glotprompt.train.scoring import evaluation_batches, report, score_masked_tokens
 
 CENTRED = "-centred"
 """How systems end that read another's sentence vectors, centred."""
@@ -76,10 +76,10 @@ def run_demo(
     plan = Plan()
     used: dict[str, Used] = {}
 
-    def open_backbone(name: str, of: Experiment) -> tuple[Backbone, int]:
-        encoder = loaded_encoder(name, of.precision, "auto")
-        used[name] = Used.of(encoder)
-        return Backbone(encoder.fingerprint, of.precision, name), encoder.num_layers
+    def open_backbone(name: str, of: Experiment) -> tuple[PlannedBackbone, int]:
+        backbone = loaded_backbone(name, of.precision, "auto")
+        used[name] = Used.of(backbone)
+        return PlannedBackbone(backbone.fingerprint, of.precision, name), backbone.num_layers
 
     add_experiment(plan, experiment, open_backbone, data.data_dir, command=command)
     _run(plan, place, tell)
@@ -141,8 +141,8 @@ class _Demo:
         )
 
     def _opened(self, step: AdaptStep) -> Adapted:
-        encoder = encoder_of(step.backbone, self.place.device)
-        return load_adapted(self.store.folder(step.name) / ADAPTED, encoder)
+        backbone = backbone_of(step.backbone, self.place.device)
+        return load_adapted(self.store.folder(step.name) / ADAPTED, backbone)
 
     def _found(self, step: EvaluateStep) -> tuple[EvaluationResult, EvaluationReport]:
         """A step's result, and its predictions over all labels compared with the truth."""
@@ -257,18 +257,18 @@ class _Demo:
             prompt_length=self._prompt.prompt_length,
         )
 
-    def _read(self, prompt: LanguagePrompt | None) -> MaskedWordScores:
-        encoder, config = encoder_of(self._reader.backbone, self.place.device), self._reader.config
-        sequences = token_sequences(self.data.reading_texts, encoder.tokenizer, config.max_length, "full")
-        batches = evaluation_batches(sequences, encoder, config.mask_rate, 32, READING_SEED)
-        return score_masked_words(encoder, batches, None if prompt is None else prompt.prefix(encoder))
+    def _read(self, prompt: LanguagePrompt | None) -> MaskedTokenScores:
+        backbone, config = backbone_of(self._reader.backbone, self.place.device), self._reader.config
+        sequences = token_sequences(self.data.reading_texts, backbone.tokenizer, config.max_length, "full")
+        batches = evaluation_batches(sequences, backbone, config.mask_rate, 32, READING_SEED)
+        return score_masked_tokens(backbone, batches, None if prompt is None else prompt.prefix(backbone))
 
     def guesses(self) -> list[DemoGuess]:
         """Verses with one word masked, drawn by seed, and the model's guesses before and after."""
-        encoder = encoder_of(self._reader.backbone, self.place.device)
-        blanks = blank_words(self.data.guess_texts, encoder.tokenizer, NUM_GUESSES, READING_SEED)
+        backbone = backbone_of(self._reader.backbone, self.place.device)
+        blanks = blank_words(self.data.guess_texts, backbone.tokenizer, NUM_GUESSES, READING_SEED)
         texts = [blank.ids for blank in blanks]
-        before, after = guess_words(encoder, texts, None), guess_words(encoder, texts, self._prompt.prefix(encoder))
+        before, after = guess_words(backbone, texts, None), guess_words(backbone, texts, self._prompt.prefix(backbone))
         return [
             DemoGuess(
                 reference=blank.reference,

@@ -116,7 +116,7 @@ def accuracy_columns(task: DemoTask, summaries: list[MethodSummary]) -> list[tup
 
 
 def is_right(word: str, answer: str) -> bool:
-    """Whether a guessed piece is the masked word; only SentencePiece's word mark is ignored."""
+    """Whether a guessed piece is the masked token; only SentencePiece's word mark is ignored."""
     return word.strip("▁ ") == answer.strip("▁ ")
 
 

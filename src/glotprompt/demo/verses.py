@@ -20,8 +20,8 @@ from glotprompt.data.records import content_hash
 from glotprompt.demo.conclusions import RIVAL, Reading, conclusions
 from glotprompt.demo.output import Used, alignment, meta, save, saved_size, write_result
 from glotprompt.demo.result import DemoAlignment, DemoFigures, DemoFiles, DemoResult, DemoRow, DemoSplit, DemoTask
-from glotprompt.model.backbones import MINI_SENTENCE
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import MINI_SENTENCE
 from glotprompt.run import run_stage1, tune
 from glotprompt.spec import done_or_train
 from glotprompt.train.embedding import CENTRE_TEXTS
@@ -44,7 +44,7 @@ def run_verses(
     start, memory = time.perf_counter(), PeakMemory()
     notes: list[str] = []
     data = verse_topics(language, data_dir, notes.append)
-    experiment = VerseExperiment(Encoder.load(MINI_SENTENCE, precision=precision), data)
+    experiment = VerseExperiment(Backbone.load(MINI_SENTENCE, precision=precision), data)
     demo = _Verses(experiment, output, steps, num_pairs)
     rows = [_majority(demo.figures(RIVAL, seeds[0]))]
     rows += [demo.row(method, seed) for seed in seeds for method in (RIVAL, *ALIGNED)]
@@ -75,7 +75,7 @@ def run_verses(
     )
     sentences, use = conclusions(figures, demo.right)
     saved = demo.save(use, seeds[0])
-    return write_result(output, figures, sentences, saved, meta(start, memory, [Used.of(experiment.encoder)]))
+    return write_result(output, figures, sentences, saved, meta(start, memory, [Used.of(experiment.backbone)]))
 
 
 class _Verses:
@@ -87,24 +87,24 @@ class _Verses:
         self.right: dict[Reading, list[list[int]]] = {}
 
     def _kept(self, method: str, seed: int) -> Path:
-        data, encoder = self.experiment.data, self.experiment.encoder
+        data, backbone = self.experiment.data, self.experiment.backbone
         texts = [text for pair in data.pairs for text in (pair.source, pair.target)]
         about = [data.language, seed, self.steps, self.num_pairs, content_hash([*texts, *data.source, *data.target])]
-        key = identity_of([*about, encoder.fingerprint, encoder.asked_precision, artifact.versions()])
+        key = identity_of([*about, backbone.fingerprint, backbone.asked_precision, artifact.versions()])
         return self.work / f"{data.language}-{method}-{seed}-{key}.json"
 
     def adapted(self, method: str, seed: int) -> Adapted | None:
         """Stage 1 of a method and seed, or what an earlier, interrupted demo left; None for embedding."""
         if method == RIVAL:
             return None
-        encoder, pairs = self.experiment.encoder, self.experiment.chosen_pairs(self.num_pairs, seed)
+        backbone, pairs = self.experiment.backbone, self.experiment.chosen_pairs(self.num_pairs, seed)
         stage1 = self.experiment.stage1(method, seed, self.steps, pairs)
 
         def train(folder: Path) -> Adapted:
-            return run_stage1(encoder, stage1, RuntimeConfig(checkpoint_dir=folder))
+            return run_stage1(backbone, stage1, RuntimeConfig(checkpoint_dir=folder))
 
         path = self.work / f"{self.experiment.data.language}-{method}-{seed}.safetensors"
-        return done_or_train(stage1.spec(encoder), path, lambda file: load_adapted(file, encoder), train)[0]
+        return done_or_train(stage1.spec(backbone), path, lambda file: load_adapted(file, backbone), train)[0]
 
     def figures(self, method: str, seed: int) -> dict[str, Any]:
         """The figures of `VerseExperiment.scores`."""
@@ -122,7 +122,7 @@ class _Verses:
             self.right.setdefault(reading, []).append(found["right"][column])
         return DemoRow(
             method=name,
-            backbone=self.experiment.encoder.name,
+            backbone=self.experiment.backbone.name,
             seed=seed,
             source_test_accuracy=found["source_accuracy"],
             source_test_accuracy_interval=found["source_interval"],
@@ -152,7 +152,7 @@ class _Verses:
         experiment, method = self.experiment, use.method.removesuffix("-aligned")
         adapted, data = self.adapted(method, seed), experiment.data
         config = TuneConfig(method=RIVAL, seed=seed, **preset("alignment", "tune"))
-        classifier = tune(experiment.encoder, adapted, data.source, TASK, config)
+        classifier = tune(experiment.backbone, adapted, data.source, TASK, config)
         if use.centred:
             texts = [pair.target for pair in experiment.chosen_pairs(self.num_pairs, seed)[:CENTRE_TEXTS]]
             classifier = classifier.with_target_text(texts)

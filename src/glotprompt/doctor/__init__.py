@@ -29,9 +29,9 @@ from glotprompt.doctor.verdict import (
 from glotprompt.errors import ConfigError, DataError, ModelError, in_a_line
 from glotprompt.forecast import Fields, Forecast, Forecaster, Probe, Text
 from glotprompt.methods import METHODS, default_method, method_of_adapt
-from glotprompt.model.backbones import folder_of, read_tokenizer
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import choose_precision
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.loading import folder_of, read_tokenizer
 from glotprompt.model.shapes import Shell
 from glotprompt.templates import Task
 from glotprompt.train.cloze import label_words, tokens_of, words_of_several_tokens
@@ -95,7 +95,7 @@ class Diagnosis:
 
 
 def examine(
-    model: str | Path | Encoder,
+    model: str | Path | Backbone,
     texts: Sequence[str],
     *,
     language: str | None = None,
@@ -109,38 +109,38 @@ def examine(
 ) -> Diagnosis:
     """Look at a backbone and unlabelled target lines, and say what a training would meet.
 
-    `model` is what `Encoder.load` takes, or an encoder. `language` is the text's ISO 639-3 code. With a `task` its
+    `model` is what `Backbone.load` takes, or a backbone. `language` is the text's ISO 639-3 code. With a `task` its
     label words are looked up, and stage 2 is estimated for 1,000 examples as long as the lines. With the objective
     alignment the lines stand for both sides of as many pairs. `probe_seconds` are spent on real steps of each stage;
     with 0 nothing is timed and no weights are read. `precision` and `device` are
-    those of `Encoder.load`. Nothing is saved. Raises `DataError` for an empty text, `ModelError` and `ConfigError` as
+    those of `Backbone.load`. Nothing is saved. Raises `DataError` for an empty text, `ModelError` and `ConfigError` as
     the two stages would."""
     if not texts:
         raise DataError("there is no text to look at; give at least one line in the target language")
     adapt, tune, runtime = adapt or AdaptConfig(), tune or TuneConfig(), runtime or RuntimeConfig()
     method_of_adapt(adapt)  # what it refuses is said before the costly parts
-    name = model.name if isinstance(model, Encoder) else str(model)
+    name = model.name if isinstance(model, Backbone) else str(model)
     family = family_of(name)
     read = None if language is None or family is None else exposure(language, family)
-    encoder = model if isinstance(model, Encoder) else None
-    if encoder is None and probe_seconds > 0:
-        encoder = Encoder.load(name, precision=precision, device=device)
-    forecaster = _forecaster(name, encoder, Probe(probe_seconds), runtime, precision, device)
+    backbone = model if isinstance(model, Backbone) else None
+    if backbone is None and probe_seconds > 0:
+        backbone = Backbone.load(name, precision=precision, device=device)
+    forecaster = _forecaster(name, backbone, Probe(probe_seconds), runtime, precision, device)
     if tune.head == "words":
         tune = tune.replace(method=default_method(tune.method or adapt.method, forecaster.shell.has_lm_head))
-    tokenizer = _tokenizer(name) if encoder is None else encoder.tokenizer
+    tokenizer = _tokenizer(name) if backbone is None else backbone.tokenizer
     text = statistics_of(texts, tokenizer)
     references = reference_pieces(tokenizer)
     # Text of one line cannot be split into training and held-out text; the finding on its amount says enough.
     if probe_seconds <= 0 or text.num_unique < 2:
-        forecaster.encoder = None
+        forecaster.backbone = None
     first, second = forecaster.adapt(adapt, Text(texts, text.line_tokens)), None
     findings = [language_finding(language, read), *text_findings(text, references, adapt)]
     if task is not None:
         reads_words = tune.head == "words" and not METHODS[str(tune.method)].reads_vectors
         problems = label_problems(task, tokenizer) if reads_words else []
         if problems:  # what cannot be read cannot be timed
-            forecaster.encoder = None
+            forecaster.backbone = None
         fields: list[Fields] = [dict.fromkeys(task.template.fields, line) for line in texts]
         held = round(tune.dev_share * NUM_EXAMPLES)
         second = forecaster.tune(tune, adapt, task, fields, (NUM_EXAMPLES - held, held))
@@ -152,11 +152,11 @@ def examine(
 
 
 def _forecaster(
-    name: str, encoder: Encoder | None, probe: Probe, runtime: RuntimeConfig, precision: str, device: str
+    name: str, backbone: Backbone | None, probe: Probe, runtime: RuntimeConfig, precision: str, device: str
 ) -> Forecaster:
-    """Of the backbone; without an encoder of its shape, in the precision of the training, where that would run."""
-    if encoder is not None:
-        return Forecaster.of(encoder, probe, runtime)
+    """Of the backbone; without a backbone of its shape, in the precision of the training, where that would run."""
+    if backbone is not None:
+        return Forecaster.of(backbone, probe, runtime)
     found = "cuda" if torch.cuda.is_available() else "cpu"
     place = torch.device(found if device == "auto" else device)
     shell = Shell.named(name)

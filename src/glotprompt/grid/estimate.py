@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from glotprompt.forecast import Fields, Forecast, Forecaster, Probe, Text
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource
-from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
-from glotprompt.grid.work import encoder_of
+from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace
+from glotprompt.grid.work import backbone_of
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import device_of
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.shapes import Shell
 
 PROBE = Probe(seconds=2.0, most_tokens=1024)
@@ -47,14 +47,14 @@ class Estimator:
                 adapt = None if tuned.adapted is None else tuned.adapted.config
                 return self._of(step.backbone).evaluate(tuned.config, adapt, tuned.task, examples)
 
-    def _of(self, backbone: Backbone) -> Forecaster:
-        key = backbone.name, backbone.precision
+    def _of(self, planned: PlannedBackbone) -> Forecaster:
+        key = planned.name, planned.precision
         if key not in self._forecasters:
-            if backbone.fingerprint:
-                found = Forecaster.of(encoder_of(backbone, self.place.device), PROBE, self.place.runtime)
+            if planned.fingerprint:
+                found = Forecaster.of(backbone_of(planned, self.place.device), PROBE, self.place.runtime)
             else:
                 device = device_of(self.place.device)
-                found = Forecaster(Shell.named(backbone.name), device, None, PROBE, self.place.runtime)
+                found = Forecaster(Shell.named(planned.name), device, None, PROBE, self.place.runtime)
             self._forecasters[key] = found
         return self._forecasters[key]
 
@@ -64,7 +64,7 @@ class Estimator:
             lines = [target for _, target in reading.pairs(step.texts["pairs"], data_dir).pairs]
         else:
             lines = reading.texts(step.texts["target"], data_dir).lines
-        text = Text(lines, [] if forecaster.encoder is None else _lengths(lines, forecaster.encoder))
+        text = Text(lines, [] if forecaster.backbone is None else _lengths(lines, forecaster.backbone))
         return forecaster.adapt(step.config, text, None if step.after is None else 1)
 
     def _tune(self, step: TuneStep) -> Forecast:
@@ -81,8 +81,8 @@ class Estimator:
         return [example.fields for example in reading.examples(source, self.place.data_dir)]
 
 
-def _lengths(lines: list[str], encoder: Encoder) -> list[float]:
+def _lengths(lines: list[str], backbone: Backbone) -> list[float]:
     """Tokens of lines, from those of a few."""
     sample = [line[:_CHARACTERS] for line in lines[:: max(1, len(lines) // _SAMPLE)][:_SAMPLE]]
-    tokens = sum(len(ids) for ids in encoder.tokenizer(sample, add_special_tokens=False)["input_ids"])
+    tokens = sum(len(ids) for ids in backbone.tokenizer(sample, add_special_tokens=False)["input_ids"])
     return [len(line) * tokens / max(1, sum(map(len, sample))) for line in lines]

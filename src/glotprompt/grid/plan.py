@@ -17,12 +17,12 @@ from glotprompt.grid import reading
 from glotprompt.grid.experiment import Experiment, System
 from glotprompt.grid.reading import ExampleSource, TextSource
 from glotprompt.grid.scales import LAYERS
-from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep
+from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep
 from glotprompt.grid.store import FORMAT, Cell, ExperimentRecord
 from glotprompt.methods import METHODS, Method
 from glotprompt.templates import Task
 
-OpenBackbone = Callable[[str, Experiment], tuple[Backbone, int]]
+OpenBackbone = Callable[[str, Experiment], tuple[PlannedBackbone, int]]
 """From a model's name, and the experiment that wants it, to the backbone and its number of layers."""
 
 
@@ -131,7 +131,7 @@ class _Way:
 
     name: str
     system: System
-    backbone: Backbone
+    backbone: PlannedBackbone
     num_layers: int
 
     @property

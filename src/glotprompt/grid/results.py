@@ -71,19 +71,19 @@ def evaluate_result(
         ),
         collapsed=collapse(every),
         prompt_change=prompt_change(adapted, classifier),
-        meta_info=_meta(str(classifier.encoder.device)),
+        meta_info=_meta(str(classifier.backbone.device)),
     )
 
 
 def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> RunInfo:
-    adapted, encoder = step.adapted, classifier.encoder
+    adapted, backbone = step.adapted, classifier.backbone
     return RunInfo(
         dataset=step.dataset,
         source=step.source,
         target=step.target,
         method=step.method,
         seed=step.tuned.config.seed,
-        backbone=BackboneName(name=encoder.name, fingerprint=encoder.fingerprint, precision=encoder.precision),
+        backbone=BackboneName(name=backbone.name, fingerprint=backbone.fingerprint, precision=backbone.precision),
         config={
             "adapt": None if adapted is None else adapted.config.model_dump(mode="json"),
             "tune": step.tuned.config.model_dump(mode="json"),

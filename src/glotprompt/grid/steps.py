@@ -21,7 +21,7 @@ from glotprompt.templates import Task
 
 
 @dataclass(frozen=True)
-class Backbone:
+class PlannedBackbone:
     """A frozen model."""
 
     fingerprint: str
@@ -63,7 +63,7 @@ class AdaptStep(Named):
     """Stage 1 of one language."""
 
     kind: ClassVar[str] = "adapt"
-    backbone: Backbone
+    backbone: PlannedBackbone
     language: str
     config: AdaptConfig
     contents: Mapping[str, str]
@@ -104,7 +104,7 @@ class TuneStep(Named):
     """Stage 2."""
 
     kind: ClassVar[str] = "tune"
-    backbone: Backbone
+    backbone: PlannedBackbone
     config: TuneConfig
     task: Task
     train_content: str
@@ -155,7 +155,7 @@ class EvaluateStep(Named):
     centre: TextSource | None = field(default=None, compare=False)
 
     @property
-    def backbone(self) -> Backbone:
+    def backbone(self) -> PlannedBackbone:
         return self.tuned.backbone
 
     @property

@@ -19,11 +19,11 @@ from glotprompt.errors import DataError, UserError, in_a_line
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource, Texts, TextSource
 from glotprompt.grid.results import cost_result, evaluate_result
-from glotprompt.grid.steps import AdaptStep, Backbone, CostStep, EvaluateStep, Step, TuneStep, Workplace
+from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
 from glotprompt.methods import METHODS, for_language
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import Precision
-from glotprompt.model.encoder import Encoder
 from glotprompt.records import Guards
 from glotprompt.run import run_stage1
 from glotprompt.spec import done_or_train
@@ -103,42 +103,42 @@ def _write(path: Path, value: Any) -> None:
 
 
 @lru_cache(maxsize=1)
-def loaded_encoder(name: str, precision: Precision, device: str) -> Encoder:
-    return Encoder.load(name, precision=precision, device=device)
+def loaded_backbone(name: str, precision: Precision, device: str) -> Backbone:
+    return Backbone.load(name, precision=precision, device=device)
 
 
-def encoder_of(backbone: Backbone, device: str) -> Encoder:
+def backbone_of(planned: PlannedBackbone, device: str) -> Backbone:
     """The backbone of a step, loaded once per process. Raises `DataError` where another lies in its place by now."""
-    encoder = loaded_encoder(backbone.name, backbone.computed or backbone.precision, device)
-    if encoder.fingerprint != backbone.fingerprint:
+    backbone = loaded_backbone(planned.name, planned.computed or planned.precision, device)
+    if backbone.fingerprint != planned.fingerprint:
         raise DataError(
-            f"{backbone.name} has the fingerprint {encoder.fingerprint}, the step was planned for"
+            f"{backbone.name} has the fingerprint {backbone.fingerprint}, the step was planned for"
             f" {backbone.fingerprint}; run the grid again with --retry-failed"
         )
-    return encoder
+    return backbone
 
 
 def _adapt(step: AdaptStep, store: Store, place: Workplace, folder: Path) -> None:
-    encoder = encoder_of(step.backbone, place.device)
+    backbone = backbone_of(step.backbone, place.device)
     if "pairs" in step.texts:
         read = reading.pairs(step.texts["pairs"], place.data_dir)
         _refuse_changed(step.texts["pairs"], read.content, step.contents["pairs"])
-        stage1 = Stage1.of(encoder, (), (), step.language, step.config, parallel=read.pairs)
+        stage1 = Stage1.of(backbone, (), (), step.language, step.config, parallel=read.pairs)
         guards = Guards.model_validate({"parallel": read.checked})
     else:
         target, source = (_texts(step.texts[name], step.contents[name], place) for name in ("target", "source"))
-        stage1 = Stage1.of(encoder, target.lines, source.lines, step.language, step.config)
+        stage1 = Stage1.of(backbone, target.lines, source.lines, step.language, step.config)
         guards = Guards.model_validate({"target": target.checked, "source": source.checked})
     share = next(iter(step.texts.values())).share
     runtime = place.runtime.replace(no_samples=True)
 
     def train(checkpoints: Path) -> Adapted:
-        adapted = run_stage1(encoder, stage1, runtime.replace(checkpoint_dir=checkpoints))
+        adapted = run_stage1(backbone, stage1, runtime.replace(checkpoint_dir=checkpoints))
         return replace(adapted, report=adapted.training.replace(guards=guards, text_share=share))
 
     with _checkpoints(step, store) as checkpoints:
         done_or_train(
-            step.spec, folder / ADAPTED, lambda path: load_adapted(path, encoder), train, checkpoints=checkpoints
+            step.spec, folder / ADAPTED, lambda path: load_adapted(path, backbone), train, checkpoints=checkpoints
         )
 
 
@@ -199,17 +199,17 @@ def _changed(references: tuple[str, ...]) -> DataError:
 
 
 def _tune(step: TuneStep, store: Store, place: Workplace, folder: Path) -> None:
-    encoder = encoder_of(step.backbone, place.device)
+    backbone = backbone_of(step.backbone, place.device)
     train = _examples(step.train, step.train_content, place)
     dev = None if step.dev is None else _examples(step.dev, step.dev_content, place)
-    adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, encoder)
-    stage2 = Stage2.of(encoder, adapted, train, step.task, step.config, dev)
+    adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, backbone)
+    stage2 = Stage2.of(backbone, adapted, train, step.task, step.config, dev)
     runtime = place.runtime.replace(no_samples=True)
     done_or_train(
         step.spec,
         folder / CLASSIFIER,
-        lambda path: PromptClassifier.load(path, encoder),
-        lambda work: train_stage2(encoder, stage2, runtime.replace(checkpoint_dir=work), step.spec.identity),
+        lambda path: PromptClassifier.load(path, backbone),
+        lambda work: train_stage2(backbone, stage2, runtime.replace(checkpoint_dir=work), step.spec.identity),
         checkpoints=store.work(step.name),
     )
 
@@ -224,9 +224,9 @@ def _evaluate(step: EvaluateStep, store: Store, place: Workplace, folder: Path) 
 def scored_classifier(step: EvaluateStep, store: Store, place: Workplace) -> tuple[Adapted | None, PromptClassifier]:
     """What a finished step scored, with the stage 1 behind it: the language's own module in its place, and sentence
     vectors centred."""
-    encoder = encoder_of(step.backbone, place.device)
-    classifier = PromptClassifier.load(store.folder(step.tuned.name) / CLASSIFIER, encoder)
-    adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, encoder)
+    backbone = backbone_of(step.backbone, place.device)
+    classifier = PromptClassifier.load(store.folder(step.tuned.name) / CLASSIFIER, backbone)
+    adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, backbone)
     if adapted is not None and METHODS[classifier.method].tunes_once and not METHODS[classifier.method].reads_vectors:
         classifier = for_language(classifier, adapted)
     if step.centre is not None:

@@ -1,4 +1,4 @@
-"""Which language is a text in? The one whose prompt reads its masked words best.
+"""Which language is a text in? The one whose prompt reads its masked tokens best.
 
 Every classifier's prompt stands in front of the same text with the same words masked, and the losses of these words
 are compared. Texts of a few words leave few words to compare, so a text is read several times with other masks.
@@ -51,7 +51,7 @@ class Loss:
 
     served: Served
     loss: float
-    """Mean cross-entropy of the masked words (natural log)."""
+    """Mean cross-entropy of the masked tokens (natural log)."""
 
 
 class LanguageFinder:
@@ -73,7 +73,7 @@ class LanguageFinder:
         return LanguageQuery(tuple(queries), tuple(readings))
 
     def _masked(self, text: str) -> MaskedBatch:
-        tokenizer = self._predictor.encoder.tokenizer
+        tokenizer = self._predictor.backbone.tokenizer
         found = token_sequences([text], tokenizer, MOST_TOKENS, "none")
         if not found:  # nothing but what the tokenizer drops
             found = token_sequences([str(tokenizer.unk_token)], tokenizer, MOST_TOKENS, "none")
@@ -96,18 +96,18 @@ class LanguageFinder:
 
     def _losses(self, candidates: Sequence[Served], reading: MaskedBatch) -> list[float]:
         """One forward pass: the reading behind the prompt of every candidate."""
-        encoder = self._predictor.encoder
+        backbone = self._predictor.backbone
         decoded = [served.decoded() for served in candidates]
-        reading = reading.to(encoder.device)
+        reading = reading.to(backbone.device)
         count, (rows, width) = len(candidates), reading.input_ids.shape
-        offsets = torch.arange(count, device=encoder.device)[:, None] * (rows * width)
+        offsets = torch.arange(count, device=backbone.device)[:, None] * (rows * width)
         mask = None if reading.attention_mask is None else reading.attention_mask.repeat(count, 1)
         prompts = [cast(Tensor, one.prompt) for one in decoded]
-        own = torch.arange(count, device=encoder.device).repeat_interleave(rows)
+        own = torch.arange(count, device=backbone.device).repeat_interleave(rows)
         with self._predictor.computing, torch.inference_mode():
-            prefix = Prefix.per_row(prompts, own, encoder.dtype, [one.positions for one in decoded])
+            prefix = Prefix.per_row(prompts, own, backbone.dtype, [one.positions for one in decoded])
             positions = (reading.positions[None] + offsets).flatten()
-            hidden = encoder.states_at(reading.input_ids.repeat(count, 1), mask, prefix, positions)
+            hidden = backbone.states_at(reading.input_ids.repeat(count, 1), mask, prefix, positions)
             each = hidden.view(count, len(reading.targets), -1)
-            sums = [encoder.masked_word_loss(states, reading.targets) for states in each]
+            sums = [backbone.masked_token_loss(states, reading.targets) for states in each]
         return [float(value) / len(reading.targets) for value in sums]

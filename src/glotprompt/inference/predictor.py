@@ -16,7 +16,7 @@ from torch import Tensor
 from glotprompt.classifier import Prediction, PromptClassifier
 from glotprompt.errors import ArtifactError, ConfigError, nearest
 from glotprompt.inference.served import ClassifierSource, Decoded, Served
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.model.tokens import padded_width
 from glotprompt.train.calibration import with_offsets
@@ -59,7 +59,7 @@ class Predictor:
 
     def __init__(
         self,
-        encoder: Encoder,
+        backbone: Backbone,
         classifiers: Mapping[str, PromptClassifier] | ClassifierSource,
         *,
         batch_tokens: int = 4096,
@@ -68,14 +68,14 @@ class Predictor:
         pass. Raises `ArtifactError` for a classifier of another backbone.
 
         What is no prompt (adapters, LoRA, fine-tuned weights) changes the body for a whole batch: such classifiers are
-        run one after the other, each on its own items, and while one is, nothing else may use the encoder."""
+        run one after the other, each on its own items, and while one is, nothing else may use the backbone."""
         if batch_tokens < 1:
             raise ConfigError(f"batch_tokens is {batch_tokens}; give at least 1, such as 4096")
-        self.encoder = encoder
+        self.backbone = backbone
         self.batch_tokens = batch_tokens
-        self._classifiers = _InMemory(encoder, classifiers) if isinstance(classifiers, Mapping) else classifiers
+        self._classifiers = _InMemory(backbone, classifiers) if isinstance(classifiers, Mapping) else classifiers
         self.computing = threading.Lock()
-        """Held while something runs on the encoder."""
+        """Held while something runs on the backbone."""
 
     def predict(self, items: Sequence[Item], *, top_k: int | None = None) -> list[Prediction]:
         """Classify items such as ("nya", "a text") or ("nya-nli", ("a premise", "a hypothesis")), in their order.
@@ -94,7 +94,7 @@ class Predictor:
             first = chosen[rows[0]]
             contents = [tuple(texts[i].values()) for i in rows]
             each = dict(zip(contents, (texts[i] for i in rows), strict=True))
-            fields, tokenizer = list(each.values()), self.encoder.tokenizer
+            fields, tokenizer = list(each.values()), self.backbone.tokenizer
             if first.num_masks:
                 found = encode(fields, first.task, tokenizer, first.max_length, first.num_masks)
             else:
@@ -131,12 +131,12 @@ class Predictor:
         decoded = {served: served.decoded() for served in each}
         prompts = [cast(Tensor, decoded[served].prompt) for served in each]
         place = {served: number for number, served in enumerate(each)}
-        rows = torch.tensor([place[query.served] for query in queries], device=self.encoder.device)
+        rows = torch.tensor([place[query.served] for query in queries], device=self.backbone.device)
         positions: list[Positions] = [decoded[served].positions for served in each]
         with self.computing, torch.inference_mode():
-            prefix = Prefix.per_row(prompts, rows, self.encoder.dtype, positions)
+            prefix = Prefix.per_row(prompts, rows, self.backbone.dtype, positions)
             clozes, pooled_layer = [query.cloze for query in queries], queries[0].served.pooled_layer
-            hidden = label_states(self.encoder, clozes, prefix, pooled_layer)
+            hidden = label_states(self.backbone, clozes, prefix, pooled_layer)
             scores = self._label_scores([query.served for query in queries], decoded, hidden)
         return [_log_softmax(row) for row in scores]
 
@@ -150,13 +150,13 @@ class Predictor:
             of_row = hidden.unflatten(0, (len(served), -1))
             for rows in grouped(served):
                 words = cast(Words, served[rows[0]].words)
-                scores = words.scores(self.encoder, of_row[rows].flatten(0, 1))
+                scores = words.scores(self.backbone, of_row[rows].flatten(0, 1))
                 found |= zip(rows, scores.double().cpu().numpy(), strict=True)
             return [found[row] for row in range(len(served))]
         words = {one: one.words for one in dict.fromkeys(served) if one.words is not None}
         if words:
             tokens = sorted({token for own in words.values() for token in own.token_ids.tolist()})
-            logits = self.encoder.token_logits(hidden, torch.tensor(tokens, device=hidden.device)).cpu().numpy()
+            logits = self.backbone.token_logits(hidden, torch.tensor(tokens, device=hidden.device)).cpu().numpy()
             columns = {one: np.searchsorted(tokens, own.token_ids.numpy()) for one, own in words.items()}
             for row, one in enumerate(served):
                 if one in words:
@@ -164,7 +164,7 @@ class Predictor:
         for rows in grouped([one if one.words is None else None for one in served]):
             head = decoded[served[rows[0]]].head
             if head is not None:
-                found |= zip(rows, head.scores(self.encoder, hidden[rows]).double().cpu().numpy(), strict=True)
+                found |= zip(rows, head.scores(self.backbone, hidden[rows]).double().cpu().numpy(), strict=True)
         return [found[row] for row in range(len(served))]
 
     def _alone(self, queries: Sequence[Query]) -> list[Scores]:
@@ -175,18 +175,18 @@ class Predictor:
         head = cast(Any, decoded.head or served.words)
         clozes = [query.cloze for query in queries]
         rows = max(1, self.batch_tokens // max(query.num_tokens for query in queries))
-        with self.computing, torch.no_grad(), decoded.body.attached(self.encoder) as prefix:
-            return list(log_probabilities(self.encoder, clozes, prefix, head, rows))
+        with self.computing, torch.no_grad(), decoded.body.attached(self.backbone) as prefix:
+            return list(log_probabilities(self.backbone, clozes, prefix, head, rows))
 
 
 class _InMemory:
     """Classifiers that somebody holds; they never change."""
 
-    def __init__(self, encoder: Encoder, classifiers: Mapping[str, PromptClassifier]) -> None:
+    def __init__(self, backbone: Backbone, classifiers: Mapping[str, PromptClassifier]) -> None:
         self._served: dict[str, Served] = {}
         for name, classifier in classifiers.items():
-            decoded = Decoded.of(classifier, encoder)
-            self._served[name] = Served.of(name, classifier.description(), encoder, lambda decoded=decoded: decoded)
+            decoded = Decoded.of(classifier, backbone)
+            self._served[name] = Served.of(name, classifier.description(), backbone, lambda decoded=decoded: decoded)
 
     def snapshot(self) -> Mapping[str, Served]:
         return self._served

@@ -14,10 +14,10 @@ from glotprompt import artifact
 from glotprompt.classifier import PromptClassifier, characters_of, task_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ArtifactError
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead, Head
 from glotprompt.model.delta import Delta
 from glotprompt.model.deltas import body_and_head
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Positions
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
@@ -26,7 +26,7 @@ from glotprompt.train.cloze import Words, label_words
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """A classifier's tensors on the encoder's device."""
+    """A classifier's tensors on the backbone's device."""
 
     prompt: Float[Tensor, "layer 2 head prompt dim"] | None
     """In the dtype of the body; None for a classifier that is not `Served.mixes`."""
@@ -38,15 +38,15 @@ class Decoded:
     num_bytes: int
 
     @classmethod
-    def of(cls, classifier: PromptClassifier, encoder: Encoder) -> Decoded:
+    def of(cls, classifier: PromptClassifier, backbone: Backbone) -> Decoded:
         """Take from a classifier what a forward pass needs. Raises `ArtifactError` for a prompt of another shape."""
         prompt, head = classifier.body, classifier.head
         own = 0 if head is None else sum(tensor.nbytes for tensor in head.tensors().values())
         if not isinstance(prompt, SoftPrompt):
             return cls(None, "plain", head, prompt, own + sum(tensor.nbytes for tensor in prompt.tensors().values()))
         with torch.no_grad():
-            key_values = prompt.key_values().to(encoder.device, encoder.dtype)
-        wanted = encoder.prompt_shape(prompt.prompt_length)
+            key_values = prompt.key_values().to(backbone.device, backbone.dtype)
+        wanted = backbone.prompt_shape(prompt.prompt_length)
         if tuple(key_values.shape) != wanted:
             raise ArtifactError(f"a prompt of shape {list(key_values.shape)}; the backbone wants {list(wanted)}")
         return cls(key_values, prompt.positions, head, None, key_values.nbytes + own)
@@ -78,14 +78,14 @@ class Served:
         return 0 if self.words is None else self.words.num_masks
 
     @classmethod
-    def of(cls, name: str, facts: Mapping[str, Any], encoder: Encoder, decoded: Callable[[], Decoded]) -> Served:
+    def of(cls, name: str, facts: Mapping[str, Any], backbone: Backbone, decoded: Callable[[], Decoded]) -> Served:
         """From what a classifier's file says (`PromptClassifier.description`). Raises `ArtifactError` for another
         backbone, `ConfigError` for a label word that the backbone does not know."""
-        artifact.check_backbone(name, facts, encoder.name, encoder.fingerprint)
+        artifact.check_backbone(name, facts, backbone.name, backbone.fingerprint)
         task = task_of(facts, name)
         body, head = body_and_head(facts["delta"])
         pooled_layer = head["layer"] if head is not None and head["kind"] == EmbeddingHead.kind else None
-        words = label_words(task, encoder.tokenizer, encoder.input_embeddings) if head is None else None
+        words = label_words(task, backbone.tokenizer, backbone.input_embeddings) if head is None else None
         # Rows of a batch can differ in their prompts; everything else changes the body itself, for all rows at once.
         mixes = body["kind"] == SoftPrompt.kind
         offsets = None if facts["offsets"] is None else tuple(facts["offsets"])

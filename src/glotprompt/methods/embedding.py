@@ -8,7 +8,7 @@ from glotprompt.method_registry import Look
 from glotprompt.methods.method import Method, Parts
 
 
-def _frozen(encoder: model.Encoder, parts: Parts, config: TuneConfig) -> model.Delta:
+def _frozen(backbone: model.Backbone, parts: Parts, config: TuneConfig) -> model.Delta:
     return parts["language"].requires_grad_(False) if parts else model.Together({})
 
 

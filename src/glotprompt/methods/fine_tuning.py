@@ -12,7 +12,7 @@ FINE_TUNING = Method(
     look=Look(name="Fine-tuning, no adaptation", colour="#782dff", marker="s", place=2),
     stage2="the whole model",
     rates={"tune": 1e-6},  # section 4.2
-    begin_tune=lambda encoder, parts, config: model.Weights.of(encoder),
+    begin_tune=lambda backbone, parts, config: model.Weights.of(backbone),
     tunes_once=True,
 )
 
@@ -27,6 +27,6 @@ FINE_TUNING_MLM = Method(
         "adapt": 2e-5,  # Ebrahimi et al. 2022 (AmericasNLI); the paper prints 5e-3, at which models diverge
         "tune": 1e-6,  # section 4.2
     },
-    begin_adapt=lambda encoder, config: model.Weights.of(encoder),
+    begin_adapt=lambda backbone, config: model.Weights.of(backbone),
     aligns=True,
 )

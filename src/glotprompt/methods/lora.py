@@ -8,9 +8,9 @@ from glotprompt.method_registry import Look
 from glotprompt.methods.method import Method
 
 
-def _fresh_lora(encoder: model.Encoder, config: AdaptConfig) -> model.Lora:
+def _fresh_lora(backbone: model.Backbone, config: AdaptConfig) -> model.Lora:
     targets = "all" if config.lora_layers == "all" else None
-    return model.Lora(encoder, config.lora_rank, config.lora_alpha, targets, config.seed)
+    return model.Lora(backbone, config.lora_rank, config.lora_alpha, targets, config.seed)
 
 
 LORA = Method(

@@ -11,10 +11,10 @@ from glotprompt.methods.method import Method, Parts
 from glotprompt.methods.soft_prompt import SOFT_PROMPT, prompt_of
 
 
-def _fresh_language_adapter(encoder: model.Encoder, config: AdaptConfig) -> model.Delta:
+def _fresh_language_adapter(backbone: model.Backbone, config: AdaptConfig) -> model.Delta:
     adapter = model.Adapter.initialise(
-        encoder.hidden_size,
-        encoder.num_layers,
+        backbone.hidden_size,
+        backbone.num_layers,
         config.adapter_reduction,
         config.invertible_reduction,
         drop_last=config.drop_last_adapter,
@@ -22,13 +22,13 @@ def _fresh_language_adapter(encoder: model.Encoder, config: AdaptConfig) -> mode
     )
     if not config.train_lm_head:
         return adapter
-    return model.Together({"adapter": adapter, "lm_head": model.Weights.of(encoder, model.is_head_transform)})
+    return model.Together({"adapter": adapter, "lm_head": model.Weights.of(backbone, model.is_head_transform)})
 
 
-def _with_task_adapter(encoder: model.Encoder, base: model.Delta, config: TuneConfig) -> model.Together:
+def _with_task_adapter(backbone: model.Backbone, base: model.Delta, config: TuneConfig) -> model.Together:
     """A fresh task adapter, behind what stage 1 left, frozen."""
     task = model.Adapter.initialise(
-        encoder.hidden_size, encoder.num_layers, config.task_adapter_reduction, seed=config.seed
+        backbone.hidden_size, backbone.num_layers, config.task_adapter_reduction, seed=config.seed
     )
     return model.Together({"language": base.requires_grad_(False), "task": task})
 
@@ -60,7 +60,7 @@ MAD_X = Method(
         "tune": _TASK_ADAPTER,
     },
     begin_adapt=_fresh_language_adapter,
-    begin_tune=lambda encoder, parts, config: _with_task_adapter(encoder, parts["source"], config),
+    begin_tune=lambda backbone, parts, config: _with_task_adapter(backbone, parts["source"], config),
     deliver=_swap_language,
     tunes_once=True,
 )
@@ -73,7 +73,7 @@ SOFT_PROMPT_TASK_ADAPTER = replace(
     stage2="task adapters, behind the frozen prompts",
     rates={**SOFT_PROMPT.rates, "tune": MAD_X.rates["tune"]},
     settings={**SOFT_PROMPT.settings, "tune": _TASK_ADAPTER},
-    begin_tune=lambda encoder, parts, config: _with_task_adapter(encoder, prompt_of(parts), config),
+    begin_tune=lambda backbone, parts, config: _with_task_adapter(backbone, prompt_of(parts), config),
     takes=SOFT_PROMPT,
     has_prompt=False,
     aligns=False,

@@ -18,9 +18,9 @@ Parts: TypeAlias = "Mapping[str, model.Delta]"
 class Method(Description):
     """One way to teach a frozen model a language and then a task."""
 
-    begin_adapt: Callable[[model.Encoder, AdaptConfig], model.Delta] | None = None
+    begin_adapt: Callable[[model.Backbone, AdaptConfig], model.Delta] | None = None
     """What stage 1 trains, fresh. None: there is no stage 1."""
-    begin_tune: Callable[[model.Encoder, Parts, TuneConfig], model.Delta] = lambda encoder, parts, config: parts[
+    begin_tune: Callable[[model.Backbone, Parts, TuneConfig], model.Delta] = lambda backbone, parts, config: parts[
         "language"
     ]
     """What stage 2 trains, with all that it is trained behind; by default what stage 1 left."""

@@ -11,9 +11,9 @@ from glotprompt.method_registry import Look
 from glotprompt.methods.method import Method, Parts
 
 
-def _fresh_prompt(encoder: model.Encoder, config: AdaptConfig) -> model.SoftPrompt:
+def _fresh_prompt(backbone: model.Backbone, config: AdaptConfig) -> model.SoftPrompt:
     """Prompts of all layers, from noise."""
-    shape = encoder.prompt_shape(config.prompt_length)
+    shape = backbone.prompt_shape(config.prompt_length)
     return model.SoftPrompt.initialise(shape, config.init_std, config.seed, positions=config.positions)
 
 
@@ -24,15 +24,17 @@ def prompt_of(parts: Parts) -> model.SoftPrompt:
     return prompt
 
 
-def _continued_prompt(encoder: model.Encoder, parts: Parts, config: TuneConfig) -> model.SoftPrompt:
+def _continued_prompt(backbone: model.Backbone, parts: Parts, config: TuneConfig) -> model.SoftPrompt:
     prompt = prompt_of(parts)
-    layers = _trained_layers(encoder.num_layers, config, round(0.75 * encoder.num_layers))
+    layers = _trained_layers(backbone.num_layers, config, round(0.75 * backbone.num_layers))
     return model.SoftPrompt(prompt.key_values(), layers, prompt.positions)
 
 
-def _noise(encoder: model.Encoder, parts: Parts, config: TuneConfig) -> model.SoftPrompt:
-    layers = _trained_layers(encoder.num_layers, config, encoder.num_layers)
-    return model.SoftPrompt.initialise(encoder.prompt_shape(config.prompt_length), config.init_std, config.seed, layers)
+def _noise(backbone: model.Backbone, parts: Parts, config: TuneConfig) -> model.SoftPrompt:
+    layers = _trained_layers(backbone.num_layers, config, backbone.num_layers)
+    return model.SoftPrompt.initialise(
+        backbone.prompt_shape(config.prompt_length), config.init_std, config.seed, layers
+    )
 
 
 def _trained_layers(num_layers: int, config: TuneConfig, default: int) -> range:

@@ -40,14 +40,14 @@ def default_method(adapted_method: str | None, has_lm_head: bool) -> str:
     return adapted_method or "prompt-tuning"
 
 
-def method_of_tune(config: TuneConfig, adapted: Adapted | None, encoder: model.Encoder) -> tuple[Method, TuneConfig]:
+def method_of_tune(config: TuneConfig, adapted: Adapted | None, backbone: model.Backbone) -> tuple[Method, TuneConfig]:
     """The method of a stage 2 and its config with that method's defaults; `ConfigError` where it cannot start from
     what is given."""
-    needs_no_words = encoder.has_lm_head or config.head != "words"
+    needs_no_words = backbone.has_lm_head or config.head != "words"
     name = config.method or default_method(None if adapted is None else adapted.method, needs_no_words)
     method, config = METHODS[name], config.replace(method=name)
     if config.layer is not None:
-        _check_layer(config.layer, method, config, encoder)
+        _check_layer(config.layer, method, config, backbone)
     if not method.reads_vectors:
         _check_start(method, adapted)
     elif adapted is not None and "source" in adapted.parts:
@@ -57,14 +57,14 @@ def method_of_tune(config: TuneConfig, adapted: Adapted | None, encoder: model.E
     return method, config
 
 
-def _check_layer(layer: int, method: Method, config: TuneConfig, encoder: model.Encoder) -> None:
+def _check_layer(layer: int, method: Method, config: TuneConfig, backbone: model.Backbone) -> None:
     if not method.reads_vectors and config.head != "pooled":
         raise ConfigError(
             f"{method.name} reads the last layer; leave layer out, or give method 'embedding' or"
             f" {setting('head', 'pooled')}"
         )
-    if layer > encoder.num_layers:
-        raise ConfigError(f"layer is {layer}; {encoder.name} has {encoder.num_layers} layers, give 0 to that")
+    if layer > backbone.num_layers:
+        raise ConfigError(f"layer is {layer}; {backbone.name} has {backbone.num_layers} layers, give 0 to that")
 
 
 def _check_start(method: Method, adapted: Adapted | None) -> None:
@@ -135,12 +135,12 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
 # Another backbone, another language
 
 
-def refuse_other_backbone(adapted: Adapted, encoder: model.Encoder) -> None:
+def refuse_other_backbone(adapted: Adapted, backbone: model.Backbone) -> None:
     """Raises `ConfigError` for what stage 1 made on another backbone: shapes alone would not tell them apart."""
     from glotprompt.artifact import other_backbone
 
-    if adapted.backbone.get("fingerprint") != encoder.fingerprint:
-        other = other_backbone(adapted.backbone, encoder.name, encoder.fingerprint)
+    if adapted.backbone.get("fingerprint") != backbone.fingerprint:
+        other = other_backbone(adapted.backbone, backbone.name, backbone.fingerprint)
         raise ConfigError(f"what adapt made of {adapted.language} is for {other}")
 
 
@@ -158,12 +158,12 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
         raise ConfigError(
             f"the classifier was tuned on labels of its own target language too; tune again for {adapted.language}"
         )
-    if adapted.method != method.start.name or adapted.backbone["fingerprint"] != classifier.encoder.fingerprint:
+    if adapted.method != method.start.name or adapted.backbone["fingerprint"] != classifier.backbone.fingerprint:
         raise ConfigError(
-            f"the classifier is of method {method.name} on {classifier.encoder.name}, the module of {adapted.method} on"
-            f" {adapted.backbone['name']}"
+            f"the classifier is of method {method.name} on {classifier.backbone.name}, the module of {adapted.method}"
+            f" on {adapted.backbone['name']}"
         )
-    parts = {name: part.restored(classifier.encoder) for name, part in adapted.parts.items() if name == "language"}
+    parts = {name: part.restored(classifier.backbone) for name, part in adapted.parts.items() if name == "language"}
     body = method.deliver(classifier.body, parts)
     # Label offsets were fitted on the other language's text.
     moved = classifier.with_report(language_prompt=adapted.report)

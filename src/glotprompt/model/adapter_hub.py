@@ -23,8 +23,8 @@ from glotprompt import artifact, atomic
 from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_memory
 from glotprompt.facts import is_finite
 from glotprompt.model.adapters import Adapter
-from glotprompt.model.backbones import BUNDLED
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import BUNDLED
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
 HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
@@ -56,9 +56,9 @@ OLD_NAMES = {
 
 
 def to_adapter_hub(
-    adapter: Adapter, encoder: Encoder, folder: str | Path, name: str, *, safetensors: bool = True
+    adapter: Adapter, backbone: Backbone, folder: str | Path, name: str, *, safetensors: bool = True
 ) -> Path:
-    """Write an adapter of `encoder` as a folder that `load_adapter(folder, use_safetensors=True)` opens, or, with
+    """Write an adapter of `backbone` as a folder that `load_adapter(folder, use_safetensors=True)` opens, or, with
     `safetensors=False`, pickled as that function expects without the word.
 
     `name` is that of the adapter inside the library: letters, digits, - and _ (`ConfigError`)."""
@@ -75,13 +75,13 @@ def to_adapter_hub(
             "leave_out": [adapter.num_layers - 1] if adapter.drop_last else [],
         },
         "hidden_size": adapter.hidden_size,
-        "model_class": type(encoder.model).__name__,
-        "model_name": "" if encoder.name in BUNDLED else encoder.name,
-        "model_type": encoder.model.config.model_type,
+        "model_class": type(backbone.model).__name__,
+        "model_name": "" if backbone.name in BUNDLED else backbone.name,
+        "model_type": backbone.model.config.model_type,
         "name": name,
         "version": VERSION,
     }
-    prefix = encoder.model.base_model_prefix
+    prefix = backbone.model.base_model_prefix
     values = adapter.tensors()
     tensors = {f"{prefix}.{key}": values[ours].detach().cpu() for ours, key in library_names(adapter, name).items()}
     folder = Path(folder)
@@ -91,45 +91,45 @@ def to_adapter_hub(
     return folder
 
 
-def from_adapter_hub(folder: str | Path, encoder: Encoder) -> Adapter:
-    """Read an adapter for `encoder`, on its device. A prediction head beside it is not read: words are predicted with
-    the encoder's own head.
+def from_adapter_hub(folder: str | Path, backbone: Backbone) -> Adapter:
+    """Read an adapter for `backbone`, on its device. A prediction head beside it is not read: words are predicted with
+    the backbone's own head.
 
     The folder does not say for which weights the adapter was trained; only the shapes can be checked. Raises
     `ArtifactError` in one line for what is damaged, incomplete, made for another model, or of another architecture."""
     folder = Path(folder)
     facts = _facts(folder)
-    model_type = encoder.model.config.model_type
-    for key, wanted in (("model_type", model_type), ("hidden_size", encoder.hidden_size)):
+    model_type = backbone.model.config.model_type
+    for key, wanted in (("model_type", model_type), ("hidden_size", backbone.hidden_size)):
         if facts.get(key) != wanted:
             raise ArtifactError(
-                f"{folder} has {key} {facts.get(key)!r}, {encoder.name} needs {wanted!r}; load the backbone it was made"
-                " for"
+                f"{folder} has {key} {facts.get(key)!r}, {backbone.name} needs {wanted!r}; load the backbone it was"
+                " made for"
             )
     name = facts.get("name")
     if not isinstance(name, str):
         raise ArtifactError(f"{folder / CONFIG} does not name its adapter; copy or make it again")
     path, stored = _weights(folder)
-    found = {_modern(key, encoder.model.base_model_prefix): tensor for key, tensor in stored.items()}
-    settings = _settings(folder, facts, encoder.num_layers)
+    found = {_modern(key, backbone.model.base_model_prefix): tensor for key, tensor in stored.items()}
+    settings = _settings(folder, facts, backbone.num_layers)
     # In the old format every task adapter says that it has a coupling, and none has.
     if facts.get("type") == "text_task" and not any("invertible_adapters." in key for key in found):
         settings["invertible_reduction"] = None
     with torch.device("meta"):
-        empty = Adapter(encoder.hidden_size, encoder.num_layers, **settings)
+        empty = Adapter(backbone.hidden_size, backbone.num_layers, **settings)
     names = library_names(empty, name)
     if set(found) != set(names.values()):
         missing, more = set(names.values()) - set(found), set(found) - set(names.values())
         wrong = f"lacks {min(missing)}" if missing else f"holds {min(more)}, which such an adapter does not have"
         raise ArtifactError(
-            f"{path} {wrong} (differences from its configuration and {encoder.num_layers} layers:"
+            f"{path} {wrong} (differences from its configuration and {backbone.num_layers} layers:"
             f" {len(missing | more)}); copy it again, or load its backbone"
         )
     for ours, wanted in empty.tensors().items():
         if found[names[ours]].shape != wanted.shape:
             shapes = f"{list(found[names[ours]].shape)}, expected {list(wanted.shape)}"
             raise ArtifactError(f"{path}: {names[ours]} is {shapes} by its configuration; copy it again")
-    return Adapter.restore(encoder, empty.settings(), {ours: found[key] for ours, key in names.items()})
+    return Adapter.restore(backbone, empty.settings(), {ours: found[key] for ours, key in names.items()})
 
 
 def made_for(folder: str | Path) -> str:

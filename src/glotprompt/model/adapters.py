@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glotprompt.errors import ArtifactError, ModelError, in_a_line
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.delta import Delta
-from glotprompt.model.encoder import Encoder
 
 FAMILIES = ("xlm-roberta", "roberta", "camembert", "bert")
 """Model types with the layout that adapters are defined on: a norm behind every residual."""
@@ -74,10 +74,10 @@ class Coupling(nn.Module):
 
 
 class Adapter(Delta):
-    """One adapter for a whole encoder: of a language (with a coupling) or of a task (without).
+    """One adapter for a whole backbone: of a language (with a coupling) or of a task (without).
 
-    Attached inside one another, adapters are stacked: `with language.attached(encoder), task.attached(encoder)` applies
-    the language adapter first in every layer.
+    Attached inside one another, adapters are stacked: `with language.attached(backbone), task.attached(backbone)`
+    applies the language adapter first in every layer.
     """
 
     kind: ClassVar[str] = "adapter"
@@ -127,12 +127,12 @@ class Adapter(Delta):
         return adapter
 
     @contextmanager
-    def attached(self, encoder: Encoder) -> Generator[None, None, None]:
-        """Inside, the encoder's hidden states and words are those with this adapter, last attached last applied.
+    def attached(self, backbone: Backbone) -> Generator[None, None, None]:
+        """Inside, the backbone's hidden states and words are those with this adapter, last attached last applied.
 
         Raises `ModelError` for a backbone of another family or shape."""
-        places = _places(encoder)
-        if misfit := _misfit(self.hidden_size, self.num_layers, encoder):
+        places = _places(backbone)
+        if misfit := _misfit(self.hidden_size, self.num_layers, backbone):
             raise ModelError(misfit)
         with ExitStack() as stack:
             for norm, bottleneck in zip(places.norms[: len(self.bottlenecks)], self.bottlenecks, strict=True):
@@ -160,10 +160,10 @@ class Adapter(Delta):
         return dict(self.state_dict())
 
     @classmethod
-    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
-        """On the encoder's device. Raises `ArtifactError` if settings and tensors do not belong together or to it."""
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
+        """On the backbone's device. Raises `ArtifactError` if settings and tensors do not belong together or to it."""
         size, layers = settings.get("hidden_size"), settings.get("num_layers")
-        if size and layers and (misfit := _misfit(size, layers, encoder)):
+        if size and layers and (misfit := _misfit(size, layers, backbone)):
             raise ArtifactError(misfit)  # before anything of that size is made
         try:
             adapter = cls(**settings)
@@ -171,7 +171,7 @@ class Adapter(Delta):
         except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
             reason = in_a_line(error, 200)
             raise ArtifactError(f"these are no values of an adapter ({reason}); copy or make the file again") from None
-        return adapter.to(encoder.device)
+        return adapter.to(backbone.device)
 
 
 class _Places(NamedTuple):
@@ -181,25 +181,25 @@ class _Places(NamedTuple):
     """Behind the feed-forward, one per layer."""
     embeddings: nn.Module
     head: nn.Module
-    """What gives the vectors that meet the vocabulary; called by `Encoder.token_logits` and by the model itself."""
+    """What gives the vectors that meet the vocabulary; called by `Backbone.token_logits` and by the model itself."""
 
 
-def _misfit(hidden_size: int, num_layers: int, encoder: Encoder) -> str | None:
-    """Why the shape of an adapter is not the encoder's; None when it is."""
-    if (hidden_size, num_layers) == (encoder.hidden_size, encoder.num_layers):
+def _misfit(hidden_size: int, num_layers: int, backbone: Backbone) -> str | None:
+    """Why the shape of an adapter is not the backbone's; None when it is."""
+    if (hidden_size, num_layers) == (backbone.hidden_size, backbone.num_layers):
         return None
     return (
-        f"the adapter is for {num_layers} layers of {hidden_size}, {encoder.name} has"
-        f" {encoder.num_layers} of {encoder.hidden_size}; load the backbone it was made for"
+        f"the adapter is for {num_layers} layers of {hidden_size}, {backbone.name} has"
+        f" {backbone.num_layers} of {backbone.hidden_size}; load the backbone it was made for"
     )
 
 
-def _places(encoder: Encoder) -> _Places:
-    model: Any = encoder.model
+def _places(backbone: Backbone) -> _Places:
+    model: Any = backbone.model
     family = model.config.model_type
     if family not in FAMILIES:
         raise ModelError(
-            f"{encoder.name}: adapters are not defined for {family!r} models; take one of {', '.join(FAMILIES)}, or"
+            f"{backbone.name}: adapters are not defined for {family!r} models; take one of {', '.join(FAMILIES)}, or"
             " train a soft prompt"
         )
     body = model.base_model

@@ -1,4 +1,4 @@
-"""Heads that read labels from what an encoder gives, in place of label words. They change nothing on the encoder."""
+"""Heads that read labels from what a backbone gives, in place of label words. They change nothing on the backbone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glotprompt.errors import ArtifactError
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.delta import check_shapes
-from glotprompt.model.encoder import Encoder
 
 
 class Head(nn.Module, ABC):
@@ -28,7 +28,7 @@ class Head(nn.Module, ABC):
     def num_labels(self) -> int: ...
 
     @abstractmethod
-    def scores(self, encoder: Encoder, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
+    def scores(self, backbone: Backbone, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
         """A score for every label, fp32."""
 
     @abstractmethod
@@ -37,9 +37,9 @@ class Head(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Head:
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Head:
         """The head that gave these `settings` and `tensors`. Raises `ArtifactError` where they are none of the
-        encoder's."""
+        backbone's."""
 
     def tensors(self) -> dict[str, Tensor]:
         """All values, by name."""
@@ -98,7 +98,7 @@ class EmbeddingHead(Head):
         """The same head for texts whose vectors have this mean."""
         return EmbeddingHead(self.weight, self.bias, centre.to(self.bias.device), self.scale, self.layer)
 
-    def scores(self, encoder: Encoder, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
+    def scores(self, backbone: Backbone, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
         """A score for every label, fp32; `hidden` are pooled states."""
         return F.linear((hidden.float() - self.centre) / self.scale, self.weight, self.bias)
 
@@ -106,15 +106,15 @@ class EmbeddingHead(Head):
         return {"layer": self.layer}
 
     @classmethod
-    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EmbeddingHead:
-        labels, hidden = _num_rows(tensors.get("bias")), encoder.hidden_size
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EmbeddingHead:
+        labels, hidden = _num_rows(tensors.get("bias")), backbone.hidden_size
         check_shapes(
             "the head", tensors, {"weight": (labels, hidden), "bias": (labels,), "centre": (hidden,), "scale": ()}
         )
-        if settings["layer"] > encoder.num_layers or float(tensors["scale"]) <= 0:
+        if settings["layer"] > backbone.num_layers or float(tensors["scale"]) <= 0:
             raise ArtifactError(
                 f"a head behind layer {settings['layer']} with scale {float(tensors['scale']):g}; expected a layer up"
-                f" to {encoder.num_layers} and a scale above 0, make it anew"
+                f" to {backbone.num_layers} and a scale above 0, make it anew"
             )
         return cls(tensors["weight"], tensors["bias"], tensors["centre"], tensors["scale"], settings["layer"])
 
@@ -140,7 +140,7 @@ class LinearHead(Head):
     def num_labels(self) -> int:
         return self.projection.out_features
 
-    def scores(self, encoder: Encoder, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
+    def scores(self, backbone: Backbone, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
         """A score for every label, fp32."""
         return self.projection(torch.tanh(self.dense(hidden.float())))
 
@@ -148,8 +148,8 @@ class LinearHead(Head):
         return {}
 
     @classmethod
-    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearHead:
-        labels, hidden = _num_rows(tensors.get("projection.bias")), encoder.hidden_size
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearHead:
+        labels, hidden = _num_rows(tensors.get("projection.bias")), backbone.hidden_size
         dense = {"dense.weight": (hidden, hidden), "dense.bias": (hidden,)}
         projection = {"projection.weight": (labels, hidden), "projection.bias": (labels,)}
         check_shapes("the head", tensors, {**dense, **projection})

@@ -1,7 +1,7 @@
-"""What a method adds to a frozen encoder: a delta ("delta tuning", Ding et al. 2023).
+"""What a method adds to a frozen backbone: a delta ("delta tuning", Ding et al. 2023).
 
-Every method of `glotprompt.methods` trains one delta or several at once. Attached, a delta changes what the encoder
-computes; detached, the encoder is what it was, to the bit.
+Every method of `glotprompt.methods` trains one delta or several at once. Attached, a delta changes what the backbone
+computes; detached, the backbone is what it was, to the bit.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from glotprompt.errors import ArtifactError
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 
 
 class Delta(nn.Module, ABC):
-    """Values in fp32 that change what a frozen encoder computes; those that ask for a gradient are trained."""
+    """Values in fp32 that change what a frozen backbone computes; those that ask for a gradient are trained."""
 
     kind: ClassVar[str]
     """Name under which it is saved."""
 
     @abstractmethod
-    def attached(self, encoder: Encoder) -> Any:
-        """A context manager inside which the encoder computes with this delta. It yields the `Prefix` to hand to
-        `Encoder.hidden_states`, or None. The backward pass must end before it is left."""
+    def attached(self, backbone: Backbone) -> Any:
+        """A context manager inside which the backbone computes with this delta. It yields the `Prefix` to hand to
+        `Backbone.hidden_states`, or None. The backward pass must end before it is left."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Delta(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Delta:
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Delta:
         """The delta that gave these `settings` and `tensors`, for the backbone it was made for."""
 
     @property

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from glotprompt.errors import ArtifactError
 from glotprompt.model.adapters import Adapter
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.delta import Delta
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.lora import Lora
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.soft_prompt import SoftPrompt
@@ -37,9 +37,9 @@ class Together(Delta):
         return min((layer for layer in layers if layer is not None), default=None)
 
     @contextmanager
-    def attached(self, encoder: Encoder) -> Generator[Prefix | None]:
+    def attached(self, backbone: Backbone) -> Generator[Prefix | None]:
         with ExitStack() as stack:
-            found = [stack.enter_context(self[name].attached(encoder)) for name in self.parts]
+            found = [stack.enter_context(self[name].attached(backbone)) for name in self.parts]
             yield next((prefix for prefix in found if prefix is not None), None)
 
     def settings(self) -> dict[str, Any]:
@@ -50,11 +50,11 @@ class Together(Delta):
         return {f"{name}.{key}": value for name in self.parts for key, value in self[name].tensors().items()}
 
     @classmethod
-    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Together:
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Together:
         refuse_strays(tensors, [name for name, _ in settings["parts"]])
         parts: dict[str, Delta] = {}
         for name, description in settings["parts"]:
-            parts[name] = restored(encoder, description, tensors_of(name, tensors))
+            parts[name] = restored(backbone, description, tensors_of(name, tensors))
         return cls(parts)
 
 
@@ -80,11 +80,11 @@ def described(delta: Delta) -> dict[str, Any]:
     return {"kind": delta.kind, **delta.settings()}
 
 
-def restored(encoder: Encoder, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Delta:
-    """The delta that a file holds, on the encoder's device."""
+def restored(backbone: Backbone, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Delta:
+    """The delta that a file holds, on the backbone's device."""
     settings = dict(description)
     kind = settings.pop("kind")
-    return _KINDS[kind].restore(encoder, settings, tensors).to(encoder.device)
+    return _KINDS[kind].restore(backbone, settings, tensors).to(backbone.device)
 
 
 def trained_of(body: Delta, head: Head | None) -> list[nn.Parameter]:
@@ -110,12 +110,12 @@ def body_and_head(description: Mapping[str, Any]) -> tuple[Mapping[str, Any], Ma
 
 
 def unpacked(
-    encoder: Encoder, description: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    backbone: Backbone, description: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> tuple[Delta, Head | None]:
-    """The body and the head that a classifier's file holds, on the encoder's device."""
+    """The body and the head that a classifier's file holds, on the backbone's device."""
     of_body, of_head = body_and_head(description)
     if of_head is None:
-        return restored(encoder, of_body, tensors), None
+        return restored(backbone, of_body, tensors), None
     refuse_strays(tensors, ["body", "head"])
-    head = _HEADS[of_head["kind"]].restore(encoder, of_head, tensors_of("head", tensors))
-    return restored(encoder, of_body, tensors_of("body", tensors)), head.to(encoder.device)
+    head = _HEADS[of_head["kind"]].restore(backbone, of_head, tensors_of("head", tensors))
+    return restored(backbone, of_body, tensors_of("body", tensors)), head.to(backbone.device)

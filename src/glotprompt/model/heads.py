@@ -1,4 +1,4 @@
-"""The masked-word head: which rows of the model's own head are needed, and its loss without keeping the logits."""
+"""The masked-token head: which rows of the model's own head are needed, and its loss without keeping the logits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 LOGITS_BUDGET = 64 * 2**20
-"""Bytes that one piece of fp32 logits may take in `masked_word_loss` on a GPU."""
+"""Bytes that one piece of fp32 logits may take in `masked_token_loss` on a GPU."""
 
 CACHED_LOGITS_BUDGET = 2 * 2**20
 """The same on a CPU, where a piece is worked on in the cache."""
@@ -33,7 +33,7 @@ def head_transform(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
     return None
 
 
-class _MaskedWordLoss(torch.autograd.Function):
+class _MaskedTokenLoss(torch.autograd.Function):
     """Sum of cross-entropies of `hidden @ weight.T + bias`, by pieces of the vocabulary.
 
     d(loss)/d(hidden) is a mean of vocabulary rows weighted by exp(logits), less the target's row. Both the weighted sum
@@ -107,7 +107,7 @@ def _of_head(
     return of_weight, of_bias
 
 
-def masked_word_loss(
+def masked_token_loss(
     hidden: Float[Tensor, "masked hidden"],
     weight: Float[Tensor, "vocab hidden"],
     bias: Float[Tensor, " vocab"] | None,
@@ -118,5 +118,5 @@ def masked_word_loss(
     `hidden` has passed the head's transform. Memory beyond the inputs: one piece of the logits (`CACHED_LOGITS_BUDGET`)
     and one fp32 copy of `hidden`, however large the vocabulary.
     """
-    loss: Tensor = _MaskedWordLoss.apply(hidden, weight, bias, targets)  # pyright: ignore[reportAssignmentType]
+    loss: Tensor = _MaskedTokenLoss.apply(hidden, weight, bias, targets)  # pyright: ignore[reportAssignmentType]
     return loss

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glotprompt.errors import ConfigError
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.delta import Delta, check_shapes
-from glotprompt.model.encoder import Encoder
 
 QUERIES_AND_VALUES = ("query", "value")
 TARGETS = {"modernbert": ("Wqkv",), "eurobert": ("q_proj", "v_proj")}
@@ -33,31 +33,31 @@ class Lora(Delta):
 
     kind = "lora"
 
-    def __init__(self, encoder: Encoder, rank: int, alpha: float, targets: Targets = None, seed: int = 0) -> None:
+    def __init__(self, backbone: Backbone, rank: int, alpha: float, targets: Targets = None, seed: int = 0) -> None:
         """`targets` are the last parts of the layers' names, such as "query"; "all": all linear layers of the body's
         layers; None: queries and values. A: uniform as PEFT has it, the same for the same seed on every device. Raises
         `ConfigError` where the model has no such layer."""
         super().__init__()
         self.rank, self.alpha, self.targets = rank, alpha, targets
         generator = torch.Generator("cpu").manual_seed(seed)
-        layers = _layers(encoder, targets)
+        layers = _layers(backbone, targets)
         values: dict[str, nn.Parameter] = {}
         for name, layer in layers.items():
             bound = 1 / math.sqrt(layer.in_features)
             start = torch.rand(rank, layer.in_features, generator=generator, device="cpu") * (2 * bound) - bound
             zeros = torch.zeros(layer.out_features, rank)
             for side, value in (("A", start), ("B", zeros)):
-                values[_key(name, side)] = nn.Parameter(value.to(encoder.device))
+                values[_key(name, side)] = nn.Parameter(value.to(backbone.device))
         self.pairs = nn.ParameterDict(values)
         self._names = tuple(layers)
 
     @contextmanager
-    def attached(self, encoder: Encoder) -> Generator[None]:
+    def attached(self, backbone: Backbone) -> Generator[None]:
         """Inside, every changed layer gives W x + (alpha / rank) B A x; attached inside one another, updates add up."""
         with ExitStack() as stack:
             for name in self._names:
                 down, up = (self.pairs[_key(name, side)] for side in ("A", "B"))
-                layer = encoder.model.get_submodule(name)
+                layer = backbone.model.get_submodule(name)
                 stack.enter_context(layer.register_forward_hook(_updated(down, up, self.alpha / self.rank)))
             yield None
 
@@ -69,12 +69,12 @@ class Lora(Delta):
         return {name.replace("/", "."): value for name, value in self.pairs.items()}
 
     @classmethod
-    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Lora:
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Lora:
         rank, wanted = settings["rank"], dict[str, tuple[int, int]]()
-        for name, layer in _layers(encoder, settings["targets"]).items():
+        for name, layer in _layers(backbone, settings["targets"]).items():
             wanted |= {f"{name}.A": (rank, layer.in_features), f"{name}.B": (layer.out_features, rank)}
         check_shapes("LoRA", tensors, wanted)  # before anything of that size is made; a copy would spread a small one
-        made = cls(encoder, rank, settings["alpha"], settings["targets"])
+        made = cls(backbone, rank, settings["alpha"], settings["targets"])
         with torch.no_grad():
             for name, value in made.tensors().items():
                 value.copy_(tensors[name])
@@ -97,18 +97,18 @@ def _updated(down: Tensor, up: Tensor, scale: float) -> Any:
     return hook
 
 
-def _layers(encoder: Encoder, targets: Targets) -> dict[str, nn.Linear]:
+def _layers(backbone: Backbone, targets: Targets) -> dict[str, nn.Linear]:
     """The linear layers to change, by name: inside the body's layers, not the embeddings' nor the LM head's."""
     if targets is None:
-        targets = TARGETS.get(str(encoder.model.config.model_type), QUERIES_AND_VALUES)
+        targets = TARGETS.get(str(backbone.model.config.model_type), QUERIES_AND_VALUES)
     inside = re.compile(r"\blayers?\.\d+\.")
     found = {
         name: part
-        for name, part in encoder.model.named_modules()
+        for name, part in backbone.model.named_modules()
         if isinstance(part, nn.Linear)
         and inside.search(name)
         and (targets == "all" or name.rpartition(".")[2] in targets)
     }
     if not found:
-        raise ConfigError(f"{encoder.name}: LoRA finds no layer to change (looked for {', '.join(targets)})")
+        raise ConfigError(f"{backbone.name}: LoRA finds no layer to change (looked for {', '.join(targets)})")
     return found

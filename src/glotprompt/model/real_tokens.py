@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.prefix import ATTENTION
 
 NOTING = f"{ATTENTION}-noting"
@@ -34,17 +34,17 @@ AttentionMaskInterface.register(NOTING, AttentionMaskInterface()[ATTENTION])
 
 
 @contextmanager
-def _noting(encoder: Encoder) -> Generator[None]:
-    encoder.model.set_attn_implementation(NOTING)
+def _noting(backbone: Backbone) -> Generator[None]:
+    backbone.model.set_attn_implementation(NOTING)
     try:
         yield
     finally:
-        encoder.model.set_attn_implementation(ATTENTION)
+        backbone.model.set_attn_implementation(ATTENTION)
 
 
 @torch.no_grad()
 def key_values_of_text(
-    encoder: Encoder,
+    backbone: Backbone,
     sequences: Iterable[Int[Tensor, " seq"]],
     special_ids: Int[Tensor, " special"],
     prompt_length: int,
@@ -55,12 +55,12 @@ def key_values_of_text(
     A sequence is read whole and without a prompt, so each token's vectors know their context and their place."""
     found: list[Tensor] = []
     missing = prompt_length
-    with _noting(encoder):
+    with _noting(backbone):
         for sequence in sequences:
             noted: dict[int, Tensor] = {}
-            encoder.model.base_model(input_ids=sequence[None].to(encoder.device), noted=noted)
+            backbone.model.base_model(input_ids=sequence[None].to(backbone.device), noted=noted)
             text = ~torch.isin(sequence, special_ids)
-            of_layers = torch.stack([noted[index] for index in range(encoder.num_layers)])
+            of_layers = torch.stack([noted[index] for index in range(backbone.num_layers)])
             found.append(of_layers.float().cpu()[:, :, :, text][:, :, :, :missing])
             missing -= found[-1].shape[3]
             if missing == 0:

@@ -17,7 +17,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from glotprompt.errors import ModelError, in_a_line, nearest
-from glotprompt.model.backbones import (
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import (
     BUNDLED,
     WORKING,
     folder_of,
@@ -27,7 +28,6 @@ from glotprompt.model.backbones import (
     unsupported,
     without_pooler,
 )
-from glotprompt.model.encoder import Encoder
 
 
 def _roberta(vocab_size: int, hidden_size: int, num_layers: int, num_heads: int) -> dict[str, Any]:
@@ -61,17 +61,17 @@ BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
 """Hub name -> model type, and what of its config differs from the defaults of that type."""
 
 
-class Shell(Encoder):
-    """An encoder's shape: a model on the meta device, no tokenizer. It can be counted, but reads no text."""
+class Shell(Backbone):
+    """A backbone's shape: a model on the meta device, no tokenizer. It can be counted, but reads no text."""
 
     def __init__(self, config: PreTrainedConfig, name: str, lm_head: bool = True) -> None:
-        """Raises `ModelError` for an architecture that `Encoder` would refuse."""
+        """Raises `ModelError` for an architecture that `Backbone` would refuse."""
         try:
             kind = model_class(config, lm_head)
             with torch.device("meta"):
                 model = kind._from_config(config, dtype=torch.float32, **without_pooler(kind))  # pyright: ignore[reportPrivateUsage]  # what AutoModel.from_config calls; it passes no arguments on
         except ValueError:
-            raise ModelError(f"{name}: a {config.model_type!r} model predicts no masked words; {WORKING}") from None
+            raise ModelError(f"{name}: a {config.model_type!r} model predicts no masked tokens; {WORKING}") from None
         self._take(model, name)
         try:
             self._refuse_out_of_reach(0)

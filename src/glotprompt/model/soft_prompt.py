@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glotprompt.errors import ArtifactError
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.delta import Delta
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Positions, Prefix
 
 
@@ -75,9 +75,9 @@ class SoftPrompt(Delta):
         return shared
 
     @contextmanager
-    def attached(self, encoder: Encoder) -> Generator[Prefix]:
-        """The prompt reaches the model as an argument; nothing on the encoder changes."""
-        yield self.prefix(encoder.dtype)
+    def attached(self, backbone: Backbone) -> Generator[Prefix]:
+        """The prompt reaches the model as an argument; nothing on the backbone changes."""
+        yield self.prefix(backbone.dtype)
 
     def settings(self) -> dict[str, Any]:
         return {"positions": self.positions}
@@ -86,24 +86,25 @@ class SoftPrompt(Delta):
         return {"key_values": self.key_values()}
 
     @classmethod
-    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SoftPrompt:
-        check_prompt(tensors, settings["positions"], encoder)
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SoftPrompt:
+        check_prompt(tensors, settings["positions"], backbone)
         return cls(tensors["key_values"], positions=settings["positions"])
 
 
-def check_prompt(tensors: Mapping[str, Tensor], positions: Positions, encoder: Encoder | None) -> None:
-    """Raises `ArtifactError` for what is not the vectors of one prompt alone and, where an encoder is given, of its
+def check_prompt(tensors: Mapping[str, Tensor], positions: Positions, backbone: Backbone | None) -> None:
+    """Raises `ArtifactError` for what is not the vectors of one prompt alone and, where a backbone is given, of its
     shape and with room for a text behind them."""
     if set(tensors) != {"key_values"}:
         raise ArtifactError(f"the values {sorted(tensors)[:4]}, a prompt has key_values alone; make it anew")
     shape = list(tensors["key_values"].shape)
     if len(shape) != 5 or shape[1] != 2 or 0 in shape:
         raise ArtifactError(f"a prompt of shape {shape}; expected [layer, 2, head, prompt, dim], make it anew")
-    if encoder is None:
+    if backbone is None:
         return
-    if shape != list(encoder.prompt_shape(shape[3])):
-        raise ArtifactError(f"a prompt of shape {shape}; the backbone wants {list(encoder.prompt_shape(shape[3]))}")
-    if positions == "shifted" and shape[3] >= encoder.max_positions:
+    if shape != list(backbone.prompt_shape(shape[3])):
+        raise ArtifactError(f"a prompt of shape {shape}; the backbone wants {list(backbone.prompt_shape(shape[3]))}")
+    if positions == "shifted" and shape[3] >= backbone.max_positions:
         raise ArtifactError(
-            f"{shape[3]} prompt positions leave no room in the {encoder.max_positions} of {encoder.name}; make it anew"
+            f"{shape[3]} prompt positions leave no room in the {backbone.max_positions} of {backbone.name};"
+            " make it anew"
         )

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from glotprompt.errors import ArtifactError
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.delta import Delta
-from glotprompt.model.encoder import Encoder
 
 
 class Weights(Delta):
@@ -29,17 +29,17 @@ class Weights(Delta):
         self.values = nn.ParameterList([nn.Parameter(value.detach().float().clone()) for value in values.values()])
 
     @classmethod
-    def of(cls, encoder: Encoder, wanted: Callable[[str], bool] = lambda name: True) -> Weights:
+    def of(cls, backbone: Backbone, wanted: Callable[[str], bool] = lambda name: True) -> Weights:
         """The weights as they are, all or those whose names are `wanted`."""
-        return cls({name: value for name, value in encoder.model.named_parameters() if wanted(name)})
+        return cls({name: value for name, value in backbone.model.named_parameters() if wanted(name)})
 
     @contextmanager
-    def attached(self, encoder: Encoder) -> Generator[None]:
+    def attached(self, backbone: Backbone) -> Generator[None]:
         """Put the copies in place of the backbone's weights, wherever these are used."""
-        own = dict(encoder.model.named_parameters())
+        own = dict(backbone.model.named_parameters())
         copies = {id(own[name]): copy.to(own[name].dtype) for name, copy in zip(self.names, self.values, strict=True)}
         replaced: list[tuple[dict[str, Any], str, nn.Parameter]] = []
-        for module in encoder.model.modules():
+        for module in backbone.model.modules():
             held: dict[str, Any] = module._parameters  # pyright: ignore[reportPrivateUsage]  # a Parameter would be cut off from its master
             replaced += [(held, leaf, value) for leaf, value in held.items() if id(value) in copies]
         try:
@@ -57,19 +57,19 @@ class Weights(Delta):
         return dict(zip(self.names, self.values, strict=True))
 
     @classmethod
-    def restore(cls, encoder: Encoder, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Weights:
-        shapes = {name: value.shape for name, value in encoder.model.named_parameters()}
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Weights:
+        shapes = {name: value.shape for name, value in backbone.model.named_parameters()}
         wrong = [name for name, value in tensors.items() if shapes.get(name) != value.shape]
         if wrong:
-            raise ArtifactError(f"{encoder.name} has no weight {wrong[0]!r} of that shape; load another backbone")
+            raise ArtifactError(f"{backbone.name} has no weight {wrong[0]!r} of that shape; load another backbone")
         if set(tensors) not in (set(shapes), {name for name in shapes if is_head_transform(name)}):
             raise ArtifactError(
-                f"{len(tensors)} of the {len(shapes)} weights of {encoder.name}; expected all, make it anew"
+                f"{len(tensors)} of the {len(shapes)} weights of {backbone.name}; expected all, make it anew"
             )
         return cls(tensors)
 
 
 def is_head_transform(name: str) -> bool:
-    """Whether a weight belongs to the masked-word head's dense layer or norm, which the `adapters` library trains
+    """Whether a weight belongs to the masked-token head's dense layer or norm, which the `adapters` library trains
     beside a language adapter (XLM-R: lm_head.dense, lm_head.layer_norm; BERT: cls.predictions.transform)."""
     return name.startswith(("lm_head.dense.", "lm_head.layer_norm.", "cls.predictions.transform."))

@@ -193,7 +193,7 @@ def _cost_table(experiment: Experiment, setting: str, varied: Mapping[str, Any])
         name=stem(experiment.name, "cost", *map(str, varied.values())),
         caption=f"What each method trains and saves{setting and f', {setting}'}; counted without training. Values per"
         " language: of the first stage that trains, tied weights once; as table 3 counts: a tied decoder beside the"
-        " embeddings, and for MAD-X the masked-word head's dense layer and norm too. File per language: fp32, what one"
+        " embeddings, and for MAD-X the masked-token head's dense layer and norm too. File per language: fp32, what one"
         " more language takes of stage 1's file, or stage 2's where there is no stage 1.",
         headings=("Method", "values per language", "as table 3 counts", "share of the backbone", "file per language",
                   "values of stage 2", "file of stage 2"),

@@ -118,7 +118,7 @@ def _draw_accuracy(made: Section) -> None:
         _add(made, "values", paper_figures.accuracy_against_values(experiment),
              "Mean accuracy over languages against the values that a method trains for one language (logarithmic)."
              f"{_spread_is('Bars', experiment)} {seeds_and_languages(experiment)}.")  # fmt: skip
-    for stage, name in zip(STAGES, ("stage 1 (masked words)", "stage 2 (task)"), strict=True):
+    for stage, name in zip(STAGES, ("stage 1 (masked tokens)", "stage 2 (task)"), strict=True):
         _add(made, f"loss-{stage}", paper_figures.loss_panels(experiment, stage),
              f"Training loss of {name}: one line for each training, thinned.", minor=True)  # fmt: skip
 

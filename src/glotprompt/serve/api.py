@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from glotprompt.errors import ArtifactError, nearest
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.serve.middleware import Authorised, BoundedBody, KnownHost, Observed, refusal_response
 from glotprompt.serve.observed import CONTENT_TYPE, FACTS, Metrics
 from glotprompt.serve.registry import Registry
@@ -66,7 +66,7 @@ class Access:
 
 
 def make_app(
-    encoder: Encoder,
+    backbone: Backbone,
     registry: Registry,
     settings: ServiceSettings | None = None,
     access: Access | None = None,
@@ -81,7 +81,7 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        service = app.state.service = Service(encoder, registry, settings, metrics)
+        service = app.state.service = Service(backbone, registry, settings, metrics)
         with nullcontext() if poll_seconds is None else registry.watched(poll_seconds):
             try:
                 yield
@@ -91,7 +91,7 @@ def make_app(
     app = FastAPI(
         title="glotprompt",
         version=__version__,
-        summary="Text classifiers of many languages behind one frozen encoder.",
+        summary="Text classifiers of many languages behind one frozen backbone.",
         docs_url=None,  # FastAPI's pages of documentation load scripts from elsewhere; ours is in PAGE
         redoc_url=None,
         lifespan=lifespan,
@@ -231,17 +231,17 @@ class Blueprint:
     access: Access = field(default_factory=Access)
     poll_seconds: float | None = None
 
-    def registry(self, encoder: Encoder) -> Registry:
+    def registry(self, backbone: Backbone) -> Registry:
         """The classifiers. Raises `ArtifactError` where not one of them can be served."""
-        registry = Registry(self.places, encoder, self.cache_bytes)
+        registry = Registry(self.places, backbone, self.cache_bytes)
         if not registry.names():
             reason = next(iter(registry.errors().values()), "they are gone")
             raise ArtifactError(f"no classifier can be served: {reason}")
         return registry
 
-    def app(self, encoder: Encoder, registry: Registry, replica: str | None = None) -> FastAPI:
+    def app(self, backbone: Backbone, registry: Registry, replica: str | None = None) -> FastAPI:
         """`replica` is the name of this process among those that serve the same."""
-        return make_app(encoder, registry, self.settings, self.access, poll_seconds=self.poll_seconds, replica=replica)
+        return make_app(backbone, registry, self.settings, self.access, poll_seconds=self.poll_seconds, replica=replica)
 
 
 def url(host: str, port: int) -> str:

@@ -27,7 +27,7 @@ from glotprompt.classifier import PromptClassifier
 from glotprompt.errors import ArtifactError, ConfigError, UserError, in_a_line, nearest, visible
 from glotprompt.facts import check_facts, check_values, describe
 from glotprompt.inference.served import Decoded, Served
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.serve.card import Card
 
 KIND = "classifier"
@@ -86,7 +86,7 @@ class _Version:
     path: Path
     stamp: _Stamp
 
-    def decode(self, encoder: Encoder) -> Decoded:
+    def decode(self, backbone: Backbone) -> Decoded:
         """Its tensors, read from the disk again. Raises `ArtifactError` where another version lies there by now."""
         tensors, facts = _read(self.path)
         try:
@@ -95,7 +95,7 @@ class _Version:
             changed = False  # it could be read a moment ago
         if changed:
             raise ArtifactError(f"{self.path} was changed since the last look at it; ask again in a moment")
-        return Decoded.of(PromptClassifier.of(tensors, facts, encoder, self.path), encoder)
+        return Decoded.of(PromptClassifier.of(tensors, facts, backbone, self.path), backbone)
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,11 @@ class DecodedCache:
 
 
 class Registry:
-    """The classifiers in folders and files, for one encoder. A classifier is called as its file without the ending.
+    """The classifiers in folders and files, for one backbone. A classifier is called as its file without the ending.
     Threads may share it."""
 
     def __init__(
-        self, places: str | Path | Sequence[str | Path], encoder: Encoder, byte_budget: int = 256 * 2**20
+        self, places: str | Path | Sequence[str | Path], backbone: Backbone, byte_budget: int = 256 * 2**20
     ) -> None:
         """Look through folders (not those inside them) and files, each read once against its digest. Broken files are
         kept out and listed by `errors`. `byte_budget` bounds the decoded classifiers that are kept in memory. Raises
@@ -171,7 +171,7 @@ class Registry:
             if not place.exists():
                 raise ArtifactError(f"{place} does not exist; give saved classifiers, or folders that hold some")
         self._folders = {place for place in self.places if place.is_dir()}
-        self._encoder = encoder
+        self._backbone = backbone
         self._cache = DecodedCache(byte_budget)
         self._state = _State()
         self._reloading = threading.Lock()
@@ -314,10 +314,10 @@ class Registry:
                 raise ArtifactError(f"{path} has a name that is not UTF-8, or with control characters; rename it")
             tensors, facts = _read(path)
             version = _Version(path, stamp)
-            decode = partial(version.decode, self._encoder)
-            served = Served.of(path.stem, facts, self._encoder, partial(self._cache.get, version, decode))
-            classifier = PromptClassifier.of(tensors, facts, self._encoder, path)
-            self._cache.get(version, lambda: Decoded.of(classifier, self._encoder))
+            decode = partial(version.decode, self._backbone)
+            served = Served.of(path.stem, facts, self._backbone, partial(self._cache.get, version, decode))
+            classifier = PromptClassifier.of(tensors, facts, self._backbone, path)
+            self._cache.get(version, lambda: Decoded.of(classifier, self._backbone))
             card = Card.of(served, facts, classifier.report, stamp.size, stamp.modified / 1e9).checked()
         except Exception as error:  # whatever one file holds, the others go on
             told = isinstance(error, UserError)

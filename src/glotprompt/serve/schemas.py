@@ -94,7 +94,7 @@ class Candidate(BaseModel):
 
     language: str
     classifier: str
-    loss: float = Field(description="Of masked words of the text behind this classifier's prompt; lower is nearer.")
+    loss: float = Field(description="Of masked tokens of the text behind this classifier's prompt; lower is nearer.")
 
 
 class Result(BaseModel):

@@ -16,7 +16,7 @@ from glotprompt.errors import ArtifactError, ConfigError, ModelError, nearest
 from glotprompt.inference.language import LanguageFinder, LanguageQuery, Loss
 from glotprompt.inference.predictor import NotFinite, Predictor, Query
 from glotprompt.inference.served import Served
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.serve.batching import Batcher, Closed, QuestionFailed, QueueFull
 from glotprompt.serve.observed import Metrics
 from glotprompt.serve.registry import Registry
@@ -94,15 +94,15 @@ class Remarks:
 
 
 class Service:
-    """The classifiers of a registry on one encoder, for one event loop."""
+    """The classifiers of a registry on one backbone, for one event loop."""
 
-    def __init__(self, encoder: Encoder, registry: Registry, settings: ServiceSettings, metrics: Metrics) -> None:
+    def __init__(self, backbone: Backbone, registry: Registry, settings: ServiceSettings, metrics: Metrics) -> None:
         self.registry, self.settings = registry, settings
-        self.finds_language = encoder.has_lm_head
+        self.finds_language = backbone.has_lm_head
         """Whether language "auto" is offered: it needs masked tokens."""
-        self._predictor = Predictor(encoder, registry)
+        self._predictor = Predictor(backbone, registry)
         self._finder = LanguageFinder(self._predictor)
-        self._remarks = Remarks(encoder.tokenizer)
+        self._remarks = Remarks(backbone.tokenizer)
         self._metrics = metrics
         # Tokenizers are fast but not made for several threads.
         self._reader = ThreadPoolExecutor(1, "tokenizer")

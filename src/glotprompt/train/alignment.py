@@ -1,6 +1,6 @@
-"""The alignment objective: what a frozen encoder makes of a sentence is the target of its translation behind a prompt.
+"""The alignment objective: what a frozen backbone makes of a sentence is the target of its translation behind a prompt.
 
-The encoder is its own teacher (Reimers and Gurevych 2020 have two models). The teachers' vectors are those of the
+The backbone is its own teacher (Reimers and Gurevych 2020 have two models). The teachers' vectors are those of the
 source sentences without a prompt, less their mean, normalised: made once. A student's vector is the target sentence's
 behind what is trained, less the same mean, normalised. The loss of a batch is
 InfoNCE(students, teachers) in both directions + `PULL` * (1 - cosine to the own teacher) + `SOURCE_PULL` * (1 - cosine
@@ -23,8 +23,8 @@ from transformers import PreTrainedTokenizerFast
 from glotprompt.config import AdaptConfig
 from glotprompt.data.records import generator
 from glotprompt.errors import DataError, counted
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.delta import Delta
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences, beginning, by_length, plain
 from glotprompt.processes import together
@@ -103,14 +103,14 @@ def halves_of_pairs(
 
 
 def alignment_corpus(
-    encoder: Encoder, pairs: Sequence[tuple[str, str]], config: AdaptConfig, batch_size: int,
+    backbone: Backbone, pairs: Sequence[tuple[str, str]], config: AdaptConfig, batch_size: int,
     centre: Float[Tensor, " hidden"] | None = None,
 ) -> AlignmentCorpus:  # fmt: skip
-    """Tokenise (source, target) pairs and let the frozen encoder make their teachers, `batch_size` at a time. `centre`
+    """Tokenise (source, target) pairs and let the frozen backbone make their teachers, `batch_size` at a time. `centre`
     is that of the pairs that are trained on; None: these are."""
-    source, target = (_tokens([pair[side] for pair in pairs], encoder.tokenizer, config.max_length) for side in (0, 1))
+    source, target = (_tokens([pair[side] for pair in pairs], backbone.tokenizer, config.max_length) for side in (0, 1))
     with torch.no_grad():
-        vectors = _vectors(encoder, source, None, batch_size)
+        vectors = _vectors(backbone, source, None, batch_size)
     centre = vectors.mean(dim=0) if centre is None else centre
     return AlignmentCorpus(
         AlignmentBatch(target, source, F.normalize(vectors - centre, dim=1)), centre, config.batch_size, config.seed
@@ -123,11 +123,11 @@ def _tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length
     return [np.array(row, dtype=np.int64) for row in found]
 
 
-def _vectors(encoder: Encoder, sequences: Sequences, prefix: Prefix | None, batch_size: int) -> _Vectors:
-    """Pooled states, fp32 on the encoder's device, in the order of the sequences; differentiable in the prefix."""
-    found = torch.zeros(len(sequences), encoder.hidden_size, device=encoder.device)
+def _vectors(backbone: Backbone, sequences: Sequences, prefix: Prefix | None, batch_size: int) -> _Vectors:
+    """Pooled states, fp32 on the backbone's device, in the order of the sequences; differentiable in the prefix."""
+    found = torch.zeros(len(sequences), backbone.hidden_size, device=backbone.device)
     for rows in by_length(sequences, batch_size):
-        found[rows] = encoder.pooled_states([sequences[i] for i in rows], prefix)
+        found[rows] = backbone.pooled_states([sequences[i] for i in rows], prefix)
     return found
 
 
@@ -156,7 +156,7 @@ def _cosine(one: _Vectors, other: _Vectors) -> Float[Tensor, ""]:
 
 
 def alignment_losses(
-    encoder: Encoder, delta: Delta, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], micro_batch: MicroBatch
+    backbone: Backbone, delta: Delta, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], micro_batch: MicroBatch
 ) -> Generator[tuple[Tensor, int]]:
     """Parts of a batch's loss. InfoNCE compares all pairs of the batch, so where the batch is read in parts the
     gradients of the whole loss with respect to the vectors are made first, without remembering anything, and each part
@@ -165,15 +165,15 @@ def alignment_losses(
     count, size = len(batch.target), micro_batch.size or len(batch.target)
     if size >= count and not together():
         for _ in micro_batch.parts(count):
-            with delta.attached(encoder) as prefix:  # around the yield: the backward pass belongs inside
-                sides = _both_sides(encoder, batch, prefix, size)
+            with delta.attached(backbone) as prefix:  # around the yield: the backward pass belongs inside
+                sides = _both_sides(backbone, batch, prefix, size)
                 yield alignment_loss(*sides, batch.teachers, centre), _num_tokens(batch)
         return
-    loss, gradients = _gradients_of_vectors(encoder, delta, batch, centre, size)
+    loss, gradients = _gradients_of_vectors(backbone, delta, batch, centre, size)
     for rows in micro_batch.parts(count):
         part = _some(batch, range(count)[rows])
-        with delta.attached(encoder) as prefix:
-            states = _both_sides(encoder, part, prefix, size)
+        with delta.attached(backbone) as prefix:
+            states = _both_sides(backbone, part, prefix, size)
             pulled = torch.stack(
                 [(vectors * gradient[rows]).sum() for vectors, gradient in zip(states, gradients, strict=True)]
             ).sum()
@@ -182,11 +182,11 @@ def alignment_losses(
 
 
 def _gradients_of_vectors(
-    encoder: Encoder, delta: Delta, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], size: int
+    backbone: Backbone, delta: Delta, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], size: int
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss of a batch, and its gradients with respect to the pooled states of the target and of the source side."""
-    with torch.no_grad(), delta.attached(encoder) as prefix:
-        sides = _both_sides(encoder, batch, prefix, size)
+    with torch.no_grad(), delta.attached(backbone) as prefix:
+        sides = _both_sides(backbone, batch, prefix, size)
     for vectors in sides:
         vectors.requires_grad_()
     target, source = sides
@@ -194,12 +194,14 @@ def _gradients_of_vectors(
     return loss.detach(), torch.autograd.grad(loss, sides)
 
 
-def _both_sides(encoder: Encoder, batch: AlignmentBatch, prefix: Prefix | None, size: int) -> tuple[_Vectors, _Vectors]:
+def _both_sides(
+    backbone: Backbone, batch: AlignmentBatch, prefix: Prefix | None, size: int
+) -> tuple[_Vectors, _Vectors]:
     """Pooled states of the target and of the source side. On a CPU sentences of either side are read together by
     length, few at once: verses differ so much in length that a batch read whole is half padding."""
     sentences = [*batch.target, *batch.source]
-    most = min(size, TOGETHER) if encoder.device.type == "cpu" else size
-    states = _vectors(encoder, sentences, prefix, most)
+    most = min(size, TOGETHER) if backbone.device.type == "cpu" else size
+    states = _vectors(backbone, sentences, prefix, most)
     return states[: len(batch.target)], states[len(batch.target) :]
 
 
@@ -213,11 +215,11 @@ def _num_tokens(batch: AlignmentBatch) -> int:
 
 @torch.no_grad()
 def score_alignment(
-    encoder: Encoder, held_out: AlignmentCorpus, prefix: Prefix | None, batch_size: int
+    backbone: Backbone, held_out: AlignmentCorpus, prefix: Prefix | None, batch_size: int
 ) -> AlignmentScores:
-    """Score held-out pairs, behind a prefix or (None) of the encoder as it is now."""
+    """Score held-out pairs, behind a prefix or (None) of the backbone as it is now."""
     pairs = held_out.pairs
-    target, source = (_vectors(encoder, side, prefix, batch_size) for side in (pairs.target, pairs.source))
+    target, source = (_vectors(backbone, side, prefix, batch_size) for side in (pairs.target, pairs.source))
     students, kept = (F.normalize(states - held_out.centre, dim=1) for states in (target, source))
     return AlignmentScores(
         retrieval_accuracy(target, pairs.teachers), float(_cosine(students, pairs.teachers)),

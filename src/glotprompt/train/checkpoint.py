@@ -11,7 +11,7 @@ import torch
 from glotprompt import artifact
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ArtifactError, ConfigError
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.processes import of_first, same_everywhere
 
 KIND = "checkpoint"
@@ -82,8 +82,8 @@ class Checkpoint:
         return of_first(self._notes[name])
 
 
-def same_precision(encoder: Encoder, checkpoint: Checkpoint) -> None:
+def same_precision(backbone: Backbone, checkpoint: Checkpoint) -> None:
     """A resumed run keeps the precision it was started with, whatever today's probe says."""
-    started_with = checkpoint.value_at_start("precision", encoder.precision)
-    if started_with != encoder.precision:
-        encoder.use_precision("bf16" if started_with == "bf16" else "fp32")
+    started_with = checkpoint.value_at_start("precision", backbone.precision)
+    if started_with != backbone.precision:
+        backbone.use_precision("bf16" if started_with == "bf16" else "fp32")

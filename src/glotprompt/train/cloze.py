@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.errors import ConfigError, setting
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.tokens import SpecialIds, beginning, plain
 from glotprompt.templates import BUILT_IN_TASKS, Task
 
@@ -41,23 +41,25 @@ class Words:
     def num_masks(self) -> int:
         return 1 if self.masks is None else int(self.masks.max()) + 1
 
-    def scores(self, encoder: Encoder, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
+    def scores(self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
         """A label's score at the states of every example's masks: with one mask the mean of its words' logits, else
         `log_probabilities`, for logits of different masks do not compare."""
         if self.masks is not None:
-            return self.log_probabilities(encoder, hidden)
-        logits = encoder.token_logits(hidden, self.token_ids.to(encoder.device))
-        return logits @ self.average.T.to(encoder.device)
+            return self.log_probabilities(backbone, hidden)
+        logits = backbone.token_logits(hidden, self.token_ids.to(backbone.device))
+        return logits @ self.average.T.to(backbone.device)
 
-    def log_probabilities(self, encoder: Encoder, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
+    def log_probabilities(
+        self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]
+    ) -> Float[Tensor, "batch label"]:
         """The mean log-probability, over the whole vocabulary (equation 1), of a label's words, which is that of each
         word's tokens."""
-        token_ids, average = self.token_ids.to(encoder.device), self.average.to(encoder.device)
-        log_probs = encoder.token_logits(hidden).log_softmax(dim=-1)
+        token_ids, average = self.token_ids.to(backbone.device), self.average.to(backbone.device)
+        log_probs = backbone.token_logits(hidden).log_softmax(dim=-1)
         if self.masks is None:
             return log_probs[:, token_ids] @ average.T
         of_example = log_probs.unflatten(0, (-1, self.num_masks))
-        return of_example[:, self.masks.to(encoder.device), token_ids] @ average.T
+        return of_example[:, self.masks.to(backbone.device), token_ids] @ average.T
 
 
 def label_words(

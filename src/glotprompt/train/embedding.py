@@ -1,4 +1,4 @@
-"""Logistic regression on the sentence vectors of a frozen encoder: the rival that anybody would try first, and what
+"""Logistic regression on the sentence vectors of a frozen backbone: the rival that anybody would try first, and what
 reads an aligned prompt."""
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from glotprompt.config import TuneConfig
 from glotprompt.errors import DataError
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import by_length
 from glotprompt.train.cloze import Cloze, weights_of
@@ -68,25 +68,25 @@ class Chosen:
     dev_loss: float
 
 
-def layer_read(encoder: Encoder, config: TuneConfig) -> int:
+def layer_read(backbone: Backbone, config: TuneConfig) -> int:
     """How many layers lie before the states that are pooled."""
-    return encoder.num_layers if config.layer is None else config.layer
+    return backbone.num_layers if config.layer is None else config.layer
 
 
 @torch.no_grad()
 def vectors_of(
-    encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, layer: int, batch_size: int
+    backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, layer: int, batch_size: int
 ) -> _Vectors:
     """Pooled states behind `layer` layers, fp32, in the order of the examples."""
-    found = np.zeros((len(clozes), encoder.hidden_size), dtype=np.float32)
+    found = np.zeros((len(clozes), backbone.hidden_size), dtype=np.float32)
     for rows in by_length([cloze.input_ids for cloze in clozes], batch_size):
-        states = encoder.pooled_states([clozes[i].input_ids for i in rows], prefix, layer)
+        states = backbone.pooled_states([clozes[i].input_ids for i in rows], prefix, layer)
         found[rows] = states.cpu().numpy()
     return found
 
 
 def fit_embedding_head(
-    encoder: Encoder,
+    backbone: Backbone,
     prefix: Prefix | None,
     train: Examples,
     dev: Examples,
@@ -98,11 +98,11 @@ def fit_embedding_head(
     """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep the one with the best
     dev accuracy, then dev loss. Raises `DataError` for one label alone."""
     inputs, held = (
-        Vectors(vectors_of(encoder, part.clozes, prefix, layer, batch_size), part.gold, weights_of(part.clozes))
+        Vectors(vectors_of(backbone, part.clozes, prefix, layer, batch_size), part.gold, weights_of(part.clozes))
         for part in (train, dev)
     )
     head, found = best_head(layer, inputs, held, num_labels, strengths)
-    return head.to(encoder.device), found
+    return head.to(backbone.device), found
 
 
 def best_head(
@@ -150,7 +150,7 @@ def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mean_vector(
-    encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, layer: int, batch_size: int
+    backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, layer: int, batch_size: int
 ) -> Float[Tensor, " hidden"]:
     """The mean of texts' vectors, by which `EmbeddingHead.with_centre` moves a language."""
-    return torch.from_numpy(vectors_of(encoder, clozes, prefix, layer, batch_size).mean(axis=0))
+    return torch.from_numpy(vectors_of(backbone, clozes, prefix, layer, batch_size).mean(axis=0))

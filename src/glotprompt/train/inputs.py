@@ -8,9 +8,9 @@ from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.records import Example, shots_per_class, split_held_out
 from glotprompt.errors import ConfigError, DataError, counted, nearest, setting
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import Head
 from glotprompt.model.delta import Delta
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import Sequences
 from glotprompt.templates import Task
@@ -23,7 +23,7 @@ Input = str | tuple[str, str] | Example
 
 
 def masking_corpus(
-    encoder: Encoder, target: Sequence[str], source: Sequence[str], config: AdaptConfig
+    backbone: Backbone, target: Sequence[str], source: Sequence[str], config: AdaptConfig
 ) -> tuple[MaskingCorpus, tuple[Sequences, Sequences], list[str]]:
     """Packed training text of both languages; the target's held-out sequences, those that choose the step and those
     that report; and the lines that they are from. Raises `ConfigError` for a batch too small for both."""
@@ -37,17 +37,17 @@ def masking_corpus(
             f"the {name} text has {counted(len(judge), 'line')}{different}; stage 1 needs at least two different ones"
         )
     texts = (target, kept) if name == "source" else (kept, source)
-    target_pieces, source_pieces = (_sequences(text, encoder, config) for text in texts)
+    target_pieces, source_pieces = (_sequences(text, backbone, config) for text in texts)
     if config.source_share > 0 and not source_pieces:
         alone = setting("source_share", "0")
         raise DataError(f"there is no source-language text; give some, or {alone} for the target alone")
     if config.source_share < 1 and not target_pieces:
         raise DataError("the target text holds no token; give text in the target language")
     target_pieces, source_pieces = balance(target_pieces, source_pieces, config)
-    choosing, reporting = (_sequences(half, encoder, config) for half in halves(held))
+    choosing, reporting = (_sequences(half, backbone, config) for half in halves(held))
     if not choosing or not reporting:
-        choosing = reporting = _sequences(held, encoder, config)
-    return MaskingCorpus(target_pieces, source_pieces, config, encoder.tokenizer), (choosing, reporting), held
+        choosing = reporting = _sequences(held, backbone, config)
+    return MaskingCorpus(target_pieces, source_pieces, config, backbone.tokenizer), (choosing, reporting), held
 
 
 def halves(held_out: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -58,14 +58,14 @@ def halves(held_out: Sequence[str]) -> tuple[list[str], list[str]]:
     return one, other or one
 
 
-def _sequences(text: Sequence[str], encoder: Encoder, config: AdaptConfig) -> Sequences:
-    return token_sequences(text, encoder.tokenizer, config.max_length, config.packing)
+def _sequences(text: Sequence[str], backbone: Backbone, config: AdaptConfig) -> Sequences:
+    return token_sequences(text, backbone.tokenizer, config.max_length, config.packing)
 
 
-def check_length(encoder: Encoder, max_length: int, delta: Delta) -> None:
+def check_length(backbone: Backbone, max_length: int, delta: Delta) -> None:
     """Raises `ConfigError` for inputs longer than the model reads, behind a prompt with shifted positions less."""
     prompts = [part for part in delta.modules() if isinstance(part, SoftPrompt) and part.positions == "shifted"]
-    longest = encoder.max_positions - sum(prompt.prompt_length for prompt in prompts)
+    longest = backbone.max_positions - sum(prompt.prompt_length for prompt in prompts)
     if max_length > longest:
         raise ConfigError(f"max_length {max_length} is more than this model reads ({longest} tokens); lower it")
 
@@ -134,7 +134,7 @@ def rewritten_fields(
 
 
 def read_inputs(
-    encoder: Encoder,
+    backbone: Backbone,
     fields: Sequence[Mapping[str, str]],
     task: Task,
     head: Head | None,
@@ -145,9 +145,9 @@ def read_inputs(
     characters rewritten."""
     fields = rewritten_fields(fields, characters)
     if head is not None:
-        return head, encode_without_mask(fields, task, encoder.tokenizer, max_length)
-    words = label_words(task, encoder.tokenizer, encoder.input_embeddings)
-    return words, encode(fields, task, encoder.tokenizer, max_length, words.num_masks)
+        return head, encode_without_mask(fields, task, backbone.tokenizer, max_length)
+    words = label_words(task, backbone.tokenizer, backbone.input_embeddings)
+    return words, encode(fields, task, backbone.tokenizer, max_length, words.num_masks)
 
 
 def fields_of(item: Input) -> dict[str, str]:

@@ -289,7 +289,7 @@ class _Run:
 def _accumulated(parts: Parts) -> tuple[float, int]:
     """Sum the gradients of the parts of a loss; returns it, and its tokens."""
     total, num_tokens = 0.0, 0
-    with closing(parts):  # else an error in the backward pass leaves what they attached to the encoder half done
+    with closing(parts):  # else an error in the backward pass leaves what they attached to the backbone half done
         for loss, tokens in parts:
             loss.backward()  # pyright: ignore[reportUnknownMemberType]
             total += loss.item()

@@ -11,32 +11,32 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.delta import Delta
-from glotprompt.model.encoder import Encoder
 from glotprompt.train.batches import MaskedBatch
 from glotprompt.train.cloze import Cloze, Words, weights_of
 from glotprompt.train.micro_batch import MicroBatch
 from glotprompt.train.scoring import LabelHead, label_scores, label_states
 
 
-def masked_word_losses(
-    encoder: Encoder, delta: Delta, batch: MaskedBatch, micro_batch: MicroBatch
+def masked_token_losses(
+    backbone: Backbone, delta: Delta, batch: MaskedBatch, micro_batch: MicroBatch
 ) -> Generator[tuple[Tensor, int]]:
-    """Parts of the mean loss over a batch's masked words; only masked positions reach the vocabulary."""
+    """Parts of the mean loss over a batch's masked tokens; only masked positions reach the vocabulary."""
     count, width = batch.input_ids.shape
     for rows in micro_batch.parts(count):
         inside = (batch.positions >= rows.start * width) & (batch.positions < rows.stop * width)
-        ids = batch.input_ids[rows].to(encoder.device)
-        mask = None if batch.attention_mask is None else batch.attention_mask[rows].to(encoder.device)
-        places = (batch.positions[inside] - rows.start * width).to(encoder.device)
-        with delta.attached(encoder) as prefix:  # around the yield: the backward pass belongs inside
-            hidden = encoder.states_at(ids, mask, prefix, places)
-            loss = encoder.masked_word_loss(hidden, batch.targets[inside].to(encoder.device))
+        ids = batch.input_ids[rows].to(backbone.device)
+        mask = None if batch.attention_mask is None else batch.attention_mask[rows].to(backbone.device)
+        places = (batch.positions[inside] - rows.start * width).to(backbone.device)
+        with delta.attached(backbone) as prefix:  # around the yield: the backward pass belongs inside
+            hidden = backbone.states_at(ids, mask, prefix, places)
+            loss = backbone.masked_token_loss(hidden, batch.targets[inside].to(backbone.device))
             yield loss / max(1, len(batch.targets)), ids.numel() if mask is None else int(mask.sum())
 
 
 def label_losses(
-    encoder: Encoder,
+    backbone: Backbone,
     delta: Delta,
     clozes: Sequence[Cloze],
     gold: Tensor,
@@ -48,13 +48,13 @@ def label_losses(
     weigh more count more: the sum of the weighted losses is divided by the number of examples, not by their weights, so
     that an epoch's mean is that of all examples, whatever batches they fall into."""
     for rows in micro_batch.parts(len(clozes)):
-        wanted = gold[rows].to(encoder.device)
-        with delta.attached(encoder) as prefix:
+        wanted = gold[rows].to(backbone.device)
+        with delta.attached(backbone) as prefix:
             if loss_over == "vocabulary" and isinstance(head, Words):
-                log_probs = head.log_probabilities(encoder, label_states(encoder, clozes[rows], prefix))
+                log_probs = head.log_probabilities(backbone, label_states(backbone, clozes[rows], prefix))
                 loss = _weighted_sum(F.nll_loss, log_probs, wanted, clozes[rows])
             else:
-                scores = label_scores(encoder, clozes[rows], prefix, head)
+                scores = label_scores(backbone, clozes[rows], prefix, head)
                 loss = _weighted_sum(F.cross_entropy, scores, wanted, clozes[rows])
             yield loss / len(clozes), sum(len(cloze.input_ids) for cloze in clozes[rows])
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 
 from glotprompt.config import RuntimeConfig
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
@@ -51,12 +51,12 @@ def _mark() -> int:
 
 
 @contextlib.contextmanager
-def gradient_checkpointing(encoder: Encoder, runtime: RuntimeConfig) -> Generator[None]:
+def gradient_checkpointing(backbone: Backbone, runtime: RuntimeConfig) -> Generator[None]:
     """Recomputation of activations for the length of a run, if wished."""
     if runtime.gradient_checkpointing:
-        encoder.checkpoint_gradients(True)
+        backbone.checkpoint_gradients(True)
     try:
         yield
     finally:
         if runtime.gradient_checkpointing:
-            encoder.checkpoint_gradients(False)
+            backbone.checkpoint_gradients(False)

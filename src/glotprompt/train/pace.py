@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.train.checkpoint import Checkpoint
 from glotprompt.train.loop import Evaluation, Optimisation, Parts, fit
 from glotprompt.train.memory import PeakMemory, gradient_checkpointing
@@ -59,12 +59,12 @@ class Pace:
     """Largest memory of the process; None where batches were smaller than a training's."""
 
 
-def pace_of(encoder: Encoder, work: Work, seconds: float, runtime: RuntimeConfig) -> Pace:
+def pace_of(backbone: Backbone, work: Work, seconds: float, runtime: RuntimeConfig) -> Pace:
     """The real loop: one step to warm up, then as many as fit into the time, at least one."""
     memory, micro_batch = PeakMemory(), MicroBatch(runtime)
     passes, steps = _Passes(work, micro_batch), 0
     if work.parameters:
-        with gradient_checkpointing(encoder, runtime):
+        with gradient_checkpointing(backbone, runtime):
             warm_up = passes.train(1)
             steps = max(1, min(MOST_STEPS, int((seconds - warm_up) / max(warm_up, 1e-3))))
             if warm_up < ENOUGH * seconds:

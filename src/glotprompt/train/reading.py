@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from glotprompt.model.encoder import Encoder
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import plain
 
@@ -60,14 +60,14 @@ def _is_word(text: str, first: int, last: int) -> bool:
 
 @torch.inference_mode()
 def guess_words(
-    encoder: Encoder, texts: Sequence[Sequence[int]], prefix: Prefix | None, count: int = 5
+    backbone: Backbone, texts: Sequence[Sequence[int]], prefix: Prefix | None, count: int = 5
 ) -> list[list[tuple[str, float]]]:
     """The `count` likeliest words at each text's mask, with their probabilities (0 to 1)."""
     guesses: list[list[tuple[str, float]]] = []
     for ids in texts:
-        batch = torch.tensor([list(ids)], device=encoder.device)
-        hidden = encoder.hidden_states(batch, None, prefix)[batch == encoder.tokenizer.mask_token_id]
-        top = encoder.token_logits(hidden).softmax(dim=-1)[0].topk(count)
-        words = [str(encoder.tokenizer.decode([token])).strip() for token in top.indices.tolist()]
+        batch = torch.tensor([list(ids)], device=backbone.device)
+        hidden = backbone.hidden_states(batch, None, prefix)[batch == backbone.tokenizer.mask_token_id]
+        top = backbone.token_logits(hidden).softmax(dim=-1)[0].topk(count)
+        words = [str(backbone.tokenizer.decode([token])).strip() for token in top.indices.tolist()]
         guesses.append(list(zip(words, top.values.tolist(), strict=True)))
     return guesses

@@ -1,4 +1,4 @@
-"""Scores: masked-word figures of stage 1, label probabilities, accuracy and its kin."""
+"""Scores: masked-token figures of stage 1, label probabilities, accuracy and its kin."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glotprompt.errors import DataError
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import SpecialIds, by_length, pad
-from glotprompt.records import EvaluationReport, LabelScores, MaskedWordScores
+from glotprompt.records import EvaluationReport, LabelScores, MaskedTokenScores
 from glotprompt.train.batches import MaskedBatch, mask_words
 from glotprompt.train.cloze import Cloze
 
@@ -28,30 +28,30 @@ COLLAPSE_PERCENT, COLLAPSE_EXCESS = 60, 1.5
 collapse."""
 
 SCORED_AT_ONCE = 64
-"""Masked words whose logits are held at once: 64 MB with 250,002 words, so that an evaluation takes no more memory than
-a training step."""
+"""Masked tokens whose logits are held at once: 64 MB with 250,002 words, so that an evaluation takes no more memory
+than a training step."""
 
 
 def evaluation_batches(
-    sequences: Sequence[NDArray[np.int64]], encoder: Encoder, rate: float, batch_size: int, seed: int = 0
+    sequences: Sequence[NDArray[np.int64]], backbone: Backbone, rate: float, batch_size: int, seed: int = 0
 ) -> list[MaskedBatch]:
     """Held-out text with masks that are the same at every evaluation, whatever the size of a batch."""
     return [
-        mask_words([sequences[i] for i in rows], encoder.tokenizer, rate, (seed, 5), rows).to(encoder.device)
+        mask_words([sequences[i] for i in rows], backbone.tokenizer, rate, (seed, 5), rows).to(backbone.device)
         for rows in by_length(list(sequences), batch_size)
     ]
 
 
 @torch.inference_mode()
-def score_masked_words(encoder: Encoder, batches: Sequence[MaskedBatch], prefix: Prefix | None) -> MaskedWordScores:
-    """Loss and accuracies of all masked words, behind a prefix or (None) of the encoder as it is now."""
+def score_masked_tokens(backbone: Backbone, batches: Sequence[MaskedBatch], prefix: Prefix | None) -> MaskedTokenScores:
+    """Loss and accuracies of all masked tokens, behind a prefix or (None) of the backbone as it is now."""
     loss, top1, top5, count = 0.0, 0, 0, 0
     for batch in batches:
         if len(batch.targets) == 0:
             continue
-        hidden = encoder.states_at(batch.input_ids, batch.attention_mask, prefix, batch.positions)
+        hidden = backbone.states_at(batch.input_ids, batch.attention_mask, prefix, batch.positions)
         for states, targets in zip(hidden.split(SCORED_AT_ONCE), batch.targets.split(SCORED_AT_ONCE), strict=True):
-            logits = encoder.token_logits(states)
+            logits = backbone.token_logits(states)
             loss += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
             ranked = logits.topk(5, dim=-1).indices == targets[:, None]
             top1 += int(ranked[:, 0].sum())
@@ -59,7 +59,7 @@ def score_masked_words(encoder: Encoder, batches: Sequence[MaskedBatch], prefix:
         count += len(batch.targets)
     if count == 0:
         raise DataError("no token of the held-out text can be masked; give more text")
-    return MaskedWordScores(loss / count, 100 * top1 / count, 100 * top5 / count, count)
+    return MaskedTokenScores(loss / count, 100 * top1 / count, 100 * top5 / count, count)
 
 
 @runtime_checkable
@@ -69,52 +69,52 @@ class LabelHead(Protocol):
     @property
     def num_labels(self) -> int: ...
 
-    def scores(self, encoder: Encoder, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
+    def scores(self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
         """A score for every label, fp32, from what `label_states` gives."""
         ...
 
 
 def label_scores(
-    encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, head: LabelHead
+    backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, head: LabelHead
 ) -> Float[Tensor, "batch label"]:
     """The labels' scores; differentiable in everything that is trained."""
     layer = head.layer if isinstance(head, EmbeddingHead) else None
-    return head.scores(encoder, label_states(encoder, clozes, prefix, layer))
+    return head.scores(backbone, label_states(backbone, clozes, prefix, layer))
 
 
 def label_states(
-    encoder: Encoder, clozes: Sequence[Cloze], prefix: Prefix | None, pooled_layer: int | None = None
+    backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, pooled_layer: int | None = None
 ) -> Float[Tensor, "read hidden"]:
     """Last-layer states where the label is read, an example's one behind the other; with `pooled_layer` the pooled
     states behind so many layers."""
     if pooled_layer is not None:
-        return encoder.pooled_states([cloze.input_ids for cloze in clozes], prefix, pooled_layer)
-    ids, mask = padded(clozes, encoder)
+        return backbone.pooled_states([cloze.input_ids for cloze in clozes], prefix, pooled_layer)
+    ids, mask = padded(clozes, backbone)
     width = ids.shape[1]
     first = [row * width + cloze.position for row, cloze in enumerate(clozes)]
     read = [place + mask for place, cloze in zip(first, clozes, strict=True) for mask in range(cloze.num_masks)]
-    places = torch.tensor(read, device=encoder.device)
+    places = torch.tensor(read, device=backbone.device)
     entering = [cloze.entering for cloze in clozes if cloze.entering is not None]
     if not entering:
-        return encoder.states_at(ids, mask, prefix, places)
-    hidden = torch.zeros(len(clozes), width, encoder.hidden_size, dtype=encoder.dtype)
+        return backbone.states_at(ids, mask, prefix, places)
+    hidden = torch.zeros(len(clozes), width, backbone.hidden_size, dtype=backbone.dtype)
     for row, found in zip(hidden, entering, strict=True):
         row[: len(found.states)] = found.states
-    return encoder.states_from(entering[0].layer, hidden.to(encoder.device), mask, prefix, places)
+    return backbone.states_from(entering[0].layer, hidden.to(backbone.device), mask, prefix, places)
 
 
 def padded(
-    clozes: Sequence[Cloze], encoder: Encoder
+    clozes: Sequence[Cloze], backbone: Backbone
 ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"] | None]:
-    """Ids and mask of a batch on the encoder's device; no mask where all are equally long."""
-    ids, mask = pad([cloze.input_ids for cloze in clozes], SpecialIds.of(encoder.tokenizer).pad)
-    on_device = None if mask is None else torch.from_numpy(mask).to(encoder.device)
-    return torch.from_numpy(ids).to(encoder.device), on_device
+    """Ids and mask of a batch on the backbone's device; no mask where all are equally long."""
+    ids, mask = pad([cloze.input_ids for cloze in clozes], SpecialIds.of(backbone.tokenizer).pad)
+    on_device = None if mask is None else torch.from_numpy(mask).to(backbone.device)
+    return torch.from_numpy(ids).to(backbone.device), on_device
 
 
 @torch.inference_mode()
 def log_probabilities(
-    encoder: Encoder,
+    backbone: Backbone,
     clozes: Sequence[Cloze],
     prefix: Prefix | None,
     head: LabelHead,
@@ -123,7 +123,7 @@ def log_probabilities(
     """log P(label | example) over the task's labels, in the order of the examples."""
     result = np.zeros((len(clozes), head.num_labels))
     for rows in by_length([cloze.input_ids for cloze in clozes], batch_size):
-        scores = label_scores(encoder, [clozes[i] for i in rows], prefix, head)
+        scores = label_scores(backbone, [clozes[i] for i in rows], prefix, head)
         result[rows] = scores.double().log_softmax(dim=-1).cpu().numpy()
     return result
 

@@ -1,4 +1,4 @@
-"""A frozen multilingual encoder and its tokenizer, loaded once and never changed."""
+"""A frozen multilingual backbone and its tokenizer, loaded once and never changed."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from glotprompt.errors import ConfigError, ModelError, setting
-from glotprompt.model.backbones import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
 from glotprompt.model.body import LayeredBody, ReadPositions, first_position, layered_body
 from glotprompt.model.devices import Precision, choose_precision, device_of
-from glotprompt.model.heads import head_transform, masked_word_loss
+from glotprompt.model.heads import head_transform, masked_token_loss
+from glotprompt.model.loading import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
 from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
 from glotprompt.model.tokens import Sequences, SpecialIds, beginning, by_length, pad, plain
 
 
 @runtime_checkable
 class Attachable(Protocol):
-    """What changes the states of an encoder for a while: a delta, or what stage 1 saved."""
+    """What changes the states of a backbone for a while: a delta, or what stage 1 saved."""
 
-    def attached(self, encoder: Encoder) -> AbstractContextManager[Prefix | None]:
-        """A context manager inside which the encoder computes with it, and which yields the prefix to hand over."""
+    def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix | None]:
+        """A context manager inside which the backbone computes with it, and which yields the prefix to hand over."""
         ...
 
 
-class Encoder:
+class Backbone:
     """A masked language model or sentence encoder with frozen weights: hidden states behind a prompt, sentence vectors
     and, where it has an LM head, words at masked positions.
 
@@ -69,7 +69,7 @@ class Encoder:
         self._refuse_out_of_reach(tokenizer.mask_token_id)
 
     def _take(self, model: PreTrainedModel, name: str) -> None:
-        """Freeze the model and read its shape; `ModelError` for what is no plain encoder."""
+        """Freeze the model and read its shape; `ModelError` for what is no plain backbone."""
         self.name = name
         self._is_loaded = False
         self.asked_precision: Precision = "auto"
@@ -80,7 +80,7 @@ class Encoder:
         config: Any = model.config
         wanted = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
         if config.is_encoder_decoder or any(getattr(config, key, None) is None for key in wanted):
-            raise ModelError(f"{name}: a {config.model_type!r} model is no plain encoder; {WORKING}")
+            raise ModelError(f"{name}: a {config.model_type!r} model is no plain backbone; {WORKING}")
         self.num_layers: int = config.num_hidden_layers
         self.num_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         """Key/value heads: what a prompt has to fill."""
@@ -94,7 +94,7 @@ class Encoder:
     @classmethod
     def load(
         cls, name: str | Path | Sequence[str | Path], *, precision: Precision = "auto", device: str = "auto"
-    ) -> Encoder:
+    ) -> Backbone:
         """Open a backbone: "mini" or "mini-sentence" (inside the package), a folder, GGUF files beside config.json and
         tokenizer.json (a list, or "a.gguf,b.gguf"), or a hub name (offline with HF_HUB_OFFLINE=1).
 
@@ -105,11 +105,11 @@ class Encoder:
         where, place = name_of(name), device_of(device)
         opened = open_backbone(where)
         with in_one_line(where):
-            encoder = cls(opened.model, opened.tokenizer, where, opened.pooling)
-        encoder._is_loaded, encoder.asked_precision = True, precision
-        encoder.model.to(place)  # pyright: ignore[reportArgumentType]
-        encoder.use_precision(choose_precision(place) if precision == "auto" else precision)
-        return encoder
+            backbone = cls(opened.model, opened.tokenizer, where, opened.pooling)
+        backbone._is_loaded, backbone.asked_precision = True, precision
+        backbone.model.to(place)  # pyright: ignore[reportArgumentType]
+        backbone.use_precision(choose_precision(place) if precision == "auto" else precision)
+        return backbone
 
     def use_precision(self, precision: Literal["fp32", "bf16"]) -> None:
         """Compute in another precision from now on; weights lost to bf16 are read again from where they came."""
@@ -124,7 +124,7 @@ class Encoder:
             return self.model
         if not self._is_loaded:
             raise ModelError(
-                f"{self.name} was not loaded by Encoder.load; load it again with {setting('precision', 'fp32')}"
+                f"{self.name} was not loaded by Backbone.load; load it again with {setting('precision', 'fp32')}"
             )
         return open_backbone(self.name).model
 
@@ -237,6 +237,11 @@ class Encoder:
     def precision(self) -> Literal["fp32", "bf16"]:
         """What the frozen body computes in, bf16 or fp32."""
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+
+    @property
+    def reference(self) -> dict[str, str]:
+        """What files that are made for this backbone say of it."""
+        return {"name": self.name, "fingerprint": self.fingerprint}
 
     @property
     def num_values(self) -> int:
@@ -390,8 +395,8 @@ class Encoder:
             weight, bias = weight[token_ids], None if bias is None else bias[token_ids]
         return F.linear(self._transform(hidden), weight, bias).float()
 
-    def masked_word_loss(self, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Sum of the masked words' cross-entropies (natural log), at the given last-layer states. Raises `ModelError`
+    def masked_token_loss(self, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Sum of the masked tokens' cross-entropies (natural log), at the given last-layer states. Raises `ModelError`
         for a backbone without an LM head."""
         self.require_lm_head("masked language modelling")
-        return masked_word_loss(self._transform(hidden), self._decoder.weight, self._decoder.bias, targets)
+        return masked_token_loss(self._transform(hidden), self._decoder.weight, self._decoder.bias, targets)

@@ -1,4 +1,4 @@
-"""Bundled backbones, GGUF files, sentence encoders and sentence vectors, against transformers itself."""
+"""Bundled backbones, GGUF files, sentence backbones and sentence vectors, against transformers itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from transformers import (
 )
 
 from glotprompt.errors import ConfigError, ModelError
-from glotprompt.model.backbones import (
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import (
     BUNDLED,
     MINI,
     MINI_SENTENCE,
@@ -37,12 +38,11 @@ from glotprompt.model.backbones import (
     name_of,
     open_backbone,
 )
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.shapes import Shell
 from glotprompt.model.soft_prompt import SoftPrompt
 
 NewStock = Callable[[str], Any]
-Tiny = Callable[[str], Encoder]
+Tiny = Callable[[str], Backbone]
 
 SCRIPTS = {
     "Latin": (0x61, 0x7A), "Greek": (0x3B1, 0x3C9), "Cyrillic": (0x430, 0x44F), "Arabic": (0x627, 0x64A),
@@ -65,17 +65,17 @@ FINGERPRINTS = {"mini": "8ccdf49fd012f689", "mini-sentence": "342d454845771607"}
 
 
 @pytest.fixture(scope="module")
-def mini_sentence() -> Encoder:
-    return Encoder.load(MINI_SENTENCE, precision="fp32", device="cpu")
+def mini_sentence() -> Backbone:
+    return Backbone.load(MINI_SENTENCE, precision="fp32", device="cpu")
 
 
 @pytest.fixture(scope="module", params=[MINI, MINI_SENTENCE])
-def bundled(request: pytest.FixtureRequest) -> Encoder:
+def bundled(request: pytest.FixtureRequest) -> Backbone:
     return request.getfixturevalue(request.param.replace("-", "_"))
 
 
 @pytest.fixture(scope="module")
-def written(bundled: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(bundled: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("written")
     bundled.save_pretrained(folder)
     return folder
@@ -83,7 +83,7 @@ def written(bundled: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestBundled:
     @pytest.mark.slow
-    def test_transformers_opens_what_was_written_and_computes_the_same(self, bundled: Encoder, written: Path) -> None:
+    def test_transformers_opens_what_was_written_and_computes_the_same(self, bundled: Backbone, written: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(written)
         lines = lines_in_ten_scripts()
         assert len(lines) == 1000
@@ -100,20 +100,20 @@ class TestBundled:
             torch.testing.assert_close(states[real], expected[real], atol=1e-5, rtol=1e-5)
 
     @pytest.mark.slow
-    def test_the_folder_is_the_same_backbone(self, bundled: Encoder, written: Path) -> None:
+    def test_the_folder_is_the_same_backbone(self, bundled: Backbone, written: Path) -> None:
         again = open_backbone(str(written))
         assert fingerprint(again.model, again.tokenizer) == bundled.fingerprint == FINGERPRINTS[bundled.name]
         assert (again.model.base_model is not again.model) == bundled.has_lm_head == BUNDLED[bundled.name].has_lm_head
 
     @pytest.mark.slow
-    def test_its_files_by_their_paths(self, mini_sentence: Encoder) -> None:
+    def test_its_files_by_their_paths(self, mini_sentence: Backbone) -> None:
         folder = Path(folder_of(MINI_SENTENCE))
         again = open_backbone(name_of([folder / file for file in BUNDLED[MINI_SENTENCE].files]))
         assert fingerprint(again.model, again.tokenizer) == mini_sentence.fingerprint
         assert absolute(MINI_SENTENCE) == MINI_SENTENCE
 
     @pytest.mark.slow
-    def test_both_share_their_lower_half(self, mini: Encoder, mini_sentence: Encoder) -> None:
+    def test_both_share_their_lower_half(self, mini: Backbone, mini_sentence: Backbone) -> None:
         texts = ["the day", "a much longer sentence than the other one"]
         np.testing.assert_array_equal(mini.embed(texts, layer=6), mini_sentence.embed(texts, layer=6))
         assert np.abs(mini.embed(texts, layer=7) - mini_sentence.embed(texts, layer=7)).max() > 1e-3
@@ -174,7 +174,7 @@ class TestGguf:
         monkeypatch.chdir(gguf_folder)
         expected = new_stock("xlm-roberta").state_dict()
         for name in (paths, "lower.gguf,upper.gguf"):
-            model = Encoder.load(name, precision="fp32", device="cpu").model
+            model = Backbone.load(name, precision="fp32", device="cpu").model
             assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
         assert absolute("lower.gguf,upper.gguf") == ",".join(map(str, paths))
 
@@ -182,7 +182,7 @@ class TestGguf:
         self, gguf_folder: Path, new_stock: NewStock, tmp_path: Path
     ) -> None:
         paths = [gguf_folder / "lower.gguf", gguf_folder / "upper.gguf"]
-        Encoder.load(paths, precision="bf16", device="cpu").save_pretrained(tmp_path / "written")
+        Backbone.load(paths, precision="bf16", device="cpu").save_pretrained(tmp_path / "written")
         model = AutoModelForMaskedLM.from_pretrained(tmp_path / "written")
         expected = new_stock("xlm-roberta").state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
@@ -190,7 +190,7 @@ class TestGguf:
     def test_blocks_are_dequantised(self, gguf_folder: Path, new_stock: NewStock) -> None:
         values = {name: value.detach().numpy() for name, value in new_stock("xlm-roberta").named_parameters()}
         write_gguf(gguf_folder / "all.gguf", values, GGMLQuantizationType.Q8_0)
-        model = Encoder.load(gguf_folder / "all.gguf", precision="fp32", device="cpu").model
+        model = Backbone.load(gguf_folder / "all.gguf", precision="fp32", device="cpu").model
         found = model.state_dict()["roberta.encoder.layer.0.output.dense.weight"].numpy()  # 48 x 64: two blocks a row
         expected = values["roberta.encoder.layer.0.output.dense.weight"]
         assert 0 < np.abs(found - expected).max() < np.abs(expected).max() / 100
@@ -200,17 +200,17 @@ class TestGguf:
         break_it, words = FAULTS[fault]
         break_it(gguf_folder / "upper.gguf")
         with pytest.raises(ModelError, match=words) as caught:
-            Encoder.load([gguf_folder / "lower.gguf", gguf_folder / "upper.gguf"], precision="fp32", device="cpu")
+            Backbone.load([gguf_folder / "lower.gguf", gguf_folder / "upper.gguf"], precision="fp32", device="cpu")
         assert "\n" not in str(caught.value)
 
     def test_a_file_that_changes_later_does_not_change_the_model(self, gguf_folder: Path) -> None:
         paths = [gguf_folder / "lower.gguf", gguf_folder / "upper.gguf"]
-        encoder = Encoder.load(paths, precision="fp32", device="cpu")
-        before = encoder.embed(["the day"])
+        backbone = Backbone.load(paths, precision="fp32", device="cpu")
+        before = backbone.embed(["the day"])
         for path in paths:
             with path.open("r+b") as file:
                 file.write(bytes(path.stat().st_size))
-        np.testing.assert_array_equal(encoder.embed(["the day"]), before)
+        np.testing.assert_array_equal(backbone.embed(["the day"]), before)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ class TestGguf:
 def sentence_folder(
     request: pytest.FixtureRequest, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> Path:
-    """A bare encoder, as sentence encoders are published."""
+    """A bare backbone, as sentence backbones are published."""
     new_stock(request.param).base_model.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
     return tmp_path
@@ -244,8 +244,8 @@ TEXTS = ["the day", "a man and a woman went to the house of the king on that day
 
 class TestSentenceEncoder:
     def test_vectors_are_transformers_own_whatever_the_batch(self, sentence_folder: Path) -> None:
-        encoder = Encoder.load(sentence_folder, precision="fp32", device="cpu")
-        assert not encoder.has_lm_head
+        backbone = Backbone.load(sentence_folder, precision="fp32", device="cpu")
+        assert not backbone.has_lm_head
         tokenizer, model = AutoTokenizer.from_pretrained(sentence_folder), AutoModel.from_pretrained(sentence_folder)
         for layer in (None, 0, 2):
             expected: list[np.ndarray] = []
@@ -255,16 +255,16 @@ class TestSentenceEncoder:
                 states = output.last_hidden_state if layer is None else output.hidden_states[layer]
                 expected.append(states[0].mean(dim=0).numpy())
             for batch_size in (1, 3, 32):
-                found = encoder.embed(TEXTS, layer=layer, batch_size=batch_size)
+                found = backbone.embed(TEXTS, layer=layer, batch_size=batch_size)
                 assert found.dtype == np.float32
                 np.testing.assert_allclose(found, np.stack(expected), atol=1e-5, rtol=1e-5)
 
     def test_a_prompt_changes_them(self, sentence_folder: Path) -> None:
-        encoder = Encoder.load(sentence_folder, precision="fp32", device="cpu")
-        prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 1.0, seed=0)
-        behind = encoder.embed(TEXTS, prompt)
-        assert np.abs(behind - encoder.embed(TEXTS)).max() > 1e-2
-        np.testing.assert_allclose(encoder.embed(TEXTS, prompt, batch_size=1), behind, atol=1e-5, rtol=1e-5)
+        backbone = Backbone.load(sentence_folder, precision="fp32", device="cpu")
+        prompt = SoftPrompt.initialise(backbone.prompt_shape(4), 1.0, seed=0)
+        behind = backbone.embed(TEXTS, prompt)
+        assert np.abs(behind - backbone.embed(TEXTS)).max() > 1e-2
+        np.testing.assert_allclose(backbone.embed(TEXTS, prompt, batch_size=1), behind, atol=1e-5, rtol=1e-5)
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
@@ -279,36 +279,38 @@ class TestSentenceEncoder:
     def test_a_folder_of_sentence_transformers(
         self, settings: dict[str, object], pooling: str, sentence_folder: Path
     ) -> None:
-        plain = Encoder.load(sentence_folder, precision="fp32", device="cpu")
+        plain = Backbone.load(sentence_folder, precision="fp32", device="cpu")
         states = plain.hidden_states(torch.tensor(plain.tokenizer("the day")["input_ids"])[None])[0].detach().numpy()
         as_sentence_transformers(sentence_folder, settings)
-        encoder = Encoder.load(sentence_folder, precision="fp32", device="cpu")
-        assert (encoder.pooling, encoder.fingerprint) == (pooling, plain.fingerprint)
+        backbone = Backbone.load(sentence_folder, precision="fp32", device="cpu")
+        assert (backbone.pooling, backbone.fingerprint) == (pooling, plain.fingerprint)
         expected = states[0] if pooling == "cls" else states.mean(axis=0)
-        np.testing.assert_allclose(encoder.embed(["the day"])[0], expected, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(backbone.embed(["the day"])[0], expected, atol=1e-5, rtol=1e-5)
 
     def test_a_pooling_that_is_not_known(self, sentence_folder: Path) -> None:
         as_sentence_transformers(sentence_folder, {"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True})
         with pytest.raises(ModelError, match=r"pools its states by (max and mean|mean and max)"):
-            Encoder.load(sentence_folder, device="cpu")
+            Backbone.load(sentence_folder, device="cpu")
 
     def test_what_needs_an_lm_head_refuses_it(self, sentence_folder: Path) -> None:
-        encoder = Encoder.load(sentence_folder, precision="fp32", device="cpu")
+        backbone = Backbone.load(sentence_folder, precision="fp32", device="cpu")
         with pytest.raises(ModelError, match=r"sentence encoder without an LM head.*'mini'"):
-            encoder.token_logits(torch.zeros(1, encoder.hidden_size))
+            backbone.token_logits(torch.zeros(1, backbone.hidden_size))
         with pytest.raises(ModelError, match="without an LM head"):
-            encoder.masked_word_loss(torch.zeros(1, encoder.hidden_size), torch.tensor([5]))
+            backbone.masked_token_loss(torch.zeros(1, backbone.hidden_size), torch.tensor([5]))
 
     @pytest.mark.parametrize("layer", [-1, 4, 99])
-    def test_a_layer_that_is_not_there(self, layer: int, tiny_encoder: Tiny) -> None:
+    def test_a_layer_that_is_not_there(self, layer: int, tiny_backbone: Tiny) -> None:
         with pytest.raises(ConfigError, match="tiny bert has 3 layers, give 0 to 3"):
-            tiny_encoder("bert").embed(["the day"], layer=layer)
+            tiny_backbone("bert").embed(["the day"], layer=layer)
 
-    def test_no_text_and_text_that_is_too_long(self, tiny_encoder: Tiny) -> None:
-        encoder = tiny_encoder("xlm-roberta")
-        assert encoder.embed([]).shape == (0, 48)
-        assert encoder.embed(["day " * 2000]).shape == (1, 48)
-        np.testing.assert_allclose(encoder.embed(["day " * 50], max_length=12), encoder.embed(["day " * 10]), atol=1e-6)
+    def test_no_text_and_text_that_is_too_long(self, tiny_backbone: Tiny) -> None:
+        backbone = tiny_backbone("xlm-roberta")
+        assert backbone.embed([]).shape == (0, 48)
+        assert backbone.embed(["day " * 2000]).shape == (1, 48)
+        np.testing.assert_allclose(
+            backbone.embed(["day " * 50], max_length=12), backbone.embed(["day " * 10]), atol=1e-6
+        )
 
 
 # --- code of others
@@ -372,7 +374,7 @@ AUTO_MAP = {
 @pytest.mark.usefixtures("nothing_foreign")
 def test_a_config_runs_no_code_of_others(odd_folder: Callable[..., Path], changes: dict[str, Any], reason: str) -> None:
     folder = str(odd_folder(**changes))
-    for opened in (Encoder.load, Shell.named):
+    for opened in (Backbone.load, Shell.named):
         if not reason:  # which of the two refuses it is all the same
             with suppress(ModelError):
                 opened(folder)
@@ -391,7 +393,7 @@ def test_a_known_model_is_opened_without_the_code_beside_it(odd_folder: Callable
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     settings["auto_map"] = {"AutoTokenizer": AUTO_MAP["AutoTokenizer"]}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    assert Encoder.load(folder, precision="fp32", device="cpu").num_layers == 3
+    assert Backbone.load(folder, precision="fp32", device="cpu").num_layers == 3
 
 
 @pytest.mark.usefixtures("nothing_foreign")
@@ -400,7 +402,7 @@ def test_pickled_weights_are_not_read(odd_folder: Callable[..., Path], name: str
     folder = odd_folder()
     (folder / "model.safetensors").rename(folder / name)
     with pytest.raises(ModelError, match=rf"no model\.safetensors; weights in pickles \({name}\), .*save_pretrained"):
-        Encoder.load(folder)
+        Backbone.load(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
@@ -408,7 +410,7 @@ def test_a_file_that_stands_for_another_is_named(odd_folder: Callable[..., Path]
     folder = odd_folder()
     (folder / name).write_text(POINTER, encoding="utf-8")
     with pytest.raises(ModelError, match=rf"{name}: a Git LFS pointer, not the file itself\. Fetch it with"):
-        Encoder.load(folder)
+        Backbone.load(folder)
 
 
 # --- folders
@@ -466,7 +468,7 @@ def test_a_folder_that_makes_no_sense_is_refused_in_one_line(fault: str, tiny_fo
     shutil.copytree(tiny_folder, folder)
     break_it(folder)
     with pytest.raises(ModelError, match=words) as caught:
-        Encoder.load(folder, precision="fp32", device="cpu")
+        Backbone.load(folder, precision="fp32", device="cpu")
     assert "\n" not in str(caught.value)
 
 
@@ -474,8 +476,8 @@ def test_a_folder_may_be_written_into_while_it_is_used(tiny_folder: Path, tmp_pa
     """As rsync --inplace and cp do; a mapped file that is cut ends the process."""
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder, folder)
-    encoder = Encoder.load(folder, precision="fp32", device="cpu")
-    before = encoder.embed(["the king"])
+    backbone = Backbone.load(folder, precision="fp32", device="cpu")
+    before = backbone.embed(["the king"])
     assert "model.safetensors" not in Path("/proc/self/maps").read_text() if sys.platform == "linux" else True
     os.truncate(folder / "model.safetensors", 0)
-    assert (encoder.embed(["the king"]) == before).all()
+    assert (backbone.embed(["the king"]) == before).all()

@@ -29,13 +29,13 @@ from transformers.utils import logging as transformers_logging
 
 from glotprompt.errors import ConfigError, ModelError
 from glotprompt.model import devices
-from glotprompt.model.backbones import fingerprint
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import choose_precision
-from glotprompt.model.encoder import Encoder
 from glotprompt.model.heads import head_transform
+from glotprompt.model.loading import fingerprint
 from glotprompt.model.soft_prompt import SoftPrompt
 
-Tiny = Callable[[str], Encoder]
+Tiny = Callable[[str], Backbone]
 NewStock = Callable[[str], PreTrainedModel]
 
 
@@ -47,7 +47,7 @@ def random_config(kind: str, tokenizer: PreTrainedTokenizerFast, **changes: obje
 
 class TestWhatWorks:
     @pytest.mark.slow
-    def test_facts_of_the_mini(self, mini: Encoder) -> None:
+    def test_facts_of_the_mini(self, mini: Backbone) -> None:
         assert (mini.num_layers, mini.num_heads, mini.head_dim, mini.hidden_size) == (12, 12, 32, 384)
         assert (mini.vocab_size, mini.max_positions, mini.precision) == (70_098, 512, "fp32")
         assert round(mini.num_values / 1e6, 2) == 48.63
@@ -66,12 +66,12 @@ class TestWhatWorks:
             },
         }
         config = random_config(kind, tiny_tokenizer, **more.get(kind, {}))
-        encoder = Encoder(AutoModelForMaskedLM.from_config(config), tiny_tokenizer)
-        assert encoder.prompt_shape(4) == (2, 2, 2, 4, 8 if kind == "eurobert" else 16)
-        prompt = SoftPrompt.initialise(encoder.prompt_shape(4), 1.0, seed=0)
+        backbone = Backbone(AutoModelForMaskedLM.from_config(config), tiny_tokenizer)
+        assert backbone.prompt_shape(4) == (2, 2, 2, 4, 8 if kind == "eurobert" else 16)
+        prompt = SoftPrompt.initialise(backbone.prompt_shape(4), 1.0, seed=0)
         ids = torch.tensor([[0, 50, 60, 2]])
         with torch.no_grad():
-            behind, bare = encoder.hidden_states(ids, None, prompt.prefix(encoder.dtype)), encoder.hidden_states(ids)
+            behind, bare = backbone.hidden_states(ids, None, prompt.prefix(backbone.dtype)), backbone.hidden_states(ids)
         assert (behind - bare).abs().max() > 0.01
 
     @pytest.mark.slow
@@ -86,21 +86,21 @@ class TestWhatWorks:
         # Half of the real vocabulary is as few as passes for this model's tokenizer.
         words = WordLevel({str(number): number for number in range(125_000)} | {"<mask>": 125_000}, unk_token="3")
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), mask_token="<mask>")
-        encoder = Encoder(model, tokenizer, "XLM-R large")
-        assert encoder.device.type == "meta"
-        assert encoder.num_values == 560_142_482
-        assert (encoder.max_positions, encoder.head_dim) == (512, 64)
-        assert encoder.prompt_shape(32) == (24, 2, 16, 32, 64)
+        backbone = Backbone(model, tokenizer, "XLM-R large")
+        assert backbone.device.type == "meta"
+        assert backbone.num_values == 560_142_482
+        assert (backbone.max_positions, backbone.head_dim) == (512, 64)
+        assert backbone.prompt_shape(32) == (24, 2, 16, 32, 64)
         with torch.device("meta"):
-            prompt = SoftPrompt(torch.empty(encoder.prompt_shape(32)))
-            top = SoftPrompt(torch.empty(encoder.prompt_shape(32)), range(6, 24))
+            prompt = SoftPrompt(torch.empty(backbone.prompt_shape(32)))
+            top = SoftPrompt(torch.empty(backbone.prompt_shape(32)), range(6, 24))
         assert prompt.num_trained == 1_572_864
-        assert round(100 * prompt.num_trained / encoder.num_values, 3) == 0.281
+        assert round(100 * prompt.num_trained / backbone.num_values, 3) == 0.281
         assert top.num_trained == 1_572_864 * 18 // 24
         ids = torch.empty(2, 40, dtype=torch.long, device="meta")
-        hidden = encoder.hidden_states(ids, None, prompt.prefix(torch.float32))
+        hidden = backbone.hidden_states(ids, None, prompt.prefix(torch.float32))
         assert hidden.shape == (2, 40, 1024)
-        assert encoder.token_logits(hidden[:, 3]).shape == (2, 250_002)
+        assert backbone.token_logits(hidden[:, 3]).shape == (2, 250_002)
 
 
 class TestWhatIsRefused:
@@ -111,7 +111,7 @@ class TestWhatIsRefused:
             ("deberta-v2", "reaches 0 of the 2 layers of a 'deberta-v2' model"),
             ("rembert", "head of 'rembert' has a layout we do not know"),
             ("electra", "head of 'electra' has a layout we do not know"),
-            ("bart", "a 'bart' model is no plain encoder"),
+            ("bart", "a 'bart' model is no plain backbone"),
             ("esm", "reaches 0 of the 2 layers"),
         ],
     )
@@ -126,7 +126,7 @@ class TestWhatIsRefused:
         }.get(kind, {})  # fmt: skip
         model = AutoModelForMaskedLM.from_config(random_config(kind, tiny_tokenizer, **small))
         with pytest.raises(ModelError, match=words) as caught:
-            Encoder(model, tiny_tokenizer, "it")
+            Backbone(model, tiny_tokenizer, "it")
         assert str(caught.value).endswith("XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work")
         assert "\n" not in str(caught.value)
 
@@ -145,7 +145,7 @@ class TestWhatIsRefused:
         head.__class__ = Louder
         assert head_transform(model) is not None
         with pytest.raises(ModelError, match="head of 'bert' has a layout we do not know"):
-            Encoder(model, tiny_tokenizer)
+            Backbone(model, tiny_tokenizer)
 
     def test_a_layer_that_a_prompt_does_not_reach(
         self, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast
@@ -155,19 +155,19 @@ class TestWhatIsRefused:
         forward = attention.forward
         attention.forward = lambda *args, prefix=None, **kwargs: forward(*args, **kwargs)
         with pytest.raises(ModelError, match="reaches 2 of the 3 layers"):
-            Encoder(model, tiny_tokenizer)
+            Backbone(model, tiny_tokenizer)
 
     def test_a_tokenizer_without_a_mask(self, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
         tokenizer = copy.deepcopy(tiny_tokenizer)
         tokenizer.mask_token = None
         with pytest.raises(ModelError, match="no mask token"):
-            Encoder(new_stock("bert"), tokenizer)
+            Backbone(new_stock("bert"), tokenizer)
 
     @pytest.mark.parametrize("vocab_size", [417, 1000])
     def test_a_tokenizer_of_another_model(self, vocab_size: int, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
         config = random_config("bert", tiny_tokenizer, vocab_size=vocab_size)
         with pytest.raises(ModelError, match=f"has 418 tokens, the model {vocab_size}; they do not belong together"):
-            Encoder(AutoModelForMaskedLM.from_config(config), tiny_tokenizer)
+            Backbone(AutoModelForMaskedLM.from_config(config), tiny_tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -232,10 +232,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 class TestLoad:
     def test_a_folder_by_text_and_by_path(self, folder: Path) -> None:
-        encoder = Encoder.load(folder, precision="fp32", device="cpu")
-        assert encoder.name == str(folder)
-        assert encoder.max_positions == 64
-        assert Encoder.load(str(folder), precision="fp32", device="cpu").fingerprint == encoder.fingerprint
+        backbone = Backbone.load(folder, precision="fp32", device="cpu")
+        assert backbone.name == str(folder)
+        assert backbone.max_positions == 64
+        assert Backbone.load(str(folder), precision="fp32", device="cpu").fingerprint == backbone.fingerprint
 
     @pytest.mark.parametrize("fault", FAULTS)
     def test_what_cannot_be_loaded_is_refused_in_one_line(
@@ -246,7 +246,7 @@ class TestLoad:
         break_it, words = FAULTS[fault]
         break_it(folder)
         with pytest.raises(ModelError, match=words) as caught:
-            Encoder.load(folder, precision="fp32", device="cpu")
+            Backbone.load(folder, precision="fp32", device="cpu")
         message = str(caught.value)
         assert str(folder) in message
         assert "\n" not in message
@@ -256,18 +256,18 @@ class TestLoad:
 
     def test_a_hub_name_without_a_network(self) -> None:
         with pytest.raises(ModelError, match=r"cannot load 'nobody/nothing'.*HF_HUB_OFFLINE=1") as caught:
-            Encoder.load("nobody/nothing", device="cpu")
+            Backbone.load("nobody/nothing", device="cpu")
         assert "\n" not in str(caught.value)
 
     def test_an_unknown_precision(self) -> None:
-        unchecked = inspect.unwrap(Encoder.load.__func__)  # past the type checks that only tests have
+        unchecked = inspect.unwrap(Backbone.load.__func__)  # past the type checks that only tests have
         with pytest.raises(ConfigError, match="'fp16'; give one of auto, fp32, bf16"):
-            unchecked(Encoder, "mini", precision="fp16", device="cpu")
+            unchecked(Backbone, "mini", precision="fp16", device="cpu")
 
 
 class TestFingerprint:
     @pytest.mark.slow
-    def test_one_model_in_two_precisions(self, mini: Encoder, mini_bf16: Encoder) -> None:
+    def test_one_model_in_two_precisions(self, mini: Backbone, mini_bf16: Backbone) -> None:
         assert mini.fingerprint == mini_bf16.fingerprint
         assert len(mini.fingerprint) == 16
 
@@ -275,11 +275,11 @@ class TestFingerprint:
         self, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
     ) -> None:
         model = new_stock("xlm-roberta")
-        first = Encoder(model, tiny_tokenizer).fingerprint
+        first = Backbone(model, tiny_tokenizer).fingerprint
         assert fingerprint(model, tiny_tokenizer) == first
         model.save_pretrained(tmp_path)
         tiny_tokenizer.save_pretrained(tmp_path)
-        assert Encoder.load(tmp_path, precision="fp32", device="cpu").fingerprint == first
+        assert Backbone.load(tmp_path, precision="fp32", device="cpu").fingerprint == first
 
     @pytest.mark.slow
     def test_another_weight(self, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -320,33 +320,33 @@ class TestFingerprint:
 
 class TestPrecision:
     def test_there_and_back_is_the_same_to_the_bit(self, folder: Path) -> None:
-        encoder = Encoder.load(folder, precision="bf16", device="cpu")
-        assert (encoder.precision, encoder.dtype) == ("bf16", torch.bfloat16)
-        encoder.use_precision("fp32")
-        fresh = Encoder.load(folder, precision="fp32", device="cpu")
+        backbone = Backbone.load(folder, precision="bf16", device="cpu")
+        assert (backbone.precision, backbone.dtype) == ("bf16", torch.bfloat16)
+        backbone.use_precision("fp32")
+        fresh = Backbone.load(folder, precision="fp32", device="cpu")
         states = fresh.model.state_dict()
-        assert all(torch.equal(value, states[name]) for name, value in encoder.model.state_dict().items())
-        assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+        assert all(torch.equal(value, states[name]) for name, value in backbone.model.state_dict().items())
+        assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
 
     def test_tied_weights_stay_tied(self, folder: Path) -> None:
-        model: Any = Encoder.load(folder, precision="bf16", device="cpu").model
+        model: Any = Backbone.load(folder, precision="bf16", device="cpu").model
         assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
     def test_weights_that_were_not_loaded_cannot_come_back(
         self, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast
     ) -> None:
-        encoder = Encoder(new_stock("bert"), tiny_tokenizer, "mine")
-        encoder.use_precision("fp32")
-        encoder.use_precision("bf16")
-        with pytest.raises(ModelError, match=r"mine was not loaded by Encoder.load"):
-            encoder.use_precision("fp32")
+        backbone = Backbone(new_stock("bert"), tiny_tokenizer, "mine")
+        backbone.use_precision("fp32")
+        backbone.use_precision("bf16")
+        with pytest.raises(ModelError, match=r"mine was not loaded by Backbone.load"):
+            backbone.use_precision("fp32")
 
-    def test_rotary_wave_lengths_are_not_rounded(self, own_encoder: Tiny) -> None:
-        encoder = own_encoder("modernbert")
-        before = {name: value.clone() for name, value in encoder.model.named_buffers() if value.is_floating_point()}
+    def test_rotary_wave_lengths_are_not_rounded(self, own_backbone: Tiny) -> None:
+        backbone = own_backbone("modernbert")
+        before = {name: value.clone() for name, value in backbone.model.named_buffers() if value.is_floating_point()}
         assert before
-        encoder.use_precision("bf16")
-        after = dict(encoder.model.named_buffers())
+        backbone.use_precision("bf16")
+        after = dict(backbone.model.named_buffers())
         assert all(torch.equal(after[name], value) for name, value in before.items())
 
     @pytest.mark.parametrize(("bf16_seconds", "chosen"), [(0.5, "bf16"), (0.9, "fp32"), (2.0, "fp32")])

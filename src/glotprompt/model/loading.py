@@ -244,7 +244,7 @@ def _standing_in(name: str) -> str | None:
 
 def _try_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Read one text: what a tokenizer puts around it is looked up only then."""
-    if lacking := [token for token in missing_tokens(tokenizer) if token != "mask"]:  # of that the encoder speaks
+    if lacking := [token for token in missing_tokens(tokenizer) if token != "mask"]:  # of that the backbone speaks
         raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
     with in_one_line(name):
         ids: list[int] = tokenizer("a", truncation=True, max_length=8)["input_ids"]
@@ -266,8 +266,8 @@ def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[
 
 
 def has_lm_head(config: PreTrainedConfig) -> bool:
-    """Whether the weights beside a config should hold an LM head: not where they were saved as a bare encoder, as
-    sentence encoders are ("XLMRobertaModel")."""
+    """Whether the weights beside a config should hold an LM head: not where they were saved as a bare backbone, as
+    sentence backbones are ("XLMRobertaModel")."""
     return not any(name.endswith("Model") for name in config.architectures or ())
 
 
