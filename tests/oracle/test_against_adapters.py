@@ -291,7 +291,7 @@ class TestFoldersThatAreRefused:
         assert_refused(folder, "holds encoder.layer.0.attention.more")
         key = "bert.encoder.layer.1.output.adapters.source.adapter_up.bias"
         save_file({name: value for name, value in tensors.items() if name != key}, path)
-        assert_refused(folder, r"lacks backbone\.layer\.1\.output\.adapters\.source\.adapter_up\.bias")
+        assert_refused(folder, r"lacks encoder\.layer\.1\.output\.adapters\.source\.adapter_up\.bias")
         save_file({**tensors, key: torch.zeros(15)}, path)
         assert_refused(folder, r"adapter_up\.bias is \[15\], expected \[16\]")
 

@@ -1,4 +1,4 @@
-"""Tensors: the frozen backbone, the soft prompt, and the masked-token head. Knows no data set.
+"""Tensors: the frozen backbone, what methods add to it, and the heads. Knows no dataset.
 
 Shape letters used in signatures: batch seq prompt layer head dim hidden vocab label.
 
