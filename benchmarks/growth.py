@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
         for size in one.sizes:
             one.measure(size)
     figures: dict[str, Any] = {"points": {}, "exponents": {}, "what": {name: one.what for name, one in series.items()}}
-    figures["together"] = _compared(Languages(random, backbone, options), options.rounds)
+    figures["stack"] = _compared(Languages(random, backbone, options), options.rounds)
     for name, one in series.items():
         seconds: dict[int, list[float]] = {size: [] for size in one.sizes}
         for number in range(options.rounds):
@@ -244,7 +244,7 @@ def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
         f" prompt of {options.prompt_length}, {options.precision}"
     )
     show(title, ("series", "points", "exponent of time", "of memory"), rows)
-    found = figures["together"]
+    found = figures["stack"]
     rows = [
         [words, shown(found["seconds"][name], ".3g"), f"{found['memory'][name] / 2**20:,.0f} MB"]
         for name, words in (("apart", "one after the other"), ("at_once", "in one batch"))

@@ -49,8 +49,8 @@ def main(arguments: Sequence[str]) -> None:
     asked: list[tuple[str, str]] = []
     for code, lines in _lines(data, options).items():
         prompt = _prompt(backbone, code, lines[options.texts :], options)
-        delta = SoftPrompt(prompt.key_values, positions=prompt.positions)
-        classifiers[code] = PromptClassifier(backbone, delta, TASK, code, options.length, characters=prompt.characters)
+        module = SoftPrompt(prompt.key_values, positions=prompt.positions)
+        classifiers[code] = PromptClassifier(backbone, module, TASK, code, options.length, characters=prompt.characters)
         asked += [(code, " ".join(line.split()[: options.words])) for line in lines[: options.texts]]
     figures = _measured(Predictor(backbone, classifiers), list(classifiers), asked, options)
     _print(figures, options)

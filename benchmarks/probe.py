@@ -132,7 +132,7 @@ def loading(name: str) -> dict[str, float]:
     backbone = gp.Backbone.load(name, precision="fp32", device="cpu")
     return {
         "seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - busy,
-        "peak_bytes": peak.bytes() - before, "model_bytes": 4 * backbone.num_values,
+        "peak_bytes": peak.bytes() - before, "model_bytes": 4 * backbone.num_parameters,
     }  # fmt: skip
 
 

@@ -80,7 +80,7 @@ class _Clock:
     def resume(self, step: int) -> None:
         pass
 
-    def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None:
+    def advance(self, step: int, loss: float | None, tokens: int, figures: dict[str, float]) -> None:
         self.ended.append(time.perf_counter())
         self.tokens.append(tokens)
         assert loss is not None

@@ -23,7 +23,7 @@ from glotprompt import artifact, atomic
 from glotprompt.errors import ArtifactError
 
 KIND = "language prompt"
-FACTS: dict[str, Any] = {
+METADATA: dict[str, Any] = {
     "language": "nya", "backbone": {"name": "b", "fingerprint": "abc"}, "numbers": [0.1, 1e-300, -3], "nothing": None,
     "text": "Moni! ñ 日本 \n\"quoted\"",
 }  # fmt: skip
@@ -39,7 +39,7 @@ def tensors() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    return artifact.write(tmp_path / "a.safetensors", KIND, tensors(), FACTS)
+    return artifact.write(tmp_path / "a.safetensors", KIND, tensors(), METADATA)
 
 
 def refused(path: Path, kind: str = KIND) -> str:
@@ -57,14 +57,14 @@ def refused(path: Path, kind: str = KIND) -> str:
 
 @pytest.mark.parametrize("read", [artifact.read, artifact.read_copy])
 def test_round_trip(read: Callable[[Path, str], Any], saved: Path) -> None:
-    found, facts = read(saved, KIND)
+    found, metadata = read(saved, KIND)
     expected = tensors()
     assert set(found) == set(expected)
     for name, tensor in found.items():
         assert tensor.dtype == expected[name].dtype
         assert torch.equal(tensor, expected[name])
-    assert {key: facts[key] for key in FACTS} == FACTS
-    assert (facts["kind"], facts["format"]) == (KIND, artifact.FORMAT)
+    assert {key: metadata[key] for key in METADATA} == METADATA
+    assert (metadata["kind"], metadata["format"]) == (KIND, artifact.FORMAT)
 
 
 @pytest.mark.parametrize("read", [artifact.read, artifact.read_copy])
@@ -82,14 +82,14 @@ def test_special_numbers_survive(tmp_path: Path) -> None:
 
 
 def test_same_content_same_bytes(tmp_path: Path, saved: Path) -> None:
-    facts = dict(reversed(FACTS.items()))
-    assert artifact.write(tmp_path / "b", KIND, tensors(), facts).read_bytes() == saved.read_bytes()
+    metadata = dict(reversed(METADATA.items()))
+    assert artifact.write(tmp_path / "b", KIND, tensors(), metadata).read_bytes() == saved.read_bytes()
 
 
 def test_the_bytes_are_those_of_safetensors(tmp_path: Path) -> None:
     """Of tensors of one size; others it may put in another order."""
     values = {"b": torch.ones(2, 3), "a": torch.zeros(()), "none": torch.zeros(0, 4)}
-    path = artifact.write(tmp_path / "a", KIND, values, FACTS)
+    path = artifact.write(tmp_path / "a", KIND, values, METADATA)
     with safe_open(path, framework="pt") as file:
         save_file(values, tmp_path / "b", file.metadata())
     assert path.read_bytes() == (tmp_path / "b").read_bytes()
@@ -184,7 +184,7 @@ def test_wrong_kind(saved: Path) -> None:
 
 def test_wrong_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifact, "FORMAT", 99)
-    path = artifact.write(tmp_path / "a", KIND, tensors(), FACTS)
+    path = artifact.write(tmp_path / "a", KIND, tensors(), METADATA)
     monkeypatch.undo()
     assert f"has format 99, this glotprompt reads format {artifact.FORMAT}" in refused(path)
 
@@ -203,8 +203,8 @@ def test_foreign_safetensors(tmp_path: Path, metadata: dict[str, str] | None) ->
 def test_a_description_without_end(tmp_path: Path, depth: int) -> None:
     """Python gives up at some depth, and later at another one than when it read the file."""
     path = tmp_path / "deep.safetensors"
-    facts = f'{{"format": 2, "kind": "{KIND}", "digest": "0", "x": {"[" * depth}{"]" * depth}}}'
-    save_file({"x": torch.ones(1)}, path, metadata={artifact.KEY: facts})
+    metadata = f'{{"format": 2, "kind": "{KIND}", "digest": "0", "x": {"[" * depth}{"]" * depth}}}'
+    save_file({"x": torch.ones(1)}, path, metadata={artifact.KEY: metadata})
     assert "was not written by glotprompt" in refused(path) or "is damaged" in refused(path)
     with pytest.raises(ArtifactError):
         artifact.describe(path, (KIND,))
@@ -218,18 +218,18 @@ def test_no_safetensors_at_all(tmp_path: Path, content: bytes) -> None:
 
 
 def test_another_backbone() -> None:
-    artifact.check_backbone("p", FACTS, "b", "abc")
-    artifact.check_backbone("p", FACTS, "renamed", "abc")
-    for facts, fingerprint in ((FACTS, "abd"), ({}, "abc")):
+    artifact.check_backbone("p", METADATA, "b", "abc")
+    artifact.check_backbone("p", METADATA, "renamed", "abc")
+    for metadata, fingerprint in ((METADATA, "abd"), ({}, "abc")):
         with pytest.raises(ArtifactError) as caught:
-            artifact.check_backbone("p.safetensors", facts, "other", fingerprint)
+            artifact.check_backbone("p.safetensors", metadata, "other", fingerprint)
         assert "p.safetensors was made for" in str(caught.value)
         assert f"'other' (fingerprint {fingerprint})" in str(caught.value)
 
 
 def test_another_version_of_the_backbone() -> None:
     with pytest.raises(ArtifactError) as caught:
-        artifact.check_backbone("p.safetensors", FACTS, "b", "abd")
+        artifact.check_backbone("p.safetensors", METADATA, "b", "abd")
     assert str(caught.value) == (
         "p.safetensors was made for another version of 'b' (fingerprint abc) than the one loaded (abd); make it anew"
         " with the adapt and tune commands that made it"
@@ -266,13 +266,13 @@ def test_a_new_file_is_complete_when_its_name_appears(tmp_path: Path, monkeypatc
         replace(beside, final)
 
     monkeypatch.setattr(os, "replace", watched)
-    artifact.write(path, KIND, tensors(), FACTS)
+    artifact.write(path, KIND, tensors(), METADATA)
     assert seen == [False]
 
 
 def test_an_existing_file_is_replaced_in_a_folder_made_on_the_way(tmp_path: Path) -> None:
     path = tmp_path / "new" / "deep" / "a.safetensors"
-    artifact.write(path, KIND, tensors(), FACTS)
+    artifact.write(path, KIND, tensors(), METADATA)
     artifact.write(path, KIND, {}, {"language": "sna"})
     assert artifact.read(path, KIND)[1]["language"] == "sna"
     assert len(list(path.parent.iterdir())) == 1
@@ -282,12 +282,12 @@ def test_an_existing_file_is_replaced_in_a_folder_made_on_the_way(tmp_path: Path
 def test_a_folder_that_cannot_be_made(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("here")
     with pytest.raises(ArtifactError, match="cannot write"):
-        artifact.write(tmp_path / "file" / below, KIND, tensors(), FACTS)
+        artifact.write(tmp_path / "file" / below, KIND, tensors(), METADATA)
 
 
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot write"):
-        artifact.write(tmp_path, KIND, tensors(), FACTS)
+        artifact.write(tmp_path, KIND, tensors(), METADATA)
     assert not list(tmp_path.iterdir())
     assert not list(tmp_path.parent.glob(f".{tmp_path.name}*"))
 
@@ -296,7 +296,7 @@ def test_a_folder_in_the_way(tmp_path: Path) -> None:
 def test_the_mode_is_that_of_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        path = artifact.write(tmp_path / "a", KIND, tensors(), FACTS)
+        path = artifact.write(tmp_path / "a", KIND, tensors(), METADATA)
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
@@ -312,7 +312,7 @@ def test_a_kill_while_writing_leaves_nothing_for_ever(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -signal.SIGKILL
     assert [left.name for left in tmp_path.iterdir()] == [".a.safetensors.tmp"]
-    artifact.write(path, KIND, tensors(), FACTS)
+    artifact.write(path, KIND, tensors(), METADATA)
     assert list(tmp_path.iterdir()) == [path]
     artifact.read(path, KIND)
 
@@ -320,7 +320,7 @@ def test_a_kill_while_writing_leaves_nothing_for_ever(tmp_path: Path) -> None:
 def test_file_and_name_reach_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[bool] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode)))
-    artifact.write(tmp_path / "a", KIND, tensors(), FACTS)
+    artifact.write(tmp_path / "a", KIND, tensors(), METADATA)
     assert synced == [False, True]
 
 
@@ -330,7 +330,7 @@ def test_of_a_link_the_target_is_written(tmp_path: Path, there: bool) -> None:
     if there:
         artifact.write(target, KIND, {}, {"language": "sna"})
     link.symlink_to("deep/target")
-    artifact.write(link, KIND, tensors(), FACTS)
+    artifact.write(link, KIND, tensors(), METADATA)
     assert link.is_symlink()
     assert not target.is_symlink()
     assert artifact.read(target, KIND)[1]["language"] == "nya"
@@ -345,7 +345,7 @@ def test_only_files_are_replaced(tmp_path: Path) -> None:
     for path in (pipe, loop, folder, Path("/dev/null")):
         before = path.lstat()
         with pytest.raises(ArtifactError, match=r"cannot write .*expected a file or nothing"):
-            artifact.write(path, KIND, tensors(), FACTS)
+            artifact.write(path, KIND, tensors(), METADATA)
         assert os.path.samestat(path.lstat(), before)
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -368,7 +368,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr("fcntl.flock", none)
-    assert artifact.read(artifact.write(tmp_path / "a", KIND, tensors(), FACTS), KIND)[0].keys() == tensors().keys()
+    assert artifact.read(artifact.write(tmp_path / "a", KIND, tensors(), METADATA), KIND)[0].keys() == tensors().keys()
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:

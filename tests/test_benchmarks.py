@@ -128,7 +128,7 @@ def test_growth_writes_exponents(tmp_path: Path) -> None:
     names = {"tokens", "languages", "prompt_length", "batch", "languages_in_batch"}
     assert set(found["exponents"]) == set(found["points"]) == names
     assert all(seconds > 0 for points in found["points"].values() for _, seconds, _ in points)
-    together = found["together"]
+    together = found["stack"]
     assert together["tokens"] == 4 * 2 * 32
     # Of one round, a median is the round itself.
     apart, at_once = (together["seconds"][name]["median"] for name in ("apart", "at_once"))

@@ -1,4 +1,4 @@
-"""What the methods take, counted without weights: published figures, real deltas, and a measured peak."""
+"""What the methods take, counted without weights: published figures, real modules, and a measured peak."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TestShapes:
     @pytest.mark.slow
     def test_the_shape_of_mini_is_its_own(self, mini: Backbone) -> None:
         shell = Shell.named("mini")
-        assert shell.num_values == mini.num_values
+        assert shell.num_parameters == mini.num_parameters
         assert shell.prompt_shape(5) == mini.prompt_shape(5)
         assert shell.max_positions == mini.max_positions
 
@@ -94,14 +94,14 @@ class TestCounts:
         parts = {} if begin is None else {part: begin(backbone, adapt) for part in method.parts}
         if parts:
             assert cost.adapt is not None
-            assert cost.adapt.trained_values == parts["language"].num_trained
+            assert cost.adapt.trained_parameters == parts["language"].num_trained
             assert cost.language_bytes == sum(value.nbytes for value in parts["language"].tensors().values())
         tuned = method.begin_tune(backbone, parts, tune)
         if method.reads_vectors:
-            assert cost.tune.trained_values == 4 * (backbone.hidden_size + 1), "four labels"
+            assert cost.tune.trained_parameters == 4 * (backbone.hidden_size + 1), "four labels"
             assert cost.tune.file_bytes == 4 * (4 * (backbone.hidden_size + 1) + backbone.hidden_size + 1)
             return
-        assert cost.tune.trained_values == tuned.num_trained
+        assert cost.tune.trained_parameters == tuned.num_trained
         delivered = method.deliver(tuned, parts).tensors().values()
         assert cost.tune.file_bytes == sum(value.nbytes for value in delivered)
 
@@ -131,10 +131,10 @@ class TestCounts:
         """Also of a backbone without an LM head."""
         shell, head = Shell.named(MINI_SENTENCE), 4 * (384 + 1)
         weights = tune_cost(shell, TUNE.replace(method="fine-tuning", head="pooled"), None, "cpu")
-        assert weights.trained_values == shell.num_values + head
+        assert weights.trained_parameters == shell.num_parameters + head
         prompts = tune_cost(shell, TUNE.replace(method="prompt-tuning", head="pooled"), None, "cpu")
-        assert prompts.trained_values == 12 * 2 * 32 * 384 + head
-        assert prompts.file_bytes == 4 * (prompts.trained_values + 384 + 1)
+        assert prompts.trained_parameters == 12 * 2 * 32 * 384 + head
+        assert prompts.file_bytes == 4 * (prompts.trained_parameters + 384 + 1)
 
     def test_a_length_that_the_backbone_does_not_read(self, shells: Callable[[str], Shell]) -> None:
         with pytest.raises(ConfigError, match="max_length 513 is more than tiny bert reads"):
@@ -152,11 +152,11 @@ from glotprompt.train.memory import PeakMemory
 torch.set_num_threads(1)
 backbone = Backbone.load("mini", precision="fp32", device="cpu")
 
-def step(delta, batch, length, words):
-    with delta.attached(backbone) as prefix:
+def step(module, batch, length, words):
+    with module.attached(backbone) as prefix:
         hidden = backbone.hidden_states(torch.full((batch, length), 50), None, prefix).flatten(0, 1)
         backbone.masked_token_loss(hidden[:words], torch.arange(words)).backward()
-    delta.zero_grad()
+    module.zero_grad()
 
 def resident():
     lines = open("/proc/self/status").read().splitlines()
@@ -164,11 +164,11 @@ def resident():
 
 found = {}
 for name in sys.argv[1:]:
-    delta = METHODS[name].begin_adapt(backbone, AdaptConfig(method=name))
-    step(delta, 1, 8, 1)  # what the libraries set up once
+    module = METHODS[name].begin_adapt(backbone, AdaptConfig(method=name))
+    step(module, 1, 8, 1)  # what the libraries set up once
     before, peak = resident(), PeakMemory()
-    step(delta, 8, 64, 77)
-    found[name] = [peak.bytes() - before, activation_bytes(backbone, delta, 8, 64, 77)]
+    step(module, 8, 64, 77)
+    found[name] = [peak.bytes() - before, activation_bytes(backbone, module, 8, 64, 77)]
 print(json.dumps(found))
 """
 
@@ -196,8 +196,8 @@ class TestMemory:
             for backbone in (shells("xlm-roberta"), tiny_backbone("xlm-roberta")):
                 begin = METHODS[name].begin_adapt
                 assert begin is not None
-                delta = begin(backbone, ADAPT.replace(method=name)).to(backbone.device)
-                counted.append(activation_bytes(backbone, delta, 4, 64, 38))
+                module = begin(backbone, ADAPT.replace(method=name)).to(backbone.device)
+                counted.append(activation_bytes(backbone, module, 4, 64, 38))
             assert counted[0] == pytest.approx(counted[1], rel=0.1), name
 
     @pytest.mark.slow
@@ -221,9 +221,9 @@ class TestMemory:
         full, halved = tiny_costs["fine-tuning"].tune, by_name(method_costs(half, ADAPT, TUNE))["fine-tuning"].tune
         assert full is not None
         assert halved is not None
-        assert full.optimiser_bytes == full.copies_bytes == 2 * full.gradient_bytes == 8 * shell.num_values
+        assert full.optimiser_bytes == full.copies_bytes == 2 * full.gradient_bytes == 8 * shell.num_parameters
         assert full.optimiser_bytes == halved.optimiser_bytes
-        assert full.backbone_bytes == 2 * halved.backbone_bytes == 4 * shell.num_values
+        assert full.backbone_bytes == 2 * halved.backbone_bytes == 4 * shell.num_parameters
         held = full.backbone_bytes + full.copies_bytes + full.optimiser_bytes + full.gradient_bytes
         assert full.memory_bytes == held + full.activation_bytes
 
@@ -233,5 +233,5 @@ class TestMemory:
         shell = shells("bert")
         begin = METHODS["soft-prompt"].begin_adapt
         assert begin is not None
-        delta = begin(shell, ADAPT).to(torch.device("meta"))
-        assert activation_bytes(shell, delta, 2**20, 512, None) > 2**40
+        module = begin(shell, ADAPT).to(torch.device("meta"))
+        assert activation_bytes(shell, module, 2**20, 512, None) > 2**40

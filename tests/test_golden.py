@@ -1,4 +1,4 @@
-"""Golden losses: the course of every method, both stages, held against the records in `golden/`.
+"""Golden losses: the history of every method, both stages, held against the records in `golden/`.
 
 A change meant to keep results keeps them: to the bit on the kind of machine that made a record (torch version, CPU
 capability and kernels), to 1e-4 elsewhere. A change meant to move them makes them anew, in the same commit and with a
@@ -55,28 +55,30 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def course(facts: dict[str, Any]) -> dict[str, Any]:
+def history(metadata: dict[str, Any]) -> dict[str, Any]:
     """The first losses of a training, one a step, and the figures of all its evaluations."""
-    assert all(step == number for number, (step, _) in enumerate(facts["losses"], 1)), "not every step's loss is kept"
-    found = {name: [seen[name] for _, seen in facts["evaluations"]] for name in facts["evaluations"][0][1]}
-    return {"losses": [loss for _, loss in facts["losses"][:STEPS]], **found}
+    assert all(step == number for number, (step, _) in enumerate(metadata["losses"], 1)), (
+        "not every step's loss is kept"
+    )
+    found = {name: [seen[name] for _, seen in metadata["evaluations"]] for name in metadata["evaluations"][0][1]}
+    return {"losses": [loss for _, loss in metadata["losses"][:STEPS]], **found}
 
 
-def courses(variant: Variant, backbone: gp.Backbone) -> dict[str, Any]:
+def histories(variant: Variant, backbone: gp.Backbone) -> dict[str, Any]:
     """Both stages, and what comes out of them."""
     found: dict[str, Any] = {}
     adapted = variant.stage_1(backbone, steps=STEPS)
     if adapted is not None:
-        facts = adapted.training.to_json()
-        trainings = {"adapt": facts, "adapt, source": facts.get("source_training")} if variant.has_stage_1 else {}
-        found |= {name: course(training) for name, training in trainings.items() if training}
-        found["adapted"] = facts["held_out_after"]
+        metadata = adapted.training.to_json()
+        trainings = {"adapt": metadata, "adapt, source": metadata.get("source_training")} if variant.has_stage_1 else {}
+        found |= {name: history(training) for name, training in trainings.items() if training}
+        found["adapted"] = metadata["held_out_after"]
     classifier = variant.stage_2(backbone, adapted)
     report = gp.evaluate(classifier, topics()).to_json()
     scores = dict(zip(TEXTS, classifier.log_probabilities(TEXTS).tolist(), strict=True))
     return {
         **found,
-        "tune": course(classifier.training.to_json()),
+        "tune": history(classifier.training.to_json()),
         "evaluate": {name: report[name] for name in ("accuracy", "macro_f1")},
         "log_probabilities": scores,
     }
@@ -107,7 +109,7 @@ def check(name: str, found: dict[str, Any], record: bool) -> None:
 
 
 QUICK = ("soft-prompt", "prompt-tuning", "embedding")
-"""Methods whose course is followed at every change; the others' take seconds each."""
+"""Methods whose history is followed at every change; the others' take seconds each."""
 
 
 @pytest.mark.parametrize(
@@ -115,13 +117,13 @@ QUICK = ("soft-prompt", "prompt-tuning", "embedding")
 )
 def test_tiny(method: str, record: bool) -> None:
     variants = {name: variant for name, variant in TINY.items() if variant.method == method}
-    check(method, {name: courses(one, make_tiny_backbone(one.kind)) for name, one in variants.items()}, record)
+    check(method, {name: histories(one, make_tiny_backbone(one.kind)) for name, one in variants.items()}, record)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("method", MINI)
 def test_mini(method: str, mini: gp.Backbone, record: bool) -> None:
-    check(f"mini-{method}", {method: courses(MINI[method], mini)}, record)
+    check(f"mini-{method}", {method: histories(MINI[method], mini)}, record)
 
 
 def test_no_record_is_left_over() -> None:

@@ -46,9 +46,9 @@ def two(backbone: gp.Backbone) -> tuple[gp.LanguagePrompt, gp.LanguagePrompt]:
 
 
 def first_loss(prompt: gp.LanguagePrompt) -> float:
-    step, facts = prompt.training.to_json()["evaluations"][0]
+    step, metadata = prompt.training.to_json()["evaluations"][0]
     assert step == 0
-    return facts["held_out_loss"]
+    return metadata["held_out_loss"]
 
 
 def loss_of(backbone: gp.Backbone, key_values: Tensor, positions: Any = "plain") -> float:

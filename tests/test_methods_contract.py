@@ -18,7 +18,7 @@ import glotprompt as gp
 from glotprompt.classifier import Adapted, Part, load_adapted
 from glotprompt.method_registry import DESCRIPTIONS
 from glotprompt.methods import METHODS
-from glotprompt.model.delta import Delta
+from glotprompt.model.module import Module
 from glotprompt.train import loop
 
 from .conftest import make_tiny_backbone
@@ -37,11 +37,11 @@ def same(one: Bits, two: Bits) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-def bits(made: Adapted | gp.PromptClassifier | Delta | None) -> Bits:
+def bits(made: Adapted | gp.PromptClassifier | Module | None) -> Bits:
     """All tensors of a result."""
     if made is None:
         return {}
-    if isinstance(made, Delta):
+    if isinstance(made, Module):
         return dict(Part.of(made).tensors)
     if isinstance(made, gp.PromptClassifier):
         head = {} if made.head is None else made.head.tensors()
@@ -74,7 +74,7 @@ class Looks:
 
 
 @dataclass
-class Course:
+class Run:
     """Both stages of one variant on a backbone of its own."""
 
     variant: Variant
@@ -83,7 +83,7 @@ class Course:
     adapted: Adapted | None = None
     adapted_bits: Bits = field(default_factory=Bits)
     fits: list[Fit] = field(default_factory=list[Fit])
-    body: Delta | None = None
+    body: Module | None = None
     """What stage 2 trained, with all that it was trained behind."""
     body_start: Bits = field(default_factory=Bits)
     classifier: Any = None
@@ -91,21 +91,21 @@ class Course:
 
 
 @contextmanager
-def watched(course: Course) -> Generator[None]:
+def watched(run: Run) -> Generator[None]:
     """Note what the optimisers hold and what stage 2 begins with."""
 
     class Watched(torch.optim.AdamW):
         def __init__(self, params: Any, **settings: Any) -> None:
             super().__init__(params, **settings)
             held = [parameter for group in self.param_groups for parameter in group["params"]]
-            course.fits.append(Fit(held, [parameter.detach().clone() for parameter in held]))
+            run.fits.append(Fit(held, [parameter.detach().clone() for parameter in held]))
 
-    method = METHODS[course.variant.method]
+    method = METHODS[run.variant.method]
 
-    def begin_tune(*arguments: Any) -> Delta:
-        course.body = method.begin_tune(*arguments)
-        course.body_start = bits(course.body)
-        return course.body
+    def begin_tune(*arguments: Any) -> Module:
+        run.body = method.begin_tune(*arguments)
+        run.body_start = bits(run.body)
+        return run.body
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim, "AdamW", Watched)
@@ -121,20 +121,20 @@ FAST = "soft-prompt"
     scope="module",
     params=[pytest.param(name, id=name, marks=[] if name == FAST else pytest.mark.slow) for name in VARIANTS],
 )
-def course(request: pytest.FixtureRequest) -> Course:
+def run(request: pytest.FixtureRequest) -> Run:
     variant = VARIANTS[request.param]
     backbone = make_tiny_backbone(variant.kind)
-    course = Course(variant, backbone, Looks.of(backbone))
-    with watched(course):
-        course.adapted = variant.stage_1(backbone)
-        course.adapted_bits = copied(bits(course.adapted))
-        course.classifier = variant.stage_2(backbone, course.adapted)
-    course.log_probs = course.classifier.log_probabilities(TEXTS)
-    return course
+    run = Run(variant, backbone, Looks.of(backbone))
+    with watched(run):
+        run.adapted = variant.stage_1(backbone)
+        run.adapted_bits = copied(bits(run.adapted))
+        run.classifier = variant.stage_2(backbone, run.adapted)
+    run.log_probs = run.classifier.log_probabilities(TEXTS)
+    return run
 
 
-def stage_2_fit(course: Course) -> Fit:
-    return course.fits[-1]
+def stage_2_fit(run: Run) -> Fit:
+    return run.fits[-1]
 
 
 # --- the backbone and what is trained
@@ -154,8 +154,8 @@ def assert_untouched(backbone: gp.Backbone, before: Looks) -> None:
         assert parameter.grad is None
 
 
-def test_the_backbone_is_left_alone(course: Course) -> None:
-    assert_untouched(course.backbone, course.before)
+def test_the_backbone_is_left_alone(run: Run) -> None:
+    assert_untouched(run.backbone, run.before)
 
 
 def bottleneck(size: int, reduction: int) -> int:
@@ -185,49 +185,49 @@ def expected_counts(variant: Variant) -> tuple[int, int]:
     return one, two + heads.get(str(variant.tune.get("head")), 0)
 
 
-def test_what_the_optimiser_holds_is_what_is_said(course: Course) -> None:
-    variant, one, two = course.variant, *expected_counts(course.variant)
-    *first, second = [sum(parameter.numel() for parameter in fit.parameters) for fit in course.fits]
+def test_what_the_optimiser_holds_is_what_is_said(run: Run) -> None:
+    variant, one, two = run.variant, *expected_counts(run.variant)
+    *first, second = [sum(parameter.numel() for parameter in fit.parameters) for fit in run.fits]
     assert first == [one] * (2 if variant.method == "mad-x" else int(variant.has_stage_1))
-    assert second == two == course.classifier.training.trained_values
-    if course.adapted is not None:
-        assert course.adapted.training.trained_values == one
-    for fit in course.fits:
+    assert second == two == run.classifier.training.trained_parameters
+    if run.adapted is not None:
+        assert run.adapted.training.trained_parameters == one
+    for fit in run.fits:
         assert all(parameter.dtype == torch.float32 for parameter in fit.parameters)
 
 
-def test_only_what_the_optimiser_holds_changes(course: Course) -> None:
-    for fit in course.fits:
+def test_only_what_the_optimiser_holds_changes(run: Run) -> None:
+    for fit in run.fits:
         moved = [not torch.equal(now, start) for now, start in zip(fit.parameters, fit.start, strict=True)]
         assert any(moved)
-    assert course.body is not None
-    held = {id(parameter) for parameter in stage_2_fit(course).parameters}
-    expected = {name for name, value in course.body.named_parameters() if id(value) not in held}
+    assert run.body is not None
+    held = {id(parameter) for parameter in stage_2_fit(run).parameters}
+    expected = {name for name, value in run.body.named_parameters() if id(value) not in held}
     frozen = {name.removeprefix("parts.") for name in expected}
-    is_stacked = course.variant.method in ("mad-x", "soft-prompt+task-adapter")
+    is_stacked = run.variant.method in ("mad-x", "soft-prompt+task-adapter")
     assert bool(frozen) == is_stacked
-    after = bits(course.body)
-    moved_names = {name for name in after if not torch.equal(after[name], course.body_start[name])}
+    after = bits(run.body)
+    moved_names = {name for name in after if not torch.equal(after[name], run.body_start[name])}
     assert moved_names
     assert not is_stacked or {name.partition(".")[0] for name in moved_names} == {"task"}
-    assert same(bits(course.adapted), course.adapted_bits), "stage 2 wrote into the result of stage 1"
+    assert same(bits(run.adapted), run.adapted_bits), "stage 2 wrote into the result of stage 1"
 
 
-def test_what_is_delivered_holds_what_was_frozen(course: Course) -> None:
-    delivered, method = bits(course.classifier), course.variant.method
+def test_what_is_delivered_holds_what_was_frozen(run: Run) -> None:
+    delivered, method = bits(run.classifier), run.variant.method
     if method in ("mad-x", "soft-prompt+task-adapter"):
         language = {name: value for name, value in delivered.items() if name.startswith("language.")}
-        wanted = {name: value for name, value in course.adapted_bits.items() if name.startswith("language.")}
+        wanted = {name: value for name, value in run.adapted_bits.items() if name.startswith("language.")}
         assert same(language, wanted)
-    elif "language.key_values" in course.adapted_bits:
-        now, start = delivered["key_values"], course.adapted_bits["language.key_values"]
+    elif "language.key_values" in run.adapted_bits:
+        now, start = delivered["key_values"], run.adapted_bits["language.key_values"]
         assert torch.equal(now[0], start[0]), "the lowest of 3 layers is not trained"
         assert not torch.equal(now[1], start[1])
         assert not torch.equal(now[2], start[2])
 
 
-def test_attached_and_detached_again(course: Course) -> None:
-    backbone, classifier = course.backbone, course.classifier
+def test_attached_and_detached_again(run: Run) -> None:
+    backbone, classifier = run.backbone, run.classifier
     ids = torch.arange(5, 25).reshape(2, 10)
 
     @torch.no_grad()
@@ -242,28 +242,28 @@ def test_attached_and_detached_again(course: Course) -> None:
     assert same(outputs(), base)
     with pytest.raises(ZeroDivisionError), classifier.body.attached(backbone):
         _ = 1 / 0
-    assert_untouched(backbone, course.before)
-    assert np.array_equal(classifier.log_probabilities(TEXTS), course.log_probs)
+    assert_untouched(backbone, run.before)
+    assert np.array_equal(classifier.log_probabilities(TEXTS), run.log_probs)
 
 
 # --- files
 
 
-def test_files_are_as_large_as_what_is_in_them_and_give_the_same_bits(course: Course, tmp_path: Path) -> None:
-    made = [course.classifier] if course.adapted is None else [course.adapted, course.classifier]
+def test_files_are_as_large_as_what_is_in_them_and_give_the_same_bits(run: Run, tmp_path: Path) -> None:
+    made = [run.classifier] if run.adapted is None else [run.adapted, run.classifier]
     for result in made:
         size = result.save(tmp_path / "file").stat().st_size
         tensors = bits(result)
         assert all(value.dtype == torch.float32 for value in tensors.values())
         num_bytes = sum(4 * value.numel() for value in tensors.values())
-        # The header: facts, the course of training, and for each tensor its name and place.
+        # The header: metadata, the run of training, and for each tensor its name and place.
         assert num_bytes < size < num_bytes + 12_000 + 200 * len(tensors)
-    assert len(bits(course.classifier)) == len({value.data_ptr() for value in bits(course.classifier).values()})
-    again = gp.PromptClassifier.load(tmp_path / "file", course.backbone)
-    assert same(bits(again), bits(course.classifier))
-    assert np.array_equal(again.log_probabilities(TEXTS), course.log_probs)
-    assert (again.method, again.language) == (course.variant.method, "und" if course.adapted is None else "xxx")
-    assert_untouched(course.backbone, course.before)
+    assert len(bits(run.classifier)) == len({value.data_ptr() for value in bits(run.classifier).values()})
+    again = gp.PromptClassifier.load(tmp_path / "file", run.backbone)
+    assert same(bits(again), bits(run.classifier))
+    assert np.array_equal(again.log_probabilities(TEXTS), run.log_probs)
+    assert (again.method, again.language) == (run.variant.method, "und" if run.adapted is None else "xxx")
+    assert_untouched(run.backbone, run.before)
 
 
 # --- seeds and interruptions
@@ -286,10 +286,10 @@ def counted(stop_before: int | None = None) -> Generator[list[int]]:
         yield trained
 
 
-def test_the_same_seed_gives_the_same_bits_across_a_kill(course: Course, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bits_across_a_kill(run: Run, tmp_path: Path) -> None:
     """Whatever the process drew before. Stage 2 starts from the saved and loaded result of stage 1, which must make no
     difference either."""
-    variant, backbone = course.variant, course.backbone
+    variant, backbone = run.variant, run.backbone
     every_step = gp.RuntimeConfig(checkpoint_dir=tmp_path, checkpoint_every=0, progress=False)
     seldom = every_step.replace(checkpoint_every=1000)
     torch.manual_seed(99)
@@ -298,88 +298,83 @@ def test_the_same_seed_gives_the_same_bits_across_a_kill(course: Course, tmp_pat
         stop = {"mad-x": 16}.get(variant.method, 8) - 3  # of mad-x's two trainings the first is over
         with counted(stop), pytest.raises(KeyboardInterrupt):
             variant.stage_1(backbone, every_step)
-        assert_untouched(backbone, course.before)
+        assert_untouched(backbone, run.before)
         with counted() as trained:
             made = variant.stage_1(backbone, seldom)
         assert trained == [5, 6, 7]
-        assert same(bits(made), course.adapted_bits)
+        assert same(bits(made), run.adapted_bits)
         assert made is not None
-        assert course.adapted is not None
-        assert made.training.losses == course.adapted.training.losses
+        assert run.adapted is not None
+        assert made.training.losses == run.adapted.training.losses
         adapted = load_adapted(made.save(tmp_path / "file"), backbone)
         assert adapted.method == METHODS[variant.method].start.name
     with counted(7), pytest.raises(KeyboardInterrupt):
         variant.stage_2(backbone, adapted, every_step)
-    assert_untouched(backbone, course.before)
+    assert_untouched(backbone, run.before)
     with counted() as trained:
         classifier = variant.stage_2(backbone, adapted, seldom)
     assert trained == list(range(7, 25))
-    assert same(bits(classifier), bits(course.classifier))
-    assert classifier.training.losses == course.classifier.training.losses
-    assert np.array_equal(classifier.log_probabilities(TEXTS), course.log_probs)
+    assert same(bits(classifier), bits(run.classifier))
+    assert classifier.training.losses == run.classifier.training.losses
+    assert np.array_equal(classifier.log_probabilities(TEXTS), run.log_probs)
 
 
-def test_another_seed_gives_other_bits(course: Course) -> None:
+def test_another_seed_gives_other_bits(run: Run) -> None:
     losses = [
-        [
-            loss
-            for _, loss in course.variant.stage_2(course.backbone, course.adapted, seed=seed, epochs=1).training.losses
-        ]
+        [loss for _, loss in run.variant.stage_2(run.backbone, run.adapted, seed=seed, epochs=1).training.losses]
         for seed in (0, 1)
     ]
     assert losses[0] != losses[1]
-    if course.variant.has_stage_1:
-        assert not same(bits(course.variant.stage_1(course.backbone, seed=1, steps=1)), course.adapted_bits)
+    if run.variant.has_stage_1:
+        assert not same(bits(run.variant.stage_1(run.backbone, seed=1, steps=1)), run.adapted_bits)
 
 
-def test_an_error_on_the_way_back_leaves_nothing_on_the_backbone(
-    course: Course, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_on_the_way_back_leaves_nothing_on_the_backbone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error's traceback keeps the loss's generator alive, so nobody but the loop would close it."""
 
     def backward(*_: object, **__: object) -> None:
         raise ArithmeticError
 
     monkeypatch.setattr(Tensor, "backward", backward)
-    if course.variant.has_stage_1:
+    if run.variant.has_stage_1:
         with pytest.raises(ArithmeticError) as kept:
-            course.variant.stage_1(course.backbone)
-        assert_untouched(course.backbone, course.before)
+            run.variant.stage_1(run.backbone)
+        assert_untouched(run.backbone, run.before)
         assert kept.tb is not None
     with pytest.raises(ArithmeticError) as kept:
-        course.variant.stage_2(course.backbone, course.adapted)
-    assert_untouched(course.backbone, course.before)
+        run.variant.stage_2(run.backbone, run.adapted)
+    assert_untouched(run.backbone, run.before)
     assert kept.tb is not None
 
 
 # --- learning
 
 
-def test_something_is_learned_in_both_stages(course: Course) -> None:
-    if course.variant.has_stage_1:
-        assert course.adapted is not None
-        facts = course.adapted.training.to_json()
-        gain = 0.2 if course.adapted.is_aligned else 0.4
-        assert facts["held_out_after"]["loss"] < facts["held_out_before"]["loss"] - gain
-        assert facts["best_step"] > 0
-    facts = course.classifier.training.to_json()
-    dev = [entry["dev_loss"] for _, entry in facts["evaluations"]]
-    assert facts["dev_examples"] == len(EXAMPLES), "the dev loss is that of the training examples"
+def test_something_is_learned_in_both_stages(run: Run) -> None:
+    if run.variant.has_stage_1:
+        assert run.adapted is not None
+        metadata = run.adapted.training.to_json()
+        gain = 0.2 if run.adapted.is_aligned else 0.4
+        assert metadata["held_out_after"]["loss"] < metadata["held_out_before"]["loss"] - gain
+        assert metadata["best_step"] > 0
+    metadata = run.classifier.training.to_json()
+    dev = [entry["dev_loss"] for _, entry in metadata["evaluations"]]
+    assert metadata["dev_examples"] == len(EXAMPLES), "the dev loss is that of the training examples"
     # A pooled head starts as the logistic regression, which leaves little to learn.
-    assert dev[-1] < dev[0] - (0.04 if course.variant.tune.get("head") == "pooled" else 0.2)
-    assert facts["dev_accuracy"] >= 90
-    assert gp.evaluate(course.classifier, EXAMPLES).accuracy >= (60 if course.variant.method == "mad-x" else 90)
+    assert dev[-1] < dev[0] - (0.04 if run.variant.tune.get("head") == "pooled" else 0.2)
+    assert metadata["dev_accuracy"] >= 90
+    assert gp.evaluate(run.classifier, EXAMPLES).accuracy >= (60 if run.variant.method == "mad-x" else 90)
 
 
-def test_micro_batches_and_recomputation_change_no_more_than_rounding(course: Course) -> None:
-    variant, backbone = course.variant, make_tiny_backbone(course.variant.kind)  # the flag (see below) stays on it
+def test_micro_batches_and_recomputation_change_no_more_than_rounding(run: Run) -> None:
+    variant, backbone = run.variant, make_tiny_backbone(run.variant.kind)  # the flag (see below) stays on it
     if variant.adapt.get("dropout") or variant.tune.get("dropout"):
         pytest.skip("in other parts of a batch other values are dropped")
     before = Looks.of(backbone)
     few = gp.RuntimeConfig(progress=False, micro_batch_size=3, gradient_checkpointing=True)
     losses: list[list[float]] = []
     for runtime in (few, QUIET):
-        made: list[Any] = [variant.stage_2(backbone, course.adapted, runtime, epochs=1)]
+        made: list[Any] = [variant.stage_2(backbone, run.adapted, runtime, epochs=1)]
         if variant.has_stage_1:
             made.append(variant.stage_1(backbone, runtime, steps=3))
         losses.append([loss for result in made for _, loss in result.training.losses])

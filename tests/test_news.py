@@ -31,6 +31,6 @@ def test_stage_1_reads_shona_better_than_before(mini: gp.Backbone, corpora: Path
     config = gp.AdaptConfig(
         steps=20, batch_size=8, max_length=48, learning_rate=4e-2, prompt_length=8, eval_every=20, eval_sequences=8
     )
-    facts = gp.adapt(mini, target, source, "sna", config, QUIET).training.to_json()
-    assert facts["held_out_after"]["loss"] < facts["held_out_before"]["loss"] - 0.2
-    assert facts["held_out_after"]["num_masked"] > 50
+    metadata = gp.adapt(mini, target, source, "sna", config, QUIET).training.to_json()
+    assert metadata["held_out_after"]["loss"] < metadata["held_out_before"]["loss"] - 0.2
+    assert metadata["held_out_after"]["num_masked"] > 50

@@ -16,7 +16,7 @@ from glotprompt.train.scoring import report
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "reports.schema.json"
 ADAPTED: dict[str, Any] = {
-    "config": {"objective": "mlm"}, "precision": "fp32", "trained_values": 1, "steps": 2, "best_step": 1,
+    "config": {"objective": "mlm"}, "precision": "fp32", "trained_parameters": 1, "steps": 2, "best_step": 1,
     "seconds": 0.1, "tokens": 3, "losses": [[1, None]], "evaluations": [[0, {"held_out_loss": 1.5}]],
     "peak_memory_bytes": 4, "learning_rate": 0.1, "rates_tried": [], "improved": True,
     "held_out_before": {"loss": 2.0, "top1": 1.0, "top5": 2.0, "num_masked": 9},

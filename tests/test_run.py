@@ -148,10 +148,10 @@ def test_the_public_names_of_the_design(name: str) -> None:
 def test_stage_1_lowers_the_loss_and_leaves_the_model_alone(own_backbone: Make, kind: str) -> None:
     backbone = own_backbone(kind)
     before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
-    facts = adapted(backbone, TOY, SOURCE).training.to_json()
-    assert facts["held_out_after"]["loss"] < facts["held_out_before"]["loss"] - 1
-    assert facts["held_out_after"]["loss"] < facts["evaluations"][0][1]["held_out_loss"] - 1
-    losses = [loss for _, loss in facts["losses"]]
+    metadata = adapted(backbone, TOY, SOURCE).training.to_json()
+    assert metadata["held_out_after"]["loss"] < metadata["held_out_before"]["loss"] - 1
+    assert metadata["held_out_after"]["loss"] < metadata["evaluations"][0][1]["held_out_loss"] - 1
+    losses = [loss for _, loss in metadata["losses"]]
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.5
     for name, value in backbone.model.state_dict().items():
         assert torch.equal(value, before[name]), f"{name} has moved"
@@ -159,31 +159,31 @@ def test_stage_1_lowers_the_loss_and_leaves_the_model_alone(own_backbone: Make, 
 
 
 def test_what_stage_1_says_of_itself_is_true(backbone: gp.Backbone, prompt: gp.LanguagePrompt) -> None:
-    facts = prompt.training.to_json()
+    metadata = prompt.training.to_json()
     assert prompt.key_values.shape == (3, 2, 4, 4, 12)
     assert prompt.key_values.dtype == torch.float32
     assert not prompt.key_values.requires_grad
     assert prompt.prompt_length == 4
     assert prompt.language == "xxx"
     assert prompt.backbone == backbone.reference
-    assert facts["trained_values"] == prompt.key_values.numel() == 3 * 2 * 4 * 4 * 12
-    assert facts["config"] == ADAPT.model_dump(mode="json")
-    assert (facts["target_lines"], facts["source_lines"]) == (len(TOY), len(SOURCE))
-    assert facts["target_sequences"] == facts["source_sequences"], "equal amounts"
-    assert facts["steps"] == 8
-    assert facts["tokens"] == 8 * 8 * 16
-    assert facts["best_step"] in (4, 8), "the start is not the best, or the tests below prove little"
-    assert facts["held_out_before"]["num_masked"] == facts["held_out_after"]["num_masked"] > 0
-    assert facts["precision"] == "fp32"
-    assert facts["seconds"] > 0
-    assert facts["peak_memory_bytes"] > 0
+    assert metadata["trained_parameters"] == prompt.key_values.numel() == 3 * 2 * 4 * 4 * 12
+    assert metadata["config"] == ADAPT.model_dump(mode="json")
+    assert (metadata["target_lines"], metadata["source_lines"]) == (len(TOY), len(SOURCE))
+    assert metadata["target_sequences"] == metadata["source_sequences"], "equal amounts"
+    assert metadata["steps"] == 8
+    assert metadata["tokens"] == 8 * 8 * 16
+    assert metadata["best_step"] in (4, 8), "the start is not the best, or the tests below prove little"
+    assert metadata["held_out_before"]["num_masked"] == metadata["held_out_after"]["num_masked"] > 0
+    assert metadata["precision"] == "fp32"
+    assert metadata["seconds"] > 0
+    assert metadata["peak_memory_bytes"] > 0
 
 
 def test_one_half_of_the_held_out_text_chooses_and_the_other_reports(
     backbone: gp.Backbone, prompt: gp.LanguagePrompt
 ) -> None:
     seen = dict(prompt.training.to_json()["evaluations"])
-    best = min(seen.values(), key=lambda facts: facts["held_out_loss"])
+    best = min(seen.values(), key=lambda metadata: metadata["held_out_loss"])
     assert seen[prompt.training.best_step] == best
     _, parts, _ = masking_corpus(backbone, TOY, SOURCE, ADAPT)
     loss = [
@@ -386,7 +386,7 @@ def test_only_the_chosen_layers_are_trained(
     made = gp.tune(backbone, prompt, topics(), TASK, TUNE.replace(**settings), QUIET, dev=topics())
     assert made.training.best_step > 0, "the start was the best: nothing is seen"
     assert changed_layers(made, prompt) == changed
-    assert made.training.trained_values == sum(changed) * 2 * 4 * 4 * 12
+    assert made.training.trained_parameters == sum(changed) * 2 * 4 * 4 * 12
     assert made.training.trained_layers is not None
     first, stop = made.training.trained_layers
     assert [first <= layer < stop for layer in range(3)] == changed
@@ -465,7 +465,7 @@ def test_the_dev_accuracy_is_that_of_what_was_kept(backbone: gp.Backbone) -> Non
     dev = topics(20)[30:]
     made = gp.tune(backbone, None, topics(), TASK, TUNE.replace(epochs=6), QUIET, dev=dev)
     assert gp.evaluate(made, dev).accuracy == pytest.approx(made.training.dev_accuracy)
-    assert made.training.dev_accuracy == max(facts["dev_accuracy"] for _, facts in made.training.evaluations)
+    assert made.training.dev_accuracy == max(metadata["dev_accuracy"] for _, metadata in made.training.evaluations)
 
 
 def test_few_shots(backbone: gp.Backbone) -> None:

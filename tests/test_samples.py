@@ -70,7 +70,7 @@ def test_a_classifier_takes_over_those_of_its_language(
     assert gp.PromptClassifier.load(classifier.save(tmp_path / "topic.st"), backbone).samples == samples
     bare = replace(classifier, samples=None).save(tmp_path / "bare.st")
     assert (tmp_path / "topic.st").stat().st_size - bare.stat().st_size < NUM_SAMPLES * MOST_CHARACTERS
-    # Facts are copied into results and reports.
+    # Metadata is copied into results and reports.
     assert not [
         text
         for text in samples.texts

@@ -107,9 +107,9 @@ def test_what_will_be_scored_and_what_has_a_label_is_left_out(classifier: gp.Pro
     )
     left = [one.fields["text"] for one in training.unlabelled]
     assert left == [text for text in UNLABELLED if text not in scored]
-    assert training.guards is not None
-    assert training.guards.target is not None
-    assert training.guards.target.held_out["test"].same == len(texts) - 1 - len(left)
+    assert training.decontamination is not None
+    assert training.decontamination.target is not None
+    assert training.decontamination.target.held_out["test"].same == len(texts) - 1 - len(left)
     with pytest.raises(DataError, match="all of it is evaluation text"):
         trained(classifier, scored, held_out=scored)
     with pytest.raises(DataError, match="no unlabelled target text"):

@@ -16,7 +16,7 @@ import glotprompt as gp
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.model.classification import LinearHead
-from glotprompt.model.deltas import Together
+from glotprompt.model.modules import ModuleStack
 from glotprompt.stage2 import Stage2
 from glotprompt.train.cloze import encode_without_mask, weights_of
 from glotprompt.train.inputs import group_weights, split_target
@@ -56,7 +56,7 @@ def test_a_loss_is_the_weighted_sum_over_the_number_of_examples(
     )
     plain = encode_without_mask([one.fields for one in EXAMPLES[:3]], TASK, backbone.tokenizer, 24)
     weighted = [replace(cloze, weight=weight) for cloze, weight in zip(plain, weights, strict=True)]
-    gold, head, nothing = torch.tensor([0, 1, 2]), LinearHead(backbone.hidden_size, 3), Together({})
+    gold, head, nothing = torch.tensor([0, 1, 2]), LinearHead(backbone.hidden_size, 3), ModuleStack({})
 
     def losses(clozes: Any, gold: torch.Tensor = gold) -> float:
         parts = label_losses(backbone, nothing, clozes, gold, head, "labels", MicroBatch(runtime))

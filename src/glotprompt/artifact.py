@@ -22,7 +22,7 @@ from glotprompt.errors import ArtifactError, in_a_line, is_out_of_memory, stand_
 from glotprompt.processes import is_first
 from glotprompt.version import __version__
 
-FORMAT = 3
+FORMAT = 4
 KEY = "glotprompt"
 MOST_LEVELS = 64
 """Of what stands inside one another in a description: several times what any has, and far from Python's own limit."""
@@ -33,7 +33,7 @@ _DTYPES = {
 """Names of safetensors."""
 
 
-def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> Path:
+def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:
     """Save tensors and their description as one file that appears whole or not at all.
 
     `kind` ("language prompt", "language module", "classifier", "checkpoint") is checked on reading, and a digest of
@@ -43,7 +43,7 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
     if not is_first():
         return path
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    description: dict[str, Any] = {"format": FORMAT, "kind": kind, **facts}
+    description: dict[str, Any] = {"format": FORMAT, "kind": kind, **metadata}
     description["digest"] = digest(tensors, description)
     header, names = _header(tensors, {KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)})
 
@@ -56,13 +56,13 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], fact
     return atomic.write(path, onto_disk)
 
 
-def _header(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
+def _header(tensors: Mapping[str, torch.Tensor], stored: Mapping[str, str]) -> tuple[bytes, list[str]]:
     """What stands before the tensors in a safetensors file, and the order of these.
 
     `safetensors.torch.save_file` writes into a file of its own naming, which a kill leaves and nobody but the owner may
     read; `save` takes the memory once more."""
     names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # so that all are aligned
-    entries: dict[str, Any] = {"__metadata__": metadata}
+    entries: dict[str, Any] = {"__metadata__": stored}
     end = 0
     for name in names:
         start, end = end, end + tensors[name].nbytes
@@ -85,10 +85,10 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str
     path = Path(path)
     # Opened once: a version that replaces the file meanwhile has another description.
     with _opened(path, (kind,)), safe_open(path, framework="pt") as file:
-        facts = _facts(path, file.metadata() or {}, (kind,))
+        metadata = _metadata(path, file.metadata() or {}, (kind,))
         names = file.keys()
         tensors: dict[str, torch.Tensor] = {name: _copied(file.get_tensor(name)) for name in names}
-        return tensors, _checked(path, tensors, facts)
+        return tensors, _checked(path, tensors, metadata)
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:
@@ -102,9 +102,9 @@ def read_copy(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dic
     path = Path(path)
     with _opened(path, (kind,)) as file:
         data = file.read()
-        facts = _facts(path, _metadata(BytesIO(data), len(data)), (kind,))
+        metadata = _metadata(path, _stored_metadata(BytesIO(data), len(data)), (kind,))
         tensors = safetensors.torch.load(data)
-        return tensors, _checked(path, tensors, facts)
+        return tensors, _checked(path, tensors, metadata)
 
 
 def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
     `ArtifactError` as `read` does."""
     path = Path(path)
     with _opened(path, kinds) as file:
-        return _facts(path, _metadata(file, os.fstat(file.fileno()).st_size), kinds)
+        return _metadata(path, _stored_metadata(file, os.fstat(file.fileno()).st_size), kinds)
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def _opened(path: Path, kinds: Sequence[str]) -> Generator[BinaryIO]:
         raise ArtifactError(f"{path} cannot be read ({reason}); look at its permissions and its disk") from error
 
 
-def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
+def _stored_metadata(file: BinaryIO, size: int) -> dict[str, str]:
     """The strings in a safetensors file's header, for which safetensors itself would map the file: the header's length
     in eight bytes, lowest first, then JSON, then the tensors."""
     length = int.from_bytes(file.read(8), "little")
@@ -155,23 +155,23 @@ def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
     return header.get("__metadata__", {})
 
 
-def _facts(path: Path, metadata: dict[str, str], kinds: Sequence[str]) -> dict[str, Any]:
+def _metadata(path: Path, stored: dict[str, str], kinds: Sequence[str]) -> dict[str, Any]:
     expected = " or a ".join(kinds)
     try:
-        facts: dict[str, Any] = json.loads(metadata[KEY])
-        found, _ = facts["kind"], facts["digest"]
-        if not isinstance(found, str) or not is_shallow(facts):
+        metadata: dict[str, Any] = json.loads(stored[KEY])
+        found, _ = metadata["kind"], metadata["digest"]
+        if not isinstance(found, str) or not is_shallow(metadata):
             raise ValueError
     except (KeyError, ValueError, TypeError, AttributeError):
         raise ArtifactError(f"{path} was not written by glotprompt; expected a {expected}") from None
-    if facts.get("format") != FORMAT:
+    if metadata.get("format") != FORMAT:
         raise ArtifactError(
-            f"{path} has format {in_a_line(facts.get('format'), 20)}, this glotprompt reads format {FORMAT}; make it"
+            f"{path} has format {in_a_line(metadata.get('format'), 20)}, this glotprompt reads format {FORMAT}; make it"
             " anew with the adapt and tune commands that made it, or install the glotprompt that wrote it"
         )
     if found not in kinds:
         raise ArtifactError(f"{path} is a {in_a_line(found, 40)}; expected a {expected}")
-    return facts
+    return metadata
 
 
 def is_shallow(value: Any) -> bool:
@@ -186,17 +186,17 @@ def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value
 
 
-def _checked(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts without the digest, which is compared."""
-    facts = dict(facts)
-    if facts.pop("digest") != digest(tensors, facts):
+def _checked(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata without the digest, which is compared."""
+    metadata = dict(metadata)
+    if metadata.pop("digest") != digest(tensors, metadata):
         raise ArtifactError(f"{path} has been changed since it was saved (its digest differs); copy or make it again")
-    return facts
+    return metadata
 
 
-def check_backbone(path: str | Path, facts: Mapping[str, Any], name: str, fingerprint: str) -> None:
+def check_backbone(path: str | Path, metadata: Mapping[str, Any], name: str, fingerprint: str) -> None:
     """Refuse a file made for another backbone."""
-    made_for = facts.get("backbone", {})
+    made_for = metadata.get("backbone", {})
     if made_for.get("fingerprint") != fingerprint:
         raise ArtifactError(f"{path} was made for {other_backbone(made_for, name, fingerprint)}")
 
@@ -215,9 +215,9 @@ def other_backbone(made_for: Mapping[str, Any], name: str, fingerprint: str) -> 
     )
 
 
-def digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:
-    """sha256 of tensors and facts, in hexadecimal digits."""
-    found = hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
+def digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> str:
+    """sha256 of tensors and metadata, in hexadecimal digits."""
+    found = hashlib.sha256(json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode())
     for name in sorted(tensors):
         found.update(f"{name}{tensors[name].dtype}{tuple(tensors[name].shape)}".encode())
         found.update(_bytes(tensors[name]))

@@ -18,11 +18,11 @@ from glotprompt import artifact
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError, ModelError, UserError
-from glotprompt.facts import check_facts, check_values, describe
+from glotprompt.metadata import check_metadata, check_values, describe
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead, Head
-from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import described, packed, refuse_strays, restored, tensors_of, unpacked
+from glotprompt.model.module import Module
+from glotprompt.model.modules import described, packed, refuse_strays, restored, tensors_of, unpacked
 from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.model.soft_prompt import SoftPrompt, check_prompt
 from glotprompt.records import AdaptReport, LabelPrior, Stage1Report, Training, TuneReport, stage1_report
@@ -36,17 +36,17 @@ from glotprompt.train.scoring import log_probabilities
 
 @dataclass(frozen=True)
 class Part:
-    """A delta as it is saved: independent of a backbone, in fp32 on the CPU."""
+    """A module as it is saved: independent of a backbone, in fp32 on the CPU."""
 
     description: dict[str, Any]
     tensors: dict[str, Tensor]
 
     @classmethod
-    def of(cls, delta: Delta) -> Part:
-        """What is needed to restore a delta."""
-        return cls(described(delta), {name: _to_cpu(value) for name, value in delta.tensors().items()})
+    def of(cls, module: Module) -> Part:
+        """What is needed to restore a module."""
+        return cls(described(module), {name: _to_cpu(value) for name, value in module.tensors().items()})
 
-    def restored(self, backbone: Backbone) -> Delta:
+    def restored(self, backbone: Backbone) -> Module:
         return restored(backbone, self.description, self.tensors)
 
 
@@ -92,32 +92,33 @@ class LanguageModule(_Adapted):
     """Held-out texts of the language to try it on. Not in the report, which is copied into results."""
 
     def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix | None]:
-        """As `Delta.attached`, of the language's part."""
+        """As `Module.attached`, of the language's part."""
         return self.parts["language"].restored(backbone).attached(backbone)
 
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
         tensors = {f"{part}.{name}": value for part, held in self.parts.items() for name, value in held.tensors.items()}
-        facts = {
+        metadata = {
             "method": self.method, "language": self.language, "backbone": self.backbone,
             "parts": {name: part.description for name, part in self.parts.items()},
             "characters": _described(self.characters), "samples": _described(self.samples),
             "training": _json(self.report), "versions": artifact.versions(),
         }  # fmt: skip
-        return artifact.write(path, "language module", tensors, facts)
+        return artifact.write(path, "language module", tensors, metadata)
 
     @classmethod
     def load(cls, path: str | Path, backbone: Backbone | None = None) -> LanguageModule:
         """Open a saved module; with a backbone given, refuse one made for another backbone (`ArtifactError`)."""
-        tensors, facts = _read_for(path, "language module", backbone)
-        parts = {part: Part(description, tensors_of(part, tensors)) for part, description in facts["parts"].items()}
+        tensors, metadata = _read_for(path, "language module", backbone)
+        parts = {part: Part(description, tensors_of(part, tensors)) for part, description in metadata["parts"].items()}
         with _naming(path):
             if backbone is not None:
                 refuse_strays(tensors, list(parts))
                 _ = [part.restored(backbone) for part in parts.values()]
         return cls(
-            facts["method"], parts, facts["language"], facts["backbone"], stage1_report(facts["training"], str(path)),
-            characters_of(facts), Samples.in_file(facts),
+            metadata["method"], parts, metadata["language"], metadata["backbone"],
+            stage1_report(metadata["training"], str(path)),
+            characters_of(metadata), Samples.in_file(metadata),
         )  # fmt: skip
 
 
@@ -149,7 +150,7 @@ class LanguagePrompt(_Adapted):
         return Prefix.shared(self.key_values.to(backbone.device), backbone.dtype, self.positions)
 
     def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix]:
-        """As `Delta.attached`."""
+        """As `Module.attached`."""
         return nullcontext(self.prefix(backbone))
 
     @property
@@ -159,22 +160,23 @@ class LanguagePrompt(_Adapted):
 
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
-        facts = {
+        metadata = {
             "method": self.method, "language": self.language, "backbone": self.backbone, "positions": self.positions,
             "prompt_length": self.prompt_length, "characters": _described(self.characters),
             "samples": _described(self.samples), "training": _json(self.report), "versions": artifact.versions(),
         }  # fmt: skip
-        return artifact.write(path, "language prompt", {"key_values": self.key_values}, facts)
+        return artifact.write(path, "language prompt", {"key_values": self.key_values}, metadata)
 
     @classmethod
     def load(cls, path: str | Path, backbone: Backbone | None = None) -> LanguagePrompt:
         """Open a saved prompt; with a backbone given, refuse one made for another backbone (`ArtifactError`)."""
-        tensors, facts = _read_for(path, "language prompt", backbone)
+        tensors, metadata = _read_for(path, "language prompt", backbone)
         with _naming(path):
-            check_prompt(tensors, facts["positions"], backbone)
+            check_prompt(tensors, metadata["positions"], backbone)
         return cls(
-            tensors["key_values"], facts["language"], facts["backbone"], facts["positions"],
-            stage1_report(facts["training"], str(path)), facts["method"], characters_of(facts), Samples.in_file(facts),
+            tensors["key_values"], metadata["language"], metadata["backbone"], metadata["positions"],
+            stage1_report(metadata["training"], str(path)), metadata["method"], characters_of(metadata),
+            Samples.in_file(metadata),
         )  # fmt: skip
 
 
@@ -200,19 +202,19 @@ def _described(found: CharacterMap | Samples | None) -> dict[str, Any] | None:
     return None if found is None else found.to_dict()
 
 
-def characters_of(facts: Mapping[str, Any]) -> CharacterMap | None:
-    """The map in a file's facts; files from before there were any have none."""
-    found = facts.get("characters")
+def characters_of(metadata: Mapping[str, Any]) -> CharacterMap | None:
+    """The map in a file's metadata; files from before there were any have none."""
+    found = metadata.get("characters")
     return None if found is None else CharacterMap.from_dict(found)
 
 
 def _read_for(path: str | Path, kind: str, backbone: Backbone | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, facts = artifact.read(path, kind)
-    check_facts(path, facts)
+    tensors, metadata = artifact.read(path, kind)
+    check_metadata(path, metadata)
     check_values(path, tensors)
     if backbone is not None:
-        artifact.check_backbone(path, facts, backbone.name, backbone.fingerprint)
-    return tensors, facts
+        artifact.check_backbone(path, metadata, backbone.name, backbone.fingerprint)
+    return tensors, metadata
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ class PromptClassifier:
     """The result of stage 2: what was trained, with template and verbalizer, ready to classify with its backbone."""
 
     backbone: Backbone = field(repr=False)
-    body: Delta = field(repr=False)
+    body: Module = field(repr=False)
     """What the backbone computes with: a `SoftPrompt` for the methods with prompts alone."""
     task: Task
     language: str
@@ -328,9 +330,9 @@ class PromptClassifier:
 
     def description(self) -> dict[str, Any]:
         """What a file of it says beside the tensors; JSON."""
-        prompt, (delta, _) = self.prompt, packed(self.body, self.head)
+        prompt, (module, _) = self.prompt, packed(self.body, self.head)
         return {
-            "method": self.method, "language": self.language, "delta": delta,
+            "method": self.method, "language": self.language, "module": module,
             "backbone": self.backbone.reference,
             "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
             "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
@@ -349,13 +351,13 @@ class PromptClassifier:
 
     @classmethod
     def of(
-        cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], backbone: Backbone, path: str | Path
+        cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], backbone: Backbone, path: str | Path
     ) -> PromptClassifier:
-        """What `load` makes of the tensors and facts of a file."""
-        offsets, task = facts["offsets"], task_of(facts, path)
+        """What `load` makes of the tensors and metadata of a file."""
+        offsets, task = metadata["offsets"], task_of(metadata, path)
         with _naming(path):
-            body, head = unpacked(backbone, facts["delta"], tensors)
-            check_length(backbone, facts["max_length"], body)
+            body, head = unpacked(backbone, metadata["module"], tensors)
+            check_length(backbone, metadata["max_length"], body)
             if head is None:
                 backbone.require_lm_head("a classifier with label words")
                 label_words(task, backbone.tokenizer)
@@ -365,14 +367,14 @@ class PromptClassifier:
             backbone,
             body,
             task,
-            facts["language"],
-            facts["max_length"],
+            metadata["language"],
+            metadata["max_length"],
             head,
             None if offsets is None else tuple(offsets),
-            TuneReport.of(facts["training"], str(path)) if facts["training"] else None,
-            facts["method"],
-            characters_of(facts),
-            Samples.in_file(facts),
+            TuneReport.of(metadata["training"], str(path)) if metadata["training"] else None,
+            metadata["method"],
+            characters_of(metadata),
+            Samples.in_file(metadata),
         )
 
 
@@ -385,11 +387,11 @@ def _naming(path: str | Path) -> Generator[None]:
         raise ArtifactError(f"{path}: {error}") from None
 
 
-def task_of(facts: Mapping[str, Any], path: str | Path) -> Task:
+def task_of(metadata: Mapping[str, Any], path: str | Path) -> Task:
     """The task of a saved classifier."""
     # The file's keys are sorted; the order of the labels, which is also that of the offsets, is a list beside them.
-    words = {label: facts["task"]["verbalizer"][label] for label in facts["labels"]}
-    return Task.from_dict({**facts["task"], "verbalizer": words}, where=str(path))
+    words = {label: metadata["task"]["verbalizer"][label] for label in metadata["labels"]}
+    return Task.from_dict({**metadata["task"], "verbalizer": words}, where=str(path))
 
 
 def _to_cpu(value: Tensor) -> Tensor:

@@ -217,8 +217,8 @@ class TuneConfig(Config):
     task_adapter_reduction: int = Field(default=16, ge=1)
     """mad-x, soft-prompt+task-adapter: the task adapter's bottleneck is so many times narrower than the hidden states
     (Pfeiffer et al. 2020, section 4.2 of the paper: 16)."""
-    head: Literal["words", "linear", "pooled"] = "words"
-    """"words": template and verbalizer. "linear": a classification head on the first token, without a template.
+    head: Literal["cloze", "linear", "pooled"] = "cloze"
+    """"cloze": template and verbalizer. "linear": a classification head on the first token, without a template.
     "pooled": a linear layer on the mean of all tokens' states, which starts as the logistic regression of method
     `embedding` and is trained with the rest; needs no LM head."""
     layer: int | None = Field(default=None, ge=0)

@@ -1,6 +1,6 @@
-"""What each method takes on a backbone: trained values, files and memory, counted before anything is trained.
+"""What each method takes on a backbone: trained parameters, files and memory, counted before anything is trained.
 
-Every number comes from the method's own deltas on a backbone without weights (`model.shapes`), so none is kept here
+Every number comes from the method's own modules on a backbone without weights (`model.shapes`), so none is kept here
 that could differ from what a training does.
 """
 
@@ -18,9 +18,9 @@ from glotprompt.errors import ConfigError, UserError
 from glotprompt.methods import METHODS, Method
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead
-from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import packed, trained_of
 from glotprompt.model.heads import CACHED_LOGITS_BUDGET, LOGITS_BUDGET
+from glotprompt.model.module import Module
+from glotprompt.model.modules import packed, trained_of
 from glotprompt.model.shapes import Shell
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.weights import Weights
@@ -39,7 +39,7 @@ _NUM_LABELS = 4
 class StageCost:
     """One training of one stage."""
 
-    trained_values: int
+    trained_parameters: int
     """What the optimiser changes, tied weights once."""
     trained_values_paper: int
     """The same in the counting of Chen and Chen 2024, table 3: a tied decoder counts beside the embeddings, and mad-x
@@ -62,17 +62,17 @@ class StageCost:
 
     @property
     def gradient_bytes(self) -> int:
-        return FP32 * self.trained_values
+        return FP32 * self.trained_parameters
 
     @property
     def optimiser_bytes(self) -> int:
         """AdamW's two moments."""
-        return 2 * FP32 * self.trained_values
+        return 2 * FP32 * self.trained_parameters
 
     @property
     def copies_bytes(self) -> int:
         """The values themselves, which stand beside the backbone, and the best ones so far."""
-        return 2 * FP32 * self.trained_values
+        return 2 * FP32 * self.trained_parameters
 
     @property
     def memory_bytes(self) -> int:
@@ -150,9 +150,9 @@ def adapt_cost(backbone: Shell, config: AdaptConfig, attention: Attention) -> St
 def tune_cost(backbone: Shell, config: TuneConfig, adapt: AdaptConfig | None, attention: Attention) -> StageCost:
     """Stage 2 by the config's method, behind what a stage 1 left (None: behind none). Raises as `adapt_cost` does."""
     method = METHODS[str(config.method)]
-    words = None if config.head == "words" and not method.reads_vectors else 0
+    words = None if config.head == "cloze" and not method.reads_vectors else 0
     if words is None:
-        backbone.require_lm_head("a template with label words (head 'linear' does without)")
+        backbone.require_lm_head("a template with label words (heads 'linear' and 'pooled' do without)")
     _check_length(backbone, config.max_length)
     with backbone.device:
         parts = {} if adapt is None else _parts(backbone, adapt)
@@ -170,7 +170,7 @@ def _check_length(backbone: Shell, max_length: int) -> None:
         )
 
 
-def _parts(backbone: Shell, config: AdaptConfig) -> dict[str, Delta]:
+def _parts(backbone: Shell, config: AdaptConfig) -> dict[str, Module]:
     """What stage 1 leaves."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
@@ -179,54 +179,54 @@ def _parts(backbone: Shell, config: AdaptConfig) -> dict[str, Delta]:
 
 def _stage_cost(
     backbone: Shell,
-    delta: Delta,
-    paper: Delta,
+    module: Module,
+    paper: Module,
     file_bytes: int,
     attention: Attention,
     size: tuple[int, int],
     num_words: int | None,
     head: EmbeddingHead | None = None,
 ) -> StageCost:
-    num_trained = sum(values.numel() for values in trained_of(delta, head))
-    prompt = next((part for part in delta.modules() if isinstance(part, SoftPrompt)), None)
+    num_trained = sum(values.numel() for values in trained_of(module, head))
+    prompt = next((part for part in module.modules() if isinstance(part, SoftPrompt)), None)
     layers = None if prompt is None or not prompt.trained.requires_grad else prompt.trained_layers
     return StageCost(
-        trained_values=num_trained,
-        trained_values_paper=num_trained - delta.num_trained + _with_tied_twice(backbone, paper),
-        share=num_trained / backbone.num_values,
+        trained_parameters=num_trained,
+        trained_values_paper=num_trained - module.num_trained + _with_tied_twice(backbone, paper),
+        share=num_trained / backbone.num_parameters,
         file_bytes=file_bytes,
-        activation_bytes=activation_bytes(backbone, delta, *size, num_words, attention) if delta.num_trained else 0,
-        backbone_bytes=backbone.num_values * backbone.dtype.itemsize,
+        activation_bytes=activation_bytes(backbone, module, *size, num_words, attention) if module.num_trained else 0,
+        backbone_bytes=backbone.num_parameters * backbone.dtype.itemsize,
         trained_layers=None if layers is None else (layers.start, layers.stop),
     )
 
 
-def tied_values(backbone: Backbone) -> int:
+def tied_parameters(backbone: Backbone) -> int:
     """Size of the vocabulary matrix where embeddings and decoder share it, else 0."""
     model: Any = backbone.model
     shared, decoder = model.get_input_embeddings().weight, model.get_output_embeddings()
     return shared.numel() if decoder is not None and decoder.weight is shared else 0
 
 
-def _with_tied_twice(backbone: Backbone, delta: Delta) -> int:
+def _with_tied_twice(backbone: Backbone, module: Module) -> int:
     model: Any = backbone.model
     shared = model.get_input_embeddings().weight
     name = next(name for name, value in model.named_parameters() if value is shared)
-    whole = any(isinstance(part, Weights) and name in part.names for part in delta.modules())
-    return delta.num_trained + (tied_values(backbone) if whole else 0)
+    whole = any(isinstance(part, Weights) and name in part.names for part in module.modules())
+    return module.num_trained + (tied_parameters(backbone) if whole else 0)
 
 
-def _num_bytes(body: Delta, head: EmbeddingHead | None = None) -> int:
+def _num_bytes(body: Module, head: EmbeddingHead | None = None) -> int:
     return FP32 * sum(value.numel() for value in packed(body, head)[1].values())
 
 
 def activation_bytes(
-    backbone: Backbone, delta: Delta, batch: int, length: int, num_words: int | None, attention: Attention = "cpu"
+    backbone: Backbone, module: Module, batch: int, length: int, num_words: int | None, attention: Attention = "cpu"
 ) -> int:
     """Memory of one step beyond weights, gradients and optimiser, in bytes: kept + working.
 
     `kept` is what autograd holds between the forward and the backward pass of `batch` sequences of `length` tokens,
-    counted by running the forward pass with the delta attached; on the meta device that computes nothing. So it
+    counted by running the forward pass with the module attached; on the meta device that computes nothing. So it
     follows each method by itself: behind frozen weights a linear layer keeps no input, below the lowest trained prompt
     nothing is kept, and a trained vocabulary matrix has its gradient made in the forward pass. Attention with a prompt
     keeps its weights [batch, head, seq, prompt + seq] on a CPU; fused attention (no prompt, or CUDA) keeps its output
@@ -239,10 +239,10 @@ def activation_bytes(
     Measured on the bundled backbone, CPU, 8 x 256 tokens in fp32: 776 MB for a soft prompt, and 756 MB of the process
     where the allocator gives memory back at once; with glibc's defaults its fragments make that 0.99 GB.
     """
-    kept = _Kept(backbone, delta, fused=attention == "cuda" or not _has_prompt(delta), size=(batch, length))
+    kept = _Kept(backbone, module, fused=attention == "cuda" or not _has_prompt(module), size=(batch, length))
     ids = torch.zeros(batch, length, dtype=torch.long, device=backbone.device)
     places = torch.zeros(num_words or batch, dtype=torch.long, device=backbone.device)
-    with torch.autograd.graph.saved_tensors_hooks(kept.note, _as_it_is), delta.attached(backbone) as prefix:
+    with torch.autograd.graph.saved_tensors_hooks(kept.note, _as_it_is), module.attached(backbone) as prefix:
         hidden = backbone.hidden_states(ids, None, prefix).flatten(0, 1)[places]
         if num_words is None:
             backbone.token_logits(hidden, places[:1].expand(_NUM_LABELS))
@@ -254,8 +254,8 @@ def activation_bytes(
     return sum(sizes) + max(3 * max(sizes, default=0), 2 * chunk)
 
 
-def _has_prompt(delta: Delta) -> bool:
-    return any(isinstance(part, SoftPrompt) for part in delta.modules())
+def _has_prompt(module: Module) -> bool:
+    return any(isinstance(part, SoftPrompt) for part in module.modules())
 
 
 def _as_it_is(tensor: Tensor) -> Tensor:
@@ -265,8 +265,8 @@ def _as_it_is(tensor: Tensor) -> Tensor:
 class _Kept:
     """The memory that autograd keeps, every piece of it once, without weights."""
 
-    def __init__(self, backbone: Backbone, delta: Delta, fused: bool, size: tuple[int, int]) -> None:
-        held = chain(backbone.model.parameters(), backbone.model.buffers(), delta.parameters(), delta.buffers())
+    def __init__(self, backbone: Backbone, module: Module, fused: bool, size: tuple[int, int]) -> None:
+        held = chain(backbone.model.parameters(), backbone.model.buffers(), module.parameters(), module.buffers())
         storages = [value.untyped_storage() for value in held]
         self._weights = {id(storage): storage for storage in storages}
         self._fused, self._head_dim = fused, backbone.head_dim

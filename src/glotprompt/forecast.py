@@ -20,8 +20,8 @@ from glotprompt.costs import Attention, StageCost, adapt_cost, tune_cost
 from glotprompt.methods import METHODS, method_of_adapt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
-from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import trained_of
+from glotprompt.model.module import Module
+from glotprompt.model.modules import trained_of
 from glotprompt.model.shapes import Shell
 from glotprompt.quantities import DAY, duration, size
 from glotprompt.stage1 import Alignment, MaskedLanguageModelling
@@ -259,7 +259,7 @@ class Forecaster:
         assert backbone is not None
         rows = self._rows(config.batch_size, config.max_length * (2 if aligned else 1))
         short = config.replace(batch_size=max(2, rows))
-        delta = _fresh_parts(backbone, short)["language"]
+        module = _fresh_parts(backbone, short)["language"]
         if aligned:  # every pair has a teacher that is made first
             some = _some(lines, 4 * short.batch_size)
             objective = Alignment(backbone, [(line, line) for line in some], short, self.runtime)
@@ -269,9 +269,9 @@ class Forecaster:
 
         def losses(step: int, micro_batch: MicroBatch) -> Parts:
             with backbone.dropping_out(config.dropout, (config.seed, step)):
-                yield from objective.losses(delta, step, micro_batch)
+                yield from objective.losses(module, step, micro_batch)
 
-        return Work(delta.trained_parameters, lambda step: step, losses, config, rows >= config.batch_size)
+        return Work(module.trained_parameters, lambda step: step, losses, config, rows >= config.batch_size)
 
     def _tune_work(self, config: TuneConfig, adapt: AdaptConfig | None, task: Task, examples: Sequence[Fields]) -> Work:
         backbone, method = self.backbone, METHODS[str(config.method)]
@@ -335,7 +335,7 @@ def _some(things: Sequence[Any], most: int) -> list[Any]:
     return different[:: max(1, len(different) // most)][:most]
 
 
-def _fresh_parts(backbone: Backbone, config: AdaptConfig) -> dict[str, Delta]:
+def _fresh_parts(backbone: Backbone, config: AdaptConfig) -> dict[str, Module]:
     """What stage 1 would leave, untrained."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None

@@ -16,7 +16,7 @@ from glotprompt.config import AdaptConfig
 from glotprompt.errors import ConfigError, DataError, setting
 from glotprompt.methods import Method, method_of_adapt, refuse_other_backbone
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.delta import Delta
+from glotprompt.model.module import Module
 from glotprompt.model.real_tokens import key_values_of_text
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import Sequences, SpecialIds
@@ -92,7 +92,7 @@ def _check_method(config: AdaptConfig) -> None:
 
 def begin_adapt(
     backbone: Backbone, method: Method, text: Sequences, config: AdaptConfig, initial: InitialPrompt | None
-) -> Delta:
+) -> Module:
     """What stage 1 trains, at its start; `text` is that of `initialise="text"`. Raises `DataError` for a text with
     fewer tokens than the prompt."""
     assert method.begin_adapt is not None

@@ -52,7 +52,7 @@ class Description:
     stage1: str | None = None
     """The same of stage 1; None: there is no stage 1."""
     kinds: tuple[str, ...] = ()
-    """The kinds of `Delta` that stage 1 may leave."""
+    """The kinds of `Module` that stage 1 may leave."""
     shares: Mapping[str, float] | None = None
     """The share of source text that each part of stage 1's result is trained on, where the method settles it. None: one
     part, "language", with the config's `source_share`."""

@@ -4,7 +4,7 @@ not needed).
 A folder holds `adapter_config.json` and `adapter_model.safetensors` with one tensor, `prompt_embeddings`
 [prompt, 2 * layer * hidden]: for every position k0, v0, k1, v1 ..., each [head, dim]. PEFT moves the position ids of
 the text behind the prompt, so what comes from it has positions="shifted". It keeps neither language nor training
-facts, and works on a masked language model only with the task type FEATURE_EXTRACTION.
+metadata, and works on a masked language model only with the task type FEATURE_EXTRACTION.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from glotprompt import artifact, atomic
 from glotprompt.classifier import LanguagePrompt
 from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_memory, setting
-from glotprompt.facts import is_finite
+from glotprompt.metadata import is_finite
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import BUNDLED
 from glotprompt.records import Converted

@@ -15,7 +15,7 @@ Number = float | None
 
 
 class Record(BaseModel):
-    """A frozen group of facts; what a later version says besides is left alone."""
+    """A frozen group of metadata; what a later version says besides is left alone."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -126,7 +126,7 @@ class PairCheck(Record):
     """Stretches that look shifted against each other (`data.pairs.OutOfStep`)."""
 
 
-class Guards(Record):
+class Decontamination(Record):
     """Which text was kept from training because it will be scored."""
 
     target: OverlapCheck | None = None
@@ -139,7 +139,7 @@ class Guards(Record):
 class TextReport(Record):
     """How the text came to be that was trained on."""
 
-    guards: Guards | None = None
+    decontamination: Decontamination | None = None
     text_share: float | None = None
     """Share of the target's text that was read, where it was not all."""
     drawn_from_lines: dict[str, int] | None = None
@@ -164,7 +164,7 @@ class Training(TextReport):
     """All settings, as JSON (`AdaptConfig`, `TuneConfig`)."""
     precision: Literal["fp32", "bf16"]
     """Of the frozen body's arithmetic."""
-    trained_values: int
+    trained_parameters: int
     """Parameters that were trained."""
     steps: int
     """Optimiser steps that were made."""

@@ -64,20 +64,20 @@ def run_stage1(backbone: Backbone, stage1: Stage1, runtime: RuntimeConfig | None
     trained = {part: train_part(backbone, stage1, part, spec, runtime) for part, spec in specs.items()}
     own = trained["language"]
     about = own.report.replace(unknown=unknown)
-    if stage1.guards is not None:
-        about = about.replace(guards=stage1.guards)
+    if stage1.decontamination is not None:
+        about = about.replace(decontamination=stage1.decontamination)
     if stage1.start is not None:
         about = about.replace(initial=stage1.start.ingredients)
     if "source" in trained:
         about = about.replace(source_training=trained["source"].report)
     samples = None if runtime.no_samples else Samples.of_lines(_not_trained_on(stage1, own.held_out))
-    prompt, name = own.delta, stage1.method.name
+    prompt, name = own.module, stage1.method.name
     if isinstance(prompt, SoftPrompt):
         (tensors,) = Part.of(prompt).tensors.values()
         return LanguagePrompt(
             tensors, stage1.language, backbone.reference, prompt.positions, about, name, stage1.characters, samples
         )
-    parts = {part: Part.of(found.delta) for part, found in trained.items()}
+    parts = {part: Part.of(found.module) for part, found in trained.items()}
     return LanguageModule(name, parts, stage1.language, backbone.reference, about, stage1.characters, samples)
 
 

@@ -18,8 +18,8 @@ from glotprompt.data.decontamination import EvaluationText, decontaminated
 from glotprompt.data.records import Example, content_hash
 from glotprompt.errors import ConfigError, DataError, setting
 from glotprompt.methods import METHODS
-from glotprompt.model.deltas import packed
-from glotprompt.records import Guards, SelfTrainingReport, SelfTrainingRound
+from glotprompt.model.modules import packed
+from glotprompt.records import Decontamination, SelfTrainingReport, SelfTrainingRound
 from glotprompt.spec import RunSpec
 from glotprompt.stage2 import Stage2, train_stage2
 from glotprompt.train.calibration import fit_offsets, with_offsets
@@ -56,7 +56,7 @@ class SelfTraining:
     adapted: Adapted | None
     dev: Sequence[Example] | None
     target_examples: Sequence[Example]
-    guards: Guards | None
+    decontamination: Decontamination | None
 
     @classmethod
     def of(
@@ -75,17 +75,17 @@ class SelfTraining:
         _check_start(classifier, adapted)
         config = config or SelfTrainConfig()
         classifier.task.indices(list(config.label_prior or ()))
-        texts, guards = [Example(fields_of(item)) for item in unlabelled], None
+        texts, decontamination = [Example(fields_of(item)) for item in unlabelled], None
         if len(held_out):
             clean = decontaminated([text for one in texts for text in one.fields.values()], held_out, "unlabelled text")
-            known, guards = set(clean.texts), Guards.model_validate({"target": clean.facts()})
+            known, decontamination = set(clean.texts), Decontamination.model_validate({"target": clean.to_json()})
             texts = [one for one in texts if known.issuperset(one.fields.values())]
         labelled = {frozenset(one.fields.items()) for one in target_examples}
         texts = [one for one in texts if frozenset(one.fields.items()) not in labelled]
         if not texts:
             raise DataError("there is no unlabelled target text to learn from; give at least one text")
         tune = TuneConfig(**classifier.training.config)
-        return cls(classifier, texts, examples, config, tune, adapted, dev, target_examples, guards)
+        return cls(classifier, texts, examples, config, tune, adapted, dev, target_examples, decontamination)
 
     @property
     def strength(self) -> float | None:
@@ -190,7 +190,9 @@ def run_self_training(training: SelfTraining, runtime: RuntimeConfig | None = No
         stopped=stopped,
     )
     current = current.with_report(self_training=report)
-    return current if training.guards is None else current.with_report(guards=training.guards)
+    return (
+        current if training.decontamination is None else current.with_report(decontamination=training.decontamination)
+    )
 
 
 @dataclass(frozen=True)

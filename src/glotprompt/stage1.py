@@ -25,11 +25,11 @@ from glotprompt.errors import ConfigError, setting
 from glotprompt.initial import Initial, InitialPrompt, begin_adapt, initial_prompt, weighted
 from glotprompt.methods import Method, method_of_adapt
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.delta import Delta
+from glotprompt.model.module import Module
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
 from glotprompt.processes import is_first
-from glotprompt.records import AdaptReport, Guards, MaskedTokenScores, Trial, UnknownShare
+from glotprompt.records import AdaptReport, Decontamination, MaskedTokenScores, Trial, UnknownShare
 from glotprompt.spec import RunSpec, adapt_specs, whole
 from glotprompt.train.alignment import (
     AlignmentScores,
@@ -73,7 +73,7 @@ class Stage1:
     """The target's side, line by line, as it was before."""
     characters: CharacterMap | None = None
     start: InitialPrompt | None = None
-    guards: Guards | None = None
+    decontamination: Decontamination | None = None
     """What was removed because it will be scored."""
 
     @classmethod
@@ -98,17 +98,17 @@ class Stage1:
             raise ConfigError(f"which language is it? Give its ISO 639-3 code as {setting('language')}")
         method = method_of_adapt(config)
         config, start = initial_prompt(backbone, config, initial)
-        guards = None
+        decontamination = None
         if len(held_out):
             clean = {
                 role: decontaminated(text, held_out, f"{role} text")
                 for role, text in (("target", target), ("source", source))
             }
             target, source = clean["target"].texts, clean["source"].texts
-            checked = {name: text.facts() for name, text in clean.items() if text.num_kept}
+            checked = {name: text.to_json() for name, text in clean.items() if text.num_kept}
             if parallel is not None:
                 parallel, checked = decontaminated_pairs(parallel, held_out)
-            guards = Guards.model_validate(checked)
+            decontamination = Decontamination.model_validate(checked)
         given = target if parallel is None else [pair[1] for pair in parallel]
         if initial is not None and characters is None:
             characters = shared_characters([prompt for prompt, _ in weighted(initial)])
@@ -116,7 +116,7 @@ class Stage1:
             target, source = ([characters.apply(line) for line in text] for text in (target, source))
             if parallel is not None:
                 parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
-        return cls(method, config, language, target, source, parallel, given, characters, start, guards)
+        return cls(method, config, language, target, source, parallel, given, characters, start, decontamination)
 
     def specs(self, backbone: Backbone) -> dict[str, RunSpec]:
         """The trainings by part of the result."""
@@ -163,7 +163,7 @@ class Objective(Protocol):
     held_out: list[str]
     """Text of the target that is not trained on, as it is read."""
 
-    def losses(self, delta: Delta, step: int, micro_batch: MicroBatch) -> Parts:
+    def losses(self, module: Module, step: int, micro_batch: MicroBatch) -> Parts:
         """Parts of the loss of a step."""
         ...
 
@@ -202,8 +202,8 @@ class MaskedLanguageModelling:
             source_sequences=len(self._corpus.source),
         )
 
-    def losses(self, delta: Delta, step: int, micro_batch: MicroBatch) -> Parts:
-        return masked_token_losses(self._backbone, delta, self._corpus.batch(step), micro_batch)
+    def losses(self, module: Module, step: int, micro_batch: MicroBatch) -> Parts:
+        return masked_token_losses(self._backbone, module, self._corpus.batch(step), micro_batch)
 
     def scores(self, prefix: Prefix | None) -> MaskedTokenScores:
         return score_masked_tokens(self._backbone, self._batches, prefix)
@@ -228,8 +228,8 @@ class Alignment:
         self.amounts = Amounts(pairs=len(kept), held_out_pairs=len(held))
         self.held_out = [target for _, target in held]
 
-    def losses(self, delta: Delta, step: int, micro_batch: MicroBatch) -> Parts:
-        return alignment_losses(self._backbone, delta, self._corpus.batch(step), self._corpus.centre, micro_batch)
+    def losses(self, module: Module, step: int, micro_batch: MicroBatch) -> Parts:
+        return alignment_losses(self._backbone, module, self._corpus.batch(step), self._corpus.centre, micro_batch)
 
     def scores(self, prefix: Prefix | None) -> AlignmentScores:
         return score_alignment(self._backbone, self._reporting, prefix, self._batch_size)
@@ -274,7 +274,7 @@ def with_objective(config: AdaptConfig | None, parallel: bool) -> AdaptConfig:
 class TrainedPart:
     """What one training of stage 1 gives."""
 
-    delta: Delta
+    module: Module
     report: AdaptReport
     held_out: Sequence[str]
     """As `Objective.held_out`."""
@@ -307,9 +307,9 @@ def train_part(
             config, runtime, spec.identity, lambda short, *how: train(short, runtime, *how)[1]
         )
     of_part = "" if part == "language" else f"{part} of "
-    delta, history = train(config, runtime, rate, checkpoint, f"adapt {of_part}{name_of(stage1.language)}")
+    module, history = train(config, runtime, rate, checkpoint, f"adapt {of_part}{name_of(stage1.language)}")
     history.seconds += spent
-    with torch.no_grad(), delta.attached(backbone) as prefix:
+    with torch.no_grad(), module.attached(backbone) as prefix:
         after = objective.scores(prefix)
     report = AdaptReport(
         config=stage1.config.model_dump(mode="json"),
@@ -319,12 +319,12 @@ def train_part(
         held_out_before=before,
         held_out_after=after,
         improved=after.loss < before.loss,
-        trained_values=delta.num_trained,
+        trained_parameters=module.num_trained,
         peak_memory_bytes=memory.bytes(),
         **objective.amounts,
         **history.figures(),
     )
-    return TrainedPart(delta, report, objective.held_out)
+    return TrainedPart(module, report, objective.held_out)
 
 
 def _say_already_aligned(scores: MaskedTokenScores | AlignmentScores, runtime: RuntimeConfig) -> None:
@@ -338,30 +338,30 @@ def _say_already_aligned(scores: MaskedTokenScores | AlignmentScores, runtime: R
 
 def _train(
     backbone: Backbone,
-    begin: Callable[[], Delta],
+    begin: Callable[[], Module],
     objective: Objective,
     config: AdaptConfig,
     runtime: RuntimeConfig,
     rate: float,
     checkpoint: Checkpoint,
     title: str,
-) -> tuple[Delta, History]:
-    """Train a fresh delta at one learning rate."""
-    delta = begin().to(backbone.device)
-    check_length(backbone, config.max_length, delta)
+) -> tuple[Module, History]:
+    """Train a fresh module at one learning rate."""
+    module = begin().to(backbone.device)
+    check_length(backbone, config.max_length, module)
     micro_batch = MicroBatch(runtime)
 
     def losses(step: int) -> Generator[tuple[Tensor, int]]:
         with backbone.dropping_out(config.dropout, (config.seed, step)):
-            yield from objective.losses(delta, step, micro_batch)
+            yield from objective.losses(module, step, micro_batch)
 
     @torch.no_grad()
     def evaluate() -> Evaluation:
-        with delta.attached(backbone) as prefix:
+        with module.attached(backbone) as prefix:
             return objective.judge(prefix)
 
     optimisation = Optimisation.of(config, config.steps, rate, config.eval_every, config.patience)
     progress = StepLine(title, config.steps, runtime.progress)
     with gradient_checkpointing(backbone, runtime):
-        history = fit(delta.trained_parameters, losses, evaluate, optimisation, checkpoint, progress, micro_batch)
-    return delta, history
+        history = fit(module.trained_parameters, losses, evaluate, optimisation, checkpoint, progress, micro_batch)
+    return module, history

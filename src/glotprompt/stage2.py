@@ -21,8 +21,8 @@ from glotprompt.errors import ConfigError, setting
 from glotprompt.methods import Method, method_of_tune, refuse_other_backbone
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
-from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import trained_of
+from glotprompt.model.module import Module
+from glotprompt.model.modules import trained_of
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.records import TuneReport, UnknownShare
 from glotprompt.spec import RunSpec, digests_of, tune_spec
@@ -85,8 +85,8 @@ class Stage2:
     ) -> Stage2:
         """The arguments are those of `run.tune`, which says what is refused."""
         method, config = method_of_tune(config or TuneConfig(), adapted, backbone)
-        if config.head == "words" and not method.reads_vectors:
-            backbone.require_lm_head("a template with label words (head 'linear' does without)")
+        if config.head == "cloze" and not method.reads_vectors:
+            backbone.require_lm_head("a template with label words (heads 'linear' and 'pooled' do without)")
         if adapted is not None:
             if language:
                 raise ConfigError(f"stage 1 says that the language is {adapted.language}; leave language out")
@@ -163,7 +163,7 @@ def train_stage2(
         unknown=unknown,
         trained_layers=None if method.reads_vectors else _trained_layers(body),
         dev_accuracy=max(entry["dev_accuracy"] for _, entry in history.evaluations),
-        trained_values=sum(values.numel() for values in trained_of(body, head)),
+        trained_parameters=sum(values.numel() for values in trained_of(body, head)),
         peak_memory_bytes=memory.bytes(),
         language_prompt=None if adapted is None else adapted.report,
         **history.figures(),
@@ -199,7 +199,7 @@ def _counts(examples: Sequence[Example], task: Task) -> dict[str, int]:
     return {label: counts[label] for label in task.labels}
 
 
-def _check_layer(backbone: Backbone, stage2: Stage2, body: Delta) -> None:
+def _check_layer(backbone: Backbone, stage2: Stage2, body: Module) -> None:
     """Raises `ConfigError` where a pooled head would read below all that is trained."""
     layer, lowest = layer_read(backbone, stage2.config), body.first_layer
     if stage2.config.head == "pooled" and not stage2.method.reads_vectors and lowest is not None and layer <= lowest:
@@ -209,12 +209,12 @@ def _check_layer(backbone: Backbone, stage2: Stage2, body: Delta) -> None:
         )
 
 
-def _trained_layers(body: Delta) -> tuple[int, int] | None:
+def _trained_layers(body: Module) -> tuple[int, int] | None:
     return (body.trained_layers.start, body.trained_layers.stop) if isinstance(body, SoftPrompt) else None
 
 
 def _fitted(
-    backbone: Backbone, body: Delta, stage2: Stage2, runtime: RuntimeConfig, checkpoint: Checkpoint
+    backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig, checkpoint: Checkpoint
 ) -> tuple[Head | None, History, Chosen | None]:
     """What reads the labels (None: the label words do), trained together with the body; and what logistic regression
     chose, where a head starts with it or is it."""
@@ -236,7 +236,7 @@ def _fitted(
 
 def _fit_labels(
     backbone: Backbone,
-    body: Delta,
+    body: Module,
     head: Head | None,
     stage2: Stage2,
     runtime: RuntimeConfig,
@@ -279,7 +279,7 @@ def _fit_labels(
 
 
 def _fit_vectors(
-    backbone: Backbone, body: Delta, stage2: Stage2, runtime: RuntimeConfig
+    backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig
 ) -> tuple[EmbeddingHead, History, Chosen]:
     """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
     began = time.perf_counter()

@@ -221,7 +221,7 @@ def _stage_1(adapted: Adapted | None) -> dict[str, Any]:
         return {}
     told = adapted.training
     kept = {
-        "pairs", "held_out_pairs", "steps", "best_step", "tokens", "seconds", "trained_values", "learning_rate",
+        "pairs", "held_out_pairs", "steps", "best_step", "tokens", "seconds", "trained_parameters", "learning_rate",
         "peak_memory_bytes", "evaluations",
     }  # fmt: skip
     figures = told.model_dump(mode="json", include=kept)

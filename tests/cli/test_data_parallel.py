@@ -53,9 +53,9 @@ def run_together(*lines: str) -> None:
     assert [process.exitcode for process in started] == [0, 0], Path("err0.txt").read_text()
 
 
-def course(figures: dict[str, Any]) -> tuple[list[float], list[float]]:
+def history(figures: dict[str, Any]) -> tuple[list[float], list[float]]:
     """Losses of every step, and all that evaluations found."""
-    found = [value for _, facts in figures["evaluations"] for value in facts.values()]
+    found = [value for _, metadata in figures["evaluations"] for value in metadata.values()]
     return [loss for _, loss in figures["losses"]], found
 
 
@@ -80,7 +80,7 @@ def test_both_stages_as_in_one_process(here: Path, tiny_folder: Path, glotprompt
         assert len(one["losses"]) == 12
         assert one["best_step"] == two["best_step"]
         assert one["tokens"] == two["tokens"]
-        for alone, shared in zip(course(one), course(two), strict=True):
+        for alone, shared in zip(history(one), history(two), strict=True):
             assert shared == pytest.approx(alone, abs=1e-4)
     artifact.read("2.st", "classifier")  # whole
     assert not list(here.glob("*.checkpoints"))

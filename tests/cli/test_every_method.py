@@ -28,7 +28,7 @@ def typed(here: Path, glotprompt: Program) -> Program:
 
 
 def trained(outcome: Outcome) -> int:
-    (line,) = [line for line in outcome.out.splitlines() if line.startswith("trained values")]
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("trained parameters")]
     return int(line.split()[2].strip(",").replace(",", ""))
 
 
@@ -52,7 +52,7 @@ def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path,
     assert outcome.status == 0, outcome.err
     figures = json.loads((here / "tune.json").read_text())
     assert figures["config"]["method"] == method
-    assert figures["trained_values"] == trained(outcome)
+    assert figures["trained_parameters"] == trained(outcome)
     assert figures["file_bytes"] == (here / "topic.st").stat().st_size
     assert (figures["trained_layers"] is not None) == METHODS[method].has_prompt
     assert f"{'language not named (und)' if start.stage1 is None else 'Chichewa (nya)'}, {method}" in outcome.out
@@ -84,7 +84,7 @@ def test_a_linear_head_by_its_option(tiny_folder: Path, typed: Program) -> None:
     words = f"tune --model {tiny_folder} --method fine-tuning --head linear {TUNE} {FP32} --output topic.st"
     outcome = typed(words)
     assert outcome.status == 0, outcome.err
-    assert trained(outcome) == trained(typed(words.replace("--head linear", "--head words"))) + 49 * 48 + 49 * 3
+    assert trained(outcome) == trained(typed(words.replace("--head linear", "--head cloze"))) + 49 * 48 + 49 * 3
     assert typed(f"predict --classifier topic.st {FP32}", "the bank").status == 0
 
 
@@ -132,9 +132,9 @@ def test_combine(tiny_folder: Path, typed: Program) -> None:
     ):
         outcome = typed(f"combine prompt.st two.st {more} --output both.st")
         assert outcome.status == 0, outcome.err
-        tensors, facts = artifact.read("both.st", "language prompt")
-        assert (facts["method"], facts["language"]) == ("soft-prompt", language)
-        assert [entry["weight"] for entry in facts["training"]["combined"]] == weights
+        tensors, metadata = artifact.read("both.st", "language prompt")
+        assert (metadata["method"], metadata["language"]) == ("soft-prompt", language)
+        assert [entry["weight"] for entry in metadata["training"]["combined"]] == weights
     one, two = (artifact.read(name, "language prompt")[0]["key_values"] for name in ("prompt.st", "two.st"))
     assert tensors["key_values"].equal(0.5 * one + 0.5 * two)
     outcome = typed(f"tune --prompt both.st {TUNE} {FP32} --output topic.st")

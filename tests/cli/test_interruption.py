@@ -70,10 +70,10 @@ def start() -> Callable[[list[str]], ForkServerProcess]:
 
 
 def trained(output: Path, kind: str) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The weights, and the course of training without what a clock tells."""
-    tensors, facts = artifact.read(output, kind)
+    """The weights, and the history of training without what a clock tells."""
+    tensors, metadata = artifact.read(output, kind)
     return tensors["key_values"], {
-        name: facts["training"][name] for name in ("steps", "losses", "evaluations", "tokens")
+        name: metadata["training"][name] for name in ("steps", "losses", "evaluations", "tokens")
     }
 
 
@@ -122,10 +122,10 @@ def test_killed_again_and_again(
         kills += process.exitcode == -signal.SIGKILL
     print(f"{stage}: {kills} kills, {half_written} of them while a checkpoint was being written")
     assert kills >= 3
-    expected, course = trained(undisturbed, KINDS[stage])
+    expected, history = trained(undisturbed, KINDS[stage])
     found, course_found = trained(killed, KINDS[stage])
     assert torch.equal(found, expected)
-    assert course_found == course
+    assert course_found == history
 
 
 @pytest.mark.long

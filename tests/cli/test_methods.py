@@ -25,24 +25,24 @@ def test_figures_of_xlm_r_large(glotprompt: Program) -> None:
     found = json.loads(outcome.out)
     rows = {row["method"]: row for row in found["methods"]}
     assert list(rows) == list(METHODS)
-    assert (found["model"]["num_values"], found["model"]["num_values_paper"]) == (560_142_482, 816_144_530)
+    assert (found["model"]["num_parameters"], found["model"]["num_parameters_paper"]) == (560_142_482, 816_144_530)
     assert found["settings"] == {
         "batch_size": 2, "max_length": 32, "prompt_length": 32, "precision": "fp32", "device": "cpu",
     }  # fmt: skip
     prompt, mad_x, tuned = rows["soft-prompt"], rows["mad-x"], rows["fine-tuning"]
-    assert prompt["adapt"]["trained_values"] == 1_572_864
-    assert prompt["tune"]["trained_values"] == 1_179_648
+    assert prompt["adapt"]["trained_parameters"] == 1_572_864
+    assert prompt["tune"]["trained_parameters"] == 1_179_648
     assert prompt["tune"]["trained_layers"] == [6, 24]
     assert prompt["language_bytes"] == 6_291_456
     assert round(100 * prompt["adapt"]["share"], 3) == 0.281
-    assert mad_x["adapt"]["trained_values"] == 25_728_512
+    assert mad_x["adapt"]["trained_parameters"] == 25_728_512
     assert mad_x["adapt"]["trained_values_paper"] == 26_780_160
     assert mad_x["language_bytes"] == 102_914_048
     assert mad_x["adapt"]["file_bytes"] == 2 * 102_914_048  # with the source's
-    assert mad_x["tune"]["trained_values"] == mad_x["tune"]["trained_values_paper"] == 3_171_840
+    assert mad_x["tune"]["trained_parameters"] == mad_x["tune"]["trained_values_paper"] == 3_171_840
     assert mad_x["tune"]["file_bytes"] == 102_914_048 + 4 * 3_171_840
     assert tuned["adapt"] is None
-    assert tuned["tune"]["trained_values"] == 560_142_482
+    assert tuned["tune"]["trained_parameters"] == 560_142_482
     assert tuned["tune"]["trained_values_paper"] == 816_144_530
     assert tuned["tune"]["file_bytes"] == 2_240_569_928
     parts = ("backbone", "copies", "optimiser", "gradient", "activation")
@@ -69,14 +69,14 @@ def test_tables(glotprompt: Program, tiny_folder: Path, stock: Callable[[str], P
 @pytest.mark.slow
 def test_mini_is_the_default(glotprompt: Program) -> None:
     mini = json.loads(glotprompt("methods", "--json", "-", "--length", 16).out)
-    assert (mini["model"]["name"], mini["model"]["num_values"]) == ("mini", 48_628_434)
+    assert (mini["model"]["name"], mini["model"]["num_parameters"]) == ("mini", 48_628_434)
 
 
 @pytest.mark.slow
 def test_a_folder_needs_no_weights(glotprompt: Program, tiny_folder: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_folder / "config.json", tmp_path)
     tiny = json.loads(glotprompt("methods", "--model", tmp_path, "--json", "-", "--prompt-length", 4).out)
-    assert tiny["methods"][0]["adapt"]["trained_values"] == 3 * 2 * 48 * 4
+    assert tiny["methods"][0]["adapt"]["trained_parameters"] == 3 * 2 * 48 * 4
     assert all(row["refusal"] is None for row in tiny["methods"])
 
 

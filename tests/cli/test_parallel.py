@@ -39,7 +39,7 @@ def test_from_translations_to_a_classifier(method: str, model: str, here: Path, 
     (figures,) = json.loads((here / "adapt.json").read_text())["prompts"]
     assert (figures["method"], figures["config"]["objective"]) == (method, "alignment")
     assert f"{figures['retrieval_before']:.1f} % before, {figures['retrieval_after']:.1f} % after" in outcome.out
-    assert figures["guards"]["parallel"]["kept"] == 30
+    assert figures["decontamination"]["parallel"]["kept"] == 30
     assert "already what these words make" in glotprompt(*words.split()).err
 
     outcome = glotprompt(*f"{TUNE} --prompt nya.st --method embedding --output topic.st --json tune.json".split())

@@ -157,7 +157,7 @@ def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[
             {"method": "fine-tuning", "preset": "masakhanews"}, "prompt-tuning",
             {"learning_rate": 2e-5, "head": "linear", "dropout": True, "warmup_ratio": 0},
         ),
-        ({"preset": "masakhanews"}, "soft-prompt", {"learning_rate": 1e-3, "head": "words", "dropout": False}),
+        ({"preset": "masakhanews"}, "soft-prompt", {"learning_rate": 1e-3, "head": "cloze", "dropout": False}),
     ],
 )  # fmt: skip
 def test_the_method_chooses_among_a_preset_s_values(

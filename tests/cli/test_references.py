@@ -61,9 +61,12 @@ def test_a_language_in_four_commands_without_a_file(typed: Program, tiny_folder:
     assert outcome.status == 0, outcome.err
     assert "masakhanews lin: 1 of 20 training articles left out of stage 1" in outcome.err
     assert "against 4 evaluation sets" in outcome.err
-    facts = artifact.describe("lin.st", ("language prompt",))
-    assert facts["language"] == "lin", "the reference says which language it is"
-    assert set(facts["training"]["guards"]["target"]["held_out"]) >= {"masakhanews:lin:dev", "masakhanews:lin:test"}
+    metadata = artifact.describe("lin.st", ("language prompt",))
+    assert metadata["language"] == "lin", "the reference says which language it is"
+    assert set(metadata["training"]["decontamination"]["target"]["held_out"]) >= {
+        "masakhanews:lin:dev",
+        "masakhanews:lin:test",
+    }
 
     tune = f"tune --prompt lin.st --train masakhanews:hau:train --dev masakhanews:hau:dev {TUNE} --output c.st"
     outcome = typed(f"{tune} --data-dir D")

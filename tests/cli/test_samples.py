@@ -23,10 +23,10 @@ def test_samples_are_kept_unless_they_are_not_wanted(here: Path, tiny_folder: Pa
         made = glotprompt(*words)
         assert made.status == 0
         assert "holds 3 example texts in plain words" in made.err
-    facts = artifact.describe("topic.st", ("classifier",))
-    assert facts["samples"]["side"] == "target"
+    metadata = artifact.describe("topic.st", ("classifier",))
+    assert metadata["samples"]["side"] == "target"
     lines = Path("nya.txt").read_text(encoding="utf-8").splitlines()
-    assert set(facts["samples"]["texts"]) <= set(lines)
+    assert set(metadata["samples"]["texts"]) <= set(lines)
     figures = Path("nya.json").read_text() + Path("topic.json").read_text()
     assert not [line for line in lines if json.dumps(line) in figures]
 

@@ -106,11 +106,13 @@ def test_tuning_without_a_prompt(here: Path, tiny_folder: Path, glotprompt: Prog
     outcome = glotprompt(*words.split())
     assert re.search(r"^language +language not named \(und\), prompt-tuning$", outcome.out, re.MULTILINE)
     trained = 2 * 2 * 4 * 3 * 12
-    assert re.search(rf"^trained values +{trained}, prompts of 2 of 3 layers \(2 to 3\)$", outcome.out, re.MULTILINE)
-    _, facts = artifact.read("plain.st", "classifier")
-    assert facts["prompt_length"] == 3
-    assert facts["training"]["examples"] == 12
-    assert facts["training"]["dev_examples"] == 21
+    assert re.search(
+        rf"^trained parameters +{trained}, prompts of 2 of 3 layers \(2 to 3\)$", outcome.out, re.MULTILINE
+    )
+    _, metadata = artifact.read("plain.st", "classifier")
+    assert metadata["prompt_length"] == 3
+    assert metadata["training"]["examples"] == 12
+    assert metadata["training"]["dev_examples"] == 21
     named = glotprompt(*words.split(), "--language", "lug")
     assert re.search(r"^language +Luganda \(lug\), prompt-tuning$", named.out, re.MULTILINE)
     assert artifact.read("plain.st", "classifier")[1]["language"] == "lug"

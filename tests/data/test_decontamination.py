@@ -49,7 +49,7 @@ def test_what_is_removed_and_why() -> None:
         "(the first is text 2); test: 2 the same, 3 sharing 13 words in a row (the first is text 2))"
     )
     counts = {"dev": {"same": 2, "shared": 0}, "test": {"same": 2, "shared": 3}, "other": {"same": 0, "shared": 0}}
-    assert found.facts() == {"ngram": 13, "kept": 4, "removed": 5, "held_out": counts}
+    assert found.to_json() == {"ngram": 13, "kept": 4, "removed": 5, "held_out": counts}
 
 
 def test_nothing_to_remove() -> None:

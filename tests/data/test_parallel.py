@@ -201,9 +201,9 @@ def test_what_is_removed_and_why() -> None:
         "20 of 32 pairs kept; removed: 2 for a held-out verse, 2 for an empty side, 2 for the same on both sides, 1"
         " for a repeat, 2 for a length ratio far off, 3 for evaluation text (source in test: 2; target in test: 1)"
     )
-    facts = report.facts()
-    assert json.loads(json.dumps(facts)) == facts
-    assert facts["held_out"] == {
+    metadata = report.to_json()
+    assert json.loads(json.dumps(metadata)) == metadata
+    assert metadata["held_out"] == {
         "source": {"test": {"same": 1, "shared": 1}}, "target": {"test": {"same": 1, "shared": 0}},
     }  # fmt: skip
     assert check_pairs(usual).report.sentence() == "20 of 20 pairs kept; removed: none"
@@ -343,7 +343,7 @@ def test_news_without_what_is_scored(corpora: Path, language: str, num_kept: int
     checked = check_pairs(read_parallel(word, data_dir=corpora), evaluation_text(word, corpora))
     assert len(checked.pairs) == num_kept
     assert checked.report.removed.get("evaluation text", 0) == num_scored
-    assert set(checked.report.facts()["held_out"]["target"]) == {
+    assert set(checked.report.to_json()["held_out"]["target"]) == {
         f"{name}:{split}"
         for name in (f"masakhanews:{language}", f"sib200:{language}", "sib200:eng")
         for split in ("dev", "test")

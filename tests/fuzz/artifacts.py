@@ -36,8 +36,8 @@ from glotprompt.classifier import LanguageModule, Part, load_adapted
 from glotprompt.errors import UserError, is_out_of_memory
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.classification import EmbeddingHead, LinearHead
-from glotprompt.model.deltas import Together
 from glotprompt.model.lora import Lora
+from glotprompt.model.modules import ModuleStack
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.weights import Weights
 from glotprompt.serve.registry import Registry
@@ -47,11 +47,11 @@ TASK = gp.Task("topic", "{mask} : {text}", {"health": ["Health", "health"], "spo
 TEXT = "the king water day"
 HIDDEN, LAYERS = 48, 3
 FREE = {"training", "versions", "samples", "prompt_length", "language"}
-"""Facts that change no number: anything that is not refused will do."""
+"""Metadata that changes no number: anything that is not refused will do."""
 MAY_BE_NONE = {"offsets", "characters", "targets", "invertible_reduction"}
 JUNK: tuple[Any, ...] = (
     None, True, -1, 0, 1, 7, 10**15, 0.5, float("nan"), float("inf"), 1e308, "", "x", "plain", "a\nb", "\x1b[31m", [],
-    [None], [0, 1], ["x", "y"], {}, {"kind": "prompt"}, {"kind": "together", "parts": []}, [["body", {}], ["head", {}]],
+    [None], [0, 1], ["x", "y"], {}, {"kind": "prompt"}, {"kind": "stack", "parts": []}, [["body", {}], ["head", {}]],
 )  # fmt: skip
 
 Tensors = dict[str, Tensor]
@@ -107,9 +107,9 @@ def make_world(folder: Path) -> World:
             ),
             "clf-prompt": replace(plain, offsets=(0.5, -1.0, 0.25), characters=gp.CharacterMap.fitted({"w": "v"}, [])),
             "clf-linear": replace(plain, head=head),
-            "clf-embedding": replace(plain, body=Together({}), head=embedding, method="embedding"),
+            "clf-embedding": replace(plain, body=ModuleStack({}), head=embedding, method="embedding"),
             "clf-lora": replace(plain, body=lora, method="lora"),
-            "clf-mad-x": replace(plain, body=Together({"language": language, "task": task}), method="mad-x"),
+            "clf-mad-x": replace(plain, body=ModuleStack({"language": language, "task": task}), method="mad-x"),
             "clf-weights": replace(plain, body=Weights.of(backbone), method="fine-tuning"),
         }
     files = [one.save(folder / f"{name}.safetensors") for name, one in made.items()]
@@ -124,12 +124,12 @@ def make_world(folder: Path) -> World:
 def craft(source: Path, target: Path, draw: random.Random) -> Case:
     """Write a changed copy of a file."""
     kind = next(kind for kind in ("language prompt", "language module", "classifier") if _is(source, kind))
-    tensors, facts = artifact.read_copy(source, kind)
+    tensors, metadata = artifact.read_copy(source, kind)
     way = draw.choice((_changed_facts, _changed_facts, _changed_tensor, _changed_tensor, None, None))
     if way is None:
         return draw.choice((_damaged, _changed_header))(source, target, draw)
-    case = way(tensors, facts, draw)
-    artifact.write(target, kind, tensors, facts)
+    case = way(tensors, metadata, draw)
+    artifact.write(target, kind, tensors, metadata)
     return case
 
 
@@ -137,9 +137,9 @@ def _is(path: Path, kind: str) -> bool:
     return artifact.describe(path, ("language prompt", "language module", "classifier"))["kind"] == kind
 
 
-def _changed_facts(tensors: Tensors, facts: dict[str, Any], draw: random.Random) -> Case:
+def _changed_facts(tensors: Tensors, metadata: dict[str, Any], draw: random.Random) -> Case:
     """Something else, or nothing, somewhere in the description, under a right digest."""
-    place: Any = facts
+    place: Any = metadata
     path: list[Any] = []
     while True:
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))
@@ -171,7 +171,7 @@ def _nested(depth: int) -> list[Any]:
     return found
 
 
-def _changed_tensor(tensors: Tensors, facts: dict[str, Any], draw: random.Random) -> Case:
+def _changed_tensor(tensors: Tensors, metadata: dict[str, Any], draw: random.Random) -> Case:
     """Another shape, dtype or name, NaN or infinity, one too few or too many, under a right digest."""
     name = draw.choice(list(tensors))
     value = tensors[name]

@@ -80,7 +80,7 @@ def test_results_say_what_was_done(finished: tuple[Plan, Workplace]) -> None:
         right = sum(gold == guess for gold, guess in zip(found["gold"], found["all"], strict=True))
         assert result["scores"]["all"]["accuracy"] == pytest.approx(100 * right / 9)
         assert result["majority"]["share"] == pytest.approx(100 / 3)
-        assert result["train_info"]["tune"]["trained_values"] > 0
+        assert result["train_info"]["tune"]["trained_parameters"] > 0
         adapted = cell["method"] != "prompt-tuning"
         assert (result["train_info"]["adapt"] is not None) == adapted
         assert (info["config"]["adapt"] is not None) == (info["steps"]["adapt"] is not None) == adapted
@@ -113,7 +113,7 @@ def test_every_method_runs_in_a_grid(experiment_file: Path, place: Workplace) ->
     assert run(plan, place) == {"done": len(plan.steps)}
     found = {result["run_info"]["method"]: result for result in results(plan, place)}
     assert list(found) == methods
-    trained = {name: result["train_info"]["tune"]["trained_values"] for name, result in found.items()}
+    trained = {name: result["train_info"]["tune"]["trained_parameters"] for name, result in found.items()}
     assert trained["soft-prompt"] < trained["prompt-tuning"], "the top layers against all of them"
     assert trained["soft-prompt+task-adapter"] == trained["mad-x"]
     assert trained["fine-tuning"] == trained["fine-tuning-mlm"] == max(trained.values())
@@ -233,8 +233,8 @@ def test_costs_are_counted(place: Workplace, tiny_folder: Path) -> None:
     assert attempt(step, place).status == "done"
     found = json.loads((place.store.folder(step.name) / RESULT).read_text(encoding="utf-8"))
     one_layer = 2 * 4 * 48  # keys and values, 4 vectors, of width 48
-    assert found["cost"]["adapt"]["trained_values"] == 3 * one_layer
-    assert found["cost"]["tune"]["trained_values"] == 2 * one_layer
+    assert found["cost"]["adapt"]["trained_parameters"] == 3 * one_layer
+    assert found["cost"]["tune"]["trained_parameters"] == 2 * one_layer
     assert found["cost"]["language_bytes"] == 4 * 3 * one_layer
     assert found["run_info"]["method"] == "soft-prompt"
 
@@ -389,7 +389,7 @@ def test_a_system_aligns_and_is_centred(experiment_file: Path, place: Workplace)
     assert plain["train_info"]["adapt"] is None
     assert aligned["train_info"]["adapt"] == centred["train_info"]["adapt"], "one training, read in two ways"
     told = aligned["train_info"]["adapt"]
-    assert (told["pairs"] + told["held_out_pairs"], told["guards"]["parallel"]["kept"]) == (12, 12)
+    assert (told["pairs"] + told["held_out_pairs"], told["decontamination"]["parallel"]["kept"]) == (12, 12)
     assert aligned["run_info"]["data"]["pairs"]["content"] == scored[1].adapted.contents["pairs"]  # pyright: ignore
     behind, again = (scored_classifier(step, place.store, place)[1] for step in scored[1:])
     assert behind.training.centred_on is None

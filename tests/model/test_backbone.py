@@ -50,7 +50,7 @@ class TestWhatWorks:
     def test_facts_of_the_mini(self, mini: Backbone) -> None:
         assert (mini.num_layers, mini.num_heads, mini.head_dim, mini.hidden_size) == (12, 12, 32, 384)
         assert (mini.vocab_size, mini.max_positions, mini.precision) == (70_098, 512, "fp32")
-        assert round(mini.num_values / 1e6, 2) == 48.63
+        assert round(mini.num_parameters / 1e6, 2) == 48.63
         assert mini.prompt_shape(32) == (12, 2, 12, 32, 32)
         assert mini.name == "mini"
 
@@ -88,14 +88,14 @@ class TestWhatWorks:
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), mask_token="<mask>")
         backbone = Backbone(model, tokenizer, "XLM-R large")
         assert backbone.device.type == "meta"
-        assert backbone.num_values == 560_142_482
+        assert backbone.num_parameters == 560_142_482
         assert (backbone.max_positions, backbone.head_dim) == (512, 64)
         assert backbone.prompt_shape(32) == (24, 2, 16, 32, 64)
         with torch.device("meta"):
             prompt = SoftPrompt(torch.empty(backbone.prompt_shape(32)))
             top = SoftPrompt(torch.empty(backbone.prompt_shape(32)), range(6, 24))
         assert prompt.num_trained == 1_572_864
-        assert round(100 * prompt.num_trained / backbone.num_values, 3) == 0.281
+        assert round(100 * prompt.num_trained / backbone.num_parameters, 3) == 0.281
         assert top.num_trained == 1_572_864 * 18 // 24
         ids = torch.empty(2, 40, dtype=torch.long, device="meta")
         hidden = backbone.hidden_states(ids, None, prompt.prefix(torch.float32))

@@ -39,7 +39,7 @@ def test_frozen_weights_stay_to_the_bit(
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
     assert not any(module.training for module in backbone.model.modules())
-    held_out = [facts["held_out_loss"] for _, facts in prompt.training.evaluations]
+    held_out = [metadata["held_out_loss"] for _, metadata in prompt.training.evaluations]
     assert len(set(held_out)) == len(held_out) == 3, "the prompt itself was not trained"
 
 

@@ -117,16 +117,16 @@ def write_legacy(saved: Path, folder: Path) -> None:
         for name, tensor in tensors.items()
     }
     torch.save(renamed, folder / "pytorch_adapter.bin")
-    facts = json.loads((saved / "adapter_config.json").read_text())
+    metadata = json.loads((saved / "adapter_config.json").read_text())
     old = (
         "adapter_residual_before_ln ln_after ln_before mh_adapter non_linearity original_ln_after original_ln_before"
         " output_adapter reduction_factor residual_before_ln"
     )
     coupling = {"block_type": "nice", "non_linearity": "relu", "reduction_factor": 2}
-    facts["config"] = {key: facts["config"][key] for key in old.split()} | {"invertible_adapter": coupling}
-    facts["type"] = "text_lang"
-    del facts["version"]
-    (folder / "adapter_config.json").write_text(json.dumps(facts, indent=2, sort_keys=True))
+    metadata["config"] = {key: metadata["config"][key] for key in old.split()} | {"invertible_adapter": coupling}
+    metadata["type"] = "text_lang"
+    del metadata["version"]
+    (folder / "adapter_config.json").write_text(json.dumps(metadata, indent=2, sort_keys=True))
 
 
 def report_static_class(kind: str, batch: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -179,8 +179,8 @@ def check(root: Path) -> None:
     of model, and the adapter as CASES does."""
     found = sorted(path.parent for path in root.rglob("adapter_config.json"))
     for folder in found:
-        facts = json.loads((folder / "adapter_config.json").read_text())
-        kind, name = facts["model_type"], facts["name"]
+        metadata = json.loads((folder / "adapter_config.json").read_text())
+        kind, name = metadata["model_type"], metadata["name"]
         expected = load_file(FIXTURES / kind / "expected.safetensors")
         fresh = reference(kind)
         info: dict[str, Any] = {}

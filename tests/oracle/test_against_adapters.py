@@ -148,8 +148,8 @@ class TestFolders:
         folder = changed(FIXTURES / "bert" / "task", tmp_path, inv_adapter="nice", inv_adapter_reduction_factor=2)
         with pytest.raises(ArtifactError, match=r"lacks invertible_adapters\.task\.F\.0\.bias"):
             from_adapter_hub(folder, oracle_backbone("bert"))
-        facts = json.loads((folder / "adapter_config.json").read_text())
-        (folder / "adapter_config.json").write_text(json.dumps({**facts, "type": "text_task"}))
+        metadata = json.loads((folder / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps({**metadata, "type": "text_task"}))
         assert from_adapter_hub(folder, oracle_backbone("bert")).coupling is None
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -162,10 +162,10 @@ class TestFolders:
         ours = to_adapter_hub(adapter, backbone, tmp_path / "out", name, safetensors=safetensors)
         file = "adapter.safetensors" if safetensors else "pytorch_adapter.bin"
         assert {path.name for path in ours.iterdir()} == {"adapter_config.json", file}
-        facts = [json.loads((folder / "adapter_config.json").read_text()) for folder in (ours, theirs)]
-        assert facts[0].pop("model_name") == f"oracle {kind}"
-        assert facts[1].pop("model_name") == ""
-        assert facts[0] == facts[1]
+        metadata = [json.loads((folder / "adapter_config.json").read_text()) for folder in (ours, theirs)]
+        assert metadata[0].pop("model_name") == f"oracle {kind}"
+        assert metadata[1].pop("model_name") == ""
+        assert metadata[0] == metadata[1]
         found = load_file(ours / file) if safetensors else torch.load(ours / file, weights_only=True)
         wanted = load_file(theirs / "adapter.safetensors")
         assert set(found) == set(wanted)
@@ -202,9 +202,9 @@ def changed(folder: Path, tmp_path: Path, **config: Any) -> Path:
     """A copy of a folder with other words in its configuration."""
     copied = tmp_path / "copied"
     shutil.copytree(folder, copied)
-    facts = json.loads((copied / "adapter_config.json").read_text())
-    facts["config"] |= config
-    (copied / "adapter_config.json").write_text(json.dumps(facts))
+    metadata = json.loads((copied / "adapter_config.json").read_text())
+    metadata["config"] |= config
+    (copied / "adapter_config.json").write_text(json.dumps(metadata))
     return copied
 
 
@@ -244,9 +244,9 @@ class TestFoldersThatAreRefused:
 
     def test_a_configuration_that_leaves_out_what_matters(self, tmp_path: Path) -> None:
         folder = changed(FIXTURES / "bert" / "source", tmp_path)
-        facts = json.loads((folder / "adapter_config.json").read_text())
-        del facts["config"]["original_ln_before"]
-        (folder / "adapter_config.json").write_text(json.dumps(facts))
+        metadata = json.loads((folder / "adapter_config.json").read_text())
+        del metadata["config"]["original_ln_before"]
+        (folder / "adapter_config.json").write_text(json.dumps(metadata))
         assert_refused(folder, "original_ln_before None")
 
     def test_another_model(self, tiny_backbone: Callable[[str], Backbone]) -> None:
@@ -297,8 +297,8 @@ class TestFoldersThatAreRefused:
 
     def test_no_name(self, tmp_path: Path) -> None:
         folder = changed(FIXTURES / "bert" / "source", tmp_path)
-        facts = json.loads((folder / "adapter_config.json").read_text())
-        (folder / "adapter_config.json").write_text(json.dumps({**facts, "name": None}))
+        metadata = json.loads((folder / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps({**metadata, "name": None}))
         assert_refused(folder, "does not name its adapter")
-        (folder / "adapter_config.json").write_text(json.dumps({**facts, "config": "pfeiffer"}))
+        (folder / "adapter_config.json").write_text(json.dumps({**metadata, "config": "pfeiffer"}))
         assert_refused(folder, "holds no bottleneck adapter")

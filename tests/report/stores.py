@@ -54,7 +54,7 @@ def result(one: Cell, accuracy: float, *, own: float | None = None, **others: An
     own = accuracy if own is None else own
     losses = [[step, 2.0 - step / 100] for step in range(0, 100, 10)]
     stage = {"tokens": 9000, "losses": losses, "evaluations": [], "seconds": 12.5,
-             "peak_memory_bytes": 1_500_000_000, "trained_values": 196_608, "best_step": 90}  # fmt: skip
+             "peak_memory_bytes": 1_500_000_000, "trained_parameters": 196_608, "best_step": 90}  # fmt: skip
     adapts = one["method"] not in ("prompt-tuning", "fine-tuning")
     values = {"fine-tuning": 21_000_000, "mad-x": 1_900_000}.get(one["method"], 196_608)
     layers = [
@@ -75,8 +75,8 @@ def result(one: Cell, accuracy: float, *, own: float | None = None, **others: An
             "config": {"adapt": {} if adapts else None, "tune": {}}, "data": {},
             "steps": {"adapt": f"adapt-{one['result']}" if adapts else None, "tune": f"tune-{one['result']}"},
         },
-        "train_info": {"adapt": {**stage, "trained_values": values} if adapts else None,
-                       "tune": {**stage, "trained_values": values}},
+        "train_info": {"adapt": {**stage, "trained_parameters": values} if adapts else None,
+                       "tune": {**stage, "trained_parameters": values}},
         "scores": {
             "all": {"accuracy": accuracy, "macro_f1": accuracy - 5, "per_label": {}},
             "own": {"accuracy": own, "macro_f1": own - 5, "per_label": {}},
@@ -108,8 +108,18 @@ def write_store(folder: Path, plans: Sequence[dict[str, Any]], answer: Callable[
 
 BASE = {"fine-tuning": 40.0, "mad-x": 42.5, "prompt-tuning": 45.0, "source-prompt": 47.5, "soft-prompt": 70.0}
 COST = {
-    "adapt": {"trained_values": 1_572_864, "trained_values_paper": 1_572_864, "share": 0.0028, "file_bytes": 6_291_456},
-    "tune": {"trained_values": 1_179_648, "trained_values_paper": 1_179_648, "share": 0.0021, "file_bytes": 6_291_456},
+    "adapt": {
+        "trained_parameters": 1_572_864,
+        "trained_values_paper": 1_572_864,
+        "share": 0.0028,
+        "file_bytes": 6_291_456,
+    },
+    "tune": {
+        "trained_parameters": 1_179_648,
+        "trained_values_paper": 1_179_648,
+        "share": 0.0021,
+        "file_bytes": 6_291_456,
+    },
     "language_bytes": 6_291_456,
     "refusal": None,
 }

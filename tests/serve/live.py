@@ -29,7 +29,7 @@ NLI = gp.Task("nli", "{premise} ? {mask} , {hypothesis}", {
     "entailment": "Yes", "neutral": "Maybe", "contradiction": "No",
 })  # fmt: skip
 LIMITS = Limits(items=8, characters=2000, body_bytes=8000)
-FACTS = {
+FIELDS = {
     "examples": 2200, "dev_accuracy": 73.4, "language_prompt": {"target_lines": 4210, "source_lines": 4300},
 }  # fmt: skip
 SAMPLES = {
@@ -62,9 +62,9 @@ def make_classifiers(backbone: gp.Backbone) -> dict[str, gp.PromptClassifier]:
     for seed, language in enumerate(("hau", "sna", "tir", "kbp", "xxx", "quy")):
         task = NLI if language == "quy" else NEWS
         noise = make_classifier(backbone, seed, task, language=language, max_length=128)
-        made[f"{language}-{task.name}"] = replace(noise, facts=FACTS, samples=SAMPLES.get(language))
+        made[f"{language}-{task.name}"] = replace(noise, metadata=FIELDS, samples=SAMPLES.get(language))
     bare = {"examples": 2200, "language_prompt": None}
-    made["tir-news"] = replace(made["tir-news"], facts=bare, offsets=(0.5, 0.0, -0.5, 0.25, 0.0))
+    made["tir-news"] = replace(made["tir-news"], metadata=bare, offsets=(0.5, 0.0, -0.5, 0.25, 0.0))
     return made
 
 

@@ -29,7 +29,7 @@ def folder(tmp_path: Path, backbone: gp.Backbone) -> Path:
 
 def test_right_digests_over_wrong_content_are_kept_out(folder: Path, backbone: gp.Backbone) -> None:
     """And refused by predict in the same words."""
-    tensors, facts = artifact.read_copy(folder / "nya.safetensors", "classifier")
+    tensors, metadata = artifact.read_copy(folder / "nya.safetensors", "classifier")
     shape = tensors["key_values"].shape
     crafted = {
         "one head": ({"key_values": tensors["key_values"][:, :, :1].clone()}, {}),
@@ -40,7 +40,7 @@ def test_right_digests_over_wrong_content_are_kept_out(folder: Path, backbone: g
         "more": ({**tensors, "x": torch.ones(1)}, {}),
         "no task": (tensors, {"task": None}),
         "other labels": (tensors, {"labels": ["a", "b", "c"]}),
-        "a label twice": (tensors, {"labels": [facts["labels"][0]] * 3}),
+        "a label twice": (tensors, {"labels": [metadata["labels"][0]] * 3}),
         "offsets": (tensors, {"offsets": [0.0, float("nan"), 0.0]}),
         "fewer offsets": (tensors, {"offsets": [0.0]}),
         "length": (tensors, {"max_length": 100_000}),
@@ -48,10 +48,10 @@ def test_right_digests_over_wrong_content_are_kept_out(folder: Path, backbone: g
         "backbone": (tensors, {"backbone": []}),
         "training": (tensors, {"training": {"dev_accuracy": "x"}}),
         "characters": (tensors, {"characters": {"rewritings": [["", "x", "given", True]], "left": []}}),
-        "no kind": (tensors, {"delta": {"kind": "x", "positions": "plain"}}),
+        "no kind": (tensors, {"module": {"kind": "x", "positions": "plain"}}),
     }
     for name, (values, changes) in crafted.items():
-        path = artifact.write(folder / f"{name}.safetensors", "classifier", values, {**facts, **changes})
+        path = artifact.write(folder / f"{name}.safetensors", "classifier", values, {**metadata, **changes})
         with pytest.raises(ArtifactError) as caught:
             gp.PromptClassifier.load(path, backbone)
         assert str(path) in str(caught.value)

@@ -236,8 +236,8 @@ def test_a_row_is_blamed_for_too_many_characters_only_where_it_stands_alone(visi
                 let sum = 0;
                 items.forEach(({ length }, item) => {
                     sum += length;
-                    const facts = { status: 413, code: "too_many_characters", item };
-                    if (sum > 6) throw new ServiceError("too many", facts);
+                    const metadata = { status: 413, code: "too_many_characters", item };
+                    if (sum > 6) throw new ServiceError("too many", metadata);
                 });
                 return items.map(({ length }) => length);
             };

@@ -21,7 +21,7 @@ from glotprompt import artifact
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.inference.served import Decoded
-from glotprompt.model.deltas import packed
+from glotprompt.model.modules import packed
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.records import TuneReport
 from glotprompt.serve.registry import MOST_READS, Changes, DecodedCache, Registry
@@ -75,7 +75,7 @@ def told(**changes: Any) -> TuneReport:
     """A report of a training that nobody did."""
     return TuneReport(
         **{
-            "config": {}, "precision": "fp32", "trained_values": 0, "steps": 0, "best_step": 0, "seconds": 0.0,
+            "config": {}, "precision": "fp32", "trained_parameters": 0, "steps": 0, "best_step": 0, "seconds": 0.0,
             "tokens": 0, "losses": [], "evaluations": [], "peak_memory_bytes": 0, "unknown": {}, "examples": 0,
             "dev_examples": 0, "labels": {}, "dev_labels": {}, "dev_accuracy": 0.0, **changes,
         }

@@ -147,9 +147,9 @@ def test_files_from_before_there_were_maps(prompt: gp.LanguagePrompt, tiny_backb
             gp.LanguageModule.load,
         ),
     ):
-        tensors, facts = artifact.read(thing.save(tmp_path / kind), kind)
-        del facts["characters"], facts["format"], facts["kind"]
-        old = artifact.write(tmp_path / f"old {kind}", kind, tensors, facts)
+        tensors, metadata = artifact.read(thing.save(tmp_path / kind), kind)
+        del metadata["characters"], metadata["format"], metadata["kind"]
+        old = artifact.write(tmp_path / f"old {kind}", kind, tensors, metadata)
         assert load(old).characters is None
 
 

@@ -75,7 +75,7 @@ def test_the_backbone_is_left_alone_and_the_file_gives_the_same_bits(own_backbon
         np.testing.assert_array_equal(again.log_probabilities(TEXTS), classifier.log_probabilities(TEXTS))
         assert (again.method, again.language) == ("embedding", "und" if adapted is None else "xxx")
         assert isinstance(again.head, EmbeddingHead)
-        assert classifier.training.trained_values == 3 * 48 + 3
+        assert classifier.training.trained_parameters == 3 * 48 + 3
         np.testing.assert_array_equal(
             tuned(backbone, adapted).log_probabilities(TEXTS), classifier.log_probabilities(TEXTS)
         )
@@ -136,7 +136,7 @@ def test_a_pooled_head_starts_as_the_regression_and_is_no_worse(sentence_encoder
     assert (still.training.layer, still.training.strength) == (3, fitted.training.strength)
     made = pooled(sentence_encoder)
     told = made.training
-    assert told.trained_values == 3 * 48 + 3 + 3 * 2 * 4 * 4 * 12
+    assert told.trained_parameters == 3 * 48 + 3 + 3 * 2 * 4 * 4 * 12
     assert told.dev_accuracy >= dict(told.evaluations)[0]["dev_accuracy"]  # pyright: ignore[reportOperatorIssue]
     assert told.trained_layers == (0, 3)
     again = gp.PromptClassifier.load(made.save(tmp_path / "file"), sentence_encoder)

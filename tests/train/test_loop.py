@@ -73,7 +73,7 @@ def test_a_resumed_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert (f"toy: resuming at step {step} of 5\n" in capsys.readouterr().err) == said
 
 
-def course(history: History) -> dict[str, Any]:
+def history_of(history: History) -> dict[str, Any]:
     return {name: value for name, value in vars(history).items() if name != "seconds"}
 
 
@@ -180,7 +180,7 @@ def test_a_run_that_diverged_has_missing_figures_and_its_best_value() -> None:
 
     history = fit([toy.parameter], toy.losses, evaluate, plan(steps=3, eval_every=1), toy.checkpoint, Silent())
     assert history.best_step == 2
-    assert [facts["loss"] for _, facts in history.figures()["evaluations"]] == [0.9, None, 0.5, None]
+    assert [metadata["loss"] for _, metadata in history.figures()["evaluations"]] == [0.9, None, 0.5, None]
 
 
 # --- the best value
@@ -238,7 +238,7 @@ def test_patience(patience: int | None, stops_at: int) -> None:
 def uninterrupted() -> tuple[Tensor, dict[str, Any]]:
     toy = Toy()
     history = toy.fit()
-    return toy.parameter.detach(), course(history)
+    return toy.parameter.detach(), history_of(history)
 
 
 @pytest.mark.slow
@@ -253,7 +253,7 @@ def test_going_on_from_any_step_ends_with_the_same_bits(
     history = resumed.fit()
     assert resumed.steps == list(range(stop_before, STEPS))
     assert torch.equal(resumed.parameter, uninterrupted[0])
-    assert course(history) == uninterrupted[1]
+    assert history_of(history) == uninterrupted[1]
 
 
 def test_losses_not_yet_written_down_survive(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_losses_not_yet_written_down_survive(tmp_path: Path) -> None:
         Toy(tmp_path, stop_before=3).fit(steps=200, eval_every=200)
     resumed = Toy(tmp_path)
     resumed.checkpoint = Checkpoint(RuntimeConfig(checkpoint_dir=tmp_path, checkpoint_every=3600), "toy")
-    assert course(resumed.fit(steps=200, eval_every=200)) == course(whole)
+    assert history_of(resumed.fit(steps=200, eval_every=200)) == history_of(whole)
     assert resumed.steps[0] == 3
 
 
@@ -272,14 +272,14 @@ def test_several_interruptions(tmp_path: Path, uninterrupted: tuple[Tensor, dict
         with pytest.raises(KeyboardInterrupt):
             Toy(tmp_path, stop_before=stop_before).fit()
     toy = Toy(tmp_path)
-    assert course(toy.fit()) == uninterrupted[1]
+    assert history_of(toy.fit()) == uninterrupted[1]
     assert torch.equal(toy.parameter, uninterrupted[0])
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path, uninterrupted: tuple[Tensor, dict[str, Any]]) -> None:
     Toy(tmp_path).fit()
     again = Toy(tmp_path)
-    assert course(again.fit()) == uninterrupted[1]
+    assert history_of(again.fit()) == uninterrupted[1]
     assert again.steps == []
     assert again.num_evaluations == 0
     assert torch.equal(again.parameter, uninterrupted[0])
@@ -290,7 +290,7 @@ def test_a_run_that_ran_out_of_patience_stays_stopped(tmp_path: Path) -> None:
     history = first.fit(patience=1, learning_rate=1e-9)
     assert history.step == 4 or history.without_gain == 1
     again = Toy(tmp_path)
-    assert course(again.fit(patience=1, learning_rate=1e-9)) == course(history)
+    assert history_of(again.fit(patience=1, learning_rate=1e-9)) == history_of(history)
     assert again.steps == []
 
 

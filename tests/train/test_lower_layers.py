@@ -13,7 +13,7 @@ import torch
 
 import glotprompt as gp
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.deltas import Together
+from glotprompt.model.modules import ModuleStack
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.train.cloze import Cloze
 from glotprompt.train.inputs import read_inputs
@@ -112,13 +112,13 @@ def test_where_nothing_is_to_be_kept_the_examples_stay_as_they_are(
 
 
 def test_the_lowest_layer_of_several_deltas_counts(backbone: Backbone) -> None:
-    two = Together({"one": prompt_of(backbone, 1), "other": prompt_of(backbone, 2)})
+    two = ModuleStack({"one": prompt_of(backbone, 1), "other": prompt_of(backbone, 2)})
     assert two.first_layer == backbone.num_layers - 2
-    assert Together({}).first_layer is None
+    assert ModuleStack({}).first_layer is None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["words", "linear"])
+@pytest.mark.parametrize("head", ["cloze", "linear"])
 def test_stage_2_learns_the_same_with_and_without(backbone: Backbone, head: Any) -> None:
     start = gp.LanguagePrompt(
         prompt_of(backbone, 1).key_values().detach(),

@@ -12,8 +12,8 @@ from glotprompt.classifier import Adapted, load_adapted
 from glotprompt.cli.backbone import open_backbone, train_once, weighted_prompts
 from glotprompt.cli.characters import character_map
 from glotprompt.cli.declare import Params
-from glotprompt.cli.guards import parallel_text, stage1_texts
-from glotprompt.cli.screen import check_output, facts, note, suggest, write_json
+from glotprompt.cli.decontamination import parallel_text, stage1_texts
+from glotprompt.cli.screen import check_output, definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
 from glotprompt.cli.tables import warn
 from glotprompt.combination import shared_characters
@@ -136,11 +136,11 @@ def _adapt_one(
     adapted = train_once(
         spec, output, lambda path: load_adapted(path, backbone), train, text=record, runtime=runtime, shared=shared
     )
-    _show_adapted(adapted, backbone.num_values)
+    _show_adapted(adapted, backbone.num_parameters)
     return adapted
 
 
-def _show_adapted(adapted: Adapted, num_values: int) -> None:
+def _show_adapted(adapted: Adapted, num_parameters: int) -> None:
     found = adapted.training
     before, after = found.held_out_before, found.held_out_after
     shown = {"language": f"{name_of(adapted.language)}, {adapted.method}"}
@@ -158,11 +158,11 @@ def _show_adapted(adapted: Adapted, num_values: int) -> None:
             "first guess right": f"{before.top1:.1f} % before, {after.top1:.1f} % after",
             "one of five right": f"{before.top5:.1f} % before, {after.top5:.1f} % after",
         }
-    facts(
+    definitions(
         {
             **shown,
             "best step": f"{found.best_step} of {found.steps}, learning rate {found.learning_rate:g}",
-            "trained values": f"{found.trained_values:,} ({found.trained_values / num_values:.2%} of the model)",
+            "trained parameters": f"{found.trained_parameters:,} ({found.trained_parameters / num_parameters:.2%})",
             "time": f"{duration(found.seconds)}, {found.tokens / max(found.seconds, 1e-9):,.0f} tokens/s",
             "peak memory": size(found.peak_memory_bytes),
         }

@@ -13,7 +13,7 @@ from glotprompt.cli.screen import say
 from glotprompt.data.files import read_mapping
 from glotprompt.data.records import Example, content_hash
 from glotprompt.errors import ConfigError, DataError, ModelError
-from glotprompt.facts import describe
+from glotprompt.metadata import describe
 from glotprompt.records import EvaluationReport
 from glotprompt.report.significance import compare_predictions
 

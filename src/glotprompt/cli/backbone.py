@@ -16,7 +16,7 @@ from glotprompt.cli.tables import wrote
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, ModelError, counted
-from glotprompt.facts import describe
+from glotprompt.metadata import describe
 from glotprompt.model.backbone import Backbone
 from glotprompt.processes import join, wait
 from glotprompt.records import TextReport
@@ -38,9 +38,9 @@ def open_backbone(model: str, precision: Any, device: str) -> Backbone:
             raise ConfigError(f"--device {device} cannot be used here ({reason}); give auto or cpu") from None
     keep_to_quota()  # before the probe that chooses the precision
     backbone = Backbone.load(model, precision=precision, device=device)
-    millions = backbone.num_values / 1e6
+    millions = backbone.num_parameters / 1e6
     note(
-        f"backbone: {backbone.name}, {counted(backbone.num_layers, 'layer')}, {millions:.1f} M frozen values,"
+        f"backbone: {backbone.name}, {counted(backbone.num_layers, 'layer')}, {millions:.1f} M frozen parameters,"
         f" {backbone.precision} on {backbone.device}"
     )
     return backbone
@@ -105,8 +105,8 @@ def weighted_prompts(
 
 def recorded_backbone(path: Path, kinds: Sequence[str]) -> tuple[str, str]:
     """Names of the backbone that a saved file was made for, and of its method."""
-    facts = describe(path, kinds)
-    return str(facts["backbone"]["name"]), str(facts["method"])
+    metadata = describe(path, kinds)
+    return str(metadata["backbone"]["name"]), str(metadata["method"])
 
 
 def train_once(

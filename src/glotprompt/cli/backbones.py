@@ -23,7 +23,7 @@ def backbones(params: Params) -> None:
     listed.columns[3].justify = "left"
     for name, bundled in BUNDLED.items():
         shell = Shell.named(name)
-        listed.add_row(name, str(shell.num_layers), f"{shell.num_values / 1e6:.1f} M", bundled.purpose)
+        listed.add_row(name, str(shell.num_layers), f"{shell.num_parameters / 1e6:.1f} M", bundled.purpose)
     out = console()
     out.print(listed)
     out.print()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from glotprompt.cli.declare import Params
-from glotprompt.cli.screen import facts, note, write_json
+from glotprompt.cli.screen import definitions, note, write_json
 from glotprompt.cli.tables import console, table
 from glotprompt.data.catalog import DATASETS, dataset
 from glotprompt.data.check import Check, FileCheck
@@ -45,7 +45,7 @@ def list_datasets(params: Params) -> None:
 def show(params: Params) -> None:
     """Show a dataset."""
     found = dataset(params["name"])
-    facts(_facts(found))
+    definitions(_metadata(found))
     if found.languages:
         out = console()
         out.print()
@@ -70,7 +70,7 @@ def check(params: Params) -> None:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def _facts(found: Dataset) -> dict[str, str]:
+def _metadata(found: Dataset) -> dict[str, str]:
     """What is the same for all languages, by name."""
     pairs = {"name": found.name, "title": found.title, "kind": found.kind}
     if found.labels:

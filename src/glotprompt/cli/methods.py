@@ -11,7 +11,7 @@ from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import note, write_json
 from glotprompt.cli.tables import console, table
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.costs import MethodCost, method_costs, tied_values
+from glotprompt.costs import MethodCost, method_costs, tied_parameters
 from glotprompt.errors import ConfigError
 from glotprompt.model.shapes import Shell
 from glotprompt.report.tables import size
@@ -32,7 +32,8 @@ def methods(params: Params) -> None:
 
 def _figures(shell: Shell, costs: Sequence[MethodCost], settings: Mapping[str, Any]) -> dict[str, Any]:
     about = {
-        "name": shell.name, "num_values": shell.num_values, "num_values_paper": shell.num_values + tied_values(shell),
+        "name": shell.name, "num_parameters": shell.num_parameters,
+        "num_parameters_paper": shell.num_parameters + tied_parameters(shell),
         "num_layers": shell.num_layers, "hidden_size": shell.hidden_size, "vocab_size": shell.vocab_size,
     }  # fmt: skip
     rows = [
@@ -52,8 +53,9 @@ def _figures(shell: Shell, costs: Sequence[MethodCost], settings: Mapping[str, A
 def _show(shell: Shell, costs: Sequence[MethodCost], setting: str) -> None:
     out = console()
     note(
-        f"backbone: {shell.name}, {shell.num_layers} layers, {shell.num_values:,} values ({size(4 * shell.num_values)}"
-        f" in fp32); {shell.num_values + tied_values(shell):,} where a tied decoder is counted beside the embeddings"
+        f"backbone: {shell.name}, {shell.num_layers} layers, {shell.num_parameters:,} parameters"
+        f" ({size(4 * shell.num_parameters)} in fp32); {shell.num_parameters + tied_parameters(shell):,} where a tied"
+        " decoder is counted beside the embeddings"
     )
     words = table(["method", "stage 1 trains", "stage 2 trains", "published in"], left=4)
     for cost in costs:
@@ -79,7 +81,7 @@ def _values(costs: Sequence[MethodCost]) -> Table:
         first = cost.adapt or cost.tune
         made.add_row(
             cost.method.name,
-            *("-" if stage is None else f"{stage.trained_values:,}" for stage in (cost.adapt, cost.tune)),
+            *("-" if stage is None else f"{stage.trained_parameters:,}" for stage in (cost.adapt, cost.tune)),
             *(["-", "-"] if first is None else [f"{first.trained_values_paper:,}", f"{100 * first.share:.3g} %"]),
         )
     return made
@@ -112,7 +114,7 @@ def _legend(costs: Sequence[MethodCost], setting: str) -> list[str]:
         "per language: what one more language takes of stage 1's file, which for mad-x holds the source's adapter too.",
         "classifier: stage 2's file, all that it needs beside the backbone.",
         f"optimiser: AdamW's moments and the gradients. activations: estimated for {setting}.",
-        "memory: both, with backbone, trained values and a copy of the best. Each figure is the larger of both stages.",
+        "memory: both, with backbone, trained parameters and a copy of the best. Each is that of the larger stage.",
         *(f"{one.name}: {one.look.long_name}." for one in (cost.method for cost in costs) if one.look.long_name),
         *(f"{', '.join(names)}: {reason}" for reason, names in refused.items()),
     ]

@@ -16,7 +16,7 @@ from glotprompt.cli.characters import tell_unknown, unknown_of_each
 from glotprompt.cli.declare import Params
 from glotprompt.cli.files import check_reading, chosen_labels, how_to_read
 from glotprompt.cli.files import label_prior as read_prior
-from glotprompt.cli.screen import facts, note, say, suggest, write_json, write_lines
+from glotprompt.cli.screen import definitions, note, say, suggest, write_json, write_lines
 from glotprompt.cli.tables import console, table, warn, wrote
 from glotprompt.data.normalise import normalise
 from glotprompt.data.records import Example, content_hash
@@ -97,7 +97,7 @@ def _show_report(report: EvaluationReport) -> None:
         "macro-F1": f"{report.macro_f1:.1f} % over the {counted(occurring, 'label that occurs', 'labels that occur')},"
         f" {report.macro_f1_all:.1f} % over the {len(report.per_label)} of examples and predictions",
     }
-    facts(figures)
+    definitions(figures)
     out.print()
     scores = table(["label", "precision", "recall", "F1", "examples"])
     for label, found in report.per_label.items():

@@ -61,7 +61,7 @@ def _as_json(value: Any, indent: int | None) -> str:
     return "\n".join(CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in lines)
 
 
-def facts(pairs: Mapping[str, str]) -> None:
+def definitions(pairs: Mapping[str, str]) -> None:
     """Print figures with their names, one per line."""
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():

@@ -9,11 +9,11 @@ from typing import Any
 
 from glotprompt.cli.backbone import STAGE1_KINDS
 from glotprompt.cli.declare import Params
-from glotprompt.cli.screen import facts, say
+from glotprompt.cli.screen import definitions, say
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.languages import NOT_NAMED, name_of
 from glotprompt.errors import ArtifactError
-from glotprompt.facts import describe
+from glotprompt.metadata import describe
 from glotprompt.methods import without_effect
 from glotprompt.records import AdaptReport, Combined, Converted, Stage1Report, TuneReport, stage1_report
 from glotprompt.report.tables import duration, size
@@ -29,7 +29,7 @@ def show(params: Params) -> None:
     told, where = found["training"], str(path)
     report = stage1_report(told, where) if found["kind"] != _CLASSIFIER else told and TuneReport.of(told, where)
     if not params["toml"]:
-        facts({"file": f"{found['kind']}, {size(path.stat().st_size)}", **_about(found, report or None)})
+        definitions({"file": f"{found['kind']}, {size(path.stat().st_size)}", **_about(found, report or None)})
         return
     if not isinstance(report, AdaptReport | TuneReport):
         raise ArtifactError(f"{path} was not trained by glotprompt: it has no settings that a TOML file could hold")
@@ -46,7 +46,7 @@ def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -
     if isinstance(report, Converted):
         about["converted from"] = report.converted_from
     if isinstance(report, AdaptReport | TuneReport):
-        about["parameters"] = f"{report.trained_values:,} trained"
+        about["parameters"] = f"{report.trained_parameters:,} trained"
         about["training"] = f"step {report.best_step} of {report.steps}, {duration(report.seconds)}, {report.precision}"
     if isinstance(report, AdaptReport):
         before, after = report.held_out_before, report.held_out_after
@@ -75,7 +75,7 @@ def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterato
         options["language"] = found["language"]
     options |= {"text-share": report.text_share} if report.text_share is not None else {}
     options |= {"normalise": True} if report.normalised else {}
-    switches = (report.guards.switches if report.guards else None) or ()
+    switches = (report.decontamination.switches if report.decontamination else None) or ()
     options |= {switch.lstrip("-"): True for switch in switches}
     for key, value in {**options, "preset": "paper", **_settings(report)}.items():
         yield f"{key} = {_value(value)}"

@@ -11,9 +11,9 @@ from typing import Any
 from glotprompt.classifier import PromptClassifier
 from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone, train_once
 from glotprompt.cli.declare import Params
+from glotprompt.cli.decontamination import check_training_file
 from glotprompt.cli.files import check_reading, how_to_read
-from glotprompt.cli.guards import check_training_file
-from glotprompt.cli.screen import facts, note, suggest, write_json
+from glotprompt.cli.screen import definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
 from glotprompt.cli.tables import warn
 from glotprompt.config import RuntimeConfig, TuneConfig
@@ -52,7 +52,7 @@ def tune(params: Params) -> None:
     record = check_training_file(params["train"], prompt, params)
     examples, held = _stage2_data(loaded, params)
     start, backbone = open_start(prompt, model if prompt else name, params["precision"], params["device"])
-    if config.head == "words" and not METHODS[config.method or made_by].reads_vectors:
+    if config.head == "cloze" and not METHODS[config.method or made_by].reads_vectors:
         for remark in words_of_several_tokens(loaded, backbone.tokenizer, backbone.input_embeddings):
             note(remark)
     unlabelled = inputs_of(params["target_text"] or (), how_to_read(params), loaded.template.fields)
@@ -109,18 +109,18 @@ def _show_classifier(classifier: PromptClassifier) -> None:
     chosen_values = {"best step": f"{found.best_step} of {found.steps}"}
     if found.strength is not None:
         chosen_values = {"sentence vectors": f"behind layer {found.layer}, C {found.strength:g} by dev accuracy"}
-    trained = f"{found.trained_values:,}"
+    trained = f"{found.trained_parameters:,}"
     if found.trained_layers is not None:
         first, stop = found.trained_layers
         layers = f"{stop - first} of {counted(classifier.backbone.num_layers, 'layer')} ({first + 1} to {stop})"
         trained += f", prompts of {layers}"
-    facts(
+    definitions(
         {
             "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
             "language": f"{name_of(classifier.language)}, {classifier.method}",
             "dev accuracy": f"{found.dev_accuracy:.1f} % of {counted(found.dev_examples, 'source-language example')}",
             **chosen_values,
-            "trained values": trained,
+            "trained parameters": trained,
             "time": f"{duration(found.seconds)}, {found.tokens / max(found.seconds, 1e-9):,.0f} tokens/s",
             "peak memory": size(found.peak_memory_bytes),
         }

@@ -109,13 +109,13 @@ class CharacterMap:
         return {"rewritings": rows, "left": list(self.left)}
 
     @classmethod
-    def from_dict(cls, facts: Mapping[str, Any]) -> CharacterMap:
+    def from_dict(cls, metadata: Mapping[str, Any]) -> CharacterMap:
         """What `to_dict` made. Raises `DataError` for what `fitted` would refuse."""
-        table = {character: spelling for character, spelling, _, _ in facts["rewritings"]}
-        if len(table) != len(facts["rewritings"]):
+        table = {character: spelling for character, spelling, _, _ in metadata["rewritings"]}
+        if len(table) != len(metadata["rewritings"]):
             raise DataError("a character map rewrites a character twice; make it anew")
         _refuse_unclear(table)
-        return cls(tuple(Rewriting(*row) for row in facts["rewritings"]), tuple(facts["left"]))
+        return cls(tuple(Rewriting(*row) for row in metadata["rewritings"]), tuple(metadata["left"]))
 
     def save(self, path: str | Path) -> Path:
         """Write the table as TOML, or as JSON by the ending .json: a file for `load` that a person may change."""

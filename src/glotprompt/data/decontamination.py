@@ -68,7 +68,7 @@ class OverlapReport:
         what = f"{self.num_removed:,} of {total:,} texts removed after a check against {sets}"
         return f"{what} ({'; '.join(found)})" if found else what
 
-    def facts(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The report for what is saved."""
         sets = {name: {"same": overlap.same, "shared": overlap.shared} for name, overlap in self.overlaps.items()}
         return {"ngram": self.ngram, "kept": self.num_kept, "removed": self.num_removed, "held_out": sets}
@@ -334,7 +334,7 @@ def decontaminated_pairs(
     kept = [pair for pair, found in zip(pairs, scored, strict=True) if not any(found)]
     if not kept:
         raise DataError(f"all pairs are evaluation text; give others, or take some out of {setting('held_out')}")
-    return kept, {side: check.report.facts() for side, check in checks.items()}
+    return kept, {side: check.report.to_json() for side, check in checks.items()}
 
 
 def _by_name(held_out: EvaluationText) -> Mapping[str, Sequence[str]]:

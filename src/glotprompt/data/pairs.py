@@ -95,14 +95,14 @@ class PairReport:
         """What a person should look at before training, a sentence each."""
         return [stretch.sentence() for stretch in self.out_of_step]
 
-    def facts(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The report for what is saved."""
         return {
             "read": self.num_read,
             "kept": self.num_kept,
             "removed": dict(self.removed),
             "length_ratio": self.length_ratio,
-            "held_out": {side: report.facts()["held_out"] for side, report in self.overlaps.items()},
+            "held_out": {side: report.to_json()["held_out"] for side, report in self.overlaps.items()},
             "out_of_step": [asdict(stretch) for stretch in self.out_of_step],
         }
 

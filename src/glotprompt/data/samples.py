@@ -54,9 +54,9 @@ class Samples:
         return {"side": self.side, "texts": self.texts}
 
     @classmethod
-    def in_file(cls, facts: Mapping[str, Any]) -> Samples | None:
-        """Those in a file's facts; files from before there were any have none."""
-        found = facts.get("samples")
+    def in_file(cls, metadata: Mapping[str, Any]) -> Samples | None:
+        """Those in a file's metadata; files from before there were any have none."""
+        found = metadata.get("samples")
         if found is None or found["side"] not in get_args(Side):
             return None
         return cls(found["side"], tuple(text if isinstance(text, str) else tuple(text) for text in found["texts"]))

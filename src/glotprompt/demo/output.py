@@ -55,7 +55,7 @@ def alignment(method: str, told: AdaptReport, file_bytes: int) -> DemoAlignment:
         steps=told.steps,
         tokens=told.tokens,
         seconds=told.seconds,
-        trained_values=told.trained_values,
+        trained_parameters=told.trained_parameters,
         file_bytes=file_bytes,
         peak_memory_bytes=told.peak_memory_bytes,
         learning_rate=told.learning_rate,

@@ -42,7 +42,7 @@ class DemoSplit(Record):
 
 class DemoRow(Record):
     """One method and seed; accuracies in per cent, 95 % intervals as (low, high). `seconds` and `tokens` count both
-    stages, `trained_values` the larger one."""
+    stages, `trained_parameters` the larger one."""
 
     method: str
     backbone: str | None = None
@@ -59,7 +59,7 @@ class DemoRow(Record):
     collapsed_label: str | None = None
     collapsed_share: float | None = None
     """Fraction of the texts given that label, 0 to 1."""
-    trained_values: int = 0
+    trained_parameters: int = 0
     tokens: int | None = None
     file_bytes: int = 0
     seconds: float | None = None
@@ -94,7 +94,7 @@ class DemoReading(Record):
     seconds: float
     tokens: int
     tokens_per_second: float
-    trained_values: int
+    trained_parameters: int
     file_bytes: int
     peak_memory_bytes: int
     learning_rate: float
@@ -129,7 +129,7 @@ class DemoAlignment(Record):
     steps: int
     tokens: int
     seconds: float
-    trained_values: int
+    trained_parameters: int
     file_bytes: int
     peak_memory_bytes: int
     learning_rate: float

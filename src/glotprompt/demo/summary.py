@@ -15,7 +15,7 @@ ROW_COLUMNS = (
     "target_test_accuracy_centred",
     "target_test_accuracy_own_labels",
     "macro_f1",
-    "trained_values",
+    "trained_parameters",
     "tokens",
     "file_bytes",
     "seconds",

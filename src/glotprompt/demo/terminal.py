@@ -1,4 +1,4 @@
-"""The demo in the terminal, the same facts as on the page; plain text when piped."""
+"""The demo in the terminal, the same metadata as on the page; plain text when piped."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _print_reading(language: DemoReading, console: Console) -> None:
         f"{number(language.steps, 0)} steps",
         duration(language.seconds),
         f"{number(language.tokens_per_second, 0)} tokens/s",
-        f"{number(language.trained_values, 0)} parameters",
+        f"{number(language.trained_parameters, 0)} parameters",
         f"file {size(language.file_bytes)}",
         f"peak memory {size(language.peak_memory_bytes)}",
     )
@@ -130,7 +130,7 @@ def _print_costs(summaries: list[MethodSummary], console: Console) -> None:
         table.add_row(
             _name(summary),
             str(len(summary.seeds)),
-            number(mean["trained_values"], 0),
+            number(mean["trained_parameters"], 0),
             number(mean["tokens"], 0),
             size(mean["file_bytes"]),
             duration(mean["seconds"]),

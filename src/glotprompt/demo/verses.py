@@ -131,7 +131,7 @@ class _Verses:
             target_test_accuracy_centred=found["target_centred_accuracy"],
             target_test_accuracy_centred_interval=found["target_centred_interval"],
             macro_f1=found["target_macro_f1"],
-            trained_values=found.get("trained_values", 0),
+            trained_parameters=found.get("trained_parameters", 0),
             tokens=found["tokens_read"] + found.get("tokens", 0),
             file_bytes=0 if adapted is None else saved_size(self.work, adapted),
             seconds=found.get("seconds"),

@@ -126,7 +126,7 @@ def examine(
     if backbone is None and probe_seconds > 0:
         backbone = Backbone.load(name, precision=precision, device=device)
     forecaster = _forecaster(name, backbone, Probe(probe_seconds), runtime, precision, device)
-    if tune.head == "words":
+    if tune.head == "cloze":
         tune = tune.replace(method=default_method(tune.method or adapt.method, forecaster.shell.has_lm_head))
     tokenizer = _tokenizer(name) if backbone is None else backbone.tokenizer
     text = statistics_of(texts, tokenizer)
@@ -137,7 +137,7 @@ def examine(
     first, second = forecaster.adapt(adapt, Text(texts, text.line_tokens)), None
     findings = [language_finding(language, read), *text_findings(text, references, adapt)]
     if task is not None:
-        reads_words = tune.head == "words" and not METHODS[str(tune.method)].reads_vectors
+        reads_words = tune.head == "cloze" and not METHODS[str(tune.method)].reads_vectors
         problems = label_problems(task, tokenizer) if reads_words else []
         if problems:  # what cannot be read cannot be timed
             forecaster.backbone = None

@@ -83,7 +83,7 @@ def texts(source: TextSource, data_dir: Path | None) -> Texts:
         clean = stage1_texts({", ".join(source.references): source.references}, reading, held_out, draw=draw)
     (found,) = clean.values()
     kept = share_of(found.texts, source.share, source.seed)
-    return Texts(kept, content_hash(kept), found.facts())
+    return Texts(kept, content_hash(kept), found.to_json())
 
 
 @lru_cache(maxsize=64)
@@ -94,7 +94,7 @@ def pairs(source: TextSource, data_dir: Path | None) -> Pairs:
     with in_words_of(_in_the_file):
         found = stage1_pairs(source.references, source.scored, replace(source.read, data_dir=data_dir))
     kept = [(pair.source, pair.target) for pair in share_of(found.pairs, source.share, source.seed)]
-    return Pairs(kept, content_of_pairs(kept), found.report.facts())
+    return Pairs(kept, content_of_pairs(kept), found.report.to_json())
 
 
 def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:

@@ -170,7 +170,7 @@ def cost_result(step: CostStep) -> CostResult:
     """A row of table 3."""
     shell = Shell.named(step.model)
     cost = method_cost(shell, METHODS[step.method], step.adapt, step.tune, "cpu")
-    backbone = {"name": shell.name, "num_values": shell.num_values, "num_layers": shell.num_layers}
+    backbone = {"name": shell.name, "num_parameters": shell.num_parameters, "num_layers": shell.num_layers}
     return CostResult(
         format=FORMAT,
         run_info=CostInfo(method=step.method, backbone=backbone),

@@ -18,7 +18,7 @@ class StageFigures(Record):
 
     model_config = ConfigDict(extra="allow")
 
-    trained_values: int
+    trained_parameters: int
     """Parameters that were trained."""
     seconds: float
     tokens: int
@@ -156,7 +156,7 @@ class StageCosts(Record):
 
     model_config = ConfigDict(extra="allow")
 
-    trained_values: int
+    trained_parameters: int
     trained_values_paper: int
     """As table 3 counts."""
     share: float

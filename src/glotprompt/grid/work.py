@@ -24,7 +24,7 @@ from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
 from glotprompt.methods import METHODS, for_language
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import Precision
-from glotprompt.records import Guards
+from glotprompt.records import Decontamination
 from glotprompt.run import run_stage1
 from glotprompt.spec import done_or_train
 from glotprompt.stage1 import Stage1
@@ -124,17 +124,17 @@ def _adapt(step: AdaptStep, store: Store, place: Workplace, folder: Path) -> Non
         read = reading.pairs(step.texts["pairs"], place.data_dir)
         _refuse_changed(step.texts["pairs"], read.content, step.contents["pairs"])
         stage1 = Stage1.of(backbone, (), (), step.language, step.config, parallel=read.pairs)
-        guards = Guards.model_validate({"parallel": read.checked})
+        decontamination = Decontamination.model_validate({"parallel": read.checked})
     else:
         target, source = (_texts(step.texts[name], step.contents[name], place) for name in ("target", "source"))
         stage1 = Stage1.of(backbone, target.lines, source.lines, step.language, step.config)
-        guards = Guards.model_validate({"target": target.checked, "source": source.checked})
+        decontamination = Decontamination.model_validate({"target": target.checked, "source": source.checked})
     share = next(iter(step.texts.values())).share
     runtime = place.runtime.replace(no_samples=True)
 
     def train(checkpoints: Path) -> Adapted:
         adapted = run_stage1(backbone, stage1, runtime.replace(checkpoint_dir=checkpoints))
-        return replace(adapted, report=adapted.training.replace(guards=guards, text_share=share))
+        return replace(adapted, report=adapted.training.replace(decontamination=decontamination, text_share=share))
 
     with _checkpoints(step, store) as checkpoints:
         done_or_train(

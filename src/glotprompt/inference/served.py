@@ -16,8 +16,8 @@ from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ArtifactError
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead, Head
-from glotprompt.model.delta import Delta
-from glotprompt.model.deltas import body_and_head
+from glotprompt.model.module import Module
+from glotprompt.model.modules import body_and_head
 from glotprompt.model.prefix import Positions
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.templates import Task
@@ -33,7 +33,7 @@ class Decoded:
     positions: Positions
     head: Head | None
     """What reads the labels; None: the label words do."""
-    body: Delta | None
+    body: Module | None
     """For a classifier that is not `Served.mixes`."""
     num_bytes: int
 
@@ -78,24 +78,24 @@ class Served:
         return 0 if self.words is None else self.words.num_masks
 
     @classmethod
-    def of(cls, name: str, facts: Mapping[str, Any], backbone: Backbone, decoded: Callable[[], Decoded]) -> Served:
+    def of(cls, name: str, metadata: Mapping[str, Any], backbone: Backbone, decoded: Callable[[], Decoded]) -> Served:
         """From what a classifier's file says (`PromptClassifier.description`). Raises `ArtifactError` for another
         backbone, `ConfigError` for a label word that the backbone does not know."""
-        artifact.check_backbone(name, facts, backbone.name, backbone.fingerprint)
-        task = task_of(facts, name)
-        body, head = body_and_head(facts["delta"])
+        artifact.check_backbone(name, metadata, backbone.name, backbone.fingerprint)
+        task = task_of(metadata, name)
+        body, head = body_and_head(metadata["module"])
         pooled_layer = head["layer"] if head is not None and head["kind"] == EmbeddingHead.kind else None
         words = label_words(task, backbone.tokenizer, backbone.input_embeddings) if head is None else None
         # Rows of a batch can differ in their prompts; everything else changes the body itself, for all rows at once.
         mixes = body["kind"] == SoftPrompt.kind
-        offsets = None if facts["offsets"] is None else tuple(facts["offsets"])
+        offsets = None if metadata["offsets"] is None else tuple(metadata["offsets"])
         return cls(
             name=name,
-            language=facts["language"],
+            language=metadata["language"],
             task=task,
-            max_length=facts["max_length"],
+            max_length=metadata["max_length"],
             offsets=offsets,
-            characters=characters_of(facts),
+            characters=characters_of(metadata),
             words=words,
             pooled_layer=pooled_layer,
             mixes=mixes,

@@ -4,7 +4,7 @@ selection and scores; what differs stands in the method's file, one for each fam
 Add a method:
 
 1. Write one file here with a `Method`: what it is called, in print and in plots, citation, default rates, what each
-   stage trains, and one or two functions. `begin_adapt` returns the `Delta` that stage 1 trains (`model.delta` says
+   stage trains, and one or two functions. `begin_adapt` returns the `Module` that stage 1 trains (`model.module` says
    what one is; there are prompts, adapters, LoRA and weights), `begin_tune` that of stage 2, by default the same. The
    file imports no torch (`model` loads on first use): descriptions are read without. `lora.py` is the shortest.
 2. Add one line to the tuple below. Settings of its own go into `AdaptConfig` or `TuneConfig`, and their names into

@@ -8,8 +8,8 @@ from glotprompt.method_registry import Look
 from glotprompt.methods.method import Method, Parts
 
 
-def _frozen(backbone: model.Backbone, parts: Parts, config: TuneConfig) -> model.Delta:
-    return parts["language"].requires_grad_(False) if parts else model.Together({})
+def _frozen(backbone: model.Backbone, parts: Parts, config: TuneConfig) -> model.Module:
+    return parts["language"].requires_grad_(False) if parts else model.ModuleStack({})
 
 
 EMBEDDING = Method(

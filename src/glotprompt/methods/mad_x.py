@@ -11,7 +11,7 @@ from glotprompt.methods.method import Method, Parts
 from glotprompt.methods.soft_prompt import SOFT_PROMPT, prompt_of
 
 
-def _fresh_language_adapter(backbone: model.Backbone, config: AdaptConfig) -> model.Delta:
+def _fresh_language_adapter(backbone: model.Backbone, config: AdaptConfig) -> model.Module:
     adapter = model.Adapter.initialise(
         backbone.hidden_size,
         backbone.num_layers,
@@ -22,21 +22,21 @@ def _fresh_language_adapter(backbone: model.Backbone, config: AdaptConfig) -> mo
     )
     if not config.train_lm_head:
         return adapter
-    return model.Together({"adapter": adapter, "lm_head": model.Weights.of(backbone, model.is_head_transform)})
+    return model.ModuleStack({"adapter": adapter, "lm_head": model.Weights.of(backbone, model.is_head_transform)})
 
 
-def _with_task_adapter(backbone: model.Backbone, base: model.Delta, config: TuneConfig) -> model.Together:
+def _with_task_adapter(backbone: model.Backbone, base: model.Module, config: TuneConfig) -> model.ModuleStack:
     """A fresh task adapter, behind what stage 1 left, frozen."""
     task = model.Adapter.initialise(
         backbone.hidden_size, backbone.num_layers, config.task_adapter_reduction, seed=config.seed
     )
-    return model.Together({"language": base.requires_grad_(False), "task": task})
+    return model.ModuleStack({"language": base.requires_grad_(False), "task": task})
 
 
-def _swap_language(tuned: model.Delta, parts: Parts) -> model.Together:
+def _swap_language(tuned: model.Module, parts: Parts) -> model.ModuleStack:
     """The task adapter on the target's language adapter instead of the source's."""
-    assert isinstance(tuned, model.Together)
-    return model.Together({"language": parts["language"].requires_grad_(False), "task": tuned["task"]})
+    assert isinstance(tuned, model.ModuleStack)
+    return model.ModuleStack({"language": parts["language"].requires_grad_(False), "task": tuned["task"]})
 
 
 _TASK_ADAPTER = {"task_adapter_reduction": "trains no task adapter"}
@@ -47,7 +47,7 @@ MAD_X = Method(
     look=Look(name="MAD-X", colour="#d2003c", marker="^", place=4),
     stage1="language adapters with an invertible part, of target and source",
     stage2="task adapters, on the source's language adapter",
-    kinds=("adapter", "together"),
+    kinds=("adapter", "stack"),
     shares={"source": 1.0, "language": 0.0},
     rates={
         "adapt": 1e-4,  # Pfeiffer et al. 2020, and section 4.2

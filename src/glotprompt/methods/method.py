@@ -10,7 +10,7 @@ from glotprompt import model
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.method_registry import DESCRIPTIONS, Description
 
-Parts: TypeAlias = "Mapping[str, model.Delta]"
+Parts: TypeAlias = "Mapping[str, model.Module]"
 """What stage 1 left: "language", and for MAD-X "source"."""
 
 
@@ -18,15 +18,15 @@ Parts: TypeAlias = "Mapping[str, model.Delta]"
 class Method(Description):
     """One way to teach a frozen model a language and then a task."""
 
-    begin_adapt: Callable[[model.Backbone, AdaptConfig], model.Delta] | None = None
+    begin_adapt: Callable[[model.Backbone, AdaptConfig], model.Module] | None = None
     """What stage 1 trains, fresh. None: there is no stage 1."""
-    begin_tune: Callable[[model.Backbone, Parts, TuneConfig], model.Delta] = lambda backbone, parts, config: parts[
+    begin_tune: Callable[[model.Backbone, Parts, TuneConfig], model.Module] = lambda backbone, parts, config: parts[
         "language"
     ]
     """What stage 2 trains, with all that it is trained behind; by default what stage 1 left."""
     takes: Method | None = None
     """The method whose stage 1 it builds on; None: its own."""
-    deliver: Callable[[model.Delta, Parts], model.Delta] = lambda tuned, parts: tuned
+    deliver: Callable[[model.Module, Parts], model.Module] = lambda tuned, parts: tuned
     """From what stage 2 trained to what classifies the target language."""
     has_prompt: bool = False
     """Whether stage 2 trains prompts, of which K layers may be chosen."""

@@ -43,7 +43,7 @@ def default_method(adapted_method: str | None, has_lm_head: bool) -> str:
 def method_of_tune(config: TuneConfig, adapted: Adapted | None, backbone: model.Backbone) -> tuple[Method, TuneConfig]:
     """The method of a stage 2 and its config with that method's defaults; `ConfigError` where it cannot start from
     what is given."""
-    needs_no_words = backbone.has_lm_head or config.head != "words"
+    needs_no_words = backbone.has_lm_head or config.head != "cloze"
     name = config.method or default_method(None if adapted is None else adapted.method, needs_no_words)
     method, config = METHODS[name], config.replace(method=name)
     if config.layer is not None:
@@ -124,7 +124,7 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
         (False, "it is a setting of stage 1", "allow_unknown"),
         (not config.dropout, "with dropout nothing can be kept", "state_cache"),
         (config.head != "pooled", "states that are pooled are not kept", "state_cache"),
-        (config.head == "words", "a linear head reads no words", "loss_over"),
+        (config.head == "cloze", "a linear head reads no words", "loss_over"),
         (not method.reads_vectors, f"{method.name} is fitted in closed form",
          "epochs batch_size learning_rate warmup_ratio weight_decay clip_norm dropout head loss_over"
          " micro_batch_size gradient_checkpointing checkpoint_every state_cache"),

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from glotprompt import artifact, atomic
 from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_memory
-from glotprompt.facts import is_finite
+from glotprompt.metadata import is_finite
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import BUNDLED
@@ -98,22 +98,22 @@ def from_adapter_hub(folder: str | Path, backbone: Backbone) -> Adapter:
     The folder does not say for which weights the adapter was trained; only the shapes can be checked. Raises
     `ArtifactError` in one line for what is damaged, incomplete, made for another model, or of another architecture."""
     folder = Path(folder)
-    facts = _facts(folder)
+    metadata = _metadata(folder)
     model_type = backbone.model.config.model_type
     for key, wanted in (("model_type", model_type), ("hidden_size", backbone.hidden_size)):
-        if facts.get(key) != wanted:
+        if metadata.get(key) != wanted:
             raise ArtifactError(
-                f"{folder} has {key} {facts.get(key)!r}, {backbone.name} needs {wanted!r}; load the backbone it was"
+                f"{folder} has {key} {metadata.get(key)!r}, {backbone.name} needs {wanted!r}; load the backbone it was"
                 " made for"
             )
-    name = facts.get("name")
+    name = metadata.get("name")
     if not isinstance(name, str):
         raise ArtifactError(f"{folder / CONFIG} does not name its adapter; copy or make it again")
     path, stored = _weights(folder)
     found = {_modern(key, backbone.model.base_model_prefix): tensor for key, tensor in stored.items()}
-    settings = _settings(folder, facts, backbone.num_layers)
+    settings = _settings(folder, metadata, backbone.num_layers)
     # In the old format every task adapter says that it has a coupling, and none has.
-    if facts.get("type") == "text_task" and not any("invertible_adapters." in key for key in found):
+    if metadata.get("type") == "text_task" and not any("invertible_adapters." in key for key in found):
         settings["invertible_reduction"] = None
     with torch.device("meta"):
         empty = Adapter(backbone.hidden_size, backbone.num_layers, **settings)
@@ -134,7 +134,7 @@ def from_adapter_hub(folder: str | Path, backbone: Backbone) -> Adapter:
 
 def made_for(folder: str | Path) -> str:
     """Name of the model that the folder says its adapter was trained for; "" when it does not say."""
-    return str(_facts(Path(folder)).get("model_name") or "")
+    return str(_metadata(Path(folder)).get("model_name") or "")
 
 
 def has_head(folder: str | Path) -> bool:
@@ -162,22 +162,22 @@ def _modern(key: str, prefix: str) -> str:
     return ".".join(OLD_NAMES.get(part, part) for part in parts)
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def _metadata(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; expected a folder written by save_adapter")
     try:
-        facts: Any = json.loads(path.read_text(encoding="utf-8"))
+        metadata: Any = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise ArtifactError(f"{path} is not JSON ({in_a_line(error)}); copy or make it again") from None
-    if not isinstance(facts, dict) or not artifact.is_shallow(facts):
+    if not isinstance(metadata, dict) or not artifact.is_shallow(metadata):
         raise ArtifactError(f"{path} describes no adapter; expected a folder written by save_adapter")
-    return cast(dict[str, Any], facts)
+    return cast(dict[str, Any], metadata)
 
 
-def _settings(folder: Path, facts: Mapping[str, Any], num_layers: int) -> dict[str, Any]:
+def _settings(folder: Path, metadata: Mapping[str, Any], num_layers: int) -> dict[str, Any]:
     """The arguments of `Adapter`, or a refusal of what MAD-X is not."""
-    config: Any = facts.get("config")
+    config: Any = metadata.get("config")
     if not isinstance(config, dict) or config.get("architecture") is not None:
         raise ArtifactError(f"{folder} holds no bottleneck adapter; only seq_bn and seq_bn_inv (pfeiffer) can be read")
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from glotprompt.errors import ArtifactError, ModelError, in_a_line
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.delta import Delta
+from glotprompt.model.module import Module
 
 FAMILIES = ("xlm-roberta", "roberta", "camembert", "bert")
 """Model types with the layout that adapters are defined on: a norm behind every residual."""
@@ -73,7 +73,7 @@ class Coupling(nn.Module):
         return torch.cat([first, second], dim=-1)
 
 
-class Adapter(Delta):
+class Adapter(Module):
     """One adapter for a whole backbone: of a language (with a coupling) or of a task (without).
 
     Attached inside one another, adapters are stacked: `with language.attached(backbone), task.attached(backbone)`

@@ -29,7 +29,7 @@ from glotprompt.model.tokens import Sequences, SpecialIds, beginning, by_length,
 
 @runtime_checkable
 class Attachable(Protocol):
-    """What changes the states of a backbone for a while: a delta, or what stage 1 saved."""
+    """What changes the states of a backbone for a while: a module, or what stage 1 saved."""
 
     def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix | None]:
         """A context manager inside which the backbone computes with it, and which yields the prefix to hand over."""
@@ -244,7 +244,7 @@ class Backbone:
         return {"name": self.name, "fingerprint": self.fingerprint}
 
     @property
-    def num_values(self) -> int:
+    def num_parameters(self) -> int:
         """Weights of the backbone, tied ones counted once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 

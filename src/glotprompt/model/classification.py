@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from glotprompt.errors import ArtifactError
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.delta import check_shapes
+from glotprompt.model.module import check_shapes
 
 
 class Head(nn.Module, ABC):

@@ -1,4 +1,4 @@
-"""LoRA (Hu et al. 2022) as a delta: low-rank updates of the body's linear layers, added behind them by module hooks.
+"""LoRA (Hu et al. 2022) as a module: low-rank updates of the body's linear layers, added behind them by module hooks.
 
 Checked against PEFT's own layers (tests/model/test_lora.py), which over a body in bf16 compute in fp32 and take about
 eight times as long a step.
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from glotprompt.errors import ConfigError
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.delta import Delta, check_shapes
+from glotprompt.model.module import Module, check_shapes
 
 QUERIES_AND_VALUES = ("query", "value")
 TARGETS = {"modernbert": ("Wqkv",), "eurobert": ("q_proj", "v_proj")}
@@ -28,7 +28,7 @@ values are one layer."""
 Targets = Sequence[str] | Literal["all"] | None
 
 
-class Lora(Delta):
+class Lora(Module):
     """Low-rank updates W + (alpha / rank) B A of some linear layers; B starts at 0, so the start changes nothing."""
 
     kind = "lora"

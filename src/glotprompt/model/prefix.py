@@ -249,7 +249,7 @@ def _leads_back(*inputs: Tensor) -> bool:
 
 def _has_fast_sdpa(device: torch.device) -> bool:
     """On a CPU the flash backward of `sdpa` is slow for short keys and small heads; three plain products win twice
-    over (docs/facts.md, "bf16 on the CPU")."""
+    over (docs/metadata.md, "bf16 on the CPU")."""
     return device.type == "cuda"
 
 

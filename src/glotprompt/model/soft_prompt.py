@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from glotprompt.errors import ArtifactError
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.delta import Delta
+from glotprompt.model.module import Module
 from glotprompt.model.prefix import Positions, Prefix
 
 
-class SoftPrompt(Delta):
+class SoftPrompt(Module):
     """Trainable key/value vectors [layer, 2, head, prompt, dim] (index 0 of the second axis: keys, 1: values).
 
     Only the layers `trained_layers` have gradients; the layers below and above are kept as they are, and with

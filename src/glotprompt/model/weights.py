@@ -1,4 +1,4 @@
-"""Full fine-tuning as a delta: the backbone's own weights, copied, trained, and put in their places for a while."""
+"""Full fine-tuning as a module: the backbone's own weights, copied, trained, and put in their places for a while."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from glotprompt.errors import ArtifactError
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.delta import Delta
+from glotprompt.model.module import Module
 
 
-class Weights(Delta):
+class Weights(Module):
     """Copies of some or all of the backbone's weights in fp32, tied ones once.
 
     The body computes with them in its own precision (mixed precision: gradients reach the fp32 copies through the

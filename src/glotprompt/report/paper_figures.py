@@ -197,12 +197,12 @@ def accuracy_against_values(experiment: Experiment) -> str:
         _add_legend(figure, [axes])
 
     spoken = "; ".join(f"{line.name} {mean_sd(spread)} with {values:,.0f}" for line, values, spread in points)
-    description = f"Scatter plot of accuracy against trained values: {spoken}."
+    description = f"Scatter plot of accuracy against trained parameters: {spoken}."
     return draw(stem(experiment.name, "values"), PLOT + LEGEND_ROW * len(points), paint, description)
 
 
 def _values(line: Line) -> float | None:
-    found = [run.trained_values for run in line.runs if run.trained_values]
+    found = [run.trained_parameters for run in line.runs if run.trained_parameters]
     return sum(found) / len(found) if found else None
 
 

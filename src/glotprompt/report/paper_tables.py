@@ -210,11 +210,11 @@ def _cost_cells(line: Line) -> list[TableCell]:
     first = tune if costs.adapt is None else costs.adapt
     language_bytes = tune.file_bytes if costs.language_bytes is None else costs.language_bytes
     return [
-        number_cell(first.trained_values, 0),
+        number_cell(first.trained_parameters, 0),
         number_cell(first.trained_values_paper, 0),
         TableCell(f"{100 * first.share:.3g} %", value=first.share),
         TableCell(size(language_bytes), value=language_bytes),
-        number_cell(tune.trained_values, 0),
+        number_cell(tune.trained_parameters, 0),
         TableCell(size(tune.file_bytes), value=tune.file_bytes),
     ]
 
@@ -225,7 +225,7 @@ def measured_table(experiment: Experiment) -> Table:
     for line in experiment.lines:
         seconds = [_mean([_seconds(run, stage) for run in line.runs]) for stage in STAGES]
         peak = max((stage.peak_memory_bytes for run in line.runs for stage in run.stages), default=None)
-        values = _mean([run.trained_values for run in line.runs])
+        values = _mean([run.trained_parameters for run in line.runs])
         rows.append(
             (
                 word_cell(line.name),
@@ -341,7 +341,7 @@ def runs_table(experiment: Experiment) -> Table:
             *(TableCell(str(value), value=value) for value in (run.varied.get(key) for key in keys)),
             *(number_cell(run.score(labels, name)) for labels in WHICH for name in SCORES),
             number_cell(run.majority),
-            number_cell(run.trained_values, 0),
+            number_cell(run.trained_parameters, 0),
             *(number_cell(_seconds(run, stage)) for stage in STAGES),
             *(number_cell(_peak_memory(run, stage), 0) for stage in STAGES),
             TableCell("", value=run.collapsed),
@@ -350,6 +350,6 @@ def runs_table(experiment: Experiment) -> Table:
         for run in experiment.runs
     ]
     scores = [f"{name}_{labels}" for labels in WHICH for name in SCORES]
-    ends = ("majority", "trained_values", "seconds_adapt", "seconds_tune", "peak_bytes_adapt", "peak_bytes_tune")
+    ends = ("majority", "trained_parameters", "seconds_adapt", "seconds_tune", "peak_bytes_adapt", "peak_bytes_tune")
     headings = ("method", "target", "seed", *keys, *scores, *ends, "collapsed", "step")
     return Table(stem(experiment.name, "runs"), "", headings, tuple(rows))

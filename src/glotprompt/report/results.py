@@ -84,9 +84,9 @@ class Run:
         return [found for name in STAGES if (found := self.stage(name)) is not None]
 
     @property
-    def trained_values(self) -> int | None:
+    def trained_parameters(self) -> int | None:
         """Parameters trained for one language: of stage 1, or of stage 2 where that is the only one."""
-        return next((stage.trained_values for stage in self.stages if stage.trained_values), None)
+        return next((stage.trained_parameters for stage in self.stages if stage.trained_parameters), None)
 
     @property
     def collapsed(self) -> str | None:

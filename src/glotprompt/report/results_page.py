@@ -55,7 +55,7 @@ class ResultsPage:
         return f"“{DASH}” stands for a number that is not there, “(2 of 3)” for how many seeds there are so far."
 
     @property
-    def facts(self) -> dict[str, str]:
+    def properties(self) -> dict[str, str]:
         """Machines, versions and times of the runs; nothing of the moment of the report."""
         meta = self.results.meta
         runs = [run.evaluation for experiment in self.results.experiments for run in experiment.runs]
@@ -115,7 +115,7 @@ def as_page_markdown(page: ResultsPage, figures: str) -> str:
     parts = [f"# {markdown(page.title)}", markdown(page.lead)]
     if page.results.reading:
         parts.append(page.results.reading)
-    parts.append("\n".join(f"- {markdown(name)}: {markdown(value)}" for name, value in page.facts.items()))
+    parts.append("\n".join(f"- {markdown(name)}: {markdown(value)}" for name, value in page.properties.items()))
     for section in page.sections:
         parts += _section(section, figures)
     if page.results.failures:

@@ -112,7 +112,7 @@ def _draw_accuracy(made: Section) -> None:
     tested = paper_tables.significance_table(experiment)
     if tested is not None:
         made.tables.append(tested)
-    if any(run.trained_values for run in experiment.done):
+    if any(run.trained_parameters for run in experiment.done):
         made.minor_tables.append(paper_tables.measured_table(experiment))
     if experiment.plan["draw"] == "table2":
         _add(made, "values", paper_figures.accuracy_against_values(experiment),

@@ -21,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from glotprompt.errors import ArtifactError, nearest
 from glotprompt.model.backbone import Backbone
 from glotprompt.serve.middleware import Authorised, BoundedBody, KnownHost, Observed, refusal_response
-from glotprompt.serve.observed import CONTENT_TYPE, FACTS, Metrics
+from glotprompt.serve.observed import CONTENT_TYPE, FIELDS, Metrics
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import (
     ClassifierList,
@@ -125,10 +125,10 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
     @app.post("/v1/predict", responses=_REFUSALS, tags=["predictions"], **guarded)
     async def predict(body: PredictRequest, request: Request) -> PredictResponse:  # pyright: ignore[reportUnusedFunction]
         """Classify texts."""
-        facts: dict[str, Any] = request.scope[FACTS]
-        facts["items"] = len(body.items)
+        fields: dict[str, Any] = request.scope[FIELDS]
+        fields["items"] = len(body.items)
         answer = await _service(request).predict(body)
-        facts |= {"tokens": answer.tokens, "queue_seconds": round(answer.response.queue_seconds, 6)}
+        fields |= {"tokens": answer.tokens, "queue_seconds": round(answer.response.queue_seconds, 6)}
         return answer.response
 
     @app.get("/v1/classifiers", responses={401: _REFUSALS[401]}, tags=["predictions"], **guarded)
@@ -189,8 +189,8 @@ def _service(request: Request) -> Service:
 
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    facts: dict[str, Any] = request.scope[FACTS]
-    facts["code"] = error.code
+    fields: dict[str, Any] = request.scope[FIELDS]
+    fields["code"] = error.code
     return refusal_response(error)
 
 

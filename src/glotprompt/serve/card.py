@@ -60,10 +60,10 @@ class Card:
 
     @classmethod
     def of(
-        cls, served: Served, facts: Mapping[str, Any], report: TuneReport | None, num_bytes: int, modified: float
+        cls, served: Served, metadata: Mapping[str, Any], report: TuneReport | None, num_bytes: int, modified: float
     ) -> Card:
         """From what the file of a classifier says, and the report in it; `modified` in seconds since 1970."""
-        samples = Samples.in_file(facts)
+        samples = Samples.in_file(metadata)
         stage1 = None if report is None else report.language_prompt
         adapted = stage1 if isinstance(stage1, AdaptReport) else None
         return cls(
@@ -71,18 +71,18 @@ class Card:
             language=served.language,
             language_name=known_name(served.language),
             task=served.task.name,
-            labels=tuple(facts["labels"]),
+            labels=tuple(metadata["labels"]),
             fields=served.task.template.fields,
-            method=facts["method"],
-            backbone=Path(facts["backbone"]["name"]).name,
-            prompt_length=facts["prompt_length"],
+            method=metadata["method"],
+            backbone=Path(metadata["backbone"]["name"]).name,
+            prompt_length=metadata["prompt_length"],
             finds_language=served.mixes,
             max_length=served.max_length,
             target_texts=None if adapted is None else adapted.target_lines,
             source_texts=None if adapted is None else adapted.source_lines,
             num_examples=None if report is None else report.examples,
             dev_accuracy=None if report is None else report.dev_accuracy,
-            offsets=facts["offsets"] is not None,
+            offsets=metadata["offsets"] is not None,
             made=datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds"),
             num_bytes=num_bytes,
             sample_texts=() if samples is None else samples.texts,

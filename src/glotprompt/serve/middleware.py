@@ -15,7 +15,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glotprompt.serve.observed import FACTS, LOGGER, Metrics
+from glotprompt.serve.observed import FIELDS, LOGGER, Metrics
 from glotprompt.serve.schemas import Refusal
 
 HEADERS = {
@@ -58,8 +58,8 @@ class Observed:
             await self._app(scope, receive, send)
             return
         start, status = time.perf_counter(), 0
-        facts: dict[str, Any] = {}
-        scope[FACTS] = facts
+        fields: dict[str, Any] = {}
+        scope[FIELDS] = fields
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -84,7 +84,7 @@ class Observed:
         route = _route(scope)
         self._metrics.request(route, status, seconds)
         asked = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
-        _log.info("request", extra={FACTS: {**asked, **facts}})
+        _log.info("request", extra={FIELDS: {**asked, **fields}})
 
 
 def _route(scope: Scope) -> str:

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from glotprompt.serve.batching import Pass
 from glotprompt.serve.registry import Registry
 
-FACTS = "facts"
+FIELDS = "fields"
 """Under this name a record carries its own figures."""
 LOGGER = "glotprompt.serve"
 
@@ -108,7 +108,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {"time": moment, "level": record.levelname.lower(), "event": record.getMessage()}
-        line |= getattr(record, FACTS, {})
+        line |= getattr(record, FIELDS, {})
         if record.exc_info and record.exc_info[1] is not None:
             line |= described(record.exc_info[1])
         return json.dumps(line)

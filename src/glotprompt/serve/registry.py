@@ -25,8 +25,8 @@ from torch import Tensor
 from glotprompt import artifact
 from glotprompt.classifier import PromptClassifier
 from glotprompt.errors import ArtifactError, ConfigError, UserError, in_a_line, nearest, visible
-from glotprompt.facts import check_facts, check_values, describe
 from glotprompt.inference.served import Decoded, Served
+from glotprompt.metadata import check_metadata, check_values, describe
 from glotprompt.model.backbone import Backbone
 from glotprompt.serve.card import Card
 
@@ -73,10 +73,10 @@ _NO_FILE = _Stamp(0, 0, 0)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, facts = artifact.read_copy(path, KIND)
-    check_facts(path, facts)
+    tensors, metadata = artifact.read_copy(path, KIND)
+    check_metadata(path, metadata)
     check_values(path, tensors)
-    return tensors, facts
+    return tensors, metadata
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +88,14 @@ class _Version:
 
     def decode(self, backbone: Backbone) -> Decoded:
         """Its tensors, read from the disk again. Raises `ArtifactError` where another version lies there by now."""
-        tensors, facts = _read(self.path)
+        tensors, metadata = _read(self.path)
         try:
             changed = _Stamp.of(self.path) != self.stamp
         except OSError:
             changed = False  # it could be read a moment ago
         if changed:
             raise ArtifactError(f"{self.path} was changed since the last look at it; ask again in a moment")
-        return Decoded.of(PromptClassifier.of(tensors, facts, backbone, self.path), backbone)
+        return Decoded.of(PromptClassifier.of(tensors, metadata, backbone, self.path), backbone)
 
 
 @dataclass(frozen=True)
@@ -312,13 +312,13 @@ class Registry:
                 return _Known(stamp)
             if visible(path.stem) != path.stem:
                 raise ArtifactError(f"{path} has a name that is not UTF-8, or with control characters; rename it")
-            tensors, facts = _read(path)
+            tensors, metadata = _read(path)
             version = _Version(path, stamp)
             decode = partial(version.decode, self._backbone)
-            served = Served.of(path.stem, facts, self._backbone, partial(self._cache.get, version, decode))
-            classifier = PromptClassifier.of(tensors, facts, self._backbone, path)
+            served = Served.of(path.stem, metadata, self._backbone, partial(self._cache.get, version, decode))
+            classifier = PromptClassifier.of(tensors, metadata, self._backbone, path)
             self._cache.get(version, lambda: Decoded.of(classifier, self._backbone))
-            card = Card.of(served, facts, classifier.report, stamp.size, stamp.modified / 1e9).checked()
+            card = Card.of(served, metadata, classifier.report, stamp.size, stamp.modified / 1e9).checked()
         except Exception as error:  # whatever one file holds, the others go on
             told = isinstance(error, UserError)
             reason = str(error) if told else f"{path} cannot be used: {in_a_line(repr(error))}"

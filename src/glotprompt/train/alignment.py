@@ -24,7 +24,7 @@ from glotprompt.config import AdaptConfig
 from glotprompt.data.records import generator
 from glotprompt.errors import DataError, counted
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.delta import Delta
+from glotprompt.model.module import Module
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences, beginning, by_length, plain
 from glotprompt.processes import together
@@ -156,7 +156,7 @@ def _cosine(one: _Vectors, other: _Vectors) -> Float[Tensor, ""]:
 
 
 def alignment_losses(
-    backbone: Backbone, delta: Delta, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], micro_batch: MicroBatch
+    backbone: Backbone, module: Module, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], micro_batch: MicroBatch
 ) -> Generator[tuple[Tensor, int]]:
     """Parts of a batch's loss. InfoNCE compares all pairs of the batch, so where the batch is read in parts the
     gradients of the whole loss with respect to the vectors are made first, without remembering anything, and each part
@@ -165,14 +165,14 @@ def alignment_losses(
     count, size = len(batch.target), micro_batch.size or len(batch.target)
     if size >= count and not together():
         for _ in micro_batch.parts(count):
-            with delta.attached(backbone) as prefix:  # around the yield: the backward pass belongs inside
+            with module.attached(backbone) as prefix:  # around the yield: the backward pass belongs inside
                 sides = _both_sides(backbone, batch, prefix, size)
                 yield alignment_loss(*sides, batch.teachers, centre), _num_tokens(batch)
         return
-    loss, gradients = _gradients_of_vectors(backbone, delta, batch, centre, size)
+    loss, gradients = _gradients_of_vectors(backbone, module, batch, centre, size)
     for rows in micro_batch.parts(count):
         part = _some(batch, range(count)[rows])
-        with delta.attached(backbone) as prefix:
+        with module.attached(backbone) as prefix:
             states = _both_sides(backbone, part, prefix, size)
             pulled = torch.stack(
                 [(vectors * gradient[rows]).sum() for vectors, gradient in zip(states, gradients, strict=True)]
@@ -182,10 +182,10 @@ def alignment_losses(
 
 
 def _gradients_of_vectors(
-    backbone: Backbone, delta: Delta, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], size: int
+    backbone: Backbone, module: Module, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], size: int
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss of a batch, and its gradients with respect to the pooled states of the target and of the source side."""
-    with torch.no_grad(), delta.attached(backbone) as prefix:
+    with torch.no_grad(), module.attached(backbone) as prefix:
         sides = _both_sides(backbone, batch, prefix, size)
     for vectors in sides:
         vectors.requires_grad_()

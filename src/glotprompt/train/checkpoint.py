@@ -38,10 +38,10 @@ class Checkpoint:
         """Whether enough time has passed since the last one: one of a whole model takes long, so they come seldom."""
         return self.path is not None and time.monotonic() - self._last >= max(self._every, self._pause)
 
-    def save(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+    def save(self, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         if self.path is not None:
             start = time.monotonic()
-            artifact.write(self.path, KIND, tensors, {**facts, "identity": self.identity, "notes": self._notes})
+            artifact.write(self.path, KIND, tensors, {**metadata, "identity": self.identity, "notes": self._notes})
             self._last = time.monotonic()
             took = self._last - start
             self._pause = took / LARGEST_SHARE - took if self._every else 0.0  # 0 means after every step
@@ -62,10 +62,10 @@ class Checkpoint:
         if self.path is None or not self.path.is_file():
             return None
         try:
-            tensors, facts = artifact.read(self.path, KIND)
+            tensors, metadata = artifact.read(self.path, KIND)
         except ArtifactError:
             return None
-        return (tensors, facts) if facts.get("identity") == self.identity else None
+        return (tensors, metadata) if metadata.get("identity") == self.identity else None
 
     def value_at_start(self, name: str, value: str) -> str:
         """The value that a setting had when the run started: what the checkpoint says, else `value`, which is written

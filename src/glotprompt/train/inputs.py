@@ -10,7 +10,7 @@ from glotprompt.data.records import Example, shots_per_class, split_held_out
 from glotprompt.errors import ConfigError, DataError, counted, nearest, setting
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import Head
-from glotprompt.model.delta import Delta
+from glotprompt.model.module import Module
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import Sequences
 from glotprompt.templates import Task
@@ -62,9 +62,9 @@ def _sequences(text: Sequence[str], backbone: Backbone, config: AdaptConfig) -> 
     return token_sequences(text, backbone.tokenizer, config.max_length, config.packing)
 
 
-def check_length(backbone: Backbone, max_length: int, delta: Delta) -> None:
+def check_length(backbone: Backbone, max_length: int, module: Module) -> None:
     """Raises `ConfigError` for inputs longer than the model reads, behind a prompt with shifted positions less."""
-    prompts = [part for part in delta.modules() if isinstance(part, SoftPrompt) and part.positions == "shifted"]
+    prompts = [part for part in module.modules() if isinstance(part, SoftPrompt) and part.positions == "shifted"]
     longest = backbone.max_positions - sum(prompt.prompt_length for prompt in prompts)
     if max_length > longest:
         raise ConfigError(f"max_length {max_length} is more than this model reads ({longest} tokens); lower it")

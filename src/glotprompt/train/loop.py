@@ -74,15 +74,15 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found: `key` is minimised (compared from left to right), `facts` are recorded."""
+    """What an evaluation found: `key` is minimised (compared from left to right), `figures` are recorded."""
 
     key: tuple[float, ...]
-    facts: dict[str, float]
+    figures: dict[str, float]
 
 
 @dataclass
 class History:
-    """The course of a run; survives interruption."""
+    """The history of a run; survives interruption."""
 
     step: int = 0
     seconds: float = 0.0
@@ -96,7 +96,9 @@ class History:
 
     def figures(self) -> HistoryFigures:
         """What a report keeps of it."""
-        found = [(step, {name: _number(value) for name, value in facts.items()}) for step, facts in self.evaluations]
+        found = [
+            (step, {name: _number(value) for name, value in figures.items()}) for step, figures in self.evaluations
+        ]
         return HistoryFigures(
             steps=self.step,
             best_step=self.best_step,
@@ -240,7 +242,7 @@ class _Run:
 
     def judge(self, evaluation: Evaluation) -> None:
         history = self.history
-        history.evaluations.append((history.step, evaluation.facts))
+        history.evaluations.append((history.step, evaluation.figures))
         sound = all(map(math.isfinite, evaluation.key))  # what has diverged compares as better or worse by chance
         if history.best_key is None or (sound and evaluation.key < history.best_key):
             history.best_key, history.best_step, history.without_gain = evaluation.key, history.step, 0
@@ -267,7 +269,7 @@ class _Run:
         found = self.checkpoint.load()
         if found is None or "history" not in found[1]:
             return
-        tensors, facts = found
+        tensors, metadata = found
         numbers = range(len(self.parameters))
         self.take([tensors[f"{number}.now"] for number in numbers])
         self.best = [tensors[f"{number}.best"].to(self.parameters[number].device) for number in numbers]
@@ -276,14 +278,14 @@ class _Run:
             if kind == "optimiser":
                 parameter = self.parameters[int(number)]
                 self.optimiser.state[parameter][rest[0]] = value.to(parameter.device)  # fused: the step count too
-        history: dict[str, Any] = dict(facts["history"])
+        history: dict[str, Any] = dict(metadata["history"])
         for name in ("losses", "evaluations"):
             history[name] = [tuple(item) for item in history[name]]
         history["best_key"] = tuple(history["best_key"])
         self.history = History(**history)
-        self._pending = list(facts["pending"])
+        self._pending = list(metadata["pending"])
         if self.micro_batch is not None:
-            self.micro_batch.resume(facts.get("micro_batch"))
+            self.micro_batch.resume(metadata.get("micro_batch"))
 
 
 def _accumulated(parts: Parts) -> tuple[float, int]:

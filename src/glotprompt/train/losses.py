@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.delta import Delta
+from glotprompt.model.module import Module
 from glotprompt.train.batches import MaskedBatch
 from glotprompt.train.cloze import Cloze, Words, weights_of
 from glotprompt.train.micro_batch import MicroBatch
@@ -20,7 +20,7 @@ from glotprompt.train.scoring import LabelHead, label_scores, label_states
 
 
 def masked_token_losses(
-    backbone: Backbone, delta: Delta, batch: MaskedBatch, micro_batch: MicroBatch
+    backbone: Backbone, module: Module, batch: MaskedBatch, micro_batch: MicroBatch
 ) -> Generator[tuple[Tensor, int]]:
     """Parts of the mean loss over a batch's masked tokens; only masked positions reach the vocabulary."""
     count, width = batch.input_ids.shape
@@ -29,7 +29,7 @@ def masked_token_losses(
         ids = batch.input_ids[rows].to(backbone.device)
         mask = None if batch.attention_mask is None else batch.attention_mask[rows].to(backbone.device)
         places = (batch.positions[inside] - rows.start * width).to(backbone.device)
-        with delta.attached(backbone) as prefix:  # around the yield: the backward pass belongs inside
+        with module.attached(backbone) as prefix:  # around the yield: the backward pass belongs inside
             hidden = backbone.states_at(ids, mask, prefix, places)
             loss = backbone.masked_token_loss(hidden, batch.targets[inside].to(backbone.device))
             yield loss / max(1, len(batch.targets)), ids.numel() if mask is None else int(mask.sum())
@@ -37,7 +37,7 @@ def masked_token_losses(
 
 def label_losses(
     backbone: Backbone,
-    delta: Delta,
+    module: Module,
     clozes: Sequence[Cloze],
     gold: Tensor,
     head: LabelHead,
@@ -49,7 +49,7 @@ def label_losses(
     that an epoch's mean is that of all examples, whatever batches they fall into."""
     for rows in micro_batch.parts(len(clozes)):
         wanted = gold[rows].to(backbone.device)
-        with delta.attached(backbone) as prefix:
+        with module.attached(backbone) as prefix:
             if loss_over == "vocabulary" and isinstance(head, Words):
                 log_probs = head.log_probabilities(backbone, label_states(backbone, clozes[rows], prefix))
                 loss = _weighted_sum(F.nll_loss, log_probs, wanted, clozes[rows])

@@ -24,7 +24,7 @@ from torch import Tensor
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import visible
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.delta import Delta
+from glotprompt.model.module import Module
 from glotprompt.model.tokens import by_length
 from glotprompt.processes import is_first
 from glotprompt.train.cloze import Cloze, Entering
@@ -37,14 +37,14 @@ SPARE = 0.5
 
 @torch.no_grad()
 def below_trained_layers(
-    backbone: Backbone, clozes: Sequence[Cloze], delta: Delta, runtime: RuntimeConfig
+    backbone: Backbone, clozes: Sequence[Cloze], module: Module, runtime: RuntimeConfig
 ) -> list[Cloze]:
-    """The examples with what enters the lowest layer that `delta` changes in training; as they are where nothing lies
+    """The examples with what enters the lowest layer that `module` changes in training; as they are where nothing lies
     below it, the backbone's layers cannot be run one by one, or there is no room (which is said).
 
     A training that is taken up again does this again. Processes that train together each do it for all examples, for
     every epoch deals them out anew."""
-    layer = delta.first_layer
+    layer = module.first_layer
     tokens = sum(len(cloze.input_ids) for cloze in clozes)
     if not layer or not tokens or not runtime.state_cache or not backbone.is_layered:
         return list(clozes)
@@ -58,7 +58,7 @@ def below_trained_layers(
     ]
     batches = list(by_length([cloze.input_ids for cloze in clozes], runtime.eval_batch_size))
     progress, read = StepLine(f"read the {layer} lowest layers once", len(batches), runtime.progress), 0
-    with delta.attached(backbone) as prefix:
+    with module.attached(backbone) as prefix:
         for number, rows in enumerate(batches, start=1):
             ids, mask = padded([clozes[row] for row in rows], backbone)
             hidden = backbone.states_below(layer, ids, mask, prefix).to(kept.device)

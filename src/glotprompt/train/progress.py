@@ -21,7 +21,7 @@ class Progress(Protocol):
         """A run is taken up behind a step that an earlier process did."""
         ...
 
-    def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None: ...
+    def advance(self, step: int, loss: float | None, tokens: int, figures: dict[str, float]) -> None: ...
 
 
 class Silent:
@@ -30,7 +30,7 @@ class Silent:
     def resume(self, step: int) -> None:
         pass
 
-    def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None:
+    def advance(self, step: int, loss: float | None, tokens: int, figures: dict[str, float]) -> None:
         pass
 
 
@@ -48,7 +48,7 @@ class StepLine:
             sys.stderr.write(f"{self.title}: resuming at step {step} of {self.steps}\n")
             sys.stderr.flush()
 
-    def advance(self, step: int, loss: float | None, tokens: int, facts: dict[str, float]) -> None:
+    def advance(self, step: int, loss: float | None, tokens: int, figures: dict[str, float]) -> None:
         if not self.enabled:
             return
         now = time.monotonic()
@@ -62,7 +62,7 @@ class StepLine:
         elapsed = max(now - began, 1e-9)
         left = (self.steps - step) * elapsed / max(1, step - first_step)
         shown = "" if loss is None else f"loss {loss:.3f}  "
-        shown += " ".join(f"{name} {value:.4g}" for name, value in facts.items())
+        shown += " ".join(f"{name} {value:.4g}" for name, value in figures.items())
         line = (
             f"{self.title}: step {step}/{self.steps}  {shown}"
             f"  {(tokens - first_tokens) / elapsed:,.0f} tokens/s  {duration(left)} left"

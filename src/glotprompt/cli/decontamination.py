@@ -24,7 +24,7 @@ from glotprompt.data.decontamination import (
 from glotprompt.data.pairs import stage1_pairs
 from glotprompt.data.records import share_of, subsample
 from glotprompt.errors import ConfigError, DataError
-from glotprompt.facts import describe
+from glotprompt.metadata import describe
 from glotprompt.methods import reads_source
 from glotprompt.records import TextReport
 
@@ -76,9 +76,9 @@ def _some_of(texts: Mapping[str, CleanText], code: str, params: Params, seed: in
     """Of the target's text the share that --text-share asks for, and of each text no more than --max-lines."""
     record = _switches(params)
     clean = {"target": texts[f"{code}, target text"], "source": texts["source text"]}
-    checked = {role: text.facts() for role, text in clean.items() if text.texts and text.overlaps}
+    checked = {role: text.to_json() for role, text in clean.items() if text.texts and text.overlaps}
     if checked:
-        record.setdefault("guards", {}).update(checked)
+        record.setdefault("decontamination", {}).update(checked)
     lines = {role: text.texts for role, text in clean.items()}
     if params["text_share"] is not None:
         lines["target"] = share_of(lines["target"], params["text_share"], seed)
@@ -107,7 +107,7 @@ def parallel_text(code: str, sources: Sequence[str], params: Params) -> Stage1Te
     for line in (checked.report.sentence(), *checked.report.warnings()):
         note(f"{code}, parallel text: {line}")
     record = _switches(params)
-    record["guards"] = {**record.get("guards", {}), "parallel": checked.report.facts()}
+    record["decontamination"] = {**record.get("decontamination", {}), "parallel": checked.report.to_json()}
     return Stage1Text(TextReport.model_validate(record), pairs=[(pair.source, pair.target) for pair in checked.pairs])
 
 
@@ -141,5 +141,5 @@ def _refuse(file: str, purpose: Any, target_language: str | None, params: Params
 def _switches(params: Params) -> dict[str, Any]:
     """What the flags switched off, to be recorded in what is saved; empty where nothing was."""
     thrown = [flag for name, flag in _SWITCHES.items() if params.get(name)]
-    record: dict[str, Any] = {"guards": {"switches": thrown}} if thrown else {}
+    record: dict[str, Any] = {"decontamination": {"switches": thrown}} if thrown else {}
     return {**record, "normalised": True} if params["normalise"] else record

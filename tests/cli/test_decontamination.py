@@ -26,7 +26,7 @@ def adapt(here: Path, tiny_folder: Path, glotprompt: Program):
     return _adapt
 
 
-def training_facts(path: str, kind: str = "language prompt") -> dict[str, Any]:
+def training_of(path: str, kind: str = "language prompt") -> dict[str, Any]:
     return artifact.describe(path, (kind,))["training"]
 
 
@@ -42,20 +42,20 @@ def test_text_that_will_be_scored_is_removed_and_recorded(here: Path, adapt, inv
     assert f"nya: {num - 1} target lines" in outcome.err
     counts = {"same": 1, "shared": 0}
     expected = {"ngram": 13, "kept": num - 1, "removed": 1, "held_out": {"test.csv": counts}}
-    guards = training_facts("x.st")["guards"]
-    assert guards["target"] == expected
-    assert guards["source"]["removed"] == 0
-    assert json.loads((here / "x.json").read_text())["prompts"][0]["guards"] == guards
+    decontamination = training_of("x.st")["decontamination"]
+    assert decontamination["target"] == expected
+    assert decontamination["source"]["removed"] == 0
+    assert json.loads((here / "x.json").read_text())["prompts"][0]["decontamination"] == decontamination
 
     assert "already what these words make" in adapt("--target nya=nya.txt --held-out test.csv").err
     again = adapt("--target nya=nya.txt --no-overlap-check")
     assert "already" not in again.err, "a line more is read"
-    assert training_facts("x.st")["guards"] == {"switches": ["--no-overlap-check"]}
+    assert training_of("x.st")["decontamination"] == {"switches": ["--no-overlap-check"]}
     plain = adapt("--target nya=nya.txt")
     assert "already what these words make" in plain.err, "the same is read"
     assert "x.st now says how its text was checked this time" in plain.err
     assert "not checked against evaluation text" in plain.err
-    assert "guards" not in training_facts("x.st")
+    assert "decontamination" not in training_of("x.st")
     assert "now says" not in adapt("--target nya=nya.txt").err
 
 
@@ -119,7 +119,7 @@ def test_evaluation_text_is_refused_by_its_place(here: Path, adapt, invented_lin
     assert "pass --allow-evaluation-text" in adapt(words).error
     outcome = adapt(f"{words} --allow-evaluation-text")
     assert "aymara-spanish/dev.aym: evaluation text, read all the same (--allow-evaluation-text)" in outcome.err
-    assert training_facts("x.st")["guards"] == {"switches": ["--allow-evaluation-text"]}
+    assert training_of("x.st")["decontamination"] == {"switches": ["--allow-evaluation-text"]}
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_xnli_is_refused_for_a_language_of_americasnli(
         "those of AmericasNLI in another language, and the target language is quy" in glotprompt(*words.split()).error
     )
     assert glotprompt(*words.split(), "--allow-evaluation-text").status == 0
-    assert training_facts("topic.st", "classifier")["guards"] == {"switches": ["--allow-evaluation-text"]}
+    assert training_of("topic.st", "classifier")["decontamination"] == {"switches": ["--allow-evaluation-text"]}
     words = f"tune --model {tiny_folder} --train xnli/dev-en.tsv {TUNE} --output plain.st"
     assert "do not score the classifier on AmericasNLI" in glotprompt(*words.split()).err
 
@@ -146,9 +146,9 @@ def test_of_a_large_text_lines_are_drawn(here: Path, adapt, invented_lines: list
     outcome = adapt("--target nya=nya.txt --max-lines 20")
     assert f"nya, target text: 20 of {num} lines are read, drawn by seed 0; --max-lines sets how many" in outcome.err
     assert "nya: 20 target lines, 20 source lines" in outcome.err
-    facts = training_facts("x.st")
-    assert facts["target_lines"] == 20
-    assert facts["drawn_from_lines"] == {"target": num, "source": len((here / "eng.txt").read_text().splitlines())}
+    metadata = training_of("x.st")
+    assert metadata["target_lines"] == 20
+    assert metadata["drawn_from_lines"] == {"target": num, "source": len((here / "eng.txt").read_text().splitlines())}
     assert "already what these words make" in adapt("--target nya=nya.txt --max-lines 20").err
     first = (here / "x.st").read_bytes()
     assert "already" not in adapt("--target nya=nya.txt --max-lines 20 --seed 1").err
@@ -156,20 +156,20 @@ def test_of_a_large_text_lines_are_drawn(here: Path, adapt, invented_lines: list
     assert "already" not in adapt("--target nya=nya.txt --max-lines 20").err
     assert (here / "x.st").read_bytes() != first
     assert "lines are read" not in adapt(f"--target nya=nya.txt --max-lines {10 * num}").err
-    assert "drawn_from_lines" not in training_facts("x.st")
+    assert "drawn_from_lines" not in training_of("x.st")
 
 
 @pytest.mark.slow
 def test_a_share_of_cleaned_text(here: Path, adapt, glotprompt: Program, invented_lines: list[str]) -> None:
     (here / "wide.txt").write_text("\n".join(f"\u00a0{line}\u200b" for line in invented_lines), encoding="utf-8")
     assert "nya: 15 target lines" in adapt("--target nya=wide.txt --normalise --text-share 0.25").err
-    facts = training_facts("x.st")
-    assert (facts["normalised"], facts["text_share"]) == (True, 0.25)
+    metadata = training_of("x.st")
+    assert (metadata["normalised"], metadata["text_share"]) == (True, 0.25)
     assert "expected a number above 0, up to 1" in adapt("--target nya=nya.txt --text-share 25").error
 
     words = f"tune --prompt x.st --train train.tsv --normalise {TUNE} --output topic.st"
     assert glotprompt(*words.split()).status == 0
-    assert training_facts("topic.st", "classifier")["normalised"] is True
+    assert training_of("topic.st", "classifier")["normalised"] is True
     predict = "predict --classifier topic.st --input wide.txt"
     outcome = glotprompt(*predict.split())
     assert "tuned on normalised text; give --normalise here, too" in outcome.err

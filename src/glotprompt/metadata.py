@@ -25,7 +25,7 @@ _Part = TypeVar("_Part")
 
 
 class _Said(BaseModel):
-    """Part of a file's facts: nothing is converted, and what a later version says besides is left alone."""
+    """Part of a file's metadata: nothing is converted, and what a later version says besides is left alone."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -60,8 +60,8 @@ class _Weights(_Said):
     kind: Literal["weights"]
 
 
-class _Together(_Said, Generic[_Part]):
-    kind: Literal["together"]
+class _ModuleStack(_Said, Generic[_Part]):
+    kind: Literal["stack"]
     parts: list[Annotated[tuple[PartName, _Part], Strict(False)]]
 
     @model_validator(mode="after")
@@ -74,8 +74,8 @@ class _Together(_Said, Generic[_Part]):
 
 # Adapters with a trained LM head, behind a task's, are the deepest that there is.
 _Leaf = Annotated[_Prompt | _Adapter | _Lora | _Weights, Field(discriminator="kind")]
-_Inner = _Leaf | _Together[_Leaf]
-_Delta = _Leaf | _Together[_Inner]
+_Inner = _Leaf | _ModuleStack[_Leaf]
+_Module = _Leaf | _ModuleStack[_Inner]
 
 
 class _LinearHead(_Said):
@@ -87,14 +87,14 @@ class _EmbeddingHead(_Said):
     layer: Annotated[int, Field(ge=0)]
 
 
-_Body = Annotated[tuple[Literal["body"], _Delta], Strict(False)]
+_Body = Annotated[tuple[Literal["body"], _Module], Strict(False)]
 _Head = Annotated[
     tuple[Literal["head"], Annotated[_LinearHead | _EmbeddingHead, Field(discriminator="kind")]], Strict(False)
 ]
 
 
 class _WithHead(_Said):
-    kind: Literal["together"]
+    kind: Literal["stack"]
     parts: Annotated[tuple[_Body, _Head], Strict(False)]
 
 
@@ -114,7 +114,7 @@ class _Samples(_Said):
     texts: list[str | list[str]]
 
 
-class _Facts(_Said):
+class _Metadata(_Said):
     method: MethodName
     language: Text
     backbone: _Backbone
@@ -124,11 +124,11 @@ class _Facts(_Said):
     samples: _Samples | None = None
 
 
-class _LanguagePrompt(_Facts):
+class _LanguagePrompt(_Metadata):
     positions: Literal["plain", "shifted"]
 
 
-class _LanguageModule(_Facts):
+class _LanguageModule(_Metadata):
     parts: dict[Literal["language", "source"], _Inner]
 
     @model_validator(mode="after")
@@ -143,8 +143,8 @@ class _LanguageModule(_Facts):
         return self
 
 
-class _Classifier(_Facts):
-    delta: _Delta | _WithHead
+class _Classifier(_Metadata):
+    module: _Module | _WithHead
     task: _Task
     labels: list[str]
     max_length: Count
@@ -160,31 +160,31 @@ class _Classifier(_Facts):
         return self
 
 
-_KINDS: Mapping[str, type[_Facts]] = {
+_KINDS: Mapping[str, type[_Metadata]] = {
     "language prompt": _LanguagePrompt, "language module": _LanguageModule, "classifier": _Classifier,
 }  # fmt: skip
 
 
 def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
     """As `artifact.describe`, checked."""
-    facts = artifact.describe(path, kinds)
-    check_facts(path, facts)
-    return facts
+    metadata = artifact.describe(path, kinds)
+    check_metadata(path, metadata)
+    return metadata
 
 
-def check_facts(path: str | Path, facts: Mapping[str, Any]) -> None:
+def check_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
     """Raises `ArtifactError` for a file whose description lacks something or holds what cannot be; checkpoints, which
     nobody hands on, are not looked at."""
-    kind = _KINDS.get(facts["kind"])
+    kind = _KINDS.get(metadata["kind"])
     if kind is None:
         return
-    _refuse_unknown_method(path, facts)
+    _refuse_unknown_method(path, metadata)
     try:
-        json.dumps(facts, allow_nan=False)
+        json.dumps(metadata, allow_nan=False)
     except ValueError:
         raise _senseless(path, "NaN or infinity among what it says of itself") from None
     try:
-        kind.model_validate(facts)
+        kind.model_validate(metadata)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(part for part in map(str, first["loc"]) if part.isidentifier())
@@ -210,9 +210,9 @@ def _senseless(path: str | Path, what: str) -> ArtifactError:
     return ArtifactError(f"{path} is whole but cannot be used ({what}); make it anew, or get another copy")
 
 
-def _refuse_unknown_method(path: str | Path, facts: Mapping[str, Any]) -> None:
+def _refuse_unknown_method(path: str | Path, metadata: Mapping[str, Any]) -> None:
     """Also where an earlier glotprompt made the file by a method that is gone."""
-    method = facts.get("method")
+    method = metadata.get("method")
     if method == "prompt-average":
         raise ArtifactError(
             f"{path} is of the method prompt-average, which is gone; make it anew from the prompts with `glotprompt"

@@ -1,6 +1,6 @@
-"""What a method adds to a frozen backbone: a delta ("delta tuning", Ding et al. 2023).
+"""What a method adds to a frozen backbone: a module.
 
-Every method of `glotprompt.methods` trains one delta or several at once. Attached, a delta changes what the backbone
+Every method of `glotprompt.methods` trains one module or several at once. Attached, a module changes what the backbone
 computes; detached, the backbone is what it was, to the bit.
 """
 
@@ -16,7 +16,7 @@ from glotprompt.errors import ArtifactError
 from glotprompt.model.backbone import Backbone
 
 
-class Delta(nn.Module, ABC):
+class Module(nn.Module, ABC):
     """Values in fp32 that change what a frozen backbone computes; those that ask for a gradient are trained."""
 
     kind: ClassVar[str]
@@ -24,7 +24,7 @@ class Delta(nn.Module, ABC):
 
     @abstractmethod
     def attached(self, backbone: Backbone) -> Any:
-        """A context manager inside which the backbone computes with this delta. It yields the `Prefix` to hand to
+        """A context manager inside which the backbone computes with this module. It yields the `Prefix` to hand to
         `Backbone.hidden_states`, or None. The backward pass must end before it is left."""
 
     @abstractmethod
@@ -37,8 +37,8 @@ class Delta(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Delta:
-        """The delta that gave these `settings` and `tensors`, for the backbone it was made for."""
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Module:
+        """The module that gave these `settings` and `tensors`, for the backbone it was made for."""
 
     @property
     def first_layer(self) -> int | None:

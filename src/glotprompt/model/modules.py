@@ -1,4 +1,4 @@
-"""Several deltas as one, deltas and heads to files and back."""
+"""Several modules as one, modules and heads to files and back."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from glotprompt.errors import ArtifactError
 from glotprompt.model.adapters import Adapter
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.classification import EmbeddingHead, Head, LinearHead
-from glotprompt.model.delta import Delta
 from glotprompt.model.lora import Lora
+from glotprompt.model.module import Module
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.weights import Weights
 
 
-class Together(Delta):
-    """Named deltas attached one inside the other, in their order; at most one of them is a prompt."""
+class ModuleStack(Module):
+    """Named modules attached one inside the other, in their order; at most one of them is a prompt."""
 
-    kind = "together"
+    kind = "stack"
 
-    def __init__(self, parts: Mapping[str, Delta]) -> None:
+    def __init__(self, parts: Mapping[str, Module]) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(dict(parts))
 
-    def __getitem__(self, name: str) -> Delta:
+    def __getitem__(self, name: str) -> Module:
         return self.parts[name]  # pyright: ignore[reportReturnType]
 
     @property
@@ -50,15 +50,15 @@ class Together(Delta):
         return {f"{name}.{key}": value for name in self.parts for key, value in self[name].tensors().items()}
 
     @classmethod
-    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Together:
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModuleStack:
         refuse_strays(tensors, [name for name, _ in settings["parts"]])
-        parts: dict[str, Delta] = {}
+        parts: dict[str, Module] = {}
         for name, description in settings["parts"]:
             parts[name] = restored(backbone, description, tensors_of(name, tensors))
         return cls(parts)
 
 
-_KINDS: dict[str, type[Delta]] = {kind.kind: kind for kind in (SoftPrompt, Weights, Adapter, Lora, Together)}
+_KINDS: dict[str, type[Module]] = {kind.kind: kind for kind in (SoftPrompt, Weights, Adapter, Lora, ModuleStack)}
 _HEADS: dict[str, type[Head]] = {kind.kind: kind for kind in (LinearHead, EmbeddingHead)}
 
 
@@ -75,24 +75,24 @@ def refuse_strays(tensors: Mapping[str, Tensor], parts: Sequence[str]) -> None:
         raise ArtifactError(f"it holds {strays[0]}, which belongs to none of its parts; make it anew")
 
 
-def described(delta: Delta) -> dict[str, Any]:
-    """What a file says of a delta beside its tensors; JSON."""
-    return {"kind": delta.kind, **delta.settings()}
+def described(module: Module) -> dict[str, Any]:
+    """What a file says of a module beside its tensors; JSON."""
+    return {"kind": module.kind, **module.settings()}
 
 
-def restored(backbone: Backbone, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Delta:
-    """The delta that a file holds, on the backbone's device."""
+def restored(backbone: Backbone, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Module:
+    """The module that a file holds, on the backbone's device."""
     settings = dict(description)
     kind = settings.pop("kind")
     return _KINDS[kind].restore(backbone, settings, tensors).to(backbone.device)
 
 
-def trained_of(body: Delta, head: Head | None) -> list[nn.Parameter]:
+def trained_of(body: Module, head: Head | None) -> list[nn.Parameter]:
     """What the optimiser changes of a classifier's body and head."""
     return [*body.trained_parameters, *([] if head is None else head.trained_parameters)]
 
 
-def packed(body: Delta, head: Head | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def packed(body: Module, head: Head | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Description and tensors of a classifier's body and head, as its file has them: those of the body alone, or of two
     parts together."""
     if head is None:
@@ -100,7 +100,7 @@ def packed(body: Delta, head: Head | None) -> tuple[dict[str, Any], dict[str, Te
     parts = [["body", described(body)], ["head", {"kind": head.kind, **head.settings()}]]
     tensors = {f"body.{name}": value for name, value in body.tensors().items()}
     tensors |= {f"head.{name}": value for name, value in head.tensors().items()}
-    return {"kind": Together.kind, "parts": parts}, tensors
+    return {"kind": ModuleStack.kind, "parts": parts}, tensors
 
 
 def body_and_head(description: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
@@ -111,7 +111,7 @@ def body_and_head(description: Mapping[str, Any]) -> tuple[Mapping[str, Any], Ma
 
 def unpacked(
     backbone: Backbone, description: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> tuple[Delta, Head | None]:
+) -> tuple[Module, Head | None]:
     """The body and the head that a classifier's file holds, on the backbone's device."""
     of_body, of_head = body_and_head(description)
     if of_head is None:
