@@ -1,9 +1,10 @@
 """Does alignment help a language that the backbone knows little of? Topics of 1,077 verses, per language, method, seed.
 
-Stage 1 aligns the bundled sentence encoder on other verses; the classifier is cross-fitted (`glotprompt.verses`). Each
-finished run is appended to the JSON lines file and passed over when the program is run again, so it can be stopped. The
-rival without alignment (embedding) is run first, once per language and seed. At the end: accuracies, and the paired
-bootstrap of each method against embedding over the verses, seeds averaged within a verse.
+Stage 1 aligns the bundled sentence encoder on other verses; the classifier is cross-fitted
+(`glotprompt.demo.verse_topics`). Each finished run is appended to the JSON lines file and passed over when the
+program is run again, so it can be stopped. The rival without alignment (embedding) is run first, once per language
+and seed. At the end: accuracies, and the paired bootstrap of each method against embedding over the verses, seeds
+averaged within a verse.
 
     GLOTPROMPT_DATA=DIR python benchmarks/alignment_evidence.py --json evidence.jsonl
     ... --steps 50 100 300 1000 --json steps.jsonl       # a curve over steps
@@ -26,11 +27,11 @@ from report import finished_runs
 
 from glotprompt.config import RuntimeConfig, identity_of
 from glotprompt.data.languages import language as language_of
+from glotprompt.demo.verse_topics import VerseExperiment, verse_topics
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI_SENTENCE
 from glotprompt.report.significance import paired_bootstrap
 from glotprompt.report.tables import look
-from glotprompt.verses import VerseExperiment, verse_topics
 
 Run = dict[str, Any]
 RIVAL = "embedding"

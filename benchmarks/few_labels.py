@@ -21,12 +21,12 @@ from probe import SIB, SOURCE, TASK
 from report import add_outputs, positive, show, write
 
 import glotprompt as gp
-from glotprompt.data.records import Example, shots_per_class
+from glotprompt.data.readers.records import Example, shots_per_class
 from glotprompt.model.loading import BUNDLED, MINI_SENTENCE
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
-from glotprompt.rivals import fit_tfidf, majority
-from glotprompt.train.scoring import report
+from glotprompt.stages.rivals import fit_tfidf, majority
+from glotprompt.training.objectives.scoring import report
 
 CONFIG = gp.TuneConfig(method="embedding")
 QUIET = gp.RuntimeConfig(progress=False)

@@ -29,13 +29,13 @@ from torch import Tensor
 
 from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.prefix import Prefix
-from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
-from glotprompt.train.batches import MaskedBatch, MaskingCorpus
-from glotprompt.train.losses import masked_token_losses
-from glotprompt.train.micro_batch import MicroBatch
-from glotprompt.train.scoring import label_scores
+from glotprompt.training.objectives.batches import MaskedBatch, MaskingCorpus
+from glotprompt.training.objectives.losses import masked_token_losses
+from glotprompt.training.objectives.micro_batch import MicroBatch
+from glotprompt.training.objectives.scoring import label_scores
 
 Measured = Callable[[int], float]
 """From a size to seconds."""

@@ -21,11 +21,11 @@ from report import parser, positive, precision_of, show, write
 from texts import find_data
 
 import glotprompt as gp
-from glotprompt.classifier import PromptClassifier
-from glotprompt.data.catalog import dataset
+from glotprompt.data.datasets.catalog import dataset
+from glotprompt.inference.classifier import PromptClassifier
 from glotprompt.inference.language import LanguageFinder
 from glotprompt.inference.predictor import Predictor
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 
 TASK = gp.Task.load("news")
 LINE_WORDS = 60

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from glotprompt.train.memory import PeakMemory
+from glotprompt.training.memory import PeakMemory
 
 
 def resident() -> int:

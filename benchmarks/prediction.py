@@ -25,11 +25,11 @@ from sides import prefix_tuning
 from stage2 import peft_label_scores
 from texts import TASK, find_data, pairs, words
 
-from glotprompt.classifier import PromptClassifier
+from glotprompt.inference.classifier import PromptClassifier
 from glotprompt.inference.predictor import Predictor, Query
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
-from glotprompt.train.cloze import Cloze, Words
+from glotprompt.training.objectives.cloze import Cloze, Words
 
 Arrivals = Sequence[tuple[Cloze, int]]
 """Examples with the number of their language, in the order in which they come."""

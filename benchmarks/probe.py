@@ -28,11 +28,16 @@ from report import DTYPES, add_outputs, positive, precision_of, show, write
 from sklearn.linear_model import LogisticRegression
 
 import glotprompt as gp
-from glotprompt.data.catalog import dataset
+from glotprompt.data.datasets.catalog import dataset
 from glotprompt.data.languages import language
+from glotprompt.data.readers.records import Example
+from glotprompt.inference.classifier import PromptClassifier
 from glotprompt.model.loading import BUNDLED
-from glotprompt.train.memory import PeakMemory
-from glotprompt.transfer import transfer_scores
+from glotprompt.records import EvaluationReport
+from glotprompt.training.calibration import fit_offsets, with_offsets
+from glotprompt.training.memory import PeakMemory
+from glotprompt.training.objectives.inputs import Input
+from glotprompt.training.objectives.scoring import report
 
 SIB = dataset("sib200")
 SOURCE = "eng"
@@ -62,6 +67,36 @@ States = NDArray[np.float32]
 """[sentence, hidden]"""
 Corpus = Mapping[str, Mapping[str, Sequence[gp.Example]]]
 """Examples by language and split; a test sentence has its translations at the same place."""
+
+
+@dataclass(frozen=True)
+class TransferScores:
+    """One classifier on one target, three ways."""
+
+    as_is: EvaluationReport
+    """Over all labels of the source."""
+    own_labels: EvaluationReport
+    """Over the labels that the target has."""
+    offset: EvaluationReport
+    """The latter with label offsets fitted on unlabelled target text, prior uniform over the target's own labels."""
+
+
+def transfer_scores(
+    classifier: PromptClassifier, test: Sequence[Example], own_labels: Sequence[str], prior_texts: Sequence[Input]
+) -> TransferScores:
+    """Score a classifier all three ways, reading every text once. `prior_texts` must not be the test's."""
+    names = classifier.task.labels
+    allowed = classifier.task.indices(own_labels)
+    assert allowed is not None
+    log_probs = classifier.log_probabilities(test)
+    offsets = fit_offsets(classifier.log_probabilities(prior_texts), [float(i in allowed) for i in range(len(names))])
+    gold = [str(example.label) for example in test]
+
+    def scores(offsets: NDArray[np.float64] | None, allowed: Sequence[int] | None) -> EvaluationReport:
+        best = with_offsets(log_probs, offsets, allowed).argmax(axis=1)
+        return report(gold, [names[index] for index in best])
+
+    return TransferScores(scores(None, None), scores(None, allowed), scores(offsets, allowed))
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from report import finished_runs
 
 import glotprompt as gp
 from glotprompt.config import preset
-from glotprompt.data.bible import TARGET, DemoCorpus
+from glotprompt.data.datasets.bible import TARGET, DemoCorpus
 from glotprompt.demo.data import GENRE_TASK, bible_corpus
 
 FACTORS = ((0.5, 1.0), (1.0, 1.0), (2.0, 1.0), (1.0, 0.5), (1.0, 2.0))

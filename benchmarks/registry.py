@@ -22,9 +22,9 @@ from report import positive
 import glotprompt as gp
 from glotprompt.data.samples import MOST_CHARACTERS, NUM_SAMPLES, Samples
 from glotprompt.inference.predictor import Predictor
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.serve.registry import Registry
-from glotprompt.train.memory import PeakMemory
+from glotprompt.training.memory import PeakMemory
 
 TOGETHER = 50
 """Classifiers in one batch."""

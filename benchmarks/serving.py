@@ -40,14 +40,14 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from texts import find_data
 
-from glotprompt.classifier import PromptClassifier
+from glotprompt.inference.classifier import PromptClassifier
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
 from glotprompt.serve.api import make_app
 from glotprompt.serve.registry import Registry
-from glotprompt.templates import Task
-from glotprompt.train.cloze import encode, label_words
+from glotprompt.task import Task
+from glotprompt.training.objectives.cloze import encode, label_words
 
 TASK = Task.load("news")
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.05}

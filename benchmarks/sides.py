@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel
 
 from glotprompt.config import AdaptConfig, RuntimeConfig
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds, padded_width
-from glotprompt.train.alignment import AlignmentBatch, AlignmentCorpus, alignment_losses
-from glotprompt.train.batches import MaskingCorpus, draw
-from glotprompt.train.checkpoint import Checkpoint
-from glotprompt.train.loop import Evaluation, Losses, Optimisation, fit
-from glotprompt.train.losses import masked_token_losses
-from glotprompt.train.micro_batch import MicroBatch
+from glotprompt.training.checkpoint import Checkpoint
+from glotprompt.training.loop import Evaluation, Losses, Optimisation, fit
+from glotprompt.training.objectives.alignment import AlignmentBatch, AlignmentCorpus, alignment_losses
+from glotprompt.training.objectives.batches import MaskingCorpus, draw
+from glotprompt.training.objectives.losses import masked_token_losses
+from glotprompt.training.objectives.micro_batch import MicroBatch
 
 # peft asks transformers by an old name; what it prints would only stand between the lines of a table.
 warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glotprompt.config import RuntimeConfig
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
-from glotprompt.train.cloze import Cloze, ClozeCorpus, Words
-from glotprompt.train.losses import label_losses
-from glotprompt.train.lower_layers import below_trained_layers
-from glotprompt.train.micro_batch import MicroBatch
+from glotprompt.training.objectives.cloze import Cloze, ClozeCorpus, Words
+from glotprompt.training.objectives.losses import label_losses
+from glotprompt.training.objectives.lower_layers import below_trained_layers
+from glotprompt.training.objectives.micro_batch import MicroBatch
 
 EPOCHS = 10
 """Of a whole training (section 4.2 of the paper)."""

@@ -11,11 +11,11 @@ import numpy as np
 from backbones import WideTokenizer
 from numpy.typing import NDArray
 
-from glotprompt.data.dataset import DATA_DIR_VARIABLE
+from glotprompt.data.datasets.dataset import DATA_DIR_VARIABLE
 from glotprompt.model.tokens import SpecialIds, plain
-from glotprompt.templates import Task
-from glotprompt.train.batches import pack
-from glotprompt.train.cloze import Cloze, Words, encode, label_words
+from glotprompt.task import Task
+from glotprompt.training.objectives.batches import pack
+from glotprompt.training.objectives.cloze import Cloze, Words, encode, label_words
 
 TARGET, SOURCE = "americasnlp2021/quechua-spanish/train.quy", "text/spa.txt"
 """One pair of languages, as a training has it. Lines of ten languages mixed would differ more in length and leave

@@ -12,7 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
 import pytest
 
-from glotprompt.data.dataset import DATA_DIR_VARIABLE
+from glotprompt.data.datasets.dataset import DATA_DIR_VARIABLE
 
 from . import shapes
 

@@ -19,8 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import glotprompt
-from glotprompt import artifact, atomic
 from glotprompt.errors import ArtifactError
+from glotprompt.storage import artifact, atomic
 
 KIND = "language prompt"
 METADATA: dict[str, Any] = {

@@ -15,12 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from glotprompt.config import RuntimeConfig
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
-from glotprompt.train.batches import MaskedBatch
-from glotprompt.train.losses import masked_token_losses
-from glotprompt.train.micro_batch import MicroBatch
-from glotprompt.train.scoring import label_scores
+from glotprompt.training.objectives.batches import MaskedBatch
+from glotprompt.training.objectives.losses import masked_token_losses
+from glotprompt.training.objectives.micro_batch import MicroBatch
+from glotprompt.training.objectives.scoring import label_scores
 
 # The scripts import each other by bare names, as they find themselves when they are run.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))

@@ -19,8 +19,8 @@ import pytest
 
 import glotprompt as gp
 from glotprompt.cli import main
-from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.templates import BUILT_IN_TASKS
+from glotprompt.model.modules.soft_prompt import SoftPrompt
+from glotprompt.task import BUILT_IN_TASKS
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import torch
 from transformers import AutoConfig
 
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.costs import MethodCost, activation_bytes, method_costs, tune_cost
 from glotprompt.errors import ConfigError, ModelError
+from glotprompt.estimate.costs import MethodCost, activation_bytes, method_costs, tune_cost
 from glotprompt.methods import METHODS
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI_SENTENCE
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.shapes import BUILT_IN, Shell
-from glotprompt.model.soft_prompt import SoftPrompt
 
 from .conftest import TINY_KINDS, tiny_config
 
@@ -144,10 +144,10 @@ class TestCounts:
 MEASURE = """
 import json, sys, torch
 from glotprompt.config import AdaptConfig
-from glotprompt.costs import activation_bytes
+from glotprompt.estimate.costs import activation_bytes
 from glotprompt.methods import METHODS
 from glotprompt.model.backbone import Backbone
-from glotprompt.train.memory import PeakMemory
+from glotprompt.training.memory import PeakMemory
 
 torch.set_num_threads(1)
 backbone = Backbone.load("mini", precision="fp32", device="cpu")

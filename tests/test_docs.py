@@ -93,7 +93,7 @@ def test_code_that_is_named_exists(path: Path) -> None:
     """Files between backticks, from the repository's root or the package's, and names after `gp.` in examples."""
     text = path.read_text(encoding="utf-8")
     for file in re.findall(r"`((?:\w+/)*\w+\.py)`", text):
-        folders = (ROOT, ROOT / "src" / "glotprompt", *(ROOT / "src" / "glotprompt").glob("*/"))
+        folders = (ROOT, ROOT / "src" / "glotprompt", *(ROOT / "src" / "glotprompt").glob("**/"))
         assert any((folder / file).exists() for folder in folders), file
     for block in re.findall(r"^```python.*?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         compile(block, path.name, "exec")

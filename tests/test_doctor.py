@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.data.files import read_texts
 from glotprompt.data.languages import exposure
+from glotprompt.data.readers.files import read_texts
 from glotprompt.doctor import Diagnosis, examine, length_histogram, verdict
 from glotprompt.doctor.text import TextStatistics, UnknownCharacter
 from glotprompt.doctor.verdict import NUM_EXAMPLES, Finding, cost_findings, language_finding, text_findings, worst
 from glotprompt.errors import ConfigError, DataError, ModelError
-from glotprompt.forecast import Forecast
+from glotprompt.estimate.forecast import Forecast
 from glotprompt.model.backbone import Backbone
-from glotprompt.templates import Task
+from glotprompt.task import Task
 
 from .toys import SOURCE, TASK, TOY
 

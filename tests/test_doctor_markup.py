@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glotprompt.data.files import read_texts
+from glotprompt.data.readers.files import read_texts
 from glotprompt.doctor.markup import KINDS, markup_lines, mojibake_lines
 
 WORD = st.text(alphabet="abdegiklmnoprstuwyñɛŋọሰላም'", min_size=2, max_size=8)

@@ -13,7 +13,7 @@ from glotprompt.doctor import Diagnosis
 from glotprompt.doctor.page import MOST_CHARACTERS, doctor_page, length_bars, pieces_bars, write_doctor_page
 from glotprompt.doctor.text import TextStatistics
 from glotprompt.doctor.verdict import Finding
-from glotprompt.train.characters import UnknownCharacter
+from glotprompt.training.objectives.unknown import UnknownCharacter
 
 from .pages import Reader
 

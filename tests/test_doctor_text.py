@@ -10,8 +10,8 @@ from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
-from glotprompt.data.catalog import dataset
-from glotprompt.data.files import read_texts
+from glotprompt.data.datasets.catalog import dataset
+from glotprompt.data.readers.files import read_texts
 from glotprompt.doctor import text as doctor_text
 from glotprompt.doctor.text import (
     UnknownCharacter,

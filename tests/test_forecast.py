@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import glotprompt as gp
-from glotprompt import forecast
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ModelError
-from glotprompt.forecast import LONGEST, SAMPLE_LINES, Forecast, Forecaster, Probe, Text, _some, unfit
+from glotprompt.estimate import forecast
+from glotprompt.estimate.forecast import LONGEST, SAMPLE_LINES, Forecast, Forecaster, Probe, Text, _some, unfit
 from glotprompt.model.backbone import Backbone
-from glotprompt.train.inputs import masking_corpus
-from glotprompt.train.pace import Pace
+from glotprompt.training.objectives.inputs import masking_corpus
+from glotprompt.training.pace import Pace
 
 from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 

@@ -14,10 +14,10 @@ from torch import Tensor
 import glotprompt as gp
 from glotprompt.data.characters import CharacterMap, Rewriting
 from glotprompt.errors import ConfigError, DataError
-from glotprompt.initial import Initial
-from glotprompt.model.real_tokens import key_values_of_text
-from glotprompt.train.inputs import masking_corpus
-from glotprompt.train.scoring import evaluation_batches, score_masked_tokens
+from glotprompt.model.modules.real_tokens import key_values_of_text
+from glotprompt.stages.initial import Initial
+from glotprompt.training.objectives.inputs import masking_corpus
+from glotprompt.training.objectives.scoring import evaluation_batches, score_masked_tokens
 
 from .toys import QUIET, SOURCE, TOY
 

@@ -17,14 +17,14 @@ import torch
 
 import glotprompt as gp
 from glotprompt import config
-from glotprompt.classifier import Adapted, LanguageModule, Part, load_adapted
 from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.inference.classifier import Adapted, LanguageModule, Part, load_adapted
 from glotprompt.method_registry import DESCRIPTIONS
 from glotprompt.methods import METHODS, Look, Method, for_language, register, without_effect
-from glotprompt.model.modules import ModuleStack
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
+from glotprompt.model.modules.stack import ModuleStack
 from glotprompt.report import tables
-from glotprompt.train import loop
+from glotprompt.training import loop
 
 from .conftest import make_tiny_backbone
 from .toys import QUIET, SOURCE, TASK, TOY

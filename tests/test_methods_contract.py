@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 import glotprompt as gp
-from glotprompt.classifier import Adapted, Part, load_adapted
+from glotprompt.inference.classifier import Adapted, Part, load_adapted
 from glotprompt.method_registry import DESCRIPTIONS
 from glotprompt.methods import METHODS
-from glotprompt.model.module import Module
-from glotprompt.train import loop
+from glotprompt.model.modules.module import Module
+from glotprompt.training import loop
 
 from .conftest import make_tiny_backbone
 from .toys import QUIET

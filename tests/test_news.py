@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import glotprompt as gp
-from glotprompt.data.catalog import dataset
+from glotprompt.data.datasets.catalog import dataset
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 QUIET = gp.RuntimeConfig(progress=False)

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from glotprompt.classifier import LanguagePrompt
 from glotprompt.errors import ArtifactError, ConfigError, UserError
+from glotprompt.formats.peft import from_peft, to_peft
+from glotprompt.inference.classifier import LanguagePrompt
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.prefix import Prefix
-from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.peft_format import from_peft, to_peft
 
 Tiny = Callable[[str], Backbone]
 NewStock = Callable[[str], PreTrainedModel]

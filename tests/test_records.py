@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 import glotprompt as gp
 from glotprompt.errors import ArtifactError
 from glotprompt.records import AdaptReport, Combined, Converted, EvaluationReport, TuneReport, stage1_report
-from glotprompt.train.scoring import report
+from glotprompt.training.objectives.scoring import report
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "reports.schema.json"
 ADAPTED: dict[str, Any] = {

@@ -6,8 +6,8 @@ import pytest
 
 import glotprompt as gp
 from glotprompt.errors import DataError
-from glotprompt.rivals import fit_tfidf, majority
-from glotprompt.train.scoring import report
+from glotprompt.stages.rivals import fit_tfidf, majority
+from glotprompt.training.objectives.scoring import report
 
 from .toys import topics
 

@@ -12,18 +12,18 @@ import pytest
 import torch
 
 import glotprompt as gp
-from glotprompt import stage1
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ArtifactError, ConfigError, DataError
 from glotprompt.methods import METHODS
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
+from glotprompt.protocol import run_stage1
 from glotprompt.records import LabelPrior
-from glotprompt.run import run_stage1
 from glotprompt.spec import done_or_train
-from glotprompt.stage1 import Stage1
-from glotprompt.stage2 import Stage2
-from glotprompt.train.inputs import halves, masking_corpus
-from glotprompt.train.scoring import evaluation_batches, score_masked_tokens
+from glotprompt.stages import stage1
+from glotprompt.stages.stage1 import Stage1
+from glotprompt.stages.stage2 import Stage2
+from glotprompt.training.objectives.inputs import halves, masking_corpus
+from glotprompt.training.objectives.scoring import evaluation_batches, score_masked_tokens
 
 from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 
@@ -603,7 +603,7 @@ def test_a_result_that_was_not_saved_is_not_trained_again(
     def train(*_: object) -> None:
         raise AssertionError("a step was trained again")
 
-    monkeypatch.setattr("glotprompt.train.loop._Run.update", train)
+    monkeypatch.setattr("glotprompt.training.loop._Run.update", train)
     again: Any = gp.adapt(backbone, TOY, SOURCE, "xxx", ADAPT, runtime)
     assert torch.equal(again.key_values, prompt.key_values)
     both = gp.tune(backbone, prompt, topics(), TASK, TUNE, runtime, dev=topics())

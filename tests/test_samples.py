@@ -15,8 +15,8 @@ import glotprompt as gp
 from glotprompt.data.characters import CharacterMap, Rewriting
 from glotprompt.data.samples import MOST_CHARACTERS, NUM_SAMPLES, Samples
 from glotprompt.methods import for_language
-from glotprompt.train import inputs
-from glotprompt.train.batches import token_sequences
+from glotprompt.training.objectives import inputs
+from glotprompt.training.objectives.batches import token_sequences
 
 from .toys import QUIET, SOURCE, TASK, TOY, topics
 

@@ -13,8 +13,8 @@ import torch
 
 import glotprompt as gp
 from glotprompt.errors import ConfigError, DataError
-from glotprompt.self_training import SelfTrainConfig, SelfTraining, _collapse
 from glotprompt.spec import done_or_train
+from glotprompt.stages.self_training import SelfTrainConfig, SelfTraining, _collapse
 
 from .toys import QUIET, SOURCE, TASK, TOY, topics
 
@@ -141,7 +141,7 @@ def test_what_counts_as_a_collapse(classifier: gp.PromptClassifier) -> None:
 
 
 def test_a_result_that_collapses_is_not_kept(classifier: gp.PromptClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glotprompt.self_training.train_stage2", lambda *_: bias(classifier, sports=50.0))
+    monkeypatch.setattr("glotprompt.stages.self_training.train_stage2", lambda *_: bias(classifier, sports=50.0))
     made = trained(classifier, rounds=3)
     assert made.head is classifier.head
     said = made.training.self_training

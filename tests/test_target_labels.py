@@ -15,14 +15,14 @@ from sklearn.linear_model import LogisticRegression
 import glotprompt as gp
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, DataError
-from glotprompt.model.classification import LinearHead
-from glotprompt.model.modules import ModuleStack
-from glotprompt.stage2 import Stage2
-from glotprompt.train.cloze import encode_without_mask, weights_of
-from glotprompt.train.inputs import group_weights, split_target
-from glotprompt.train.losses import label_losses
-from glotprompt.train.micro_batch import MicroBatch
-from glotprompt.train.scoring import accuracy_and_loss
+from glotprompt.model.modules.classification import LinearHead
+from glotprompt.model.modules.stack import ModuleStack
+from glotprompt.stages.stage2 import Stage2
+from glotprompt.training.objectives.cloze import encode_without_mask, weights_of
+from glotprompt.training.objectives.inputs import group_weights, split_target
+from glotprompt.training.objectives.losses import label_losses
+from glotprompt.training.objectives.micro_batch import MicroBatch
+from glotprompt.training.objectives.scoring import accuracy_and_loss
 
 from .toys import QUIET, TASK, topics
 

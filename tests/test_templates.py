@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glotprompt.errors import ConfigError
-from glotprompt.templates import BUILT_IN_TASKS, Task, Template
+from glotprompt.task import BUILT_IN_TASKS, Task, Template
 
 WORDS = {"yes": "Yes", "no": ["No", "Maybe"]}
 

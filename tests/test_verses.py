@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from glotprompt.config import RuntimeConfig
-from glotprompt.data.bitext import verse_id
+from glotprompt.data.datasets.bitext import verse_id
+from glotprompt.demo.verse_topics import NUM_FOLDS, VerseExperiment, verse_topics
 from glotprompt.model.backbone import Backbone
-from glotprompt.verses import NUM_FOLDS, VerseExperiment, verse_topics
 
 QUIET = RuntimeConfig(progress=False)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import glotprompt as gp
-from glotprompt.classifier import Adapted
+from glotprompt.inference.classifier import Adapted
 from glotprompt.methods import METHODS
 
 from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS

@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from glotprompt import artifact, atomic
-from glotprompt.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier
 from glotprompt.config import AdaptConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ConfigError, UserError
+from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier
 from glotprompt.methods import method_of_adapt, without_effect
 from glotprompt.model.devices import Precision
 from glotprompt.processes import is_first, same_everywhere, wait
-from glotprompt.templates import Task
+from glotprompt.storage import artifact, atomic
+from glotprompt.task import Task
 
 FORMAT = 2
 """Part of every identity; raised when the same run is to give other numbers."""

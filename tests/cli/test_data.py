@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt.data.catalog import DATASETS
+from glotprompt.data.datasets.catalog import DATASETS
 
 from .conftest import Program
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from glotprompt import artifact, processes
+from glotprompt import processes
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError
-from glotprompt.train import checkpoint
+from glotprompt.storage import artifact
+from glotprompt.training import checkpoint
 
 from .conftest import Program
 
@@ -38,7 +39,7 @@ def run_together(*lines: str) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["glotprompt.cli.backbone", "glotprompt.cli.files", "glotprompt.run"])
+    context.set_forkserver_preload(["glotprompt.cli.backbone", "glotprompt.cli.files", "glotprompt.protocol"])
     started = []
     for rank in (0, 1):
         environment = {

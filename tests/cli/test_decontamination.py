@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glotprompt import artifact
+from glotprompt.storage import artifact
 
 from .conftest import Outcome, Program
 

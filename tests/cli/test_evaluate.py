@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from glotprompt.data.files import read_examples
+from glotprompt.data.readers.files import read_examples
 from glotprompt.report.significance import compare_predictions
 
 from .conftest import TOPICS, Outcome, Program

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt import artifact, model
+from glotprompt import model
 from glotprompt.method_registry import DESCRIPTIONS
 from glotprompt.methods import METHODS, Look, Method, register
+from glotprompt.storage import artifact
 
 from .conftest import Outcome, Program
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt import forecast
+from glotprompt.estimate import forecast
 from glotprompt.grid import work
 from glotprompt.model import backbone
-from glotprompt.train.pace import Pace, Work
+from glotprompt.training.pace import Pace, Work
 
 from ..grid.conftest import toy_data, write_experiment  # noqa: F401 (fixtures)
 from .conftest import Program

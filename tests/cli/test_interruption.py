@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 import torch
 
-from glotprompt import artifact
 from glotprompt.cli import main
+from glotprompt.storage import artifact
 
 PROGRAM = Path(sys.executable).with_name("glotprompt")
 KINDS = {"adapt": "language prompt", "tune": "classifier"}
@@ -59,7 +59,7 @@ def one_thread() -> Iterator[None]:
 def start() -> Callable[[list[str]], ForkServerProcess]:
     """Start a command in a process of its own."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["glotprompt.cli.backbone", "glotprompt.cli.files", "glotprompt.run"])
+    context.set_forkserver_preload(["glotprompt.cli.backbone", "glotprompt.cli.files", "glotprompt.protocol"])
 
     def begin(line: list[str]) -> ForkServerProcess:
         process = context.Process(target=main, args=(line,))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt import artifact
+from glotprompt.storage import artifact
 
 from .conftest import Program
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt import run
+from glotprompt import protocol
 from glotprompt.cli import demo, files, main
 from glotprompt.cli.commands import COMMANDS, GROUPS
 from glotprompt.cli.program import all_options, also
@@ -239,7 +239,7 @@ def test_interruption_says_that_the_command_can_go_on(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "run_stage1", stop)
+    monkeypatch.setattr(protocol, "run_stage1", stop)
     monkeypatch.chdir(files)
     words = f"adapt --model {tiny_folder} --target nya=nya.txt --source eng.txt --output nya.st --precision fp32"
     outcome = glotprompt(*words.split())

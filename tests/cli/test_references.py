@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt import artifact
 from glotprompt.cli.files import how_to_read
 from glotprompt.cli.wording import wording_of
 from glotprompt.data.sources import texts_of, texts_to_compare
 from glotprompt.errors import ConfigError, in_words_of
+from glotprompt.storage import artifact
 
 from .conftest import TOPICS, Outcome, Program
 

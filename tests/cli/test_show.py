@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt.artifact import describe
+from glotprompt.storage.artifact import describe
 
 from .conftest import Program
 

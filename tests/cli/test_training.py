@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from glotprompt import artifact, atomic
 from glotprompt.cli.tune import _warnings  # pyright: ignore[reportPrivateUsage]
 from glotprompt.records import TuneReport
+from glotprompt.storage import artifact, atomic
 
 from .conftest import Outcome, Program
 

@@ -23,17 +23,16 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
-from glotprompt import artifact
 from glotprompt.cluster import workers
 from glotprompt.cluster.machines import Share
 from glotprompt.cluster.workers import RayEngine
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, MissingExtraError
 from glotprompt.grid import work
-from glotprompt.grid.engine import SerialEngine
 from glotprompt.grid.steps import AdaptStep, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, Store
-from glotprompt.grid.work import Outcome
+from glotprompt.grid.work import Outcome, SerialEngine
+from glotprompt.storage import artifact
 
 from ..grid.test_engine import planned, results
 

@@ -7,9 +7,9 @@ from importlib.util import find_spec
 
 import pytest
 
-from glotprompt.data import bible
-from glotprompt.data.bible import BOOKS, GENRES, DemoCorpus, chapter_roles, demo_corpus, verses
-from glotprompt.data.records import Example
+from glotprompt.data.datasets import bible
+from glotprompt.data.datasets.bible import BOOKS, GENRES, DemoCorpus, chapter_roles, demo_corpus, verses
+from glotprompt.data.readers.records import Example
 from glotprompt.errors import ConfigError, MissingExtraError
 
 needs_bibles = pytest.mark.skipif(

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import glotprompt as gp
-from glotprompt.data.catalog import DATASETS, dataset, parse_reference
 from glotprompt.data.check import check
-from glotprompt.data.dataset import Dataset
-from glotprompt.data.records import Example
+from glotprompt.data.datasets.catalog import DATASETS, dataset, parse_reference
+from glotprompt.data.datasets.dataset import Dataset
+from glotprompt.data.readers.records import Example
 from glotprompt.data.sources import Reading, examples_of, texts_of
 from glotprompt.errors import ConfigError, DataError
 

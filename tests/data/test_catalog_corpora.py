@@ -9,9 +9,9 @@ from typing import Literal
 
 import pytest
 
-from glotprompt.data.catalog import dataset
 from glotprompt.data.check import check
-from glotprompt.data.normalise import letters
+from glotprompt.data.datasets.catalog import dataset
+from glotprompt.data.readers.normalise import letters
 
 NLI_TEST = {"nah": 738, "oto": 748}
 NLI_DEV = {"nah": 585, "cni": 658, "oto": 222}

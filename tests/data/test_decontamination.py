@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glotprompt.data.catalog import dataset
+from glotprompt.data.datasets.catalog import dataset
 from glotprompt.data.decontamination import (
     NGRAM,
     Overlap,
@@ -18,9 +18,9 @@ from glotprompt.data.decontamination import (
     refuse_evaluation_text,
     without_overlap,
 )
-from glotprompt.data.files import read_for_comparison, read_texts
-from glotprompt.data.normalise import words
-from glotprompt.data.tables import ReadOptions
+from glotprompt.data.readers.files import read_for_comparison, read_texts
+from glotprompt.data.readers.normalise import words
+from glotprompt.data.readers.tables import ReadOptions
 from glotprompt.errors import ConfigError, DataError
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from glotprompt.data.files import read_examples, read_texts
-from glotprompt.data.records import Example
-from glotprompt.data.tables import ReadOptions
+from glotprompt.data.readers.files import read_examples, read_texts
+from glotprompt.data.readers.records import Example
+from glotprompt.data.readers.tables import ReadOptions
 from glotprompt.errors import DataError
 
 HEADER = "label\ttext\n"

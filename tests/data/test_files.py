@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glotprompt.data import lines
-from glotprompt.data.files import read_examples, read_texts
-from glotprompt.data.records import Example
-from glotprompt.data.tables import ReadOptions
+from glotprompt.data.readers import lines
+from glotprompt.data.readers.files import read_examples, read_texts
+from glotprompt.data.readers.records import Example
+from glotprompt.data.readers.tables import ReadOptions
 from glotprompt.errors import ConfigError, DataError, MissingExtraError, UserError
 
 

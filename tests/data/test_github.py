@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt.data import github
-from glotprompt.data.bitext import BIBLE_VERSES
-from glotprompt.data.github import Remote, verse_folder
-from glotprompt.data.topics import TAXI1500
+from glotprompt.data.datasets import github
+from glotprompt.data.datasets.bitext import BIBLE_VERSES
+from glotprompt.data.datasets.github import Remote, verse_folder
+from glotprompt.data.datasets.topics import TAXI1500
 from glotprompt.errors import DataError
 
 ENGLISH = """<cesDoc><text>

@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 from huggingface_hub import constants, errors
 
-from glotprompt.data.catalog import dataset, parse_reference
-from glotprompt.data.dataset import Dataset
-from glotprompt.data.records import Example
+from glotprompt.data.datasets.catalog import dataset, parse_reference
+from glotprompt.data.datasets.dataset import Dataset
+from glotprompt.data.readers.records import Example
 from glotprompt.data.sources import Reading, examples_of
 from glotprompt.errors import ConfigError, DataError, MissingExtraError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glotprompt.data.catalog import DATASETS
+from glotprompt.data.datasets.catalog import DATASETS
 from glotprompt.data.languages import (
     FAMILIES,
     checked_code,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt.data.catalog import dataset
-from glotprompt.data.masakhanews import LABELS, LANGUAGES, Article, articles_text, without_held_out
-from glotprompt.data.records import labels_of
+from glotprompt.data.datasets.catalog import dataset
+from glotprompt.data.datasets.masakhanews import LABELS, LANGUAGES, Article, articles_text, without_held_out
+from glotprompt.data.readers.records import labels_of
 
 NEWS = dataset("masakhanews")
 

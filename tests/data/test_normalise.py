@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glotprompt.data.normalise import letters, normalise, words
+from glotprompt.data.readers.normalise import letters, normalise, words
 
 # What is rare in random text, and matters here.
 DIRT = (

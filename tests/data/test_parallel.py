@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt.data.bitext import in_books, verse_id
-from glotprompt.data.catalog import dataset, parse_reference
 from glotprompt.data.check import check
+from glotprompt.data.datasets.bitext import in_books, verse_id
+from glotprompt.data.datasets.catalog import dataset, parse_reference
 from glotprompt.data.decontamination import evaluation_beside, evaluation_set, held_out_ids
 from glotprompt.data.pairs import check_pairs, out_of_step, without_ids
 from glotprompt.data.parallel import read_parallel
-from glotprompt.data.records import Pair
+from glotprompt.data.readers.records import Pair
+from glotprompt.data.readers.tables import ReadOptions
 from glotprompt.data.sources import Reading, texts_to_compare
-from glotprompt.data.tables import ReadOptions
 from glotprompt.errors import ConfigError, DataError
 
 ONE, TWO = Pair("It rains.", "Kukugwa mvula."), Pair('He said "no".', 'Anati "ayi".')

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glotprompt.data.files import read_examples
-from glotprompt.data.records import (
+from glotprompt.data.readers.files import read_examples
+from glotprompt.data.readers.records import (
     Example,
     content_hash,
     generator,

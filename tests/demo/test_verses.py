@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt.classifier import PromptClassifier
 from glotprompt.demo import verses as demo_verses
 from glotprompt.demo.result import DemoResult
+from glotprompt.demo.verse_topics import VerseExperiment
+from glotprompt.inference.classifier import PromptClassifier
 from glotprompt.model.backbone import Backbone
-from glotprompt.verses import VerseExperiment
 
 
 @pytest.mark.slow

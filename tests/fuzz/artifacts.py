@@ -31,16 +31,16 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer, XLMRobertaConfig
 
 import glotprompt as gp
-from glotprompt import artifact
-from glotprompt.classifier import LanguageModule, Part, load_adapted
 from glotprompt.errors import UserError, is_out_of_memory
-from glotprompt.model.adapters import Adapter
-from glotprompt.model.classification import EmbeddingHead, LinearHead
-from glotprompt.model.lora import Lora
-from glotprompt.model.modules import ModuleStack
-from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.model.weights import Weights
+from glotprompt.inference.classifier import LanguageModule, Part, load_adapted
+from glotprompt.model.modules.adapters import Adapter
+from glotprompt.model.modules.classification import EmbeddingHead, LinearHead
+from glotprompt.model.modules.lora import Lora
+from glotprompt.model.modules.soft_prompt import SoftPrompt
+from glotprompt.model.modules.stack import ModuleStack
+from glotprompt.model.modules.weights import Weights
 from glotprompt.serve.registry import Registry
+from glotprompt.storage import artifact
 
 TOKENIZER = Path(__file__).parent.parent / "assets" / "tokenizer"
 TASK = gp.Task("topic", "{mask} : {text}", {"health": ["Health", "health"], "sports": "Sports", "culture": "Culture"})

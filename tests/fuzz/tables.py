@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from glotprompt.data.files import read_examples, read_texts
-from glotprompt.data.records import Example
-from glotprompt.data.tables import ReadOptions
+from glotprompt.data.readers.files import read_examples, read_texts
+from glotprompt.data.readers.records import Example
+from glotprompt.data.readers.tables import ReadOptions
 from glotprompt.errors import UserError
 
 CELLS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from glotprompt.data.catalog import dataset
+from glotprompt.data.datasets.catalog import dataset
 from glotprompt.grid.steps import Workplace
 from glotprompt.grid.store import Store
 

@@ -19,19 +19,18 @@ from typing import Any
 
 import pytest
 
-from glotprompt import artifact
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ArtifactError
-from glotprompt.grid.engine import SerialEngine
 from glotprompt.grid.experiment import Experiment, load
 from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
-from glotprompt.grid.work import attempt, forget_shared, loaded_backbone, scored_classifier
+from glotprompt.grid.work import SerialEngine, attempt, forget_shared, loaded_backbone, scored_classifier
 from glotprompt.methods import METHODS
-from glotprompt.stage1 import Stage1
-from glotprompt.train.batches import MaskingCorpus
-from glotprompt.train.cloze import ClozeCorpus
+from glotprompt.stages.stage1 import Stage1
+from glotprompt.storage import artifact
+from glotprompt.training.objectives.batches import MaskingCorpus
+from glotprompt.training.objectives.cloze import ClozeCorpus
 
 
 def planned(file: Path, place: Workplace, *changes: str) -> Plan:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from glotprompt.classifier import LanguageModule, LanguagePrompt, PromptClassifier
 from glotprompt.grid.results import MOST_LOSSES, collapse, prompt_change, thinned
+from glotprompt.inference.classifier import LanguageModule, LanguagePrompt, PromptClassifier
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.templates import Task
-from glotprompt.train.scoring import report
+from glotprompt.model.modules.soft_prompt import SoftPrompt
+from glotprompt.task import Task
+from glotprompt.training.objectives.scoring import report
 
 TASK = Task("topic", "{mask} : {text}", {"health": "Health", "sports": "Sports"})
 

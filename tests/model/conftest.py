@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 
 
 @pytest.fixture(params=["xlm-roberta", "bert", "modernbert", pytest.param("mini", marks=pytest.mark.slow)])

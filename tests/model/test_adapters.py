@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from glotprompt.errors import ArtifactError, ModelError, UserError
-from glotprompt.model.adapters import Adapter, Coupling
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.adapters import Adapter, Coupling
 
 Tiny = Callable[[str], Backbone]
 MakeBatch = Callable[..., tuple[Tensor, Tensor]]

@@ -33,7 +33,7 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import choose_precision
 from glotprompt.model.heads import head_transform
 from glotprompt.model.loading import fingerprint
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 
 Tiny = Callable[[str], Backbone]
 NewStock = Callable[[str], PreTrainedModel]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.body import ReadPositions
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.prefix import Prefix
-from glotprompt.model.soft_prompt import SoftPrompt
 
 KINDS = ["xlm-roberta", "bert"]
 

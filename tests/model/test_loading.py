@@ -38,8 +38,8 @@ from glotprompt.model.loading import (
     name_of,
     open_backbone,
 )
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.shapes import Shell
-from glotprompt.model.soft_prompt import SoftPrompt
 
 NewStock = Callable[[str], Any]
 Tiny = Callable[[str], Backbone]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glotprompt.errors import ConfigError
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.lora import Lora
+from glotprompt.model.modules.lora import Lora
 
 Tiny = Callable[[str], Backbone]
 MakeBatch = Callable[..., tuple[Tensor, Tensor]]

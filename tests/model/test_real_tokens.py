@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.real_tokens import key_values_of_text
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.prefix import ATTENTION
-from glotprompt.model.real_tokens import key_values_of_text
-from glotprompt.model.soft_prompt import SoftPrompt
 
 SEQUENCE = torch.tensor([0, 11, 25, 2, 40, 17, 93, 2])
 SPECIAL = torch.tensor([0, 1, 2])

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.prefix import Prefix
-from glotprompt.model.soft_prompt import SoftPrompt
 
 Make = Callable[..., Tensor]
 MakeBatch = Callable[..., tuple[Tensor, Tensor]]

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.run import adapt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
+from glotprompt.protocol import adapt
 
 from ..conftest import TINY_KINDS
 

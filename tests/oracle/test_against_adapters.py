@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 from glotprompt.errors import ArtifactError, ConfigError
-from glotprompt.model.adapter_hub import from_adapter_hub, has_head, library_names, to_adapter_hub
-from glotprompt.model.adapters import Adapter
+from glotprompt.formats.adapter_hub import from_adapter_hub, has_head, library_names, to_adapter_hub
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.adapters import Adapter
 
 FIXTURES = Path(__file__).parent / "fixtures"
 KINDS = ("xlm-roberta", "bert")

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import glotprompt as gp
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.prefix import Positions
-from glotprompt.model.soft_prompt import SoftPrompt
 from glotprompt.serve.registry import Registry
 
 TOPIC = gp.Task("topic", "{mask} : {text}", {"health": ["Health", "health"], "sports": "Sports", "culture": "Culture"})

@@ -21,14 +21,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import glotprompt as gp
 from glotprompt.inference.language import LanguageFinder
 from glotprompt.inference.predictor import Predictor
-from glotprompt.model.classification import LinearHead
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.classification import LinearHead
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.serve.api import PAGE, Access, make_app
 from glotprompt.serve.observed import JsonLines
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import Limits
 from glotprompt.serve.service import ServiceSettings
-from glotprompt.train.scoring import score_masked_tokens
+from glotprompt.training.objectives.scoring import score_masked_tokens
 
 from .asking import PAIR, TEXT, Four, assert_as_offline, error_of, item
 from .conftest import make_classifier

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import glotprompt as gp
-from glotprompt import artifact
 from glotprompt.errors import ArtifactError, ModelError
 from glotprompt.inference.predictor import NotFinite
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.serve.registry import Registry
+from glotprompt.storage import artifact
 
 from .conftest import make_classifier
 

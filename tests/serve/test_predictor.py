@@ -11,9 +11,9 @@ import pytest
 import glotprompt as gp
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.inference.predictor import PASS_COST, Item, buckets
-from glotprompt.model.classification import LinearHead
-from glotprompt.model.lora import Lora
-from glotprompt.train import scoring
+from glotprompt.model.modules.classification import LinearHead
+from glotprompt.model.modules.lora import Lora
+from glotprompt.training.objectives import scoring
 
 from .conftest import make_classifier
 

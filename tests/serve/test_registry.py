@@ -17,14 +17,14 @@ import pytest
 import torch
 
 import glotprompt as gp
-from glotprompt import artifact
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.inference.served import Decoded
-from glotprompt.model.modules import packed
-from glotprompt.model.soft_prompt import SoftPrompt
+from glotprompt.model.modules.soft_prompt import SoftPrompt
+from glotprompt.model.modules.stack import packed
 from glotprompt.records import TuneReport
 from glotprompt.serve.registry import MOST_READS, Changes, DecodedCache, Registry
+from glotprompt.storage import artifact
 
 from .conftest import ANSWER, make_classifier
 

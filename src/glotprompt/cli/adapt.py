@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glotprompt import run
-from glotprompt.classifier import Adapted, load_adapted
+from glotprompt import protocol
 from glotprompt.cli.backbone import open_backbone, train_once, weighted_prompts
 from glotprompt.cli.characters import character_map
 from glotprompt.cli.declare import Params
@@ -16,19 +15,20 @@ from glotprompt.cli.decontamination import parallel_text, stage1_texts
 from glotprompt.cli.screen import check_output, definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
 from glotprompt.cli.tables import warn
-from glotprompt.combination import shared_characters
 from glotprompt.config import AdaptConfig, RuntimeConfig
-from glotprompt.data.catalog import parse_reference
+from glotprompt.data.datasets.catalog import parse_reference
 from glotprompt.data.languages import checked_code, name_of, same_language
 from glotprompt.errors import ConfigError, counted
-from glotprompt.initial import initial_prompt
+from glotprompt.inference.classifier import Adapted, load_adapted
+from glotprompt.inference.combination import shared_characters
 from glotprompt.methods import METHODS, method_of_adapt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI, MINI_SENTENCE
 from glotprompt.records import AlignmentScores, MaskedTokenScores, TextReport
 from glotprompt.report.tables import duration, size
 from glotprompt.spec import forget
-from glotprompt.stage1 import Stage1
+from glotprompt.stages.initial import initial_prompt
+from glotprompt.stages.stage1 import Stage1
 
 _CODE = re.compile(r"([A-Za-z]{2,8}(?:[-_][A-Za-z0-9]+)*)=(.+)", re.DOTALL)
 
@@ -130,7 +130,7 @@ def _adapt_one(
         lines = f"{counted(len(stage1.target), 'target line')}, {counted(len(stage1.source), 'source line')}"
         pairs = f"{len(stage1.pairs or ()):,} sentence pairs"
         note(f"{stage1.language}: {lines if stage1.pairs is None else pairs}")
-        return run.run_stage1(backbone, stage1, runtime.replace(checkpoint_dir=folder))
+        return protocol.run_stage1(backbone, stage1, runtime.replace(checkpoint_dir=folder))
 
     spec = stage1.spec(backbone)
     adapted = train_once(

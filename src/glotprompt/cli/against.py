@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glotprompt.classifier import PromptClassifier
 from glotprompt.cli.backbone import open_classifier
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import say
-from glotprompt.data.files import read_mapping
-from glotprompt.data.records import Example, content_hash
+from glotprompt.data.readers.files import read_mapping
+from glotprompt.data.readers.records import Example, content_hash
 from glotprompt.errors import ConfigError, DataError, ModelError
-from glotprompt.metadata import describe
+from glotprompt.inference.classifier import PromptClassifier
 from glotprompt.records import EvaluationReport
 from glotprompt.report.significance import compare_predictions
+from glotprompt.storage.metadata import describe
 
 
 def predictions_against(

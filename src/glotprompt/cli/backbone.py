@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 
 import torch
 
-from glotprompt.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier, load_adapted
 from glotprompt.cli.screen import note, resumable
 from glotprompt.cli.tables import wrote
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, ModelError, counted
-from glotprompt.metadata import describe
+from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier, load_adapted
 from glotprompt.model.backbone import Backbone
 from glotprompt.processes import join, wait
 from glotprompt.records import TextReport
 from glotprompt.spec import RunSpec, done_or_train
+from glotprompt.storage.metadata import describe
 
 _Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptClassifier)
 

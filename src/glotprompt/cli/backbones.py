@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from glotprompt import atomic
 from glotprompt.cli.backbone import open_start
 from glotprompt.cli.declare import Params
 from glotprompt.cli.files import check_reading, how_to_read
@@ -15,6 +14,7 @@ from glotprompt.data.sources import texts_of
 from glotprompt.errors import ConfigError
 from glotprompt.model.loading import BUNDLED, MINI_SENTENCE, WORKING
 from glotprompt.model.shapes import BUILT_IN, Shell
+from glotprompt.storage import atomic
 
 
 def backbones(params: Params) -> None:

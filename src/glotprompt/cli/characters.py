@@ -8,11 +8,12 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from glotprompt.classifier import PromptClassifier
 from glotprompt.cli.screen import note
 from glotprompt.data.characters import CharacterMap, name_of
-from glotprompt.data.records import Example
-from glotprompt.train.characters import (
+from glotprompt.data.readers.records import Example
+from glotprompt.inference.classifier import PromptClassifier
+from glotprompt.training.objectives.inputs import rewritten_fields
+from glotprompt.training.objectives.unknown import (
     Unknown,
     knows,
     map_to_known,
@@ -21,7 +22,6 @@ from glotprompt.train.characters import (
     unknown_in,
     unknown_tokens,
 )
-from glotprompt.train.inputs import rewritten_fields
 
 MOST_NAMED = 5
 """Characters that stay which are named."""

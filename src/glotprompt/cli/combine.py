@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from glotprompt.classifier import LanguagePrompt
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import suggest
 from glotprompt.cli.tables import wrote
-from glotprompt.combination import combine as combined
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.languages import checked_code
 from glotprompt.errors import ConfigError
+from glotprompt.inference.classifier import LanguagePrompt
+from glotprompt.inference.combination import combine as combined
 
 
 def combine(params: Params) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from glotprompt import atomic, peft_format
-from glotprompt.classifier import LanguageModule, LanguagePrompt, Part
 from glotprompt.cli.backbone import open_backbone, open_start
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import note, suggest
 from glotprompt.cli.tables import wrote
 from glotprompt.data.languages import checked_code
 from glotprompt.errors import ArtifactError, UserError
-from glotprompt.model import adapter_hub
-from glotprompt.model.adapters import Adapter
+from glotprompt.formats import adapter_hub, peft
+from glotprompt.inference.classifier import LanguageModule, LanguagePrompt, Part
+from glotprompt.model.modules.adapters import Adapter
 from glotprompt.records import Converted
+from glotprompt.storage import atomic
 
 
 def to_transformers(params: Params) -> None:
@@ -29,7 +29,7 @@ def to_transformers(params: Params) -> None:
 def to_peft(params: Params) -> None:
     """Write a language prompt."""
     folder = params["folder"]
-    peft_format.to_peft(LanguagePrompt.load(params["prompt"]), folder, allow_plain=params["allow_plain"])
+    peft.to_peft(LanguagePrompt.load(params["prompt"]), folder, allow_plain=params["allow_plain"])
     note(f"wrote {folder} (PEFT adapter)")
     note(f"next, in Python: peft.PeftModel.from_pretrained(model, {str(folder)!r})")
 
@@ -38,7 +38,7 @@ def from_peft(params: Params) -> None:
     """Read a prompt for its backbone."""
     checked_code(params["language"])
     backbone = open_backbone(params["model"], "fp32", params["device"])
-    _save(peft_format.from_peft(params["folder"], backbone, params["language"]), params)
+    _save(peft.from_peft(params["folder"], backbone, params["language"]), params)
 
 
 def to_adapter_hub(params: Params) -> None:

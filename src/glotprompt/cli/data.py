@@ -10,12 +10,12 @@ from rich.table import Table
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import definitions, note, write_json
 from glotprompt.cli.tables import console, table
-from glotprompt.data.catalog import DATASETS, dataset
 from glotprompt.data.check import Check, FileCheck
 from glotprompt.data.check import check as check_copy
-from glotprompt.data.dataset import Dataset
+from glotprompt.data.datasets.catalog import DATASETS, dataset
+from glotprompt.data.datasets.dataset import Dataset
 from glotprompt.data.languages import FAMILIES, Exposure, exposure, language
-from glotprompt.data.layout import HubFiles
+from glotprompt.data.readers.layout import HubFiles
 from glotprompt.errors import counted, visible
 
 _LIKE_MINI = ("multilingual-e5", "mini-sentence")

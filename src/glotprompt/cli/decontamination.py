@@ -22,11 +22,11 @@ from glotprompt.data.decontamination import (
     refuse_evaluation_text,
 )
 from glotprompt.data.pairs import stage1_pairs
-from glotprompt.data.records import share_of, subsample
+from glotprompt.data.readers.records import share_of, subsample
 from glotprompt.errors import ConfigError, DataError
-from glotprompt.metadata import describe
 from glotprompt.methods import reads_source
 from glotprompt.records import TextReport
+from glotprompt.storage.metadata import describe
 
 _SWITCHES = {"no_overlap_check": "--no-overlap-check", "allow_evaluation_text": "--allow-evaluation-text"}
 _ALLOW = ", or pass --allow-evaluation-text, which is recorded in what is saved"

@@ -8,8 +8,8 @@ from glotprompt.cli.declare import Params
 from glotprompt.cli.program import as_typed
 from glotprompt.cli.screen import note, resumable, write_json
 from glotprompt.cli.tables import console
-from glotprompt.data.dataset import given_folder
-from glotprompt.data.github import verse_folder
+from glotprompt.data.datasets.dataset import given_folder
+from glotprompt.data.datasets.github import verse_folder
 from glotprompt.demo.page import write_demo_page
 from glotprompt.demo.run import run_demo
 from glotprompt.demo.terminal import print_demo

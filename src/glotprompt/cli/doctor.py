@@ -19,7 +19,7 @@ from glotprompt.data.languages import checked_code
 from glotprompt.data.sources import texts_of
 from glotprompt.doctor import PROBE_SECONDS, Diagnosis, Finding, examine
 from glotprompt.errors import ConfigError, MissingExtraError
-from glotprompt.templates import Task
+from glotprompt.task import Task
 
 MOST_CHARACTERS = 20
 """Unknown characters shown on a screen; the files have all."""

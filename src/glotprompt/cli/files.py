@@ -8,12 +8,12 @@ from typing import Any
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import note
 from glotprompt.cli.wording import READING
-from glotprompt.data import files
-from glotprompt.data.catalog import parse_reference
+from glotprompt.data.datasets.catalog import parse_reference
+from glotprompt.data.readers import files
+from glotprompt.data.readers.tables import format_of
 from glotprompt.data.sources import Reading
-from glotprompt.data.tables import format_of
 from glotprompt.errors import ConfigError, DataError, nearest
-from glotprompt.templates import Task
+from glotprompt.task import Task
 
 _FORMATS = ("txt", "tsv", "csv", "jsonl")
 """Formats that are text in some encoding."""

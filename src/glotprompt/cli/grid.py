@@ -18,15 +18,14 @@ from glotprompt.cli.threads import keep_to_quota
 from glotprompt.cluster.remote import named, open_store, without_password
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, ModelError, UserError, counted
-from glotprompt.forecast import Forecast, unfit
-from glotprompt.grid.engine import Engine, SerialEngine
+from glotprompt.estimate.forecast import Forecast, unfit
 from glotprompt.grid.estimate import Estimator
 from glotprompt.grid.experiment import load
 from glotprompt.grid.pack import steps_of, unpack
 from glotprompt.grid.plan import OpenBackbone, Plan, add_experiment
 from glotprompt.grid.steps import PlannedBackbone, Step, Workplace
 from glotprompt.grid.store import ExperimentRecord, Settled, Store
-from glotprompt.grid.work import Outcome, forget_shared, loaded_backbone
+from glotprompt.grid.work import Engine, Outcome, SerialEngine, forget_shared, loaded_backbone
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.shapes import Shell
 from glotprompt.report.tables import duration, size

@@ -11,8 +11,8 @@ from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import note, write_json
 from glotprompt.cli.tables import console, table
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.costs import MethodCost, method_costs, tied_parameters
 from glotprompt.errors import ConfigError
+from glotprompt.estimate.costs import MethodCost, method_costs, tied_parameters
 from glotprompt.model.shapes import Shell
 from glotprompt.report.tables import size
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from glotprompt import run
-from glotprompt.classifier import Prediction, PromptClassifier
+from glotprompt import protocol
 from glotprompt.cli.against import predictions_against, show_difference
 from glotprompt.cli.backbone import open_classifier
 from glotprompt.cli.characters import tell_unknown, unknown_of_each
@@ -18,10 +17,11 @@ from glotprompt.cli.files import check_reading, chosen_labels, how_to_read
 from glotprompt.cli.files import label_prior as read_prior
 from glotprompt.cli.screen import definitions, note, say, suggest, write_json, write_lines
 from glotprompt.cli.tables import console, table, warn, wrote
-from glotprompt.data.normalise import normalise
-from glotprompt.data.records import Example, content_hash
+from glotprompt.data.readers.normalise import normalise
+from glotprompt.data.readers.records import Example, content_hash
 from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import ConfigError, DataError, counted
+from glotprompt.inference.classifier import Prediction, PromptClassifier
 from glotprompt.records import EvaluationReport
 
 _AT_ONCE = 512
@@ -42,7 +42,7 @@ def evaluate(params: Params) -> None:
     unknown = tell_unknown(opened, examples)
     theirs = None if against is None else predictions_against(against, opened, examples, chosen, params)
     opened, prior = _with_prior(opened, chosen, examples, params)
-    report = run.evaluate(opened, examples, labels=chosen, batch_size=params["batch_size"])
+    report = protocol.evaluate(opened, examples, labels=chosen, batch_size=params["batch_size"])
     _show_report(report)
     difference = None
     if against is not None and theirs is not None:

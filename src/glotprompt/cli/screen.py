@@ -13,9 +13,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO
 
-from glotprompt import atomic
 from glotprompt.errors import CONTROLS, ArtifactError, UserError, visible
 from glotprompt.processes import is_first
+from glotprompt.storage import atomic
 
 _output = ContextVar[TextIO | None]("standard output", default=None)
 

@@ -13,11 +13,11 @@ from glotprompt.cli.screen import definitions, say
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.languages import NOT_NAMED, name_of
 from glotprompt.errors import ArtifactError
-from glotprompt.metadata import describe
 from glotprompt.methods import without_effect
 from glotprompt.records import AdaptReport, Combined, Converted, Stage1Report, TuneReport, stage1_report
 from glotprompt.report.tables import duration, size
-from glotprompt.train.alignment import AlignmentScores
+from glotprompt.storage.metadata import describe
+from glotprompt.training.objectives.alignment import AlignmentScores
 
 _CLASSIFIER = "classifier"
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from glotprompt.classifier import PromptClassifier
 from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone, train_once
 from glotprompt.cli.declare import Params
 from glotprompt.cli.decontamination import check_training_file
@@ -18,17 +17,18 @@ from glotprompt.cli.settings import settings
 from glotprompt.cli.tables import warn
 from glotprompt.config import RuntimeConfig, TuneConfig
 from glotprompt.data.languages import checked_code, name_of
-from glotprompt.data.records import Example, content_hash
+from glotprompt.data.readers.records import Example, content_hash
 from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import ConfigError, counted
+from glotprompt.inference.classifier import PromptClassifier
 from glotprompt.methods import METHODS, default_method
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI_SENTENCE, predicts_tokens
 from glotprompt.records import TextReport, TuneReport
 from glotprompt.report.tables import duration, size
-from glotprompt.stage2 import Stage2, train_stage2
-from glotprompt.templates import Task
-from glotprompt.train.cloze import words_of_several_tokens
+from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.task import Task
+from glotprompt.training.objectives.cloze import words_of_several_tokens
 
 
 def tune(params: Params) -> None:

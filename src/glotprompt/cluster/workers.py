@@ -29,9 +29,8 @@ from glotprompt.cluster.machines import Share, check_device, connected, passed_o
 
 # A worker imports this file before its environment is set: nothing here may import torch or transformers.
 if TYPE_CHECKING:
-    from glotprompt.grid.engine import Tell
     from glotprompt.grid.steps import Step, Workplace
-    from glotprompt.grid.work import Outcome
+    from glotprompt.grid.work import Outcome, Tell
 
 RETRIES = 3
 """How often a step is begun again whose worker died; one that takes more memory than there is would kill it forever."""

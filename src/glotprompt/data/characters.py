@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glotprompt import atomic
-from glotprompt.data.files import read_mapping
+from glotprompt.data.readers.files import read_mapping
 from glotprompt.errors import DataError
+from glotprompt.storage import atomic
 
 _GLOTTAL = "a glottal stop or apostrophe"
 _LETTER = "a letter of the same shape or sound"

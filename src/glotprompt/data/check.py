@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from glotprompt.data.dataset import Dataset
-from glotprompt.data.layout import Record, Report, read_records
-from glotprompt.data.lines import is_blank, read_lines, without_line_end
-from glotprompt.data.normalise import letters, script_of
-from glotprompt.data.records import Example
-from glotprompt.data.tables import or_skip
+from glotprompt.data.datasets.dataset import Dataset
+from glotprompt.data.readers.layout import Record, Report, read_records
+from glotprompt.data.readers.lines import is_blank, read_lines, without_line_end
+from glotprompt.data.readers.normalise import letters, script_of
+from glotprompt.data.readers.records import Example
+from glotprompt.data.readers.tables import or_skip
 from glotprompt.errors import DataError
 
 _CHARACTERS = {

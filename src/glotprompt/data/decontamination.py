@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from glotprompt.data.americas import AMERICASNLI, AMERICASNLP2021
-from glotprompt.data.bitext import BIBLE_VERSES, MAFAND
-from glotprompt.data.catalog import Reference, dataset, parse_reference
-from glotprompt.data.dataset import Dataset
+from glotprompt.data.datasets.americas import AMERICASNLI, AMERICASNLP2021
+from glotprompt.data.datasets.bitext import BIBLE_VERSES, MAFAND
+from glotprompt.data.datasets.catalog import Reference, dataset, parse_reference
+from glotprompt.data.datasets.dataset import Dataset
+from glotprompt.data.datasets.nli import XNLI
+from glotprompt.data.datasets.topics import MASAKHANEWS, SIB200, TAXI1500
 from glotprompt.data.languages import same_language
-from glotprompt.data.nli import XNLI
-from glotprompt.data.normalise import words
+from glotprompt.data.readers.normalise import words
 from glotprompt.data.sources import Reading, texts_of, texts_to_compare
-from glotprompt.data.topics import MASAKHANEWS, SIB200, TAXI1500
 from glotprompt.errors import ConfigError, DataError, setting
 
 Purpose = Literal["adapt", "tune"]

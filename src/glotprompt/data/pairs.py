@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from glotprompt.data.bitext import verse_id
+from glotprompt.data.datasets.bitext import verse_id
 from glotprompt.data.decontamination import NGRAM, OverlapCheck, OverlapReport, held_out_ids, held_out_texts
-from glotprompt.data.lines import is_blank
-from glotprompt.data.normalise import letters
-from glotprompt.data.records import Pair
+from glotprompt.data.readers.lines import is_blank
+from glotprompt.data.readers.normalise import letters
+from glotprompt.data.readers.records import Pair
 from glotprompt.data.sources import Reading, pairs_of
 from glotprompt.errors import ConfigError, DataError
 

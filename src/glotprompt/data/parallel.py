@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from glotprompt.data import catalog
-from glotprompt.data.layout import read_aligned
-from glotprompt.data.lines import is_blank, name_of, read_option
-from glotprompt.data.normalise import normalise
-from glotprompt.data.records import Pair
-from glotprompt.data.tables import USUAL, ReadOptions, Row, Table, format_of, read_table
+from glotprompt.data.datasets import catalog
+from glotprompt.data.readers.layout import read_aligned
+from glotprompt.data.readers.lines import is_blank, name_of, read_option
+from glotprompt.data.readers.normalise import normalise
+from glotprompt.data.readers.records import Pair
+from glotprompt.data.readers.tables import USUAL, ReadOptions, Row, Table, format_of, read_table
 from glotprompt.errors import ConfigError, DataError
 
 _SIDES = ("source", "target")

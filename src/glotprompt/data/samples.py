@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from glotprompt.data.records import Example
+from glotprompt.data.readers.records import Example
 
 NUM_SAMPLES = 3
 MOST_CHARACTERS = 200

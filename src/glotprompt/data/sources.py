@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glotprompt.data.catalog import Reference, parse_reference
-from glotprompt.data.files import read_examples, read_for_comparison, read_texts
-from glotprompt.data.normalise import normalise
+from glotprompt.data.datasets.catalog import Reference, parse_reference
 from glotprompt.data.parallel import read_parallel
-from glotprompt.data.records import Example, Pair
-from glotprompt.data.tables import ReadOptions, format_of
+from glotprompt.data.readers.files import read_examples, read_for_comparison, read_texts
+from glotprompt.data.readers.normalise import normalise
+from glotprompt.data.readers.records import Example, Pair
+from glotprompt.data.readers.tables import ReadOptions, format_of
 from glotprompt.errors import ConfigError, DataError, setting
 
 

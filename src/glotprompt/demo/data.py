@@ -10,14 +10,14 @@ from pathlib import Path
 from string import Template
 from typing import Any, TypeVar
 
-from glotprompt import atomic
-from glotprompt.data import bible as bible_data
-from glotprompt.data.catalog import dataset
+from glotprompt.data.datasets import bible as bible_data
+from glotprompt.data.datasets.catalog import dataset
 from glotprompt.data.pairs import check_pairs
-from glotprompt.data.records import Example, Pair, subsample
+from glotprompt.data.readers.records import Example, Pair, subsample
 from glotprompt.demo.result import DemoSplit, DemoTask
 from glotprompt.errors import DataError
-from glotprompt.templates import Task
+from glotprompt.storage import atomic
+from glotprompt.task import Task
 
 _Item = TypeVar("_Item")
 

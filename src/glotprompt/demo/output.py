@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-from glotprompt import artifact, atomic
-from glotprompt.classifier import Adapted, PromptClassifier
 from glotprompt.demo.result import DemoAlignment, DemoFigures, DemoFiles, DemoMeta, DemoResult, Retrieval
+from glotprompt.inference.classifier import Adapted, PromptClassifier
 from glotprompt.model.backbone import Backbone
 from glotprompt.records import AdaptReport, AlignmentScores
-from glotprompt.train.memory import PeakMemory
+from glotprompt.storage import artifact, atomic
+from glotprompt.training.memory import PeakMemory
 
 
 def write_result(

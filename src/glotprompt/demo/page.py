@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from glotprompt import atomic
 from glotprompt.demo import figures, summary
 from glotprompt.demo.result import DemoExample, DemoGuess, DemoReading, DemoResult
 from glotprompt.demo.summary import MethodSummary
 from glotprompt.report import tables
 from glotprompt.report.page import template
+from glotprompt.storage import atomic
 
 TEMPLATE = Path(__file__).with_name("demo.html.j2")
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier, load_adapted
 from glotprompt.config import RuntimeConfig
 from glotprompt.data.samples import Samples
 from glotprompt.demo.conclusions import Reading, conclusions
@@ -35,18 +34,18 @@ from glotprompt.demo.result import (
     TrainingLoss,
 )
 from glotprompt.errors import UserError
-from glotprompt.grid.engine import SerialEngine, Tell
 from glotprompt.grid.experiment import Experiment, load
 from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.step_results import EvaluationResult, step_result
 from glotprompt.grid.steps import AdaptStep, EvaluateStep, PlannedBackbone, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, Store
-from glotprompt.grid.work import backbone_of, loaded_backbone, scored_classifier
+from glotprompt.grid.work import SerialEngine, Tell, backbone_of, loaded_backbone, scored_classifier
+from glotprompt.inference.classifier import Adapted, LanguagePrompt, PromptClassifier, load_adapted
 from glotprompt.records import EvaluationReport, MaskedTokenScores
-from glotprompt.train.batches import token_sequences
-from glotprompt.train.memory import PeakMemory
-from glotprompt.train.reading import blank_words, guess_words
-from glotprompt.train.scoring import evaluation_batches, report, score_masked_tokens
+from glotprompt.training.memory import PeakMemory
+from glotprompt.training.objectives.batches import token_sequences
+from glotprompt.training.objectives.blanks import blank_words, guess_words
+from glotprompt.training.objectives.scoring import evaluation_batches, report, score_masked_tokens
 
 CENTRED = "-centred"
 """How systems end that read another's sentence vectors, centred."""

@@ -12,21 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glotprompt import artifact, atomic
-from glotprompt.classifier import Adapted, load_adapted
 from glotprompt.config import RuntimeConfig, TuneConfig, identity_of, preset
 from glotprompt.data.languages import language as language_of
-from glotprompt.data.records import content_hash
+from glotprompt.data.readers.records import content_hash
 from glotprompt.demo.conclusions import RIVAL, Reading, conclusions
 from glotprompt.demo.output import Used, alignment, meta, save, saved_size, write_result
 from glotprompt.demo.result import DemoAlignment, DemoFigures, DemoFiles, DemoResult, DemoRow, DemoSplit, DemoTask
+from glotprompt.demo.verse_topics import ALIGNED, NUM_FOLDS, TASK, VerseExperiment, verse_topics
+from glotprompt.inference.classifier import Adapted, load_adapted
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI_SENTENCE
-from glotprompt.run import run_stage1, tune
+from glotprompt.protocol import run_stage1, tune
 from glotprompt.spec import done_or_train
-from glotprompt.train.embedding import CENTRE_TEXTS
-from glotprompt.train.memory import PeakMemory
-from glotprompt.verses import ALIGNED, NUM_FOLDS, TASK, VerseExperiment, verse_topics
+from glotprompt.storage import artifact, atomic
+from glotprompt.training.memory import PeakMemory
+from glotprompt.training.objectives.embedding import CENTRE_TEXTS
 
 
 def run_verses(

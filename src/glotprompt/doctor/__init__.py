@@ -27,14 +27,14 @@ from glotprompt.doctor.verdict import (
     worst,
 )
 from glotprompt.errors import ConfigError, DataError, ModelError, in_a_line
-from glotprompt.forecast import Fields, Forecast, Forecaster, Probe, Text
+from glotprompt.estimate.forecast import Fields, Forecast, Forecaster, Probe, Text
 from glotprompt.methods import METHODS, default_method, method_of_adapt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import choose_precision
 from glotprompt.model.loading import folder_of, read_tokenizer
 from glotprompt.model.shapes import Shell
-from glotprompt.templates import Task
-from glotprompt.train.cloze import label_words, tokens_of, words_of_several_tokens
+from glotprompt.task import Task
+from glotprompt.training.objectives.cloze import label_words, tokens_of, words_of_several_tokens
 
 PROBE_SECONDS = 10.0
 """Time that the probe takes for each stage, about: a step that has begun is finished."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glotprompt import atomic
 from glotprompt.doctor import Diagnosis, length_histogram
 from glotprompt.report.figures import MUTED, RULE, draw
 from glotprompt.report.page import template
 from glotprompt.report.tables import look
+from glotprompt.storage import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ from itertools import chain
 from typing import Any
 
 from glotprompt.data.characters import nearest_known
-from glotprompt.data.normalise import script_of
+from glotprompt.data.readers.normalise import script_of
 from glotprompt.doctor.markup import markup_lines, mojibake_lines
-from glotprompt.train.characters import MAX_LINES, UnknownCharacter, Vocabulary, knows
+from glotprompt.training.objectives.unknown import MAX_LINES, UnknownCharacter, Vocabulary, knows
 
 SHORT_WORDS = 3
 """A line of fewer words is very short."""

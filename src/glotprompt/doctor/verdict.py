@@ -15,10 +15,10 @@ from glotprompt.data.languages import Exposure, name_of
 from glotprompt.doctor.markup import KINDS
 from glotprompt.doctor.text import SHORT_WORDS, TextStatistics, UnknownCharacter, references
 from glotprompt.errors import counted
-from glotprompt.forecast import LONGEST, Forecast
+from glotprompt.estimate.forecast import LONGEST, Forecast
 from glotprompt.quantities import DAY, duration, size
-from glotprompt.train.characters import MOST_UNKNOWN, NEGLIGIBLE
-from glotprompt.train.characters import percent as _share
+from glotprompt.training.objectives.unknown import MOST_UNKNOWN, NEGLIGIBLE
+from glotprompt.training.objectives.unknown import percent as _share
 
 Level = Literal["ok", "warn", "bad"]
 

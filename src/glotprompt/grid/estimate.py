@@ -1,10 +1,10 @@
-"""What the steps of a plan will take on this machine, each kind of training timed once (`glotprompt.forecast`)."""
+"""What the steps of a plan will take on this machine, each kind of training timed once (`estimate.forecast`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from glotprompt.forecast import Fields, Forecast, Forecaster, Probe, Text
+from glotprompt.estimate.forecast import Fields, Forecast, Forecaster, Probe, Text
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace

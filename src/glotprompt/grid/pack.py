@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from glotprompt import atomic
 from glotprompt.config import identity_of
 from glotprompt.errors import DataError
 from glotprompt.grid.store import RESULT, STEP, Store
+from glotprompt.storage import atomic
 
 ENDING = ".jsonl.gz"
 HEADER = {"glotprompt results": 1}

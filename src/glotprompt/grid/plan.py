@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from glotprompt.config import AdaptConfig, Stage, TuneConfig, preset
-from glotprompt.data.catalog import parse_reference
-from glotprompt.data.dataset import Dataset
+from glotprompt.data.datasets.catalog import parse_reference
+from glotprompt.data.datasets.dataset import Dataset
 from glotprompt.data.languages import checked_code
 from glotprompt.errors import ConfigError
 from glotprompt.grid import reading
@@ -20,7 +20,7 @@ from glotprompt.grid.scales import LAYERS
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep
 from glotprompt.grid.store import FORMAT, Cell, ExperimentRecord
 from glotprompt.methods import METHODS, Method
-from glotprompt.templates import Task
+from glotprompt.task import Task
 
 OpenBackbone = Callable[[str, Experiment], tuple[PlannedBackbone, int]]
 """From a model's name, and the experiment that wants it, to the backbone and its number of layers."""

@@ -10,11 +10,11 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from glotprompt.data.catalog import parse_reference
+from glotprompt.data.datasets.catalog import parse_reference
 from glotprompt.data.decontamination import held_out_texts, refuse_evaluation_text, stage1_texts
-from glotprompt.data.layout import read_records
 from glotprompt.data.pairs import stage1_pairs
-from glotprompt.data.records import Example, content_hash, content_of_pairs, generator, share_of, subsample
+from glotprompt.data.readers.layout import read_records
+from glotprompt.data.readers.records import Example, content_hash, content_of_pairs, generator, share_of, subsample
 from glotprompt.data.sources import Reading, examples_of
 from glotprompt.errors import DataError, counted, in_words_of
 

@@ -10,10 +10,8 @@ from typing import Any
 
 import torch
 
-from glotprompt import artifact
-from glotprompt.classifier import Adapted, LanguagePrompt, PromptClassifier
-from glotprompt.costs import method_cost
-from glotprompt.data.records import Example, labels_of
+from glotprompt.data.readers.records import Example, labels_of
+from glotprompt.estimate.costs import method_cost
 from glotprompt.grid.reading import ExampleSource, TextSource
 from glotprompt.grid.step_results import (
     BackboneName,
@@ -34,11 +32,13 @@ from glotprompt.grid.step_results import (
 )
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep
 from glotprompt.grid.store import FORMAT
+from glotprompt.inference.classifier import Adapted, LanguagePrompt, PromptClassifier
 from glotprompt.methods import METHODS
 from glotprompt.model.shapes import Shell
 from glotprompt.records import AdaptReport, EvaluationReport, Training
-from glotprompt.train.calibration import with_offsets
-from glotprompt.train.scoring import report
+from glotprompt.storage import artifact
+from glotprompt.training.calibration import with_offsets
+from glotprompt.training.objectives.scoring import report
 
 MOST_LOSSES = 50
 """Points of a loss curve that are kept."""

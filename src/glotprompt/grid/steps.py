@@ -17,7 +17,7 @@ from glotprompt.grid.reading import ExampleSource, TextSource
 from glotprompt.grid.store import Store
 from glotprompt.model.devices import Precision
 from glotprompt.spec import RunSpec, adapt_specs, tune_spec, whole
-from glotprompt.templates import Task
+from glotprompt.task import Task
 
 
 @dataclass(frozen=True)

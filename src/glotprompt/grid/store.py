@@ -22,8 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypedDict, cast, get_args
 
-from glotprompt import atomic
 from glotprompt.errors import ArtifactError, DataError
+from glotprompt.storage import atomic
 
 FORMAT = 1
 STEP, RESULT = "step.json", "result.json"

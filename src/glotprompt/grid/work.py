@@ -5,31 +5,31 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from glotprompt import artifact, atomic
-from glotprompt.classifier import Adapted, PromptClassifier, load_adapted
-from glotprompt.data.records import Example, subsample
+from glotprompt.data.readers.records import Example, subsample
 from glotprompt.errors import DataError, UserError, in_a_line
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource, Texts, TextSource
 from glotprompt.grid.results import cost_result, evaluate_result
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
+from glotprompt.inference.classifier import Adapted, PromptClassifier, load_adapted
 from glotprompt.methods import METHODS, for_language
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import Precision
+from glotprompt.protocol import run_stage1
 from glotprompt.records import Decontamination
-from glotprompt.run import run_stage1
 from glotprompt.spec import done_or_train
-from glotprompt.stage1 import Stage1
-from glotprompt.stage2 import Stage2, train_stage2
-from glotprompt.train.memory import PeakMemory
+from glotprompt.stages.stage1 import Stage1
+from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.storage import artifact, atomic
+from glotprompt.training.memory import PeakMemory
 
 CENTRE_TEXTS = 300
 """So many target texts, drawn by seed 0, make the mean by which sentence vectors are centred, where there are more."""
@@ -233,3 +233,33 @@ def scored_classifier(step: EvaluateStep, store: Store, place: Workplace) -> tup
         lines = _texts(step.centre, step.centre_content, place).lines
         classifier = classifier.with_target_text(subsample(lines, CENTRE_TEXTS, 0))
     return adapted, classifier
+
+
+Tell = Callable[[Step, Outcome | None], None]
+"""Told when a step begins (None) and what became of it."""
+
+
+class Engine(Protocol):
+    """Runs steps."""
+
+    def run(self, steps: Sequence[Step], place: Workplace, tell: Tell) -> list[Outcome]:
+        """Call `attempt` on every step, once, and return what became of each, in any order.
+
+        `steps` holds what each step `needs`, unless that is finished, before it, and an `AdaptStep`'s `after`, which
+        should be over (whatever became of it) before the step begins. Errors of steps are outcomes, not exceptions.
+        """
+        ...
+
+
+class SerialEngine:
+    """In this process, with one backbone that stays loaded."""
+
+    def run(self, steps: Sequence[Step], place: Workplace, tell: Tell) -> list[Outcome]:
+        """See `Engine.run`."""
+        outcomes: list[Outcome] = []
+        for step in steps:
+            tell(step, None)
+            outcome = attempt(step, place)
+            tell(step, outcome)
+            outcomes.append(outcome)
+        return outcomes

@@ -17,8 +17,8 @@ from torch import Tensor
 from glotprompt.inference.predictor import NotFinite, Predictor, Query, grouped
 from glotprompt.inference.served import Served
 from glotprompt.model.prefix import Prefix
-from glotprompt.train.batches import MaskedBatch, mask_words, token_sequences
-from glotprompt.train.inputs import Input, fields_of
+from glotprompt.training.objectives.batches import MaskedBatch, mask_words, token_sequences
+from glotprompt.training.objectives.inputs import Input, fields_of
 
 MASK_RATE = 0.15
 """As in stage 1."""

@@ -13,16 +13,16 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glotprompt.classifier import Prediction, PromptClassifier
 from glotprompt.errors import ArtifactError, ConfigError, nearest
+from glotprompt.inference.classifier import Prediction, PromptClassifier
 from glotprompt.inference.served import ClassifierSource, Decoded, Served
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.model.tokens import padded_width
-from glotprompt.train.calibration import with_offsets
-from glotprompt.train.cloze import Cloze, Words, encode, encode_without_mask
-from glotprompt.train.inputs import Input, fields_of
-from glotprompt.train.scoring import label_states, log_probabilities
+from glotprompt.training.calibration import with_offsets
+from glotprompt.training.objectives.cloze import Cloze, Words, encode, encode_without_mask
+from glotprompt.training.objectives.inputs import Input, fields_of
+from glotprompt.training.objectives.scoring import label_states, log_probabilities
 
 PASS_COST = 64
 """What a forward pass costs before it reads anything, in tokens: a second pass must save more padding than this."""

@@ -10,18 +10,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glotprompt import artifact
-from glotprompt.classifier import PromptClassifier, characters_of, task_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ArtifactError
+from glotprompt.inference.classifier import PromptClassifier, characters_of, task_of
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.classification import EmbeddingHead, Head
-from glotprompt.model.module import Module
-from glotprompt.model.modules import body_and_head
+from glotprompt.model.modules.classification import EmbeddingHead, Head
+from glotprompt.model.modules.module import Module
+from glotprompt.model.modules.soft_prompt import SoftPrompt
+from glotprompt.model.modules.stack import body_and_head
 from glotprompt.model.prefix import Positions
-from glotprompt.model.soft_prompt import SoftPrompt
-from glotprompt.templates import Task
-from glotprompt.train.cloze import Words, label_words
+from glotprompt.storage import artifact
+from glotprompt.task import Task
+from glotprompt.training.objectives.cloze import Words, label_words
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from glotprompt.errors import ConfigError, setting
 from glotprompt.methods.method import METHODS, Method
 
 if TYPE_CHECKING:
-    from glotprompt.classifier import Adapted, PromptClassifier
+    from glotprompt.inference.classifier import Adapted, PromptClassifier
 
 
 def method_of_adapt(config: AdaptConfig) -> Method:
@@ -137,7 +137,7 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
 
 def refuse_other_backbone(adapted: Adapted, backbone: model.Backbone) -> None:
     """Raises `ConfigError` for what stage 1 made on another backbone: shapes alone would not tell them apart."""
-    from glotprompt.artifact import other_backbone
+    from glotprompt.storage.artifact import other_backbone
 
     if adapted.backbone.get("fingerprint") != backbone.fingerprint:
         other = other_backbone(adapted.backbone, backbone.name, backbone.fingerprint)

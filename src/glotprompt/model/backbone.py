@@ -387,8 +387,7 @@ class Backbone:
     def token_logits(
         self, hidden: Float[Tensor, "n hidden"], token_ids: Int[Tensor, " k"] | None = None
     ) -> Float[Tensor, "n vocab_or_k"]:
-        """Scores of the vocabulary, or of `token_ids` alone, at the given last-layer states; fp32. Raises `ModelError`
-        for a backbone without an LM head."""
+        """Scores (fp32) of the vocabulary, or of `token_ids`, at last-layer states; `ModelError` without an LM head."""
         self.require_lm_head("predicting tokens")
         weight, bias = self._decoder.weight, self._decoder.bias
         if token_ids is not None:
@@ -396,7 +395,6 @@ class Backbone:
         return F.linear(self._transform(hidden), weight, bias).float()
 
     def masked_token_loss(self, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Sum of the masked tokens' cross-entropies (natural log), at the given last-layer states. Raises `ModelError`
-        for a backbone without an LM head."""
+        """Sum of the masked tokens' cross-entropies (natural log) at last-layer states; raises as `token_logits`."""
         self.require_lm_head("masked language modelling")
         return masked_token_loss(self._transform(hidden), self._decoder.weight, self._decoder.bias, targets)

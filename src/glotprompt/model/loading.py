@@ -32,10 +32,10 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
 from glotprompt.errors import ModelError, UserError, in_a_line, is_out_of_memory, stand_in_at
-from glotprompt.metadata import is_finite
 from glotprompt.model.devices import refuse_too_little_memory
 from glotprompt.model.gguf import read_gguf
 from glotprompt.model.tokens import missing_tokens
+from glotprompt.storage.metadata import is_finite
 
 # Where a hub name has pickled weights alone, transformers would ask the hub to have them converted.
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"

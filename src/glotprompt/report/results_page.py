@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glotprompt import atomic
 from glotprompt.report.figures import as_file
 from glotprompt.report.page import template
 from glotprompt.report.results import Results, read_results
 from glotprompt.report.sections import Drawing, Section, make_section
 from glotprompt.report.table_files import Table, as_csv, as_latex, as_markdown, markdown
 from glotprompt.report.tables import DASH
+from glotprompt.storage import atomic
 
 PAGE, MARKDOWN, FIGURES, TABLES = "index.html", "results.md", "figures", "tables"
 TEMPLATE = Path(__file__).with_name("results.html.j2")

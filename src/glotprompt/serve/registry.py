@@ -22,13 +22,13 @@ from typing import Any
 
 from torch import Tensor
 
-from glotprompt import artifact
-from glotprompt.classifier import PromptClassifier
 from glotprompt.errors import ArtifactError, ConfigError, UserError, in_a_line, nearest, visible
+from glotprompt.inference.classifier import PromptClassifier
 from glotprompt.inference.served import Decoded, Served
-from glotprompt.metadata import check_metadata, check_values, describe
 from glotprompt.model.backbone import Backbone
 from glotprompt.serve.card import Card
+from glotprompt.storage import artifact
+from glotprompt.storage.metadata import check_metadata, check_values, describe
 
 KIND = "classifier"
 KINDS = (KIND, "language prompt", "language module", "checkpoint")

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerFast
 
-from glotprompt.classifier import Prediction
 from glotprompt.errors import ArtifactError, ConfigError, ModelError, nearest
+from glotprompt.inference.classifier import Prediction
 from glotprompt.inference.language import LanguageFinder, LanguageQuery, Loss
 from glotprompt.inference.predictor import NotFinite, Predictor, Query
 from glotprompt.inference.served import Served
@@ -31,8 +31,8 @@ from glotprompt.serve.schemas import (
     Refusal,
     Result,
 )
-from glotprompt.train.characters import knows, unknown_characters
-from glotprompt.train.inputs import Input, fields_of
+from glotprompt.training.objectives.inputs import Input, fields_of
+from glotprompt.training.objectives.unknown import knows, unknown_characters
 
 CHARACTERS_OF_A_TOKEN = 4
 """About so many in the languages that tokenizers know best; in others fewer, and there the tokens decide."""

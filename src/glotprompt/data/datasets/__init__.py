@@ -1,0 +1,1 @@
+"""Published datasets by name: where their files are, and what is in them."""

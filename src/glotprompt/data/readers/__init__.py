@@ -1,0 +1,1 @@
+"""From files to texts and examples: lines, tables, records."""

@@ -1,0 +1,316 @@
+"""A person's own files: one text per line, or the columns of a table.
+
+Texts are handed on as they stand in the file, unless `normalise=True` is asked for: NBSP, edge spaces and characters
+that are not in NFC are the tokenizer's business, and what a prediction is shown for should be what was written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+import unicodedata
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from glotprompt.data.readers.lines import is_blank, name_of, read_lines, read_option, without_line_end
+from glotprompt.data.readers.normalise import normalise as normalised
+from glotprompt.data.readers.parquet import NotText
+from glotprompt.data.readers.records import Example
+from glotprompt.data.readers.tables import (
+    USUAL,
+    QuotingError,
+    ReadOptions,
+    Row,
+    Table,
+    format_of,
+    looks_like_several,
+    open_table,
+    read_table,
+)
+from glotprompt.errors import ConfigError, DataError, counted, nearest, setting, toml_fault
+
+Source = str | Path
+
+
+def read_texts(
+    source: Source | Sequence[Source], text: str | None = None, *, options: ReadOptions = USUAL
+) -> list[str]:
+    """The unlabelled texts of one file or several; "-" is standard input.
+
+    Any file is one text per line, except .tsv, .csv, .jsonl (each also with .gz) and .parquet, of which `text` names
+    the column ("text" when it is not given). Blank lines and blank cells are passed over and counted; texts that occur
+    again are kept. `options` say how the files are read, such as `ReadOptions(delimiter=";")`.
+    """
+    found: list[str] = []
+    for one in _sources(source):
+        texts = list(_texts_of(one, text, options))
+        _report_repeated(name_of(one), texts, "texts", options)
+        found += texts
+    return found
+
+
+def read_examples(
+    source: Source,
+    text: str = "text",
+    label: str | None = "label",
+    *,
+    premise: str | None = None,
+    hypothesis: str | None = None,
+    row_id: str | None = None,
+    labels: Collection[str] | None = None,
+    options: ReadOptions = USUAL,
+) -> list[Example]:
+    """The examples of a .tsv, .csv, .jsonl (each also with .gz) or .parquet file.
+
+    `text` and `label` name the columns; `premise` and `hypothesis`, given together, take the place of `text`;
+    `label=None` reads examples whose label is not known. With `labels`, a row with another label is a bad row. An
+    example's id is its cell in the column `row_id`, or "file name:line". `options` say how the file is read.
+    Spaces around a label are dropped; spaces in and around texts are kept.
+    """
+    if (premise is None) != (hypothesis is None):
+        given = "premise" if hypothesis is None else "hypothesis"
+        missing = "hypothesis" if hypothesis is None else "premise"
+        raise ConfigError(f"{setting(given)} was given without {setting(missing)}. Expected both, or neither.")
+    fields = {"text": text}
+    if premise is not None and hypothesis is not None:
+        fields = {"premise": premise, "hypothesis": hypothesis}
+    table = read_table(source, options)
+    for option, column in (*fields.items(), ("label", label), ("row_id", row_id)):
+        if column is not None:
+            table.require(column, option)
+    examples: list[Example] = []
+    short_name = Path(table.name).name
+    for row in table.rows:
+        try:
+            example = _example(row, fields, label, labels, row_id, short_name, options)
+        except _BadCell as error:
+            table.bad.add(row.line, str(error), remedy=error.remedy)
+        else:
+            examples.append(example)
+    table.bad.finish(len(examples), "examples")
+    _report_repeated(table.name, [tuple(example.fields.items()) for example in examples], "examples", options)
+    _report_contradictions(table.name, examples, options)
+    return examples
+
+
+def read_for_comparison(source: Source, options: ReadOptions = USUAL) -> list[str]:
+    """Every text in a file, to look for it in others: its lines, or in a table the cells of all columns that hold text.
+
+    A column holds text when half of its cells have two words or more, or `_LONG` letters of a script without case,
+    which may be one without spaces. Where quotes turn out to mean nothing, they are characters; where the first line is
+    no header, it is one more row. Nothing is normalised.
+    """
+    options = replace(options, normalise=False)
+    if format_of(source, options) == "txt":
+        return list(_texts_of(source, None, options))
+    table = _table_to_compare(source, options)
+    found = [column for column in table.columns if options.columns is None and _is_text(column)]
+    for column in table.columns:
+        cells = [
+            value for row in table.rows if isinstance(value := row.values.get(column), str) and not is_blank(value)
+        ]
+        if cells and 2 * sum(map(_is_text, cells)) >= len(cells):
+            found += cells
+    table.bad.finish(len(found), "texts")
+    return found
+
+
+def _table_to_compare(source: Source, options: ReadOptions) -> Table[tuple[Row, ...]]:
+    table = _table_with_its_quotes(source, options)
+    several = None if options.columns is not None else looks_like_several(table.name, table.columns, "\t;|")
+    if several is not None:
+        columns = read_option("columns", "text")
+        raise DataError(f"{several}, or name the one column of a table without a header line with {columns}.")
+    return table
+
+
+def _table_with_its_quotes(source: Source, options: ReadOptions) -> Table[tuple[Row, ...]]:
+    strict = replace(options, on_bad_row="error")
+    try:
+        return read_table(source, strict)
+    except QuotingError:
+        with suppress(DataError):
+            return read_table(source, replace(strict, quoting="none"))
+    except DataError:
+        pass
+    return read_table(source, options)
+
+
+_LONG = 8
+"""Letters without case that are more than a label."""
+
+
+def _is_text(cell: str) -> bool:
+    caseless = sum(unicodedata.category(char) == "Lo" for char in cell)
+    return caseless >= _LONG or len(cell.split(maxsplit=1)) > 1
+
+
+class _BadCell(Exception):
+    """The reason why a row cannot be used."""
+
+    remedy = "Mend the row"
+
+
+class _UnknownLabel(_BadCell):
+    remedy = "If the label is right, the task does not know it: make a task file that does. Else mend the row"
+
+
+def _sources(source: Source | Sequence[Source]) -> list[Source]:
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    if not sources:
+        raise ConfigError("No file was given. Expected at least one file of text.")
+    return sources
+
+
+def _texts_of(source: Source, text: str | None, options: ReadOptions) -> Iterator[str]:
+    if format_of(source, options) != "txt":
+        yield from _column_texts(source, "text" if text is None else text, options)
+        return
+    if text is not None:
+        raise DataError(
+            f"{name_of(source)}: the column {text!r} was asked for, but this is not a table by its ending. "
+            f"Expected .tsv, .csv, .jsonl or .parquet; pass {read_option('format')} if it is one, or leave the column"
+            " out."
+        )
+    num_texts = num_blank = 0
+    for line in read_lines(source, options.encoding):
+        if is_blank(line):
+            num_blank += 1
+            continue
+        num_texts += 1
+        line = without_line_end(line)
+        yield normalised(line) if options.normalise else line
+    if not num_texts:
+        raise DataError(f"{name_of(source)}: no text in it. Expected one text per line.")
+    _report_blank(name_of(source), num_blank, "line", options)
+
+
+def _column_texts(source: Source, column: str, options: ReadOptions) -> Iterator[str]:
+    table = open_table(source, options)
+    if table.columns:  # those of JSON lines are known only when they have been read
+        table.require(column, "text")
+    num_texts = num_blank = 0
+    for row in table.rows:
+        if column not in row.values:  # possible in JSON lines only
+            if options.on_bad_row == "error":
+                table.require(column, "text")
+            table.bad.add(row.line, f"no {column!r} in it")
+            continue
+        value = row.values[column]
+        # A blank cell in unlabelled text is what a blank line is elsewhere: nothing, not a mistake.
+        if value is None or (isinstance(value, str) and is_blank(value)):
+            num_blank += 1
+            continue
+        try:
+            found = _text(row, column, options)
+        except _BadCell as error:
+            table.bad.add(row.line, str(error))
+        else:
+            num_texts += 1
+            yield found
+    if table.columns:
+        table.require(column, "text")
+    table.bad.finish(num_texts, "texts")
+    _report_blank(table.name, num_blank, "cell", options)
+
+
+def _report_blank(name: str, blank: int, what: str, options: ReadOptions) -> None:
+    if blank and options.report is not None:
+        options.report(f"{name}: {counted(blank, f'blank {what}')} passed over")
+
+
+def _report_repeated(name: str, items: Sequence[Hashable], what: str, options: ReadOptions) -> None:
+    repeated = len(items) - len(set(items))
+    if repeated and options.report is not None:
+        verb, kept = ("repeats", "it is kept") if repeated == 1 else ("repeat", "they are kept")
+        options.report(f"{name}: {repeated:,} of {len(items):,} {what} {verb} an earlier one; {kept}")
+
+
+def _report_contradictions(name: str, examples: Iterable[Example], options: ReadOptions) -> None:
+    labels_of: dict[Hashable, set[str | None]] = {}
+    for example in examples:
+        labels_of.setdefault(tuple(example.fields.items()), set()).add(example.label)
+    several = sum(len(labels) > 1 for labels in labels_of.values())
+    if several and options.report is not None:
+        options.report(f"{name}: {counted(several, 'text has', 'texts have')} more than one label")
+
+
+def _example(
+    row: Row,
+    fields: dict[str, str],
+    label: str | None,
+    labels: Collection[str] | None,
+    row_id: str | None,
+    file_name: str,
+    options: ReadOptions,
+) -> Example:
+    texts = {slot: _text(row, column, options) for slot, column in fields.items()}
+    name = None if label is None else _known_label(_name(row, label), labels)
+    return Example(texts, name, f"{file_name}:{row.line}" if row_id is None else _name(row, row_id))
+
+
+def _known_label(name: str, labels: Collection[str] | None) -> str:
+    """The label among those that are known: as it is written, or as the same whole number (1 and 1.0)."""
+    if labels is None or name in labels:
+        return name
+    same = [label for label in labels if _whole(label) == _whole(name)]
+    if len(same) != 1:
+        raise _UnknownLabel(
+            f"the label {name!r} is none of {', '.join(labels)}.{nearest(name, labels)}".removesuffix(".")
+        )
+    return same[0]
+
+
+def _whole(name: str) -> str:
+    """The name without the zeros behind the point of a whole number."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", name)
+
+
+def _text(row: Row, column: str, options: ReadOptions) -> str:
+    """A cell that must hold text, cleaned if that is asked for."""
+    cell = _cell(row, column)
+    return normalised(cell) if options.normalise else cell
+
+
+def _cell(row: Row, column: str) -> str:
+    value = row.values.get(column)
+    if value is None or (isinstance(value, str) and is_blank(value)):
+        raise _BadCell(f"nothing in the column {column!r}")
+    if isinstance(value, NotText):
+        raise _BadCell(f"the column {column!r} is not UTF-8")
+    if not isinstance(value, str):
+        raise _BadCell(f"a value of type {type(value).__name__} in the column {column!r} where text was expected")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can write half a character: "\ud800"
+        raise _BadCell(f"half a surrogate pair in the column {column!r}") from None
+    return value
+
+
+def _name(row: Row, column: str) -> str:
+    """A cell that must hold a label or an id. Whole numbers are taken as such: 1 and 1.0 are "1"."""
+    value = row.values.get(column)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))
+    return _cell(row, column).strip()
+
+
+def read_mapping(path: Source, expected: str) -> dict[str, Any]:
+    """The names and values of a TOML or (by its ending) JSON file; `DataError` saying what was `expected`."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected {expected}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        found: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not readable as TOML or JSON ({toml_fault(error, path)})") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: a JSON {type(found).__name__}; expected {expected}")
+    return {str(name): value for name, value in found.items()}

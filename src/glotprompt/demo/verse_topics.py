@@ -1,0 +1,230 @@
+"""Topics of Bible verses in a language that the backbone knows little of, with and without alignment on other verses.
+
+The topics are those of Taxi1500 (English labels, 1,077 verses); stage 1 reads pairs of verses that are not among them.
+A classifier on sentence vectors costs seconds, so every verse is scored once: of five folds by verse id, four train on
+their English and the fifth is scored, in the target language and in English.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset
+from glotprompt.data.datasets.bitext import BIBLE_VERSES, in_books, verse_id
+from glotprompt.data.datasets.topics import TAXI1500
+from glotprompt.data.pairs import PairReport, check_pairs
+from glotprompt.data.readers.records import Example, Pair, generator, split_held_out, subsample
+from glotprompt.inference.classifier import Adapted
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.classification import EmbeddingHead
+from glotprompt.protocol import run_stage1
+from glotprompt.stages.stage1 import Stage1
+from glotprompt.task import Task
+from glotprompt.training.objectives.alignment import retrieval_accuracy
+from glotprompt.training.objectives.cloze import Cloze, encode_without_mask
+from glotprompt.training.objectives.embedding import CENTRE_TEXTS, Vectors, best_head, vectors_of
+from glotprompt.training.objectives.scoring import report
+
+TASK = Task("verse-topic", "{mask} : {text}", {label: label for label in TAXI1500.labels})
+"""The template and its words are not used: sentence vectors need none."""
+
+BOOKS: Mapping[str, tuple[int, ...]] = {"glv": (40, 41, 42)}
+"""Books that stage 1 reads, by language; all of them where none are named. Of Matthew, Mark and Luke no verse is in
+Taxi1500, and in Manx they are most of what there is."""
+
+NUM_FOLDS = 5
+ALIGNED = ("soft-prompt", "lora")
+"""Methods of stage 1 that align."""
+
+
+@dataclass(frozen=True)
+class VerseTopics:
+    """What one language's figures are made of."""
+
+    language: str
+    pairs: Sequence[Pair]
+    """English and target verses for stage 1, none of them scored."""
+    source: Sequence[Example]
+    """The scored verses in English, with their labels, by rising id."""
+    target: Sequence[Example]
+    """The same verses in the target language."""
+    report: PairReport
+
+
+def verse_topics(language: str, data_dir: Path | None = None, say: Callable[[str], None] | None = None) -> VerseTopics:
+    """Pairs and scored verses of a language, found in the data folder (`data.dataset`). Verses that an edition lacks
+    are not scored; their English is not trained on either."""
+    sides: dict[str, dict[str, Example]] = {}
+    for side, code in (("source", "eng"), ("target", language)):
+        examples = [
+            one for split in TAXI1500.splits for one in TAXI1500.examples(code, split, data_dir, on_bad_row="skip")
+        ]
+        sides[side] = {verse_id(one.id): one for one in examples}
+    ids = sorted(sides["source"].keys() & sides["target"].keys())
+    pairs = BIBLE_VERSES.pairs(language, "train", data_dir)
+    if language in BOOKS:
+        pairs = in_books(pairs, BOOKS[language])
+    scored = {f"{side} topics": [one.fields["text"] for one in found.values()] for side, found in sides.items()}
+    checked = check_pairs(pairs, scored, {*sides["source"], *sides["target"]})
+    if say is not None:
+        for line in (checked.report.sentence(), *checked.report.warnings()):
+            say(f"{language}: {line}")
+    source, target = ([sides[side][name] for name in ids] for side in ("source", "target"))
+    return VerseTopics(language, checked.pairs, source, target, checked.report)
+
+
+class _Vectors:
+    """Sentence vectors of the last layer behind what stage 1 gave, each made once."""
+
+    def __init__(self, backbone: Backbone, adapted: Adapted | None, texts: Mapping[str, Sequence[Cloze]]) -> None:
+        self._backbone, self._adapted, self._texts = backbone, adapted, texts
+        self._found: dict[str, Float[NDArray[np.float32], "text hidden"]] = {}
+        self.tokens = 0
+        """Tokens read so far."""
+
+    def of(self, name: str) -> Float[NDArray[np.float32], "text hidden"]:
+        if name not in self._found:
+            layer = self._backbone.num_layers
+            attached = nullcontext() if self._adapted is None else self._adapted.attached(self._backbone)
+            with torch.no_grad(), attached as prefix:
+                self._found[name] = vectors_of(self._backbone, self._texts[name], prefix, layer, 32)
+            self.tokens += sum(len(cloze.input_ids) for cloze in self._texts[name])
+        return self._found[name]
+
+
+class VerseExperiment:
+    """One language on one sentence encoder; what does not depend on a run is read once."""
+
+    def __init__(self, backbone: Backbone, data: VerseTopics) -> None:
+        self.backbone, self.data = backbone, data
+        self._max_length = TuneConfig(**preset("alignment", "tune")).max_length
+        self._gold = [TASK.labels.index(str(one.label)) for one in data.source]
+        self._plain = self._vectors(None, data.pairs)
+
+    def figures(
+        self,
+        method: str,
+        seed: int = 0,
+        steps: int = 300,
+        num_pairs: int | None = None,
+        runtime: RuntimeConfig | None = None,
+    ) -> dict[str, Any]:
+        """Stage 1 of a method (soft-prompt, lora; embedding: none) and the cross-fitted classifier behind it. Stage 1
+        reads `num_pairs` pairs drawn by the seed (None: all)."""
+        pairs = self.chosen_pairs(num_pairs, seed)
+        adapted = None if method == "embedding" else self.adapted(method, seed, steps, pairs, runtime)
+        return self.scores(adapted, method, seed, pairs)
+
+    def chosen_pairs(self, num_pairs: int | None, seed: int) -> list[Pair]:
+        """The pairs that stage 1 reads."""
+        return list(self.data.pairs) if num_pairs is None else subsample(self.data.pairs, num_pairs, seed)
+
+    def adapted(
+        self, method: str, seed: int, steps: int, pairs: Sequence[Pair], runtime: RuntimeConfig | None = None
+    ) -> Adapted:
+        """Stage 1 on the pairs, with the preset alignment but for its steps."""
+        return run_stage1(self.backbone, self.stage1(method, seed, steps, pairs), runtime)
+
+    def stage1(self, method: str, seed: int, steps: int, pairs: Sequence[Pair]) -> Stage1:
+        """What `adapted` runs."""
+        settings: dict[str, Any] = {
+            **preset("alignment", "adapt", method),
+            "method": method,
+            "seed": seed,
+            "steps": steps,
+        }
+        config = AdaptConfig(**settings)
+        parallel = [(pair.source, pair.target) for pair in pairs]
+        return Stage1.of(self.backbone, (), (), self.data.language, config, parallel=parallel)
+
+    def scores(self, adapted: Adapted | None, method: str, seed: int, pairs: Sequence[Pair]) -> dict[str, Any]:
+        """Accuracies of the cross-fitted classifier, and how many of the scored verses are found by their vectors among
+        all of them (`retrieval_scored`): no training saw one, and it is always the same task. JSON."""
+        vectors = self._vectors(adapted, pairs) if adapted is not None or pairs != self.data.pairs else self._plain
+        read = vectors.tokens
+        predicted, chosen = self._cross_fit(vectors, seed)
+        gold = [str(one.label) for one in self.data.source]
+        sides = (vectors.of("target"), self._plain.of("source"))
+        figures: dict[str, Any] = {
+            "language": self.data.language, "method": method, "seed": seed, "num_verses": len(gold),
+            "precision": self.backbone.precision, "retrieval_scored": retrieval_accuracy(*map(torch.from_numpy, sides)),
+            "chosen": chosen, "right": {},
+        }  # fmt: skip
+        for name, labels in predicted.items():
+            found = report(gold, labels)
+            figures |= {f"{name}_accuracy": found.accuracy, f"{name}_interval": list(found.interval)}
+            figures |= {f"{name}_macro_f1": found.macro_f1, f"{name}_largest_share": found.largest_share}
+            figures |= {"majority": found.majority, "majority_label": found.majority_label}
+            figures["right"][name] = [int(one == other) for one, other in zip(gold, labels, strict=True)]
+        return figures | {"tokens_read": vectors.tokens - read, **_stage_1(adapted)}
+
+    def _vectors(self, adapted: Adapted | None, pairs: Sequence[Pair]) -> _Vectors:
+        centre = [Example.of(pair.target) for pair in subsample(pairs, CENTRE_TEXTS, 0)]
+        texts = {"source": self.data.source, "target": self.data.target, "centre": centre}
+        return _Vectors(self.backbone, adapted, {name: self._clozes(examples) for name, examples in texts.items()})
+
+    def _clozes(self, examples: Sequence[Example]) -> list[Cloze]:
+        fields = [one.fields for one in examples]
+        return encode_without_mask(fields, TASK, self.backbone.tokenizer, self._max_length)
+
+    def _cross_fit(self, vectors: _Vectors, seed: int) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
+        """Labels of all verses by what is read: English, the target, and the target centred by the mean of the pairs'
+        target side; and what dev verses chose in each fold."""
+        names = ("source", "target", "target_centred")
+        labels = {name: [""] * len(self._gold) for name in names}
+        chosen: list[dict[str, Any]] = []
+        layer = self.backbone.num_layers
+        english, other = vectors.of("source"), vectors.of("target")
+        mean = torch.from_numpy(vectors.of("centre").mean(axis=0))
+        for train, dev, test in self._folds(seed):
+            learned, held = (Vectors(english[rows], [self._gold[i] for i in rows]) for rows in (train, dev))
+            head, found = best_head(layer, learned, held, len(TASK.labels))
+            chosen.append(vars(found))
+            for name, reader in zip(names, (head, head, head.with_centre(mean)), strict=True):
+                states = (english if name == "source" else other)[test]
+                for row, index in zip(test, _answers(self.backbone, reader, states), strict=True):
+                    labels[name][row] = TASK.labels[index]
+        return labels, chosen
+
+    def _folds(self, seed: int) -> list[tuple[list[int], list[int], list[int]]]:
+        """(train, dev, test) as rows of the verses; every verse is in one test fold. The dev share is that of stage
+        2."""
+        order = generator(seed, "folds").permutation(len(self._gold)).tolist()
+        row_of = {id(one): row for row, one in enumerate(self.data.source)}
+        share = TuneConfig().dev_share
+        folds: list[tuple[list[int], list[int], list[int]]] = []
+        for fold in range(NUM_FOLDS):
+            test = sorted(order[fold::NUM_FOLDS])
+            rest = [self.data.source[i] for i in sorted(set(order) - set(test))]
+            train, dev = ([row_of[id(one)] for one in part] for part in split_held_out(rest, share, seed))
+            folds.append((train, dev, test))
+        return folds
+
+
+def _answers(backbone: Backbone, head: EmbeddingHead, states: NDArray[np.float32]) -> list[int]:
+    with torch.no_grad():
+        return head.scores(backbone, torch.from_numpy(states)).argmax(dim=1).tolist()
+
+
+def _stage_1(adapted: Adapted | None) -> dict[str, Any]:
+    """What is known of a stage 1 that aligned."""
+    if adapted is None:
+        return {}
+    told = adapted.training
+    kept = {
+        "pairs", "held_out_pairs", "steps", "best_step", "tokens", "seconds", "trained_parameters", "learning_rate",
+        "peak_memory_bytes", "evaluations",
+    }  # fmt: skip
+    figures = told.model_dump(mode="json", include=kept)
+    for when, scores in (("before", told.held_out_before), ("after", told.held_out_after)):
+        figures |= {f"{name}_{when}": value for name, value in vars(scores).items() if name != "num_pairs"}
+    return figures

@@ -1,0 +1,240 @@
+"""MAD-X adapters as the folders that the library `adapters` reads and writes, and AdapterHub holds (checked with
+`adapters` 1.3.0, which is not needed).
+
+A folder holds `adapter_config.json` and the weights, as `adapter.safetensors` or pickled as `pytorch_adapter.bin`. Only
+the architecture of MAD-X is read: "seq_bn" (once "pfeiffer") and "seq_bn_inv" ("pfeiffer+inv"). Adapters of
+adapter-transformers 1 and 2 have older names for their weights, and a shorter configuration; they are read too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_memory
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import BUNDLED
+from glotprompt.model.modules.adapters import Adapter
+from glotprompt.storage import artifact, atomic
+from glotprompt.storage.metadata import is_finite
+
+CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
+HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
+LARGEST_REDUCTION = 2**20
+"""More than any hidden size; and no infinity, which JSON of Python's can hold."""
+VERSION = "adapters.1.3.0"
+"""The version of the library whose format is written."""
+NEEDED: dict[str, Any] = {
+    "mh_adapter": False, "output_adapter": True, "non_linearity": "relu", "original_ln_before": True,
+}  # fmt: skip
+"""What makes a bottleneck one of MAD-X; a configuration without one of these is another thing."""
+DEFAULTS: dict[str, Any] = {
+    "original_ln_after": True, "residual_before_ln": True, "ln_before": False, "ln_after": False, "is_parallel": False,
+    "scaling": 1.0, "use_gating": False, "cross_adapter": False, "phm_layer": False, "stochastic_depth": 0.0,
+}  # fmt: skip
+"""As `NEEDED`, but old configurations leave them out and mean these."""
+WITHOUT_EFFECT: dict[str, Any] = {
+    "adapter_residual_before_ln": False, "dropout": 0.0, "factorized_phm_W": True, "factorized_phm_rule": False,
+    "hypercomplex_nonlinearity": "glorot-uniform", "init_weights": "bert", "init_weights_seed": None, "learn_phm": True,
+    "phm_bias": True, "phm_c_init": "normal", "phm_dim": 4, "phm_init_range": 0.0001, "phm_rank": 1,
+    "shared_W_phm": False, "shared_phm_rule": True,
+}  # fmt: skip
+"""The rest, written as the library writes it: of trained adapters of this kind it changes nothing."""
+OLD_NAMES = {
+    "layer_text_lang_adapters": "adapters",
+    "layer_text_task_adapters": "adapters",
+    "invertible_lang_adapters": "invertible_adapters",
+}
+
+
+def to_adapter_hub(
+    adapter: Adapter, backbone: Backbone, folder: str | Path, name: str, *, safetensors: bool = True
+) -> Path:
+    """Write an adapter of `backbone` as a folder that `load_adapter(folder, use_safetensors=True)` opens, or, with
+    `safetensors=False`, pickled as that function expects without the word.
+
+    `name` is that of the adapter inside the library: letters, digits, - and _ (`ConfigError`)."""
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ConfigError(f"{name!r} cannot name an adapter; use letters, digits, - and _")
+    theirs = {
+        "config": {
+            **NEEDED,
+            **DEFAULTS,
+            **WITHOUT_EFFECT,
+            "reduction_factor": adapter.reduction,
+            "inv_adapter": None if adapter.coupling is None else "nice",
+            "inv_adapter_reduction_factor": adapter.invertible_reduction,
+            "leave_out": [adapter.num_layers - 1] if adapter.drop_last else [],
+        },
+        "hidden_size": adapter.hidden_size,
+        "model_class": type(backbone.model).__name__,
+        "model_name": "" if backbone.name in BUNDLED else backbone.name,
+        "model_type": backbone.model.config.model_type,
+        "name": name,
+        "version": VERSION,
+    }
+    prefix = backbone.model.base_model_prefix
+    values = adapter.tensors()
+    tensors = {f"{prefix}.{key}": values[ours].detach().cpu() for ours, key in library_names(adapter, name).items()}
+    folder = Path(folder)
+    weights = save(tensors) if safetensors else _pickled(tensors)
+    atomic.write(folder / (WEIGHTS if safetensors else PICKLED), weights)
+    atomic.write(folder / CONFIG, json.dumps(theirs, indent=2, sort_keys=True))
+    return folder
+
+
+def from_adapter_hub(folder: str | Path, backbone: Backbone) -> Adapter:
+    """Read an adapter for `backbone`, on its device. A prediction head beside it is not read: words are predicted with
+    the backbone's own head.
+
+    The folder does not say for which weights the adapter was trained; only the shapes can be checked. Raises
+    `ArtifactError` in one line for what is damaged, incomplete, made for another model, or of another architecture."""
+    folder = Path(folder)
+    metadata = _metadata(folder)
+    model_type = backbone.model.config.model_type
+    for key, wanted in (("model_type", model_type), ("hidden_size", backbone.hidden_size)):
+        if metadata.get(key) != wanted:
+            raise ArtifactError(
+                f"{folder} has {key} {metadata.get(key)!r}, {backbone.name} needs {wanted!r}; load the backbone it was"
+                " made for"
+            )
+    name = metadata.get("name")
+    if not isinstance(name, str):
+        raise ArtifactError(f"{folder / CONFIG} does not name its adapter; copy or make it again")
+    path, stored = _weights(folder)
+    found = {_modern(key, backbone.model.base_model_prefix): tensor for key, tensor in stored.items()}
+    settings = _settings(folder, metadata, backbone.num_layers)
+    # In the old format every task adapter says that it has a coupling, and none has.
+    if metadata.get("type") == "text_task" and not any("invertible_adapters." in key for key in found):
+        settings["invertible_reduction"] = None
+    with torch.device("meta"):
+        empty = Adapter(backbone.hidden_size, backbone.num_layers, **settings)
+    names = library_names(empty, name)
+    if set(found) != set(names.values()):
+        missing, more = set(names.values()) - set(found), set(found) - set(names.values())
+        wrong = f"lacks {min(missing)}" if missing else f"holds {min(more)}, which such an adapter does not have"
+        raise ArtifactError(
+            f"{path} {wrong} (differences from its configuration and {backbone.num_layers} layers:"
+            f" {len(missing | more)}); copy it again, or load its backbone"
+        )
+    for ours, wanted in empty.tensors().items():
+        if found[names[ours]].shape != wanted.shape:
+            shapes = f"{list(found[names[ours]].shape)}, expected {list(wanted.shape)}"
+            raise ArtifactError(f"{path}: {names[ours]} is {shapes} by its configuration; copy it again")
+    return Adapter.restore(backbone, empty.settings(), {ours: found[key] for ours, key in names.items()})
+
+
+def made_for(folder: str | Path) -> str:
+    """Name of the model that the folder says its adapter was trained for; "" when it does not say."""
+    return str(_metadata(Path(folder)).get("model_name") or "")
+
+
+def has_head(folder: str | Path) -> bool:
+    """Whether the folder also holds a prediction head, which `from_adapter_hub` leaves aside."""
+    return any((Path(folder) / name).is_file() for name in HEADS)
+
+
+def library_names(adapter: Adapter, name: str) -> dict[str, str]:
+    """From our names of an adapter's tensors to those of the library, without the model's prefix ("roberta.")."""
+    parts = {"moves_first": "F", "moves_second": "G", "down": "0", "up": "2"}
+    names: dict[str, str] = {}
+    for ours in adapter.tensors():
+        group, which, side, value = ours.split(".")
+        if group == "coupling":
+            names[ours] = f"invertible_adapters.{name}.{parts[which]}.{parts[side]}.{value}"
+        else:
+            side = "adapter_down.0" if side == "down" else "adapter_up"
+            names[ours] = f"encoder.layer.{which}.output.adapters.{name}.{side}.{value}"
+    return names
+
+
+def _modern(key: str, prefix: str) -> str:
+    """The name of a tensor without the model's prefix and as it is since adapters 0.1."""
+    parts = key.removeprefix(f"{prefix}.").split(".")
+    return ".".join(OLD_NAMES.get(part, part) for part in parts)
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist; expected a folder written by save_adapter")
+    try:
+        metadata: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not JSON ({in_a_line(error)}); copy or make it again") from None
+    if not isinstance(metadata, dict) or not artifact.is_shallow(metadata):
+        raise ArtifactError(f"{path} describes no adapter; expected a folder written by save_adapter")
+    return cast(dict[str, Any], metadata)
+
+
+def _settings(folder: Path, metadata: Mapping[str, Any], num_layers: int) -> dict[str, Any]:
+    """The arguments of `Adapter`, or a refusal of what MAD-X is not."""
+    config: Any = metadata.get("config")
+    if not isinstance(config, dict) or config.get("architecture") is not None:
+        raise ArtifactError(f"{folder} holds no bottleneck adapter; only seq_bn and seq_bn_inv (pfeiffer) can be read")
+
+    def refuse(key: str, wanted: Any) -> ArtifactError:
+        return ArtifactError(
+            f"{folder} has {key} {config.get(key)!r}, only {wanted} can be read: adapters of the kind seq_bn or"
+            " seq_bn_inv (pfeiffer)"
+        )
+
+    for key, wanted in {**NEEDED, **DEFAULTS}.items():
+        if config.get(key, DEFAULTS.get(key)) != wanted:
+            raise refuse(key, repr(wanted))
+    if isinstance(config.get("invertible_adapter"), dict):  # adapter-transformers 1
+        old = config["invertible_adapter"]
+        config = config | {
+            "inv_adapter": old.get("block_type"),
+            "inv_adapter_reduction_factor": old.get("reduction_factor"),
+        }
+    if config.get("inv_adapter") not in (None, "nice"):
+        raise refuse("inv_adapter", "'nice' or none")
+    if (config.get("leave_out") or []) not in ([], [num_layers - 1]):
+        raise refuse("leave_out", f"[] or the last layer [{num_layers - 1}]")
+    keys = {"reduction_factor": "reduction"}
+    if config.get("inv_adapter"):
+        keys["inv_adapter_reduction_factor"] = "invertible_reduction"
+    settings: dict[str, Any] = {"invertible_reduction": None, "drop_last": bool(config.get("leave_out"))}
+    for key, ours in keys.items():
+        factor = config.get(key)
+        if not isinstance(factor, int | float) or not 1 <= factor <= LARGEST_REDUCTION or factor != int(factor):
+            raise refuse(key, "one whole number for all layers")
+        settings[ours] = int(factor)
+    return settings
+
+
+def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    path = folder / WEIGHTS if (folder / WEIGHTS).is_file() else folder / PICKLED
+    if not path.is_file():
+        raise ArtifactError(f"{folder} has neither {WEIGHTS} nor {PICKLED}; expected a folder written by save_adapter")
+    try:
+        # weights_only: nothing but tensors is made from a pickle, and no code in it is run.
+        found: Any = load_file(path) if path.name == WEIGHTS else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle may fail in any way: struct.error, IndexError, ...
+        if is_out_of_memory(error):
+            raise
+        reason = in_a_line(error, 150)
+        raise ArtifactError(f"{path} is damaged or holds no weights ({reason}); copy or make it again") from None
+    if not isinstance(found, dict) or not all(
+        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in found.items()
+    ):
+        raise ArtifactError(f"{path} holds no weights by name; expected a folder written by save_adapter")
+    for key, tensor in cast(dict[str, Tensor], found).items():
+        if not tensor.is_floating_point() or not is_finite(tensor.float()):
+            raise ArtifactError(f"{path}: {key} is {tensor.dtype} or holds NaN or infinity; copy or make it again")
+    return path, cast(dict[str, Tensor], found)
+
+
+def _pickled(tensors: dict[str, Tensor]) -> bytes:
+    buffer = BytesIO()
+    torch.save(tensors, buffer)
+    return buffer.getvalue()

@@ -1,0 +1,229 @@
+"""MAD-X adapters (Pfeiffer et al. 2020, EMNLP): bottlenecks behind the feed-forward of every layer, and for a language
+an invertible coupling around the embeddings.
+
+They reach the model through module hooks that live as long as `Adapter.attached`; the model's own code and weights
+stay as they are. Checked against the library `adapters` 1.3.0 (tests/oracle).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glotprompt.errors import ArtifactError, ModelError, in_a_line
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.module import Module
+
+FAMILIES = ("xlm-roberta", "roberta", "camembert", "bert")
+"""Model types with the layout that adapters are defined on: a norm behind every residual."""
+INITIAL_STD = 0.02
+"""Of all weights, as `adapters` has it (init_weights="bert"); biases start at 0."""
+
+
+class Linear(nn.Linear):
+    """fp32 weights that compute in the dtype of what comes in, so that gradients reach them in fp32."""
+
+    def reset_parameters(self) -> None:
+        """Left to `Adapter.initialise`: the global random state is not touched."""
+
+    def forward(self, input: Float[Tensor, "*rows size_in"]) -> Float[Tensor, "*rows size_out"]:
+        return F.linear(input, self.weight.to(input.dtype), self.bias.to(input.dtype))
+
+
+class Bottleneck(nn.Module):
+    """up(relu(down(x))), `reduction` times narrower in between; one per layer, and two in a coupling."""
+
+    def __init__(self, size: int, reduction: int, size_out: int | None = None) -> None:
+        super().__init__()
+        bottleneck = max(1, size // reduction)
+        self.down = Linear(size, bottleneck)
+        self.up = Linear(bottleneck, size if size_out is None else size_out)
+
+    def forward(self, states: Float[Tensor, "*rows size_in"]) -> Float[Tensor, "*rows size_out"]:
+        return self.up(F.relu(self.down(states)))
+
+
+class Coupling(nn.Module):
+    """NICE (Dinh et al. 2015): each half of a vector is moved by a function of the other, so it can be undone."""
+
+    def __init__(self, hidden_size: int, reduction: int) -> None:
+        super().__init__()
+        first = hidden_size // 2
+        self.sizes = (first, hidden_size - first)
+        self.moves_first = Bottleneck(self.sizes[1], reduction, first)
+        self.moves_second = Bottleneck(first, reduction, self.sizes[1])
+
+    def forward(self, states: Float[Tensor, "*rows hidden"]) -> Float[Tensor, "*rows hidden"]:
+        first, second = states.split(self.sizes, dim=-1)
+        first = first + self.moves_first(second)
+        second = second + self.moves_second(first)
+        return torch.cat([first, second], dim=-1)
+
+    def inverse(self, states: Float[Tensor, "*rows hidden"]) -> Float[Tensor, "*rows hidden"]:
+        """Undoes `forward`, exactly but for rounding."""
+        first, second = states.split(self.sizes, dim=-1)
+        second = second - self.moves_second(first)
+        first = first - self.moves_first(second)
+        return torch.cat([first, second], dim=-1)
+
+
+class Adapter(Module):
+    """One adapter for a whole backbone: of a language (with a coupling) or of a task (without).
+
+    Attached inside one another, adapters are stacked: `with language.attached(backbone), task.attached(backbone)`
+    applies the language adapter first in every layer.
+    """
+
+    kind: ClassVar[str] = "adapter"
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_layers: int,
+        reduction: int,
+        invertible_reduction: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        """An adapter whose values are still to be filled in; see `initialise` for the arguments."""
+        super().__init__()
+        self.hidden_size, self.num_layers = hidden_size, num_layers
+        self.reduction, self.invertible_reduction, self.drop_last = reduction, invertible_reduction, drop_last
+        self.bottlenecks = nn.ModuleList(Bottleneck(hidden_size, reduction) for _ in range(num_layers - drop_last))
+        self.coupling = None if invertible_reduction is None else Coupling(hidden_size, invertible_reduction)
+        self.float()  # whatever the default dtype is
+
+    @classmethod
+    def initialise(
+        cls,
+        hidden_size: int,
+        num_layers: int,
+        reduction: int,
+        invertible_reduction: int | None = None,
+        drop_last: bool = False,
+        seed: int = 0,
+    ) -> Adapter:
+        """Weights from N(0, 0.02), biases 0; the same for the same seed. On the meta device only the shapes.
+
+        `reduction`: hidden size / bottleneck size (MAD-X: 2 for languages, 16 for tasks). `invertible_reduction`: the
+        same inside the coupling, None for no coupling (tasks). `drop_last`: no bottleneck in the last layer (MAD-X 2.0,
+        Pfeiffer et al. 2021, "UNKs Everywhere").
+        """
+        adapter = cls(hidden_size, num_layers, reduction, invertible_reduction, drop_last)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        with torch.no_grad():
+            for name, values in adapter.named_parameters():
+                if values.is_meta:
+                    continue
+                if name.endswith("bias"):
+                    values.zero_()
+                else:
+                    values.copy_(torch.randn(values.shape, generator=generator, device="cpu") * INITIAL_STD)
+        return adapter
+
+    @contextmanager
+    def attached(self, backbone: Backbone) -> Generator[None, None, None]:
+        """Inside, the backbone's hidden states and words are those with this adapter, last attached last applied.
+
+        Raises `ModelError` for a backbone of another family or shape."""
+        places = _places(backbone)
+        if misfit := _misfit(self.hidden_size, self.num_layers, backbone):
+            raise ModelError(misfit)
+        with ExitStack() as stack:
+            for norm, bottleneck in zip(places.norms[: len(self.bottlenecks)], self.bottlenecks, strict=True):
+                stack.enter_context(norm.register_forward_pre_hook(_before_norm(bottleneck)))
+            coupling = self.coupling
+            if coupling is not None:
+                forward, inverse = _behind(coupling.forward), _behind(coupling.inverse)
+                stack.enter_context(places.embeddings.register_forward_hook(forward))
+                # In front of other hooks: what was done last is undone first.
+                stack.enter_context(places.head.register_forward_hook(inverse, prepend=True))
+            yield
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `initialise`, but for the seed."""
+        return {
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            "reduction": self.reduction,
+            "invertible_reduction": self.invertible_reduction,
+            "drop_last": self.drop_last,
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All values by name: bottlenecks.<layer>.<down|up>.<weight|bias>, coupling.moves_<half>.<as before>."""
+        return dict(self.state_dict())
+
+    @classmethod
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
+        """On the backbone's device. Raises `ArtifactError` if settings and tensors do not belong together or to it."""
+        size, layers = settings.get("hidden_size"), settings.get("num_layers")
+        if size and layers and (misfit := _misfit(size, layers, backbone)):
+            raise ArtifactError(misfit)  # before anything of that size is made
+        try:
+            adapter = cls(**settings)
+            adapter.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
+            reason = in_a_line(error, 200)
+            raise ArtifactError(f"these are no values of an adapter ({reason}); copy or make the file again") from None
+        return adapter.to(backbone.device)
+
+
+class _Places(NamedTuple):
+    """Where adapters sit in a model."""
+
+    norms: list[nn.LayerNorm]
+    """Behind the feed-forward, one per layer."""
+    embeddings: nn.Module
+    head: nn.Module
+    """What gives the vectors that meet the vocabulary; called by `Backbone.token_logits` and by the model itself."""
+
+
+def _misfit(hidden_size: int, num_layers: int, backbone: Backbone) -> str | None:
+    """Why the shape of an adapter is not the backbone's; None when it is."""
+    if (hidden_size, num_layers) == (backbone.hidden_size, backbone.num_layers):
+        return None
+    return (
+        f"the adapter is for {num_layers} layers of {hidden_size}, {backbone.name} has"
+        f" {backbone.num_layers} of {backbone.hidden_size}; load the backbone it was made for"
+    )
+
+
+def _places(backbone: Backbone) -> _Places:
+    model: Any = backbone.model
+    family = model.config.model_type
+    if family not in FAMILIES:
+        raise ModelError(
+            f"{backbone.name}: adapters are not defined for {family!r} models; take one of {', '.join(FAMILIES)}, or"
+            " train a soft prompt"
+        )
+    body = model.base_model
+    head = model.cls.predictions.transform if family == "bert" else model.lm_head.layer_norm
+    return _Places([layer.output.LayerNorm for layer in body.encoder.layer], body.embeddings, head)
+
+
+def _before_norm(bottleneck: nn.Module) -> Any:
+    """s -> s + bottleneck(norm(s)) before the norm, s being feed-forward + residual.
+
+    That is Pfeiffer et al.'s placement: the bottleneck reads normed states and adds to those before the norm. Called as
+    `norm.forward`, the norm passes no hooks, so each adapter of a stack sees the sum with those before it."""
+
+    def hook(norm: Any, arguments: tuple[Tensor, ...]) -> Tensor:
+        (states,) = arguments
+        return states + bottleneck(norm.forward(states))
+
+    return hook
+
+
+def _behind(function: Any) -> Any:
+    """A forward hook that puts `function` behind a module."""
+
+    def hook(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return function(output)
+
+    return hook

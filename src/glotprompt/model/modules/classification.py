@@ -1,0 +1,162 @@
+"""Heads that read labels from what a backbone gives, in place of label words. They change nothing on the backbone."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glotprompt.errors import ArtifactError
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.module import check_shapes
+
+
+class Head(nn.Module, ABC):
+    """Values in fp32, all of them saved; those that ask for a gradient are trained."""
+
+    kind: ClassVar[str]
+    """Name under which it is saved."""
+
+    @property
+    @abstractmethod
+    def num_labels(self) -> int: ...
+
+    @abstractmethod
+    def scores(self, backbone: Backbone, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
+        """A score for every label, fp32."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What `restore` needs beside the tensors; JSON."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Head:
+        """The head that gave these `settings` and `tensors`. Raises `ArtifactError` where they are none of the
+        backbone's."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All values, by name."""
+        return dict(self.named_parameters())
+
+    @property
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser changes."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+
+class EmbeddingHead(Head):
+    """Logistic regression on sentence vectors: pooled states of one layer, less a centre, divided by one scale.
+
+    It is fitted in closed form (`train.embedding`); with head "pooled" that is where its training starts. Texts of the
+    target language may have a centre of their own, so that a language that lies beside the source's is moved onto
+    it."""
+
+    kind = "embedding head"
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "label hidden"],
+        bias: Float[Tensor, " label"],
+        centre: Float[Tensor, " hidden"],
+        scale: Float[Tensor, ""],
+        layer: int,
+    ) -> None:
+        """`layer`: the states behind so many layers are read."""
+        super().__init__()
+        self.layer = layer
+        self.weight, self.bias, self.centre, self.scale = (
+            nn.Parameter(value.detach().float()) for value in (weight, bias, centre, scale)
+        )
+        self.centre.requires_grad_(False)
+        self.scale.requires_grad_(False)
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.bias)
+
+    @classmethod
+    def empty(cls, hidden_size: int, num_labels: int, layer: int = 0) -> EmbeddingHead:
+        """One of that size, for counting."""
+        zeros = torch.zeros(num_labels, hidden_size)
+        return cls(zeros, zeros[:, 0], zeros[0], torch.ones(()), layer)
+
+    def to_be_trained(self) -> EmbeddingHead:
+        """The same function with larger weights on inputs that are as much smaller, whose length is 1 instead of the
+        root of their number: a step of AdamW then moves the scores by about the learning rate times that root, not by
+        that number, which at the rates of prompts would undo the fit in a step or two."""
+        root = math.sqrt(self.weight.shape[1])
+        return EmbeddingHead(self.weight * root, self.bias, self.centre, self.scale * root, self.layer)
+
+    def with_centre(self, centre: Float[Tensor, " hidden"]) -> EmbeddingHead:
+        """The same head for texts whose vectors have this mean."""
+        return EmbeddingHead(self.weight, self.bias, centre.to(self.bias.device), self.scale, self.layer)
+
+    def scores(self, backbone: Backbone, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
+        """A score for every label, fp32; `hidden` are pooled states."""
+        return F.linear((hidden.float() - self.centre) / self.scale, self.weight, self.bias)
+
+    def settings(self) -> dict[str, Any]:
+        return {"layer": self.layer}
+
+    @classmethod
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EmbeddingHead:
+        labels, hidden = _num_rows(tensors.get("bias")), backbone.hidden_size
+        check_shapes(
+            "the head", tensors, {"weight": (labels, hidden), "bias": (labels,), "centre": (hidden,), "scale": ()}
+        )
+        if settings["layer"] > backbone.num_layers or float(tensors["scale"]) <= 0:
+            raise ArtifactError(
+                f"a head behind layer {settings['layer']} with scale {float(tensors['scale']):g}; expected a layer up"
+                f" to {backbone.num_layers} and a scale above 0, make it anew"
+            )
+        return cls(tensors["weight"], tensors["bias"], tensors["centre"], tensors["scale"], settings["layer"])
+
+
+class LinearHead(Head):
+    """A classification head on the first token's state, dense, tanh, projection: what RoBERTa's fine-tuning puts in
+    the place of template and verbalizer (Liu et al. 2019)."""
+
+    kind = "linear head"
+
+    def __init__(self, hidden_size: int, num_labels: int, seed: int = 0) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.projection = nn.Linear(hidden_size, num_labels)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for layer in (self.dense, self.projection):
+                layer.bias.zero_()
+                if not layer.weight.is_meta:
+                    layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * 0.02)
+
+    @property
+    def num_labels(self) -> int:
+        return self.projection.out_features
+
+    def scores(self, backbone: Backbone, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
+        """A score for every label, fp32."""
+        return self.projection(torch.tanh(self.dense(hidden.float())))
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearHead:
+        labels, hidden = _num_rows(tensors.get("projection.bias")), backbone.hidden_size
+        dense = {"dense.weight": (hidden, hidden), "dense.bias": (hidden,)}
+        projection = {"projection.weight": (labels, hidden), "projection.bias": (labels,)}
+        check_shapes("the head", tensors, {**dense, **projection})
+        made = cls(hidden, labels)
+        made.load_state_dict(dict(tensors))
+        return made
+
+
+def _num_rows(tensor: Tensor | None) -> int:
+    return 0 if tensor is None or tensor.ndim == 0 else len(tensor)

@@ -1,0 +1,114 @@
+"""LoRA (Hu et al. 2022) as a module: low-rank updates of the body's linear layers, added behind them by module hooks.
+
+Checked against PEFT's own layers (tests/model/test_lora.py), which over a body in bf16 compute in fp32 and take about
+eight times as long a step.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glotprompt.errors import ConfigError
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.module import Module, check_shapes
+
+QUERIES_AND_VALUES = ("query", "value")
+TARGETS = {"modernbert": ("Wqkv",), "eurobert": ("q_proj", "v_proj")}
+"""Queries and values, as Hu et al. 2022, by model type where they have other names. ModernBERT's queries, keys and
+values are one layer."""
+
+Targets = Sequence[str] | Literal["all"] | None
+
+
+class Lora(Module):
+    """Low-rank updates W + (alpha / rank) B A of some linear layers; B starts at 0, so the start changes nothing."""
+
+    kind = "lora"
+
+    def __init__(self, backbone: Backbone, rank: int, alpha: float, targets: Targets = None, seed: int = 0) -> None:
+        """`targets` are the last parts of the layers' names, such as "query"; "all": all linear layers of the body's
+        layers; None: queries and values. A: uniform as PEFT has it, the same for the same seed on every device. Raises
+        `ConfigError` where the model has no such layer."""
+        super().__init__()
+        self.rank, self.alpha, self.targets = rank, alpha, targets
+        generator = torch.Generator("cpu").manual_seed(seed)
+        layers = _layers(backbone, targets)
+        values: dict[str, nn.Parameter] = {}
+        for name, layer in layers.items():
+            bound = 1 / math.sqrt(layer.in_features)
+            start = torch.rand(rank, layer.in_features, generator=generator, device="cpu") * (2 * bound) - bound
+            zeros = torch.zeros(layer.out_features, rank)
+            for side, value in (("A", start), ("B", zeros)):
+                values[_key(name, side)] = nn.Parameter(value.to(backbone.device))
+        self.pairs = nn.ParameterDict(values)
+        self._names = tuple(layers)
+
+    @contextmanager
+    def attached(self, backbone: Backbone) -> Generator[None]:
+        """Inside, every changed layer gives W x + (alpha / rank) B A x; attached inside one another, updates add up."""
+        with ExitStack() as stack:
+            for name in self._names:
+                down, up = (self.pairs[_key(name, side)] for side in ("A", "B"))
+                layer = backbone.model.get_submodule(name)
+                stack.enter_context(layer.register_forward_hook(_updated(down, up, self.alpha / self.rank)))
+            yield None
+
+    def settings(self) -> dict[str, Any]:
+        targets = list(self.targets) if isinstance(self.targets, Sequence) and self.targets != "all" else self.targets
+        return {"rank": self.rank, "alpha": self.alpha, "targets": targets}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name.replace("/", "."): value for name, value in self.pairs.items()}
+
+    @classmethod
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Lora:
+        rank, wanted = settings["rank"], dict[str, tuple[int, int]]()
+        for name, layer in _layers(backbone, settings["targets"]).items():
+            wanted |= {f"{name}.A": (rank, layer.in_features), f"{name}.B": (layer.out_features, rank)}
+        check_shapes("LoRA", tensors, wanted)  # before anything of that size is made; a copy would spread a small one
+        made = cls(backbone, rank, settings["alpha"], settings["targets"])
+        with torch.no_grad():
+            for name, value in made.tensors().items():
+                value.copy_(tensors[name])
+        return made
+
+
+def _key(name: str, side: str) -> str:
+    """Where a layer's matrix stands in the dictionary, whose keys must not hold dots."""
+    return f"{name}.{side}".replace(".", "/")
+
+
+def _updated(down: Tensor, up: Tensor, scale: float) -> Any:
+    """The hook behind one linear layer. The update is computed in the dtype of the body, as adapters are."""
+
+    def hook(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        (states,) = arguments
+        narrow = F.linear(states, down.to(states.dtype)).flatten(0, -2)
+        return torch.addmm(output.flatten(0, -2), narrow, up.to(states.dtype).T, alpha=scale).view(output.shape)
+
+    return hook
+
+
+def _layers(backbone: Backbone, targets: Targets) -> dict[str, nn.Linear]:
+    """The linear layers to change, by name: inside the body's layers, not the embeddings' nor the LM head's."""
+    if targets is None:
+        targets = TARGETS.get(str(backbone.model.config.model_type), QUERIES_AND_VALUES)
+    inside = re.compile(r"\blayers?\.\d+\.")
+    found = {
+        name: part
+        for name, part in backbone.model.named_modules()
+        if isinstance(part, nn.Linear)
+        and inside.search(name)
+        and (targets == "all" or name.rpartition(".")[2] in targets)
+    }
+    if not found:
+        raise ConfigError(f"{backbone.name}: LoRA finds no layer to change (looked for {', '.join(targets)})")
+    return found

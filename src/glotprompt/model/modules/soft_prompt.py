@@ -1,0 +1,110 @@
+"""The soft prompt: `prompt_length` key/value vectors in front of every layer's attention (prefix tuning, Li and
+Liang 2021; P-tuning v2, Liu et al. 2022; section 3 of the paper), as they are trained and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glotprompt.errors import ArtifactError
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.module import Module
+from glotprompt.model.prefix import Positions, Prefix
+
+
+class SoftPrompt(Module):
+    """Trainable key/value vectors [layer, 2, head, prompt, dim] (index 0 of the second axis: keys, 1: values).
+
+    Only the layers `trained_layers` have gradients; the layers below and above are kept as they are, and with
+    `prefix` the backward pass ends at the lowest trained layer.
+    """
+
+    kind = "prompt"
+
+    def __init__(
+        self,
+        key_values: Float[Tensor, "layer 2 head prompt dim"],
+        trained_layers: range | None = None,
+        positions: Positions = "plain",
+    ) -> None:
+        super().__init__()
+        layers = range(key_values.shape[0]) if trained_layers is None else trained_layers
+        if layers.step != 1 or layers.start < 0 or layers.stop > key_values.shape[0]:
+            raise AssertionError(f"{layers} are no layers of a model with {key_values.shape[0]}")
+        self.trained_layers = layers
+        self.positions: Positions = positions
+        values = key_values.detach().float()
+        self.register_buffer("below", values[: layers.start].clone())
+        self.trained = nn.Parameter(values[layers.start : layers.stop].clone())
+        self.register_buffer("above", values[layers.stop :].clone())
+
+    @classmethod
+    def initialise(
+        cls,
+        shape: tuple[int, int, int, int, int],
+        std: float,
+        seed: int,
+        trained_layers: range | None = None,
+        positions: Positions = "plain",
+    ) -> SoftPrompt:
+        """A prompt of normal noise, the same for the same seed on every device."""
+        generator = torch.Generator("cpu").manual_seed(seed)
+        return cls(torch.randn(shape, generator=generator, device="cpu") * std, trained_layers, positions)
+
+    def key_values(self) -> Float[Tensor, "layer 2 head prompt dim"]:
+        """All layers, in fp32, differentiable in the trained ones."""
+        return torch.cat([self.below, self.trained, self.above])  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+    @property
+    def prompt_length(self) -> int:
+        return self.trained.shape[3]
+
+    @property
+    def first_layer(self) -> int:
+        return self.trained_layers.start
+
+    def prefix(self, dtype: torch.dtype) -> Prefix:
+        """This prompt in front of every row of a batch."""
+        shared = Prefix.shared(self.key_values(), dtype, self.positions)
+        shared.trained_layers = self.trained_layers
+        return shared
+
+    @contextmanager
+    def attached(self, backbone: Backbone) -> Generator[Prefix]:
+        """The prompt reaches the model as an argument; nothing on the backbone changes."""
+        yield self.prefix(backbone.dtype)
+
+    def settings(self) -> dict[str, Any]:
+        return {"positions": self.positions}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"key_values": self.key_values()}
+
+    @classmethod
+    def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SoftPrompt:
+        check_prompt(tensors, settings["positions"], backbone)
+        return cls(tensors["key_values"], positions=settings["positions"])
+
+
+def check_prompt(tensors: Mapping[str, Tensor], positions: Positions, backbone: Backbone | None) -> None:
+    """Raises `ArtifactError` for what is not the vectors of one prompt alone and, where a backbone is given, of its
+    shape and with room for a text behind them."""
+    if set(tensors) != {"key_values"}:
+        raise ArtifactError(f"the values {sorted(tensors)[:4]}, a prompt has key_values alone; make it anew")
+    shape = list(tensors["key_values"].shape)
+    if len(shape) != 5 or shape[1] != 2 or 0 in shape:
+        raise ArtifactError(f"a prompt of shape {shape}; expected [layer, 2, head, prompt, dim], make it anew")
+    if backbone is None:
+        return
+    if shape != list(backbone.prompt_shape(shape[3])):
+        raise ArtifactError(f"a prompt of shape {shape}; the backbone wants {list(backbone.prompt_shape(shape[3]))}")
+    if positions == "shifted" and shape[3] >= backbone.max_positions:
+        raise ArtifactError(
+            f"{shape[3]} prompt positions leave no room in the {backbone.max_positions} of {backbone.name};"
+            " make it anew"
+        )

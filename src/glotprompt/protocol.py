@@ -1,0 +1,156 @@
+"""The protocol, to be read in one sitting: adapt (stage 1), tune (stage 2), evaluate. What differs between methods
+stands in `methods`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
+from glotprompt.data.characters import CharacterMap
+from glotprompt.data.decontamination import EvaluationText
+from glotprompt.data.readers.records import Example
+from glotprompt.data.samples import Samples
+from glotprompt.errors import ConfigError, DataError
+from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, Part, PromptClassifier
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.soft_prompt import SoftPrompt
+from glotprompt.records import EvaluationReport
+from glotprompt.stages.initial import Initial
+from glotprompt.stages.stage1 import SentencePairs, Stage1, count_unknown, train_part
+from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.task import Task
+from glotprompt.training.objectives.inputs import Input
+from glotprompt.training.objectives.scoring import report
+
+# ---------------------------------------------------------------------------------------------------------------
+# Stage 1
+
+
+def adapt(
+    backbone: Backbone,
+    target: Sequence[str] = (),
+    source: Sequence[str] = (),
+    language: str = "",
+    config: AdaptConfig | None = None,
+    runtime: RuntimeConfig | None = None,
+    characters: CharacterMap | None = None,
+    initial: Initial | None = None,
+    *,
+    parallel: SentencePairs | None = None,
+    held_out: EvaluationText = (),
+) -> Adapted:
+    """Learn one language from unlabelled text (section 3.1) or from translations, by the config's method.
+
+    `target` and `source` are lines of text; a share of the target's is held out, on which the MLM loss is
+    measured before and after and the best step chosen.
+    `parallel` are (source, target) pairs instead: the objective is then alignment, for which settings that the config
+    leaves open are those of the preset alignment, and held-out pairs choose the step and give the figures.
+    `language` is the target's ISO 639-3 code. `characters` rewrites both texts and, saved in the result, all that is
+    read behind it later. `initial` is a saved prompt to start from, or several and their weights. `held_out` are texts
+    that will be scored: what is one of them, or shares 13 words in a row with one, is not trained on. Raises
+    `DataError` when there is too little text.
+    """
+    stage1 = Stage1.of(
+        backbone, target, source, language, config, characters, initial, parallel=parallel, held_out=held_out
+    )
+    return run_stage1(backbone, stage1, runtime)
+
+
+def run_stage1(backbone: Backbone, stage1: Stage1, runtime: RuntimeConfig | None = None) -> Adapted:
+    """`adapt`, from what it is to read on."""
+    runtime = runtime or RuntimeConfig()
+    unknown = count_unknown(backbone, stage1.texts_read(), runtime)
+    specs = stage1.specs(backbone)
+    trained = {part: train_part(backbone, stage1, part, spec, runtime) for part, spec in specs.items()}
+    own = trained["language"]
+    about = own.report.replace(unknown=unknown)
+    if stage1.decontamination is not None:
+        about = about.replace(decontamination=stage1.decontamination)
+    if stage1.start is not None:
+        about = about.replace(initial=stage1.start.ingredients)
+    if "source" in trained:
+        about = about.replace(source_training=trained["source"].report)
+    samples = None if runtime.no_samples else Samples.of_lines(_not_trained_on(stage1, own.held_out))
+    prompt, name = own.module, stage1.method.name
+    if isinstance(prompt, SoftPrompt):
+        (tensors,) = Part.of(prompt).tensors.values()
+        return LanguagePrompt(
+            tensors, stage1.language, backbone.reference, prompt.positions, about, name, stage1.characters, samples
+        )
+    parts = {part: Part.of(found.module) for part, found in trained.items()}
+    return LanguageModule(name, parts, stage1.language, backbone.reference, about, stage1.characters, samples)
+
+
+def _not_trained_on(stage1: Stage1, held_out: Sequence[str]) -> list[str]:
+    """Target text, as it was given."""
+    read = stage1.texts_read().get("target")
+    if read is None:
+        return list(stage1.given)
+    unseen = set(held_out)
+    return [given for given, line in zip(stage1.given, read, strict=True) if line in unseen]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Stage 2
+
+
+def tune(
+    backbone: Backbone,
+    adapted: Adapted | None,
+    examples: Sequence[Example],
+    task: Task,
+    config: TuneConfig | None = None,
+    runtime: RuntimeConfig | None = None,
+    dev: Sequence[Example] | None = None,
+    *,
+    target_examples: Sequence[Example] = (),
+    language: str = "",
+) -> PromptClassifier:
+    """Learn a task from labelled source-language examples, starting from what `adapt` gave (section 3.2).
+
+    The method is that of stage 1; without one (None), prompt tuning from noise or, by the config, fine-tuning. The best
+    epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. Examples of several source
+    languages are one list; each weighs the same. `target_examples` are a few labelled examples of the target language,
+    which weigh as `TuneConfig.target_weight` says: of each label that has five or more a fifth is held out, and the
+    best epoch is chosen by the mean of both languages' accuracies. `language`: the ISO 639-3 code of a classifier
+    without stage 1. `DataError`: labels that the task lacks; `ConfigError`: what does not fit.
+    """
+    stage2 = Stage2.of(
+        backbone, adapted, examples, task, config, dev, target_examples=target_examples, language=language
+    )
+    return train_stage2(backbone, stage2, runtime)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Zero-shot
+
+
+def evaluate(
+    classifier: PromptClassifier,
+    examples: Sequence[Example],
+    *,
+    labels: Sequence[str] | None = None,
+    label_prior: Mapping[str, float] | None = None,
+    prior_text: Sequence[Input] | None = None,
+    batch_size: int = 32,
+) -> EvaluationReport:
+    """Score a classifier as it is on examples of any language; figures in per cent.
+
+    `labels` restricts the predictions (a target may have fewer labels than the source). With `prior_text`, unlabelled
+    texts other than the examples, one offset per label is fitted first so that the predictions meet `label_prior`
+    (None: uniform over `labels`)."""
+    if label_prior is not None and prior_text is None:
+        raise ConfigError("label_prior needs prior_text, unlabelled texts other than the examples, to fit offsets on")
+    if prior_text is not None:
+        uniform = dict.fromkeys(labels or classifier.task.labels, 1.0)
+        classifier = classifier.with_label_prior(prior_text, dict(label_prior or uniform))
+    for example in examples:
+        if example.label is None:
+            raise DataError(
+                f"example {example.id or dict(example.fields)} has no label; evaluate needs them, predict does not"
+            )
+        if example.label not in classifier.task.labels:
+            known = ", ".join(classifier.task.labels)
+            raise DataError(f"an example has the label {example.label!r}; the classifier has {known}")
+    predictions = classifier.predict(examples, labels=labels, batch_size=batch_size)
+    return report([str(example.label) for example in examples], [prediction.label for prediction in predictions])

@@ -1,0 +1,235 @@
+"""One file for each thing that is saved: safetensors with a JSON description. No pickle; every write is atomic."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+
+from glotprompt.errors import ArtifactError, in_a_line, is_out_of_memory, stand_in
+from glotprompt.processes import is_first
+from glotprompt.storage import atomic
+from glotprompt.version import __version__
+
+FORMAT = 4
+KEY = "glotprompt"
+MOST_LEVELS = 64
+"""Of what stands inside one another in a description: several times what any has, and far from Python's own limit."""
+_DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+"""Names of safetensors."""
+
+
+def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:
+    """Save tensors and their description as one file that appears whole or not at all.
+
+    `kind` ("language prompt", "language module", "classifier", "checkpoint") is checked on reading, and a digest of
+    everything beside it. Of processes that train together the first writes.
+    """
+    path = Path(path)
+    if not is_first():
+        return path
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    description: dict[str, Any] = {"format": FORMAT, "kind": kind, **metadata}
+    description["digest"] = digest(tensors, description)
+    header, names = _header(tensors, {KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)})
+
+    def onto_disk(beside: Path) -> None:
+        with beside.open("wb") as file:
+            file.write(header)
+            for name in names:
+                file.write(_bytes(tensors[name]))
+
+    return atomic.write(path, onto_disk)
+
+
+def _header(tensors: Mapping[str, torch.Tensor], stored: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """What stands before the tensors in a safetensors file, and the order of these.
+
+    `safetensors.torch.save_file` writes into a file of its own naming, which a kill leaves and nobody but the owner may
+    read; `save` takes the memory once more."""
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # so that all are aligned
+    entries: dict[str, Any] = {"__metadata__": stored}
+    end = 0
+    for name in names:
+        start, end = end, end + tensors[name].nbytes
+        shape = list(tensors[name].shape)
+        entries[name] = {"dtype": _DTYPES[tensors[name].dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, names
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    """A tensor's values as they lie in memory, without a copy."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Load what `write` saved. Raises `ArtifactError` in one line for a missing, damaged or foreign file.
+
+    The file is mapped while it is read, and not afterwards: what becomes of it later changes nothing."""
+    path = Path(path)
+    # Opened once: a version that replaces the file meanwhile has another description.
+    with _opened(path, (kind,)), safe_open(path, framework="pt") as file:
+        metadata = _metadata(path, file.metadata() or {}, (kind,))
+        names = file.keys()
+        tensors: dict[str, torch.Tensor] = {name: _copied(file.get_tensor(name)) for name in names}
+        return tensors, _checked(path, tensors, metadata)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of the bytes: of a damaged truth value `clone` would make another byte, and the digest not see it."""
+    return tensor.reshape(-1).view(torch.uint8).clone().view(tensor.dtype).reshape(tensor.shape)
+
+
+def read_copy(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """As `read`, but never mapped, for files that others may write into at any moment: a mapped one that is cut while
+    it is read ends the process. Takes twice the file's size for a moment."""
+    path = Path(path)
+    with _opened(path, (kind,)) as file:
+        data = file.read()
+        metadata = _metadata(path, _stored_metadata(BytesIO(data), len(data)), (kind,))
+        tensors = safetensors.torch.load(data)
+        return tensors, _checked(path, tensors, metadata)
+
+
+def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
+    """What a file of one of these kinds says of itself, its "kind" and "digest" too; the tensors are not read. Raises
+    `ArtifactError` as `read` does."""
+    path = Path(path)
+    with _opened(path, kinds) as file:
+        return _metadata(path, _stored_metadata(file, os.fstat(file.fileno()).st_size), kinds)
+
+
+@contextmanager
+def _opened(path: Path, kinds: Sequence[str]) -> Generator[BinaryIO]:
+    """The file's bytes. What goes wrong inside the block is said in one line, too."""
+    try:
+        if not path.is_file():
+            raise ArtifactError(f"{path} does not exist; expected a {' or a '.join(kinds)} saved by glotprompt")
+        with path.open("rb") as file:
+            if what := stand_in(file.read(256)):
+                raise ArtifactError(f"{path}: {what}")
+            file.seek(0)
+            yield file
+    except (SafetensorError, RecursionError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+        # Besides its own error, safetensors raises all sorts of things for strange dtypes and shapes.
+        raise ArtifactError(
+            f"{path} is damaged or no safetensors file ({in_a_line(error)}); copy or make it again"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise ArtifactError(f"{path} cannot be read ({reason}); look at its permissions and its disk") from error
+
+
+def _stored_metadata(file: BinaryIO, size: int) -> dict[str, str]:
+    """The strings in a safetensors file's header, for which safetensors itself would map the file: the header's length
+    in eight bytes, lowest first, then JSON, then the tensors."""
+    length = int.from_bytes(file.read(8), "little")
+    if 8 + length > size:
+        raise SafetensorError(f"a header of {length:,} bytes in a file of {size:,}")
+    try:
+        header: dict[str, Any] = json.loads(file.read(length))
+        ends = (int(tensor["data_offsets"][1]) for name, tensor in header.items() if name != "__metadata__")
+        end = max(ends, default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError):
+        raise SafetensorError("a header that names no tensors") from None
+    if 8 + length + end != size:
+        raise SafetensorError(f"{size:,} bytes instead of {8 + length + end:,}")
+    return header.get("__metadata__", {})
+
+
+def _metadata(path: Path, stored: dict[str, str], kinds: Sequence[str]) -> dict[str, Any]:
+    expected = " or a ".join(kinds)
+    try:
+        metadata: dict[str, Any] = json.loads(stored[KEY])
+        found, _ = metadata["kind"], metadata["digest"]
+        if not isinstance(found, str) or not is_shallow(metadata):
+            raise ValueError
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise ArtifactError(f"{path} was not written by glotprompt; expected a {expected}") from None
+    if metadata.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{path} has format {in_a_line(metadata.get('format'), 20)}, this glotprompt reads format {FORMAT}; make it"
+            " anew with the adapt and tune commands that made it, or install the glotprompt that wrote it"
+        )
+    if found not in kinds:
+        raise ArtifactError(f"{path} is a {in_a_line(found, 40)}; expected a {expected}")
+    return metadata
+
+
+def is_shallow(value: Any) -> bool:
+    """Whether lists and tables stand in one another at most `MOST_LEVELS` deep."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        level = [part for one in level if isinstance(one, dict | list) for part in _parts(one)]
+    return not level
+
+
+def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _checked(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata without the digest, which is compared."""
+    metadata = dict(metadata)
+    if metadata.pop("digest") != digest(tensors, metadata):
+        raise ArtifactError(f"{path} has been changed since it was saved (its digest differs); copy or make it again")
+    return metadata
+
+
+def check_backbone(path: str | Path, metadata: Mapping[str, Any], name: str, fingerprint: str) -> None:
+    """Refuse a file made for another backbone."""
+    made_for = metadata.get("backbone", {})
+    if made_for.get("fingerprint") != fingerprint:
+        raise ArtifactError(f"{path} was made for {other_backbone(made_for, name, fingerprint)}")
+
+
+def other_backbone(made_for: Mapping[str, Any], name: str, fingerprint: str) -> str:
+    """The end of a message: which backbone something was made for, which one is loaded, and what to do."""
+    recorded, known = made_for.get("fingerprint"), made_for.get("name")
+    if known == name:
+        return (
+            f"another version of {name!r} (fingerprint {recorded}) than the one loaded ({fingerprint}); make it anew"
+            " with the adapt and tune commands that made it"
+        )
+    return (
+        f"{known!r} (fingerprint {recorded}), the loaded backbone is {name!r} (fingerprint {fingerprint}); load the"
+        " backbone it was made for"
+    )
+
+
+def digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> str:
+    """sha256 of tensors and metadata, in hexadecimal digits."""
+    found = hashlib.sha256(json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode())
+    for name in sorted(tensors):
+        found.update(f"{name}{tensors[name].dtype}{tuple(tensors[name].shape)}".encode())
+        found.update(_bytes(tensors[name]))
+    return found.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what numbers depend on."""
+    found = {"python": platform.python_version(), "glotprompt": __version__}
+    for package in ("torch", "transformers", "tokenizers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found

@@ -1,0 +1,224 @@
+"""What a saved file must say of itself, and what its numbers must be. A digest tells that a file is as it was written,
+not that what was written makes sense: that is checked here when it is opened, by whatever command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from torch import Tensor
+
+from glotprompt.config import MethodName
+from glotprompt.errors import ArtifactError, in_a_line
+from glotprompt.method_registry import DESCRIPTIONS
+from glotprompt.storage import artifact
+
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+PartName = Literal["language", "task", "adapter", "lm_head"]
+_Part = TypeVar("_Part")
+
+
+class _Said(BaseModel):
+    """Part of a file's metadata: nothing is converted, and what a later version says besides is left alone."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _Backbone(_Said):
+    name: Text
+    fingerprint: Text
+
+
+class _Prompt(_Said):
+    kind: Literal["prompt"]
+    positions: Literal["plain", "shifted"]
+
+
+class _Adapter(_Said):
+    kind: Literal["adapter"]
+    hidden_size: Count
+    num_layers: Count
+    reduction: Count
+    invertible_reduction: Count | None
+    drop_last: bool
+
+
+class _Lora(_Said):
+    kind: Literal["lora"]
+    rank: Count
+    alpha: Finite
+    targets: Literal["all"] | list[str] | None
+
+
+class _Weights(_Said):
+    kind: Literal["weights"]
+
+
+class _ModuleStack(_Said, Generic[_Part]):
+    kind: Literal["stack"]
+    parts: list[Annotated[tuple[PartName, _Part], Strict(False)]]
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = [name for name, _ in self.parts]
+        if len(names) != len(set(names)):
+            raise ValueError("names a part twice")
+        return self
+
+
+# Adapters with a trained LM head, behind a task's, are the deepest that there is.
+_Leaf = Annotated[_Prompt | _Adapter | _Lora | _Weights, Field(discriminator="kind")]
+_Inner = _Leaf | _ModuleStack[_Leaf]
+_Module = _Leaf | _ModuleStack[_Inner]
+
+
+class _LinearHead(_Said):
+    kind: Literal["linear head"]
+
+
+class _EmbeddingHead(_Said):
+    kind: Literal["embedding head"]
+    layer: Annotated[int, Field(ge=0)]
+
+
+_Body = Annotated[tuple[Literal["body"], _Module], Strict(False)]
+_Head = Annotated[
+    tuple[Literal["head"], Annotated[_LinearHead | _EmbeddingHead, Field(discriminator="kind")]], Strict(False)
+]
+
+
+class _WithHead(_Said):
+    kind: Literal["stack"]
+    parts: Annotated[tuple[_Body, _Head], Strict(False)]
+
+
+class _Task(_Said):
+    name: str
+    template: str
+    verbalizer: dict[str, str | list[str]]
+
+
+class _Characters(_Said):
+    rewritings: list[Annotated[tuple[Text, Text, str, bool], Strict(False)]]
+    left: list[str]
+
+
+class _Samples(_Said):
+    side: str
+    texts: list[str | list[str]]
+
+
+class _Metadata(_Said):
+    method: MethodName
+    language: Text
+    backbone: _Backbone
+    training: dict[str, Any]
+    """A report (`records`), which is checked where the file is opened."""
+    characters: _Characters | None = None
+    samples: _Samples | None = None
+
+
+class _LanguagePrompt(_Metadata):
+    positions: Literal["plain", "shifted"]
+
+
+class _LanguageModule(_Metadata):
+    parts: dict[Literal["language", "source"], _Inner]
+
+    @model_validator(mode="after")
+    def _of_the_method(self) -> Self:
+        method = DESCRIPTIONS[self.method]
+        if set(self.parts) != set(method.parts):
+            wanted = ", ".join(sorted(method.parts))
+            raise ValueError(f"parts {', '.join(self.parts) or 'none'}; {self.method} has {wanted}")
+        kinds = {part.kind for part in self.parts.values()}
+        if not kinds <= set(method.kinds):
+            raise ValueError(f"parts of the kind {', '.join(sorted(kinds))}, which {self.method} does not leave")
+        return self
+
+
+class _Classifier(_Metadata):
+    module: _Module | _WithHead
+    task: _Task
+    labels: list[str]
+    max_length: Count
+    offsets: list[Finite] | None
+    prompt_length: Count | None
+
+    @model_validator(mode="after")
+    def _one_of_each_label(self) -> Self:
+        if sorted(self.labels) != sorted(self.task.verbalizer):
+            raise ValueError(f"{len(self.labels)} labels that are not those of the verbalizer")
+        if self.offsets is not None and len(self.offsets) != len(self.labels):
+            raise ValueError(f"{len(self.offsets)} offsets for {len(self.labels)} labels")
+        return self
+
+
+_KINDS: Mapping[str, type[_Metadata]] = {
+    "language prompt": _LanguagePrompt, "language module": _LanguageModule, "classifier": _Classifier,
+}  # fmt: skip
+
+
+def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
+    """As `artifact.describe`, checked."""
+    metadata = artifact.describe(path, kinds)
+    check_metadata(path, metadata)
+    return metadata
+
+
+def check_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
+    """Raises `ArtifactError` for a file whose description lacks something or holds what cannot be; checkpoints, which
+    nobody hands on, are not looked at."""
+    kind = _KINDS.get(metadata["kind"])
+    if kind is None:
+        return
+    _refuse_unknown_method(path, metadata)
+    try:
+        json.dumps(metadata, allow_nan=False)
+    except ValueError:
+        raise _senseless(path, "NaN or infinity among what it says of itself") from None
+    try:
+        kind.model_validate(metadata)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(part for part in map(str, first["loc"]) if part.isidentifier())
+        wrong = in_a_line(first["msg"].removeprefix("Value error, "), 150)
+        raise _senseless(path, f"{where}: {wrong}" if where else wrong) from None
+
+
+def check_values(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises `ArtifactError` where a saved value is no finite number in fp32."""
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise _senseless(path, f"{name} is {tensor.dtype}, expected torch.float32")
+        if not is_finite(tensor):
+            raise _senseless(path, f"{name} holds NaN or infinity")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are numbers, in one pass and without another tensor of that size."""
+    return tensor.numel() == 0 or all(bool(end.isfinite()) for end in tensor.aminmax())
+
+
+def _senseless(path: str | Path, what: str) -> ArtifactError:
+    return ArtifactError(f"{path} is whole but cannot be used ({what}); make it anew, or get another copy")
+
+
+def _refuse_unknown_method(path: str | Path, metadata: Mapping[str, Any]) -> None:
+    """Also where an earlier glotprompt made the file by a method that is gone."""
+    method = metadata.get("method")
+    if method == "prompt-average":
+        raise ArtifactError(
+            f"{path} is of the method prompt-average, which is gone; make it anew from the prompts with `glotprompt"
+            " combine` (and tune again)"
+        )
+    if isinstance(method, str) and method not in DESCRIPTIONS:
+        raise ArtifactError(
+            f"{path} is of the method {in_a_line(repr(method), 60)}, which is none of this glotprompt's; make it anew"
+        )

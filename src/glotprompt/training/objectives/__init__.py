@@ -1,0 +1,1 @@
+"""What is learned: objectives, their batches and losses, and how they are scored."""

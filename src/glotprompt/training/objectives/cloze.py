@@ -1,0 +1,366 @@
+"""From examples to token ids with masks, and from label words to rows of the vocabulary (section 3.2)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from glotprompt.errors import ConfigError, setting
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.tokens import SpecialIds, beginning, plain
+from glotprompt.task import BUILT_IN_TASKS, Task
+
+
+@dataclass(frozen=True)
+class Words:
+    """The vocabulary rows that a task's labels need, and the masks at which they are read.
+
+    The template gets as many masks as the longest word has tokens, all filled in one pass; a shorter word is read at
+    the first of them (PET with several masks: Schick and Schütze 2021, "It's Not Just Size That Matters")."""
+
+    token_ids: Int[Tensor, " token"]
+    """All tokens of all words of all labels."""
+    average: Float[Tensor, "label token"]
+    """Row y averages the words of label y, and of each word its tokens."""
+    masks: Int[Tensor, " token"] | None = None
+    """At which mask each token is read, from 0; None: there is one mask, as every word is one token."""
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.average)
+
+    @property
+    def num_masks(self) -> int:
+        return 1 if self.masks is None else int(self.masks.max()) + 1
+
+    def scores(self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
+        """A label's score at the states of every example's masks: with one mask the mean of its words' logits, else
+        `log_probabilities`, for logits of different masks do not compare."""
+        if self.masks is not None:
+            return self.log_probabilities(backbone, hidden)
+        logits = backbone.token_logits(hidden, self.token_ids.to(backbone.device))
+        return logits @ self.average.T.to(backbone.device)
+
+    def log_probabilities(
+        self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]
+    ) -> Float[Tensor, "batch label"]:
+        """The mean log-probability, over the whole vocabulary (equation 1), of a label's words, which is that of each
+        word's tokens."""
+        token_ids, average = self.token_ids.to(backbone.device), self.average.to(backbone.device)
+        log_probs = backbone.token_logits(hidden).log_softmax(dim=-1)
+        if self.masks is None:
+            return log_probs[:, token_ids] @ average.T
+        of_example = log_probs.unflatten(0, (-1, self.num_masks))
+        return of_example[:, self.masks.to(backbone.device), token_ids] @ average.T
+
+
+def label_words(
+    task: Task, tokenizer: PreTrainedTokenizerFast, embeddings: Float[Tensor, "vocab hidden"] | None = None
+) -> Words:
+    """Look the verbalizer's words up. Raises `ConfigError` for a word that the model cannot spell; with the model's
+    input `embeddings` it names words of near meaning."""
+    rows = [
+        [tokens_of(word, label, task, tokenizer, embeddings) for word in words]
+        for label, words in task.verbalizer.items()
+    ]
+    _refuse_double(task, rows, tokenizer)
+    flat = [(row, mask, token, len(words) * len(word))
+            for row, words in enumerate(rows) for word in words for mask, token in enumerate(word)]  # fmt: skip
+    average = torch.zeros(len(rows), len(flat))
+    for column, (row, _, _, share) in enumerate(flat):
+        average[row, column] = 1 / share
+    masks = torch.tensor([mask for _, mask, _, _ in flat])
+    return Words(torch.tensor([token for _, _, token, _ in flat]), average, masks if masks.any() else None)
+
+
+def _refuse_double(task: Task, rows: Sequence[Sequence[tuple[int, ...]]], tokenizer: PreTrainedTokenizerFast) -> None:
+    labels_of: dict[tuple[int, ...], list[str]] = {}
+    for label, words in zip(task.labels, rows, strict=True):
+        for word in words:
+            labels_of.setdefault(word, []).append(label)
+    for word, labels in labels_of.items():
+        if len(labels) > 1:
+            pieces = " ".join(tokenizer.convert_ids_to_tokens(list(word)))
+            raise ConfigError(
+                f"task {task.name!r}: the word {pieces!r} stands for {' and '.join(map(repr, labels))}; a word may"
+                " stand for one label, once"
+            )
+
+
+def tokens_of(
+    word: str,
+    label: str,
+    task: Task,
+    tokenizer: PreTrainedTokenizerFast,
+    embeddings: Float[Tensor, "vocab hidden"] | None = None,
+) -> tuple[int, ...]:
+    """The tokens of a label word, spelled as the template needs it; `ConfigError` naming other words if some of it is
+    unknown."""
+    spelled = f" {word}" if task.template.space_before_mask else word
+    tokens = tokenizer.encode(spelled, add_special_tokens=False)
+    if tokens and not set(tokens) & set(tokenizer.all_special_ids):
+        return tuple(tokens)
+    pieces = " ".join(tokenizer.convert_ids_to_tokens(tokens)) or "no token at all"
+    raise ConfigError(
+        f"label {label!r}: this model cannot spell the word {word!r} ({pieces}). Take another word"
+        f"{_instead(word, label, tokens, tokenizer, embeddings)}; or do without label words:"
+        f" {setting('head', 'linear')}"
+    )
+
+
+def words_of_several_tokens(
+    task: Task, tokenizer: PreTrainedTokenizerFast, embeddings: Float[Tensor, "vocab hidden"] | None = None
+) -> list[str]:
+    """A sentence about every label word that is more than one token, with words of one token that say the like."""
+    found: list[str] = []
+    for label, words in task.verbalizer.items():
+        for word in words:
+            tokens = tokens_of(word, label, task, tokenizer, embeddings)
+            if len(tokens) > 1:
+                pieces = " ".join(tokenizer.convert_ids_to_tokens(list(tokens)))
+                near = _instead(word, label, tokens, tokenizer, embeddings)
+                found.append(f"label {label!r}: the word {word!r} is {len(tokens)} tokens ({pieces}), each read at a"
+                             f" mask of its own. Words of one token can do better{near}")  # fmt: skip
+    return found
+
+
+def _instead(
+    word: str,
+    label: str,
+    tokens: Sequence[int],
+    tokenizer: PreTrainedTokenizerFast,
+    embeddings: Float[Tensor, "vocab hidden"] | None,
+) -> str:
+    """Words of one token that might stand for a label instead of this one, and where they are from."""
+    known = [token for token in tokens if token not in tokenizer.all_special_ids]
+    near = {
+        "in the built-in tasks": built_in_words(word, label, tokenizer),
+        "near in meaning": [] if embeddings is None or not known else words_like(known, tokenizer, embeddings),
+        "near in spelling": single_token_words(word, tokenizer),
+    }
+    return "".join(f"; {where}: {', '.join(words)}" for where, words in near.items() if words)
+
+
+def built_in_words(word: str, label: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """What the built-in tasks write, in one token, for a label that is called like this one or its word."""
+    asked = {word.casefold(), label.casefold()}
+    found = [
+        own
+        for task in BUILT_IN_TASKS.values()
+        for name, words in task.verbalizer.items()
+        for own in words
+        if own != word and {name.casefold(), own.casefold()} & asked
+    ]
+    return [own for own in found if len(tokenizer.encode(own, add_special_tokens=False)) == 1]
+
+
+def words_like(
+    tokens: Sequence[int],
+    tokenizer: PreTrainedTokenizerFast,
+    embeddings: Float[Tensor, "vocab hidden"],
+    count: int = 6,
+) -> list[str]:
+    """Whole words whose input embeddings are nearest, by their angle, to the mean of some tokens'."""
+    whole = {token: bare for token, bare in _whole_words(tokenizer) if token not in tokens}
+    if not whole:
+        return []
+    rows = embeddings[torch.tensor(list(whole), device=embeddings.device)].float()
+    mean = embeddings[torch.tensor(tokens, device=embeddings.device)].float().mean(dim=0)
+    order = torch.nn.functional.cosine_similarity(rows, mean[None]).argsort(descending=True).tolist()
+    bare = list(whole.values())
+    different = {bare[place].casefold(): bare[place] for place in reversed(order[: 4 * count])}
+    return list(reversed(different.values()))[:count]
+
+
+def _whole_words(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, str]]:
+    """Tokens that are a word by themselves, and how they are written."""
+    marks = ("▁", "Ġ")
+    vocabulary = tokenizer.get_vocab()
+    starts_words = any(token.startswith(marks) for token in vocabulary)
+    bare = [
+        (vocabulary[token], token.lstrip("▁Ġ"))
+        for token in sorted(vocabulary)  # its own order differs from run to run
+        if token.startswith(marks) == starts_words and not token.startswith("##")
+    ]
+    return [(token, word) for token, word in bare if word.isalpha()]
+
+
+def single_token_words(word: str, tokenizer: PreTrainedTokenizerFast, count: int = 6) -> list[str]:
+    """Words near `word` in spelling that the tokenizer keeps whole."""
+    wanted = word.casefold()
+    candidates: dict[str, str] = {}
+    for _, bare in _whole_words(tokenizer):
+        if abs(len(bare) - len(word)) <= 4 and bare[:1].casefold() == wanted[:1]:
+            candidates.setdefault(bare.casefold(), bare)
+    return [candidates[match] for match in difflib.get_close_matches(wanted, candidates, n=count, cutoff=0.5)]
+
+
+@dataclass(frozen=True)
+class Entering:
+    """What enters a layer for one example, so that the layers below it need not run."""
+
+    layer: int
+    states: Float[Tensor, "seq hidden"]
+
+
+@dataclass(frozen=True)
+class Cloze:
+    """One example as the model reads it."""
+
+    input_ids: NDArray[np.int64]
+    position: int
+    """Where the label is read: at the (first) mask, or at the first token."""
+    truncated: bool = False
+    """Whether the end of a text was cut off."""
+    entering: Entering | None = None
+    """Made by `lower_layers`, for all examples of a training or none."""
+    num_masks: int = 1
+    """At so many positions, one behind the other, the label is read."""
+    weight: float = 1.0
+    """How much it counts for in a loss or an accuracy; over all examples the mean is 1."""
+
+
+def weights_of(clozes: Sequence[Cloze]) -> NDArray[np.float64] | None:
+    """What each example weighs; None where all weigh the same, so that sums are plain ones, to the bit."""
+    weights = np.array([cloze.weight for cloze in clozes])
+    return None if (weights == 1).all() else weights
+
+
+def encode(
+    fields: Sequence[Mapping[str, str]],
+    task: Task,
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    num_masks: int = 1,
+) -> list[Cloze]:
+    """Render and tokenise; what is longer than `max_length` tokens loses the end of its longest text field, never
+    part of the template or the masks, which stand one behind the other."""
+    assert tokenizer.mask_token is not None
+    mask = num_masks * str(tokenizer.mask_token)
+    # With so many tokens of a field it is cut as the whole field would be, and known to be.
+    clean = [
+        {name: beginning(plain(text, tokenizer), tokenizer, max_length) for name, text in row.items()} for row in fields
+    ]
+    rendered = [task.template.render(row, mask) for row in clean]
+    tokenised = tokenizer(rendered)["input_ids"] if rendered else []
+    mask_id = SpecialIds.of(tokenizer).mask
+    clozes: list[Cloze] = []
+    for row, tokens in zip(clean, tokenised, strict=True):
+        truncated = len(tokens) > max_length
+        fitting = _shorten(row, task, tokenizer, max_length, mask) if truncated else tokens
+        ids = np.array(fitting, dtype=np.int64)
+        clozes.append(Cloze(ids, fitting.index(mask_id), truncated, num_masks=num_masks))
+    return clozes
+
+
+def encode_without_mask(
+    fields: Sequence[Mapping[str, str]], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> list[Cloze]:
+    """The bare texts (or pairs) for a head that reads the first token or all of them; the longer text is cut first."""
+    if not fields:
+        return []
+    clean = [
+        _beginnings([plain(row[name], tokenizer) for name in task.template.fields], tokenizer, max_length)
+        for row in fields
+    ]
+    first, *second = map(list, zip(*clean, strict=True))
+    pairs = second[0] if second else None
+    found = tokenizer(first, text_pair=pairs, truncation="longest_first", max_length=max_length)
+    return [Cloze(np.array(one.ids, dtype=np.int64), 0, bool(one.overflowing)) for one in found.encodings or ()]
+
+
+def _beginnings(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[str]:
+    """`beginning` of each. Of a pair the text with more tokens keeps more, as it gets the odd one."""
+    cut = [beginning(text, tokenizer, max_length) for text in texts]
+    shortened = [part != text for part, text in zip(cut, texts, strict=True)]
+    if len(texts) == 1 or not any(shortened):
+        return cut
+    longer = shortened.index(True)
+    if all(shortened):  # rare, and slow: which one has more tokens shows only in the whole texts
+        longer = int(_num_tokens(texts[0], tokenizer) <= _num_tokens(texts[1], tokenizer))
+    other = _num_tokens(cut[1 - longer], tokenizer)
+    cut[longer] = beginning(texts[longer], tokenizer, max(max_length, other + 1))
+    return cut
+
+
+def _num_tokens(text: str, tokenizer: PreTrainedTokenizerFast) -> int:
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _shorten(
+    row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int, mask: str
+) -> list[int]:
+    names = task.template.fields
+    ends = {
+        name: [
+            end
+            for _, end in tokenizer(row[name], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        ]
+        for name in names
+    }
+    bare = len(tokenizer(task.template.render(dict.fromkeys(names, ""), mask))["input_ids"])
+    if bare >= max_length:
+        raise ConfigError(
+            f"max_length {max_length} leaves no room for text beside the template {task.template.pattern!r}"
+            f" ({bare} tokens); give a larger max_length"
+        )
+    # A cut text may have more tokens than were counted before the cut, so we look again; without any text it fits.
+    room = max_length - bare
+    while True:
+        keep = {name: len(ends[name]) for name in names}
+        while sum(keep.values()) > room:
+            longest = max(names, key=lambda name: keep[name])
+            others = sum(count for name, count in keep.items() if name != longest)
+            second = max((count for name, count in keep.items() if name != longest), default=0)
+            keep[longest] = max(room - others, min(second, keep[longest] - 1), 0)
+        cut = {name: row[name][: ends[name][keep[name] - 1]] if keep[name] else "" for name in names}
+        tokens: list[int] = tokenizer(task.template.render(cut, mask))["input_ids"]
+        if len(tokens) <= max_length:
+            return tokens
+        room = max(0, room - (len(tokens) - max_length))
+
+
+@dataclass(frozen=True)
+class ClozeCorpus:
+    """Labelled examples as the model reads them, from which every step of stage 2 is drawn."""
+
+    clozes: Sequence[Cloze]
+    gold: Sequence[int]
+    """Index of each example's label."""
+    batch_size: int
+    seed: int
+    _epochs: dict[int, list[list[int]]] = field(default_factory=dict[int, list[list[int]]], repr=False)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.clozes) // self.batch_size)
+
+    def batch(self, step: int) -> tuple[list[Cloze], Int[Tensor, " batch"]]:
+        """The examples of a step and their labels."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch not in self._epochs:
+            self._epochs.clear()
+            lengths = [len(cloze.input_ids) for cloze in self.clozes]
+            self._epochs[epoch] = epoch_batches(lengths, self.batch_size, self.seed, epoch)
+        rows = self._epochs[epoch][place]
+        return [self.clozes[i] for i in rows], torch.tensor([self.gold[i] for i in rows])
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Every example once, in batches of similar length (little padding), in an order of this seed and epoch alone."""
+    generator = np.random.default_rng([seed, epoch, 4])
+    order = generator.permutation(len(lengths))
+    window = 16 * batch_size
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window):
+        near = sorted(order[start : start + window].tolist(), key=lambda i: lengths[i])
+        batches += [near[first : first + batch_size] for first in range(0, len(near), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]

@@ -1,0 +1,156 @@
+"""Logistic regression on the sentence vectors of a frozen backbone: the rival that anybody would try first, and what
+reads an aligned prompt."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glotprompt.config import TuneConfig
+from glotprompt.errors import DataError
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.classification import EmbeddingHead
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.tokens import by_length
+from glotprompt.training.objectives.cloze import Cloze, weights_of
+from glotprompt.training.objectives.scoring import accuracy_and_loss
+
+STRENGTHS = (0.01, 0.1, 1.0)
+"""scikit-learn's C, inverse strengths of the penalty, of which dev examples choose one."""
+NO_EXAMPLE = -1e4
+"""Bias of a label without a training example: never the answer."""
+
+_Vectors = Float[NDArray[np.float32], "text hidden"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled examples as the model reads them."""
+
+    clozes: Sequence[Cloze]
+    gold: Sequence[int]
+    """Index of each example's label."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Labelled examples as logistic regression reads them."""
+
+    states: _Vectors
+    gold: Sequence[int]
+    """Index of each example's label."""
+    weights: Float[NDArray[np.float64], " text"] | None = None
+    """How much each counts for; None: all the same."""
+
+
+CENTRE_TEXTS = 1000
+"""So many target texts make the mean by which sentence vectors are centred: more do not move it."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What dev examples chose."""
+
+    layer: int
+    """The states behind so many layers are read."""
+    strength: float
+    """C of the logistic regression."""
+    dev_accuracy: float
+    """In per cent."""
+    dev_loss: float
+
+
+def layer_read(backbone: Backbone, config: TuneConfig) -> int:
+    """How many layers lie before the states that are pooled."""
+    return backbone.num_layers if config.layer is None else config.layer
+
+
+@torch.no_grad()
+def vectors_of(
+    backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, layer: int, batch_size: int
+) -> _Vectors:
+    """Pooled states behind `layer` layers, fp32, in the order of the examples."""
+    found = np.zeros((len(clozes), backbone.hidden_size), dtype=np.float32)
+    for rows in by_length([cloze.input_ids for cloze in clozes], batch_size):
+        states = backbone.pooled_states([clozes[i].input_ids for i in rows], prefix, layer)
+        found[rows] = states.cpu().numpy()
+    return found
+
+
+def fit_embedding_head(
+    backbone: Backbone,
+    prefix: Prefix | None,
+    train: Examples,
+    dev: Examples,
+    num_labels: int,
+    layer: int,
+    batch_size: int,
+    strengths: Sequence[float] = STRENGTHS,
+) -> tuple[EmbeddingHead, Chosen]:
+    """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep the one with the best
+    dev accuracy, then dev loss. Raises `DataError` for one label alone."""
+    inputs, held = (
+        Vectors(vectors_of(backbone, part.clozes, prefix, layer, batch_size), part.gold, weights_of(part.clozes))
+        for part in (train, dev)
+    )
+    head, found = best_head(layer, inputs, held, num_labels, strengths)
+    return head.to(backbone.device), found
+
+
+def best_head(
+    layer: int, train: Vectors, dev: Vectors, num_labels: int, strengths: Sequence[float] = STRENGTHS
+) -> tuple[EmbeddingHead, Chosen]:
+    """As `fit_embedding_head`, from the vectors themselves."""
+    inputs = train.states
+    if len(set(train.gold)) < 2:
+        raise DataError("all training examples have one label; give examples of at least two")
+    best: tuple[EmbeddingHead, Chosen] | None = None
+    centre, scale = inputs.mean(axis=0), float(inputs.std())
+    for strength in strengths:
+        weight, bias = _logistic(replace(train, states=(inputs - centre) / scale), num_labels, strength)
+        log_probs = _log_softmax((dev.states - centre) / scale @ weight.T + bias)
+        accuracy, loss = accuracy_and_loss(log_probs, dev.gold, dev.weights)
+        if best is None or (-accuracy, loss) < (-best[1].dev_accuracy, best[1].dev_loss):
+            parts = [torch.from_numpy(value) for value in (weight, bias, centre)]
+            head = EmbeddingHead(parts[0], parts[1], parts[2], torch.tensor(scale), layer)
+            best = head, Chosen(layer, strength, accuracy, loss)
+    assert best is not None
+    return best
+
+
+def _logistic(train: Vectors, num_labels: int, strength: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights [label, hidden] and biases [label] of a softmax over all labels."""
+    # A second to import, which is half of what torch takes, and few runs fit anything.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the best of what was tried is good enough
+        fitted: Any = LogisticRegression(C=strength, max_iter=2000)
+        fitted.fit(train.states, np.asarray(train.gold), sample_weight=train.weights)
+    weight, bias = np.zeros((num_labels, train.states.shape[1])), np.full(num_labels, NO_EXAMPLE)
+    rows = fitted.classes_
+    # Of two labels scikit-learn gives the second one's score alone, against 0.
+    weight[rows[-len(fitted.coef_) :]], bias[rows] = fitted.coef_, 0.0
+    bias[rows[-len(fitted.coef_) :]] = fitted.intercept_
+    return weight, bias
+
+
+def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def mean_vector(
+    backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, layer: int, batch_size: int
+) -> Float[Tensor, " hidden"]:
+    """The mean of texts' vectors, by which `EmbeddingHead.with_centre` moves a language."""
+    return torch.from_numpy(vectors_of(backbone, clozes, prefix, layer, batch_size).mean(axis=0))

@@ -1,0 +1,68 @@
+"""The losses of both stages, in parts that sum to the mean over the batch: parts are what fits in memory (accumulation)
+or what each process takes (data parallelism)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.module import Module
+from glotprompt.training.objectives.batches import MaskedBatch
+from glotprompt.training.objectives.cloze import Cloze, Words, weights_of
+from glotprompt.training.objectives.micro_batch import MicroBatch
+from glotprompt.training.objectives.scoring import LabelHead, label_scores, label_states
+
+
+def masked_token_losses(
+    backbone: Backbone, module: Module, batch: MaskedBatch, micro_batch: MicroBatch
+) -> Generator[tuple[Tensor, int]]:
+    """Parts of the mean loss over a batch's masked tokens; only masked positions reach the vocabulary."""
+    count, width = batch.input_ids.shape
+    for rows in micro_batch.parts(count):
+        inside = (batch.positions >= rows.start * width) & (batch.positions < rows.stop * width)
+        ids = batch.input_ids[rows].to(backbone.device)
+        mask = None if batch.attention_mask is None else batch.attention_mask[rows].to(backbone.device)
+        places = (batch.positions[inside] - rows.start * width).to(backbone.device)
+        with module.attached(backbone) as prefix:  # around the yield: the backward pass belongs inside
+            hidden = backbone.states_at(ids, mask, prefix, places)
+            loss = backbone.masked_token_loss(hidden, batch.targets[inside].to(backbone.device))
+            yield loss / max(1, len(batch.targets)), ids.numel() if mask is None else int(mask.sum())
+
+
+def label_losses(
+    backbone: Backbone,
+    module: Module,
+    clozes: Sequence[Cloze],
+    gold: Tensor,
+    head: LabelHead,
+    loss_over: Literal["labels", "vocabulary"],
+    micro_batch: MicroBatch,
+) -> Generator[tuple[Tensor, int]]:
+    """Parts of a batch's mean cross-entropy, over the labels or over the whole vocabulary (equation 1). Examples that
+    weigh more count more: the sum of the weighted losses is divided by the number of examples, not by their weights, so
+    that an epoch's mean is that of all examples, whatever batches they fall into."""
+    for rows in micro_batch.parts(len(clozes)):
+        wanted = gold[rows].to(backbone.device)
+        with module.attached(backbone) as prefix:
+            if loss_over == "vocabulary" and isinstance(head, Words):
+                log_probs = head.log_probabilities(backbone, label_states(backbone, clozes[rows], prefix))
+                loss = _weighted_sum(F.nll_loss, log_probs, wanted, clozes[rows])
+            else:
+                scores = label_scores(backbone, clozes[rows], prefix, head)
+                loss = _weighted_sum(F.cross_entropy, scores, wanted, clozes[rows])
+            yield loss / len(clozes), sum(len(cloze.input_ids) for cloze in clozes[rows])
+
+
+def _weighted_sum(
+    loss: Callable[..., Tensor], scores: Float[Tensor, "batch label"], wanted: Tensor, clozes: Sequence[Cloze]
+) -> Float[Tensor, ""]:
+    weights = weights_of(clozes)
+    if weights is None:
+        return loss(scores, wanted, reduction="sum")
+    return loss(scores, wanted, reduction="none") @ torch.tensor(weights, dtype=scores.dtype, device=scores.device)

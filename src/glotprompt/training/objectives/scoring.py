@@ -1,0 +1,186 @@
+"""Scores: masked-token figures of stage 1, label probabilities, accuracy and its kin."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glotprompt.errors import DataError
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.classification import EmbeddingHead
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.tokens import SpecialIds, by_length, pad
+from glotprompt.records import EvaluationReport, LabelScores, MaskedTokenScores
+from glotprompt.training.objectives.batches import MaskedBatch, mask_words
+from glotprompt.training.objectives.cloze import Cloze
+
+COLLAPSE_PERCENT, COLLAPSE_EXCESS = 60, 1.5
+"""One label that at least so many per cent of the examples got, and so many times as many as have it, is reported as a
+collapse."""
+
+SCORED_AT_ONCE = 64
+"""Masked tokens whose logits are held at once: 64 MB with 250,002 words, so that an evaluation takes no more memory
+than a training step."""
+
+
+def evaluation_batches(
+    sequences: Sequence[NDArray[np.int64]], backbone: Backbone, rate: float, batch_size: int, seed: int = 0
+) -> list[MaskedBatch]:
+    """Held-out text with masks that are the same at every evaluation, whatever the size of a batch."""
+    return [
+        mask_words([sequences[i] for i in rows], backbone.tokenizer, rate, (seed, 5), rows).to(backbone.device)
+        for rows in by_length(list(sequences), batch_size)
+    ]
+
+
+@torch.inference_mode()
+def score_masked_tokens(backbone: Backbone, batches: Sequence[MaskedBatch], prefix: Prefix | None) -> MaskedTokenScores:
+    """Loss and accuracies of all masked tokens, behind a prefix or (None) of the backbone as it is now."""
+    loss, top1, top5, count = 0.0, 0, 0, 0
+    for batch in batches:
+        if len(batch.targets) == 0:
+            continue
+        hidden = backbone.states_at(batch.input_ids, batch.attention_mask, prefix, batch.positions)
+        for states, targets in zip(hidden.split(SCORED_AT_ONCE), batch.targets.split(SCORED_AT_ONCE), strict=True):
+            logits = backbone.token_logits(states)
+            loss += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+            ranked = logits.topk(5, dim=-1).indices == targets[:, None]
+            top1 += int(ranked[:, 0].sum())
+            top5 += int(ranked.sum())
+        count += len(batch.targets)
+    if count == 0:
+        raise DataError("no token of the held-out text can be masked; give more text")
+    return MaskedTokenScores(loss / count, 100 * top1 / count, 100 * top5 / count, count)
+
+
+@runtime_checkable
+class LabelHead(Protocol):
+    """From states to labels: the verbalizer's `Words`, a `LinearHead` or an `EmbeddingHead`."""
+
+    @property
+    def num_labels(self) -> int: ...
+
+    def scores(self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
+        """A score for every label, fp32, from what `label_states` gives."""
+        ...
+
+
+def label_scores(
+    backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, head: LabelHead
+) -> Float[Tensor, "batch label"]:
+    """The labels' scores; differentiable in everything that is trained."""
+    layer = head.layer if isinstance(head, EmbeddingHead) else None
+    return head.scores(backbone, label_states(backbone, clozes, prefix, layer))
+
+
+def label_states(
+    backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, pooled_layer: int | None = None
+) -> Float[Tensor, "read hidden"]:
+    """Last-layer states where the label is read, an example's one behind the other; with `pooled_layer` the pooled
+    states behind so many layers."""
+    if pooled_layer is not None:
+        return backbone.pooled_states([cloze.input_ids for cloze in clozes], prefix, pooled_layer)
+    ids, mask = padded(clozes, backbone)
+    width = ids.shape[1]
+    first = [row * width + cloze.position for row, cloze in enumerate(clozes)]
+    read = [place + mask for place, cloze in zip(first, clozes, strict=True) for mask in range(cloze.num_masks)]
+    places = torch.tensor(read, device=backbone.device)
+    entering = [cloze.entering for cloze in clozes if cloze.entering is not None]
+    if not entering:
+        return backbone.states_at(ids, mask, prefix, places)
+    hidden = torch.zeros(len(clozes), width, backbone.hidden_size, dtype=backbone.dtype)
+    for row, found in zip(hidden, entering, strict=True):
+        row[: len(found.states)] = found.states
+    return backbone.states_from(entering[0].layer, hidden.to(backbone.device), mask, prefix, places)
+
+
+def padded(
+    clozes: Sequence[Cloze], backbone: Backbone
+) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"] | None]:
+    """Ids and mask of a batch on the backbone's device; no mask where all are equally long."""
+    ids, mask = pad([cloze.input_ids for cloze in clozes], SpecialIds.of(backbone.tokenizer).pad)
+    on_device = None if mask is None else torch.from_numpy(mask).to(backbone.device)
+    return torch.from_numpy(ids).to(backbone.device), on_device
+
+
+@torch.inference_mode()
+def log_probabilities(
+    backbone: Backbone,
+    clozes: Sequence[Cloze],
+    prefix: Prefix | None,
+    head: LabelHead,
+    batch_size: int = 32,
+) -> Float[NDArray[np.float64], "batch label"]:
+    """log P(label | example) over the task's labels, in the order of the examples."""
+    result = np.zeros((len(clozes), head.num_labels))
+    for rows in by_length([cloze.input_ids for cloze in clozes], batch_size):
+        scores = label_scores(backbone, [clozes[i] for i in rows], prefix, head)
+        result[rows] = scores.double().log_softmax(dim=-1).cpu().numpy()
+    return result
+
+
+def accuracy_and_loss(
+    log_probs: NDArray[np.float64], gold: Sequence[int], weights: NDArray[np.float64] | None = None
+) -> tuple[float, float]:
+    """Accuracy in per cent and mean cross-entropy of examples that weigh alike (None) or as given."""
+    accuracy = 100 * float(np.average(log_probs.argmax(axis=1) == gold, weights=weights))
+    return accuracy, -float(np.average(log_probs[np.arange(len(gold)), gold], weights=weights))
+
+
+def report(gold: Sequence[str], predicted: Sequence[str]) -> EvaluationReport:
+    """Compare predictions with the truth."""
+    if not gold:
+        raise DataError("there is no example to evaluate")
+    confusion: dict[str, dict[str, int]] = {}
+    for truth, guess in zip(gold, predicted, strict=True):
+        row = confusion.setdefault(truth, {})
+        row[guess] = row.get(guess, 0) + 1
+    per_label = {label: _label_scores(confusion, label) for label in sorted({*gold, *predicted})}
+    present = [scores.f1 for scores in per_label.values() if scores.support]
+    (most, times), *_ = Counter(predicted).most_common(1)
+    collapsed = 100 * times >= COLLAPSE_PERCENT * len(gold) and times >= COLLAPSE_EXCESS * gold.count(most)
+    (majority_label, num_majority), *_ = Counter(gold).most_common(1)
+    right = sum(truth == guess for truth, guess in zip(gold, predicted, strict=True))
+    return EvaluationReport(
+        accuracy=100 * right / len(gold),
+        interval=wilson_interval(right, len(gold)),
+        majority_label=majority_label,
+        majority=100 * num_majority / len(gold),
+        macro_f1=sum(present) / len(present),
+        macro_f1_all=sum(scores.f1 for scores in per_label.values()) / len(per_label),
+        per_label=per_label,
+        confusion=confusion,
+        predictions=list(predicted),
+        num_examples=len(gold),
+        collapsed_label=most if collapsed else None,
+        largest_share=100 * times / len(gold),
+    )
+
+
+def wilson_interval(right: int, of: int) -> tuple[float, float]:
+    """95 % interval of a share, ends in per cent: the score interval of Wilson 1927, "Probable inference, the law of
+    succession, and statistical inference". It keeps its level for few examples and shares near 0 or 100 %."""
+    share, z = right / of, NormalDist().inv_cdf(0.975)
+    shrink = 1 + z**2 / of
+    centre = (share + z**2 / (2 * of)) / shrink
+    half = z * math.sqrt(share * (1 - share) / of + z**2 / (4 * of**2)) / shrink
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+
+
+def _label_scores(confusion: Mapping[str, Mapping[str, int]], label: str) -> LabelScores:
+    right = confusion.get(label, {}).get(label, 0)
+    support = sum(confusion.get(label, {}).values())
+    predicted = sum(row.get(label, 0) for row in confusion.values())
+    precision = right / predicted if predicted else 0.0
+    recall = right / support if support else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
+    return LabelScores(precision=100 * precision, recall=100 * recall, f1=100 * f1, support=support)

@@ -1,0 +1,128 @@
+"""How fast a training is here: a few real steps of it, taken apart. A busy machine counts as a slow one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
+from glotprompt.model.backbone import Backbone
+from glotprompt.training.checkpoint import Checkpoint
+from glotprompt.training.loop import Evaluation, Optimisation, Parts, fit
+from glotprompt.training.memory import PeakMemory, gradient_checkpointing
+from glotprompt.training.objectives.micro_batch import MicroBatch
+from glotprompt.training.progress import Silent
+
+MOST_STEPS = 50
+"""Steps that are timed."""
+
+ENOUGH = 5
+"""Where the first step takes so many times the time that is given to all, it alone is taken."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kind of training."""
+
+    parameters: list[nn.Parameter]
+    """Empty where nothing is trained, but read alone."""
+    batch: Callable[[int], Any]
+    """From a step to what is read in it, as it enters the lowest layer that is run in every epoch."""
+    losses: Callable[[Any, MicroBatch], Parts]
+    """From that to the loss; without gradients, a pass forward alone."""
+    config: AdaptConfig | TuneConfig
+    is_whole: bool
+    """Whether batches are as large as a training's."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds."""
+
+    token: float
+    """Forward and backward."""
+    read_token: float
+    """Forward alone."""
+    below_token: float
+    """The making of batches, which for layers that run once is done once."""
+    update: float
+    """The optimiser's step."""
+    steps: int
+    """Steps that were timed."""
+    measured_bytes: int | None
+    """Largest memory of the process; None where batches were smaller than a training's."""
+
+
+def pace_of(backbone: Backbone, work: Work, seconds: float, runtime: RuntimeConfig) -> Pace:
+    """The real loop: one step to warm up, then as many as fit into the time, at least one."""
+    memory, micro_batch = PeakMemory(), MicroBatch(runtime)
+    passes, steps = _Passes(work, micro_batch), 0
+    if work.parameters:
+        with gradient_checkpointing(backbone, runtime):
+            warm_up = passes.train(1)
+            steps = max(1, min(MOST_STEPS, int((seconds - warm_up) / max(warm_up, 1e-3))))
+            if warm_up < ENOUGH * seconds:
+                passes.train(steps)
+    read = passes.read(seconds if not work.parameters else seconds / 4)
+    measured = memory.bytes() if work.is_whole else None
+    return Pace(passes.token, read, passes.below_token, passes.update, steps, measured)
+
+
+class _Passes:
+    """Steps, and what their parts took when they were last taken."""
+
+    def __init__(self, work: Work, micro_batch: MicroBatch) -> None:
+        self._work, self._micro_batch, self._step = work, micro_batch, 0
+        self.token = self.below_token = self.update = 0.0
+
+    def train(self, steps: int) -> float:
+        """Train for so many steps; returns their seconds."""
+        tokens, below, passes, first = list[int](), 0.0, list[float](), self._step
+
+        def losses(step: int) -> Parts:
+            nonlocal below
+            count = 0
+            begin = perf_counter()
+            batch = self._work.batch(first + step)
+            made = perf_counter()
+            for loss, some in self._work.losses(batch, self._micro_batch):
+                yield loss, some  # behind this the pass backward is done
+                count += some
+            below += made - begin
+            tokens.append(count)
+            passes.append(perf_counter() - made)
+
+        config = self._work.config
+        optimisation = Optimisation(steps, 1e-4, 0.0, config.weight_decay, config.clip_norm, steps)
+        checkpoint = Checkpoint(RuntimeConfig(), "")  # without a folder none is written
+        seconds = fit(
+            self._work.parameters, losses, lambda: Evaluation((0.0,), {}), optimisation, checkpoint, Silent(),
+            self._micro_batch,
+        ).seconds  # fmt: skip
+        self._step += steps
+        # In the middle: what else runs delays some of them.
+        self.token = median(took / max(1, count) for took, count in zip(passes, tokens, strict=True))
+        self.below_token = below / max(1, sum(tokens))
+        self.update = max(0.0, seconds - below - sum(passes)) / steps
+        return seconds
+
+    @torch.no_grad()
+    def read(self, seconds: float) -> float:
+        """Seconds that a token takes forward alone. The first batch warms up."""
+        whole = MicroBatch(RuntimeConfig(progress=False))
+        tokens, took = 0, 0.0
+        for number in range(MOST_STEPS):
+            batch = self._work.batch(self._step + number)
+            begin = perf_counter()
+            count = sum(count for _, count in self._work.losses(batch, whole))
+            if number:
+                tokens, took = tokens + count, took + perf_counter() - begin
+            if number > 1 and took >= seconds:
+                break
+        return took / max(1, tokens)

@@ -1,0 +1,228 @@
+"""Method embedding: logistic regression on sentence vectors, against scikit-learn and against itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+import glotprompt as gp
+from glotprompt.errors import ConfigError, DataError, ModelError
+from glotprompt.model.modules.classification import EmbeddingHead
+from glotprompt.training.objectives.embedding import STRENGTHS, Vectors, best_head
+
+from ..toys import QUIET, TASK, topics
+
+Tiny = Callable[[str], gp.Backbone]
+EXAMPLES = topics()
+CONFIG = gp.TuneConfig(method="embedding")
+TEXTS = ["water day twidi", "king the night", "play field the the"]
+
+
+def tuned(backbone: gp.Backbone, adapted: Any = None, **changes: Any) -> gp.PromptClassifier:
+    return gp.tune(backbone, adapted, EXAMPLES, TASK, CONFIG.replace(**changes), QUIET, dev=EXAMPLES)
+
+
+def prompt_of(backbone: gp.Backbone, seed: int = 0) -> gp.LanguagePrompt:
+    draw = torch.randn(backbone.prompt_shape(4), generator=torch.Generator().manual_seed(seed))
+    return gp.LanguagePrompt(draw, "xxx", backbone.reference)
+
+
+@pytest.mark.parametrize("layer", [0, 2, 3])
+def test_it_is_scikit_learn_s_regression_on_the_backbone_s_vectors(layer: int, tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    classifier = tuned(backbone, layer=layer)
+    inputs = backbone.embed([example.fields["text"] for example in EXAMPLES], layer=layer)
+    centre, scale = inputs.mean(axis=0), inputs.std()
+    gold = [TASK.labels.index(str(example.label)) for example in EXAMPLES]
+    strength = classifier.training.strength
+    theirs = LogisticRegression(C=strength, max_iter=2000).fit((inputs - centre) / scale, gold)
+    expected = theirs.predict_log_proba((backbone.embed(TEXTS, layer=layer) - centre) / scale)
+    np.testing.assert_allclose(classifier.log_probabilities(TEXTS), expected, atol=1e-3)
+    by_hand = {C: LogisticRegression(C=C, max_iter=2000).fit((inputs - centre) / scale, gold) for C in STRENGTHS}
+    scores = {C: one.score((inputs - centre) / scale, gold) for C, one in by_hand.items()}
+    assert scores[strength] == max(scores.values())
+    assert classifier.training.dev_accuracy == pytest.approx(100 * scores[strength])
+
+
+def test_the_penalty_is_that_with_the_best_dev_accuracy_then_loss() -> None:
+    generator = np.random.default_rng(2)
+    inputs, held = (generator.normal(size=(60, 40)).astype(np.float32) for _ in range(2))
+    gold, dev_gold = ((part[:, 0] + generator.normal(size=60) > 0).astype(int) for part in (inputs, held))
+    _, found = best_head(0, Vectors(inputs, gold.tolist()), Vectors(held, dev_gold.tolist()), 2)
+    centre, scale = inputs.mean(axis=0), inputs.std()
+    keys: dict[float, tuple[float, float]] = {}
+    for strength in STRENGTHS:
+        one = LogisticRegression(C=strength, max_iter=2000).fit((inputs - centre) / scale, gold)
+        log_probs = one.predict_log_proba((held - centre) / scale)
+        keys[strength] = -one.score((held - centre) / scale, dev_gold), -log_probs[np.arange(60), dev_gold].mean()
+    assert len({accuracy for accuracy, _ in keys.values()}) > 1, "there is something to choose"
+    assert found.strength == min(keys, key=lambda strength: keys[strength])
+
+
+@pytest.mark.slow
+def test_the_backbone_is_left_alone_and_the_file_gives_the_same_bits(own_backbone: Tiny, tmp_path: Path) -> None:
+    backbone = own_backbone("bert")
+    before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
+    for adapted in (None, prompt_of(backbone)):
+        classifier = tuned(backbone, adapted)
+        again = gp.PromptClassifier.load(classifier.save(tmp_path / "file"), backbone)
+        np.testing.assert_array_equal(again.log_probabilities(TEXTS), classifier.log_probabilities(TEXTS))
+        assert (again.method, again.language) == ("embedding", "und" if adapted is None else "xxx")
+        assert isinstance(again.head, EmbeddingHead)
+        assert classifier.training.trained_parameters == 3 * 48 + 3
+        np.testing.assert_array_equal(
+            tuned(backbone, adapted).log_probabilities(TEXTS), classifier.log_probabilities(TEXTS)
+        )
+    assert all(torch.equal(value, before[name]) for name, value in backbone.model.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+
+
+@pytest.mark.slow
+def test_it_learns_and_reads_what_stands_before_it(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    plain, behind = tuned(backbone), tuned(backbone, prompt_of(backbone))
+    assert gp.evaluate(plain, EXAMPLES).accuracy >= 90
+    assert gp.evaluate(behind, EXAMPLES).accuracy >= 90
+    assert np.abs(plain.log_probabilities(TEXTS) - behind.log_probabilities(TEXTS)).max() > 0.01
+
+
+def test_the_last_layer_is_read_unless_another_is_asked_for(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    assert tuned(backbone).training.layer == 3
+    assert tuned(backbone, layer=1).training.layer == 1
+
+
+def test_the_target_s_texts_move_the_centre(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("bert")
+    plain = tuned(backbone, layer=3)
+    texts = ["twidi the the", "kilimba the twidi day", "the day"]
+    centred = plain.with_target_text(texts)
+    own, moved = plain.head, centred.head
+    assert isinstance(own, EmbeddingHead)
+    assert isinstance(moved, EmbeddingHead)
+    np.testing.assert_allclose(moved.centre.detach().numpy(), backbone.embed(texts).mean(axis=0), atol=1e-5)
+    assert torch.equal(own.weight, moved.weight)
+    assert centred.training.centred_on == 3
+    shift = (own.centre - moved.centre) / own.scale @ own.weight.T
+    scores = plain.log_probabilities(TEXTS) + shift.detach().numpy()
+    expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(centred.log_probabilities(TEXTS), expected, atol=1e-4)
+    with pytest.raises(ConfigError, match="no target text"):
+        plain.with_target_text([])
+    with pytest.raises(ConfigError, match="has no sentence vectors"):
+        gp.tune(backbone, None, EXAMPLES, TASK, gp.TuneConfig(epochs=1), QUIET).with_target_text(texts)
+
+
+# --- head "pooled"
+
+
+def pooled(backbone: gp.Backbone, adapted: Any = None, **changes: Any) -> gp.PromptClassifier:
+    config = {"method": "prompt-tuning", "head": "pooled", "prompt_length": 4, "epochs": 1, "learning_rate": 0.03}
+    return tuned(backbone, adapted, **{**config, **changes})
+
+
+def test_a_pooled_head_starts_as_the_regression_and_is_no_worse(sentence_encoder: gp.Backbone, tmp_path: Path) -> None:
+    """On a backbone without an LM head."""
+    prompt = prompt_of(sentence_encoder)
+    still = pooled(sentence_encoder, prompt, method="soft-prompt", learning_rate=1e-12)
+    fitted = tuned(sentence_encoder, prompt)
+    np.testing.assert_allclose(still.log_probabilities(TEXTS), fitted.log_probabilities(TEXTS), atol=1e-4)
+    assert (still.training.layer, still.training.strength) == (3, fitted.training.strength)
+    made = pooled(sentence_encoder)
+    told = made.training
+    assert told.trained_parameters == 3 * 48 + 3 + 3 * 2 * 4 * 4 * 12
+    assert told.dev_accuracy >= dict(told.evaluations)[0]["dev_accuracy"]  # pyright: ignore[reportOperatorIssue]
+    assert told.trained_layers == (0, 3)
+    again = gp.PromptClassifier.load(made.save(tmp_path / "file"), sentence_encoder)
+    np.testing.assert_array_equal(again.log_probabilities(TEXTS), made.log_probabilities(TEXTS))
+    centred = again.with_target_text(TEXTS)
+    assert centred.training.centred_on == 3
+    assert np.abs(centred.log_probabilities(TEXTS) - made.log_probabilities(TEXTS)).max() > 0.01
+
+
+def test_heads_that_are_trained_see_the_same_scores(sentence_encoder: gp.Backbone) -> None:
+    head = tuned(sentence_encoder).head
+    assert isinstance(head, EmbeddingHead)
+    states = torch.randn(5, 48, generator=torch.Generator().manual_seed(0))
+    larger = head.to_be_trained()
+    torch.testing.assert_close(larger.scores(sentence_encoder, states), head.scores(sentence_encoder, states))
+    torch.testing.assert_close(larger.weight, head.weight * 48**0.5)
+
+
+def test_a_trained_head_names_its_method(sentence_encoder: gp.Backbone, tiny_backbone: Tiny) -> None:
+    """Without one, a backbone without an LM head would be read by method embedding, which trains no body."""
+    assert pooled(sentence_encoder, method=None).method == "prompt-tuning"
+    prompt = prompt_of(sentence_encoder)
+    assert pooled(sentence_encoder, prompt, method=None).method == "soft-prompt"
+    with pytest.raises(ConfigError, match="layer is 1, and what is trained begins above it, in layer 2; give 2 to 3"):
+        pooled(sentence_encoder, prompt, method=None, layer=1)
+    assert pooled(sentence_encoder, prompt, method=None, layer=2).training.layer == 2
+
+
+def test_two_labels_and_a_label_without_an_example(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("bert")
+    two = [example for example in EXAMPLES if example.label != "culture"]
+    classifier = gp.tune(backbone, None, two, TASK, CONFIG, QUIET, dev=two)
+    assert gp.evaluate(classifier, two).accuracy >= 90
+    assert all(prediction.scores["culture"] < 1e-6 for prediction in classifier.predict(TEXTS))
+    one = [example for example in EXAMPLES if example.label == "culture"]
+    with pytest.raises(DataError, match="all training examples have one label"):
+        gp.tune(backbone, None, one, TASK, CONFIG, QUIET, dev=one)
+
+
+def test_pairs_of_texts(tiny_backbone: Tiny) -> None:
+    task = gp.Task("nli", "{premise} ? {mask} , {hypothesis}", {"yes": "Yes", "no": "No"})
+    pairs = [("the king day", "king" if i % 2 else "water") for i in range(12)]
+    examples = [gp.Example.of(pair, "yes" if i % 2 else "no") for i, pair in enumerate(pairs)]
+    classifier = gp.tune(tiny_backbone("bert"), None, examples, task, CONFIG, QUIET, dev=examples)
+    assert gp.evaluate(classifier, examples).accuracy == 100
+
+
+def test_a_sentence_encoder_takes_it_by_default_and_refuses_label_words(sentence_encoder: gp.Backbone) -> None:
+    classifier = gp.tune(sentence_encoder, None, EXAMPLES, TASK, gp.TuneConfig(), QUIET, dev=EXAMPLES)
+    assert classifier.method == "embedding"
+    with pytest.raises(ModelError, match=r"without an LM head, which a template with label words .* needs"):
+        gp.tune(sentence_encoder, None, EXAMPLES, TASK, gp.TuneConfig(method="prompt-tuning"), QUIET)
+    linear = gp.TuneConfig(method="fine-tuning", head="linear", epochs=1)
+    assert gp.tune(sentence_encoder, None, EXAMPLES, TASK, linear, QUIET).method == "fine-tuning"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer": 4}, "layer is 4; tiny bert has 3 layers"),
+        ({"method": "prompt-tuning", "layer": 2}, "prompt-tuning reads the last layer"),
+        ({"top_k_layers": 2}, "embedding trains no prompts"),
+    ],
+)
+def test_what_it_refuses(changes: dict[str, Any], message: str, tiny_backbone: Tiny) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tuned(tiny_backbone("bert"), **changes)
+
+
+@pytest.mark.slow
+def test_many_of_them_are_served_together_with_others(tiny_backbone: Tiny) -> None:
+    """Different prompts, layers and heads in one call: every answer is what its classifier gives alone."""
+    backbone = tiny_backbone("xlm-roberta")
+    words = gp.TuneConfig(epochs=1, method="prompt-tuning", prompt_length=3)
+    classifiers = {
+        "plain": tuned(backbone),
+        "one": tuned(backbone, prompt_of(backbone)),
+        "two": tuned(backbone, prompt_of(backbone, 1)),
+        "lower": tuned(backbone, prompt_of(backbone, 2), layer=1).with_target_text(TEXTS),
+        "cloze": gp.tune(backbone, None, EXAMPLES, TASK, words, QUIET),
+        "linear": gp.tune(backbone, None, EXAMPLES, TASK, words.replace(head="linear"), QUIET),
+        "pooled": pooled(backbone),
+        "pooled weights": pooled(backbone, method="fine-tuning", learning_rate=1e-3),
+    }
+    items = [(name, text) for text in TEXTS for name in classifiers]
+    found = gp.Predictor(backbone, classifiers).predict(items)
+    for (name, text), prediction in zip(items, found, strict=True):
+        alone = classifiers[name].predict([text])[0]
+        assert prediction.scores == pytest.approx(alone.scores, abs=1e-5)
