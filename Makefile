@@ -44,7 +44,7 @@ coverage: $(STAMP) ## lines and branches that the fast suite runs
 	$(PYTEST) -m "not slow and not long and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
 
 record: $(STAMP) ## regenerate golden losses, black-box records and tables of the docs (CONTRIBUTING.md says when; ARGS="-k refusals": some)
-	$(PYTEST) tests/test_golden.py tests/test_records.py tests/blackbox tests/grid/test_experiment.py --record $(ARGS)
+	$(PYTEST) tests/test_golden.py tests/test_records.py tests/blackbox tests/grid/test_experiment.py tests/cli/test_options.py --record $(ARGS)
 
 check: $(STAMP) ## lint, format, spelling, types, imports between rooms
 	$(BIN)/ruff check .

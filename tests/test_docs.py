@@ -98,6 +98,20 @@ def test_code_that_is_named_exists(path: Path) -> None:
     for block in re.findall(r"^```python.*?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         compile(block, path.name, "exec")
         assert set(re.findall(r"\bgp\.(\w+)", block)) <= set(vars(gp)["__all__"])
+    imports = re.findall(r"from (glotprompt[\w.]*) import ([\w, ]+)", text)
+    named = [f"{module}.{name.strip()}" for module, names in imports for name in names.split(",")]
+    for name in [*named, *re.findall(r"\bglotprompt(?:\.[a-z_]\w*)+\b", text)]:
+        assert is_there(name.split(".")[1:]), name
+
+
+def is_there(parts: list[str]) -> bool:
+    """Whether modules and names, one inside the other, exist in the package."""
+    path = ROOT / "src" / "glotprompt"
+    while parts and ((path / parts[0]).is_dir() or (path / f"{parts[0]}.py").exists()):
+        path = path / parts.pop(0)
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    stub = file.with_suffix(".pyi")
+    return not parts or re.search(rf"\b{parts[0]}\b", (stub if stub.exists() else file).read_text("utf-8")) is not None
 
 
 def test_the_readme_is_one_screen_and_the_map_two() -> None:

@@ -359,3 +359,8 @@ def test_the_order_of_attachment_survives_a_file(backbone: gp.Backbone) -> None:
     restored = ModuleStack.restore(backbone, settings, ModuleStack(parts).tensors())
     assert list(restored.parts) == ["z", "a", "y"]
     assert restored["a"].tensors()["key_values"].equal(parts["a"].key_values())
+
+
+def test_every_method_has_a_variant_in_the_contract_tests() -> None:
+    """All but the one whose stage 2 is fitted in closed form."""
+    assert {variant.method for variant in VARIANTS.values()} == METHODS.keys() - {"embedding"}
