@@ -42,7 +42,7 @@ def no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def backbone() -> Any:
+def random() -> Any:
     return backbones.RandomModel.of("tiny", WORDS + 1000)
 
 

@@ -36,14 +36,14 @@ def test_figures_of_xlm_r_large(glotprompt: Program) -> None:
     assert prompt["language_bytes"] == 6_291_456
     assert round(100 * prompt["adapt"]["share"], 3) == 0.281
     assert mad_x["adapt"]["trained_parameters"] == 25_728_512
-    assert mad_x["adapt"]["trained_values_paper"] == 26_780_160
+    assert mad_x["adapt"]["trained_parameters_paper"] == 26_780_160
     assert mad_x["language_bytes"] == 102_914_048
     assert mad_x["adapt"]["file_bytes"] == 2 * 102_914_048  # with the source's
-    assert mad_x["tune"]["trained_parameters"] == mad_x["tune"]["trained_values_paper"] == 3_171_840
+    assert mad_x["tune"]["trained_parameters"] == mad_x["tune"]["trained_parameters_paper"] == 3_171_840
     assert mad_x["tune"]["file_bytes"] == 102_914_048 + 4 * 3_171_840
     assert tuned["adapt"] is None
     assert tuned["tune"]["trained_parameters"] == 560_142_482
-    assert tuned["tune"]["trained_values_paper"] == 816_144_530
+    assert tuned["tune"]["trained_parameters_paper"] == 816_144_530
     assert tuned["tune"]["file_bytes"] == 2_240_569_928
     parts = ("backbone", "copies", "optimiser", "gradient", "activation")
     assert tuned["tune"]["memory_bytes"] == sum(tuned["tune"][f"{part}_bytes"] for part in parts)
@@ -62,7 +62,7 @@ def test_tables(glotprompt: Program, tiny_folder: Path, stock: Callable[[str], P
     assert rows[3] == ["fine-tuning", "-", f"{values:,}", f"{values + 418 * 48:,}", "100", "%"]
     assert rows[4][1:5] == ["36.9", "kB", "36.9", "kB"]
     assert "32 x 16 tokens, fp32, cpu" in outcome.out
-    assert f"{values:,} values" in outcome.err
+    assert f"{values:,} parameters" in outcome.err
     assert all(outcome.out.count(f"\n{name} ") >= 2 for name in METHODS)
 
 

@@ -38,6 +38,6 @@ def test_samples_are_kept_unless_they_are_not_wanted(here: Path, tiny_folder: Pa
         assert f"took the example texts out of {file}" in again.err
         assert not [line for line in lines if line.encode() in Path(file).read_bytes()]
     assert glotprompt("predict", "--classifier", "topic.st", "king").status == 0
-    shown = " ".join(glotprompt("tune", "--help").out.split())
+    shown = " ".join(glotprompt("tune", "--help-all").out.split())
     assert "--no-samples" in shown
     assert "private" in shown

@@ -1,4 +1,4 @@
-"""Bundled backbones, GGUF files, sentence backbones and sentence vectors, against transformers itself."""
+"""Bundled backbones, GGUF files, sentence encoders and sentence vectors, against transformers itself."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ class TestGguf:
 def sentence_folder(
     request: pytest.FixtureRequest, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> Path:
-    """A bare backbone, as sentence backbones are published."""
+    """A bare backbone, as sentence encoders are published."""
     new_stock(request.param).base_model.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
     return tmp_path

@@ -110,13 +110,13 @@ BASE = {"fine-tuning": 40.0, "mad-x": 42.5, "prompt-tuning": 45.0, "source-promp
 COST = {
     "adapt": {
         "trained_parameters": 1_572_864,
-        "trained_values_paper": 1_572_864,
+        "trained_parameters_paper": 1_572_864,
         "share": 0.0028,
         "file_bytes": 6_291_456,
     },
     "tune": {
         "trained_parameters": 1_179_648,
-        "trained_values_paper": 1_179_648,
+        "trained_parameters_paper": 1_179_648,
         "share": 0.0021,
         "file_bytes": 6_291_456,
     },

@@ -236,7 +236,8 @@ def test_controls_compare_with_the_targets_own_prompt(tmp_path: Path) -> None:
 
 
 def test_costs_in_both_countings(tmp_path: Path) -> None:
-    fine = {"adapt": None, "tune": {"trained_parameters": 5, "trained_values_paper": 8, "share": 1.0, "file_bytes": 20},
+    fine = {"adapt": None, "tune": {"trained_parameters": 5, "trained_parameters_paper": 8, "share": 1.0,
+                                      "file_bytes": 20},
             "language_bytes": None, "refusal": None}  # fmt: skip
     costs = {"soft-prompt": COST, "fine-tuning": fine}
     methods, models = ("soft-prompt", "fine-tuning", "mad-x"), ("FacebookAI/xlm-roberta-large", "mini")

@@ -274,7 +274,7 @@ def test_all_processes_take_the_smallest_size(backbone: Backbone, monkeypatch: p
         tensor.clamp_(max=others.pop() if others else MORE_THAN_ANY_MACHINE_HAS)
 
     memory = Memory(backbone, monkeypatch, room=100)
-    monkeypatch.setattr(micro_batch, "stack", lambda: True)
+    monkeypatch.setattr(micro_batch, "together", lambda: True)
     monkeypatch.setattr(distributed, "all_reduce", all_reduce)
     assert same_bits(adapted(backbone), in_twos)
     assert memory.seen == [8, *[2] * 4 * 4]

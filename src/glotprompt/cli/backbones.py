@@ -28,7 +28,7 @@ def backbones(params: Params) -> None:
     out.print(listed)
     out.print()
     out.print("Others load by folder, GGUF files (a.gguf,b.gguf beside config.json and tokenizer.json) or hub name:")
-    out.print(f"{WORKING}; sentence backbones of these families, too. Counted by `glotprompt methods` without weights:")
+    out.print(f"{WORKING}; sentence encoders of these families, too. Counted by `glotprompt methods` without weights:")
     out.print(", ".join(BUILT_IN))
 
 

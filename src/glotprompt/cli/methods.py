@@ -82,7 +82,7 @@ def _values(costs: Sequence[MethodCost]) -> Table:
         made.add_row(
             cost.method.name,
             *("-" if stage is None else f"{stage.trained_parameters:,}" for stage in (cost.adapt, cost.tune)),
-            *(["-", "-"] if first is None else [f"{first.trained_values_paper:,}", f"{100 * first.share:.3g} %"]),
+            *(["-", "-"] if first is None else [f"{first.trained_parameters_paper:,}", f"{100 * first.share:.3g} %"]),
         )
     return made
 

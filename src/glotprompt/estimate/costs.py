@@ -41,7 +41,7 @@ class StageCost:
 
     trained_parameters: int
     """What the optimiser changes, tied weights once."""
-    trained_values_paper: int
+    trained_parameters_paper: int
     """The same in the counting of Chen and Chen 2024, table 3: a tied decoder counts beside the embeddings, and mad-x
     trains the masked-token head's dense layer and norm too (`train_lm_head`)."""
     share: float
@@ -192,7 +192,7 @@ def _stage_cost(
     layers = None if prompt is None or not prompt.trained.requires_grad else prompt.trained_layers
     return StageCost(
         trained_parameters=num_trained,
-        trained_values_paper=num_trained - module.num_trained + _with_tied_twice(backbone, paper),
+        trained_parameters_paper=num_trained - module.num_trained + _with_tied_twice(backbone, paper),
         share=num_trained / backbone.num_parameters,
         file_bytes=file_bytes,
         activation_bytes=activation_bytes(backbone, module, *size, num_words, attention) if module.num_trained else 0,

@@ -157,7 +157,7 @@ class StageCosts(Record):
     model_config = ConfigDict(extra="allow")
 
     trained_parameters: int
-    trained_values_paper: int
+    trained_parameters_paper: int
     """As table 3 counts."""
     share: float
     """Of the backbone's parameters."""

@@ -267,7 +267,7 @@ def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[
 
 def has_lm_head(config: PreTrainedConfig) -> bool:
     """Whether the weights beside a config should hold an LM head: not where they were saved as a bare backbone, as
-    sentence backbones are ("XLMRobertaModel")."""
+    sentence encoders are ("XLMRobertaModel")."""
     return not any(name.endswith("Model") for name in config.architectures or ())
 
 

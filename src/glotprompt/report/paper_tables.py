@@ -211,7 +211,7 @@ def _cost_cells(line: Line) -> list[TableCell]:
     language_bytes = tune.file_bytes if costs.language_bytes is None else costs.language_bytes
     return [
         number_cell(first.trained_parameters, 0),
-        number_cell(first.trained_values_paper, 0),
+        number_cell(first.trained_parameters_paper, 0),
         TableCell(f"{100 * first.share:.3g} %", value=first.share),
         TableCell(size(language_bytes), value=language_bytes),
         number_cell(tune.trained_parameters, 0),
