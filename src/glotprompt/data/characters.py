@@ -83,12 +83,12 @@ class CharacterMap:
         `DataError` for an entry without effect or an empty side, and for a spelling that would be rewritten again."""
         _refuse_unclear(table)
         text = "\n".join(texts)
-        made: list[Rewriting] = []
+        entries: list[Rewriting] = []
         for character, spelling in table.items():
-            free = all(spelling != other.spelling for other in made) and _free(character, spelling, text)
-            made.append(Rewriting(character, spelling, (reasons or {}).get(character, "given"), free))
+            free = all(spelling != other.spelling for other in entries) and _free(character, spelling, text)
+            entries.append(Rewriting(character, spelling, (reasons or {}).get(character, "given"), free))
             text = text.replace(character, spelling)
-        return cls(tuple(made))
+        return cls(tuple(entries))
 
     def apply(self, text: str) -> str:
         """The text as the tokenizer is to see it."""
@@ -133,11 +133,11 @@ class CharacterMap:
     @classmethod
     def load(cls, path: str | Path, texts: Sequence[str] = ()) -> CharacterMap:
         """The map of a TOML or JSON file of character = spelling; see `fitted` for `texts` and errors."""
-        found = read_mapping(path, "a TOML or JSON file of character = spelling")
-        if not all(isinstance(spelling, str) for spelling in found.values()):
+        table = read_mapping(path, "a TOML or JSON file of character = spelling")
+        if not all(isinstance(spelling, str) for spelling in table.values()):
             raise DataError(f'{path}: expected a spelling in quotes for every character, for example "ꞌ" = "\'"')
         try:
-            return cls.fitted(found, texts)
+            return cls.fitted(table, texts)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 
@@ -155,8 +155,8 @@ def nearest_known(texts: Sequence[str], known: Callable[[str], bool]) -> Charact
     reasons: dict[str, str] = {}
     left: list[str] = []
     characters, staying = _unknown(text, known)
-    for wanted in ("characters", "clusters"):
-        for character in characters if wanted == "characters" else _unknown_clusters(text, known, left):
+    for units in ("characters", "clusters"):
+        for character in characters if units == "characters" else _unknown_clusters(text, known, left):
             spelling, reason = _choose(character, text, table.values(), known)
             if not spelling:
                 left.append(character)
@@ -166,7 +166,7 @@ def nearest_known(texts: Sequence[str], known: Callable[[str], bool]) -> Charact
     return CharacterMap(CharacterMap.fitted(table, texts, reasons).rewritings, (*left, *staying))
 
 
-def _choose(character: str, text: str, taken: Collection[str], known: Callable[[str], bool]) -> tuple[str, str]:
+def _choose(character: str, text: str, spellings: Collection[str], known: Callable[[str], bool]) -> tuple[str, str]:
     """The spelling of one character as `nearest_known` has it, and the reason; two times "" where nothing is near."""
     near: dict[str, str] = {}
     for spelling, reason in _near(character):
@@ -176,11 +176,11 @@ def _choose(character: str, text: str, taken: Collection[str], known: Callable[[
     if near.get(nearest) == _SMALL:
         return nearest, _SMALL
     for spelling, reason in near.items():
-        if spelling not in taken and _free(character, spelling, text):
+        if spelling not in spellings and _free(character, spelling, text):
             return spelling, reason
     for spelling, reason in near.items():
         for marked in (spelling + second for second in _SECOND):
-            if marked not in taken and _free(character, marked, text) and known(marked):
+            if marked not in spellings and _free(character, marked, text) and known(marked):
                 return marked, f"{reason}, made free by a second character"
     return nearest, near.get(nearest, "")
 
@@ -208,9 +208,9 @@ def _unknown(text: str, known: Callable[[str], bool]) -> tuple[list[str], list[s
 
 def _unknown_clusters(text: str, known: Callable[[str], bool], left: Collection[str]) -> list[str]:
     """Letters with marks, not known together; longer ones first: a letter with two marks holds that with one."""
-    found = _clusters(text)
-    unknown = [one for one in found if len(one) > 1 and not set(one) & set(left) and not known(one)]
-    return sorted(unknown, key=lambda cluster: (-len(cluster), -found[cluster], cluster))
+    counts = _clusters(text)
+    unknown = [one for one in counts if len(one) > 1 and not set(one) & set(left) and not known(one)]
+    return sorted(unknown, key=lambda cluster: (-len(cluster), -counts[cluster], cluster))
 
 
 def _clusters(text: str) -> Counter[str]:
@@ -256,7 +256,7 @@ def _refuse_unclear(table: Mapping[str, str]) -> None:
 
 def _toml(value: str) -> str:
     """A TOML string; what cannot be seen alone is written by its code point."""
-    shown = (
+    escapes = (
         f"\\U{ord(one):08X}"
         if unicodedata.combining(one) or not one.isprintable()
         else f"\\{one}"
@@ -264,4 +264,4 @@ def _toml(value: str) -> str:
         else one
         for one in value
     )
-    return f'"{"".join(shown)}"'
+    return f'"{"".join(escapes)}"'

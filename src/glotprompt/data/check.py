@@ -80,7 +80,7 @@ def check(
     are named. `report` is told each file before it is read."""
     data_dir = dataset.folder(data_dir)
     assert dataset.layout is not None
-    found: list[FileCheck] = []
+    checks: list[FileCheck] = []
     missing: list[str] = []
     named = tuple(dataset.language(code) for code in languages)
     for language in named or dataset.languages or _languages_there(dataset, data_dir):
@@ -96,29 +96,33 @@ def check(
                 missing.append(str(path.relative_to(data_dir)))
         keys = {split: [_keys(record) for record in records[split]] for split in records}
         scripts = Counter(file.script for file in files.values())
-        found += [
-            replace(file, problems=file.problems | dict(_in_other_splits(split, keys, dataset))
-                    | dict(_in_another_script(file, scripts, list(files.values()))))
+        checks += [
+            replace(
+                file,
+                problems=file.problems
+                | dict(_in_other_splits(split, keys, dataset))
+                | dict(_in_another_script(file, scripts, list(files.values()))),
+            )
             for split, file in files.items()
-        ]  # fmt: skip
-    if not found:
+        ]
+    if not checks:
         raise DataError(f"{data_dir}: no file of {dataset.name} in it, for example {missing[0]}. {dataset.get}.")
-    return Check(dataset.name, str(data_dir), tuple(_with_equal_files(found)), tuple(missing))
+    return Check(dataset.name, str(data_dir), tuple(_with_equal_files(checks)), tuple(missing))
 
 
 def _languages_there(dataset: Dataset, data_dir: Path) -> tuple[str, ...]:
     """The languages of a dataset that takes any: those that the data folder has files of."""
     assert dataset.layout is not None
     patterns = [Path(pattern) for split in dataset.layout.files.values() for pattern in split]
-    there: set[str] = set()
+    codes: set[str] = set()
     for pattern in patterns:
         written = re.compile(re.escape(pattern.name).replace(re.escape("{language}"), "(.+)"))
         folder = data_dir / pattern.parent
         if folder.is_dir():
-            there.update(name[1] for name in map(written.fullmatch, sorted(p.name for p in folder.iterdir())) if name)
-    if not there:
+            codes.update(name[1] for name in map(written.fullmatch, sorted(p.name for p in folder.iterdir())) if name)
+    if not codes:
         raise DataError(f"{data_dir}: no file of {dataset.name} in it, for example {patterns[0]}. {dataset.get}.")
-    return tuple(sorted(there))
+    return tuple(sorted(codes))
 
 
 def _check_file(dataset: Dataset, language: str, split: str, path: Path) -> tuple[FileCheck, list[Record]]:
@@ -133,13 +137,14 @@ def _check_file(dataset: Dataset, language: str, split: str, path: Path) -> tupl
             records = _read(dataset, path, strict=False)
         except DataError as nothing_left:
             error = str(nothing_left)
-    known = dataset.labels_of(language)
+    expected = dataset.labels_of(language)
     counts = Counter(record.example.label for record in records if record.example.label is not None)
-    labels = {label: counts[label] for label in (*known, *sorted(set(counts) - set(known)))} if dataset.labels else {}
+    unexpected = sorted(set(counts) - set(expected))
+    labels = {label: counts[label] for label in (*expected, *unexpected)} if dataset.labels else {}
     problems = Counter[str]()
     for record in records:
         problems.update(_problems_of(record))
-        problems["label outside the language's set"] += bool(dataset.labels) and record.example.label not in known
+        problems["label outside the language's set"] += bool(dataset.labels) and record.example.label not in expected
     problems.update(_repeated(records))
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
@@ -218,8 +223,8 @@ def _in_other_splits(split: str, keys: dict[str, list[set[str]]], dataset: Datas
         return
     for other in dataset.splits:
         if other != split and other != "train" and other in keys:
-            there = set[str]().union(*keys[other])
-            count = sum(not there.isdisjoint(mine) for mine in keys[split])
+            others = set[str]().union(*keys[other])
+            count = sum(not others.isdisjoint(mine) for mine in keys[split])
             if count:
                 yield f"also in {other}", count
 

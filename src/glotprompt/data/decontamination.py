@@ -57,7 +57,7 @@ class OverlapReport:
 
     def sentence(self) -> str:
         """The report in one line."""
-        found = [
+        counts = [
             f"{name}: {overlap.same:,} the same, {overlap.shared:,} sharing {self.ngram} words in a row"
             f" (the first is text {overlap.examples[0] + 1:,})"
             for name, overlap in self.overlaps.items()
@@ -66,7 +66,7 @@ class OverlapReport:
         sets = "1 evaluation set" if len(self.overlaps) == 1 else f"{len(self.overlaps)} evaluation sets"
         total = self.num_kept + self.num_removed
         what = f"{self.num_removed:,} of {total:,} texts removed after a check against {sets}"
-        return f"{what} ({'; '.join(found)})" if found else what
+        return f"{what} ({'; '.join(counts)})" if counts else what
 
     def to_json(self) -> dict[str, Any]:
         """The report for what is saved."""
@@ -95,9 +95,9 @@ class OverlapCheck:
         self._shared: dict[tuple[str, ...], set[str]] = {}
         for name, items in held_out.items():
             for item in items:
-                found = words(item)
-                self._same.setdefault("".join(found), set()).add(name)
-                for gram in _grams(found, ngram):
+                tokens = words(item)
+                self._same.setdefault("".join(tokens), set()).add(name)
+                for gram in _grams(tokens, ngram):
                     self._shared.setdefault(gram, set()).add(name)
         self._same.pop("", None)
         self._vocabulary = {word for gram in self._shared for word in gram}
@@ -105,26 +105,26 @@ class OverlapCheck:
     def holds(self, text: str) -> bool:
         """Whether an evaluation set holds the text, or shares `ngram` words in a row with it; counted in `report`."""
         report = self.report
-        found = words(text)
-        same = self._same.get("".join(found), set[str]())
-        shared = self._sharing(found)
+        tokens = words(text)
+        same = self._same.get("".join(tokens), set[str]())
+        shared = self._sharing(tokens)
         for name in same | shared:
             overlap = report.overlaps[name]
             overlap.same += name in same
             overlap.shared += name not in same
             if len(overlap.examples) < _NUM_EXAMPLES:
                 overlap.examples.append(report.num_kept + report.num_removed)
-        held = bool(same or shared)
-        report.num_removed += held
-        report.num_kept += not held
-        return held
+        overlaps = bool(same or shared)
+        report.num_removed += overlaps
+        report.num_kept += not overlaps
+        return overlaps
 
-    def _sharing(self, found: list[str]) -> set[str]:
+    def _sharing(self, tokens: list[str]) -> set[str]:
         ngram = self.report.ngram
         # Any `ngram` words in a row hold one of these, so most texts need no closer look.
-        if self._vocabulary.isdisjoint(found[ngram - 1 :: ngram]):
+        if self._vocabulary.isdisjoint(tokens[ngram - 1 :: ngram]):
             return set()
-        return set[str]().union(*(self._shared[gram] for gram in _grams(found, ngram) if gram in self._shared))
+        return set[str]().union(*(self._shared[gram] for gram in _grams(tokens, ngram) if gram in self._shared))
 
 
 def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]], ngram: int = NGRAM) -> CleanText:
@@ -134,13 +134,13 @@ def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]],
     is linear in the number of words.
     """
     check = OverlapCheck(held_out, ngram)
-    kept = [text for text in texts if not check.holds(text)]
+    rest = [text for text in texts if not check.holds(text)]
     report = check.report
-    return CleanText(report.overlaps, report.ngram, report.num_kept, report.num_removed, kept)
+    return CleanText(report.overlaps, report.ngram, report.num_kept, report.num_removed, rest)
 
 
-def _grams(found: list[str], ngram: int) -> list[tuple[str, ...]]:
-    return [tuple(found[start : start + ngram]) for start in range(len(found) - ngram + 1)]
+def _grams(tokens: list[str], ngram: int) -> list[tuple[str, ...]]:
+    return [tuple(tokens[start : start + ngram]) for start in range(len(tokens) - ngram + 1)]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -210,17 +210,17 @@ def refuse_evaluation_text(
     test split when the target language is one of AmericasNLI's, whose items are translations of them. `or_else`: what
     else can be done, for the message.
     """
-    found = evaluation_set(source)
-    if found is None:
+    name = evaluation_set(source)
+    if name is None:
         return
     if purpose == "adapt":
-        what = f"dev or test of {dataset(found).title}{_WHY.get(found, '')}"
+        what = f"dev or test of {dataset(name).title}{_WHY.get(name, '')}"
         raise DataError(
             f"{source}: evaluation text by its place ({what}), which stage 1 must not read. Give the training"
             f" split{or_else}."
         )
     target = target_language or ""
-    if found == "xnli" and (
+    if name == "xnli" and (
         target in _VARIETIES.split() or any(same_language(target, code) for code in AMERICASNLI.languages)
     ):
         raise DataError(
@@ -241,12 +241,12 @@ def evaluation_beside(source: str | Path, *, parallel: bool = False) -> list[Pat
     if re.split(r"[^a-z]", path.name)[0] != "train":
         return []
     endings = (path.name[5:], path.suffix, *_ENDINGS)
-    found = [path.with_name(f"{split}{rest}") for split in _HELD_OUT for rest in endings]
+    paths = [path.with_name(f"{split}{ending}") for split in _HELD_OUT for ending in endings]
     folder = path.absolute().parent
     if folder.name.endswith("-spanish"):
         code = path.name.partition(".")[2].partition(".")[0]
-        found += [folder.parent.parent / "americasnli" / split / f"{code}.tsv" for split in _HELD_OUT]
-    return [path for path in dict.fromkeys(found) if path.is_file()]
+        paths += [folder.parent.parent / "americasnli" / split / f"{code}.tsv" for split in _HELD_OUT]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
 def held_out_ids(
@@ -264,17 +264,17 @@ def held_out_ids(
 def _evaluation_references(reference: Reference, parallel: bool) -> list[str]:
     if _is_held_out(reference.split):
         return []
-    found = [(reference.dataset, reference.language)]
-    for known in _SCORED.get(reference.dataset, ()):
+    pairs = [(reference.dataset, reference.language)]
+    for other in _SCORED.get(reference.dataset, ()):
         with suppress(DataError):  # a language that it lacks
-            found.append((known, known.language(reference.language)))
+            pairs.append((other, other.language(reference.language)))
     translated = reference.dataset.texts_from or reference.dataset
     if parallel and translated in _SCORED_IN_SOURCE:
-        found.append(_SCORED_IN_SOURCE[translated])
+        pairs.append(_SCORED_IN_SOURCE[translated])
     return [
-        f"{known.name}:{code}:{split}"
-        for known, code in found
-        for split in known.splits_of(code)
+        f"{other.name}:{code}:{split}"
+        for other, code in pairs
+        for split in other.splits_of(code)
         if _is_held_out(split)
     ]
 
@@ -310,13 +310,13 @@ def stage1_texts(
 def decontaminated(texts: Sequence[str], held_out: EvaluationText, name: str) -> CleanText:
     """As `without_overlap`; raises `DataError` where nothing is left of the text, which is called `name`."""
     sets = _by_name(held_out)
-    found = without_overlap(texts, sets)
-    if texts and not found.texts:
+    result = without_overlap(texts, sets)
+    if texts and not result.texts:
         raise DataError(
             f"{name}: all of it is evaluation text ({', '.join(sets)}); give other text, or take that set out of"
             f" {setting('held_out')}"
         )
-    return found
+    return result
 
 
 EvaluationText = Mapping[str, Sequence[str]] | Sequence[str]
@@ -331,18 +331,18 @@ def decontaminated_pairs(
     checks = {side: OverlapCheck(_by_name(held_out)) for side in ("source", "target")}
     # Both sides are looked at, whatever is found in the first, so that the counts are those of the whole text.
     scored = [[check.holds(text) for check, text in zip(checks.values(), pair, strict=True)] for pair in pairs]
-    kept = [pair for pair, found in zip(pairs, scored, strict=True) if not any(found)]
-    if not kept:
+    rest = [pair for pair, overlaps in zip(pairs, scored, strict=True) if not any(overlaps)]
+    if not rest:
         raise DataError(f"all pairs are evaluation text; give others, or take some out of {setting('held_out')}")
-    return kept, {side: check.report.to_json() for side, check in checks.items()}
+    return rest, {side: check.report.to_json() for side, check in checks.items()}
 
 
 def _by_name(held_out: EvaluationText) -> Mapping[str, Sequence[str]]:
-    found = held_out if isinstance(held_out, Mapping) else {"held_out": held_out}
-    for name, texts in found.items():
+    sets = held_out if isinstance(held_out, Mapping) else {"held_out": held_out}
+    for name, texts in sets.items():
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError(f"{name} is {type(texts).__name__} of other things than texts; give a list of texts")
-    return found
+    return sets
 
 
 def held_out_texts(
@@ -350,9 +350,9 @@ def held_out_texts(
 ) -> dict[str, list[str]]:
     """Evaluation texts by a short name of their source: those of the sources `scored`, and those that lie beside the
     training `sources` (`evaluation_beside`). Of a reference beside that cannot be had, `reading.report` is told."""
-    found: dict[str, list[str]] = {}
+    sets: dict[str, list[str]] = {}
     for source in scored:
-        found.setdefault(_short(source), []).extend(texts_to_compare(source, reading))
+        sets.setdefault(_short(source), []).extend(texts_to_compare(source, reading))
     beside = [str(path) for source in sources for path in evaluation_beside(source, parallel=parallel)]
     for source in dict.fromkeys(path for path in beside if path not in scored):
         try:
@@ -363,8 +363,8 @@ def held_out_texts(
             if reading.report is not None:  # nobody asked for it, so its absence stops nothing
                 reading.report(f"not checked against {source}: {error}")
         else:
-            found.setdefault(_short(source), []).extend(texts)
-    return found
+            sets.setdefault(_short(source), []).extend(texts)
+    return sets
 
 
 def _short(source: str) -> str:

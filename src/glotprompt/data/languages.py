@@ -93,18 +93,18 @@ class Exposure:
             )
         if not self.present:
             return ""
-        said = f"In {_names(self.present)}"
+        text = f"In {_names(self.present)}"
         if len(self.present) == 1 and self.present[0].remark:
-            said += f" ({self.present[0].remark})"
-        for there, lists in (("not", self.absent), ("perhaps", self.unsure)):
-            main = [found for found in lists if found.use == "pre-training"]
-            said += f", {there} in {_names(main)}" if main else ""
-        return f"{said}."
+            text += f" ({self.present[0].remark})"
+        for adverb, lists in (("not", self.absent), ("perhaps", self.unsure)):
+            main = [entry for entry in lists if entry.use == "pre-training"]
+            text += f", {adverb} in {_names(main)}" if main else ""
+        return f"{text}."
 
     def to_dict(self) -> dict[str, Any]:
         """The same as a JSON value: verdict, evidence, and the names of the lists."""
         fields = ("present", "absent", "unsure", "unpublished")
-        lists = {field: [found.name for found in getattr(self, field)] for field in fields}
+        lists = {field: [entry.name for entry in getattr(self, field)] for field in fields}
         return {"family": self.family, "verdict": self.verdict, "evidence": self.evidence, **lists}
 
     @property
@@ -120,14 +120,14 @@ def language(code: str) -> Language:
 
     With a script, `scripts` has that one alone. Raises `DataError` for a code that languages.tsv does not have.
     """
-    found = _find(code)
-    if found is None:
+    result = _find(code)
+    if result is None:
         hint = nearest(code, [row.code for row in _rows()])
         raise DataError(
             f"The language {code!r} is not in the table.{hint} Expected an ISO 639-3 code such as"
             " 'quy', or one with a script such as 'ace-Arab'; `glotprompt data show NAME` lists those of a dataset."
         )
-    return found
+    return result
 
 
 def name_of(code: str) -> str:
@@ -139,17 +139,17 @@ def name_of(code: str) -> str:
 
 def known_name(code: str) -> str | None:
     """The language's name: as languages.tsv has it, else as ISO 639 has it; None where neither does."""
-    found = _find(code)
+    row = _find(code)
     if code == NOT_NAMED:
         return "language not named"
-    return _iso_name(_parts(code)[0]) if found is None else found.name
+    return _iso_name(_parts(code)[0]) if row is None else row.name
 
 
 def checked_code(code: str) -> str:
     """The code, where it is one of ISO 639-1 or 639-3 alone or a BCP 47 tag with a script or region, "ace-Arab".
     Raises `DataError` that offers the languages whose names are nearest."""
-    plain, rest = _parts(code)
-    if re.fullmatch(r"([A-Z][a-z]{3})?-?([A-Z]{2}|\d{3})?", rest) and (
+    plain, subtags = _parts(code)
+    if re.fullmatch(r"([A-Z][a-z]{3})?-?([A-Z]{2}|\d{3})?", subtags) and (
         _find(plain) is not None or _iso_name(plain) is not None or re.fullmatch("q[a-t][a-z]", plain)
     ):
         return code
@@ -161,8 +161,8 @@ def checked_code(code: str) -> str:
 
 
 def _parts(code: str) -> tuple[str, str]:
-    plain, _, rest = code.replace("_", "-").partition("-")
-    return plain, rest
+    plain, _, subtags = code.replace("_", "-").partition("-")
+    return plain, subtags
 
 
 def _iso_name(code: str) -> str | None:
@@ -183,9 +183,9 @@ def _similar(word: str) -> list[str]:
     from iso639 import iter_langs
 
     names = {row.name.casefold(): row.code for row in _rows()}
-    for known in iter_langs():
-        for name in (known.name, *known.other_names()):
-            names.setdefault(name.casefold(), known.pt3 or known.pt1)
+    for entry in iter_langs():
+        for name in (entry.name, *entry.other_names()):
+            names.setdefault(name.casefold(), entry.pt3 or entry.pt1)
     codes = {row.code: row.code for row in _rows()} if len(word) < _SHORTEST_NAME else names
     near = get_close_matches(word.casefold(), codes, n=3, cutoff=0.7)
     return [name_of(code) for code in dict.fromkeys(codes[one] for one in near) if code]
@@ -203,21 +203,25 @@ def exposure(code: str, family: str) -> Exposure:
     if not lists:
         return Exposure(family, _VERDICTS[_in_table(code, family)])
     listed = {
-        found: _listed(code, family, found.languages) for found in lists if found.use in ("pre-training", "training")
+        entry: _listed(code, family, entry.languages) for entry in lists if entry.use in ("pre-training", "training")
     }
-    present = tuple(found for found, there in listed.items() if there)
-    unsure = tuple(found for found, there in listed.items() if there is None)
+    present = tuple(entry for entry, presence in listed.items() if presence)
+    unsure = tuple(entry for entry, presence in listed.items() if presence is None)
     verdict: Verdict = "unseen"
-    if any(found.use == "pre-training" for found in present):
+    if any(entry.use == "pre-training" for entry in present):
         verdict = "read"
     elif present:
         verdict = "low-resource"
     elif unsure:
         verdict = "not known"
     return Exposure(
-        family, verdict, present, tuple(found for found, there in listed.items() if there is False),
-        unsure if _find(code) else (), tuple(found for found in lists if _may_have(found, code, family)),
-    )  # fmt: skip
+        family,
+        verdict,
+        present,
+        tuple(entry for entry, presence in listed.items() if presence is False),
+        unsure if _find(code) else (),
+        tuple(entry for entry in lists if _may_have(entry, code, family)),
+    )
 
 
 def seen_by(code: str, family: str) -> bool | None:
@@ -249,37 +253,37 @@ _VERDICTS: dict[bool | None, Verdict] = {True: "read", False: "unseen", None: "n
 
 def _in_table(code: str, family: Family) -> bool | None:
     """Whether languages.tsv says that a family has seen the language."""
-    found = _find(code)
-    if found is None:  # Glot500-m goes on from XLM-R
-        return True if family == "glot500" and code in lists_of("xlm-r")[0].languages else None
-    if found.scripts[0] != _by_code()[found.code].scripts[0]:
-        return True if family in _BOTH_SCRIPTS.get(found.code, ()) else None
-    return dict(found.seen)[family]
-
-
-def _listed(code: str, family: Family, read: frozenset[str]) -> bool | None:
-    """Whether a list has the language; None where only a relative of it, or another script, is known to be there."""
-    found = _find(code)
-    if found is None:
-        # No False: a code without a row may be a variety of a language that is on the list under another code.
-        return True if code in read else None
-    varieties = [row for row in _rows() if row.macrolanguage == found.code and row.code in read]
-    there: bool | None = False
-    if found.code in read or (found.standard and found.macrolanguage in read) or any(row.standard for row in varieties):
-        there = True
-    elif found.macrolanguage in read or varieties:
-        there = None
-    if there and found.scripts[0] != _by_code()[found.code].scripts[0]:
-        return True if family in _BOTH_SCRIPTS.get(found.code, ()) else None
-    return there
-
-
-def _may_have(found: TextList, code: str, family: Family) -> bool:
-    """Whether text that is not published by language may have had this one."""
-    if found.use == "possible":
-        return _listed(code, family, found.languages) is not False
     row = _find(code)
-    return found.use == "unknown" and (code if row is None else row.code) not in found.absent
+    if row is None:  # Glot500-m goes on from XLM-R
+        return True if family == "glot500" and code in lists_of("xlm-r")[0].languages else None
+    if row.scripts[0] != _by_code()[row.code].scripts[0]:
+        return True if family in _BOTH_SCRIPTS.get(row.code, ()) else None
+    return dict(row.seen)[family]
+
+
+def _listed(code: str, family: Family, codes: frozenset[str]) -> bool | None:
+    """Whether a list has the language; None where only a relative of it, or another script, is known to be there."""
+    own = _find(code)
+    if own is None:
+        # No False: a code without a row may be a variety of a language that is on the list under another code.
+        return True if code in codes else None
+    varieties = [row for row in _rows() if row.macrolanguage == own.code and row.code in codes]
+    presence: bool | None = False
+    if own.code in codes or (own.standard and own.macrolanguage in codes) or any(row.standard for row in varieties):
+        presence = True
+    elif own.macrolanguage in codes or varieties:
+        presence = None
+    if presence and own.scripts[0] != _by_code()[own.code].scripts[0]:
+        return True if family in _BOTH_SCRIPTS.get(own.code, ()) else None
+    return presence
+
+
+def _may_have(entry: TextList, code: str, family: Family) -> bool:
+    """Whether text that is not published by language may have had this one."""
+    if entry.use == "possible":
+        return _listed(code, family, entry.languages) is not False
+    row = _find(code)
+    return entry.use == "unknown" and (code if row is None else row.code) not in entry.absent
 
 
 def _not_in(lists: Sequence[TextList]) -> str:
@@ -290,16 +294,16 @@ def _not_in(lists: Sequence[TextList]) -> str:
 
 def _names(lists: Sequence[TextList], *, remarks: bool = False) -> str:
     """The lists in words: "mC4, NLLB and xP3"."""
-    *first, last = [f"{found.name} ({found.remark})" if remarks and found.remark else found.name for found in lists]
+    *first, last = [f"{entry.name} ({entry.remark})" if remarks and entry.remark else entry.name for entry in lists]
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def _find(code: str) -> Language | None:
     plain, script = _parts(code)
-    found = _by_code().get(plain)
-    if found is None or not script:
-        return found
-    return replace(found, scripts=(script,)) if script in found.scripts else None
+    row = _by_code().get(plain)
+    if row is None or not script:
+        return row
+    return replace(row, scripts=(script,)) if script in row.scripts else None
 
 
 @cache
@@ -314,9 +318,13 @@ def _rows() -> tuple[Language, ...]:
     flag = {"+": True, "-": False, "?": None}
     return tuple(
         Language(
-            code, name, tuple(scripts.split(",")), () if aliases == "-" else tuple(aliases.split(",")),
-            None if macro == "-" else macro[1:], macro.startswith("="),
+            code,
+            name,
+            tuple(scripts.split(",")),
+            () if aliases == "-" else tuple(aliases.split(",")),
+            None if macro == "-" else macro[1:],
+            macro.startswith("="),
             (("glot500", flag[glot500]), ("mmbert", flag[mmbert])),
         )
         for code, name, scripts, aliases, macro, glot500, mmbert in lines[1:]
-    )  # fmt: skip
+    )

@@ -57,9 +57,9 @@ class OutOfStep:
 
     def sentence(self) -> str:
         """The warning in one line."""
-        where = f"{abs(self.shift)} {'later' if self.shift > 0 else 'earlier'}"
+        direction = f"{abs(self.shift)} {'later' if self.shift > 0 else 'earlier'}"
         return (
-            f"pairs {self.first:,}-{self.last:,} look out of step: their sources fit the target {where} better than"
+            f"pairs {self.first:,}-{self.last:,} look out of step: their sources fit the target {direction} better than"
             f" their own (lengths correlate {self.shifted:.2f}, as they stand {self.correlation:.2f}); look whether a"
             " line is missing on one side"
         )
@@ -88,8 +88,8 @@ class PairReport:
             for name, overlap in report.overlaps.items()
             if overlap.examples
         ]
-        found = f" ({'; '.join(sets)})" if sets else ""
-        return f"{self.num_kept:,} of {self.num_read:,} pairs kept; removed: {removed or 'none'}{found}"
+        details = f" ({'; '.join(sets)})" if sets else ""
+        return f"{self.num_kept:,} of {self.num_read:,} pairs kept; removed: {removed or 'none'}{details}"
 
     def warnings(self) -> list[str]:
         """What a person should look at before training, a sentence each."""
@@ -136,25 +136,25 @@ def check_pairs(
     if not length_factor > 1:
         raise ConfigError(f"length_factor is {length_factor}; expected a number above 1.")
     report = PairReport(len(pairs), out_of_step=out_of_step(pairs))
-    kept = _with(pairs, report, "a held-out verse", _named(pairs, held_out_ids))
-    kept = _with(kept, report, "an empty side", [is_blank(pair.source) or is_blank(pair.target) for pair in kept])
-    said = [(letters(pair.source), letters(pair.target)) for pair in kept]
-    same = [source == target for source, target in said]
-    kept = _with(kept, report, "the same on both sides", same)
-    said = [key for key, untranslated in zip(said, same, strict=True) if not untranslated]
-    first = {key: index for index, key in reversed(list(enumerate(said)))}
-    kept = _with(kept, report, "a repeat", [first[key] < index for index, key in enumerate(said)])
-    kept = _with(kept, report, "a length ratio far off", _far_off(kept, length_factor, report))
+    rest = _with(pairs, report, "a held-out verse", _named(pairs, held_out_ids))
+    rest = _with(rest, report, "an empty side", [is_blank(pair.source) or is_blank(pair.target) for pair in rest])
+    keys = [(letters(pair.source), letters(pair.target)) for pair in rest]
+    same = [source == target for source, target in keys]
+    rest = _with(rest, report, "the same on both sides", same)
+    keys = [key for key, untranslated in zip(keys, same, strict=True) if not untranslated]
+    first = {key: index for index, key in reversed(list(enumerate(keys)))}
+    rest = _with(rest, report, "a repeat", [first[key] < index for index, key in enumerate(keys)])
+    rest = _with(rest, report, "a length ratio far off", _far_off(rest, length_factor, report))
     if held_out:
         checks = {side: OverlapCheck(held_out, ngram) for side in ("source", "target")}
         # Both sides are looked at, whatever is found in the first, so that the counts are those of the whole text.
-        scored = [any([checks["source"].holds(pair.source), checks["target"].holds(pair.target)]) for pair in kept]
+        scored = [any([checks["source"].holds(pair.source), checks["target"].holds(pair.target)]) for pair in rest]
         report.overlaps = {side: check.report for side, check in checks.items()}
-        kept = _with(kept, report, "evaluation text", scored)
-    report.num_kept = len(kept)
-    if not kept:
+        rest = _with(rest, report, "evaluation text", scored)
+    report.num_kept = len(rest)
+    if not rest:
         raise DataError(f"no pair can be used: {report.sentence()}. Give other parallel text.")
-    return CheckedPairs(list(kept), report, bool(held_out or held_out_ids))
+    return CheckedPairs(list(rest), report, bool(held_out or held_out_ids))
 
 
 def stage1_pairs(
@@ -192,12 +192,12 @@ def out_of_step(pairs: Sequence[Pair]) -> list[OutOfStep]:
             start = stretches.pop()[0]
         if shift:
             stretches.append((start, end, shift))
-    found: list[OutOfStep] = []
+    result: list[OutOfStep] = []
     for start, end, shift in stretches:
         source, target = lengths[start:end].T
-        here, there = (round(_correlation(source, target, by), 3) for by in (0, shift))
-        found.append(OutOfStep(start + 1, end, shift, here, there))
-    return found
+        in_step, shifted = (round(_correlation(source, target, by), 3) for by in (0, shift))
+        result.append(OutOfStep(start + 1, end, shift, in_step, shifted))
+    return result
 
 
 def _best_shift(source: np.ndarray, target: np.ndarray) -> int:

@@ -29,16 +29,21 @@ class TextList:
 def text_lists() -> tuple[TextList, ...]:
     """All of them, in the file's order."""
     text = files("glotprompt.data").joinpath("pretraining.toml").read_text(encoding="utf-8")
-    found: list[dict[str, Any]] = tomllib.loads(text)["lists"]
+    entries: list[dict[str, Any]] = tomllib.loads(text)["lists"]
     return tuple(
         TextList(
-            row["name"], tuple(row["families"]), row["use"], frozenset(row.get("languages", "").split()),
-            " ".join(row["source"].split()), row.get("remark", ""), frozenset(row.get("absent", "").split()),
+            row["name"],
+            tuple(row["families"]),
+            row["use"],
+            frozenset(row.get("languages", "").split()),
+            " ".join(row["source"].split()),
+            row.get("remark", ""),
+            frozenset(row.get("absent", "").split()),
         )
-        for row in found
-    )  # fmt: skip
+        for row in entries
+    )
 
 
 def lists_of(family: str) -> tuple[TextList, ...]:
     """Those that a family's training used; none where it is known by languages.tsv only."""
-    return tuple(found for found in text_lists() if family in found.families)
+    return tuple(entry for entry in text_lists() if family in entry.families)

@@ -43,11 +43,11 @@ class Samples:
     @classmethod
     def _of(cls, side: Side, rows: Iterable[tuple[str, ...]]) -> Samples | None:
         short = (tuple(map(_shortened, row)) for row in rows)
-        known = list(dict.fromkeys(row for row in short if all(row)))
-        known = [row for row in known if sum(map(len, row)) >= TELLING_CHARACTERS] or known
-        count = min(NUM_SAMPLES, len(known))
-        chosen = [known[len(known) * place // count] for place in range(count)]
-        return cls(side, tuple(row[0] if len(row) == 1 else row for row in chosen)) if chosen else None
+        texts = list(dict.fromkeys(row for row in short if all(row)))
+        texts = [row for row in texts if sum(map(len, row)) >= TELLING_CHARACTERS] or texts
+        count = min(NUM_SAMPLES, len(texts))
+        samples = [texts[len(texts) * number // count] for number in range(count)]
+        return cls(side, tuple(row[0] if len(row) == 1 else row for row in samples)) if samples else None
 
     def to_dict(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -56,19 +56,19 @@ class Samples:
     @classmethod
     def in_file(cls, metadata: Mapping[str, Any]) -> Samples | None:
         """Those in a file's metadata; files from before there were any have none."""
-        found = metadata.get("samples")
-        if found is None or found["side"] not in get_args(Side):
+        stored = metadata.get("samples")
+        if stored is None or stored["side"] not in get_args(Side):
             return None
-        return cls(found["side"], tuple(text if isinstance(text, str) else tuple(text) for text in found["texts"]))
+        return cls(stored["side"], tuple(text if isinstance(text, str) else tuple(text) for text in stored["texts"]))
 
 
 def _shortened(text: str) -> str:
     text = " ".join(text.split())
     if len(text) <= MOST_CHARACTERS:
         return text
-    words, _, _ = text[: MOST_CHARACTERS + 1].rpartition(" ")
-    if len(words) > MOST_CHARACTERS // 2:  # not in scripts that write without spaces
-        return words
+    beginning, _, _ = text[: MOST_CHARACTERS + 1].rpartition(" ")
+    if len(beginning) > MOST_CHARACTERS // 2:  # not in scripts that write without spaces
+        return beginning
     end = MOST_CHARACTERS
     while unicodedata.category(text[end]) in ("Mn", "Mc", "Me", "Cf"):  # marks belong to the letter before them
         end -= 1

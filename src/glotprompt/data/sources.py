@@ -38,18 +38,22 @@ class Reading(ReadOptions):
 
 def texts_of(sources: Iterable[str], reading: Reading) -> list[str]:
     """The unlabelled texts of files and references in their order. Of a labelled dataset: as `Dataset.texts`."""
-    found: list[str] = []
+    result: list[str] = []
     for source in sources:
         reference = parse_reference(source)
         if reference is None:
-            found += read_texts(source, reading.text if reading.is_table(source) else None, options=reading)
+            result += read_texts(source, reading.text if reading.is_table(source) else None, options=reading)
             continue
         texts = reference.dataset.texts(
-            reference.language, reference.split or "train", reading.data_dir, revision=reading.revision,
-            on_bad_row=reading.on_bad_row, report=reading.report,
-        )  # fmt: skip
-        found += map(normalise, texts) if reading.normalise else texts
-    return found
+            reference.language,
+            reference.split or "train",
+            reading.data_dir,
+            revision=reading.revision,
+            on_bad_row=reading.on_bad_row,
+            report=reading.report,
+        )
+        result += map(normalise, texts) if reading.normalise else texts
+    return result
 
 
 def pairs_of(sources: Sequence[str], reading: Reading) -> list[Pair]:
@@ -76,39 +80,43 @@ def _published(
     if reference.split is None:
         splits = ", ".join(reference.dataset.splits_of(reference.language))
         raise DataError(f"{reference}: which split? Write one of them behind it ({splits}): {reference}:test.")
-    found = reference.dataset.examples(
-        reference.language, reference.split, reading.data_dir, revision=reading.revision,
-        on_bad_row=reading.on_bad_row, report=reading.report,
-    )  # fmt: skip
-    for example in found[:1]:
+    examples = reference.dataset.examples(
+        reference.language,
+        reference.split,
+        reading.data_dir,
+        revision=reading.revision,
+        on_bad_row=reading.on_bad_row,
+        report=reading.report,
+    )
+    for example in examples[:1]:
         if not set(fields) <= set(example.fields):
             raise ConfigError(
                 f"{reference} has {' and '.join(example.fields)}, the task's template reads {' and '.join(fields)};"
                 f" give a task that fits, such as {setting('task', reference.dataset.task or 'FILE.toml')}"
             )
-    other = sorted({str(example.label) for example in found} - set(labels or ())) if labels is not None else []
+    other = sorted({str(example.label) for example in examples} - set(labels or ())) if labels is not None else []
     if other:
         raise ConfigError(
             f"{reference} has the labels {', '.join(other)}, which the task does not know; it has"
             f" {', '.join(labels or ())}. Make a task file with the labels of the data"
         )
     if not reading.normalise:
-        return found
+        return examples
     return [
         Example({name: normalise(text) for name, text in example.fields.items()}, example.label, example.id)
-        for example in found
+        for example in examples
     ]
 
 
 def inputs_of(sources: Iterable[str], reading: Reading, fields: Sequence[str]) -> list[Example]:
     """Unlabelled inputs: lines of text, or rows of a table where the file is one or the task reads pairs."""
-    found: list[Example] = []
+    inputs: list[Example] = []
     for source in sources:
         if reading.is_table(source) or "premise" in fields or parse_reference(source) is not None:
-            found += examples_of(source, reading, fields)
+            inputs += examples_of(source, reading, fields)
         else:
-            found += map(Example.of, texts_of([source], reading))
-    return found
+            inputs += map(Example.of, texts_of([source], reading))
+    return inputs
 
 
 def texts_to_compare(source: str, reading: Reading) -> list[str]:

@@ -198,25 +198,25 @@ def demo_corpus(
     labelled and stage 1 reads the Chichewa of the other half only. It costs half of the labels and a good part of
     the Chichewa text, so compare figures with it only to figures with it.
     """
-    chosen = _checked_genres(genres)
+    genre_names = _checked_genres(genres)
     if verses_per_passage < 1:
         raise ConfigError(f"verses_per_passage is {verses_per_passage}; expected 1 or more.")
-    genre_of = {book: genre for genre in chosen for book in GENRES[genre]}
+    genre_of = {book: genre for genre in genre_names for book in GENRES[genre]}
     roles: dict[Chapter, Role] = {c: role for c, role in chapter_roles(seed).items() if c[0] in genre_of}
 
-    def inside(language: str, *wanted: Role) -> tuple[Verse, ...]:
-        return tuple(v for v in verses(language) if roles.get((v.book, v.chapter)) in wanted)
+    def inside(language: str, *purposes: Role) -> tuple[Verse, ...]:
+        return tuple(v for v in verses(language) if roles.get((v.book, v.chapter)) in purposes)
 
-    def passages(language: str, *wanted: Role) -> tuple[Example, ...]:
-        examples = _passages(inside(language, *wanted), verses_per_passage, genre_of)
-        return tuple(_balance(examples, chosen, seed, wanted[0]) if balanced else examples)
+    def passages(language: str, *purposes: Role) -> tuple[Example, ...]:
+        examples = _passages(inside(language, *purposes), verses_per_passage, genre_of)
+        return tuple(_balance(examples, genre_names, seed, purposes[0]) if balanced else examples)
 
     repeated = _repeats_of_held_out(roles)
     hidden: tuple[Role, ...] = ("labelled_a",) if disjoint_source else ()
     source, target = _stage_one(SOURCE, roles, repeated, ()), _stage_one(TARGET, roles, repeated, hidden)
     translations = {verse.reference: verse.text for verse in target}
     return DemoCorpus(
-        genres=chosen,
+        genres=genre_names,
         verses_per_passage=verses_per_passage,
         seed=seed,
         balanced=balanced,
@@ -266,11 +266,11 @@ def _balance(examples: Sequence[Example], genres: Sequence[str], seed: int, purp
     """As many passages of each genre as the smallest has; a genre's draw does not depend on the other genres."""
     members = {genre: [i for i, example in enumerate(examples) if example.label == genre] for genre in genres}
     size = min(len(indices) for indices in members.values())
-    kept: set[int] = set()
+    sample: set[int] = set()
     for genre, indices in members.items():
         order = generator(seed, "bible-balance", purpose, genre).permutation(len(indices)).tolist()
-        kept.update(indices[i] for i in order[:size])
-    return [example for i, example in enumerate(examples) if i in kept]
+        sample.update(indices[i] for i in order[:size])
+    return [example for i, example in enumerate(examples) if i in sample]
 
 
 def _is_held_out(chapter: Chapter, roles: Mapping[Chapter, Role]) -> bool:
@@ -282,13 +282,13 @@ def _repeats_of_held_out(roles: Mapping[Chapter, Role]) -> frozenset[tuple[int, 
     repeats: set[tuple[int, int, int]] = set()
     for language in (SOURCE, TARGET):
         outside: list[tuple[str, Verse]] = []
-        held: set[str] = set()
+        texts: set[str] = set()
         for words, v in zip(_words(language), verses(language), strict=True):
             if _is_held_out((v.book, v.chapter), roles):
-                held.add(words)
+                texts.add(words)
             else:
                 outside.append((words, v))
-        repeats.update((v.book, v.chapter, v.verse) for words, v in outside if words in held)
+        repeats.update((v.book, v.chapter, v.verse) for words, v in outside if words in texts)
     return frozenset(repeats)
 
 
@@ -313,11 +313,11 @@ def _words(language: str) -> tuple[str, ...]:
     return tuple(re.sub(r"[\W_]+", "", verse.text.casefold()) for verse in verses(language))
 
 
-def _package_folder(package: str, distribution: str, wanted: str) -> Path:
+def _package_folder(package: str, distribution: str, file: str) -> Path:
     """Where a data package lies, found without importing it."""
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        if (Path(folder) / wanted).exists():
+        if (Path(folder) / file).exists():
             return Path(folder)
     raise MissingExtraError(f"The Bible text of the demo (package {distribution})", "demo")
 

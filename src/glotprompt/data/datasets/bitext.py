@@ -24,16 +24,16 @@ def verse_id(name: str) -> str:
 def _verses_of_taxi1500(language: str, data_dir: str | Path | None, report: Report | None) -> set[str]:
     """The verses that Taxi1500 has in the language. Of all its splits: its train verses are what a classifier learns
     from, and some score them too."""
-    found: set[str] = set()
+    ids: set[str] = set()
     lacking: dict[str, DataError] = {}
     for split in TAXI1500.splits:
         try:
-            found.update(verse_id(one.id) for one in TAXI1500.examples(language, split, data_dir))
+            ids.update(verse_id(one.id) for one in TAXI1500.examples(language, split, data_dir))
         except DataError as error:
             lacking[split] = error
     if lacking and report is not None:
         report(f"verses of Taxi1500 in {language} ({', '.join(lacking)}) not held out: {next(iter(lacking.values()))}")
-    return found
+    return ids
 
 
 _SIDES = {"source": "source", "target": "target"}
@@ -95,7 +95,7 @@ def in_books(pairs: Iterable[Pair], books: Collection[int]) -> list[Pair]:
 
 
 def _book(pair: Pair) -> int:
-    found = re.fullmatch(r"(\d+)\.\d+\.\d+", verse_id(pair.id))
-    if found is None:
+    match = re.fullmatch(r"(\d+)\.\d+\.\d+", verse_id(pair.id))
+    if match is None:
         raise DataError(f"the pair {pair.id or pair.target[:40]!r} is no Bible verse. Expected an id such as 55.2.24.")
-    return int(found[1])
+    return int(match[1])

@@ -50,8 +50,8 @@ DATASETS = {dataset.name: dataset for dataset in _CATALOG}
 def dataset(name: str) -> Dataset:
     """The dataset of that name; `DataError` with the nearest one if there is none."""
     if name not in DATASETS:
-        known = ", ".join(DATASETS)
-        raise DataError(f"There is no dataset {name!r}.{nearest(name, DATASETS)} Known are {known}.")
+        names = ", ".join(DATASETS)
+        raise DataError(f"There is no dataset {name!r}.{nearest(name, DATASETS)} Known are {names}.")
     return DATASETS[name]
 
 
@@ -74,8 +74,8 @@ def parse_reference(word: str) -> Reference | None:
 
     Raises `DataError` for a name that is nearly a dataset's, and for a language or split that the dataset lacks.
     """
-    name, *rest = word.split(":")
-    if not rest or Path(word).exists() or not name.replace("_", "").replace("-", "").isalnum():
+    name, *others = word.split(":")
+    if not others or Path(word).exists() or not name.replace("_", "").replace("-", "").isalnum():
         return None
     if name not in DATASETS:
         hint = nearest(name, DATASETS) if len(name) > 3 else ""  # C:\texts, or a language code
@@ -84,12 +84,12 @@ def parse_reference(word: str) -> Reference | None:
         raise DataError(
             f"{word!r}: neither a file nor a dataset of the catalog.{hint} It lists: {', '.join(DATASETS)}."
         )
-    found = dataset(name)
-    if found.layout is None:
-        raise DataError(f"{word!r}: {name} is not one dataset. {found.get}.")
-    if len(rest) > 2 or not all(rest):
+    entry = dataset(name)
+    if entry.layout is None:
+        raise DataError(f"{word!r}: {name} is not one dataset. {entry.get}.")
+    if len(others) > 2 or not all(others):
         raise DataError(
             f"{word!r} is no reference. Expected NAME:LANGUAGE or NAME:LANGUAGE:SPLIT, as masakhanews:sna:test."
         )
-    code = found.language(rest[0])
-    return Reference(found, code, found.split(code, rest[1]) if len(rest) == 2 else None)
+    code = entry.language(others[0])
+    return Reference(entry, code, entry.split(code, others[1]) if len(others) == 2 else None)

@@ -108,8 +108,8 @@ class Dataset:
         if self.layout is not None and not self.labels:
             raise DataError(f"{self.name} has no examples, only texts: {self.unlabelled}.")
         code, split = self.language(language), self.split(language, split)
-        read = self._reader(code, data_dir, source, revision, on_bad_row, report)
-        return [record.example for record in read(split)]
+        read_split = self._reader(code, data_dir, source, revision, on_bad_row, report)
+        return [record.example for record in read_split(split)]
 
     def texts(
         self,
@@ -148,10 +148,15 @@ class Dataset:
             if not texts:
                 raise DataError(f"{path}: no text in it. Expected one text per line; fetch it again.")
             return texts
-        read = self._reader(code, data_dir, source, revision, on_bad_row, report)
+        read_split = self._reader(code, data_dir, source, revision, on_bad_row, report)
         held_out = [part for part in self.splits if part != "train" and split == "train"]
         make = self.make_texts or own_texts
-        return make(f"{self.name} {code}", read(split), [record for part in held_out for record in read(part)], report)
+        return make(
+            f"{self.name} {code}",
+            read_split(split),
+            [record for part in held_out for record in read_split(part)],
+            report,
+        )
 
     def pairs(
         self,
@@ -191,13 +196,13 @@ class Dataset:
         self, code: str, pairs: Sequence[Pair], data_dir: str | Path | None, report: Report | None
     ) -> list[str]:
         held_out = set[str]() if self.held_out_ids is None else self.held_out_ids(code, data_dir, report)
-        kept = [pair for pair in pairs if pair.id not in held_out]
-        if report is not None and len(kept) < len(pairs):
+        rest = [pair for pair in pairs if pair.id not in held_out]
+        if report is not None and len(rest) < len(pairs):
             report(
-                f"{self.name} {code}: {len(pairs) - len(kept):,} of {len(pairs):,} pairs left out of stage 1 because an"
+                f"{self.name} {code}: {len(pairs) - len(rest):,} of {len(pairs):,} pairs left out of stage 1 because an"
                 " evaluation set has them"
             )
-        return [pair.target for pair in kept if not is_blank(pair.target)]
+        return [pair.target for pair in rest if not is_blank(pair.target)]
 
     def labels_of(self, language: str) -> tuple[str, ...]:
         """The labels that a language has."""
@@ -212,34 +217,35 @@ class Dataset:
         if code in self.languages or not self.languages:
             return code
         folders = {} if self.layout is None else self.layout.folders
-        same = [known for known in self.languages if folders.get(known) == code]
-        same = same or [known for known in self.languages if same_language(code, known)]
+        same = [own for own in self.languages if folders.get(own) == code]
+        same = same or [own for own in self.languages if same_language(code, own)]
         if len(same) == 1:
             return same[0]
-        shown = ", ".join(self.languages[:30]) + (" ..." if len(self.languages) > 30 else "")
-        raise DataError(f"{self.name} has no language {code!r}.{nearest(code, self.languages)} It has: {shown}.")
+        names = ", ".join(self.languages[:30]) + (" ..." if len(self.languages) > 30 else "")
+        raise DataError(f"{self.name} has no language {code!r}.{nearest(code, self.languages)} It has: {names}.")
 
     def split(self, language: str, split: str) -> str:
         """The split, if the language has it; else `DataError`."""
         if self.layout is None:
             raise DataError(f"{self.name} is not one dataset. {self.get}.")
-        known = (*self.splits_of(self.language(language)), *self.extra_splits)
-        if split not in known:
+        splits = (*self.splits_of(self.language(language)), *self.extra_splits)
+        if split not in splits:
             raise DataError(
-                f"{self.name} has no split {split!r} of {language}.{nearest(split, known)} It has: {', '.join(known)}."
+                f"{self.name} has no split {split!r} of {language}.{nearest(split, splits)}"
+                f" It has: {', '.join(splits)}."
             )
         return split
 
     def folder(self, data_dir: str | Path | None) -> Path:
         """The data folder: the one given, or the environment's; `DataError` when there is none."""
-        given = given_folder(data_dir)
+        folder = given_folder(data_dir)
         if self.layout is None:
             raise DataError(f"{self.name} is not one dataset. {self.get}.")
-        if given is None:
+        if folder is None:
             raise DataError(f"{self.name}: no data folder is given. {self._remedy()}")
-        if not given.is_dir():
-            raise DataError(f"{given}: no such folder. {self._remedy()}")
-        return given
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder. {self._remedy()}")
+        return folder
 
     def _remedy(self) -> str:
         assert self.layout is not None
@@ -289,19 +295,21 @@ class Dataset:
 
 def given_folder(data_dir: str | Path | None) -> Path | None:
     """The data folder that is given, else the environment's."""
-    given = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    return Path(given) if given else None
+    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    return Path(folder) if folder else None
 
 
 def own_texts(where: str, train: Sequence[Record], held_out: Sequence[Record], report: Report | None) -> list[str]:
     """The texts of the training records, without records that have a text in common with a held-out one, each once."""
-    seen = {letters(text) for record in held_out for text in record.example.fields.values()} - {""}
-    kept = [record for record in train if seen.isdisjoint(letters(text) for text in record.example.fields.values())]
-    texts = [text for record in kept for text in record.example.fields.values() if not is_blank(text)]
+    held_out_keys = {letters(text) for record in held_out for text in record.example.fields.values()} - {""}
+    records = [
+        record for record in train if held_out_keys.isdisjoint(letters(text) for text in record.example.fields.values())
+    ]
+    texts = [text for record in records for text in record.example.fields.values() if not is_blank(text)]
     once = list(dict.fromkeys(texts))
-    if report is not None and len(kept) < len(train):
+    if report is not None and len(records) < len(train):
         report(
-            f"{where}: {len(train) - len(kept):,} of {len(train):,} training examples left out of stage 1 because"
+            f"{where}: {len(train) - len(records):,} of {len(train):,} training examples left out of stage 1 because"
             " a dev or test split has a text of theirs"
         )
     if report is not None and len(once) < len(texts):

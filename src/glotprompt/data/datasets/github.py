@@ -99,10 +99,10 @@ def verse_folder(language: str, folder: Path, say: Callable[[str], None]) -> Pat
     had or is not the right one; the next call goes on from there.
     """
     if language == "eng" or language not in BIBLES:
-        known = [code for code in BIBLES if code != "eng"]
+        editions = [code for code in BIBLES if code != "eng"]
         raise DataError(
-            f"no edition of {language!r} is known that could be fetched, only of {', '.join(known)}."
-            f"{nearest(language, known)} --data-dir takes a folder with any other."
+            f"no edition of {language!r} is known that could be fetched, only of {', '.join(editions)}."
+            f"{nearest(language, editions)} --data-dir takes a folder with any other."
         )
     codes, downloads = ("eng", language), folder / "downloads"
     topics = {(code, split): _place(TAXI1500, folder, code, split) for code in codes for split in SPLITS}
@@ -124,13 +124,13 @@ def verse_folder(language: str, folder: Path, say: Callable[[str], None]) -> Pat
 def read_verses(path: Path) -> dict[tuple[int, int, int], str]:
     """The New Testament of a Bible of the corpus by book (Matthew is 40), chapter and verse: single spaces, no verse
     without text."""
-    found: dict[tuple[int, int, int], str] = {}
+    verses: dict[tuple[int, int, int], str] = {}
     for part in ElementTree.parse(path).iter("seg"):
         _, book, chapter, verse = part.attrib["id"].split(".")  # b.MAT.1.1
         text = " ".join("".join(part.itertext()).split())
         if book in BOOKS and text:
-            found[BOOKS[book], int(chapter), int(verse)] = text
-    return found
+            verses[BOOKS[book], int(chapter), int(verse)] = text
+    return verses
 
 
 def _fetch_all(remotes: list[Remote], downloads: Path, say: Callable[[str], None]) -> None:

@@ -39,24 +39,24 @@ def fetch(name: str, files: HubFiles, language: str, split: str, revision: str |
     except ModuleNotFoundError:
         raise MissingExtraError(f"Reading {name} from the hub", "hub") from None
     file = files.file(language, split)
-    where = f"{file} of {files.repo} at {commit[:8]}"
+    description = f"{file} of {files.repo} at {commit[:8]}"
     try:
         return Path(library.hf_hub_download(files.repo, file, repo_type="dataset", revision=commit))
     except errors.GatedRepoError:
         raise DataError(
-            f"{where}: the repository wants its terms accepted. Accept them at https://huggingface.co/datasets/"
+            f"{description}: the repository wants its terms accepted. Accept them at https://huggingface.co/datasets/"
             f"{files.repo}, log in with `hf auth login`, then run this again."
         ) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError):
         raise DataError(
-            f"{where}: not on the hub. Its name is known from: {files.source}. Pass another commit with"
+            f"{description}: not on the hub. Its name is known from: {files.source}. Pass another commit with"
             f" {setting('revision')}, or read a folder."
         ) from None
     except errors.LocalEntryNotFoundError:
         raise DataError(
-            f"{where}: not in the cache, and the hub is out of reach (or HF_HUB_OFFLINE is set). Fetch it once where"
-            " there is a network and copy the cache (HF_HOME), or pass a data folder."
+            f"{description}: not in the cache, and the hub is out of reach (or HF_HUB_OFFLINE is set). Fetch it once"
+            " where there is a network and copy the cache (HF_HOME), or pass a data folder."
         ) from None
     except OSError as error:  # a broken connection, a full disk
         reason = str(error).strip().partition("\n")[0]
-        raise DataError(f"{where}: cannot be fetched ({reason}). Try again, or read a folder.") from None
+        raise DataError(f"{description}: cannot be fetched ({reason}). Try again, or read a folder.") from None

@@ -45,21 +45,21 @@ def articles_text(articles: Iterable[Article]) -> list[str]:
 
 def without_held_out(articles: Sequence[Article], held_out: Iterable[Article]) -> list[Article]:
     """The articles of which neither headline nor text occurs in `held_out` (letters and digits compared, not case)."""
-    seen = {key for article in held_out for key in _keys(article)}
-    return [article for article in articles if seen.isdisjoint(_keys(article))]
+    held_out_keys = {key for article in held_out for key in _keys(article)}
+    return [article for article in articles if held_out_keys.isdisjoint(_keys(article))]
 
 
 def stage_1_text(
     where: str, train: Sequence[Article], held_out: Iterable[Article], report: Callable[[str], None] | None = None
 ) -> list[str]:
     """The text of the training articles that `held_out` does not repeat; `where` is what `report` calls them."""
-    kept = without_held_out(train, held_out)
-    if report is not None and len(kept) < len(train):
+    articles = without_held_out(train, held_out)
+    if report is not None and len(articles) < len(train):
         report(
-            f"{where}: {len(train) - len(kept)} of {len(train)} training articles left out of stage 1 "
+            f"{where}: {len(train) - len(articles)} of {len(train)} training articles left out of stage 1 "
             "because its dev or test split repeats their headline or text"
         )
-    return articles_text(kept)
+    return articles_text(articles)
 
 
 def _keys(article: Article) -> set[str]:

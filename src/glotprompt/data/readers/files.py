@@ -45,12 +45,12 @@ def read_texts(
     the column ("text" when it is not given). Blank lines and blank cells are passed over and counted; texts that occur
     again are kept. `options` say how the files are read, such as `ReadOptions(delimiter=";")`.
     """
-    found: list[str] = []
+    result: list[str] = []
     for one in _sources(source):
         texts = list(_texts_of(one, text, options))
         _report_repeated(name_of(one), texts, "texts", options)
-        found += texts
-    return found
+        result += texts
+    return result
 
 
 def read_examples(
@@ -72,9 +72,9 @@ def read_examples(
     Spaces around a label are dropped; spaces in and around texts are kept.
     """
     if (premise is None) != (hypothesis is None):
-        given = "premise" if hypothesis is None else "hypothesis"
+        side = "premise" if hypothesis is None else "hypothesis"
         missing = "hypothesis" if hypothesis is None else "premise"
-        raise ConfigError(f"{setting(given)} was given without {setting(missing)}. Expected both, or neither.")
+        raise ConfigError(f"{setting(side)} was given without {setting(missing)}. Expected both, or neither.")
     fields = {"text": text}
     if premise is not None and hypothesis is not None:
         fields = {"premise": premise, "hypothesis": hypothesis}
@@ -108,15 +108,15 @@ def read_for_comparison(source: Source, options: ReadOptions = USUAL) -> list[st
     if format_of(source, options) == "txt":
         return list(_texts_of(source, None, options))
     table = _table_to_compare(source, options)
-    found = [column for column in table.columns if options.columns is None and _is_text(column)]
+    texts = [column for column in table.columns if options.columns is None and _is_text(column)]
     for column in table.columns:
         cells = [
             value for row in table.rows if isinstance(value := row.values.get(column), str) and not is_blank(value)
         ]
         if cells and 2 * sum(map(_is_text, cells)) >= len(cells):
-            found += cells
-    table.bad.finish(len(found), "texts")
-    return found
+            texts += cells
+    table.bad.finish(len(texts), "texts")
+    return texts
 
 
 def _table_to_compare(source: Source, options: ReadOptions) -> Table[tuple[Row, ...]]:
@@ -206,12 +206,12 @@ def _column_texts(source: Source, column: str, options: ReadOptions) -> Iterator
             num_blank += 1
             continue
         try:
-            found = _text(row, column, options)
+            cell = _text(row, column, options)
         except _BadCell as error:
             table.bad.add(row.line, str(error))
         else:
             num_texts += 1
-            yield found
+            yield cell
     if table.columns:
         table.require(column, "text")
     table.bad.finish(num_texts, "texts")
@@ -226,8 +226,8 @@ def _report_blank(name: str, blank: int, what: str, options: ReadOptions) -> Non
 def _report_repeated(name: str, items: Sequence[Hashable], what: str, options: ReadOptions) -> None:
     repeated = len(items) - len(set(items))
     if repeated and options.report is not None:
-        verb, kept = ("repeats", "it is kept") if repeated == 1 else ("repeat", "they are kept")
-        options.report(f"{name}: {repeated:,} of {len(items):,} {what} {verb} an earlier one; {kept}")
+        verb, action = ("repeats", "it is kept") if repeated == 1 else ("repeat", "they are kept")
+        options.report(f"{name}: {repeated:,} of {len(items):,} {what} {verb} an earlier one; {action}")
 
 
 def _report_contradictions(name: str, examples: Iterable[Example], options: ReadOptions) -> None:
@@ -308,9 +308,9 @@ def read_mapping(path: Source, expected: str) -> dict[str, Any]:
         raise DataError(f"{path}: no such file; expected {expected}")
     try:
         text = path.read_text(encoding="utf-8")
-        found: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        table: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable as TOML or JSON ({toml_fault(error, path)})") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: a JSON {type(found).__name__}; expected {expected}")
-    return {str(name): value for name, value in found.items()}
+    if not isinstance(table, dict):
+        raise DataError(f"{path}: a JSON {type(table).__name__}; expected {expected}")
+    return {str(name): value for name, value in table.items()}

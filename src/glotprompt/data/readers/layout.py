@@ -64,7 +64,7 @@ class Layout:
     def path(self, data_dir: Path, language: str, split: str) -> Path:
         """Where the split is; where it is expected first when it is nowhere."""
         places = [data_dir / self.shown(language, pattern) for pattern in self.files[split]]
-        return next((place for place in places if place.is_file()), places[0])
+        return next((path for path in places if path.is_file()), places[0])
 
     def shown(self, language: str, pattern: str) -> str:
         """The pattern with the publisher's name and code of the language put in."""
@@ -140,8 +140,8 @@ def read_records(
         if label in columns.not_examples:
             passed_over += 1
         elif not every_row and label is not None and label not in labels:
-            known = f"{nearest(label, labels)} Expected one of {', '.join(labels)}"
-            table.bad.add(row.line, f"the label {label!r} is unknown.{known}")
+            hint = f"{nearest(label, labels)} Expected one of {', '.join(labels)}"
+            table.bad.add(row.line, f"the label {label!r} is unknown.{hint}")
         else:
             row_id = str(number) if columns.row_id is None else _cell(row, columns.row_id)
             texts = {name: _cell(row, column) for name, column in columns.fields.items()}

@@ -70,8 +70,8 @@ def _decoded(source: str | Path, encoding: str | None) -> Iterator[str]:
     pieces = _pieces(source)
     first = next(pieces)
     mark = next((named for mark, named in _MARKS if first.startswith(mark)), None)
-    known = encoding or mark or "utf-8"
-    decoder = _decoder(known)
+    codec = encoding or mark or "utf-8"
+    decoder = _decoder(codec)
     num_bytes, num_ends, num_returns, at_start = 0, 0, 0, True
     for piece in chain([first], pieces):
         state = decoder.getstate()
@@ -80,18 +80,20 @@ def _decoded(source: str | Path, encoding: str | None) -> Iterator[str]:
             text = decoder.decode(piece, final=not piece)
         except UnicodeError as error:
             # A codec that wants a mark and finds none says so without a place.
-            start, seen = (error.start, len(error.object)) if isinstance(error, UnicodeDecodeError) else (0, num_bytes)
+            start, length = (
+                (error.start, len(error.object)) if isinstance(error, UnicodeDecodeError) else (0, num_bytes)
+            )
             decoder.setstate(state)
             good = decoder.decode(piece[: max(0, start - len(state[0]))]) if start else ""
             line = num_ends + good.count("\n") + 1
-            raise DataError(_undecodable(name, line, num_bytes - seen + start, known, mark)) from None
+            raise DataError(_undecodable(name, line, num_bytes - length + start, codec, mark)) from None
         if at_start and text:
             text, at_start = text.removeprefix("\ufeff"), False
         nul = text.find("\0")
         if nul >= 0:
             line = num_ends + text.count("\n", 0, nul) + 1
             raise DataError(
-                f"{name}, line {line}: a NUL character, so this is not {known} text. "
+                f"{name}, line {line}: a NUL character, so this is not {codec} text. "
                 f"Expected text; if it is UTF-16 without a mark, pass {read_option('encoding', 'utf-16-le')}."
             )
         num_ends += text.count("\n")

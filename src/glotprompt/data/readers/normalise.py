@@ -68,7 +68,7 @@ def script_of(char: str) -> str:
     """Unicode's name of a letter's script, "" for what is no letter or belongs to every script."""
     if unicodedata.category(char) not in ("Lu", "Ll", "Lt", "Lo"):
         return ""
-    first, *rest = unicodedata.name(unicodedata.normalize("NFKC", char)[0], "").split() or [""]
+    first, *others = unicodedata.name(unicodedata.normalize("NFKC", char)[0], "").split() or [""]
     if first in ("MODIFIER", "MICRO", "FEMININE", "MASCULINE"):
         return ""
-    return f"{first} {rest[0]}" if first in _TWO_WORDS and rest else first
+    return f"{first} {others[0]}" if first in _TWO_WORDS and others else first

@@ -90,8 +90,8 @@ def subsample(items: Sequence[_Item], n: int, seed: int) -> list[_Item]:
         raise ConfigError(f"Cannot draw {n} items; expected 0 or more.")
     if n >= len(items):
         return list(items)
-    chosen = generator(seed, "subsample").permutation(len(items))[:n]
-    return [items[i] for i in sorted(chosen.tolist())]
+    indices = generator(seed, "subsample").permutation(len(items))[:n]
+    return [items[i] for i in sorted(indices.tolist())]
 
 
 def share_of(items: Sequence[_Item], share: float, seed: int) -> list[_Item]:
@@ -117,22 +117,22 @@ def split_held_out(items: Sequence[_Record], share: float, seed: int) -> tuple[l
     target = max(1, round(share * len(items)))
     members = list(groups.values())
     shuffled = [members[i] for i in generator(seed, "held-out").permutation(len(members)).tolist()]
-    held: set[int] = set()
+    indices: set[int] = set()
     for group in shuffled:
         # A group that is too large to fit is passed over: one line repeated 500 times must not be the held-out text.
-        if len(held) + len(group) <= target and len(held) + len(group) < len(items):
-            held.update(group)
-    if not held:
-        held.update(min(shuffled, key=len))
-    kept = [item for i, item in enumerate(items) if i not in held]
-    return kept, [item for i, item in enumerate(items) if i in held]
+        if len(indices) + len(group) <= target and len(indices) + len(group) < len(items):
+            indices.update(group)
+    if not indices:
+        indices.update(min(shuffled, key=len))
+    training = [item for i, item in enumerate(items) if i not in indices]
+    return training, [item for i, item in enumerate(items) if i in indices]
 
 
 def shots_per_class(examples: Sequence[Example], n: int, seed: int) -> list[Example]:
     """`n` examples with different texts for each label; for one seed 5 lie within 10 and 10 within 20."""
     if n < 1:
         raise ConfigError(f"Cannot draw {n} examples per class; expected 1 or more.")
-    chosen: list[int] = []
+    sample: list[int] = []
     for label in labels_of(examples):
         members = [i for i, example in enumerate(examples) if example.label == label]
         unique: dict[tuple[str, ...], int] = {}
@@ -145,8 +145,8 @@ def shots_per_class(examples: Sequence[Example], n: int, seed: int) -> list[Exam
             )
         order = generator(seed, "shots", label).permutation(len(unique)).tolist()
         indices = list(unique.values())
-        chosen.extend(indices[i] for i in order[:n])
-    return [examples[i] for i in sorted(chosen)]
+        sample.extend(indices[i] for i in order[:n])
+    return [examples[i] for i in sorted(sample)]
 
 
 def labels_of(examples: Iterable[Example]) -> list[str]:

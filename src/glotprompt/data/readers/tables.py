@@ -41,8 +41,8 @@ class QuotingError(DataError):
 def _expect(field: str, value: str | None, choices: Sequence[str | None]) -> None:
     if value not in choices:
         names = [choice for choice in choices if choice is not None]
-        given = setting(field, str(value))
-        raise ConfigError(f"{given} is not known.{nearest(str(value), names)} Expected {', '.join(names)}.")
+        option = setting(field, str(value))
+        raise ConfigError(f"{option} is not known.{nearest(str(value), names)} Expected {', '.join(names)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +158,15 @@ class BadRows:
     ) -> None:
         """Takes note of a bad row; raises an `error` unless bad rows are to be skipped. Of one that seems to have
         several lines only the first is lost."""
-        where = f"{self._unit} {line}" if last_line in (None, line) else f"{self._unit}s {line}-{last_line}"
+        position = f"{self._unit} {line}" if last_line in (None, line) else f"{self._unit}s {line}-{last_line}"
         if self._options.on_bad_row == "error":
             stop = "" if reason.endswith("?") else "."
-            raise error(f"{self.name}, {where}: {reason}{stop} {remedy}{or_skip()}")
+            raise error(f"{self.name}, {position}: {reason}{stop} {remedy}{or_skip()}")
         self._count += 1
-        self._first = self._first or f"{where}: {reason}"
+        self._first = self._first or f"{position}: {reason}"
         if self._count <= _LISTED:
             lost = "" if last_line in (None, line) else f"line {line} "
-            self._report(f"{self.name}, {where}: {reason}; {lost}skipped")
+            self._report(f"{self.name}, {position}: {reason}; {lost}skipped")
 
     def finish(self, used: int, expected: str) -> None:
         """Reports how many were skipped; raises when nothing is left."""
@@ -188,10 +188,11 @@ class BadRows:
 def looks_like_several(name: str, columns: Collection[str], delimiters: str) -> str | None:
     """What is wrong with a file whose one column's name holds one of the delimiters, and the first remedy."""
     column = next(iter(columns)) if len(columns) == 1 else ""
-    found = next((delimiter for delimiter in delimiters if delimiter in column), None)
-    if found is None:
+    separator = next((delimiter for delimiter in delimiters if delimiter in column), None)
+    if separator is None:
         return None
-    return f"{name}: one column only, whose name {column!r} looks like several. Pass {read_option('delimiter', found)}"
+    remedy = read_option("delimiter", separator)
+    return f"{name}: one column only, whose name {column!r} looks like several. Pass {remedy}"
 
 
 def format_of(source: str | Path, options: ReadOptions) -> Format:
@@ -239,8 +240,8 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
     lines = read_lines(source, options.encoding)
     bad = BadRows(name, options)
     if kind == "jsonl":
-        seen: dict[str, None] = {}  # a dict for its order: the columns as they first occur
-        return Table(name, seen.keys(), _json_rows(lines, seen, bad), bad, has_header=False)
+        keys: dict[str, None] = {}  # a dict for its order: the columns as they first occur
+        return Table(name, keys.keys(), _json_rows(lines, keys, bad), bad, has_header=False)
     delimiter = options.delimiter or ("\t" if kind == "tsv" else ",")
     cells = (
         _quoted_rows(lines, delimiter, options.columns, bad)
@@ -259,12 +260,12 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
 
 def _distinct(names: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str]]:
     """Columns under names of their own, and the names that several have. Nobody may want those."""
-    seen = Counter[str]()
+    counts = Counter[str]()
     columns: list[str] = []
     for name in names:
-        seen[name] += 1
-        columns.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return tuple(columns), frozenset(name for name, times in seen.items() if times > 1)
+        counts[name] += 1
+        columns.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
+    return tuple(columns), frozenset(name for name, times in counts.items() if times > 1)
 
 
 def _named(cells: Iterator[tuple[int, list[str]]], columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
