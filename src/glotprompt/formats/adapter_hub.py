@@ -33,20 +33,42 @@ LARGEST_REDUCTION = 2**20
 VERSION = "adapters.1.3.0"
 """The version of the library whose format is written."""
 NEEDED: dict[str, Any] = {
-    "mh_adapter": False, "output_adapter": True, "non_linearity": "relu", "original_ln_before": True,
-}  # fmt: skip
+    "mh_adapter": False,
+    "output_adapter": True,
+    "non_linearity": "relu",
+    "original_ln_before": True,
+}
 """What makes a bottleneck one of MAD-X; a configuration without one of these is another thing."""
 DEFAULTS: dict[str, Any] = {
-    "original_ln_after": True, "residual_before_ln": True, "ln_before": False, "ln_after": False, "is_parallel": False,
-    "scaling": 1.0, "use_gating": False, "cross_adapter": False, "phm_layer": False, "stochastic_depth": 0.0,
-}  # fmt: skip
+    "original_ln_after": True,
+    "residual_before_ln": True,
+    "ln_before": False,
+    "ln_after": False,
+    "is_parallel": False,
+    "scaling": 1.0,
+    "use_gating": False,
+    "cross_adapter": False,
+    "phm_layer": False,
+    "stochastic_depth": 0.0,
+}
 """As `NEEDED`, but old configurations leave them out and mean these."""
 WITHOUT_EFFECT: dict[str, Any] = {
-    "adapter_residual_before_ln": False, "dropout": 0.0, "factorized_phm_W": True, "factorized_phm_rule": False,
-    "hypercomplex_nonlinearity": "glorot-uniform", "init_weights": "bert", "init_weights_seed": None, "learn_phm": True,
-    "phm_bias": True, "phm_c_init": "normal", "phm_dim": 4, "phm_init_range": 0.0001, "phm_rank": 1,
-    "shared_W_phm": False, "shared_phm_rule": True,
-}  # fmt: skip
+    "adapter_residual_before_ln": False,
+    "dropout": 0.0,
+    "factorized_phm_W": True,
+    "factorized_phm_rule": False,
+    "hypercomplex_nonlinearity": "glorot-uniform",
+    "init_weights": "bert",
+    "init_weights_seed": None,
+    "learn_phm": True,
+    "phm_bias": True,
+    "phm_c_init": "normal",
+    "phm_dim": 4,
+    "phm_init_range": 0.0001,
+    "phm_rank": 1,
+    "shared_W_phm": False,
+    "shared_phm_rule": True,
+}
 """The rest, written as the library writes it: of trained adapters of this kind it changes nothing."""
 OLD_NAMES = {
     "layer_text_lang_adapters": "adapters",
@@ -100,36 +122,36 @@ def from_adapter_hub(folder: str | Path, backbone: Backbone) -> Adapter:
     folder = Path(folder)
     metadata = _metadata(folder)
     model_type = backbone.model.config.model_type
-    for key, wanted in (("model_type", model_type), ("hidden_size", backbone.hidden_size)):
-        if metadata.get(key) != wanted:
+    for key, expected in (("model_type", model_type), ("hidden_size", backbone.hidden_size)):
+        if metadata.get(key) != expected:
             raise ArtifactError(
-                f"{folder} has {key} {metadata.get(key)!r}, {backbone.name} needs {wanted!r}; load the backbone it was"
-                " made for"
+                f"{folder} has {key} {metadata.get(key)!r}, {backbone.name} needs {expected!r}; load the backbone"
+                " it was made for"
             )
     name = metadata.get("name")
     if not isinstance(name, str):
         raise ArtifactError(f"{folder / CONFIG} does not name its adapter; copy or make it again")
     path, stored = _weights(folder)
-    found = {_modern(key, backbone.model.base_model_prefix): tensor for key, tensor in stored.items()}
+    tensors = {_modern(key, backbone.model.base_model_prefix): tensor for key, tensor in stored.items()}
     settings = _settings(folder, metadata, backbone.num_layers)
     # In the old format every task adapter says that it has a coupling, and none has.
-    if metadata.get("type") == "text_task" and not any("invertible_adapters." in key for key in found):
+    if metadata.get("type") == "text_task" and not any("invertible_adapters." in key for key in tensors):
         settings["invertible_reduction"] = None
     with torch.device("meta"):
         empty = Adapter(backbone.hidden_size, backbone.num_layers, **settings)
     names = library_names(empty, name)
-    if set(found) != set(names.values()):
-        missing, more = set(names.values()) - set(found), set(found) - set(names.values())
+    if set(tensors) != set(names.values()):
+        missing, more = set(names.values()) - set(tensors), set(tensors) - set(names.values())
         wrong = f"lacks {min(missing)}" if missing else f"holds {min(more)}, which such an adapter does not have"
         raise ArtifactError(
             f"{path} {wrong} (differences from its configuration and {backbone.num_layers} layers:"
             f" {len(missing | more)}); copy it again, or load its backbone"
         )
-    for ours, wanted in empty.tensors().items():
-        if found[names[ours]].shape != wanted.shape:
-            shapes = f"{list(found[names[ours]].shape)}, expected {list(wanted.shape)}"
+    for ours, expected in empty.tensors().items():
+        if tensors[names[ours]].shape != expected.shape:
+            shapes = f"{list(tensors[names[ours]].shape)}, expected {list(expected.shape)}"
             raise ArtifactError(f"{path}: {names[ours]} is {shapes} by its configuration; copy it again")
-    return Adapter.restore(backbone, empty.settings(), {ours: found[key] for ours, key in names.items()})
+    return Adapter.restore(backbone, empty.settings(), {ours: tensors[key] for ours, key in names.items()})
 
 
 def made_for(folder: str | Path) -> str:
@@ -181,15 +203,15 @@ def _settings(folder: Path, metadata: Mapping[str, Any], num_layers: int) -> dic
     if not isinstance(config, dict) or config.get("architecture") is not None:
         raise ArtifactError(f"{folder} holds no bottleneck adapter; only seq_bn and seq_bn_inv (pfeiffer) can be read")
 
-    def refuse(key: str, wanted: Any) -> ArtifactError:
+    def refuse(key: str, expected: Any) -> ArtifactError:
         return ArtifactError(
-            f"{folder} has {key} {config.get(key)!r}, only {wanted} can be read: adapters of the kind seq_bn or"
+            f"{folder} has {key} {config.get(key)!r}, only {expected} can be read: adapters of the kind seq_bn or"
             " seq_bn_inv (pfeiffer)"
         )
 
-    for key, wanted in {**NEEDED, **DEFAULTS}.items():
-        if config.get(key, DEFAULTS.get(key)) != wanted:
-            raise refuse(key, repr(wanted))
+    for key, expected in {**NEEDED, **DEFAULTS}.items():
+        if config.get(key, DEFAULTS.get(key)) != expected:
+            raise refuse(key, repr(expected))
     if isinstance(config.get("invertible_adapter"), dict):  # adapter-transformers 1
         old = config["invertible_adapter"]
         config = config | {
@@ -218,20 +240,20 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         raise ArtifactError(f"{folder} has neither {WEIGHTS} nor {PICKLED}; expected a folder written by save_adapter")
     try:
         # weights_only: nothing but tensors is made from a pickle, and no code in it is run.
-        found: Any = load_file(path) if path.name == WEIGHTS else torch.load(path, "cpu", weights_only=True)
+        weights: Any = load_file(path) if path.name == WEIGHTS else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may fail in any way: struct.error, IndexError, ...
         if is_out_of_memory(error):
             raise
         reason = in_a_line(error, 150)
         raise ArtifactError(f"{path} is damaged or holds no weights ({reason}); copy or make it again") from None
-    if not isinstance(found, dict) or not all(
-        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in found.items()
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in weights.items()
     ):
         raise ArtifactError(f"{path} holds no weights by name; expected a folder written by save_adapter")
-    for key, tensor in cast(dict[str, Tensor], found).items():
+    for key, tensor in cast(dict[str, Tensor], weights).items():
         if not tensor.is_floating_point() or not is_finite(tensor.float()):
             raise ArtifactError(f"{path}: {key} is {tensor.dtype} or holds NaN or infinity; copy or make it again")
-    return path, cast(dict[str, Tensor], found)
+    return path, cast(dict[str, Tensor], weights)
 
 
 def _pickled(tensors: dict[str, Tensor]) -> bytes:

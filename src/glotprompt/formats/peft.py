@@ -76,10 +76,10 @@ def from_peft(folder: str | Path, backbone: Backbone, language: str) -> Language
     config = _config(folder)
     shape = backbone.prompt_shape(0)
     sizes = {"num_layers": shape[0], "num_attention_heads": shape[2], "token_dim": shape[2] * shape[4]}
-    for key, wanted in sizes.items():
-        if config.get(key) != wanted:
+    for key, expected in sizes.items():
+        if config.get(key) != expected:
             raise ArtifactError(
-                f"{folder} has {key} {config.get(key)}, {backbone.name} needs {wanted}; load its backbone"
+                f"{folder} has {key} {config.get(key)}, {backbone.name} needs {expected}; load its backbone"
             )
     flat = _embeddings(folder)
     if flat.ndim != 2 or 0 in flat.shape or flat.shape[1] != 2 * sizes["num_layers"] * sizes["token_dim"]:

@@ -78,8 +78,8 @@ class Backbone:
         self.has_lm_head = model.base_model is not model
         """Whether it predicts masked tokens; a sentence encoder has states only."""
         config: Any = model.config
-        wanted = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
-        if config.is_encoder_decoder or any(getattr(config, key, None) is None for key in wanted):
+        keys = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
+        if config.is_encoder_decoder or any(getattr(config, key, None) is None for key in keys):
             raise ModelError(f"{name}: a {config.model_type!r} model is no plain backbone; {WORKING}")
         self.num_layers: int = config.num_hidden_layers
         self.num_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -102,13 +102,13 @@ class Backbone:
         `ModelError` with one line if it cannot be had or cannot be used."""
         if precision not in get_args(Precision):
             raise ConfigError(f"precision is {precision!r}; give one of {', '.join(get_args(Precision))}")
-        where, place = name_of(name), device_of(device)
-        opened = open_backbone(where)
-        with in_one_line(where):
-            backbone = cls(opened.model, opened.tokenizer, where, opened.pooling)
+        label, torch_device = name_of(name), device_of(device)
+        opened = open_backbone(label)
+        with in_one_line(label):
+            backbone = cls(opened.model, opened.tokenizer, label, opened.pooling)
         backbone._is_loaded, backbone.asked_precision = True, precision
-        backbone.model.to(place)  # pyright: ignore[reportArgumentType]
-        backbone.use_precision(choose_precision(place) if precision == "auto" else precision)
+        backbone.model.to(torch_device)  # pyright: ignore[reportArgumentType]
+        backbone.use_precision(choose_precision(torch_device) if precision == "auto" else precision)
         return backbone
 
     def use_precision(self, precision: Literal["fp32", "bf16"]) -> None:
@@ -305,9 +305,9 @@ class Backbone:
     ) -> Float[Tensor, "n hidden"]:
         """As `states_at`, from what enters a layer instead of from tokens. Only where `is_layered`."""
         assert self._body is not None
-        read = ReadPositions(positions, *hidden.shape[:2])
+        picks = ReadPositions(positions, *hidden.shape[:2])
         layers = range(layer, self.num_layers)
-        return read.drop_filling(self._body.run(hidden, attention_mask, prefix, layers, read))
+        return picks.drop_filling(self._body.run(hidden, attention_mask, prefix, layers, picks))
 
     @torch.no_grad()
     def embed(
@@ -323,19 +323,19 @@ class Backbone:
         their mean over the text's tokens, special ones included, or the first token's; fp32.
 
         `prompt` is what `adapt` gave, or None. Texts are cut at `max_length` tokens (None: what the model reads)."""
-        found = np.zeros((len(texts), self.hidden_size), dtype=np.float32)
+        vectors = np.zeros((len(texts), self.hidden_size), dtype=np.float32)
         if not texts:
-            return found
+            return vectors
         longest = min(max_length or self.max_positions, self.max_positions)
         clean = [beginning(plain(text, self.tokenizer), self.tokenizer, longest) for text in texts]
         ids = self.tokenizer(clean, truncation=True, max_length=longest)["input_ids"]
         sequences = [np.array(row, dtype=np.int64) for row in ids]
         with nullcontext(None) if prompt is None else prompt.attached(self) as prefix:
             for rows in by_length(sequences, batch_size):
-                found[rows] = self.pooled_states([sequences[i] for i in rows], prefix, layer).cpu().numpy()
-        if not np.isfinite(found).all():
+                vectors[rows] = self.pooled_states([sequences[i] for i in rows], prefix, layer).cpu().numpy()
+        if not np.isfinite(vectors).all():
             raise ModelError(f"{self.name} gives vectors with NaN or infinity; it, or what it is used with, is damaged")
-        return found
+        return vectors
 
     def pooled_states(
         self, sequences: Sequences, prefix: Prefix | None, layer: int | None = None

@@ -53,11 +53,11 @@ class LayeredBody:
         mask = additive_mask(attention_mask, hidden.dtype)
         for index in layers:
             layer = self._layers[index]
-            wanted = read if index == layers[-1] else None
+            picks = read if index == layers[-1] else None
             if layer.training and layer.gradient_checkpointing:
-                hidden = cast(Tensor, checkpoint(_layer, layer, hidden, mask, prefix, wanted, use_reentrant=False))
+                hidden = cast(Tensor, checkpoint(_layer, layer, hidden, mask, prefix, picks, use_reentrant=False))
             else:
-                hidden = _layer(layer, hidden, mask, prefix, wanted)
+                hidden = _layer(layer, hidden, mask, prefix, picks)
         return hidden
 
 

@@ -46,12 +46,12 @@ def refuse_too_little_memory(name: str, weights: int) -> None:
     except (ImportError, OSError):  # not Linux: no such limit is known of
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    left = math.inf if limit == resource.RLIM_INFINITY else limit - int(pages) * resource.getpagesize()
+    room = math.inf if limit == resource.RLIM_INFINITY else limit - int(pages) * resource.getpagesize()
     needed = round(1.3 * weights) + _BESIDE_WEIGHTS
-    if left < needed:
+    if room < needed:
         raise ModelError(
             f"out of memory: {name} needs {needed >> 20:,} MiB to be opened, and the limit of this process (ulimit -v,"
-            f" {limit >> 20:,} MiB) leaves {max(0, int(left)) >> 20:,}; raise it, or take a smaller backbone"
+            f" {limit >> 20:,} MiB) leaves {max(0, int(room)) >> 20:,}; raise it, or take a smaller backbone"
         )
 
 
@@ -71,12 +71,12 @@ def choose_precision(device: torch.device) -> Literal["fp32", "bf16"]:
 
 def _matmul_seconds(dtype: torch.dtype, device: torch.device) -> float:
     """Best of several timings of a product of the size of a small body's feed-forward."""
-    left = torch.randn(1024, 768, device=device).to(dtype)
-    right = torch.randn(768, 768, device=device).to(dtype)
+    states = torch.randn(1024, 768, device=device).to(dtype)
+    weight = torch.randn(768, 768, device=device).to(dtype)
     best = float("inf")
     for _ in range(12):
         start = time.perf_counter()
-        torch.matmul(left, right)
+        torch.matmul(states, weight)
         if device.type == "mps":
             torch.mps.synchronize()
         best = min(best, time.perf_counter() - start)

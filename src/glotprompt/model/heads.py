@@ -52,8 +52,8 @@ class _MaskedTokenLoss(torch.autograd.Function):
             # From the very logits of the sum: with bf16's rounding on one side alone a loss could fall below 0.
             places = targets[:, None] - piece.start
             inside = (places >= 0) & (places < logits.shape[1])
-            found = logits.gather(1, places.clamp(0, logits.shape[1] - 1))
-            of_targets = torch.where(inside, found, of_targets)
+            target_logits = logits.gather(1, places.clamp(0, logits.shape[1] - 1))
+            of_targets = torch.where(inside, target_logits, of_targets)
             higher = torch.maximum(highest, logits.amax(dim=-1, keepdim=True))
             shrunk = (highest - higher).exp_()
             exponentials = logits.sub_(higher).exp_()

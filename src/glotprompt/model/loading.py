@@ -94,8 +94,8 @@ def folder_of(name: str) -> str:
     """Where config and tokenizer of a backbone are: a folder, or the hub name itself."""
     if name in BUNDLED:
         return str(files("glotprompt") / "assets" / MINI)
-    found = _gguf_files(name)
-    return str(found[0].parent) if found else name
+    paths = _gguf_files(name)
+    return str(paths[0].parent) if paths else name
 
 
 def name_of(name: str | Path | Sequence[str | Path]) -> str:
@@ -105,9 +105,9 @@ def name_of(name: str | Path | Sequence[str | Path]) -> str:
 
 def absolute(name: str) -> str:
     """The name with which a process in another folder opens the same backbone."""
-    found = _gguf_files(name)
-    if name not in BUNDLED and (found or Path(name).is_dir()):
-        return name_of([path.absolute() for path in found or [Path(name)]])
+    paths = _gguf_files(name)
+    if name not in BUNDLED and (paths or Path(name).is_dir()):
+        return name_of([path.absolute() for path in paths or [Path(name)]])
     return name
 
 
@@ -116,23 +116,23 @@ def open_backbone(name: str) -> Opened:
     transformers_logging.disable_progress_bar()
     loudness = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # what it would report about weights is in our own line
-    where, gguf_files = folder_of(name), _gguf_files(name)
+    origin, gguf_files = folder_of(name), _gguf_files(name)
     try:
         with in_one_line(name):
-            config = read_config(where)  # first: it fails at once where nothing is
+            config = read_config(origin)  # first: it fails at once where nothing is
             if gguf_files:
                 weights = read_gguf(gguf_files)
                 has_head = any(key.startswith(HEADS) for key in weights)
                 model, report = _load(None, config, has_head, state_dict=weights)
             else:
-                folder = _transformer_folder(where)
-                files = Path(where, folder).glob("*.safetensors")
+                folder = _transformer_folder(origin)
+                files = Path(origin, folder).glob("*.safetensors")
                 refuse_too_little_memory(name, 2 * sum(file.stat().st_size for file in files))  # read, then copied
-                model, report = _load(where, config, has_lm_head(config), subfolder=folder)
+                model, report = _load(origin, config, has_lm_head(config), subfolder=folder)
                 for value in (*model.parameters(), *model.buffers()):
                     value.data = value.data.clone()  # transformers maps the file, which another may change
-            tokenizer = read_tokenizer(where)
-            pooling = _pooling(where, name)
+            tokenizer = read_tokenizer(origin)
+            pooling = _pooling(origin, name)
     finally:
         transformers_logging.set_verbosity(loudness)
     missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
@@ -147,33 +147,33 @@ def open_backbone(name: str) -> Opened:
     return Opened(model, tokenizer, pooling)
 
 
-def read_config(where: str) -> PreTrainedConfig:
+def read_config(origin: str) -> PreTrainedConfig:
     """The config of a folder or hub name. No code of others is run for it or fetched, here or later: raises
     `ModelError` where it names an attention kernel, besides what transformers raises."""
-    with _without_code(where):
-        config = AutoConfig.from_pretrained(where, subfolder=_transformer_folder(where), trust_remote_code=False)
+    with _without_code(origin):
+        config = AutoConfig.from_pretrained(origin, subfolder=_transformer_folder(origin), trust_remote_code=False)
     for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
         kernel: Any = getattr(part, "_attn_implementation", None)
         if kernel is not None and kernel not in _OWN_ATTENTION:
             raise ModelError(
-                f"{where}: its config.json has the attention done by {str(kernel)[:80]!r}, code of others, which is"
+                f"{origin}: its config.json has the attention done by {str(kernel)[:80]!r}, code of others, which is"
                 " never run; take attn_implementation out of it"
             )
     return config
 
 
-def read_tokenizer(where: str) -> PreTrainedTokenizerFast:
+def read_tokenizer(origin: str) -> PreTrainedTokenizerFast:
     """The tokenizer of a folder or hub name; as `read_config`."""
-    subfolder = _transformer_folder(where)
-    with _without_code(where):
-        found = AutoTokenizer.from_pretrained(where, subfolder=subfolder, use_fast=True, trust_remote_code=False)
-    if not found.is_fast:
+    subfolder = _transformer_folder(origin)
+    with _without_code(origin):
+        tokenizer = AutoTokenizer.from_pretrained(origin, subfolder=subfolder, use_fast=True, trust_remote_code=False)
+    if not tokenizer.is_fast:
         raise ValueError("its tokenizer has no tokenizer.json")
-    return found
+    return tokenizer
 
 
 @contextmanager
-def _without_code(where: str) -> Generator[None]:
+def _without_code(origin: str) -> Generator[None]:
     """What transformers says of models that it does not know itself, without its advice to trust them."""
     try:
         yield
@@ -181,32 +181,32 @@ def _without_code(where: str) -> Generator[None]:
         if "trust_remote_code" not in str(error):
             raise
         raise ModelError(
-            f"{where} needs code of its own (auto_map), which is never run; give a model that transformers knows"
+            f"{origin} needs code of its own (auto_map), which is never run; give a model that transformers knows"
         ) from None
 
 
 def unsupported(name: str, error: BaseException) -> str:
     """What is said of a model type that transformers does not know, or has no masked language model of; "" where the
     error is another."""
-    said = str(error)
-    kind = re.search(r"model type `([^`]+)`|a '([^']+)' model is no", said)
+    message = str(error)
+    kind = re.search(r"model type `([^`]+)`|a '([^']+)' model is no", message)
     if kind is not None:
         return f"{name}: a {kind[1] or kind[2]!r} model is not supported; {WORKING}"
     folder = Path(folder_of(name))
-    if "Unrecognized model in" in said and (not folder.is_dir() or (folder / "config.json").is_file()):
+    if "Unrecognized model in" in message and (not folder.is_dir() or (folder / "config.json").is_file()):
         return f"{name}: its config.json names no model_type that is supported; {WORKING}"
     return ""
 
 
 def _reason(name: str, error: BaseException) -> str:
     """Why something could not be loaded."""
-    said = in_a_line(error, 200) or type(error).__name__
-    if "file named model.safetensors" not in said:
-        return said
-    there = sorted(path.name for path in Path(name).iterdir()) if Path(name).is_dir() else ["pytorch_model.bin"]
-    if files := [file for file in there if file.endswith(".gguf")]:
+    message = in_a_line(error, 200) or type(error).__name__
+    if "file named model.safetensors" not in message:
+        return message
+    names = sorted(path.name for path in Path(name).iterdir()) if Path(name).is_dir() else ["pytorch_model.bin"]
+    if files := [file for file in names if file.endswith(".gguf")]:
         return f"it has no model.safetensors; name GGUF files ({', '.join(files)}) themselves"
-    weights = [file for file in there if file.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+    weights = [file for file in names if file.endswith((".bin", ".pt", ".pth", ".ckpt"))]
     pickles = (
         f"; weights in pickles ({', '.join(weights)}), which may run code, are never read: write them as safetensors"
         " with save_pretrained of transformers"
@@ -276,8 +276,8 @@ def predicts_tokens(name: str) -> bool:
     if name in BUNDLED:
         return BUNDLED[name].has_lm_head
     try:
-        where = folder_of(name)
-        return bool(_gguf_files(name)) or has_lm_head(read_config(where))
+        origin = folder_of(name)
+        return bool(_gguf_files(name)) or has_lm_head(read_config(origin))
     except Exception:  # loading it will say what is wrong
         return True
 
@@ -296,12 +296,18 @@ def without_pooler(kind: type[PreTrainedModel]) -> dict[str, Any]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
 
 
-def _load(where: str | None, config: PreTrainedConfig, lm_head: bool, **more: Any) -> tuple[PreTrainedModel, Any]:
+def _load(origin: str | None, config: PreTrainedConfig, lm_head: bool, **more: Any) -> tuple[PreTrainedModel, Any]:
     kind = model_class(config, lm_head)
     return kind.from_pretrained(  # pyright: ignore[reportReturnType]  # a pair, with output_loading_info
-        where, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True,
-        use_safetensors=True, **without_pooler(kind), **more,
-    )  # fmt: skip
+        origin,
+        config=config,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        use_safetensors=True,
+        **without_pooler(kind),
+        **more,
+    )
 
 
 def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> str:
@@ -335,17 +341,17 @@ def _gguf_files(name: str) -> list[Path]:
 # sentence-transformers
 
 
-def _transformer_folder(where: str) -> str:
+def _transformer_folder(origin: str) -> str:
     """Where inside a folder of sentence-transformers the transformer is; "" for any other backbone, and on the hub,
     where it is at the top."""
-    return _modules(where).get("Transformer", "") if Path(where).is_dir() else ""
+    return _modules(origin).get("Transformer", "") if Path(origin).is_dir() else ""
 
 
-def _pooling(where: str, name: str) -> Pooling:
+def _pooling(origin: str, name: str) -> Pooling:
     """How sentence-transformers' own files pool the states; the mean where there are none. Layers behind the pooling
     (LaBSE's dense one) are not applied."""
-    folder = _modules(where).get("Pooling")
-    settings: Mapping[str, Any] = (None if folder is None else _json(where, "config.json", folder)) or {}
+    folder = _modules(origin).get("Pooling")
+    settings: Mapping[str, Any] = (None if folder is None else _json(origin, "config.json", folder)) or {}
     on = [key.removeprefix("pooling_mode_") for key, value in settings.items() if value is True]
     on = [key.removesuffix("_tokens").removesuffix("_token") for key in on if key != "include_prompt"]
     modes = on or [str(settings.get("pooling_mode", "mean"))]
@@ -354,16 +360,20 @@ def _pooling(where: str, name: str) -> Pooling:
     return cast(Pooling, modes[0])
 
 
-def _modules(where: str) -> dict[str, str]:
+def _modules(origin: str) -> dict[str, str]:
     """The folders of a sentence-transformers model by the kind of module in each; empty for any other backbone."""
-    modules: Any = _json(where, "modules.json") or []
+    modules: Any = _json(origin, "modules.json") or []
     return {str(module["type"]).rsplit(".", 1)[-1]: str(module["path"]) for module in modules}
 
 
-def _json(where: str, file: str, subfolder: str = "") -> Any:
+def _json(origin: str, file: str, subfolder: str = "") -> Any:
     """What a JSON file of a folder or hub name holds; None where there is none."""
-    found = cached_file(
-        where, file, subfolder=subfolder, _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
-    )  # fmt: skip
-    return None if found is None else json.loads(Path(found).read_text(encoding="utf-8"))
+    path = cached_file(
+        origin,
+        file,
+        subfolder=subfolder,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))

@@ -88,8 +88,8 @@ class Prefix:
         """Keys and values of one layer, each [rows, head, prompt, dim]."""
         # All at once: taken one by one, each would lead back a gradient of all layers' size. And once more where they
         # were first read without gradients.
-        wanted = self.key_values.requires_grad and torch.is_grad_enabled()
-        if not self._layers or (wanted and self._layers[0][0].grad_fn is None):
+        needs_gradient = self.key_values.requires_grad and torch.is_grad_enabled()
+        if not self._layers or (needs_gradient and self._layers[0][0].grad_fn is None):
             self._layers = [tuple(pair.unbind(0)) for pair in self.key_values.unbind(0)]
         keys, values = self._layers[index]
         if self.trained_layers is not None and index not in self.trained_layers:
@@ -103,8 +103,8 @@ class Prefix:
         there is nothing to hide. Made once per batch, not per layer."""
         if mask is None and self.bias is None:
             return None
-        for known, known_length, extended in self._masks:
-            if known is mask and known_length == length:
+        for own, known_length, extended in self._masks:
+            if own is mask and known_length == length:
                 return extended
         extended = self._extended(mask, length)
         # One batch needs at most two (ModernBERT); the others are of earlier batches.
@@ -176,8 +176,8 @@ class _Attention(torch.autograd.Function):
             of_query = torch.bmm(of_scores, keys.flatten(0, 1)).mul_(ctx.scale).view(scaled.shape)
         of_keys, of_values = (part.view(batch, heads, -1, dim) for part in (of_keys, of_values))
         text = [
-            part[:, :, ctx.num_front :] if wanted else None
-            for part, wanted in zip((of_keys, of_values), of_text, strict=True)
+            part[:, :, ctx.num_front :] if needs_gradient else None
+            for part, needs_gradient in zip((of_keys, of_values), of_text, strict=True)
         ]
         front = [part[:, :, : ctx.num_front] for part in (of_keys, of_values)]
         if ctx.rows == 1:

@@ -32,18 +32,33 @@ from glotprompt.model.loading import (
 
 def _roberta(vocab_size: int, hidden_size: int, num_layers: int, num_heads: int) -> dict[str, Any]:
     return {
-        "vocab_size": vocab_size, "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size,
-        "num_hidden_layers": num_layers, "num_attention_heads": num_heads, "max_position_embeddings": 514,
-        "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5,
-    }  # fmt: skip
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "intermediate_size": 4 * hidden_size,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": num_heads,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+        "pad_token_id": 1,
+        "layer_norm_eps": 1e-5,
+    }
 
 
 def _modernbert(hidden_size: int, num_heads: int) -> dict[str, Any]:
     return {
-        "vocab_size": 256_000, "hidden_size": hidden_size, "intermediate_size": 1152, "num_hidden_layers": 22,
-        "num_attention_heads": num_heads, "max_position_embeddings": 8192, "local_attention": 128, "pad_token_id": 0,
-        "bos_token_id": 2, "eos_token_id": 1, "cls_token_id": 1, "sep_token_id": 1,
-    }  # fmt: skip
+        "vocab_size": 256_000,
+        "hidden_size": hidden_size,
+        "intermediate_size": 1152,
+        "num_hidden_layers": 22,
+        "num_attention_heads": num_heads,
+        "max_position_embeddings": 8192,
+        "local_attention": 128,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 1,
+        "cls_token_id": 1,
+        "sep_token_id": 1,
+    }
 
 
 BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -93,12 +108,12 @@ class Shell(Backbone):
         except ModelError:
             raise
         except Exception as error:  # other people's files: anything can be raised
-            if said := unsupported(name, error):
-                raise ModelError(said) from None
-            known = [*BUNDLED, *BUILT_IN]
+            if message := unsupported(name, error):
+                raise ModelError(message) from None
+            names = [*BUNDLED, *BUILT_IN]
             raise ModelError(
                 f"no config.json of {name!r} is to be had ({' '.join(str(error).split())[:120]}); give a folder, a hub"
-                f" name that can be reached, or one that is built in: {', '.join(known)}.{nearest(name, known)}"
+                f" name that can be reached, or one that is built in: {', '.join(names)}.{nearest(name, names)}"
             ) from None
         finally:
             transformers_logging.set_verbosity(loudness)

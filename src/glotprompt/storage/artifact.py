@@ -27,9 +27,15 @@ KEY = "glotprompt"
 MOST_LEVELS = 64
 """Of what stands inside one another in a description: several times what any has, and far from Python's own limit."""
 _DTYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
-    torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 """Names of safetensors."""
 
 
@@ -159,8 +165,8 @@ def _metadata(path: Path, stored: dict[str, str], kinds: Sequence[str]) -> dict[
     expected = " or a ".join(kinds)
     try:
         metadata: dict[str, Any] = json.loads(stored[KEY])
-        found, _ = metadata["kind"], metadata["digest"]
-        if not isinstance(found, str) or not is_shallow(metadata):
+        stored_kind, _ = metadata["kind"], metadata["digest"]
+        if not isinstance(stored_kind, str) or not is_shallow(metadata):
             raise ValueError
     except (KeyError, ValueError, TypeError, AttributeError):
         raise ArtifactError(f"{path} was not written by glotprompt; expected a {expected}") from None
@@ -169,8 +175,8 @@ def _metadata(path: Path, stored: dict[str, str], kinds: Sequence[str]) -> dict[
             f"{path} has format {in_a_line(metadata.get('format'), 20)}, this glotprompt reads format {FORMAT}; make it"
             " anew with the adapt and tune commands that made it, or install the glotprompt that wrote it"
         )
-    if found not in kinds:
-        raise ArtifactError(f"{path} is a {in_a_line(found, 40)}; expected a {expected}")
+    if stored_kind not in kinds:
+        raise ArtifactError(f"{path} is a {in_a_line(stored_kind, 40)}; expected a {expected}")
     return metadata
 
 
@@ -203,33 +209,33 @@ def check_backbone(path: str | Path, metadata: Mapping[str, Any], name: str, fin
 
 def other_backbone(made_for: Mapping[str, Any], name: str, fingerprint: str) -> str:
     """The end of a message: which backbone something was made for, which one is loaded, and what to do."""
-    recorded, known = made_for.get("fingerprint"), made_for.get("name")
-    if known == name:
+    recorded, stored_name = made_for.get("fingerprint"), made_for.get("name")
+    if stored_name == name:
         return (
             f"another version of {name!r} (fingerprint {recorded}) than the one loaded ({fingerprint}); make it anew"
             " with the adapt and tune commands that made it"
         )
     return (
-        f"{known!r} (fingerprint {recorded}), the loaded backbone is {name!r} (fingerprint {fingerprint}); load the"
-        " backbone it was made for"
+        f"{stored_name!r} (fingerprint {recorded}), the loaded backbone is {name!r} (fingerprint {fingerprint}); load"
+        " the backbone it was made for"
     )
 
 
 def digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> str:
     """sha256 of tensors and metadata, in hexadecimal digits."""
-    found = hashlib.sha256(json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode())
+    hasher = hashlib.sha256(json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode())
     for name in sorted(tensors):
-        found.update(f"{name}{tensors[name].dtype}{tuple(tensors[name].shape)}".encode())
-        found.update(_bytes(tensors[name]))
-    return found.hexdigest()
+        hasher.update(f"{name}{tensors[name].dtype}{tuple(tensors[name].shape)}".encode())
+        hasher.update(_bytes(tensors[name]))
+    return hasher.hexdigest()
 
 
 def versions() -> dict[str, str]:
     """Versions of what numbers depend on."""
-    found = {"python": platform.python_version(), "glotprompt": __version__}
+    result = {"python": platform.python_version(), "glotprompt": __version__}
     for package in ("torch", "transformers", "tokenizers"):
         try:
-            found[package] = version(package)
+            result[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+            result[package] = "unknown"
+    return result

@@ -135,8 +135,8 @@ class _LanguageModule(_Metadata):
     def _of_the_method(self) -> Self:
         method = DESCRIPTIONS[self.method]
         if set(self.parts) != set(method.parts):
-            wanted = ", ".join(sorted(method.parts))
-            raise ValueError(f"parts {', '.join(self.parts) or 'none'}; {self.method} has {wanted}")
+            expected = ", ".join(sorted(method.parts))
+            raise ValueError(f"parts {', '.join(self.parts) or 'none'}; {self.method} has {expected}")
         kinds = {part.kind for part in self.parts.values()}
         if not kinds <= set(method.kinds):
             raise ValueError(f"parts of the kind {', '.join(sorted(kinds))}, which {self.method} does not leave")
@@ -161,8 +161,10 @@ class _Classifier(_Metadata):
 
 
 _KINDS: Mapping[str, type[_Metadata]] = {
-    "language prompt": _LanguagePrompt, "language module": _LanguageModule, "classifier": _Classifier,
-}  # fmt: skip
+    "language prompt": _LanguagePrompt,
+    "language module": _LanguageModule,
+    "classifier": _Classifier,
+}
 
 
 def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
@@ -187,9 +189,9 @@ def check_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
         kind.model_validate(metadata)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(part for part in map(str, first["loc"]) if part.isidentifier())
+        field = ".".join(part for part in map(str, first["loc"]) if part.isidentifier())
         wrong = in_a_line(first["msg"].removeprefix("Value error, "), 150)
-        raise _senseless(path, f"{where}: {wrong}" if where else wrong) from None
+        raise _senseless(path, f"{field}: {wrong}" if field else wrong) from None
 
 
 def check_values(path: str | Path, tensors: Mapping[str, Tensor]) -> None:

@@ -153,9 +153,9 @@ class LinearHead(Head):
         dense = {"dense.weight": (hidden, hidden), "dense.bias": (hidden,)}
         projection = {"projection.weight": (labels, hidden), "projection.bias": (labels,)}
         check_shapes("the head", tensors, {**dense, **projection})
-        made = cls(hidden, labels)
-        made.load_state_dict(dict(tensors))
-        return made
+        head = cls(hidden, labels)
+        head.load_state_dict(dict(tensors))
+        return head
 
 
 def _num_rows(tensor: Tensor | None) -> int:

@@ -70,15 +70,15 @@ class Lora(Module):
 
     @classmethod
     def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Lora:
-        rank, wanted = settings["rank"], dict[str, tuple[int, int]]()
+        rank, shapes = settings["rank"], dict[str, tuple[int, int]]()
         for name, layer in _layers(backbone, settings["targets"]).items():
-            wanted |= {f"{name}.A": (rank, layer.in_features), f"{name}.B": (layer.out_features, rank)}
-        check_shapes("LoRA", tensors, wanted)  # before anything of that size is made; a copy would spread a small one
-        made = cls(backbone, rank, settings["alpha"], settings["targets"])
+            shapes |= {f"{name}.A": (rank, layer.in_features), f"{name}.B": (layer.out_features, rank)}
+        check_shapes("LoRA", tensors, shapes)  # before anything of that size is made; a copy would spread a small one
+        module = cls(backbone, rank, settings["alpha"], settings["targets"])
         with torch.no_grad():
-            for name, value in made.tensors().items():
+            for name, value in module.tensors().items():
                 value.copy_(tensors[name])
-        return made
+        return module
 
 
 def _key(name: str, side: str) -> str:
@@ -102,13 +102,13 @@ def _layers(backbone: Backbone, targets: Targets) -> dict[str, nn.Linear]:
     if targets is None:
         targets = TARGETS.get(str(backbone.model.config.model_type), QUERIES_AND_VALUES)
     inside = re.compile(r"\blayers?\.\d+\.")
-    found = {
+    layers = {
         name: part
         for name, part in backbone.model.named_modules()
         if isinstance(part, nn.Linear)
         and inside.search(name)
         and (targets == "all" or name.rpartition(".")[2] in targets)
     }
-    if not found:
+    if not layers:
         raise ConfigError(f"{backbone.name}: LoRA finds no layer to change (looked for {', '.join(targets)})")
-    return found
+    return layers

@@ -56,14 +56,14 @@ class Module(nn.Module, ABC):
         return sum(parameter.numel() for parameter in self.trained_parameters)
 
 
-def check_shapes(what: str, found: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]]) -> None:
+def check_shapes(what: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> None:
     """Raises `ArtifactError` where values are not those of `what`, by name and shape."""
-    for name in sorted(found.keys() | wanted.keys()):
-        if name not in found:
+    for name in sorted(tensors.keys() | shapes.keys()):
+        if name not in tensors:
             raise ArtifactError(f"{what} lacks {name}; make it anew")
-        if name not in wanted:
+        if name not in shapes:
             raise ArtifactError(f"{what} holds {name}, which it does not have; make it anew")
-        if tuple(found[name].shape) != tuple(wanted[name]):
+        if tuple(tensors[name].shape) != tuple(shapes[name]):
             raise ArtifactError(
-                f"{what}: {name} is {list(found[name].shape)}, expected {list(wanted[name])}; make it anew"
+                f"{what}: {name} is {list(tensors[name].shape)}, expected {list(shapes[name])}; make it anew"
             )

@@ -23,10 +23,16 @@ NOTING = f"{ATTENTION}-noting"
 
 
 def _attend_and_note(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, noted: dict[int, Tensor], **kwargs: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *arguments: Any,
+    noted: dict[int, Tensor],
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     noted[module.layer_idx] = torch.stack([key[0], value[0]])  # pyright: ignore[reportArgumentType]
-    return AttentionInterface()[ATTENTION](module, query, key, value, *rest, **kwargs)
+    return AttentionInterface()[ATTENTION](module, query, key, value, *arguments, **kwargs)
 
 
 AttentionInterface.register(NOTING, _attend_and_note)
@@ -53,7 +59,7 @@ def key_values_of_text(
     `special_ids`; fp32, on the CPU. Fewer where the sequences have fewer.
 
     A sequence is read whole and without a prompt, so each token's vectors know their context and their place."""
-    found: list[Tensor] = []
+    vectors: list[Tensor] = []
     missing = prompt_length
     with _noting(backbone):
         for sequence in sequences:
@@ -61,8 +67,8 @@ def key_values_of_text(
             backbone.model.base_model(input_ids=sequence[None].to(backbone.device), noted=noted)
             text = ~torch.isin(sequence, special_ids)
             of_layers = torch.stack([noted[index] for index in range(backbone.num_layers)])
-            found.append(of_layers.float().cpu()[:, :, :, text][:, :, :, :missing])
-            missing -= found[-1].shape[3]
+            vectors.append(of_layers.float().cpu()[:, :, :, text][:, :, :, :missing])
+            missing -= vectors[-1].shape[3]
             if missing == 0:
                 break
-    return torch.cat(found, dim=3)
+    return torch.cat(vectors, dim=3)

@@ -39,8 +39,8 @@ class ModuleStack(Module):
     @contextmanager
     def attached(self, backbone: Backbone) -> Generator[Prefix | None]:
         with ExitStack() as stack:
-            found = [stack.enter_context(self[name].attached(backbone)) for name in self.parts]
-            yield next((prefix for prefix in found if prefix is not None), None)
+            prefixes = [stack.enter_context(self[name].attached(backbone)) for name in self.parts]
+            yield next((prefix for prefix in prefixes if prefix is not None), None)
 
     def settings(self) -> dict[str, Any]:
         # A list: files sort the keys of tables, and the order matters.

@@ -40,15 +40,15 @@ class Weights(Module):
         copies = {id(own[name]): copy.to(own[name].dtype) for name, copy in zip(self.names, self.values, strict=True)}
         replaced: list[tuple[dict[str, Any], str, nn.Parameter]] = []
         for module in backbone.model.modules():
-            held: dict[str, Any] = module._parameters  # pyright: ignore[reportPrivateUsage]  # a Parameter would be cut off from its master
-            replaced += [(held, leaf, value) for leaf, value in held.items() if id(value) in copies]
+            parameters: dict[str, Any] = module._parameters  # pyright: ignore[reportPrivateUsage]  # a Parameter would be cut off from its master
+            replaced += [(parameters, leaf, value) for leaf, value in parameters.items() if id(value) in copies]
         try:
-            for held, leaf, value in replaced:
-                held[leaf] = copies[id(value)]
+            for parameters, leaf, value in replaced:
+                parameters[leaf] = copies[id(value)]
             yield None
         finally:
-            for held, leaf, value in replaced:
-                held[leaf] = value
+            for parameters, leaf, value in replaced:
+                parameters[leaf] = value
 
     def settings(self) -> dict[str, Any]:
         return {}
