@@ -66,15 +66,15 @@ def identity_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _rated(stage: Stage, known: dict[str, Any]) -> Description:
+def _rated(stage: Stage, values: dict[str, Any]) -> Description:
     """The method whose default rate a config has: its own; where that has none for the stage, soft-prompt."""
     prompts = DESCRIPTIONS["soft-prompt"]
-    method = DESCRIPTIONS.get(known.get("method", ""), prompts)
+    method = DESCRIPTIONS.get(values.get("method", ""), prompts)
     return method if stage in method.rates else prompts
 
 
-def _auto_rates(known: dict[str, Any]) -> tuple[float, ...]:
-    method = _rated("adapt", known)
+def _auto_rates(values: dict[str, Any]) -> tuple[float, ...]:
+    method = _rated("adapt", values)
     factors = (1, 2, 4, 8, 16, 32) if method.adapts_prompt else (1, 4, 16, 64)
     return tuple(round(factor * method.rates["adapt"], 10) for factor in factors)
 
@@ -90,12 +90,12 @@ def _one_line(config: type[Config], error: ValidationError) -> str:
     # A field that takes a number or a word has an error for each of them.
     same = [e["msg"] for e in more if e["type"] == "literal_error" and e["loc"][0] == key]
     message = " or ".join([first["msg"], *(other.removeprefix("Input should be ") for other in same)])
-    given, hint = first["input"], ""
+    value, hint = first["input"], ""
     if first["type"] == "tuple_type":
-        message = f"Input should be a list such as {json.dumps([given], default=str)}"
-    elif first["type"] == "literal_error" and isinstance(given, str):
-        hint = nearest(given, re.findall("'([^']+)'", first["msg"]))
-    return f"{setting(key, of=config.__name__)}: {message}, not {given!r}.{hint}"
+        message = f"Input should be a list such as {json.dumps([value], default=str)}"
+    elif first["type"] == "literal_error" and isinstance(value, str):
+        hint = nearest(value, re.findall("'([^']+)'", first["msg"]))
+    return f"{setting(key, of=config.__name__)}: {message}, not {value!r}.{hint}"
 
 
 class AdaptConfig(Config):
@@ -284,16 +284,16 @@ class RuntimeConfig(Config):
 def presets() -> dict[str, dict[str, dict[str, Any]]]:
     """Named departures from the defaults, `presets/*.toml`, by name and stage; "paper" has none. A parameter that
     differs between methods is a table by method, in which "others" are those that it does not name."""
-    found = sorted((path.name, path) for path in (files("glotprompt") / "presets").iterdir())
-    return {name.removesuffix(".toml"): tomllib.loads(path.read_text(encoding="utf-8")) for name, path in found}
+    paths = sorted((path.name, path) for path in (files("glotprompt") / "presets").iterdir())
+    return {name.removesuffix(".toml"): tomllib.loads(path.read_text(encoding="utf-8")) for name, path in paths}
 
 
 def preset(name: str, stage: Stage, method: str = "soft-prompt") -> dict[str, Any]:
     """The settings of preset `name` that differ from the defaults of a stage and method."""
     if name not in presets():
         raise ConfigError(f"no preset {name!r}; there are {', '.join(presets())}.{nearest(name, presets())}")
-    chosen = {
+    settings = {
         key: value.get(method, value.get("others")) if isinstance(value, dict) else value
         for key, value in presets()[name][stage].items()
     }
-    return {key: value for key, value in chosen.items() if value is not None}
+    return {key: value for key, value in settings.items() if value is not None}

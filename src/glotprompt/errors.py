@@ -19,14 +19,14 @@ _wording: ContextVar[Wording] = ContextVar("wording", default=lambda name, value
 def setting(name: str, value: str | None = None, of: str = "", inside: str = "{}") -> str:
     """What a message calls a setting, and the value to give it: an argument (`delimiter=";"`, `inside` what it is given
     in), or a field (`of` its class) where Python is spoken to, and what the wording says inside `in_words_of`."""
-    said = _wording.get()(name, value)
-    if said is not None:
-        return said
+    wording = _wording.get()(name, value)
+    if wording is not None:
+        return wording
     if value is None:
         return f"{of}.{name}" if of else inside.format(f"{name}=")
     is_word = not value.replace(".", "").isdecimal() and value not in ("True", "False", "None")
-    shown = value.replace("\t", "\\t")
-    return inside.format(f'{name}="{shown}"' if is_word else f"{name}={shown}")
+    text = value.replace("\t", "\\t")
+    return inside.format(f'{name}="{text}"' if is_word else f"{name}={text}")
 
 
 @contextmanager
@@ -79,10 +79,9 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory ran out: where it is no type of its own, plain words."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM or "failed to map segment" in str(error)
-    words = (
-        isinstance(error, RuntimeError | ImportError | UserWarning) and _MEMORY_RAN_OUT.search(str(error)) is not None
-    )
-    return words or isinstance(error, MemoryError)
+    if isinstance(error, RuntimeError | ImportError | UserWarning):
+        return _MEMORY_RAN_OUT.search(str(error)) is not None
+    return isinstance(error, MemoryError)
 
 
 def in_a_line(error: object, most: int | None = 300) -> str:
@@ -97,7 +96,7 @@ CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 def visible(text: str) -> str:
     """`text` with its control characters written out (an escape as \\x1b), so that a terminal shows them and does not
     obey them; with line breaks, and with the halves of characters that stand for bytes of names that are not UTF-8."""
-    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def counted(number: int, what: str, several: str = "") -> str:

@@ -53,9 +53,9 @@ def of_first(value: _Value) -> _Value:
         return value
     import torch.distributed as distributed
 
-    held = [value]
-    distributed.broadcast_object_list(held)
-    return held[0]
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
 
 
 def same_everywhere(value: object) -> bool:
@@ -64,9 +64,9 @@ def same_everywhere(value: object) -> bool:
         return True
     import torch.distributed as distributed
 
-    found: list[object] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(found, value)
-    return all(other == value for other in found)
+    values: list[object] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return all(other == value for other in values)
 
 
 def start_alike(tensors: Iterable[torch.Tensor]) -> None:

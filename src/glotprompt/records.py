@@ -188,10 +188,10 @@ class Training(TextReport):
     def with_text(self, text: TextReport) -> Self:
         """The same with another account of how the text came to be."""
         ours = self.model_fields_set - set(TextReport.model_fields)
-        told = {name: getattr(self, name) for name in ours} | {
+        fields = {name: getattr(self, name) for name in ours} | {
             name: getattr(text, name) for name in text.model_fields_set
         }
-        return self.model_construct(_fields_set=set(told), **told)
+        return self.model_construct(_fields_set=set(fields), **fields)
 
 
 class AdaptReport(Training):

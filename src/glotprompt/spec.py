@@ -67,18 +67,20 @@ def adapt_specs(
     "target" and "source", or of "pairs"; what a part does not read it does not depend on. `origin`: fingerprint and
     precision of the backbone."""
     rewritten = None if characters is None else characters.to_dict()
-    found: dict[str, RunSpec] = {}
+    specs: dict[str, RunSpec] = {}
     for part, share in method_of_adapt(config).source_shares(config).items():
-        settings, read = _settings(config), dict(contents)
+        settings, hashes = _settings(config), dict(contents)
         if config.objective == "mlm":
             settings["source_share"] = share
-            read = {name: said for name, said in contents.items() if (share < 1 if name == "target" else share > 0)}
-        of_source = set(read) == {"source"}
+            hashes = {
+                name: content for name, content in contents.items() if (share < 1 if name == "target" else share > 0)
+            }
+        of_source = set(hashes) == {"source"}
         settings["part"] = part
-        found[part] = RunSpec(
-            "adapt", settings, *origin, read, "" if of_source else language, builds_on, characters=rewritten
+        specs[part] = RunSpec(
+            "adapt", settings, *origin, hashes, "" if of_source else language, builds_on, characters=rewritten
         )
-    return found
+    return specs
 
 
 def whole(parts: Mapping[str, RunSpec]) -> RunSpec:
@@ -141,20 +143,20 @@ def done_or_train(
     made_from = identity_of([spec.identity, artifact.versions()])
     folder = checkpoints or output.with_name(f"{output.name}.checkpoints")
     with alone(folder, output, tell):
-        found = _finished(load, output)
-        is_done = found is not None and found.made_from == made_from
+        result = _finished(load, output)
+        is_done = result is not None and result.made_from == made_from
         if not same_everywhere(is_done):
             raise ConfigError(
                 f"not all processes see the same {output}; it must lie in a folder that all machines share"
             )
-        if found is None or not is_done:
-            made = train(folder)
-            found = replace(made, report=made.training.replace(made_from=made_from))
-            found.save(output)
+        if result is None or not is_done:
+            result = train(folder)
+            result = replace(result, report=result.training.replace(made_from=made_from))
+            result.save(output)
             wait()  # one process writes, all go on with the file
         if checkpoints is None:
             forget(folder)  # not before the result is in its place; also what a kill in this very line left
-    return found, is_done
+    return result, is_done
 
 
 def _finished(load: Callable[[Path], _Trained], output: Path) -> _Trained | None:

@@ -33,10 +33,10 @@ class Template:
         names = [str(name) for _, name, _, _ in parsed]
         for name, (_, _, spec, conversion) in zip(names, parsed, strict=True):
             if name != MASK_FIELD and name not in TEXT_FIELDS:
-                known = ("mask", *TEXT_FIELDS)
+                choices = ("mask", *TEXT_FIELDS)
                 raise ConfigError(
                     f"template {self.pattern!r} has an unknown field {{{name}}};"
-                    f" known are {', '.join(known)}.{nearest(name, known)}"
+                    f" known are {', '.join(choices)}.{nearest(name, choices)}"
                 )
             if spec or conversion:
                 raise ConfigError(f"template {self.pattern!r}: write a plain {{{name}}}, without : or ! after its name")
@@ -102,9 +102,9 @@ class Task:
             return None
         for label in labels:
             if label not in self.labels:
-                known = ", ".join(self.labels)
+                expected = ", ".join(self.labels)
                 raise ConfigError(
-                    f"the classifier has no label {label!r}; it has {known}.{nearest(label, self.labels)}"
+                    f"the classifier has no label {label!r}; it has {expected}.{nearest(label, self.labels)}"
                 )
         return [self.labels.index(label) for label in labels]
 
@@ -115,13 +115,13 @@ class Task:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], where: str = "task") -> Task:
-        known = ("name", "template", "verbalizer")
+        keys = ("name", "template", "verbalizer")
         for key in value:
-            if key not in known:
-                raise ConfigError(f"{where}: unknown key {key!r}.{nearest(key, known)}")
-        for key in known:
+            if key not in keys:
+                raise ConfigError(f"{where}: unknown key {key!r}.{nearest(key, keys)}")
+        for key in keys:
             if key not in value:
-                raise ConfigError(f"{where}: {key!r} is missing; a task has {', '.join(known)}")
+                raise ConfigError(f"{where}: {key!r} is missing; a task has {', '.join(keys)}")
         if not isinstance(value["verbalizer"], Mapping):
             raise ConfigError(f"{where}: verbalizer must map each label to its word or list of words")
         return cls(str(value["name"]), str(value["template"]), value["verbalizer"])
@@ -133,9 +133,9 @@ class Task:
             return BUILT_IN_TASKS[str(name)]
         path = Path(name)
         if not path.is_file():
-            known = ", ".join(BUILT_IN_TASKS)
+            names = ", ".join(BUILT_IN_TASKS)
             raise ConfigError(
-                f"no task {str(name)!r}: neither built in ({known}) nor a TOML file."
+                f"no task {str(name)!r}: neither built in ({names}) nor a TOML file."
                 f"{nearest(str(name), BUILT_IN_TASKS)}"
             )
         try:

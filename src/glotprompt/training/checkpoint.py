@@ -43,20 +43,20 @@ class Checkpoint:
             start = time.monotonic()
             artifact.write(self.path, KIND, tensors, {**metadata, "identity": self.identity, "notes": self._notes})
             self._last = time.monotonic()
-            took = self._last - start
-            self._pause = took / LARGEST_SHARE - took if self._every else 0.0  # 0 means after every step
+            seconds = self._last - start
+            self._pause = seconds / LARGEST_SHARE - seconds if self._every else 0.0  # 0 means after every step
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """The saved state, or None when there is none that can be used (a damaged one is as good as none).
 
         Raises `ConfigError` where processes that train together do not all see the same."""
-        found = self._read()
-        step = None if found is None else found[1].get("history", {}).get("step")
+        state = self._read()
+        step = None if state is None else state[1].get("history", {}).get("step")
         if not same_everywhere(step):
             raise ConfigError(
                 f"not all processes see the same {self.path}; the output must lie in a folder that all machines share"
             )
-        return found
+        return state
 
     def _read(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         if self.path is None or not self.path.is_file():
@@ -73,12 +73,12 @@ class Checkpoint:
         value = of_first(value)
         if self.path is None:
             return value
-        found = self.load()
-        if found is not None:
-            self._notes.update(found[1]["notes"])
+        state = self.load()
+        if state is not None:
+            self._notes.update(state[1]["notes"])
         if name not in self._notes:
             self._notes[name] = value
-            self.save(*(found or ({}, {})))
+            self.save(*(state or ({}, {})))
         return of_first(self._notes[name])
 
 

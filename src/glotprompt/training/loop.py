@@ -62,10 +62,10 @@ class Optimisation:
         warmup = max(1, round(self.steps * self.warmup_ratio))
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
-        left = (self.steps - step) / max(1, self.steps - warmup)
+        remaining = (self.steps - step) / max(1, self.steps - warmup)
         shares = {
-            "linear": left,
-            "cosine": (1 - math.cos(math.pi * left)) / 2,
+            "linear": remaining,
+            "cosine": (1 - math.cos(math.pi * remaining)) / 2,
             "constant": 1.0,
             "wsd": min(1.0, (self.steps - step) / max(1, round(DECAYING * self.steps))),
         }
@@ -96,7 +96,7 @@ class History:
 
     def figures(self) -> HistoryFigures:
         """What a report keeps of it."""
-        found = [
+        evaluations = [
             (step, {name: _number(value) for name, value in figures.items()}) for step, figures in self.evaluations
         ]
         return HistoryFigures(
@@ -105,7 +105,7 @@ class History:
             seconds=self.seconds,
             tokens=self.tokens,
             losses=[(step, _number(loss)) for step, loss in self.losses],
-            evaluations=found,
+            evaluations=evaluations,
         )
 
 
@@ -214,17 +214,17 @@ class _Run:
         """Sum the gradients of this process's parts of a step, with fewer sequences in each where memory runs out."""
         micro_batch, device = self.micro_batch, self.parameters[0].device
         while True:
-            found = None
+            result = None
             try:
-                found = _accumulated(losses(self.history.step))
+                result = _accumulated(losses(self.history.step))
             except (RuntimeError, MemoryError, UserWarning) as error:
                 if micro_batch is None or not is_out_of_memory(error):
                     raise
-            if found is None:  # not in the handler: until it ends, the error holds on to what the pass had made
+            if result is None:  # not in the handler: until it ends, the error holds on to what the pass had made
                 release_memory(device)
-            halved = micro_batch is not None and micro_batch.halve_if(found is None, device)
-            if found is not None and not halved:
-                return found
+            halved = micro_batch is not None and micro_batch.halve_if(result is None, device)
+            if result is not None and not halved:
+                return result
             self.optimiser.zero_grad(set_to_none=True)
             self.save()  # whoever takes this up must halve at the same step
 
@@ -266,18 +266,18 @@ class _Run:
         )
 
     def resume(self) -> None:
-        found = self.checkpoint.load()
-        if found is None or "history" not in found[1]:
+        state = self.checkpoint.load()
+        if state is None or "history" not in state[1]:
             return
-        tensors, metadata = found
+        tensors, metadata = state
         numbers = range(len(self.parameters))
         self.take([tensors[f"{number}.now"] for number in numbers])
         self.best = [tensors[f"{number}.best"].to(self.parameters[number].device) for number in numbers]
         for name, value in tensors.items():
-            number, kind, *rest = name.split(".", 2)
+            number, kind, *key = name.split(".", 2)
             if kind == "optimiser":
                 parameter = self.parameters[int(number)]
-                self.optimiser.state[parameter][rest[0]] = value.to(parameter.device)  # fused: the step count too
+                self.optimiser.state[parameter][key[0]] = value.to(parameter.device)  # fused: the step count too
         history: dict[str, Any] = dict(metadata["history"])
         for name in ("losses", "evaluations"):
             history[name] = [tuple(item) for item in history[name]]

@@ -69,9 +69,9 @@ def pace_of(backbone: Backbone, work: Work, seconds: float, runtime: RuntimeConf
             steps = max(1, min(MOST_STEPS, int((seconds - warm_up) / max(warm_up, 1e-3))))
             if warm_up < ENOUGH * seconds:
                 passes.train(steps)
-    read = passes.read(seconds if not work.parameters else seconds / 4)
+    read_token = passes.read(seconds if not work.parameters else seconds / 4)
     measured = memory.bytes() if work.is_whole else None
-    return Pace(passes.token, read, passes.below_token, passes.update, steps, measured)
+    return Pace(passes.token, read_token, passes.below_token, passes.update, steps, measured)
 
 
 class _Passes:
@@ -90,24 +90,29 @@ class _Passes:
             count = 0
             begin = perf_counter()
             batch = self._work.batch(first + step)
-            made = perf_counter()
+            start = perf_counter()
             for loss, some in self._work.losses(batch, self._micro_batch):
                 yield loss, some  # behind this the pass backward is done
                 count += some
-            below += made - begin
+            below += start - begin
             tokens.append(count)
-            passes.append(perf_counter() - made)
+            passes.append(perf_counter() - start)
 
         config = self._work.config
         optimisation = Optimisation(steps, 1e-4, 0.0, config.weight_decay, config.clip_norm, steps)
         checkpoint = Checkpoint(RuntimeConfig(), "")  # without a folder none is written
         seconds = fit(
-            self._work.parameters, losses, lambda: Evaluation((0.0,), {}), optimisation, checkpoint, Silent(),
+            self._work.parameters,
+            losses,
+            lambda: Evaluation((0.0,), {}),
+            optimisation,
+            checkpoint,
+            Silent(),
             self._micro_batch,
-        ).seconds  # fmt: skip
+        ).seconds
         self._step += steps
         # In the middle: what else runs delays some of them.
-        self.token = median(took / max(1, count) for took, count in zip(passes, tokens, strict=True))
+        self.token = median(seconds_taken / max(1, count) for seconds_taken, count in zip(passes, tokens, strict=True))
         self.below_token = below / max(1, sum(tokens))
         self.update = max(0.0, seconds - below - sum(passes)) / steps
         return seconds
@@ -116,13 +121,13 @@ class _Passes:
     def read(self, seconds: float) -> float:
         """Seconds that a token takes forward alone. The first batch warms up."""
         whole = MicroBatch(RuntimeConfig(progress=False))
-        tokens, took = 0, 0.0
+        tokens, elapsed = 0, 0.0
         for number in range(MOST_STEPS):
             batch = self._work.batch(self._step + number)
             begin = perf_counter()
             count = sum(count for _, count in self._work.losses(batch, whole))
             if number:
-                tokens, took = tokens + count, took + perf_counter() - begin
-            if number > 1 and took >= seconds:
+                tokens, elapsed = tokens + count, elapsed + perf_counter() - begin
+            if number > 1 and elapsed >= seconds:
                 break
-        return took / max(1, tokens)
+        return elapsed / max(1, tokens)

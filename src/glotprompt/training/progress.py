@@ -60,12 +60,12 @@ class StepLine:
         self._last = now
         began, first_step, first_tokens = self._start
         elapsed = max(now - began, 1e-9)
-        left = (self.steps - step) * elapsed / max(1, step - first_step)
-        shown = "" if loss is None else f"loss {loss:.3f}  "
-        shown += " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        remaining = (self.steps - step) * elapsed / max(1, step - first_step)
+        figures_text = "" if loss is None else f"loss {loss:.3f}  "
+        figures_text += " ".join(f"{name} {value:.4g}" for name, value in figures.items())
         line = (
-            f"{self.title}: step {step}/{self.steps}  {shown}"
-            f"  {(tokens - first_tokens) / elapsed:,.0f} tokens/s  {duration(left)} left"
+            f"{self.title}: step {step}/{self.steps}  {figures_text}"
+            f"  {(tokens - first_tokens) / elapsed:,.0f} tokens/s  {duration(remaining)} left"
         )
         if self._terminal:
             end = "\n" if step == self.steps else ""

@@ -27,17 +27,17 @@ def choose_rate(config: AdaptConfig, loss_after: Callable[[float, int], float]) 
 
     `loss_after` runs a rate for so many steps from the start and returns the held-out loss. A rate whose loss is no
     number is out at once; of equal ones the lower stays."""
-    left: Sequence[float] = sorted(set(config.auto_rates))
+    candidates: Sequence[float] = sorted(set(config.auto_rates))
     trials: list[Trial] = []
     for count, steps in rounds(config):
-        losses = {rate: loss_after(rate, steps) for rate in left}
+        losses = {rate: loss_after(rate, steps) for rate in candidates}
         trials += [Trial(rate, steps, loss if math.isfinite(loss) else None) for rate, loss in losses.items()]
         sound = [rate for rate in losses if math.isfinite(losses[rate])]
         # Where all diverge the lowest is the least bad.
-        left = sorted(sound, key=lambda rate: (losses[rate], rate))[: (count + 1) // 2] or [min(left)]
-        if len(left) == 1:
+        candidates = sorted(sound, key=lambda rate: (losses[rate], rate))[: (count + 1) // 2] or [min(candidates)]
+        if len(candidates) == 1:
             break
-    return left[0], trials
+    return candidates[0], trials
 
 
 def try_rates(
@@ -53,13 +53,13 @@ def try_rates(
 
     def loss_after(rate: float, steps: int) -> float:
         checkpoint = Checkpoint(runtime, f"{identity}-{rate:g}-{steps}")
-        _, found = checkpoint.load() or ({}, {})
-        if "trial" not in found:
+        _, notes = checkpoint.load() or ({}, {})
+        if "trial" not in notes:
             short = config.replace(steps=steps, eval_every=steps)
             history = train(short, rate, checkpoint, f"try learning rate {rate:g}")
-            found = {"trial": [history.evaluations[-1][1]["held_out_loss"], history.seconds]}
-            checkpoint.save({}, found)  # in the place of its values, which for whole models are large
-        loss, seconds = found["trial"]
+            notes = {"trial": [history.evaluations[-1][1]["held_out_loss"], history.seconds]}
+            checkpoint.save({}, notes)  # in the place of its values, which for whole models are large
+        loss, seconds = notes["trial"]
         spent.append(seconds)
         return loss
 

@@ -79,14 +79,14 @@ def split_pairs(
     of either side is trained on. Raises `DataError` where too few pairs are left."""
     most = min(config.eval_sequences, round(config.held_out_share * len(pairs)))
     order = generator(config.seed, "held-out pairs").permutation(len(pairs))
-    held = [pairs[i] for i in sorted(order[: max(2, most)].tolist())]
-    sides = [{pair[side] for pair in held} for side in (0, 1)]
-    kept = [pair for pair in pairs if pair[0] not in sides[0] and pair[1] not in sides[1]]
-    if len(kept) < 2:
+    held_out = [pairs[i] for i in sorted(order[: max(2, most)].tolist())]
+    sides = [{pair[side] for pair in held_out} for side in (0, 1)]
+    training = [pair for pair in pairs if pair[0] not in sides[0] and pair[1] not in sides[1]]
+    if len(training) < 2:
         raise DataError(
             f"{counted(len(pairs), 'pair')} of parallel text: too few to train on and to hold some out; give more"
         )
-    return kept, held
+    return training, held_out
 
 
 def halves_of_pairs(
@@ -103,9 +103,12 @@ def halves_of_pairs(
 
 
 def alignment_corpus(
-    backbone: Backbone, pairs: Sequence[tuple[str, str]], config: AdaptConfig, batch_size: int,
+    backbone: Backbone,
+    pairs: Sequence[tuple[str, str]],
+    config: AdaptConfig,
+    batch_size: int,
     centre: Float[Tensor, " hidden"] | None = None,
-) -> AlignmentCorpus:  # fmt: skip
+) -> AlignmentCorpus:
     """Tokenise (source, target) pairs and let the frozen backbone make their teachers, `batch_size` at a time. `centre`
     is that of the pairs that are trained on; None: these are."""
     source, target = (_tokens([pair[side] for pair in pairs], backbone.tokenizer, config.max_length) for side in (0, 1))
@@ -119,16 +122,16 @@ def alignment_corpus(
 
 def _tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Sequences:
     clean = [beginning(plain(text, tokenizer), tokenizer, max_length) for text in texts]
-    found = tokenizer(clean, truncation=True, max_length=max_length)["input_ids"]
-    return [np.array(row, dtype=np.int64) for row in found]
+    ids = tokenizer(clean, truncation=True, max_length=max_length)["input_ids"]
+    return [np.array(row, dtype=np.int64) for row in ids]
 
 
 def _vectors(backbone: Backbone, sequences: Sequences, prefix: Prefix | None, batch_size: int) -> _Vectors:
     """Pooled states, fp32 on the backbone's device, in the order of the sequences; differentiable in the prefix."""
-    found = torch.zeros(len(sequences), backbone.hidden_size, device=backbone.device)
+    vectors = torch.zeros(len(sequences), backbone.hidden_size, device=backbone.device)
     for rows in by_length(sequences, batch_size):
-        found[rows] = backbone.pooled_states([sequences[i] for i in rows], prefix)
-    return found
+        vectors[rows] = backbone.pooled_states([sequences[i] for i in rows], prefix)
+    return vectors
 
 
 def _some(pairs: AlignmentBatch, rows: Sequence[int]) -> AlignmentBatch:
@@ -143,11 +146,11 @@ def alignment_loss(
     target: _Vectors, source: _Vectors, teachers: _Vectors, centre: Float[Tensor, " hidden"]
 ) -> Float[Tensor, ""]:
     """The loss of a batch from the pooled states of both sides behind what is trained, fp32."""
-    students, kept = (F.normalize(states - centre, dim=1) for states in (target, source))
+    students, sources = (F.normalize(states - centre, dim=1) for states in (target, source))
     scores = students @ teachers.T / TEMPERATURE
     own = torch.arange(len(scores), device=scores.device)
     contrast = (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
-    return contrast + PULL * (1 - _cosine(students, teachers)) + SOURCE_PULL * (1 - _cosine(kept, teachers))
+    return contrast + PULL * (1 - _cosine(students, teachers)) + SOURCE_PULL * (1 - _cosine(sources, teachers))
 
 
 def _cosine(one: _Vectors, other: _Vectors) -> Float[Tensor, ""]:
@@ -220,18 +223,20 @@ def score_alignment(
     """Score held-out pairs, behind a prefix or (None) of the backbone as it is now."""
     pairs = held_out.pairs
     target, source = (_vectors(backbone, side, prefix, batch_size) for side in (pairs.target, pairs.source))
-    students, kept = (F.normalize(states - held_out.centre, dim=1) for states in (target, source))
+    students, sources = (F.normalize(states - held_out.centre, dim=1) for states in (target, source))
     return AlignmentScores(
-        retrieval_accuracy(target, pairs.teachers), float(_cosine(students, pairs.teachers)),
-        float(_cosine(kept, pairs.teachers)),
-        float(alignment_loss(target, source, pairs.teachers, held_out.centre)), len(pairs.target),
-    )  # fmt: skip
+        retrieval_accuracy(target, pairs.teachers),
+        float(_cosine(students, pairs.teachers)),
+        float(_cosine(sources, pairs.teachers)),
+        float(alignment_loss(target, source, pairs.teachers, held_out.centre)),
+        len(pairs.target),
+    )
 
 
 def retrieval_accuracy(one: _Vectors, other: _Vectors) -> float:
     """Per cent of the rows whose nearest row of the other side, by cosine, is the one of the same index: mean of both
     directions. Each side is centred by its own mean first."""
-    left, right = (F.normalize(side - side.mean(dim=0), dim=1) for side in (one, other))
-    scores, own = left @ right.T, torch.arange(len(one), device=one.device)
-    found = [(matrix.argmax(dim=1) == own).float().mean() for matrix in (scores, scores.T)]
-    return 100 * float(sum(found)) / 2
+    rows, columns = (F.normalize(side - side.mean(dim=0), dim=1) for side in (one, other))
+    scores, own = rows @ columns.T, torch.arange(len(one), device=one.device)
+    accuracies = [(matrix.argmax(dim=1) == own).float().mean() for matrix in (scores, scores.T)]
+    return 100 * float(sum(accuracies)) / 2

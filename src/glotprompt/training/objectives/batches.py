@@ -51,8 +51,8 @@ def token_sequences(
         if packing == "none":
             clean = [beginning(text, tokenizer, max_length) for text in clean]
         # verbose: a line longer than the model reads is cut into sequences here, so no warning.
-        found = tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
-        lines += [np.array(ids, dtype=np.int32) for ids in found]
+        rows = tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
+        lines += [np.array(ids, dtype=np.int32) for ids in rows]
     return pack(lines, SpecialIds.of(tokenizer), max_length, packing)
 
 
@@ -124,8 +124,8 @@ def balance(target: Sequences, source: Sequences, config: AdaptConfig) -> tuple[
 def _draw_some(sequences: Sequences, most: int, seed: int) -> Sequences:
     if len(sequences) <= most:
         return sequences
-    chosen = np.random.default_rng([seed, 3]).permutation(len(sequences))[:most]
-    return [sequences[i] for i in sorted(chosen.tolist())]
+    indices = np.random.default_rng([seed, 3]).permutation(len(sequences))[:most]
+    return [sequences[i] for i in sorted(indices.tolist())]
 
 
 def mask_words(
@@ -148,13 +148,13 @@ def mask_words(
     for row, (number, sequence) in enumerate(zip(numbers or range(len(sequences)), sequences, strict=True)):
         generator = np.random.default_rng([*seed, number])
         text = np.flatnonzero(~np.isin(sequence, never))
-        chosen = np.sort(generator.permutation(text)[: max(1, round(rate * len(text)))])
-        wanted, kind = sequence[chosen], generator.random(len(chosen))
-        words = generator.integers(0, len(tokenizer), len(chosen))
-        words = np.where(np.isin(words, tokenizer.all_special_ids), wanted, words)
-        input_ids[row, chosen] = np.where(kind < 0.8, ids.mask, np.where(kind < 0.9, words, wanted))
-        positions.append(row * input_ids.shape[1] + chosen)
-        targets.append(wanted)
+        indices = np.sort(generator.permutation(text)[: max(1, round(rate * len(text)))])
+        gold, kind = sequence[indices], generator.random(len(indices))
+        random_tokens = generator.integers(0, len(tokenizer), len(indices))
+        random_tokens = np.where(np.isin(random_tokens, tokenizer.all_special_ids), gold, random_tokens)
+        input_ids[row, indices] = np.where(kind < 0.8, ids.mask, np.where(kind < 0.9, random_tokens, gold))
+        positions.append(row * input_ids.shape[1] + indices)
+        targets.append(gold)
     return MaskedBatch(
         torch.from_numpy(input_ids),
         None if attention_mask is None else torch.from_numpy(attention_mask),

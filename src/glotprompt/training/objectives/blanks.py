@@ -39,12 +39,12 @@ def blank_words(
             continue
         coded = tokenizer(text, return_offsets_mapping=True)
         ids, spans = list(coded["input_ids"]), coded["offset_mapping"]
-        whole = [place for place, (first, last) in enumerate(spans) if _is_word(text, first, last)]
+        whole = [index_of_word for index_of_word, (first, last) in enumerate(spans) if _is_word(text, first, last)]
         if not whole:
             continue
-        place = int(generator.choice(whole))
-        first, last = spans[place]
-        ids[place] = tokenizer.mask_token_id
+        index_of_word = int(generator.choice(whole))
+        first, last = spans[index_of_word]
+        ids[index_of_word] = tokenizer.mask_token_id
         blanks.append(Blank(reference, text[:first], text[first:last].strip(), text[last:], ids))
         if len(blanks) == count:
             break

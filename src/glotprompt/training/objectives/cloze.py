@@ -72,8 +72,12 @@ def label_words(
         for label, words in task.verbalizer.items()
     ]
     _refuse_double(task, rows, tokenizer)
-    flat = [(row, mask, token, len(words) * len(word))
-            for row, words in enumerate(rows) for word in words for mask, token in enumerate(word)]  # fmt: skip
+    flat = [
+        (row, mask, token, len(words) * len(word))
+        for row, words in enumerate(rows)
+        for word in words
+        for mask, token in enumerate(word)
+    ]
     average = torch.zeros(len(rows), len(flat))
     for column, (row, _, _, share) in enumerate(flat):
         average[row, column] = 1 / share
@@ -120,16 +124,18 @@ def words_of_several_tokens(
     task: Task, tokenizer: PreTrainedTokenizerFast, embeddings: Float[Tensor, "vocab hidden"] | None = None
 ) -> list[str]:
     """A sentence about every label word that is more than one token, with words of one token that say the like."""
-    found: list[str] = []
+    sentences: list[str] = []
     for label, words in task.verbalizer.items():
         for word in words:
             tokens = tokens_of(word, label, task, tokenizer, embeddings)
             if len(tokens) > 1:
                 pieces = " ".join(tokenizer.convert_ids_to_tokens(list(tokens)))
                 near = _instead(word, label, tokens, tokenizer, embeddings)
-                found.append(f"label {label!r}: the word {word!r} is {len(tokens)} tokens ({pieces}), each read at a"
-                             f" mask of its own. Words of one token can do better{near}")  # fmt: skip
-    return found
+                sentences.append(
+                    f"label {label!r}: the word {word!r} is {len(tokens)} tokens ({pieces}), each read at a mask of"
+                    f" its own. Words of one token can do better{near}"
+                )
+    return sentences
 
 
 def _instead(
@@ -140,26 +146,28 @@ def _instead(
     embeddings: Float[Tensor, "vocab hidden"] | None,
 ) -> str:
     """Words of one token that might stand for a label instead of this one, and where they are from."""
-    known = [token for token in tokens if token not in tokenizer.all_special_ids]
+    own_tokens = [token for token in tokens if token not in tokenizer.all_special_ids]
     near = {
         "in the built-in tasks": built_in_words(word, label, tokenizer),
-        "near in meaning": [] if embeddings is None or not known else words_like(known, tokenizer, embeddings),
+        "near in meaning": []
+        if embeddings is None or not own_tokens
+        else words_like(own_tokens, tokenizer, embeddings),
         "near in spelling": single_token_words(word, tokenizer),
     }
-    return "".join(f"; {where}: {', '.join(words)}" for where, words in near.items() if words)
+    return "".join(f"; {origin}: {', '.join(words)}" for origin, words in near.items() if words)
 
 
 def built_in_words(word: str, label: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """What the built-in tasks write, in one token, for a label that is called like this one or its word."""
     asked = {word.casefold(), label.casefold()}
-    found = [
+    words_of_label = [
         own
         for task in BUILT_IN_TASKS.values()
         for name, words in task.verbalizer.items()
         for own in words
         if own != word and {name.casefold(), own.casefold()} & asked
     ]
-    return [own for own in found if len(tokenizer.encode(own, add_special_tokens=False)) == 1]
+    return [own for own in words_of_label if len(tokenizer.encode(own, add_special_tokens=False)) == 1]
 
 
 def words_like(
@@ -176,7 +184,7 @@ def words_like(
     mean = embeddings[torch.tensor(tokens, device=embeddings.device)].float().mean(dim=0)
     order = torch.nn.functional.cosine_similarity(rows, mean[None]).argsort(descending=True).tolist()
     bare = list(whole.values())
-    different = {bare[place].casefold(): bare[place] for place in reversed(order[: 4 * count])}
+    different = {bare[row].casefold(): bare[row] for row in reversed(order[: 4 * count])}
     return list(reversed(different.values()))[:count]
 
 
@@ -195,12 +203,12 @@ def _whole_words(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, str]]:
 
 def single_token_words(word: str, tokenizer: PreTrainedTokenizerFast, count: int = 6) -> list[str]:
     """Words near `word` in spelling that the tokenizer keeps whole."""
-    wanted = word.casefold()
+    folded = word.casefold()
     candidates: dict[str, str] = {}
     for _, bare in _whole_words(tokenizer):
-        if abs(len(bare) - len(word)) <= 4 and bare[:1].casefold() == wanted[:1]:
+        if abs(len(bare) - len(word)) <= 4 and bare[:1].casefold() == folded[:1]:
             candidates.setdefault(bare.casefold(), bare)
-    return [candidates[match] for match in difflib.get_close_matches(wanted, candidates, n=count, cutoff=0.5)]
+    return [candidates[match] for match in difflib.get_close_matches(folded, candidates, n=count, cutoff=0.5)]
 
 
 @dataclass(frozen=True)
@@ -273,8 +281,8 @@ def encode_without_mask(
     ]
     first, *second = map(list, zip(*clean, strict=True))
     pairs = second[0] if second else None
-    found = tokenizer(first, text_pair=pairs, truncation="longest_first", max_length=max_length)
-    return [Cloze(np.array(one.ids, dtype=np.int64), 0, bool(one.overflowing)) for one in found.encodings or ()]
+    encoded = tokenizer(first, text_pair=pairs, truncation="longest_first", max_length=max_length)
+    return [Cloze(np.array(one.ids, dtype=np.int64), 0, bool(one.overflowing)) for one in encoded.encodings or ()]
 
 
 def _beginnings(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[str]:
@@ -345,12 +353,12 @@ class ClozeCorpus:
 
     def batch(self, step: int) -> tuple[list[Cloze], Int[Tensor, " batch"]]:
         """The examples of a step and their labels."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, index = divmod(step, self.steps_per_epoch)
         if epoch not in self._epochs:
             self._epochs.clear()
             lengths = [len(cloze.input_ids) for cloze in self.clozes]
             self._epochs[epoch] = epoch_batches(lengths, self.batch_size, self.seed, epoch)
-        rows = self._epochs[epoch][place]
+        rows = self._epochs[epoch][index]
         return [self.clozes[i] for i in rows], torch.tensor([self.gold[i] for i in rows])
 
 

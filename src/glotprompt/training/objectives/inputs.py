@@ -30,13 +30,13 @@ def masking_corpus(
     source_rows(config.batch_size, config.source_share)
     # What is trained on source text alone (the control) is judged on it too, or its choice would know the target.
     judge, name = (source, "source") if config.source_share == 1 else (target, "target")
-    kept, held = split_held_out(list(judge), config.held_out_share, config.seed)
-    if not held or not kept:
+    training, held_out = split_held_out(list(judge), config.held_out_share, config.seed)
+    if not held_out or not training:
         different = f", {counted(len(set(judge)), 'different text')}"
         raise DataError(
             f"the {name} text has {counted(len(judge), 'line')}{different}; stage 1 needs at least two different ones"
         )
-    texts = (target, kept) if name == "source" else (kept, source)
+    texts = (target, training) if name == "source" else (training, source)
     target_pieces, source_pieces = (_sequences(text, backbone, config) for text in texts)
     if config.source_share > 0 and not source_pieces:
         alone = setting("source_share", "0")
@@ -44,17 +44,17 @@ def masking_corpus(
     if config.source_share < 1 and not target_pieces:
         raise DataError("the target text holds no token; give text in the target language")
     target_pieces, source_pieces = balance(target_pieces, source_pieces, config)
-    choosing, reporting = (_sequences(half, backbone, config) for half in halves(held))
+    choosing, reporting = (_sequences(half, backbone, config) for half in halves(held_out))
     if not choosing or not reporting:
-        choosing = reporting = _sequences(held, backbone, config)
-    return MaskingCorpus(target_pieces, source_pieces, config, backbone.tokenizer), (choosing, reporting), held
+        choosing = reporting = _sequences(held_out, backbone, config)
+    return MaskingCorpus(target_pieces, source_pieces, config, backbone.tokenizer), (choosing, reporting), held_out
 
 
 def halves(held_out: Sequence[str]) -> tuple[list[str], list[str]]:
     """Every other held-out line, and the rest; lines that say the same stay together. One line alone is both."""
     keys = [" ".join(line.split()) for line in held_out]
-    place = {key: number % 2 for number, key in enumerate(dict.fromkeys(keys))}
-    one, other = ([line for line, key in zip(held_out, keys, strict=True) if place[key] == side] for side in (0, 1))
+    half_of = {key: number % 2 for number, key in enumerate(dict.fromkeys(keys))}
+    one, other = ([line for line, key in zip(held_out, keys, strict=True) if half_of[key] == side] for side in (0, 1))
     return one, other or one
 
 
@@ -77,13 +77,13 @@ TARGET_DEV_SHARE, FEWEST_TO_HOLD_OUT = 0.2, 5
 def split_target(examples: Sequence[Example], task: Task, config: TuneConfig) -> tuple[list[Example], list[Example]]:
     """Training and dev examples of the target language: of each label that has enough a fifth is held out."""
     refuse_unknown_labels(examples, task)
-    held: set[int] = set()
+    dev_ids: set[int] = set()
     for label in task.labels:
         members = [example for example in examples if example.label == label]
         if len(members) >= FEWEST_TO_HOLD_OUT:
-            held |= {id(example) for example in split_held_out(members, TARGET_DEV_SHARE, config.seed)[1]}
-    kept = [example for example in examples if id(example) not in held]
-    return kept, [example for example in examples if id(example) in held]
+            dev_ids |= {id(example) for example in split_held_out(members, TARGET_DEV_SHARE, config.seed)[1]}
+    training = [example for example in examples if id(example) not in dev_ids]
+    return training, [example for example in examples if id(example) in dev_ids]
 
 
 def group_weights(num_source: int, num_target: int, of_target: float | None) -> tuple[float, float]:
@@ -100,9 +100,9 @@ def refuse_unknown_labels(examples: Sequence[Example], task: Task) -> None:
     """Raises `DataError` for a label that the task does not know."""
     for example in examples:
         if example.label not in task.labels:
-            known = ", ".join(task.labels)
+            labels = ", ".join(task.labels)
             raise DataError(
-                f"an example has the label {example.label!r}, which task {task.name!r} does not know; it has {known}."
+                f"an example has the label {example.label!r}, which task {task.name!r} does not know; it has {labels}."
                 f"{nearest(str(example.label), task.labels)} Give a task with the labels of the examples"
             )
 
@@ -112,16 +112,18 @@ def labelled_examples(
 ) -> tuple[list[Example], list[Example]]:
     """Training and dev examples, checked against the task's labels."""
     refuse_unknown_labels([*examples, *(dev or ())], task)
-    chosen, held = (list(examples), list(dev)) if dev else split_held_out(list(examples), config.dev_share, config.seed)
+    training, held_out = (
+        (list(examples), list(dev)) if dev else split_held_out(list(examples), config.dev_share, config.seed)
+    )
     if config.shots_per_class is not None:
-        chosen = shots_per_class(chosen, config.shots_per_class, config.seed)
-    if not chosen or not held:
+        training = shots_per_class(training, config.shots_per_class, config.seed)
+    if not training or not held_out:
         texts = counted(len({tuple(example.fields.items()) for example in examples}), "different text")
         raise DataError(
             f"{counted(len(examples), 'labelled example')}, {texts}: too few to train on and to choose the best epoch;"
             " give at least two different ones"
         )
-    return chosen, held
+    return training, held_out
 
 
 def rewritten_fields(

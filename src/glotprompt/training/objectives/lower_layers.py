@@ -48,26 +48,26 @@ def below_trained_layers(
     tokens = sum(len(cloze.input_ids) for cloze in clozes)
     if not layer or not tokens or not runtime.state_cache or not backbone.is_layered:
         return list(clozes)
-    kept = _room((tokens, backbone.hidden_size), backbone.dtype, runtime)
-    if kept is None:
+    cache = _room((tokens, backbone.hidden_size), backbone.dtype, runtime)
+    if cache is None:
         return list(clozes)
     ends = np.cumsum([len(cloze.input_ids) for cloze in clozes]).tolist()
-    found = [
-        replace(cloze, entering=Entering(layer, kept[end - len(cloze.input_ids) : end]))
+    result = [
+        replace(cloze, entering=Entering(layer, cache[end - len(cloze.input_ids) : end]))
         for cloze, end in zip(clozes, ends, strict=True)
     ]
     batches = list(by_length([cloze.input_ids for cloze in clozes], runtime.eval_batch_size))
-    progress, read = StepLine(f"read the {layer} lowest layers once", len(batches), runtime.progress), 0
+    progress, num_tokens = StepLine(f"read the {layer} lowest layers once", len(batches), runtime.progress), 0
     with module.attached(backbone) as prefix:
         for number, rows in enumerate(batches, start=1):
             ids, mask = padded([clozes[row] for row in rows], backbone)
-            hidden = backbone.states_below(layer, ids, mask, prefix).to(kept.device)
+            hidden = backbone.states_below(layer, ids, mask, prefix).to(cache.device)
             for row, states in zip(rows, hidden, strict=True):
                 start = ends[row] - len(clozes[row].input_ids)
-                kept[start : ends[row]] = states[: ends[row] - start]
-                read += ends[row] - start
-            progress.advance(number, None, read, {})
-    return found
+                cache[start : ends[row]] = states[: ends[row] - start]
+                num_tokens += ends[row] - start
+            progress.advance(number, None, num_tokens, {})
+    return result
 
 
 def _room(shape: tuple[int, int], dtype: torch.dtype, runtime: RuntimeConfig) -> Float[Tensor, "token hidden"] | None:

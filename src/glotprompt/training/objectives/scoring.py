@@ -92,14 +92,16 @@ def label_states(
     ids, mask = padded(clozes, backbone)
     width = ids.shape[1]
     first = [row * width + cloze.position for row, cloze in enumerate(clozes)]
-    read = [place + mask for place, cloze in zip(first, clozes, strict=True) for mask in range(cloze.num_masks)]
-    places = torch.tensor(read, device=backbone.device)
+    indices = [
+        position + mask for position, cloze in zip(first, clozes, strict=True) for mask in range(cloze.num_masks)
+    ]
+    places = torch.tensor(indices, device=backbone.device)
     entering = [cloze.entering for cloze in clozes if cloze.entering is not None]
     if not entering:
         return backbone.states_at(ids, mask, prefix, places)
     hidden = torch.zeros(len(clozes), width, backbone.hidden_size, dtype=backbone.dtype)
-    for row, found in zip(hidden, entering, strict=True):
-        row[: len(found.states)] = found.states
+    for row, states in zip(hidden, entering, strict=True):
+        row[: len(states.states)] = states.states
     return backbone.states_from(entering[0].layer, hidden.to(backbone.device), mask, prefix, places)
 
 

@@ -47,20 +47,20 @@ def unknown_characters(text: str, known: Callable[[str], bool], characters: Char
 
 def map_to_known(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> CharacterMap:
     """The map from characters of `texts` that the tokenizer does not know to the nearest that it knows."""
-    found = nearest_known(texts, knows(tokenizer))
-    if not found.left:
-        return found
+    mapping = nearest_known(texts, knows(tokenizer))
+    if not mapping.left:
+        return mapping
     # A character may be unknown by itself and known wherever it stands in these texts.
-    words = list({word for text in texts for word in found.apply(text).split()})
+    words = list({word for text in texts for word in mapping.apply(text).split()})
     rows = tokenizer([plain(word, tokenizer) for word in words], add_special_tokens=False)["input_ids"]
     unknown = {char for word, row in zip(words, rows, strict=True) if tokenizer.unk_token_id in row for char in word}
-    return replace(found, left=tuple(one for one in found.left if set(one) & unknown))
+    return replace(mapping, left=tuple(one for one in mapping.left if set(one) & unknown))
 
 
 def unknown_tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
     """How many of the texts' tokens stand for something unknown, and how many tokens there are."""
-    found = [_unknown_in(texts[start : start + _CHUNK], tokenizer) for start in range(0, len(texts), _CHUNK)]
-    return sum(unknown for unknown, _ in found), sum(count for _, count in found)
+    counts = [_unknown_in(texts[start : start + _CHUNK], tokenizer) for start in range(0, len(texts), _CHUNK)]
+    return sum(unknown for unknown, _ in counts), sum(count for _, count in counts)
 
 
 def _unknown_in(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
@@ -131,7 +131,7 @@ class Vocabulary:
         An unknown token's span may be longer than what is unknown in it: runs are joined, and WordPiece gives up the
         whole word. So of a span those characters count that are unknown by themselves, else all of it as one. It may
         be shorter, too: a tokenizer that composes gives the letter's place alone, so its marks are added."""
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         alone: dict[str, bool] = {}
         for word in self._with_unknown:
             spelled = self._spelled(word)
@@ -150,8 +150,8 @@ class Vocabulary:
                         end += 1
                     chars = [unicodedata.normalize("NFC", spelled[start:end].strip())]
                 for char in chars:
-                    found[char] += self.words[word]
-        return tuple(UnknownCharacter(text, count) for text, count in found.most_common())
+                    counts[char] += self.words[word]
+        return tuple(UnknownCharacter(text, count) for text, count in counts.most_common())
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,9 @@ class Unknown:
     @property
     def shown(self) -> str:
         """The commonest characters, as a person can look them up."""
-        shown = ", ".join(f"{char.shown} {char.code_points}" for char in self.characters[:_SHOWN])
+        names = ", ".join(f"{char.shown} {char.code_points}" for char in self.characters[:_SHOWN])
         more = len(self.characters) - _SHOWN
-        return f"{shown} and {more} more" if more > 0 else shown
+        return f"{names} and {more} more" if more > 0 else names
 
     def sentence(self) -> str:
         """Both shares and the characters."""
@@ -200,9 +200,10 @@ class Unknown:
     def to_dict(self) -> dict[str, Any]:
         """For a JSON file; the names of the shares are those of the doctor's."""
         return {
-            "unknown_share": self.unknown_share, "touched_share": self.touched_share,
+            "unknown_share": self.unknown_share,
+            "touched_share": self.touched_share,
             "characters": {char.text: char.count for char in self.characters},
-        }  # fmt: skip
+        }
 
 
 def percent(share: float) -> str:
@@ -215,15 +216,15 @@ def percent(share: float) -> str:
 def unknown_in(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Unknown:
     """Count a text: evenly spaced lines of it where it is long, and of a long line the beginning."""
     lines = texts[:: max(1, -(-len(texts) // MAX_LINES))]
-    seen = Vocabulary(tokenizer, [line[:LONG] for line in lines])
-    counts = seen.num_words, seen.touched_words, seen.num_tokens, seen.unknown_tokens
-    return Unknown(*counts, seen.unknown_characters())
+    vocabulary = Vocabulary(tokenizer, [line[:LONG] for line in lines])
+    counts = vocabulary.num_words, vocabulary.touched_words, vocabulary.num_tokens, vocabulary.unknown_tokens
+    return Unknown(*counts, vocabulary.unknown_characters())
 
 
 def is_near(found: Unknown, tokenizer: PreTrainedTokenizerFast) -> bool:
     """Whether enough of what is unknown has something known near it that the text could be learned once rewritten."""
-    left = map_to_known([char.text for char in found.characters], tokenizer).left
-    stays = sum(char.count for char in found.characters if any(one in char.text for one in left))
+    unmapped = map_to_known([char.text for char in found.characters], tokenizer).left
+    stays = sum(char.count for char in found.characters if any(one in char.text for one in unmapped))
     total = sum(char.count for char in found.characters)
     return total > 0 and found.touched_share * stays / total <= MOST_UNKNOWN
 
