@@ -1,5 +1,5 @@
-"""MAD-X adapters as the folders that the library `adapters` reads and writes, and AdapterHub holds (checked with
-`adapters` 1.3.0, which is not needed).
+"""MAD-X adapters in the folder format of the library `adapters` and of AdapterHub (tested with `adapters` 1.3.0, which
+is not required).
 
 A folder holds `adapter_config.json` and the weights, as `adapter.safetensors` or pickled as `pytorch_adapter.bin`. Only
 the architecture of MAD-X is read: "seq_bn" (once "pfeiffer") and "seq_bn_inv" ("pfeiffer+inv"). Adapters of
@@ -29,16 +29,16 @@ from glotprompt.storage.metadata import is_finite
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
 HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
 LARGEST_REDUCTION = 2**20
-"""More than any hidden size; and no infinity, which JSON of Python's can hold."""
+"""Larger than any hidden size; rules out infinity, which Python's JSON allows."""
 VERSION = "adapters.1.3.0"
-"""The version of the library whose format is written."""
+"""Library version of the written format."""
 NEEDED: dict[str, Any] = {
     "mh_adapter": False,
     "output_adapter": True,
     "non_linearity": "relu",
     "original_ln_before": True,
 }
-"""What makes a bottleneck one of MAD-X; a configuration without one of these is another thing."""
+"""Settings that make a bottleneck adapter a MAD-X one; a configuration must state each of them."""
 DEFAULTS: dict[str, Any] = {
     "original_ln_after": True,
     "residual_before_ln": True,
@@ -51,7 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "phm_layer": False,
     "stochastic_depth": 0.0,
 }
-"""As `NEEDED`, but old configurations leave them out and mean these."""
+"""Like `NEEDED`, but old configurations may omit them and mean these values."""
 WITHOUT_EFFECT: dict[str, Any] = {
     "adapter_residual_before_ln": False,
     "dropout": 0.0,
@@ -69,7 +69,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "shared_W_phm": False,
     "shared_phm_rule": True,
 }
-"""The rest, written as the library writes it: of trained adapters of this kind it changes nothing."""
+"""Other settings, as the library writes them: without effect on trained adapters of this kind."""
 OLD_NAMES = {
     "layer_text_lang_adapters": "adapters",
     "layer_text_task_adapters": "adapters",
@@ -80,8 +80,8 @@ OLD_NAMES = {
 def to_adapter_hub(
     adapter: Adapter, backbone: Backbone, folder: str | Path, name: str, *, safetensors: bool = True
 ) -> Path:
-    """Write an adapter of `backbone` as a folder that `load_adapter(folder, use_safetensors=True)` opens, or, with
-    `safetensors=False`, pickled as that function expects without the word.
+    """Write an adapter of `backbone` as a folder for `load_adapter(folder, use_safetensors=True)`; with
+    `safetensors=False` as a pickle, which that function expects by default.
 
     `name` is that of the adapter inside the library: letters, digits, - and _ (`ConfigError`)."""
     if not re.fullmatch(r"[\w-]+", name):
@@ -107,18 +107,18 @@ def to_adapter_hub(
     values = adapter.tensors()
     tensors = {f"{prefix}.{key}": values[ours].detach().cpu() for ours, key in library_names(adapter, name).items()}
     folder = Path(folder)
-    weights = save(tensors) if safetensors else _pickled(tensors)
+    weights = save(tensors) if safetensors else _pickle(tensors)
     atomic.write(folder / (WEIGHTS if safetensors else PICKLED), weights)
     atomic.write(folder / CONFIG, json.dumps(theirs, indent=2, sort_keys=True))
     return folder
 
 
 def from_adapter_hub(folder: str | Path, backbone: Backbone) -> Adapter:
-    """Read an adapter for `backbone`, on its device. A prediction head beside it is not read: words are predicted with
+    """Read an adapter for `backbone`, on its device. A prediction head beside it is ignored: tokens are predicted with
     the backbone's own head.
 
-    The folder does not say for which weights the adapter was trained; only the shapes can be checked. Raises
-    `ArtifactError` in one line for what is damaged, incomplete, made for another model, or of another architecture."""
+    The folder does not identify the weights that the adapter was trained for; only the shapes can be checked. Raises
+    `ArtifactError` for a folder that is damaged, incomplete, made for another model, or of another architecture."""
     folder = Path(folder)
     metadata = _metadata(folder)
     model_type = backbone.model.config.model_type
@@ -134,7 +134,7 @@ def from_adapter_hub(folder: str | Path, backbone: Backbone) -> Adapter:
     path, stored = _weights(folder)
     tensors = {_modern(key, backbone.model.base_model_prefix): tensor for key, tensor in stored.items()}
     settings = _settings(folder, metadata, backbone.num_layers)
-    # In the old format every task adapter says that it has a coupling, and none has.
+    # In the old format every task adapter claims to have a coupling, but none has.
     if metadata.get("type") == "text_task" and not any("invertible_adapters." in key for key in tensors):
         settings["invertible_reduction"] = None
     with torch.device("meta"):
@@ -155,17 +155,17 @@ def from_adapter_hub(folder: str | Path, backbone: Backbone) -> Adapter:
 
 
 def made_for(folder: str | Path) -> str:
-    """Name of the model that the folder says its adapter was trained for; "" when it does not say."""
+    """Name of the model that the adapter was trained for; "" if the folder does not state it."""
     return str(_metadata(Path(folder)).get("model_name") or "")
 
 
 def has_head(folder: str | Path) -> bool:
-    """Whether the folder also holds a prediction head, which `from_adapter_hub` leaves aside."""
+    """Whether the folder also holds a prediction head, which `from_adapter_hub` ignores."""
     return any((Path(folder) / name).is_file() for name in HEADS)
 
 
 def library_names(adapter: Adapter, name: str) -> dict[str, str]:
-    """From our names of an adapter's tensors to those of the library, without the model's prefix ("roberta.")."""
+    """Our tensor names of an adapter mapped to those of the library, without the model prefix ("roberta.")."""
     parts = {"moves_first": "F", "moves_second": "G", "down": "0", "up": "2"}
     names: dict[str, str] = {}
     for ours in adapter.tensors():
@@ -179,7 +179,7 @@ def library_names(adapter: Adapter, name: str) -> dict[str, str]:
 
 
 def _modern(key: str, prefix: str) -> str:
-    """The name of a tensor without the model's prefix and as it is since adapters 0.1."""
+    """The name of a tensor since adapters 0.1, without the model prefix."""
     parts = key.removeprefix(f"{prefix}.").split(".")
     return ".".join(OLD_NAMES.get(part, part) for part in parts)
 
@@ -198,7 +198,7 @@ def _metadata(folder: Path) -> dict[str, Any]:
 
 
 def _settings(folder: Path, metadata: Mapping[str, Any], num_layers: int) -> dict[str, Any]:
-    """The arguments of `Adapter`, or a refusal of what MAD-X is not."""
+    """The arguments of `Adapter`; `ArtifactError` for another architecture than MAD-X."""
     config: Any = metadata.get("config")
     if not isinstance(config, dict) or config.get("architecture") is not None:
         raise ArtifactError(f"{folder} holds no bottleneck adapter; only seq_bn and seq_bn_inv (pfeiffer) can be read")
@@ -239,7 +239,7 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     if not path.is_file():
         raise ArtifactError(f"{folder} has neither {WEIGHTS} nor {PICKLED}; expected a folder written by save_adapter")
     try:
-        # weights_only: nothing but tensors is made from a pickle, and no code in it is run.
+        # weights_only: only tensors are loaded from a pickle, and no code in it is run.
         weights: Any = load_file(path) if path.name == WEIGHTS else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may fail in any way: struct.error, IndexError, ...
         if is_out_of_memory(error):
@@ -256,7 +256,7 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     return path, cast(dict[str, Tensor], weights)
 
 
-def _pickled(tensors: dict[str, Tensor]) -> bytes:
+def _pickle(tensors: dict[str, Tensor]) -> bytes:
     buffer = BytesIO()
     torch.save(tensors, buffer)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Weights in GGUF files."""
+"""Reader of weights in GGUF files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from glotprompt.model.devices import refuse_too_little_memory
 def read_gguf(paths: Sequence[Path]) -> dict[str, Tensor]:
     """The weights in GGUF files whose tensors are named as transformers names them, dequantised to fp32.
 
-    Raises `ModelError` for a file that is missing, damaged or another model's."""
+    Raises `ModelError` for a missing or damaged file, or one of another model."""
     from gguf import GGUFReader, dequantize  # imports requests: not before it is needed
 
     weights: dict[str, Tensor] = {}
@@ -29,7 +29,9 @@ def read_gguf(paths: Sequence[Path]) -> dict[str, Tensor]:
             refuse_too_little_memory(str(path), sum(4 * int(tensor.n_elements) for tensor in tensors))
             for tensor in tensors:
                 values = dequantize(tensor.data, tensor.tensor_type)
-                if np.may_share_memory(values, tensor.data):  # the reader maps the file, which another may change
+                if np.may_share_memory(
+                    values, tensor.data
+                ):  # the reader maps the file, which another process may change
                     values = values.copy()
                 part[tensor.name] = torch.from_numpy(values).view([int(size) for size in reversed(tensor.shape)])
         except Exception as error:  # a damaged file may fail in any way inside of gguf

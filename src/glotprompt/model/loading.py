@@ -1,7 +1,7 @@
-"""Backbones by name, opened as ordinary transformers models: the two bundled ones, GGUF files, folders, hub names.
+"""Loading of backbones by name, as transformers models: the two bundled ones, GGUF files, folders, hub names.
 
-A bundled backbone is a list of GGUF files beside one tokenizer and config; the two share the file of their embeddings
-and lower layers.
+A bundled backbone is a list of GGUF files beside one tokenizer and config; both bundled ones share a file with the
+embeddings and lower layers.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from glotprompt.model.gguf import read_gguf
 from glotprompt.model.tokens import missing_tokens
 from glotprompt.storage.metadata import is_finite
 
-# Where a hub name has pickled weights alone, transformers would ask the hub to have them converted.
+# For a hub name with pickled weights only, transformers would ask the hub to convert them.
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 Pooling = Literal["mean", "cls"]
-"""How the states of a text's tokens become one vector: their mean, or the first token's."""
+"""Pooling of token states into one vector: their mean, or the first token's state."""
 
 HEADS = ("lm_head.", "cls.predictions.", "head.", "decoder.")
-"""What the names of an LM head's weights start with: XLM-R, BERT, ModernBERT."""
+"""Name prefixes of LM head weights: XLM-R, BERT, ModernBERT."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Bundled:
     """Its GGUF files."""
     has_lm_head: bool
     purpose: str
-    """What it is for, in a line."""
+    """Purpose, in one line."""
 
 
 BUNDLED = {
@@ -66,11 +66,11 @@ BUNDLED = {
         ("shared.gguf", "sentence.gguf"), False, "sentence encoder without an LM head: sentence vectors, linear heads"
     ),
 }
-"""By name. `MINI` is the default of most commands."""
+"""Bundled backbones by name. `MINI` is the default of most commands."""
 MINI, MINI_SENTENCE = BUNDLED
 
 _OWN_ATTENTION = ("eager", "sdpa", "flex_attention")
-"""What transformers computes attention with by itself; for other names it loads further code, from the hub, too."""
+"""Attention implementations inside transformers; for other names it would load code, even from the hub."""
 WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
 
 KNOWN_NAMES = (
@@ -82,16 +82,16 @@ KNOWN_NAMES = (
 
 @dataclass(frozen=True)
 class Opened:
-    """A backbone as transformers has it."""
+    """A loaded transformers model with its tokenizer."""
 
     model: PreTrainedModel
-    """In fp32; with its LM head where it has one."""
+    """In fp32, with its LM head if it has one."""
     tokenizer: PreTrainedTokenizerFast
     pooling: Pooling
 
 
 def folder_of(name: str) -> str:
-    """Where config and tokenizer of a backbone are: a folder, or the hub name itself."""
+    """The location of a backbone's config and tokenizer: a folder, or the hub name itself."""
     if name in BUNDLED:
         return str(files("glotprompt") / "assets" / MINI)
     paths = _gguf_files(name)
@@ -99,12 +99,12 @@ def folder_of(name: str) -> str:
 
 
 def name_of(name: str | Path | Sequence[str | Path]) -> str:
-    """The name under which a backbone is recorded: paths of several GGUF files are joined by commas."""
+    """The name under which a backbone is recorded; paths of several GGUF files are joined by commas."""
     return str(name) if isinstance(name, str | Path) else ",".join(str(part) for part in name)
 
 
 def absolute(name: str) -> str:
-    """The name with which a process in another folder opens the same backbone."""
+    """The name by which a process in another folder loads the same backbone."""
     paths = _gguf_files(name)
     if name not in BUNDLED and (paths or Path(name).is_dir()):
         return name_of([path.absolute() for path in paths or [Path(name)]])
@@ -112,14 +112,14 @@ def absolute(name: str) -> str:
 
 
 def open_backbone(name: str) -> Opened:
-    """Model and tokenizer of a name, or one line (`ModelError`) that says why not."""
+    """Load model and tokenizer by name; raises a one-line `ModelError` if that fails."""
     transformers_logging.disable_progress_bar()
     loudness = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # what it would report about weights is in our own line
+    transformers_logging.set_verbosity_error()  # missing weights are reported below
     origin, gguf_files = folder_of(name), _gguf_files(name)
     try:
         with in_one_line(name):
-            config = read_config(origin)  # first: it fails at once where nothing is
+            config = read_config(origin)  # first: fails at once for a name that does not exist
             if gguf_files:
                 weights = read_gguf(gguf_files)
                 has_head = any(key.startswith(HEADS) for key in weights)
@@ -130,13 +130,13 @@ def open_backbone(name: str) -> Opened:
                 refuse_too_little_memory(name, 2 * sum(file.stat().st_size for file in files))  # read, then copied
                 model, report = _load(origin, config, has_lm_head(config), subfolder=folder)
                 for value in (*model.parameters(), *model.buffers()):
-                    value.data = value.data.clone()  # transformers maps the file, which another may change
+                    value.data = value.data.clone()  # transformers maps the file, which another process may change
             tokenizer = read_tokenizer(origin)
             pooling = _pooling(origin, name)
     finally:
         transformers_logging.set_verbosity(loudness)
     missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    if missing:  # transformers would put noise in their place
+    if missing:  # transformers would initialise them randomly
         what = "all files of the backbone are" if gguf_files else "a whole masked language model or sentence encoder is"
         raise ModelError(
             f"{name}: {len(missing)} of its weights are not in the file or have other shapes there"
@@ -148,8 +148,8 @@ def open_backbone(name: str) -> Opened:
 
 
 def read_config(origin: str) -> PreTrainedConfig:
-    """The config of a folder or hub name. No code of others is run for it or fetched, here or later: raises
-    `ModelError` where it names an attention kernel, besides what transformers raises."""
+    """The config of a folder or hub name. No code of its own is ever fetched or run: raises `ModelError` if it names an
+    attention kernel, besides the errors of transformers."""
     with _without_code(origin):
         config = AutoConfig.from_pretrained(origin, subfolder=_transformer_folder(origin), trust_remote_code=False)
     for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
@@ -163,7 +163,7 @@ def read_config(origin: str) -> PreTrainedConfig:
 
 
 def read_tokenizer(origin: str) -> PreTrainedTokenizerFast:
-    """The tokenizer of a folder or hub name; as `read_config`."""
+    """The tokenizer of a folder or hub name; no code of its own is run."""
     subfolder = _transformer_folder(origin)
     with _without_code(origin):
         tokenizer = AutoTokenizer.from_pretrained(origin, subfolder=subfolder, use_fast=True, trust_remote_code=False)
@@ -174,7 +174,7 @@ def read_tokenizer(origin: str) -> PreTrainedTokenizerFast:
 
 @contextmanager
 def _without_code(origin: str) -> Generator[None]:
-    """What transformers says of models that it does not know itself, without its advice to trust them."""
+    """Context that turns the advice of transformers to trust remote code into a `ModelError`."""
     try:
         yield
     except ValueError as error:
@@ -186,8 +186,8 @@ def _without_code(origin: str) -> Generator[None]:
 
 
 def unsupported(name: str, error: BaseException) -> str:
-    """What is said of a model type that transformers does not know, or has no masked language model of; "" where the
-    error is another."""
+    """The message for a model type that transformers does not know or has no masked language model for; "" for any
+    other error."""
     message = str(error)
     kind = re.search(r"model type `([^`]+)`|a '([^']+)' model is no", message)
     if kind is not None:
@@ -199,7 +199,7 @@ def unsupported(name: str, error: BaseException) -> str:
 
 
 def _reason(name: str, error: BaseException) -> str:
-    """Why something could not be loaded."""
+    """The reason why a backbone could not be loaded."""
     message = in_a_line(error, 200) or type(error).__name__
     if "file named model.safetensors" not in message:
         return message
@@ -216,24 +216,25 @@ def _reason(name: str, error: BaseException) -> str:
 
 @contextmanager
 def in_one_line(name: str) -> Generator[None]:
-    """Whatever goes wrong while a backbone is loaded is a `ModelError`: a damaged folder may fail in any way inside of
+    """Context in which any error of loading becomes a one-line `ModelError`: a damaged folder may fail anywhere inside
     transformers."""
     try:
         yield
     except (UserError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # panics of tokenizers are no `Exception`
+    except BaseException as error:  # panics of tokenizers are not an `Exception`
         if isinstance(error, Exception) and is_out_of_memory(error):
             raise
         raise ModelError(
-            _standing_in(name)
+            _find_stand_in(name)
             or unsupported(name, error)
             or f"cannot load {name!r}: {_reason(name, error)} -- {KNOWN_NAMES}"
         ) from None
 
 
-def _standing_in(name: str) -> str | None:
-    """What is said of a folder with a file that only stands for the one that was wanted; None where there is none."""
+def _find_stand_in(name: str) -> str | None:
+    """The message for a folder with a placeholder instead of a file (such as a Git LFS pointer); None if there is
+    none."""
     folder = Path(folder_of(name))
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
         what = stand_in_at(file) if file.suffix in (".json", ".safetensors", ".gguf") else None
@@ -243,8 +244,8 @@ def _standing_in(name: str) -> str | None:
 
 
 def _try_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Read one text: what a tokenizer puts around it is looked up only then."""
-    if lacking := [token for token in missing_tokens(tokenizer) if token != "mask"]:  # of that the backbone speaks
+    """Tokenise one text, to find missing special tokens and ids out of range; raises `ModelError`."""
+    if lacking := [token for token in missing_tokens(tokenizer) if token != "mask"]:  # `Backbone` checks that one
         raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
     with in_one_line(name):
         ids: list[int] = tokenizer("a", truncation=True, max_length=8)["input_ids"]
@@ -266,24 +267,24 @@ def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[
 
 
 def has_lm_head(config: PreTrainedConfig) -> bool:
-    """Whether the weights beside a config should hold an LM head: not where they were saved as a bare backbone, as
-    sentence backbones are ("XLMRobertaModel")."""
+    """Whether the weights of a config should include an LM head: not if they were saved as a bare model, as sentence
+    encoders are ("XLMRobertaModel")."""
     return not any(name.endswith("Model") for name in config.architectures or ())
 
 
 def predicts_tokens(name: str) -> bool:
-    """Whether a backbone has an LM head, as far as can be said before it is loaded."""
+    """Whether a backbone has an LM head, as far as is known before loading."""
     if name in BUNDLED:
         return BUNDLED[name].has_lm_head
     try:
         origin = folder_of(name)
         return bool(_gguf_files(name)) or has_lm_head(read_config(origin))
-    except Exception:  # loading it will say what is wrong
+    except Exception:  # loading reports the error
         return True
 
 
 def model_class(config: PreTrainedConfig, lm_head: bool) -> type[PreTrainedModel]:
-    """The class of transformers for a config. Raises `ValueError` where there is none."""
+    """The transformers class of a config. Raises `ValueError` if there is none."""
     mapping: Any = MODEL_FOR_MASKED_LM_MAPPING if lm_head else MODEL_MAPPING
     if type(config) not in mapping:
         raise ValueError(f"a {config.model_type!r} model is no masked language model")
@@ -291,8 +292,7 @@ def model_class(config: PreTrainedConfig, lm_head: bool) -> type[PreTrainedModel
 
 
 def without_pooler(kind: type[PreTrainedModel]) -> dict[str, Any]:
-    """The arguments with which a class leaves out the dense layer behind the first token that BERT's kin have, and that
-    nobody here reads."""
+    """Arguments that omit the unused pooler (a dense layer on the first token) of BERT-like classes."""
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
 
 
@@ -311,8 +311,8 @@ def _load(origin: str | None, config: PreTrainedConfig, lm_head: bool, **more: A
 
 
 def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> str:
-    """sha256 (16 hex digits) of config, tokenizer and up to 64 evenly spaced values of every weight in fp32: tells
-    backbones apart whose prompts must not be mixed, in milliseconds. Taken before any cast to bf16."""
+    """sha256 (16 hex digits) of config, tokenizer and up to 64 evenly spaced values of every weight in fp32:
+    distinguishes, in milliseconds, backbones whose prompts must not be mixed. Computed before any cast to bf16."""
     config = model.config.to_diff_dict()  # without the library's defaults, which grow from release to release
     for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"):
         config.pop(key, None)
@@ -329,7 +329,7 @@ def fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> s
 
 
 def _gguf_files(name: str) -> list[Path]:
-    """The GGUF files that a name stands for; none for any other name."""
+    """The GGUF files of a name; empty for any other name."""
     if name in BUNDLED:
         folder = Path(folder_of(name))
         return [folder / file for file in BUNDLED[name].files]
@@ -342,13 +342,13 @@ def _gguf_files(name: str) -> list[Path]:
 
 
 def _transformer_folder(origin: str) -> str:
-    """Where inside a folder of sentence-transformers the transformer is; "" for any other backbone, and on the hub,
+    """The subfolder with the transformer in a sentence-transformers folder; "" for any other backbone, and on the hub,
     where it is at the top."""
     return _modules(origin).get("Transformer", "") if Path(origin).is_dir() else ""
 
 
 def _pooling(origin: str, name: str) -> Pooling:
-    """How sentence-transformers' own files pool the states; the mean where there are none. Layers behind the pooling
+    """The pooling in the configuration of sentence-transformers; mean if there is none. Layers after the pooling
     (LaBSE's dense one) are not applied."""
     folder = _modules(origin).get("Pooling")
     settings: Mapping[str, Any] = (None if folder is None else _json(origin, "config.json", folder)) or {}
@@ -367,7 +367,7 @@ def _modules(origin: str) -> dict[str, str]:
 
 
 def _json(origin: str, file: str, subfolder: str = "") -> Any:
-    """What a JSON file of a folder or hub name holds; None where there is none."""
+    """The content of a JSON file of a folder or hub name; None if there is no such file."""
     path = cached_file(
         origin,
         file,

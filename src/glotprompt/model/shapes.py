@@ -1,10 +1,10 @@
-"""Encoders without weights: well-known backbones by name, to count what a method trains before anything is downloaded.
+"""Backbones without weights: well-known models by name, to count a method's parameters before any download.
 
-Where the shapes are from: XLM-R from Conneau et al. 2020, with 250,002 words; XLM-R XL from the defaults of
-transformers' XLMRobertaXLConfig, which are those of this model (Goyal et al. 2021); XLM-V as XLM-R base with 901,629
-words (Liang et al. 2023); mBERT from transformers' BertConfig, whose defaults are BERT base, with 119,547 words; mmBERT
-from the architecture table of its repository, github.com/JHU-CLSP/mmBERT, and the small model's config.json. The counts
-that others published for them are held in tests/test_costs.py.
+Sources of the shapes: XLM-R from Conneau et al. 2020, with 250,002 tokens; XLM-R XL from the defaults of transformers'
+XLMRobertaXLConfig, which are those of this model (Goyal et al. 2021); XLM-V as XLM-R base with 901,629 tokens (Liang et
+al. 2023); mBERT from transformers' BertConfig, whose defaults are BERT base, with 119,547 tokens; mmBERT from the
+architecture table of its repository, github.com/JHU-CLSP/mmBERT, and the small model's config.json. Counts published by
+others are tested in tests/test_costs.py.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
     "jhu-clsp/mmBERT-small": ("modernbert", _modernbert(384, 6)),
     "jhu-clsp/mmBERT-base": ("modernbert", _modernbert(768, 12)),
 }
-"""Hub name -> model type, and what of its config differs from the defaults of that type."""
+"""Hub name -> model type, and the config values that differ from the defaults of that type."""
 
 
 class Shell(Backbone):
-    """A backbone's shape: a model on the meta device, no tokenizer. It can be counted, but reads no text."""
+    """A backbone on the meta device, without tokenizer: its parameters can be counted, but it reads no text."""
 
     def __init__(self, config: PreTrainedConfig, name: str, lm_head: bool = True) -> None:
-        """Raises `ModelError` for an architecture that `Backbone` would refuse."""
+        """Raise `ModelError` for an architecture that `Backbone` would refuse."""
         try:
             kind = model_class(config, lm_head)
             with torch.device("meta"):
@@ -90,15 +90,15 @@ class Shell(Backbone):
         self._take(model, name)
         try:
             self._refuse_out_of_reach(0)
-        except RuntimeError:  # the model asks for a value, and there are none
+        except RuntimeError:  # the model needs the value of a weight
             raise ModelError(
                 f"{name}: a {config.model_type!r} model cannot be counted without weights; {WORKING}"
             ) from None
 
     @classmethod
     def named(cls, name: str) -> Shell:
-        """The shape of a backbone: built in, bundled, a folder, or a hub name whose config.json can be had. No weights
-        are read. Raises `ModelError` with one line where there is no config."""
+        """The shape of a backbone by name: built in, bundled, a folder, or a hub name with a config.json. No weights
+        are read. Raises `ModelError` if there is no config."""
         if name in BUILT_IN:
             return _built_in(name)
         loudness = transformers_logging.get_verbosity()
@@ -107,7 +107,7 @@ class Shell(Backbone):
             config = read_config(folder_of(name))
         except ModelError:
             raise
-        except Exception as error:  # other people's files: anything can be raised
+        except Exception as error:  # foreign files: anything can be raised
             if message := unsupported(name, error):
                 raise ModelError(message) from None
             names = [*BUNDLED, *BUILT_IN]

@@ -1,7 +1,7 @@
-"""What the frozen model itself has as keys and values at real tokens: a start for a prompt that is no noise.
+"""Keys and values of the frozen model at real tokens, to initialise a prompt (`initialise="text"`).
 
-Seen through transformers' seam for attention functions, as `soft_prompt` puts the prompt in; ours is replaced only for
-the length of a forward pass by one that also notes what it is handed.
+They are recorded by an attention function registered with transformers, which replaces ours (`model.prefix`) only
+during a forward pass.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def key_values_of_text(
     special_ids: Int[Tensor, " special"],
     prompt_length: int,
 ) -> Float[Tensor, "layer 2 head _ dim"]:
-    """Every layer's keys and values at the first `prompt_length` tokens of the sequences that are none of
-    `special_ids`; fp32, on the CPU. Fewer where the sequences have fewer.
+    """Keys and values of every layer at the first `prompt_length` tokens of the sequences that are not in `special_ids`
+    (fewer if there are fewer); fp32, on the CPU.
 
-    A sequence is read whole and without a prompt, so each token's vectors know their context and their place."""
+    Sequences are read whole and without a prompt, so the vectors depend on context and position."""
     vectors: list[Tensor] = []
     missing = prompt_length
     with _noting(backbone):
