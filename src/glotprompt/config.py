@@ -25,7 +25,7 @@ Rate = Annotated[float, Field(gt=0)]
 """A learning rate."""
 
 Schedule = Literal["linear", "cosine", "constant", "wsd"]
-"""How a learning rate falls after its warm-up (`AdaptConfig.schedule`)."""
+"""Learning-rate schedule after the warm-up (`AdaptConfig.schedule`)."""
 
 
 def _check_method(method: str) -> str:
@@ -105,7 +105,7 @@ class AdaptConfig(Config):
     """"mlm": masked language modelling. "alignment": move the vector of a target sentence to
     the vector that the frozen model gives its translation; needs parallel text (preset alignment)."""
     method: MethodName = "soft-prompt"
-    """What is trained (`glotprompt methods`)."""
+    """Method to train (`glotprompt methods`)."""
     prompt_length: int = Field(default=32, ge=1)
     """Key/value vectors in front of every layer's attention (section 4.2: 32)."""
     steps: int = Field(default=100_000, ge=1)
@@ -146,7 +146,7 @@ class AdaptConfig(Config):
     """Share of source-language sequences in every batch (section 3.1: equal amounts). 0: target only;
     1: source only (the control)."""
     balance: Literal["subsample", "repeat"] = "subsample"
-    """How the two texts are balanced: "subsample" takes a random part of the larger one; "repeat" keeps all of it and
+    """Balance of the two texts: "subsample" takes a random part of the larger one; "repeat" keeps all of it and
     repeats the smaller one."""
     held_out_share: float = Field(default=0.05, gt=0, lt=1)
     """Share of the target lines held out from training. One half chooses the best step, the other half measures the
@@ -160,7 +160,7 @@ class AdaptConfig(Config):
     """Stop after this many evaluations without improvement; None: never. The learning-rate schedule still covers all
     `steps`, so a run that stops early misses the low rates at its end."""
     initialise: Literal["noise", "text", "prompt"] = "noise"
-    """How prompts are initialised. "noise": normal noise with `init_std`. "text": the frozen model's own keys and
+    """Initial prompts. "noise": normal noise with `init_std`. "text": the frozen model's own keys and
     values at `prompt_length` tokens of the source text (of the target text where there is no source text). "prompt": a
     saved prompt, or a weighted sum of several, passed beside the settings."""
     init_std: float = Field(default=0.02, gt=0)
@@ -193,7 +193,7 @@ class TuneConfig(Config):
     """Stage 2: the task as a cloze, trained on labelled source text (section 3.2)."""
 
     method: MethodName | None = None
-    """What is trained (`glotprompt methods`). None: the method of stage 1; without a stage 1, prompt-tuning."""
+    """Method to train (`glotprompt methods`). None: the method of stage 1; without a stage 1, prompt-tuning."""
     epochs: int = Field(default=10, ge=1)
     """Passes over the labelled examples (section 4.2: 10)."""
     batch_size: int = Field(default=32, ge=1)
@@ -252,7 +252,7 @@ class TuneConfig(Config):
 
 
 class RuntimeConfig(Config):
-    """How a run executes; nothing here is part of a run's identity. (Precision and device are properties of the loaded
+    """Execution of a run; nothing here is part of a run's identity. (Precision and device are properties of the loaded
     `Backbone` and are recorded in the files it trains.)"""
 
     checkpoint_dir: Path | None = None

@@ -109,7 +109,7 @@ class OverlapCheck(Record):
     """Texts that remain."""
     removed: int
     held_out: dict[str, Overlap]
-    """By evaluation set."""
+    """Overlaps by evaluation set."""
 
 
 class PairCheck(Record):
@@ -122,7 +122,7 @@ class PairCheck(Record):
     length_ratio: float | None
     """Median of the target's length divided by the source's, in characters."""
     held_out: dict[str, dict[str, Overlap]]
-    """By side, then evaluation set."""
+    """Overlaps by side and evaluation set."""
     out_of_step: list[dict[str, Any]]
     """Stretches whose two sides look shifted against each other (`data.pairs.OutOfStep`)."""
 
@@ -144,7 +144,7 @@ class TextReport(Record):
     text_share: float | None = None
     """Share of the target text that was used, unless all of it was."""
     drawn_from_lines: dict[str, int] | None = None
-    """By text ("target", "source"): the number of lines that the training lines were sampled from."""
+    """Number of lines by text ("target", "source") that the training lines were sampled from."""
     normalised: bool | None = None
     """Whether the text was normalised; texts to predict should then be normalised, too."""
 
@@ -155,7 +155,7 @@ class Ingredient(Record):
     language: str
     weight: float
     digest: str
-    """Of its parameters."""
+    """Digest of its parameters."""
 
 
 class Training(TextReport):
@@ -182,7 +182,7 @@ class Training(TextReport):
     peak_memory_bytes: int
     """Peak memory of this process; on CUDA, of the GPU."""
     unknown: dict[str, UnknownShare] = {}
-    """By text: "target", "source"; "labelled"."""
+    """Unknown tokens by text: "target", "source", "labelled"."""
     made_from: str | None = None
     """Hash of the run's identity (`RunSpec`) and of the library versions."""
 

@@ -1,4 +1,4 @@
-"""What is in a dataset's files: rows, labels, checksums, and the dirt that may surprise who trains on them."""
+"""Check of a dataset's files: rows, labels, checksums, and problems in the text."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _CHARACTERS = {
     "private-use characters": ("\ue000-\uf8ff", "\U000f0000-\U0010ffff"),
     "replacement characters (U+FFFD)": ("\ufffd",),
 }
-"""By problem, the characters and ranges that are one. Joiners (U+200C, U+200D) belong to many scripts and are none."""
+"""Characters and ranges by problem. Joiners (U+200C, U+200D) belong to many scripts and are no problem."""
 
 
 @dataclass(frozen=True)
 class FileCheck:
-    """One file."""
+    """Result for one file."""
 
     language: str
     split: str
@@ -44,29 +44,29 @@ class FileCheck:
     sha256: str
     num_bytes: int
     rows: int
-    """Rows, or lines of plain text, blank ones too."""
+    """Number of rows, or lines of plain text, including blank ones."""
     labels: dict[str, int]
-    """Rows by label, in the dataset's order; labels that it does not have come last."""
+    """Rows by label, in the dataset's order; unexpected labels come last."""
     problems: dict[str, int]
-    """By problem, the number of rows that have it."""
+    """Number of rows by problem."""
     error: str = ""
-    """What is wrong with the first row that cannot be read; such rows count nowhere else."""
+    """Error of the first unreadable row; such rows count nowhere else."""
     script: str = ""
-    """Unicode's name of the script that most letters are of."""
+    """Unicode name of the most frequent script."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was found of a dataset below a data folder."""
+    """Result of the check of a dataset in a data folder."""
 
     dataset: str
     data_dir: str
     files: tuple[FileCheck, ...]
     missing: tuple[str, ...]
-    """Paths, below the data folder, of splits that are not there."""
+    """Paths of missing splits, relative to the data folder."""
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON value."""
+        """JSON value of the check."""
         return asdict(self)
 
 
@@ -76,8 +76,8 @@ def check(
     languages: Iterable[str] = (),
     report: Report | None = None,
 ) -> Check:
-    """Counts, checksums and problems of all the dataset's files in the data folder; of some languages only when they
-    are named. `report` is told each file before it is read."""
+    """Counts, checksums and problems of all the dataset's files in the data folder, or of some `languages` only.
+    `report` gets each path before the file is read."""
     data_dir = dataset.folder(data_dir)
     assert dataset.layout is not None
     checks: list[FileCheck] = []
@@ -111,7 +111,7 @@ def check(
 
 
 def _languages_there(dataset: Dataset, data_dir: Path) -> tuple[str, ...]:
-    """The languages of a dataset that takes any: those that the data folder has files of."""
+    """Languages with files in the data folder, for a dataset of any language."""
     assert dataset.layout is not None
     patterns = [Path(pattern) for split in dataset.layout.files.values() for pattern in split]
     codes: set[str] = set()
@@ -145,7 +145,7 @@ def _check_file(dataset: Dataset, language: str, split: str, path: Path) -> tupl
     for record in records:
         problems.update(_problems_of(record))
         problems["label outside the language's set"] += bool(dataset.labels) and record.example.label not in expected
-    problems.update(_repeated(records))
+    problems.update(_count_repeats(records))
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     return (
@@ -174,7 +174,7 @@ def _read(dataset: Dataset, path: Path, *, strict: bool) -> list[Record]:
 
 
 def _problems_of(record: Record) -> Iterator[str]:
-    """The problems of one row, each once."""
+    """Problems of one row, each once."""
     fields = list(record.example.fields.values())
     texts = (*fields, *record.unread)
     if any(is_blank(text) for text in fields):
@@ -194,8 +194,8 @@ def _character_problem(char: str) -> str:
     return next((name for name, span in ranges if span[0] <= char <= span[-1]), "")
 
 
-def _repeated(records: Iterable[Record]) -> dict[str, int]:
-    """Rows that say what an earlier row of the file says: with the same label, and with another."""
+def _count_repeats(records: Iterable[Record]) -> dict[str, int]:
+    """Numbers of rows that repeat an earlier row, with the same label and with another."""
     labels: dict[tuple[str, ...], set[str | None]] = {}
     same = other = 0
     for record in records:
@@ -210,7 +210,7 @@ def _repeated(records: Iterable[Record]) -> dict[str, int]:
 
 
 def _keys(record: Record) -> set[str]:
-    """What two rows have in common when they are one document: a text of it; in pairs, both."""
+    """Keys of a row, by which rows of one document match: its texts; in pairs, both together."""
     fields = [letters(text) for text in record.example.fields.values()]
     if len(fields) > 1:
         return {"\n".join(fields)} if all(fields) else set()
@@ -218,7 +218,7 @@ def _keys(record: Record) -> set[str]:
 
 
 def _in_other_splits(split: str, keys: dict[str, list[set[str]]], dataset: Dataset) -> Iterator[tuple[str, int]]:
-    """Rows of a split that are in the language's dev or test splits, too. The small draws are parts of others."""
+    """Numbers of rows that also occur in the language's dev or test splits. Few-shot samples are parts of others."""
     if split not in dataset.splits:
         return
     for other in dataset.splits:
@@ -230,7 +230,7 @@ def _in_other_splits(split: str, keys: dict[str, list[set[str]]], dataset: Datas
 
 
 def _script_of(records: Iterable[Record]) -> str:
-    """The script that most letters are of; "" where there is no letter."""
+    """The most frequent script; "" if there is no letter."""
     count = Counter[str]()
     for record in records:
         for text in record.example.fields.values():
@@ -245,7 +245,7 @@ def _script_of(records: Iterable[Record]) -> str:
 def _in_another_script(
     file: FileCheck, scripts: Counter[str], of_language: Sequence[FileCheck]
 ) -> Iterator[tuple[str, int]]:
-    """All rows of a file, where as many or more of its language's files are in another script."""
+    """All rows of a file, as a problem, if at least as many files of its language have another script."""
     others = [other for other in of_language if other.script and other.script != file.script]
     if file.script and others and 2 * scripts[file.script] <= scripts.total() - scripts[""]:
         names = ", ".join(f"{other.language} {other.split}" for other in others)
@@ -253,7 +253,7 @@ def _in_another_script(
 
 
 def _with_equal_files(files: Sequence[FileCheck]) -> Iterator[FileCheck]:
-    """The files, each with the others of the dataset that hold the same bytes among its problems."""
+    """The files with byte-identical other files of the dataset added to their problems."""
     same: dict[str, list[FileCheck]] = {}
     for file in files:
         same.setdefault(file.sha256, []).append(file)

@@ -1,5 +1,5 @@
-"""Parallel text in: sentences with their translations, from tables, from two files line by line, or from a dataset by
-name. `pairs.check_pairs` says which of them may be trained on."""
+"""Reader of parallel text: from tables, from two line-aligned files, or from a dataset by name. `pairs.check_pairs`
+filters it for training."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _table_pairs(
     sides = [name or side for name, side in zip(named, _SIDES, strict=True)]
     pairs: list[Pair] = []
     if _is_headless(table, sides, named, row_id, source, options):
-        # Its first line was taken for a header, and is the first pair.
+        # The first line was read as a header, but is the first pair.
         sides = list(table.columns)
         pairs.append(Pair(*sides))
         if options.report is not None:
@@ -114,14 +114,14 @@ def _is_headless(
     source: str | Path,
     options: ReadOptions,
 ) -> bool:
-    """Whether the first line of a tsv or csv is no header: two cells, neither of which names a side."""
+    """Whether a tsv or csv has no header: two cells in its first line, neither of which names a side."""
     written = options.columns is None and format_of(source, options) in ("tsv", "csv")
     nothing_named = named == (None, None) and row_id is None
     return written and nothing_named and len(table.columns) == 2 and set(sides).isdisjoint(table.columns)
 
 
 def _cell(row: Row, column: str) -> str | None:
-    """The text of a cell, "" where there is none; None for what is not text."""
+    """The text of a cell, "" if it is empty; None for a value that is not text."""
     value = row.values.get(column)
     if value is None or (isinstance(value, str) and is_blank(value)):
         return ""

@@ -29,9 +29,8 @@ def read_gguf(paths: Sequence[Path]) -> dict[str, Tensor]:
             refuse_too_little_memory(str(path), sum(4 * int(tensor.n_elements) for tensor in tensors))
             for tensor in tensors:
                 values = dequantize(tensor.data, tensor.tensor_type)
-                if np.may_share_memory(
-                    values, tensor.data
-                ):  # the reader maps the file, which another process may change
+                # The reader maps the file, which another process may change.
+                if np.may_share_memory(values, tensor.data):
                     values = values.copy()
                 part[tensor.name] = torch.from_numpy(values).view([int(size) for size in reversed(tensor.shape)])
         except Exception as error:  # a damaged file may fail in any way inside of gguf

@@ -52,7 +52,7 @@ class Bundled:
     """A backbone inside the package."""
 
     files: tuple[str, ...]
-    """Its GGUF files."""
+    """GGUF files."""
     has_lm_head: bool
     purpose: str
     """Purpose, in one line."""

@@ -1,4 +1,4 @@
-"""Calibration: one offset per label, fitted on unlabelled text, that corrects a bias towards some labels."""
+"""Calibration: per-label offsets, fitted on unlabelled text, that correct a bias towards some labels."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def with_offsets(
 
 
 def fit_offsets(log_probs: NDArray[np.float64], prior: Sequence[float], rounds: int = 200) -> NDArray[np.float64]:
-    """One offset per label such that the mean predicted probabilities of these (unlabelled) texts meet `prior`.
+    """Fit one offset per label so that the mean predicted probabilities on unlabelled texts equal `prior`.
 
-    Repeats offset += log(prior) - log(mean probability); labels of prior 0 are left out. Corrects a bias towards
-    some labels on unfamiliar text; with a wrong prior it hurts.
+    Iterates offset += log(prior) - log(mean probability); labels with prior 0 are excluded. Corrects a bias towards
+    some labels in a new language; a wrong prior hurts.
     """
     target = np.asarray(prior, dtype=float)
     if len(log_probs) == 0:

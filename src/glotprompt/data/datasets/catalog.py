@@ -1,4 +1,4 @@
-"""Datasets by name, and words such as masakhanews:sna:test in the place of a file."""
+"""Datasets by name, and references such as masakhanews:sna:test in place of a file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ DATASETS = {dataset.name: dataset for dataset in _CATALOG}
 
 
 def dataset(name: str) -> Dataset:
-    """The dataset of that name; `DataError` with the nearest one if there is none."""
+    """Look up a dataset by name; `DataError`, which suggests the nearest name, if there is none."""
     if name not in DATASETS:
         names = ", ".join(DATASETS)
         raise DataError(f"There is no dataset {name!r}.{nearest(name, DATASETS)} Known are {names}.")
@@ -57,22 +57,21 @@ def dataset(name: str) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """NAME:LANGUAGE[:SPLIT], checked against the catalog."""
+    """A validated reference NAME:LANGUAGE[:SPLIT]."""
 
     dataset: Dataset
     language: str
-    """The dataset's own code."""
+    """The dataset's own language code."""
     split: str | None
-    """None: not said."""
+    """Split; None if the reference has none."""
 
     def __str__(self) -> str:
         return ":".join((self.dataset.name, self.language, *([] if self.split is None else [self.split])))
 
 
 def parse_reference(word: str) -> Reference | None:
-    """What a word such as "masakhanews:sna:test" refers to; None when it is a path or anything else.
-
-    Raises `DataError` for a name that is nearly a dataset's, and for a language or split that the dataset lacks.
+    """The reference in a string such as "masakhanews:sna:test"; None for a path or anything else. Raises `DataError`
+    for a name that is nearly a dataset's, and for a language or split that the dataset lacks.
     """
     name, *others = word.split(":")
     if not others or Path(word).exists() or not name.replace("_", "").replace("-", "").isalnum():

@@ -1,4 +1,4 @@
-"""A dataset's files from the Hugging Face hub (extra `hub`): one commit, cached, offline if HF_HUB_OFFLINE says so."""
+"""Download of datasets from the Hugging Face hub (extra `hub`): one commit, cached, offline with HF_HUB_OFFLINE."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from glotprompt.errors import ConfigError, DataError, MissingExtraError, nearest
 
 
 def fetch(name: str, files: HubFiles, language: str, split: str, revision: str | None = None) -> Path:
-    """The file of a split in the hub's cache, downloaded when it is not there yet.
+    """Path of a split's file in the hub's cache, downloaded if missing.
 
     Reads the catalog's commit, or `revision`. Raises `ConfigError` when there is neither or it is no commit,
-    `MissingExtraError` without huggingface_hub, `DataError` when the file cannot be had.
+    `MissingExtraError` without huggingface_hub, `DataError` when the file cannot be downloaded.
     """
     commit = revision or files.revision
     if commit is None:

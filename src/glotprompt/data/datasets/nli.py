@@ -1,4 +1,4 @@
-"""Natural language inference to learn from (MultiNLI, a public substitute) and to compare with (XNLI)."""
+"""Natural language inference datasets: for training (MultiNLI, a public substitute) and comparison (XNLI)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from glotprompt.data.datasets.dataset import Dataset
 from glotprompt.data.readers.layout import Columns, HubFiles, Layout, placed
 
 LABELS = ("entailment", "neutral", "contradiction")
-"""In the order in which repositories of the hub number them."""
+"""Labels, in the numbering of hub repositories."""
 
 PAIR = {"premise": "premise", "hypothesis": "hypothesis"}
 NUMBERED = Columns(PAIR, "label", names=dict(enumerate(LABELS)))
-"""As repositories of the hub have it."""
+"""Columns in hub repositories."""
 
 MULTINLI = Dataset(
     name="multinli",

@@ -73,9 +73,9 @@ class Lora(Module):
         rank, shapes = settings["rank"], dict[str, tuple[int, int]]()
         for name, layer in _layers(backbone, settings["targets"]).items():
             shapes |= {f"{name}.A": (rank, layer.in_features), f"{name}.B": (layer.out_features, rank)}
-        check_shapes(
-            "LoRA", tensors, shapes
-        )  # before memory of that size is allocated; copying would broadcast a small tensor
+            # Before memory of that size is allocated; copying would broadcast a small tensor.
+        check_shapes("LoRA", tensors, shapes)
+
         module = cls(backbone, rank, settings["alpha"], settings["targets"])
         with torch.no_grad():
             for name, value in module.tensors().items():

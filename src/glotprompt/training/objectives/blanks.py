@@ -1,4 +1,4 @@
-"""Guessing a blanked word: what a person can see of masked language modelling."""
+"""Blanked words and the model's guesses: a demonstration of masked language modelling."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Blank:
 def blank_words(
     texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, count: int, seed: int
 ) -> list[Blank]:
-    """`count` sentences of 8 to 30 words drawn by seed, each with one whole word of at least four letters masked that
-    the tokenizer writes as one token (one mask cannot stand for several)."""
+    """`count` sentences of 8 to 30 words, sampled by seed, each with one masked word of at least four letters that is a
+    single token (one mask cannot stand for several)."""
     generator = np.random.default_rng(seed)
     blanks: list[Blank] = []
     for index in generator.permutation(len(texts)):
@@ -62,7 +62,7 @@ def _is_word(text: str, first: int, last: int) -> bool:
 def guess_words(
     backbone: Backbone, texts: Sequence[Sequence[int]], prefix: Prefix | None, count: int = 5
 ) -> list[list[tuple[str, float]]]:
-    """The `count` likeliest words at each text's mask, with their probabilities (0 to 1)."""
+    """The `count` most likely tokens at each text's mask, with their probabilities (0 to 1)."""
     guesses: list[list[tuple[str, float]]] = []
     for ids in texts:
         batch = torch.tensor([list(ids)], device=backbone.device)

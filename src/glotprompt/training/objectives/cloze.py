@@ -1,4 +1,4 @@
-"""From examples to token ids with masks, and from label words to rows of the vocabulary (section 3.2)."""
+"""Clozes: examples as token ids with masks, and label words as rows of the vocabulary (section 3.2)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from glotprompt.task import BUILT_IN_TASKS, Task
 
 @dataclass(frozen=True)
 class Words:
-    """The vocabulary rows that a task's labels need, and the masks at which they are read.
+    """Label words of a task as vocabulary rows, and the masks at which they are read.
 
-    The template gets as many masks as the longest word has tokens, all filled in one pass; a shorter word is read at
-    the first of them (PET with several masks: Schick and Schütze 2021, "It's Not Just Size That Matters")."""
+    The template has as many masks as the longest word has tokens, all predicted in one pass; a shorter word uses the
+    first of them (PET with several masks: Schick and Schütze 2021, "It's Not Just Size That Matters")."""
 
     token_ids: Int[Tensor, " token"]
-    """All tokens of all words of all labels."""
+    """Tokens of all label words."""
     average: Float[Tensor, "label token"]
-    """Row y averages the words of label y, and of each word its tokens."""
+    """Row y averages over the words of label y, and over the tokens of each word."""
     masks: Int[Tensor, " token"] | None = None
-    """At which mask each token is read, from 0; None: there is one mask, as every word is one token."""
+    """Index of each token's mask, from 0; None: there is one mask, as every word is one token."""
 
     @property
     def num_labels(self) -> int:
@@ -42,8 +42,8 @@ class Words:
         return 1 if self.masks is None else int(self.masks.max()) + 1
 
     def scores(self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
-        """A label's score at the states of every example's masks: with one mask the mean of its words' logits, else
-        `log_probabilities`, for logits of different masks do not compare."""
+        """Label scores from the states at every example's masks: with one mask the mean logit of a label's words, else
+        `log_probabilities`, as logits of different masks are not comparable."""
         if self.masks is not None:
             return self.log_probabilities(backbone, hidden)
         logits = backbone.token_logits(hidden, self.token_ids.to(backbone.device))
@@ -52,8 +52,8 @@ class Words:
     def log_probabilities(
         self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]
     ) -> Float[Tensor, "batch label"]:
-        """The mean log-probability, over the whole vocabulary (equation 1), of a label's words, which is that of each
-        word's tokens."""
+        """Mean log-probability of each label's words over the whole vocabulary (equation 1); that of a word is the mean
+        over its tokens."""
         token_ids, average = self.token_ids.to(backbone.device), self.average.to(backbone.device)
         log_probs = backbone.token_logits(hidden).log_softmax(dim=-1)
         if self.masks is None:
@@ -65,8 +65,8 @@ class Words:
 def label_words(
     task: Task, tokenizer: PreTrainedTokenizerFast, embeddings: Float[Tensor, "vocab hidden"] | None = None
 ) -> Words:
-    """Look the verbalizer's words up. Raises `ConfigError` for a word that the model cannot spell; with the model's
-    input `embeddings` it names words of near meaning."""
+    """Look up the label words of the verbalizer. Raises `ConfigError` for a word with unknown tokens; with the model's
+    input `embeddings` the message suggests words of similar meaning."""
     rows = [
         [tokens_of(word, label, task, tokenizer, embeddings) for word in words]
         for label, words in task.verbalizer.items()
@@ -106,7 +106,7 @@ def tokens_of(
     tokenizer: PreTrainedTokenizerFast,
     embeddings: Float[Tensor, "vocab hidden"] | None = None,
 ) -> tuple[int, ...]:
-    """The tokens of a label word, spelled as the template needs it; `ConfigError` naming other words if some of it is
+    """Tokens of a label word, spelled as the template needs it; `ConfigError` with suggestions if a token is
     unknown."""
     spelled = f" {word}" if task.template.space_before_mask else word
     tokens = tokenizer.encode(spelled, add_special_tokens=False)
@@ -123,7 +123,7 @@ def tokens_of(
 def words_of_several_tokens(
     task: Task, tokenizer: PreTrainedTokenizerFast, embeddings: Float[Tensor, "vocab hidden"] | None = None
 ) -> list[str]:
-    """A sentence about every label word that is more than one token, with words of one token that say the like."""
+    """A warning for every label word of several tokens, which suggests similar single-token words."""
     sentences: list[str] = []
     for label, words in task.verbalizer.items():
         for word in words:
@@ -145,7 +145,7 @@ def _instead(
     tokenizer: PreTrainedTokenizerFast,
     embeddings: Float[Tensor, "vocab hidden"] | None,
 ) -> str:
-    """Words of one token that might stand for a label instead of this one, and where they are from."""
+    """Single-token words to use instead of a label word, by their origin, for a message."""
     own_tokens = [token for token in tokens if token not in tokenizer.all_special_ids]
     near = {
         "in the built-in tasks": built_in_words(word, label, tokenizer),
@@ -158,7 +158,7 @@ def _instead(
 
 
 def built_in_words(word: str, label: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """What the built-in tasks write, in one token, for a label that is called like this one or its word."""
+    """Single-token label words of built-in tasks for a label with the same name or word."""
     asked = {word.casefold(), label.casefold()}
     words_of_label = [
         own
@@ -176,7 +176,7 @@ def words_like(
     embeddings: Float[Tensor, "vocab hidden"],
     count: int = 6,
 ) -> list[str]:
-    """Whole words whose input embeddings are nearest, by their angle, to the mean of some tokens'."""
+    """Whole words whose input embeddings are nearest, by cosine, to the mean of some tokens."""
     whole = {token: bare for token, bare in _whole_words(tokenizer) if token not in tokens}
     if not whole:
         return []
@@ -189,7 +189,7 @@ def words_like(
 
 
 def _whole_words(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, str]]:
-    """Tokens that are a word by themselves, and how they are written."""
+    """Tokens that are whole words, with their spelling."""
     marks = ("▁", "Ġ")
     vocabulary = tokenizer.get_vocab()
     starts_words = any(token.startswith(marks) for token in vocabulary)
@@ -202,7 +202,7 @@ def _whole_words(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, str]]:
 
 
 def single_token_words(word: str, tokenizer: PreTrainedTokenizerFast, count: int = 6) -> list[str]:
-    """Words near `word` in spelling that the tokenizer keeps whole."""
+    """Single-token words similar to `word` in spelling."""
     folded = word.casefold()
     candidates: dict[str, str] = {}
     for _, bare in _whole_words(tokenizer):
@@ -213,7 +213,7 @@ def single_token_words(word: str, tokenizer: PreTrainedTokenizerFast, count: int
 
 @dataclass(frozen=True)
 class Entering:
-    """What enters a layer for one example, so that the layers below it need not run."""
+    """Stored input of a layer for one example, so that the layers below it need not run."""
 
     layer: int
     states: Float[Tensor, "seq hidden"]
@@ -221,23 +221,23 @@ class Entering:
 
 @dataclass(frozen=True)
 class Cloze:
-    """One example as the model reads it."""
+    """One tokenised example."""
 
     input_ids: NDArray[np.int64]
     position: int
-    """Where the label is read: at the (first) mask, or at the first token."""
+    """Position of the (first) mask, or 0 for a head without mask."""
     truncated: bool = False
-    """Whether the end of a text was cut off."""
+    """Whether a text was truncated."""
     entering: Entering | None = None
-    """Made by `lower_layers`, for all examples of a training or none."""
+    """Set by `lower_layers`, for all examples of a training or none."""
     num_masks: int = 1
-    """At so many positions, one behind the other, the label is read."""
+    """Number of consecutive masks."""
     weight: float = 1.0
-    """How much it counts for in a loss or an accuracy; over all examples the mean is 1."""
+    """Weight in losses and accuracies; the mean over all examples is 1."""
 
 
 def weights_of(clozes: Sequence[Cloze]) -> NDArray[np.float64] | None:
-    """What each example weighs; None where all weigh the same, so that sums are plain ones, to the bit."""
+    """Weights of the examples; None if all are equal, so that sums stay unweighted to the bit."""
     weights = np.array([cloze.weight for cloze in clozes])
     return None if (weights == 1).all() else weights
 
@@ -249,11 +249,11 @@ def encode(
     max_length: int,
     num_masks: int = 1,
 ) -> list[Cloze]:
-    """Render and tokenise; what is longer than `max_length` tokens loses the end of its longest text field, never
-    part of the template or the masks, which stand one behind the other."""
+    """Render and tokenise examples. Beyond `max_length` tokens the longest text field is truncated, never the template
+    or the masks, which are consecutive."""
     assert tokenizer.mask_token is not None
     mask = num_masks * str(tokenizer.mask_token)
-    # With so many tokens of a field it is cut as the whole field would be, and known to be.
+    # This many tokens of a field are truncated exactly as the whole field would be.
     clean = [
         {name: beginning(plain(text, tokenizer), tokenizer, max_length) for name, text in row.items()} for row in fields
     ]
@@ -272,7 +272,7 @@ def encode(
 def encode_without_mask(
     fields: Sequence[Mapping[str, str]], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int
 ) -> list[Cloze]:
-    """The bare texts (or pairs) for a head that reads the first token or all of them; the longer text is cut first."""
+    """Tokenise texts (or pairs) without template, for a classification head; the longer text is truncated first."""
     if not fields:
         return []
     clean = [
@@ -286,13 +286,13 @@ def encode_without_mask(
 
 
 def _beginnings(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[str]:
-    """`beginning` of each. Of a pair the text with more tokens keeps more, as it gets the odd one."""
+    """`beginning` of each text. Of a pair the text with more tokens keeps one more, as truncation may."""
     cut = [beginning(text, tokenizer, max_length) for text in texts]
     shortened = [part != text for part, text in zip(cut, texts, strict=True)]
     if len(texts) == 1 or not any(shortened):
         return cut
     longer = shortened.index(True)
-    if all(shortened):  # rare, and slow: which one has more tokens shows only in the whole texts
+    if all(shortened):  # rare and slow: only the whole texts show which one has more tokens
         longer = int(_num_tokens(texts[0], tokenizer) <= _num_tokens(texts[1], tokenizer))
     other = _num_tokens(cut[1 - longer], tokenizer)
     cut[longer] = beginning(texts[longer], tokenizer, max(max_length, other + 1))
@@ -320,7 +320,7 @@ def _shorten(
             f"max_length {max_length} leaves no room for text beside the template {task.template.pattern!r}"
             f" ({bare} tokens); give a larger max_length"
         )
-    # A cut text may have more tokens than were counted before the cut, so we look again; without any text it fits.
+    # A truncated text may have more tokens than counted, so this repeats; without any text it fits.
     room = max_length - bare
     while True:
         keep = {name: len(ends[name]) for name in names}
@@ -338,11 +338,11 @@ def _shorten(
 
 @dataclass(frozen=True)
 class ClozeCorpus:
-    """Labelled examples as the model reads them, from which every step of stage 2 is drawn."""
+    """Tokenised labelled examples, from which the batches of stage 2 are sampled."""
 
     clozes: Sequence[Cloze]
     gold: Sequence[int]
-    """Index of each example's label."""
+    """Label index of each example."""
     batch_size: int
     seed: int
     _epochs: dict[int, list[list[int]]] = field(default_factory=dict[int, list[list[int]]], repr=False)
@@ -352,7 +352,7 @@ class ClozeCorpus:
         return -(-len(self.clozes) // self.batch_size)
 
     def batch(self, step: int) -> tuple[list[Cloze], Int[Tensor, " batch"]]:
-        """The examples of a step and their labels."""
+        """The batch of a step: examples and label indices."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch not in self._epochs:
             self._epochs.clear()
@@ -363,7 +363,8 @@ class ClozeCorpus:
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Every example once, in batches of similar length (little padding), in an order of this seed and epoch alone."""
+    """Batches of one epoch, each of examples of similar length (little padding), in an order that depends only on seed
+    and epoch."""
     generator = np.random.default_rng([seed, epoch, 4])
     order = generator.permutation(len(lengths))
     window = 16 * batch_size

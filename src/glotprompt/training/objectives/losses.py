@@ -1,5 +1,4 @@
-"""The losses of both stages, in parts that sum to the mean over the batch: parts are what fits in memory (accumulation)
-or what each process takes (data parallelism)."""
+"""Losses of both stages, in parts that sum to the mean over the batch: for accumulation and data parallelism."""
 
 from __future__ import annotations
 
@@ -44,9 +43,9 @@ def label_losses(
     loss_over: Literal["labels", "vocabulary"],
     micro_batch: MicroBatch,
 ) -> Generator[tuple[Tensor, int]]:
-    """Parts of a batch's mean cross-entropy, over the labels or over the whole vocabulary (equation 1). Examples that
-    weigh more count more: the sum of the weighted losses is divided by the number of examples, not by their weights, so
-    that an epoch's mean is that of all examples, whatever batches they fall into."""
+    """Parts of a batch's mean cross-entropy, over the labels or over the whole vocabulary (equation 1). The sum of
+    weighted losses is divided by the number of examples, not by their weights, so that an epoch's mean does not depend
+    on how the examples are batched."""
     for rows in micro_batch.parts(len(clozes)):
         targets = gold[rows].to(backbone.device)
         with module.attached(backbone) as prefix:
