@@ -1,7 +1,7 @@
-"""Every setting of the two stages. What changes a number is in `AdaptConfig` and `TuneConfig`; what does
-not (where and how a run executes) is in `RuntimeConfig`, so that the two can never be mixed up.
+"""Settings of the two stages. `AdaptConfig` and `TuneConfig` hold everything that changes a number; `RuntimeConfig`
+holds where and how a run executes. The two are never mixed.
 
-Defaults are the paper's (Chen and Chen, EMNLP 2024); `presets` holds named departures from them.
+Defaults are the paper's (Chen and Chen, EMNLP 2024); `presets` returns named departures from them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Rate = Annotated[float, Field(gt=0)]
 """A learning rate."""
 
 Schedule = Literal["linear", "cosine", "constant", "wsd"]
-"""How a learning rate falls after its warm-up (`AdaptConfig.schedule`)."""
+"""Learning-rate schedule after the warm-up (`AdaptConfig.schedule`)."""
 
 
-def _known(method: str) -> str:
+def _check_method(method: str) -> str:
     if method not in DESCRIPTIONS:
         *others, last = map(repr, DESCRIPTIONS)
         expected = f"{', '.join(others)} or {last}"
@@ -36,7 +36,7 @@ def _known(method: str) -> str:
     return method
 
 
-MethodName = Annotated[str, AfterValidator(_known)]
+MethodName = Annotated[str, AfterValidator(_check_method)]
 """A method of `glotprompt.methods`, or one that was registered there."""
 
 
@@ -66,15 +66,15 @@ def identity_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _rated(stage: Stage, known: dict[str, Any]) -> Description:
-    """The method whose default rate a config has: its own; where that has none for the stage, soft-prompt."""
+def _with_rate(stage: Stage, values: dict[str, Any]) -> Description:
+    """The method whose default rate a config takes: its own, or soft-prompt where its own has none for the stage."""
     prompts = DESCRIPTIONS["soft-prompt"]
-    method = DESCRIPTIONS.get(known.get("method", ""), prompts)
+    method = DESCRIPTIONS.get(values.get("method", ""), prompts)
     return method if stage in method.rates else prompts
 
 
-def _auto_rates(known: dict[str, Any]) -> tuple[float, ...]:
-    method = _rated("adapt", known)
+def _auto_rates(values: dict[str, Any]) -> tuple[float, ...]:
+    method = _with_rate("adapt", values)
     factors = (1, 2, 4, 8, 16, 32) if method.adapts_prompt else (1, 4, 16, 64)
     return tuple(round(factor * method.rates["adapt"], 10) for factor in factors)
 
@@ -87,25 +87,25 @@ def _one_line(config: type[Config], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         hint = nearest(key, config.model_fields) or f" Expected one of {', '.join(config.model_fields)}."
         return f"{config.__name__} has no setting {key!r}.{hint}"
-    # A field that takes a number or a word has an error for each of them.
+    # A field that takes a number or a string has one error for each.
     same = [e["msg"] for e in more if e["type"] == "literal_error" and e["loc"][0] == key]
     message = " or ".join([first["msg"], *(other.removeprefix("Input should be ") for other in same)])
-    given, hint = first["input"], ""
+    value, hint = first["input"], ""
     if first["type"] == "tuple_type":
-        message = f"Input should be a list such as {json.dumps([given], default=str)}"
-    elif first["type"] == "literal_error" and isinstance(given, str):
-        hint = nearest(given, re.findall("'([^']+)'", first["msg"]))
-    return f"{setting(key, of=config.__name__)}: {message}, not {given!r}.{hint}"
+        message = f"Input should be a list such as {json.dumps([value], default=str)}"
+    elif first["type"] == "literal_error" and isinstance(value, str):
+        hint = nearest(value, re.findall("'([^']+)'", first["msg"]))
+    return f"{setting(key, of=config.__name__)}: {message}, not {value!r}.{hint}"
 
 
 class AdaptConfig(Config):
     """Stage 1: masked language modelling on unlabelled text (section 3.1), or alignment on parallel text."""
 
     objective: Literal["mlm", "alignment"] = "mlm"
-    """"mlm": masked language modelling. "alignment": a target sentence behind what is trained goes where the frozen
-    model puts its translation; needs parallel text, and the preset alignment has its settings."""
+    """"mlm": masked language modelling. "alignment": move the vector of a target sentence to
+    the vector that the frozen model gives its translation; needs parallel text (preset alignment)."""
     method: MethodName = "soft-prompt"
-    """What is trained (`glotprompt methods`)."""
+    """Method to train (`glotprompt methods`)."""
     prompt_length: int = Field(default=32, ge=1)
     """Key/value vectors in front of every layer's attention (section 4.2: 32)."""
     steps: int = Field(default=100_000, ge=1)
@@ -114,64 +114,66 @@ class AdaptConfig(Config):
     """Sequences per step (section 4.2: 32)."""
     max_length: int = Field(default=256, ge=8)
     """Tokens per sequence, `<s>` and `</s>` included. Not stated in the paper; assumption."""
-    learning_rate: Rate | Literal["auto"] = Field(default_factory=lambda known: _rated("adapt", known).rates["adapt"])
+    learning_rate: Rate | Literal["auto"] = Field(
+        default_factory=lambda values: _with_rate("adapt", values).rates["adapt"]
+    )
     """Peak learning rate of AdamW; the default is the method's (section 4.2: 5e-3 for prompts, 1e-4 for MAD-X). Small
-    backbones want far more (preset `quick`); "auto" tries `auto_rates` in rounds of short runs, of
-    which the better half goes on, until one is left."""
-    auto_rates: tuple[Rate, ...] = Field(default_factory=lambda known: _auto_rates(known), min_length=1)
+    backbones need far more (preset `quick`); "auto" runs successive halving over `auto_rates`: short trial runs,
+    keeping the better half each round."""
+    auto_rates: tuple[Rate, ...] = Field(default_factory=lambda values: _auto_rates(values), min_length=1)
     """Rates tried by `learning_rate="auto"`: the method's default and 2, 4, 8, 16 and 32 times it (prompts), or 4, 16
     and 64 times it (other methods, whose defaults are for models far larger than the bundled one)."""
     auto_steps: int = Field(default=40, ge=1)
-    """Steps of each round of `learning_rate="auto"`, shared evenly by the rates that are still in it: of six rates each
-    runs for 6 steps, then the best three for 13 and the best two for 20."""
+    """Steps per round of `learning_rate="auto"`, shared evenly by the remaining rates: six rates run for 6 steps each,
+    then the best three for 13 and the best two for 20."""
     schedule: Schedule = "linear"
-    """How the rate falls after the warm-up: in a line to 0, along half a "cosine" to 0, not at all ("constant"), or not
-    before the last fifth of the steps and then in a line to 0 ("wsd": warm-up, stable, decay)."""
+    """Learning-rate schedule after the warm-up: "linear" decay to 0, "cosine" decay to 0, "constant", or "wsd"
+    (warm-up, stable, decay: constant, then linear to 0 over the last fifth of the steps)."""
     warmup_ratio: float = Field(default=0.06, ge=0, le=1)
-    """Share of the steps over which the rate rises linearly from 0 (RoBERTa's 6 %); then it follows `schedule`."""
+    """Share of the steps in which the rate rises linearly from 0 (RoBERTa: 6 %); after that `schedule` applies."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay of what is trained."""
+    """Decoupled weight decay of the trained parameters."""
     clip_norm: float = Field(default=1.0, gt=0)
-    """Largest gradient norm; longer gradients are scaled down to it."""
+    """Largest gradient norm; larger gradients are scaled down to it."""
     dropout: bool = False
-    """Whether the body drops values out in training, by its own rates. Off for every method alike."""
+    """Use the backbone's own dropout rates in training. Off for every method."""
     mask_rate: float = Field(default=0.15, gt=0, lt=1)
-    """Share of the tokens that are predicted; of these 80 % are masked, 10 % replaced, 10 % kept."""
+    """Share of the tokens to predict; of these 80 % are masked, 10 % replaced and 10 % left unchanged."""
     packing: Literal["full", "none"] = "full"
-    """"full": lines joined and cut to `max_length`, no padding (RoBERTa's full sentences). "none": one line each."""
+    """"full": lines joined and cut to `max_length`, no padding (RoBERTa's full sentences). "none": one line per
+    sequence."""
     source_share: float = Field(default=0.5, ge=0, le=1)
     """Share of source-language sequences in every batch (section 3.1: equal amounts). 0: target only;
     1: source only (the control)."""
     balance: Literal["subsample", "repeat"] = "subsample"
-    """What happens to the larger of the two texts: "subsample" draws from it as much as the other has; "repeat" keeps
-    all of it and goes through the smaller one more often."""
+    """Balance of the two texts: "subsample" takes a random part of the larger one; "repeat" keeps all of it and
+    repeats the smaller one."""
     held_out_share: float = Field(default=0.05, gt=0, lt=1)
-    """Share of the target lines kept from training. Half of them chooses the best step, on the other half the loss
-    before and after is measured. (Of the source lines when `source_share` is 1; of the pairs with alignment, at most
-    `eval_sequences` of them.)"""
+    """Share of the target lines held out from training. One half chooses the best step, the other half measures the
+    loss before and after. (Source lines when `source_share` is 1; pairs with alignment, at most `eval_sequences`.)"""
     eval_every: int = Field(default=100, ge=1)
-    """Steps between evaluations on the held-out text; the best prompt seen is kept."""
+    """Steps between evaluations on the held-out text; the best step is saved."""
     eval_sequences: int = Field(default=128, ge=1)
-    """Most held-out sequences on which the best step is chosen. With alignment the largest number of held-out pairs,
-    for both halves."""
+    """Largest number of held-out sequences for choosing the best step. With alignment: of held-out pairs, both halves
+    together."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after so many evaluations without improvement; None: never. The plan of the learning rate stays that of all
-    `steps`, so a run that stops early has not seen the low rates of its end."""
+    """Stop after this many evaluations without improvement; None: never. The learning-rate schedule still covers all
+    `steps`, so a run that stops early misses the low rates at its end."""
     initialise: Literal["noise", "text", "prompt"] = "noise"
-    """What the prompts start as. "noise": normal, of `init_std`. "text": the keys and values that the frozen model
-    itself has at `prompt_length` tokens of the source text (of the target's where there is no other). "prompt": a saved
-    prompt, or the sum of several, handed over beside the settings."""
+    """Initial prompts. "noise": normal noise with `init_std`. "text": the frozen model's own keys and
+    values at `prompt_length` tokens of the source text (of the target text where there is no source text). "prompt": a
+    saved prompt, or a weighted sum of several, passed beside the settings."""
     init_std: float = Field(default=0.02, gt=0)
-    """Standard deviation of the noise (P-tuning v2 in effect 0.02, PEFT 1)."""
+    """Standard deviation of the noise (P-tuning v2: in effect 0.02, PEFT: 1)."""
     positions: Literal["plain", "shifted"] = "plain"
     """"plain": the text keeps its position ids. "shifted": they start after the prompt, as in P-tuning v2 and PEFT,
     which shortens the longest input by `prompt_length`."""
     adapter_reduction: int = Field(default=2, ge=1)
-    """mad-x: the language adapter's bottleneck is so many times narrower than the hidden states (Pfeiffer et al. 2020,
-    section 4.2 of the paper: 2)."""
+    """mad-x: reduction factor of the language adapter, hidden size / bottleneck size (Pfeiffer et al. 2020, section
+    4.2 of the paper: 2)."""
     invertible_reduction: int | None = Field(default=2, ge=1)
-    """mad-x: the same of the invertible adapter's two nets, against half the hidden states (2); None: no invertible
-    adapter."""
+    """mad-x: reduction factor of the invertible adapter, half the hidden size / bottleneck size (2); None: no
+    invertible adapter."""
     drop_last_adapter: bool = False
     """mad-x: no language adapter in the last layer (MAD-X 2.0; Pfeiffer et al. 2021, "UNKs Everywhere")."""
     train_lm_head: bool = False
@@ -182,65 +184,65 @@ class AdaptConfig(Config):
     lora_alpha: float = Field(default=16.0, gt=0)
     """lora: the updates are scaled by alpha / rank."""
     lora_layers: Literal["attention", "all"] = "attention"
-    """lora: which linear layers are updated: queries and values (Hu et al. 2022), or all of every layer."""
+    """lora: linear layers to update: "attention": queries and values (Hu et al. 2022); "all": all of every layer."""
     seed: int = Field(default=0, ge=0)
-    """Seed of initialisation, subsampling, order and masking."""
+    """Random seed of initialisation, subsampling, order and masking."""
 
 
 class TuneConfig(Config):
     """Stage 2: the task as a cloze, trained on labelled source text (section 3.2)."""
 
     method: MethodName | None = None
-    """What is trained (`glotprompt methods`). None: the method of stage 1; without a stage 1, prompt-tuning."""
+    """Method to train (`glotprompt methods`). None: the method of stage 1; without a stage 1, prompt-tuning."""
     epochs: int = Field(default=10, ge=1)
     """Passes over the labelled examples (section 4.2: 10)."""
     batch_size: int = Field(default=32, ge=1)
     """Examples per step (section 4.2: 32)."""
     max_length: int = Field(default=256, ge=8)
-    """Tokens per example; the text is shortened, never the template. Not stated in the paper; assumption."""
-    learning_rate: Rate = Field(default_factory=lambda known: _rated("tune", known).rates["tune"])
+    """Tokens per example; the text is truncated, never the template. Not stated in the paper; assumption."""
+    learning_rate: Rate = Field(default_factory=lambda values: _with_rate("tune", values).rates["tune"])
     """Peak learning rate of AdamW; the default is the method's (section 4.2: 1e-3 for prompts, 1e-4 for MAD-X, 1e-6 for
-    fine-tuning). Small backbones want more (preset `quick`)."""
+    fine-tuning). Small backbones need more (preset `quick`)."""
     warmup_ratio: float = Field(default=0.06, ge=0, le=1)
-    """Share of the steps over which the rate rises linearly from 0; then it falls linearly to 0."""
+    """Share of the steps in which the rate rises linearly from 0; after that it falls linearly to 0."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay of what is trained."""
+    """Decoupled weight decay of the trained parameters."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
     dropout: bool = False
-    """Whether the body drops values out in training, by its own rates. Off for every method alike."""
+    """Use the backbone's own dropout rates in training. Off for every method."""
     top_k_layers: int | None = Field(default=None, ge=1)
     """Prompts: train only those of the top K layers (section 3.2; 18 of 24). None: three quarters of the layers when
     a language prompt is given, all of them when the prompt starts from noise."""
     bottom_k_layers: int | None = Field(default=None, ge=1)
     """Prompts: train only those of the bottom K layers (the comparison of figure 6)."""
     task_adapter_reduction: int = Field(default=16, ge=1)
-    """mad-x, soft-prompt+task-adapter: the task adapter's bottleneck is so many times narrower than the hidden states
-    (Pfeiffer et al. 2020, section 4.2 of the paper: 16)."""
+    """mad-x, soft-prompt+task-adapter: reduction factor of the task adapter, hidden size / bottleneck size (Pfeiffer et
+    al. 2020, section 4.2 of the paper: 16)."""
     head: Literal["cloze", "linear", "pooled"] = "cloze"
     """"cloze": template and verbalizer. "linear": a classification head on the first token, without a template.
-    "pooled": a linear layer on the mean of all tokens' states, which starts as the logistic regression of method
-    `embedding` and is trained with the rest; needs no LM head."""
+    "pooled": a linear layer on the mean of all token states, initialised as the logistic regression of method
+    `embedding` and trained with the rest; needs no LM head."""
     layer: int | None = Field(default=None, ge=0)
-    """embedding, head "pooled": the states behind so many layers are read (0: the embeddings). None: all.
-    Source-language dev examples choose lower layers, which read the target language worse (docs/log.md, 2026-11-29), so
-    they are not asked."""
+    """embedding, head "pooled": the layer whose output is pooled (0: the embeddings; None: the last). It is not chosen
+    on dev examples: those of the source language prefer lower layers, which are worse on the target language
+    (docs/log.md, 2026-11-29)."""
     loss_over: Literal["labels", "vocabulary"] = "labels"
     """"labels": softmax over the labels' scores. "vocabulary": over the whole vocabulary (equation 1)."""
     dev_share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the examples held out to choose the best epoch, when no dev examples are given."""
+    """Share of the examples held out to choose the best epoch when no dev examples are given."""
     shots_per_class: int | None = Field(default=None, ge=1)
-    """Few-shot: train on so many examples per label, drawn by `seed`; smaller draws lie inside larger ones. Of the
-    source language alone."""
+    """Few-shot: train on this many source-language examples per label, sampled by `seed`; smaller samples are subsets
+    of larger ones."""
     target_weight: float | None = Field(default=None, gt=0)
-    """Target labels: how much one counts for in the loss, where an example of the source language
-    counts 1. None: so much that both languages weigh the same."""
+    """Target labels: weight of a target example in the loss, where a source example has weight 1. None: both languages
+    get the same total weight."""
     prompt_length: int = Field(default=32, ge=1)
-    """Length of a prompt that starts from noise (no language prompt given)."""
+    """Length of a prompt that starts from noise (no language prompt is given)."""
     init_std: float = Field(default=0.02, gt=0)
-    """Standard deviation of that noise."""
+    """Standard deviation of the noise of such a prompt."""
     seed: int = Field(default=0, ge=0)
-    """Seed of initialisation, draws and order."""
+    """Random seed of initialisation, sampling and order."""
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:
@@ -250,50 +252,49 @@ class TuneConfig(Config):
 
 
 class RuntimeConfig(Config):
-    """How a run executes; nothing here is part of a run's identity. (Precision and device are properties of
-    the loaded `Backbone` and are recorded in what it trains.)"""
+    """Execution of a run; nothing here is part of a run's identity. (Precision and device are properties of the loaded
+    `Backbone` and are recorded in the files it trains.)"""
 
     checkpoint_dir: Path | None = None
-    """Folder for checkpoints; None: none are written. A killed run started again goes on from here. The caller removes
-    it when the result is saved: until then it may be needed."""
+    """Folder for checkpoints; None: no checkpoints. An interrupted run resumes from it. The caller removes it once the
+    result is saved."""
     checkpoint_every: float = Field(default=20.0, ge=0)
-    """Least seconds between two checkpoints; 0: after every step."""
+    """Minimum seconds between two checkpoints; 0: one after every step."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Largest number of sequences in one forward pass; a batch beyond it is accumulated: the same loss with less
-    memory (with `dropout`, other values are dropped). Halved, and said, where memory runs out."""
+    """Largest number of sequences in one forward pass; larger batches are accumulated: the same loss with less memory
+    (with `dropout`, other states are dropped). Halved with a message when memory runs out."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: less memory, about a third slower."""
     eval_batch_size: int = Field(default=32, ge=1)
     """Sequences per forward pass when nothing is trained."""
     state_cache: int = Field(default=2**30, ge=0)
-    """Stage 2: bytes of memory for what the layers below the lowest trained one give, computed once per example. What
-    needs more goes to a file beside the checkpoints (else in the system's temporary folder) that ends with the process;
-    0: nothing is kept."""
+    """Stage 2: bytes of memory for the states below the lowest trained layer, computed once per example. Larger states
+    go to a file beside the checkpoints (else in the temporary folder) that is deleted with the process; 0: no
+    cache."""
     no_samples: bool = False
-    """Keep no example texts in what is saved. By default three short texts that were not trained on, at most 200
-    characters each, go into the file in plain words, and `glotprompt serve` shows them: give this where the text is
-    private."""
+    """Save no example texts. By default the saved file holds three short texts that were not trained on, at most 200
+    characters each, in plain text, and `glotprompt serve` shows them. Set this for private text."""
     allow_unknown: bool = False
-    """Stage 1: train on text although the tokenizer lacks characters of more than a fifth of its words. Without
-    it such text is refused: there is nothing to learn in it."""
+    """Stage 1: train even where more than a fifth of the words contain characters unknown to the tokenizer. Such text
+    is refused by default: there is nothing to learn from it."""
     progress: bool = True
-    """Show a progress line on a terminal, plain lines when piped."""
+    """Show a progress line on a terminal, plain lines when the output is piped."""
 
 
 @cache
 def presets() -> dict[str, dict[str, dict[str, Any]]]:
-    """Named departures from the defaults, `presets/*.toml`, by name and stage; "paper" has none. A parameter that
-    differs between methods is a table by method, in which "others" are those that it does not name."""
-    found = sorted((path.name, path) for path in (files("glotprompt") / "presets").iterdir())
-    return {name.removesuffix(".toml"): tomllib.loads(path.read_text(encoding="utf-8")) for name, path in found}
+    """Named departures from the defaults, `presets/*.toml`, by name and stage; "paper" has none. A setting that differs
+    between methods is a table by method, in which "others" stands for the methods not named."""
+    paths = sorted((path.name, path) for path in (files("glotprompt") / "presets").iterdir())
+    return {name.removesuffix(".toml"): tomllib.loads(path.read_text(encoding="utf-8")) for name, path in paths}
 
 
 def preset(name: str, stage: Stage, method: str = "soft-prompt") -> dict[str, Any]:
     """The settings of preset `name` that differ from the defaults of a stage and method."""
     if name not in presets():
         raise ConfigError(f"no preset {name!r}; there are {', '.join(presets())}.{nearest(name, presets())}")
-    chosen = {
+    settings = {
         key: value.get(method, value.get("others")) if isinstance(value, dict) else value
         for key, value in presets()[name][stage].items()
     }
-    return {key: value for key, value in chosen.items() if value is not None}
+    return {key: value for key, value in settings.items() if value is not None}

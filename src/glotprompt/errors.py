@@ -1,4 +1,4 @@
-"""Errors that a person can mend, each one line: what is wrong, what was expected, what to do."""
+"""Errors that a person can fix, each in one line: what is wrong, what was expected, what to do."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from contextvars import ContextVar
 from pathlib import Path
 
 Wording = Callable[[str, str | None], str | None]
-"""From a setting and the value that it should have (None: the reader knows it) to how it is given; None: not at all."""
+"""Function from a setting and the value to give it (None: any) to its spelling for the user; None: no own spelling."""
 
 _wording: ContextVar[Wording] = ContextVar("wording", default=lambda name, value: None)
 
 
 def setting(name: str, value: str | None = None, of: str = "", inside: str = "{}") -> str:
-    """What a message calls a setting, and the value to give it: an argument (`delimiter=";"`, `inside` what it is given
-    in), or a field (`of` its class) where Python is spoken to, and what the wording says inside `in_words_of`."""
-    said = _wording.get()(name, value)
-    if said is not None:
-        return said
+    """The name of a setting in a message, with the value to give it: by default Python's, an argument (`delimiter=";"`,
+    put into the text `inside`) or a field (of the class `of`); inside `in_words_of`, the name that its wording
+    gives."""
+    wording = _wording.get()(name, value)
+    if wording is not None:
+        return wording
     if value is None:
         return f"{of}.{name}" if of else inside.format(f"{name}=")
     is_word = not value.replace(".", "").isdecimal() and value not in ("True", "False", "None")
-    shown = value.replace("\t", "\\t")
-    return inside.format(f'{name}="{shown}"' if is_word else f"{name}={shown}")
+    text = value.replace("\t", "\\t")
+    return inside.format(f'{name}="{text}"' if is_word else f"{name}={text}")
 
 
 @contextmanager
 def in_words_of(wording: Wording) -> Generator[None]:
-    """Inside the block messages name settings as the command line does, or a file."""
+    """Context in which messages spell settings as the command line or a file does."""
     token = _wording.set(wording)
     try:
         yield
@@ -48,7 +49,7 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A file of text or labels cannot be used as it is."""
+    """A file of text or labels cannot be used."""
 
 
 class ModelError(UserError):
@@ -71,43 +72,42 @@ _MEMORY_RAN_OUT = re.compile(
     r"|could not (?:create|execute) a (?:primitive|memory)(?! desc)|can't start new thread|failed to map segment",
     re.IGNORECASE,
 )
-"""CUDA and MPS; the CPU on Linux and macOS; the CPU on Windows; cuBLAS and cuDNN; C++; oneDNN, which says no more when
-memory for the code or the scratchpad of a matrix product is refused; a thread's stack; a library."""
+"""Messages of CUDA and MPS; of the CPU on Linux and macOS, and on Windows; of cuBLAS and cuDNN; C++; oneDNN (which says
+no more when it gets no memory for the code or scratchpad of a matrix product); a thread's stack; a library."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out: where it is no type of its own, plain words."""
+    """Whether an error means that memory ran out, by its type or by its message."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM or "failed to map segment" in str(error)
-    words = (
-        isinstance(error, RuntimeError | ImportError | UserWarning) and _MEMORY_RAN_OUT.search(str(error)) is not None
-    )
-    return words or isinstance(error, MemoryError)
+    if isinstance(error, RuntimeError | ImportError | UserWarning):
+        return _MEMORY_RAN_OUT.search(str(error)) is not None
+    return isinstance(error, MemoryError)
 
 
 def in_a_line(error: object, most: int | None = 300) -> str:
-    """The beginning of a message of somebody else's (None: all of it), without line breaks."""
+    """The first `most` characters (None: all) of another library's message, without line breaks."""
     return " ".join(str(error).split())[:most]
 
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, other line breaks, and halves of characters, which no stream in UTF-8 takes."""
+"""Control characters, other line breaks, and surrogates, which cannot be written as UTF-8."""
 
 
 def visible(text: str) -> str:
-    """`text` with its control characters written out (an escape as \\x1b), so that a terminal shows them and does not
-    obey them; with line breaks, and with the halves of characters that stand for bytes of names that are not UTF-8."""
-    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """`text` with control characters, line breaks and surrogates escaped (an escape as \\x1b), so that a terminal shows
+    them instead of obeying them. Surrogates stand for bytes of file names that are not UTF-8."""
+    return CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def counted(number: int, what: str, several: str = "") -> str:
-    """A number with its noun, "1 row" or "2,000 rows"; `several` is the plural that takes no plain s."""
+    """A number with its noun, "1 row" or "2,000 rows"; `several` is the plural where it is not noun + s."""
     return f"{number:,} {what if number == 1 else several or what + 's'}"
 
 
 def toml_fault(error: Exception, path: Path) -> str:
-    """What the parser of a TOML file says, and the remedy for what it does not name: a key of other signs, or another
-    kind of file."""
+    """The TOML parser's message, with a remedy where it gives none: a key that needs quotes, or a file of another
+    kind."""
     if what := stand_in_at(path):
         return what.removesuffix(".")
     if isinstance(error, RecursionError):
@@ -125,7 +125,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def stand_in_at(path: Path) -> str | None:
-    """As `stand_in`, of a file; None also where it cannot be read."""
+    """`stand_in` of a file; None also where it cannot be read."""
     try:
         with path.open("rb") as file:
             return stand_in(file.read(256))
@@ -134,7 +134,8 @@ def stand_in_at(path: Path) -> str | None:
 
 
 def stand_in(start: bytes) -> str | None:
-    """What a file is whose bytes begin so, and the remedy, where it only stands for the one that was wanted."""
+    """The kind of a placeholder (a Git LFS or git-annex pointer, a web page) by its first bytes, with the remedy; else
+    None."""
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
         return "a Git LFS pointer, not the file itself. Fetch it with `git lfs pull`."
     if start.startswith(b"/annex/objects/"):

@@ -1,7 +1,7 @@
-"""Several processes that train one model together, when `torchrun` or `accelerate launch` started them: the first one
-speaks, decides and writes for all. Usually there is one, and all this changes nothing.
+"""Data-parallel training in several processes, started by `torchrun` or `accelerate launch`: the first one prints,
+decides and writes for all. With a single process nothing changes.
 
-Nothing here imports torch before it is needed: the command line asks `is_first` first of all.
+torch is imported only when needed: the command line calls `is_first` before anything else.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ _Value = TypeVar("_Value")
 
 
 def launched() -> bool:
-    """Whether a launcher started this process as one of a group (by the sign that accelerate goes by)."""
+    """Whether a launcher started this process as one of a group (by the variable that accelerate checks)."""
     return int(os.environ.get("LOCAL_RANK", -1)) >= 0
 
 
 def is_first() -> bool:
-    """Whether this process is the one that speaks."""
+    """Whether this process is the one that prints and writes."""
     return not launched() or int(os.environ.get("RANK", 0)) == 0
 
 
 def join(device: str) -> torch.device:
-    """Meet the other processes, once, and return what the device "auto" is in this one.
+    """Join the process group, once, and return the device that "auto" means in this process.
 
-    Without a GPU, or with `device` "cpu", they exchange gradients over gloo; accelerate does so only when told, and
-    would otherwise let each process train a model of its own.
-    """
+    Without a GPU, or with `device` "cpu", they exchange gradients over gloo; accelerate does so only on request, and
+    would otherwise train a separate model in each process."""
     import torch
     from accelerate import PartialState
 
@@ -41,36 +40,36 @@ def join(device: str) -> torch.device:
 
 
 def together() -> bool:
-    """Whether this process has met others."""
+    """Whether this process has joined others."""
     import torch.distributed as distributed
 
     return distributed.is_available() and distributed.is_initialized()
 
 
 def of_first(value: _Value) -> _Value:
-    """The first process's value, in all of them: for what timing or rounding may decide otherwise in another one."""
+    """The first process's value in every process, for decisions that depend on timing or rounding."""
     if not together():
         return value
     import torch.distributed as distributed
 
-    held = [value]
-    distributed.broadcast_object_list(held)
-    return held[0]
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
 
 
 def same_everywhere(value: object) -> bool:
-    """Whether all processes have this value. All wait here for the last."""
+    """Whether all processes have this value. Waits for all of them."""
     if not together():
         return True
     import torch.distributed as distributed
 
-    found: list[object] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(found, value)
-    return all(other == value for other in found)
+    values: list[object] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return all(other == value for other in values)
 
 
 def start_alike(tensors: Iterable[torch.Tensor]) -> None:
-    """Give all processes the first one's numbers, in place."""
+    """Copy the first process's tensors to all processes, in place."""
     if together():
         import torch.distributed as distributed
 
@@ -79,5 +78,5 @@ def start_alike(tensors: Iterable[torch.Tensor]) -> None:
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes have come here."""
     same_everywhere(None)

@@ -1,4 +1,4 @@
-"""Seconds and bytes as a person says them."""
+"""Durations and sizes as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DAY = 24 * 3600
 
 
 def duration(seconds: float) -> str:
-    """`4.2 s`, `3 min 52 s`, `2 h 5 min`, `1 day 4 h`."""
+    """A duration as text: `4.2 s`, `3 min 52 s`, `2 h 5 min`, `1 day 4 h`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -23,7 +23,7 @@ def duration(seconds: float) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Decimal units and three digits: `295 kB`, `6.29 MB`, `1.9 GB`."""
+    """A size as text, in decimal units with three digits: `295 kB`, `6.29 MB`, `1.9 GB`."""
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if num_bytes >= 0.9995 * unit:
             return f"{num_bytes / unit:.3g} {name}"

@@ -1,5 +1,5 @@
-"""What trainings and evaluations say of themselves in files and in the JSON of their commands: a field for every
-figure. Needs no torch."""
+"""Reports of trainings and evaluations, as saved files and `--json` hold them: a field for every figure. Needs no
+torch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from glotprompt.errors import ArtifactError, in_a_line
 
 Number = float | None
-"""A number; NaN and infinity, which JSON lacks, are None."""
+"""A number, or None for NaN and infinity, which JSON lacks."""
 
 
 class Record(BaseModel):
-    """A frozen group of metadata; what a later version says besides is left alone."""
+    """A frozen group of metadata; fields of a later version are ignored."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -24,12 +24,13 @@ class Record(BaseModel):
         return self.model_copy(update=changes)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value, without the fields that nobody set."""
+        """The record as a JSON value, without unset fields."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     @classmethod
     def of(cls, value: Any, where: str) -> Self:
-        """What `to_json` gave; `ArtifactError` naming `where` it stood for anything else."""
+        """The record from the JSON value of `to_json`. Raises `ArtifactError`, which names `where`, for any other
+        value."""
         try:
             return cls.model_validate(value)
         except ValidationError as error:
@@ -39,24 +40,24 @@ class Record(BaseModel):
 
 
 def first_error(error: ValidationError) -> str:
-    """The first thing that is wrong with a value, and where in it, in one line."""
+    """The first validation error and its location, in one line."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))}: {in_a_line(first['msg'], 150)}"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A short run at one rate."""
+    """A trial run at one learning rate."""
 
     rate: float
     steps: int
     loss: float | None
-    """Held-out loss at its end; None: it diverged."""
+    """Held-out loss at the end; None: it diverged."""
 
 
 @dataclass(frozen=True)
 class MaskedTokenScores:
-    """How well masked tokens are read: mean cross-entropy (natural log) and accuracies in per cent."""
+    """Scores of masked language modelling: mean cross-entropy (natural log), and accuracies in per cent."""
 
     loss: float
     top1: float
@@ -66,53 +67,53 @@ class MaskedTokenScores:
 
 @dataclass(frozen=True)
 class AlignmentScores:
-    """How well translations are found among the held-out pairs."""
+    """Scores of alignment on held-out pairs."""
 
     retrieval: float
-    """Per cent of the sentences whose nearest vector of the other side, by cosine, is their translation's: mean of both
-    directions. The source side without a prompt; each side centred by its own mean."""
+    """Retrieval accuracy in per cent: sentences whose nearest vector of the other side, by cosine, is that of their
+    translation; mean of both directions. The source side has no prompt; each side is centred by its own mean."""
     cosine: float
     """Mean cosine of the target vectors to their teachers."""
     source_cosine: float
-    """The same of the source sentences behind what was trained: 1 where they stayed in their places."""
+    """Mean cosine of the source sentences, encoded with the trained module, to their own teachers; 1: unchanged."""
     loss: float
     num_pairs: int
 
 
 class UnknownShare(Record):
-    """What the tokenizer does not know of a text."""
+    """Unknown tokens of a text."""
 
     unknown_share: float
-    """Share of the tokens that are the unknown one, from 0 to 1."""
+    """Share of the tokens that are the unknown token, from 0 to 1."""
     touched_share: float
     """Share of the words with such a token, from 0 to 1."""
     characters: dict[str, int]
-    """How often each unknown character occurs in what was counted."""
+    """Occurrences of each unknown character in the counted text."""
 
 
 class Overlap(Record):
     """Texts that were removed because of one evaluation set."""
 
     same: int
-    """Texts that are one of the set's."""
+    """Texts identical to one of the set."""
     shared: int
-    """Other texts, that have many words in a row in common with one of the set's."""
+    """Other texts that share many words in a row with one of the set."""
 
 
 class OverlapCheck(Record):
-    """What a check of a text against evaluation sets removed."""
+    """Result of the overlap check of a text against evaluation sets."""
 
     ngram: int
     """Words in a row that count as overlap."""
     kept: int
-    """Texts that are left."""
+    """Texts that remain."""
     removed: int
     held_out: dict[str, Overlap]
-    """By evaluation set."""
+    """Overlaps by evaluation set."""
 
 
 class PairCheck(Record):
-    """What a check of parallel text removed, and what it noticed."""
+    """Result of the check of parallel text: removals and warnings."""
 
     read: int
     kept: int
@@ -121,13 +122,13 @@ class PairCheck(Record):
     length_ratio: float | None
     """Median of the target's length divided by the source's, in characters."""
     held_out: dict[str, dict[str, Overlap]]
-    """By side, then evaluation set."""
+    """Overlaps by side and evaluation set."""
     out_of_step: list[dict[str, Any]]
-    """Stretches that look shifted against each other (`data.pairs.OutOfStep`)."""
+    """Stretches whose two sides look shifted against each other (`data.pairs.OutOfStep`)."""
 
 
 class Decontamination(Record):
-    """Which text was kept from training because it will be scored."""
+    """Text that was removed from training because it will be scored."""
 
     target: OverlapCheck | None = None
     source: OverlapCheck | None = None
@@ -137,15 +138,15 @@ class Decontamination(Record):
 
 
 class TextReport(Record):
-    """How the text came to be that was trained on."""
+    """Preparation of the training text."""
 
     decontamination: Decontamination | None = None
     text_share: float | None = None
-    """Share of the target's text that was read, where it was not all."""
+    """Share of the target text that was used, unless all of it was."""
     drawn_from_lines: dict[str, int] | None = None
-    """Lines of a text ("target", "source") of which some were drawn."""
+    """Number of lines by text ("target", "source") that the training lines were sampled from."""
     normalised: bool | None = None
-    """Whether the text was normalised; what is to be predicted should then be, too."""
+    """Whether the text was normalised; texts to predict should then be normalised, too."""
 
 
 class Ingredient(Record):
@@ -154,70 +155,70 @@ class Ingredient(Record):
     language: str
     weight: float
     digest: str
-    """Of its values."""
+    """Digest of its parameters."""
 
 
 class Training(TextReport):
-    """What both stages say of their training."""
+    """Fields of a training report that both stages share."""
 
     config: dict[str, Any]
     """All settings, as JSON (`AdaptConfig`, `TuneConfig`)."""
     precision: Literal["fp32", "bf16"]
-    """Of the frozen body's arithmetic."""
+    """Precision of the frozen body."""
     trained_parameters: int
-    """Parameters that were trained."""
+    """Number of trained parameters."""
     steps: int
-    """Optimiser steps that were made."""
+    """Optimiser steps."""
     best_step: int
-    """The step whose values were kept; 0: the start."""
+    """Step whose parameters were saved; 0: the initial ones."""
     seconds: float
-    """Training and its evaluations, interruptions aside."""
+    """Time of training and its evaluations, without interruptions."""
     tokens: int
-    """Real tokens that were trained on."""
+    """Tokens trained on, without padding."""
     losses: list[tuple[int, Number]]
-    """(step, mean training loss since the entry before)."""
+    """(step, mean training loss since the previous entry)."""
     evaluations: list[tuple[int, dict[str, Number]]]
-    """(step, figures by name): held_out_loss, retrieval; dev_accuracy, dev_loss."""
+    """(step, scores by name): held_out_loss, retrieval; dev_accuracy, dev_loss."""
     peak_memory_bytes: int
-    """Of this process; on CUDA, of the GPU."""
+    """Peak memory of this process; on CUDA, of the GPU."""
     unknown: dict[str, UnknownShare] = {}
-    """By text: "target", "source"; "labelled"."""
+    """Unknown tokens by text: "target", "source", "labelled"."""
     made_from: str | None = None
-    """Identity of the run (`RunSpec`) and the versions of what it ran on."""
+    """Hash of the run's identity (`RunSpec`) and of the library versions."""
 
     def with_text(self, text: TextReport) -> Self:
-        """The same with another account of how the text came to be."""
+        """A copy with another text report."""
         ours = self.model_fields_set - set(TextReport.model_fields)
-        told = {name: getattr(self, name) for name in ours} | {
+        fields = {name: getattr(self, name) for name in ours} | {
             name: getattr(text, name) for name in text.model_fields_set
         }
-        return self.model_construct(_fields_set=set(told), **told)
+        return self.model_construct(_fields_set=set(fields), **fields)
 
 
 class AdaptReport(Training):
-    """What stage 1 says of itself."""
+    """Report of stage 1."""
 
     learning_rate: float
-    """Peak learning rate; of "auto", the one that was found."""
+    """Peak learning rate; with "auto", the chosen one."""
     rates_tried: list[Trial]
-    """Short runs of `learning_rate="auto"`."""
+    """Trial runs of `learning_rate="auto"`."""
     target_lines: int | None = None
     source_lines: int | None = None
     target_sequences: int | None = None
-    """Packed sequences that were trained on; so of the source."""
+    """Packed training sequences of the target text; `source_sequences`: of the source text."""
     source_sequences: int | None = None
     pairs: int | None = None
-    """Sentence pairs that were trained on."""
+    """Training pairs."""
     held_out_pairs: int | None = None
     held_out_before: MaskedTokenScores | AlignmentScores
-    """On held-out text that chose nothing, of the model without what was trained."""
+    """Scores of the frozen model on the held-out half that was not used to choose the step."""
     held_out_after: MaskedTokenScores | AlignmentScores
     improved: bool
     """Whether the held-out loss fell."""
     initial: list[Ingredient] | None = None
-    """The saved prompts from whose sum it started."""
+    """Saved prompts whose weighted sum was the initial prompt."""
     source_training: AdaptReport | None = None
-    """mad-x: of the source language's adapter."""
+    """mad-x: report of the source language's adapter."""
 
     @property
     def objective(self) -> str:
@@ -226,21 +227,21 @@ class AdaptReport(Training):
 
 
 class Combined(Record):
-    """A prompt that nobody trained: a weighted sum of others."""
+    """Report of a weighted sum of prompts, which was not trained."""
 
     combined: list[Ingredient]
 
 
 class Converted(Record):
-    """What another program trained."""
+    """Report of a prompt or adapter that another library trained."""
 
     converted_from: Literal["PEFT", "AdapterHub"]
     origin: dict[str, Any]
-    """What its files say of themselves."""
+    """Metadata of its files."""
 
 
 class LabelPrior(Record):
-    """What the label offsets were fitted to."""
+    """Label prior of the calibration."""
 
     prior: dict[str, float]
     num_texts: int
@@ -250,61 +251,61 @@ class SelfTrainingRound(Record):
     """One round of self-training."""
 
     kept: dict[str, int]
-    """Texts of each predicted label that were trained on."""
+    """Training texts by predicted label."""
     agreement: float
-    """Per cent of the texts that the classifiers before and behind the round take for the same label."""
+    """Per cent of the texts with the same prediction before and after the round."""
 
 
 class SelfTrainingReport(Record):
-    """What a classifier learned from its own predictions."""
+    """Report of self-training."""
 
     rounds: list[SelfTrainingRound]
-    """Those whose classifier was kept."""
+    """Rounds whose classifier was kept."""
     texts: int
     """Unlabelled texts."""
     keep: float
-    """Share of each predicted label's texts that were trained on."""
+    """Share of the texts of each predicted label that were trained on."""
     prior: dict[str, float]
-    """To which predictions were calibrated."""
+    """Label prior to which predictions were calibrated."""
     stopped: str | None
-    """Why no further round was made or kept; None: all were."""
+    """Reason why self-training ended early; None: all rounds were kept."""
 
 
 class TuneReport(Training):
-    """What stage 2 says of itself."""
+    """Report of stage 2."""
 
     examples: int
-    """Labelled examples that were trained on."""
+    """Labelled training examples."""
     dev_examples: int
     labels: dict[str, int]
-    """Training examples of each label; so of dev."""
+    """Training examples by label; `dev_labels`: dev examples by label."""
     dev_labels: dict[str, int]
     dev_accuracy: float
-    """Best accuracy on dev examples, in per cent; with target labels the mean of both languages'."""
+    """Best accuracy on dev examples, in per cent; with target labels the mean of both languages."""
     target_examples: int | None = None
-    """Target labels: how many of `examples` are of the target language; so of dev."""
+    """Target labels: number of `examples` in the target language; `target_dev_examples`: of `dev_examples`."""
     target_dev_examples: int | None = None
     target_weight: float | None = None
-    """What one of them counted for in the loss, where a source example counts 1."""
+    """Weight of a target example in the loss, where a source example has weight 1."""
     trained_layers: tuple[int, int] | None = None
-    """Prompts: the first layer that was trained, from 0, and the one behind the last."""
+    """Prompts: trained layers as a half-open range, from 0."""
     layer: int | None = None
-    """embedding, head "pooled": the states behind so many layers are read."""
+    """embedding, head "pooled": layer whose output is pooled (0: the embeddings)."""
     strength: float | None = None
-    """embedding, head "pooled": C of the logistic regression, with which a pooled head starts."""
+    """embedding, head "pooled": C of the logistic regression that initialises the head."""
     language_prompt: AdaptReport | Combined | Converted | None = None
     """The report of stage 1."""
     label_prior: LabelPrior | None = None
     self_training: SelfTrainingReport | None = None
     centred_on: int | None = None
-    """embedding, head "pooled": target texts by whose mean the sentence vectors were centred."""
+    """embedding, head "pooled": number of target texts whose mean centres the sentence vectors."""
 
 
 Stage1Report = AdaptReport | Combined | Converted
 
 
 def stage1_report(value: Any, where: str) -> Stage1Report | None:
-    """The report in a file of stage 1, whatever made it; None where it has none."""
+    """The report of a stage 1 file, of whichever kind; None where the file has none."""
     if not value:
         return None
     kind = Combined if "combined" in value else Converted if "converted_from" in value else AdaptReport
@@ -312,44 +313,44 @@ def stage1_report(value: Any, where: str) -> Stage1Report | None:
 
 
 class LabelScores(Record):
-    """One label's figures."""
+    """Scores of one label."""
 
     precision: float
-    """In per cent; so recall and F1. 0 for a label that is never predicted."""
+    """In per cent, as recall and F1 are; 0 for a label that is never predicted."""
     recall: float
     f1: float
     support: int
-    """Examples that have the label."""
+    """Examples with the label."""
 
 
 class EvaluationReport(Record):
-    """How right a classifier's predictions are."""
+    """Scores of a classifier on labelled examples."""
 
     accuracy: float
     """In per cent."""
     interval: tuple[float, float]
     """95 % interval of the accuracy (Wilson 1927), ends in per cent."""
     majority_label: str
-    """The label that most examples have."""
+    """The most frequent label."""
     majority: float
-    """Accuracy of always answering it, in per cent."""
+    """Accuracy of always predicting it, in per cent."""
     macro_f1: float
     """Mean F1 of the labels that occur among the examples, in per cent."""
     macro_f1_all: float
     """Mean F1 of the labels that occur among examples or predictions, as scikit-learn has it, in per cent."""
     per_label: dict[str, LabelScores]
-    """By label of examples or predictions."""
+    """Scores of every label that occurs among examples or predictions."""
     confusion: dict[str, dict[str, int]]
-    """`confusion[gold][predicted]`: how often."""
+    """Counts as `confusion[gold][predicted]`."""
     predictions: list[str]
-    """The predicted label of each example, in their order."""
+    """Predicted labels, in the order of the examples."""
     num_examples: int
     collapsed_label: str | None
-    """A label predicted for most examples and for far more than have it (at least 60 % of them, and 1.5 times as many),
-    else None: such figures say little."""
+    """A label that is predicted for at least 60 % of the examples and 1.5 times as often as it occurs, else None: such
+    scores say little."""
     largest_share: float
-    """Per cent of the examples that got the most predicted label."""
+    """Per cent of the examples with the most frequent prediction."""
 
 
 Report = EvaluationReport
-"""Its older name."""
+"""Former name of `EvaluationReport`."""

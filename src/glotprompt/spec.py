@@ -1,4 +1,4 @@
-"""What makes two runs the same: a `RunSpec` and its identity; and a run that is done once (`done_or_train`)."""
+"""Run specifications and their identity (`RunSpec`); training that is done only once per identity (`done_or_train`)."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from glotprompt.storage import artifact, atomic
 from glotprompt.task import Task
 
 FORMAT = 2
-"""Part of every identity; raised when the same run is to give other numbers."""
+"""Part of every identity; increased when a change makes the same run give other numbers."""
 
 _Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptClassifier)
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run, by all that its numbers depend on and nothing else: settings, and hashes of what is read."""
+    """Everything that a run's numbers depend on, and nothing else: settings, and hashes of the inputs."""
 
     kind: str
     """ "adapt", "tune", "self-train", "evaluate" or "cost"."""
     settings: Mapping[str, Any]
-    """Those that the method reads; JSON."""
+    """Settings that have an effect on the method; JSON."""
     fingerprint: str = ""
-    """Of the backbone."""
+    """Fingerprint of the backbone."""
     precision: Precision = "auto"
-    """As it is asked for: "auto" may be bf16 on one machine and fp32 on another."""
+    """Requested precision: "auto" may be bf16 on one machine and fp32 on another."""
     contents: Mapping[str, str] = field(default_factory=dict[str, str])
-    """By what is read ("target", "train"), the hash of what it says."""
+    """Content hash by input ("target", "train")."""
     language: str = ""
-    """Of the result; "" where it is of no one language."""
+    """Language of the result; "" where it has no single one."""
     builds_on: Sequence[str] = ()
-    """Identities of runs, or digests of saved values."""
+    """Identities of the runs, or digests of the saved parameters, that it starts from."""
     task: Any = None
-    """Template and label words, the labels in their order; JSON."""
+    """Template and label words, in label order; JSON."""
     characters: Any = None
-    """What is rewritten in the texts; JSON."""
+    """Character map that is applied to the texts; JSON."""
 
     @property
     def identity(self) -> str:
-        """The name of the run: two with one identity give the same numbers."""
+        """Hash that names the run: runs with equal identities give equal numbers."""
         return identity_of({"format": FORMAT, **asdict(self)})
 
 
@@ -63,26 +63,28 @@ def adapt_specs(
     builds_on: Sequence[str] = (),
     characters: CharacterMap | None = None,
 ) -> dict[str, RunSpec]:
-    """The trainings of stage 1 by part of its result ("language"; for mad-x also "source"). `contents` are those of
-    "target" and "source", or of "pairs"; what a part does not read it does not depend on. `origin`: fingerprint and
-    precision of the backbone."""
+    """Run specifications of stage 1 by part of its result ("language"; for mad-x also "source"). `contents` has the
+    hashes of "target" and "source", or of "pairs"; a part depends only on the inputs it reads. `origin`: fingerprint
+    and precision of the backbone."""
     rewritten = None if characters is None else characters.to_dict()
-    found: dict[str, RunSpec] = {}
+    specs: dict[str, RunSpec] = {}
     for part, share in method_of_adapt(config).source_shares(config).items():
-        settings, read = _settings(config), dict(contents)
+        settings, hashes = _settings(config), dict(contents)
         if config.objective == "mlm":
             settings["source_share"] = share
-            read = {name: said for name, said in contents.items() if (share < 1 if name == "target" else share > 0)}
-        of_source = set(read) == {"source"}
+            hashes = {
+                name: content for name, content in contents.items() if (share < 1 if name == "target" else share > 0)
+            }
+        of_source = set(hashes) == {"source"}
         settings["part"] = part
-        found[part] = RunSpec(
-            "adapt", settings, *origin, read, "" if of_source else language, builds_on, characters=rewritten
+        specs[part] = RunSpec(
+            "adapt", settings, *origin, hashes, "" if of_source else language, builds_on, characters=rewritten
         )
-    return found
+    return specs
 
 
 def whole(parts: Mapping[str, RunSpec]) -> RunSpec:
-    """Stage 1 in one: its language's part, which is of use with the others."""
+    """One specification for all of stage 1: that of the language part, which builds on the others."""
     others = [spec.identity for name, spec in parts.items() if name != "language"]
     return (
         replace(parts["language"], builds_on=[*parts["language"].builds_on, *others]) if others else parts["language"]
@@ -99,7 +101,7 @@ def tune_spec(
     builds_on: Sequence[str] = (),
     characters: CharacterMap | None = None,
 ) -> RunSpec:
-    """Stage 2; `contents` are those of "train", and of "dev" and "target_labels" where they are given."""
+    """Run specification of stage 2; `contents` has the hashes of "train", and of "dev" and "target_labels" if given."""
     settings = _settings(config)
     if "dev" in contents:
         settings.pop("dev_share", None)
@@ -110,12 +112,12 @@ def tune_spec(
 
 
 def digests_of(adapted: Adapted) -> list[str]:
-    """What tells the values of a stage 1 from others."""
+    """Digests of the parameters of a stage 1 result."""
     return [artifact.digest(part.tensors, part.description) for part in adapted.parts.values()]
 
 
 def _settings(config: AdaptConfig | TuneConfig) -> dict[str, Any]:
-    """The settings that change a number."""
+    """Settings that have an effect, as JSON."""
     idle = without_effect(config)
     return {name: value for name, value in config.model_dump(mode="json").items() if name not in idle}
 
@@ -132,33 +134,33 @@ def done_or_train(
     checkpoints: Path | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[_Trained, bool]:
-    """What the run gives, and whether it was there: the file, where an earlier run of the same spec finished it, else
-    what `train` makes, saved as `output`.
+    """The result of a run, and whether it existed already: loaded from `output` if an earlier run of the same
+    specification finished it, else trained and saved there.
 
-    `train` is handed the folder of its checkpoints, which is removed when the file is in its place: one beside the
-    output, or `checkpoints`, which stays for others. Whoever else makes the same output is waited for, and `tell` hears
-    of it. Raises `ConfigError` where processes that train together do not see the same file."""
+    `train` gets the folder for its checkpoints: one beside the output, which is removed after saving, or `checkpoints`,
+    which stays. Another process that makes the same output is waited for, and `tell` gets a message about it. Raises
+    `ConfigError` where processes that train together do not see the same file."""
     made_from = identity_of([spec.identity, artifact.versions()])
     folder = checkpoints or output.with_name(f"{output.name}.checkpoints")
     with alone(folder, output, tell):
-        found = _finished(load, output)
-        is_done = found is not None and found.made_from == made_from
+        result = _load_finished(load, output)
+        is_done = result is not None and result.made_from == made_from
         if not same_everywhere(is_done):
             raise ConfigError(
                 f"not all processes see the same {output}; it must lie in a folder that all machines share"
             )
-        if found is None or not is_done:
-            made = train(folder)
-            found = replace(made, report=made.training.replace(made_from=made_from))
-            found.save(output)
-            wait()  # one process writes, all go on with the file
+        if result is None or not is_done:
+            result = train(folder)
+            result = replace(result, report=result.training.replace(made_from=made_from))
+            result.save(output)
+            wait()  # one process writes the file, all use it
         if checkpoints is None:
-            forget(folder)  # not before the result is in its place; also what a kill in this very line left
-    return found, is_done
+            forget(folder)  # only after the result is saved; also what an earlier kill at this line left
+    return result, is_done
 
 
-def _finished(load: Callable[[Path], _Trained], output: Path) -> _Trained | None:
-    """A file that may be replaced is as good as none when it cannot be used."""
+def _load_finished(load: Callable[[Path], _Trained], output: Path) -> _Trained | None:
+    """The result in `output`; None where there is no usable file."""
     try:
         return load(output) if output.is_file() else None
     except UserError:
@@ -166,7 +168,7 @@ def _finished(load: Callable[[Path], _Trained], output: Path) -> _Trained | None
 
 
 def forget(folder: Path) -> None:
-    """Remove checkpoints that are not needed any more."""
+    """Remove checkpoints that are no longer needed."""
     wait()
     if is_first():
         shutil.rmtree(folder, ignore_errors=True)
@@ -174,8 +176,8 @@ def forget(folder: Path) -> None:
 
 @contextmanager
 def alone(folder: Path, output: Path, tell: Callable[[str], None] = lambda line: None) -> Generator[None]:
-    """Whoever else makes the same output waits meanwhile; `folder` holds the lock, and goes where nothing else is in
-    it. Of processes that train together the first has the lock for all."""
+    """Context that locks out other processes that make the same output. `folder` holds the lock file and is removed if
+    it ends up empty. Of processes that train together, the first takes the lock for all."""
     lock = folder / f"{output.name}.lock"
     with ExitStack() as stack:
         if is_first():

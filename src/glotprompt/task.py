@@ -33,10 +33,10 @@ class Template:
         names = [str(name) for _, name, _, _ in parsed]
         for name, (_, _, spec, conversion) in zip(names, parsed, strict=True):
             if name != MASK_FIELD and name not in TEXT_FIELDS:
-                known = ("mask", *TEXT_FIELDS)
+                choices = ("mask", *TEXT_FIELDS)
                 raise ConfigError(
                     f"template {self.pattern!r} has an unknown field {{{name}}};"
-                    f" known are {', '.join(known)}.{nearest(name, known)}"
+                    f" known are {', '.join(choices)}.{nearest(name, choices)}"
                 )
             if spec or conversion:
                 raise ConfigError(f"template {self.pattern!r}: write a plain {{{name}}}, without : or ! after its name")
@@ -51,12 +51,12 @@ class Template:
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
-        """Names of the text fields in the order in which they stand."""
+        """Names of the text fields, in template order."""
         parsed = string.Formatter().parse(self.pattern)
         return tuple(name for _, name, _, _ in parsed if name is not None and name != MASK_FIELD)
 
     def render(self, fields: Mapping[str, str], mask: str) -> str:
-        """The text with the fields and the model's mask token put in."""
+        """The pattern filled with the fields and the mask token."""
         missing = [name for name in self.fields if name not in fields]
         if missing:
             raise ConfigError(
@@ -66,14 +66,14 @@ class Template:
 
     @property
     def space_before_mask(self) -> bool:
-        """Whether the mask stands after white space (byte-level vocabularies spell such words differently)."""
+        """Whether white space precedes the mask (byte-level vocabularies encode such words differently)."""
         before = next(text for text, name, _, _ in string.Formatter().parse(self.pattern) if name == MASK_FIELD)
         return before[-1:].isspace()
 
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task: name, template, and the words of each label (in the order of the labels)."""
+    """A classification task: name, template, and verbalizer (label words by label, in label order)."""
 
     name: str
     template: Template
@@ -97,31 +97,31 @@ class Task:
         return tuple(self.verbalizer)
 
     def indices(self, labels: Sequence[str] | None) -> list[int] | None:
-        """Places of some labels among all (None: of all); `ConfigError` for one that the task lacks."""
+        """Indices of some labels (None: all of them); `ConfigError` for a label that the task lacks."""
         if labels is None:
             return None
         for label in labels:
             if label not in self.labels:
-                known = ", ".join(self.labels)
+                expected = ", ".join(self.labels)
                 raise ConfigError(
-                    f"the classifier has no label {label!r}; it has {known}.{nearest(label, self.labels)}"
+                    f"the classifier has no label {label!r}; it has {expected}.{nearest(label, self.labels)}"
                 )
         return [self.labels.index(label) for label in labels]
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON value from which `from_dict` makes an equal task."""
+        """The task as a JSON value; the inverse of `from_dict`."""
         words = {label: list(entry) for label, entry in self.verbalizer.items()}
         return {"name": self.name, "template": self.template.pattern, "verbalizer": words}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], where: str = "task") -> Task:
-        known = ("name", "template", "verbalizer")
+        keys = ("name", "template", "verbalizer")
         for key in value:
-            if key not in known:
-                raise ConfigError(f"{where}: unknown key {key!r}.{nearest(key, known)}")
-        for key in known:
+            if key not in keys:
+                raise ConfigError(f"{where}: unknown key {key!r}.{nearest(key, keys)}")
+        for key in keys:
             if key not in value:
-                raise ConfigError(f"{where}: {key!r} is missing; a task has {', '.join(known)}")
+                raise ConfigError(f"{where}: {key!r} is missing; a task has {', '.join(keys)}")
         if not isinstance(value["verbalizer"], Mapping):
             raise ConfigError(f"{where}: verbalizer must map each label to its word or list of words")
         return cls(str(value["name"]), str(value["template"]), value["verbalizer"])
@@ -133,9 +133,9 @@ class Task:
             return BUILT_IN_TASKS[str(name)]
         path = Path(name)
         if not path.is_file():
-            known = ", ".join(BUILT_IN_TASKS)
+            names = ", ".join(BUILT_IN_TASKS)
             raise ConfigError(
-                f"no task {str(name)!r}: neither built in ({known}) nor a TOML file."
+                f"no task {str(name)!r}: neither built in ({names}) nor a TOML file."
                 f"{nearest(str(name), BUILT_IN_TASKS)}"
             )
         try:
@@ -145,13 +145,13 @@ class Task:
         return cls.from_dict({"name": visible(path.stem), **value}, where=str(path))
 
     def identity(self) -> str:
-        """Hash of template and label words. The labels in their order, which a linear head's rows follow; not the
+        """Hash of template and label words, with the labels in order (the order of a linear head's rows); without the
         name."""
         return identity_of([self.template.pattern, list(self.verbalizer.items())])
 
 
 def _words(entry: object) -> tuple[str, ...]:
-    """A verbalizer's entry as words; none when it is anything but a text or a list of texts."""
+    """The label words of a verbalizer entry; empty unless it is a string or a list of strings."""
     if isinstance(entry, str):
         return (entry,)
     if isinstance(entry, list | tuple) and all(isinstance(word, str) for word in cast(Sequence[object], entry)):

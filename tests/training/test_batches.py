@@ -18,8 +18,8 @@ from glotprompt.training.objectives.batches import (
     MaskedBatch,
     MaskingCorpus,
     balance,
-    draw,
-    mask_words,
+    mask_tokens,
+    sample_indices,
     source_rows,
     split_rows,
     token_sequences,
@@ -119,7 +119,7 @@ def test_plain_leaves_ordinary_text_alone(tiny_tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize(("size", "count"), [(10, 5), (10, 3), (7, 7), (3, 8), (1, 4)])
 def test_every_record_once_per_epoch(size: int, count: int) -> None:
     epochs = 3 * count
-    drawn = [index for step in range(3 * size) for index in draw(size, count, 0, step, 0)]
+    drawn = [index for step in range(3 * size) for index in sample_indices(size, count, 0, step, 0)]
     orders = [drawn[first : first + size] for first in range(0, len(drawn), size)]
     assert len(orders) == epochs
     assert all(sorted(order) == list(range(size)) for order in orders)
@@ -127,11 +127,11 @@ def test_every_record_once_per_epoch(size: int, count: int) -> None:
 
 
 def test_draw_is_a_pure_function_of_seed_step_and_stream() -> None:
-    forwards = [draw(50, 8, 3, step, 0) for step in range(100)]
-    backwards = [draw(50, 8, 3, step, 0) for step in reversed(range(100))]
+    forwards = [sample_indices(50, 8, 3, step, 0) for step in range(100)]
+    backwards = [sample_indices(50, 8, 3, step, 0) for step in reversed(range(100))]
     assert forwards == backwards[::-1]
-    assert forwards[4] != draw(50, 8, 4, 4, 0)
-    assert forwards[4] != draw(50, 8, 3, 4, 1)
+    assert forwards[4] != sample_indices(50, 8, 4, 4, 0)
+    assert forwards[4] != sample_indices(50, 8, 3, 4, 1)
 
 
 def corpus_of(tokenizer: Tokenizer, target: Sequences, source: Sequences, **settings: Any) -> MaskingCorpus:
@@ -211,14 +211,14 @@ def test_the_subsample_is_drawn_by_seed_and_keeps_the_order() -> None:
 
 @pytest.mark.parametrize(("length", "expected"), [(3, 1), (7, 1), (12, 2), (42, 6), (102, 15), (130, 19)])
 def test_fifteen_per_cent_of_every_sequence(tiny_tokenizer: Tokenizer, length: int, expected: int) -> None:
-    batch = mask_words(text_ids(5, length), tiny_tokenizer, 0.15, (0,))
+    batch = mask_tokens(text_ids(5, length), tiny_tokenizer, 0.15, (0,))
     rows = Counter((batch.positions // length).tolist())
     assert rows == dict.fromkeys(range(5), expected)
 
 
 def test_targets_are_the_words_that_stood_there_and_the_rest_is_untouched(tiny_tokenizer: Tokenizer) -> None:
     sequences = [piece for length in (9, 30, 17) for piece in text_ids(3, length, seed=length)]
-    batch = mask_words(sequences, tiny_tokenizer, 0.3, (1,))
+    batch = mask_tokens(sequences, tiny_tokenizer, 0.3, (1,))
     original, mask = pad(sequences, 1)
     assert batch.attention_mask is not None
     assert mask is not None
@@ -236,7 +236,7 @@ def test_special_tokens_are_never_chosen_nor_put_in(tiny_tokenizer: Tokenizer) -
     sequences = [line, line[:9], text_ids(1, 40)[0]] * 4
     put_in: set[int] = set()
     for seed in range(60):
-        batch = mask_words(sequences, tiny_tokenizer, 0.9, (seed,))
+        batch = mask_tokens(sequences, tiny_tokenizer, 0.9, (seed,))
         assert not np.isin(batch.targets.numpy(), SPECIAL).any()
         assert not (batch.targets == 3).any(), "what is unknown is nothing to guess"
         now = batch.input_ids.reshape(-1)[batch.positions]
@@ -247,7 +247,7 @@ def test_special_tokens_are_never_chosen_nor_put_in(tiny_tokenizer: Tokenizer) -
 
 def test_eighty_ten_ten(tiny_tokenizer: Tokenizer) -> None:
     sequences = text_ids(200, 202)
-    batch = mask_words(sequences, tiny_tokenizer, 0.15, (3,))
+    batch = mask_tokens(sequences, tiny_tokenizer, 0.15, (3,))
     count = len(batch.targets)
     assert count == 200 * 30
     now = batch.input_ids.reshape(-1)[batch.positions]
@@ -264,7 +264,7 @@ def test_eighty_ten_ten(tiny_tokenizer: Tokenizer) -> None:
 
 @pytest.mark.slow
 def test_every_place_is_chosen_equally_often(tiny_tokenizer: Tokenizer) -> None:
-    batch = mask_words(text_ids(2000, 22), tiny_tokenizer, 0.15, (4,))
+    batch = mask_tokens(text_ids(2000, 22), tiny_tokenizer, 0.15, (4,))
     counts = Counter((batch.positions % 22).tolist())
     assert set(counts) == set(range(1, 21))
     assert min(counts.values()) > 220
@@ -274,9 +274,9 @@ def test_every_place_is_chosen_equally_often(tiny_tokenizer: Tokenizer) -> None:
 def test_masking_is_a_pure_function_of_its_seed(tiny_tokenizer: Tokenizer) -> None:
     sequences = text_ids(4, 30)
     before = [piece.copy() for piece in sequences]
-    first = mask_words(sequences, tiny_tokenizer, 0.15, (0, 1, 2))
-    assert_same(first, mask_words(sequences, tiny_tokenizer, 0.15, (0, 1, 2)))
-    assert not torch.equal(first.positions, mask_words(sequences, tiny_tokenizer, 0.15, (0, 2, 2)).positions)
+    first = mask_tokens(sequences, tiny_tokenizer, 0.15, (0, 1, 2))
+    assert_same(first, mask_tokens(sequences, tiny_tokenizer, 0.15, (0, 1, 2)))
+    assert not torch.equal(first.positions, mask_tokens(sequences, tiny_tokenizer, 0.15, (0, 2, 2)).positions)
     assert all(np.array_equal(a, b) for a, b in zip(before, sequences, strict=True)), "the records are not changed"
 
 
@@ -296,7 +296,7 @@ def test_every_batch_has_both_languages_or_is_refused() -> None:
 
 
 def test_a_sequence_without_words_has_no_target(tiny_tokenizer: Tokenizer) -> None:
-    batch = mask_words([np.array([0, 2], dtype=np.int64), text_ids(1, 12)[0]], tiny_tokenizer, 0.15, (0,))
+    batch = mask_tokens([np.array([0, 2], dtype=np.int64), text_ids(1, 12)[0]], tiny_tokenizer, 0.15, (0,))
     assert (batch.positions // batch.input_ids.shape[1]).tolist() == [1, 1]
 
 

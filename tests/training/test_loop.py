@@ -19,7 +19,7 @@ from glotprompt.task import Task
 from glotprompt.training import checkpoint as checkpoint_file
 from glotprompt.training.checkpoint import Checkpoint
 from glotprompt.training.loop import Evaluation, History, Optimisation, fit
-from glotprompt.training.objectives.batches import mask_words, token_sequences
+from glotprompt.training.objectives.batches import mask_tokens, token_sequences
 from glotprompt.training.objectives.cloze import encode, label_words
 from glotprompt.training.objectives.losses import label_losses, masked_token_losses
 from glotprompt.training.objectives.micro_batch import MicroBatch
@@ -415,7 +415,7 @@ def test_micro_batches_of_stage_1_sum_to_the_whole(
     backbone: Backbone, english_lines: list[str], packing: str, size: int
 ) -> None:
     sequences = token_sequences(english_lines, backbone.tokenizer, 24, packing)[:8]
-    batch = mask_words(sequences, backbone.tokenizer, 0.2, (0,))
+    batch = mask_tokens(sequences, backbone.tokenizer, 0.2, (0,))
     prompt = SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0)
 
     def parts(micro_batch_size: int | None) -> tuple[float, Tensor, int, int]:

@@ -51,7 +51,7 @@ def test_the_rounds_are_those_of_the_description() -> None:
     settings = config()
     assert rounds(settings) == [(6, 6), (3, 13), (2, 20)]
     said = " ".join(str(AdaptConfig.model_fields["auto_steps"].description).split())
-    assert "of six rates each runs for 6 steps, then the best three for 13 and the best two for 20" in said
+    assert "six rates run for 6 steps each, then the best three for 13 and the best two for 20" in said
 
 
 @pytest.mark.parametrize("wreck", [math.nan, math.inf])

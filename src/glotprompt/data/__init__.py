@@ -1,1 +1,1 @@
-"""Text in, records out. Nothing here knows a model, a tokenizer or torch."""
+"""Data: datasets, readers, and checks of text. Independent of models, tokenizers and torch."""

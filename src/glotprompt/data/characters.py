@@ -1,8 +1,8 @@
-"""Characters that a tokenizer does not know, rewritten to near ones that it knows.
+"""Character maps, which rewrite characters unknown to a tokenizer to similar known ones.
 
-A `CharacterMap` is an ordered table, applied entry by entry and taken back in the opposite order. An entry is
-reversible when its spelling stands nowhere else in the text that the map was made from; then every line of that text
-comes back exactly, except lines that hold a character of an entry that is not reversible.
+A `CharacterMap` is an ordered table, applied entry by entry and inverted in the opposite order. An entry is reversible
+if its spelling occurs nowhere else in the text that the map was made from; then every line of that text is restored
+exactly, except lines with a character of an irreversible entry.
 """
 
 from __future__ import annotations
@@ -48,69 +48,69 @@ _LOOK_ALIKES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "\u0335": ("-",), "\u0336": ("-",), "\u0337": ("/",), "\u0338": ("/",),
     },
 }  # fmt: skip
-"""Reason -> character -> spellings, the nearest first. Only what Unicode does not decompose needs a line."""
+"""Reason -> character -> spellings, the nearest first. Only characters that Unicode does not decompose are listed."""
 
 _SMALL = "its small letter"
 
 _SECOND = "'`^~_-*"
-"""What tells a rewritten letter from the plain one, where no near spelling is free."""
+"""Second characters that distinguish a rewritten letter from the plain one if no similar spelling is free."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """One entry: a character (or a letter with its combining marks) and what is written instead."""
+    """One entry: a character (or a letter with its combining marks) and its new spelling."""
 
     character: str
     spelling: str
     reason: str
     reversible: bool
-    """Whether the spelling stands for nothing else in the text that the map was made from."""
+    """Whether the spelling occurs nowhere else in the text that the map was made from."""
 
 
 @dataclass(frozen=True)
 class CharacterMap:
-    """What is rewritten before a text is tokenised, in order."""
+    """Ordered rewritings that are applied before a text is tokenised."""
 
     rewritings: tuple[Rewriting, ...]
     left: tuple[str, ...] = ()
-    """Unknown characters to which nothing known is near: they stay."""
+    """Unknown characters without a similar known one; they stay."""
 
     @classmethod
     def fitted(
         cls, table: Mapping[str, str], texts: Sequence[str], reasons: Mapping[str, str] | None = None
     ) -> CharacterMap:
-        """The map of a table character -> spelling; which entries are reversible is found out on `texts`. Raises
-        `DataError` for an entry without effect or an empty side, and for a spelling that would be rewritten again."""
+        """The map of a table character -> spelling; `texts` decide which entries are reversible. Raises `DataError` for
+        an entry without effect or with an empty side, and for a spelling that would be rewritten again."""
         _refuse_unclear(table)
         text = "\n".join(texts)
-        made: list[Rewriting] = []
+        entries: list[Rewriting] = []
         for character, spelling in table.items():
-            free = all(spelling != other.spelling for other in made) and _free(character, spelling, text)
-            made.append(Rewriting(character, spelling, (reasons or {}).get(character, "given"), free))
+            free = all(spelling != other.spelling for other in entries) and _free(character, spelling, text)
+            entries.append(Rewriting(character, spelling, (reasons or {}).get(character, "given"), free))
             text = text.replace(character, spelling)
-        return cls(tuple(made))
+        return cls(tuple(entries))
 
     def apply(self, text: str) -> str:
-        """The text as the tokenizer is to see it."""
+        """Rewrite a text for the tokenizer."""
         for entry in self.rewritings:
             text = text.replace(entry.character, entry.spelling)
         return text
 
     def invert(self, text: str) -> str:
-        """The text as it was, as far as the entries are reversible."""
+        """Restore a rewritten text, as far as the entries are reversible."""
         for entry in reversed(self.rewritings):
             if entry.reversible:
                 text = text.replace(entry.spelling, entry.character)
         return text
 
     def to_dict(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """JSON value of the map."""
         rows = [[entry.character, entry.spelling, entry.reason, entry.reversible] for entry in self.rewritings]
         return {"rewritings": rows, "left": list(self.left)}
 
     @classmethod
     def from_dict(cls, metadata: Mapping[str, Any]) -> CharacterMap:
-        """What `to_dict` made. Raises `DataError` for what `fitted` would refuse."""
+        """The map of a value from `to_dict`. Raises `DataError` as `fitted` does."""
         table = {character: spelling for character, spelling, _, _ in metadata["rewritings"]}
         if len(table) != len(metadata["rewritings"]):
             raise DataError("a character map rewrites a character twice; make it anew")
@@ -118,7 +118,7 @@ class CharacterMap:
         return cls(tuple(Rewriting(*row) for row in metadata["rewritings"]), tuple(metadata["left"]))
 
     def save(self, path: str | Path) -> Path:
-        """Write the table as TOML, or as JSON by the ending .json: a file for `load` that a person may change."""
+        """Write the table as TOML, or as JSON for the ending .json: an editable file for `load`."""
         path = Path(path)
         if path.suffix.lower() == ".json":
             table = {entry.character: entry.spelling for entry in self.rewritings}
@@ -133,30 +133,30 @@ class CharacterMap:
     @classmethod
     def load(cls, path: str | Path, texts: Sequence[str] = ()) -> CharacterMap:
         """The map of a TOML or JSON file of character = spelling; see `fitted` for `texts` and errors."""
-        found = read_mapping(path, "a TOML or JSON file of character = spelling")
-        if not all(isinstance(spelling, str) for spelling in found.values()):
+        table = read_mapping(path, "a TOML or JSON file of character = spelling")
+        if not all(isinstance(spelling, str) for spelling in table.values()):
             raise DataError(f'{path}: expected a spelling in quotes for every character, for example "ꞌ" = "\'"')
         try:
-            return cls.fitted(found, texts)
+            return cls.fitted(table, texts)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 
 
 def nearest_known(texts: Sequence[str], known: Callable[[str], bool]) -> CharacterMap:
-    """The map that rewrites every character of `texts` that is not `known` to a near spelling that is.
+    """The map that rewrites every character of `texts` that is not `known` to a similar spelling that is.
 
-    A capital becomes its small letter, where that is known, though it can then not be told from it. Else tried in this
-    order: Unicode's decomposition, the look-alikes of this module, the letter with its marks written beside it, the
-    letter alone, its capital. The first of these that is free is taken; where none is, the nearest with a second
-    character that makes it free; else the nearest, which is not reversible.
+    A capital becomes its small letter if that is known, which is not reversible. Otherwise these are tried in order:
+    Unicode's decomposition, the look-alikes of this module, the letter with its marks written beside it, the letter
+    alone, its capital. The first free one is used; if none is free, the first with a second character that makes it
+    free; else the first, which is not reversible.
     """
     text = "\n".join(texts)
     table: dict[str, str] = {}
     reasons: dict[str, str] = {}
     left: list[str] = []
     characters, staying = _unknown(text, known)
-    for wanted in ("characters", "clusters"):
-        for character in characters if wanted == "characters" else _unknown_clusters(text, known, left):
+    for units in ("characters", "clusters"):
+        for character in characters if units == "characters" else _unknown_clusters(text, known, left):
             spelling, reason = _choose(character, text, table.values(), known)
             if not spelling:
                 left.append(character)
@@ -166,8 +166,8 @@ def nearest_known(texts: Sequence[str], known: Callable[[str], bool]) -> Charact
     return CharacterMap(CharacterMap.fitted(table, texts, reasons).rewritings, (*left, *staying))
 
 
-def _choose(character: str, text: str, taken: Collection[str], known: Callable[[str], bool]) -> tuple[str, str]:
-    """The spelling of one character as `nearest_known` has it, and the reason; two times "" where nothing is near."""
+def _choose(character: str, text: str, spellings: Collection[str], known: Callable[[str], bool]) -> tuple[str, str]:
+    """Spelling and reason for one character, by the rules of `nearest_known`; both "" if nothing is similar."""
     near: dict[str, str] = {}
     for spelling, reason in _near(character):
         if spelling not in near and known(spelling):
@@ -176,11 +176,11 @@ def _choose(character: str, text: str, taken: Collection[str], known: Callable[[
     if near.get(nearest) == _SMALL:
         return nearest, _SMALL
     for spelling, reason in near.items():
-        if spelling not in taken and _free(character, spelling, text):
+        if spelling not in spellings and _free(character, spelling, text):
             return spelling, reason
     for spelling, reason in near.items():
         for marked in (spelling + second for second in _SECOND):
-            if marked not in taken and _free(character, marked, text) and known(marked):
+            if marked not in spellings and _free(character, marked, text) and known(marked):
                 return marked, f"{reason}, made free by a second character"
     return nearest, near.get(nearest, "")
 
@@ -191,8 +191,8 @@ def name_of(character: str) -> str:
 
 
 def _unknown(text: str, known: Callable[[str], bool]) -> tuple[list[str], list[str]]:
-    """The unknown characters that can be rewritten wherever they stand, the most frequent first, and those that cannot:
-    they are unknown alone and known in a cluster (a tokenizer that composes sees another character)."""
+    """The unknown characters that can be rewritten everywhere, the most frequent first; and those that cannot, because
+    they are unknown alone but known in a cluster (a tokenizer that composes sees another character)."""
     counts, clusters = Counter(text), _clusters(text)
     unknown = [character for character in counts if not character.isspace() and not known(character)]
     composed = {part for cluster in clusters if len(cluster) > 1 and known(cluster) for part in cluster}
@@ -207,20 +207,20 @@ def _unknown(text: str, known: Callable[[str], bool]) -> tuple[list[str], list[s
 
 
 def _unknown_clusters(text: str, known: Callable[[str], bool], left: Collection[str]) -> list[str]:
-    """Letters with marks, not known together; longer ones first: a letter with two marks holds that with one."""
-    found = _clusters(text)
-    unknown = [one for one in found if len(one) > 1 and not set(one) & set(left) and not known(one)]
-    return sorted(unknown, key=lambda cluster: (-len(cluster), -found[cluster], cluster))
+    """Unknown clusters of a letter with marks; longer ones first, as a letter with two marks contains that with one."""
+    counts = _clusters(text)
+    unknown = [one for one in counts if len(one) > 1 and not set(one) & set(left) and not known(one)]
+    return sorted(unknown, key=lambda cluster: (-len(cluster), -counts[cluster], cluster))
 
 
 def _clusters(text: str) -> Counter[str]:
-    """Letters with the combining marks behind them, and marks without a letter."""
+    """Letters with their combining marks, and marks without a letter, counted."""
     marks = "".join(re.escape(one) for one in set(text) if unicodedata.combining(one))
     return Counter(re.findall(f"[^{marks}\\s]?[{marks}]+", text)) if marks else Counter()
 
 
 def _near(character: str) -> Iterator[tuple[str, str]]:
-    """Spellings near to a character with the reason, the nearest first."""
+    """Similar spellings of a character with the reason, the nearest first."""
     if character.lower() != character:
         yield character.lower(), _SMALL
     parts = unicodedata.normalize("NFKD", character)
@@ -238,7 +238,7 @@ def _near(character: str) -> Iterator[tuple[str, str]]:
 
 
 def _free(character: str, spelling: str, text: str) -> bool:
-    """Whether `spelling` can stand for `character` in this text and for nothing else."""
+    """Whether `spelling` would stand only for `character` in this text."""
     return spelling not in text and text.replace(character, spelling).replace(spelling, character) == text
 
 
@@ -255,8 +255,8 @@ def _refuse_unclear(table: Mapping[str, str]) -> None:
 
 
 def _toml(value: str) -> str:
-    """A TOML string; what cannot be seen alone is written by its code point."""
-    shown = (
+    """A TOML string; invisible characters and combining marks are written as code points."""
+    escapes = (
         f"\\U{ord(one):08X}"
         if unicodedata.combining(one) or not one.isprintable()
         else f"\\{one}"
@@ -264,4 +264,4 @@ def _toml(value: str) -> str:
         else one
         for one in value
     )
-    return f'"{"".join(shown)}"'
+    return f'"{"".join(escapes)}"'

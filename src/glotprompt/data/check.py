@@ -1,4 +1,4 @@
-"""What is in a dataset's files: rows, labels, checksums, and the dirt that may surprise who trains on them."""
+"""Check of a dataset's files: rows, labels, checksums, and problems in the text."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _CHARACTERS = {
     "private-use characters": ("\ue000-\uf8ff", "\U000f0000-\U0010ffff"),
     "replacement characters (U+FFFD)": ("\ufffd",),
 }
-"""By problem, the characters and ranges that are one. Joiners (U+200C, U+200D) belong to many scripts and are none."""
+"""Characters and ranges by problem. Joiners (U+200C, U+200D) belong to many scripts and are no problem."""
 
 
 @dataclass(frozen=True)
 class FileCheck:
-    """One file."""
+    """Result for one file."""
 
     language: str
     split: str
@@ -44,29 +44,29 @@ class FileCheck:
     sha256: str
     num_bytes: int
     rows: int
-    """Rows, or lines of plain text, blank ones too."""
+    """Number of rows, or lines of plain text, including blank ones."""
     labels: dict[str, int]
-    """Rows by label, in the dataset's order; labels that it does not have come last."""
+    """Rows by label, in the dataset's order; unexpected labels come last."""
     problems: dict[str, int]
-    """By problem, the number of rows that have it."""
+    """Number of rows by problem."""
     error: str = ""
-    """What is wrong with the first row that cannot be read; such rows count nowhere else."""
+    """Error of the first unreadable row; such rows count nowhere else."""
     script: str = ""
-    """Unicode's name of the script that most letters are of."""
+    """Unicode name of the most frequent script."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was found of a dataset below a data folder."""
+    """Result of the check of a dataset in a data folder."""
 
     dataset: str
     data_dir: str
     files: tuple[FileCheck, ...]
     missing: tuple[str, ...]
-    """Paths, below the data folder, of splits that are not there."""
+    """Paths of missing splits, relative to the data folder."""
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON value."""
+        """JSON value of the check."""
         return asdict(self)
 
 
@@ -76,11 +76,11 @@ def check(
     languages: Iterable[str] = (),
     report: Report | None = None,
 ) -> Check:
-    """Counts, checksums and problems of all the dataset's files in the data folder; of some languages only when they
-    are named. `report` is told each file before it is read."""
+    """Counts, checksums and problems of all the dataset's files in the data folder, or of some `languages` only.
+    `report` gets each path before the file is read."""
     data_dir = dataset.folder(data_dir)
     assert dataset.layout is not None
-    found: list[FileCheck] = []
+    checks: list[FileCheck] = []
     missing: list[str] = []
     named = tuple(dataset.language(code) for code in languages)
     for language in named or dataset.languages or _languages_there(dataset, data_dir):
@@ -96,29 +96,33 @@ def check(
                 missing.append(str(path.relative_to(data_dir)))
         keys = {split: [_keys(record) for record in records[split]] for split in records}
         scripts = Counter(file.script for file in files.values())
-        found += [
-            replace(file, problems=file.problems | dict(_in_other_splits(split, keys, dataset))
-                    | dict(_in_another_script(file, scripts, list(files.values()))))
+        checks += [
+            replace(
+                file,
+                problems=file.problems
+                | dict(_in_other_splits(split, keys, dataset))
+                | dict(_in_another_script(file, scripts, list(files.values()))),
+            )
             for split, file in files.items()
-        ]  # fmt: skip
-    if not found:
+        ]
+    if not checks:
         raise DataError(f"{data_dir}: no file of {dataset.name} in it, for example {missing[0]}. {dataset.get}.")
-    return Check(dataset.name, str(data_dir), tuple(_with_equal_files(found)), tuple(missing))
+    return Check(dataset.name, str(data_dir), tuple(_with_equal_files(checks)), tuple(missing))
 
 
 def _languages_there(dataset: Dataset, data_dir: Path) -> tuple[str, ...]:
-    """The languages of a dataset that takes any: those that the data folder has files of."""
+    """Languages with files in the data folder, for a dataset of any language."""
     assert dataset.layout is not None
     patterns = [Path(pattern) for split in dataset.layout.files.values() for pattern in split]
-    there: set[str] = set()
+    codes: set[str] = set()
     for pattern in patterns:
         written = re.compile(re.escape(pattern.name).replace(re.escape("{language}"), "(.+)"))
         folder = data_dir / pattern.parent
         if folder.is_dir():
-            there.update(name[1] for name in map(written.fullmatch, sorted(p.name for p in folder.iterdir())) if name)
-    if not there:
+            codes.update(name[1] for name in map(written.fullmatch, sorted(p.name for p in folder.iterdir())) if name)
+    if not codes:
         raise DataError(f"{data_dir}: no file of {dataset.name} in it, for example {patterns[0]}. {dataset.get}.")
-    return tuple(sorted(there))
+    return tuple(sorted(codes))
 
 
 def _check_file(dataset: Dataset, language: str, split: str, path: Path) -> tuple[FileCheck, list[Record]]:
@@ -133,14 +137,15 @@ def _check_file(dataset: Dataset, language: str, split: str, path: Path) -> tupl
             records = _read(dataset, path, strict=False)
         except DataError as nothing_left:
             error = str(nothing_left)
-    known = dataset.labels_of(language)
+    expected = dataset.labels_of(language)
     counts = Counter(record.example.label for record in records if record.example.label is not None)
-    labels = {label: counts[label] for label in (*known, *sorted(set(counts) - set(known)))} if dataset.labels else {}
+    unexpected = sorted(set(counts) - set(expected))
+    labels = {label: counts[label] for label in (*expected, *unexpected)} if dataset.labels else {}
     problems = Counter[str]()
     for record in records:
         problems.update(_problems_of(record))
-        problems["label outside the language's set"] += bool(dataset.labels) and record.example.label not in known
-    problems.update(_repeated(records))
+        problems["label outside the language's set"] += bool(dataset.labels) and record.example.label not in expected
+    problems.update(_count_repeats(records))
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     return (
@@ -169,7 +174,7 @@ def _read(dataset: Dataset, path: Path, *, strict: bool) -> list[Record]:
 
 
 def _problems_of(record: Record) -> Iterator[str]:
-    """The problems of one row, each once."""
+    """Problems of one row, each once."""
     fields = list(record.example.fields.values())
     texts = (*fields, *record.unread)
     if any(is_blank(text) for text in fields):
@@ -189,8 +194,8 @@ def _character_problem(char: str) -> str:
     return next((name for name, span in ranges if span[0] <= char <= span[-1]), "")
 
 
-def _repeated(records: Iterable[Record]) -> dict[str, int]:
-    """Rows that say what an earlier row of the file says: with the same label, and with another."""
+def _count_repeats(records: Iterable[Record]) -> dict[str, int]:
+    """Numbers of rows that repeat an earlier row, with the same label and with another."""
     labels: dict[tuple[str, ...], set[str | None]] = {}
     same = other = 0
     for record in records:
@@ -205,7 +210,7 @@ def _repeated(records: Iterable[Record]) -> dict[str, int]:
 
 
 def _keys(record: Record) -> set[str]:
-    """What two rows have in common when they are one document: a text of it; in pairs, both."""
+    """Keys of a row, by which rows of one document match: its texts; in pairs, both together."""
     fields = [letters(text) for text in record.example.fields.values()]
     if len(fields) > 1:
         return {"\n".join(fields)} if all(fields) else set()
@@ -213,19 +218,19 @@ def _keys(record: Record) -> set[str]:
 
 
 def _in_other_splits(split: str, keys: dict[str, list[set[str]]], dataset: Dataset) -> Iterator[tuple[str, int]]:
-    """Rows of a split that are in the language's dev or test splits, too. The small draws are parts of others."""
+    """Numbers of rows that also occur in the language's dev or test splits. Few-shot samples are parts of others."""
     if split not in dataset.splits:
         return
     for other in dataset.splits:
         if other != split and other != "train" and other in keys:
-            there = set[str]().union(*keys[other])
-            count = sum(not there.isdisjoint(mine) for mine in keys[split])
+            others = set[str]().union(*keys[other])
+            count = sum(not others.isdisjoint(mine) for mine in keys[split])
             if count:
                 yield f"also in {other}", count
 
 
 def _script_of(records: Iterable[Record]) -> str:
-    """The script that most letters are of; "" where there is no letter."""
+    """The most frequent script; "" if there is no letter."""
     count = Counter[str]()
     for record in records:
         for text in record.example.fields.values():
@@ -240,7 +245,7 @@ def _script_of(records: Iterable[Record]) -> str:
 def _in_another_script(
     file: FileCheck, scripts: Counter[str], of_language: Sequence[FileCheck]
 ) -> Iterator[tuple[str, int]]:
-    """All rows of a file, where as many or more of its language's files are in another script."""
+    """All rows of a file, as a problem, if at least as many files of its language have another script."""
     others = [other for other in of_language if other.script and other.script != file.script]
     if file.script and others and 2 * scripts[file.script] <= scripts.total() - scripts[""]:
         names = ", ".join(f"{other.language} {other.split}" for other in others)
@@ -248,7 +253,7 @@ def _in_another_script(
 
 
 def _with_equal_files(files: Sequence[FileCheck]) -> Iterator[FileCheck]:
-    """The files, each with the others of the dataset that hold the same bytes among its problems."""
+    """The files with byte-identical other files of the dataset added to their problems."""
     same: dict[str, list[FileCheck]] = {}
     for file in files:
         same.setdefault(file.sha256, []).append(file)

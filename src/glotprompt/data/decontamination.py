@@ -1,5 +1,5 @@
-"""What may be read for training: text without what will be scored. Evaluation text is found by its place in a
-publisher's layout (`refuse_evaluation_text`) and by what it says (`without_overlap`); `stage1_texts` does both."""
+"""Decontamination: training text without evaluation text. Evaluation text is recognised by its path in a publisher's
+layout (`refuse_evaluation_text`) and by its content (`without_overlap`); `stage1_texts` does both."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from glotprompt.errors import ConfigError, DataError, setting
 Purpose = Literal["adapt", "tune"]
 
 NGRAM = 13
-"""Words in a row that two texts must share to count as overlapping: the length of Brown et al. 2020 (GPT-3),
-appendix C, which many have used since."""
+"""Number of consecutive words that two overlapping texts share, as in Brown et al. 2020 (GPT-3), appendix C, and much
+later work."""
 
 _NUM_EXAMPLES = 5
 
@@ -38,26 +38,26 @@ class Overlap:
     """Texts that were removed because of one evaluation set."""
 
     same: int = 0
-    """Texts that are one of the set's: the same letters, marks and digits in NFKC, case aside."""
+    """Texts identical to one of the set: the same letters, marks and digits in NFKC, ignoring case."""
     shared: int = 0
-    """Other texts, that have `ngram` words in a row in common with one of the set's."""
+    """Other texts that share `ngram` words in a row with one of the set."""
     examples: list[int] = field(default_factory=list[int])
-    """The first few of both, as indices into the texts that were checked."""
+    """Indices of the first few of both among the checked texts."""
 
 
 @dataclass(slots=True)
 class OverlapReport:
-    """What was checked and removed."""
+    """Counts of checked and removed texts."""
 
     overlaps: dict[str, Overlap]
-    """By evaluation set. A text found in two sets counts in both."""
+    """Overlaps by evaluation set. A text that overlaps with two sets counts in both."""
     ngram: int
     num_kept: int = 0
     num_removed: int = 0
 
     def sentence(self) -> str:
         """The report in one line."""
-        found = [
+        counts = [
             f"{name}: {overlap.same:,} the same, {overlap.shared:,} sharing {self.ngram} words in a row"
             f" (the first is text {overlap.examples[0] + 1:,})"
             for name, overlap in self.overlaps.items()
@@ -66,25 +66,25 @@ class OverlapReport:
         sets = "1 evaluation set" if len(self.overlaps) == 1 else f"{len(self.overlaps)} evaluation sets"
         total = self.num_kept + self.num_removed
         what = f"{self.num_removed:,} of {total:,} texts removed after a check against {sets}"
-        return f"{what} ({'; '.join(found)})" if found else what
+        return f"{what} ({'; '.join(counts)})" if counts else what
 
     def to_json(self) -> dict[str, Any]:
-        """The report for what is saved."""
+        """The report as a JSON value for saved files."""
         sets = {name: {"same": overlap.same, "shared": overlap.shared} for name, overlap in self.overlaps.items()}
         return {"ngram": self.ngram, "kept": self.num_kept, "removed": self.num_removed, "held_out": sets}
 
 
 @dataclass(slots=True)
 class CleanText(OverlapReport):
-    """The report, and the texts that are left."""
+    """The report, with the remaining texts."""
 
     texts: list[str] = field(default_factory=list[str])
 
 
 class OverlapCheck:
-    """Evaluation text, ready to be looked for in texts that come one at a time.
+    """Index of evaluation text, against which texts are checked one at a time.
 
-    `held_out` has the texts of each evaluation set by its name; `report` counts on while texts are read.
+    `held_out` has the texts of each evaluation set by name; `report` is updated with every text.
     """
 
     def __init__(self, held_out: Mapping[str, Sequence[str]], ngram: int = NGRAM) -> None:
@@ -95,56 +95,56 @@ class OverlapCheck:
         self._shared: dict[tuple[str, ...], set[str]] = {}
         for name, items in held_out.items():
             for item in items:
-                found = words(item)
-                self._same.setdefault("".join(found), set()).add(name)
-                for gram in _grams(found, ngram):
+                tokens = words(item)
+                self._same.setdefault("".join(tokens), set()).add(name)
+                for gram in _grams(tokens, ngram):
                     self._shared.setdefault(gram, set()).add(name)
         self._same.pop("", None)
         self._vocabulary = {word for gram in self._shared for word in gram}
 
     def holds(self, text: str) -> bool:
-        """Whether an evaluation set holds the text, or shares `ngram` words in a row with it; counted in `report`."""
+        """Whether a text occurs in an evaluation set, or shares `ngram` words in a row with it; counted in `report`."""
         report = self.report
-        found = words(text)
-        same = self._same.get("".join(found), set[str]())
-        shared = self._sharing(found)
+        tokens = words(text)
+        same = self._same.get("".join(tokens), set[str]())
+        shared = self._sharing(tokens)
         for name in same | shared:
             overlap = report.overlaps[name]
             overlap.same += name in same
             overlap.shared += name not in same
             if len(overlap.examples) < _NUM_EXAMPLES:
                 overlap.examples.append(report.num_kept + report.num_removed)
-        held = bool(same or shared)
-        report.num_removed += held
-        report.num_kept += not held
-        return held
+        overlaps = bool(same or shared)
+        report.num_removed += overlaps
+        report.num_kept += not overlaps
+        return overlaps
 
-    def _sharing(self, found: list[str]) -> set[str]:
+    def _sharing(self, tokens: list[str]) -> set[str]:
         ngram = self.report.ngram
-        # Any `ngram` words in a row hold one of these, so most texts need no closer look.
-        if self._vocabulary.isdisjoint(found[ngram - 1 :: ngram]):
+        # Any `ngram` words in a row include one of these, so most texts need no further check.
+        if self._vocabulary.isdisjoint(tokens[ngram - 1 :: ngram]):
             return set()
-        return set[str]().union(*(self._shared[gram] for gram in _grams(found, ngram) if gram in self._shared))
+        return set[str]().union(*(self._shared[gram] for gram in _grams(tokens, ngram) if gram in self._shared))
 
 
 def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]], ngram: int = NGRAM) -> CleanText:
-    """`texts` without those that an evaluation set holds, or shares `ngram` words in a row with.
+    """Remove texts that occur in an evaluation set, or share `ngram` words in a row with it.
 
-    `held_out` has the texts of each evaluation set by its name. Texts without letters or digits are never removed. Time
+    `held_out` has the texts of each evaluation set by name. Texts without letters or digits are never removed. The time
     is linear in the number of words.
     """
     check = OverlapCheck(held_out, ngram)
-    kept = [text for text in texts if not check.holds(text)]
+    rest = [text for text in texts if not check.holds(text)]
     report = check.report
-    return CleanText(report.overlaps, report.ngram, report.num_kept, report.num_removed, kept)
+    return CleanText(report.overlaps, report.ngram, report.num_kept, report.num_removed, rest)
 
 
-def _grams(found: list[str], ngram: int) -> list[tuple[str, ...]]:
-    return [tuple(found[start : start + ngram]) for start in range(len(found) - ngram + 1)]
+def _grams(tokens: list[str], ngram: int) -> list[tuple[str, ...]]:
+    return [tuple(tokens[start : start + ngram]) for start in range(len(tokens) - ngram + 1)]
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# By place
+# By path
 
 _FOLDERS = {
     "americasnli": "americasnli",
@@ -154,36 +154,36 @@ _FOLDERS = {
     "xnli": "xnli",
     "xnli-1.0": "xnli",
 }
-"""Folders of the publishers' layouts, and of their repositories and archives."""
+"""Folder names in the publishers' layouts, repositories and archives."""
 _WHY = {"americasnlp2021": ", whose sentences are AmericasNLI's"}
 _HELD_OUT = ("dev", "test", "validation")
 _ENDINGS = (".txt", ".tsv", ".csv", ".jsonl", ".parquet")
-"""Of files beside a training file, whatever that is."""
+"""Endings of evaluation files beside a training file of any ending."""
 _VARIETIES = """
     que qu quz quh qub qud quf qug quk qul qup qur qus quw qux qva qvc qve qvh qvi qvj qvl qvm qvn qvo qvp qvs qvw qvz
     qwa qwc qwh qws qxa qxc qxh qxl qxn qxo qxp qxr qxt qxu qxw ay ayr ayc gn gug gui gun gnw nhd
     azd azn azz naz nch nci ncj ncl ncx ngu nhc nhe nhg nhi nhk nhm nhn nhp nhq nht nhv nhw nhx nhy nhz nlv npl nsu nuz
     ppl ote otl otm otn otq ots ott otx otz tac tcu thh twr
 """
-"""Quechua, Aymara, Guarani, Nahuatl, Otomi and Tarahumara by other codes than AmericasNLI's (ISO 639-1, -3 and -5): a
-prompt for one of them is one that would be scored on AmericasNLI."""
+"""Other codes (ISO 639-1, -3 and -5) of AmericasNLI's Quechua, Aymara, Guarani, Nahuatl, Otomi and Tarahumara: a prompt
+for one of them would be scored on AmericasNLI."""
 _SCORED: dict[Dataset, tuple[Dataset, ...]] = {
     AMERICASNLP2021: (AMERICASNLI,),
     MAFAND: (MASAKHANEWS, SIB200),
     BIBLE_VERSES: (TAXI1500,),
 }
-"""From a training text to the evaluation sets of the same language that its sentences may be in."""
+"""Evaluation sets that may contain sentences of a training text in the same language."""
 _SCORED_IN_SOURCE = {AMERICASNLP2021: (XNLI, "spa"), MAFAND: (SIB200, "eng"), BIBLE_VERSES: (TAXI1500, "eng")}
-"""From parallel text to an evaluation set whose items are the same in every language, in that of the source side."""
+"""Evaluation sets with the same items in every language, in the language of the source side, by parallel text."""
 _DEPTH = 4
-"""So many folders above a file are looked at: a layout is at most so deep."""
+"""Number of parent folders to look at: the largest depth of a layout."""
 
 
 def evaluation_set(source: str | Path) -> str | None:
-    """The dataset whose dev or test text this is; None for any other text.
+    """The dataset that a source is dev or test text of; None for any other text.
 
-    It is known by a reference such as masakhanews:ibo:test, or by the names of a file and its folders: those of
-    "americasnli", "americasnlp2021", "masakhanews" and "xnli".
+    Recognised by a reference such as masakhanews:ibo:test, or by file and folder names: those of "americasnli",
+    "americasnlp2021", "masakhanews" and "xnli".
     """
     reference = parse_reference(str(source))
     if reference is not None:
@@ -204,23 +204,23 @@ def evaluation_set(source: str | Path) -> str | None:
 def refuse_evaluation_text(
     source: str | Path, purpose: Purpose, target_language: str | None = None, *, or_else: str = ""
 ) -> None:
-    """Raises `DataError` when evaluation text is about to be trained on.
+    """Raise `DataError` if a source is evaluation text that must not be trained on.
 
-    As text of stage 1 ("adapt") that is any `evaluation_set`. As labelled training data ("tune") it is XNLI's dev and
-    test split when the target language is one of AmericasNLI's, whose items are translations of them. `or_else`: what
-    else can be done, for the message.
+    For stage 1 ("adapt") that is any `evaluation_set`. For labelled training data ("tune") it is XNLI's dev and test
+    split if the target language is one of AmericasNLI, whose items are translations of them. `or_else`: an alternative,
+    for the message.
     """
-    found = evaluation_set(source)
-    if found is None:
+    name = evaluation_set(source)
+    if name is None:
         return
     if purpose == "adapt":
-        what = f"dev or test of {dataset(found).title}{_WHY.get(found, '')}"
+        what = f"dev or test of {dataset(name).title}{_WHY.get(name, '')}"
         raise DataError(
             f"{source}: evaluation text by its place ({what}), which stage 1 must not read. Give the training"
             f" split{or_else}."
         )
     target = target_language or ""
-    if found == "xnli" and (
+    if name == "xnli" and (
         target in _VARIETIES.split() or any(same_language(target, code) for code in AMERICASNLI.languages)
     ):
         raise DataError(
@@ -230,10 +230,10 @@ def refuse_evaluation_text(
 
 
 def evaluation_beside(source: str | Path, *, parallel: bool = False) -> list[Path] | list[str]:
-    """The dev and test files that belong to a training file (train.tsv, train.quy, train-en.tsv) and exist: those
-    beside it, and for AmericasNLP 2021 those of AmericasNLI in the same language, where that lies beside it. For a
-    reference, references to the same and to what its text is known to have in common with (`_SCORED`), whether they
-    can be had or not. With `parallel`, also to the same items in the language of the source side."""
+    """Existing dev and test files of a training file (train.tsv, train.quy, train-en.tsv): those beside it, and for
+    AmericasNLP 2021 those of AmericasNLI in the same language if its folder lies beside it. For a reference: references
+    to its own dev and test splits and to those known to overlap with it (`_SCORED`), available or not. With `parallel`
+    also to the same items in the source language."""
     reference = parse_reference(str(source))
     if reference is not None:
         return _evaluation_references(reference, parallel)
@@ -241,20 +241,20 @@ def evaluation_beside(source: str | Path, *, parallel: bool = False) -> list[Pat
     if re.split(r"[^a-z]", path.name)[0] != "train":
         return []
     endings = (path.name[5:], path.suffix, *_ENDINGS)
-    found = [path.with_name(f"{split}{rest}") for split in _HELD_OUT for rest in endings]
+    paths = [path.with_name(f"{split}{ending}") for split in _HELD_OUT for ending in endings]
     folder = path.absolute().parent
     if folder.name.endswith("-spanish"):
         code = path.name.partition(".")[2].partition(".")[0]
-        found += [folder.parent.parent / "americasnli" / split / f"{code}.tsv" for split in _HELD_OUT]
-    return [path for path in dict.fromkeys(found) if path.is_file()]
+        paths += [folder.parent.parent / "americasnli" / split / f"{code}.tsv" for split in _HELD_OUT]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
 def held_out_ids(
     source: str | Path, data_dir: str | Path | None = None, report: Callable[[str], None] | None = None
 ) -> set[str]:
-    """Ids of the pairs of a reference that an evaluation set has, whatever their wording: of bible_verses:LANGUAGE the
-    verses of Taxi1500 in the same language, whose edition may be another. `report` is told what could not be looked up.
-    Empty for any other word."""
+    """Ids of the pairs of a reference that are in an evaluation set, in whatever wording: for bible_verses:LANGUAGE the
+    verses of Taxi1500 in that language, whose edition may differ. `report` gets what could not be looked up. Empty for
+    any other source."""
     reference = parse_reference(str(source))
     if reference is None or reference.dataset.held_out_ids is None:
         return set()
@@ -264,28 +264,28 @@ def held_out_ids(
 def _evaluation_references(reference: Reference, parallel: bool) -> list[str]:
     if _is_held_out(reference.split):
         return []
-    found = [(reference.dataset, reference.language)]
-    for known in _SCORED.get(reference.dataset, ()):
+    pairs = [(reference.dataset, reference.language)]
+    for other in _SCORED.get(reference.dataset, ()):
         with suppress(DataError):  # a language that it lacks
-            found.append((known, known.language(reference.language)))
+            pairs.append((other, other.language(reference.language)))
     translated = reference.dataset.texts_from or reference.dataset
     if parallel and translated in _SCORED_IN_SOURCE:
-        found.append(_SCORED_IN_SOURCE[translated])
+        pairs.append(_SCORED_IN_SOURCE[translated])
     return [
-        f"{known.name}:{code}:{split}"
-        for known, code in found
-        for split in known.splits_of(code)
+        f"{other.name}:{code}:{split}"
+        for other, code in pairs
+        for split in other.splits_of(code)
         if _is_held_out(split)
     ]
 
 
 def _is_held_out(split: str | None) -> bool:
-    """Whether a dataset's split is scored: one of its words says so, as in "dev-mismatched" and "5-shot-dev"."""
+    """Whether a split is evaluation text by a part of its name, as in "dev-mismatched" and "5-shot-dev"."""
     return split is not None and not set(_HELD_OUT).isdisjoint(split.split("-"))
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Both, for text that a person names
+# Both, for sources of stage 1
 
 
 def stage1_texts(
@@ -296,10 +296,10 @@ def stage1_texts(
     allow_evaluation_text: bool = False,
     draw: Callable[[list[str]], list[str]] = list,
 ) -> dict[str, CleanText]:
-    """The unlabelled text of stage 1, by what it is called ("target text"), from files and references, without all that
-    `held_out` (texts by the name of their evaluation set) has of it. `draw` takes the part of a text that is wanted.
+    """Unlabelled text of stage 1 by name ("target text"), from files and references, decontaminated against `held_out`
+    (texts by evaluation set). `draw` subsamples a text.
 
-    Raises `DataError` for evaluation text by its place, unless it is allowed, and where nothing is left.
+    Raises `DataError` for a source that is evaluation text by its path, unless allowed, and if no text remains.
     """
     for source in [source for named in sources.values() for source in named]:
         if not allow_evaluation_text:
@@ -308,51 +308,51 @@ def stage1_texts(
 
 
 def decontaminated(texts: Sequence[str], held_out: EvaluationText, name: str) -> CleanText:
-    """As `without_overlap`; raises `DataError` where nothing is left of the text, which is called `name`."""
+    """`without_overlap`, which raises `DataError` if nothing remains of the text called `name`."""
     sets = _by_name(held_out)
-    found = without_overlap(texts, sets)
-    if texts and not found.texts:
+    result = without_overlap(texts, sets)
+    if texts and not result.texts:
         raise DataError(
             f"{name}: all of it is evaluation text ({', '.join(sets)}); give other text, or take that set out of"
             f" {setting('held_out')}"
         )
-    return found
+    return result
 
 
 EvaluationText = Mapping[str, Sequence[str]] | Sequence[str]
-"""Texts that will be scored, by the name of their set; or of one set."""
+"""Evaluation texts by the name of their set, or those of a single set."""
 
 
 def decontaminated_pairs(
     pairs: Sequence[tuple[str, str]], held_out: EvaluationText
 ) -> tuple[list[tuple[str, str]], dict[str, Any]]:
-    """(source, target) pairs neither side of which is evaluation text, or shares many words in a row with one; and by
-    side what was found. Raises `DataError` where nothing is left."""
+    """Pairs (source, target) without overlap with evaluation text on either side, and a report by side. Raises
+    `DataError` if none remains."""
     checks = {side: OverlapCheck(_by_name(held_out)) for side in ("source", "target")}
-    # Both sides are looked at, whatever is found in the first, so that the counts are those of the whole text.
+    # Both sides are always checked, so that the counts are those of the whole text.
     scored = [[check.holds(text) for check, text in zip(checks.values(), pair, strict=True)] for pair in pairs]
-    kept = [pair for pair, found in zip(pairs, scored, strict=True) if not any(found)]
-    if not kept:
+    rest = [pair for pair, overlaps in zip(pairs, scored, strict=True) if not any(overlaps)]
+    if not rest:
         raise DataError(f"all pairs are evaluation text; give others, or take some out of {setting('held_out')}")
-    return kept, {side: check.report.to_json() for side, check in checks.items()}
+    return rest, {side: check.report.to_json() for side, check in checks.items()}
 
 
 def _by_name(held_out: EvaluationText) -> Mapping[str, Sequence[str]]:
-    found = held_out if isinstance(held_out, Mapping) else {"held_out": held_out}
-    for name, texts in found.items():
+    sets = held_out if isinstance(held_out, Mapping) else {"held_out": held_out}
+    for name, texts in sets.items():
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError(f"{name} is {type(texts).__name__} of other things than texts; give a list of texts")
-    return found
+    return sets
 
 
 def held_out_texts(
     sources: Sequence[str], scored: Sequence[str], reading: Reading, *, parallel: bool = False
 ) -> dict[str, list[str]]:
-    """Evaluation texts by a short name of their source: those of the sources `scored`, and those that lie beside the
-    training `sources` (`evaluation_beside`). Of a reference beside that cannot be had, `reading.report` is told."""
-    found: dict[str, list[str]] = {}
+    """Evaluation texts by a short name of their source: those of `scored`, and those beside the training `sources`
+    (`evaluation_beside`). `reading.report` gets a message for each of the latter that is unavailable."""
+    sets: dict[str, list[str]] = {}
     for source in scored:
-        found.setdefault(_short(source), []).extend(texts_to_compare(source, reading))
+        sets.setdefault(_short(source), []).extend(texts_to_compare(source, reading))
     beside = [str(path) for source in sources for path in evaluation_beside(source, parallel=parallel)]
     for source in dict.fromkeys(path for path in beside if path not in scored):
         try:
@@ -360,11 +360,11 @@ def held_out_texts(
         except DataError as error:
             if parse_reference(source) is None:
                 raise
-            if reading.report is not None:  # nobody asked for it, so its absence stops nothing
+            if reading.report is not None:  # not requested by the user, so its absence is no error
                 reading.report(f"not checked against {source}: {error}")
         else:
-            found.setdefault(_short(source), []).extend(texts)
-    return found
+            sets.setdefault(_short(source), []).extend(texts)
+    return sets
 
 
 def _short(source: str) -> str:

@@ -1,7 +1,7 @@
-"""The languages of the datasets, and which families of backbones have read them.
+"""Languages of the datasets, and whether families of backbones were pre-trained on them.
 
-languages.tsv beside this file has a row for each language, with what Glot500-m and mmBERT have seen of it. What the
-others were trained on is in pretraining.toml, list by list. What could not be looked up is "not known", never a guess.
+languages.tsv beside this file has a row per language, with the exposure of Glot500-m and mmBERT. The training corpora
+of the others are in pretraining.toml, list by list. Missing information is "not known", never a guess.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Family = Literal["xlm-r", "mbert", "glot500", "mmbert", "multilingual-e5", "mini
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
 NOT_NAMED = "und"
-"""The code of a language that nobody named: ISO 639's "undetermined"."""
+"""Code of a language without a name: ISO 639's "undetermined"."""
 _SHORTEST_NAME = 5
-"""A shorter word is taken for a code that was mistyped."""
+"""Shorter words are treated as mistyped codes."""
 
 Verdict = Literal["read", "low-resource", "unseen", "not known"]
-"""read: in the text of pre-training. low-resource: not there, but in other text of the training. unseen: in no list."""
+"""read: in the pre-training text. low-resource: only in later training text. unseen: in no list."""
 
 _BOTH_SCRIPTS: dict[str, frozenset[Family]] = {
     "zho": frozenset({"xlm-r", "mbert", "glot500", "multilingual-e5", "mini-sentence", "mini"})
 }
-"""What has seen a language in all its scripts. Of others we know of the usual script only."""
+"""Families that were trained on a language in both scripts; for others only the usual script is known."""
 
 _BACKBONES: tuple[tuple[str, Family], ...] = (
     (r"xlm-roberta-(base|large|xl|xxl)\b", "xlm-r"),
@@ -42,47 +42,47 @@ _BACKBONES: tuple[tuple[str, Family], ...] = (
     (r"glot500-(base|m)\b", "glot500"),
     (r"mmbert-(small|base)\b", "mmbert"),
 )
-"""The beginning of a backbone's name without its owner or folder. Models that went on training on other languages
-(afro-xlmr, serengeti, multilingual-e5-large-instruct) are missing on purpose: they have seen more."""
+"""Beginnings of backbone names, without owner or folder. Models with further training on other languages (afro-xlmr,
+serengeti, multilingual-e5-large-instruct) are left out on purpose: they have seen more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A language of some dataset, or one that is asked for."""
+    """A language in languages.tsv."""
 
     code: str
-    """ISO 639-3."""
+    """ISO 639-3 code."""
     name: str
     scripts: tuple[str, ...]
-    """ISO 15924, the usual one first."""
+    """ISO 15924 codes, the usual one first."""
     aliases: tuple[str, ...]
-    """Other codes for the same language."""
+    """Other codes of the same language."""
     macrolanguage: str | None
-    """The macrolanguage that it belongs to, in ISO 639-3."""
+    """Macrolanguage, in ISO 639-3."""
     standard: bool
-    """Whether this is the variety in which the macrolanguage is usually written."""
+    """Whether this is the usual written variety of the macrolanguage."""
     seen: tuple[tuple[Family, bool | None], ...]
-    """What languages.tsv says of it."""
+    """Exposure by family in languages.tsv."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What is known of the language in the texts that a family of backbones was trained on."""
+    """Evidence of a language in the training text of a family of backbones."""
 
     family: Family
     verdict: Verdict
     present: tuple[TextList, ...] = ()
-    """The lists that have it."""
+    """Lists with the language."""
     absent: tuple[TextList, ...] = ()
-    """The lists that do not."""
+    """Lists without it."""
     unsure: tuple[TextList, ...] = ()
-    """The lists that have it under one code with other varieties, or in another script."""
+    """Lists that have it under a shared code of several varieties, or in another script."""
     unpublished: tuple[TextList, ...] = ()
-    """Text in languages that are not published, in which it may have been."""
+    """Training text with unpublished languages, which may include it."""
 
     @property
     def evidence(self) -> str:
-        """The lists in a sentence or two: "In mC4 and NLLB, not in CC100."; "" where languages.tsv is all there is."""
+        """The evidence as text: "In mC4 and NLLB, not in CC100."; "" if there is only languages.tsv."""
         if self.verdict == "unseen":
             return " ".join(filter(None, (_not_in(self.absent), self.caveat)))
         if self.verdict == "not known":
@@ -93,63 +93,62 @@ class Exposure:
             )
         if not self.present:
             return ""
-        said = f"In {_names(self.present)}"
+        text = f"In {_names(self.present)}"
         if len(self.present) == 1 and self.present[0].remark:
-            said += f" ({self.present[0].remark})"
-        for there, lists in (("not", self.absent), ("perhaps", self.unsure)):
-            main = [found for found in lists if found.use == "pre-training"]
-            said += f", {there} in {_names(main)}" if main else ""
-        return f"{said}."
+            text += f" ({self.present[0].remark})"
+        for adverb, lists in (("not", self.absent), ("perhaps", self.unsure)):
+            main = [entry for entry in lists if entry.use == "pre-training"]
+            text += f", {adverb} in {_names(main)}" if main else ""
+        return f"{text}."
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as a JSON value: verdict, evidence, and the names of the lists."""
+        """JSON value: verdict, evidence, and names of the lists."""
         fields = ("present", "absent", "unsure", "unpublished")
-        lists = {field: [found.name for found in getattr(self, field)] for field in fields}
+        lists = {field: [entry.name for entry in getattr(self, field)] for field in fields}
         return {"family": self.family, "verdict": self.verdict, "evidence": self.evidence, **lists}
 
     @property
     def caveat(self) -> str:
-        """In a sentence what else the backbone was trained on, in languages that are not known; "" where nothing is."""
+        """A sentence about training text with unpublished languages; "" if there is none."""
         if not self.unpublished:
             return ""
         return f"In which languages {_names(self.unpublished, remarks=True)} were read is not known."
 
 
 def language(code: str) -> Language:
-    """The language of a code: ISO 639-3, an alias such as "gn", or with a script, "ace-Arab" or "ace_Arab".
+    """Look up a code: ISO 639-3, an alias such as "gn", or with a script, "ace-Arab" or "ace_Arab".
 
-    With a script, `scripts` has that one alone. Raises `DataError` for a code that languages.tsv does not have.
+    With a script, `scripts` has only that one. Raises `DataError` for a code that languages.tsv does not have.
     """
-    found = _find(code)
-    if found is None:
+    result = _find(code)
+    if result is None:
         hint = nearest(code, [row.code for row in _rows()])
         raise DataError(
             f"The language {code!r} is not in the table.{hint} Expected an ISO 639-3 code such as"
             " 'quy', or one with a script such as 'ace-Arab'; `glotprompt data show NAME` lists those of a dataset."
         )
-    return found
+    return result
 
 
 def name_of(code: str) -> str:
-    """Name and code, "Chichewa (nya)"; of a prompt for several, "nya+sna", all of them; a code that nobody knows
-    alone."""
+    """Name and code, "Chichewa (nya)", of each part of a code such as "nya+sna"; an unknown code stays alone."""
     named = [(one, known_name(one)) for one in code.split("+")]
     return " + ".join(one if name is None else f"{name} ({one})" for one, name in named)
 
 
 def known_name(code: str) -> str | None:
-    """The language's name: as languages.tsv has it, else as ISO 639 has it; None where neither does."""
-    found = _find(code)
+    """Name of a language in languages.tsv, else in ISO 639; None if in neither."""
+    row = _find(code)
     if code == NOT_NAMED:
         return "language not named"
-    return _iso_name(_parts(code)[0]) if found is None else found.name
+    return _iso_name(_parts(code)[0]) if row is None else row.name
 
 
 def checked_code(code: str) -> str:
-    """The code, where it is one of ISO 639-1 or 639-3 alone or a BCP 47 tag with a script or region, "ace-Arab".
-    Raises `DataError` that offers the languages whose names are nearest."""
-    plain, rest = _parts(code)
-    if re.fullmatch(r"([A-Z][a-z]{3})?-?([A-Z]{2}|\d{3})?", rest) and (
+    """Validate a code: ISO 639-1, 639-3, or a BCP 47 tag with script or region, "ace-Arab". Raises `DataError` that
+    suggests languages with similar names."""
+    plain, subtags = _parts(code)
+    if re.fullmatch(r"([A-Z][a-z]{3})?-?([A-Z]{2}|\d{3})?", subtags) and (
         _find(plain) is not None or _iso_name(plain) is not None or re.fullmatch("q[a-t][a-z]", plain)
     ):
         return code
@@ -161,12 +160,12 @@ def checked_code(code: str) -> str:
 
 
 def _parts(code: str) -> tuple[str, str]:
-    plain, _, rest = code.replace("_", "-").partition("-")
-    return plain, rest
+    plain, _, subtags = code.replace("_", "-").partition("-")
+    return plain, subtags
 
 
 def _iso_name(code: str) -> str | None:
-    """The name that ISO 639 has for a code of two or three letters."""
+    """ISO 639 name of a code of two or three letters."""
     from iso639 import Lang  # reads two megabytes: not before it is needed
     from iso639.exceptions import DeprecatedLanguageValue, InvalidLanguageValue
 
@@ -179,23 +178,23 @@ def _iso_name(code: str) -> str | None:
 
 
 def _similar(word: str) -> list[str]:
-    """Names with codes of the languages whose names, or codes, are nearest to a word."""
+    """Names and codes of the languages whose names or codes are nearest to a word."""
     from iso639 import iter_langs
 
     names = {row.name.casefold(): row.code for row in _rows()}
-    for known in iter_langs():
-        for name in (known.name, *known.other_names()):
-            names.setdefault(name.casefold(), known.pt3 or known.pt1)
+    for entry in iter_langs():
+        for name in (entry.name, *entry.other_names()):
+            names.setdefault(name.casefold(), entry.pt3 or entry.pt1)
     codes = {row.code: row.code for row in _rows()} if len(word) < _SHORTEST_NAME else names
     near = get_close_matches(word.casefold(), codes, n=3, cutoff=0.7)
     return [name_of(code) for code in dict.fromkeys(codes[one] for one in near) if code]
 
 
 def exposure(code: str, family: str) -> Exposure:
-    """What models of a family have read of the language in their training, with the evidence.
+    """Exposure of a family's models to a language in training, with the evidence.
 
-    `family` is one of `FAMILIES`. Of a macrolanguage that was read, the standard variety counts as read; of its other
-    varieties (Egyptian Arabic for "Arabic") nobody knows how much was there. Raises `ConfigError` for another family.
+    `family` is one of `FAMILIES`. For a macrolanguage in a list, the standard variety counts as included; for its other
+    varieties (Egyptian Arabic for "Arabic") it is not known. Raises `ConfigError` for another family.
     """
     if family not in FAMILIES:
         raise ConfigError(f"family={family!r} is not known.{nearest(family, FAMILIES)} Expected {', '.join(FAMILIES)}.")
@@ -203,37 +202,41 @@ def exposure(code: str, family: str) -> Exposure:
     if not lists:
         return Exposure(family, _VERDICTS[_in_table(code, family)])
     listed = {
-        found: _listed(code, family, found.languages) for found in lists if found.use in ("pre-training", "training")
+        entry: _presence(code, family, entry.languages) for entry in lists if entry.use in ("pre-training", "training")
     }
-    present = tuple(found for found, there in listed.items() if there)
-    unsure = tuple(found for found, there in listed.items() if there is None)
+    present = tuple(entry for entry, presence in listed.items() if presence)
+    unsure = tuple(entry for entry, presence in listed.items() if presence is None)
     verdict: Verdict = "unseen"
-    if any(found.use == "pre-training" for found in present):
+    if any(entry.use == "pre-training" for entry in present):
         verdict = "read"
     elif present:
         verdict = "low-resource"
     elif unsure:
         verdict = "not known"
     return Exposure(
-        family, verdict, present, tuple(found for found, there in listed.items() if there is False),
-        unsure if _find(code) else (), tuple(found for found in lists if _may_have(found, code, family)),
-    )  # fmt: skip
+        family,
+        verdict,
+        present,
+        tuple(entry for entry, presence in listed.items() if presence is False),
+        unsure if _find(code) else (),
+        tuple(entry for entry in lists if _may_have(entry, code, family)),
+    )
 
 
 def seen_by(code: str, family: str) -> bool | None:
-    """Whether models of a family have read the language at all, pre-training or later; None when that is not known."""
+    """Whether a family's training text, of pre-training or later, has the language; None if not known."""
     verdict = exposure(code, family).verdict
     return None if verdict == "not known" else verdict != "unseen"
 
 
 def family_of(backbone_name: str) -> Family | None:
-    """The family of a hub name or folder ("xlm-r" of "FacebookAI/xlm-roberta-large"); None if the name says nothing."""
+    """Family of a hub name or folder ("xlm-r" for "FacebookAI/xlm-roberta-large"); None for an unknown name."""
     name = re.split(r"[/\\]", backbone_name.rstrip("/\\"))[-1].lower()
     return next((family for pattern, family in _BACKBONES if re.match(pattern, name)), None)
 
 
 def same_language(one: str, other: str) -> bool:
-    """Whether two codes mean one language in one script: aliases, or a macrolanguage and its standard variety."""
+    """Whether two codes mean the same language and script: aliases, or a macrolanguage and its standard variety."""
     if one == other:
         return True
     first, second = _find(one), _find(other)
@@ -248,38 +251,38 @@ _VERDICTS: dict[bool | None, Verdict] = {True: "read", False: "unseen", None: "n
 
 
 def _in_table(code: str, family: Family) -> bool | None:
-    """Whether languages.tsv says that a family has seen the language."""
-    found = _find(code)
-    if found is None:  # Glot500-m goes on from XLM-R
-        return True if family == "glot500" and code in lists_of("xlm-r")[0].languages else None
-    if found.scripts[0] != _by_code()[found.code].scripts[0]:
-        return True if family in _BOTH_SCRIPTS.get(found.code, ()) else None
-    return dict(found.seen)[family]
-
-
-def _listed(code: str, family: Family, read: frozenset[str]) -> bool | None:
-    """Whether a list has the language; None where only a relative of it, or another script, is known to be there."""
-    found = _find(code)
-    if found is None:
-        # No False: a code without a row may be a variety of a language that is on the list under another code.
-        return True if code in read else None
-    varieties = [row for row in _rows() if row.macrolanguage == found.code and row.code in read]
-    there: bool | None = False
-    if found.code in read or (found.standard and found.macrolanguage in read) or any(row.standard for row in varieties):
-        there = True
-    elif found.macrolanguage in read or varieties:
-        there = None
-    if there and found.scripts[0] != _by_code()[found.code].scripts[0]:
-        return True if family in _BOTH_SCRIPTS.get(found.code, ()) else None
-    return there
-
-
-def _may_have(found: TextList, code: str, family: Family) -> bool:
-    """Whether text that is not published by language may have had this one."""
-    if found.use == "possible":
-        return _listed(code, family, found.languages) is not False
+    """Exposure of a family to the language by languages.tsv."""
     row = _find(code)
-    return found.use == "unknown" and (code if row is None else row.code) not in found.absent
+    if row is None:  # Glot500-m continues XLM-R
+        return True if family == "glot500" and code in lists_of("xlm-r")[0].languages else None
+    if row.scripts[0] != _by_code()[row.code].scripts[0]:
+        return True if family in _BOTH_SCRIPTS.get(row.code, ()) else None
+    return dict(row.seen)[family]
+
+
+def _presence(code: str, family: Family, codes: frozenset[str]) -> bool | None:
+    """Whether a list has the language; None if it has only a related variety or another script."""
+    own = _find(code)
+    if own is None:
+        # No False: a code without a row may be a variety of a language that is on the list under another code.
+        return True if code in codes else None
+    varieties = [row for row in _rows() if row.macrolanguage == own.code and row.code in codes]
+    presence: bool | None = False
+    if own.code in codes or (own.standard and own.macrolanguage in codes) or any(row.standard for row in varieties):
+        presence = True
+    elif own.macrolanguage in codes or varieties:
+        presence = None
+    if presence and own.scripts[0] != _by_code()[own.code].scripts[0]:
+        return True if family in _BOTH_SCRIPTS.get(own.code, ()) else None
+    return presence
+
+
+def _may_have(entry: TextList, code: str, family: Family) -> bool:
+    """Whether training text with unpublished languages may include this one."""
+    if entry.use == "possible":
+        return _presence(code, family, entry.languages) is not False
+    row = _find(code)
+    return entry.use == "unknown" and (code if row is None else row.code) not in entry.absent
 
 
 def _not_in(lists: Sequence[TextList]) -> str:
@@ -289,17 +292,17 @@ def _not_in(lists: Sequence[TextList]) -> str:
 
 
 def _names(lists: Sequence[TextList], *, remarks: bool = False) -> str:
-    """The lists in words: "mC4, NLLB and xP3"."""
-    *first, last = [f"{found.name} ({found.remark})" if remarks and found.remark else found.name for found in lists]
+    """Names of lists as text: "mC4, NLLB and xP3"."""
+    *first, last = [f"{entry.name} ({entry.remark})" if remarks and entry.remark else entry.name for entry in lists]
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def _find(code: str) -> Language | None:
     plain, script = _parts(code)
-    found = _by_code().get(plain)
-    if found is None or not script:
-        return found
-    return replace(found, scripts=(script,)) if script in found.scripts else None
+    row = _by_code().get(plain)
+    if row is None or not script:
+        return row
+    return replace(row, scripts=(script,)) if script in row.scripts else None
 
 
 @cache
@@ -314,9 +317,13 @@ def _rows() -> tuple[Language, ...]:
     flag = {"+": True, "-": False, "?": None}
     return tuple(
         Language(
-            code, name, tuple(scripts.split(",")), () if aliases == "-" else tuple(aliases.split(",")),
-            None if macro == "-" else macro[1:], macro.startswith("="),
+            code,
+            name,
+            tuple(scripts.split(",")),
+            () if aliases == "-" else tuple(aliases.split(",")),
+            None if macro == "-" else macro[1:],
+            macro.startswith("="),
             (("glot500", flag[glot500]), ("mmbert", flag[mmbert])),
         )
         for code, name, scripts, aliases, macro, glot500, mmbert in lines[1:]
-    )  # fmt: skip
+    )

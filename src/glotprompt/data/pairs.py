@@ -1,5 +1,5 @@
-"""Which pairs of parallel text may be trained on: those with two sides that can be translations of each other, once
-each, and without anything that will be scored. Nothing goes silently: what was removed and why is counted."""
+"""Filter of parallel text: pairs whose sides can be translations of each other, without repeats and evaluation text.
+All removals are counted by reason."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from glotprompt.data.sources import Reading, pairs_of
 from glotprompt.errors import ConfigError, DataError
 
 LENGTH_FACTOR = 4.0
-"""So many times longer or shorter than usual for the two languages may a target be. Moses' clean-corpus-n drops pairs
+"""Largest factor between the length ratio of a pair and the median ratio. Moses' clean-corpus-n drops pairs
 beyond 9 to 1 in words (a limit of GIZA++); counted in characters and against the median ratio of the text, a tighter
 one leaves free translations alone: of 21 corpora it drops 0 to 0.6 % (one of dictionary entries: 2.7 %), while 2 would
 drop up to 15 %."""
 
 _BLOCK = 200
-"""Pairs that are tested together for being out of step."""
+"""Pairs per block in the test for shifted stretches."""
 _FEWEST = 100
-"""Fewer pairs say too little."""
+"""Smallest block to test."""
 _SHIFTS = (-2, -1, 1, 2)
 _CLEARLY = 0.1
-"""By so much must the correlation be higher for a shift to count. On 900 blocks of 200 pairs of 21 corpora no block was
-found wrongly, and all were found when shifted by one; without a margin, blocks of 100 had one false alarm in 1,800."""
+"""Margin by which a shift must raise the correlation. On 900 blocks of 200 pairs from 21 corpora there was no false
+alarm, and every block shifted by one was detected; without a margin, blocks of 100 had one false alarm in 1,800."""
 
 Reason = Literal[
     "a held-out verse",
@@ -44,22 +44,22 @@ Reason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class OutOfStep:
-    """A stretch of pairs whose sides fit better when one of them is shifted."""
+    """A stretch of pairs whose sides match better when one is shifted."""
 
     first: int
-    """The first and the last pair, from 1."""
+    """First and last pair, from 1."""
     last: int
     shift: int
-    """The source of pair k fits the target of pair k + shift."""
+    """Shift by which the source of pair k matches the target of pair k + shift."""
     correlation: float
-    """Of the logarithms of the lengths, as the pairs stand; and with the shift."""
+    """Correlation of the log lengths without the shift, and with it."""
     shifted: float
 
     def sentence(self) -> str:
         """The warning in one line."""
-        where = f"{abs(self.shift)} {'later' if self.shift > 0 else 'earlier'}"
+        direction = f"{abs(self.shift)} {'later' if self.shift > 0 else 'earlier'}"
         return (
-            f"pairs {self.first:,}-{self.last:,} look out of step: their sources fit the target {where} better than"
+            f"pairs {self.first:,}-{self.last:,} look out of step: their sources fit the target {direction} better than"
             f" their own (lengths correlate {self.shifted:.2f}, as they stand {self.correlation:.2f}); look whether a"
             " line is missing on one side"
         )
@@ -67,16 +67,16 @@ class OutOfStep:
 
 @dataclass(slots=True)
 class PairReport:
-    """What was checked and removed."""
+    """Counts of checked and removed pairs."""
 
     num_read: int
     num_kept: int = 0
     removed: dict[Reason, int] = field(default_factory=dict[Reason, int])
-    """Pairs by the first reason that was found."""
+    """Removed pairs by the first reason that applies."""
     length_ratio: float | None = None
     """Median of the target's length divided by the source's, in characters."""
     overlaps: dict[str, OverlapReport] = field(default_factory=dict[str, OverlapReport])
-    """By side, what the check against evaluation text found."""
+    """Report of the check against evaluation text, by side."""
     out_of_step: list[OutOfStep] = field(default_factory=list[OutOfStep])
 
     def sentence(self) -> str:
@@ -88,15 +88,15 @@ class PairReport:
             for name, overlap in report.overlaps.items()
             if overlap.examples
         ]
-        found = f" ({'; '.join(sets)})" if sets else ""
-        return f"{self.num_kept:,} of {self.num_read:,} pairs kept; removed: {removed or 'none'}{found}"
+        details = f" ({'; '.join(sets)})" if sets else ""
+        return f"{self.num_kept:,} of {self.num_read:,} pairs kept; removed: {removed or 'none'}{details}"
 
     def warnings(self) -> list[str]:
-        """What a person should look at before training, a sentence each."""
+        """Warnings to look at before training, one sentence each."""
         return [stretch.sentence() for stretch in self.out_of_step]
 
     def to_json(self) -> dict[str, Any]:
-        """The report for what is saved."""
+        """The report as a JSON value for saved files."""
         return {
             "read": self.num_read,
             "kept": self.num_kept,
@@ -109,12 +109,12 @@ class PairReport:
 
 @dataclass(frozen=True, slots=True)
 class CheckedPairs:
-    """The pairs that are left, and the report."""
+    """The remaining pairs, and the report."""
 
     pairs: list[Pair]
     report: PairReport
     has_been_compared: bool = False
-    """Whether there was evaluation text to look for."""
+    """Whether there was evaluation text to check against."""
 
 
 def check_pairs(
@@ -125,7 +125,7 @@ def check_pairs(
     length_factor: float = LENGTH_FACTOR,
     ngram: int = NGRAM,
 ) -> CheckedPairs:
-    """The pairs that may be trained on, in their order.
+    """The pairs to train on, in order.
 
     Removed, in this order: pairs named in `held_out_ids` (Bible verses as 55.2.24 or 55002024); with an empty side;
     with the same letters and digits on both sides; that repeat an earlier one; whose lengths in characters have a ratio
@@ -136,33 +136,33 @@ def check_pairs(
     if not length_factor > 1:
         raise ConfigError(f"length_factor is {length_factor}; expected a number above 1.")
     report = PairReport(len(pairs), out_of_step=out_of_step(pairs))
-    kept = _with(pairs, report, "a held-out verse", _named(pairs, held_out_ids))
-    kept = _with(kept, report, "an empty side", [is_blank(pair.source) or is_blank(pair.target) for pair in kept])
-    said = [(letters(pair.source), letters(pair.target)) for pair in kept]
-    same = [source == target for source, target in said]
-    kept = _with(kept, report, "the same on both sides", same)
-    said = [key for key, untranslated in zip(said, same, strict=True) if not untranslated]
-    first = {key: index for index, key in reversed(list(enumerate(said)))}
-    kept = _with(kept, report, "a repeat", [first[key] < index for index, key in enumerate(said)])
-    kept = _with(kept, report, "a length ratio far off", _far_off(kept, length_factor, report))
+    rest = _with(pairs, report, "a held-out verse", _match_ids(pairs, held_out_ids))
+    rest = _with(rest, report, "an empty side", [is_blank(pair.source) or is_blank(pair.target) for pair in rest])
+    keys = [(letters(pair.source), letters(pair.target)) for pair in rest]
+    same = [source == target for source, target in keys]
+    rest = _with(rest, report, "the same on both sides", same)
+    keys = [key for key, untranslated in zip(keys, same, strict=True) if not untranslated]
+    first = {key: index for index, key in reversed(list(enumerate(keys)))}
+    rest = _with(rest, report, "a repeat", [first[key] < index for index, key in enumerate(keys)])
+    rest = _with(rest, report, "a length ratio far off", _far_off(rest, length_factor, report))
     if held_out:
         checks = {side: OverlapCheck(held_out, ngram) for side in ("source", "target")}
-        # Both sides are looked at, whatever is found in the first, so that the counts are those of the whole text.
-        scored = [any([checks["source"].holds(pair.source), checks["target"].holds(pair.target)]) for pair in kept]
+        # Both sides are always checked, so that the counts are those of the whole text.
+        scored = [any([checks["source"].holds(pair.source), checks["target"].holds(pair.target)]) for pair in rest]
         report.overlaps = {side: check.report for side, check in checks.items()}
-        kept = _with(kept, report, "evaluation text", scored)
-    report.num_kept = len(kept)
-    if not kept:
+        rest = _with(rest, report, "evaluation text", scored)
+    report.num_kept = len(rest)
+    if not rest:
         raise DataError(f"no pair can be used: {report.sentence()}. Give other parallel text.")
-    return CheckedPairs(list(kept), report, bool(held_out or held_out_ids))
+    return CheckedPairs(list(rest), report, bool(held_out or held_out_ids))
 
 
 def stage1_pairs(
     sources: Sequence[str], scored: Sequence[str], reading: Reading, *, check: bool = True
 ) -> CheckedPairs:
-    """The parallel text of stage 1 from files and references, without what is scored: the sources `scored`, what lies
-    beside the training sources, and verses that an evaluation set has. Without `check` nothing is looked up. Raises
-    `DataError` where nothing is left."""
+    """Parallel text of stage 1 from files and references, decontaminated against the sources `scored`, those beside the
+    training sources, and verses of evaluation sets. Without `check` there is no decontamination. Raises `DataError` if
+    no pair remains."""
     held_out, ids = dict[str, list[str]](), set[str]()
     if check:
         held_out = held_out_texts(sources, scored, reading, parallel=True)
@@ -171,16 +171,16 @@ def stage1_pairs(
 
 
 def without_ids(pairs: Sequence[Pair], ids: Collection[str]) -> list[Pair]:
-    """The pairs that `ids` does not name (Bible verses as 55.2.24 or 55002024)."""
-    return [pair for pair, named in zip(pairs, _named(pairs, ids), strict=True) if not named]
+    """The pairs whose id is not in `ids` (Bible verses as 55.2.24 or 55002024)."""
+    return [pair for pair, named in zip(pairs, _match_ids(pairs, ids), strict=True) if not named]
 
 
 def out_of_step(pairs: Sequence[Pair]) -> list[OutOfStep]:
-    """Stretches of pairs that look shifted against each other by one or two, as after a line lost on one side.
+    """Stretches of pairs whose sides look shifted by one or two, as after a lost line on one side.
 
     Lengths of translations correlate (Gale and Church 1993); lengths of neighbours hardly do. In blocks of `_BLOCK`,
-    the correlation of the logarithms of the lengths is compared with that at each shift. Under `_FEWEST` pairs nothing
-    is said.
+    the correlation of the log lengths is compared with that at each shift. Fewer than `_FEWEST` pairs are not tested.
+
     """
     lengths = np.log1p([[len(pair.source.strip()), len(pair.target.strip())] for pair in pairs]).reshape(-1, 2)
     starts = range(0, max(1, len(pairs) - _FEWEST + 1), _BLOCK)
@@ -192,22 +192,22 @@ def out_of_step(pairs: Sequence[Pair]) -> list[OutOfStep]:
             start = stretches.pop()[0]
         if shift:
             stretches.append((start, end, shift))
-    found: list[OutOfStep] = []
+    result: list[OutOfStep] = []
     for start, end, shift in stretches:
         source, target = lengths[start:end].T
-        here, there = (round(_correlation(source, target, by), 3) for by in (0, shift))
-        found.append(OutOfStep(start + 1, end, shift, here, there))
-    return found
+        in_step, shifted = (round(_correlation(source, target, by), 3) for by in (0, shift))
+        result.append(OutOfStep(start + 1, end, shift, in_step, shifted))
+    return result
 
 
 def _best_shift(source: np.ndarray, target: np.ndarray) -> int:
-    """The shift that is clearly better than none, or 0."""
+    """A shift that is clearly better than none, or 0."""
     best = max(_SHIFTS, key=lambda by: _correlation(source, target, by))
     return best if _correlation(source, target, best) - _correlation(source, target) > _CLEARLY else 0
 
 
 def _correlation(source: np.ndarray, target: np.ndarray, by: int = 0) -> float:
-    """Pearson's, of each source with the target `by` later; 0 where one side does not vary."""
+    """Pearson correlation of each source with the target `by` later; 0 if one side is constant."""
     one = source[max(0, -by) : len(source) - max(0, by)]
     other = target[max(0, by) : len(target) - max(0, -by)]
     one, other = one - one.mean(), other - other.mean()
@@ -215,7 +215,7 @@ def _correlation(source: np.ndarray, target: np.ndarray, by: int = 0) -> float:
     return float(one @ other) / scale if scale else 0.0
 
 
-def _named(pairs: Sequence[Pair], ids: Collection[str]) -> list[bool]:
+def _match_ids(pairs: Sequence[Pair], ids: Collection[str]) -> list[bool]:
     names = {verse_id(name) for name in ids}
     return [verse_id(pair.id) in names for pair in pairs]
 
@@ -230,7 +230,7 @@ def _far_off(pairs: Sequence[Pair], factor: float, report: PairReport) -> list[b
 
 
 def _with(pairs: Sequence[Pair], report: PairReport, reason: Reason, unfit: Sequence[bool]) -> list[Pair]:
-    """The pairs that are not `unfit`; the others are counted for the reason."""
+    """The pairs that are not `unfit`; the others are counted under the reason."""
     if any(unfit):
         report.removed[reason] = sum(unfit)
     return [pair for pair, removed in zip(pairs, unfit, strict=True) if not removed]

@@ -1,5 +1,5 @@
-"""Parallel text in: sentences with their translations, from tables, from two files line by line, or from a dataset by
-name. `pairs.check_pairs` says which of them may be trained on."""
+"""Reader of parallel text: from tables, from two line-aligned files, or from a dataset by name. `pairs.check_pairs`
+filters it for training."""
 
 from __future__ import annotations
 
@@ -36,38 +36,42 @@ def read_parallel(
 
     Ids are the cells of the column `row_id`, and a dataset's own. `options` say how files are read.
     """
-    words = [sources] if isinstance(sources, str | Path) else list(sources)
-    if not words:
+    names = [sources] if isinstance(sources, str | Path) else list(sources)
+    if not names:
         raise ConfigError("No parallel text was given. Expected a table, a reference, or two files of plain text.")
-    references = [catalog.parse_reference(str(word)) for word in words]
+    references = [catalog.parse_reference(str(word)) for word in names]
     plain = [
         word
-        for word, reference in zip(words, references, strict=True)
+        for word, reference in zip(names, references, strict=True)
         if reference is None and format_of(word, options) == "txt"
     ]
     if plain:
-        _expect_two(words, plain)
-        found = read_aligned(words[0], words[1], options.encoding)
+        _expect_two(names, plain)
+        pairs = read_aligned(names[0], names[1], options.encoding)
     else:
-        found = list[Pair]()
-        for word, reference in zip(words, references, strict=True):
+        pairs = list[Pair]()
+        for word, reference in zip(names, references, strict=True):
             if reference is None:
-                found += _table_pairs(word, (source_column, target_column), row_id, options)
+                pairs += _table_pairs(word, (source_column, target_column), row_id, options)
             else:
-                found += reference.dataset.pairs(
-                    reference.language, reference.split or "train", data_dir, revision=revision,
-                    on_bad_row=options.on_bad_row, report=options.report,
-                )  # fmt: skip
+                pairs += reference.dataset.pairs(
+                    reference.language,
+                    reference.split or "train",
+                    data_dir,
+                    revision=revision,
+                    on_bad_row=options.on_bad_row,
+                    report=options.report,
+                )
     if not options.normalise:
-        return found
-    return [Pair(normalise(pair.source), normalise(pair.target), pair.id) for pair in found]
+        return pairs
+    return [Pair(normalise(pair.source), normalise(pair.target), pair.id) for pair in pairs]
 
 
-def _expect_two(words: Sequence[str | Path], plain: Sequence[str | Path]) -> None:
-    if len(plain) == len(words) == 2:
+def _expect_two(names: Sequence[str | Path], plain: Sequence[str | Path]) -> None:
+    if len(plain) == len(names) == 2:
         return
     raise DataError(
-        f"{name_of(plain[0])}: plain text by its ending, and {len(plain)} of {len(words)} given are."
+        f"{name_of(plain[0])}: plain text by its ending, and {len(plain)} of {len(names)} given are."
         " Expected two such files and nothing else, first the source language's and then the target's, line by line; or"
         f" tables of two columns (.tsv, .csv, .jsonl or .parquet; {read_option('format')} for another ending)."
     )
@@ -80,7 +84,7 @@ def _table_pairs(
     sides = [name or side for name, side in zip(named, _SIDES, strict=True)]
     pairs: list[Pair] = []
     if _is_headless(table, sides, named, row_id, source, options):
-        # Its first line was taken for a header, and is the first pair.
+        # The first line was read as a header, but is the first pair.
         sides = list(table.columns)
         pairs.append(Pair(*sides))
         if options.report is not None:
@@ -110,14 +114,14 @@ def _is_headless(
     source: str | Path,
     options: ReadOptions,
 ) -> bool:
-    """Whether the first line of a tsv or csv is no header: two cells, neither of which names a side."""
+    """Whether a tsv or csv has no header: two cells in its first line, neither of which names a side."""
     written = options.columns is None and format_of(source, options) in ("tsv", "csv")
     nothing_named = named == (None, None) and row_id is None
     return written and nothing_named and len(table.columns) == 2 and set(sides).isdisjoint(table.columns)
 
 
 def _cell(row: Row, column: str) -> str | None:
-    """The text of a cell, "" where there is none; None for what is not text."""
+    """The text of a cell, "" if it is empty; None for a value that is not text."""
     value = row.values.get(column)
     if value is None or (isinstance(value, str) and is_blank(value)):
         return ""

@@ -1,4 +1,4 @@
-"""On what texts backbones were trained: the lists of pretraining.toml, each with its source."""
+"""Training corpora of backbones: the lists of pretraining.toml, each with its source."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Use = Literal["pre-training", "training", "possible", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class TextList:
-    """A body of text and the languages in it; pretraining.toml explains the fields."""
+    """A corpus and its languages; pretraining.toml explains the fields."""
 
     name: str
     families: tuple[str, ...]
     use: Use
     languages: frozenset[str]
-    """ISO 639-3; empty where `use` is "unknown"."""
+    """ISO 639-3 codes; empty if `use` is "unknown"."""
     source: str
     remark: str = ""
     absent: frozenset[str] = frozenset()
@@ -27,18 +27,23 @@ class TextList:
 
 @cache
 def text_lists() -> tuple[TextList, ...]:
-    """All of them, in the file's order."""
+    """All lists, in file order."""
     text = files("glotprompt.data").joinpath("pretraining.toml").read_text(encoding="utf-8")
-    found: list[dict[str, Any]] = tomllib.loads(text)["lists"]
+    entries: list[dict[str, Any]] = tomllib.loads(text)["lists"]
     return tuple(
         TextList(
-            row["name"], tuple(row["families"]), row["use"], frozenset(row.get("languages", "").split()),
-            " ".join(row["source"].split()), row.get("remark", ""), frozenset(row.get("absent", "").split()),
+            row["name"],
+            tuple(row["families"]),
+            row["use"],
+            frozenset(row.get("languages", "").split()),
+            " ".join(row["source"].split()),
+            row.get("remark", ""),
+            frozenset(row.get("absent", "").split()),
         )
-        for row in found
-    )  # fmt: skip
+        for row in entries
+    )
 
 
 def lists_of(family: str) -> tuple[TextList, ...]:
-    """Those that a family's training used; none where it is known by languages.tsv only."""
-    return tuple(found for found in text_lists() if family in found.families)
+    """Lists of a family's training; empty if only languages.tsv knows it."""
+    return tuple(entry for entry in text_lists() if family in entry.families)

@@ -1,4 +1,4 @@
-"""A few short texts that are saved beside a prompt or classifier, for people to try it on."""
+"""A few short example texts that are saved with a prompt or classifier, to try it on."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from glotprompt.data.readers.records import Example
 
 NUM_SAMPLES = 3
 MOST_CHARACTERS = 200
-"""Of one text; longer ones are cut at a word."""
+"""Largest length of a text; longer ones are cut at a word."""
 TELLING_CHARACTERS = 30
-"""Shorter texts, such as headings and verse numbers, are taken only where there are no others."""
+"""Shorter texts, such as headings and verse numbers, are used only if there are no others."""
 
 Side = Literal["target", "source"]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Texts without their labels."""
+    """Example texts without labels."""
 
     side: Side
-    """Whose language they are in: that of stage 1's target text, or that of the labelled examples."""
+    """Language of the texts: that of the target text, or that of the labelled examples."""
     texts: tuple[str | tuple[str, ...], ...]
-    """A text, or the texts of all fields of the task in the order of its template."""
+    """Single texts, or one text per task field, in template order."""
 
     @classmethod
     def of_lines(cls, lines: Iterable[str]) -> Samples | None:
-        """Of lines of target text, spread over all of them; None where there is no text."""
+        """Samples of target text, spread over all lines; None if there is no text."""
         return cls._of("target", ((line,) for line in lines))
 
     @classmethod
     def of_task(cls, language: Samples | None, examples: Sequence[Example], fields: Sequence[str]) -> Samples | None:
-        """For a classifier that reads `fields`: those of the language's own text where it reads single texts, else
+        """Samples for a classifier with these `fields`: those of the target language if it reads single texts, else
         some of the `examples`."""
         if language is not None and len(fields) == 1:
             return language
@@ -42,33 +42,33 @@ class Samples:
 
     @classmethod
     def _of(cls, side: Side, rows: Iterable[tuple[str, ...]]) -> Samples | None:
-        short = (tuple(map(_shortened, row)) for row in rows)
-        known = list(dict.fromkeys(row for row in short if all(row)))
-        known = [row for row in known if sum(map(len, row)) >= TELLING_CHARACTERS] or known
-        count = min(NUM_SAMPLES, len(known))
-        chosen = [known[len(known) * place // count] for place in range(count)]
-        return cls(side, tuple(row[0] if len(row) == 1 else row for row in chosen)) if chosen else None
+        short = (tuple(map(_shorten, row)) for row in rows)
+        texts = list(dict.fromkeys(row for row in short if all(row)))
+        texts = [row for row in texts if sum(map(len, row)) >= TELLING_CHARACTERS] or texts
+        count = min(NUM_SAMPLES, len(texts))
+        samples = [texts[len(texts) * number // count] for number in range(count)]
+        return cls(side, tuple(row[0] if len(row) == 1 else row for row in samples)) if samples else None
 
     def to_dict(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """JSON value of the samples."""
         return {"side": self.side, "texts": self.texts}
 
     @classmethod
     def in_file(cls, metadata: Mapping[str, Any]) -> Samples | None:
-        """Those in a file's metadata; files from before there were any have none."""
-        found = metadata.get("samples")
-        if found is None or found["side"] not in get_args(Side):
+        """The samples in a file's metadata; None in older files."""
+        stored = metadata.get("samples")
+        if stored is None or stored["side"] not in get_args(Side):
             return None
-        return cls(found["side"], tuple(text if isinstance(text, str) else tuple(text) for text in found["texts"]))
+        return cls(stored["side"], tuple(text if isinstance(text, str) else tuple(text) for text in stored["texts"]))
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     text = " ".join(text.split())
     if len(text) <= MOST_CHARACTERS:
         return text
-    words, _, _ = text[: MOST_CHARACTERS + 1].rpartition(" ")
-    if len(words) > MOST_CHARACTERS // 2:  # not in scripts that write without spaces
-        return words
+    beginning, _, _ = text[: MOST_CHARACTERS + 1].rpartition(" ")
+    if len(beginning) > MOST_CHARACTERS // 2:  # not in scripts that write without spaces
+        return beginning
     end = MOST_CHARACTERS
     while unicodedata.category(text[end]) in ("Mn", "Mc", "Me", "Cf"):  # marks belong to the letter before them
         end -= 1

@@ -1,4 +1,4 @@
-"""What a person names: files of their own, and references to datasets such as masakhanews:sna:train, read alike."""
+"""Sources of text: a user's files, and references to datasets such as masakhanews:sna:train."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from glotprompt.errors import ConfigError, DataError, setting
 
 @dataclass(frozen=True, slots=True)
 class Reading(ReadOptions):
-    """How sources are read: files by the options and column names, references from `data_dir` or the hub."""
+    """Options for reading sources: file options and column names, and where references are read from."""
 
     text: str | None = None
-    """The column of texts in tables; None: "text". So for the others."""
+    """Column of texts in tables; None: "text". The same holds for the other columns."""
 
     label: str | None = None
     premise: str | None = None
     hypothesis: str | None = None
     data_dir: Path | None = None
-    """The folder of datasets; None: that of the environment, else the hub."""
+    """Data folder; None: that of the environment variable, else the hub."""
 
     revision: str | None = None
-    """The commit of a dataset on the hub; None: the catalog's."""
+    """Commit of a dataset on the hub; None: that of the catalog."""
 
     def is_table(self, source: str) -> bool:
         """Whether a file is a table, by its ending or by `format`."""
@@ -37,83 +37,91 @@ class Reading(ReadOptions):
 
 
 def texts_of(sources: Iterable[str], reading: Reading) -> list[str]:
-    """The unlabelled texts of files and references in their order. Of a labelled dataset: as `Dataset.texts`."""
-    found: list[str] = []
+    """Unlabelled texts of files and references, in order. For a labelled dataset see `Dataset.texts`."""
+    result: list[str] = []
     for source in sources:
         reference = parse_reference(source)
         if reference is None:
-            found += read_texts(source, reading.text if reading.is_table(source) else None, options=reading)
+            result += read_texts(source, reading.text if reading.is_table(source) else None, options=reading)
             continue
         texts = reference.dataset.texts(
-            reference.language, reference.split or "train", reading.data_dir, revision=reading.revision,
-            on_bad_row=reading.on_bad_row, report=reading.report,
-        )  # fmt: skip
-        found += map(normalise, texts) if reading.normalise else texts
-    return found
+            reference.language,
+            reference.split or "train",
+            reading.data_dir,
+            revision=reading.revision,
+            on_bad_row=reading.on_bad_row,
+            report=reading.report,
+        )
+        result += map(normalise, texts) if reading.normalise else texts
+    return result
 
 
 def pairs_of(sources: Sequence[str], reading: Reading) -> list[Pair]:
-    """The (source, target) pairs of tables and references, or of two files line by line."""
+    """Pairs (source, target) of tables and references, or of two line-aligned files."""
     return read_parallel(sources, data_dir=reading.data_dir, revision=reading.revision, options=reading)
 
 
 def examples_of(
     source: str, reading: Reading, fields: Sequence[str] = ("text",), labels: Sequence[str] | None = None
 ) -> list[Example]:
-    """The examples of a table or a reference, with the `fields` of the task's template and a label among `labels`;
-    None: they need no label, and those of a table have none. Raises `ConfigError` for a reference that does not fit."""
+    """Examples of a table or a reference, with the template's `fields` and a label among `labels` (None: labels are not
+    needed, and not read from tables). Raises `ConfigError` for a reference that does not fit."""
     reference = parse_reference(source)
     if reference is not None:
-        return _published(reference, reading, fields, labels)
+        return _examples_of_reference(reference, reading, fields, labels)
     sides = {side: getattr(reading, side) or side for side in fields if side != "text"}
     label = None if labels is None else reading.label or "label"
     return read_examples(source, reading.text or "text", label, **sides, labels=labels, options=reading)
 
 
-def _published(
+def _examples_of_reference(
     reference: Reference, reading: Reading, fields: Sequence[str], labels: Sequence[str] | None
 ) -> list[Example]:
     if reference.split is None:
         splits = ", ".join(reference.dataset.splits_of(reference.language))
         raise DataError(f"{reference}: which split? Write one of them behind it ({splits}): {reference}:test.")
-    found = reference.dataset.examples(
-        reference.language, reference.split, reading.data_dir, revision=reading.revision,
-        on_bad_row=reading.on_bad_row, report=reading.report,
-    )  # fmt: skip
-    for example in found[:1]:
+    examples = reference.dataset.examples(
+        reference.language,
+        reference.split,
+        reading.data_dir,
+        revision=reading.revision,
+        on_bad_row=reading.on_bad_row,
+        report=reading.report,
+    )
+    for example in examples[:1]:
         if not set(fields) <= set(example.fields):
             raise ConfigError(
                 f"{reference} has {' and '.join(example.fields)}, the task's template reads {' and '.join(fields)};"
                 f" give a task that fits, such as {setting('task', reference.dataset.task or 'FILE.toml')}"
             )
-    other = sorted({str(example.label) for example in found} - set(labels or ())) if labels is not None else []
+    other = sorted({str(example.label) for example in examples} - set(labels or ())) if labels is not None else []
     if other:
         raise ConfigError(
             f"{reference} has the labels {', '.join(other)}, which the task does not know; it has"
             f" {', '.join(labels or ())}. Make a task file with the labels of the data"
         )
     if not reading.normalise:
-        return found
+        return examples
     return [
         Example({name: normalise(text) for name, text in example.fields.items()}, example.label, example.id)
-        for example in found
+        for example in examples
     ]
 
 
 def inputs_of(sources: Iterable[str], reading: Reading, fields: Sequence[str]) -> list[Example]:
-    """Unlabelled inputs: lines of text, or rows of a table where the file is one or the task reads pairs."""
-    found: list[Example] = []
+    """Unlabelled inputs: lines of text, or table rows if the file is a table or the task has pairs."""
+    inputs: list[Example] = []
     for source in sources:
         if reading.is_table(source) or "premise" in fields or parse_reference(source) is not None:
-            found += examples_of(source, reading, fields)
+            inputs += examples_of(source, reading, fields)
         else:
-            found += map(Example.of, texts_of([source], reading))
-    return found
+            inputs += map(Example.of, texts_of([source], reading))
+    return inputs
 
 
 def texts_to_compare(source: str, reading: Reading) -> list[str]:
-    """Every text of a file, or of the file of a reference's split, to look for it in others: beside what is scored
-    (news headlines) there is more in it (their articles). Raises `ConfigError` for a reference without a split."""
+    """All texts of a file, or of the file of a reference's split, for overlap checks: not only the scored text
+    (headlines) but also the rest (articles). Raises `ConfigError` for a reference without a split."""
     reference = parse_reference(source)
     if reference is None:
         return read_for_comparison(source, reading)

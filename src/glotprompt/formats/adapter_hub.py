@@ -1,5 +1,5 @@
-"""MAD-X adapters as the folders that the library `adapters` reads and writes, and AdapterHub holds (checked with
-`adapters` 1.3.0, which is not needed).
+"""MAD-X adapters in the folder format of the library `adapters` and of AdapterHub (tested with `adapters` 1.3.0, which
+is not required).
 
 A folder holds `adapter_config.json` and the weights, as `adapter.safetensors` or pickled as `pytorch_adapter.bin`. Only
 the architecture of MAD-X is read: "seq_bn" (once "pfeiffer") and "seq_bn_inv" ("pfeiffer+inv"). Adapters of
@@ -29,25 +29,47 @@ from glotprompt.storage.metadata import is_finite
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
 HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
 LARGEST_REDUCTION = 2**20
-"""More than any hidden size; and no infinity, which JSON of Python's can hold."""
+"""Larger than any hidden size; rules out infinity, which Python's JSON allows."""
 VERSION = "adapters.1.3.0"
-"""The version of the library whose format is written."""
+"""Library version of the written format."""
 NEEDED: dict[str, Any] = {
-    "mh_adapter": False, "output_adapter": True, "non_linearity": "relu", "original_ln_before": True,
-}  # fmt: skip
-"""What makes a bottleneck one of MAD-X; a configuration without one of these is another thing."""
+    "mh_adapter": False,
+    "output_adapter": True,
+    "non_linearity": "relu",
+    "original_ln_before": True,
+}
+"""Settings that make a bottleneck adapter a MAD-X one; a configuration must state each of them."""
 DEFAULTS: dict[str, Any] = {
-    "original_ln_after": True, "residual_before_ln": True, "ln_before": False, "ln_after": False, "is_parallel": False,
-    "scaling": 1.0, "use_gating": False, "cross_adapter": False, "phm_layer": False, "stochastic_depth": 0.0,
-}  # fmt: skip
-"""As `NEEDED`, but old configurations leave them out and mean these."""
+    "original_ln_after": True,
+    "residual_before_ln": True,
+    "ln_before": False,
+    "ln_after": False,
+    "is_parallel": False,
+    "scaling": 1.0,
+    "use_gating": False,
+    "cross_adapter": False,
+    "phm_layer": False,
+    "stochastic_depth": 0.0,
+}
+"""Like `NEEDED`, but old configurations may omit them and mean these values."""
 WITHOUT_EFFECT: dict[str, Any] = {
-    "adapter_residual_before_ln": False, "dropout": 0.0, "factorized_phm_W": True, "factorized_phm_rule": False,
-    "hypercomplex_nonlinearity": "glorot-uniform", "init_weights": "bert", "init_weights_seed": None, "learn_phm": True,
-    "phm_bias": True, "phm_c_init": "normal", "phm_dim": 4, "phm_init_range": 0.0001, "phm_rank": 1,
-    "shared_W_phm": False, "shared_phm_rule": True,
-}  # fmt: skip
-"""The rest, written as the library writes it: of trained adapters of this kind it changes nothing."""
+    "adapter_residual_before_ln": False,
+    "dropout": 0.0,
+    "factorized_phm_W": True,
+    "factorized_phm_rule": False,
+    "hypercomplex_nonlinearity": "glorot-uniform",
+    "init_weights": "bert",
+    "init_weights_seed": None,
+    "learn_phm": True,
+    "phm_bias": True,
+    "phm_c_init": "normal",
+    "phm_dim": 4,
+    "phm_init_range": 0.0001,
+    "phm_rank": 1,
+    "shared_W_phm": False,
+    "shared_phm_rule": True,
+}
+"""Other settings, as the library writes them: without effect on trained adapters of this kind."""
 OLD_NAMES = {
     "layer_text_lang_adapters": "adapters",
     "layer_text_task_adapters": "adapters",
@@ -58,8 +80,8 @@ OLD_NAMES = {
 def to_adapter_hub(
     adapter: Adapter, backbone: Backbone, folder: str | Path, name: str, *, safetensors: bool = True
 ) -> Path:
-    """Write an adapter of `backbone` as a folder that `load_adapter(folder, use_safetensors=True)` opens, or, with
-    `safetensors=False`, pickled as that function expects without the word.
+    """Write an adapter of `backbone` as a folder for `load_adapter(folder, use_safetensors=True)`; with
+    `safetensors=False` as a pickle, which that function expects by default.
 
     `name` is that of the adapter inside the library: letters, digits, - and _ (`ConfigError`)."""
     if not re.fullmatch(r"[\w-]+", name):
@@ -85,65 +107,65 @@ def to_adapter_hub(
     values = adapter.tensors()
     tensors = {f"{prefix}.{key}": values[ours].detach().cpu() for ours, key in library_names(adapter, name).items()}
     folder = Path(folder)
-    weights = save(tensors) if safetensors else _pickled(tensors)
+    weights = save(tensors) if safetensors else _pickle(tensors)
     atomic.write(folder / (WEIGHTS if safetensors else PICKLED), weights)
     atomic.write(folder / CONFIG, json.dumps(theirs, indent=2, sort_keys=True))
     return folder
 
 
 def from_adapter_hub(folder: str | Path, backbone: Backbone) -> Adapter:
-    """Read an adapter for `backbone`, on its device. A prediction head beside it is not read: words are predicted with
+    """Read an adapter for `backbone`, on its device. A prediction head beside it is ignored: tokens are predicted with
     the backbone's own head.
 
-    The folder does not say for which weights the adapter was trained; only the shapes can be checked. Raises
-    `ArtifactError` in one line for what is damaged, incomplete, made for another model, or of another architecture."""
+    The folder does not identify the weights that the adapter was trained for; only the shapes can be checked. Raises
+    `ArtifactError` for a folder that is damaged, incomplete, made for another model, or of another architecture."""
     folder = Path(folder)
     metadata = _metadata(folder)
     model_type = backbone.model.config.model_type
-    for key, wanted in (("model_type", model_type), ("hidden_size", backbone.hidden_size)):
-        if metadata.get(key) != wanted:
+    for key, expected in (("model_type", model_type), ("hidden_size", backbone.hidden_size)):
+        if metadata.get(key) != expected:
             raise ArtifactError(
-                f"{folder} has {key} {metadata.get(key)!r}, {backbone.name} needs {wanted!r}; load the backbone it was"
-                " made for"
+                f"{folder} has {key} {metadata.get(key)!r}, {backbone.name} needs {expected!r}; load the backbone"
+                " it was made for"
             )
     name = metadata.get("name")
     if not isinstance(name, str):
         raise ArtifactError(f"{folder / CONFIG} does not name its adapter; copy or make it again")
     path, stored = _weights(folder)
-    found = {_modern(key, backbone.model.base_model_prefix): tensor for key, tensor in stored.items()}
+    tensors = {_modern(key, backbone.model.base_model_prefix): tensor for key, tensor in stored.items()}
     settings = _settings(folder, metadata, backbone.num_layers)
-    # In the old format every task adapter says that it has a coupling, and none has.
-    if metadata.get("type") == "text_task" and not any("invertible_adapters." in key for key in found):
+    # In the old format every task adapter claims to have a coupling, but none has.
+    if metadata.get("type") == "text_task" and not any("invertible_adapters." in key for key in tensors):
         settings["invertible_reduction"] = None
     with torch.device("meta"):
         empty = Adapter(backbone.hidden_size, backbone.num_layers, **settings)
     names = library_names(empty, name)
-    if set(found) != set(names.values()):
-        missing, more = set(names.values()) - set(found), set(found) - set(names.values())
+    if set(tensors) != set(names.values()):
+        missing, more = set(names.values()) - set(tensors), set(tensors) - set(names.values())
         wrong = f"lacks {min(missing)}" if missing else f"holds {min(more)}, which such an adapter does not have"
         raise ArtifactError(
             f"{path} {wrong} (differences from its configuration and {backbone.num_layers} layers:"
             f" {len(missing | more)}); copy it again, or load its backbone"
         )
-    for ours, wanted in empty.tensors().items():
-        if found[names[ours]].shape != wanted.shape:
-            shapes = f"{list(found[names[ours]].shape)}, expected {list(wanted.shape)}"
+    for ours, expected in empty.tensors().items():
+        if tensors[names[ours]].shape != expected.shape:
+            shapes = f"{list(tensors[names[ours]].shape)}, expected {list(expected.shape)}"
             raise ArtifactError(f"{path}: {names[ours]} is {shapes} by its configuration; copy it again")
-    return Adapter.restore(backbone, empty.settings(), {ours: found[key] for ours, key in names.items()})
+    return Adapter.restore(backbone, empty.settings(), {ours: tensors[key] for ours, key in names.items()})
 
 
 def made_for(folder: str | Path) -> str:
-    """Name of the model that the folder says its adapter was trained for; "" when it does not say."""
+    """Name of the model that the adapter was trained for; "" if the folder does not state it."""
     return str(_metadata(Path(folder)).get("model_name") or "")
 
 
 def has_head(folder: str | Path) -> bool:
-    """Whether the folder also holds a prediction head, which `from_adapter_hub` leaves aside."""
+    """Whether the folder also holds a prediction head, which `from_adapter_hub` ignores."""
     return any((Path(folder) / name).is_file() for name in HEADS)
 
 
 def library_names(adapter: Adapter, name: str) -> dict[str, str]:
-    """From our names of an adapter's tensors to those of the library, without the model's prefix ("roberta.")."""
+    """Our tensor names of an adapter mapped to those of the library, without the model prefix ("roberta.")."""
     parts = {"moves_first": "F", "moves_second": "G", "down": "0", "up": "2"}
     names: dict[str, str] = {}
     for ours in adapter.tensors():
@@ -157,7 +179,7 @@ def library_names(adapter: Adapter, name: str) -> dict[str, str]:
 
 
 def _modern(key: str, prefix: str) -> str:
-    """The name of a tensor without the model's prefix and as it is since adapters 0.1."""
+    """The name of a tensor since adapters 0.1, without the model prefix."""
     parts = key.removeprefix(f"{prefix}.").split(".")
     return ".".join(OLD_NAMES.get(part, part) for part in parts)
 
@@ -176,20 +198,20 @@ def _metadata(folder: Path) -> dict[str, Any]:
 
 
 def _settings(folder: Path, metadata: Mapping[str, Any], num_layers: int) -> dict[str, Any]:
-    """The arguments of `Adapter`, or a refusal of what MAD-X is not."""
+    """The arguments of `Adapter`; `ArtifactError` for another architecture than MAD-X."""
     config: Any = metadata.get("config")
     if not isinstance(config, dict) or config.get("architecture") is not None:
         raise ArtifactError(f"{folder} holds no bottleneck adapter; only seq_bn and seq_bn_inv (pfeiffer) can be read")
 
-    def refuse(key: str, wanted: Any) -> ArtifactError:
+    def refuse(key: str, expected: Any) -> ArtifactError:
         return ArtifactError(
-            f"{folder} has {key} {config.get(key)!r}, only {wanted} can be read: adapters of the kind seq_bn or"
+            f"{folder} has {key} {config.get(key)!r}, only {expected} can be read: adapters of the kind seq_bn or"
             " seq_bn_inv (pfeiffer)"
         )
 
-    for key, wanted in {**NEEDED, **DEFAULTS}.items():
-        if config.get(key, DEFAULTS.get(key)) != wanted:
-            raise refuse(key, repr(wanted))
+    for key, expected in {**NEEDED, **DEFAULTS}.items():
+        if config.get(key, DEFAULTS.get(key)) != expected:
+            raise refuse(key, repr(expected))
     if isinstance(config.get("invertible_adapter"), dict):  # adapter-transformers 1
         old = config["invertible_adapter"]
         config = config | {
@@ -217,24 +239,24 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     if not path.is_file():
         raise ArtifactError(f"{folder} has neither {WEIGHTS} nor {PICKLED}; expected a folder written by save_adapter")
     try:
-        # weights_only: nothing but tensors is made from a pickle, and no code in it is run.
-        found: Any = load_file(path) if path.name == WEIGHTS else torch.load(path, "cpu", weights_only=True)
+        # weights_only: only tensors are loaded from a pickle, and no code in it is run.
+        weights: Any = load_file(path) if path.name == WEIGHTS else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may fail in any way: struct.error, IndexError, ...
         if is_out_of_memory(error):
             raise
         reason = in_a_line(error, 150)
         raise ArtifactError(f"{path} is damaged or holds no weights ({reason}); copy or make it again") from None
-    if not isinstance(found, dict) or not all(
-        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in found.items()
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in weights.items()
     ):
         raise ArtifactError(f"{path} holds no weights by name; expected a folder written by save_adapter")
-    for key, tensor in cast(dict[str, Tensor], found).items():
+    for key, tensor in cast(dict[str, Tensor], weights).items():
         if not tensor.is_floating_point() or not is_finite(tensor.float()):
             raise ArtifactError(f"{path}: {key} is {tensor.dtype} or holds NaN or infinity; copy or make it again")
-    return path, cast(dict[str, Tensor], found)
+    return path, cast(dict[str, Tensor], weights)
 
 
-def _pickled(tensors: dict[str, Tensor]) -> bytes:
+def _pickle(tensors: dict[str, Tensor]) -> bytes:
     buffer = BytesIO()
     torch.save(tensors, buffer)
     return buffer.getvalue()

@@ -1,10 +1,9 @@
-"""Language prompts as the folders that PEFT's prefix tuning reads and writes (checked with PEFT 0.21; PEFT itself is
-not needed).
+"""Language prompts in the folder format of PEFT's prefix tuning (tested with PEFT 0.21, which is not required).
 
-A folder holds `adapter_config.json` and `adapter_model.safetensors` with one tensor, `prompt_embeddings`
-[prompt, 2 * layer * hidden]: for every position k0, v0, k1, v1 ..., each [head, dim]. PEFT moves the position ids of
-the text behind the prompt, so what comes from it has positions="shifted". It keeps neither language nor training
-metadata, and works on a masked language model only with the task type FEATURE_EXTRACTION.
+A folder holds `adapter_config.json` and `adapter_model.safetensors` with one tensor, `prompt_embeddings` [prompt, 2 *
+layer * hidden]: for every position k0, v0, k1, v1 ..., each [head, dim]. PEFT shifts the position ids of the text by
+the prompt length, so prompts from PEFT have positions="shifted". It stores neither language nor training metadata, and
+supports masked language models only with the task type FEATURE_EXTRACTION.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ PEFT_TYPE = "PREFIX_TUNING"
 def to_peft(prompt: LanguagePrompt, folder: str | Path, *, allow_plain: bool = False) -> Path:
     """Write a language prompt as a PEFT adapter folder.
 
-    PEFT always shifts positions: a prompt trained with positions="plain" gives other figures there and is refused
-    (`ConfigError`) unless `allow_plain`. One with a character map is refused: PEFT has no place for it.
+    PEFT always shifts positions: a prompt trained with positions="plain" gives other results there and is refused
+    (`ConfigError`) unless `allow_plain`. A prompt with a character map is refused: PEFT cannot store the map.
     """
     if prompt.positions == "plain" and not allow_plain:
         raise ConfigError(
@@ -70,16 +69,16 @@ def to_peft(prompt: LanguagePrompt, folder: str | Path, *, allow_plain: bool = F
 def from_peft(folder: str | Path, backbone: Backbone, language: str) -> LanguagePrompt:
     """Read a folder of PEFT's prefix tuning as a language prompt of `backbone`, with positions="shifted".
 
-    The folder does not say for which weights it was made; only the shapes can be checked (`ArtifactError`).
+    The folder does not identify the weights that it was made for; only the shapes can be checked (`ArtifactError`).
     """
     folder = Path(folder)
     config = _config(folder)
     shape = backbone.prompt_shape(0)
     sizes = {"num_layers": shape[0], "num_attention_heads": shape[2], "token_dim": shape[2] * shape[4]}
-    for key, wanted in sizes.items():
-        if config.get(key) != wanted:
+    for key, expected in sizes.items():
+        if config.get(key) != expected:
             raise ArtifactError(
-                f"{folder} has {key} {config.get(key)}, {backbone.name} needs {wanted}; load its backbone"
+                f"{folder} has {key} {config.get(key)}, {backbone.name} needs {expected}; load its backbone"
             )
     flat = _embeddings(folder)
     if flat.ndim != 2 or 0 in flat.shape or flat.shape[1] != 2 * sizes["num_layers"] * sizes["token_dim"]:
@@ -132,7 +131,7 @@ def _embeddings(folder: Path) -> Tensor:
         raise ArtifactError(f"{path} does not exist; expected a folder that PEFT's save_pretrained wrote")
     try:
         tensors = load_file(path)
-    except Exception as error:  # besides its own, safetensors raises all sorts of things for strange dtypes
+    except Exception as error:  # besides its own error, safetensors raises many others for strange dtypes
         if is_out_of_memory(error):
             raise
         reason = in_a_line(error)

@@ -17,7 +17,7 @@ from torch import Tensor
 from glotprompt.inference.predictor import NotFinite, Predictor, Query, grouped
 from glotprompt.inference.served import Served
 from glotprompt.model.prefix import Prefix
-from glotprompt.training.objectives.batches import MaskedBatch, mask_words, token_sequences
+from glotprompt.training.objectives.batches import MaskedBatch, mask_tokens, token_sequences
 from glotprompt.training.objectives.inputs import Input, fields_of
 
 MASK_RATE = 0.15
@@ -77,7 +77,7 @@ class LanguageFinder:
         found = token_sequences([text], tokenizer, MOST_TOKENS, "none")
         if not found:  # nothing but what the tokenizer drops
             found = token_sequences([str(tokenizer.unk_token)], tokenizer, MOST_TOKENS, "none")
-        return mask_words(found * self._readings, tokenizer, MASK_RATE, (SEED,))
+        return mask_tokens(found * self._readings, tokenizer, MASK_RATE, (SEED,))
 
     def losses(self, query: LanguageQuery) -> list[Loss]:
         """In the order of the candidates; texts that differ by rewriting are read apart."""

@@ -1,8 +1,9 @@
-"""Tensors: the frozen backbone, what methods add to it, and the heads. Knows no dataset.
+"""The tensor code: the frozen backbone, the modules that methods add to it, and the heads. Knows no dataset.
 
 Shape letters used in signatures: batch seq prompt layer head dim hidden vocab label.
 
-What methods are made of stands in `__init__.pyi`, each imported on first use: a method is described without torch.
+The parts of methods are listed in `__init__.pyi` and imported on first use, so that methods can be described without
+torch.
 """
 
 from lazy_loader import attach_stub

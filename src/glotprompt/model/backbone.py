@@ -1,4 +1,4 @@
-"""A frozen multilingual backbone and its tokenizer, loaded once and never changed."""
+"""A frozen multilingual backbone with its tokenizer, loaded once and never changed."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from glotprompt.model.tokens import Sequences, SpecialIds, beginning, by_length,
 
 @runtime_checkable
 class Attachable(Protocol):
-    """What changes the states of a backbone for a while: a module, or what stage 1 saved."""
+    """Anything that temporarily changes the states of a backbone: a module, or a result of stage 1."""
 
     def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix | None]:
-        """A context manager inside which the backbone computes with it, and which yields the prefix to hand over."""
+        """Context manager in which the backbone computes with it; yields the prefix to pass on, or None."""
         ...
 
 
 class Backbone:
-    """A masked language model or sentence encoder with frozen weights: hidden states behind a prompt, sentence vectors
-    and, where it has an LM head, words at masked positions.
+    """A masked language model or sentence encoder with frozen weights: hidden states with a prompt, sentence vectors
+    and, where it has an LM head, tokens at masked positions.
 
     All tensors it takes and returns live on `device`; the body computes in `dtype`, logits and losses are fp32.
     """
@@ -50,16 +50,16 @@ class Backbone:
         name: str = "unnamed",
         pooling: Pooling = "mean",
     ) -> None:
-        """Freeze `model` and route its attention so that prompts can reach it. `pooling` is that of `embed`. Raises
-        `ModelError` for an architecture that hands its attention to nobody, or a tokenizer without a mask token."""
+        """Freeze `model` and replace its attention function so that prompts reach it. `pooling` is used by `embed`.
+        Raises `ModelError` for an architecture whose attention cannot be replaced, or a tokenizer without a mask
+        token."""
         if tokenizer.mask_token_id is None:
             raise ModelError(f"{name}: its tokenizer has no mask token; a masked language model is needed")
         self._take(model, name)
         self.tokenizer = tokenizer
         self.pooling: Pooling = pooling
         self.fingerprint = fingerprint(model, tokenizer)
-        # Vocabularies are rounded up, but not to twice their size; from a folder without one, transformers makes a
-        # tokenizer of a handful of tokens.
+        # Vocabulary sizes are rounded up, but never doubled; without tokenizer files transformers makes a tiny one.
         largest = max(tokenizer.get_vocab().values(), default=0)
         if not self.vocab_size / 2 <= len(tokenizer) <= self.vocab_size or largest >= self.vocab_size:
             raise ModelError(
@@ -69,21 +69,21 @@ class Backbone:
         self._refuse_out_of_reach(tokenizer.mask_token_id)
 
     def _take(self, model: PreTrainedModel, name: str) -> None:
-        """Freeze the model and read its shape; `ModelError` for what is no plain backbone."""
+        """Freeze the model and read its shape; `ModelError` for a model of another kind."""
         self.name = name
         self._is_loaded = False
         self.asked_precision: Precision = "auto"
-        """What `load` was asked for: part of the identity of a run, so that "bf16" never goes on with an fp32 one."""
+        """Precision requested from `load`; part of a run's identity, so that "bf16" never resumes an fp32 run."""
         self.model = model.eval().requires_grad_(False)
         self.has_lm_head = model.base_model is not model
         """Whether it predicts masked tokens; a sentence encoder has states only."""
         config: Any = model.config
-        wanted = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
-        if config.is_encoder_decoder or any(getattr(config, key, None) is None for key in wanted):
+        keys = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
+        if config.is_encoder_decoder or any(getattr(config, key, None) is None for key in keys):
             raise ModelError(f"{name}: a {config.model_type!r} model is no plain backbone; {WORKING}")
         self.num_layers: int = config.num_hidden_layers
         self.num_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        """Key/value heads: what a prompt has to fill."""
+        """Key/value heads, as in the shape of a prompt."""
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.hidden_size: int = config.hidden_size
         self.vocab_size: int = config.vocab_size
@@ -98,21 +98,21 @@ class Backbone:
         """Open a backbone: "mini" or "mini-sentence" (inside the package), a folder, GGUF files beside config.json and
         tokenizer.json (a list, or "a.gguf,b.gguf"), or a hub name (offline with HF_HUB_OFFLINE=1).
 
-        `precision` is that of the frozen body: "auto" takes bf16 where this machine multiplies it faster. Raises
-        `ModelError` with one line if it cannot be had or cannot be used."""
+        `precision` is that of the frozen body: "auto" uses bf16 where it is faster on this machine. Raises `ModelError`
+        if the backbone cannot be loaded or used."""
         if precision not in get_args(Precision):
             raise ConfigError(f"precision is {precision!r}; give one of {', '.join(get_args(Precision))}")
-        where, place = name_of(name), device_of(device)
-        opened = open_backbone(where)
-        with in_one_line(where):
-            backbone = cls(opened.model, opened.tokenizer, where, opened.pooling)
+        label, torch_device = name_of(name), device_of(device)
+        opened = open_backbone(label)
+        with in_one_line(label):
+            backbone = cls(opened.model, opened.tokenizer, label, opened.pooling)
         backbone._is_loaded, backbone.asked_precision = True, precision
-        backbone.model.to(place)  # pyright: ignore[reportArgumentType]
-        backbone.use_precision(choose_precision(place) if precision == "auto" else precision)
+        backbone.model.to(torch_device)  # pyright: ignore[reportArgumentType]
+        backbone.use_precision(choose_precision(torch_device) if precision == "auto" else precision)
         return backbone
 
     def use_precision(self, precision: Literal["fp32", "bf16"]) -> None:
-        """Compute in another precision from now on; weights lost to bf16 are read again from where they came."""
+        """Switch the precision of the body; fp32 weights that were rounded to bf16 are loaded again."""
         if precision == "fp32" and self.dtype != torch.float32:
             exact = self._in_fp32()
             self._cast(torch.float32)
@@ -133,20 +133,19 @@ class Backbone:
         for a backbone without an LM head."""
         self._in_fp32().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        for path in Path(folder).glob("*.safetensors"):  # which safetensors lets only their owner read
+        for path in Path(folder).glob("*.safetensors"):  # safetensors makes them readable by their owner only
             path.chmod((Path(folder) / "config.json").stat().st_mode)
 
     def _cast(self, dtype: torch.dtype) -> None:
-        # Only the weights: the wave lengths of rotary positions are buffers, and in bf16 far positions would blur.
+        # Only the weights: rotary frequencies are buffers, and in bf16 distant positions would become imprecise.
         for parameter in self.model.parameters():
             parameter.data = parameter.data.to(dtype)
 
     def checkpoint_gradients(self, on: bool) -> None:
-        """Recompute activations in the backward pass, layer by layer. Only the layers themselves enter training mode,
-        in which alone transformers recomputes: nothing below them drops anything out."""
+        """Recompute activations in the backward pass. Only the layers enter training mode, not the modules in them."""
         if on:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
-            # It also makes the embeddings ask for gradients, for the sake of `use_reentrant`, and leaves them so.
+            # For the sake of `use_reentrant` it also lets the embeddings require gradients, and never undoes that.
             self.model.disable_input_require_grads()
         else:
             self.model.activation_checkpointing_disable()
@@ -156,8 +155,7 @@ class Backbone:
 
     @contextmanager
     def dropping_out(self, on: bool, seed: tuple[int, ...]) -> Generator[None]:
-        """Training with the body's own dropout, drawn by `seed` and the number of the process; without `on` nothing
-        happens."""
+        """Context with the body's own dropout, seeded by `seed` and the process number; no effect unless `on`."""
         if not on:
             yield
             return
@@ -175,8 +173,8 @@ class Backbone:
                     module.training = was
 
     def _refuse_out_of_reach(self, token_id: Any) -> None:
-        """Look once, on a text of one token, whether a prompt reaches every layer, and whether our LM head is the
-        model's own."""
+        """Raise `ModelError` unless, for one token, a prompt reaches every layer and our LM head matches the
+        model's."""
         kind = self.model.config.model_type
         unknown = ModelError(f"{self.name}: the LM head of {kind!r} has a layout we do not know; {WORKING}")
         if self.has_lm_head:
@@ -202,7 +200,7 @@ class Backbone:
 
     @torch.no_grad()
     def _head_is_the_models_own(self, ids: Tensor) -> bool:
-        """Whether our scores of the vocabulary are those of the whole model."""
+        """Whether our token logits equal those of the whole model."""
         own: Tensor = self.model(input_ids=ids).logits[0].float()
         hidden = self.model.base_model(input_ids=ids).last_hidden_state[0]
         if hidden.shape[-1] != self.hidden_size or self._transform(hidden).shape[-1] != self._decoder.weight.shape[1]:
@@ -213,7 +211,7 @@ class Backbone:
         return ours.shape == own.shape and torch.allclose(ours, own, rtol=1e-3, atol=1e-3 * float(own.std()))
 
     def require_lm_head(self, purpose: str) -> None:
-        """Raises `ModelError` for a backbone that predicts no masked tokens; `purpose` says what needs them."""
+        """Raise `ModelError` for a backbone without an LM head; `purpose` names what needs it."""
         if not self.has_lm_head:
             raise ModelError(
                 f"{self.name} is a sentence encoder without an LM head, which {purpose} needs; take a masked language"
@@ -230,26 +228,26 @@ class Backbone:
 
     @property
     def input_embeddings(self) -> Float[Tensor, "vocab hidden"]:
-        """What the frozen model takes every token of its vocabulary for."""
+        """Input embedding matrix of the frozen model."""
         return cast(Any, self.model.get_input_embeddings()).weight
 
     @property
     def precision(self) -> Literal["fp32", "bf16"]:
-        """What the frozen body computes in, bf16 or fp32."""
+        """Precision of the frozen body."""
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
     @property
     def reference(self) -> dict[str, str]:
-        """What files that are made for this backbone say of it."""
+        """Name and fingerprint, as files made for this backbone record them."""
         return {"name": self.name, "fingerprint": self.fingerprint}
 
     @property
     def num_parameters(self) -> int:
-        """Weights of the backbone, tied ones counted once."""
+        """Number of parameters; tied ones count once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def prompt_shape(self, prompt_length: int) -> tuple[int, int, int, int, int]:
-        """[layer, 2, head, prompt, dim] of a prompt for this backbone."""
+        """Shape [layer, 2, head, prompt, dim] of a prompt for this backbone."""
         return (self.num_layers, 2, self.num_heads, prompt_length, self.head_dim)
 
     def hidden_states(
@@ -264,7 +262,7 @@ class Backbone:
         return self.model.base_model(**self._arguments(input_ids, attention_mask, prefix)).last_hidden_state
 
     def _arguments(self, input_ids: Tensor, attention_mask: Tensor | None, prefix: Prefix | None) -> dict[str, Any]:
-        """What the model's own forward pass is called with."""
+        """Keyword arguments for the model's own forward pass."""
         arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "prefix": prefix}
         position_ids = self._position_ids(input_ids, prefix)
         return arguments if position_ids is None else {**arguments, "position_ids": position_ids}
@@ -276,8 +274,8 @@ class Backbone:
         prefix: Prefix | None,
         positions: Int[Tensor, " n"],
     ) -> Float[Tensor, "n hidden"]:
-        """Last layer's output at some positions, which index the flattened [batch * seq] states row by row. As
-        `hidden_states`, but where the model is built like BERT its last layer leaves the other positions out."""
+        """Last layer's output at some positions, which index the flattened [batch * seq] states row by row. Like
+        `hidden_states`, but BERT-like models skip the other positions in the last layer."""
         if not self.is_layered:
             return self.hidden_states(input_ids, attention_mask, prefix).flatten(0, 1)[positions]
         hidden = self.states_below(0, input_ids, attention_mask, prefix)
@@ -290,7 +288,7 @@ class Backbone:
         attention_mask: Int[Tensor, "batch seq"] | None,
         prefix: Prefix | None,
     ) -> Float[Tensor, "batch seq hidden"]:
-        """What enters a layer, as `states_from` takes it up. Only where `is_layered`."""
+        """Input of a layer, which `states_from` continues from. Only where `is_layered`."""
         assert self._body is not None
         hidden = self._body.embed(input_ids, self._position_ids(input_ids, prefix))
         return self._body.run(hidden, attention_mask, prefix, range(layer))
@@ -303,11 +301,11 @@ class Backbone:
         prefix: Prefix | None,
         positions: Int[Tensor, " n"],
     ) -> Float[Tensor, "n hidden"]:
-        """As `states_at`, from what enters a layer instead of from tokens. Only where `is_layered`."""
+        """Like `states_at`, but from the input of a layer instead of tokens. Only where `is_layered`."""
         assert self._body is not None
-        read = ReadPositions(positions, *hidden.shape[:2])
+        picks = ReadPositions(positions, *hidden.shape[:2])
         layers = range(layer, self.num_layers)
-        return read.drop_filling(self._body.run(hidden, attention_mask, prefix, layers, read))
+        return picks.drop_filling(self._body.run(hidden, attention_mask, prefix, layers, picks))
 
     @torch.no_grad()
     def embed(
@@ -319,28 +317,28 @@ class Backbone:
         max_length: int | None = None,
         batch_size: int = 32,
     ) -> Float[NDArray[np.float32], "text hidden"]:
-        """Sentence vectors: the states behind `layer` layers (None: all; 0: the embeddings), by the backbone's pooling
-        their mean over the text's tokens, special ones included, or the first token's; fp32.
+        """Sentence vectors: the output of `layer` layers (None: all; 0: the embeddings), pooled as the backbone does:
+        the mean over all tokens, special ones included, or the first token; fp32.
 
-        `prompt` is what `adapt` gave, or None. Texts are cut at `max_length` tokens (None: what the model reads)."""
-        found = np.zeros((len(texts), self.hidden_size), dtype=np.float32)
+        `prompt` is a result of `adapt`. Texts are truncated at `max_length` tokens (None: the model's limit)."""
+        vectors = np.zeros((len(texts), self.hidden_size), dtype=np.float32)
         if not texts:
-            return found
+            return vectors
         longest = min(max_length or self.max_positions, self.max_positions)
         clean = [beginning(plain(text, self.tokenizer), self.tokenizer, longest) for text in texts]
         ids = self.tokenizer(clean, truncation=True, max_length=longest)["input_ids"]
         sequences = [np.array(row, dtype=np.int64) for row in ids]
         with nullcontext(None) if prompt is None else prompt.attached(self) as prefix:
             for rows in by_length(sequences, batch_size):
-                found[rows] = self.pooled_states([sequences[i] for i in rows], prefix, layer).cpu().numpy()
-        if not np.isfinite(found).all():
+                vectors[rows] = self.pooled_states([sequences[i] for i in rows], prefix, layer).cpu().numpy()
+        if not np.isfinite(vectors).all():
             raise ModelError(f"{self.name} gives vectors with NaN or infinity; it, or what it is used with, is damaged")
-        return found
+        return vectors
 
     def pooled_states(
         self, sequences: Sequences, prefix: Prefix | None, layer: int | None = None
     ) -> Float[Tensor, "batch hidden"]:
-        """As `embed`, of token ids in one batch; fp32, differentiable in the prefix."""
+        """Like `embed`, for token ids in one batch; fp32, differentiable in the prefix."""
         ids, mask = (
             None if array is None else torch.from_numpy(array).to(self.device)
             for array in pad(sequences, SpecialIds.of(self.tokenizer).pad)
@@ -370,11 +368,11 @@ class Backbone:
 
     @property
     def is_layered(self) -> bool:
-        """Whether the layers can be run from and up to any of them now: BERT, XLM-R and their kin, without dropout."""
+        """Whether the layers can be run separately: BERT, XLM-R and similar models, without dropout."""
         return self._body is not None and self._body.usable
 
     def _position_ids(self, input_ids: Tensor, prefix: Prefix | None) -> Tensor | None:
-        """The position ids behind a prompt with "shifted" positions; None: the model's own."""
+        """Position ids of a text after a prompt with "shifted" positions; None: the model's own."""
         if prefix is None or prefix.shift is None:
             return None
         shift = prefix.shift
@@ -387,7 +385,8 @@ class Backbone:
     def token_logits(
         self, hidden: Float[Tensor, "n hidden"], token_ids: Int[Tensor, " k"] | None = None
     ) -> Float[Tensor, "n vocab_or_k"]:
-        """Scores (fp32) of the vocabulary, or of `token_ids`, at last-layer states; `ModelError` without an LM head."""
+        """Logits (fp32) of the vocabulary, or of `token_ids`, from last-layer states; `ModelError` without an LM
+        head."""
         self.require_lm_head("predicting tokens")
         weight, bias = self._decoder.weight, self._decoder.bias
         if token_ids is not None:
@@ -395,6 +394,7 @@ class Backbone:
         return F.linear(self._transform(hidden), weight, bias).float()
 
     def masked_token_loss(self, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Sum of the masked tokens' cross-entropies (natural log) at last-layer states; raises as `token_logits`."""
+        """Sum of the masked tokens' cross-entropies (natural log) from last-layer states; raises as `token_logits`
+        does."""
         self.require_lm_head("masked language modelling")
         return masked_token_loss(self._transform(hidden), self._decoder.weight, self._decoder.bias, targets)

@@ -1,10 +1,10 @@
-"""The layers of BERT, XLM-R and their kin, called one by one.
+"""The layers of BERT, XLM-R and similar models, called one by one.
 
-transformers runs all layers on all positions. Called by hand they can start from stored states, stop early, and in the
-last layer leave out what nobody reads: only the masked positions (15 % in stage 1, one in stage 2) need a query, an
-output projection and a feed-forward there. The norms and the linear layers are called as they are, so their hooks,
-replaced weights and replaced modules count as they do in transformers; hooks on what holds them (whole layers,
-`attention`, `output`) are not called, and a hook must not keep what a linear layer gave: sums are written into it.
+transformers runs all layers on all positions. Called separately they can start from stored states, stop early, and skip
+unused positions in the last layer: only the masked ones (15 % in stage 1, one in stage 2) need a query, an output
+projection and a feed-forward there. Norms and linear layers are called as modules, so their hooks, replaced weights and
+replacements work as in transformers. Hooks on the modules around them (whole layers, `attention`, `output`) are not
+called, and a hook must not keep the output of a linear layer, because sums are written into it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from glotprompt.model.prefix import Prefix, additive_mask, attend
 
 
 class LayeredBody:
-    """Embeddings and post-norm layers of a model; the same numbers as the model's own forward pass."""
+    """Embeddings and post-norm layers of a model; computes the same numbers as its own forward pass."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         """Raises `AttributeError` for a model that is not built like BERT."""
@@ -32,13 +32,13 @@ class LayeredBody:
 
     @property
     def usable(self) -> bool:
-        """Whether the layers are to be called by hand now: not when the model drops values out."""
+        """Whether the layers may be called separately now: not while the model applies dropout."""
         return not self._model.training
 
     def embed(
         self, input_ids: Int[Tensor, "batch seq"], position_ids: Tensor | None
     ) -> Float[Tensor, "batch seq hidden"]:
-        """What enters the first layer."""
+        """Input of the first layer."""
         return self._embeddings(input_ids=input_ids, position_ids=position_ids)
 
     def run(
@@ -49,21 +49,21 @@ class LayeredBody:
         layers: range,
         read: ReadPositions | None = None,
     ) -> Float[Tensor, "batch _ hidden"]:
-        """States behind the given layers; the last of them computed at the positions to read alone, if given."""
+        """Output of the given layers; if `read` is given, the last layer computes only those positions."""
         mask = additive_mask(attention_mask, hidden.dtype)
         for index in layers:
             layer = self._layers[index]
-            wanted = read if index == layers[-1] else None
+            picks = read if index == layers[-1] else None
             if layer.training and layer.gradient_checkpointing:
-                hidden = cast(Tensor, checkpoint(_layer, layer, hidden, mask, prefix, wanted, use_reentrant=False))
+                hidden = cast(Tensor, checkpoint(_layer, layer, hidden, mask, prefix, picks, use_reentrant=False))
             else:
-                hidden = _layer(layer, hidden, mask, prefix, wanted)
+                hidden = _layer(layer, hidden, mask, prefix, picks)
         return hidden
 
 
 def layered_body(model: PreTrainedModel, input_ids: Int[Tensor, "1 seq"]) -> LayeredBody | None:
-    """A model's layers to be called by hand; None where it is not built like BERT, or (found by running it once) the
-    numbers would not be its own."""
+    """The layers of a model; None where it is not built like BERT, or where a test run gives other numbers than its own
+    forward pass."""
     try:
         body = LayeredBody(model)
         with torch.no_grad():
@@ -76,8 +76,8 @@ def layered_body(model: PreTrainedModel, input_ids: Int[Tensor, "1 seq"]) -> Lay
 
 
 class ReadPositions:
-    """The positions of a batch at which states are read, as a rectangle: rows with fewer of them than others are filled
-    up with their first position, which is read and not looked at."""
+    """Positions of a batch at which states are read, padded to a rectangle: a row with fewer positions is filled up
+    with others, whose states are dropped."""
 
     def __init__(self, positions: Int[Tensor, " n"], batch: int, length: int) -> None:
         """`positions` index the flattened [batch * seq] states, in any order."""
@@ -93,11 +93,11 @@ class ReadPositions:
         self._index = index.flatten().index_copy(0, self._slots, positions)
 
     def pick(self, hidden: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch most hidden"]:
-        """The states there."""
+        """The states at the positions."""
         return hidden.flatten(0, 1).index_select(0, self._index).view(hidden.shape[0], self._most, -1)
 
     def drop_filling(self, hidden: Float[Tensor, "batch most hidden"]) -> Float[Tensor, "n hidden"]:
-        """One row per position asked for, in the order asked."""
+        """One row per requested position, in the requested order."""
         flat = hidden.flatten(0, 1)
         return flat if self._as_asked else flat.index_select(0, self._slots)
 
@@ -105,7 +105,7 @@ class ReadPositions:
 def _layer(
     layer: Any, hidden: Tensor, mask: Tensor | None, prefix: Prefix | None, read: ReadPositions | None
 ) -> Tensor:
-    """One post-norm layer. Sums are written in place: what comes out of a linear layer is needed by nobody else."""
+    """One post-norm layer. Sums are written in place: nothing else needs the output of a linear layer."""
     attention = layer.attention.self
     asking = hidden if read is None else read.pick(hidden)
     query, key, value = (
@@ -122,7 +122,7 @@ def _layer(
 
 
 def first_position(model: PreTrainedModel) -> int:
-    """The position id of the first token: RoBERTa's kin start after the padding id, others at 0."""
+    """Position id of the first token: RoBERTa-like models start after the padding id, others at 0."""
     embeddings = getattr(model.base_model, "embeddings", None)
     table = getattr(embeddings, "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)

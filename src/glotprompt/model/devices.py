@@ -1,4 +1,4 @@
-"""Where a backbone computes, and in which precision it does so fastest."""
+"""Device and precision of a backbone, and guards against running out of memory."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ from glotprompt.processes import join
 
 Precision = Literal["auto", "fp32", "bf16"]
 
-# Where memory for a bf16 product by oneDNN is refused, torch warns, switches oneDNN off for good and multiplies by
-# itself, hundreds of times slower. As an error it is what it is: out of memory, and the batch is halved.
+# When oneDNN gets no memory for a bf16 product, torch warns, disables oneDNN for good and falls back to its own code,
+# hundreds of times slower. Turned into an error it is handled as out of memory, and the batch is halved.
 warnings.filterwarnings("error", message="mkldnn_matmul failed")
 _ONEDNN = torch.backends.mkldnn.enabled
 
 _BESIDE_WEIGHTS = 200 * 2**20
-"""Bytes of address space that opening a backbone takes besides its weights: the tokenizer, libraries."""
+"""Bytes of address space for loading a backbone besides its weights: tokenizer and libraries."""
 
 
 def require_onednn() -> None:
-    """Raises `RuntimeError` where torch has switched oneDNN off for want of memory. In a backward pass its warning
-    comes only at the end, minutes later."""
+    """Raise `RuntimeError` if torch has disabled oneDNN for lack of memory. In a backward pass its warning comes only
+    at the end, minutes later."""
     if _ONEDNN and not torch.backends.mkldnn.enabled:
         raise RuntimeError("out of memory: oneDNN was refused some, and torch would go on without it, far slower")
 
 
 def restore_onednn() -> None:
-    """Let torch multiply by oneDNN again, now that there is memory."""
+    """Enable oneDNN again after memory was freed."""
     torch.backends.mkldnn.enabled = _ONEDNN
 
 
 def refuse_too_little_memory(name: str, weights: int) -> None:
-    """Raises `ModelError` where a limit of this process's address space (`ulimit -v`) leaves no room for so many bytes
-    of weights. Beyond it numpy and tokenizers end the process, and nobody could say why."""
+    """Raise `ModelError` if the address-space limit of this process (`ulimit -v`) leaves no room for this many bytes of
+    weights. Beyond the limit numpy and tokenizers kill the process without a message."""
     try:
         import resource
 
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
-    except (ImportError, OSError):  # not Linux: no such limit is known of
+    except (ImportError, OSError):  # not Linux: the limit is unknown
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    left = math.inf if limit == resource.RLIM_INFINITY else limit - int(pages) * resource.getpagesize()
+    room = math.inf if limit == resource.RLIM_INFINITY else limit - int(pages) * resource.getpagesize()
     needed = round(1.3 * weights) + _BESIDE_WEIGHTS
-    if left < needed:
+    if room < needed:
         raise ModelError(
             f"out of memory: {name} needs {needed >> 20:,} MiB to be opened, and the limit of this process (ulimit -v,"
-            f" {limit >> 20:,} MiB) leaves {max(0, int(left)) >> 20:,}; raise it, or take a smaller backbone"
+            f" {limit >> 20:,} MiB) leaves {max(0, int(room)) >> 20:,}; raise it, or take a smaller backbone"
         )
 
 
 def device_of(name: str) -> torch.device:
-    """What a name such as "auto", "cpu" or "cuda:1" means in this process."""
+    """The device of a name such as "auto", "cpu" or "cuda:1" in this process."""
     auto = join(name)
     return auto if name == "auto" else torch.device(name)
 
 
 def choose_precision(device: torch.device) -> Literal["fp32", "bf16"]:
-    """bf16 where this device multiplies it at least 1.3 times faster than fp32, found by a short probe."""
+    """bf16 if a short benchmark shows it at least 1.3 times faster than fp32 on this device, else fp32."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     seconds = {dtype: _matmul_seconds(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
@@ -70,13 +70,13 @@ def choose_precision(device: torch.device) -> Literal["fp32", "bf16"]:
 
 
 def _matmul_seconds(dtype: torch.dtype, device: torch.device) -> float:
-    """Best of several timings of a product of the size of a small body's feed-forward."""
-    left = torch.randn(1024, 768, device=device).to(dtype)
-    right = torch.randn(768, 768, device=device).to(dtype)
+    """Best of several timings of a matrix product as large as a small body's feed-forward."""
+    states = torch.randn(1024, 768, device=device).to(dtype)
+    weight = torch.randn(768, 768, device=device).to(dtype)
     best = float("inf")
     for _ in range(12):
         start = time.perf_counter()
-        torch.matmul(left, right)
+        torch.matmul(states, weight)
         if device.type == "mps":
             torch.mps.synchronize()
         best = min(best, time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""The masked-token head: which rows of the model's own head are needed, and its loss without keeping the logits."""
+"""The LM head: its transform, and the masked-token loss without storing all logits."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 LOGITS_BUDGET = 64 * 2**20
-"""Bytes that one piece of fp32 logits may take in `masked_token_loss` on a GPU."""
+"""Bytes for one piece of fp32 logits in `masked_token_loss` on a GPU."""
 
 CACHED_LOGITS_BUDGET = 2 * 2**20
-"""The same on a CPU, where a piece is worked on in the cache."""
+"""The same on a CPU, where a piece should stay in the cache."""
 
 
 def head_transform(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
-    """What the model does between its last layer and its vocabulary matrix; None for a layout we do not know."""
+    """The function between the last layer and the vocabulary matrix; None for an unknown layout."""
     parts: Any = model
     if hasattr(model, "lm_head") and hasattr(parts.lm_head, "dense"):  # XLM-R, XLM-R XL
         head = parts.lm_head
@@ -39,7 +39,7 @@ class _MaskedTokenLoss(torch.autograd.Function):
     d(loss)/d(hidden) is a mean of vocabulary rows weighted by exp(logits), less the target's row. Both the weighted sum
     and the sum of the weights are built up piece by piece around the highest logit so far, as in FlashAttention (Dao et
     al. 2022), so every piece of the vocabulary is read once and its logits never leave the cache. Gradients of weight
-    and bias, where they are wanted, need the finished sums and take a second pass over the pieces.
+    and bias, if required, need the finished sums and a second pass over the pieces.
     """
 
     @staticmethod
@@ -49,11 +49,11 @@ class _MaskedTokenLoss(torch.autograd.Function):
         rows_sum = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
         for piece in _pieces(len(hidden), weight):
             logits = _logits(hidden, weight, bias, piece)
-            # From the very logits of the sum: with bf16's rounding on one side alone a loss could fall below 0.
+            # From the same logits as the sum: with bf16 rounding on one side only, a loss could fall below 0.
             places = targets[:, None] - piece.start
             inside = (places >= 0) & (places < logits.shape[1])
-            found = logits.gather(1, places.clamp(0, logits.shape[1] - 1))
-            of_targets = torch.where(inside, found, of_targets)
+            target_logits = logits.gather(1, places.clamp(0, logits.shape[1] - 1))
+            of_targets = torch.where(inside, target_logits, of_targets)
             higher = torch.maximum(highest, logits.amax(dim=-1, keepdim=True))
             shrunk = (highest - higher).exp_()
             exponentials = logits.sub_(higher).exp_()
@@ -81,14 +81,14 @@ def _pieces(rows: int, weight: Tensor) -> Iterator[slice]:
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, piece: slice) -> Tensor:
-    """fp32, in memory of their own."""
+    """fp32 logits of one piece of the vocabulary, in new memory."""
     return F.linear(hidden, weight[piece], None if bias is None else bias[piece]).float()
 
 
 def _of_head(
     ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, log_sum: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of weight and bias, fp32, each None where it is not wanted."""
+    """Gradients of weight and bias, fp32; None for one that is not required."""
     _, wants_weight, wants_bias, _ = ctx.needs_input_grad
     if not wants_weight and not wants_bias:
         return None, None

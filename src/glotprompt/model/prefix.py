@@ -1,7 +1,7 @@
-"""Key/value vectors in front of every layer's attention, as one batch sees them.
+"""Key/value vectors in front of every layer's attention, for one batch.
 
-This is the only file that knows how the vectors reach the model. transformers lets a caller register an attention
-function and the mask that belongs to it; ours puts the layer's vectors in front of the keys and values. The vectors
+Only this file knows how the vectors reach the model. transformers lets a caller register an attention function with its
+mask function; ours prepends the layer's vectors to the keys and values. The vectors
 travel as one keyword argument, `prefix`, through the model's forward, so nothing is stored on the model: without the
 argument it is the base model. `past_key_values` is not used, because it changes from release to release.
 """
@@ -30,23 +30,23 @@ Positions = Literal["plain", "shifted"]
 
 @dataclass
 class Prefix:
-    """The vectors that one batch sees in front of every layer, one prompt for all rows or one per row."""
+    """The prompt vectors of one batch for every layer: one prompt for all rows, or one per row."""
 
     key_values: Float[Tensor, "layer 2 count head prompt dim"]
-    """One prompt, or several of which `rows` chooses. In the dtype of the body."""
+    """One prompt, or several that `rows` indexes; in the dtype of the body."""
     rows: Int[Tensor, " batch"] | None = None
-    """Which prompt each row of the batch sees; None: all rows the one."""
+    """Index of each row's prompt; None: all rows share one."""
     bias: Float[Tensor, "batch 1 1 prompt"] | None = None
-    """Added to the scores: 0, or the lowest number where a row's prompt is shorter than the longest. None: all 0."""
+    """Attention bias: 0, or the lowest number where a row's prompt is shorter than the longest; None: all 0."""
     shift: Int[Tensor, "rows 1"] | None = None
-    """How far each row's position ids are moved; None: not at all ("plain")."""
+    """Shift of each row's position ids; None: no shift ("plain")."""
     trained_layers: range | None = None
-    """Only these layers' vectors lead gradients back; None: all. Nothing below the lowest is then remembered."""
+    """Layers whose vectors need gradients; None: all. No activations are stored below the lowest."""
     _layers: list[tuple[Tensor, ...]] = field(default_factory=list[tuple[Tensor, ...]], repr=False)
     _masks: list[tuple[Tensor | None, int, Tensor]] = field(
         default_factory=list[tuple[Tensor | None, int, Tensor]], repr=False
     )
-    """Masks of the text, its length, and the same masks with the prompt's columns in front."""
+    """(mask of the text, length of the text, mask with the prompt's columns in front)."""
 
     @classmethod
     def shared(
@@ -64,10 +64,10 @@ class Prefix:
         dtype: torch.dtype,
         positions: Sequence[Positions] | None = None,
     ) -> Prefix:
-        """Row i of the batch sees `prompts[rows[i]]`; the prompts may differ in length and in positions."""
+        """Prompt `prompts[rows[i]]` in front of row i of the batch; they may differ in length and in positions."""
         lengths = torch.tensor([prompt.shape[3] for prompt in prompts], device=rows.device)
         longest = int(lengths.max())
-        padded = [_lengthened(prompt.to(dtype), longest) for prompt in prompts]
+        padded = [_lengthen(prompt.to(dtype), longest) for prompt in prompts]
         bias = None
         if int(lengths.min()) < longest:
             beyond = torch.arange(longest, device=rows.device) >= lengths[rows, None]
@@ -86,32 +86,32 @@ class Prefix:
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each [rows, head, prompt, dim]."""
-        # All at once: taken one by one, each would lead back a gradient of all layers' size. And once more where they
-        # were first read without gradients.
-        wanted = self.key_values.requires_grad and torch.is_grad_enabled()
-        if not self._layers or (wanted and self._layers[0][0].grad_fn is None):
+        # All layers at once: one by one, each would backpropagate a gradient of all layers' size. Again if the first
+        # call was without gradients.
+        needs_gradient = self.key_values.requires_grad and torch.is_grad_enabled()
+        if not self._layers or (needs_gradient and self._layers[0][0].grad_fn is None):
             self._layers = [tuple(pair.unbind(0)) for pair in self.key_values.unbind(0)]
         keys, values = self._layers[index]
         if self.trained_layers is not None and index not in self.trained_layers:
             keys, values = keys.detach(), values.detach()
-        if self.rows is not None:  # a layer at a time: for all at once, rows that share a prompt would cost memory
+        if self.rows is not None:  # layer by layer: all at once would copy shared prompts in memory
             keys, values = (part.index_select(0, self.rows) for part in (keys, values))
         return keys, values
 
     def extend(self, mask: Tensor | None, length: int) -> Tensor | None:
-        """The additive mask of `length` text positions (None: all seen) with the prompt's columns in front; None when
-        there is nothing to hide. Made once per batch, not per layer."""
+        """The additive mask of `length` text positions (None: no padding) with the prompt's columns in front; None if
+        nothing is masked. Computed once per batch, not per layer."""
         if mask is None and self.bias is None:
             return None
-        for known, known_length, extended in self._masks:
-            if known is mask and known_length == length:
+        for own, known_length, extended in self._masks:
+            if own is mask and known_length == length:
                 return extended
-        extended = self._extended(mask, length)
-        # One batch needs at most two (ModernBERT); the others are of earlier batches.
+        extended = self._extend(mask, length)
+        # One batch needs at most two masks (ModernBERT); older ones are of earlier batches.
         self._masks = [*self._masks[-1:], (mask, length, extended)]
         return extended
 
-    def _extended(self, mask: Tensor | None, length: int) -> Tensor:
+    def _extend(self, mask: Tensor | None, length: int) -> Tensor:
         if self.bias is None:
             assert mask is not None
             return F.pad(mask, (self.prompt_length, 0))
@@ -121,7 +121,7 @@ class Prefix:
         return torch.cat([bias, mask], dim=-1)
 
 
-def _lengthened(prompt: Float[Tensor, "layer 2 head prompt dim"], length: int) -> Tensor:
+def _lengthen(prompt: Float[Tensor, "layer 2 head prompt dim"], length: int) -> Tensor:
     missing = length - prompt.shape[3]
     return F.pad(prompt, (0, 0, 0, missing)) if missing else prompt
 
@@ -129,9 +129,9 @@ def _lengthened(prompt: Float[Tensor, "layer 2 head prompt dim"], length: int) -
 class _Attention(torch.autograd.Function):
     """softmax(scale * query @ [front, key].T + mask) @ [front, value] by plain matrix products.
 
-    Prompt and text are copied into one buffer, in the order the products want, which they would else do by themselves.
-    For the backward pass the probabilities are kept, the scores are not; gradients of the text's keys and values are
-    left out where nothing below them is trained (the lowest layer).
+    Prompt and text are copied into one buffer in the memory order of the products, which would otherwise copy them. The
+    backward pass stores the probabilities but not the scores, and skips gradients of the text's keys and values where
+    nothing below is trained (the lowest layer).
     """
 
     @staticmethod
@@ -149,7 +149,7 @@ class _Attention(torch.autograd.Function):
         num_front = front_keys.shape[2]
         scaled = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         torch.mul(query, scale, out=scaled)  # fewer numbers than the scores
-        keys, values = _joined(front_keys, key), _joined(front_values, value)
+        keys, values = _join(front_keys, key), _join(front_values, value)
         scores = torch.bmm(scaled.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2))
         if mask is not None:
             scores.view(batch, heads, length, -1).add_(mask)
@@ -176,8 +176,8 @@ class _Attention(torch.autograd.Function):
             of_query = torch.bmm(of_scores, keys.flatten(0, 1)).mul_(ctx.scale).view(scaled.shape)
         of_keys, of_values = (part.view(batch, heads, -1, dim) for part in (of_keys, of_values))
         text = [
-            part[:, :, ctx.num_front :] if wanted else None
-            for part, wanted in zip((of_keys, of_values), of_text, strict=True)
+            part[:, :, ctx.num_front :] if needs_gradient else None
+            for part, needs_gradient in zip((of_keys, of_values), of_text, strict=True)
         ]
         front = [part[:, :, : ctx.num_front] for part in (of_keys, of_values)]
         if ctx.rows == 1:
@@ -185,8 +185,8 @@ class _Attention(torch.autograd.Function):
         return (of_query, *text, *front, None, None)
 
 
-def _joined(front: Float[Tensor, "rows head prompt dim"], text: Float[Tensor, "batch head seq dim"]) -> Tensor:
-    """[front, text] in one contiguous [batch, head, prompt + seq, dim]."""
+def _join(front: Float[Tensor, "rows head prompt dim"], text: Float[Tensor, "batch head seq dim"]) -> Tensor:
+    """Concatenate front and text to one contiguous [batch, head, prompt + seq, dim]."""
     batch, heads, length, dim = text.shape
     num_front = front.shape[2]
     joined = torch.empty(batch, heads, num_front + length, dim, dtype=text.dtype, device=text.device)
@@ -206,7 +206,8 @@ def attend(
     prefix: Prefix | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "batch query head dim"], None]:
-    """Attention over [prompt, text]. Without a prefix it is transformers' `sdpa`, to the bit, unless a CPU trains."""
+    """Attention over [prompt, text]. Without a prefix it equals transformers' `sdpa` to the bit, except in training on
+    a CPU."""
     require_onednn()
     by_sdpa = _has_fast_sdpa(query.device) or dropout > 0
     if prefix is None:
@@ -243,13 +244,13 @@ def _sdpa(
 
 
 def _leads_back(*inputs: Tensor) -> bool:
-    """Whether gradients will be asked of what is made of these."""
+    """Whether a result of these inputs will need gradients."""
     return torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
 
 
 def _has_fast_sdpa(device: torch.device) -> bool:
-    """On a CPU the flash backward of `sdpa` is slow for short keys and small heads; three plain products win twice
-    over (docs/metadata.md, "bf16 on the CPU")."""
+    """Whether to use `sdpa`: on a CPU its flash backward is slow for short keys and small heads; three plain products
+    are twice as fast (docs/metadata.md, "bf16 on the CPU")."""
     return device.type == "cuda"
 
 
@@ -269,7 +270,7 @@ def _additive_mask(
     dtype: torch.dtype = torch.float32,
     **kwargs: Any,
 ) -> Tensor | None:
-    """None for a batch without padding, else an additive mask; [batch, 1, 1, kv] for plain two-way attention."""
+    """Additive mask, [batch, 1, 1, kv] for plain bidirectional attention; None for a batch without padding."""
     if mask_function is bidirectional_mask_function:
         return additive_mask(attention_mask, dtype)
     return eager_mask(
@@ -286,7 +287,7 @@ def _additive_mask(
 def additive_mask(
     attention_mask: Int[Tensor, "batch seq"] | Bool[Tensor, "batch seq"] | None, dtype: torch.dtype
 ) -> Float[Tensor, "batch 1 1 seq"] | None:
-    """0 at text and the lowest number at padding, to be added to the scores; None for a batch without padding."""
+    """Mask to add to the scores: 0 at text, the lowest number at padding; None for a batch without padding."""
     if attention_mask is None or bool(attention_mask.all()):
         return None
     lowest = torch.finfo(dtype).min
@@ -299,7 +300,7 @@ AttentionMaskInterface.register(ATTENTION, _additive_mask)
 
 
 def layers_reached(model: PreTrainedModel, input_ids: Int[Tensor, "1 seq"]) -> set[int]:
-    """Which layers of a model hand their attention to the registered function, found by running it once."""
+    """Layers whose attention calls the registered function, determined by one forward pass."""
     reached: set[int] = set()
 
     class Recorder(Prefix):

@@ -1,10 +1,10 @@
-"""Encoders without weights: well-known backbones by name, to count what a method trains before anything is downloaded.
+"""Backbones without weights: well-known models by name, to count a method's parameters before any download.
 
-Where the shapes are from: XLM-R from Conneau et al. 2020, with 250,002 words; XLM-R XL from the defaults of
-transformers' XLMRobertaXLConfig, which are those of this model (Goyal et al. 2021); XLM-V as XLM-R base with 901,629
-words (Liang et al. 2023); mBERT from transformers' BertConfig, whose defaults are BERT base, with 119,547 words; mmBERT
-from the architecture table of its repository, github.com/JHU-CLSP/mmBERT, and the small model's config.json. The counts
-that others published for them are held in tests/test_costs.py.
+Sources of the shapes: XLM-R from Conneau et al. 2020, with 250,002 tokens; XLM-R XL from the defaults of transformers'
+XLMRobertaXLConfig, which are those of this model (Goyal et al. 2021); XLM-V as XLM-R base with 901,629 tokens (Liang et
+al. 2023); mBERT from transformers' BertConfig, whose defaults are BERT base, with 119,547 tokens; mmBERT from the
+architecture table of its repository, github.com/JHU-CLSP/mmBERT, and the small model's config.json. Counts published by
+others are tested in tests/test_costs.py.
 """
 
 from __future__ import annotations
@@ -32,18 +32,33 @@ from glotprompt.model.loading import (
 
 def _roberta(vocab_size: int, hidden_size: int, num_layers: int, num_heads: int) -> dict[str, Any]:
     return {
-        "vocab_size": vocab_size, "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size,
-        "num_hidden_layers": num_layers, "num_attention_heads": num_heads, "max_position_embeddings": 514,
-        "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5,
-    }  # fmt: skip
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "intermediate_size": 4 * hidden_size,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": num_heads,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+        "pad_token_id": 1,
+        "layer_norm_eps": 1e-5,
+    }
 
 
 def _modernbert(hidden_size: int, num_heads: int) -> dict[str, Any]:
     return {
-        "vocab_size": 256_000, "hidden_size": hidden_size, "intermediate_size": 1152, "num_hidden_layers": 22,
-        "num_attention_heads": num_heads, "max_position_embeddings": 8192, "local_attention": 128, "pad_token_id": 0,
-        "bos_token_id": 2, "eos_token_id": 1, "cls_token_id": 1, "sep_token_id": 1,
-    }  # fmt: skip
+        "vocab_size": 256_000,
+        "hidden_size": hidden_size,
+        "intermediate_size": 1152,
+        "num_hidden_layers": 22,
+        "num_attention_heads": num_heads,
+        "max_position_embeddings": 8192,
+        "local_attention": 128,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 1,
+        "cls_token_id": 1,
+        "sep_token_id": 1,
+    }
 
 
 BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -58,14 +73,14 @@ BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
     "jhu-clsp/mmBERT-small": ("modernbert", _modernbert(384, 6)),
     "jhu-clsp/mmBERT-base": ("modernbert", _modernbert(768, 12)),
 }
-"""Hub name -> model type, and what of its config differs from the defaults of that type."""
+"""Hub name -> model type, and the config values that differ from the defaults of that type."""
 
 
 class Shell(Backbone):
-    """A backbone's shape: a model on the meta device, no tokenizer. It can be counted, but reads no text."""
+    """A backbone on the meta device, without tokenizer: its parameters can be counted, but it reads no text."""
 
     def __init__(self, config: PreTrainedConfig, name: str, lm_head: bool = True) -> None:
-        """Raises `ModelError` for an architecture that `Backbone` would refuse."""
+        """Raise `ModelError` for an architecture that `Backbone` would refuse."""
         try:
             kind = model_class(config, lm_head)
             with torch.device("meta"):
@@ -75,15 +90,15 @@ class Shell(Backbone):
         self._take(model, name)
         try:
             self._refuse_out_of_reach(0)
-        except RuntimeError:  # the model asks for a value, and there are none
+        except RuntimeError:  # the model needs the value of a weight
             raise ModelError(
                 f"{name}: a {config.model_type!r} model cannot be counted without weights; {WORKING}"
             ) from None
 
     @classmethod
     def named(cls, name: str) -> Shell:
-        """The shape of a backbone: built in, bundled, a folder, or a hub name whose config.json can be had. No weights
-        are read. Raises `ModelError` with one line where there is no config."""
+        """The shape of a backbone by name: built in, bundled, a folder, or a hub name with a config.json. No weights
+        are read. Raises `ModelError` if there is no config."""
         if name in BUILT_IN:
             return _built_in(name)
         loudness = transformers_logging.get_verbosity()
@@ -92,13 +107,13 @@ class Shell(Backbone):
             config = read_config(folder_of(name))
         except ModelError:
             raise
-        except Exception as error:  # other people's files: anything can be raised
-            if said := unsupported(name, error):
-                raise ModelError(said) from None
-            known = [*BUNDLED, *BUILT_IN]
+        except Exception as error:  # foreign files: anything can be raised
+            if message := unsupported(name, error):
+                raise ModelError(message) from None
+            names = [*BUNDLED, *BUILT_IN]
             raise ModelError(
                 f"no config.json of {name!r} is to be had ({' '.join(str(error).split())[:120]}); give a folder, a hub"
-                f" name that can be reached, or one that is built in: {', '.join(known)}.{nearest(name, known)}"
+                f" name that can be reached, or one that is built in: {', '.join(names)}.{nearest(name, names)}"
             ) from None
         finally:
             transformers_logging.set_verbosity(loudness)

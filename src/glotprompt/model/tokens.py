@@ -1,4 +1,4 @@
-"""Token ids: which are special, how rows of unequal length become one array, and text that stays text."""
+"""Token ids: special tokens, padding, batches by length, and escaping of special tokens in text."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 LENGTH_STEP = 16
-"""Padded lengths are rounded up to a multiple of this: every new shape costs the CPU a new compiled kernel."""
+"""Padded lengths are multiples of this: on a CPU every new shape compiles a new kernel."""
 
 LONG = 2**14
-"""Characters up to which a text is tokenised whole."""
+"""Texts up to this many characters are tokenised whole."""
 MARGIN = 128
-"""Tokens that must follow those that are wanted of a beginning: more than the 100 characters beyond which WordPiece
-takes a word for unknown, so that such a word is cut nowhere that matters."""
+"""Tokens that must follow the requested ones of a beginning: more than the 100 characters beyond which WordPiece maps a
+word to the unknown token, so that cutting such a word does no harm."""
 
 _AFTER_A_WORD = re.compile(r"(?<=\S) ")
 
 Sequences = Sequence[NDArray[np.int64]]
-"""Ids with special tokens."""
+"""Token ids of texts, with special tokens."""
 
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """Ids of the tokens that are not text. `unk` counts as text: it stands for some."""
+    """Ids of the special tokens, without the unknown token, which stands for text."""
 
     first: int
     last: int
@@ -39,28 +39,28 @@ class SpecialIds:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast) -> SpecialIds:
-        """Look them up; the tokenizer's own attributes may hold anything, as far as types go."""
+        """The special ids of a tokenizer, whose attributes have no reliable types."""
         first, last, mask, pad_id = (int(str(getattr(tokenizer, f"{name}_token_id"))) for name in NEEDED)
         others = {int(token) for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id}
         return cls(first, last, mask, pad_id, tuple(sorted(others)))
 
 
 NEEDED = ("cls", "sep", "mask", "pad")
-"""The special tokens without which nothing can be read, as transformers calls them."""
+"""Required special tokens, by their names in transformers."""
 
 
 def missing_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """Which of them a tokenizer lacks."""
+    """Required special tokens that a tokenizer lacks."""
     return [name for name in NEEDED if getattr(tokenizer, f"{name}_token_id") is None]
 
 
 def plain(text: str, tokenizer: PreTrainedTokenizerFast) -> str:
-    """`text` with the spelling of special tokens broken up, so that a literal "<mask>" in it stays text."""
+    """`text` with special tokens broken up, so that a literal "<mask>" stays text."""
     return without_tokens(text, tokenizer.all_special_tokens)
 
 
 def without_tokens(text: str, special: Sequence[str]) -> str:
-    """As `plain`, where the special tokens have been looked up."""
+    """`plain`, for given special tokens."""
     for token in special:
         if token in text:
             text = text.replace(token, f"{token[0]} {token[1:]}")
@@ -68,12 +68,12 @@ def without_tokens(text: str, special: Sequence[str]) -> str:
 
 
 def beginning(text: str, tokenizer: PreTrainedTokenizerFast, count: int) -> str:
-    """The beginning of `text` whose first `count` tokens are those of the whole text, which need not be tokenised.
+    """A beginning of `text` with the same first `count` tokens as the whole text, without tokenising all of it.
 
-    Exact: a tokenizer that splits at spaces never looks across one. Any other (and a text without spaces) has the end
-    of a token somewhere in as many characters as its longest token, and up to there its tokens are those of the part
-    that ends there (Viterbi's best path, merges of pairs, longest match first). So where the parts that end at each of
-    these characters begin alike, the whole begins as they do; where they do not, more is taken, at last all.
+    Exact: a tokenizer that splits at spaces never looks across one. For any other tokenizer (and text without spaces)
+    some token ends within as many characters as the longest token has, and the tokens up to there are those of the part
+    that ends there (Viterbi's best path, pair merges, longest match first). So if the parts that end at each of these
+    characters have the same first tokens, the whole text has them too; if not, a longer part is tried, finally all.
     """
     if len(text) <= LONG:
         return text
@@ -92,7 +92,7 @@ def beginning(text: str, tokenizer: PreTrainedTokenizerFast, count: int) -> str:
 
 
 def _ends(text: str, size: int, tokenizer: PreTrainedTokenizerFast) -> Sequence[int]:
-    """Where parts of about `size` characters may end, of which one ends with a token of the whole text."""
+    """Possible ends of a part of about `size` characters; at least one is a token boundary of the whole text."""
     space = _AFTER_A_WORD.search(text, size, 2 * size)
     if space is not None and _splits_at_spaces(tokenizer):
         return [space.start()]
@@ -112,7 +112,7 @@ def _longest_token(tokenizer: PreTrainedTokenizerFast) -> int:
 
 
 def pad(sequences: Sequences, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-    """One [batch, seq] array and its mask (1 text, 0 padding); no mask when all sequences are equally long."""
+    """Pad to one [batch, seq] array, with its mask (1 text, 0 padding); no mask for sequences of equal length."""
     longest = max(len(sequence) for sequence in sequences)
     if all(len(sequence) == longest for sequence in sequences):
         return np.stack(sequences), None
@@ -126,12 +126,12 @@ def pad(sequences: Sequences, pad_id: int) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def padded_width(longest: int) -> int:
-    """Width of a padded batch whose longest sequence has so many tokens."""
+    """Width of a padded batch whose longest sequence has this many tokens."""
     return -(-longest // LENGTH_STEP) * LENGTH_STEP
 
 
 def by_length(sequences: Sequences, batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, longest first (so that a lack of memory shows at once)."""
+    """Indices in batches of similar length, longest first (so that memory runs out at once, if at all)."""
     order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i]), i))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

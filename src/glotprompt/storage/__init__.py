@@ -1,1 +1,1 @@
-"""What is on disk: files that appear whole or not at all, tensors with their metadata, and what these must say."""
+"""Saved files: atomic writes, tensors with their metadata, and the checks of that metadata."""

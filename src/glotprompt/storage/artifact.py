@@ -1,4 +1,5 @@
-"""One file for each thing that is saved: safetensors with a JSON description. No pickle; every write is atomic."""
+"""Saved prompts, modules and classifiers: one safetensors file each, with a JSON description. No pickle; atomic
+writes."""
 
 from __future__ import annotations
 
@@ -25,19 +26,25 @@ from glotprompt.version import __version__
 FORMAT = 4
 KEY = "glotprompt"
 MOST_LEVELS = 64
-"""Of what stands inside one another in a description: several times what any has, and far from Python's own limit."""
+"""Nesting limit of a description: several times the depth of any real one, far below Python's recursion limit."""
 _DTYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
-    torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
-"""Names of safetensors."""
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""Dtype names of safetensors."""
 
 
 def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:
     """Save tensors and their description as one file that appears whole or not at all.
 
-    `kind` ("language prompt", "language module", "classifier", "checkpoint") is checked on reading, and a digest of
-    everything beside it. Of processes that train together the first writes.
+    `kind` ("language prompt", "language module", "classifier", "checkpoint") and a digest of everything else are
+    checked on reading. Of processes that train together, the first writes.
     """
     path = Path(path)
     if not is_first():
@@ -57,10 +64,10 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], meta
 
 
 def _header(tensors: Mapping[str, torch.Tensor], stored: Mapping[str, str]) -> tuple[bytes, list[str]]:
-    """What stands before the tensors in a safetensors file, and the order of these.
+    """Header of a safetensors file, and the order of its tensors.
 
-    `safetensors.torch.save_file` writes into a file of its own naming, which a kill leaves and nobody but the owner may
-    read; `save` takes the memory once more."""
+    Not written by safetensors itself: `save_file` uses a temporary file with a name of its own, which a kill leaves
+    behind and only its owner may read, and `save` needs the memory twice."""
     names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # so that all are aligned
     entries: dict[str, Any] = {"__metadata__": stored}
     end = 0
@@ -74,50 +81,50 @@ def _header(tensors: Mapping[str, torch.Tensor], stored: Mapping[str, str]) -> t
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
-    """A tensor's values as they lie in memory, without a copy."""
+    """The bytes of a tensor, without a copy."""
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Load what `write` saved. Raises `ArtifactError` in one line for a missing, damaged or foreign file.
 
-    The file is mapped while it is read, and not afterwards: what becomes of it later changes nothing."""
+    The file is memory-mapped only while it is read: later changes of it have no effect."""
     path = Path(path)
-    # Opened once: a version that replaces the file meanwhile has another description.
-    with _opened(path, (kind,)), safe_open(path, framework="pt") as file:
+    # Opened once: a file that replaces it meanwhile has another description.
+    with _open(path, (kind,)), safe_open(path, framework="pt") as file:
         metadata = _metadata(path, file.metadata() or {}, (kind,))
         names = file.keys()
-        tensors: dict[str, torch.Tensor] = {name: _copied(file.get_tensor(name)) for name in names}
-        return tensors, _checked(path, tensors, metadata)
+        tensors: dict[str, torch.Tensor] = {name: _copy(file.get_tensor(name)) for name in names}
+        return tensors, _check_digest(path, tensors, metadata)
 
 
-def _copied(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy of the bytes: of a damaged truth value `clone` would make another byte, and the digest not see it."""
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """Byte-wise copy: `clone` would change the byte of a damaged bool, and the digest would miss it."""
     return tensor.reshape(-1).view(torch.uint8).clone().view(tensor.dtype).reshape(tensor.shape)
 
 
 def read_copy(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """As `read`, but never mapped, for files that others may write into at any moment: a mapped one that is cut while
-    it is read ends the process. Takes twice the file's size for a moment."""
+    """Like `read` but without memory-mapping, for files that other programs may write at any moment: a mapped file that
+    is truncated while it is read kills the process. Takes twice the file's size for a moment."""
     path = Path(path)
-    with _opened(path, (kind,)) as file:
+    with _open(path, (kind,)) as file:
         data = file.read()
         metadata = _metadata(path, _stored_metadata(BytesIO(data), len(data)), (kind,))
         tensors = safetensors.torch.load(data)
-        return tensors, _checked(path, tensors, metadata)
+        return tensors, _check_digest(path, tensors, metadata)
 
 
 def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
-    """What a file of one of these kinds says of itself, its "kind" and "digest" too; the tensors are not read. Raises
+    """The description of a file of one of these kinds, with "kind" and "digest"; the tensors are not read. Raises
     `ArtifactError` as `read` does."""
     path = Path(path)
-    with _opened(path, kinds) as file:
+    with _open(path, kinds) as file:
         return _metadata(path, _stored_metadata(file, os.fstat(file.fileno()).st_size), kinds)
 
 
 @contextmanager
-def _opened(path: Path, kinds: Sequence[str]) -> Generator[BinaryIO]:
-    """The file's bytes. What goes wrong inside the block is said in one line, too."""
+def _open(path: Path, kinds: Sequence[str]) -> Generator[BinaryIO]:
+    """Context with the open file, in which every error becomes a one-line `ArtifactError`."""
     try:
         if not path.is_file():
             raise ArtifactError(f"{path} does not exist; expected a {' or a '.join(kinds)} saved by glotprompt")
@@ -129,7 +136,7 @@ def _opened(path: Path, kinds: Sequence[str]) -> Generator[BinaryIO]:
     except (SafetensorError, RecursionError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
         if is_out_of_memory(error):
             raise
-        # Besides its own error, safetensors raises all sorts of things for strange dtypes and shapes.
+        # Besides its own error, safetensors raises many others for strange dtypes and shapes.
         raise ArtifactError(
             f"{path} is damaged or no safetensors file ({in_a_line(error)}); copy or make it again"
         ) from None
@@ -139,8 +146,8 @@ def _opened(path: Path, kinds: Sequence[str]) -> Generator[BinaryIO]:
 
 
 def _stored_metadata(file: BinaryIO, size: int) -> dict[str, str]:
-    """The strings in a safetensors file's header, for which safetensors itself would map the file: the header's length
-    in eight bytes, lowest first, then JSON, then the tensors."""
+    """The metadata in a safetensors header, read without mapping the file: eight bytes of header length
+    (little-endian), then JSON, then the tensors."""
     length = int.from_bytes(file.read(8), "little")
     if 8 + length > size:
         raise SafetensorError(f"a header of {length:,} bytes in a file of {size:,}")
@@ -159,8 +166,8 @@ def _metadata(path: Path, stored: dict[str, str], kinds: Sequence[str]) -> dict[
     expected = " or a ".join(kinds)
     try:
         metadata: dict[str, Any] = json.loads(stored[KEY])
-        found, _ = metadata["kind"], metadata["digest"]
-        if not isinstance(found, str) or not is_shallow(metadata):
+        stored_kind, _ = metadata["kind"], metadata["digest"]
+        if not isinstance(stored_kind, str) or not is_shallow(metadata):
             raise ValueError
     except (KeyError, ValueError, TypeError, AttributeError):
         raise ArtifactError(f"{path} was not written by glotprompt; expected a {expected}") from None
@@ -169,13 +176,13 @@ def _metadata(path: Path, stored: dict[str, str], kinds: Sequence[str]) -> dict[
             f"{path} has format {in_a_line(metadata.get('format'), 20)}, this glotprompt reads format {FORMAT}; make it"
             " anew with the adapt and tune commands that made it, or install the glotprompt that wrote it"
         )
-    if found not in kinds:
-        raise ArtifactError(f"{path} is a {in_a_line(found, 40)}; expected a {expected}")
+    if stored_kind not in kinds:
+        raise ArtifactError(f"{path} is a {in_a_line(stored_kind, 40)}; expected a {expected}")
     return metadata
 
 
 def is_shallow(value: Any) -> bool:
-    """Whether lists and tables stand in one another at most `MOST_LEVELS` deep."""
+    """Whether lists and dicts are nested at most `MOST_LEVELS` deep."""
     level = [value]
     for _ in range(MOST_LEVELS):
         level = [part for one in level if isinstance(one, dict | list) for part in _parts(one)]
@@ -186,8 +193,8 @@ def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value
 
 
-def _checked(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata without the digest, which is compared."""
+def _check_digest(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata without its digest, which must match."""
     metadata = dict(metadata)
     if metadata.pop("digest") != digest(tensors, metadata):
         raise ArtifactError(f"{path} has been changed since it was saved (its digest differs); copy or make it again")
@@ -195,7 +202,7 @@ def _checked(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[
 
 
 def check_backbone(path: str | Path, metadata: Mapping[str, Any], name: str, fingerprint: str) -> None:
-    """Refuse a file made for another backbone."""
+    """Raise `ArtifactError` for a file made for another backbone."""
     made_for = metadata.get("backbone", {})
     if made_for.get("fingerprint") != fingerprint:
         raise ArtifactError(f"{path} was made for {other_backbone(made_for, name, fingerprint)}")
@@ -203,33 +210,33 @@ def check_backbone(path: str | Path, metadata: Mapping[str, Any], name: str, fin
 
 def other_backbone(made_for: Mapping[str, Any], name: str, fingerprint: str) -> str:
     """The end of a message: which backbone something was made for, which one is loaded, and what to do."""
-    recorded, known = made_for.get("fingerprint"), made_for.get("name")
-    if known == name:
+    recorded, stored_name = made_for.get("fingerprint"), made_for.get("name")
+    if stored_name == name:
         return (
             f"another version of {name!r} (fingerprint {recorded}) than the one loaded ({fingerprint}); make it anew"
             " with the adapt and tune commands that made it"
         )
     return (
-        f"{known!r} (fingerprint {recorded}), the loaded backbone is {name!r} (fingerprint {fingerprint}); load the"
-        " backbone it was made for"
+        f"{stored_name!r} (fingerprint {recorded}), the loaded backbone is {name!r} (fingerprint {fingerprint}); load"
+        " the backbone it was made for"
     )
 
 
 def digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> str:
-    """sha256 of tensors and metadata, in hexadecimal digits."""
-    found = hashlib.sha256(json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode())
+    """sha256 of tensors and metadata, in hexadecimal."""
+    hasher = hashlib.sha256(json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode())
     for name in sorted(tensors):
-        found.update(f"{name}{tensors[name].dtype}{tuple(tensors[name].shape)}".encode())
-        found.update(_bytes(tensors[name]))
-    return found.hexdigest()
+        hasher.update(f"{name}{tensors[name].dtype}{tuple(tensors[name].shape)}".encode())
+        hasher.update(_bytes(tensors[name]))
+    return hasher.hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Versions of what numbers depend on."""
-    found = {"python": platform.python_version(), "glotprompt": __version__}
+    """Versions of Python and the libraries that numbers depend on."""
+    result = {"python": platform.python_version(), "glotprompt": __version__}
     for package in ("torch", "transformers", "tokenizers"):
         try:
-            found[package] = version(package)
+            result[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+            result[package] = "unknown"
+    return result

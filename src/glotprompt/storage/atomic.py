@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever is killed when, and whoever else writes them."""
+"""Atomic writes and file locks: a file appears whole or not at all, even with kills and concurrent writers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if sys.platform != "win32":
     import fcntl
 
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What file systems that have no locks answer."""
+"""Error codes of file systems without locks."""
 
 
 def write(path: Path, data: bytes | str | Callable[[Path], object]) -> Path:
-    """Write beside, onto the disk, then rename; folders are made, and of a link its target is written. `data` may be a
-    function that writes to the path it is given, for what is too large to stand in memory twice. Who writes the same
-    file at the same time is waited for. Raises `ArtifactError` where that is not possible."""
+    """Write a file atomically: to a temporary file beside it, synced to disk, then renamed. Folders are made, and a
+    link's target is written. `data` may be a function that writes to a given path, for data too large to copy in
+    memory. Waits for other writers of the same file. Raises `ArtifactError` where the file cannot be written."""
     try:
         final = destination(path)
-        # One name: what a kill leaves is written over the next time.
+        # Always the same name: the next write overwrites what a kill left.
         with locked(final.with_name(f".{final.name}.tmp"), needed=False) as beside:
             if callable(data):
                 data(beside)
@@ -36,7 +36,7 @@ def write(path: Path, data: bytes | str | Callable[[Path], object]) -> Path:
             with beside.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(beside, final)
-            with contextlib.suppress(OSError):  # the file is in its place; not all systems can do more
+            with contextlib.suppress(OSError):  # the file is complete; not all systems can do more
                 onto_disk(final.parent)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {error.strerror or error}") from None
@@ -44,7 +44,7 @@ def write(path: Path, data: bytes | str | Callable[[Path], object]) -> Path:
 
 
 def write_folder(path: Path, fill: Callable[[Path], object]) -> Path:
-    """As `write`, for a folder that `fill` fills; in its place there may be an empty one."""
+    """Write a folder atomically with the function `fill`; an empty folder of that name is replaced."""
     beside = path.with_name(f".{path.name}.tmp")
     try:
         shutil.rmtree(beside, ignore_errors=True)  # what a kill left
@@ -60,8 +60,8 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> Path:
 
 
 def destination(path: Path) -> Path:
-    """Where a file is written that is called so: a link leads to its target. Raises `ArtifactError` for what must not
-    be replaced: a folder, a device, a pipe."""
+    """The path that is written for a file name: the target of a link. Raises `ArtifactError` for what must not be
+    replaced: a folder, a device, a pipe."""
     final = Path(os.path.realpath(path))
     try:
         mode = final.lstat().st_mode
@@ -75,11 +75,11 @@ def destination(path: Path) -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False, wait: bool = True, needed: bool = True) -> Generator[Path]:
-    """A file that is there and nobody else's, in this or another process, as long as the block lasts, and that is gone
-    afterwards; a killed process lets go at once.
+    """Context that holds a lock file, exclusive among threads and processes, and removes it at the end; the lock of a
+    killed process is free at once.
 
-    `shared`: others may share it, too. Without `wait` a lock that would have to wait raises `BlockingIOError`. One that
-    is not `needed` is left out where the file system has none."""
+    `shared`: a shared lock. Without `wait` a lock held elsewhere raises `BlockingIOError`. A lock that is not `needed`
+    is skipped where the file system has no locks."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -87,14 +87,14 @@ def locked(path: Path, *, shared: bool = False, wait: bool = True, needed: bool 
         except FileNotFoundError:
             if path.parent.is_dir():
                 raise
-            continue  # somebody has removed the folder in this moment
+            continue  # another process has just removed the folder
         with file:
             _lock(file, shared, wait, needed)
-            if lies_at(path, file):  # who had the lock before may have renamed or removed the file that we waited for
+            if lies_at(path, file):  # the previous holder may have renamed or removed it
                 try:
                     yield path
                 finally:
-                    if not shared and lies_at(path, file):  # else it is the lock of others, too
+                    if not shared and lies_at(path, file):  # a shared lock still belongs to others
                         path.unlink(missing_ok=True)
                 return
 
@@ -110,7 +110,7 @@ def _lock(file: IO[str], shared: bool, wait: bool, needed: bool) -> None:
 
 
 def lies_at(path: Path, file: IO[str]) -> bool:
-    """Whether an open file is what has this name now."""
+    """Whether an open file is the one that now has this path."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -118,7 +118,7 @@ def lies_at(path: Path, file: IO[str]) -> bool:
 
 
 def onto_disk(folder: Path) -> None:
-    """See to it that names in a folder outlast a power failure."""
+    """Sync a folder to disk, so that its names survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

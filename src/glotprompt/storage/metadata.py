@@ -1,5 +1,5 @@
-"""What a saved file must say of itself, and what its numbers must be. A digest tells that a file is as it was written,
-not that what was written makes sense: that is checked here when it is opened, by whatever command."""
+"""Validation of saved files. A digest shows that a file is unchanged, not that its content makes sense: metadata and
+values are checked here whenever a file is opened."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ PartName = Literal["language", "task", "adapter", "lm_head"]
 _Part = TypeVar("_Part")
 
 
-class _Said(BaseModel):
-    """Part of a file's metadata: nothing is converted, and what a later version says besides is left alone."""
+class _Section(BaseModel):
+    """A part of a file's metadata: types are strict, and fields of a later version are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
 
-class _Backbone(_Said):
+class _Backbone(_Section):
     name: Text
     fingerprint: Text
 
 
-class _Prompt(_Said):
+class _Prompt(_Section):
     kind: Literal["prompt"]
     positions: Literal["plain", "shifted"]
 
 
-class _Adapter(_Said):
+class _Adapter(_Section):
     kind: Literal["adapter"]
     hidden_size: Count
     num_layers: Count
@@ -49,18 +49,18 @@ class _Adapter(_Said):
     drop_last: bool
 
 
-class _Lora(_Said):
+class _Lora(_Section):
     kind: Literal["lora"]
     rank: Count
     alpha: Finite
     targets: Literal["all"] | list[str] | None
 
 
-class _Weights(_Said):
+class _Weights(_Section):
     kind: Literal["weights"]
 
 
-class _ModuleStack(_Said, Generic[_Part]):
+class _ModuleStack(_Section, Generic[_Part]):
     kind: Literal["stack"]
     parts: list[Annotated[tuple[PartName, _Part], Strict(False)]]
 
@@ -72,17 +72,17 @@ class _ModuleStack(_Said, Generic[_Part]):
         return self
 
 
-# Adapters with a trained LM head, behind a task's, are the deepest that there is.
+# The deepest nesting: adapters with a trained LM head, inside those of a task.
 _Leaf = Annotated[_Prompt | _Adapter | _Lora | _Weights, Field(discriminator="kind")]
 _Inner = _Leaf | _ModuleStack[_Leaf]
 _Module = _Leaf | _ModuleStack[_Inner]
 
 
-class _LinearHead(_Said):
+class _LinearHead(_Section):
     kind: Literal["linear head"]
 
 
-class _EmbeddingHead(_Said):
+class _EmbeddingHead(_Section):
     kind: Literal["embedding head"]
     layer: Annotated[int, Field(ge=0)]
 
@@ -93,33 +93,33 @@ _Head = Annotated[
 ]
 
 
-class _WithHead(_Said):
+class _WithHead(_Section):
     kind: Literal["stack"]
     parts: Annotated[tuple[_Body, _Head], Strict(False)]
 
 
-class _Task(_Said):
+class _Task(_Section):
     name: str
     template: str
     verbalizer: dict[str, str | list[str]]
 
 
-class _Characters(_Said):
+class _Characters(_Section):
     rewritings: list[Annotated[tuple[Text, Text, str, bool], Strict(False)]]
     left: list[str]
 
 
-class _Samples(_Said):
+class _Samples(_Section):
     side: str
     texts: list[str | list[str]]
 
 
-class _Metadata(_Said):
+class _Metadata(_Section):
     method: MethodName
     language: Text
     backbone: _Backbone
     training: dict[str, Any]
-    """A report (`records`), which is checked where the file is opened."""
+    """A report (`records`), validated where the file is opened."""
     characters: _Characters | None = None
     samples: _Samples | None = None
 
@@ -135,8 +135,8 @@ class _LanguageModule(_Metadata):
     def _of_the_method(self) -> Self:
         method = DESCRIPTIONS[self.method]
         if set(self.parts) != set(method.parts):
-            wanted = ", ".join(sorted(method.parts))
-            raise ValueError(f"parts {', '.join(self.parts) or 'none'}; {self.method} has {wanted}")
+            expected = ", ".join(sorted(method.parts))
+            raise ValueError(f"parts {', '.join(self.parts) or 'none'}; {self.method} has {expected}")
         kinds = {part.kind for part in self.parts.values()}
         if not kinds <= set(method.kinds):
             raise ValueError(f"parts of the kind {', '.join(sorted(kinds))}, which {self.method} does not leave")
@@ -161,20 +161,21 @@ class _Classifier(_Metadata):
 
 
 _KINDS: Mapping[str, type[_Metadata]] = {
-    "language prompt": _LanguagePrompt, "language module": _LanguageModule, "classifier": _Classifier,
-}  # fmt: skip
+    "language prompt": _LanguagePrompt,
+    "language module": _LanguageModule,
+    "classifier": _Classifier,
+}
 
 
 def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
-    """As `artifact.describe`, checked."""
+    """`artifact.describe`, validated."""
     metadata = artifact.describe(path, kinds)
     check_metadata(path, metadata)
     return metadata
 
 
 def check_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
-    """Raises `ArtifactError` for a file whose description lacks something or holds what cannot be; checkpoints, which
-    nobody hands on, are not looked at."""
+    """Raise `ArtifactError` for incomplete or invalid metadata; checkpoints, which are not shared, are not checked."""
     kind = _KINDS.get(metadata["kind"])
     if kind is None:
         return
@@ -187,13 +188,13 @@ def check_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
         kind.model_validate(metadata)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(part for part in map(str, first["loc"]) if part.isidentifier())
+        field = ".".join(part for part in map(str, first["loc"]) if part.isidentifier())
         wrong = in_a_line(first["msg"].removeprefix("Value error, "), 150)
-        raise _senseless(path, f"{where}: {wrong}" if where else wrong) from None
+        raise _senseless(path, f"{field}: {wrong}" if field else wrong) from None
 
 
 def check_values(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raises `ArtifactError` where a saved value is no finite number in fp32."""
+    """Raise `ArtifactError` unless all saved values are finite fp32 numbers."""
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise _senseless(path, f"{name} is {tensor.dtype}, expected torch.float32")
@@ -202,7 +203,7 @@ def check_values(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all values are numbers, in one pass and without another tensor of that size."""
+    """Whether all values are finite, in one pass and without a second tensor of that size."""
     return tensor.numel() == 0 or all(bool(end.isfinite()) for end in tensor.aminmax())
 
 
@@ -211,7 +212,7 @@ def _senseless(path: str | Path, what: str) -> ArtifactError:
 
 
 def _refuse_unknown_method(path: str | Path, metadata: Mapping[str, Any]) -> None:
-    """Also where an earlier glotprompt made the file by a method that is gone."""
+    """Raise `ArtifactError` for a method that does not exist, or no longer exists."""
     method = metadata.get("method")
     if method == "prompt-average":
         raise ArtifactError(

@@ -1,1 +1,1 @@
-"""Training and scoring: batches as a pure function of (records, seed, step), the loop, checkpoints, scores."""
+"""Training: the loop, checkpoints, learning rates and calibration; objectives are in `objectives`."""

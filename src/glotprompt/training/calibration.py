@@ -1,4 +1,4 @@
-"""Calibration: one offset per label, fitted on unlabelled text, that corrects a bias towards some labels."""
+"""Calibration: per-label offsets, fitted on unlabelled text, that correct a bias towards some labels."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def with_offsets(
 
 
 def fit_offsets(log_probs: NDArray[np.float64], prior: Sequence[float], rounds: int = 200) -> NDArray[np.float64]:
-    """One offset per label such that the mean predicted probabilities of these (unlabelled) texts meet `prior`.
+    """Fit one offset per label so that the mean predicted probabilities on unlabelled texts equal `prior`.
 
-    Repeats offset += log(prior) - log(mean probability); labels of prior 0 are left out. Corrects a bias towards
-    some labels on unfamiliar text; with a wrong prior it hurts.
+    Iterates offset += log(prior) - log(mean probability); labels with prior 0 are excluded. Corrects a bias towards
+    some labels in a new language; a wrong prior hurts.
     """
-    wanted = np.asarray(prior, dtype=float)
+    target = np.asarray(prior, dtype=float)
     if len(log_probs) == 0:
         raise DataError(f"label offsets need at least one unlabelled text; give more as {setting('prior_text')}")
-    if wanted.shape != (log_probs.shape[1],) or (wanted < 0).any() or wanted.sum() <= 0:
+    if target.shape != (log_probs.shape[1],) or (target < 0).any() or target.sum() <= 0:
         raise DataError(f"a prior needs {log_probs.shape[1]} non-negative numbers, one per label, not {list(prior)}")
-    wanted = wanted / wanted.sum()
-    used = wanted > 0
+    target = target / target.sum()
+    used = target > 0
     offsets = np.where(used, 0.0, -np.inf)
     for _ in range(rounds):
         means = with_offsets(log_probs, offsets).mean(axis=0)
-        change = np.log(wanted[used]) - np.log(np.maximum(means[used], 1e-300))
+        change = np.log(target[used]) - np.log(np.maximum(means[used], 1e-300))
         offsets[used] += change
         if np.abs(change).max() < 1e-9:
             break

@@ -1,4 +1,4 @@
-"""Checkpoints of a run that may be killed at any instant."""
+"""Checkpoints, from which a killed run resumes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from glotprompt.storage import artifact
 
 KIND = "checkpoint"
 LARGEST_SHARE = 1 / 30
-"""Of a run's time, for writing them; a kill loses at most 30 times what the last one took, or the
-`checkpoint_every` that was asked for, whichever is longer."""
+"""Largest share of a run's time for writing checkpoints: a kill loses at most 30 times the time of the last write, or
+`checkpoint_every`, whichever is longer."""
 
 
 class Checkpoint:
-    """One file of a run's state. Its name carries the run's identity, so that other words never meet it.
+    """File with the state of a run. Its name contains the run's identity, so no other run ever reads it.
 
-    Of processes that train together the first writes and all read."""
+    Of processes that train together, the first writes and all read."""
 
     def __init__(self, runtime: RuntimeConfig, identity: str) -> None:
         folder = runtime.checkpoint_dir
@@ -35,7 +35,7 @@ class Checkpoint:
         self._notes: dict[str, str] = {}
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last one: one of a whole model takes long, so they come seldom."""
+        """Whether it is time for the next checkpoint; the longer one takes to write, the rarer they are."""
         return self.path is not None and time.monotonic() - self._last >= max(self._every, self._pause)
 
     def save(self, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
@@ -43,20 +43,20 @@ class Checkpoint:
             start = time.monotonic()
             artifact.write(self.path, KIND, tensors, {**metadata, "identity": self.identity, "notes": self._notes})
             self._last = time.monotonic()
-            took = self._last - start
-            self._pause = took / LARGEST_SHARE - took if self._every else 0.0  # 0 means after every step
+            seconds = self._last - start
+            self._pause = seconds / LARGEST_SHARE - seconds if self._every else 0.0  # 0 means after every step
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """The saved state, or None when there is none that can be used (a damaged one is as good as none).
+        """The saved state, or None if there is no usable one.
 
-        Raises `ConfigError` where processes that train together do not all see the same."""
-        found = self._read()
-        step = None if found is None else found[1].get("history", {}).get("step")
+        Raises `ConfigError` where processes that train together see different checkpoints."""
+        state = self._read()
+        step = None if state is None else state[1].get("history", {}).get("step")
         if not same_everywhere(step):
             raise ConfigError(
                 f"not all processes see the same {self.path}; the output must lie in a folder that all machines share"
             )
-        return found
+        return state
 
     def _read(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         if self.path is None or not self.path.is_file():
@@ -68,22 +68,22 @@ class Checkpoint:
         return (tensors, metadata) if metadata.get("identity") == self.identity else None
 
     def value_at_start(self, name: str, value: str) -> str:
-        """The value that a setting had when the run started: what the checkpoint says, else `value`, which is written
-        to it. All processes that train together get what the first has."""
+        """The value that a setting had when the run started: the one in the checkpoint, else `value`, which is saved
+        there. Processes that train together all get the first one's."""
         value = of_first(value)
         if self.path is None:
             return value
-        found = self.load()
-        if found is not None:
-            self._notes.update(found[1]["notes"])
+        state = self.load()
+        if state is not None:
+            self._notes.update(state[1]["notes"])
         if name not in self._notes:
             self._notes[name] = value
-            self.save(*(found or ({}, {})))
+            self.save(*(state or ({}, {})))
         return of_first(self._notes[name])
 
 
 def same_precision(backbone: Backbone, checkpoint: Checkpoint) -> None:
-    """A resumed run keeps the precision it was started with, whatever today's probe says."""
+    """Set the precision that the run was started with, whatever a new benchmark would choose."""
     started_with = checkpoint.value_at_start("precision", backbone.precision)
     if started_with != backbone.precision:
         backbone.use_precision("bf16" if started_with == "bf16" else "fp32")

@@ -1,6 +1,6 @@
 """The training loop of every stage and method: AdamW, warm-up and decay, clipping, evaluation, checkpoints.
 
-It does not know what it trains: it is handed the parameters, a function from a step to losses, and an evaluation.
+It is independent of what it trains: it gets the parameters, a function from a step to losses, and an evaluation.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from glotprompt.training.progress import Progress
 
 Parts = Generator[tuple[Tensor, int]]
 """The parts of a step's loss, each with its number of real tokens. The parts of all processes sum to the mean loss of
-the whole batch, so accumulation and data parallelism change nothing but rounding (and which values dropout drops, where
-it is on)."""
+the whole batch, so accumulation and data parallelism change nothing but rounding (and the random choices of dropout, if
+on)."""
 Losses = Callable[[int], Parts]
-"""From a step number to its loss."""
+"""Function from a step number to its loss."""
 
 DECAYING = 0.2
-"""Share of the steps over which the schedule "wsd" falls (Hägele et al. 2024: 10 to 20 %)."""
+"""Share of the steps over which the schedule "wsd" decays (Hägele et al. 2024: 10 to 20 %)."""
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """What the loop needs to know of either stage's config."""
+    """Optimiser settings, common to both stages."""
 
     steps: int
     learning_rate: float
@@ -51,21 +51,21 @@ class Optimisation:
     def of(
         cls, config: AdaptConfig | TuneConfig, steps: int, rate: float, eval_every: int, patience: int | None = None
     ) -> Optimisation:
-        """What the loop needs of either stage's config."""
+        """The optimiser settings in the config of a stage."""
         schedule = config.schedule if isinstance(config, AdaptConfig) else "linear"
         return cls(
             steps, rate, config.warmup_ratio, config.weight_decay, config.clip_norm, eval_every, patience, schedule
         )
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step (0-based): linear warm-up, then as the schedule has it."""
+        """Learning rate of a step (0-based): linear warm-up, then the schedule."""
         warmup = max(1, round(self.steps * self.warmup_ratio))
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
-        left = (self.steps - step) / max(1, self.steps - warmup)
+        remaining = (self.steps - step) / max(1, self.steps - warmup)
         shares = {
-            "linear": left,
-            "cosine": (1 - math.cos(math.pi * left)) / 2,
+            "linear": remaining,
+            "cosine": (1 - math.cos(math.pi * remaining)) / 2,
             "constant": 1.0,
             "wsd": min(1.0, (self.steps - step) / max(1, round(DECAYING * self.steps))),
         }
@@ -74,7 +74,7 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found: `key` is minimised (compared from left to right), `figures` are recorded."""
+    """Result of an evaluation: `key` is minimised (compared lexicographically), `figures` are recorded."""
 
     key: tuple[float, ...]
     figures: dict[str, float]
@@ -82,21 +82,21 @@ class Evaluation:
 
 @dataclass
 class History:
-    """The history of a run; survives interruption."""
+    """Losses and evaluations of a run; saved in checkpoints."""
 
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
     losses: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
-    """(step, mean training loss since the entry before)."""
+    """(step, mean training loss since the previous entry)."""
     evaluations: list[tuple[int, dict[str, float]]] = field(default_factory=list[tuple[int, dict[str, float]]])
     best_step: int = 0
     best_key: tuple[float, ...] | None = None
     without_gain: int = 0
 
     def figures(self) -> HistoryFigures:
-        """What a report keeps of it."""
-        found = [
+        """The fields of a report."""
+        evaluations = [
             (step, {name: _number(value) for name, value in figures.items()}) for step, figures in self.evaluations
         ]
         return HistoryFigures(
@@ -105,12 +105,12 @@ class History:
             seconds=self.seconds,
             tokens=self.tokens,
             losses=[(step, _number(loss)) for step, loss in self.losses],
-            evaluations=found,
+            evaluations=evaluations,
         )
 
 
 class HistoryFigures(TypedDict):
-    """Fields of a report (`records.Training`), which says what each is."""
+    """Fields of a report, documented in `records.Training`."""
 
     steps: int
     best_step: int
@@ -121,7 +121,7 @@ class HistoryFigures(TypedDict):
 
 
 def _number(value: float) -> float | None:
-    """A figure as files hold it, where NaN and infinity are missing numbers."""
+    """A figure for a file, where NaN and infinity become None."""
     return value if math.isfinite(value) else None
 
 
@@ -134,12 +134,11 @@ def fit(
     progress: Progress,
     micro_batch: MicroBatch | None = None,
 ) -> History:
-    """Train `parameters` in place and leave in them the best values seen by `evaluate` (the start counts as one).
+    """Train `parameters` in place and leave the best ones by `evaluate` in them (the initial ones are evaluated too).
 
-    A checkpoint of the same identity is taken up; the run then ends with the bits of an uninterrupted one. With the
-    `micro_batch` that `losses` go by, a step that runs out of memory is done again in smaller parts; without, and in
-    evaluations, the error is the caller's. Processes that train together start from the first one's values and go by
-    its evaluations.
+    The run resumes from a checkpoint of the same identity and then gives the bits of an uninterrupted run. If `losses`
+    use `micro_batch`, a step that runs out of memory is repeated in smaller parts; otherwise, and in evaluations, the
+    error is raised. Processes that train together start from the first one's parameters and use its evaluations.
     """
     start_alike(parameters)
     run = _Run(parameters, optimisation, checkpoint, micro_batch)
@@ -167,7 +166,7 @@ def fit(
 
 
 class _Run:
-    """The mutable state of one `fit`: optimiser, best values, history."""
+    """The mutable state of one `fit`: optimiser, best parameters, history."""
 
     def __init__(
         self,
@@ -190,12 +189,12 @@ class _Run:
 
     @torch.no_grad()
     def take(self, values: Sequence[Tensor]) -> None:
-        """Put values into the parameters."""
+        """Copy values into the parameters."""
         for parameter, value in zip(self.parameters, values, strict=True):
             parameter.copy_(value)
 
     def update(self, losses: Losses) -> tuple[float, int]:
-        """One optimiser step; returns the batch's loss and its tokens."""
+        """Make one optimiser step; returns the loss and the number of tokens of the batch."""
         total, num_tokens = self._backward(losses)
         gradients = [self._gradient(parameter) for parameter in self.parameters]
         if together():
@@ -211,22 +210,22 @@ class _Run:
         return total, num_tokens
 
     def _backward(self, losses: Losses) -> tuple[float, int]:
-        """Sum the gradients of this process's parts of a step, with fewer sequences in each where memory runs out."""
+        """Sum the gradients of this process's parts of a step, in smaller parts if memory runs out."""
         micro_batch, device = self.micro_batch, self.parameters[0].device
         while True:
-            found = None
+            result = None
             try:
-                found = _accumulated(losses(self.history.step))
+                result = _accumulate(losses(self.history.step))
             except (RuntimeError, MemoryError, UserWarning) as error:
                 if micro_batch is None or not is_out_of_memory(error):
                     raise
-            if found is None:  # not in the handler: until it ends, the error holds on to what the pass had made
+            if result is None:  # not in the handler, where the error still holds the tensors of the pass
                 release_memory(device)
-            halved = micro_batch is not None and micro_batch.halve_if(found is None, device)
-            if found is not None and not halved:
-                return found
+            halved = micro_batch is not None and micro_batch.halve_if(result is None, device)
+            if result is not None and not halved:
+                return result
             self.optimiser.zero_grad(set_to_none=True)
-            self.save()  # whoever takes this up must halve at the same step
+            self.save()  # a resumed run must halve at the same step
 
     @staticmethod
     def _gradient(parameter: nn.Parameter) -> Tensor:
@@ -243,7 +242,7 @@ class _Run:
     def judge(self, evaluation: Evaluation) -> None:
         history = self.history
         history.evaluations.append((history.step, evaluation.figures))
-        sound = all(map(math.isfinite, evaluation.key))  # what has diverged compares as better or worse by chance
+        sound = all(map(math.isfinite, evaluation.key))  # NaN compares arbitrarily
         if history.best_key is None or (sound and evaluation.key < history.best_key):
             history.best_key, history.best_step, history.without_gain = evaluation.key, history.step, 0
             self.best = self._copies()
@@ -266,18 +265,18 @@ class _Run:
         )
 
     def resume(self) -> None:
-        found = self.checkpoint.load()
-        if found is None or "history" not in found[1]:
+        state = self.checkpoint.load()
+        if state is None or "history" not in state[1]:
             return
-        tensors, metadata = found
+        tensors, metadata = state
         numbers = range(len(self.parameters))
         self.take([tensors[f"{number}.now"] for number in numbers])
         self.best = [tensors[f"{number}.best"].to(self.parameters[number].device) for number in numbers]
         for name, value in tensors.items():
-            number, kind, *rest = name.split(".", 2)
+            number, kind, *key = name.split(".", 2)
             if kind == "optimiser":
                 parameter = self.parameters[int(number)]
-                self.optimiser.state[parameter][rest[0]] = value.to(parameter.device)  # fused: the step count too
+                self.optimiser.state[parameter][key[0]] = value.to(parameter.device)  # fused: the step count too
         history: dict[str, Any] = dict(metadata["history"])
         for name in ("losses", "evaluations"):
             history[name] = [tuple(item) for item in history[name]]
@@ -288,10 +287,10 @@ class _Run:
             self.micro_batch.resume(metadata.get("micro_batch"))
 
 
-def _accumulated(parts: Parts) -> tuple[float, int]:
-    """Sum the gradients of the parts of a loss; returns it, and its tokens."""
+def _accumulate(parts: Parts) -> tuple[float, int]:
+    """Sum the gradients of the parts of a loss; returns the loss and the number of tokens."""
     total, num_tokens = 0.0, 0
-    with closing(parts):  # else an error in the backward pass leaves what they attached to the backbone half done
+    with closing(parts):  # else an error in the backward pass leaves a module attached to the backbone
         for loss, tokens in parts:
             loss.backward()  # pyright: ignore[reportUnknownMemberType]
             total += loss.item()

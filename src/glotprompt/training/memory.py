@@ -1,4 +1,4 @@
-"""Memory: the peak of this process over a stretch of work, and trading time for less of it."""
+"""Peak memory of a stretch of work, and gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _RESET = Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Largest resident memory (GPU memory on CUDA) since it was made; on other systems than Linux since start."""
+    """Peak resident memory (GPU memory on CUDA) since this object was created; outside Linux since process start."""
 
     _live: ClassVar[weakref.WeakSet[PeakMemory]] = weakref.WeakSet()
 
     def __init__(self) -> None:
-        for other in PeakMemory._live:  # the system keeps one mark: what it says goes to those still measuring
-            other._seen = max(other._seen, _mark())
+        for other in PeakMemory._live:  # the system has one mark: the others record it before the reset
+            other._peak = max(other._peak, _mark())
         PeakMemory._live.add(self)
-        self._seen = 0
+        self._peak = 0
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         with contextlib.suppress(OSError):
             _RESET.write_text("5")
 
     def bytes(self) -> int:
-        return max(self._seen, _mark())
+        return max(self._peak, _mark())
 
 
 def _mark() -> int:
@@ -52,7 +52,7 @@ def _mark() -> int:
 
 @contextlib.contextmanager
 def gradient_checkpointing(backbone: Backbone, runtime: RuntimeConfig) -> Generator[None]:
-    """Recomputation of activations for the length of a run, if wished."""
+    """Context that recomputes activations in the backward pass, if the runtime config says so."""
     if runtime.gradient_checkpointing:
         backbone.checkpoint_gradients(True)
     try:

@@ -1,4 +1,4 @@
-"""How fast a training is here: a few real steps of it, taken apart. A busy machine counts as a slow one."""
+"""Speed of a training on this machine, measured in a few real steps. A busy machine counts as a slow one."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.progress import Silent
 
 MOST_STEPS = 50
-"""Steps that are timed."""
+"""Largest number of timed steps."""
 
 ENOUGH = 5
-"""Where the first step takes so many times the time that is given to all, it alone is taken."""
+"""If the first step takes this many times the total time budget, no further step is timed."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A kind of training."""
+    """A training to time."""
 
     parameters: list[nn.Parameter]
-    """Empty where nothing is trained, but read alone."""
+    """Trained parameters; empty for forward passes only."""
     batch: Callable[[int], Any]
-    """From a step to what is read in it, as it enters the lowest layer that is run in every epoch."""
+    """Function from a step to its batch, as the input of the lowest layer that runs in every epoch."""
     losses: Callable[[Any, MicroBatch], Parts]
-    """From that to the loss; without gradients, a pass forward alone."""
+    """Function from the batch to the parts of its loss; a forward pass if gradients are off."""
     config: AdaptConfig | TuneConfig
     is_whole: bool
-    """Whether batches are as large as a training's."""
+    """Whether batches have the size of the real training."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds."""
+    """Measured times, in seconds."""
 
     token: float
-    """Forward and backward."""
+    """Forward and backward pass, per token."""
     read_token: float
-    """Forward alone."""
+    """Forward pass, per token."""
     below_token: float
-    """The making of batches, which for layers that run once is done once."""
+    """Preparation of a batch, per token; with cached lower layers it is needed once."""
     update: float
-    """The optimiser's step."""
+    """One optimiser step."""
     steps: int
-    """Steps that were timed."""
+    """Number of timed steps."""
     measured_bytes: int | None
-    """Largest memory of the process; None where batches were smaller than a training's."""
+    """Peak memory of the process; None if batches were smaller than in the real training."""
 
 
 def pace_of(backbone: Backbone, work: Work, seconds: float, runtime: RuntimeConfig) -> Pace:
-    """The real loop: one step to warm up, then as many as fit into the time, at least one."""
+    """Time the real loop: one warm-up step, then as many as fit into `seconds`, at least one."""
     memory, micro_batch = PeakMemory(), MicroBatch(runtime)
     passes, steps = _Passes(work, micro_batch), 0
     if work.parameters:
@@ -69,20 +69,20 @@ def pace_of(backbone: Backbone, work: Work, seconds: float, runtime: RuntimeConf
             steps = max(1, min(MOST_STEPS, int((seconds - warm_up) / max(warm_up, 1e-3))))
             if warm_up < ENOUGH * seconds:
                 passes.train(steps)
-    read = passes.read(seconds if not work.parameters else seconds / 4)
+    read_token = passes.read(seconds if not work.parameters else seconds / 4)
     measured = memory.bytes() if work.is_whole else None
-    return Pace(passes.token, read, passes.below_token, passes.update, steps, measured)
+    return Pace(passes.token, read_token, passes.below_token, passes.update, steps, measured)
 
 
 class _Passes:
-    """Steps, and what their parts took when they were last taken."""
+    """Training steps and forward passes, with the times of their last run."""
 
     def __init__(self, work: Work, micro_batch: MicroBatch) -> None:
         self._work, self._micro_batch, self._step = work, micro_batch, 0
         self.token = self.below_token = self.update = 0.0
 
     def train(self, steps: int) -> float:
-        """Train for so many steps; returns their seconds."""
+        """Train for this many steps; returns their seconds."""
         tokens, below, passes, first = list[int](), 0.0, list[float](), self._step
 
         def losses(step: int) -> Parts:
@@ -90,39 +90,44 @@ class _Passes:
             count = 0
             begin = perf_counter()
             batch = self._work.batch(first + step)
-            made = perf_counter()
+            start = perf_counter()
             for loss, some in self._work.losses(batch, self._micro_batch):
-                yield loss, some  # behind this the pass backward is done
+                yield loss, some  # the backward pass runs before the next part
                 count += some
-            below += made - begin
+            below += start - begin
             tokens.append(count)
-            passes.append(perf_counter() - made)
+            passes.append(perf_counter() - start)
 
         config = self._work.config
         optimisation = Optimisation(steps, 1e-4, 0.0, config.weight_decay, config.clip_norm, steps)
-        checkpoint = Checkpoint(RuntimeConfig(), "")  # without a folder none is written
+        checkpoint = Checkpoint(RuntimeConfig(), "")  # without a folder no checkpoint is written
         seconds = fit(
-            self._work.parameters, losses, lambda: Evaluation((0.0,), {}), optimisation, checkpoint, Silent(),
+            self._work.parameters,
+            losses,
+            lambda: Evaluation((0.0,), {}),
+            optimisation,
+            checkpoint,
+            Silent(),
             self._micro_batch,
-        ).seconds  # fmt: skip
+        ).seconds
         self._step += steps
-        # In the middle: what else runs delays some of them.
-        self.token = median(took / max(1, count) for took, count in zip(passes, tokens, strict=True))
+        # The median: other programs delay some steps.
+        self.token = median(seconds_taken / max(1, count) for seconds_taken, count in zip(passes, tokens, strict=True))
         self.below_token = below / max(1, sum(tokens))
         self.update = max(0.0, seconds - below - sum(passes)) / steps
         return seconds
 
     @torch.no_grad()
     def read(self, seconds: float) -> float:
-        """Seconds that a token takes forward alone. The first batch warms up."""
+        """Seconds per token of a forward pass. The first batch is a warm-up."""
         whole = MicroBatch(RuntimeConfig(progress=False))
-        tokens, took = 0, 0.0
+        tokens, elapsed = 0, 0.0
         for number in range(MOST_STEPS):
             batch = self._work.batch(self._step + number)
             begin = perf_counter()
             count = sum(count for _, count in self._work.losses(batch, whole))
             if number:
-                tokens, took = tokens + count, took + perf_counter() - begin
-            if number > 1 and took >= seconds:
+                tokens, elapsed = tokens + count, elapsed + perf_counter() - begin
+            if number > 1 and elapsed >= seconds:
                 break
-        return took / max(1, tokens)
+        return elapsed / max(1, tokens)

@@ -1,4 +1,4 @@
-"""What a person sees of long work: one moving line on a terminal, a plain line now and then when piped."""
+"""Progress of long work: one updated line on a terminal, a plain line now and then if piped."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SECONDS_BETWEEN_LINES = 15.0
 
 @runtime_checkable
 class Progress(Protocol):
-    """Told after every step."""
+    """Receiver of the state after every step."""
 
     def resume(self, step: int) -> None:
-        """A run is taken up behind a step that an earlier process did."""
+        """Called when a run resumes after a step of an earlier process."""
         ...
 
     def advance(self, step: int, loss: float | None, tokens: int, figures: dict[str, float]) -> None: ...
 
 
 class Silent:
-    """Shows nothing."""
+    """Progress that shows nothing."""
 
     def resume(self, step: int) -> None:
         pass
@@ -35,7 +35,7 @@ class Silent:
 
 
 class StepLine:
-    """Step, loss, last evaluation, rate and time left on standard error."""
+    """Progress line on standard error: step, loss, last evaluation, tokens per second and time left."""
 
     def __init__(self, title: str, steps: int, enabled: bool = True) -> None:
         self.title, self.steps, self.enabled = visible(title), steps, enabled and is_first()
@@ -60,12 +60,12 @@ class StepLine:
         self._last = now
         began, first_step, first_tokens = self._start
         elapsed = max(now - began, 1e-9)
-        left = (self.steps - step) * elapsed / max(1, step - first_step)
-        shown = "" if loss is None else f"loss {loss:.3f}  "
-        shown += " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        remaining = (self.steps - step) * elapsed / max(1, step - first_step)
+        figures_text = "" if loss is None else f"loss {loss:.3f}  "
+        figures_text += " ".join(f"{name} {value:.4g}" for name, value in figures.items())
         line = (
-            f"{self.title}: step {step}/{self.steps}  {shown}"
-            f"  {(tokens - first_tokens) / elapsed:,.0f} tokens/s  {duration(left)} left"
+            f"{self.title}: step {step}/{self.steps}  {figures_text}"
+            f"  {(tokens - first_tokens) / elapsed:,.0f} tokens/s  {duration(remaining)} left"
         )
         if self._terminal:
             end = "\n" if step == self.steps else ""

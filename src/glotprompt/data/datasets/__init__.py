@@ -1,1 +1,1 @@
-"""Published datasets by name: where their files are, and what is in them."""
+"""Published datasets by name: their files and their contents."""

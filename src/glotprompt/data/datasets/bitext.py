@@ -15,25 +15,25 @@ from glotprompt.errors import DataError
 
 
 def verse_id(name: str) -> str:
-    """A verse by book, chapter and number, "55.2.24", from that or from Taxi1500's 55002024."""
+    """Verse id as book, chapter and number, "55.2.24", from that or from Taxi1500's 55002024."""
     if re.fullmatch(r"\d{7,8}", name):
         return ".".join(str(int(part)) for part in (name[:-6], name[-6:-3], name[-3:]))
     return name
 
 
 def _verses_of_taxi1500(language: str, data_dir: str | Path | None, report: Report | None) -> set[str]:
-    """The verses that Taxi1500 has in the language. Of all its splits: its train verses are what a classifier learns
-    from, and some score them too."""
-    found: set[str] = set()
+    """Ids of Taxi1500's verses in the language, of all splits: classifiers learn from its train verses, and some
+    evaluations use them."""
+    ids: set[str] = set()
     lacking: dict[str, DataError] = {}
     for split in TAXI1500.splits:
         try:
-            found.update(verse_id(one.id) for one in TAXI1500.examples(language, split, data_dir))
+            ids.update(verse_id(one.id) for one in TAXI1500.examples(language, split, data_dir))
         except DataError as error:
             lacking[split] = error
     if lacking and report is not None:
         report(f"verses of Taxi1500 in {language} ({', '.join(lacking)}) not held out: {next(iter(lacking.values()))}")
-    return found
+    return ids
 
 
 _SIDES = {"source": "source", "target": "target"}
@@ -90,12 +90,12 @@ MAFAND = Dataset(
 
 
 def in_books(pairs: Iterable[Pair], books: Collection[int]) -> list[Pair]:
-    """The pairs of some books of the Bible, by number (Matthew is 40); `DataError` for a pair that is no verse."""
+    """Pairs of some books of the Bible, by number (Matthew is 40); `DataError` for a pair that is no verse."""
     return [pair for pair in pairs if _book(pair) in books]
 
 
 def _book(pair: Pair) -> int:
-    found = re.fullmatch(r"(\d+)\.\d+\.\d+", verse_id(pair.id))
-    if found is None:
+    match = re.fullmatch(r"(\d+)\.\d+\.\d+", verse_id(pair.id))
+    if match is None:
         raise DataError(f"the pair {pair.id or pair.target[:40]!r} is no Bible verse. Expected an id such as 55.2.24.")
-    return int(found[1])
+    return int(match[1])

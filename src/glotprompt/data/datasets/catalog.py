@@ -1,4 +1,4 @@
-"""Datasets by name, and words such as masakhanews:sna:test in the place of a file."""
+"""Datasets by name, and references such as masakhanews:sna:test in place of a file."""
 
 from __future__ import annotations
 
@@ -48,34 +48,33 @@ DATASETS = {dataset.name: dataset for dataset in _CATALOG}
 
 
 def dataset(name: str) -> Dataset:
-    """The dataset of that name; `DataError` with the nearest one if there is none."""
+    """Look up a dataset by name; `DataError`, which suggests the nearest name, if there is none."""
     if name not in DATASETS:
-        known = ", ".join(DATASETS)
-        raise DataError(f"There is no dataset {name!r}.{nearest(name, DATASETS)} Known are {known}.")
+        names = ", ".join(DATASETS)
+        raise DataError(f"There is no dataset {name!r}.{nearest(name, DATASETS)} Known are {names}.")
     return DATASETS[name]
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """NAME:LANGUAGE[:SPLIT], checked against the catalog."""
+    """A validated reference NAME:LANGUAGE[:SPLIT]."""
 
     dataset: Dataset
     language: str
-    """The dataset's own code."""
+    """The dataset's own language code."""
     split: str | None
-    """None: not said."""
+    """Split; None if the reference has none."""
 
     def __str__(self) -> str:
         return ":".join((self.dataset.name, self.language, *([] if self.split is None else [self.split])))
 
 
 def parse_reference(word: str) -> Reference | None:
-    """What a word such as "masakhanews:sna:test" refers to; None when it is a path or anything else.
-
-    Raises `DataError` for a name that is nearly a dataset's, and for a language or split that the dataset lacks.
+    """The reference in a string such as "masakhanews:sna:test"; None for a path or anything else. Raises `DataError`
+    for a name that is nearly a dataset's, and for a language or split that the dataset lacks.
     """
-    name, *rest = word.split(":")
-    if not rest or Path(word).exists() or not name.replace("_", "").replace("-", "").isalnum():
+    name, *others = word.split(":")
+    if not others or Path(word).exists() or not name.replace("_", "").replace("-", "").isalnum():
         return None
     if name not in DATASETS:
         hint = nearest(name, DATASETS) if len(name) > 3 else ""  # C:\texts, or a language code
@@ -84,12 +83,12 @@ def parse_reference(word: str) -> Reference | None:
         raise DataError(
             f"{word!r}: neither a file nor a dataset of the catalog.{hint} It lists: {', '.join(DATASETS)}."
         )
-    found = dataset(name)
-    if found.layout is None:
-        raise DataError(f"{word!r}: {name} is not one dataset. {found.get}.")
-    if len(rest) > 2 or not all(rest):
+    entry = dataset(name)
+    if entry.layout is None:
+        raise DataError(f"{word!r}: {name} is not one dataset. {entry.get}.")
+    if len(others) > 2 or not all(others):
         raise DataError(
             f"{word!r} is no reference. Expected NAME:LANGUAGE or NAME:LANGUAGE:SPLIT, as masakhanews:sna:test."
         )
-    code = found.language(rest[0])
-    return Reference(found, code, found.split(code, rest[1]) if len(rest) == 2 else None)
+    code = entry.language(others[0])
+    return Reference(entry, code, entry.split(code, others[1]) if len(others) == 2 else None)

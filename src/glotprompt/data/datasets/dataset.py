@@ -1,4 +1,4 @@
-"""A published dataset: what it is, and its examples and texts from a folder or from the hub, the same either way."""
+"""Published datasets: their descriptions, and their examples and texts, from a folder or from the hub alike."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from glotprompt.errors import ConfigError, DataError, nearest, setting
 Source = Literal["auto", "folder", "hub"]
 Kind = Literal["news topics", "topics", "sentiment", "NLI", "unlabelled text", "parallel text", "your own"]
 MakeTexts = Callable[[str, Sequence[Record], Sequence[Record], Report | None], list[str]]
-"""From a language, its training records and its held-out ones to text for stage 1."""
+"""Function from a language, its training records and its held-out records to text for stage 1."""
 
 HeldOutIds = Callable[[str, "str | Path | None", "Report | None"], set[str]]
-"""From a language and the data folder to ids of pairs; what could not be looked up is told to the report."""
+"""Function from a language and the data folder to ids of pairs; the report gets what could not be looked up."""
 
 DATA_DIR_VARIABLE = "GLOTPROMPT_DATA"
-"""The environment's variable with the data folder, where none is given."""
+"""Environment variable with the default data folder."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset by its publisher's own description. Languages are ISO 639-3 where the publisher's can be; one that is
-    written in two scripts appears once more as "ace-Arab"."""
+    """A dataset, as its publisher describes it. Languages are ISO 639-3 where the publisher's can be; one written in
+    two scripts appears again as "ace-Arab"."""
 
     name: str
     title: str
@@ -59,30 +59,30 @@ class Dataset:
     licence: str
     homepage: str
     get: str
-    """How to come by the files, and in which folder they belong."""
+    """Instructions to get the files, with the folder they belong in."""
 
     unlabelled: str
-    """Where text for stage 1 comes from, in words."""
+    """Description of the text for stage 1."""
 
     task: str | None = None
     """The built-in task of these labels: a name for `Task.load`."""
 
     labels_by_language: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     extra_splits: tuple[str, ...] = ()
-    """Further files that not every language has."""
+    """Further splits that not every language has."""
 
     lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """From a split to the languages without it."""
+    """Languages without a split, by split."""
 
     source_languages: tuple[str, ...] = ()
-    """What the task is usually learned in."""
+    """Usual source language of the task."""
 
     texts_from: Dataset | None = None
-    """The dataset whose texts serve as unlabelled text of this one."""
+    """Dataset whose texts are the unlabelled text of this one."""
 
     make_texts: MakeTexts | None = None
     held_out_ids: HeldOutIds | None = None
-    """Of parallel text: the pairs that an evaluation set has, whatever their wording."""
+    """Ids of parallel pairs that are in an evaluation set, in whatever wording."""
 
     hub: HubFiles | None = None
     notes: tuple[str, ...] = ()
@@ -98,18 +98,18 @@ class Dataset:
         on_bad_row: OnBadRow = "error",
         report: Report | None = None,
     ) -> list[Example]:
-        """The examples of one split, all of them and in the file's order.
+        """All examples of a split, in file order.
 
-        `data_dir` is the data folder (else the variable GLOTPROMPT_DATA). `source` says where to read: "folder", "hub"
-        (extra `hub`; `revision` overrules the commit), or "auto": the folder when one is known, else the hub. Raises
+        `data_dir` is the data folder (default: the variable GLOTPROMPT_DATA). `source` is "folder", "hub" (extra `hub`;
+        `revision` overrides the commit), or "auto": the folder if one is known, else the hub. Raises
         `DataError` in one line when files, columns or labels are not as the publisher has them; `on_bad_row="skip"`
         leaves out rows that cannot be used, and tells `report`.
         """
         if self.layout is not None and not self.labels:
             raise DataError(f"{self.name} has no examples, only texts: {self.unlabelled}.")
         code, split = self.language(language), self.split(language, split)
-        read = self._reader(code, data_dir, source, revision, on_bad_row, report)
-        return [record.example for record in read(split)]
+        read_split = self._reader(code, data_dir, source, revision, on_bad_row, report)
+        return [record.example for record in read_split(split)]
 
     def texts(
         self,
@@ -122,7 +122,7 @@ class Dataset:
         on_bad_row: OnBadRow = "error",
         report: Report | None = None,
     ) -> list[str]:
-        """Unlabelled text for stage 1 (blank texts passed over); the arguments are those of `examples`.
+        """Unlabelled text for stage 1, without blank texts; the arguments are those of `examples`.
 
         Of a labelled dataset: the texts of its training split, without the examples of which a dev or test split has a
         text (letters and digits compared), each once. `report` is told how many those were. Another split than "train"
@@ -148,10 +148,15 @@ class Dataset:
             if not texts:
                 raise DataError(f"{path}: no text in it. Expected one text per line; fetch it again.")
             return texts
-        read = self._reader(code, data_dir, source, revision, on_bad_row, report)
+        read_split = self._reader(code, data_dir, source, revision, on_bad_row, report)
         held_out = [part for part in self.splits if part != "train" and split == "train"]
         make = self.make_texts or own_texts
-        return make(f"{self.name} {code}", read(split), [record for part in held_out for record in read(part)], report)
+        return make(
+            f"{self.name} {code}",
+            read_split(split),
+            [record for part in held_out for record in read_split(part)],
+            report,
+        )
 
     def pairs(
         self,
@@ -191,20 +196,20 @@ class Dataset:
         self, code: str, pairs: Sequence[Pair], data_dir: str | Path | None, report: Report | None
     ) -> list[str]:
         held_out = set[str]() if self.held_out_ids is None else self.held_out_ids(code, data_dir, report)
-        kept = [pair for pair in pairs if pair.id not in held_out]
-        if report is not None and len(kept) < len(pairs):
+        rest = [pair for pair in pairs if pair.id not in held_out]
+        if report is not None and len(rest) < len(pairs):
             report(
-                f"{self.name} {code}: {len(pairs) - len(kept):,} of {len(pairs):,} pairs left out of stage 1 because an"
+                f"{self.name} {code}: {len(pairs) - len(rest):,} of {len(pairs):,} pairs left out of stage 1 because an"
                 " evaluation set has them"
             )
-        return [pair.target for pair in kept if not is_blank(pair.target)]
+        return [pair.target for pair in rest if not is_blank(pair.target)]
 
     def labels_of(self, language: str) -> tuple[str, ...]:
-        """The labels that a language has."""
+        """Labels of a language."""
         return self.labels_by_language.get(self.language(language), self.labels)
 
     def splits_of(self, language: str) -> tuple[str, ...]:
-        """The splits that every copy has of a language."""
+        """Splits of a language that every copy has."""
         return tuple(split for split in self.splits if language not in self.lacking.get(split, ()))
 
     def language(self, code: str) -> str:
@@ -212,34 +217,35 @@ class Dataset:
         if code in self.languages or not self.languages:
             return code
         folders = {} if self.layout is None else self.layout.folders
-        same = [known for known in self.languages if folders.get(known) == code]
-        same = same or [known for known in self.languages if same_language(code, known)]
+        same = [own for own in self.languages if folders.get(own) == code]
+        same = same or [own for own in self.languages if same_language(code, own)]
         if len(same) == 1:
             return same[0]
-        shown = ", ".join(self.languages[:30]) + (" ..." if len(self.languages) > 30 else "")
-        raise DataError(f"{self.name} has no language {code!r}.{nearest(code, self.languages)} It has: {shown}.")
+        names = ", ".join(self.languages[:30]) + (" ..." if len(self.languages) > 30 else "")
+        raise DataError(f"{self.name} has no language {code!r}.{nearest(code, self.languages)} It has: {names}.")
 
     def split(self, language: str, split: str) -> str:
-        """The split, if the language has it; else `DataError`."""
+        """Validate a split; `DataError` if the language lacks it."""
         if self.layout is None:
             raise DataError(f"{self.name} is not one dataset. {self.get}.")
-        known = (*self.splits_of(self.language(language)), *self.extra_splits)
-        if split not in known:
+        splits = (*self.splits_of(self.language(language)), *self.extra_splits)
+        if split not in splits:
             raise DataError(
-                f"{self.name} has no split {split!r} of {language}.{nearest(split, known)} It has: {', '.join(known)}."
+                f"{self.name} has no split {split!r} of {language}.{nearest(split, splits)}"
+                f" It has: {', '.join(splits)}."
             )
         return split
 
     def folder(self, data_dir: str | Path | None) -> Path:
-        """The data folder: the one given, or the environment's; `DataError` when there is none."""
-        given = given_folder(data_dir)
+        """The data folder: the given one, or that of the environment; `DataError` if there is none."""
+        folder = given_folder(data_dir)
         if self.layout is None:
             raise DataError(f"{self.name} is not one dataset. {self.get}.")
-        if given is None:
+        if folder is None:
             raise DataError(f"{self.name}: no data folder is given. {self._remedy()}")
-        if not given.is_dir():
-            raise DataError(f"{given}: no such folder. {self._remedy()}")
-        return given
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder. {self._remedy()}")
+        return folder
 
     def _remedy(self) -> str:
         assert self.layout is not None
@@ -288,20 +294,22 @@ class Dataset:
 
 
 def given_folder(data_dir: str | Path | None) -> Path | None:
-    """The data folder that is given, else the environment's."""
-    given = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    return Path(given) if given else None
+    """The given data folder, else that of the environment variable."""
+    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    return Path(folder) if folder else None
 
 
 def own_texts(where: str, train: Sequence[Record], held_out: Sequence[Record], report: Report | None) -> list[str]:
-    """The texts of the training records, without records that have a text in common with a held-out one, each once."""
-    seen = {letters(text) for record in held_out for text in record.example.fields.values()} - {""}
-    kept = [record for record in train if seen.isdisjoint(letters(text) for text in record.example.fields.values())]
-    texts = [text for record in kept for text in record.example.fields.values() if not is_blank(text)]
+    """Unique texts of the training records, without records that share a text with a held-out one."""
+    held_out_keys = {letters(text) for record in held_out for text in record.example.fields.values()} - {""}
+    records = [
+        record for record in train if held_out_keys.isdisjoint(letters(text) for text in record.example.fields.values())
+    ]
+    texts = [text for record in records for text in record.example.fields.values() if not is_blank(text)]
     once = list(dict.fromkeys(texts))
-    if report is not None and len(kept) < len(train):
+    if report is not None and len(records) < len(train):
         report(
-            f"{where}: {len(train) - len(kept):,} of {len(train):,} training examples left out of stage 1 because"
+            f"{where}: {len(train) - len(records):,} of {len(train):,} training examples left out of stage 1 because"
             " a dev or test split has a text of theirs"
         )
     if report is not None and len(once) < len(texts):

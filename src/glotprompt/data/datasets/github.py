@@ -1,6 +1,6 @@
-"""The files of the demo on Bible verses, from two repositories on GitHub: one commit of each, checked, resumed.
+"""Download of the Bible verse demo's files from two repositories on GitHub: fixed commits, verified, resumable.
 
-What is downloaded is kept only until the data folder's layout is made from it.
+Downloads are kept only until the data folder is made from them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from glotprompt.storage import atomic
 
 SERVER = "https://raw.githubusercontent.com"
 TIMEOUT = 30
-"""Seconds without a byte after which a connection counts as dead."""
+"""Seconds without data after which a connection counts as dead."""
 
 OR_A_FOLDER = "or give a folder with taxi1500/ and parallel/bible/ by --data-dir"
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A file of a commit."""
+    """A file in a commit."""
 
     repository: str
     commit: str
@@ -43,7 +43,7 @@ class Remote:
     which the copies of the repositories that this was written with do not hold."""
 
     size: int
-    """Bytes; only for what a person is told."""
+    """Bytes, for messages only."""
 
     @property
     def url(self) -> str:
@@ -65,7 +65,7 @@ SPLITS: Mapping[str, Remote] = {
     "dev": _taxi1500("train_dev_test/dev/lan", "8f1830c4389a1b522893074b82b3ebc3e8eaed55", 16_052),
     "test": _taxi1500("train_dev_test/test/lan", "3c1609dc23b106ed3983878a6800593ed03b7e34", 17_133),
 }
-"""Some language's splits, whose ids are everybody's."""
+"""Splits of one language; all languages share their ids."""
 
 TOPICS: Mapping[str, Remote] = {
     "eng": _taxi1500("transfered/eng", "d354a8c512957c5f9852004c60900d14bf92b604", 160_628),
@@ -76,7 +76,7 @@ TOPICS: Mapping[str, Remote] = {
 """All verses of a language with their labels: id, label, verse."""
 
 BIBLES: Mapping[str, Remote] = {
-    # The size is that of a pointer in the history, from before the corpus left Git LFS.
+    # The size is from a pointer in the history, from before the corpus left Git LFS.
     "eng": _bible("English", "54b5013652fe7f11190bfe8aa2526230b68b2169", 6_015_841),
     "glv": _bible("Manx-PART", "760c12925dec7b012b5ab6f3965a166617a02462", 750_950),
     "cni": _bible("Ashaninka-NT", "9a6f3047632ad7efc86c30b8835695a39975058f", 1_894_553),
@@ -89,20 +89,20 @@ BOOKS = {code: number for number, code in enumerate((
     "TIT", "PHM", "HEB", "JAM", "1PE", "2PE", "1JO", "2JO", "3JO", "JUD", "REV",
 ), 40)}
 # fmt: on
-"""Numbers of the New Testament's books by the corpus's names of them."""
+"""Numbers of the New Testament's books, by their names in the corpus."""
 
 
 def verse_folder(language: str, folder: Path, say: Callable[[str], None]) -> Path:
-    """The folder, as a data folder with the topics of verses in English and the language and their parallel text.
+    """Make `folder` a data folder with verse topics in English and the language, and their parallel text.
 
     Fetches what is missing. Raises `DataError` for a language of which no edition is known, and when a file cannot be
-    had or is not the right one; the next call goes on from there.
+    downloaded or is not the right one; the next call resumes.
     """
     if language == "eng" or language not in BIBLES:
-        known = [code for code in BIBLES if code != "eng"]
+        editions = [code for code in BIBLES if code != "eng"]
         raise DataError(
-            f"no edition of {language!r} is known that could be fetched, only of {', '.join(known)}."
-            f"{nearest(language, known)} --data-dir takes a folder with any other."
+            f"no edition of {language!r} is known that could be fetched, only of {', '.join(editions)}."
+            f"{nearest(language, editions)} --data-dir takes a folder with any other."
         )
     codes, downloads = ("eng", language), folder / "downloads"
     topics = {(code, split): _place(TAXI1500, folder, code, split) for code in codes for split in SPLITS}
@@ -124,13 +124,13 @@ def verse_folder(language: str, folder: Path, say: Callable[[str], None]) -> Pat
 def read_verses(path: Path) -> dict[tuple[int, int, int], str]:
     """The New Testament of a Bible of the corpus by book (Matthew is 40), chapter and verse: single spaces, no verse
     without text."""
-    found: dict[tuple[int, int, int], str] = {}
+    verses: dict[tuple[int, int, int], str] = {}
     for part in ElementTree.parse(path).iter("seg"):
         _, book, chapter, verse = part.attrib["id"].split(".")  # b.MAT.1.1
         text = " ".join("".join(part.itertext()).split())
         if book in BOOKS and text:
-            found[BOOKS[book], int(chapter), int(verse)] = text
-    return found
+            verses[BOOKS[book], int(chapter), int(verse)] = text
+    return verses
 
 
 def _fetch_all(remotes: list[Remote], downloads: Path, say: Callable[[str], None]) -> None:
@@ -149,7 +149,7 @@ def _fetch_all(remotes: list[Remote], downloads: Path, say: Callable[[str], None
 
 
 def _fetch(remote: Remote, downloads: Path) -> None:
-    """The file in the folder of downloads, under its hash: what an earlier run left is gone on from."""
+    """Download a file to the downloads folder, named by its hash; an earlier partial download is resumed."""
     path = downloads / remote.blob
     part = path.with_suffix(".part")
     _receive(remote.url, part)
@@ -164,19 +164,19 @@ def _fetch(remote: Remote, downloads: Path) -> None:
 
 
 def _receive(url: str, part: Path) -> None:
-    """Add what is missing to the part; whether it is whole then, its hash has to say."""
+    """Append the missing bytes to a partial download; its hash then shows whether it is complete."""
     start = part.stat().st_size if part.is_file() else 0
     request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         with urlopen(request, timeout=TIMEOUT) as answer:
-            # A server that knows no ranges sends all of it.
+            # A server without range requests sends the whole file.
             with part.open("ab" if answer.status == HTTPStatus.PARTIAL_CONTENT else "wb") as file:
                 shutil.copyfileobj(answer, file)
-            if answer.length:  # promised, and not come: urllib lets that pass
+            if answer.length:  # bytes missing: urllib does not raise
                 raise OSError(f"the connection was cut {answer.length:,} bytes before the end")
     except HTTPError as error:
         error.close()
-        if not (start and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):  # nothing comes after the part
+        if not (start and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):  # the part is already complete
             raise _not_fetched(url, error) from None
     except (OSError, HTTPException) as error:
         raise _not_fetched(url, error) from None

@@ -1,4 +1,4 @@
-"""A dataset's files from the Hugging Face hub (extra `hub`): one commit, cached, offline if HF_HUB_OFFLINE says so."""
+"""Download of datasets from the Hugging Face hub (extra `hub`): one commit, cached, offline with HF_HUB_OFFLINE."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from glotprompt.errors import ConfigError, DataError, MissingExtraError, nearest
 
 
 def fetch(name: str, files: HubFiles, language: str, split: str, revision: str | None = None) -> Path:
-    """The file of a split in the hub's cache, downloaded when it is not there yet.
+    """Path of a split's file in the hub's cache, downloaded if missing.
 
     Reads the catalog's commit, or `revision`. Raises `ConfigError` when there is neither or it is no commit,
-    `MissingExtraError` without huggingface_hub, `DataError` when the file cannot be had.
+    `MissingExtraError` without huggingface_hub, `DataError` when the file cannot be downloaded.
     """
     commit = revision or files.revision
     if commit is None:
@@ -39,24 +39,24 @@ def fetch(name: str, files: HubFiles, language: str, split: str, revision: str |
     except ModuleNotFoundError:
         raise MissingExtraError(f"Reading {name} from the hub", "hub") from None
     file = files.file(language, split)
-    where = f"{file} of {files.repo} at {commit[:8]}"
+    description = f"{file} of {files.repo} at {commit[:8]}"
     try:
         return Path(library.hf_hub_download(files.repo, file, repo_type="dataset", revision=commit))
     except errors.GatedRepoError:
         raise DataError(
-            f"{where}: the repository wants its terms accepted. Accept them at https://huggingface.co/datasets/"
+            f"{description}: the repository wants its terms accepted. Accept them at https://huggingface.co/datasets/"
             f"{files.repo}, log in with `hf auth login`, then run this again."
         ) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError):
         raise DataError(
-            f"{where}: not on the hub. Its name is known from: {files.source}. Pass another commit with"
+            f"{description}: not on the hub. Its name is known from: {files.source}. Pass another commit with"
             f" {setting('revision')}, or read a folder."
         ) from None
     except errors.LocalEntryNotFoundError:
         raise DataError(
-            f"{where}: not in the cache, and the hub is out of reach (or HF_HUB_OFFLINE is set). Fetch it once where"
-            " there is a network and copy the cache (HF_HOME), or pass a data folder."
+            f"{description}: not in the cache, and the hub is out of reach (or HF_HUB_OFFLINE is set). Fetch it once"
+            " where there is a network and copy the cache (HF_HOME), or pass a data folder."
         ) from None
     except OSError as error:  # a broken connection, a full disk
         reason = str(error).strip().partition("\n")[0]
-        raise DataError(f"{where}: cannot be fetched ({reason}). Try again, or read a folder.") from None
+        raise DataError(f"{description}: cannot be fetched ({reason}). Try again, or read a folder.") from None

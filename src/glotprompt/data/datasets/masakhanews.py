@@ -13,10 +13,10 @@ from glotprompt.data.readers.lines import is_blank
 from glotprompt.data.readers.normalise import letters
 
 LABELS = ("business", "entertainment", "health", "politics", "religion", "sports", "technology")
-"""All labels. No language needs to have all: Lingala and Shona have four, Oromo has no business."""
+"""All labels. A language may have fewer: Lingala and Shona have four, Oromo has no business."""
 
 LANGUAGES = tuple("amh eng fra hau ibo lin lug orm pcm run sna som swa tir xho yor".split())
-"""ISO 639-3 codes, which are also the folders' names."""
+"""ISO 639-3 codes, which are also the folder names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class Article:
     """One article."""
 
     category: str
-    """Its label, one of `LABELS`."""
+    """Label, one of `LABELS`."""
 
     headline: str
     text: str
-    """The body; paragraphs, where the publisher kept them, are separated by newlines."""
+    """Body; paragraphs, where the publisher kept them, are separated by newlines."""
 
 
 def articles_text(articles: Iterable[Article]) -> list[str]:
-    """The articles as unlabelled text: each headline, then the paragraphs of its text, one string each."""
+    """Articles as unlabelled text: each headline, then the paragraphs of its text, one string each."""
     texts: list[str] = []
     for article in articles:
         paragraphs = [line.strip() for line in article.text.split("\n") if not is_blank(line)]
@@ -44,22 +44,22 @@ def articles_text(articles: Iterable[Article]) -> list[str]:
 
 
 def without_held_out(articles: Sequence[Article], held_out: Iterable[Article]) -> list[Article]:
-    """The articles of which neither headline nor text occurs in `held_out` (letters and digits compared, not case)."""
-    seen = {key for article in held_out for key in _keys(article)}
-    return [article for article in articles if seen.isdisjoint(_keys(article))]
+    """Articles whose headline and text do not occur in `held_out` (comparing letters and digits, ignoring case)."""
+    held_out_keys = {key for article in held_out for key in _keys(article)}
+    return [article for article in articles if held_out_keys.isdisjoint(_keys(article))]
 
 
 def stage_1_text(
     where: str, train: Sequence[Article], held_out: Iterable[Article], report: Callable[[str], None] | None = None
 ) -> list[str]:
-    """The text of the training articles that `held_out` does not repeat; `where` is what `report` calls them."""
-    kept = without_held_out(train, held_out)
-    if report is not None and len(kept) < len(train):
+    """Text of the training articles without those in `held_out`; `where` names them in the report."""
+    articles = without_held_out(train, held_out)
+    if report is not None and len(articles) < len(train):
         report(
-            f"{where}: {len(train) - len(kept)} of {len(train)} training articles left out of stage 1 "
+            f"{where}: {len(train) - len(articles)} of {len(train)} training articles left out of stage 1 "
             "because its dev or test split repeats their headline or text"
         )
-    return articles_text(kept)
+    return articles_text(articles)
 
 
 def _keys(article: Article) -> set[str]:

@@ -1,4 +1,4 @@
-"""Natural language inference to learn from (MultiNLI, a public substitute) and to compare with (XNLI)."""
+"""Natural language inference datasets: for training (MultiNLI, a public substitute) and comparison (XNLI)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from glotprompt.data.datasets.dataset import Dataset
 from glotprompt.data.readers.layout import Columns, HubFiles, Layout, placed
 
 LABELS = ("entailment", "neutral", "contradiction")
-"""In the order in which repositories of the hub number them."""
+"""Labels, in the numbering of hub repositories."""
 
 PAIR = {"premise": "premise", "hypothesis": "hypothesis"}
 NUMBERED = Columns(PAIR, "label", names=dict(enumerate(LABELS)))
-"""As repositories of the hub have it."""
+"""Columns in hub repositories."""
 
 MULTINLI = Dataset(
     name="multinli",
@@ -23,12 +23,11 @@ MULTINLI = Dataset(
     task="nli",
     layout=Layout(
         placed(
-            ("multinli", "multinli_1.0"), "multinli_1.0_{split}.jsonl",
+            ("multinli", "multinli_1.0"),
+            "multinli_1.0_{split}.jsonl",
             **{"train": "train", "dev": "dev_matched", "dev-mismatched": "dev_mismatched"},
         ),
-        Columns(
-            {"premise": "sentence1", "hypothesis": "sentence2"}, "gold_label", "pairID", not_examples=("-",)
-        ),
+        Columns({"premise": "sentence1", "hypothesis": "sentence2"}, "gold_label", "pairID", not_examples=("-",)),
     ),
     hub=HubFiles(
         "nyu-mll/multi_nli",
@@ -37,7 +36,9 @@ MULTINLI = Dataset(
         {
             split: f"data/{written}-00000-of-00001.parquet"
             for split, written in (
-                ("train", "train"), ("dev", "validation_matched"), ("dev-mismatched", "validation_mismatched"),
+                ("train", "train"),
+                ("dev", "validation_matched"),
+                ("dev-mismatched", "validation_mismatched"),
             )
         },
         Columns(PAIR, "label", "pairID", names=dict(enumerate(LABELS))),
@@ -49,7 +50,7 @@ MULTINLI = Dataset(
     get="Unpack multinli_1.0.zip from https://cims.nyu.edu/~sbowman/multinli/ into the data folder",
     unlabelled="its own sentences, as source text",
     notes=('Rows of the two dev splits on which annotators did not agree (label "-") are not examples.',),
-)  # fmt: skip
+)
 
 NLI_EN = Dataset(
     name="nli_en",
@@ -73,9 +74,22 @@ NLI_EN = Dataset(
 )
 
 _XNLI = {
-    "ara": "ar", "bul": "bg", "deu": "de", "ell": "el", "eng": "en", "fra": "fr", "hin": "hi", "rus": "ru",
-    "spa": "es", "swa": "sw", "tha": "th", "tur": "tr", "urd": "ur", "vie": "vi", "zho": "zh",
-}  # fmt: skip
+    "ara": "ar",
+    "bul": "bg",
+    "deu": "de",
+    "ell": "el",
+    "eng": "en",
+    "fra": "fr",
+    "hin": "hi",
+    "rus": "ru",
+    "spa": "es",
+    "swa": "sw",
+    "tha": "th",
+    "tur": "tr",
+    "urd": "ur",
+    "vie": "vi",
+    "zho": "zh",
+}
 
 XNLI = Dataset(
     name="xnli",

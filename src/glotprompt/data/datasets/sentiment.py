@@ -19,7 +19,10 @@ AFRISENTI = Dataset(
     layout=Layout(
         placed(
             ("afrisenti", "afrisent-semeval-2023/data"),
-            "{language}/{split}.tsv", train="train", dev="dev", test="test",
+            "{language}/{split}.tsv",
+            train="train",
+            dev="dev",
+            test="test",
         ),
         Columns({"text": "tweet"}, "label", quoting="none"),
     ),
@@ -36,13 +39,22 @@ AFRISENTI = Dataset(
         " between quotes, which then stay part of the text.",
         "On the hub it is a program that fetches these files, which is not run here.",
     ),
-)  # fmt: skip
+)
 
 _NUSAX = {
-    "ace": "acehnese", "ban": "balinese", "bbc": "toba_batak", "bjn": "banjarese", "bug": "buginese",
-    "eng": "english", "ind": "indonesian", "jav": "javanese", "mad": "madurese", "min": "minangkabau",
-    "nij": "ngaju", "sun": "sundanese",
-}  # fmt: skip
+    "ace": "acehnese",
+    "ban": "balinese",
+    "bbc": "toba_batak",
+    "bjn": "banjarese",
+    "bug": "buginese",
+    "eng": "english",
+    "ind": "indonesian",
+    "jav": "javanese",
+    "mad": "madurese",
+    "min": "minangkabau",
+    "nij": "ngaju",
+    "sun": "sundanese",
+}
 
 NUSAX = Dataset(
     name="nusax",
@@ -55,7 +67,10 @@ NUSAX = Dataset(
     layout=Layout(
         placed(
             ("nusax", "nusax/datasets/sentiment"),
-            "{language}/{split}.csv", train="train", dev="valid", test="test",
+            "{language}/{split}.csv",
+            train="train",
+            dev="valid",
+            test="test",
         ),
         Columns({"text": "text"}, "label", "id"),
         _NUSAX,
@@ -76,4 +91,4 @@ NUSAX = Dataset(
     homepage="https://github.com/IndoNLP/nusax",
     get="Clone https://github.com/IndoNLP/nusax and copy or link its folder datasets/sentiment as nusax",
     unlabelled="the 500 training texts, which is little; the same texts are in all languages",
-)  # fmt: skip
+)

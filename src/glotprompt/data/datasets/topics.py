@@ -108,7 +108,7 @@ _SIB = """
 
 
 def _sib_key(folder: str) -> str:
-    """Our code of a folder such as "quy_Latn"; the script is named where it is not the language's usual one."""
+    """Our code for a folder such as "quy_Latn"; with the script if it is not the language's usual one."""
     code, script = folder.split("_")
     return code if language(code).scripts[0] == script else f"{code}-{script}"
 

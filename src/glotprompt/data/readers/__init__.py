@@ -1,1 +1,1 @@
-"""From files to texts and examples: lines, tables, records."""
+"""Readers of files: lines, tables, records."""

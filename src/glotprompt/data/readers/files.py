@@ -1,7 +1,7 @@
-"""A person's own files: one text per line, or the columns of a table.
+"""Readers of a user's files: one text per line, or the columns of a table.
 
-Texts are handed on as they stand in the file, unless `normalise=True` is asked for: NBSP, edge spaces and characters
-that are not in NFC are the tokenizer's business, and what a prediction is shown for should be what was written.
+Texts are returned as they are in the file unless `normalise=True`: NBSP, edge spaces and characters outside NFC are
+left to the tokenizer, and predictions should be shown with the original text.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def read_texts(
     """The unlabelled texts of one file or several; "-" is standard input.
 
     Any file is one text per line, except .tsv, .csv, .jsonl (each also with .gz) and .parquet, of which `text` names
-    the column ("text" when it is not given). Blank lines and blank cells are passed over and counted; texts that occur
-    again are kept. `options` say how the files are read, such as `ReadOptions(delimiter=";")`.
+    the column ("text" when it is not given). Blank lines and cells are skipped and counted; repeated texts are kept.
+    `options` control reading, such as `ReadOptions(delimiter=";")`.
     """
-    found: list[str] = []
+    result: list[str] = []
     for one in _sources(source):
         texts = list(_texts_of(one, text, options))
         _report_repeated(name_of(one), texts, "texts", options)
-        found += texts
-    return found
+        result += texts
+    return result
 
 
 def read_examples(
@@ -66,15 +66,15 @@ def read_examples(
 ) -> list[Example]:
     """The examples of a .tsv, .csv, .jsonl (each also with .gz) or .parquet file.
 
-    `text` and `label` name the columns; `premise` and `hypothesis`, given together, take the place of `text`;
+    `text` and `label` name the columns; `premise` and `hypothesis`, given together, replace `text`;
     `label=None` reads examples whose label is not known. With `labels`, a row with another label is a bad row. An
     example's id is its cell in the column `row_id`, or "file name:line". `options` say how the file is read.
     Spaces around a label are dropped; spaces in and around texts are kept.
     """
     if (premise is None) != (hypothesis is None):
-        given = "premise" if hypothesis is None else "hypothesis"
+        side = "premise" if hypothesis is None else "hypothesis"
         missing = "hypothesis" if hypothesis is None else "premise"
-        raise ConfigError(f"{setting(given)} was given without {setting(missing)}. Expected both, or neither.")
+        raise ConfigError(f"{setting(side)} was given without {setting(missing)}. Expected both, or neither.")
     fields = {"text": text}
     if premise is not None and hypothesis is not None:
         fields = {"premise": premise, "hypothesis": hypothesis}
@@ -98,25 +98,25 @@ def read_examples(
 
 
 def read_for_comparison(source: Source, options: ReadOptions = USUAL) -> list[str]:
-    """Every text in a file, to look for it in others: its lines, or in a table the cells of all columns that hold text.
+    """All texts of a file, for overlap checks: its lines, or in a table the cells of all text columns.
 
-    A column holds text when half of its cells have two words or more, or `_LONG` letters of a script without case,
-    which may be one without spaces. Where quotes turn out to mean nothing, they are characters; where the first line is
-    no header, it is one more row. Nothing is normalised.
+    A column is text if half of its cells have two or more words, or `_LONG` letters of a caseless script, which may
+    have no spaces. Quotes that break csv's rules are read as characters, and a first line that is no header as a row.
+    Nothing is normalised.
     """
     options = replace(options, normalise=False)
     if format_of(source, options) == "txt":
         return list(_texts_of(source, None, options))
     table = _table_to_compare(source, options)
-    found = [column for column in table.columns if options.columns is None and _is_text(column)]
+    texts = [column for column in table.columns if options.columns is None and _is_text(column)]
     for column in table.columns:
         cells = [
             value for row in table.rows if isinstance(value := row.values.get(column), str) and not is_blank(value)
         ]
         if cells and 2 * sum(map(_is_text, cells)) >= len(cells):
-            found += cells
-    table.bad.finish(len(found), "texts")
-    return found
+            texts += cells
+    table.bad.finish(len(texts), "texts")
+    return texts
 
 
 def _table_to_compare(source: Source, options: ReadOptions) -> Table[tuple[Row, ...]]:
@@ -141,7 +141,7 @@ def _table_with_its_quotes(source: Source, options: ReadOptions) -> Table[tuple[
 
 
 _LONG = 8
-"""Letters without case that are more than a label."""
+"""Number of caseless letters that make a cell text rather than a label."""
 
 
 def _is_text(cell: str) -> bool:
@@ -191,7 +191,7 @@ def _texts_of(source: Source, text: str | None, options: ReadOptions) -> Iterato
 
 def _column_texts(source: Source, column: str, options: ReadOptions) -> Iterator[str]:
     table = open_table(source, options)
-    if table.columns:  # those of JSON lines are known only when they have been read
+    if table.columns:  # columns of JSON lines are known only after reading
         table.require(column, "text")
     num_texts = num_blank = 0
     for row in table.rows:
@@ -201,17 +201,17 @@ def _column_texts(source: Source, column: str, options: ReadOptions) -> Iterator
             table.bad.add(row.line, f"no {column!r} in it")
             continue
         value = row.values[column]
-        # A blank cell in unlabelled text is what a blank line is elsewhere: nothing, not a mistake.
+        # A blank cell in unlabelled text is like a blank line: skipped, not an error.
         if value is None or (isinstance(value, str) and is_blank(value)):
             num_blank += 1
             continue
         try:
-            found = _text(row, column, options)
+            cell = _text(row, column, options)
         except _BadCell as error:
             table.bad.add(row.line, str(error))
         else:
             num_texts += 1
-            yield found
+            yield cell
     if table.columns:
         table.require(column, "text")
     table.bad.finish(num_texts, "texts")
@@ -226,8 +226,8 @@ def _report_blank(name: str, blank: int, what: str, options: ReadOptions) -> Non
 def _report_repeated(name: str, items: Sequence[Hashable], what: str, options: ReadOptions) -> None:
     repeated = len(items) - len(set(items))
     if repeated and options.report is not None:
-        verb, kept = ("repeats", "it is kept") if repeated == 1 else ("repeat", "they are kept")
-        options.report(f"{name}: {repeated:,} of {len(items):,} {what} {verb} an earlier one; {kept}")
+        verb, action = ("repeats", "it is kept") if repeated == 1 else ("repeat", "they are kept")
+        options.report(f"{name}: {repeated:,} of {len(items):,} {what} {verb} an earlier one; {action}")
 
 
 def _report_contradictions(name: str, examples: Iterable[Example], options: ReadOptions) -> None:
@@ -254,7 +254,7 @@ def _example(
 
 
 def _known_label(name: str, labels: Collection[str] | None) -> str:
-    """The label among those that are known: as it is written, or as the same whole number (1 and 1.0)."""
+    """The matching label of `labels`: equal as text, or as a whole number (1 and 1.0)."""
     if labels is None or name in labels:
         return name
     same = [label for label in labels if _whole(label) == _whole(name)]
@@ -266,12 +266,12 @@ def _known_label(name: str, labels: Collection[str] | None) -> str:
 
 
 def _whole(name: str) -> str:
-    """The name without the zeros behind the point of a whole number."""
+    """A whole number without zeros after the decimal point; any other name unchanged."""
     return re.sub(r"^(-?\d+)\.0+$", r"\1", name)
 
 
 def _text(row: Row, column: str, options: ReadOptions) -> str:
-    """A cell that must hold text, cleaned if that is asked for."""
+    """A cell that must hold text, normalised if the options say so."""
     cell = _cell(row, column)
     return normalised(cell) if options.normalise else cell
 
@@ -292,7 +292,7 @@ def _cell(row: Row, column: str) -> str:
 
 
 def _name(row: Row, column: str) -> str:
-    """A cell that must hold a label or an id. Whole numbers are taken as such: 1 and 1.0 are "1"."""
+    """A cell that must hold a label or an id. Whole numbers are unified: 1 and 1.0 are "1"."""
     value = row.values.get(column)
     if isinstance(value, bool):
         return str(value).lower()
@@ -302,15 +302,16 @@ def _name(row: Row, column: str) -> str:
 
 
 def read_mapping(path: Source, expected: str) -> dict[str, Any]:
-    """The names and values of a TOML or (by its ending) JSON file; `DataError` saying what was `expected`."""
+    """The table in a TOML or (by its ending) JSON file; `DataError`, which names what is `expected`, for anything
+    else."""
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected {expected}")
     try:
         text = path.read_text(encoding="utf-8")
-        found: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        table: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable as TOML or JSON ({toml_fault(error, path)})") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: a JSON {type(found).__name__}; expected {expected}")
-    return {str(name): value for name, value in found.items()}
+    if not isinstance(table, dict):
+        raise DataError(f"{path}: a JSON {type(table).__name__}; expected {expected}")
+    return {str(name): value for name, value in table.items()}

@@ -1,4 +1,4 @@
-"""How a dataset lies in files: where each split is, in a folder or on the hub, and what the columns are."""
+"""Layout of a dataset: the file of each split, in a folder or on the hub, and its columns."""
 
 from __future__ import annotations
 
@@ -19,83 +19,83 @@ class Columns:
     """The columns of a dataset's tables."""
 
     fields: Mapping[str, str]
-    """From an example's field ("text", or "premise" and "hypothesis"; "source" and "target" of parallel text) to the
-    column; empty for plain lines of text."""
+    """Column by field ("text", or "premise" and "hypothesis"; "source" and "target" of parallel text); empty for plain
+    lines of text."""
 
     label: str | None = None
     row_id: str | None = None
-    """The column of ids; None: an example's id is its row's number, from 1."""
+    """Column of ids; None: an example's id is its row number, from 1."""
 
     header: tuple[str, ...] | None = None
-    """The columns' names where the file has no header line."""
+    """Column names of a file without header line."""
 
     quoting: Quoting = "csv"
     names: Mapping[object, str] = field(default_factory=dict[object, str])
-    """From a cell of the label column to the label's name, where it is another: {0: "entailment"}."""
+    """Label names by cell of the label column, where they differ: {0: "entailment"}."""
 
     not_examples: tuple[str, ...] = ()
-    """Labels of rows that the publisher means to be passed over."""
+    """Labels of rows that the publisher wants skipped."""
 
     unread: tuple[str, ...] = ()
-    """Further columns that hold text, which `check` looks into, too."""
+    """Further text columns, which `check` includes."""
 
     blank_is_missing: bool = False
-    """Whether a row without text stands for an item that the language lacks, and is no example."""
+    """Whether a row without text marks an item that the language lacks, and is no example."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A dataset's files below the data folder."""
+    """Files of a dataset in the data folder."""
 
     files: Mapping[str, tuple[str, ...]]
-    """From a split to the patterns of its file, of which the first one that exists is read. {language} stands for the
-    publisher's name of the language, {code} for its code of it."""
+    """Path patterns by split; the first existing file is read. {language} is the publisher's name of the language,
+    {code} its code."""
 
     columns: Columns
     folders: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The publisher's names of languages, where they are not our codes."""
+    """Publisher's names of languages, where they differ from our codes."""
 
     codes: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The publisher's codes, where they are not ours."""
+    """Publisher's codes, where they differ from ours."""
 
     source_side: str | None = None
-    """Of plain lines: the file beside them that has the same lines in the source language; {split} as written here."""
+    """File beside plain lines with the aligned lines in the source language; {split} is the split."""
 
     def path(self, data_dir: Path, language: str, split: str) -> Path:
-        """Where the split is; where it is expected first when it is nowhere."""
+        """Path of a split: the first existing file, else the first pattern."""
         places = [data_dir / self.shown(language, pattern) for pattern in self.files[split]]
-        return next((place for place in places if place.is_file()), places[0])
+        return next((path for path in places if path.is_file()), places[0])
 
     def shown(self, language: str, pattern: str) -> str:
-        """The pattern with the publisher's name and code of the language put in."""
+        """A pattern filled with the publisher's name and code of the language."""
         return pattern.format(language=self.folders.get(language, language), code=self.codes.get(language, language))
 
 
 @dataclass(frozen=True)
 class HubFiles:
-    """A dataset's files in a dataset repository of the Hugging Face hub."""
+    """Files of a dataset in a repository on the Hugging Face hub."""
 
     repo: str
     revision: str | None
-    """The commit that is read. None: no commit could be looked up, so a person has to name one."""
+    """Commit to read; None: unknown, so the user has to give one."""
 
     source: str
-    """How revision and file names are known."""
+    """Source of revision and file names."""
 
     files: Mapping[str, str]
-    """From a split to its file; {language} stands for the repository's name of the language."""
+    """File by split; {language} is the repository's name of the language."""
 
     columns: Columns
     folders: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def file(self, language: str, split: str) -> str:
-        """Path of the split within the repository."""
+        """Path of a split in the repository."""
         return self.files[split].format(language=self.folders.get(language, language))
 
 
 def placed(folders: tuple[str, ...], below: str, **splits: str) -> dict[str, tuple[str, ...]]:
-    """Patterns of `Layout.files` in any of several folders. {split} in `below` stands for a split's name in files,
-    which is given for each of our splits."""
+    """Patterns for `Layout.files` in any of several folders. {split} in `below` is the name of a split in files, given
+    for each of our splits."""
     return {
         split: tuple(f"{folder}/{below.replace('{split}', written)}" for folder in folders)
         for split, written in splits.items()
@@ -104,11 +104,11 @@ def placed(folders: tuple[str, ...], below: str, **splits: str) -> dict[str, tup
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of a split."""
+    """An example of a split, with its further text."""
 
     example: Example
     unread: tuple[str, ...]
-    """Its cells in `Columns.unread`."""
+    """Cells of the columns `Columns.unread`."""
 
 
 def read_records(
@@ -120,12 +120,12 @@ def read_records(
     *,
     every_row: bool = False,
 ) -> list[Record]:
-    """The rows of a table in their order, with duplicates, blank texts and edge spaces as they are in the file.
+    """The rows of a table, in order, with duplicates, blank texts and edge spaces unchanged.
 
     A published row is not dropped because its text is blank (a score over fewer rows would not be comparable), unless
-    that is how the publisher writes that there is none (`Columns.blank_is_missing`). Raises `DataError` at a row that
-    cannot be read or whose label is none of `labels`; `on_bad_row="skip"` leaves it out. With `every_row` neither a
-    label nor a blank text is looked at.
+    blank means that the item is missing (`Columns.blank_is_missing`). Raises `DataError` at a row that cannot be read
+    or whose label is none of `labels`; `on_bad_row="skip"` leaves it out. With `every_row` neither a label nor a blank
+    text is looked at.
     """
     options = ReadOptions(quoting=columns.quoting, columns=columns.header, on_bad_row=on_bad_row, report=report)
     table = read_table(path, options)
@@ -140,8 +140,8 @@ def read_records(
         if label in columns.not_examples:
             passed_over += 1
         elif not every_row and label is not None and label not in labels:
-            known = f"{nearest(label, labels)} Expected one of {', '.join(labels)}"
-            table.bad.add(row.line, f"the label {label!r} is unknown.{known}")
+            hint = f"{nearest(label, labels)} Expected one of {', '.join(labels)}"
+            table.bad.add(row.line, f"the label {label!r} is unknown.{hint}")
         else:
             row_id = str(number) if columns.row_id is None else _cell(row, columns.row_id)
             texts = {name: _cell(row, column) for name, column in columns.fields.items()}
@@ -159,12 +159,12 @@ def read_records(
 
 
 def read_texts(path: Path) -> Iterator[str]:
-    """The lines of a file that are not blank, without their ends."""
+    """Non-blank lines of a file, without line ends."""
     return (without_line_end(line) for line in read_lines(path) if not is_blank(line))
 
 
 def read_aligned(source: str | Path, target: str | Path, encoding: str | None = None) -> list[Pair]:
-    """The lines of two files, line by line and with blank ones; `DataError` where one file has more lines."""
+    """Aligned lines of two files, including blank ones; `DataError` if one file has more lines."""
     sides = [[without_line_end(line) for line in read_lines(path, encoding)] for path in (source, target)]
     counts = [len(lines) for lines in sides]
     if counts[0] != counts[1]:

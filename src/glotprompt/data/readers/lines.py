@@ -1,7 +1,7 @@
-"""Bytes to lines, for every file that the package reads: gzip, encodings and line ends.
+"""Reader of lines: gzip, encodings and line ends, for every file that the package reads.
 
-A file is read in pieces and never held whole. Lines end in \\n or \\r\\n and nothing else: `str.splitlines` also cuts
-at U+2028 and its kin, which occur inside real articles, so it is never used.
+Files are read in pieces and never held in memory whole. Lines end in \\n or \\r\\n only: `str.splitlines` also splits
+at U+2028 and similar characters, which occur inside real articles, so it is not used.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ _MARKS = (
 
 
 def name_of(source: str | Path) -> str:
-    """How messages call the source."""
+    """Name of a source in messages."""
     return "standard input" if str(source) == "-" else str(source)
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is nothing to read: only spaces (also NBSP) and invisible characters (also U+FEFF)."""
+    """Whether a text has only spaces (also NBSP) and invisible characters (also U+FEFF)."""
     return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)
 
 
 def without_line_end(line: str) -> str:
-    r"""The line without its one \n or \r\n."""
+    r"""A line without its final \n or \r\n."""
     return line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
 
 
 def read_lines(source: str | Path, encoding: str | None = None) -> Iterator[str]:
-    """The physical lines of a file, or of standard input for "-", with their ends, without a BOM at the start.
+    """Physical lines of a file, or of standard input for "-", with line ends and without a BOM at the start.
 
-    Text that is packed with gzip is unpacked, whatever its name. `encoding=None` goes by the byte-order mark, and is
-    UTF-8 without one. Raises `DataError` at the line that cannot be decoded, when that line is reached.
+    Gzipped text is decompressed, whatever the file name. `encoding=None` uses the byte-order mark, or UTF-8 without
+    one. Raises `DataError` at the line that cannot be decoded, when that line is reached.
     """
     pending: list[str] = []
-    for text in _decoded(source, encoding):
+    for text in _decode(source, encoding):
         # newline="\n": no translation, and no other character ends a line.
         for piece in io.StringIO(text, newline="\n"):
             pending.append(piece)
@@ -64,14 +64,14 @@ def read_lines(source: str | Path, encoding: str | None = None) -> Iterator[str]
         yield "".join(pending)
 
 
-def _decoded(source: str | Path, encoding: str | None) -> Iterator[str]:
-    """The text in pieces that may end anywhere."""
+def _decode(source: str | Path, encoding: str | None) -> Iterator[str]:
+    """Decoded text, in pieces that may end anywhere."""
     name = name_of(source)
     pieces = _pieces(source)
     first = next(pieces)
     mark = next((named for mark, named in _MARKS if first.startswith(mark)), None)
-    known = encoding or mark or "utf-8"
-    decoder = _decoder(known)
+    codec = encoding or mark or "utf-8"
+    decoder = _decoder(codec)
     num_bytes, num_ends, num_returns, at_start = 0, 0, 0, True
     for piece in chain([first], pieces):
         state = decoder.getstate()
@@ -79,19 +79,21 @@ def _decoded(source: str | Path, encoding: str | None) -> Iterator[str]:
         try:
             text = decoder.decode(piece, final=not piece)
         except UnicodeError as error:
-            # A codec that wants a mark and finds none says so without a place.
-            start, seen = (error.start, len(error.object)) if isinstance(error, UnicodeDecodeError) else (0, num_bytes)
+            # A codec that needs a byte-order mark and finds none raises an error without a position.
+            start, length = (
+                (error.start, len(error.object)) if isinstance(error, UnicodeDecodeError) else (0, num_bytes)
+            )
             decoder.setstate(state)
             good = decoder.decode(piece[: max(0, start - len(state[0]))]) if start else ""
             line = num_ends + good.count("\n") + 1
-            raise DataError(_undecodable(name, line, num_bytes - seen + start, known, mark)) from None
+            raise DataError(_undecodable(name, line, num_bytes - length + start, codec, mark)) from None
         if at_start and text:
             text, at_start = text.removeprefix("\ufeff"), False
         nul = text.find("\0")
         if nul >= 0:
             line = num_ends + text.count("\n", 0, nul) + 1
             raise DataError(
-                f"{name}, line {line}: a NUL character, so this is not {known} text. "
+                f"{name}, line {line}: a NUL character, so this is not {codec} text. "
                 f"Expected text; if it is UTF-16 without a mark, pass {read_option('encoding', 'utf-16-le')}."
             )
         num_ends += text.count("\n")
@@ -105,13 +107,13 @@ def _decoded(source: str | Path, encoding: str | None) -> Iterator[str]:
 
 
 def read_option(name: str, value: str | None = None) -> str:
-    """What a message calls a field of `ReadOptions`."""
+    """Name of a field of `ReadOptions` in messages."""
     return setting(name, value, inside="options=ReadOptions({})")
 
 
 def _decoder(encoding: str) -> codecs.IncrementalDecoder:
     try:
-        b"a".decode(encoding, "ignore")  # refuses codecs that do not make text, such as hex
+        b"a".decode(encoding, "ignore")  # refuses codecs that do not produce text, such as hex
         return codecs.getincrementaldecoder(encoding)("strict")
     except LookupError:
         raise ConfigError(
@@ -131,7 +133,7 @@ def _undecodable(name: str, line: int, at: int, encoding: str, mark: str | None)
 
 
 def _pieces(source: str | Path) -> Iterator[bytes]:
-    """The file's bytes, unpacked; the last piece, and only that, is empty."""
+    """Decompressed bytes of a file; only the last piece is empty."""
     with opened(source) as stream:
         while True:
             piece = stream.read(_PIECE)
@@ -142,18 +144,18 @@ def _pieces(source: str | Path) -> Iterator[bytes]:
 
 @contextmanager
 def opened(source: str | Path) -> Generator[io.BufferedIOBase]:
-    """The bytes of a file, or of standard input for "-", unpacked; whatever cannot be read is a `DataError`."""
+    """Context with the decompressed bytes of a file, or of standard input for "-"; read errors become `DataError`."""
     try:
         if str(source) == "-":
-            # A reader of our own, because whatever stands in for standard input may not be able to look ahead.
+            # A reader of our own, because a replacement of standard input may not support `peek`.
             raw = io.BufferedReader(cast(Any, sys.stdin.buffer), _PIECE)
             try:
-                yield _unpacked(raw, source, must_be=False)
+                yield _unpack(raw, source, must_be=False)
             finally:
-                raw.detach()  # else standard input would be closed with it
+                raw.detach()  # else standard input would be closed, too
         else:
             with Path(source).open("rb") as raw:
-                yield _unpacked(raw, source, must_be=Path(source).suffix.lower() == ".gz")
+                yield _unpack(raw, source, must_be=Path(source).suffix.lower() == ".gz")
     except FileNotFoundError:
         path = Path(source)
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -169,14 +171,14 @@ def opened(source: str | Path) -> Generator[io.BufferedIOBase]:
         raise DataError(f"{source}: cannot be read ({error.strerror}). Check the path and its rights.") from None
 
 
-def _expected(stream: Any, source: str | Path) -> io.BufferedIOBase:
-    """The stream, unless it begins as something that stands for the file."""
+def _refuse_stand_in(stream: Any, source: str | Path) -> io.BufferedIOBase:
+    """The stream; `DataError` if it is a placeholder, such as a Git LFS pointer."""
     if what := stand_in(stream.peek(256)):
         raise DataError(f"{name_of(source)}: {what}")
     return stream
 
 
-def _unpacked(raw: io.BufferedReader[Any], source: str | Path, must_be: bool) -> io.BufferedIOBase:
+def _unpack(raw: io.BufferedReader[Any], source: str | Path, must_be: bool) -> io.BufferedIOBase:
     packed = must_be or raw.peek(len(_GZIP)).startswith(_GZIP)
-    _expected(raw, source)
-    return _expected(gzip.GzipFile(fileobj=raw, mode="rb"), source) if packed else raw
+    _refuse_stand_in(raw, source)
+    return _refuse_stand_in(gzip.GzipFile(fileobj=raw, mode="rb"), source) if packed else raw

@@ -1,5 +1,4 @@
-"""Two looks at a text: cleaned for reading (`normalise`), and reduced to what must agree for it to be the same text
-as another (`words`, `letters`)."""
+"""Normalisation of text for reading (`normalise`), and reduction for comparisons (`words`, `letters`)."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ _TWO_WORDS = ("CANADIAN", "OL", "NEW", "OLD", "TAI", "SORA", "MEETEI", "SYLOTI",
 
 
 class _ByCharacter(dict[int, str]):
-    """A table for `str.translate` that asks a function once per character."""
+    """Table for `str.translate` that calls a function once per character."""
 
     def __init__(self, becomes: Callable[[str], str]) -> None:
         super().__init__()
@@ -25,9 +24,9 @@ class _ByCharacter(dict[int, str]):
         return self.setdefault(code, self._becomes(chr(code)))
 
 
-def _cleaned(char: str) -> str:
+def _clean(char: str) -> str:
     if "\x80" <= char <= "\x9f":
-        # Text that was cp1252 and was taken for Latin-1; the five codes that cp1252 does not use are nothing.
+        # cp1252 text that was decoded as Latin-1; the five codes unused in cp1252 are removed.
         return char.encode("latin-1").decode("cp1252", "ignore")
     if char.isspace():
         return " "
@@ -40,7 +39,7 @@ def _of_words(char: str) -> str:
     return char if unicodedata.category(char)[0] in "LMN" else ""
 
 
-_CLEANED, _OF_WORDS = _ByCharacter(_cleaned), _ByCharacter(_of_words)
+_CLEANED, _OF_WORDS = _ByCharacter(_clean), _ByCharacter(_of_words)
 
 
 def normalise(text: str) -> str:
@@ -54,21 +53,21 @@ def normalise(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text as comparisons see them: letters, marks and digits, in NFKC, casefolded."""
+    """Words of a text for comparisons: letters, marks and digits, in NFKC, casefolded."""
     return unicodedata.normalize("NFKC", text).casefold().translate(_OF_WORDS).split()
 
 
 def letters(text: str) -> str:
-    """What must agree for two texts to be the same: their `words` without the spaces. "" where there is none."""
+    """Key by which two texts are the same: their `words` without spaces; "" if there are none."""
     return "".join(words(text))
 
 
 @cache
 def script_of(char: str) -> str:
-    """Unicode's name of a letter's script, "" for what is no letter or belongs to every script."""
+    """Unicode name of a letter's script; "" for other characters and those of every script."""
     if unicodedata.category(char) not in ("Lu", "Ll", "Lt", "Lo"):
         return ""
-    first, *rest = unicodedata.name(unicodedata.normalize("NFKC", char)[0], "").split() or [""]
+    first, *others = unicodedata.name(unicodedata.normalize("NFKC", char)[0], "").split() or [""]
     if first in ("MODIFIER", "MICRO", "FEMININE", "MASCULINE"):
         return ""
-    return f"{first} {rest[0]}" if first in _TWO_WORDS and rest else first
+    return f"{first} {others[0]}" if first in _TWO_WORDS and others else first

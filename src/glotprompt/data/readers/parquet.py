@@ -1,4 +1,4 @@
-"""Rows of parquet files, by pyarrow, which is an optional part."""
+"""Reader of parquet files, by pyarrow (optional)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class NotText:
 
 
 def read_parquet(source: str | Path) -> tuple[tuple[str, ...], Iterator[Sequence[object]]]:
-    """The names of a file's columns, and its rows as they are asked for, with cells of whatever type the file has."""
+    """Column names of a file, and a lazy iterator over its rows, with cells of any type."""
     rows = _rows(source)
     return tuple(map(str, next(rows))), rows
 
 
 def _rows(source: str | Path) -> Iterator[Sequence[object]]:
-    """The names of the columns, then every row."""
+    """Yield the column names, then every row."""
     try:
         parquet: Any = import_module("pyarrow.parquet")
     except ModuleNotFoundError:

@@ -1,8 +1,7 @@
-"""The records that travel through the package, and the pure functions that draw from them.
+"""Examples and pairs, and pure functions that sample from them.
 
-Every draw is a function of its arguments and a seed. Each purpose has its own stream of random numbers (see
-`generator`), so that asking for a held-out share does not shift the few-shot draw of the same seed. A draw keeps
-the order of what it was given.
+Every sample depends only on the arguments and a seed. Each purpose has its own random stream (see `generator`), so that
+a held-out share does not change the few-shot sample of the same seed. Samples keep the original order.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ _Record = TypeVar("_Record", "str", "Example")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One input of a task, with its label where it is known."""
+    """An input of a task, with its label if known."""
 
     fields: Mapping[str, str]
-    """What the template's slots are filled with: {"text": ...}, or {"premise": ..., "hypothesis": ...}."""
+    """Texts by template field: {"text": ...}, or {"premise": ..., "hypothesis": ...}."""
 
     label: str | None = None
-    """The label's name, or None when it is not known (text to predict)."""
+    """Label name; None if unknown (text to predict)."""
 
     id: str = ""
-    """Where it comes from, to show beside a prediction ("Genesis 1:1-4", "dev.tsv:12"). Not part of its identity."""
+    """Origin, to show beside a prediction ("Genesis 1:1-4", "dev.tsv:12"); ignored in comparisons."""
 
     def __post_init__(self) -> None:
         # A copy, so that nobody can change a frozen record from outside.
@@ -57,20 +56,20 @@ class Pair:
     source: str
     target: str
     id: str = ""
-    """What the publisher calls it, such as the verse "55.2.24"; "" where it has no name."""
+    """The publisher's id, such as the verse "55.2.24"; "" if there is none."""
 
 
 def generator(seed: int, *purpose: str) -> np.random.Generator:
-    """Random numbers that depend on the seed and on what they are for, and on nothing else."""
+    """Random generator that depends only on the seed and the purpose."""
     if seed < 0:
         raise ConfigError(f"The seed is {seed}; expected 0 or more.")
-    # A digest, not the words themselves: ("ab", "c") and ("a", "bc") must be different streams.
+    # A digest, not the joined strings: ("ab", "c") and ("a", "bc") must be different streams.
     digest = hashlib.sha256(json.dumps(purpose).encode()).digest()
     return np.random.default_rng(np.random.SeedSequence([seed, int.from_bytes(digest[:8], "big")]))
 
 
 def content_hash(items: Iterable[str | Example]) -> str:
-    """sha256 of texts or examples in their order: what they say and their labels, not their ids."""
+    """sha256 of texts or examples, in order: their texts and labels, not their ids."""
     digest = hashlib.sha256()
     for item in items:
         # JSON escapes every newline, so one record is one line and no two lists share a serialization.
@@ -80,32 +79,32 @@ def content_hash(items: Iterable[str | Example]) -> str:
 
 
 def content_of_pairs(pairs: Iterable[tuple[str, str]]) -> str:
-    """As `content_hash`, of (source, target) pairs."""
+    """`content_hash` of (source, target) pairs."""
     return content_hash(text for pair in pairs for text in pair)
 
 
 def subsample(items: Sequence[_Item], n: int, seed: int) -> list[_Item]:
-    """`n` of the items, or all of them when there are fewer. Draws of one seed are nested."""
+    """Sample `n` items, or all if there are fewer. Samples of one seed are nested."""
     if n < 0:
         raise ConfigError(f"Cannot draw {n} items; expected 0 or more.")
     if n >= len(items):
         return list(items)
-    chosen = generator(seed, "subsample").permutation(len(items))[:n]
-    return [items[i] for i in sorted(chosen.tolist())]
+    indices = generator(seed, "subsample").permutation(len(items))[:n]
+    return [items[i] for i in sorted(indices.tolist())]
 
 
 def share_of(items: Sequence[_Item], share: float, seed: int) -> list[_Item]:
-    """A share of the items, at least one of them. Draws of one seed are nested: a quarter lies within the half."""
+    """Sample a share of the items, at least one. Samples of one seed are nested: a quarter is part of the half."""
     if not 0 < share <= 1:
         raise ConfigError(f"The share is {share}; expected a number above 0, up to 1.")
     return subsample(items, max(1, round(share * len(items))), seed)
 
 
 def split_held_out(items: Sequence[_Record], share: float, seed: int) -> tuple[list[_Record], list[_Record]]:
-    """Splits into (kept, held out), with about `share` of the items held out.
+    """Split items into (training, held out), with about `share` of them held out.
 
-    Items that say the same (labels and edge or repeated spaces aside) stay on one side, so a held-out text has
-    never been trained on. At least one item is held out unless there is only one text; a share of 0 holds out none.
+    Items with equal texts (ignoring labels, and edge or repeated spaces) stay on one side, so a held-out text is never
+    trained on. At least one item is held out unless there is only one text; a share of 0 holds out none.
     """
     if not 0 <= share < 1:
         raise ConfigError(f"The held-out share is {share}; expected a number from 0 up to, not including, 1.")
@@ -117,22 +116,22 @@ def split_held_out(items: Sequence[_Record], share: float, seed: int) -> tuple[l
     target = max(1, round(share * len(items)))
     members = list(groups.values())
     shuffled = [members[i] for i in generator(seed, "held-out").permutation(len(members)).tolist()]
-    held: set[int] = set()
+    indices: set[int] = set()
     for group in shuffled:
-        # A group that is too large to fit is passed over: one line repeated 500 times must not be the held-out text.
-        if len(held) + len(group) <= target and len(held) + len(group) < len(items):
-            held.update(group)
-    if not held:
-        held.update(min(shuffled, key=len))
-    kept = [item for i, item in enumerate(items) if i not in held]
-    return kept, [item for i, item in enumerate(items) if i in held]
+        # A group that is too large is skipped: one line repeated 500 times must not be the held-out text.
+        if len(indices) + len(group) <= target and len(indices) + len(group) < len(items):
+            indices.update(group)
+    if not indices:
+        indices.update(min(shuffled, key=len))
+    training = [item for i, item in enumerate(items) if i not in indices]
+    return training, [item for i, item in enumerate(items) if i in indices]
 
 
 def shots_per_class(examples: Sequence[Example], n: int, seed: int) -> list[Example]:
-    """`n` examples with different texts for each label; for one seed 5 lie within 10 and 10 within 20."""
+    """Sample `n` examples with distinct texts per label; for one seed 5 are part of 10, and 10 of 20."""
     if n < 1:
         raise ConfigError(f"Cannot draw {n} examples per class; expected 1 or more.")
-    chosen: list[int] = []
+    sample: list[int] = []
     for label in labels_of(examples):
         members = [i for i, example in enumerate(examples) if example.label == label]
         unique: dict[tuple[str, ...], int] = {}
@@ -145,8 +144,8 @@ def shots_per_class(examples: Sequence[Example], n: int, seed: int) -> list[Exam
             )
         order = generator(seed, "shots", label).permutation(len(unique)).tolist()
         indices = list(unique.values())
-        chosen.extend(indices[i] for i in order[:n])
-    return [examples[i] for i in sorted(chosen)]
+        sample.extend(indices[i] for i in order[:n])
+    return [examples[i] for i in sorted(sample)]
 
 
 def labels_of(examples: Iterable[Example]) -> list[str]:
@@ -155,7 +154,7 @@ def labels_of(examples: Iterable[Example]) -> list[str]:
 
 
 def _text_key(item: str | Example) -> tuple[str, ...]:
-    """What an item says, without its label, id, and spaces that mean nothing."""
+    """Texts of an item for comparison: without label, id, and edge or repeated spaces."""
     if isinstance(item, str):
         return (" ".join(item.split()),)
     return tuple(f"{name}={' '.join(text.split())}" for name, text in sorted(item.fields.items()))

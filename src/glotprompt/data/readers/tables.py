@@ -1,7 +1,7 @@
-"""Lines to rows: quoting, headers and rows that cannot be used, for every table that the package reads.
+"""Reader of tables: quoting, headers and bad rows, for every table that the package reads.
 
-A table is read row by row and need never be held whole. A quoted cell may itself hold newlines, so a row knows the
-line it starts on.
+Tables are read row by row and need not fit in memory. A quoted cell may contain newlines, so a row records the line it
+starts on.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ OnBadRow = Literal["error", "skip"]
 _CELL_LIMIT = 2**31 - 1
 
 _LISTED = 20
-"""Bad rows that are reported one by one; of the others there is a count."""
+"""Number of bad rows reported one by one; the others are counted."""
 
 
 def or_skip() -> str:
-    """How the message about a bad row ends."""
+    """End of a message about a bad row."""
     return f", or pass {read_option('on_bad_row', 'skip')}."
 
 
 class QuotingError(DataError):
-    """Quotes stand where csv's rules do not allow them, so perhaps they mean nothing in this file."""
+    """A quote breaks csv's rules, so perhaps quotes have no meaning in this file."""
 
 
 def _expect(field: str, value: str | None, choices: Sequence[str | None]) -> None:
     if value not in choices:
         names = [choice for choice in choices if choice is not None]
-        given = setting(field, str(value))
-        raise ConfigError(f"{given} is not known.{nearest(str(value), names)} Expected {', '.join(names)}.")
+        option = setting(field, str(value))
+        raise ConfigError(f"{option} is not known.{nearest(str(value), names)} Expected {', '.join(names)}.")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How to read files of one's own; the defaults suit a UTF-8 file whose ending tells its format."""
+    """Options for reading a user's files; the defaults suit UTF-8 files with a known ending."""
 
     format: Format | None = None
-    """None: told by the file's ending."""
+    """Format; None: by the file's ending."""
 
     delimiter: str | None = None
-    """None: a tab for tsv, a comma for csv."""
+    """Delimiter; None: a tab for tsv, a comma for csv."""
 
     quoting: Quoting = "csv"
     """"csv": cells may be quoted, quotes inside are doubled. "none": a quote is a character like any other."""
 
     columns: Sequence[str] | None = None
-    """Names of the columns of a table that has no header line."""
+    """Column names of a table without header line."""
 
     encoding: str | None = None
-    """None: told by a byte-order mark (UTF-8, UTF-16, UTF-32), else UTF-8."""
+    """Encoding; None: by byte-order mark (UTF-8, UTF-16, UTF-32), else UTF-8."""
 
     on_bad_row: OnBadRow = "error"
     """"error": a row that cannot be used is an error. "skip": it is left out, and `report` is told."""
@@ -71,7 +71,7 @@ class ReadOptions:
     """Whether texts are cleaned by `normalise.normalise`."""
 
     report: Callable[[str], None] | None = None
-    """Told, a sentence at a time, which rows were skipped and how many, and how many texts occur again."""
+    """Called with one sentence at a time about skipped rows and repeated texts."""
 
     def __post_init__(self) -> None:
         _expect("format", self.format, (None, *get_args(Format)))
@@ -90,7 +90,7 @@ class ReadOptions:
 
 
 USUAL = ReadOptions()
-"""How a file is read of which nothing else is said."""
+"""Default options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ class Row:
     """One row of a table."""
 
     line: int
-    """The physical line it starts on, from 1; in parquet, which has no lines, the row's number."""
+    """Physical line it starts on, from 1; in parquet the row number."""
 
     values: Mapping[str, object]
-    """Cells by column. Strings, except in JSON lines and parquet, where a value may be anything."""
+    """Cells by column: strings, but values of any type in JSON lines and parquet."""
 
 
 _Rows = TypeVar("_Rows", bound=Iterable[Row])
@@ -109,20 +109,20 @@ _Rows = TypeVar("_Rows", bound=Iterable[Row])
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[_Rows]):
-    """A file's rows, with what is needed to speak of them in an error."""
+    """Rows of a file, with the information for error messages."""
 
     name: str
     columns: Collection[str]
-    """In JSON lines that are being read: the columns of the rows so far."""
+    """Column names; in JSON lines those of the rows read so far."""
     rows: _Rows
     bad: BadRows
     repeated: Collection[str] = ()
-    """Names that several columns have; the second one of "text" is "text (2)" among `columns`."""
+    """Names of several columns; the second column "text" is "text (2)" in `columns`."""
     has_header: bool = True
-    """Whether a first line names the columns; JSON lines and parquet hold the names elsewhere."""
+    """Whether the first line names the columns; not in JSON lines and parquet."""
 
     def require(self, column: str, option: str) -> None:
-        """Raises when `column`, which the caller named with `option`, is not there, or there twice."""
+        """Raise if `column`, which the user named with `option`, is missing or occurs twice."""
         if column in self.repeated:
             headless = f", or, when the file has no header line, name the columns with {read_option('columns')}"
             headless *= self.has_header
@@ -139,7 +139,7 @@ class Table(Generic[_Rows]):
 
 
 class BadRows:
-    """What happens to a row that cannot be used: an error at once, or a report and a count."""
+    """Handler of bad rows: raises an error at once, or reports and counts them."""
 
     def __init__(self, name: str, options: ReadOptions, unit: str = "line") -> None:
         self.name = name
@@ -156,20 +156,20 @@ class BadRows:
         error: type[DataError] = DataError,
         remedy: str = "Mend the row",
     ) -> None:
-        """Takes note of a bad row; raises an `error` unless bad rows are to be skipped. Of one that seems to have
-        several lines only the first is lost."""
-        where = f"{self._unit} {line}" if last_line in (None, line) else f"{self._unit}s {line}-{last_line}"
+        """Record a bad row; raises an `error` unless bad rows are skipped. Of a row of several lines only the first is
+        lost."""
+        position = f"{self._unit} {line}" if last_line in (None, line) else f"{self._unit}s {line}-{last_line}"
         if self._options.on_bad_row == "error":
             stop = "" if reason.endswith("?") else "."
-            raise error(f"{self.name}, {where}: {reason}{stop} {remedy}{or_skip()}")
+            raise error(f"{self.name}, {position}: {reason}{stop} {remedy}{or_skip()}")
         self._count += 1
-        self._first = self._first or f"{where}: {reason}"
+        self._first = self._first or f"{position}: {reason}"
         if self._count <= _LISTED:
             lost = "" if last_line in (None, line) else f"line {line} "
-            self._report(f"{self.name}, {where}: {reason}; {lost}skipped")
+            self._report(f"{self.name}, {position}: {reason}; {lost}skipped")
 
     def finish(self, used: int, expected: str) -> None:
-        """Reports how many were skipped; raises when nothing is left."""
+        """Report the number of skipped rows; raises if none remains."""
         if used == 0:
             all_bad = (
                 "the only row is bad, at" if self._count == 1 else f"all {self._count:,} rows are bad, the first at"
@@ -186,17 +186,18 @@ class BadRows:
 
 
 def looks_like_several(name: str, columns: Collection[str], delimiters: str) -> str | None:
-    """What is wrong with a file whose one column's name holds one of the delimiters, and the first remedy."""
+    """The message for a file whose only column name contains a delimiter; None for any other file."""
     column = next(iter(columns)) if len(columns) == 1 else ""
-    found = next((delimiter for delimiter in delimiters if delimiter in column), None)
-    if found is None:
+    separator = next((delimiter for delimiter in delimiters if delimiter in column), None)
+    if separator is None:
         return None
-    return f"{name}: one column only, whose name {column!r} looks like several. Pass {read_option('delimiter', found)}"
+    remedy = read_option("delimiter", separator)
+    return f"{name}: one column only, whose name {column!r} looks like several. Pass {remedy}"
 
 
 def format_of(source: str | Path, options: ReadOptions) -> Format:
-    """The format asked for, or the one that the ending tells; any ending that is not a table's is plain text, but for
-    .json, which is refused."""
+    """Format by the options, or by the file's ending; an unknown ending is plain text, except .json, which is
+    refused."""
     if options.format is not None:
         return options.format
     suffixes = [suffix.lower() for suffix in Path(source).suffixes]
@@ -214,7 +215,7 @@ def format_of(source: str | Path, options: ReadOptions) -> Format:
 
 
 def read_table(source: str | Path, options: ReadOptions) -> Table[tuple[Row, ...]]:
-    """The rows of a tsv, csv, JSON-lines or parquet file. Blank lines are passed over."""
+    """Read the rows of a tsv, csv, JSON-lines or parquet file. Blank lines are skipped."""
     table = open_table(source, options)
     rows = tuple(table.rows)
     if not rows and not table.columns:
@@ -223,8 +224,8 @@ def read_table(source: str | Path, options: ReadOptions) -> Table[tuple[Row, ...
 
 
 def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]:
-    """As `read_table`, with rows that are read as they are asked for. The columns are known at once, but for JSON
-    lines, whose columns are those of the rows that have been read."""
+    """`read_table` with rows that are read lazily. The columns are known at once, except in JSON lines, where they are
+    those of the rows read so far."""
     kind, name = format_of(source, options), name_of(source)
     if kind == "txt":
         raise DataError(
@@ -239,8 +240,8 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
     lines = read_lines(source, options.encoding)
     bad = BadRows(name, options)
     if kind == "jsonl":
-        seen: dict[str, None] = {}  # a dict for its order: the columns as they first occur
-        return Table(name, seen.keys(), _json_rows(lines, seen, bad), bad, has_header=False)
+        keys: dict[str, None] = {}  # a dict for its order: the columns as they first occur
+        return Table(name, keys.keys(), _json_rows(lines, keys, bad), bad, has_header=False)
     delimiter = options.delimiter or ("\t" if kind == "tsv" else ",")
     cells = (
         _quoted_rows(lines, delimiter, options.columns, bad)
@@ -254,20 +255,20 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
             raise DataError(f"{name}: empty. Expected a header line with the columns' names, then rows.")
         columns = tuple(cell.strip() for cell in header[1])
     columns, repeated = _distinct(columns)
-    return Table(name, columns, _named(cells, columns, bad), bad, repeated)
+    return Table(name, columns, _to_rows(cells, columns, bad), bad, repeated)
 
 
 def _distinct(names: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Columns under names of their own, and the names that several have. Nobody may want those."""
-    seen = Counter[str]()
+    """Unique column names, and the original names that occur several times."""
+    counts = Counter[str]()
     columns: list[str] = []
     for name in names:
-        seen[name] += 1
-        columns.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return tuple(columns), frozenset(name for name, times in seen.items() if times > 1)
+        counts[name] += 1
+        columns.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
+    return tuple(columns), frozenset(name for name, times in counts.items() if times > 1)
 
 
-def _named(cells: Iterator[tuple[int, list[str]]], columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+def _to_rows(cells: Iterator[tuple[int, list[str]]], columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
     for line, row in cells:
         if len(row) == len(columns):
             yield Row(line, dict(zip(columns, row, strict=True)))
@@ -280,11 +281,11 @@ def _named(cells: Iterator[tuple[int, list[str]]], columns: Sequence[str], bad: 
 def _quoted_rows(
     lines: Iterator[str], delimiter: str, columns: Sequence[str] | None, bad: BadRows
 ) -> Iterator[tuple[int, list[str]]]:
-    """(first line, cells) by csv's rules, read strictly: a stray quote is an error where it stands.
+    """Rows as (first line, cells) by strict csv rules: a stray quote is an error at its line.
     `columns` as in `ReadOptions`; None: the first row has them.
 
-    A quote that nobody meant makes one row of many lines. Where that shows, only the line on which the row starts is
-    bad, and reading goes on at the next one."""
+    An unintended quote makes one row of many lines. If that shows, only the first line of the row is bad, and reading
+    continues at the next line."""
     csv.field_size_limit(max(csv.field_size_limit(), _CELL_LIMIT))
     source = _Lines(lines)
     reader = csv.reader(source, delimiter=delimiter, strict=True)
@@ -302,7 +303,7 @@ def _quoted_rows(
             wrong = f"{_quoting_fault(error)}; {hint}"
         else:
             if width is not None and len(source.row) > 1:
-                wrong = _swallowed(source.row, delimiter, width, len(row), hint)
+                wrong = _fault_of_long_row(source.row, delimiter, width, len(row), hint)
         if wrong is not None:
             bad.add(source.first, wrong, None if never_closed else source.last, QuotingError)
             source.go_back()
@@ -313,12 +314,12 @@ def _quoted_rows(
 
 
 class _Lines:
-    """Lines of a file, of which those of the row that is being read can be had once more."""
+    """Iterator over lines that can go back to the second line of the current row."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines, self._again = lines, deque[str]()
         self.first, self.row = 1, list[str]()
-        """Number of the row's first line, and its lines so far."""
+        """Number of the row's first line; lines of the row so far."""
 
     def begin_row(self) -> None:
         self.first += len(self.row)
@@ -329,7 +330,7 @@ class _Lines:
         return self.first + max(0, len(self.row) - 1)
 
     def go_back(self) -> None:
-        """Read all but the row's first line once more."""
+        """Put back all lines of the row except the first."""
         self._again.extendleft(reversed(self.row[1:]))
         self.row = self.row[:1]
 
@@ -348,8 +349,8 @@ def _quoting_fault(error: csv.Error) -> str:
     return f"{reason} inside a cell"
 
 
-def _swallowed(lines: Sequence[str], delimiter: str, width: int, cells: int, hint: str) -> str | None:
-    """What is wrong with a row of several lines; None: nothing."""
+def _fault_of_long_row(lines: Sequence[str], delimiter: str, width: int, cells: int, hint: str) -> str | None:
+    """The fault of a row of several lines; None if there is none."""
     if width > 1 and all(line.count(delimiter) == width - 1 for line in lines):
         return f"a quote makes one row of lines that each have {_count(width)}; {hint}, else double the quote"
     if cells != width:

@@ -1,1 +1,1 @@
-"""What methods add to the frozen backbone: soft prompts, adapters, LoRA, weights, heads."""
+"""Modules that methods add to the frozen backbone: soft prompts, adapters, LoRA, weights, heads."""

@@ -1,8 +1,8 @@
-"""MAD-X adapters (Pfeiffer et al. 2020, EMNLP): bottlenecks behind the feed-forward of every layer, and for a language
-an invertible coupling around the embeddings.
+"""MAD-X adapters (Pfeiffer et al. 2020, EMNLP): bottlenecks after the feed-forward of every layer, and for
+languages an invertible coupling around the embeddings.
 
-They reach the model through module hooks that live as long as `Adapter.attached`; the model's own code and weights
-stay as they are. Checked against the library `adapters` 1.3.0 (tests/oracle).
+They are attached by module hooks for the duration of `Adapter.attached`; the model's own code and weights stay
+unchanged. Tested against the library `adapters` 1.3.0 (tests/oracle).
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.module import Module
 
 FAMILIES = ("xlm-roberta", "roberta", "camembert", "bert")
-"""Model types with the layout that adapters are defined on: a norm behind every residual."""
+"""Model types with the layout that adapters are defined for: a norm after every residual."""
 INITIAL_STD = 0.02
-"""Of all weights, as `adapters` has it (init_weights="bert"); biases start at 0."""
+"""Standard deviation of initial weights, as in `adapters` (init_weights="bert"); biases start at 0."""
 
 
 class Linear(nn.Linear):
-    """fp32 weights that compute in the dtype of what comes in, so that gradients reach them in fp32."""
+    """Linear layer with fp32 weights that computes in the dtype of its input, so that gradients are fp32."""
 
     def reset_parameters(self) -> None:
-        """Left to `Adapter.initialise`: the global random state is not touched."""
+        """Do nothing: `Adapter.initialise` sets the weights without touching the global random state."""
 
     def forward(self, input: Float[Tensor, "*rows size_in"]) -> Float[Tensor, "*rows size_out"]:
         return F.linear(input, self.weight.to(input.dtype), self.bias.to(input.dtype))
 
 
 class Bottleneck(nn.Module):
-    """up(relu(down(x))), `reduction` times narrower in between; one per layer, and two in a coupling."""
+    """Bottleneck up(relu(down(x))), `reduction` times narrower inside; one per layer, and two in a coupling."""
 
     def __init__(self, size: int, reduction: int, size_out: int | None = None) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
 
 
 class Coupling(nn.Module):
-    """NICE (Dinh et al. 2015): each half of a vector is moved by a function of the other, so it can be undone."""
+    """Invertible NICE coupling (Dinh et al. 2015): each half of a vector is shifted by a function of the other."""
 
     def __init__(self, hidden_size: int, reduction: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Coupling(nn.Module):
         return torch.cat([first, second], dim=-1)
 
     def inverse(self, states: Float[Tensor, "*rows hidden"]) -> Float[Tensor, "*rows hidden"]:
-        """Undoes `forward`, exactly but for rounding."""
+        """Invert `forward`, up to rounding."""
         first, second = states.split(self.sizes, dim=-1)
         second = second - self.moves_second(first)
         first = first - self.moves_first(second)
@@ -74,9 +74,9 @@ class Coupling(nn.Module):
 
 
 class Adapter(Module):
-    """One adapter for a whole backbone: of a language (with a coupling) or of a task (without).
+    """The adapter of a language (with a coupling) or of a task (without), for all layers of a backbone.
 
-    Attached inside one another, adapters are stacked: `with language.attached(backbone), task.attached(backbone)`
+    Nested contexts stack adapters: `with language.attached(backbone), task.attached(backbone)`
     applies the language adapter first in every layer.
     """
 
@@ -90,7 +90,7 @@ class Adapter(Module):
         invertible_reduction: int | None = None,
         drop_last: bool = False,
     ) -> None:
-        """An adapter whose values are still to be filled in; see `initialise` for the arguments."""
+        """An adapter without initial values; see `initialise` for the arguments."""
         super().__init__()
         self.hidden_size, self.num_layers = hidden_size, num_layers
         self.reduction, self.invertible_reduction, self.drop_last = reduction, invertible_reduction, drop_last
@@ -108,7 +108,7 @@ class Adapter(Module):
         drop_last: bool = False,
         seed: int = 0,
     ) -> Adapter:
-        """Weights from N(0, 0.02), biases 0; the same for the same seed. On the meta device only the shapes.
+        """An adapter with weights from N(0, 0.02) and biases 0, equal for equal seeds. On the meta device only shapes.
 
         `reduction`: hidden size / bottleneck size (MAD-X: 2 for languages, 16 for tasks). `invertible_reduction`: the
         same inside the coupling, None for no coupling (tasks). `drop_last`: no bottleneck in the last layer (MAD-X 2.0,
@@ -128,7 +128,7 @@ class Adapter(Module):
 
     @contextmanager
     def attached(self, backbone: Backbone) -> Generator[None, None, None]:
-        """Inside, the backbone's hidden states and words are those with this adapter, last attached last applied.
+        """Context in which the backbone computes with this adapter; the last attached is applied last.
 
         Raises `ModelError` for a backbone of another family or shape."""
         places = _places(backbone)
@@ -141,12 +141,12 @@ class Adapter(Module):
             if coupling is not None:
                 forward, inverse = _behind(coupling.forward), _behind(coupling.inverse)
                 stack.enter_context(places.embeddings.register_forward_hook(forward))
-                # In front of other hooks: what was done last is undone first.
+                # Before other hooks: the last coupling is inverted first.
                 stack.enter_context(places.head.register_forward_hook(inverse, prepend=True))
             yield
 
     def settings(self) -> dict[str, Any]:
-        """The arguments of `initialise`, but for the seed."""
+        """Arguments of `initialise`, without the seed."""
         return {
             "hidden_size": self.hidden_size,
             "num_layers": self.num_layers,
@@ -156,15 +156,16 @@ class Adapter(Module):
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """All values by name: bottlenecks.<layer>.<down|up>.<weight|bias>, coupling.moves_<half>.<as before>."""
+        """All parameters by name: bottlenecks.<layer>.<down|up>.<weight|bias>, coupling.moves_<half>.<the same>."""
         return dict(self.state_dict())
 
     @classmethod
     def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
-        """On the backbone's device. Raises `ArtifactError` if settings and tensors do not belong together or to it."""
+        """The adapter on the backbone's device. Raises `ArtifactError` if settings, tensors and backbone do not
+        match."""
         size, layers = settings.get("hidden_size"), settings.get("num_layers")
         if size and layers and (misfit := _misfit(size, layers, backbone)):
-            raise ArtifactError(misfit)  # before anything of that size is made
+            raise ArtifactError(misfit)  # before memory of that size is allocated
         try:
             adapter = cls(**settings)
             adapter.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
@@ -175,17 +176,18 @@ class Adapter(Module):
 
 
 class _Places(NamedTuple):
-    """Where adapters sit in a model."""
+    """The modules of a model that adapters hook into."""
 
     norms: list[nn.LayerNorm]
-    """Behind the feed-forward, one per layer."""
+    """Norms after the feed-forward, one per layer."""
     embeddings: nn.Module
     head: nn.Module
-    """What gives the vectors that meet the vocabulary; called by `Backbone.token_logits` and by the model itself."""
+    """Module whose output is multiplied with the vocabulary matrix; called by `Backbone.token_logits` and by the
+    model."""
 
 
 def _misfit(hidden_size: int, num_layers: int, backbone: Backbone) -> str | None:
-    """Why the shape of an adapter is not the backbone's; None when it is."""
+    """The message for an adapter of another shape than the backbone; None if they match."""
     if (hidden_size, num_layers) == (backbone.hidden_size, backbone.num_layers):
         return None
     return (
@@ -208,10 +210,10 @@ def _places(backbone: Backbone) -> _Places:
 
 
 def _before_norm(bottleneck: nn.Module) -> Any:
-    """s -> s + bottleneck(norm(s)) before the norm, s being feed-forward + residual.
+    """Hook s -> s + bottleneck(norm(s)) before the norm, where s is feed-forward + residual.
 
-    That is Pfeiffer et al.'s placement: the bottleneck reads normed states and adds to those before the norm. Called as
-    `norm.forward`, the norm passes no hooks, so each adapter of a stack sees the sum with those before it."""
+    This is Pfeiffer et al.'s placement: the bottleneck reads normed states and adds to those before the norm.
+    `norm.forward` skips the hooks, so each adapter of a stack sees the sum with those before it."""
 
     def hook(norm: Any, arguments: tuple[Tensor, ...]) -> Tensor:
         (states,) = arguments
@@ -221,7 +223,7 @@ def _before_norm(bottleneck: nn.Module) -> Any:
 
 
 def _behind(function: Any) -> Any:
-    """A forward hook that puts `function` behind a module."""
+    """Forward hook that applies `function` to a module's output."""
 
     def hook(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return function(output)

@@ -1,4 +1,4 @@
-"""Heads that read labels from what a backbone gives, in place of label words. They change nothing on the backbone."""
+"""Classification heads on a backbone's states, in place of label words. They do not change the backbone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from glotprompt.model.modules.module import check_shapes
 
 
 class Head(nn.Module, ABC):
-    """Values in fp32, all of them saved; those that ask for a gradient are trained."""
+    """A head with fp32 parameters, all of them saved; those that require gradients are trained."""
 
     kind: ClassVar[str]
     """Name under which it is saved."""
@@ -33,30 +33,28 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What `restore` needs beside the tensors; JSON."""
+        """Arguments of `restore` besides the tensors; JSON."""
 
     @classmethod
     @abstractmethod
     def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Head:
-        """The head that gave these `settings` and `tensors`. Raises `ArtifactError` where they are none of the
-        backbone's."""
+        """The head with these `settings` and `tensors`. Raises `ArtifactError` if they do not fit the backbone."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """All values, by name."""
+        """All parameters, by name."""
         return dict(self.named_parameters())
 
     @property
     def trained_parameters(self) -> list[nn.Parameter]:
-        """What the optimiser changes."""
+        """Parameters that the optimiser changes."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
 
 class EmbeddingHead(Head):
-    """Logistic regression on sentence vectors: pooled states of one layer, less a centre, divided by one scale.
+    """Logistic regression on sentence vectors: pooled states of one layer, minus a centre, divided by one scale.
 
-    It is fitted in closed form (`train.embedding`); with head "pooled" that is where its training starts. Texts of the
-    target language may have a centre of their own, so that a language that lies beside the source's is moved onto
-    it."""
+    It is fitted without the backbone (`training.objectives.embedding`); head "pooled" then trains it further. Texts of
+    the target language may have their own centre, which removes a constant offset between the languages."""
 
     kind = "embedding head"
 
@@ -68,7 +66,7 @@ class EmbeddingHead(Head):
         scale: Float[Tensor, ""],
         layer: int,
     ) -> None:
-        """`layer`: the states behind so many layers are read."""
+        """`layer`: the layer whose output is pooled (0: the embeddings)."""
         super().__init__()
         self.layer = layer
         self.weight, self.bias, self.centre, self.scale = (
@@ -83,19 +81,19 @@ class EmbeddingHead(Head):
 
     @classmethod
     def empty(cls, hidden_size: int, num_labels: int, layer: int = 0) -> EmbeddingHead:
-        """One of that size, for counting."""
+        """A head of zeros, for counting parameters."""
         zeros = torch.zeros(num_labels, hidden_size)
         return cls(zeros, zeros[:, 0], zeros[0], torch.ones(()), layer)
 
     def to_be_trained(self) -> EmbeddingHead:
-        """The same function with larger weights on inputs that are as much smaller, whose length is 1 instead of the
-        root of their number: a step of AdamW then moves the scores by about the learning rate times that root, not by
-        that number, which at the rates of prompts would undo the fit in a step or two."""
+        """The same function with larger weights on smaller inputs, of length 1 instead of the root of their dimension:
+        a step of AdamW then changes the scores by about the learning rate times that root, not times the dimension,
+        which at the rates of prompts would undo the fit in a step or two."""
         root = math.sqrt(self.weight.shape[1])
         return EmbeddingHead(self.weight * root, self.bias, self.centre, self.scale * root, self.layer)
 
     def with_centre(self, centre: Float[Tensor, " hidden"]) -> EmbeddingHead:
-        """The same head for texts whose vectors have this mean."""
+        """The same head with another centre, the mean of other texts' vectors."""
         return EmbeddingHead(self.weight, self.bias, centre.to(self.bias.device), self.scale, self.layer)
 
     def scores(self, backbone: Backbone, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
@@ -120,8 +118,8 @@ class EmbeddingHead(Head):
 
 
 class LinearHead(Head):
-    """A classification head on the first token's state, dense, tanh, projection: what RoBERTa's fine-tuning puts in
-    the place of template and verbalizer (Liu et al. 2019)."""
+    """Classification head on the first token's state: dense, tanh, projection, as in RoBERTa's fine-tuning (Liu et al.
+    2019)."""
 
     kind = "linear head"
 
@@ -153,9 +151,9 @@ class LinearHead(Head):
         dense = {"dense.weight": (hidden, hidden), "dense.bias": (hidden,)}
         projection = {"projection.weight": (labels, hidden), "projection.bias": (labels,)}
         check_shapes("the head", tensors, {**dense, **projection})
-        made = cls(hidden, labels)
-        made.load_state_dict(dict(tensors))
-        return made
+        head = cls(hidden, labels)
+        head.load_state_dict(dict(tensors))
+        return head
 
 
 def _num_rows(tensor: Tensor | None) -> int:

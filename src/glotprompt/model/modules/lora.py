@@ -1,7 +1,7 @@
-"""LoRA (Hu et al. 2022) as a module: low-rank updates of the body's linear layers, added behind them by module hooks.
+"""LoRA (Hu et al. 2022) as a module: low-rank updates of the body's linear layers, added to their output by hooks.
 
-Checked against PEFT's own layers (tests/model/test_lora.py), which over a body in bf16 compute in fp32 and take about
-eight times as long a step.
+Tested against PEFT's own layers (tests/model/test_lora.py), which compute in fp32 even on a bf16 body and take about
+eight times as long per step.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from glotprompt.model.modules.module import Module, check_shapes
 
 QUERIES_AND_VALUES = ("query", "value")
 TARGETS = {"modernbert": ("Wqkv",), "eurobert": ("q_proj", "v_proj")}
-"""Queries and values, as Hu et al. 2022, by model type where they have other names. ModernBERT's queries, keys and
-values are one layer."""
+"""Names of the query and value layers (Hu et al. 2022) by model type, where they differ. ModernBERT has one layer for
+queries, keys and values."""
 
 Targets = Sequence[str] | Literal["all"] | None
 
@@ -35,8 +35,8 @@ class Lora(Module):
 
     def __init__(self, backbone: Backbone, rank: int, alpha: float, targets: Targets = None, seed: int = 0) -> None:
         """`targets` are the last parts of the layers' names, such as "query"; "all": all linear layers of the body's
-        layers; None: queries and values. A: uniform as PEFT has it, the same for the same seed on every device. Raises
-        `ConfigError` where the model has no such layer."""
+        layers; None: queries and values. A is uniform as in PEFT, equal for equal seeds on every device. Raises
+        `ConfigError` if the model has no such layer."""
         super().__init__()
         self.rank, self.alpha, self.targets = rank, alpha, targets
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -53,12 +53,12 @@ class Lora(Module):
 
     @contextmanager
     def attached(self, backbone: Backbone) -> Generator[None]:
-        """Inside, every changed layer gives W x + (alpha / rank) B A x; attached inside one another, updates add up."""
+        """Context in which every target layer computes W x + (alpha / rank) B A x; nested contexts add up."""
         with ExitStack() as stack:
             for name in self._names:
                 down, up = (self.pairs[_key(name, side)] for side in ("A", "B"))
                 layer = backbone.model.get_submodule(name)
-                stack.enter_context(layer.register_forward_hook(_updated(down, up, self.alpha / self.rank)))
+                stack.enter_context(layer.register_forward_hook(_update_hook(down, up, self.alpha / self.rank)))
             yield None
 
     def settings(self) -> dict[str, Any]:
@@ -70,24 +70,26 @@ class Lora(Module):
 
     @classmethod
     def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Lora:
-        rank, wanted = settings["rank"], dict[str, tuple[int, int]]()
+        rank, shapes = settings["rank"], dict[str, tuple[int, int]]()
         for name, layer in _layers(backbone, settings["targets"]).items():
-            wanted |= {f"{name}.A": (rank, layer.in_features), f"{name}.B": (layer.out_features, rank)}
-        check_shapes("LoRA", tensors, wanted)  # before anything of that size is made; a copy would spread a small one
-        made = cls(backbone, rank, settings["alpha"], settings["targets"])
+            shapes |= {f"{name}.A": (rank, layer.in_features), f"{name}.B": (layer.out_features, rank)}
+            # Before memory of that size is allocated; copying would broadcast a small tensor.
+        check_shapes("LoRA", tensors, shapes)
+
+        module = cls(backbone, rank, settings["alpha"], settings["targets"])
         with torch.no_grad():
-            for name, value in made.tensors().items():
+            for name, value in module.tensors().items():
                 value.copy_(tensors[name])
-        return made
+        return module
 
 
 def _key(name: str, side: str) -> str:
-    """Where a layer's matrix stands in the dictionary, whose keys must not hold dots."""
+    """Key of a layer's matrix in the parameter dict, whose keys must not contain dots."""
     return f"{name}.{side}".replace(".", "/")
 
 
-def _updated(down: Tensor, up: Tensor, scale: float) -> Any:
-    """The hook behind one linear layer. The update is computed in the dtype of the body, as adapters are."""
+def _update_hook(down: Tensor, up: Tensor, scale: float) -> Any:
+    """Forward hook of one linear layer. The update is computed in the dtype of the body, as adapters are."""
 
     def hook(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
         (states,) = arguments
@@ -98,17 +100,17 @@ def _updated(down: Tensor, up: Tensor, scale: float) -> Any:
 
 
 def _layers(backbone: Backbone, targets: Targets) -> dict[str, nn.Linear]:
-    """The linear layers to change, by name: inside the body's layers, not the embeddings' nor the LM head's."""
+    """Linear layers to update, by name: those in the body's layers, not in the embeddings or the LM head."""
     if targets is None:
         targets = TARGETS.get(str(backbone.model.config.model_type), QUERIES_AND_VALUES)
     inside = re.compile(r"\blayers?\.\d+\.")
-    found = {
+    layers = {
         name: part
         for name, part in backbone.model.named_modules()
         if isinstance(part, nn.Linear)
         and inside.search(name)
         and (targets == "all" or name.rpartition(".")[2] in targets)
     }
-    if not found:
+    if not layers:
         raise ConfigError(f"{backbone.name}: LoRA finds no layer to change (looked for {', '.join(targets)})")
-    return found
+    return layers

@@ -1,7 +1,7 @@
-"""What a method adds to a frozen backbone: a module.
+"""The interface of modules, which methods add to a frozen backbone.
 
-Every method of `glotprompt.methods` trains one module or several at once. Attached, a module changes what the backbone
-computes; detached, the backbone is what it was, to the bit.
+Every method of `glotprompt.methods` trains one module or several. An attached module changes what the backbone
+computes; detached, the backbone is unchanged to the bit.
 """
 
 from __future__ import annotations
@@ -17,53 +17,54 @@ from glotprompt.model.backbone import Backbone
 
 
 class Module(nn.Module, ABC):
-    """Values in fp32 that change what a frozen backbone computes; those that ask for a gradient are trained."""
+    """A module with fp32 parameters that changes what a frozen backbone computes; those that require gradients are
+    trained."""
 
     kind: ClassVar[str]
     """Name under which it is saved."""
 
     @abstractmethod
     def attached(self, backbone: Backbone) -> Any:
-        """A context manager inside which the backbone computes with this module. It yields the `Prefix` to hand to
-        `Backbone.hidden_states`, or None. The backward pass must end before it is left."""
+        """Context manager in which the backbone computes with this module; yields the `Prefix` for
+        `Backbone.hidden_states`, or None. The backward pass must run inside it."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What `restore` needs beside the tensors; JSON."""
+        """Arguments of `restore` besides the tensors; JSON."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """All values that are saved, by name."""
+        """All saved tensors, by name."""
 
     @classmethod
     @abstractmethod
     def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Module:
-        """The module that gave these `settings` and `tensors`, for the backbone it was made for."""
+        """The module with these `settings` and `tensors`, on the backbone it was made for."""
 
     @property
     def first_layer(self) -> int | None:
-        """The lowest layer whose work changes as this is trained (its vectors, weights or input); None: no layer's."""
+        """Lowest layer whose vectors, weights or input change in training; None: no layer."""
         return 0
 
     @property
     def trained_parameters(self) -> list[nn.Parameter]:
-        """What the optimiser changes."""
+        """Parameters that the optimiser changes."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     @property
     def num_trained(self) -> int:
-        """How many numbers the optimiser changes."""
+        """Number of trained parameters."""
         return sum(parameter.numel() for parameter in self.trained_parameters)
 
 
-def check_shapes(what: str, found: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]]) -> None:
-    """Raises `ArtifactError` where values are not those of `what`, by name and shape."""
-    for name in sorted(found.keys() | wanted.keys()):
-        if name not in found:
+def check_shapes(what: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise `ArtifactError` unless the tensors of `what` have exactly these names and shapes."""
+    for name in sorted(tensors.keys() | shapes.keys()):
+        if name not in tensors:
             raise ArtifactError(f"{what} lacks {name}; make it anew")
-        if name not in wanted:
+        if name not in shapes:
             raise ArtifactError(f"{what} holds {name}, which it does not have; make it anew")
-        if tuple(found[name].shape) != tuple(wanted[name]):
+        if tuple(tensors[name].shape) != tuple(shapes[name]):
             raise ArtifactError(
-                f"{what}: {name} is {list(found[name].shape)}, expected {list(wanted[name])}; make it anew"
+                f"{what}: {name} is {list(tensors[name].shape)}, expected {list(shapes[name])}; make it anew"
             )

@@ -1,7 +1,7 @@
-"""What the frozen model itself has as keys and values at real tokens: a start for a prompt that is no noise.
+"""Keys and values of the frozen model at real tokens, to initialise a prompt (`initialise="text"`).
 
-Seen through transformers' seam for attention functions, as `soft_prompt` puts the prompt in; ours is replaced only for
-the length of a forward pass by one that also notes what it is handed.
+They are recorded by an attention function registered with transformers, which replaces ours (`model.prefix`) only
+during a forward pass.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ NOTING = f"{ATTENTION}-noting"
 
 
 def _attend_and_note(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, noted: dict[int, Tensor], **kwargs: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *arguments: Any,
+    noted: dict[int, Tensor],
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     noted[module.layer_idx] = torch.stack([key[0], value[0]])  # pyright: ignore[reportArgumentType]
-    return AttentionInterface()[ATTENTION](module, query, key, value, *rest, **kwargs)
+    return AttentionInterface()[ATTENTION](module, query, key, value, *arguments, **kwargs)
 
 
 AttentionInterface.register(NOTING, _attend_and_note)
@@ -49,11 +55,11 @@ def key_values_of_text(
     special_ids: Int[Tensor, " special"],
     prompt_length: int,
 ) -> Float[Tensor, "layer 2 head _ dim"]:
-    """Every layer's keys and values at the first `prompt_length` tokens of the sequences that are none of
-    `special_ids`; fp32, on the CPU. Fewer where the sequences have fewer.
+    """Keys and values of every layer at the first `prompt_length` tokens of the sequences that are not in `special_ids`
+    (fewer if there are fewer); fp32, on the CPU.
 
-    A sequence is read whole and without a prompt, so each token's vectors know their context and their place."""
-    found: list[Tensor] = []
+    Sequences are read whole and without a prompt, so the vectors depend on context and position."""
+    vectors: list[Tensor] = []
     missing = prompt_length
     with _noting(backbone):
         for sequence in sequences:
@@ -61,8 +67,8 @@ def key_values_of_text(
             backbone.model.base_model(input_ids=sequence[None].to(backbone.device), noted=noted)
             text = ~torch.isin(sequence, special_ids)
             of_layers = torch.stack([noted[index] for index in range(backbone.num_layers)])
-            found.append(of_layers.float().cpu()[:, :, :, text][:, :, :, :missing])
-            missing -= found[-1].shape[3]
+            vectors.append(of_layers.float().cpu()[:, :, :, text][:, :, :, :missing])
+            missing -= vectors[-1].shape[3]
             if missing == 0:
                 break
-    return torch.cat(found, dim=3)
+    return torch.cat(vectors, dim=3)

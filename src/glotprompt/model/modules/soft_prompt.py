@@ -1,5 +1,5 @@
 """The soft prompt: `prompt_length` key/value vectors in front of every layer's attention (prefix tuning, Li and
-Liang 2021; P-tuning v2, Liu et al. 2022; section 3 of the paper), as they are trained and saved."""
+Liang 2021; P-tuning v2, Liu et al. 2022; section 3 of the paper), as a module."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from glotprompt.model.prefix import Positions, Prefix
 class SoftPrompt(Module):
     """Trainable key/value vectors [layer, 2, head, prompt, dim] (index 0 of the second axis: keys, 1: values).
 
-    Only the layers `trained_layers` have gradients; the layers below and above are kept as they are, and with
-    `prefix` the backward pass ends at the lowest trained layer.
+    Only the layers in `trained_layers` have gradients; the others are constant, and with `prefix` the backward pass
+    ends at the lowest trained layer.
     """
 
     kind = "prompt"
@@ -52,12 +52,12 @@ class SoftPrompt(Module):
         trained_layers: range | None = None,
         positions: Positions = "plain",
     ) -> SoftPrompt:
-        """A prompt of normal noise, the same for the same seed on every device."""
+        """A prompt of normal noise, equal for equal seeds on every device."""
         generator = torch.Generator("cpu").manual_seed(seed)
         return cls(torch.randn(shape, generator=generator, device="cpu") * std, trained_layers, positions)
 
     def key_values(self) -> Float[Tensor, "layer 2 head prompt dim"]:
-        """All layers, in fp32, differentiable in the trained ones."""
+        """Key/value vectors of all layers, fp32, differentiable in the trained ones."""
         return torch.cat([self.below, self.trained, self.above])  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     @property
@@ -76,7 +76,7 @@ class SoftPrompt(Module):
 
     @contextmanager
     def attached(self, backbone: Backbone) -> Generator[Prefix]:
-        """The prompt reaches the model as an argument; nothing on the backbone changes."""
+        """Context that yields the prompt as a prefix; the backbone itself is unchanged."""
         yield self.prefix(backbone.dtype)
 
     def settings(self) -> dict[str, Any]:
@@ -92,8 +92,8 @@ class SoftPrompt(Module):
 
 
 def check_prompt(tensors: Mapping[str, Tensor], positions: Positions, backbone: Backbone | None) -> None:
-    """Raises `ArtifactError` for what is not the vectors of one prompt alone and, where a backbone is given, of its
-    shape and with room for a text behind them."""
+    """Raise `ArtifactError` unless the tensors are the vectors of one prompt and, if a backbone is given, fit its shape
+    and leave room for a text."""
     if set(tensors) != {"key_values"}:
         raise ArtifactError(f"the values {sorted(tensors)[:4]}, a prompt has key_values alone; make it anew")
     shape = list(tensors["key_values"].shape)

@@ -1,4 +1,4 @@
-"""Several modules as one, modules and heads to files and back."""
+"""Stacks of modules, and (de)serialisation of modules and heads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from glotprompt.model.prefix import Prefix
 
 
 class ModuleStack(Module):
-    """Named modules attached one inside the other, in their order; at most one of them is a prompt."""
+    """Named modules that are attached together, in order; at most one of them is a prompt."""
 
     kind = "stack"
 
@@ -39,11 +39,11 @@ class ModuleStack(Module):
     @contextmanager
     def attached(self, backbone: Backbone) -> Generator[Prefix | None]:
         with ExitStack() as stack:
-            found = [stack.enter_context(self[name].attached(backbone)) for name in self.parts]
-            yield next((prefix for prefix in found if prefix is not None), None)
+            prefixes = [stack.enter_context(self[name].attached(backbone)) for name in self.parts]
+            yield next((prefix for prefix in prefixes if prefix is not None), None)
 
     def settings(self) -> dict[str, Any]:
-        # A list: files sort the keys of tables, and the order matters.
+        # A list: files sort dict keys, and the order matters.
         return {"parts": [[name, described(self[name])] for name in self.parts]}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -63,38 +63,37 @@ _HEADS: dict[str, type[Head]] = {kind.kind: kind for kind in (LinearHead, Embedd
 
 
 def tensors_of(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a part, named as the part names them, among those saved as "<part>.<name>"."""
+    """The tensors of one part, from those saved as "<part>.<name>", by <name>."""
     start = f"{part}."
     return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
 def refuse_strays(tensors: Mapping[str, Tensor], parts: Sequence[str]) -> None:
-    """Raises `ArtifactError` for a tensor of none of these parts."""
+    """Raise `ArtifactError` for a tensor that belongs to none of the parts."""
     strays = [name for name in tensors if name.partition(".")[0] not in parts]
     if strays:
         raise ArtifactError(f"it holds {strays[0]}, which belongs to none of its parts; make it anew")
 
 
 def described(module: Module) -> dict[str, Any]:
-    """What a file says of a module beside its tensors; JSON."""
+    """Description of a module in a file, without its tensors; JSON."""
     return {"kind": module.kind, **module.settings()}
 
 
 def restored(backbone: Backbone, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Module:
-    """The module that a file holds, on the backbone's device."""
+    """The module of a description and its tensors, on the backbone's device."""
     settings = dict(description)
     kind = settings.pop("kind")
     return _KINDS[kind].restore(backbone, settings, tensors).to(backbone.device)
 
 
 def trained_of(body: Module, head: Head | None) -> list[nn.Parameter]:
-    """What the optimiser changes of a classifier's body and head."""
+    """Parameters of a classifier's body and head that the optimiser changes."""
     return [*body.trained_parameters, *([] if head is None else head.trained_parameters)]
 
 
 def packed(body: Module, head: Head | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Description and tensors of a classifier's body and head, as its file has them: those of the body alone, or of two
-    parts together."""
+    """Description and tensors of a classifier for its file: of the body alone, or of body and head as two parts."""
     if head is None:
         return described(body), body.tensors()
     parts = [["body", described(body)], ["head", {"kind": head.kind, **head.settings()}]]
@@ -104,7 +103,7 @@ def packed(body: Module, head: Head | None) -> tuple[dict[str, Any], dict[str, T
 
 
 def body_and_head(description: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
-    """What the description of `packed` says of each; None: there is no head."""
+    """The descriptions of body and head from that of `packed`; None: there is no head."""
     parts = dict(description.get("parts", ()))
     return (parts["body"], parts["head"]) if "head" in parts else (description, None)
 
@@ -112,7 +111,7 @@ def body_and_head(description: Mapping[str, Any]) -> tuple[Mapping[str, Any], Ma
 def unpacked(
     backbone: Backbone, description: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> tuple[Module, Head | None]:
-    """The body and the head that a classifier's file holds, on the backbone's device."""
+    """Body and head from a classifier's file, on the backbone's device; the inverse of `packed`."""
     of_body, of_head = body_and_head(description)
     if of_head is None:
         return restored(backbone, of_body, tensors), None

@@ -1,4 +1,4 @@
-"""Full fine-tuning as a module: the backbone's own weights, copied, trained, and put in their places for a while."""
+"""Full fine-tuning as a module: trained copies of the backbone's weights that temporarily replace them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from glotprompt.model.modules.module import Module
 
 
 class Weights(Module):
-    """Copies of some or all of the backbone's weights in fp32, tied ones once.
+    """fp32 copies of some or all of the backbone's weights; tied ones once.
 
     The body computes with them in its own precision (mixed precision: gradients reach the fp32 copies through the
-    cast), and the backbone's own tensors are never written to. Of a body loaded in bf16 the copies start with bf16's
-    rounding.
+    cast), and the backbone's own tensors are never written to. Copies of a body loaded in bf16 start from rounded
+    weights.
     """
 
     kind = "weights"
@@ -30,25 +30,25 @@ class Weights(Module):
 
     @classmethod
     def of(cls, backbone: Backbone, wanted: Callable[[str], bool] = lambda name: True) -> Weights:
-        """The weights as they are, all or those whose names are `wanted`."""
+        """The backbone's weights: all of them, or those whose names are `wanted`."""
         return cls({name: value for name, value in backbone.model.named_parameters() if wanted(name)})
 
     @contextmanager
     def attached(self, backbone: Backbone) -> Generator[None]:
-        """Put the copies in place of the backbone's weights, wherever these are used."""
+        """Context in which the copies replace the backbone's weights, wherever they are used."""
         own = dict(backbone.model.named_parameters())
         copies = {id(own[name]): copy.to(own[name].dtype) for name, copy in zip(self.names, self.values, strict=True)}
         replaced: list[tuple[dict[str, Any], str, nn.Parameter]] = []
         for module in backbone.model.modules():
-            held: dict[str, Any] = module._parameters  # pyright: ignore[reportPrivateUsage]  # a Parameter would be cut off from its master
-            replaced += [(held, leaf, value) for leaf, value in held.items() if id(value) in copies]
+            parameters: dict[str, Any] = module._parameters  # pyright: ignore[reportPrivateUsage]  # a Parameter would be cut off from its master
+            replaced += [(parameters, leaf, value) for leaf, value in parameters.items() if id(value) in copies]
         try:
-            for held, leaf, value in replaced:
-                held[leaf] = copies[id(value)]
+            for parameters, leaf, value in replaced:
+                parameters[leaf] = copies[id(value)]
             yield None
         finally:
-            for held, leaf, value in replaced:
-                held[leaf] = value
+            for parameters, leaf, value in replaced:
+                parameters[leaf] = value
 
     def settings(self) -> dict[str, Any]:
         return {}

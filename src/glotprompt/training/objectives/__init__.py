@@ -1,1 +1,1 @@
-"""What is learned: objectives, their batches and losses, and how they are scored."""
+"""Objectives: their inputs, batches, losses and scores."""

@@ -1,11 +1,12 @@
-"""The alignment objective: what a frozen backbone makes of a sentence is the target of its translation behind a prompt.
+"""The alignment objective: with a prompt, the vector of a sentence is trained towards the frozen vector of its
+translation.
 
-The backbone is its own teacher (Reimers and Gurevych 2020 have two models). The teachers' vectors are those of the
-source sentences without a prompt, less their mean, normalised: made once. A student's vector is the target sentence's
-behind what is trained, less the same mean, normalised. The loss of a batch is
-InfoNCE(students, teachers) in both directions + `PULL` * (1 - cosine to the own teacher) + `SOURCE_PULL` * (1 - cosine
-of the *source* sentence behind what is trained to its own teacher). The last part keeps source sentences where they
-were, so that one prompt serves both languages and a classifier trained on the source.
+The backbone is its own teacher (Reimers and Gurevych 2020 have two models). Teacher vectors are those of the source
+sentences without a prompt, centred by their mean and normalised, computed once. A student vector is that of the target
+sentence with the trained module, centred by the same mean and normalised. The loss of a batch is InfoNCE(students,
+teachers) in both directions + `PULL` * (1 - cosine to the own teacher) + `SOURCE_PULL` * (1 - cosine of the *source*
+sentence, with the trained module, to its own teacher). The last term keeps source vectors in place, so that one prompt
+serves both languages and a classifier trained on the source language.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences, beginning, by_length, plain
 from glotprompt.processes import together
 from glotprompt.records import AlignmentScores
-from glotprompt.training.objectives.batches import draw
+from glotprompt.training.objectives.batches import sample_indices
 from glotprompt.training.objectives.micro_batch import MicroBatch
 
 TEMPERATURE = 0.05
-"""Of InfoNCE."""
+"""Temperature of InfoNCE."""
 PULL = 5.0
 SOURCE_PULL = 2.5
 """Weights of the two cosines beside InfoNCE."""
 TOGETHER = 16
-"""Most sentences that a CPU reads at once in a training step."""
+"""Largest number of sentences in one forward pass of a training step on a CPU."""
 
 _Vectors = Float[Tensor, "pair hidden"]
 
 
 @dataclass(frozen=True)
 class AlignmentBatch:
-    """Sentence pairs as the model reads them, and where they belong."""
+    """Tokenised sentence pairs and their teacher vectors."""
 
     target: Sequences
     source: Sequences
@@ -55,11 +56,11 @@ class AlignmentBatch:
 
 @dataclass(frozen=True)
 class AlignmentCorpus:
-    """Sentence pairs, from which every step of alignment is drawn."""
+    """Sentence pairs, from which the batches of alignment are sampled."""
 
     pairs: AlignmentBatch
     centre: Float[Tensor, " hidden"]
-    """Mean of the teachers' vectors before they were centred."""
+    """Mean of the teacher vectors before centring."""
     batch_size: int
     seed: int
 
@@ -67,33 +68,33 @@ class AlignmentCorpus:
         return len(self.pairs.target)
 
     def batch(self, step: int) -> AlignmentBatch:
-        """The pairs of a step; every pair once per epoch."""
-        rows = draw(len(self), min(self.batch_size, len(self)), self.seed, step, 0)
+        """The batch of a step; every pair occurs once per epoch."""
+        rows = sample_indices(len(self), min(self.batch_size, len(self)), self.seed, step, 0)
         return _some(self.pairs, rows)
 
 
 def split_pairs(
     pairs: Sequence[tuple[str, str]], config: AdaptConfig
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Pairs to train on, and held-out pairs: `held_out_share` of them, at most `eval_sequences`. No held-out sentence
-    of either side is trained on. Raises `DataError` where too few pairs are left."""
+    """Training pairs and held-out pairs: `held_out_share` of them, at most `eval_sequences`. No held-out sentence of
+    either side is in a training pair. Raises `DataError` if too few pairs remain."""
     most = min(config.eval_sequences, round(config.held_out_share * len(pairs)))
     order = generator(config.seed, "held-out pairs").permutation(len(pairs))
-    held = [pairs[i] for i in sorted(order[: max(2, most)].tolist())]
-    sides = [{pair[side] for pair in held} for side in (0, 1)]
-    kept = [pair for pair in pairs if pair[0] not in sides[0] and pair[1] not in sides[1]]
-    if len(kept) < 2:
+    held_out = [pairs[i] for i in sorted(order[: max(2, most)].tolist())]
+    sides = [{pair[side] for pair in held_out} for side in (0, 1)]
+    training = [pair for pair in pairs if pair[0] not in sides[0] and pair[1] not in sides[1]]
+    if len(training) < 2:
         raise DataError(
             f"{counted(len(pairs), 'pair')} of parallel text: too few to train on and to hold some out; give more"
         )
-    return kept, held
+    return training, held_out
 
 
 def halves_of_pairs(
     held_out: Sequence[tuple[str, str]],
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Held-out pairs that choose the step, and those that report, without a sentence in common. Where less than two
-    pairs would be left to either, all do both."""
+    """Held-out pairs for choosing the step and for the report, without a common sentence. If either had fewer than two
+    pairs, both are all pairs."""
     choosing = list(held_out[::2])
     sides = [{pair[side] for pair in choosing} for side in (0, 1)]
     reporting = [pair for pair in held_out[1::2] if pair[0] not in sides[0] and pair[1] not in sides[1]]
@@ -103,11 +104,14 @@ def halves_of_pairs(
 
 
 def alignment_corpus(
-    backbone: Backbone, pairs: Sequence[tuple[str, str]], config: AdaptConfig, batch_size: int,
+    backbone: Backbone,
+    pairs: Sequence[tuple[str, str]],
+    config: AdaptConfig,
+    batch_size: int,
     centre: Float[Tensor, " hidden"] | None = None,
-) -> AlignmentCorpus:  # fmt: skip
-    """Tokenise (source, target) pairs and let the frozen backbone make their teachers, `batch_size` at a time. `centre`
-    is that of the pairs that are trained on; None: these are."""
+) -> AlignmentCorpus:
+    """Tokenise (source, target) pairs and compute their teacher vectors, `batch_size` at a time. `centre`: that of the
+    training pairs; None: these are the training pairs."""
     source, target = (_tokens([pair[side] for pair in pairs], backbone.tokenizer, config.max_length) for side in (0, 1))
     with torch.no_grad():
         vectors = _vectors(backbone, source, None, batch_size)
@@ -119,16 +123,16 @@ def alignment_corpus(
 
 def _tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Sequences:
     clean = [beginning(plain(text, tokenizer), tokenizer, max_length) for text in texts]
-    found = tokenizer(clean, truncation=True, max_length=max_length)["input_ids"]
-    return [np.array(row, dtype=np.int64) for row in found]
+    ids = tokenizer(clean, truncation=True, max_length=max_length)["input_ids"]
+    return [np.array(row, dtype=np.int64) for row in ids]
 
 
 def _vectors(backbone: Backbone, sequences: Sequences, prefix: Prefix | None, batch_size: int) -> _Vectors:
     """Pooled states, fp32 on the backbone's device, in the order of the sequences; differentiable in the prefix."""
-    found = torch.zeros(len(sequences), backbone.hidden_size, device=backbone.device)
+    vectors = torch.zeros(len(sequences), backbone.hidden_size, device=backbone.device)
     for rows in by_length(sequences, batch_size):
-        found[rows] = backbone.pooled_states([sequences[i] for i in rows], prefix)
-    return found
+        vectors[rows] = backbone.pooled_states([sequences[i] for i in rows], prefix)
+    return vectors
 
 
 def _some(pairs: AlignmentBatch, rows: Sequence[int]) -> AlignmentBatch:
@@ -142,26 +146,26 @@ def _some(pairs: AlignmentBatch, rows: Sequence[int]) -> AlignmentBatch:
 def alignment_loss(
     target: _Vectors, source: _Vectors, teachers: _Vectors, centre: Float[Tensor, " hidden"]
 ) -> Float[Tensor, ""]:
-    """The loss of a batch from the pooled states of both sides behind what is trained, fp32."""
-    students, kept = (F.normalize(states - centre, dim=1) for states in (target, source))
+    """Loss of a batch from the pooled states of both sides, computed with the trained module; fp32."""
+    students, sources = (F.normalize(states - centre, dim=1) for states in (target, source))
     scores = students @ teachers.T / TEMPERATURE
     own = torch.arange(len(scores), device=scores.device)
     contrast = (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
-    return contrast + PULL * (1 - _cosine(students, teachers)) + SOURCE_PULL * (1 - _cosine(kept, teachers))
+    return contrast + PULL * (1 - _cosine(students, teachers)) + SOURCE_PULL * (1 - _cosine(sources, teachers))
 
 
 def _cosine(one: _Vectors, other: _Vectors) -> Float[Tensor, ""]:
-    """Mean over rows of unit vectors."""
+    """Mean cosine of rows of unit vectors."""
     return (one * other).sum(dim=1).mean()
 
 
 def alignment_losses(
     backbone: Backbone, module: Module, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], micro_batch: MicroBatch
 ) -> Generator[tuple[Tensor, int]]:
-    """Parts of a batch's loss. InfoNCE compares all pairs of the batch, so where the batch is read in parts the
-    gradients of the whole loss with respect to the vectors are made first, without remembering anything, and each part
-    takes its own through the model (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
-    Setup"): the same loss and gradients."""
+    """Parts of a batch's loss. InfoNCE compares all pairs of the batch, so if the batch is computed in parts, the
+    gradients of the whole loss with respect to the vectors are computed first, without stored activations, and each
+    part then backpropagates its own (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
+    Limited Setup"): the same loss and gradients."""
     count, size = len(batch.target), micro_batch.size or len(batch.target)
     if size >= count and not together():
         for _ in micro_batch.parts(count):
@@ -184,7 +188,7 @@ def alignment_losses(
 def _gradients_of_vectors(
     backbone: Backbone, module: Module, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], size: int
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The loss of a batch, and its gradients with respect to the pooled states of the target and of the source side."""
+    """Loss of a batch, and its gradients with respect to the pooled states of the target and source side."""
     with torch.no_grad(), module.attached(backbone) as prefix:
         sides = _both_sides(backbone, batch, prefix, size)
     for vectors in sides:
@@ -197,8 +201,8 @@ def _gradients_of_vectors(
 def _both_sides(
     backbone: Backbone, batch: AlignmentBatch, prefix: Prefix | None, size: int
 ) -> tuple[_Vectors, _Vectors]:
-    """Pooled states of the target and of the source side. On a CPU sentences of either side are read together by
-    length, few at once: verses differ so much in length that a batch read whole is half padding."""
+    """Pooled states of the target and source side. On a CPU sentences of both sides are batched by length, few at once:
+    verses differ so much in length that a whole batch is half padding."""
     sentences = [*batch.target, *batch.source]
     most = min(size, TOGETHER) if backbone.device.type == "cpu" else size
     states = _vectors(backbone, sentences, prefix, most)
@@ -217,21 +221,23 @@ def _num_tokens(batch: AlignmentBatch) -> int:
 def score_alignment(
     backbone: Backbone, held_out: AlignmentCorpus, prefix: Prefix | None, batch_size: int
 ) -> AlignmentScores:
-    """Score held-out pairs, behind a prefix or (None) of the backbone as it is now."""
+    """Score held-out pairs, with a prefix or (None) with the backbone in its current state."""
     pairs = held_out.pairs
     target, source = (_vectors(backbone, side, prefix, batch_size) for side in (pairs.target, pairs.source))
-    students, kept = (F.normalize(states - held_out.centre, dim=1) for states in (target, source))
+    students, sources = (F.normalize(states - held_out.centre, dim=1) for states in (target, source))
     return AlignmentScores(
-        retrieval_accuracy(target, pairs.teachers), float(_cosine(students, pairs.teachers)),
-        float(_cosine(kept, pairs.teachers)),
-        float(alignment_loss(target, source, pairs.teachers, held_out.centre)), len(pairs.target),
-    )  # fmt: skip
+        retrieval_accuracy(target, pairs.teachers),
+        float(_cosine(students, pairs.teachers)),
+        float(_cosine(sources, pairs.teachers)),
+        float(alignment_loss(target, source, pairs.teachers, held_out.centre)),
+        len(pairs.target),
+    )
 
 
 def retrieval_accuracy(one: _Vectors, other: _Vectors) -> float:
-    """Per cent of the rows whose nearest row of the other side, by cosine, is the one of the same index: mean of both
-    directions. Each side is centred by its own mean first."""
-    left, right = (F.normalize(side - side.mean(dim=0), dim=1) for side in (one, other))
-    scores, own = left @ right.T, torch.arange(len(one), device=one.device)
-    found = [(matrix.argmax(dim=1) == own).float().mean() for matrix in (scores, scores.T)]
-    return 100 * float(sum(found)) / 2
+    """Retrieval accuracy: per cent of the rows whose nearest row of the other side, by cosine, has the same index; mean
+    of both directions, each side centred by its own mean."""
+    rows, columns = (F.normalize(side - side.mean(dim=0), dim=1) for side in (one, other))
+    scores, own = rows @ columns.T, torch.arange(len(one), device=one.device)
+    accuracies = [(matrix.argmax(dim=1) == own).float().mean() for matrix in (scores, scores.T)]
+    return 100 * float(sum(accuracies)) / 2

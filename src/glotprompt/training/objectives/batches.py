@@ -1,5 +1,5 @@
-"""Batches of both stages, each a pure function of the records, a seed and the step number: a run that is killed and
-started again sees exactly the batches it would have seen."""
+"""Batches of stage 1, and sampling for both stages: pure functions of records, seed and step, so that a resumed run
+gets the same batches as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from glotprompt.errors import ConfigError
 from glotprompt.model.tokens import Sequences, SpecialIds, beginning, pad, plain
 
 _TOGETHER = 1000
-"""Texts that are tokenised at once: lists of all tokens of a large text would take several times its memory."""
+"""Texts tokenised at once: token lists of a whole large text would take several times its memory."""
 
 
 @dataclass(frozen=True)
@@ -40,26 +40,26 @@ class MaskedBatch:
 def token_sequences(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int, packing: str
 ) -> list[NDArray[np.int64]]:
-    """Tokens of a text, special tokens included, at most `max_length` each.
+    """Token sequences of a text, special tokens included, at most `max_length` each.
 
-    "full": all lines in order, each closed by the separator, cut into pieces of exactly `max_length` (the last,
-    shorter piece is left out unless it is the only one). "none": one line each, cut at `max_length`.
+    "full": all lines in order, each followed by the separator, cut into pieces of exactly `max_length` (the last,
+    shorter piece is dropped unless it is the only one). "none": one sequence per line, truncated at `max_length`.
     """
     lines: list[NDArray[np.int32]] = []
     for start in range(0, len(texts), _TOGETHER):
         clean = [plain(text, tokenizer) for text in texts[start : start + _TOGETHER]]
         if packing == "none":
             clean = [beginning(text, tokenizer, max_length) for text in clean]
-        # verbose: a line longer than the model reads is cut into sequences here, so no warning.
-        found = tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
-        lines += [np.array(ids, dtype=np.int32) for ids in found]
+        # verbose: long lines are cut into sequences here, so no warning is needed.
+        rows = tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
+        lines += [np.array(ids, dtype=np.int32) for ids in rows]
     return pack(lines, SpecialIds.of(tokenizer), max_length, packing)
 
 
 def pack(
     lines: Sequence[Sequence[int] | NDArray[np.int32]], special: SpecialIds, max_length: int, packing: str
 ) -> list[NDArray[np.int64]]:
-    """As `token_sequences`, of lines that are tokens already."""
+    """`token_sequences` for tokenised lines."""
     first, last, room = special.first, special.last, max_length - 2
     if packing == "none":
         return [np.array([first, *line[:room], last], dtype=np.int64) for line in lines if len(line)]
@@ -75,15 +75,15 @@ def _order(size: int, seed: int, epoch: int, stream: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, stream]).permutation(size)
 
 
-def draw(size: int, count: int, seed: int, step: int, stream: int) -> list[int]:
-    """Indices of the `count` records that step `step` takes from `size`: every record once per epoch."""
+def sample_indices(size: int, count: int, seed: int, step: int, stream: int) -> list[int]:
+    """Indices of the `count` records of step `step`, out of `size`: every record once per epoch."""
     picks = range(step * count, (step + 1) * count)
     return [int(_order(size, seed, pick // size, stream)[pick % size]) for pick in picks]
 
 
 @dataclass(frozen=True)
 class MaskingCorpus:
-    """Token sequences of both languages, from which every step of stage 1 is drawn."""
+    """Token sequences of both languages, from which the batches of stage 1 are sampled."""
 
     target: Sequences
     source: Sequences
@@ -91,16 +91,17 @@ class MaskingCorpus:
     tokenizer: PreTrainedTokenizerFast
 
     def batch(self, step: int) -> MaskedBatch:
-        """The batch of a step: `source_share` of the rows from the source language, the rest from the target."""
+        """The batch of a step: a share `source_share` of source-language rows, the rest from the target language."""
         config = self.config
         num_source = source_rows(config.batch_size, config.source_share)
-        picked = [self.target[i] for i in draw(len(self.target), config.batch_size - num_source, config.seed, step, 0)]
-        picked += [self.source[i] for i in draw(len(self.source), num_source, config.seed, step, 1)]
-        return mask_words(picked, self.tokenizer, config.mask_rate, seed=(config.seed, step, 2))
+        num_target = config.batch_size - num_source
+        rows = [self.target[i] for i in sample_indices(len(self.target), num_target, config.seed, step, 0)]
+        rows += [self.source[i] for i in sample_indices(len(self.source), num_source, config.seed, step, 1)]
+        return mask_tokens(rows, self.tokenizer, config.mask_rate, seed=(config.seed, step, 2))
 
 
 def source_rows(batch_size: int, share: float) -> int:
-    """How many sequences of a batch are source text. Raises `ConfigError` where one of the languages has none."""
+    """Number of source-language sequences per batch. Raises `ConfigError` if rounding leaves one language none."""
     rows = round(batch_size * share)
     if share in (0, 1) or 0 < rows < batch_size:
         return rows
@@ -112,34 +113,34 @@ def source_rows(batch_size: int, share: float) -> int:
 
 
 def balance(target: Sequences, source: Sequences, config: AdaptConfig) -> tuple[Sequences, Sequences]:
-    """Both texts in the proportion of `source_share`: of the larger as much is drawn, by seed, as matches the other."""
+    """Both texts in the proportion of `source_share`: the larger one is subsampled, by seed."""
     share = config.source_share
     if config.balance == "repeat" or share in (0, 1) or not target or not source:
         return target, source
     most_source = max(1, round(len(target) * share / (1 - share)))
     most_target = max(1, round(len(source) * (1 - share) / share))
-    return _draw_some(target, most_target, config.seed), _draw_some(source, most_source, config.seed)
+    return _subsample(target, most_target, config.seed), _subsample(source, most_source, config.seed)
 
 
-def _draw_some(sequences: Sequences, most: int, seed: int) -> Sequences:
+def _subsample(sequences: Sequences, most: int, seed: int) -> Sequences:
     if len(sequences) <= most:
         return sequences
-    chosen = np.random.default_rng([seed, 3]).permutation(len(sequences))[:most]
-    return [sequences[i] for i in sorted(chosen.tolist())]
+    indices = np.random.default_rng([seed, 3]).permutation(len(sequences))[:most]
+    return [sequences[i] for i in sorted(indices.tolist())]
 
 
-def mask_words(
+def mask_tokens(
     sequences: Sequences,
     tokenizer: PreTrainedTokenizerFast,
     rate: float,
     seed: tuple[int, ...],
     numbers: Sequence[int] | None = None,
 ) -> MaskedBatch:
-    """Choose `rate` of each sequence's tokens as targets (at least one, never a special one or one that stands for
-    something unknown); of these 80 % become the mask token, 10 % a random word, 10 % stay (Devlin et al. 2019).
+    """Mask tokens: a share `rate` of each sequence becomes targets (at least one; never special or unknown tokens); of
+    these 80 % become the mask token, 10 % a random token, and 10 % stay (Devlin et al. 2019).
 
-    The choice depends on the sequence, the seed and the sequence's number alone, not on the batch; `numbers` are those
-    of a batch that is part of a text (None: 0, 1, 2 ...)."""
+    The choice depends only on the sequence, the seed and the sequence's number, not on the batch; `numbers` are given
+    for a batch that is part of a text (None: 0, 1, 2 ...)."""
     ids = SpecialIds.of(tokenizer)
     input_ids, attention_mask = pad(sequences, ids.pad)
     never = [*ids.all, int(str(tokenizer.unk_token_id))]
@@ -148,13 +149,13 @@ def mask_words(
     for row, (number, sequence) in enumerate(zip(numbers or range(len(sequences)), sequences, strict=True)):
         generator = np.random.default_rng([*seed, number])
         text = np.flatnonzero(~np.isin(sequence, never))
-        chosen = np.sort(generator.permutation(text)[: max(1, round(rate * len(text)))])
-        wanted, kind = sequence[chosen], generator.random(len(chosen))
-        words = generator.integers(0, len(tokenizer), len(chosen))
-        words = np.where(np.isin(words, tokenizer.all_special_ids), wanted, words)
-        input_ids[row, chosen] = np.where(kind < 0.8, ids.mask, np.where(kind < 0.9, words, wanted))
-        positions.append(row * input_ids.shape[1] + chosen)
-        targets.append(wanted)
+        indices = np.sort(generator.permutation(text)[: max(1, round(rate * len(text)))])
+        gold, kind = sequence[indices], generator.random(len(indices))
+        random_tokens = generator.integers(0, len(tokenizer), len(indices))
+        random_tokens = np.where(np.isin(random_tokens, tokenizer.all_special_ids), gold, random_tokens)
+        input_ids[row, indices] = np.where(kind < 0.8, ids.mask, np.where(kind < 0.9, random_tokens, gold))
+        positions.append(row * input_ids.shape[1] + indices)
+        targets.append(gold)
     return MaskedBatch(
         torch.from_numpy(input_ids),
         None if attention_mask is None else torch.from_numpy(attention_mask),

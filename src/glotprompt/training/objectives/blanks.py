@@ -1,4 +1,4 @@
-"""Guessing a blanked word: what a person can see of masked language modelling."""
+"""Blanked words and the model's guesses: a demonstration of masked language modelling."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Blank:
 def blank_words(
     texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, count: int, seed: int
 ) -> list[Blank]:
-    """`count` sentences of 8 to 30 words drawn by seed, each with one whole word of at least four letters masked that
-    the tokenizer writes as one token (one mask cannot stand for several)."""
+    """`count` sentences of 8 to 30 words, sampled by seed, each with one masked word of at least four letters that is a
+    single token (one mask cannot stand for several)."""
     generator = np.random.default_rng(seed)
     blanks: list[Blank] = []
     for index in generator.permutation(len(texts)):
@@ -39,12 +39,12 @@ def blank_words(
             continue
         coded = tokenizer(text, return_offsets_mapping=True)
         ids, spans = list(coded["input_ids"]), coded["offset_mapping"]
-        whole = [place for place, (first, last) in enumerate(spans) if _is_word(text, first, last)]
+        whole = [index_of_word for index_of_word, (first, last) in enumerate(spans) if _is_word(text, first, last)]
         if not whole:
             continue
-        place = int(generator.choice(whole))
-        first, last = spans[place]
-        ids[place] = tokenizer.mask_token_id
+        index_of_word = int(generator.choice(whole))
+        first, last = spans[index_of_word]
+        ids[index_of_word] = tokenizer.mask_token_id
         blanks.append(Blank(reference, text[:first], text[first:last].strip(), text[last:], ids))
         if len(blanks) == count:
             break
@@ -62,7 +62,7 @@ def _is_word(text: str, first: int, last: int) -> bool:
 def guess_words(
     backbone: Backbone, texts: Sequence[Sequence[int]], prefix: Prefix | None, count: int = 5
 ) -> list[list[tuple[str, float]]]:
-    """The `count` likeliest words at each text's mask, with their probabilities (0 to 1)."""
+    """The `count` most likely tokens at each text's mask, with their probabilities (0 to 1)."""
     guesses: list[list[tuple[str, float]]] = []
     for ids in texts:
         batch = torch.tensor([list(ids)], device=backbone.device)

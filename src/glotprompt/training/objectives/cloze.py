@@ -1,4 +1,4 @@
-"""From examples to token ids with masks, and from label words to rows of the vocabulary (section 3.2)."""
+"""Clozes: examples as token ids with masks, and label words as rows of the vocabulary (section 3.2)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from glotprompt.task import BUILT_IN_TASKS, Task
 
 @dataclass(frozen=True)
 class Words:
-    """The vocabulary rows that a task's labels need, and the masks at which they are read.
+    """Label words of a task as vocabulary rows, and the masks at which they are read.
 
-    The template gets as many masks as the longest word has tokens, all filled in one pass; a shorter word is read at
-    the first of them (PET with several masks: Schick and Schütze 2021, "It's Not Just Size That Matters")."""
+    The template has as many masks as the longest word has tokens, all predicted in one pass; a shorter word uses the
+    first of them (PET with several masks: Schick and Schütze 2021, "It's Not Just Size That Matters")."""
 
     token_ids: Int[Tensor, " token"]
-    """All tokens of all words of all labels."""
+    """Tokens of all label words."""
     average: Float[Tensor, "label token"]
-    """Row y averages the words of label y, and of each word its tokens."""
+    """Row y averages over the words of label y, and over the tokens of each word."""
     masks: Int[Tensor, " token"] | None = None
-    """At which mask each token is read, from 0; None: there is one mask, as every word is one token."""
+    """Index of each token's mask, from 0; None: there is one mask, as every word is one token."""
 
     @property
     def num_labels(self) -> int:
@@ -42,8 +42,8 @@ class Words:
         return 1 if self.masks is None else int(self.masks.max()) + 1
 
     def scores(self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
-        """A label's score at the states of every example's masks: with one mask the mean of its words' logits, else
-        `log_probabilities`, for logits of different masks do not compare."""
+        """Label scores from the states at every example's masks: with one mask the mean logit of a label's words, else
+        `log_probabilities`, as logits of different masks are not comparable."""
         if self.masks is not None:
             return self.log_probabilities(backbone, hidden)
         logits = backbone.token_logits(hidden, self.token_ids.to(backbone.device))
@@ -52,8 +52,8 @@ class Words:
     def log_probabilities(
         self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]
     ) -> Float[Tensor, "batch label"]:
-        """The mean log-probability, over the whole vocabulary (equation 1), of a label's words, which is that of each
-        word's tokens."""
+        """Mean log-probability of each label's words over the whole vocabulary (equation 1); that of a word is the mean
+        over its tokens."""
         token_ids, average = self.token_ids.to(backbone.device), self.average.to(backbone.device)
         log_probs = backbone.token_logits(hidden).log_softmax(dim=-1)
         if self.masks is None:
@@ -65,15 +65,19 @@ class Words:
 def label_words(
     task: Task, tokenizer: PreTrainedTokenizerFast, embeddings: Float[Tensor, "vocab hidden"] | None = None
 ) -> Words:
-    """Look the verbalizer's words up. Raises `ConfigError` for a word that the model cannot spell; with the model's
-    input `embeddings` it names words of near meaning."""
+    """Look up the label words of the verbalizer. Raises `ConfigError` for a word with unknown tokens; with the model's
+    input `embeddings` the message suggests words of similar meaning."""
     rows = [
         [tokens_of(word, label, task, tokenizer, embeddings) for word in words]
         for label, words in task.verbalizer.items()
     ]
     _refuse_double(task, rows, tokenizer)
-    flat = [(row, mask, token, len(words) * len(word))
-            for row, words in enumerate(rows) for word in words for mask, token in enumerate(word)]  # fmt: skip
+    flat = [
+        (row, mask, token, len(words) * len(word))
+        for row, words in enumerate(rows)
+        for word in words
+        for mask, token in enumerate(word)
+    ]
     average = torch.zeros(len(rows), len(flat))
     for column, (row, _, _, share) in enumerate(flat):
         average[row, column] = 1 / share
@@ -102,7 +106,7 @@ def tokens_of(
     tokenizer: PreTrainedTokenizerFast,
     embeddings: Float[Tensor, "vocab hidden"] | None = None,
 ) -> tuple[int, ...]:
-    """The tokens of a label word, spelled as the template needs it; `ConfigError` naming other words if some of it is
+    """Tokens of a label word, spelled as the template needs it; `ConfigError` with suggestions if a token is
     unknown."""
     spelled = f" {word}" if task.template.space_before_mask else word
     tokens = tokenizer.encode(spelled, add_special_tokens=False)
@@ -119,17 +123,19 @@ def tokens_of(
 def words_of_several_tokens(
     task: Task, tokenizer: PreTrainedTokenizerFast, embeddings: Float[Tensor, "vocab hidden"] | None = None
 ) -> list[str]:
-    """A sentence about every label word that is more than one token, with words of one token that say the like."""
-    found: list[str] = []
+    """A warning for every label word of several tokens, which suggests similar single-token words."""
+    sentences: list[str] = []
     for label, words in task.verbalizer.items():
         for word in words:
             tokens = tokens_of(word, label, task, tokenizer, embeddings)
             if len(tokens) > 1:
                 pieces = " ".join(tokenizer.convert_ids_to_tokens(list(tokens)))
                 near = _instead(word, label, tokens, tokenizer, embeddings)
-                found.append(f"label {label!r}: the word {word!r} is {len(tokens)} tokens ({pieces}), each read at a"
-                             f" mask of its own. Words of one token can do better{near}")  # fmt: skip
-    return found
+                sentences.append(
+                    f"label {label!r}: the word {word!r} is {len(tokens)} tokens ({pieces}), each read at a mask of"
+                    f" its own. Words of one token can do better{near}"
+                )
+    return sentences
 
 
 def _instead(
@@ -139,27 +145,29 @@ def _instead(
     tokenizer: PreTrainedTokenizerFast,
     embeddings: Float[Tensor, "vocab hidden"] | None,
 ) -> str:
-    """Words of one token that might stand for a label instead of this one, and where they are from."""
-    known = [token for token in tokens if token not in tokenizer.all_special_ids]
+    """Single-token words to use instead of a label word, by their origin, for a message."""
+    own_tokens = [token for token in tokens if token not in tokenizer.all_special_ids]
     near = {
         "in the built-in tasks": built_in_words(word, label, tokenizer),
-        "near in meaning": [] if embeddings is None or not known else words_like(known, tokenizer, embeddings),
+        "near in meaning": []
+        if embeddings is None or not own_tokens
+        else words_like(own_tokens, tokenizer, embeddings),
         "near in spelling": single_token_words(word, tokenizer),
     }
-    return "".join(f"; {where}: {', '.join(words)}" for where, words in near.items() if words)
+    return "".join(f"; {origin}: {', '.join(words)}" for origin, words in near.items() if words)
 
 
 def built_in_words(word: str, label: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """What the built-in tasks write, in one token, for a label that is called like this one or its word."""
+    """Single-token label words of built-in tasks for a label with the same name or word."""
     asked = {word.casefold(), label.casefold()}
-    found = [
+    words_of_label = [
         own
         for task in BUILT_IN_TASKS.values()
         for name, words in task.verbalizer.items()
         for own in words
         if own != word and {name.casefold(), own.casefold()} & asked
     ]
-    return [own for own in found if len(tokenizer.encode(own, add_special_tokens=False)) == 1]
+    return [own for own in words_of_label if len(tokenizer.encode(own, add_special_tokens=False)) == 1]
 
 
 def words_like(
@@ -168,7 +176,7 @@ def words_like(
     embeddings: Float[Tensor, "vocab hidden"],
     count: int = 6,
 ) -> list[str]:
-    """Whole words whose input embeddings are nearest, by their angle, to the mean of some tokens'."""
+    """Whole words whose input embeddings are nearest, by cosine, to the mean of some tokens."""
     whole = {token: bare for token, bare in _whole_words(tokenizer) if token not in tokens}
     if not whole:
         return []
@@ -176,12 +184,12 @@ def words_like(
     mean = embeddings[torch.tensor(tokens, device=embeddings.device)].float().mean(dim=0)
     order = torch.nn.functional.cosine_similarity(rows, mean[None]).argsort(descending=True).tolist()
     bare = list(whole.values())
-    different = {bare[place].casefold(): bare[place] for place in reversed(order[: 4 * count])}
+    different = {bare[row].casefold(): bare[row] for row in reversed(order[: 4 * count])}
     return list(reversed(different.values()))[:count]
 
 
 def _whole_words(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, str]]:
-    """Tokens that are a word by themselves, and how they are written."""
+    """Tokens that are whole words, with their spelling."""
     marks = ("▁", "Ġ")
     vocabulary = tokenizer.get_vocab()
     starts_words = any(token.startswith(marks) for token in vocabulary)
@@ -194,18 +202,18 @@ def _whole_words(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, str]]:
 
 
 def single_token_words(word: str, tokenizer: PreTrainedTokenizerFast, count: int = 6) -> list[str]:
-    """Words near `word` in spelling that the tokenizer keeps whole."""
-    wanted = word.casefold()
+    """Single-token words similar to `word` in spelling."""
+    folded = word.casefold()
     candidates: dict[str, str] = {}
     for _, bare in _whole_words(tokenizer):
-        if abs(len(bare) - len(word)) <= 4 and bare[:1].casefold() == wanted[:1]:
+        if abs(len(bare) - len(word)) <= 4 and bare[:1].casefold() == folded[:1]:
             candidates.setdefault(bare.casefold(), bare)
-    return [candidates[match] for match in difflib.get_close_matches(wanted, candidates, n=count, cutoff=0.5)]
+    return [candidates[match] for match in difflib.get_close_matches(folded, candidates, n=count, cutoff=0.5)]
 
 
 @dataclass(frozen=True)
 class Entering:
-    """What enters a layer for one example, so that the layers below it need not run."""
+    """Stored input of a layer for one example, so that the layers below it need not run."""
 
     layer: int
     states: Float[Tensor, "seq hidden"]
@@ -213,23 +221,23 @@ class Entering:
 
 @dataclass(frozen=True)
 class Cloze:
-    """One example as the model reads it."""
+    """One tokenised example."""
 
     input_ids: NDArray[np.int64]
     position: int
-    """Where the label is read: at the (first) mask, or at the first token."""
+    """Position of the (first) mask, or 0 for a head without mask."""
     truncated: bool = False
-    """Whether the end of a text was cut off."""
+    """Whether a text was truncated."""
     entering: Entering | None = None
-    """Made by `lower_layers`, for all examples of a training or none."""
+    """Set by `lower_layers`, for all examples of a training or none."""
     num_masks: int = 1
-    """At so many positions, one behind the other, the label is read."""
+    """Number of consecutive masks."""
     weight: float = 1.0
-    """How much it counts for in a loss or an accuracy; over all examples the mean is 1."""
+    """Weight in losses and accuracies; the mean over all examples is 1."""
 
 
 def weights_of(clozes: Sequence[Cloze]) -> NDArray[np.float64] | None:
-    """What each example weighs; None where all weigh the same, so that sums are plain ones, to the bit."""
+    """Weights of the examples; None if all are equal, so that sums stay unweighted to the bit."""
     weights = np.array([cloze.weight for cloze in clozes])
     return None if (weights == 1).all() else weights
 
@@ -241,11 +249,11 @@ def encode(
     max_length: int,
     num_masks: int = 1,
 ) -> list[Cloze]:
-    """Render and tokenise; what is longer than `max_length` tokens loses the end of its longest text field, never
-    part of the template or the masks, which stand one behind the other."""
+    """Render and tokenise examples. Beyond `max_length` tokens the longest text field is truncated, never the template
+    or the masks, which are consecutive."""
     assert tokenizer.mask_token is not None
     mask = num_masks * str(tokenizer.mask_token)
-    # With so many tokens of a field it is cut as the whole field would be, and known to be.
+    # This many tokens of a field are truncated exactly as the whole field would be.
     clean = [
         {name: beginning(plain(text, tokenizer), tokenizer, max_length) for name, text in row.items()} for row in fields
     ]
@@ -264,7 +272,7 @@ def encode(
 def encode_without_mask(
     fields: Sequence[Mapping[str, str]], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int
 ) -> list[Cloze]:
-    """The bare texts (or pairs) for a head that reads the first token or all of them; the longer text is cut first."""
+    """Tokenise texts (or pairs) without template, for a classification head; the longer text is truncated first."""
     if not fields:
         return []
     clean = [
@@ -273,18 +281,18 @@ def encode_without_mask(
     ]
     first, *second = map(list, zip(*clean, strict=True))
     pairs = second[0] if second else None
-    found = tokenizer(first, text_pair=pairs, truncation="longest_first", max_length=max_length)
-    return [Cloze(np.array(one.ids, dtype=np.int64), 0, bool(one.overflowing)) for one in found.encodings or ()]
+    encoded = tokenizer(first, text_pair=pairs, truncation="longest_first", max_length=max_length)
+    return [Cloze(np.array(one.ids, dtype=np.int64), 0, bool(one.overflowing)) for one in encoded.encodings or ()]
 
 
 def _beginnings(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[str]:
-    """`beginning` of each. Of a pair the text with more tokens keeps more, as it gets the odd one."""
+    """`beginning` of each text. Of a pair the text with more tokens keeps one more, as truncation may."""
     cut = [beginning(text, tokenizer, max_length) for text in texts]
     shortened = [part != text for part, text in zip(cut, texts, strict=True)]
     if len(texts) == 1 or not any(shortened):
         return cut
     longer = shortened.index(True)
-    if all(shortened):  # rare, and slow: which one has more tokens shows only in the whole texts
+    if all(shortened):  # rare and slow: only the whole texts show which one has more tokens
         longer = int(_num_tokens(texts[0], tokenizer) <= _num_tokens(texts[1], tokenizer))
     other = _num_tokens(cut[1 - longer], tokenizer)
     cut[longer] = beginning(texts[longer], tokenizer, max(max_length, other + 1))
@@ -312,7 +320,7 @@ def _shorten(
             f"max_length {max_length} leaves no room for text beside the template {task.template.pattern!r}"
             f" ({bare} tokens); give a larger max_length"
         )
-    # A cut text may have more tokens than were counted before the cut, so we look again; without any text it fits.
+    # A truncated text may have more tokens than counted, so this repeats; without any text it fits.
     room = max_length - bare
     while True:
         keep = {name: len(ends[name]) for name in names}
@@ -330,11 +338,11 @@ def _shorten(
 
 @dataclass(frozen=True)
 class ClozeCorpus:
-    """Labelled examples as the model reads them, from which every step of stage 2 is drawn."""
+    """Tokenised labelled examples, from which the batches of stage 2 are sampled."""
 
     clozes: Sequence[Cloze]
     gold: Sequence[int]
-    """Index of each example's label."""
+    """Label index of each example."""
     batch_size: int
     seed: int
     _epochs: dict[int, list[list[int]]] = field(default_factory=dict[int, list[list[int]]], repr=False)
@@ -344,18 +352,19 @@ class ClozeCorpus:
         return -(-len(self.clozes) // self.batch_size)
 
     def batch(self, step: int) -> tuple[list[Cloze], Int[Tensor, " batch"]]:
-        """The examples of a step and their labels."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        """The batch of a step: examples and label indices."""
+        epoch, index = divmod(step, self.steps_per_epoch)
         if epoch not in self._epochs:
             self._epochs.clear()
             lengths = [len(cloze.input_ids) for cloze in self.clozes]
             self._epochs[epoch] = epoch_batches(lengths, self.batch_size, self.seed, epoch)
-        rows = self._epochs[epoch][place]
+        rows = self._epochs[epoch][index]
         return [self.clozes[i] for i in rows], torch.tensor([self.gold[i] for i in rows])
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Every example once, in batches of similar length (little padding), in an order of this seed and epoch alone."""
+    """Batches of one epoch, each of examples of similar length (little padding), in an order that depends only on seed
+    and epoch."""
     generator = np.random.default_rng([seed, epoch, 4])
     order = generator.permutation(len(lengths))
     window = 16 * batch_size

@@ -1,4 +1,4 @@
-"""What the two stages and a classifier read: texts and examples, checked, split, and tokenised."""
+"""Inputs of both stages and of classifiers: checked, split and tokenised texts and examples."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from glotprompt.training.objectives.cloze import Cloze, encode, encode_without_m
 from glotprompt.training.objectives.scoring import LabelHead
 
 Input = str | tuple[str, str] | Example
-"""A text, a (premise, hypothesis) pair, or an example (its label is not looked at)."""
+"""A text, a (premise, hypothesis) pair, or an example (its label is ignored)."""
 
 
 def masking_corpus(
     backbone: Backbone, target: Sequence[str], source: Sequence[str], config: AdaptConfig
 ) -> tuple[MaskingCorpus, tuple[Sequences, Sequences], list[str]]:
-    """Packed training text of both languages; the target's held-out sequences, those that choose the step and those
-    that report; and the lines that they are from. Raises `ConfigError` for a batch too small for both."""
+    """Packed training text of both languages; the held-out sequences of the target, for choosing the step and for the
+    report; and their lines. Raises `ConfigError` for a batch too small for both languages."""
     source_rows(config.batch_size, config.source_share)
-    # What is trained on source text alone (the control) is judged on it too, or its choice would know the target.
+    # Training on source text only (the control) is also evaluated on it: its best step must not depend on the target.
     judge, name = (source, "source") if config.source_share == 1 else (target, "target")
-    kept, held = split_held_out(list(judge), config.held_out_share, config.seed)
-    if not held or not kept:
+    training, held_out = split_held_out(list(judge), config.held_out_share, config.seed)
+    if not held_out or not training:
         different = f", {counted(len(set(judge)), 'different text')}"
         raise DataError(
             f"the {name} text has {counted(len(judge), 'line')}{different}; stage 1 needs at least two different ones"
         )
-    texts = (target, kept) if name == "source" else (kept, source)
+    texts = (target, training) if name == "source" else (training, source)
     target_pieces, source_pieces = (_sequences(text, backbone, config) for text in texts)
     if config.source_share > 0 and not source_pieces:
         alone = setting("source_share", "0")
@@ -44,17 +44,17 @@ def masking_corpus(
     if config.source_share < 1 and not target_pieces:
         raise DataError("the target text holds no token; give text in the target language")
     target_pieces, source_pieces = balance(target_pieces, source_pieces, config)
-    choosing, reporting = (_sequences(half, backbone, config) for half in halves(held))
+    choosing, reporting = (_sequences(half, backbone, config) for half in halves(held_out))
     if not choosing or not reporting:
-        choosing = reporting = _sequences(held, backbone, config)
-    return MaskingCorpus(target_pieces, source_pieces, config, backbone.tokenizer), (choosing, reporting), held
+        choosing = reporting = _sequences(held_out, backbone, config)
+    return MaskingCorpus(target_pieces, source_pieces, config, backbone.tokenizer), (choosing, reporting), held_out
 
 
 def halves(held_out: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Every other held-out line, and the rest; lines that say the same stay together. One line alone is both."""
+    """Split held-out lines into two halves; equal lines stay together. A single line is in both."""
     keys = [" ".join(line.split()) for line in held_out]
-    place = {key: number % 2 for number, key in enumerate(dict.fromkeys(keys))}
-    one, other = ([line for line, key in zip(held_out, keys, strict=True) if place[key] == side] for side in (0, 1))
+    half_of = {key: number % 2 for number, key in enumerate(dict.fromkeys(keys))}
+    one, other = ([line for line, key in zip(held_out, keys, strict=True) if half_of[key] == side] for side in (0, 1))
     return one, other or one
 
 
@@ -63,7 +63,7 @@ def _sequences(text: Sequence[str], backbone: Backbone, config: AdaptConfig) -> 
 
 
 def check_length(backbone: Backbone, max_length: int, module: Module) -> None:
-    """Raises `ConfigError` for inputs longer than the model reads, behind a prompt with shifted positions less."""
+    """Raise `ConfigError` if `max_length` exceeds the model's limit, which shifted prompt positions reduce."""
     prompts = [part for part in module.modules() if isinstance(part, SoftPrompt) and part.positions == "shifted"]
     longest = backbone.max_positions - sum(prompt.prompt_length for prompt in prompts)
     if max_length > longest:
@@ -71,24 +71,24 @@ def check_length(backbone: Backbone, max_length: int, module: Module) -> None:
 
 
 TARGET_DEV_SHARE, FEWEST_TO_HOLD_OUT = 0.2, 5
-"""So many of the target labels of a class are kept from training to choose the best epoch; of fewer than five none."""
+"""Share of the target examples of a label that are held out to choose the best epoch; none of fewer than five."""
 
 
 def split_target(examples: Sequence[Example], task: Task, config: TuneConfig) -> tuple[list[Example], list[Example]]:
-    """Training and dev examples of the target language: of each label that has enough a fifth is held out."""
+    """Training and dev examples of the target language: a fifth of every label with enough examples is held out."""
     refuse_unknown_labels(examples, task)
-    held: set[int] = set()
+    dev_ids: set[int] = set()
     for label in task.labels:
         members = [example for example in examples if example.label == label]
         if len(members) >= FEWEST_TO_HOLD_OUT:
-            held |= {id(example) for example in split_held_out(members, TARGET_DEV_SHARE, config.seed)[1]}
-    kept = [example for example in examples if id(example) not in held]
-    return kept, [example for example in examples if id(example) in held]
+            dev_ids |= {id(example) for example in split_held_out(members, TARGET_DEV_SHARE, config.seed)[1]}
+    training = [example for example in examples if id(example) not in dev_ids]
+    return training, [example for example in examples if id(example) in dev_ids]
 
 
 def group_weights(num_source: int, num_target: int, of_target: float | None) -> tuple[float, float]:
-    """What one example of the source and one of the target language weigh: the latter `of_target` times as much, or
-    (None) so much that both languages weigh the same; over all examples the mean is 1."""
+    """Weights of a source and a target example: the latter `of_target` times the former, or (None) such that both
+    languages get the same total weight; the mean over all examples is 1."""
     if not num_target:
         return 1.0, 1.0
     ratio = num_source / num_target if of_target is None else of_target
@@ -97,12 +97,12 @@ def group_weights(num_source: int, num_target: int, of_target: float | None) -> 
 
 
 def refuse_unknown_labels(examples: Sequence[Example], task: Task) -> None:
-    """Raises `DataError` for a label that the task does not know."""
+    """Raise `DataError` for a label that the task lacks."""
     for example in examples:
         if example.label not in task.labels:
-            known = ", ".join(task.labels)
+            labels = ", ".join(task.labels)
             raise DataError(
-                f"an example has the label {example.label!r}, which task {task.name!r} does not know; it has {known}."
+                f"an example has the label {example.label!r}, which task {task.name!r} does not know; it has {labels}."
                 f"{nearest(str(example.label), task.labels)} Give a task with the labels of the examples"
             )
 
@@ -110,24 +110,26 @@ def refuse_unknown_labels(examples: Sequence[Example], task: Task) -> None:
 def labelled_examples(
     examples: Sequence[Example], dev: Sequence[Example] | None, task: Task, config: TuneConfig
 ) -> tuple[list[Example], list[Example]]:
-    """Training and dev examples, checked against the task's labels."""
+    """Training and dev examples, validated against the task's labels."""
     refuse_unknown_labels([*examples, *(dev or ())], task)
-    chosen, held = (list(examples), list(dev)) if dev else split_held_out(list(examples), config.dev_share, config.seed)
+    training, held_out = (
+        (list(examples), list(dev)) if dev else split_held_out(list(examples), config.dev_share, config.seed)
+    )
     if config.shots_per_class is not None:
-        chosen = shots_per_class(chosen, config.shots_per_class, config.seed)
-    if not chosen or not held:
+        training = shots_per_class(training, config.shots_per_class, config.seed)
+    if not training or not held_out:
         texts = counted(len({tuple(example.fields.items()) for example in examples}), "different text")
         raise DataError(
             f"{counted(len(examples), 'labelled example')}, {texts}: too few to train on and to choose the best epoch;"
             " give at least two different ones"
         )
-    return chosen, held
+    return training, held_out
 
 
 def rewritten_fields(
     fields: Sequence[Mapping[str, str]], characters: CharacterMap | None
 ) -> Sequence[Mapping[str, str]]:
-    """The texts of inputs with their characters rewritten."""
+    """Input texts with the character map applied."""
     if characters is None:
         return fields
     return [{name: characters.apply(text) for name, text in row.items()} for row in fields]
@@ -141,8 +143,8 @@ def read_inputs(
     max_length: int,
     characters: CharacterMap | None = None,
 ) -> tuple[LabelHead, list[Cloze]]:
-    """What the labels are read with, the head or else the label words, and the inputs as it wants them, their
-    characters rewritten."""
+    """The head, or the label words where there is none, and the tokenised inputs for it, with the character map
+    applied."""
     fields = rewritten_fields(fields, characters)
     if head is not None:
         return head, encode_without_mask(fields, task, backbone.tokenizer, max_length)
@@ -151,7 +153,7 @@ def read_inputs(
 
 
 def fields_of(item: Input) -> dict[str, str]:
-    """An input's texts by the names that templates give them."""
+    """The texts of an input by template field."""
     if isinstance(item, str):
         return {"text": item}
     if isinstance(item, tuple):

@@ -1,5 +1,4 @@
-"""The losses of both stages, in parts that sum to the mean over the batch: parts are what fits in memory (accumulation)
-or what each process takes (data parallelism)."""
+"""Losses of both stages, in parts that sum to the mean over the batch: for accumulation and data parallelism."""
 
 from __future__ import annotations
 
@@ -44,25 +43,25 @@ def label_losses(
     loss_over: Literal["labels", "vocabulary"],
     micro_batch: MicroBatch,
 ) -> Generator[tuple[Tensor, int]]:
-    """Parts of a batch's mean cross-entropy, over the labels or over the whole vocabulary (equation 1). Examples that
-    weigh more count more: the sum of the weighted losses is divided by the number of examples, not by their weights, so
-    that an epoch's mean is that of all examples, whatever batches they fall into."""
+    """Parts of a batch's mean cross-entropy, over the labels or over the whole vocabulary (equation 1). The sum of
+    weighted losses is divided by the number of examples, not by their weights, so that an epoch's mean does not depend
+    on how the examples are batched."""
     for rows in micro_batch.parts(len(clozes)):
-        wanted = gold[rows].to(backbone.device)
+        targets = gold[rows].to(backbone.device)
         with module.attached(backbone) as prefix:
             if loss_over == "vocabulary" and isinstance(head, Words):
                 log_probs = head.log_probabilities(backbone, label_states(backbone, clozes[rows], prefix))
-                loss = _weighted_sum(F.nll_loss, log_probs, wanted, clozes[rows])
+                loss = _weighted_sum(F.nll_loss, log_probs, targets, clozes[rows])
             else:
                 scores = label_scores(backbone, clozes[rows], prefix, head)
-                loss = _weighted_sum(F.cross_entropy, scores, wanted, clozes[rows])
+                loss = _weighted_sum(F.cross_entropy, scores, targets, clozes[rows])
             yield loss / len(clozes), sum(len(cloze.input_ids) for cloze in clozes[rows])
 
 
 def _weighted_sum(
-    loss: Callable[..., Tensor], scores: Float[Tensor, "batch label"], wanted: Tensor, clozes: Sequence[Cloze]
+    loss: Callable[..., Tensor], scores: Float[Tensor, "batch label"], targets: Tensor, clozes: Sequence[Cloze]
 ) -> Float[Tensor, ""]:
     weights = weights_of(clozes)
     if weights is None:
-        return loss(scores, wanted, reduction="sum")
-    return loss(scores, wanted, reduction="none") @ torch.tensor(weights, dtype=scores.dtype, device=scores.device)
+        return loss(scores, targets, reduction="sum")
+    return loss(scores, targets, reduction="none") @ torch.tensor(weights, dtype=scores.dtype, device=scores.device)

@@ -1,4 +1,4 @@
-"""How many sequences go through the model at once, and less of them where memory runs out."""
+"""Micro-batches: the number of sequences per forward pass, halved when memory runs out."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from glotprompt.processes import is_first, together
 from glotprompt.training.objectives.batches import split_rows
 
 _ENOUGH = 2**31 - 1
-"""Says that a process got through; more than any part of a batch."""
+"""Marks a process that did not run out of memory; larger than any part of a batch."""
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what a failed pass left: cycles of Python's, and what the device's allocator keeps for later."""
+    """Free the memory of a failed pass: reference cycles, and the cache of the device's allocator."""
     gc.collect()
     restore_onednn()
     if device.type == "cuda":
@@ -31,36 +31,36 @@ def release_memory(device: torch.device) -> None:
 
 
 class MicroBatch:
-    """The parts in which one training's batches go through the model.
+    """The parts in which the batches of one training go through the model.
 
-    Where memory runs out, `train.loop` does the step again in parts of half the size. Accumulation makes the loss and
-    the gradients of the whole batch, so such a training ends within rounding (and which values dropout drops, where it
-    is on) of one with more memory, not with its bits. It ends with the same bits as one that ran out of memory at the
-    same step; a training that is taken up again goes on with the size it had. Under data parallelism all processes take
-    the smallest size that one of them needs, before any gradients are exchanged.
+    If memory runs out, `training.loop` repeats the step in parts of half the size. Accumulation gives the loss and
+    gradients of the whole batch up to rounding (and the random choices of dropout, if on), so the result differs in
+    rounding from one with more memory, but has the same bits as one that ran out of memory at the same step; a resumed
+    training keeps its size. Under data parallelism all processes use the smallest size that one of them needs, agreed
+    on before gradients are exchanged.
 
-    Only allocations that fail can be noticed. Linux seldom refuses memory on the CPU: unless a limit is set
-    (`ulimit -v`), it ends a process that uses too much.
+    Only failed allocations can be detected. Linux rarely refuses memory on the CPU: unless a limit is set (`ulimit
+    -v`), it kills a process that uses too much.
     """
 
     def __init__(self, runtime: RuntimeConfig) -> None:
         self.halved_to: int | None = None
-        """The size that was found to fit; None: memory has not run out. Goes into the training's checkpoints."""
+        """Size after halving; None: memory has not run out. Saved in checkpoints."""
         self._runtime = runtime
         self._running = 0
 
     @property
     def size(self) -> int | None:
-        """Largest number of sequences in one pass; None: all that a process has of a batch."""
+        """Largest number of sequences in one pass; None: a process's whole share of a batch."""
         return self.halved_to or self._runtime.micro_batch_size
 
     def resume(self, halved_to: int | None) -> None:
-        """Go on with the size of an interrupted training, or with what is asked for now if that is smaller."""
+        """Use the size of the interrupted training, unless the configured one is smaller."""
         if halved_to is not None and halved_to < (self._runtime.micro_batch_size or _ENOUGH):
             self.halved_to = halved_to
 
     def parts(self, batch: int) -> Iterator[slice]:
-        """The rows of a batch that this process reads, part by part."""
+        """Slices of a batch's rows that this process computes."""
         state = PartialState()
         for number, rows in enumerate(split_rows(batch, self.size or -(-batch // state.num_processes))):
             if number % state.num_processes == state.process_index:
@@ -68,9 +68,9 @@ class MicroBatch:
                 yield rows
 
     def halve_if(self, ran_out: bool, device: torch.device) -> bool:
-        """Halve the size, and say so, where memory ran out in this process or in another; returns whether it did.
+        """Halve the size, with a message, if memory ran out in any process; returns whether it did.
 
-        Raises `UserError` where one sequence was too much.
+        Raises `UserError` if a single sequence was too much.
         """
         least = _least_of_all(self._running // 2 if ran_out else _ENOUGH, device)
         if least == _ENOUGH:
@@ -93,7 +93,7 @@ class MicroBatch:
 
 
 def _least_of_all(value: int, device: torch.device) -> int:
-    """The smallest value of all processes."""
+    """The minimum of a value over all processes."""
     if not together():
         return value
     least = torch.tensor(value, device=device)

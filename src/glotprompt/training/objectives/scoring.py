@@ -1,4 +1,4 @@
-"""Scores: masked-token figures of stage 1, label probabilities, accuracy and its kin."""
+"""Scores: masked-token scores of stage 1, label probabilities, and classification scores."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from glotprompt.model.modules.classification import EmbeddingHead
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import SpecialIds, by_length, pad
 from glotprompt.records import EvaluationReport, LabelScores, MaskedTokenScores
-from glotprompt.training.objectives.batches import MaskedBatch, mask_words
+from glotprompt.training.objectives.batches import MaskedBatch, mask_tokens
 from glotprompt.training.objectives.cloze import Cloze
 
 COLLAPSE_PERCENT, COLLAPSE_EXCESS = 60, 1.5
-"""One label that at least so many per cent of the examples got, and so many times as many as have it, is reported as a
-collapse."""
+"""Predictions are reported as collapsed if one label gets at least this percentage of the examples, and this many times
+as many as have it."""
 
 SCORED_AT_ONCE = 64
-"""Masked tokens whose logits are held at once: 64 MB with 250,002 words, so that an evaluation takes no more memory
-than a training step."""
+"""Masked tokens whose logits are computed at once: 64 MB for a vocabulary of 250,002, so that an evaluation takes no
+more memory than a training step."""
 
 
 def evaluation_batches(
     sequences: Sequence[NDArray[np.int64]], backbone: Backbone, rate: float, batch_size: int, seed: int = 0
 ) -> list[MaskedBatch]:
-    """Held-out text with masks that are the same at every evaluation, whatever the size of a batch."""
+    """Batches of held-out text, with the same masks at every evaluation and for every batch size."""
     return [
-        mask_words([sequences[i] for i in rows], backbone.tokenizer, rate, (seed, 5), rows).to(backbone.device)
+        mask_tokens([sequences[i] for i in rows], backbone.tokenizer, rate, (seed, 5), rows).to(backbone.device)
         for rows in by_length(list(sequences), batch_size)
     ]
 
 
 @torch.inference_mode()
 def score_masked_tokens(backbone: Backbone, batches: Sequence[MaskedBatch], prefix: Prefix | None) -> MaskedTokenScores:
-    """Loss and accuracies of all masked tokens, behind a prefix or (None) of the backbone as it is now."""
+    """MLM loss and accuracies of all masked tokens, with a prefix or (None) with the backbone in its current state."""
     loss, top1, top5, count = 0.0, 0, 0, 0
     for batch in batches:
         if len(batch.targets) == 0:
@@ -64,20 +64,20 @@ def score_masked_tokens(backbone: Backbone, batches: Sequence[MaskedBatch], pref
 
 @runtime_checkable
 class LabelHead(Protocol):
-    """From states to labels: the verbalizer's `Words`, a `LinearHead` or an `EmbeddingHead`."""
+    """Anything that scores labels from states: the verbalizer's `Words`, a `LinearHead` or an `EmbeddingHead`."""
 
     @property
     def num_labels(self) -> int: ...
 
     def scores(self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
-        """A score for every label, fp32, from what `label_states` gives."""
+        """A score for every label, fp32, from the states of `label_states`."""
         ...
 
 
 def label_scores(
     backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, head: LabelHead
 ) -> Float[Tensor, "batch label"]:
-    """The labels' scores; differentiable in everything that is trained."""
+    """Label scores, differentiable in the trained parameters."""
     layer = head.layer if isinstance(head, EmbeddingHead) else None
     return head.scores(backbone, label_states(backbone, clozes, prefix, layer))
 
@@ -85,28 +85,30 @@ def label_scores(
 def label_states(
     backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, pooled_layer: int | None = None
 ) -> Float[Tensor, "read hidden"]:
-    """Last-layer states where the label is read, an example's one behind the other; with `pooled_layer` the pooled
-    states behind so many layers."""
+    """Last-layer states at the label positions, consecutive for each example; with `pooled_layer` the pooled output of
+    that layer."""
     if pooled_layer is not None:
         return backbone.pooled_states([cloze.input_ids for cloze in clozes], prefix, pooled_layer)
     ids, mask = padded(clozes, backbone)
     width = ids.shape[1]
     first = [row * width + cloze.position for row, cloze in enumerate(clozes)]
-    read = [place + mask for place, cloze in zip(first, clozes, strict=True) for mask in range(cloze.num_masks)]
-    places = torch.tensor(read, device=backbone.device)
+    indices = [
+        position + mask for position, cloze in zip(first, clozes, strict=True) for mask in range(cloze.num_masks)
+    ]
+    places = torch.tensor(indices, device=backbone.device)
     entering = [cloze.entering for cloze in clozes if cloze.entering is not None]
     if not entering:
         return backbone.states_at(ids, mask, prefix, places)
     hidden = torch.zeros(len(clozes), width, backbone.hidden_size, dtype=backbone.dtype)
-    for row, found in zip(hidden, entering, strict=True):
-        row[: len(found.states)] = found.states
+    for row, states in zip(hidden, entering, strict=True):
+        row[: len(states.states)] = states.states
     return backbone.states_from(entering[0].layer, hidden.to(backbone.device), mask, prefix, places)
 
 
 def padded(
     clozes: Sequence[Cloze], backbone: Backbone
 ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"] | None]:
-    """Ids and mask of a batch on the backbone's device; no mask where all are equally long."""
+    """Padded ids and mask of a batch on the backbone's device; no mask for examples of equal length."""
     ids, mask = pad([cloze.input_ids for cloze in clozes], SpecialIds.of(backbone.tokenizer).pad)
     on_device = None if mask is None else torch.from_numpy(mask).to(backbone.device)
     return torch.from_numpy(ids).to(backbone.device), on_device
@@ -131,13 +133,13 @@ def log_probabilities(
 def accuracy_and_loss(
     log_probs: NDArray[np.float64], gold: Sequence[int], weights: NDArray[np.float64] | None = None
 ) -> tuple[float, float]:
-    """Accuracy in per cent and mean cross-entropy of examples that weigh alike (None) or as given."""
+    """Accuracy in per cent and mean cross-entropy, optionally weighted."""
     accuracy = 100 * float(np.average(log_probs.argmax(axis=1) == gold, weights=weights))
     return accuracy, -float(np.average(log_probs[np.arange(len(gold)), gold], weights=weights))
 
 
 def report(gold: Sequence[str], predicted: Sequence[str]) -> EvaluationReport:
-    """Compare predictions with the truth."""
+    """Evaluate predictions against gold labels."""
     if not gold:
         raise DataError("there is no example to evaluate")
     confusion: dict[str, dict[str, int]] = {}
@@ -168,7 +170,7 @@ def report(gold: Sequence[str], predicted: Sequence[str]) -> EvaluationReport:
 
 def wilson_interval(right: int, of: int) -> tuple[float, float]:
     """95 % interval of a share, ends in per cent: the score interval of Wilson 1927, "Probable inference, the law of
-    succession, and statistical inference". It keeps its level for few examples and shares near 0 or 100 %."""
+    succession, and statistical inference". It is reliable for few examples and for shares near 0 or 100 %."""
     share, z = right / of, NormalDist().inv_cdf(0.975)
     shrink = 1 + z**2 / of
     centre = (share + z**2 / (2 * of)) / shrink

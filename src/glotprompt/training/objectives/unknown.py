@@ -1,4 +1,4 @@
-"""What a tokenizer knows of a text's characters."""
+"""Unknown tokens and characters: how much of a text a tokenizer does not know."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from glotprompt.errors import DataError, setting, visible
 from glotprompt.model.tokens import LONG, plain, without_tokens
 
 _CHUNK = 1000
-"""Texts that are tokenised at once."""
+"""Texts tokenised at once."""
 
 MAX_LINES = 100_000
-"""Of a longer text so many lines, evenly spaced, are counted."""
+"""Largest number of counted lines; of a longer text, evenly spaced ones."""
 
 NEGLIGIBLE, MOST_UNKNOWN = 0.001, 0.2
-"""Shares of the words with an unknown token in them: below the first nothing need be said, above the second the model
-cannot learn the text."""
+"""Shares of words with an unknown token: below the first no warning is needed, above the second the model cannot learn
+from the text."""
 
 _SHOWN = 5
-"""Unknown characters that are named in a sentence."""
+"""Number of unknown characters named in a message."""
 
 
 def knows(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], bool]:
-    """From a spelling to whether it becomes tokens of its own, both at the start of a word and behind a letter."""
-    # A combining mark means something only behind a letter, and some vocabularies tell starts of words from the rest.
+    """A function that tells whether a spelling has no unknown token, at the start of a word and after a letter."""
+    # Combining marks need a letter before them, and some vocabularies distinguish word starts.
     before = ["", "a"] if not _unknown_in(["a"], tokenizer)[0] else [""]
 
     def known(spelling: str) -> bool:
@@ -40,27 +40,27 @@ def knows(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], bool]:
 
 
 def unknown_characters(text: str, known: Callable[[str], bool], characters: CharacterMap | None) -> list[str]:
-    """Characters of a text that are not `known` and that the map does not rewrite to known ones, in their order."""
+    """Characters of a text, in order, that are not `known` even after the character map."""
     apply = str if characters is None else characters.apply
     return [one for one in dict.fromkeys(text) if not one.isspace() and not all(map(known, apply(one)))]
 
 
 def map_to_known(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> CharacterMap:
-    """The map from characters of `texts` that the tokenizer does not know to the nearest that it knows."""
-    found = nearest_known(texts, knows(tokenizer))
-    if not found.left:
-        return found
-    # A character may be unknown by itself and known wherever it stands in these texts.
-    words = list({word for text in texts for word in found.apply(text).split()})
+    """The character map from unknown characters of `texts` to the nearest known ones."""
+    mapping = nearest_known(texts, knows(tokenizer))
+    if not mapping.left:
+        return mapping
+    # A character may be unknown by itself but known wherever it occurs in these texts.
+    words = list({word for text in texts for word in mapping.apply(text).split()})
     rows = tokenizer([plain(word, tokenizer) for word in words], add_special_tokens=False)["input_ids"]
     unknown = {char for word, row in zip(words, rows, strict=True) if tokenizer.unk_token_id in row for char in word}
-    return replace(found, left=tuple(one for one in found.left if set(one) & unknown))
+    return replace(mapping, left=tuple(one for one in mapping.left if set(one) & unknown))
 
 
 def unknown_tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
-    """How many of the texts' tokens stand for something unknown, and how many tokens there are."""
-    found = [_unknown_in(texts[start : start + _CHUNK], tokenizer) for start in range(0, len(texts), _CHUNK)]
-    return sum(unknown for unknown, _ in found), sum(count for _, count in found)
+    """Number of unknown tokens in the texts, and of all tokens."""
+    counts = [_unknown_in(texts[start : start + _CHUNK], tokenizer) for start in range(0, len(texts), _CHUNK)]
+    return sum(unknown for unknown, _ in counts), sum(count for _, count in counts)
 
 
 def _unknown_in(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
@@ -70,16 +70,16 @@ def _unknown_in(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> tup
 
 @dataclass(frozen=True)
 class UnknownCharacter:
-    """What the tokenizer turns into its unknown token."""
+    """A character that becomes the unknown token."""
 
     text: str
     """One character, or a letter with its marks, composed where Unicode has a character for them."""
     count: int
-    """Occurrences in the counted lines."""
+    """Number of occurrences in the counted lines."""
 
     @property
     def shown(self) -> str:
-        """For people: a mark that wants a letter on a dotted circle, a control character as an escape."""
+        """Display form: a combining mark on a dotted circle, a control character as an escape."""
         return visible(f"◌{self.text}" if unicodedata.combining(self.text[0]) else self.text)
 
     @property
@@ -88,12 +88,12 @@ class UnknownCharacter:
 
     @property
     def name(self) -> str:
-        """Unicode's name; "no name" for a control character or one without assignment."""
+        """Unicode name; "no name" for a control character or an unassigned one."""
         return " + ".join(unicodedata.name(char, "no name").lower() for char in self.text)
 
 
 class Vocabulary:
-    """The different words of a text and what the tokenizer makes of each."""
+    """The distinct words of a text with their tokens."""
 
     def __init__(self, tokenizer: Any, lines: Iterable[str]) -> None:
         self.words: Counter[str] = Counter()
@@ -101,11 +101,11 @@ class Vocabulary:
             self.words.update(line.split())
         self._special = [str(token) for token in tokenizer.all_special_tokens]
         self._backend, self._unknown = tokenizer.backend_tokenizer, tokenizer.unk_token_id
-        self._backend.no_truncation()  # whatever the last call of the tokenizer asked for
+        self._backend.no_truncation()  # undo settings of earlier calls
         self._backend.no_padding()
-        encoded = self._backend.encode_batch_fast(list(map(self._spelled, self.words)), add_special_tokens=False)
+        encoded = self._backend.encode_batch_fast(list(map(self._spell, self.words)), add_special_tokens=False)
         self.pieces: dict[str, int] = {}
-        """Word -> its number of sub-words."""
+        """Number of tokens of each word."""
         self._with_unknown: dict[str, int] = {}
         for word, encoding in zip(self.words, encoded, strict=True):
             ids: list[int] = encoding.ids
@@ -121,20 +121,21 @@ class Vocabulary:
     def pieces_per_word(self) -> float:
         return self.num_tokens / max(1, self.num_words)
 
-    def _spelled(self, word: str) -> str:
-        """A word as it stands behind another; a literal "<unk>" in a text is text."""
+    def _spell(self, word: str) -> str:
+        """A word as it appears after another one; a literal "<unk>" stays text."""
         return f" {without_tokens(word, self._special)}"
 
     def unknown_characters(self) -> tuple[UnknownCharacter, ...]:
-        """Which characters the unknown tokens stand for.
+        """Characters behind the unknown tokens.
 
-        An unknown token's span may be longer than what is unknown in it: runs are joined, and WordPiece gives up the
-        whole word. So of a span those characters count that are unknown by themselves, else all of it as one. It may
-        be shorter, too: a tokenizer that composes gives the letter's place alone, so its marks are added."""
-        found: Counter[str] = Counter()
+        The span of an unknown token may be longer than the unknown part: runs are joined, and WordPiece gives up the
+        whole word. So only those characters of a span count that are unknown alone, or if there are none, the whole
+        span as one. A span may also be too short: a tokenizer that composes characters gives only the letter's offsets,
+        so its combining marks are added."""
+        counts: Counter[str] = Counter()
         alone: dict[str, bool] = {}
         for word in self._with_unknown:
-            spelled = self._spelled(word)
+            spelled = self._spell(word)
             encoding = self._backend.encode(spelled, add_special_tokens=False)
             for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
                 if token != self._unknown:
@@ -150,30 +151,30 @@ class Vocabulary:
                         end += 1
                     chars = [unicodedata.normalize("NFC", spelled[start:end].strip())]
                 for char in chars:
-                    found[char] += self.words[word]
-        return tuple(UnknownCharacter(text, count) for text, count in found.most_common())
+                    counts[char] += self.words[word]
+        return tuple(UnknownCharacter(text, count) for text, count in counts.most_common())
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """How much of a text the tokenizer turns into its unknown token."""
+    """Counts of unknown tokens and characters in a text."""
 
     num_words: int
     touched_words: int
-    """Words with an unknown token in them."""
+    """Words that contain an unknown token."""
     num_tokens: int
     unknown_tokens: int
     characters: tuple[UnknownCharacter, ...]
-    """The commonest first."""
+    """The most frequent first."""
 
     @property
     def touched_share(self) -> float:
-        """Of the words, 0 to 1."""
+        """Share of words with an unknown token, 0 to 1."""
         return self.touched_words / max(1, self.num_words)
 
     @property
     def unknown_share(self) -> float:
-        """Of the tokens, 0 to 1."""
+        """Share of unknown tokens, 0 to 1."""
         return self.unknown_tokens / max(1, self.num_tokens)
 
     @property
@@ -182,54 +183,55 @@ class Unknown:
 
     @property
     def too_much(self) -> bool:
-        """Whether nothing can be learned from the text."""
+        """Whether too much is unknown to learn from the text."""
         return self.touched_share > MOST_UNKNOWN
 
     @property
     def shown(self) -> str:
-        """The commonest characters, as a person can look them up."""
-        shown = ", ".join(f"{char.shown} {char.code_points}" for char in self.characters[:_SHOWN])
+        """The most frequent unknown characters, with code points."""
+        names = ", ".join(f"{char.shown} {char.code_points}" for char in self.characters[:_SHOWN])
         more = len(self.characters) - _SHOWN
-        return f"{shown} and {more} more" if more > 0 else shown
+        return f"{names} and {more} more" if more > 0 else names
 
     def sentence(self) -> str:
-        """Both shares and the characters."""
+        """A sentence with both shares and the characters."""
         shares = f"{percent(self.unknown_share)} of the tokens, in {percent(self.touched_share)} of the words"
         return f"unknown to the tokenizer: {shares}{': ' + self.shown if self.characters else ''}"
 
     def to_dict(self) -> dict[str, Any]:
-        """For a JSON file; the names of the shares are those of the doctor's."""
+        """JSON value; the shares are named as in the doctor's report."""
         return {
-            "unknown_share": self.unknown_share, "touched_share": self.touched_share,
+            "unknown_share": self.unknown_share,
+            "touched_share": self.touched_share,
             "characters": {char.text: char.count for char in self.characters},
-        }  # fmt: skip
+        }
 
 
 def percent(share: float) -> str:
-    """A share of 1 in per cent; what is there does not round to nothing."""
+    """A share (0 to 1) in per cent; a positive one never rounds to 0."""
     if 0 < share < 0.0001:
         return "< 0.01 %"
     return f"{100 * share:.2f} %" if share < 0.01 else f"{100 * share:.1f} %"
 
 
 def unknown_in(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Unknown:
-    """Count a text: evenly spaced lines of it where it is long, and of a long line the beginning."""
+    """Count unknown tokens of a text: in evenly spaced lines of a long text, and the beginning of long lines."""
     lines = texts[:: max(1, -(-len(texts) // MAX_LINES))]
-    seen = Vocabulary(tokenizer, [line[:LONG] for line in lines])
-    counts = seen.num_words, seen.touched_words, seen.num_tokens, seen.unknown_tokens
-    return Unknown(*counts, seen.unknown_characters())
+    vocabulary = Vocabulary(tokenizer, [line[:LONG] for line in lines])
+    counts = vocabulary.num_words, vocabulary.touched_words, vocabulary.num_tokens, vocabulary.unknown_tokens
+    return Unknown(*counts, vocabulary.unknown_characters())
 
 
 def is_near(found: Unknown, tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether enough of what is unknown has something known near it that the text could be learned once rewritten."""
-    left = map_to_known([char.text for char in found.characters], tokenizer).left
-    stays = sum(char.count for char in found.characters if any(one in char.text for one in left))
+    """Whether a character map would make enough of the unknown characters known to learn from the text."""
+    unmapped = map_to_known([char.text for char in found.characters], tokenizer).left
+    stays = sum(char.count for char in found.characters if any(one in char.text for one in unmapped))
     total = sum(char.count for char in found.characters)
     return total > 0 and found.touched_share * stays / total <= MOST_UNKNOWN
 
 
 def refuse_unknown(name: str, found: Unknown, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Raises `DataError` for a text, called `name`, of which too much is unknown, with what helps in its script."""
+    """Raise `DataError` if too much of a text, called `name`, is unknown, with a remedy that fits its characters."""
     if not found.too_much:
         return
     remedy = "take a backbone with a byte-level or larger vocabulary, or romanise the text"
