@@ -65,7 +65,7 @@ def test_page_shows_the_findings(page: str) -> None:
         assert shown in text, shown
     assert text.count("To do:") == 1
     # What needs a person stands first.
-    assert text.index("! unknown: take care") < text.index("✓ amount: well")
+    assert text.index("! unknown: warning") < text.index("✓ amount: ok")
 
 
 def test_page_stands_alone(page: str) -> None:
@@ -80,7 +80,7 @@ def test_page_stands_alone(page: str) -> None:
 
 
 def test_page_without_unknown_characters_and_with_many() -> None:
-    assert "None: every character of this text is known." in doctor_page(invented(unknown=()))
+    assert "None: the vocabulary covers every character of this text." in doctor_page(invented(unknown=()))
     page = doctor_page(invented(unknown=(UNKNOWN,) * (MOST_CHARACTERS + 2)))
     assert page.count("U+0320") == MOST_CHARACTERS
     assert "and 2 more." in page

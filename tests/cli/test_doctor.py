@@ -34,7 +34,7 @@ def test_findings_figures_and_verdict(glotprompt: Program, tiny_folder: Path, fi
     lines = outcome.out.splitlines()
     assert tuple(line[6:24].strip() for line in lines[: len(NAMES)]) == NAMES
     assert lines[1].startswith("bad   amount              3 different lines, 24 words. Far too little.")
-    assert lines[1].endswith("To do: Collect at least some hundred lines.")
+    assert lines[1].endswith("To do: Collect at least a few hundred lines.")
     assert lines[-3:] == [
         "unknown        9  ŋ  U+014B  latin small letter eng",
         "unknown        3  ◌\u0320  U+0320  combining minus sign below",
@@ -57,7 +57,7 @@ def test_times_and_page(glotprompt: Program, tiny_folder: Path, files: Path, mon
     outcome = glotprompt("doctor", "--model", tiny_folder, *words, "--html", files / "d.html")
     assert outcome.status == 0
     assert " for 40 steps. " in outcome.out
-    assert "a step, timed over" in outcome.out
+    assert "s per step, timed over" in outcome.out
     assert "verdict  will work with care: look at amount" in outcome.out
     assert "time, stage 2" not in outcome.out
     assert "will work with care" in (files / "d.html").read_text(encoding="utf-8")

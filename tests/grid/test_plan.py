@@ -324,6 +324,10 @@ def test_a_system_has_settings_of_its_own(with_systems: Path) -> None:
     assert set(scored.spec.contents) == {"test", "centre"}
     order = [step.backbone.name for step in plan.missing(set()) if not isinstance(step, CostStep)]
     assert order == sorted(order), "steps on one backbone follow one another"
+    assert str(scored.tuned.adapted).startswith("adapt soft-prompt (aligned) to ")
+    assert str(scored.tuned).startswith("tune embedding (aligned)")
+    assert str(scored).startswith("evaluate embedding (aligned) on ")
+    assert str(other).startswith("adapt soft-prompt to "), "a plain method has no name of its own"
 
 
 @pytest.mark.parametrize(

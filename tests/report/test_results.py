@@ -108,7 +108,7 @@ def test_accuracy_table(tmp_path: Path) -> None:
     assert texts(table) == {
         "Majority class": ["35.0", "35.0", "35.0"],
         "MAD-X": ["-", "*52.5*", "-"],
-        "Adapted soft prompt (ours)": ["50.0 (1 of 2)", "45.0 ± 7.1", "60.0 (1 of 2)"],
+        "Adapted soft prompt": ["50.0 (1 of 2)", "45.0 ± 7.1", "60.0 (1 of 2)"],
     }
     assert "2 seeds, 2 languages" in table.caption
     assert "± standard deviation over seeds (" in table.caption
@@ -132,7 +132,7 @@ def test_few_shots_say_what_the_epoch_is_chosen_on(tmp_path: Path) -> None:
     runs = cells("soft-prompt", "sna", tune__shots_per_class=5)
     for draw, said in (("figure4", True), ("figure6", False)):
         figure, *_ = make_section(read(tmp_path / draw, plan("t", draw, runs))).figures
-        assert ("the best epoch is chosen on the whole dev set" in figure.caption) == said
+        assert ("The best epoch is chosen on the whole dev set" in figure.caption) == said
 
 
 def test_a_collapse_is_marked_where_it_was_judged(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_gap_by_the_plans_groups_and_by_what_the_backbone_read(tmp_path: Path) -
     assert texts(paper_tables.gap_table(experiment)) == {"MAD-X": ["70.0", "45.0", "25.0"]}
     assert paper_tables.gap_table(experiment).caption.endswith("Low-resource on this backbone rather than unseen: sna.")
     experiment = read(tmp_path / "looked-up", plan("t", "table1", runs), scored({**scores}))
-    assert experiment.groups() == (["swa"], ["pcm"]), "mini has read Shona, outside of pre-training"
+    assert experiment.groups() == (["swa"], ["pcm"]), "Shona is in other text of the training of mini"
     assert texts(paper_tables.gap_table(experiment)) == {"MAD-X": ["70.0", "50.0", "20.0"]}
     assert paper_tables.gap_table(experiment).caption.endswith("minus the second.")
 
@@ -232,7 +232,7 @@ def test_controls_compare_with_the_targets_own_prompt(tmp_path: Path) -> None:
                                            *cells("soft-prompt", "sna", prompt_of="target")])  # fmt: skip
     table = paper_tables.significance_table(read(tmp_path, record))
     assert table is not None
-    assert [row[0].text for row in table.rows] == ["Adapted soft prompt (ours), prompt of another language"]
+    assert [row[0].text for row in table.rows] == ["Adapted soft prompt, prompt of another language"]
 
 
 def test_costs_in_both_countings(tmp_path: Path) -> None:
@@ -255,13 +255,13 @@ def test_costs_in_both_countings(tmp_path: Path) -> None:
     assert texts(large) == {
         "Fine-tuning, no adaptation": ["5", "8", "100 %", "20 B", "5", "20 B"],
         "MAD-X": ["-"] * 6,
-        "Adapted soft prompt (ours)": ["1,572,864", "1,572,864", "0.28 %", "6.29 MB", "1,179,648", "6.29 MB"],
+        "Adapted soft prompt": ["1,572,864", "1,572,864", "0.28 %", "6.29 MB", "1,179,648", "6.29 MB"],
     }
     assert make_section(experiment).missing == [
         "Fine-tuning, no adaptation, model mini",
         "MAD-X, model FacebookAI/xlm-roberta-large",
         "MAD-X, model mini",
-        "Adapted soft prompt (ours), model mini",
+        "Adapted soft prompt, model mini",
     ]
     published = paper_tables.published_table(experiment)
     assert published is not None
@@ -273,7 +273,7 @@ def test_curves_and_levels(tmp_path: Path) -> None:
     experiment = read(tmp_path, plan("t", "figure4", [*shots, *cells("prompt-tuning", "sna")]))
     curves = along_setting(experiment, ["sna"])
     ((name, points),) = [(one.name, one.points) for one in curves.series]
-    assert (curves.label, name) == ("shots per class", "Adapted soft prompt (ours)")
+    assert (curves.label, name) == ("shots per class", "Adapted soft prompt")
     assert [(x, spread.values) for x, spread in points] == [
         (x, tuple(accuracy_of(cell("soft-prompt", "sna", seed, tune__shots_per_class=int(x))) for seed in (0, 1)))
         for x in (5.0, 20.0)
@@ -314,7 +314,7 @@ def test_what_is_missing_is_listed(tmp_path: Path) -> None:
     assert made.missing == [
         "Fine-tuning, no adaptation: all 2",
         "MAD-X: sna seed 1, yor seed 0",
-        "Adapted soft prompt (ours)",
+        "Adapted soft prompt",
     ]
 
 

@@ -63,7 +63,7 @@ def test_search_finds_names_codes_and_tasks(visit: Visit) -> None:
         "quy": ["Ayacucho Quechua (quy) · nli"],
         "nli": ["Ayacucho Quechua (quy) · nli"],
         "news xxx": ["xxx · news"],
-        "find": ["Find the language · news"],
+        "find": ["Detect the language · news"],
         "klingon": [],
     }.items():
         field.fill(query)
@@ -85,7 +85,7 @@ def test_marks_what_the_model_cannot_read_and_takes_texts_as_texts(visit: Visit)
     expect(page.locator(".note")).to_contain_text("8 characters that the model cannot read: ǃ (U+01C3), < (U+003C)")
     assert page.locator("main img").count() == 0
     classify(page, "water " * 200)
-    expect(page.locator(".note")).to_have_text("The text is longer than the classifier reads: its end was left out.")
+    expect(page.locator(".note")).to_have_text("The text is longer than the classifier's maximum length and was cut.")
 
 
 @pytest.mark.long
@@ -104,7 +104,7 @@ def test_pairs_and_examples(visit: Visit) -> None:
     expect(title).to_have_text("Examples in Shona (sna)")
     page.get_by_role("button", name="<b>not</b> bold").click()
     expect(text_area(page)).to_have_value("<b>not</b> bold & long " * 8)
-    choose(page, "Find the language · news", "find")  # those in the languages themselves
+    choose(page, "Detect the language · news", "find")  # those in the languages themselves
     expect(page.locator("#examples button")).to_have_count(2)
     choose(page, "xxx · news", "xxx")
     expect(page.locator("#examples")).to_be_hidden()
@@ -132,7 +132,7 @@ def test_compares_several_languages(visit: Visit) -> None:
 @pytest.mark.long
 def test_finds_the_language(visit: Visit) -> None:
     page = visit.open()
-    choose(page, "Find the language · news", "find")
+    choose(page, "Detect the language · news", "find")
     classify(page, TEXT)
     expect(page.locator(".candidates li")).to_have_count(5)
     losses = [float(text.removeprefix("loss ")) for text in page.locator(".candidates .share").all_text_contents()]
@@ -192,9 +192,9 @@ def test_a_token_only_where_it_is_asked_for(visit: Visit, locked: Visit) -> None
     expect(page.locator("#token-error")).to_contain_text("This cannot be the token")
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
-    expect(page.locator("#token-error")).to_have_text("The service does not know this token.")
+    expect(page.locator("#token-error")).to_have_text("The service does not accept this token.")
     page.goto(f"{locked.service.url}docs")
-    expect(page.get_by_role("alert")).to_contain_text("does not know this token. Open “Classify” above")
+    expect(page.get_by_role("alert")).to_contain_text("does not accept this token. Open “Classify” above")
     page.get_by_role("link", name="Classify").click()
     expect(page.get_by_label("Token")).to_be_focused()
     page.keyboard.type("open sesame")
@@ -275,7 +275,7 @@ def test_cards(visit: Visit) -> None:
     found["classifiers"] = [{**found["classifiers"][0], "name": f"c{number}"} for number in range(2000)]
     page.route("**/v1/classifiers", lambda route: route.fulfill(json=found))
     page.get_by_role("link", name="Classifiers").click()
-    page.get_by_role("button", name="Ask again").click()
+    page.get_by_role("button", name="Refresh").click()
     page.get_by_label("Search").fill("")
     expect(page.locator("#cards-status")).to_have_text("2,000 of 2,000 classifiers")
     page.get_by_role("button", name="Show more").click()
@@ -362,7 +362,7 @@ def test_every_view_can_be_read_and_fits(visit: Visit, width: int, colours: str)
     page.get_by_role("combobox", name="Language and task").click()
     look(page, "search")
     page.keyboard.press("Escape")
-    choose(page, "Find the language · news", "find")
+    choose(page, "Detect the language · news", "find")
     page.get_by_text("Compare with other languages").click()
     page.get_by_role("button", name="Add all of this task").click()
     classify(page, "ጥዕና culture ǁ " + "ሰላም ኩሉ " * 20)

@@ -37,7 +37,7 @@ def test_a_whole_file(visit: Visit) -> None:
     page.clock.install()
     page.route("**/v1/predict", busy, times=1)
     page.get_by_role("button", name="Classify all rows").click()
-    expect(page.locator("#run-status")).to_contain_text("going on in 1 s")
+    expect(page.locator("#run-status")).to_contain_text("retrying in 1 s")
     page.clock.run_for(1000)
     expect(page.locator("#run-status")).to_have_text(
         "Done: 37 rows classified. 3 rows could not be classified; the column “error” says why."
@@ -79,7 +79,7 @@ def test_a_file_can_be_stopped_and_goes_on(visit: Visit) -> None:
     assert half[-1]["error"] == "not classified"
     page.unroute("**/v1/predict")
     visit.batches.clear()
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(page.locator("#run-status")).to_have_text("Done: 300 rows classified.")
     # A batch that was under way when the button was pressed may have been answered to nobody.
     assert 300 - len(done) <= sum(visit.batches) <= 300 - len(done) + LIMITS.items
@@ -99,7 +99,7 @@ def test_pairs_and_found_languages_in_a_file(visit: Visit) -> None:
         expected = visit.service.expected("quy-nli", pair)
         assert row["predicted"] == expected.label
         assert float(row["probability"]) == pytest.approx(expected.scores[expected.label], abs=1e-4)
-    choose(page, "Find the language · news", "find")
+    choose(page, "Detect the language · news", "find")
     expect(page.locator("#run")).to_be_hidden()
     page.get_by_label("The first line names the columns").uncheck()
     page.get_by_label("Text is in").select_option("column 2")
@@ -172,16 +172,16 @@ def test_asking_again_which_classifiers_there_are_keeps_what_was_done(visit: Vis
     page.get_by_label("Text is in").select_option("note")
     page.route("**/v1/predict", refused, times=1)
     page.get_by_role("button", name="Classify all rows").click()
-    expect(page.locator("#run-error")).to_contain_text("What is done is kept.")
+    expect(page.locator("#run-error")).to_contain_text("Finished rows are kept.")
     page.get_by_label("Token").fill("sesame")
     page.keyboard.press("Enter")
     expect(page.locator("#token-form")).to_be_hidden()
     page.route("**/v1/predict", slow)
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(page.locator("#run-count")).to_contain_text("left")
     page.get_by_role("link", name="Classifiers", exact=True).click()
     with page.expect_response("**/v1/classifiers"):
-        page.get_by_role("button", name="Ask again").click()
+        page.get_by_role("button", name="Refresh").click()
     page.get_by_role("link", name="Whole file").click()
     expect(page.locator("#run-status")).to_have_text("Done: 30 rows classified.")
     expect(page.get_by_label("Text is in")).to_have_value("0")
@@ -192,7 +192,7 @@ def test_asking_again_which_classifiers_there_are_keeps_what_was_done(visit: Vis
     without["classifiers"] = [card for card in without["classifiers"] if card["name"] != "hau-news"]
     page.route("**/v1/classifiers", lambda route: route.fulfill(json=without))
     page.get_by_role("link", name="Classifiers", exact=True).click()
-    page.get_by_role("button", name="Ask again").click()
+    page.get_by_role("button", name="Refresh").click()
     expect(page.locator("#cards-status")).to_have_text("5 of 5 classifiers")
     page.get_by_role("link", name="Whole file").click()
     expect(page.locator("#run")).to_be_hidden()  # its classifier is gone
@@ -256,9 +256,9 @@ def test_a_file_survives_a_service_that_fails(visit: Visit) -> None:
     page.route("**/v1/predict", broken)
     page.get_by_role("button", name="Classify all rows").click()
     for _ in range(3):
-        expect(page.locator("#run-status")).to_contain_text("going on in")
+        expect(page.locator("#run-status")).to_contain_text("retrying in")
         page.clock.run_for(5000)
     expect(page.locator("#run-error")).to_contain_text("The service failed (500)")
     page.unroute("**/v1/predict")
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(page.locator("#run-status")).to_have_text("Done: 10 rows classified.")

@@ -1,6 +1,6 @@
-"""Will it work? What can be said of a model and a person's text before anything is trained.
+"""The doctor: checks a model and unlabelled text before anything is trained.
 
-`text` counts, `forecast` times, `verdict` finds the words; `examine` asks them all.
+`text` counts, `forecast` times, `verdict` judges; `examine` runs them all.
 """
 
 from __future__ import annotations
@@ -37,36 +37,36 @@ from glotprompt.task import Task
 from glotprompt.training.objectives.cloze import label_words, tokens_of, words_of_several_tokens
 
 PROBE_SECONDS = 10.0
-"""Time that the probe takes for each stage, about: a step that has begun is finished."""
+"""Approximate time of the probe per stage; a step that has begun is finished."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that was found, with the figures it rests on."""
+    """All findings, with the figures behind them."""
 
     model: str
     """Name of the backbone."""
     language: str | None
-    """ISO 639-3 code, where it was given."""
+    """ISO 639-3 code; None if not given."""
     exposure: Exposure | None
-    """What the backbone has read of the language; None where the language or the backbone's family is not known."""
+    """Whether the backbone was pre-trained on the language; None if the language or the family is unknown."""
     text: TextStatistics
     references: Mapping[str, float]
-    """ISO 639-3 code -> sub-words per word of ten languages that models have read, by this tokenizer."""
+    """ISO 639-3 code -> sub-words per word of ten pre-training languages, by this tokenizer."""
     adapt: Forecast
-    """Stage 1 on this machine."""
+    """Forecast of stage 1 on this machine."""
     tune: Forecast | None
-    """Stage 2, where a task was given."""
+    """Forecast of stage 2; None without a task."""
     findings: tuple[Finding, ...]
 
     @property
     def level(self) -> Level:
-        """The worst of the findings'."""
+        """The worst level of all findings."""
         return worst(self.findings)
 
     @property
     def verdict(self) -> str:
-        """The same in words. It says that nothing stands in the way, not how good the classifier will be."""
+        """The level in words. It reports obstacles, not the accuracy of the future classifier."""
         return VERDICTS[self.level]
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,13 +85,17 @@ class Diagnosis:
         shares = ("pieces_per_word", "unknown_share", "touched_share", "duplicate_share")
         text |= {name: getattr(self.text, name) for name in shares}
         return {
-            "model": self.model, "language": self.language,
+            "model": self.model,
+            "language": self.language,
             "exposure": None if self.exposure is None else self.exposure.to_dict(),
-            "level": self.level, "verdict": self.verdict, "findings": [asdict(finding) for finding in self.findings],
+            "level": self.level,
+            "verdict": self.verdict,
+            "findings": [asdict(finding) for finding in self.findings],
             "text": {**text, "line_lengths": length_histogram(self.text.line_tokens)},
             "references": dict(self.references),
-            "adapt": asdict(self.adapt), "tune": None if self.tune is None else asdict(self.tune),
-        }  # fmt: skip
+            "adapt": asdict(self.adapt),
+            "tune": None if self.tune is None else asdict(self.tune),
+        }
 
 
 def examine(
@@ -107,21 +111,20 @@ def examine(
     precision: Any = "auto",
     device: str = "auto",
 ) -> Diagnosis:
-    """Look at a backbone and unlabelled target lines, and say what a training would meet.
+    """Examine a backbone and unlabelled target lines before training.
 
-    `model` is what `Backbone.load` takes, or a backbone. `language` is the text's ISO 639-3 code. With a `task` its
-    label words are looked up, and stage 2 is estimated for 1,000 examples as long as the lines. With the objective
-    alignment the lines stand for both sides of as many pairs. `probe_seconds` are spent on real steps of each stage;
-    with 0 nothing is timed and no weights are read. `precision` and `device` are
-    those of `Backbone.load`. Nothing is saved. Raises `DataError` for an empty text, `ModelError` and `ConfigError` as
-    the two stages would."""
+    `model` is what `Backbone.load` takes, or a backbone. `language` is the text's ISO 639-3 code. With a `task`, its
+    label words are checked and stage 2 is estimated for 1,000 examples as long as the lines. With the objective
+    alignment, the lines are taken for both sides of as many pairs. `probe_seconds` are spent on real steps of each
+    stage; with 0 nothing is timed and no weights are read. `precision` and `device` are those of `Backbone.load`.
+    Nothing is saved. Raises `DataError` for an empty text, `ModelError` and `ConfigError` as the two stages would."""
     if not texts:
         raise DataError("there is no text to look at; give at least one line in the target language")
     adapt, tune, runtime = adapt or AdaptConfig(), tune or TuneConfig(), runtime or RuntimeConfig()
-    method_of_adapt(adapt)  # what it refuses is said before the costly parts
+    method_of_adapt(adapt)  # raises before the costly parts
     name = model.name if isinstance(model, Backbone) else str(model)
     family = family_of(name)
-    read = None if language is None or family is None else exposure(language, family)
+    pretraining = None if language is None or family is None else exposure(language, family)
     backbone = model if isinstance(model, Backbone) else None
     if backbone is None and probe_seconds > 0:
         backbone = Backbone.load(name, precision=precision, device=device)
@@ -131,42 +134,42 @@ def examine(
     tokenizer = _tokenizer(name) if backbone is None else backbone.tokenizer
     text = statistics_of(texts, tokenizer)
     references = reference_pieces(tokenizer)
-    # Text of one line cannot be split into training and held-out text; the finding on its amount says enough.
+    # One line cannot be split into training and held-out text; the finding on its amount says enough.
     if probe_seconds <= 0 or text.num_unique < 2:
         forecaster.backbone = None
     first, second = forecaster.adapt(adapt, Text(texts, text.line_tokens)), None
-    findings = [language_finding(language, read), *text_findings(text, references, adapt)]
+    findings = [language_finding(language, pretraining), *text_findings(text, references, adapt)]
     if task is not None:
         reads_words = tune.head == "cloze" and not METHODS[str(tune.method)].reads_vectors
         problems = label_problems(task, tokenizer) if reads_words else []
-        if problems:  # what cannot be read cannot be timed
+        if problems:  # a stage 2 that cannot start cannot be timed
             forecaster.backbone = None
         fields: list[Fields] = [dict.fromkeys(task.template.fields, line) for line in texts]
-        held = round(tune.dev_share * NUM_EXAMPLES)
-        second = forecaster.tune(tune, adapt, task, fields, (NUM_EXAMPLES - held, held))
+        dev = round(tune.dev_share * NUM_EXAMPLES)
+        second = forecaster.tune(tune, adapt, task, fields, (NUM_EXAMPLES - dev, dev))
         if reads_words:
             several = [] if problems else words_of_several_tokens(task, tokenizer)
             findings.append(label_finding(problems, len(task.labels), several))
     findings += cost_findings(first, second, forecaster.machine_bytes)
-    return Diagnosis(name, language, read, text, references, first, second, tuple(findings))
+    return Diagnosis(name, language, pretraining, text, references, first, second, tuple(findings))
 
 
 def _forecaster(
     name: str, backbone: Backbone | None, probe: Probe, runtime: RuntimeConfig, precision: str, device: str
 ) -> Forecaster:
-    """Of the backbone; without a backbone of its shape, in the precision of the training, where that would run."""
+    """A forecaster of the backbone, or of its shape in the precision and on the device of the training."""
     if backbone is not None:
         return Forecaster.of(backbone, probe, runtime)
-    found = "cuda" if torch.cuda.is_available() else "cpu"
-    place = torch.device(found if device == "auto" else device)
+    available = "cuda" if torch.cuda.is_available() else "cpu"
+    torch_device = torch.device(available if device == "auto" else device)
     shell = Shell.named(name)
-    wanted = choose_precision(place) if precision == "auto" else precision
-    shell.use_precision("bf16" if wanted == "bf16" else "fp32")
-    return Forecaster(shell, place, None, probe, runtime)
+    chosen_precision = choose_precision(torch_device) if precision == "auto" else precision
+    shell.use_precision("bf16" if chosen_precision == "bf16" else "fp32")
+    return Forecaster(shell, torch_device, None, probe, runtime)
 
 
 def _tokenizer(name: str) -> Any:
-    """A backbone's tokenizer alone."""
+    """A backbone's tokenizer, without its weights."""
     try:
         return read_tokenizer(folder_of(name))
     except Exception as error:  # other people's files: anything can be raised
@@ -177,12 +180,12 @@ def _tokenizer(name: str) -> Any:
 
 
 def label_problems(task: Task, tokenizer: Any) -> list[str]:
-    """Every label word that the model cannot spell, with near ones that it can; else the first that stands twice."""
-    found: list[str] = []
+    """Label words that the model cannot spell, with similar ones that it can; if none, the first word used twice."""
+    problems: list[str] = []
     for label, words in task.verbalizer.items():
         for word in words:
-            found += _problem(lambda word=word, label=label: tokens_of(word, label, task, tokenizer))
-    return found or _problem(lambda: label_words(task, tokenizer))
+            problems += _problem(lambda word=word, label=label: tokens_of(word, label, task, tokenizer))
+    return problems or _problem(lambda: label_words(task, tokenizer))
 
 
 def _problem(look_up: Callable[[], object]) -> list[str]:
@@ -194,7 +197,7 @@ def _problem(look_up: Callable[[], object]) -> list[str]:
 
 
 def length_histogram(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """(longest length of the bin, lines in it); the bins double: 1, 2, 4, 8 ... tokens."""
+    """Bins as (longest length, number of lines); they double: 1, 2, 4, 8 ... tokens."""
     bins: dict[int, int] = {}
     for length in lengths:
         top = 1 << max(0, length - 1).bit_length()

@@ -1,4 +1,4 @@
-"""What in a text is no text: mark-up of other formats, and characters that a wrong encoding made. No torch."""
+"""Detection of mark-up and of encoding errors in text. No torch."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from html.entities import html5
 
 @dataclass(frozen=True)
 class Markup:
-    """One kind of mark-up: a pattern that a line holds, and what to do."""
+    """A kind of mark-up: the pattern of a line, and the remedy."""
 
     name: str
     pattern: re.Pattern[str]
     remedy: str
     is_sentence: bool = True
-    """Whether a line is still a sentence, with something more in it."""
+    """Whether the line is a sentence with additions."""
     least: float = 0.01
-    """Share of the lines from which it is worth a word: what clean text has by chance is less."""
+    """Smallest share of lines that is reported; clean text has less by chance."""
     at_start: bool = False
-    """Whether the pattern is that of a line's start."""
+    """Whether the pattern must match at the start of a line."""
 
 
 _JSON = r"""\s*(?:\{\s*["}]|\[\s*["{]|["\[{}\]],?\s*$|"[^"]*"\s*:\s*(?:["\[{\d-]|true|false|null))"""
 _TAGS = "ADJ|ADP|ADV|AUX|CCONJ|DET|INTJ|NOUN|NUM|PART|PRON|PROPN|PUNCT|SCONJ|SYM|VERB"
 _CONLL = (
-    r"\d+(?:[-.]\d+)?\t(?:[^\t]*\t){5,}"  # CoNLL-U and its elders: number, word, lemma, tag ...
+    r"\d+(?:[-.]\d+)?\t(?:[^\t]*\t){5,}"  # CoNLL-U and earlier formats: number, word, lemma, tag ...
     rf"|\S+(?:[\t ]\S+){{0,3}}[\t ](?:O|[BIESLU]-[A-Z]\w*)$|\S+[\t ](?:{_TAGS})$"  # a tag behind each word
     r"|# ?(?:sent_id|text(?:_\w+)?|newdoc|newpar)\b|-DOCSTART-"
 )
@@ -81,20 +81,20 @@ MARKUP = (
         "write the characters that they stand for", least=0.05,
     ),
 )  # fmt: skip
-"""In this order: of the kinds that a line has, the first one counts."""
+"""Kinds of mark-up in order of priority: a line counts for the first kind that it matches."""
 
 NUMBERED = Markup(
     "a number in front", re.compile(r"\W?(\d{1,7})[\])]?[.:]?\s+(?=\D)"),
     "cut it off, for example with sed -E 's/^[^ ]+ +//'", least=0.1, at_start=True,
 )  # fmt: skip
-"""Of this kind only lines count whose number is one more than that of the line before."""
+"""Numbers in front of lines; a line counts only if its number is one more than that of the line before."""
 
 KINDS = {kind.name: kind for kind in (*MARKUP, NUMBERED)}
 
 
 def markup_lines(lines: Iterable[str]) -> dict[str, int]:
-    """Name of a kind of mark-up -> lines that have it, the commonest kind first."""
-    found: Counter[str] = Counter()
+    """Number of lines of each kind of mark-up, most frequent first."""
+    counts: Counter[str] = Counter()
     before = -1
     for line in lines:
         numbered = NUMBERED.pattern.match(line)
@@ -104,8 +104,8 @@ def markup_lines(lines: Iterable[str]) -> dict[str, int]:
             kind = NUMBERED
         before = number
         if kind is not None:
-            found[kind.name] += 1
-    return dict(found.most_common())
+            counts[kind.name] += 1
+    return dict(counts.most_common())
 
 
 def _has(kind: Markup, line: str) -> bool:
@@ -114,13 +114,13 @@ def _has(kind: Markup, line: str) -> bool:
     return (kind.pattern.match if kind.at_start else kind.pattern.search)(line) is not None
 
 
-def _seen_as(byte: int) -> str:
-    """The characters that a byte becomes in cp1252 and in Latin-1."""
+def _decode(byte: int) -> str:
+    """The characters of a byte in cp1252 and in Latin-1."""
     return bytes([byte]).decode("cp1252", "ignore") + chr(byte)
 
 
 def _class(first: int, last: int) -> str:
-    return f"[{re.escape(''.join(map(_seen_as, range(first, last))))}]"
+    return f"[{re.escape(''.join(map(_decode, range(first, last))))}]"
 
 
 _REST = _class(0x80, 0xC0)
@@ -131,21 +131,21 @@ _MOJIBAKE = re.compile(
 
 
 def mojibake_lines(lines: Sequence[str]) -> tuple[int, tuple[str, str]]:
-    """How many lines hold UTF-8 that was read as Latin-1 or cp1252, and the commonest of it with what it stands for."""
-    found: Counter[str] = Counter()
+    """Number of lines with UTF-8 that was read as Latin-1 or cp1252; its most frequent case, and the correct text."""
+    cases: Counter[str] = Counter()
     number = 0
     for line in lines:
         if line.isascii():
             continue
-        wrong = [one for one in _MOJIBAKE.findall(line) if _mended(one)]
+        wrong = [one for one in _MOJIBAKE.findall(line) if _repair(one)]
         number += bool(wrong)
-        found.update(wrong)
-    commonest = next((one for one, _ in found.most_common(1)), "")
-    return number, (commonest, _mended(commonest))
+        cases.update(wrong)
+    commonest = next((one for one, _ in cases.most_common(1)), "")
+    return number, (commonest, _repair(commonest))
 
 
-def _mended(text: str) -> str:
-    """The text whose UTF-8 was taken for `text`; "" where there is none."""
+def _repair(text: str) -> str:
+    """The text whose UTF-8 bytes were decoded as `text`; "" if there is none."""
     as_bytes = b"".join(char.encode("cp1252") if ord(char) > 255 else char.encode("latin-1") for char in text)
     try:
         return as_bytes.decode()

@@ -1,4 +1,4 @@
-"""What `glotprompt doctor` found as one self-contained HTML file: no scripts, no outside requests."""
+"""The findings of `glotprompt doctor` as a self-contained HTML file: no scripts, no outside requests."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_name("doctor.html.j2")
 
 OWN, OTHERS = look("soft-prompt").colour, look("prompt-tuning").colour
-"""Bars of the text and of the reference languages."""
+"""Colours of the text's bar and of the reference languages' bars."""
 
-LEVELS = {"ok": ("✓", "well"), "warn": ("!", "take care"), "bad": ("✕", "in the way")}
-"""Sign and word of each level: never colour alone."""
+LEVELS = {"ok": ("✓", "ok"), "warn": ("!", "warning"), "bad": ("✕", "problem")}
+"""Sign and word of each level, so that colour is never the only signal."""
 
 MOST_CHARACTERS = 40
 
@@ -56,11 +56,11 @@ def pieces_bars(diagnosis: Diagnosis) -> str:
     rows = sorted([*rows, (own, diagnosis.text.pieces_per_word, OWN)], key=lambda row: row[1])
 
     def paint(figure: Figure, axes: Axes) -> None:
-        for place, (_, value, colour) in enumerate(rows):
-            axes.barh(place, value, height=0.72, color=colour, linewidth=0)
+        for row_index, (_, value, colour) in enumerate(rows):
+            axes.barh(row_index, value, height=0.72, color=colour, linewidth=0)
             weight = "bold" if colour == OWN else "normal"
             axes.annotate(
-                f"{value:.2f}", (value, place), (6, 0), textcoords="offset points", va="center", weight=weight
+                f"{value:.2f}", (value, row_index), (6, 0), textcoords="offset points", va="center", weight=weight
             )
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         for label, (_, _, colour) in zip(axes.get_yticklabels(), rows, strict=True):

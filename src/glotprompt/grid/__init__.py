@@ -1,4 +1,4 @@
-"""The grid room: experiments as data, their steps shared by identity, and what was found, kept in one folder.
+"""The grid: experiments as data, their steps shared by identity, and their results in one folder.
 
 `experiment` and `scales` read an experiment's file, `plan` makes steps of it, `engine` runs them with `work`, `store`
 keeps them. `store` imports no torch: it is all that `report` may know of this room.

@@ -1,4 +1,4 @@
-"""What the steps of a plan will take on this machine, each kind of training timed once (`estimate.forecast`)."""
+"""The time and memory that a plan's steps take on this machine; each training is timed once (`estimate.forecast`)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from glotprompt.model.devices import device_of
 from glotprompt.model.shapes import Shell
 
 PROBE = Probe(seconds=2.0, most_tokens=1024)
-"""A plan has many kinds of training. So many tokens are a whole batch of the mini scale."""
+"""Short, because a plan has many kinds of training. 1,024 tokens are a whole batch of the mini scale."""
 
 _SAMPLE, _CHARACTERS = 64, 400
-"""Lines whose tokens are counted, and how much of each of them."""
+"""Number of lines whose tokens are counted, and the number of characters read of each."""
 
 
 @dataclass
 class Estimator:
-    """Forecasts for steps on this machine as it is now."""
+    """Forecasts for steps on this machine under its present load."""
 
     place: Workplace
     _forecasters: dict[tuple[str, str], Forecaster] = field(default_factory=dict[tuple[str, str], Forecaster])
@@ -33,8 +33,8 @@ class Estimator:
         return next((forecaster.machine_bytes for forecaster in self._forecasters.values()), None)
 
     def __call__(self, step: Step) -> Forecast:
-        """A step's steps, seconds and memory, without the loading of the backbone; of one whose backbone is not here
-        no seconds."""
+        """Training steps, seconds and memory of a step, without loading the backbone. Seconds are None where the
+        backbone is not on this machine."""
         match step:
             case CostStep():
                 return Forecast(0, 0, 0, 0, seconds=0.0)
@@ -51,11 +51,11 @@ class Estimator:
         key = planned.name, planned.precision
         if key not in self._forecasters:
             if planned.fingerprint:
-                found = Forecaster.of(backbone_of(planned, self.place.device), PROBE, self.place.runtime)
+                forecaster = Forecaster.of(backbone_of(planned, self.place.device), PROBE, self.place.runtime)
             else:
                 device = device_of(self.place.device)
-                found = Forecaster(Shell.named(planned.name), device, None, PROBE, self.place.runtime)
-            self._forecasters[key] = found
+                forecaster = Forecaster(Shell.named(planned.name), device, None, PROBE, self.place.runtime)
+            self._forecasters[key] = forecaster
         return self._forecasters[key]
 
     def _adapt(self, step: AdaptStep) -> Forecast:
@@ -82,7 +82,7 @@ class Estimator:
 
 
 def _lengths(lines: list[str], backbone: Backbone) -> list[float]:
-    """Tokens of lines, from those of a few."""
+    """Estimated tokens of each line, from a sample."""
     sample = [line[:_CHARACTERS] for line in lines[:: max(1, len(lines) // _SAMPLE)][:_SAMPLE]]
     tokens = sum(len(ids) for ids in backbone.tokenizer(sample, add_special_tokens=False)["input_ids"])
     return [len(line) * tokens / max(1, sum(map(len, sample))) for line in lines]

@@ -23,31 +23,33 @@ PromptOf = Literal["target", "another language"]
 _TABLES = {"adapt": AdaptConfig, "tune": TuneConfig}
 READING_KEYS = tuple(one.name for one in fields(Reading) if one.name not in ("report", "data_dir", "revision"))
 _VARIED: dict[str, TypeAdapter[Any]] = {
-    "text_share": TypeAdapter(TextShare), "prompt_of": TypeAdapter(PromptOf), "model": TypeAdapter(str),
-}  # fmt: skip
-"""Settings outside `adapt` and `tune` that may be varied, and what their values must be."""
+    "text_share": TypeAdapter(TextShare),
+    "prompt_of": TypeAdapter(PromptOf),
+    "model": TypeAdapter(str),
+}
+"""Settings outside `adapt` and `tune` that may be varied, with the type of their values."""
 
 
 class System(Config):
-    """One thing to compare: a method with settings of its own. What is left out is the experiment's."""
+    """A method with settings of its own. Settings that are left out are the experiment's."""
 
     method: MethodName
-    """What stage 2 trains (`glotprompt methods`)."""
+    """The method of stage 2 (`glotprompt methods`)."""
     adapted_by: MethodName | None = None
-    """The method of stage 1, where it is not that of `method`: embedding reads vectors behind what any of them left."""
+    """The method of stage 1, if not that of `method`: embedding reads sentence vectors of any adapted backbone."""
     model: str | None = None
     """The backbone."""
     preset: str | None = None
-    """Settings to start from, in the place of the experiment's `preset`, `adapt` and `tune`; "alignment" aligns on
+    """Settings to start from, instead of the experiment's `preset`, `adapt` and `tune`; "alignment" aligns on
     `pairs`."""
     seeds: tuple[int, ...] | None = None
     """Seeds of both stages."""
     centred: bool = False
     """embedding: sentence vectors are centred by the mean of unlabelled target text."""
     adapt: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """Settings of stage 1 beside the experiment's."""
+    """Settings of stage 1, on top of the experiment's."""
     tune: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """Settings of stage 2 beside the experiment's."""
+    """Settings of stage 2, on top of the experiment's."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -60,70 +62,70 @@ class System(Config):
 
 
 class Experiment(Config):
-    """What is trained and scored, and what of it varies. Defaults are the paper's scale."""
+    """An experiment: data, methods, settings and the settings that vary. Defaults are the paper's scale."""
 
     name: str = ""
     """The file's name without its ending."""
     title: str
     """One line for people."""
     draw: Draw = "accuracy"
-    """What a report makes of it: accuracies, or a table or figure of the paper."""
+    """How a report shows it: accuracies, or a table or figure of the paper."""
     dataset: str | None = None
-    """What is scored: a dataset of the catalog. A target may name another one (xnli:spa) or a file of its own."""
+    """A dataset of the catalog to score. A target may name another one (xnli:spa) or a file of its own."""
     source: str | None = None
     """Language of the labelled examples, ISO 639-3."""
     targets: tuple[str, ...] = ()
-    """Languages that are scored, ISO 639-3: on the dataset's test split, or on what `tests` names."""
+    """Languages that are scored, ISO 639-3: on the dataset's test split, or on the file in `tests`."""
     tests: dict[str, str] = Field(default_factory=dict[str, str])
-    """By target, labelled examples to score: a file, or a reference. Without one, the dataset's test split."""
+    """Labelled examples to score, by target: a file, or a reference. Default: the dataset's test split."""
     texts: dict[str, str] = Field(default_factory=dict[str, str])
-    """By target, unlabelled text of stage 1: a file, or a reference. Without one, that of the dataset."""
+    """Unlabelled text of stage 1, by target: a file, or a reference. Default: the dataset's text."""
     pairs: dict[str, str] = Field(default_factory=dict[str, str])
-    """By target, translations to align on (source and target): a table, or a reference such as bible_verses:glv."""
+    """Translations to align on (source and target), by target: a table, or a reference such as bible_verses:glv."""
     centre: dict[str, str] = Field(default_factory=dict[str, str])
-    """By target, unlabelled text that centres sentence vectors (`centred`), one input a line; it should be like what is
-    scored. Without one, that of `texts` or `pairs`."""
+    """Unlabelled text that centres sentence vectors (`centred`), by target, one input a line, similar to the test
+    examples. Default: the text of `texts` or `pairs`."""
     read: Reading = Field(default_factory=Reading)
-    """How your own tables are read, all of them alike: names of the columns `text`, `label`, `premise`, `hypothesis`;
+    """How your own tables are read, all alike: names of the columns `text`, `label`, `premise`, `hypothesis`;
     `delimiter`, `quoting`, `columns` (of tables without a header line), `encoding`, `on_bad_row`, `normalise`."""
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
-    """Groups of targets for the report, such as seen and unseen."""
+    """Groups of targets in the report, such as seen and unseen."""
     methods: tuple[str, ...] = Field(min_length=1)
-    """What is compared: methods (`glotprompt methods`), and names of `systems`."""
+    """The methods that are compared (`glotprompt methods`), and names of `systems`."""
     systems: dict[str, System] = Field(default_factory=dict[str, System])
-    """By a name of your own, a method with settings of its own (below)."""
+    """Methods with settings of their own, by names that you choose."""
     train: tuple[str, ...] = ()
     """Labelled source examples: files, or references NAME:LANGUAGE:SPLIT."""
     dev: str | None = None
-    """Labelled source examples to choose the best epoch; without them a share of `train`."""
+    """Labelled source examples that choose the best epoch. Default: a share of `train`."""
     source_texts: tuple[str, ...] = ()
     """Unlabelled source text of stage 1: files, or references."""
     task: str | None = None
-    """Template and label words: a built-in task or a TOML file; without it, that of the dataset."""
+    """Template and label words: a built-in task or a TOML file. Default: the dataset's task."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     """Seeds of both stages (section 4.2: 3 runs)."""
     adapt_seed: int | None = None
-    """One seed of stage 1 for all seeds of stage 2; None: each its own."""
+    """One seed of stage 1 for all seeds of stage 2; None: the seed of stage 2."""
     input: Literal["article", "headline"] = "article"
-    """News: what is classified."""
+    """The part of a news item that is classified."""
     text_share: TextShare = 1.0
-    """Share of the target's unlabelled text that stage 1 reads."""
+    """Share of the target's unlabelled text that stage 1 trains on."""
     prompt_of: PromptOf = "target"
-    """Whose stage 1 a target gets; "another language": that of the next target in the list (a control)."""
+    """The language whose stage 1 a target uses; "another language": the next target in the list (a control)."""
     most_characters: int | None = Field(default=None, ge=1)
-    """Largest amount of unlabelled text of a language; of more, a part is drawn (seed 0)."""
+    """Largest amount of unlabelled text per language; more is sampled down (seed 0)."""
     most_per_label: int | None = Field(default=None, ge=1)
-    """Largest number of labelled source examples of a label; of more, a part is drawn (seed 0)."""
+    """Largest number of labelled source examples per label; more are sampled down (seed 0)."""
     model: str = "FacebookAI/xlm-roberta-large"
     """The backbone."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the frozen body."""
+    """Precision of the frozen body."""
     preset: str = "paper"
-    """Settings to start from, by method."""
+    """The preset to start from; its settings depend on the method."""
     adapt: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """Settings of stage 1 beside the preset's."""
+    """Settings of stage 1, on top of the preset's."""
     tune: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """Settings of stage 2 beside the preset's. Numbers of layers go to the methods with prompts alone."""
+    """Settings of stage 2, on top of the preset's. Numbers of layers apply only to methods with prompts."""
     varies: dict[str, tuple[Any, ...]] = Field(default_factory=dict[str, tuple[Any, ...]])
     """Settings and their values, one setting at a time: "tune.shots_per_class", "text_share"..."""
 
@@ -146,9 +148,9 @@ class Experiment(Config):
         for key in ("methods", "targets", "seeds"):
             _check_once(key, getattr(self, key))
         for name in self.methods:
-            known = (*self.systems, *METHODS)
-            if name not in known:
-                raise ValueError(f"methods: {name!r} is neither a method nor one of systems.{nearest(name, known)}")
+            names = (*self.systems, *METHODS)
+            if name not in names:
+                raise ValueError(f"methods: {name!r} is neither a method nor one of systems.{nearest(name, names)}")
         if "/" in self.name:
             raise ValueError(f"name {self.name!r} becomes the name of a file; leave out the /")
         for key, values in self.varies.items():
@@ -164,42 +166,42 @@ class Experiment(Config):
         return self
 
     def system(self, name: str) -> System:
-        """What a name in `methods` stands for."""
+        """The system of a name in `methods`."""
         return self.systems[name] if name in self.systems else System(method=name)
 
     def _check_varied(self, key: str, values: Sequence[Any]) -> None:
         if key not in _VARIED:
-            known = (*_VARIED, "adapt.*", "tune.*")
-            raise ValueError(f"varies: {key!r} cannot be varied; expected one of {', '.join(known)}")
+            names = (*_VARIED, "adapt.*", "tune.*")
+            raise ValueError(f"varies: {key!r} cannot be varied; expected one of {', '.join(names)}")
         if key == "model" and self.draw != "table3":  # elsewhere every step is planned for the one backbone
             raise ValueError("varies: model can be varied in table3 alone; run the grid once for each --set model=...")
         for value in values:
             try:
                 _VARIED[key].validate_python(value, strict=True)
             except ValidationError as error:
-                said = error.errors()[0]["msg"]
-                raise ValueError(f"varies.{key}: {value!r} is not possible: {said}") from None
+                reason = error.errors()[0]["msg"]
+                raise ValueError(f"varies.{key}: {value!r} is not possible: {reason}") from None
 
 
 def _check_once(key: str, values: Sequence[Any]) -> None:
-    again = next((value for place, value in enumerate(values) if value in values[:place]), None)
-    if again is not None:
-        raise ValueError(f"{key} has {again!r} more than once")
+    repeated = next((value for index, value in enumerate(values) if value in values[:index]), None)
+    if repeated is not None:
+        raise ValueError(f"{key} has {repeated!r} more than once")
 
 
 def _check_setting(table: str, name: str) -> None:
     if table not in _TABLES:
         raise ValueError(f"there is no {table}.{name}; settings are adapt.* or tune.*")
-    known = _TABLES[table].model_fields
-    if name not in known:
-        raise ValueError(f"{table} has no setting {name!r}.{nearest(name, known)}")
+    names = _TABLES[table].model_fields
+    if name not in names:
+        raise ValueError(f"{table} has no setting {name!r}.{nearest(name, names)}")
     if name in ("method", "seed"):
         raise ValueError(f"{table}.{name} is given by {name}s")
 
 
 def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) -> Experiment:
-    """An experiment's file at a scale, with `key=value` changes. Raises `ConfigError` in one line that names the file
-    for anything that is wrong with it."""
+    """Load an experiment's file at a scale, with `key=value` changes. Raises a one-line `ConfigError` that names the
+    file for anything wrong with it."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -211,8 +213,8 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
     values = scaled({"name": visible(path.stem), **values}, scale)
     for change in changes:
         _change(values, change)
-    read = values.get("read")
-    for key in cast(Mapping[str, Any], read) if isinstance(read, Mapping) else ():
+    reading = values.get("read")
+    for key in cast(Mapping[str, Any], reading) if isinstance(reading, Mapping) else ():
         if key not in READING_KEYS:
             raise ConfigError(f"{path}: read has no key {key!r}.{nearest(key, READING_KEYS)}")
     try:
@@ -222,7 +224,7 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
 
 
 def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
-    """The experiment with the whole paths of its own files, which are named from where it lies."""
+    """The experiment with the full paths of its own files, which are relative to its folder."""
 
     def whole(word: str) -> str:
         return word if parse_reference(word) is not None else str(folder / word)
@@ -241,7 +243,7 @@ def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
 
 
 def _change(values: dict[str, Any], change: str) -> None:
-    """Put `key=value` into an experiment's settings; a dotted key reaches into a table."""
+    """Set `key=value` in an experiment's settings; a dotted key sets a key of a table."""
     key, equals, text = change.partition("=")
     key = key.strip()
     if not equals or not key:

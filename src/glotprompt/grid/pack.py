@@ -1,8 +1,8 @@
 """All results of a grid in one compressed file, so that tables can be drawn, and cells skipped, without its folder.
 
 Gzipped JSON lines: a header, then one line for each experiment, test set and result, in an order that keeps the bytes
-the same. A test set's row ids and gold labels stand once; predictions are numbers of labels. What a grid found is in
-it, not what it trained.
+the same. A test set's row ids and gold labels are stored once; predictions are label indices. The file holds results,
+not trained weights.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from glotprompt.storage import atomic
 ENDING = ".jsonl.gz"
 HEADER = {"glotprompt results": 1}
 LABELLINGS = ("all", "own")
-"""Of a result, the predictions over all labels and over those of the test set."""
+"""The two kinds of predictions in a result: over all labels, and over those of the test set."""
 
 
 def pack(store: Store, file: Path) -> Path:
     """Write all experiments of a store and the results of their cells. Raises `DataError` where there is none."""
     lines = [HEADER, *({"experiment": record} for record in store.experiments())]
     names = sorted({cell["result"] or "" for record in store.experiments() for cell in record["cells"]} - {""})
-    results = {name: found for name in names if (found := store.result_of(name)) is not None}
+    results = {name: result for name in names if (result := store.result_of(name)) is not None}
     tests: dict[str, dict[str, Any]] = {}
     packed = [{"step": name, "result": _packed(result, tests)} for name, result in results.items()]
     lines += [{"test": name, **test} for name, test in tests.items()] + packed
@@ -37,7 +37,7 @@ def pack(store: Store, file: Path) -> Path:
 
 
 def unpack(file: Path, store: Store) -> None:
-    """Put what a packed file holds into a store, beside what is there. Raises `DataError` for any other file."""
+    """Add the content of a packed file to a store. Raises `DataError` for any other file."""
     tests: dict[str, dict[str, Any]] = {}
     for line in _lines(file):
         if "experiment" in line:
@@ -47,8 +47,8 @@ def unpack(file: Path, store: Store) -> None:
             tests[line["test"]] = line
         elif not store.has(line["step"]):
             outcome = store.outcome(line["step"])
-            for name, said in ((RESULT, _unpacked(line["result"], tests)), (STEP, {"unpacked_from": file.name})):
-                (outcome / name).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+            for name, content in ((RESULT, _unpacked(line["result"], tests)), (STEP, {"unpacked_from": file.name})):
+                (outcome / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             store.publish(line["step"])
 
 
@@ -58,7 +58,7 @@ def steps_of(file: Path) -> set[str]:
 
 
 def _packed(result: dict[str, Any], tests: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A result with its predictions as numbers; its test set is added to `tests`."""
+    """A result with its predictions as label indices; its test set is added to `tests`."""
     predictions = result.get("predictions")
     if predictions is None:
         return result
@@ -76,12 +76,12 @@ def _unpacked(result: dict[str, Any], tests: dict[str, dict[str, Any]]) -> dict[
     if predictions is None:
         return result
     test, labels = tests[predictions["test"]], predictions["labels"]
-    said = {which: [labels[index] for index in predictions[which]] for which in LABELLINGS}
-    return {**result, "predictions": {"ids": test["ids"], "gold": test["gold"], **said}}
+    predicted = {which: [labels[index] for index in predictions[which]] for which in LABELLINGS}
+    return {**result, "predictions": {"ids": test["ids"], "gold": test["gold"], **predicted}}
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    """The lines behind the header."""
+    """The lines after the header."""
     refusal = DataError(
         f"{file} is no file of results, or damaged; give one that `glotprompt report DIR --pack FILE` wrote, or copy it"
         " again"

@@ -1,4 +1,4 @@
-"""From an experiment to its steps: each once, with what it needs before it."""
+"""The planner: turns an experiment into steps, each once and after the steps that it needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from glotprompt.methods import METHODS, Method
 from glotprompt.task import Task
 
 OpenBackbone = Callable[[str, Experiment], tuple[PlannedBackbone, int]]
-"""From a model's name, and the experiment that wants it, to the backbone and its number of layers."""
+"""Takes a model's name and the experiment that uses it; gives the backbone and its number of layers."""
 
 
 @dataclass
@@ -32,12 +32,12 @@ class Plan:
 
     records: list[ExperimentRecord] = field(default_factory=list[ExperimentRecord])
     steps: dict[str, Step] = field(default_factory=dict[str, Step])
-    """By name; what a step needs stands before it."""
+    """Steps by name; what a step needs comes before it."""
     asked: Counter[str] = field(default_factory=Counter[str])
-    """How many cells want each step."""
+    """Number of cells that need each step."""
 
     def add(self, step: Step) -> None:
-        """A step and what it needs."""
+        """Add a step and what it needs."""
         for need in step.needs:
             self.add(need)
         if isinstance(step, AdaptStep) and step.after is not None:
@@ -45,13 +45,13 @@ class Plan:
         self.steps.setdefault(step.name, step)
 
     def missing(self, finished: Collection[str]) -> list[Step]:
-        """What has to be run besides the `finished` steps, in an order in which nothing waits: the cells without a
-        result, and what they need. Steps on one backbone follow one another, so that it is loaded once."""
-        wanted: set[str] = set()
+        """Steps to run besides the `finished` ones, each after those that it needs: the cells without a result, and
+        what they need. Steps on one backbone follow one another, so that it is loaded once."""
+        names: set[str] = set()
 
         def want(step: Step) -> None:
-            if step.name not in wanted and step.name not in finished:
-                wanted.add(step.name)
+            if step.name not in names and step.name not in finished:
+                names.add(step.name)
                 for need in step.needs:
                     want(need)
 
@@ -59,9 +59,9 @@ class Plan:
             for cell in record["cells"]:
                 if cell["result"] is not None:
                     want(self.steps[cell["result"]])
-        found = [step for name, step in self.steps.items() if name in wanted]
-        models = list(dict.fromkeys(map(_model, found)))
-        return sorted(found, key=lambda step: models.index(_model(step)))
+        steps = [step for name, step in self.steps.items() if name in names]
+        models = list(dict.fromkeys(map(_model, steps)))
+        return sorted(steps, key=lambda step: models.index(_model(step)))
 
 
 def _model(step: Step) -> str:
@@ -74,15 +74,15 @@ class Target:
 
     language: str
     dataset: Dataset | None
-    """None: what is scored is a file."""
+    """None: a file is scored."""
     test: str
-    """What is scored: a reference, or a file."""
+    """The labelled examples that are scored: a reference, or a file."""
     texts: str | None
-    """Its unlabelled text, likewise; None: there is none."""
+    """Unlabelled text: a reference, or a file; None: there is none."""
     pairs: str | None
-    """Its translations, likewise."""
+    """Translations: a reference, or a file."""
     centre: str | None
-    """Text that centres sentence vectors, likewise."""
+    """Text that centres sentence vectors: a reference, or a file."""
 
     @property
     def dataset_name(self) -> str | None:
@@ -97,17 +97,17 @@ def add_experiment(
     scale: str = "paper",
     command: str = "",
 ) -> None:
-    """Put an experiment's cells and steps into the plan. Raises `ConfigError` and `DataError` for what cannot be run;
-    texts and examples are read, for what they say is part of a step's identity."""
+    """Add an experiment's cells and steps to the plan. Raises `ConfigError` and `DataError` for what cannot be run.
+    Texts and examples are read, because their content is part of a step's identity."""
     if experiment.name in (record["name"] for record in plan.records):
         raise ConfigError(f"two experiments have the name {experiment.name}; run them apart, one with --set name=...")
     cells: list[Cell] = []
     try:
         planner = _Planner(experiment, open_backbone, data_dir)
-        found = list(planner.costs() if experiment.draw == "table3" else planner.cells())
+        planned = list(planner.costs() if experiment.draw == "table3" else planner.cells())
     except ConfigError as error:
         raise ConfigError(f"{experiment.name}: {error}") from None
-    for cell, path in found:
+    for cell, path in planned:
         for step in path:
             plan.add(step)
         plan.asked.update({step.name for step in path})
@@ -127,16 +127,18 @@ def add_experiment(
 
 @dataclass(frozen=True)
 class _Way:
-    """One of the things that are compared, with its backbone."""
+    """A system that is compared, with its backbone."""
 
     name: str
     system: System
     backbone: PlannedBackbone
     num_layers: int
+    label: str
+    """The system's name; "" for a plain method."""
 
     @property
     def method(self) -> Method:
-        """Of stage 2."""
+        """The method of stage 2."""
         return METHODS[self.system.method]
 
     @property
@@ -146,7 +148,7 @@ class _Way:
 
 
 class _Planner:
-    """One experiment's steps."""
+    """Plans one experiment's steps."""
 
     def __init__(self, experiment: Experiment, open_backbone: OpenBackbone, data_dir: Path | None) -> None:
         self.experiment, self.data_dir = experiment, data_dir
@@ -154,13 +156,15 @@ class _Planner:
         for name in experiment.methods:
             system = experiment.system(name)
             _check_stages(name, system)
-            self.ways.append(_Way(name, system, *open_backbone(system.model or experiment.model, experiment)))
+            backbone, num_layers = open_backbone(system.model or experiment.model, experiment)
+            self.ways.append(_Way(name, system, backbone, num_layers, name if name in experiment.systems else ""))
         self.num_layers = self.ways[0].num_layers
         self.targets = [] if experiment.draw == "table3" else [self._target(word) for word in experiment.targets]
         for language, times in Counter(target.language for target in self.targets).items():
-            if times > 1:  # by several of its names or datasets, for which a table has one column
+            if times > 1:  # named twice or for two datasets; a table has one column for it
                 raise ConfigError(f"targets has {language!r} more than once")
-        labelled = {found.language for word in experiment.train if (found := parse_reference(word)) is not None}
+        references = map(parse_reference, experiment.train)
+        labelled = {reference.language for reference in references if reference is not None}
         if experiment.source is not None and labelled and experiment.source not in labelled:
             there = ", ".join(sorted(labelled))
             raise ConfigError(f"source is {experiment.source!r}, but the labelled examples (train) are in {there}")
@@ -172,16 +176,16 @@ class _Planner:
         own, texts = experiment.tests.get(word), experiment.texts.get(word)
         more = experiment.pairs.get(word), experiment.centre.get(word)
         name = f"{word if ':' in word else f'{experiment.dataset}:{word}'}:test" if own is None else own
-        found = parse_reference(name)
-        if own is None and found is None:
+        reference = parse_reference(name)
+        if own is None and reference is None:
             raise ConfigError(f"target {word!r} is no language of a dataset; expected its code, or NAME:LANGUAGE")
-        if found is None:
+        if reference is None:
             return Target(checked_code(word), None, name, texts, *more)
-        text = f"{(found.dataset.texts_from or found.dataset).name}:{found.language}:train"
-        return Target(found.language, found.dataset, str(found), text if texts is None else texts, *more)
+        text = f"{(reference.dataset.texts_from or reference.dataset).name}:{reference.language}:train"
+        return Target(reference.language, reference.dataset, str(reference), text if texts is None else texts, *more)
 
     def costs(self) -> Iterator[tuple[Cell, list[Step]]]:
-        """Table 3: a cell for each method and model."""
+        """The cells of table 3: one for each method and model."""
         experiment = self.experiment
         models = cast(Sequence[str], experiment.varies.get("model", (experiment.model,)))
         for way in self.ways:
@@ -191,7 +195,7 @@ class _Planner:
                 yield _cell(way.name, None, None, varied), [CostStep(model, *configs)]
 
     def cells(self) -> Iterator[tuple[Cell, list[Step]]]:
-        """Every cell with its steps, the last of which has its result."""
+        """Every cell with its steps; the last one has the cell's result."""
         of_ways = [(way, way.system.seeds or self.experiment.seeds) for way in self.ways]
         for seed in dict.fromkeys(seed for _, seeds in of_ways for seed in seeds):
             for way in (way for way, seeds in of_ways if seed in seeds):
@@ -200,11 +204,11 @@ class _Planner:
                         yield _cell(way.name, target, seed, varied), self._steps(way, number, seed, varied)
 
     def _variants(self, way: _Way) -> list[dict[str, Any]]:
-        """What varies for a method: one setting at a time, those that move none of its numbers left out."""
-        found = [
+        """The settings that vary for a method, one at a time, without those that do not change its numbers."""
+        variants = [
             {key: value} for key, values in self.experiment.varies.items() if self._moves(way, key) for value in values
         ]
-        return found or [{}]
+        return variants or [{}]
 
     def _moves(self, way: _Way, key: str) -> bool:
         table, _, name = key.partition(".")
@@ -230,24 +234,32 @@ class _Planner:
         content = reading.examples_content(test, self.data_dir)
         centre = self._centre(target) if way.system.centred else None
         scored = EvaluateStep(
-            tuned, adapted, target.dataset_name or "", target.language, content, experiment.source or "", test,
-            "" if centre is None else reading.texts(centre, self.data_dir).content, centre,
-        )  # fmt: skip
+            tuned,
+            adapted,
+            target.dataset_name or "",
+            target.language,
+            content,
+            experiment.source or "",
+            test,
+            centre_content="" if centre is None else reading.texts(centre, self.data_dir).content,
+            centre=centre,
+            system=way.label,
+        )
         return [*([] if adapted is None else [adapted]), tuned, scored]
 
     def _adapt(self, way: _Way, target: Target, seed: int, varied: Mapping[str, Any]) -> AdaptStep:
         experiment, name = self.experiment, way.name
         config = self._adapt_config(way, seed if experiment.adapt_seed is None else experiment.adapt_seed, varied)
         share = float(varied.get("text_share", experiment.text_share))
-        drawn = share, config.seed if share < 1 else 0
+        sample_seed = config.seed if share < 1 else 0
         if config.objective == "alignment":
             if target.pairs is None:
                 raise ConfigError(
                     f"{name} aligns, and there are no translations of {target.language}; name some in pairs"
                 )
-            read = {"pairs": TextSource((target.pairs,), (target.test,), None, *drawn, experiment.read)}
-            contents = {"pairs": reading.pairs(read["pairs"], self.data_dir).content}
-            return AdaptStep(way.backbone, target.language, config, contents, read)
+            source = TextSource((target.pairs,), (target.test,), None, share, sample_seed, experiment.read)
+            contents = {"pairs": reading.pairs(source, self.data_dir).content}
+            return AdaptStep(way.backbone, target.language, config, contents, {"pairs": source}, system=way.label)
         shares = METHODS[config.method].source_shares(config)
         source, language = self._source_text(), str(experiment.source)
         texts, is_read = {"target": source, "source": source}, {"target": False, "source": False}
@@ -258,23 +270,24 @@ class _Planner:
         if any(share < 1 for share in shares.values()):
             if target.texts is None:
                 raise ConfigError(f"{name} reads unlabelled text of {target.language}; name a file in texts")
-            own = (target.texts,), (target.test,), experiment.most_characters
-            texts["target"], language = TextSource(*own, *drawn, experiment.read), target.language
+            language = target.language
+            references, scored, most = (target.texts,), (target.test,), experiment.most_characters
+            texts["target"] = TextSource(references, scored, most, share, sample_seed, experiment.read)
             is_read["target"] = True
         contents = {
             role: reading.texts(text, self.data_dir).content if is_read[role] else "" for role, text in texts.items()
         }
-        return self._behind_first(AdaptStep(way.backbone, language, config, contents, texts))
+        return self._behind_first(AdaptStep(way.backbone, language, config, contents, texts, system=way.label))
 
     def _centre(self, target: Target) -> TextSource:
-        """Unlabelled text of the target, of whatever there is."""
-        read = self.experiment.read
-        word = target.centre or target.texts
-        if word is None and target.pairs is not None:
-            word, read = target.pairs, replace(read, text="target")
-        if word is None:
+        """The target's text that centres sentence vectors: `centre`, `texts` or the target side of `pairs`."""
+        options = self.experiment.read
+        reference = target.centre or target.texts
+        if reference is None and target.pairs is not None:
+            reference, options = target.pairs, replace(options, text="target")
+        if reference is None:
             raise ConfigError(f"there is no text of {target.language} to centre by; name a file in centre")
-        return TextSource((word,), (target.test,), self.experiment.most_characters, read=read)
+        return TextSource((reference,), (target.test,), self.experiment.most_characters, read=options)
 
     def _source_text(self) -> TextSource:
         experiment = self.experiment
@@ -288,13 +301,15 @@ class _Planner:
             raise ConfigError(f"{what} has no built-in task; name one with task")
         return Task.load(name)
 
-    def _examples(self, words: tuple[str, ...], target: Target, most_per_label: int | None = None) -> ExampleSource:
-        """References and files, which are read with the columns and labels of the task."""
-        if all(parse_reference(word) is not None for word in words):
-            return ExampleSource(words, self.experiment.input, most_per_label)
+    def _examples(
+        self, references: tuple[str, ...], target: Target, most_per_label: int | None = None
+    ) -> ExampleSource:
+        """The examples of references, and of files, which are read with the columns and labels of the task."""
+        if all(parse_reference(one) is not None for one in references):
+            return ExampleSource(references, self.experiment.input, most_per_label)
         task = self._task(target)
         return ExampleSource(
-            words, self.experiment.input, most_per_label, self.experiment.read, task.template.fields, task.labels
+            references, self.experiment.input, most_per_label, self.experiment.read, task.template.fields, task.labels
         )
 
     def _behind_first(self, step: AdaptStep) -> AdaptStep:
@@ -316,11 +331,11 @@ class _Planner:
         dev = None if experiment.dev is None else self._examples((experiment.dev,), target)
         contents = ["" if part is None else reading.examples_content(part, self.data_dir) for part in (train, dev)]
         config, task = self._tune_config(way, seed, varied), self._task(target)
-        return TuneStep(way.backbone, config, task, contents[0], contents[1], adapted, train, dev)
+        return TuneStep(way.backbone, config, task, contents[0], contents[1], adapted, train, dev, way.label)
 
     def _adapt_config(self, way: _Way, seed: int, varied: Mapping[str, Any]) -> AdaptConfig:
         method, settings = way.start, dict[str, Any]()
-        for part in self._given(way, "adapt", method.name, varied):
+        for part in self._settings(way, "adapt", method.name, varied):
             settings |= part
         if method.shares is not None:
             settings.pop("source_share", None)  # settled by the method
@@ -329,7 +344,7 @@ class _Planner:
 
     def _tune_config(self, way: _Way, seed: int, varied: Mapping[str, Any]) -> TuneConfig:
         settings: dict[str, Any] = {}
-        for part in self._given(way, "tune", way.method.name, varied):
+        for part in self._settings(way, "tune", way.method.name, varied):
             if any(name in part for name in LAYERS):
                 settings = {name: value for name, value in settings.items() if name not in LAYERS}
             settings |= part
@@ -340,18 +355,17 @@ class _Planner:
         settings |= {"method": way.method.name, "seed": seed}
         return TuneConfig(**settings)
 
-    def _given(self, way: _Way, stage: Stage, method: str, varied: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """Settings, the later above the earlier. A system's own preset stands in the place of all that the experiment
-        says."""
+    def _settings(self, way: _Way, stage: Stage, method: str, varied: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Settings, later ones override earlier ones. A system's own preset replaces all settings of the experiment."""
         name = way.system.preset
-        found: list[Mapping[str, Any]] = [preset(name or self.experiment.preset, stage, method)]
+        settings: list[Mapping[str, Any]] = [preset(name or self.experiment.preset, stage, method)]
         if name is None:
-            found.append(getattr(self.experiment, stage))
-        return [*found, getattr(way.system, stage), _of(stage, varied)]
+            settings.append(getattr(self.experiment, stage))
+        return [*settings, getattr(way.system, stage), _of(stage, varied)]
 
 
 def _check_stages(name: str, system: System) -> None:
-    """Whether stage 2 can start from what stage 1 leaves."""
+    """Refuse a stage 2 that cannot start from its stage 1."""
     if system.adapted_by is None:
         return
     before, method = METHODS[system.adapted_by], METHODS[system.method]

@@ -1,5 +1,5 @@
-"""What steps read: texts and examples of references and of own files, without evaluation text, the same at every place
-that asks. No torch."""
+"""Reading for steps: texts and examples of references and own files, without evaluation text, the same wherever a step
+is planned or run. No torch."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ PLAIN = Reading()
 
 @dataclass(frozen=True)
 class TextSource:
-    """Unlabelled text of one language, as it is asked for."""
+    """A request for unlabelled text of one language."""
 
     references: tuple[str, ...]
     scored: tuple[str, ...]
-    """References and files that are scored; nothing of them, nor of what lies beside the text, may be left in it."""
+    """References and files that are scored. Their texts are removed, and those of evaluation files beside the text."""
     most_characters: int | None = None
     share: float = 1.0
     seed: int = 0
-    """Of the share; what `most_characters` draws is the same for all seeds."""
+    """Seed of the share; the sample of `most_characters` is the same for all seeds."""
     read: Reading = PLAIN
     """How own files are read."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Text that stage 1 may read."""
+    """Text that stage 1 may train on."""
 
     lines: list[str]
     content: str
-    """Hash of what it says."""
+    """Hash of the lines."""
     checked: dict[str, Any]
-    """What was removed, for the report of what is trained."""
+    """The decontamination record, for the training's report."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Parallel text that stage 1 may read."""
+    """Parallel text that stage 1 may train on."""
 
     pairs: list[tuple[str, str]]
     """(source, target)."""
@@ -60,7 +60,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class ExampleSource:
-    """Labelled examples, as they are asked for."""
+    """A request for labelled examples."""
 
     references: tuple[str, ...]
     input: Input = "article"
@@ -68,95 +68,97 @@ class ExampleSource:
     read: Reading = PLAIN
     """How own files are read."""
     fields: tuple[str, ...] = ()
-    """Those that the task's template reads, of own files."""
+    """Fields of the task's template, which own files must have."""
     labels: tuple[str, ...] = ()
-    """Those that own files may have; of the catalog's they are known."""
+    """Labels that own files may have; the catalog has those of its datasets."""
 
 
 @lru_cache(maxsize=64)
 def texts(source: TextSource, data_dir: Path | None) -> Texts:
-    """Raises `DataError` for a reference to evaluation text, and where nothing is left."""
+    """Read unlabelled text. Raises `DataError` for a reference to evaluation text, and where nothing is left."""
     reading = replace(source.read, data_dir=data_dir)
     with in_words_of(_in_the_file):
         held_out = held_out_texts(source.references, source.scored, reading)
         draw = list if source.most_characters is None else partial(_part_of, most_characters=source.most_characters)
         clean = stage1_texts({", ".join(source.references): source.references}, reading, held_out, draw=draw)
-    (found,) = clean.values()
-    kept = share_of(found.texts, source.share, source.seed)
-    return Texts(kept, content_hash(kept), found.to_json())
+    (text,) = clean.values()
+    lines = share_of(text.texts, source.share, source.seed)
+    return Texts(lines, content_hash(lines), text.to_json())
 
 
 @lru_cache(maxsize=64)
 def pairs(source: TextSource, data_dir: Path | None) -> Pairs:
-    """As `texts`, of parallel text."""
+    """Read parallel text; raises as `texts` does."""
     for word in source.references:
         refuse_evaluation_text(word, "adapt")
     with in_words_of(_in_the_file):
-        found = stage1_pairs(source.references, source.scored, replace(source.read, data_dir=data_dir))
-    kept = [(pair.source, pair.target) for pair in share_of(found.pairs, source.share, source.seed)]
-    return Pairs(kept, content_of_pairs(kept), found.report.to_json())
+        clean = stage1_pairs(source.references, source.scored, replace(source.read, data_dir=data_dir))
+    translations = [(pair.source, pair.target) for pair in share_of(clean.pairs, source.share, source.seed)]
+    return Pairs(translations, content_of_pairs(translations), clean.report.to_json())
 
 
 def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
-    """Lines drawn until they have so many characters, in their order; draws of different sizes are nested."""
-    chosen: list[int] = []
+    """A random sample of lines with so many characters, in their order; samples of different sizes are nested."""
+    indices: list[int] = []
     left = most_characters
     for index in generator(0, "characters").permutation(len(lines)).tolist():
         if left <= 0:
             break
-        chosen.append(index)
+        indices.append(index)
         left -= len(lines[index])
-    return [lines[index] for index in sorted(chosen)]
+    return [lines[index] for index in sorted(indices)]
 
 
 def _in_the_file(name: str, value: str | None) -> str | None:
-    """How an experiment's file says how own files are read."""
+    """The line of an experiment's file that sets a reading option; used in error messages."""
     if name == "on_bad_row" or name in (field.name for field in fields(Reading)):
-        said = json.dumps("..." if value is None else value)
-        return f"{name} = {f'[{said}, ...]' if name == 'columns' else said} (under [read] in the experiment)"
+        text = json.dumps("..." if value is None else value)
+        return f"{name} = {f'[{text}, ...]' if name == 'columns' else text} (under [read] in the experiment)"
     return None
 
 
 @lru_cache(maxsize=64)
 def examples(source: ExampleSource, data_dir: Path | None) -> list[Example]:
-    """The examples of all references in their order, at most so many of a label."""
-    found = [example for word in source.references for example in _examples_of(word, source, data_dir)]
+    """The examples of all references in their order, at most `most_per_label` of each label."""
+    everything = [example for word in source.references for example in _examples_of(word, source, data_dir)]
     if source.most_per_label is None:
-        return found
+        return everything
     members: dict[str, list[int]] = {}
-    for index, example in enumerate(found):
+    for index, example in enumerate(everything):
         members.setdefault(str(example.label), []).append(index)
-    kept = [index for mine in members.values() for index in subsample(mine, source.most_per_label, 0)]
-    return [found[index] for index in sorted(kept)]
+    sample = [index for indices in members.values() for index in subsample(indices, source.most_per_label, 0)]
+    return [everything[index] for index in sorted(sample)]
 
 
 @lru_cache(maxsize=256)
 def examples_content(source: ExampleSource, data_dir: Path | None) -> str:
-    """Hash of what the examples say and of their labels."""
+    """Hash of the examples' texts and labels."""
     return content_hash(examples(source, data_dir))
 
 
 def _examples_of(word: str, source: ExampleSource, data_dir: Path | None) -> list[Example]:
-    found, reading = parse_reference(word), replace(source.read, data_dir=data_dir)
-    layout = None if found is None else found.dataset.layout
-    if found is None or source.input == "headline" or layout is None or not layout.columns.unread or not found.split:
+    reference, reading = parse_reference(word), replace(source.read, data_dir=data_dir)
+    layout = None if reference is None else reference.dataset.layout
+    has_articles = layout is not None and layout.columns.unread
+    if reference is None or source.input == "headline" or not has_articles or not reference.split:
         with in_words_of(_in_the_file):
-            known = found.dataset.labels if found is not None else source.labels
-            return examples_of(word, reading, source.fields, known)
-    path, columns = found.dataset.place(found.language, found.split, data_dir, "auto", None)
-    found_examples: list[Example] = []
-    for record in read_records(path, columns, found.dataset.labels):
-        short = record.example
-        found_examples.append(Example.of("\n".join([short.fields["text"], *record.unread]), short.label, short.id))
-    return found_examples
+            labels = reference.dataset.labels if reference is not None else source.labels
+            return examples_of(word, reading, source.fields, labels)
+    path, columns = reference.dataset.place(reference.language, reference.split, data_dir, "auto", None)
+    articles: list[Example] = []
+    for record in read_records(path, columns, reference.dataset.labels):
+        headline = record.example
+        text = "\n".join([headline.fields["text"], *record.unread])
+        articles.append(Example.of(text, headline.label, headline.id))
+    return articles
 
 
 @lru_cache(maxsize=64)
 def refuse_scored(train: ExampleSource, test: ExampleSource, data_dir: Path | None) -> None:
     """Raises `DataError` where examples of an own test file are trained on."""
-    known = {tuple(example.fields.items()) for example in examples(train, data_dir)}
+    trained = {tuple(example.fields.items()) for example in examples(train, data_dir)}
     scored = examples(test, data_dir)
-    both = sum(tuple(example.fields.items()) in known for example in scored)
+    both = sum(tuple(example.fields.items()) in trained for example in scored)
     if both:
         raise DataError(
             f"{', '.join(test.references)}: {both:,} of {counted(len(scored), 'example')} stand among the training"

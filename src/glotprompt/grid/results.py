@@ -1,4 +1,4 @@
-"""From a classifier and its test split to `result.json`. No sentence is ever written, only labels and row ids."""
+"""Builds `result.json` of a classifier and its test split. No sentence is written, only labels and row ids."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MOST_LOSSES = 50
 def evaluate_result(
     step: EvaluateStep, classifier: PromptClassifier, adapted: Adapted | None, test: Sequence[Example], batch_size: int
 ) -> EvaluationResult:
-    """Scores over all labels and over those that the test set has, from one reading of every example."""
+    """Scores over all labels and over those that the test set has, from one pass over the examples."""
     names = classifier.task.labels
     gold = [str(example.label) for example in test]
     log_probs = classifier.log_probabilities(test, batch_size)
@@ -110,45 +110,47 @@ def _stage1_read(adapted: AdaptStep | None, name: str) -> dict[str, Any] | None:
 
 
 def _read(source: TextSource | ExampleSource, content: str) -> dict[str, Any]:
-    """What was asked for, and the hash of what it said; None where it was not read."""
+    """The request, and the hash of its content; None where nothing was read."""
     of_files = ("read", "labels", "fields")
-    asked = {name: value for name, value in vars(source).items() if name not in of_files}
-    return {**asked, "content": content or None}
+    request = {name: value for name, value in vars(source).items() if name not in of_files}
+    return {**request, "content": content or None}
 
 
-def stage_figures(told: Training) -> StageFigures:
-    """What a training says of itself, without its settings, which stand elsewhere."""
-    return StageFigures.model_validate(_without_settings(told))
+def stage_figures(report: Training) -> StageFigures:
+    """A training's report without its settings, which `RunInfo.config` has."""
+    return StageFigures.model_validate(_without_settings(report))
 
 
-def _without_settings(told: Training) -> dict[str, Any]:
-    found = told.model_dump(mode="json", exclude_unset=True, exclude={"config", "language_prompt", "source_training"})
-    found["losses"] = thinned(told.losses)
-    if isinstance(told, AdaptReport) and told.source_training is not None:
-        found["source_training"] = _without_settings(told.source_training)
-    return found
+def _without_settings(training: Training) -> dict[str, Any]:
+    figures = training.model_dump(
+        mode="json", exclude_unset=True, exclude={"config", "language_prompt", "source_training"}
+    )
+    figures["losses"] = thinned(training.losses)
+    if isinstance(training, AdaptReport) and training.source_training is not None:
+        figures["source_training"] = _without_settings(training.source_training)
+    return figures
 
 
 def thinned(losses: Sequence[tuple[int, float | None]]) -> list[list[float | None]]:
     """Every nth point and the last one."""
     every = -(-len(losses) // MOST_LOSSES)
-    kept = losses[::-1][:: max(1, every)][::-1]
-    return [[step, None if loss is None else round(loss, 4)] for step, loss in kept]
+    points = losses[::-1][:: max(1, every)][::-1]
+    return [[step, None if loss is None else round(loss, 4)] for step, loss in points]
 
 
-def _scores(found: EvaluationReport) -> Scores:
-    return Scores(accuracy=found.accuracy, macro_f1=found.macro_f1, per_label=found.per_label)
+def _scores(report: EvaluationReport) -> Scores:
+    return Scores(accuracy=report.accuracy, macro_f1=report.macro_f1, per_label=report.per_label)
 
 
-def collapse(found: EvaluationReport) -> str | None:
-    """Why a run says little, in one line."""
-    if found.collapsed_label is None:
+def collapse(report: EvaluationReport) -> str | None:
+    """One line about a classifier that collapsed to one label; None for any other."""
+    if report.collapsed_label is None:
         return None
-    return f"{found.largest_share:.0f} % of the examples were labelled {found.collapsed_label!r}"
+    return f"{report.largest_share:.0f} % of the examples were labelled {report.collapsed_label!r}"
 
 
 def prompt_change(adapted: Adapted | None, classifier: PromptClassifier) -> list[LayerChange] | None:
-    """What stage 2 did to each layer's prompt (section 5.4, figure 5); None where no prompt is of both stages."""
+    """Change of each layer's prompt in stage 2 (section 5.4, figure 5); None where no prompt went through both."""
     if not isinstance(adapted, LanguagePrompt) or classifier.prompt is None:
         return None
     before, after = adapted.key_values.flatten(1), classifier.key_values.flatten(1)

@@ -1,4 +1,4 @@
-"""What a finished step found: the types behind its `result.json`, as it is written and reported. Needs no torch."""
+"""Results of finished steps: the types of `result.json`, as it is written and reported. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Labels = Literal["all", "own"]
 
 
 class StageFigures(Record):
-    """What the training of one stage noted, without its settings; what else its report says is kept beside these."""
+    """Figures of one stage's training, without its settings; the other fields of its report are kept as extras."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -22,7 +22,7 @@ class StageFigures(Record):
     """Parameters that were trained."""
     seconds: float
     tokens: int
-    """Real tokens that were trained on."""
+    """Tokens that were trained on, padding not included."""
     peak_memory_bytes: int
     losses: list[tuple[int, Number]]
     """(step, mean training loss since the entry before), thinned."""
@@ -42,18 +42,18 @@ class BackboneName(Record):
     name: str
     fingerprint: str
     precision: str
-    """That it computed in."""
+    """Precision of the computation."""
 
 
 class StepNames(Record):
-    """The steps that trained what was scored."""
+    """Names of the steps that trained the classifier."""
 
     adapt: str | None
     tune: str
 
 
 class RunInfo(Record):
-    """What was run."""
+    """Description of a run: data, method, settings and backbone."""
 
     dataset: str
     source: str
@@ -64,12 +64,12 @@ class RunInfo(Record):
     config: dict[str, dict[str, Any] | None]
     """All settings by stage."""
     data: dict[str, Any]
-    """What was read, and the hashes of its content."""
+    """The texts and examples of the run, with the hashes of their content."""
     steps: StepNames
 
 
 class Scores(Record):
-    """In per cent."""
+    """Scores in per cent."""
 
     accuracy: float
     macro_f1: float
@@ -77,7 +77,7 @@ class Scores(Record):
 
 
 class ScoresByLabels(Record):
-    """The same predictions among all labels of the task, and among those that the test set has."""
+    """Scores over all labels of the task, and over those that the test set has."""
 
     all: Scores
     own: Scores
@@ -95,7 +95,7 @@ class Majority(Record):
 
 
 class Predictions(Record):
-    """In the order of the test set."""
+    """Predicted labels in the order of the test set."""
 
     ids: list[str]
     gold: list[str]
@@ -107,22 +107,22 @@ class Predictions(Record):
 
 
 class LayerChange(Record):
-    """What stage 2 did to one layer's prompt."""
+    """The change of one layer's prompt in stage 2."""
 
     layer: int
     """From 0."""
     mean_absolute: float
-    """Mean absolute change of its values."""
+    """Mean absolute change of its parameters."""
     l2: float
     """Length of the change."""
     relative_l2: float
-    """That length against the prompt's before."""
+    """That length, relative to the prompt's before."""
     cosine: float
-    """Of the prompt before and after."""
+    """Cosine of the prompt before and after."""
 
 
 class MetaInfo(Record):
-    """Where, with what and when a step was run."""
+    """Machine, versions and time of a step."""
 
     versions: dict[str, str]
     hardware: dict[str, str | int | None]
@@ -131,7 +131,7 @@ class MetaInfo(Record):
 
 
 class StepResult(Record):
-    """What every step that is reported says."""
+    """Fields common to the results of all steps."""
 
     format: int
     meta_info: MetaInfo
@@ -146,36 +146,36 @@ class EvaluationResult(StepResult):
     majority: Majority
     predictions: Predictions
     collapsed: str | None
-    """Why the run says little, in one line."""
+    """One line about a classifier that collapsed to one label."""
     prompt_change: list[LayerChange] | None
     """None where no prompt went through both stages."""
 
 
 class StageCosts(Record):
-    """What one stage of a method costs, counted without training; `costs.StageCost` has more, kept beside these."""
+    """Costs of one stage of a method, counted without training; other fields of `costs.StageCost` are extras."""
 
     model_config = ConfigDict(extra="allow")
 
     trained_parameters: int
     trained_parameters_paper: int
-    """As table 3 counts."""
+    """Trained parameters as table 3 of the paper counts them."""
     share: float
-    """Of the backbone's parameters."""
+    """Share of the backbone's parameters."""
     file_bytes: int
 
 
 class Costs(Record):
     adapt: StageCosts | None
-    """None for a method without stage 1; so of stage 2 where the method cannot be used with the backbone."""
+    """None for a method without stage 1; both stages are None where the method cannot be used with the backbone."""
     tune: StageCosts | None
     language_bytes: int | None
-    """What one more language takes on disk; None without stage 1."""
+    """Disk space of one more language; None without stage 1."""
     refusal: str | None
     """Why the method cannot be used with the backbone."""
 
 
 class CostInfo(Record):
-    """What was counted."""
+    """The method and backbone of a cost."""
 
     method: str
     backbone: dict[str, Any]
@@ -189,7 +189,7 @@ class CostResult(StepResult):
 
 
 def step_result(value: Any, step: str) -> EvaluationResult | CostResult:
-    """What a step's `result.json` says. Raises `DataError` for what another version has written."""
+    """Parse a step's `result.json`. Raises `DataError` for a result that another version has written."""
     kind = CostResult if isinstance(value, dict) and "cost" in value else EvaluationResult
     try:
         return kind.model_validate(value)

@@ -1,4 +1,4 @@
-"""Steps: frozen descriptions of what to do, named by everything that changes their numbers.
+"""Steps: frozen descriptions of trainings and evaluations, named by everything that changes their numbers.
 
 A step says what, never how: workers, devices and folders are a `Workplace`'s. Its `identity` is a JSON value whose hash
 is its name, so that the same identity is done once, whoever asks for it.
@@ -26,32 +26,38 @@ class PlannedBackbone:
 
     fingerprint: str
     precision: Precision
-    """As asked: "auto" may be bf16 in one store and fp32 in another."""
+    """The requested precision: "auto" may be bf16 in one store and fp32 in another."""
     name: str = field(compare=False)
-    """Where it is found; no part of an identity."""
+    """Name or path; no part of an identity."""
     computed: Precision | None = field(default=None, compare=False)
-    """What "auto" means in the store of the step; None: see `precision`."""
+    """The precision of "auto" in the step's store; None: `precision` holds."""
 
     @property
     def asked(self) -> tuple[str, Precision]:
-        """What of it is part of an identity."""
+        """The part that enters an identity."""
         return self.fingerprint, self.precision
 
 
 class Named:
-    """A step's name, of its kind and identity."""
+    """A step's name, made of its kind and identity."""
 
     kind: ClassVar[str]
 
     @property
     def method(self) -> str:
-        """Whose step it is."""
+        """Name of the method."""
         raise NotImplementedError
 
     @cached_property
     def spec(self) -> RunSpec:
-        """All that its numbers depend on."""
+        """Everything that its numbers depend on."""
         raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """The method as people see it: with the system that uses it, where the experiment names one."""
+        system = getattr(self, "system", "")
+        return f"{self.method} ({system})" if system else self.method
 
     @cached_property
     def name(self) -> str:
@@ -67,11 +73,13 @@ class AdaptStep(Named):
     language: str
     config: AdaptConfig
     contents: Mapping[str, str]
-    """Hashes of what is read: of "target" and "source" text ("" where it is not read), or of "pairs"."""
+    """Hashes of the texts: of "target" and "source" ("" where not read), or of "pairs"."""
     texts: Mapping[str, TextSource] = field(compare=False)
-    """Where that comes from; no part of the identity."""
+    """Sources of the texts; no part of the identity."""
     after: AdaptStep | None = field(default=None, compare=False)
-    """The step that trains what is shared with this one (mad-x: the source's adapter), which goes first."""
+    """The step that trains the part shared with this one (mad-x: the source's adapter) and so runs first."""
+    system: str = field(default="", compare=False)
+    """Name of the experiment's system (the first one of several); "" for a plain method."""
 
     @property
     def method(self) -> str:
@@ -79,7 +87,7 @@ class AdaptStep(Named):
 
     @cached_property
     def parts(self) -> dict[str, RunSpec]:
-        """Its trainings."""
+        """Its trainings by name."""
         return adapt_specs(self.config, self.contents, self.language, self.backbone.asked)
 
     @cached_property
@@ -88,7 +96,7 @@ class AdaptStep(Named):
 
     @property
     def shared(self) -> str | None:
-        """The identity of what stage 1 trains on source text beside the language's own part; None: nothing."""
+        """Identity of the part that stage 1 trains on source text for all languages; None: there is none."""
         return self.parts["source"].identity if "source" in self.parts else None
 
     @property
@@ -96,7 +104,7 @@ class AdaptStep(Named):
         return ()
 
     def __str__(self) -> str:
-        return f"adapt {self.method} to {self.language}, seed {self.config.seed}"
+        return f"adapt {self.label} to {self.language}, seed {self.config.seed}"
 
 
 @dataclass(frozen=True)
@@ -110,9 +118,11 @@ class TuneStep(Named):
     train_content: str
     dev_content: str
     adapted: AdaptStep | None
-    """Stage 1. Of a method that tunes once for all languages any of them serves."""
+    """Stage 1. For a method that tunes once for all languages, that of any of them."""
     train: ExampleSource = field(compare=False)
     dev: ExampleSource | None = field(compare=False)
+    system: str = field(default="", compare=False)
+    """Name of the experiment's system (the first one of several); "" for a plain method."""
 
     @property
     def method(self) -> str:
@@ -124,7 +134,7 @@ class TuneStep(Named):
         if self.dev is not None:
             contents["dev"] = self.dev_content
         builds_on = [] if self.adapted is None else [self.adapted.shared or self.adapted.spec.identity]
-        # Of no one language: where stage 2 reads nothing of the target, one training serves them all.
+        # No language: where stage 2 reads nothing of the target, one training serves all languages.
         return tune_spec(self.config, self.task, contents, "", self.backbone.asked, builds_on=builds_on)
 
     @property
@@ -133,7 +143,7 @@ class TuneStep(Named):
 
     def __str__(self) -> str:
         behind = "" if self.adapted is None or self.adapted.shared else f" behind {self.adapted.language}"
-        return f"tune {self.method}{behind}, seed {self.config.seed}"
+        return f"tune {self.label}{behind}, seed {self.config.seed}"
 
 
 @dataclass(frozen=True)
@@ -143,7 +153,7 @@ class EvaluateStep(Named):
     kind: ClassVar[str] = "evaluate"
     tuned: TuneStep
     adapted: AdaptStep | None
-    """Whose language module the classifier gets; None where there is no stage 1."""
+    """The stage 1 whose language module the classifier gets; None without a stage 1."""
     dataset: str
     target: str
     test_content: str
@@ -151,8 +161,10 @@ class EvaluateStep(Named):
     """The source language, for the record."""
     test: ExampleSource = field(compare=False)
     centre_content: str = ""
-    """Hash of the target text that centres sentence vectors; "": none does."""
+    """Hash of the target text that centres sentence vectors; "": they are not centred."""
     centre: TextSource | None = field(default=None, compare=False)
+    system: str = field(default="", compare=False)
+    """Name of the experiment's system (the first one of several); "" for a plain method."""
 
     @property
     def backbone(self) -> PlannedBackbone:
@@ -176,12 +188,12 @@ class EvaluateStep(Named):
         return (self.tuned,) if self.adapted is None else (self.tuned, self.adapted)
 
     def __str__(self) -> str:
-        return f"evaluate {self.method} on {self.target}, seed {self.tuned.config.seed}"
+        return f"evaluate {self.label} on {self.target}, seed {self.tuned.config.seed}"
 
 
 @dataclass(frozen=True)
 class CostStep(Named):
-    """What a method takes on a backbone, counted without weights."""
+    """A method's costs on a backbone, counted without weights."""
 
     kind: ClassVar[str] = "cost"
     model: str
@@ -210,7 +222,7 @@ Step = AdaptStep | TuneStep | EvaluateStep | CostStep
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where and how steps are run; nothing here changes a number."""
+    """Folders, device and runtime settings of steps; nothing here changes a number."""
 
     store: Store
     data_dir: Path | None = None

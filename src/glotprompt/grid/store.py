@@ -1,7 +1,7 @@
-"""The folder of a grid: the only file that knows what lies where in it.
+"""The folder of a grid; no other module knows its layout.
 
-    DIR/experiments/<name>.json     an experiment's plan: what a report draws
-    DIR/precision.json              what the precision "auto" means here
+    DIR/experiments/<name>.json     an experiment's plan, which a report draws
+    DIR/precision.json              the precision that "auto" means in this folder
     DIR/steps/<kind>-<hash>/        a finished step; the folder appears when it is complete, and never before
     DIR/work/<kind>-<hash>/         checkpoints of a step under way, and beside it the lock of whoever works on it
     DIR/failed/<kind>-<hash>.json   a step that failed
@@ -29,11 +29,11 @@ FORMAT = 1
 STEP, RESULT = "step.json", "result.json"
 ADAPTED, CLASSIFIER = "prompt.safetensors", "classifier.safetensors"
 OUTCOME = "outcome"
-"""Of a step's work, the folder that is published."""
+"""The folder inside a step's work that is published."""
 
 
 Settled = Literal["fp32", "bf16"]
-"""What the precision "auto" may come to."""
+"""Precisions that "auto" may become."""
 
 
 class Cell(TypedDict):
@@ -42,25 +42,25 @@ class Cell(TypedDict):
     method: str
     dataset: str | None
     target: str | None
-    """Language code. None, as dataset and seed, where nothing is trained (costs)."""
+    """Language code. None (as are dataset and seed) where nothing is trained (costs)."""
     seed: int | None
     varied: dict[str, Any]
     """The settings that are varied and move this method's numbers, by dotted name."""
     result: str | None
-    """Name of the step that has it."""
+    """Name of the step that computes it."""
 
 
 class _Later(TypedDict, total=False):
-    """What older records lack."""
+    """Keys that older records lack."""
 
     adapt_seed: int | None
     """The one seed of stage 1 that all seeds share; None: each has its own."""
     num_layers: int | None
-    """Of the backbone."""
+    """Number of the backbone's layers."""
 
 
 class ExperimentRecord(_Later):
-    """What a report needs to know of an experiment."""
+    """An experiment's plan, with all that a report needs."""
 
     format: int
     name: str
@@ -68,12 +68,12 @@ class ExperimentRecord(_Later):
     draw: str
     scale: str
     command: str
-    """The command line as it was given; of a URL in it no password."""
+    """The command line, without passwords in URLs."""
     dataset: str | None
     source: str | None
     targets: list[str]
     groups: dict[str, list[str]]
-    """Names of groups of targets and who is in them; may be empty."""
+    """Groups of targets by name; may be empty."""
     methods: list[str]
     seeds: list[int]
     varies: dict[str, list[Any]]
@@ -93,19 +93,19 @@ class Failure(TypedDict):
 
 
 class Store:
-    """What a grid keeps in `root`. Reading makes no folder. It is sent to workers with the steps."""
+    """The files of a grid in `root`. Reading creates no folder. It is sent to workers with the steps."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
     def __str__(self) -> str:
-        """Where it is, for a person."""
+        """The path, for messages."""
         return str(self.root)
 
     # Experiments and results
 
     def experiments(self) -> list[ExperimentRecord]:
-        """All experiments by name. Raises `DataError` for a folder without any, and a file that is none."""
+        """All experiments, sorted by name. Raises `DataError` for a folder without any, and for a file that is none."""
         files = sorted((self.root / "experiments").glob("*.json"))
         if not files:
             raise DataError(f"{self.root} holds no experiment; give the folder that `glotprompt grid --output` wrote")
@@ -117,7 +117,7 @@ class Store:
         return _read_record(file) if file.is_file() else None
 
     def write_experiment(self, record: ExperimentRecord) -> Path:
-        """In the place of an earlier record of the same name, whose cells are then no longer reported."""
+        """Write a record. It replaces an earlier one of the same name, whose cells are then no longer reported."""
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
         return self.write(self.record_file(record["name"]), text)
 
@@ -125,35 +125,35 @@ class Store:
         return self.root / "experiments" / f"{name}.json"
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
-        """What the cell's step found; None when it is not there (yet)."""
+        """The result of the cell's step; None while it is missing."""
         return None if cell["result"] is None else self.result_of(cell["result"])
 
     def result_of(self, step: str) -> dict[str, Any] | None:
-        """What a step found; None when it is not there (yet), or finds nothing that a report reads."""
+        """A step's result; None while it is missing, and for steps without one."""
         file = self.folder(step) / RESULT
         return _read(file) if file.is_file() else None
 
-    # What all its steps share
+    # The precision of all steps
 
     def precision(self) -> Settled | None:
-        """What "auto" means for every step of this store, if that is settled. Raises `DataError` for a file that does
-        not say so."""
+        """The precision that "auto" means for every step of this store; None before it is settled. Raises `DataError`
+        for a damaged file."""
         if not self.precision_file.is_file():
             return None
-        found = _read(self.precision_file)
-        if not isinstance(found, dict) or found.get("auto") not in get_args(Settled):  # pyright: ignore[reportUnknownMemberType]
+        content = _read(self.precision_file)
+        if not isinstance(content, dict) or content.get("auto") not in get_args(Settled):  # pyright: ignore[reportUnknownMemberType]
             raise DataError(f'{self.precision_file} is damaged; expected {{"auto": "bf16"}} or {{"auto": "fp32"}}')
-        return cast(Settled, found["auto"])
+        return cast(Settled, content["auto"])
 
     def settle_precision(self, choose: Callable[[], Settled]) -> Settled:
-        """What "auto" means from now on: what the first grid chose, whichever machine and worker computes. Else numbers
-        of one table would be of several precisions: a probe may find another on a busy machine."""
+        """Settle the precision that "auto" means: the choice of the first grid, on whatever machine. Otherwise the
+        numbers of one table could have several precisions: on a busy machine a probe may choose another."""
         with self.claimed("precision"):
-            found = self.precision()
-            if found is None:
-                found = choose()
-                self.write(self.precision_file, json.dumps({"auto": found}) + "\n")
-        return found
+            precision = self.precision()
+            if precision is None:
+                precision = choose()
+                self.write(self.precision_file, json.dumps({"auto": precision}) + "\n")
+        return precision
 
     @property
     def precision_file(self) -> Path:
@@ -162,7 +162,7 @@ class Store:
     # Steps
 
     def folder(self, step: str) -> Path:
-        """Where a finished step lies."""
+        """The folder of a finished step."""
         return self.root / "steps" / step
 
     def has(self, step: str) -> bool:
@@ -170,36 +170,36 @@ class Store:
         return self.folder(step).is_dir()
 
     def finished(self) -> set[str]:
-        """All finished steps, asked for at once."""
+        """Names of all finished steps."""
         folder = self.folder("")
         return {entry.name for entry in folder.iterdir() if entry.is_dir()} if folder.is_dir() else set()
 
     def fetch(self, step: str) -> None:
-        """See to it that the folder of a finished step can be read."""
+        """Make the folder of a finished step readable on this machine."""
 
     def work(self, step: str) -> Path:
-        """Where checkpoints of a step lie as long as it is under way."""
+        """The folder of a step's checkpoints while it runs."""
         return self.root / "work" / step
 
     @contextmanager
     def claimed(self, name: str, *, shared: bool = False, wait: bool = True) -> Generator[None]:
-        """Waits until nobody else works on `name`, in this or another process; a killed process lets go at once.
+        """Lock `name` against other processes, waiting until it is free; a killed process releases its lock at once.
 
-        `shared`: to read what lies there, together with others who read it. Without `wait` a claim that would have to
-        wait raises `BlockingIOError`."""
+        `shared`: a read lock, which several may hold. Without `wait`, raises `BlockingIOError` where it would have to
+        wait."""
         with atomic.locked(self.root / "work" / f"{name}.lock", shared=shared, wait=wait):
             yield
 
     def outcome(self, step: str) -> Path:
-        """An empty folder for what a step leaves, to be published."""
+        """An empty folder for the files of a step, to be published."""
         folder = self.work(step) / OUTCOME
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 
     def publish(self, step: str) -> None:
-        """Give the outcome its final place and forget the checkpoints and failures. Who comes second is passed over:
-        the same identity has the same numbers."""
+        """Move the outcome to its final folder and remove checkpoints and failures. If another process published the
+        step first, its files stay: the same identity has the same numbers."""
         final, work = self.folder(step), self.work(step)
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -218,7 +218,7 @@ class Store:
     # Failures
 
     def failures(self) -> list[Failure]:
-        """All steps that failed and were not made good since."""
+        """All steps that failed and have not succeeded since."""
         files = sorted((self.root / "failed").glob("*.json"))
         return [_read(file) for file in files if not self.has(file.stem)]  # a kill may come before it is removed
 
@@ -229,9 +229,12 @@ class Store:
     def keep_failure(self, step: str, error: str, traceback: str) -> Path:
         before = self.failure(step)
         failure: Failure = {
-            "step": step, "error": error, "traceback": traceback,
-            "attempts": 1 + (before["attempts"] if before else 0), "when": datetime.now(UTC).isoformat("T", "seconds"),
-        }  # fmt: skip
+            "step": step,
+            "error": error,
+            "traceback": traceback,
+            "attempts": 1 + (before["attempts"] if before else 0),
+            "when": datetime.now(UTC).isoformat("T", "seconds"),
+        }
         text = json.dumps(failure, indent=1, ensure_ascii=False) + "\n"
         return self.write(self.failure_file(step), text)
 
@@ -239,15 +242,15 @@ class Store:
         return self.root / "failed" / f"{step}.json"
 
     def write(self, file: Path, text: str | bytes) -> Path:
-        """A file that several may write at one instant, as the grids of a job array do."""
+        """Write a file that several processes may write at the same time, as the grids of a job array do."""
         with self.claimed(f"write-{file.name}"):
             return atomic.write(file, text)
 
-    # Who shares the store
+    # Sharing the store
 
     @contextmanager
     def signed(self) -> Generator[str]:
-        """The name of a sign, for as long as the block lasts: who `sees` it shares this store."""
+        """Create a file while the block lasts and give its name: a process that `sees` it shares this store."""
         sign = f"shared-{uuid.uuid4().hex}"
         file = atomic.write(self.work(sign), sign)
         try:
@@ -260,24 +263,24 @@ class Store:
 
 
 def reported(files: Collection[str]) -> list[str]:
-    """Of a store's files, given by their paths in it, those that a report reads: all small ones of finished steps."""
-    there = set(files)
+    """The files of a store that a report reads, by their paths in it: records and results of finished steps."""
+    paths = set(files)
 
-    def wanted(file: str) -> bool:
+    def is_read(file: str) -> bool:
         match PurePosixPath(file).parts:
             case (_,) | ("experiments" | "failed", _):
                 return True
             case ("steps", step, name):
-                return name == RESULT and f"steps/{step}/{STEP}" in there
+                return name == RESULT and f"steps/{step}/{STEP}" in paths
             case _:
                 return False
 
-    return [file for file in files if wanted(file)]
+    return [file for file in files if is_read(file)]
 
 
 def _read_record(file: Path) -> ExperimentRecord:
-    found = _read(file)
-    record: dict[str, Any] = found if isinstance(found, dict) else {}
+    content = _read(file)
+    record: dict[str, Any] = content if isinstance(content, dict) else {}
     missing = ExperimentRecord.__required_keys__ - record.keys()
     if missing or record["format"] != FORMAT:
         lacks = f" (it lacks {', '.join(sorted(missing))})" if record and missing else ""

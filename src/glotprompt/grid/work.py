@@ -1,4 +1,4 @@
-"""Running one step: a function of the step and the workplace that any process can call."""
+"""Runs one step: a function of the step and the workplace that any process can call."""
 
 from __future__ import annotations
 
@@ -32,28 +32,27 @@ from glotprompt.storage import artifact, atomic
 from glotprompt.training.memory import PeakMemory
 
 CENTRE_TEXTS = 300
-"""So many target texts, drawn by seed 0, make the mean by which sentence vectors are centred, where there are more."""
+"""Most target texts in the mean that centres sentence vectors; more are sampled down (seed 0)."""
 
 Status = Literal["done", "cached", "failed", "skipped"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a step."""
+    """The outcome of a step."""
 
     step: str
     """Its name."""
     status: Status
-    """cached: it was there already; skipped: what it needs is not there; failed: now, or earlier and not retried."""
+    """cached: finished before; skipped: a step that it needs is missing; failed: now, or earlier and not retried."""
     seconds: float = 0.0
     error: str = ""
 
 
-def attempt(step: Step, place: Workplace) -> Outcome:
-    """Run a step unless it is there, failed earlier or lacks what it needs; an error is kept in the store, not raised.
-
-    Whoever else works on it, here or on another machine, is waited for."""
-    store, start = place.store, time.perf_counter()
+def attempt(step: Step, workplace: Workplace) -> Outcome:
+    """Run a step unless it is finished, failed earlier or lacks a step that it needs. An error is kept in the store and
+    not raised. Waits for any other process that runs the same step, here or on another machine."""
+    store, start = workplace.store, time.perf_counter()
     with store.claimed(step.name):
         if store.has(step.name):
             store.forget_work(step.name)  # a kill may have come between the two
@@ -62,38 +61,41 @@ def attempt(step: Step, place: Workplace) -> Outcome:
         if missing:
             return Outcome(step.name, "skipped", error=f"needs {missing[0]}, which is not there")
         failure = store.failure(step.name)
-        if failure is not None and not place.retry_failed:
+        if failure is not None and not workplace.retry_failed:
             return Outcome(step.name, "failed", error=f"{failure['error']} (failed earlier; --retry-failed)")
         try:
-            run_step(step, store, place)
-        except Exception as error:  # kept with its traceback, and the grid's exit status tells
+            run_step(step, store, workplace)
+        except Exception as error:  # kept with its traceback; the grid's exit status reports it
             line = f"{type(error).__name__}: " if not isinstance(error, UserError) else ""
-            line += in_a_line(error, None)  # the remedy stands at its end
+            line += in_a_line(error, None)  # uncut: the remedy is at its end
             store.keep_failure(step.name, line, traceback.format_exc())
             return Outcome(step.name, "failed", time.perf_counter() - start, line)
     return Outcome(step.name, "done", time.perf_counter() - start)
 
 
-def run_step(step: Step, store: Store, place: Workplace) -> None:
-    """Run a step and publish its folder. Raises what goes wrong."""
+def run_step(step: Step, store: Store, workplace: Workplace) -> None:
+    """Run a step and publish its folder. Errors are raised."""
     start, memory = time.perf_counter(), PeakMemory()
     folder = store.outcome(step.name)
     for need in step.needs:
         store.fetch(need.name)
     match step:
         case AdaptStep():
-            _adapt(step, store, place, folder)
+            _adapt(step, store, workplace, folder)
         case TuneStep():
-            _tune(step, store, place, folder)
+            _tune(step, store, workplace, folder)
         case EvaluateStep():
-            _evaluate(step, store, place, folder)
+            _evaluate(step, store, workplace, folder)
         case CostStep():
             _write(folder / RESULT, cost_result(step).to_json())
     about = {
-        "kind": step.kind, "identity": asdict(step.spec), "needs": [need.name for need in step.needs],
-        "seconds": round(time.perf_counter() - start, 2), "peak_memory_bytes": memory.bytes(),
+        "kind": step.kind,
+        "identity": asdict(step.spec),
+        "needs": [need.name for need in step.needs],
+        "seconds": round(time.perf_counter() - start, 2),
+        "peak_memory_bytes": memory.bytes(),
         "versions": artifact.versions(),
-    }  # fmt: skip
+    }
     _write(folder / STEP, about)
     store.publish(step.name)
 
@@ -108,7 +110,7 @@ def loaded_backbone(name: str, precision: Precision, device: str) -> Backbone:
 
 
 def backbone_of(planned: PlannedBackbone, device: str) -> Backbone:
-    """The backbone of a step, loaded once per process. Raises `DataError` where another lies in its place by now."""
+    """The backbone of a step, loaded once per process. Raises `DataError` if its files changed since planning."""
     backbone = loaded_backbone(planned.name, planned.computed or planned.precision, device)
     if backbone.fingerprint != planned.fingerprint:
         raise DataError(
@@ -118,19 +120,19 @@ def backbone_of(planned: PlannedBackbone, device: str) -> Backbone:
     return backbone
 
 
-def _adapt(step: AdaptStep, store: Store, place: Workplace, folder: Path) -> None:
-    backbone = backbone_of(step.backbone, place.device)
+def _adapt(step: AdaptStep, store: Store, workplace: Workplace, folder: Path) -> None:
+    backbone = backbone_of(step.backbone, workplace.device)
     if "pairs" in step.texts:
-        read = reading.pairs(step.texts["pairs"], place.data_dir)
-        _refuse_changed(step.texts["pairs"], read.content, step.contents["pairs"])
-        stage1 = Stage1.of(backbone, (), (), step.language, step.config, parallel=read.pairs)
-        decontamination = Decontamination.model_validate({"parallel": read.checked})
+        parallel = reading.pairs(step.texts["pairs"], workplace.data_dir)
+        _refuse_changed(step.texts["pairs"], parallel.content, step.contents["pairs"])
+        stage1 = Stage1.of(backbone, (), (), step.language, step.config, parallel=parallel.pairs)
+        decontamination = Decontamination.model_validate({"parallel": parallel.checked})
     else:
-        target, source = (_texts(step.texts[name], step.contents[name], place) for name in ("target", "source"))
+        target, source = (_texts(step.texts[name], step.contents[name], workplace) for name in ("target", "source"))
         stage1 = Stage1.of(backbone, target.lines, source.lines, step.language, step.config)
         decontamination = Decontamination.model_validate({"target": target.checked, "source": source.checked})
     share = next(iter(step.texts.values())).share
-    runtime = place.runtime.replace(no_samples=True)
+    runtime = workplace.runtime.replace(no_samples=True)
 
     def train(checkpoints: Path) -> Adapted:
         adapted = run_stage1(backbone, stage1, runtime.replace(checkpoint_dir=checkpoints))
@@ -144,8 +146,8 @@ def _adapt(step: AdaptStep, store: Store, place: Workplace, folder: Path) -> Non
 
 @contextmanager
 def _checkpoints(step: AdaptStep, store: Store) -> Generator[Path]:
-    """The folder for a stage 1's checkpoints. What is shared between languages is trained by whoever comes first; the
-    others find it finished in a folder that they share, and that nobody removes while they are at it."""
+    """The folder for the checkpoints of stage 1. The first step trains the part that languages share; the others read
+    it from a common folder, which is not removed while they run."""
     if step.shared is None:
         yield store.work(step.name)
         return
@@ -166,8 +168,8 @@ def _shared_name(step: AdaptStep) -> str:
 
 
 def forget_shared(steps: Sequence[Step], store: Store) -> None:
-    """Remove what languages shared in stage 1, where none of these steps needs it any more. What another grid is at is
-    left to that."""
+    """Remove shared checkpoints of stage 1 that none of these steps needs any more, except those that another grid
+    uses."""
     sharing = [step for step in steps if isinstance(step, AdaptStep) and step.shared is not None]
     finished = store.finished() if sharing else set[str]()
     needed = {_shared_name(step) for step in sharing if step.name not in finished}
@@ -176,35 +178,35 @@ def forget_shared(steps: Sequence[Step], store: Store) -> None:
             store.forget_work(name)
 
 
-def _texts(source: TextSource, content: str, place: Workplace) -> Texts:
-    found = reading.texts(source, place.data_dir)
-    _refuse_changed(source, found.content, content)
-    return found
+def _texts(source: TextSource, content: str, workplace: Workplace) -> Texts:
+    text = reading.texts(source, workplace.data_dir)
+    _refuse_changed(source, text.content, content)
+    return text
 
 
-def _refuse_changed(source: TextSource, found: str, planned: str) -> None:
-    if planned and found != planned:
+def _refuse_changed(source: TextSource, content: str, planned: str) -> None:
+    if planned and content != planned:
         raise _changed(source.references)
 
 
-def _examples(source: ExampleSource, content: str, place: Workplace) -> list[Example]:
-    if reading.examples_content(source, place.data_dir) != content:
+def _examples(source: ExampleSource, content: str, workplace: Workplace) -> list[Example]:
+    if reading.examples_content(source, workplace.data_dir) != content:
         raise _changed(source.references)
-    return reading.examples(source, place.data_dir)
+    return reading.examples(source, workplace.data_dir)
 
 
 def _changed(references: tuple[str, ...]) -> DataError:
-    words = ", ".join(references)
-    return DataError(f"{words} has changed since the step was planned; run the grid again with --retry-failed")
+    names = ", ".join(references)
+    return DataError(f"{names} has changed since the step was planned; run the grid again with --retry-failed")
 
 
-def _tune(step: TuneStep, store: Store, place: Workplace, folder: Path) -> None:
-    backbone = backbone_of(step.backbone, place.device)
-    train = _examples(step.train, step.train_content, place)
-    dev = None if step.dev is None else _examples(step.dev, step.dev_content, place)
+def _tune(step: TuneStep, store: Store, workplace: Workplace, folder: Path) -> None:
+    backbone = backbone_of(step.backbone, workplace.device)
+    train = _examples(step.train, step.train_content, workplace)
+    dev = None if step.dev is None else _examples(step.dev, step.dev_content, workplace)
     adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, backbone)
     stage2 = Stage2.of(backbone, adapted, train, step.task, step.config, dev)
-    runtime = place.runtime.replace(no_samples=True)
+    runtime = workplace.runtime.replace(no_samples=True)
     done_or_train(
         step.spec,
         folder / CLASSIFIER,
@@ -214,36 +216,38 @@ def _tune(step: TuneStep, store: Store, place: Workplace, folder: Path) -> None:
     )
 
 
-def _evaluate(step: EvaluateStep, store: Store, place: Workplace, folder: Path) -> None:
-    adapted, classifier = scored_classifier(step, store, place)
-    test = _examples(step.test, step.test_content, place)
-    result = evaluate_result(step, classifier, adapted, test, place.runtime.eval_batch_size)
+def _evaluate(step: EvaluateStep, store: Store, workplace: Workplace, folder: Path) -> None:
+    adapted, classifier = scored_classifier(step, store, workplace)
+    test = _examples(step.test, step.test_content, workplace)
+    result = evaluate_result(step, classifier, adapted, test, workplace.runtime.eval_batch_size)
     _write(folder / RESULT, result.to_json())
 
 
-def scored_classifier(step: EvaluateStep, store: Store, place: Workplace) -> tuple[Adapted | None, PromptClassifier]:
-    """What a finished step scored, with the stage 1 behind it: the language's own module in its place, and sentence
-    vectors centred."""
-    backbone = backbone_of(step.backbone, place.device)
+def scored_classifier(
+    step: EvaluateStep, store: Store, workplace: Workplace
+) -> tuple[Adapted | None, PromptClassifier]:
+    """The classifier that a finished step scored, with the language's own module and centred sentence vectors, and the
+    stage 1 before it."""
+    backbone = backbone_of(step.backbone, workplace.device)
     classifier = PromptClassifier.load(store.folder(step.tuned.name) / CLASSIFIER, backbone)
     adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, backbone)
     if adapted is not None and METHODS[classifier.method].tunes_once and not METHODS[classifier.method].reads_vectors:
         classifier = for_language(classifier, adapted)
     if step.centre is not None:
-        lines = _texts(step.centre, step.centre_content, place).lines
+        lines = _texts(step.centre, step.centre_content, workplace).lines
         classifier = classifier.with_target_text(subsample(lines, CENTRE_TEXTS, 0))
     return adapted, classifier
 
 
 Tell = Callable[[Step, Outcome | None], None]
-"""Told when a step begins (None) and what became of it."""
+"""Called when a step begins (with None), and with its outcome."""
 
 
 class Engine(Protocol):
     """Runs steps."""
 
-    def run(self, steps: Sequence[Step], place: Workplace, tell: Tell) -> list[Outcome]:
-        """Call `attempt` on every step, once, and return what became of each, in any order.
+    def run(self, steps: Sequence[Step], workplace: Workplace, tell: Tell) -> list[Outcome]:
+        """Call `attempt` once on every step and return the outcomes, in any order.
 
         `steps` holds what each step `needs`, unless that is finished, before it, and an `AdaptStep`'s `after`, which
         should be over (whatever became of it) before the step begins. Errors of steps are outcomes, not exceptions.
@@ -252,14 +256,14 @@ class Engine(Protocol):
 
 
 class SerialEngine:
-    """In this process, with one backbone that stays loaded."""
+    """Runs steps in this process, with one backbone that stays loaded."""
 
-    def run(self, steps: Sequence[Step], place: Workplace, tell: Tell) -> list[Outcome]:
-        """See `Engine.run`."""
+    def run(self, steps: Sequence[Step], workplace: Workplace, tell: Tell) -> list[Outcome]:
+        """Run the steps one after another (`Engine.run`)."""
         outcomes: list[Outcome] = []
         for step in steps:
             tell(step, None)
-            outcome = attempt(step, place)
+            outcome = attempt(step, workplace)
             tell(step, outcome)
             outcomes.append(outcome)
         return outcomes

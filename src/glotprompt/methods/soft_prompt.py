@@ -50,7 +50,7 @@ def _trained_layers(num_layers: int, config: TuneConfig, default: int) -> range:
 SOFT_PROMPT = Method(
     name="soft-prompt",
     citation="Chen and Chen 2024, section 3",
-    look=Look(name="Adapted soft prompt (ours)", colour="#d9620b", marker="o", place=9),
+    look=Look(name="Adapted soft prompt", colour="#d9620b", marker="o", place=9),
     stage1="prompts of all layers",
     stage2="prompts of the top K layers",
     kinds=("prompt",),

@@ -1,4 +1,4 @@
-"""The figures, as SVG text to be put inside a page.
+"""Figures as SVG text to be put inside a page.
 
 A figure is transparent and takes ink, muted ink and paper from the page around it (CSS variables with fallbacks), so
 it reads on light and on dark. Text stays text in the page's own font, and every id begins with the figure's name.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WIDTH = 420
 """Width of a figure in its own units; about the width of a phone, so that text stays readable there."""
 
-# Placeholders that matplotlib can draw, and what the page makes of them.
+# Placeholder colours that matplotlib can draw; the page replaces them with its own.
 INK, MUTED, RULE, PAPER = "#010203", "#010204", "#010205", "#010206"
 PAGE_COLOURS = {
     INK: "var(--ink, #1d2327)",
@@ -51,14 +51,14 @@ STYLE: dict[RcKeyType, Any] = {
 
 
 def draw(name: str, height: int, paint: Callable[[Figure, Axes], None], description: str) -> str:
-    """Let `paint` fill an empty figure; give it back as an SVG element that can stand in a page beside others."""
+    """Let `paint` fill an empty figure; return it as an SVG element that a page can hold beside others."""
     return draw_panels(name, height, lambda figure, axes: paint(figure, axes[0]), description, (1, 1))
 
 
 def draw_panels(
     name: str, height: int, paint: Callable[[Figure, list[Axes]], None], description: str, shape: tuple[int, int]
 ) -> str:
-    """The same for `shape` = (rows, columns) panels with common axes; `paint` gets them row by row."""
+    """Draw `shape` = (rows, columns) panels with common axes; `paint` gets them row by row."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def draw_panels(
 
 
 def as_file(svg: str) -> str:
-    """A figure as a file of its own, which knows no page: black on white, with its size and a font."""
+    """A figure as a standalone file: black on white, with its own size and font."""
     svg = re.sub(r"var\(--[a-z]+, ([^)]+)\)", r"\1", svg)
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     assert box is not None
@@ -85,7 +85,7 @@ def as_file(svg: str) -> str:
 
 
 def _embeddable(svg: str, name: str, description: str) -> str:
-    """matplotlib's SVG file as an element: ids of its own, the page's font and colours, a description."""
+    """matplotlib's SVG file as an element: unique ids, the page's font and colours, a description."""
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<!--.*?-->\n?|<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
@@ -101,7 +101,7 @@ def _embeddable(svg: str, name: str, description: str) -> str:
 
 
 def _font_without_family(match: re.Match[str]) -> str:
-    words = match[1].split()
-    weight = [word for word in words if word in ("bold", "italic") or word.isdigit()]
+    parts = match[1].split()
+    weight = [word for word in parts if word in ("bold", "italic") or word.isdigit()]
     styles = [f"font-style: {w}" if w == "italic" else f"font-weight: {w}" for w in weight]
     return "; ".join([*styles, f"font-size: {match[2]}"])

@@ -1,4 +1,4 @@
-"""A page of HTML from a template; it is self-contained: no scripts, no outside requests."""
+"""Pages of HTML from templates, self-contained: no scripts, no outside requests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def template(file: Path, what: str, extra: str) -> jinja2.Template:
-    """A page's template, with the formats of `tables` as filters; a value that is missing becomes a dash, a name that
-    is missing an error. Raises `MissingExtraError` that `what` needs the extra."""
+    """A page's template, with the formats of `tables` as filters. A missing value becomes a dash, an undefined name an
+    error. Raises a `MissingExtraError` that says that `what` needs the extra."""
     try:
         import jinja2
     except ModuleNotFoundError:

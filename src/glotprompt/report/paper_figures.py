@@ -1,4 +1,4 @@
-"""The paper's figures 3 to 6 and our own, as SVG; one method has one colour and one marker in all of them."""
+"""The paper's figures 3 to 6 and others, as SVG; a method has the same colour and marker in all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from glotprompt.report.figures import INK, MUTED, PAPER, RULE, draw, draw_panels
 from glotprompt.report.results import Experiment, Line, Run, Stage
 from glotprompt.report.series import Curves, Series, along_layers, along_setting
-from glotprompt.report.tables import look, mean_sd, method_name
+from glotprompt.report.tables import Spread, look, mean_sd, method_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,48 +18,48 @@ if TYPE_CHECKING:
 
 ACCURACY = "accuracy, per cent"
 LINES: tuple[str | tuple[float, tuple[float, float]], ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)))
-"""Of the first, second and third curve of one method."""
+"""Line styles of the first, second and third curve of one method."""
 LEGEND_ROW, PLOT = 19, 290
 """Heights in the figure's units."""
 PANEL_ROW = 165
 MOST_LOSSES = 30
-"""Points of a training's loss that are drawn."""
+"""Most points of a training's loss that are drawn."""
 LOG_RATIO = 8
-"""Shots that span more than this are drawn on a logarithmic axis."""
+"""Ratio of the largest to the smallest x from which the axis is logarithmic."""
 
 
-def stem(*words: str) -> str:
-    """A name for files and ids, made of words that may hold anything."""
-    return "-".join(re.sub(r"[\W_]+", "_", word).strip("_") or "_" for word in words)
+def stem(*parts: str) -> str:
+    """A name for files and ids, made of arbitrary texts."""
+    return "-".join(re.sub(r"[\W_]+", "_", part).strip("_") or "_" for part in parts)
 
 
 def setting_curve(experiment: Experiment) -> str:
-    """Accuracy as a mean over languages against what varies (text, shots, K); "" without a point."""
+    """Mean accuracy over languages against the varied setting (text, shots, K); "" without a point."""
     curves = along_setting(experiment, experiment.targets)
     return _curve(stem(experiment.name, "mean"), curves, ACCURACY, _is_logarithmic(curves))
 
 
 def setting_panels(experiment: Experiment) -> str:
-    """The same for each language; "" when there is one language only, or nothing."""
-    found = {target: along_setting(experiment, [target]) for target in experiment.targets}
-    return _panels(stem(experiment.name, "languages"), found, ACCURACY)
+    """Accuracy of each language against the varied setting; "" with fewer than two languages, or without a point."""
+    curves = {target: along_setting(experiment, [target]) for target in experiment.targets}
+    return _panels(stem(experiment.name, "languages"), curves, ACCURACY)
 
 
 def change_curve(experiment: Experiment) -> str:
-    """How far stage 2 moved each layer's prompts, as a mean over languages; "" without a point."""
+    """Change of each layer's prompt in stage 2, mean over languages; "" without a point."""
     curves = along_layers(experiment, "mean_absolute", experiment.targets)
     return _curve(stem(experiment.name, "mean"), curves, "mean absolute change", False)
 
 
 def change_panels(experiment: Experiment) -> str:
-    """The same for each language."""
-    found = {target: along_layers(experiment, "mean_absolute", [target]) for target in experiment.targets}
-    return _panels(stem(experiment.name, "languages"), found, "mean absolute change")
+    """Change of each layer's prompt in stage 2, for each language."""
+    curves = {target: along_layers(experiment, "mean_absolute", [target]) for target in experiment.targets}
+    return _panels(stem(experiment.name, "languages"), curves, "mean absolute change")
 
 
 def _curve(name: str, curves: Curves, ylabel: str, logarithmic: bool) -> str:
-    shown = [one for one in (*curves.series, *curves.levels) if one.present]
-    if not shown:
+    visible = [one for one in (*curves.series, *curves.levels) if one.present]
+    if not visible:
         return ""
 
     def paint(figure: Figure, axes: Axes) -> None:
@@ -70,31 +70,33 @@ def _curve(name: str, curves: Curves, ylabel: str, logarithmic: bool) -> str:
         _add_legend(figure, [axes])
 
     description = f"Line chart of {ylabel} by {curves.label}: {_spoken(curves)}."
-    return draw(name, PLOT + LEGEND_ROW * len(shown), paint, description)
+    return draw(name, PLOT + LEGEND_ROW * len(visible), paint, description)
 
 
 def _spoken(curves: Curves) -> str:
     """The numbers for a screen reader."""
-    return "; ".join(
-        f"{one.name}: " + ", ".join(f"{mean:.3g} at {x:g}" if one in curves.series else f"{mean:.3g}"
-                                    for x, mean, _ in one.present)
-        for one in (*curves.series, *curves.levels) if one.present
-    )  # fmt: skip
+    lines = [
+        f"{one.name}: {', '.join(f'{mean:.3g} at {x:g}' for x, mean, _ in one.present)}"
+        for one in curves.series
+        if one.present
+    ]
+    lines += [
+        f"{one.name}: {', '.join(f'{mean:.3g}' for _, mean, _ in one.present)}" for one in curves.levels if one.present
+    ]
+    return "; ".join(lines)
 
 
 def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One entry for each curve, whichever panels it is in."""
-    named = {
-        label: handle
-        for axes in panels
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }  # fmt: skip
-    figure.legend([*named.values()], [*named], loc="outside upper left", frameon=False, borderpad=0)
+    entries = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend([*entries.values()], [*entries], loc="outside upper left", frameon=False, borderpad=0)
 
 
-def _panels(name: str, found: dict[str, Curves], ylabel: str) -> str:
-    filled = {target: curves for target, curves in found.items() if any(one.present for one in curves.series)}
-    if len(found) < 2 or not filled:
+def _panels(name: str, by_target: dict[str, Curves], ylabel: str) -> str:
+    filled = {target: curves for target, curves in by_target.items() if any(one.present for one in curves.series)}
+    if len(by_target) < 2 or not filled:
         return ""
     rows = math.ceil(len(filled) / 2)
     label = next(iter(filled.values())).label
@@ -130,14 +132,14 @@ def _paint_curves(axes: Axes, curves: Curves) -> None:
     axes.margins(y=0.12)
 
 
-def _set_ticks(axes: Axes, found: Sequence[Curves], logarithmic: bool) -> None:
-    """A tick where a point is, at most eight of them."""
+def _set_ticks(axes: Axes, panels: Sequence[Curves], logarithmic: bool) -> None:
+    """Put ticks at the points, at most eight."""
     if logarithmic:
         axes.set_xscale("log")
-    ticks = sorted({x for curves in found for one in curves.series for x, _, _ in one.present})
+    ticks = sorted({x for curves in panels for one in curves.series for x, _, _ in one.present})
     while len(ticks) > 8:
         ticks = ticks[::2]
-    share = any(key.endswith("share") for key in found[0].keys)
+    share = any(key.endswith("share") for key in panels[0].keys)
     axes.set_xticks(ticks, [f"{100 * tick:g} %" if share else f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
 
@@ -160,7 +162,7 @@ def _paint_series(axes: Axes, one: Series) -> None:
 
 
 def _is_logarithmic(curves: Curves) -> bool:
-    """Shots and other amounts that grow by factors; layers and shares never."""
+    """Whether x grows by factors, as shots do; layers and shares are never logarithmic."""
     xs = [x for one in curves.series for x, _ in one.points]
     counts = all("layer" not in key and not key.endswith("share") for key in curves.keys)
     return counts and bool(xs) and min(xs) > 0 and max(xs) > LOG_RATIO * min(xs)
@@ -169,19 +171,30 @@ def _is_logarithmic(curves: Curves) -> bool:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def accuracy_against_values(experiment: Experiment) -> str:
-    """Mean accuracy of each method against the values it trains for a language (logarithmic); "" without a point."""
-    points = [(line, values, spread) for line in experiment.lines
-              if (values := _values(line)) and (spread := line.spread(experiment.targets, Run.score)).num]  # fmt: skip
+def accuracy_against_parameters(experiment: Experiment) -> str:
+    """Mean accuracy of each method against its trained parameters per language (logarithmic); "" without a point."""
+    points: list[tuple[Line, float, Spread]] = []
+    for line in experiment.lines:
+        parameters, spread = _trained_parameters(line), line.spread(experiment.targets, Run.score)
+        if parameters and spread.num:
+            points.append((line, parameters, spread))
     if not points:
         return ""
 
     def paint(figure: Figure, axes: Axes) -> None:
-        for line, values, spread in points:
-            drawn = look(line.method)
-            axes.errorbar(values, spread.mean or 0, spread.sd or 0, color=drawn.colour, capsize=4, linestyle="none")
-            axes.plot(values, spread.mean or 0, color=drawn.colour, marker=drawn.marker, markersize=9, linestyle="none",
-                      markeredgecolor=PAPER, label=line.name)  # fmt: skip
+        for line, parameters, spread in points:
+            style, mean = look(line.method), spread.mean or 0
+            axes.errorbar(parameters, mean, spread.sd or 0, color=style.colour, capsize=4, linestyle="none")
+            axes.plot(
+                parameters,
+                mean,
+                color=style.colour,
+                marker=style.marker,
+                markersize=9,
+                linestyle="none",
+                markeredgecolor=PAPER,
+                label=line.name,
+            )
         axes.set_xscale("log")
         low, high = min(point[1] for point in points), max(point[1] for point in points)
         first, last = math.floor(math.log10(low / 1.2)), math.ceil(math.log10(high * 1.2))
@@ -192,7 +205,7 @@ def accuracy_against_values(experiment: Experiment) -> str:
         axes.grid(color=RULE, linewidth=0.8)
         axes.set_axisbelow(True)
         axes.margins(y=0.15)
-        axes.set_xlabel("values trained for one language")
+        axes.set_xlabel("trained parameters per language")
         axes.set_ylabel(ACCURACY)
         _add_legend(figure, [axes])
 
@@ -201,9 +214,9 @@ def accuracy_against_values(experiment: Experiment) -> str:
     return draw(stem(experiment.name, "values"), PLOT + LEGEND_ROW * len(points), paint, description)
 
 
-def _values(line: Line) -> float | None:
-    found = [run.trained_parameters for run in line.runs if run.trained_parameters]
-    return sum(found) / len(found) if found else None
+def _trained_parameters(line: Line) -> float | None:
+    numbers = [run.trained_parameters for run in line.runs if run.trained_parameters]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _amount(value: float) -> str:
@@ -214,36 +227,35 @@ def _amount(value: float) -> str:
 
 
 def loss_panels(experiment: Experiment, stage: Stage) -> str:
-    """The loss of every training of a stage, one panel a method, one line a training; "" without any."""
-    found: dict[str, dict[str | None, list[tuple[int, float]]]] = {}
+    """The loss of every training of a stage: a panel per method, a line per training; "" without any."""
+    by_method: dict[str, dict[str | None, list[tuple[int, float]]]] = {}
     for run in (run for line in experiment.lines for run in line.runs):
-        told = run.stage(stage)
-        losses = [] if told is None else [(step, loss) for step, loss in told.losses if loss is not None]
+        figures = run.stage(stage)
+        losses = [] if figures is None else [(step, loss) for step, loss in figures.losses if loss is not None]
         if losses:  # one training that serves several runs is one line
-            found.setdefault(run.method, {})[_training(run, stage)] = _thinned(losses)
-    if not found:
+            by_method.setdefault(run.method, {})[_training(run, stage)] = _thinned(losses)
+    if not by_method:
         return ""
-    rows = math.ceil(len(found) / 2)
+    rows = math.ceil(len(by_method) / 2)
 
     def paint(figure: Figure, panels: list[Axes]) -> None:
-        for axes, (method, curves) in zip(panels, found.items(), strict=False):
+        for axes, (method, curves) in zip(panels, by_method.items(), strict=False):
             for points in curves.values():
-                axes.plot(*zip(*points, strict=True), color=look(method).colour, linewidth=1,
-                          alpha=0.7)  # fmt: skip
+                axes.plot(*zip(*points, strict=True), color=look(method).colour, linewidth=1, alpha=0.7)
             axes.set_title(method, loc="left", fontsize=12, weight="bold", color=INK)
             axes.grid(axis="y", color=RULE, linewidth=0.8)
-        for axes in panels[len(found) :]:
+        for axes in panels[len(by_method) :]:
             axes.set_axis_off()
         figure.supxlabel("training step", color=MUTED, fontsize=12)
         figure.supylabel("loss (nats)", color=MUTED, fontsize=12)
 
-    counts = ", ".join(f"{method_name(method)} {len(curves)}" for method, curves in found.items())
+    counts = ", ".join(f"{method_name(method)} {len(curves)}" for method, curves in by_method.items())
     description = f"Training losses of {'stage 1' if stage == 'adapt' else 'stage 2'}; trainings drawn: {counts}."
     return draw_panels(stem(experiment.name, "loss", stage), 40 + PANEL_ROW * rows, paint, description, (rows, 2))
 
 
 def _training(run: Run, stage: Stage) -> str | None:
-    """Name of the step that trained it."""
+    """Name of the step that trained a run's stage."""
     if run.evaluation is None:
         return None
     steps = run.evaluation.run_info.steps
@@ -252,5 +264,5 @@ def _training(run: Run, stage: Stage) -> str | None:
 
 def _thinned(losses: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     stride = math.ceil(len(losses) / MOST_LOSSES)
-    kept = list(losses[::stride])
-    return kept if kept[-1] == losses[-1] else [*kept, losses[-1]]
+    points = list(losses[::stride])
+    return points if points[-1] == losses[-1] else [*points, losses[-1]]

@@ -1,4 +1,4 @@
-"""The paper's tables, filled with the runs of an experiment."""
+"""Tables of an experiment's runs, as the paper has them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from glotprompt.grid.step_results import Labels
 from glotprompt.report.paper_figures import stem
-from glotprompt.report.results import OURS, STAGES, Experiment, Line, Run, Stage, shared_seeds, varied_name
+from glotprompt.report.results import REFERENCE, STAGES, Experiment, Line, Run, Stage, shared_seeds, varied_name
 from glotprompt.report.series import Curves
 from glotprompt.report.significance import LEVEL, RESAMPLES, Difference, paired_bootstrap, per_example
 from glotprompt.report.table_files import Table, TableCell, number_cell, spread_cell, with_best_bold, word_cell
@@ -28,7 +28,7 @@ MEAN = "mean"
 """Heading of the mean over languages."""
 
 COLLAPSED = "†"
-"""Behind a figure in which a collapsed run counts."""
+"""Mark of figures that include a collapsed run."""
 
 SCORES: tuple[Literal["accuracy", "macro_f1"], ...] = ("accuracy", "macro_f1")
 
@@ -39,13 +39,13 @@ WHICH: dict[Labels, str] = {
 
 
 def seeds_and_languages(experiment: Experiment) -> str:
-    """The plan's counts: 3 seeds, 8 languages."""
+    """Number of seeds and languages in words: 3 seeds, 8 languages."""
     seeds = len({run.seed for run in experiment.runs})
     return f"{seeds} seed{'s' * (seeds != 1)}, {len(experiment.targets)} language{'s' * (len(experiment.targets) != 1)}"
 
 
 def deviation(experiment: Experiment) -> str:
-    """What is the deviation in print, where there is more than one seed."""
+    """The meaning of ± in words; "" with one seed."""
     if len({run.seed for run in experiment.runs}) < 2:
         return ""
     shared = experiment.plan.get("adapt_seed") is not None
@@ -96,17 +96,14 @@ def _colours(lines: Sequence[Line]) -> tuple[str, ...]:
 
 
 def gap_table(experiment: Experiment) -> Table:
-    """Table 1: mean accuracy over languages that the backbone has read and over those it has not."""
+    """Table 1: mean accuracy over the backbone's pre-training languages and over all others."""
     seen, unseen = experiment.groups()
-    rows = [
-        (word_cell(line.name), *map(spread_cell, _gap(line, seen, unseen)))
-        for line in experiment.lines
-    ]  # fmt: skip
+    rows = [(word_cell(line.name), *map(spread_cell, _gap(line, seen, unseen))) for line in experiment.lines]
     return Table(
         name=stem(experiment.name, "gap"),
-        caption="Accuracy in per cent, mean over the languages that the backbone has read in pre-training"
-        f" ({', '.join(seen) or 'none'}) and over those it has not ({', '.join(unseen) or 'none'}); gap: the first"
-        f" minus the second.{_low_resource(experiment, unseen)}",
+        caption="Accuracy in per cent, mean over the languages that the backbone was pre-trained on"
+        f" ({', '.join(seen) or 'none'}) and over the others ({', '.join(unseen) or 'none'}); gap: the first minus the"
+        f" second.{_low_resource(experiment, unseen)}",
         headings=("Method", "seen", "unseen", "gap"),
         rows=tuple(rows),
         colours=_colours(experiment.lines),
@@ -114,49 +111,50 @@ def gap_table(experiment: Experiment) -> Table:
 
 
 def _low_resource(experiment: Experiment, unseen: list[str]) -> str:
-    """A sentence on languages of the plan's second group that the backbone has read outside of pre-training."""
-    found = [target for target in unseen if experiment.verdict(target) == "low-resource"]
-    return f" Low-resource on this backbone rather than unseen: {', '.join(found)}." if found else ""
+    """A sentence on "unseen" languages that occur in other text of the backbone's training."""
+    targets = [target for target in unseen if experiment.verdict(target) == "low-resource"]
+    return f" Low-resource on this backbone rather than unseen: {', '.join(targets)}." if targets else ""
 
 
 def _gap(line: Line, seen: list[str], unseen: list[str]) -> tuple[Spread, Spread, Spread]:
-    read, other = line.spread(seen, Run.score), line.spread(unseen, Run.score)
-    pairs = zip(read.values, other.values, strict=True)
-    return read, other, Spread(tuple(None if a is None or b is None else a - b for a, b in pairs))
+    first, second = line.spread(seen, Run.score), line.spread(unseen, Run.score)
+    pairs = zip(first.values, second.values, strict=True)
+    return first, second, Spread(tuple(None if a is None or b is None else a - b for a, b in pairs))
 
 
 # ---------------------------------------------------------------------------------------------------------------
 
 
 def significance_table(experiment: Experiment) -> Table | None:
-    """Ours minus each other method with intervals; None where ours is not in the experiment, or alone in it."""
+    """Accuracy of the adapted soft prompt minus that of each other method, with intervals; None where one side is
+    missing."""
     own_prompt = (line for line in experiment.lines if line.varied.get("prompt_of", "target") == "target")
-    ours = next((line for line in own_prompt if line.method == OURS), None)
-    others = [line for line in experiment.lines if line is not ours]
-    if ours is None or not others or not any(run.correct() for run in ours.runs):
+    reference = next((line for line in own_prompt if line.method == REFERENCE), None)
+    others = [line for line in experiment.lines if line is not reference]
+    if reference is None or not others or not any(run.correct() for run in reference.runs):
         return None
     rows: list[tuple[TableCell, ...]] = []
     for other in others:
-        cells = [_difference_cell(_difference(ours, other, [target])) for target in experiment.targets]
-        means = [_difference_cell(_difference(ours, other, experiment.targets, labels)) for labels in WHICH]
+        cells = [_difference_cell(_difference(reference, other, [target])) for target in experiment.targets]
+        means = [_difference_cell(_difference(reference, other, experiment.targets, labels)) for labels in WHICH]
         rows.append((word_cell(other.name), *means, *cells))
     return Table(
         name=stem(experiment.name, "significance"),
-        caption=f"Accuracy of “{ours.name}” minus that of each other method in points, with {LEVEL} % intervals: paired"
-        f" bootstrap over the test examples, {RESAMPLES:,} resamples, each example averaged over the seeds that both"
-        " have; the mean resamples every language by itself. Bold: the interval leaves zero out. Intervals say how"
-        " far the choice of test examples matters, given these trainings; they are not corrected for many comparisons.",
-        headings=("Ours minus", MEAN, f"{MEAN}, own labels", *experiment.targets),
+        caption=f"Accuracy of “{reference.name}” minus that of each other method in points, with {LEVEL} % intervals:"
+        f" paired bootstrap over the test examples, {RESAMPLES:,} resamples, each example averaged over the seeds that"
+        " both have; for the mean, each language is resampled separately. Bold: the interval excludes zero. Intervals"
+        " cover the choice of test examples, not the training; they are not corrected for multiple comparisons.",
+        headings=(f"{reference.name} minus", MEAN, f"{MEAN}, own labels", *experiment.targets),
         rows=tuple(rows),
         colours=_colours(others),
     )
 
 
-def _difference(ours: Line, other: Line, targets: Sequence[str], labels: Labels = "all") -> Difference | None:
-    """None where a language is missing on one side."""
+def _difference(line: Line, other: Line, targets: Sequence[str], labels: Labels = "all") -> Difference | None:
+    """The difference over some languages; None where one of them is missing on one side."""
     samples = []
     for target in targets:
-        pair = shared_seeds(ours.of(target), other.of(target))
+        pair = shared_seeds(line.of(target), other.of(target))
         sides = [[run.correct(labels) for run in side] for side in pair]
         if not sides[0] or not all(run for side in sides for run in side):
             return None
@@ -173,7 +171,7 @@ def _difference_cell(difference: Difference | None) -> TableCell:
 
 
 def _signed(value: float) -> str:
-    """+1.2, −1.2, and 0.0 without a sign."""
+    """A number with its sign: +1.2, −1.2, but 0.0."""
     text = f"{value:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
 
@@ -182,7 +180,7 @@ def _signed(value: float) -> str:
 
 
 def cost_tables(experiment: Experiment) -> list[Table]:
-    """Table 3: what one more language takes, counted on the backbone's shape; one table for each backbone."""
+    """Table 3: costs of one more language, counted on the backbone's shape; a table for each backbone."""
     settings = {varied_name(line.varied): line.varied for line in experiment.lines}
     return [_cost_table(experiment, name, varied) for name, varied in settings.items()]
 
@@ -191,15 +189,23 @@ def _cost_table(experiment: Experiment, setting: str, varied: Mapping[str, Any])
     lines = [line for line in experiment.lines if line.varied == varied]
     return Table(
         name=stem(experiment.name, "cost", *map(str, varied.values())),
-        caption=f"What each method trains and saves{setting and f', {setting}'}; counted without training. Values per"
-        " language: of the first stage that trains, tied weights once; as table 3 counts: a tied decoder beside the"
-        " embeddings, and for MAD-X the masked-token head's dense layer and norm too. File per language: fp32, what one"
-        " more language takes of stage 1's file, or stage 2's where there is no stage 1.",
-        headings=("Method", "values per language", "as table 3 counts", "share of the backbone", "file per language",
-                  "values of stage 2", "file of stage 2"),
+        caption=f"Trained parameters and file sizes of each method{setting and f', {setting}'}; counted without"
+        " training. Parameters per language: those of the first stage that trains, tied weights counted once; as table"
+        " 3 counts: with a tied decoder beside the embeddings, and for MAD-X with the MLM head's dense layer and norm."
+        " File per language: fp32, the part of stage 1's file that one more language adds, or the file of stage 2"
+        " without a stage 1.",
+        headings=(
+            "Method",
+            "parameters per language",
+            "as table 3 counts",
+            "share of the backbone",
+            "file per language",
+            "parameters of stage 2",
+            "file of stage 2",
+        ),
         rows=tuple((word_cell(method_name(line.method)), *_cost_cells(line)) for line in lines),
         colours=_colours(lines),
-    )  # fmt: skip
+    )
 
 
 def _cost_cells(line: Line) -> list[TableCell]:
@@ -220,38 +226,38 @@ def _cost_cells(line: Line) -> list[TableCell]:
 
 
 def measured_table(experiment: Experiment) -> Table:
-    """Seconds and memory that the trainings of each method took, as a mean over its runs."""
+    """Mean seconds and largest memory of each method's trainings."""
     rows: list[tuple[TableCell, ...]] = []
     for line in experiment.lines:
         seconds = [_mean([_seconds(run, stage) for run in line.runs]) for stage in STAGES]
         peak = max((stage.peak_memory_bytes for run in line.runs for stage in run.stages), default=None)
-        values = _mean([run.trained_parameters for run in line.runs])
+        parameters = _mean([run.trained_parameters for run in line.runs])
         rows.append(
             (
                 word_cell(line.name),
-                number_cell(values, 0),
+                number_cell(parameters, 0),
                 *(TableCell(duration(value), value=value) for value in seconds),
                 TableCell(size(peak), value=peak),
             )
         )
     return Table(
         name=stem(experiment.name, "measured"),
-        caption="What the trainings took on the machine of these runs: mean time of one training, largest memory of"
-        " the process. A training that serves several languages or experiments was done once.",
-        headings=("Method", "values trained for a language", "stage 1", "stage 2", "peak memory"),
+        caption="Cost of the trainings on the machine of these runs: mean time of one training, largest memory of the"
+        " process. A training that several languages or experiments share was run once.",
+        headings=("Method", "parameters per language", "stage 1", "stage 2", "peak memory"),
         rows=tuple(rows),
         colours=_colours(experiment.lines),
     )
 
 
 def _seconds(run: Run, stage: Stage) -> float | None:
-    found = run.stage(stage)
-    return None if found is None else found.seconds
+    figures = run.stage(stage)
+    return None if figures is None else figures.seconds
 
 
 def _peak_memory(run: Run, stage: Stage) -> int | None:
-    found = run.stage(stage)
-    return None if found is None else found.peak_memory_bytes
+    figures = run.stage(stage)
+    return None if figures is None else figures.peak_memory_bytes
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -260,14 +266,14 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def curve_table(experiment: Experiment, curves: Curves, caption: str, digits: int) -> Table:
-    """The numbers of a figure: a row for each curve, a column for each x."""
+    """Numbers of a figure: a row for each curve, a column for each x."""
     xs = sorted({x for one in curves.series for x, _ in one.points})
     share = any(key.endswith("share") for key in curves.keys)
     rows: list[tuple[TableCell, ...]] = []
     for one in (*curves.series, *curves.levels):
-        found = dict(one.points)
-        level = found[0.0] if one in curves.levels else None
-        cells = [spread_cell(level or found.get(x, Spread(())), digits) for x in xs]
+        points = dict(one.points)
+        level = points[0.0] if one in curves.levels else None
+        cells = [spread_cell(level or points.get(x, Spread(())), digits) for x in xs]
         rows.append((word_cell(one.name), *cells))
     return Table(
         name=stem(experiment.name, "mean"),
@@ -279,18 +285,18 @@ def curve_table(experiment: Experiment, curves: Curves, caption: str, digits: in
 
 
 def published_table(experiment: Experiment) -> Table | None:
-    """What others have published for the same table or figure, beside ours; None where nothing is known."""
+    """Published numbers for the same table or figure, beside those of this experiment; None where there are none."""
     plan = experiment.plan
-    known = [one for one in _published() if plan["draw"] in one.draws and one.dataset in (None, plan["dataset"])]
-    if not known:
+    numbers = [one for one in _published() if plan["draw"] in one.draws and one.dataset in (None, plan["dataset"])]
+    if not numbers:
         return None
-    rows = [(*map(word_cell, (one.what, one.on, one.number)), _ours(experiment, one)) for one in known]
+    rows = [(*map(word_cell, (one.what, one.on, one.number)), _same_here(experiment, one)) for one in numbers]
     return Table(
         name=stem(experiment.name, "published"),
-        caption="Published numbers, as printed, of other backbones, scales and texts than ours: where the field"
-        " stands, not what these runs should give. Ours: the same method or setting in this experiment, mean over"
-        f" languages; “{DASH}” where the setting, or the backbone's number of layers, is another.",
-        headings=("Published", "on", "number", "ours, here"),
+        caption="Published numbers, as printed. Their backbones, scales and texts differ, so they are context and not a"
+        " target for these runs. This experiment: the same method or setting, mean over languages;"
+        f" “{DASH}” where the setting or the backbone's number of layers differs.",
+        headings=("Published", "on", "number", "this experiment"),
         rows=tuple(rows),
         text_columns=3,
     )
@@ -316,7 +322,7 @@ def _published() -> list[Published]:
     return [Published(**one) for one in tomllib.loads(text)["published"]]
 
 
-def _ours(experiment: Experiment, published: Published) -> TableCell:
+def _same_here(experiment: Experiment, published: Published) -> TableCell:
     if published.method == "majority":
         return _majority_row(experiment)[1]
     if published.num_layers not in (None, experiment.plan.get("num_layers")):
@@ -333,7 +339,7 @@ def _ours(experiment: Experiment, published: Published) -> TableCell:
 
 
 def runs_table(experiment: Experiment) -> Table:
-    """Every run by itself, for CSV."""
+    """A row for every run, for CSV."""
     keys = list(dict.fromkeys(key for run in experiment.runs for key in run.varied))
     rows = [
         (

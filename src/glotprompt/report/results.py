@@ -1,4 +1,4 @@
-"""The results of a grid as the report needs them: experiments, their runs, means over languages and seeds."""
+"""Results of a grid: experiments, their runs, means over languages and seeds."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ KINDS = {
     "figure6": "Figure 6: which layers are tuned",
     "controls": "Controls",
 }
-"""What experiments draw, in the order of a report."""
+"""Names of what experiments draw, in the order of a report."""
 
-OURS = "soft-prompt"
+REFERENCE = "soft-prompt"
 """The method that the others are compared with."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One cell of an experiment; `result` is None where the step has not been done."""
+    """One cell of an experiment; `result` is None while its step is not finished."""
 
     method: str
     target: str | None
@@ -57,40 +57,40 @@ class Run:
 
     @property
     def evaluation(self) -> EvaluationResult | None:
-        """The figures of a classifier, where there are any."""
+        """The result of a classifier; None for costs and while it is missing."""
         return self.result if isinstance(self.result, EvaluationResult) else None
 
     @property
     def costs(self) -> Costs | None:
-        """What was counted, where it was."""
+        """The costs; None for a classifier and while they are missing."""
         return self.result.cost if isinstance(self.result, CostResult) else None
 
     def score(self, labels: Labels = "all", name: Literal["accuracy", "macro_f1"] = "accuracy") -> float | None:
-        """Per cent; None where it is missing."""
+        """A score in per cent; None where it is missing."""
         if self.evaluation is None:
             return None
         scores = self.evaluation.scores.among(labels)
         return finite(scores.accuracy if name == "accuracy" else scores.macro_f1)
 
     def stage(self, name: Stage) -> StageFigures | None:
-        """What the training of a stage noted; None where there was none."""
+        """Figures of a stage's training; None without one."""
         if self.evaluation is None:
             return None
         return self.evaluation.train_info.adapt if name == "adapt" else self.evaluation.train_info.tune
 
     @property
     def stages(self) -> list[StageFigures]:
-        """Both stages, as far as there were trainings."""
-        return [found for name in STAGES if (found := self.stage(name)) is not None]
+        """Figures of the stages that were trained."""
+        return [figures for name in STAGES if (figures := self.stage(name)) is not None]
 
     @property
     def trained_parameters(self) -> int | None:
-        """Parameters trained for one language: of stage 1, or of stage 2 where that is the only one."""
+        """Trained parameters per language: of stage 1, or of stage 2 if that is the only one."""
         return next((stage.trained_parameters for stage in self.stages if stage.trained_parameters), None)
 
     @property
     def collapsed(self) -> str | None:
-        """Why the run says little, in one line."""
+        """One line about a classifier that collapsed to one label."""
         return None if self.evaluation is None else self.evaluation.collapsed
 
     @property
@@ -105,27 +105,28 @@ class Run:
 
     @property
     def prompt_change(self) -> list[LayerChange]:
-        """What stage 2 did to the prompts of the layers; empty where none went through both stages."""
+        """Changes of the layers' prompts in stage 2; empty where no prompt went through both stages."""
         return [] if self.evaluation is None else self.evaluation.prompt_change or []
 
     def correct(self, labels: Labels = "all") -> Correct:
-        """Which test examples were labelled rightly; empty without a result."""
+        """Whether each test example was labelled correctly; empty without a result."""
         if self.evaluation is None:
             return {}
-        found = self.evaluation.predictions
-        triples = zip(found.ids, found.gold, found.among(labels), strict=True)
+        predictions = self.evaluation.predictions
+        triples = zip(predictions.ids, predictions.gold, predictions.among(labels), strict=True)
         return {example: gold == label for example, gold, label in triples}
 
     @property
     def where(self) -> str:
-        """The run in words: method, what varies, language, seed."""
-        place = [self.target or "", "" if self.seed is None else f"seed {self.seed}"]
-        return ", ".join(word for word in (method_name(self.method), varied_name(self.varied), *place) if word)
+        """The run in words: method, varied settings, language, seed."""
+        seed = "" if self.seed is None else f"seed {self.seed}"
+        parts = (method_name(self.method), varied_name(self.varied), self.target, seed)
+        return ", ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
 class Line:
-    """The runs of one method with one setting of what varies: a row of a table, a point of a figure."""
+    """The runs of one method with one varied setting: a row of a table, a point of a figure."""
 
     method: str
     varied: Mapping[str, Any]
@@ -139,7 +140,7 @@ class Line:
 
     @cached_property
     def seeds(self) -> list[int | None]:
-        """The seeds, rising."""
+        """The seeds in rising order."""
         return sorted({run.seed for run in self.runs}, key=lambda seed: -1 if seed is None else seed)
 
     def of(self, target: str) -> list[Run]:
@@ -148,13 +149,13 @@ class Line:
         return sorted(runs, key=lambda run: -1 if run.seed is None else run.seed)
 
     def spread(self, targets: Iterable[str], value: Callable[[Run], float | None]) -> Spread:
-        """For each seed the mean over the languages; None where one of them is missing, for a mean over fewer
-        languages is another number."""
-        wanted = list(targets)
-        found = {(run.seed, run.target): value(run) for run in self.runs}
+        """For each seed the mean over the languages; None where one of them is missing, since a mean over fewer
+        languages is not comparable."""
+        languages = list(targets)
+        numbers = {(run.seed, run.target): value(run) for run in self.runs}
         means: list[float | None] = []
         for seed in self.seeds:
-            values = [found.get((seed, target)) for target in wanted]
+            values = [numbers.get((seed, target)) for target in languages]
             present = [value for value in values if value is not None]
             means.append(sum(present) / len(present) if values and len(present) == len(values) else None)
         return Spread(tuple(means))
@@ -179,7 +180,7 @@ class Experiment:
 
     @cached_property
     def lines(self) -> list[Line]:
-        """One for each method and setting: methods in the order of `looks`, settings in the plan's."""
+        """A line for each method and setting: methods in the order of `looks`, settings in the plan's."""
         groups: dict[tuple[Any, ...], list[Run]] = {}
         for run in self.runs:
             groups.setdefault((run.method, *sorted((k, repr(v)) for k, v in run.varied.items())), []).append(run)
@@ -194,7 +195,7 @@ class Experiment:
 
     @property
     def missing(self) -> list[Run]:
-        """The runs that have none."""
+        """The runs without a result."""
         return [run for run in self.runs if run.result is None]
 
     def majority(self, target: str) -> float | None:
@@ -202,8 +203,8 @@ class Experiment:
         return next((run.majority for run in self.done if run.target == target and run.majority is not None), None)
 
     def groups(self) -> tuple[list[str], list[str]]:
-        """(seen, unseen) languages: as the plan has them, else by what the backbone has read in training. A language
-        that is low-resource, or of which that is not known, is in neither."""
+        """(seen, unseen) languages: the plan's groups, else by the backbone's pre-training languages. A language that
+        is low-resource or unknown is in neither."""
         stated = self.plan["groups"]
         if stated:
             seen, unseen = ({*stated.get(name, ())} for name in ("seen", "unseen"))
@@ -214,37 +215,37 @@ class Experiment:
 
     @cached_property
     def family(self) -> Family | None:
-        """The family of the backbone; None where its name says nothing."""
+        """The family of the backbone; None if its name does not tell."""
         return next((family_of(run.backbone) for run in self.done), None)
 
     def verdict(self, target: str) -> Verdict:
-        """Whether the backbone has read a target's language, by what is published of its training."""
+        """Whether the backbone was pre-trained on a target's language, as far as published."""
         return "not known" if self.family is None else exposure(target.rpartition(":")[2], self.family).verdict
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that a folder holds."""
+    """All results of a folder."""
 
     experiments: tuple[Experiment, ...]
     failures: tuple[Failure, ...]
-    """Steps that failed and were not made good since."""
+    """Steps that failed and have not succeeded since."""
     reading: str
-    """What a person wrote about the results (`reading.md` beside them), "" where there is nothing."""
+    """A person's notes on the results (`reading.md` beside them); "" without."""
 
     @cached_property
     def meta(self) -> list[MetaInfo]:
-        """`meta_info` of every result, each step once, by rising time."""
+        """`meta_info` of every result, each step once, in order of time."""
         results = {run.step: run.result for experiment in self.experiments for run in experiment.runs}
         return sorted((one.meta_info for one in results.values() if one is not None), key=lambda meta: meta.finished)
 
 
 def read_results(folder: Path) -> Results:
-    """Everything under the `--output` of a grid. Raises `DataError` where that is not one, or of another version."""
+    """Read the `--output` folder of a grid. Raises `DataError` for any other folder, or one of another version."""
     store = Store(folder)
     experiments = [_experiment(store, plan) for plan in store.experiments()]
-    place = {draw: index for index, draw in enumerate(KINDS)}
-    experiments.sort(key=lambda one: (place.get(one.plan["draw"], len(KINDS)), one.name))
+    order = {draw: index for index, draw in enumerate(KINDS)}
+    experiments.sort(key=lambda one: (order.get(one.plan["draw"], len(KINDS)), one.name))
     reading = folder / "reading.md"
     text = reading.read_text(encoding="utf-8").strip() if reading.is_file() else ""
     return Results(tuple(experiments), tuple(store.failures()), text)
@@ -260,8 +261,8 @@ def _experiment(store: Store, plan: ExperimentRecord) -> Experiment:
 
 
 def _result(store: Store, cell: Cell) -> EvaluationResult | CostResult | None:
-    found = store.result(cell)
-    return None if found is None else step_result(found, str(cell["result"]))
+    result = store.result(cell)
+    return None if result is None else step_result(result, str(cell["result"]))
 
 
 def varied_name(varied: Mapping[str, Any]) -> str:
@@ -270,7 +271,7 @@ def varied_name(varied: Mapping[str, Any]) -> str:
 
 
 def key_name(key: str) -> str:
-    """The last part of a dotted key, as words; K, the number of layers, is a name."""
+    """The last part of a dotted key in words; K, the number of layers, is kept as a name."""
     return key.rpartition(".")[2].replace("_k_", " K ").replace("_", " ")
 
 
@@ -281,8 +282,8 @@ def value_name(key: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def shared_seeds(ours: Sequence[Run], theirs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+def shared_seeds(first: Sequence[Run], second: Sequence[Run]) -> tuple[list[Run], list[Run]]:
     """The runs with a result whose seeds both sides have."""
-    sides = [{run.seed: run for run in side if run.result is not None} for side in (ours, theirs)]
+    sides = [{run.seed: run for run in side if run.result is not None} for side in (first, second)]
     seeds = [seed for seed in sides[0] if seed in sides[1]]
     return [sides[0][seed] for seed in seeds], [sides[1][seed] for seed in seeds]

@@ -1,4 +1,4 @@
-"""The results of a grid in files: one self-contained HTML page, Markdown, figures and tables beside it."""
+"""Writes the report of a grid: a self-contained HTML page, with Markdown, figures and tables beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEMPLATE = Path(__file__).with_name("results.html.j2")
 
 @dataclass(frozen=True)
 class ResultsPage:
-    """Everything that is said, laid out by `as_html` and `as_page_markdown`."""
+    """Content of the page, laid out by `as_html` and `as_page_markdown`."""
 
     results: Results
     sections: tuple[Section, ...]
@@ -32,41 +32,41 @@ class ResultsPage:
     @property
     def title(self) -> str:
         if all(experiment.plan["draw"] == "accuracy" for experiment in self.results.experiments):
-            return "Results"  # a person's own: of no paper
+            return "Results"  # a user's own experiments have no scale
         scales = sorted({experiment.plan["scale"] or DASH for experiment in self.results.experiments})
         return f"Results at {' and '.join(scales)} scale"
 
     @property
     def lead(self) -> str:
-        """How much of what was planned is there."""
+        """Number of results, finished and planned."""
         runs = [run for experiment in self.results.experiments for run in experiment.runs]
-        done = sum(run.result is not None for run in runs)
+        finished = sum(run.result is not None for run in runs)
         collapsed = sum(bool(run.collapsed) for run in runs)
         num = len(self.sections)
-        sentences = [f"{num} experiment{'s' * (num != 1)}, {done:,} of {len(runs):,} results are there."]
+        sentences = [f"{num} experiment{'s' * (num != 1)}, {finished:,} of {len(runs):,} results finished."]
         if collapsed:
-            sentences.append(f"{collapsed:,} of them come from runs that collapsed, named below.")
+            sentences.append(f"{collapsed:,} of them are of collapsed runs, listed below.")
         if self.results.failures:
             sentences.append(f"Failed steps: {len(self.results.failures)}, listed at the end.")
         return " ".join(sentences)
 
     @property
     def legend(self) -> str:
-        return f"“{DASH}” stands for a number that is not there, “(2 of 3)” for how many seeds there are so far."
+        return f"“{DASH}”: missing number. “(2 of 3)”: number of finished seeds."
 
     @property
     def properties(self) -> dict[str, str]:
-        """Machines, versions and times of the runs; nothing of the moment of the report."""
+        """Machines, versions and times of the runs, not of the report."""
         meta = self.results.meta
         runs = [run.evaluation for experiment in self.results.experiments for run in experiment.runs]
-        backbones = [found.run_info.backbone for found in runs if found is not None]
-        found = {
+        backbones = [run.run_info.backbone for run in runs if run is not None]
+        properties = {
             "Backbone": _distinct([f"{one.name}, {one.fingerprint}, {one.precision}" for one in backbones]),
             "Finished": f"{meta[0].finished} to {meta[-1].finished}" if meta else "",
             "Machine": _distinct([_joined(each.hardware) for each in meta]),
             "Versions": _distinct([_joined(each.versions) for each in meta]),
         }
-        return {name: value or DASH for name, value in found.items()}
+        return {name: value or DASH for name, value in properties.items()}
 
 
 def _joined(values: Mapping[str, object]) -> str:
@@ -78,7 +78,7 @@ def _distinct(texts: Sequence[str]) -> str:
 
 
 def as_html(page: ResultsPage) -> str:
-    """The page as text: no scripts, no outside requests, figures inside."""
+    """The page as HTML: no scripts, no outside requests, figures inside."""
     return template(TEMPLATE, "The report", "report").render(
         page=page,
         sections=page.sections,
@@ -88,7 +88,7 @@ def as_html(page: ResultsPage) -> str:
 
 
 def _blocks(text: str) -> list[tuple[str, Any]]:
-    """Markdown's paragraphs, lists and headings, as far as a reading has them; marks inside a line are left out."""
+    """Paragraphs, lists and headings of a Markdown text; marks inside a line are removed."""
     blocks: list[tuple[str, Any]] = []
     for block in re.split(r"\n\s*\n", text.strip()):
         lines = block.strip().split("\n")
@@ -111,7 +111,7 @@ def _plain(text: str) -> str:
 
 
 def as_page_markdown(page: ResultsPage, figures: str) -> str:
-    """The page for GitHub; `figures` is the folder of the figures as seen from the file."""
+    """The page for GitHub; `figures` is the folder of the figures, relative to the file."""
     parts = [f"# {markdown(page.title)}", markdown(page.lead)]
     if page.results.reading:
         parts.append(page.results.reading)
@@ -120,8 +120,11 @@ def as_page_markdown(page: ResultsPage, figures: str) -> str:
         parts += _section(section, figures)
     if page.results.failures:
         parts.append("## Failed steps")
-        parts.append("\n".join(f"- `{failure['step']}`, {_attempts(failure['attempts'])}: {markdown(failure['error'])}"
-                               for failure in page.results.failures))  # fmt: skip
+        lines = [
+            f"- `{failure['step']}`, {_attempts(failure['attempts'])}: {markdown(failure['error'])}"
+            for failure in page.results.failures
+        ]
+        parts.append("\n".join(lines))
     parts.append(f"{page.legend} Written by `glotprompt report`.")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -133,9 +136,9 @@ def _attempts(count: int) -> str:
 def _section(section: Section, figures: str) -> list[str]:
     plan = section.experiment.plan
     parts = [f"## {markdown(section.kind)}", markdown(plan["title"] or section.experiment.name)]
-    drawn = [_figure(figure, figures) for figure in section.figures if not figure.minor]
+    drawings = [_figure(figure, figures) for figure in section.figures if not figure.minor]
     tables = [as_markdown(table) for table in section.tables]
-    parts += [*drawn, *tables] if section.figures_first else [*tables, *drawn]
+    parts += [*drawings, *tables] if section.figures_first else [*tables, *drawings]
     parts += [markdown(note) for note in section.notes]
     if section.collapsed:
         lines = [f"- {markdown(run.where)}: {markdown(run.collapsed or '')}" for run in section.collapsed]
@@ -161,12 +164,12 @@ def _figure(figure: Drawing, folder: str) -> str:
 
 
 def figures_of(page: ResultsPage) -> list[Drawing]:
-    """All figures, each to be a file."""
+    """All figures of the page; each becomes a file."""
     return [figure for section in page.sections for figure in section.figures]
 
 
 def tables_of(page: ResultsPage) -> list[Table]:
-    """All tables that people read."""
+    """All tables of the page."""
     return [table for section in page.sections for table in (*section.tables, *section.minor_tables)]
 
 
@@ -178,8 +181,8 @@ def write_report(
 ) -> ResultsPage:
     """Write page, Markdown, figures and tables of the results in `folder` to `output`.
 
-    `markdown` is another place for the Markdown, from which it then refers to the figures. The same results give the
-    same bytes. `progress` is told each experiment's name before it is drawn.
+    `markdown` is another path for the Markdown file, whose links to the figures follow. The same results give the same
+    bytes. `progress` is called with each experiment's name before it is drawn.
     """
     results = read_results(folder)
     sections = []
@@ -195,8 +198,8 @@ def write_report(
         atomic.write(output / TABLES / f"{table.name}.tex", as_latex(table))
     for each in sections:
         atomic.write(output / TABLES / f"{each.runs.name}.csv", as_csv(each.runs))
-    place = output / MARKDOWN if markdown is None else markdown
-    beside = Path(os.path.relpath(output / FIGURES, place.parent)).as_posix()
-    atomic.write(place, as_page_markdown(page, beside))
+    path = output / MARKDOWN if markdown is None else markdown
+    beside = Path(os.path.relpath(output / FIGURES, path.parent)).as_posix()
+    atomic.write(path, as_page_markdown(page, beside))
     atomic.write(output / PAGE, as_html(page))
     return page

@@ -1,4 +1,4 @@
-"""Curves of the figures: for each method, points with mean and spread over seeds."""
+"""Curves of figures: for each method, points with mean and spread over seeds."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Curves:
     """All curves of one figure."""
 
     keys: tuple[str, ...]
-    """What varies along x, as dotted keys."""
+    """Dotted keys of the settings along x."""
     series: tuple[Series, ...]
     levels: tuple[Series, ...]
-    """Methods that x does not touch: one point each, at x = 0."""
+    """Methods that x does not affect: one point each, at x = 0."""
 
     @property
     def label(self) -> str:
@@ -57,13 +57,13 @@ class Curves:
 
 
 def along_setting(experiment: Experiment, targets: Iterable[str]) -> Curves:
-    """Accuracy against the setting that varies, as a mean over `targets`."""
-    wanted = list(targets)
+    """Accuracy against the varied setting, mean over `targets`."""
+    languages = list(targets)
     groups: dict[tuple[str, str, str], list[tuple[float, Spread]]] = {}
     levels: list[Series] = []
     keys = list(dict.fromkeys(key for line in experiment.lines if (key := _number_key(line)) is not None))
     for line in experiment.lines:
-        key, spread = _number_key(line), line.spread(wanted, Run.score)
+        key, spread = _number_key(line), line.spread(languages, Run.score)
         if key is None:
             levels.append(Series(line.name, line.method, ((0.0, spread),)))
         else:
@@ -72,9 +72,9 @@ def along_setting(experiment: Experiment, targets: Iterable[str]) -> Curves:
     methods = {method for method, _, _ in groups}
     series: list[Series] = []
     for (method, others, key), points in groups.items():
-        words = [method_name(method) if len(methods) > 1 or len(keys) == 1 else "", others]
-        words += [key_name(key)] if len(keys) > 1 else []
-        name = ", ".join(word for word in words if word)
+        parts = [method_name(method) if len(methods) > 1 or len(keys) == 1 else "", others]
+        parts += [key_name(key)] if len(keys) > 1 else []
+        name = ", ".join(word for word in parts if word)
         style = sum(one.method == method for one in series)
         series.append(Series(name, method, tuple(sorted(points, key=lambda point: point[0])), style))
     return Curves(tuple(keys), tuple(series), tuple(levels))
@@ -84,29 +84,29 @@ Measure = Literal["mean_absolute", "relative_l2"]
 
 
 def along_layers(experiment: Experiment, measure: Measure, targets: Iterable[str]) -> Curves:
-    """How far stage 2 moved the prompts of each layer (`measure` of `prompt_change`), layers counted from 1."""
-    wanted = list(targets)
+    """Change of each layer's prompt in stage 2 (`measure` of `prompt_change`), layers counted from 1."""
+    languages = list(targets)
     series: list[Series] = []
     for line in experiment.lines:
-        runs = [run for run in line.runs if run.target in wanted]
+        runs = [run for run in line.runs if run.target in languages]
         layers = sorted({change.layer for run in runs for change in run.prompt_change})
-        points = tuple((layer + 1.0, line.spread(wanted, _change(layer, measure))) for layer in layers)
+        points = tuple((layer + 1.0, line.spread(languages, _change(layer, measure))) for layer in layers)
         if points:
             series.append(Series(line.name, line.method, points, sum(one.method == line.method for one in series)))
     return Curves(("layer",), tuple(series), ())
 
 
 def _change(layer: int, measure: Measure) -> Callable[[Run], float | None]:
-    def read(run: Run) -> float | None:
+    def value(run: Run) -> float | None:
         change = next((change for change in run.prompt_change if change.layer == layer), None)
         if change is None:
             return None
         return finite(change.mean_absolute if measure == "mean_absolute" else change.relative_l2)
 
-    return read
+    return value
 
 
 def _number_key(line: Line) -> str | None:
-    """The last key of what varies that holds a number."""
+    """The last varied key whose value is a number."""
     numbers = [key for key, value in line.varied.items() if isinstance(value, int | float) and value is not True]
     return numbers[-1] if numbers else None

@@ -1,4 +1,4 @@
-"""Is one method better than another, or did the test set only happen to like it? A paired bootstrap over examples.
+"""Significance of a difference between two methods: a paired bootstrap over test examples.
 
 Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation"; Efron and Tibshirani 1993, chapter 13.
 """
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from glotprompt.errors import DataError
 
 RESAMPLES = 10_000
-"""How often the test examples are drawn anew."""
+"""Number of times that the test examples are resampled."""
 
 LEVEL = 95
-"""Per cent of the resampled differences that an interval holds."""
+"""Per cent of the resampled differences inside an interval."""
 
 Correct = Mapping[str, bool]
-"""One run: the id of each test example, and whether its label was right."""
+"""Whether each test example of a run was labelled correctly, by its id."""
 
 
 @dataclass(frozen=True)
@@ -35,31 +35,31 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 def compare_predictions(gold: Sequence[str | None], ours: Sequence[str], theirs: Sequence[str]) -> Difference:
-    """Our accuracy minus theirs on the same examples, with its 95 % interval. Raises `DataError` where the three lists
-    are not equally long, or empty.
+    """Accuracy of `ours` minus that of `theirs` on the same examples, with its 95 % interval. Raises `DataError` where
+    the three lists are not equally long, or empty.
 
-    The interval tells what other examples like these would have given, not what another seed of training would."""
+    The interval covers the choice of test examples, not the seed of a training."""
     if not len(gold) == len(ours) == len(theirs):
         raise DataError(
             f"{len(gold)} gold labels, {len(ours)} and {len(theirs)} predictions; expected as many of each, in the same"
             " order"
         )
     right = [(one == truth) - (other == truth) for truth, one, other in zip(gold, ours, theirs, strict=True)]
-    found = paired_bootstrap([np.array(right, float)])
-    if found is None:
+    difference = paired_bootstrap([np.array(right, float)])
+    if difference is None:
         raise DataError("there are no predictions to compare")
-    return found
+    return difference
 
 
 def per_example(ours: Sequence[Correct], theirs: Sequence[Correct]) -> NDArray[np.float64]:
-    """For each example that all runs have, by rising id: the share of our seeds that were right minus theirs. [example]
+    """For each example that all runs have, by rising id: the share of correct seeds of `ours` minus that of `theirs`.
 
-    The average over seeds is taken inside an example, so that three seeds do not pass for three times the examples.
+    Shape [example]. Seeds are averaged inside an example, so that three seeds do not count as three times the examples.
     """
     runs = [*ours, *theirs]
     shared = sorted(set(runs[0]).intersection(*runs[1:]))
@@ -73,19 +73,19 @@ def paired_bootstrap(
     """The mean difference over test sets (each [example], one per language) and its interval; None where one of them
     has no examples.
 
-    Every test set is drawn anew by itself, with replacement, and counts alike in the mean. Differences take few
-    distinct values, so drawing how often each value comes (a multinomial) is the same as drawing the examples.
+    Each test set is resampled separately, with replacement, and has the same weight in the mean. Differences take few
+    distinct values, so sampling the count of each value (a multinomial) is the same as sampling the examples.
     """
     if not differences or not all(values.size for values in differences):
         return None
     random = np.random.default_rng(seed)
-    drawn = np.zeros(resamples)
+    means = np.zeros(resamples)
     for values in differences:
         distinct, counts = np.unique(values, return_counts=True)
         times = random.multinomial(values.size, counts / values.size, size=resamples)
-        drawn += times @ distinct / values.size
-    drawn *= 100 / len(differences)
-    drawn = np.round(drawn, 9)  # shares that add up to zero may leave 1e-16, which is not clear of it
-    low, high = np.percentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+        means += times @ distinct / values.size
+    means *= 100 / len(differences)
+    means = np.round(means, 9)  # shares that add up to zero may leave 1e-16, which is not clear of it
+    low, high = np.percentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     mean = 100 * float(np.mean([values.mean() for values in differences]))
     return Difference(mean, float(low), float(high), sum(values.size for values in differences))

@@ -13,12 +13,12 @@ from glotprompt.report.tables import Spread, mean_sd, number
 
 @dataclass(frozen=True)
 class TableCell:
-    """What a reader sees, and the numbers behind it."""
+    """A cell: the text that a reader sees, and the numbers behind it."""
 
     text: str
     bold: bool = False
     value: float | str | None = None
-    """For CSV; None: nothing is known."""
+    """Value in CSV; None: missing."""
     sd: float | None = None
     low: float | None = None
     high: float | None = None
@@ -32,11 +32,11 @@ class Table:
     """Stem of its files."""
     caption: str
     headings: tuple[str, ...]
-    """The first one is of the rows' names."""
+    """Headings of the columns; the first column holds the rows' names."""
     rows: tuple[tuple[TableCell, ...], ...]
     colours: tuple[str, ...] = ()
     text_columns: int = 1
-    """How many columns, from the left, hold words."""
+    """Number of columns, from the left, that hold text."""
 
 
 def spread_cell(spread: Spread, digits: int = 1) -> TableCell:
@@ -55,26 +55,26 @@ def number_cell(value: float | None, digits: int = 1, unit: str = "") -> TableCe
 
 
 def with_best_bold(rows: list[tuple[TableCell, ...]], without: Iterable[int] = ()) -> list[tuple[TableCell, ...]]:
-    """The largest number of every column in bold, as it is printed (so a tie is a tie); rows `without` do not compete,
-    and a column in which one row alone has a number has no best."""
+    """Put the largest number of every column in bold, as printed (so equal prints tie). Rows `without` do not compete,
+    and a column with a single number has no best."""
     others = [index for index in range(len(rows)) if index not in set(without)]
-    made = [list(row) for row in rows]
+    cells = [list(row) for row in rows]
     for column in range(1, max(map(len, rows), default=0)):
-        values = {index: made[index][column].value for index in others}
+        values = {index: cells[index][column].value for index in others}
         present = {index: round(value, 1) for index, value in values.items() if isinstance(value, float | int)}
         best = max(present.values(), default=None)
         for index in present:
             if present[index] == best and len(present) > 1:
-                cell = made[index][column]
-                made[index][column] = replace(cell, bold=True)
-    return [tuple(row) for row in made]
+                cell = cells[index][column]
+                cells[index][column] = replace(cell, bold=True)
+    return [tuple(row) for row in cells]
 
 
 # ---------------------------------------------------------------------------------------------------------------
 
 
 def as_markdown(table: Table) -> str:
-    """A GitHub table, its caption above it."""
+    """A GitHub table with its caption above."""
     sides = [":--" if index < table.text_columns else "--:" for index in range(len(table.headings))]
     lines = [[_markdown(heading) for heading in table.headings], sides]
     lines += [[_markdown_cell(cell) for cell in row] for row in table.rows]
@@ -83,7 +83,7 @@ def as_markdown(table: Table) -> str:
 
 
 def markdown(text: str) -> str:
-    """Plain text so that Markdown shows it as it is."""
+    """Plain text, escaped for Markdown."""
     return re.sub(r"([\\`*_<>\[\]#~]|&(?=#?\w+;))", r"\\\1", " ".join(text.split()))
 
 
@@ -155,7 +155,7 @@ def as_latex(table: Table) -> str:
 
 
 def latex(text: str) -> str:
-    """Plain text so that LaTeX sets it as it is."""
+    """Plain text, escaped for LaTeX."""
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
 

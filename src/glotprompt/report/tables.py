@@ -1,6 +1,6 @@
-"""What every report agrees on: names and colours of the methods, means over seeds, how a number is written.
+"""Common parts of all reports: names and colours of methods, means over seeds, number formats.
 
-A value that is missing is `None` and is written as a dash, never as 0.
+A missing value is `None` and is written as a dash, never as 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from glotprompt import quantities
 from glotprompt.method_registry import DESCRIPTIONS, Look
 
 DASH = "-"
-"""How a missing number is written."""
+"""Sign of a missing number."""
 
 MAJORITY = Look(name="Majority class", colour="#85898f", marker="_")
 
@@ -22,7 +22,7 @@ ALIGNED = {
     "lora-aligned": Look(name="Aligned LoRA", colour="#a25bd8", marker=">"),
     "soft-prompt-aligned": Look(name="Aligned soft prompt", colour="#b8566b", marker="p"),
 }
-"""Systems that the demos and experiments name alike."""
+"""Systems that the demos and experiments have in common."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,17 @@ class Spread:
 
     @property
     def present(self) -> list[float]:
-        """The values that are there."""
+        """The values that are not missing."""
         return [value for value in self.values if value is not None]
 
     @property
     def num(self) -> int:
-        """How many seeds have a value."""
+        """Number of seeds that have a value."""
         return len(self.present)
 
     @property
     def mean(self) -> float | None:
-        """Mean of the values that are there; `None` without any."""
+        """Mean of the values that are not missing; `None` without any."""
         return statistics.fmean(self.present) if self.present else None
 
     @property
@@ -54,23 +54,23 @@ class Spread:
 
 
 def looks() -> dict[str, Look]:
-    """How everything that is compared is shown, in the order in which reports show it."""
+    """Name, colour and marker of everything that is compared, in the order of reports."""
     methods = sorted(DESCRIPTIONS.values(), key=lambda method: method.look.place)
     return {"majority": MAJORITY, **{method.name: method.look for method in methods}, **ALIGNED}
 
 
 def look(method: str) -> Look:
-    """How a method is shown; an unknown one keeps its key."""
+    """Name, colour and marker of a method; an unknown one keeps its key."""
     return looks().get(method, Look(name=method))
 
 
 def method_name(method: str) -> str:
-    """Name of a method in print."""
+    """Printed name of a method."""
     return look(method).name
 
 
 def finite(value: Any) -> float | None:
-    """The value, or `None` where there is no number (missing, null, not finite)."""
+    """The value, or `None` if it is no finite number."""
     return None if value is None or not math.isfinite(value) else value
 
 
@@ -81,7 +81,7 @@ def number(value: Any, digits: int = 1, unit: str = "") -> str:
 
 
 def percent(fraction: Any) -> str:
-    """A fraction of 1 in per cent; what is there but rounds to nothing is "< 1 %"."""
+    """A fraction of 1 in per cent; "< 1 %" for a positive one that would round to nothing."""
     value = finite(fraction)
     if value is None:
         return DASH
@@ -89,7 +89,7 @@ def percent(fraction: Any) -> str:
 
 
 def mean_sd(spread: Spread, digits: int = 1) -> str:
-    """`41.2 ± 1.3`; without ± for a single value; says how many values there are when some are missing."""
+    """`41.2 ± 1.3`; without ± for a single value; with the number of values when some are missing."""
     text = number(spread.mean, digits)
     if spread.sd is not None:
         text += f" ± {number(spread.sd, digits)}"
@@ -97,12 +97,12 @@ def mean_sd(spread: Spread, digits: int = 1) -> str:
 
 
 def size(num_bytes: Any) -> str:
-    """Bytes as `quantities` says them."""
+    """Bytes in words (`quantities.size`)."""
     value = finite(num_bytes)
     return DASH if value is None else quantities.size(value)
 
 
 def duration(seconds: Any) -> str:
-    """Seconds as `quantities` says them."""
+    """Seconds in words (`quantities.duration`)."""
     value = finite(seconds)
     return DASH if value is None else quantities.duration(value)

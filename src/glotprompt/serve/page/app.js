@@ -26,7 +26,7 @@ async function load() {
   } catch (error) {
     place.hidden = error.status === 401; // the token is asked for instead
     showError(place.querySelector("p"), error.message);
-    if (!("status" in error)) throw error; // a fault of this page belongs on the console
+    if (!("status" in error)) throw error; // an error of this page belongs on the console
   } finally {
     document.body.dataset.ready = String(isOffered);
     show();

@@ -1,4 +1,4 @@
-// The page "Classifiers": a card for each, with what its file says of it.
+// The page "Classifiers": a card for each, with the metadata of its file.
 
 import { languageOf, search } from "./choices.js";
 import { byId, count, counted, make, size } from "./dom.js";
@@ -7,15 +7,15 @@ const AT_A_TIME = 60;
 
 /** What a card tells, in this order; what a classifier's file does not say is left out. */
 const FACTS = [
-  ["Right on held-out source texts", "dev_accuracy", (value) => `${value.toFixed(1)} %`],
-  ["Labelled texts it learnt from", "num_examples", count],
-  ["Texts of the language", "target_texts", count],
-  ["Texts of the source language", "source_texts", count],
-  ["Reads at most", "max_length", (value) => `${count(value)} tokens`],
+  ["Accuracy on held-out source texts", "dev_accuracy", (value) => `${value.toFixed(1)} %`],
+  ["Training examples", "num_examples", count],
+  ["Unlabelled target texts", "target_texts", count],
+  ["Unlabelled source texts", "source_texts", count],
+  ["Maximum length", "max_length", (value) => `${count(value)} tokens`],
   ["Method", "method", String],
   ["Prompt length", "prompt_length", count],
   ["Backbone", "backbone", String],
-  ["Offsets against label bias", "offsets", (value) => (value ? "yes" : "no")],
+  ["Label calibration", "offsets", (value) => (value ? "yes" : "no")],
   ["File", "num_bytes", size],
   ["Made", "made", (value) => new Date(value).toLocaleDateString("en", { dateStyle: "medium" })],
 ];
@@ -41,10 +41,10 @@ export class Cards {
 
   update(choices, errors) {
     this.choices = choices.filter(({ card }) => card !== null).map((choice) => ({
-      ...choice, words: `${choice.words} ${choice.card.labels.join(" ").toLowerCase()}`,
+      ...choice, searchText: `${choice.searchText} ${choice.card.labels.join(" ").toLowerCase()}`,
     }));
     byId("unreadable").replaceChildren(...(errors.length ? [make("div", { class: "panel" },
-      make("h3", {}, `${counted(errors.length, "file")} that the service could not read`),
+      make("h3", {}, `${counted(errors.length, "file")} that the service could not load`),
       make("ul", {}, ...errors.map(({ file, error }) => make("li", {}, error.startsWith(file) ? error : `${file}: ${error}`))))] : []));
     this.draw();
   }
@@ -62,8 +62,8 @@ export class Cards {
       make("h3", {}, languageOf(card)),
       make("p", {}, make("strong", {}, card.task), " ", make("span", { class: "quiet" }, card.name)),
       make("ul", { class: "labels", "aria-label": "Labels" }, ...card.labels.map((label) => make("li", { dir: "auto" }, label))),
-      make("dl", {}, ...facts.map(([words, name, told]) =>
-        make("div", {}, make("dt", {}, words), make("dd", {}, told(card[name]))))),
+      make("dl", {}, ...facts.map(([title, name, format]) =>
+        make("div", {}, make("dt", {}, title), make("dd", {}, format(card[name]))))),
       make("p", {}, make("button", { type: "button", onclick: () => this.onUse(key), "aria-label": `Use ${title}` },
         "Use it"))));
   }

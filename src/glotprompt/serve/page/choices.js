@@ -6,7 +6,7 @@ export function choicesOf({ cards, auto, limits }) {
     key: card.name,
     title: titleOf(card),
     detail: card.name,
-    words: searchable(card.language_name ?? "", card.language === NO_LANGUAGE ? languageOf(card) : card.language, card.task, card.name),
+    searchText: searchable(card.language_name ?? "", card.language === NO_LANGUAGE ? languageOf(card) : card.language, card.task, card.name),
     target: { classifier: card.name },
     task: card.task,
     fields: card.fields,
@@ -25,9 +25,9 @@ function automatic(cards, most) {
   const several = [...byTask].filter(([, own]) => own.length <= most && new Set(own.map(({ language }) => language)).size > 1);
   return several.map(([task, own]) => ({
     key: `auto ${task}`, // no classifier's name, which is a file's, holds a space and equals this
-    title: `Find the language · ${task}`,
+    title: `Detect the language · ${task}`,
     detail: `tries ${own.length} classifiers`,
-    words: searchable("find the language detect auto unknown", task),
+    searchText: searchable("find the language detect auto unknown", task),
     target: { language: "auto", task },
     task,
     fields: own[0].fields,
@@ -40,7 +40,7 @@ function automatic(cards, most) {
 /** What is chosen before anybody has chosen. */
 export const usualChoice = (choices) => choices.find(({ card }) => card !== null) ?? null;
 
-/** What a classifier that was tuned without adaptation has in the place of a language's code. */
+/** The language code of a classifier that was tuned without adaptation. */
 const NO_LANGUAGE = "none";
 
 export const languageOf = (card) => {
@@ -53,12 +53,12 @@ export const readsAs = (choice, other) => other !== null && choice.fields.join()
 
 export const titleOf = (card) => `${languageOf(card)} · ${card.task}`;
 
-/** Choices whose words begin with, or else hold, every word of the query; the closest first. */
+/** Choices whose words begin with, or contain, every word of the query; the closest first. */
 export function search(choices, query) {
   const wanted = searchable(query).split(" ").filter(Boolean);
   const ranked = choices.flatMap((choice) => {
-    if (!wanted.every((word) => choice.words.includes(word))) return [];
-    const begins = wanted.filter((word) => ` ${choice.words}`.includes(` ${word}`)).length;
+    if (!wanted.every((word) => choice.searchText.includes(word))) return [];
+    const begins = wanted.filter((word) => ` ${choice.searchText}`.includes(` ${word}`)).length;
     return [{ choice, begins }];
   });
   return ranked.sort((a, b) => b.begins - a.begins).map(({ choice }) => choice);

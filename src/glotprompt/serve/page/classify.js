@@ -67,7 +67,7 @@ export class Classify {
     this.other.input.focus();
   }
 
-  /** `left` of those that were wanted are too many. */
+  /** Show the compared classifiers; `left` is the number that did not fit. */
   drawCompared(left = 0) {
     showError(byId("compare-left"),
       left ? `${count(left)} left out: at most ${MOST_COMPARED} are compared at once. Add those that you need.` : null);
@@ -111,7 +111,7 @@ export class Classify {
     byId("results-status").textContent = "Classifying …";
     const rows = asked.map((choice) => ({ choice, item: { ...choice.target, ...texts }, result: null, error: null }));
     const report = ({ waiting }) => {
-      if (waiting) byId("results-status").textContent = `The service cannot answer now: going on in ${Math.ceil(waiting)} s.`;
+      if (waiting) byId("results-status").textContent = `The service is busy: retrying in ${Math.ceil(waiting)} s.`;
     };
     try {
       await classifyAll(rows, { predict, limits: this.limits, signal: asking.signal, report, tries: 1 });
@@ -120,7 +120,7 @@ export class Classify {
       if (asking.signal.aborted) return; // a later text has taken its place
       this.drawResults([], texts);
       showError(byId("classify-error"), error.message);
-      if (!("status" in error)) throw error; // a fault of this page belongs on the console
+      if (!("status" in error)) throw error; // an error of this page belongs on the console
     } finally {
       if (this.asking === asking) byId("classify-form").removeAttribute("aria-busy");
     }
@@ -146,8 +146,8 @@ export class Classify {
 }
 
 function aboutOf({ card, detail }) {
-  if (card === null) return `The service ${detail} and takes the one whose prompt reads the text best.`;
-  const accuracy = card.dev_accuracy == null ? "" : ` Right on ${card.dev_accuracy.toFixed(1)} % of held-out source texts.`;
+  if (card === null) return `The service ${detail} and uses the one whose prompt fits the text best.`;
+  const accuracy = card.dev_accuracy == null ? "" : ` Accuracy on held-out source texts: ${card.dev_accuracy.toFixed(1)} %.`;
   return `${counted(card.labels.length, "label")}: ${card.labels.join(", ")}.${accuracy}`;
 }
 

@@ -110,7 +110,7 @@ function operationPanel(all, operation) {
   return make("section", { class: "panel operation", "aria-labelledby": idOf(operation) },
     make("h3", { id: idOf(operation), tabindex: "-1" }, make("code", {}, title)),
     make("p", {}, operation.description ?? operation.summary ?? ""),
-    operation.security ? make("p", { class: "quiet" }, "Where the service was started with a token, it has to be sent.") : null,
+    operation.security ? make("p", { class: "quiet" }, "If the service was started with a token, send it.") : null,
     make("h4", {}, "For example"),
     make("pre", { tabindex: "0", role: "region", "aria-label": `Example of ${title}` }, make("code", {}, curl(all, operation))),
     sent ? table(`Sent with ${title}`, all.rows(sent)) : null,
@@ -124,7 +124,7 @@ function operationPanel(all, operation) {
 function refusalPanel(all) {
   const bad = all.operations.flatMap(({ responses }) => Object.entries(responses)).find(([status]) => status >= "4");
   return make("section", { class: "panel operation" }, make("h3", { id: "refusal", tabindex: "-1" }, REFUSED),
-    make("p", {}, "Every answer that is no success has this shape."), table(REFUSED, all.rows(jsonOf(bad[1]))));
+    make("p", {}, "All error responses have this form."), table(REFUSED, all.rows(jsonOf(bad[1]))));
 }
 
 async function load() {
@@ -139,7 +139,7 @@ async function load() {
   } catch (error) {
     const remedy = error.status === 401 ? " Open “Classify” above, give it there and come back." : "";
     showError(byId("docs-error"), error.message + remedy);
-    if (!("status" in error)) throw error; // a fault of this page belongs on the console
+    if (!("status" in error)) throw error; // an error of this page belongs on the console
   } finally {
     document.body.dataset.ready = "true";
   }

@@ -13,7 +13,7 @@ export function make(tag, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Put words into a place for errors; without words, hide it. */
+/** Show an error message; without one, hide the element. */
 export function showError(place, message) {
   place.textContent = message ?? "";
   place.hidden = !message;

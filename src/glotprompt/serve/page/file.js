@@ -1,4 +1,4 @@
-// The page "Whole file": choose a file and its columns, classify every row, take the predictions home.
+// The page "Whole file": choose a file and its columns, classify every row, download the predictions.
 
 import { answered, classifyAll } from "./batches.js";
 import { readsAs, usualChoice } from "./choices.js";
@@ -59,7 +59,7 @@ export class WholeFile {
       const [file] = event.dataTransfer.files;
       if (file) this.take(file);
     });
-    // A file that is dropped beside the area would otherwise take the place of the page.
+    // A file that is dropped beside the area would otherwise replace the page.
     for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());
   }
 
@@ -148,8 +148,8 @@ export class WholeFile {
     } catch (error) {
       if (this.run !== run) return;
       byId("run-status").textContent = `Stopped after ${count(doneOf(run))} of ${counted(run.rows.length, "row")}.`;
-      if (!run.stop.signal.aborted) showError(byId("run-error"), `${error.message} What is done is kept.`);
-      if (!run.stop.signal.aborted && !("status" in error)) throw error; // a fault of this page belongs on the console
+      if (!run.stop.signal.aborted) showError(byId("run-error"), `${error.message} Finished rows are kept.`);
+      if (!run.stop.signal.aborted && !("status" in error)) throw error; // an error of this page belongs on the console
     } finally {
       run.busy = false;
       if (this.run === run) this.drawEnd(run);
@@ -178,7 +178,7 @@ export class WholeFile {
     byId("run-progress").max = run.rows.length || 1;
     byId("run-progress").value = done;
     byId("run-count").textContent = `${count(done)} of ${counted(run.rows.length, "row")}${left}`;
-    byId("run-status").textContent = waiting >= 1 ? `The service cannot answer now: going on in ${spanOf(waiting)}.` : "Classifying …";
+    byId("run-status").textContent = waiting >= 1 ? `The service is busy: retrying in ${spanOf(waiting)}.` : "Classifying …";
   }
 
   drawIdle() {
@@ -189,7 +189,7 @@ export class WholeFile {
   drawEnd(run) {
     this.drawIdle();
     const done = doneOf(run);
-    byId("file-button").textContent = done < run.rows.length ? "Go on" : "Classify all rows";
+    byId("file-button").textContent = done < run.rows.length ? "Resume" : "Classify all rows";
     byId("run-count").textContent = `${count(done)} of ${counted(run.rows.length, "row")}`;
     if (done === run.rows.length) this.run = null; // a further press classifies anew
     if (done === 0) return;
@@ -209,7 +209,7 @@ function drawSummary(rows) {
   for (const { result } of rows) votes.set(result.label, (votes.get(result.label) ?? 0) + 1);
   const shares = [...votes].map(([label, number]) => ({ label, share: number / rows.length }));
   byId("run-summary").replaceChildren(
-    make("h3", {}, "Labels given"),
+    make("h3", {}, "Predicted labels"),
     bars(shares.sort((a, b) => b.share - a.share), (share) => `${percent(share)} (${count(Math.round(share * rows.length))})`));
 }
 

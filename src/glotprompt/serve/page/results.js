@@ -24,7 +24,7 @@ export function resultCard(result, { texts, nameOf, onUse }) {
     make("p", { class: "answer" },
       make("strong", { dir: "auto" }, result.label), " ", make("span", {}, percent(best.score))),
     bars(result.scores.map(({ label, score }) => ({ label, share: score }))),
-    result.truncated ? make("p", { class: "note" }, "The text is longer than the classifier reads: its end was left out.") : null,
+    result.truncated ? make("p", { class: "note" }, "The text is longer than the classifier's maximum length and was cut.") : null,
     result.unknown.length ? unread(result.unknown, texts) : null,
     result.candidates?.length ? candidates(result, nameOf, onUse) : null,
   );
@@ -66,7 +66,7 @@ function writtenCharacters(text) {
 
 function candidates(result, nameOf, onUse) {
   return make("div", { class: "note" },
-    make("p", {}, "The language was guessed: the smaller the loss, the better the classifier’s prompt reads the text."),
+    make("p", {}, "Language detection: the smaller the loss, the better the classifier’s prompt fits the text."),
     make("ol", { class: "candidates" }, ...result.candidates.map((one) => make("li", {},
       make("span", { class: "grow" }, nameOf(one.classifier)),
       make("span", { class: "share" }, `loss ${one.loss.toFixed(2)}`),

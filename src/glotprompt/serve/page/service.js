@@ -1,4 +1,4 @@
-// What the service is asked, and its errors in plain words.
+// Requests to the service, and its errors in plain words.
 
 const TOKEN = "glotprompt-token";
 
@@ -58,7 +58,7 @@ export async function predict(items, signal) {
 async function ask(path, { method = "GET", body, signal }) {
   const token = keptToken();
   if (token !== null && !/^[\x20-\x7e]*$/.test(token)) { // no browser sends it, and no service has such a one
-    throw refused("This cannot be the token: it holds an accented letter or another sign outside ASCII.");
+    throw refused("This cannot be the token: it contains a character outside ASCII.");
   }
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -72,7 +72,7 @@ async function ask(path, { method = "GET", body, signal }) {
   }
   if (response.ok) return response.json();
   if (response.status === 401) {
-    throw refused(token === null ? "The service asks for a token." : "The service does not know this token.");
+    throw refused(token === null ? "The service needs a token." : "The service does not accept this token.");
   }
   throw await failureOf(response);
 }
@@ -89,8 +89,8 @@ async function failureOf(response) {
   const retryAfter = status === 429 || status === 503 ? secondsOf(response.headers.get("Retry-After")) : null;
   let message = said.message;
   if (retryAfter !== null) message ??= `The service is busy. Try again in ${Math.ceil(retryAfter)} s.`;
-  else if (status >= 500) message = `The service failed (${status}). Try again in a moment; if it stays, see its log.`;
-  else if (!message && status === 413) message = "That is more than the service takes at once. Make it shorter.";
+  else if (status >= 500) message = `The service failed (${status}). Try again in a moment; if it fails again, see its log.`;
+  else if (!message && status === 413) message = "That is more than the service accepts at once. Make it shorter.";
   message ??= `The service refused this (${status}).`;
   return new ServiceError(message, { status, code: said.code ?? null, item: said.item ?? null, retryAfter });
 }

@@ -1,6 +1,6 @@
 // A file's bytes to rows of cells, and rows to a TSV. Knows nothing of the page.
 
-/** What is wrong with a file, in words for whoever chose it. */
+/** An error in a file, in words for the person who chose it. */
 export class FileError extends Error {}
 
 const ENCODINGS = [
@@ -16,7 +16,7 @@ export function parse(name, bytes) {
   const text = decode(name, bytes);
   const rows = ending === "txt" ? lines(text).map((line) => [line]) : cells(name, text, ending);
   const filled = rows.filter((row) => row.some((cell) => cell.trim() !== ""));
-  if (filled.length === 0) throw new FileError(`${name}: there is no text in it.`);
+  if (filled.length === 0) throw new FileError(`${name}: the file contains no text.`);
   return filled;
 }
 
@@ -38,7 +38,7 @@ function cells(name, text, ending) {
     const first = text.slice(0, text.search(/[\r\n]|$/));
     const delimiter = !first.includes(",") && first.includes(";") ? ";" : ",";
     const { rows, fault } = quoted(text, delimiter);
-    if (fault) throw new FileError(`${name}, line ${fault}: a quote is opened and not closed as CSV wants it. Mend it there.`);
+    if (fault) throw new FileError(`${name}, line ${fault}: a quote is opened and not closed. Fix it there.`);
     return rows;
   }
   // In many TSV files a quote is a character like any other.
