@@ -13,6 +13,7 @@ from glotprompt.cli.screen import definitions, say
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.languages import NOT_NAMED, name_of
 from glotprompt.errors import ArtifactError
+from glotprompt.inference.measurements import measurements_of, sentence
 from glotprompt.methods import without_effect
 from glotprompt.records import AdaptReport, Combined, Converted, Stage1Report, TuneReport, stage1_report
 from glotprompt.report.tables import duration, size
@@ -41,6 +42,7 @@ def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -
     about = {"language": name_of(found["language"]), "backbone": found["backbone"]["name"], "method": found["method"]}
     if found["kind"] == _CLASSIFIER:
         about["task"] = f"{found['task']['name']}: {', '.join(found['labels'])}"
+        about["accuracy"] = _accuracies(found)
     if isinstance(report, Combined):
         about["sum of"] = ", ".join(f"{one.weight:g} {one.language}" for one in report.combined)
     if isinstance(report, Converted):
@@ -57,6 +59,14 @@ def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -
     if isinstance(report, TuneReport):
         about["dev accuracy"] = f"{report.dev_accuracy:.1f} % of {report.dev_examples:,} examples"
     return about
+
+
+def _accuracies(found: Mapping[str, Any]) -> str:
+    """That in the classifier's language first, then what was measured besides; the newest on each language."""
+    measured = {one.language: one for one in measurements_of(found)}
+    own = sentence(tuple(measured.values()), found["language"])
+    others = [sentence([one], code) for code, one in measured.items()]
+    return "; ".join(dict.fromkeys([own, *others]))
 
 
 def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterator[str]:

@@ -7,6 +7,7 @@ const AT_A_TIME = 60;
 
 /** What a card tells, in this order; what a classifier's file does not say is left out. */
 const FACTS = [
+  ["Accuracy", "measured", String],
   ["Right on held-out source texts", "dev_accuracy", (value) => `${value.toFixed(1)} %`],
   ["Labelled texts it learnt from", "num_examples", count],
   ["Texts of the language", "target_texts", count],

@@ -147,8 +147,7 @@ export class Classify {
 
 function aboutOf({ card, detail }) {
   if (card === null) return `The service ${detail} and takes the one whose prompt reads the text best.`;
-  const accuracy = card.dev_accuracy == null ? "" : ` Right on ${card.dev_accuracy.toFixed(1)} % of held-out source texts.`;
-  return `${counted(card.labels.length, "label")}: ${card.labels.join(", ")}.${accuracy}`;
+  return `${counted(card.labels.length, "label")}: ${card.labels.join(", ")}. Accuracy: ${card.measured}.`;
 }
 
 /** What a screen reader says when results arrive. */
