@@ -305,7 +305,7 @@ def test_the_mode_is_that_of_the_umask(tmp_path: Path, umask: int) -> None:
 @pytest.mark.slow
 def test_a_kill_while_writing_leaves_nothing_for_ever(tmp_path: Path) -> None:
     code = (
-        "import os, sys, torch; from pathlib import Path; from glotprompt import artifact\n"
+        "import os, sys, torch; from pathlib import Path; from glotprompt.storage import artifact\n"
         "os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
         "artifact.write(Path(sys.argv[1]), 'classifier', {'x': torch.ones(1000)}, {})"
     )
@@ -353,7 +353,7 @@ def test_only_files_are_replaced(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_who_writes_the_same_file_waits(tmp_path: Path) -> None:
     code = (
-        "import sys, torch; from pathlib import Path; from glotprompt import artifact\n"
+        "import sys, torch; from pathlib import Path; from glotprompt.storage import artifact\n"
         "for _ in range(60): artifact.write(Path(sys.argv[1]), 'classifier', {'x': torch.ones(9)}, {'language': 'nya'})"
     )
     path = tmp_path / "a"

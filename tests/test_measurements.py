@@ -1,4 +1,4 @@
-"""Accuracies in a classifier's file: kept beside what the file is, checked as strictly, and never another language's."""
+"""Accuracies in a classifier's file: kept beside what it is, checked as strictly, and never another language's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEY = "glotprompt.measurements"
 
 
 def measured(language: str = "lug", content: int = 0, **changes: Any) -> Measurement:
-    said = {"language": language, "content": f"{content:064x}", "num_examples": 150, "accuracy": 70.7,
+    said: dict[str, Any] = {"language": language, "content": f"{content:064x}", "num_examples": 150, "accuracy": 70.7,
             "interval": (63.0, 77.4)}  # fmt: skip
     return Measurement(**{**said, **changes})
 
