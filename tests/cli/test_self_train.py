@@ -52,6 +52,10 @@ def test_what_happened_is_said_and_done_once(typed: Program, here: Path) -> None
     assert f"kept {kept}; {first['agreement']:.1f} % of the texts kept their label" in outcome.out
     assert found["decontamination"]["target"]["removed"] == 1
     assert "next: glotprompt evaluate --classifier b.st" in outcome.err
+    shown = typed("show b.st").out
+    assert "self-training  1 round on 23 unlabelled texts" in shown
+    assert "not measured in Chichewa" in shown
+    assert "# It was self-trained since" in typed("show b.st --toml").out
     again = typed(words)
     assert "b.st is already what these words make" in again.err
     assert again.out == outcome.out
