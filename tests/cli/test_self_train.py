@@ -137,3 +137,19 @@ def test_labels_of_several_languages(typed: Program, here: Path, tiny_folder: Pa
     assert re.search(r"of \d+ examples of both languages", outcome.out)
     assert "--train names a file twice" in typed(words.replace("fra.tsv", "train.tsv")).error
     assert "target_weight" in typed(f"{words} --set target_weight=2").error
+
+
+@pytest.mark.slow
+def test_from_a_prompt(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+    small = "--batch-size 4 --max-length 24 --precision fp32"
+    for words in (
+        f"adapt --model {tiny_folder} --target nya=nya.txt --source eng.txt {small} --steps 2 --output nya.st",
+        f"tune --prompt nya.st --train train.tsv --task task.toml {small} --epochs 1 --output a.st",
+    ):
+        assert glotprompt(*words.split()).status == 0
+    words = f"{SELF_TRAIN} --unlabelled nya.txt --output b.st".split()
+    assert "give it as --prompt FILE" in glotprompt(*words).error
+    outcome = glotprompt(*words, "--prompt", "nya.st")
+    assert outcome.status == 0, outcome.err
+    assert "unlabelled texts" in outcome.out
+    assert not list(here.glob("*.checkpoints"))

@@ -147,7 +147,8 @@ export class Classify {
 
 function aboutOf({ card, detail }) {
   if (card === null) return `The service ${detail} and takes the one whose prompt reads the text best.`;
-  return `${counted(card.labels.length, "label")}: ${card.labels.join(", ")}. Accuracy: ${card.measured}.`;
+  const accuracy = card.measured == null ? "" : ` Accuracy: ${card.measured}.`;
+  return `${counted(card.labels.length, "label")}: ${card.labels.join(", ")}.${accuracy}`;
 }
 
 /** What a screen reader says when results arrive. */
