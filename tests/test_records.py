@@ -11,7 +11,15 @@ from pydantic import TypeAdapter
 
 import glotprompt as gp
 from glotprompt.errors import ArtifactError
-from glotprompt.records import AdaptReport, Combined, Converted, EvaluationReport, TuneReport, stage1_report
+from glotprompt.records import (
+    AdaptReport,
+    Combined,
+    Converted,
+    EvaluationReport,
+    Measurement,
+    TuneReport,
+    stage1_report,
+)
 from glotprompt.training.objectives.scoring import report
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "reports.schema.json"
@@ -25,8 +33,11 @@ ADAPTED: dict[str, Any] = {
 
 
 def schemas() -> str:
-    """JSON schemas of the reports of the three commands."""
-    found = {"AdaptReport": AdaptReport, "TuneReport": TuneReport, "EvaluationReport": EvaluationReport}
+    """JSON schemas of the reports of the three commands, and of what one of them keeps in a classifier's file."""
+    found = {
+        "AdaptReport": AdaptReport, "TuneReport": TuneReport, "EvaluationReport": EvaluationReport,
+        "Measurement": Measurement,
+    }  # fmt: skip
     return json.dumps({name: TypeAdapter(kind).json_schema() for name, kind in found.items()}, indent=1) + "\n"
 
 

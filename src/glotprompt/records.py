@@ -4,14 +4,15 @@ torch."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from glotprompt.errors import ArtifactError, in_a_line
 
 Number = float | None
 """A number, or None for NaN and infinity, which JSON lacks."""
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class Record(BaseModel):
@@ -143,6 +144,8 @@ class TextReport(Record):
     decontamination: Decontamination | None = None
     text_share: float | None = None
     """Share of the target text that was used, unless all of it was."""
+    train_sources: dict[str, int] | None = None
+    """Number of labelled examples by file or reference, if there were several."""
     drawn_from_lines: dict[str, int] | None = None
     """Number of lines by text ("target", "source") that the training lines were sampled from."""
     normalised: bool | None = None
@@ -350,6 +353,22 @@ class EvaluationReport(Record):
     scores say little."""
     largest_share: float
     """Per cent of the examples with the most frequent prediction."""
+
+
+class Measurement(Record):
+    """An accuracy that `evaluate --record` keeps in a classifier's file."""
+
+    model_config = ConfigDict(strict=True)
+
+    language: Annotated[str, Field(min_length=1)]
+    """ISO 639-3 code of the examples' language."""
+    content: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Hash of the examples."""
+    num_examples: Annotated[int, Field(ge=1)]
+    accuracy: Percent
+    """In per cent."""
+    interval: Annotated[tuple[Percent, Percent], Strict(False)]
+    """95 % interval of the accuracy, ends in per cent."""
 
 
 Report = EvaluationReport

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from glotprompt.data.readers.files import read_examples
 from glotprompt.report.significance import compare_predictions
+from glotprompt.storage import artifact
 
 from .conftest import TOPICS, Outcome, Program
 
@@ -174,3 +175,50 @@ def test_what_cannot_be_compared(typed: Program, here: Path, tiny_folder: Path) 
     (here / "none.json").write_text("{}", encoding="utf-8")
     assert "none.json holds no evaluation" in typed(f"{EVALUATE} one.st --against none.json").error
     assert "missing.st does not exist" in typed(f"{EVALUATE} one.st --against missing.st").error
+
+
+# --- recorded in the classifier's file
+
+
+@pytest.mark.slow
+def test_a_recorded_accuracy_is_said_wherever_the_classifier_is_used(typed: Program, here: Path) -> None:
+    before = artifact.describe("one.st", ["classifier"])
+    assert "not measured" in typed("show one.st").out
+    outcome = typed(f"{EVALUATE} one.st --record --language lug --json one.json")
+    found = figures_of("one.json")
+    low, high = found["interval"]
+    said = f"{found['accuracy']:.0f} % [{low:.0f}, {high:.0f}] of 21 texts in Luganda"
+    assert f"recorded in one.st: {said} (lug;" in outcome.err
+    assert f"accuracy: {said}\n" in typed("predict --classifier one.st play").err
+    assert said in typed("show one.st").out
+    after = artifact.describe("one.st", ["classifier"])
+    (kept,) = after.pop("measurements")
+    assert after == before, "the classifier is the same"
+    assert (kept["language"], kept["content"], kept["num_examples"]) == ("lug", found["content"], 21)
+    assert not list(here.glob("*.checkpoints"))
+
+
+@pytest.mark.slow
+def test_what_is_recorded_is_what_the_file_does(typed: Program) -> None:
+    write_table("other.tsv", "sports", "health", "health", "business")
+    for data in ("test.tsv", "test.tsv", "other.tsv"):
+        assert typed(f"evaluate --classifier one.st --data {data} --record --language lug").status == 0
+    kept = artifact.describe("one.st", ["classifier"])["measurements"]
+    assert [one["num_examples"] for one in kept] == [21, 4]
+    evaluate = "evaluate --classifier one.st --data test.tsv"
+    assert "which language is test.tsv in? Say it with --language CODE" in typed(f"{evaluate} --record").error
+    assert "--language is for --record" in typed(f"{evaluate} --language lug").error
+    assert "leave --labels out" in typed(f"{evaluate} --record --language lug --labels sports").error
+    assert "give --save-offsets FILE" in typed(f"{evaluate} --record --language lug --prior-text nya.txt").error
+    both = typed(f"{evaluate} --record --language lug --prior-text nya.txt --save-offsets two.st")
+    assert "recorded in two.st" in both.err
+    assert len(artifact.describe("two.st", ["classifier"])["measurements"]) == 1
+    assert "accuracy:" not in typed("predict --classifier one.st --labels sports,health play").err
+
+
+@pytest.mark.slow
+def test_texts_that_are_cut_are_counted(typed: Program) -> None:
+    assert (
+        "1 of 2 texts is longer than 24 tokens; the end is not read"
+        in typed(f"predict --classifier one.st play {'-'.join(['play'] * 60)}").err
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from glotprompt.cli.grid import _summary  # pyright: ignore[reportPrivateUsage]
 from glotprompt.estimate import forecast
 from glotprompt.grid import work
 from glotprompt.model import backbone
@@ -191,6 +192,16 @@ def test_run_and_run_again(
     assert "--set name=toy-2 would keep both" in failed.err
     assert "failed: ZeroDivisionError: division by zero" in failed.err
     assert "1 step failed and 1 was skipped for it" in failed.err
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [(["failed"], "1 step failed; see out/failed"), (["failed", "skipped"], "1 step failed and 1 was skipped for it;"),
+     (["failed", "failed", "skipped", "skipped"], "2 steps failed and 2 were skipped for them;")],
+)  # fmt: skip
+def test_how_a_grid_ended(statuses: list[work.Status], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _summary([work.Outcome(status, status) for status in statuses], "out", "out") == 1
+    assert capsys.readouterr().err.startswith(said)
 
 
 @pytest.mark.slow

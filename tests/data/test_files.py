@@ -397,6 +397,8 @@ def test_missing_files_and_folders(write, tmp_path: Path) -> None:
         read_examples(tmp_path / "trian.tsv")
     with pytest.raises(DataError, match="a folder"):
         read_texts(tmp_path)
+    with pytest.raises(DataError, match=r"for the command line .* in Python use glotprompt\.dataset\('masakhanews'\)"):
+        read_examples("masakhanews:sna:test")
 
 
 def test_mistakes_of_read_texts(write) -> None:

@@ -93,6 +93,21 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         load(tmp_path / "bad.toml")
 
 
+@pytest.mark.parametrize("key", ["train", "dev", "source_texts", "tests.nya", "texts.nya"])
+def test_a_file_that_is_missing_is_named_with_its_key(tmp_path: Path, key: str) -> None:
+    (tmp_path / "there.tsv").write_text("text\tlabel\n", encoding="utf-8")
+    files = {name: "gone.tsv" if name == key else "there.tsv" for name in ("train", "dev", "tests.nya", "texts.nya")}
+    files["source_texts"] = "gone.tsv" if key == "source_texts" else "there.tsv"
+    lists = {name: f'["{file}"]' if name in ("train", "source_texts") else f'"{file}"' for name, file in files.items()}
+    told = "\n".join(f"{name} = {value}" for name, value in lists.items())
+    (tmp_path / "own.toml").write_text(
+        f'title = "own"\ndraw = "table1"\nsource = "eng"\ntargets = ["nya"]\nmethods = ["embedding"]\n{told}\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError, match=rf"own\.toml: {key}: there is no file .*gone\.tsv"):
+        load(tmp_path / "own.toml")
+
+
 OF_SYSTEMS = "A table `[systems.NAME]` has"
 
 

@@ -7,14 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import torch
 
 import glotprompt as gp
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.inference.predictor import PASS_COST, Item, buckets
-from glotprompt.model.modules.classification import LinearHead
+from glotprompt.model.modules.classification import EmbeddingHead, LinearHead
 from glotprompt.model.modules.lora import Lora
 from glotprompt.training.objectives import scoring
 
+from ..toys import QUIET, TASK, topics
 from .conftest import make_classifier
 
 Four = dict[str, gp.PromptClassifier]
@@ -73,6 +75,23 @@ def test_prompts_with_linear_heads_and_what_is_no_prompt(backbone: gp.Backbone, 
     assert_as_alone(predictor.predict(items), items, classifiers)
     mixes = {query.served.name: query.served.mixes for query in predictor.read(items)}
     assert mixes == {"nya": True, "yor": True, "nya-nli": True, "sna": False}
+
+
+@pytest.mark.slow
+def test_pooled_heads_and_what_trained_itself(backbone: gp.Backbone, four: Four) -> None:
+    size, draw = backbone.hidden_size, torch.Generator().manual_seed(5)
+    pooled = EmbeddingHead(
+        torch.randn(3, size, generator=draw), torch.zeros(3), torch.zeros(size), torch.tensor(1.0), 2
+    )
+    examples = topics()
+    config = gp.TuneConfig(method="embedding", max_length=48)
+    tuned = gp.tune(backbone, None, examples, TASK, config, QUIET, dev=examples)
+    trained = gp.self_train(tuned, [one.fields["text"] for one in examples], examples, runtime=QUIET, dev=examples)
+    assert trained.training.self_training is not None
+    assert trained.training.self_training.stopped is None
+    classifiers = {**four, "yor": replace(four["yor"], head=pooled), "sna": trained}
+    items = mixed_items()
+    assert_as_alone(gp.Predictor(backbone, classifiers).predict(items), items, classifiers)
 
 
 @pytest.mark.slow

@@ -19,10 +19,11 @@ import torch
 import glotprompt as gp
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError
+from glotprompt.inference.measurements import keep
 from glotprompt.inference.served import Decoded
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.modules.stack import packed
-from glotprompt.records import TuneReport
+from glotprompt.records import Measurement, TuneReport
 from glotprompt.serve.registry import MOST_READS, Changes, DecodedCache, Registry
 from glotprompt.storage import artifact
 
@@ -95,8 +96,24 @@ def test_a_card_says_what_the_file_says(folder: Path, backbone: gp.Backbone) -> 
     assert (card.sample_texts, card.sample_side) == ((("play", "day"),), "source")
     assert card.num_bytes == (folder / "nya-nli.safetensors").stat().st_size
     assert abs(time.time() - datetime.fromisoformat(card.made).timestamp()) < 60
+    assert (card.measured, card.measurements) == ("not measured in Chichewa", ())
     assert (plain.name, plain.num_examples, plain.dev_accuracy) == ("yor", None, None)
     assert (plain.sample_texts, plain.sample_side) == ((), None)
+
+
+def test_a_recorded_accuracy_is_taken_up_as_another_version(folder: Path, backbone: gp.Backbone) -> None:
+    registry, path = Registry(folder, backbone), folder / "nya.safetensors"
+    before = scores(registry, backbone, "nya")
+    source = Measurement(language="eng", content="0" * 64, num_examples=99, accuracy=90.0, interval=(82.4, 94.5))
+    for one in (source, source.replace(language="nya", content="1" * 64, num_examples=150, accuracy=70.7)):
+        keep(path, artifact.describe(path, ["classifier"])["digest"], one)
+        registry.reload()
+        said = registry.cards()[0].measured
+        assert (
+            said == {"eng": "not measured in Chichewa", "nya": "71 % [82, 94] of 150 texts in Chichewa"}[one.language]
+        )
+    assert [one.language for one in registry.cards()[0].checked().measurements] == ["eng", "nya"]
+    assert scores(registry, backbone, "nya") == before
 
 
 def test_what_no_answer_can_be_written_with_is_kept_out(folder: Path, backbone: gp.Backbone) -> None:

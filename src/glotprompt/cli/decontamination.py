@@ -52,17 +52,13 @@ def stage1_texts(
     reading = how_to_read(params)
     files = [*chain.from_iterable(targets.values()), *source]
     check_reading(params, files, compared=params["held_out"] or ())
-    _check_stage1_files(files, params)
+    _check_unlabelled(files, params)
     if source and not reads_source(config):
         raise ConfigError("--source has no effect: no source text is read with source_share 0; leave one of them out")
     if not source and reads_source(config):
         other = "" if config.method in ("mad-x", "source-prompt") else ", or leave it out with --set source_share=0"
         raise ConfigError(f"give text in the source language with --source{other}")
-    held_out = dict[str, list[str]]()
-    if not params["no_overlap_check"]:
-        held_out = held_out_texts(files, params["held_out"] or (), reading)
-        if not held_out:
-            note("not checked against evaluation text; say with --held-out FILE what will be scored")
+    held_out = _held_out(files, params)
     named = {"source text": source, **{f"{code}, target text": paths for code, paths in targets.items()}}
     texts = decontamination.stage1_texts(named, reading, held_out, allow_evaluation_text=True)
     if held_out:
@@ -70,6 +66,23 @@ def stage1_texts(
             if text.texts:
                 note(f"{name}: {text.sentence()}")
     return {code: _some_of(texts, code, params, config.seed) for code in targets}
+
+
+def _held_out(files: Sequence[str], params: Params) -> dict[str, list[str]]:
+    """What may not be in the text of files, by the name of its set; empty where nothing is to be checked."""
+    if params["no_overlap_check"]:
+        return {}
+    found = held_out_texts(files, params["held_out"] or (), how_to_read(params))
+    if not found:
+        note("not checked against evaluation text; say with --held-out FILE what will be scored")
+    return found
+
+
+def unlabelled_to_check(files: Sequence[str], params: Params) -> dict[str, list[str]]:
+    """What must be taken out of unlabelled text, by the name of its set; refuses files of evaluation text. `params` are
+    self-train's parameters."""
+    _check_unlabelled(files, params)
+    return _held_out(files, params)
 
 
 def _some_of(texts: Mapping[str, CleanText], code: str, params: Params, seed: int) -> Stage1Text:
@@ -100,7 +113,7 @@ def parallel_text(code: str, sources: Sequence[str], params: Params) -> Stage1Te
             raise ConfigError(f"--{name.replace('_', '-')} is for unlabelled text; leave it out with --parallel")
     reading = how_to_read(params)
     check_reading(params, sources, compared=params["held_out"] or ())
-    _check_stage1_files(sources, params)
+    _check_unlabelled(sources, params)
     checked = stage1_pairs(sources, params["held_out"] or (), reading, check=not params["no_overlap_check"])
     if not checked.has_been_compared and not params["no_overlap_check"]:
         note("not checked against evaluation text; say with --held-out FILE what will be scored")
@@ -111,7 +124,7 @@ def parallel_text(code: str, sources: Sequence[str], params: Params) -> Stage1Te
     return Stage1Text(TextReport.model_validate(record), pairs=[(pair.source, pair.target) for pair in checked.pairs])
 
 
-def _check_stage1_files(files: Sequence[str], params: Params) -> None:
+def _check_unlabelled(files: Sequence[str], params: Params) -> None:
     """Refuse evaluation text by its place, and flags that contradict each other."""
     if params["no_overlap_check"] and params["held_out"]:
         raise ConfigError("--held-out names text to check against and --no-overlap-check forbids it; give one of them")
@@ -119,13 +132,16 @@ def _check_stage1_files(files: Sequence[str], params: Params) -> None:
         _refuse(file, "adapt", None, params)
 
 
-def check_training_file(train: str, prompt: Path | None, params: Params) -> TextReport:
+def check_training_files(train: Sequence[str], prompt: Path | None, params: Params) -> TextReport:
     """Refuse XNLI's evaluation items where they are those of the language that `prompt` was adapted to; returns what to
     record. `params` are tune's parameters."""
     target_language = None if prompt is None else str(describe(prompt, STAGE1_KINDS)["language"])
-    _refuse(train, "tune", target_language, params)
-    if target_language is None and evaluation_set(train) == "xnli":
-        note(f"{train}: these items are AmericasNLI's in another language; do not score the classifier on AmericasNLI")
+    for file in train:
+        _refuse(file, "tune", target_language, params)
+        if target_language is None and evaluation_set(file) == "xnli":
+            note(
+                f"{file}: these items are AmericasNLI's in another language; do not score the classifier on AmericasNLI"
+            )
     return TextReport.model_validate(_switches(params))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from glotprompt.cli.declare import Params
@@ -97,11 +99,13 @@ def chosen_labels(words: str | None, task: Task) -> list[str] | None:
 
 
 def label_prior(value: str | None, labels: Sequence[str]) -> dict[str, float]:
-    """`uniform` over the labels, or the numbers of a TOML or JSON file."""
+    """`uniform` over the labels, or `label=number,...`, or the numbers of a TOML or JSON file."""
     if value is None or value == "uniform":
         return dict.fromkeys(labels, 1.0)
     try:
-        found = files.read_mapping(value, "uniform, or a TOML or JSON file of label = number")
+        found = _numbers(value) or files.read_mapping(
+            value, "uniform, LABEL=NUMBER,..., or a TOML or JSON file of label = number"
+        )
     except DataError as error:
         raise DataError(f"--label-prior {error}") from None
     if not all(_is_share(number) for number in found.values()):
@@ -115,6 +119,19 @@ def label_prior(value: str | None, labels: Sequence[str]) -> dict[str, float]:
     if not sum(prior.values()):
         raise DataError(f"--label-prior {value}: all its numbers are 0; at least one must be more")
     return prior
+
+
+def _numbers(value: str) -> dict[str, Any]:
+    """Those of `label=number,...`, None for what is no number; empty where it names a file."""
+    if "=" not in value or Path(value).exists():
+        return {}
+    found: dict[str, Any] = {}
+    for pair in value.split(","):
+        label, _, number = (part.strip() for part in pair.rpartition("="))
+        with suppress(ValueError):
+            found[label] = float(number)
+        found.setdefault(label, None)
+    return found
 
 
 def _is_share(value: Any) -> bool:

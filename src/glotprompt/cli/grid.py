@@ -195,8 +195,8 @@ def _summary(outcomes: Sequence[Outcome], shown: str, output: Path | str) -> int
         note(f"all steps are finished; next: glotprompt report {shown} --output {page}")
         return 0
     failed = counted(counts["failed"], "step")
-    skipped = counted(counts["skipped"], "was skipped", "were skipped")
     cause = "it" if counts["failed"] == 1 else "them"
-    note(f"{failed} failed and {skipped} for {cause}; see {shown}/failed, then give --retry-failed")
+    skipped = f" and {counted(counts['skipped'], 'was', 'were')} skipped for {cause}" if counts["skipped"] else ""
+    note(f"{failed} failed{skipped}; see {shown}/failed, then give --retry-failed")
     sys.stdout.flush()
     return 1

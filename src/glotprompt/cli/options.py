@@ -10,6 +10,18 @@ from glotprompt.cli.declare import REQUIRED, Option, to_write
 # Texts, examples and what is made of them
 LANGUAGE = Option("--language CODE", "ISO 639-3 code of the target language, such as nya.")
 TASK = Option("--task NAME|FILE.toml", "news, nli, or a TOML file with template and verbalizer.", default=REQUIRED)
+TRAIN = Option(
+    "--train FILE",
+    "Labelled examples in the source language: a table. May be repeated, also with several languages.",
+    list[str],
+    REQUIRED,
+)
+DEV = Option("--dev FILE", "Labelled source examples to choose the best epoch; else some of --train.")
+TARGET_LABELS = Option(
+    "--target-labels FILE",
+    "Labelled examples in the target language: a table. A fifth of each label's (of five or more) judge the epochs, the"
+    " others are trained on; target_weight says what one counts for.",
+)
 PROMPT = Option("--prompt FILE", "What adapt wrote, to start from.", Path)
 CLASSIFIER = Option("--classifier FILE", "The classifier that tune wrote.", Path, REQUIRED)
 JSON = to_write("--json FILE", "Write the figures as JSON; - is standard output, with nothing else on it.")
@@ -20,11 +32,12 @@ MODEL = Option(
 )
 MODEL_PLACE = Option("--model NAME", "The backbone, where it is not found under the name that the file recorded.")
 LABELS = Option("--labels A,B,...", "Choose among these labels only. A target may have fewer than the source.")
+LABEL_PRIOR = "--label-prior uniform|FILE|LABEL=N,..."
 PRIOR = (
     Option(
-        "--label-prior uniform|FILE",
+        LABEL_PRIOR,
         "Fit one offset per label on --prior-text. The mean predictions then meet this prior: the same for all labels,"
-        " or a TOML or JSON file of label = number. A wrong prior hurts.",
+        " or a number for each (a TOML or JSON file has a line for each). A wrong prior hurts.",
     ),
     Option(
         "--prior-text FILE",
@@ -77,7 +90,7 @@ ALLOW_EVALUATION_TEXT = Option(
 DECONTAMINATION = (
     Option(
         "--held-out FILE",
-        "Text that will be scored, to be taken out of what stage 1 reads. Lines, a table, or a reference such as"
+        "Text that will be scored, to be taken out of unlabelled text. Lines, a table, or a reference such as"
         " masakhanews:ibo:test (below the folder GLOTPROMPT_DATA); may be repeated. Texts that are the same or share 13"
         " words in a row are removed. dev.* and test.* beside a train.* are found without it.",
         list[str],

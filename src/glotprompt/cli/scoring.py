@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -17,12 +18,18 @@ from glotprompt.cli.files import check_reading, chosen_labels, how_to_read
 from glotprompt.cli.files import label_prior as read_prior
 from glotprompt.cli.screen import definitions, note, say, suggest, write_json, write_lines
 from glotprompt.cli.tables import console, table, warn, wrote
+from glotprompt.data.datasets.catalog import parse_reference
+from glotprompt.data.languages import NOT_NAMED, checked_code, same_language
 from glotprompt.data.readers.normalise import normalise
 from glotprompt.data.readers.records import Example, content_hash
 from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import ConfigError, DataError, counted
 from glotprompt.inference.classifier import Prediction, PromptClassifier
-from glotprompt.records import EvaluationReport
+from glotprompt.inference.measurements import keep, sentence
+from glotprompt.records import EvaluationReport, Measurement
+from glotprompt.spec import alone
+from glotprompt.storage.metadata import describe
+from glotprompt.training.objectives.inputs import read_inputs
 
 _AT_ONCE = 512
 """Inputs that are predicted before their results are shown."""
@@ -33,7 +40,10 @@ def evaluate(params: Params) -> None:
     data, against, prior_text = params["data"], params["against"], params["prior_text"]
     if params["save_offsets"] is not None and prior_text is None:
         raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
+    _check_record(params)
+    made = describe(params["classifier"], ("classifier",))["digest"]
     opened = _opened(params)
+    spoken = _language_of(params, opened.language) if params["record"] else ""
     chosen = chosen_labels(params["labels"], opened.task)
     how = how_to_read(params)
     pairs = "premise" in opened.task.template.fields
@@ -55,8 +65,52 @@ def evaluate(params: Params) -> None:
     write_json(params["json"], {**about, **report.to_json(), "against": difference})
     if (offsets := params["save_offsets"]) is not None:
         opened.save(offsets)
+        made = describe(offsets, ("classifier",))["digest"]
         wrote(offsets, "classifier with label offsets")
+    if params["record"]:
+        _record(offsets or params["classifier"], made, Measurement(
+            language=spoken, content=about["content"], num_examples=report.num_examples,
+            accuracy=report.accuracy, interval=report.interval,
+        ))  # fmt: skip
     suggest("predict", "--classifier", offsets or params["classifier"], "TEXT")
+
+
+def _check_record(params: Params) -> None:
+    """Refuse to record a figure that is not the file's, and what is of use for a record alone."""
+    if not params["record"]:
+        if params["language"] is not None:
+            raise ConfigError("--language is for --record; leave it out")
+    elif params["labels"] is not None:
+        raise ConfigError(
+            "--record keeps what the file itself does, which chooses among all labels; leave --labels out"
+        )
+    elif params["prior_text"] and params["save_offsets"] is None:
+        raise ConfigError(
+            "--record keeps what the file itself does, which does not hold these offsets; give --save-offsets FILE, and"
+            " the figure is kept there"
+        )
+
+
+def _language_of(params: Params, of_classifier: str) -> str:
+    """The language of the examples that are scored: the reference's, or what --language says, or the classifier's."""
+    data, given = params["data"], params["language"]
+    reference = parse_reference(data)
+    if reference is not None:
+        if given is not None and not same_language(given, reference.language):
+            raise ConfigError(f"--language {given} and --data {data} disagree; leave --language out")
+        return reference.language
+    if given is not None:
+        return checked_code(given)
+    if of_classifier == NOT_NAMED or "+" in of_classifier:
+        raise ConfigError(f"which language is {data} in? Say it with --language CODE")
+    return of_classifier
+
+
+def _record(path: Path, digest: str, found: Measurement) -> None:
+    with alone(path.with_name(f"{path.name}.checkpoints"), path, note):
+        keep(path, digest, found)
+    said = sentence([found], found.language)
+    note(f"recorded in {path}: {said} ({found.language}; of another language, say --language CODE)")
 
 
 def _opened(params: Params) -> PromptClassifier:
@@ -140,6 +194,9 @@ def predict(params: Params) -> None:
     chosen = chosen_labels(params["labels"], opened.task)
     opened, _ = _with_prior(opened, chosen, inputs, params)
     tell_unknown(opened, inputs)
+    _tell_cut(opened, inputs)
+    if chosen is None and not params["prior_text"]:
+        note(f"accuracy: {sentence(opened.measurements, opened.language)}")
     parts = [inputs[start : start + _AT_ONCE] for start in range(0, len(inputs), _AT_ONCE)]
     results = ((part, opened.predict(part, labels=chosen, batch_size=params["batch_size"])) for part in parts)
     if params["json"] is not None:
@@ -148,6 +205,18 @@ def predict(params: Params) -> None:
     for part, predictions in results:
         _print_table(part, predictions)
     suggest("evaluate", "--classifier", params["classifier"], "--data", "LABELLED.tsv")
+
+
+def _tell_cut(classifier: PromptClassifier, inputs: Sequence[Example]) -> None:
+    """Say how many texts are too long for the classifier."""
+    fields = [item.fields for item in inputs]
+    _, clozes = read_inputs(
+        classifier.backbone, fields, classifier.task, classifier.head, classifier.max_length, classifier.characters
+    )
+    count = sum(cloze.truncated for cloze in clozes)
+    if count:
+        verb = "is longer than" if count == 1 else "are longer than"
+        note(f"{count:,} of {counted(len(inputs), 'text')} {verb} {classifier.max_length} tokens; the end is not read")
 
 
 def _sources(texts: Sequence[str] | None, files: Sequence[str] | None) -> list[str]:

@@ -12,7 +12,8 @@ from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import definitions, say
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.languages import NOT_NAMED, name_of
-from glotprompt.errors import ArtifactError
+from glotprompt.errors import ArtifactError, counted
+from glotprompt.inference.measurements import measurements_of, sentence
 from glotprompt.methods import without_effect
 from glotprompt.records import AdaptReport, Combined, Converted, Stage1Report, TuneReport, stage1_report
 from glotprompt.report.tables import duration, size
@@ -41,6 +42,7 @@ def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -
     about = {"language": name_of(found["language"]), "backbone": found["backbone"]["name"], "method": found["method"]}
     if found["kind"] == _CLASSIFIER:
         about["task"] = f"{found['task']['name']}: {', '.join(found['labels'])}"
+        about["accuracy"] = _accuracies(found)
     if isinstance(report, Combined):
         about["sum of"] = ", ".join(f"{one.weight:g} {one.language}" for one in report.combined)
     if isinstance(report, Converted):
@@ -56,7 +58,18 @@ def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -
             about["translations found"] = f"{before.retrieval:.1f} % before, {after.retrieval:.1f} % after"
     if isinstance(report, TuneReport):
         about["dev accuracy"] = f"{report.dev_accuracy:.1f} % of {report.dev_examples:,} examples"
+        if (itself := report.self_training) is not None:
+            rounds = counted(len(itself.rounds), "round")
+            about["self-training"] = f"{rounds} on {counted(itself.texts, 'unlabelled text')}"
     return about
+
+
+def _accuracies(found: Mapping[str, Any]) -> str:
+    """That in the classifier's language first, then what was measured besides; the newest on each language."""
+    measured = {one.language: one for one in measurements_of(found)}
+    own = sentence(tuple(measured.values()), found["language"])
+    others = [sentence([one], code) for code, one in measured.items()]
+    return "; ".join(dict.fromkeys([own, *others]))
 
 
 def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterator[str]:
@@ -67,6 +80,8 @@ def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterato
     yield f"# It was trained in {report.precision}; give --precision as before."
     if found.get("characters") is not None:
         yield "# Characters were rewritten: give --map-characters as before."
+    if isinstance(report, TuneReport) and report.self_training is not None:
+        yield "# It was self-trained since: give what this makes to self-train."
     if report.drawn_from_lines:
         yield "# The text was sampled: give --max-lines as before."
     place = Path(found["backbone"]["name"])
@@ -86,7 +101,8 @@ def _inputs(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> str:
         start = " --init-prompt" if report.initial else ""
         return f"{'--parallel' if report.objective == 'alignment' else '--target and --source'}{start}"
     start = "--train and --task" if report.language_prompt is None else "--prompt, --train and --task"
-    return f"{start} ({found['task']['name']})"
+    labels = ", --target-labels" if report.target_examples is not None and report.self_training is None else ""
+    return f"{start} ({found['task']['name']}){labels}"
 
 
 def _settings(report: AdaptReport | TuneReport) -> dict[str, Any]:

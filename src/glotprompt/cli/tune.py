@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone, train_once
 from glotprompt.cli.declare import Params
-from glotprompt.cli.decontamination import check_training_file
+from glotprompt.cli.decontamination import check_training_files
 from glotprompt.cli.files import check_reading, how_to_read
 from glotprompt.cli.screen import definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
@@ -34,6 +34,7 @@ from glotprompt.training.objectives.cloze import words_of_several_tokens
 def tune(params: Params) -> None:
     """Train, save and report a classifier."""
     prompt, model, language, output = (params[name] for name in ("prompt", "model", "language", "output"))
+    targets = [params["target_labels"]] if params["target_labels"] is not None else []
     if language is not None and prompt is not None:
         raise ConfigError(f"--language has no effect: {prompt} says which language it is; leave --language out")
     if language is not None:
@@ -49,30 +50,56 @@ def tune(params: Params) -> None:
     config, runtime = settings(TuneConfig, params, name, made_by)
     if params["target_text"] and not METHODS[config.method or made_by].reads_vectors:
         raise ConfigError("--target-text is for --method embedding alone; leave it out")
-    record = check_training_file(params["train"], prompt, params)
-    examples, held = _stage2_data(loaded, params)
+    record = check_training_files([*params["train"], *targets], prompt, params)
+    read = labelled_data(loaded, params, params["target_text"] or ())
+    record = record.replace(**read.counts)
     start, backbone = open_start(prompt, model if prompt else name, params["precision"], params["device"])
     if config.head == "cloze" and not METHODS[config.method or made_by].reads_vectors:
         for remark in words_of_several_tokens(loaded, backbone.tokenizer, backbone.input_embeddings):
             note(remark)
-    unlabelled = inputs_of(params["target_text"] or (), how_to_read(params), loaded.template.fields)
-    stage2 = Stage2.of(backbone, start, examples, loaded, config, held, language=language or "")
-    classifier = _tune_one(backbone, stage2, unlabelled, record, runtime, output)
+    target_text = inputs_of(params["target_text"] or (), how_to_read(params), loaded.template.fields)
+    stage2 = Stage2.of(
+        backbone, start, read.examples, loaded, config, read.dev, target_examples=read.target, language=language or ""
+    )
+    classifier = _tune_one(backbone, stage2, target_text, record, runtime, output)
     _show_classifier(classifier)
     write_json(params["json"], _classifier_figures(classifier, output))
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
 
 
-def _stage2_data(task: Task, params: Params) -> tuple[list[Example], list[Example] | None]:
-    """Training and dev examples, as tune's parameters ask for them."""
-    dev = params["dev"]
-    labelled = [params["train"], *([] if dev is None else [dev])]
-    pairs = "premise" in task.template.fields
-    check_reading(params, [*labelled, *(params["target_text"] or ())], pairs=pairs, labelled=labelled)
-    how = how_to_read(params)
-    fields, labels = task.template.fields, task.labels
-    examples = examples_of(params["train"], how, fields, labels)
-    return examples, None if dev is None else examples_of(dev, how, fields, labels)
+@dataclass(frozen=True)
+class LabelledData:
+    """What stage 2 learns from and is judged on."""
+
+    examples: list[Example]
+    dev: list[Example] | None
+    target: list[Example]
+    """Of the target language."""
+    counts: dict[str, Any]
+    """Field of the report that says how many are of each file, where there are several."""
+
+
+def labelled_data(task: Task, params: Params, unlabelled: Sequence[str]) -> LabelledData:
+    """What `--train`, `--dev` and `--target-labels` name; `unlabelled` are the command's other files."""
+    dev, target = params["dev"], params["target_labels"]
+    labelled = [*params["train"], *(one for one in (dev, target) if one is not None)]
+    check_reading(params, [*labelled, *unlabelled], pairs="premise" in task.template.fields, labelled=labelled)
+
+    def read(source: str) -> list[Example]:
+        return examples_of(source, how_to_read(params), task.template.fields, task.labels)
+
+    of_each = {source: read(source) for source in params["train"]}
+    if len(of_each) < len(params["train"]):
+        raise ConfigError("--train names a file twice; give each once")
+    counts = {source: len(examples) for source, examples in of_each.items()}
+    if len(counts) > 1:
+        note("; ".join(f"{source}: {counted(count, 'example')}" for source, count in counts.items()))
+    return LabelledData(
+        [one for examples in of_each.values() for one in examples],
+        None if dev is None else read(dev),
+        [] if target is None else read(target),
+        {"train_sources": counts} if len(counts) > 1 else {},
+    )
 
 
 def _tune_one(
@@ -94,6 +121,8 @@ def _tune_one(
         counts = Counter(example.label for example in stage2.examples)
         shown = ", ".join(f"{label} {counts[label]:,}" for label in stage2.task.labels)
         note(f"{counted(len(stage2.examples), 'example')} of {stage2.task.name}: {shown}")
+        if stage2.target:
+            note(f"{counted(len(stage2.target), 'target-language example')} besides")
         made = train_stage2(backbone, stage2, runtime.replace(checkpoint_dir=folder), of_training)
         if target_text:
             made = made.with_target_text(target_text)
@@ -114,11 +143,18 @@ def _show_classifier(classifier: PromptClassifier) -> None:
         first, stop = found.trained_layers
         layers = f"{stop - first} of {counted(classifier.backbone.num_layers, 'layer')} ({first + 1} to {stop})"
         trained += f", prompts of {layers}"
+    judged = counted(found.dev_examples, "source-language example")
+    learned = dict[str, str]()
+    if found.target_examples is not None:
+        of_target = f"{found.target_examples} in training, {found.target_dev_examples} in dev"
+        learned = {"target labels": f"{of_target}; one weighs {found.target_weight:.3g} source examples"}
+        judged = f"{counted(found.dev_examples, 'example')} of both languages"
     definitions(
         {
             "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
             "language": f"{name_of(classifier.language)}, {classifier.method}",
-            "dev accuracy": f"{found.dev_accuracy:.1f} % of {counted(found.dev_examples, 'source-language example')}",
+            **learned,
+            "dev accuracy": f"{found.dev_accuracy:.1f} % of {judged}",
             **chosen_values,
             "trained parameters": trained,
             "time": f"{duration(found.seconds)}, {found.tokens / max(found.seconds, 1e-9):,.0f} tokens/s",

@@ -15,7 +15,7 @@ _ARGUMENTS = {
     "characters": "--map-characters auto", "allow_plain": "--allow-plain", "data_dir": "--data-dir", "task": "--task",
     "held_out": "--held-out (or pass --no-overlap-check, which is recorded in what is saved)",
     "source": "no data folder (then the hub is read)", "text": "--text-column", "label": "--label-column",
-    "premise": "--premise-column", "hypothesis": "--hypothesis-column",
+    "adapted": "--prompt FILE", "premise": "--premise-column", "hypothesis": "--hypothesis-column",
 }  # fmt: skip
 """Arguments that are no settings of a stage, and their options."""
 _STAGES = ("adapt", "tune", "doctor")

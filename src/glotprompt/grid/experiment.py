@@ -226,18 +226,22 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
 def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
     """The experiment with the full paths of its own files, which are relative to its folder."""
 
-    def whole(word: str) -> str:
-        return word if parse_reference(word) is not None else str(folder / word)
+    def whole(word: str, key: str) -> str:
+        if parse_reference(word) is not None:
+            return word
+        if not (folder / word).exists():
+            raise ConfigError(f"{key}: there is no file {folder / word}; paths are relative to the experiment")
+        return str(folder / word)
+
+    def of_targets(key: str) -> dict[str, str]:
+        return {target: whole(word, f"{key}.{target}") for target, word in getattr(experiment, key).items()}
 
     task = experiment.task
     return experiment.replace(
-        train=tuple(map(whole, experiment.train)),
-        dev=None if experiment.dev is None else whole(experiment.dev),
-        source_texts=tuple(map(whole, experiment.source_texts)),
-        tests={target: whole(word) for target, word in experiment.tests.items()},
-        texts={target: whole(word) for target, word in experiment.texts.items()},
-        pairs={target: whole(word) for target, word in experiment.pairs.items()},
-        centre={target: whole(word) for target, word in experiment.centre.items()},
+        train=tuple(whole(word, "train") for word in experiment.train),
+        dev=None if experiment.dev is None else whole(experiment.dev, "dev"),
+        source_texts=tuple(whole(word, "source_texts") for word in experiment.source_texts),
+        **{key: of_targets(key) for key in ("tests", "texts", "pairs", "centre")},
         task=str(folder / task) if task is not None and (folder / task).is_file() else task,
     )
 

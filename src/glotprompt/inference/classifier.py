@@ -17,13 +17,14 @@ from torch import Tensor
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError, ModelError, UserError
+from glotprompt.inference.measurements import measurements_of
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import EmbeddingHead, Head
 from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.soft_prompt import SoftPrompt, check_prompt
 from glotprompt.model.modules.stack import described, packed, refuse_strays, restored, tensors_of, unpacked
 from glotprompt.model.prefix import Positions, Prefix
-from glotprompt.records import AdaptReport, LabelPrior, Stage1Report, Training, TuneReport, stage1_report
+from glotprompt.records import AdaptReport, LabelPrior, Measurement, Stage1Report, TuneReport, stage1_report
 from glotprompt.storage import artifact
 from glotprompt.storage.metadata import check_metadata, check_values, describe
 from glotprompt.task import Task
@@ -65,7 +66,7 @@ class _Adapted:
     @property
     def made_from(self) -> str | None:
         """Which run it is of; None where that is not known."""
-        return _made_from(self.report)
+        return self.report.made_from if isinstance(self.report, AdaptReport) else None
 
     @property
     def is_aligned(self) -> bool:
@@ -190,10 +191,6 @@ def load_adapted(path: str | Path, backbone: Backbone | None = None) -> Adapted:
     return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, backbone)
 
 
-def _made_from(report: Stage1Report | TuneReport | None) -> str | None:
-    return report.made_from if isinstance(report, Training) else None
-
-
 def _json(report: Stage1Report | TuneReport | None) -> dict[str, Any]:
     return {} if report is None else report.to_json()
 
@@ -246,6 +243,8 @@ class PromptClassifier:
     """What is rewritten in every text before it is read, as in stage 1 of its language."""
     samples: Samples | None = field(default=None, repr=False)
     """Texts to try it on, that it was not trained on."""
+    measurements: tuple[Measurement, ...] = field(default=(), repr=False)
+    """How right it was on labelled examples, the newest last."""
 
     @property
     def training(self) -> TuneReport:
@@ -257,7 +256,7 @@ class PromptClassifier:
     @property
     def made_from(self) -> str | None:
         """As `LanguageModule.made_from`."""
-        return _made_from(self.report)
+        return None if self.report is None else self.report.made_from
 
     def with_report(self, **changes: Any) -> PromptClassifier:
         """The same with some fields of its report changed, where it has one."""
@@ -311,7 +310,7 @@ class PromptClassifier:
         offsets = fit_offsets(self.log_probabilities(texts), wanted)
         finite = np.where(np.isfinite(offsets), offsets, -1e9)
         recorded = LabelPrior(prior=dict(zip(names, wanted, strict=True)), num_texts=len(texts))
-        return replace(self.with_report(label_prior=recorded), offsets=tuple(finite.tolist()))
+        return replace(self.with_report(label_prior=recorded), offsets=tuple(finite.tolist()), measurements=())
 
     def with_target_text(self, texts: Sequence[Input], batch_size: int = 32) -> PromptClassifier:
         """The same classifier with sentence vectors centred by the mean of these (unlabelled, target-language) texts
@@ -326,7 +325,7 @@ class PromptClassifier:
         with torch.no_grad(), self.body.attached(self.backbone) as prefix:
             centre = mean_vector(self.backbone, clozes, prefix, head.layer, batch_size)
         head = head.with_centre(centre).requires_grad_(False)
-        return replace(self.with_report(centred_on=len(texts)), head=head)
+        return replace(self.with_report(centred_on=len(texts)), head=head, measurements=())
 
     def description(self) -> dict[str, Any]:
         """What a file of it says beside the tensors; JSON."""
@@ -338,6 +337,7 @@ class PromptClassifier:
             "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
             "characters": _described(self.characters), "samples": _described(self.samples),
             "training": _json(self.report), "versions": artifact.versions(),
+            artifact.MEASUREMENTS: [one.to_json() for one in self.measurements],
         }  # fmt: skip
 
     def save(self, path: str | Path) -> Path:
@@ -375,6 +375,7 @@ class PromptClassifier:
             metadata["method"],
             characters_of(metadata),
             Samples.in_file(metadata),
+            measurements_of(metadata),
         )
 
 

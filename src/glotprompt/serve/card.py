@@ -12,8 +12,9 @@ from pydantic import ConfigDict, TypeAdapter
 
 from glotprompt.data.languages import known_name
 from glotprompt.data.samples import Samples, Side
+from glotprompt.inference.measurements import measurements_of, sentence
 from glotprompt.inference.served import Served
-from glotprompt.records import AdaptReport, TuneReport
+from glotprompt.records import AdaptReport, Measurement, TuneReport
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Card:
     """Labelled examples it was trained on."""
     dev_accuracy: float | None
     """In per cent, on labelled examples of the source language that were held out."""
+    measured: str
+    """Its newest accuracy in its language with the 95 % interval, in words; or that it was not measured there."""
+    measurements: tuple[Measurement, ...]
+    """Accuracies on labelled examples, each with their language; the newest last."""
     offsets: bool
     """Whether label offsets are applied."""
     made: str
@@ -66,6 +71,7 @@ class Card:
         samples = Samples.in_file(metadata)
         stage1 = None if report is None else report.language_prompt
         adapted = stage1 if isinstance(stage1, AdaptReport) else None
+        measurements = measurements_of(metadata)
         return cls(
             name=served.name,
             language=served.language,
@@ -82,6 +88,8 @@ class Card:
             source_texts=None if adapted is None else adapted.source_lines,
             num_examples=None if report is None else report.examples,
             dev_accuracy=None if report is None else report.dev_accuracy,
+            measured=sentence(measurements, served.language),
+            measurements=measurements,
             offsets=metadata["offsets"] is not None,
             made=datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds"),
             num_bytes=num_bytes,

@@ -25,6 +25,10 @@ from glotprompt.version import __version__
 
 FORMAT = 4
 KEY = "glotprompt"
+MEASUREMENTS = "measurements"
+"""What is found of a file after it was made: part of the metadata, but under a key of its own and with a digest of its
+own, so that the file's digest stays."""
+_BESIDE = f"{KEY}.{MEASUREMENTS}"
 MOST_LEVELS = 64
 """Nesting limit of a description: several times the depth of any real one, far below Python's recursion limit."""
 _DTYPES = {
@@ -51,8 +55,14 @@ def write(path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], meta
         return path
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     description: dict[str, Any] = {"format": FORMAT, "kind": kind, **metadata}
+    measurements = description.pop(MEASUREMENTS, None)
     description["digest"] = digest(tensors, description)
-    header, names = _header(tensors, {KEY: json.dumps(description, ensure_ascii=False, sort_keys=True)})
+    stored = {KEY: description}
+    if measurements:
+        stored[_BESIDE] = _measurements(measurements, description["digest"])
+    header, names = _header(
+        tensors, {key: json.dumps(said, ensure_ascii=False, sort_keys=True) for key, said in stored.items()}
+    )
 
     def onto_disk(beside: Path) -> None:
         with beside.open("wb") as file:
@@ -178,7 +188,32 @@ def _metadata(path: Path, stored: dict[str, str], kinds: Sequence[str]) -> dict[
         )
     if stored_kind not in kinds:
         raise ArtifactError(f"{path} is a {in_a_line(stored_kind, 40)}; expected a {expected}")
+    if other := set(stored) - {KEY, _BESIDE}:
+        raise ArtifactError(
+            f"{path} has been changed since it was saved ({in_a_line(min(other), 40)!r}); copy it again"
+        )
+    if _BESIDE in stored:
+        metadata[MEASUREMENTS] = _checked_measurements(path, stored[_BESIDE], metadata["digest"])
     return metadata
+
+
+def _measurements(found: Any, of: Any) -> dict[str, Any]:
+    """Measurements as they are stored; `of`: the digest of the file that they are of."""
+    said = {"of": of, MEASUREMENTS: found}
+    return {**said, "digest": digest({}, said)}
+
+
+def _checked_measurements(path: Path, stored: str, of: Any) -> Any:
+    try:
+        said = json.loads(stored)
+        if is_shallow(said) and said == _measurements(said[MEASUREMENTS], of):
+            return said[MEASUREMENTS]
+    except (KeyError, ValueError, TypeError, RecursionError):
+        pass
+    raise ArtifactError(
+        f"{path}: what was measured of it has been changed, or is another file's (its digest differs); copy or make it"
+        " again"
+    )
 
 
 def is_shallow(value: Any) -> bool:
@@ -196,9 +231,10 @@ def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
 def _check_digest(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata without its digest, which must match."""
     metadata = dict(metadata)
+    measured = {MEASUREMENTS: metadata.pop(MEASUREMENTS)} if MEASUREMENTS in metadata else {}
     if metadata.pop("digest") != digest(tensors, metadata):
         raise ArtifactError(f"{path} has been changed since it was saved (its digest differs); copy or make it again")
-    return metadata
+    return {**metadata, **measured}
 
 
 def check_backbone(path: str | Path, metadata: Mapping[str, Any], name: str, fingerprint: str) -> None:

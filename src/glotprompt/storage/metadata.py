@@ -15,6 +15,7 @@ from torch import Tensor
 from glotprompt.config import MethodName
 from glotprompt.errors import ArtifactError, in_a_line
 from glotprompt.method_registry import DESCRIPTIONS
+from glotprompt.records import Measurement
 from glotprompt.storage import artifact
 
 Count = Annotated[int, Field(ge=1)]
@@ -150,6 +151,7 @@ class _Classifier(_Metadata):
     max_length: Count
     offsets: list[Finite] | None
     prompt_length: Count | None
+    measurements: list[Measurement] = []
 
     @model_validator(mode="after")
     def _one_of_each_label(self) -> Self:

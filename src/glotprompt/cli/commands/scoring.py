@@ -40,10 +40,20 @@ SCORING = {
                 " much better is --classifier? The other is taken as saved; --prior-text is for --classifier alone.",
                 Path,
             ),
+            Option(
+                "--record", "Keep the accuracy in the classifier's file; predict, show and serve then say it.", bool
+            ),
             DATA_DIR,
             JSON,
         ),
         {
+            "Record": (
+                Option(
+                    "--language CODE",
+                    "ISO 639-3 code of the examples' language, for --record. Default: a reference's own, else the"
+                    " classifier's.",
+                ),
+            ),
             FILES: tuple(one for one in reading("text", "label", "premise", "hypothesis") if one is not DATA_DIR),
             "Machine": (MODEL_PLACE, *machine(), SCORING_BATCH),
         },

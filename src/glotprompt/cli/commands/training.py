@@ -1,4 +1,4 @@
-"""Commands that train, and what is trained: adapt, tune, combine, show."""
+"""Commands that train, and what is trained: adapt, tune, self-train, combine, show."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from pathlib import Path
 from glotprompt.cli.declare import REQUIRED, Command, Option, to_write
 from glotprompt.cli.options import (
     ALLOW_EVALUATION_TEXT,
+    CLASSIFIER,
     DECONTAMINATION,
+    DEV,
     FILES,
     JSON,
+    LABEL_PRIOR,
     LANGUAGE,
     MAX_LINES,
+    MODEL_PLACE,
     PRESET,
     PROMPT,
     SET,
+    TARGET_LABELS,
     TASK,
+    TRAIN,
     TRAINING_MACHINE,
     machine,
     reading,
@@ -107,7 +113,7 @@ TRAINING = {
             "tune --model mini --train train.tsv --task task.toml --top-k 6 --output topic.safetensors",
         ),
         (
-            Option("--train FILE", "Labelled examples in the source language: a table.", default=REQUIRED),
+            TRAIN,
             TASK,
             to_write("--output FILE", "The classifier to write.", REQUIRED),
             PROMPT,
@@ -116,11 +122,11 @@ TRAINING = {
                 "Without --prompt: the backbone, tuned without adaptation. With it: the backbone's place, where it is"
                 " not found under the name that the prompt recorded.",
             ),
-            Option("--dev FILE", "Labelled source examples to choose the best epoch; else some of --train."),
+            DEV,
+            TARGET_LABELS,
             "method",
             "head",
             "top_k_layers",
-            "shots_per_class",
             "epochs",
             "learning_rate",
             SET,
@@ -131,6 +137,7 @@ TRAINING = {
                 PRESET,
                 "seed",
                 "bottom_k_layers",
+                "shots_per_class",
                 "loss_over",
                 "batch_size",
                 "max_length",
@@ -154,6 +161,43 @@ TRAINING = {
         " resumes when you rerun the same command.",
         "tune",
         True,
+    ),
+    "self-train": Command(
+        "Teach a classifier its target language by its own predictions.",
+        "self_train:self_train_command",
+        (
+            "self-train --classifier a.safetensors --unlabelled nya.txt --train train.tsv --output b.safetensors",
+            "self-train --classifier a.safetensors --prompt nya.safetensors --unlabelled sib200:nya:train"
+            " --held-out sib200:nya:test --train train.tsv --output b.safetensors",
+        ),
+        (
+            CLASSIFIER,
+            Option("--unlabelled FILE", "Unlabelled target text. May be repeated.", list[str], REQUIRED),
+            TRAIN,
+            to_write("--output FILE", "The classifier to write.", REQUIRED),
+            Option("--prompt FILE", "What adapt wrote, where the classifier was tuned from it.", Path),
+            DEV,
+            TARGET_LABELS,
+            DECONTAMINATION[0],
+            Option("--rounds N", "How often the text is labelled and trained on.", int, 1, 1),
+            Option("--keep SHARE", "Share of each predicted label's texts that are trained on.", float, 0.5),
+            Option(
+                LABEL_PRIOR,
+                "How frequent the labels are in the target text. Predictions are calibrated to it before they are"
+                " believed: the same for all labels, or a number for each (a TOML or JSON file has a line for each).",
+                default="uniform",
+            ),
+            JSON,
+        ),
+        {
+            "Decontamination": DECONTAMINATION[1:],
+            FILES: reading("text", "label", "premise", "hypothesis"),
+            "Machine": (MODEL_PLACE, *machine(), *TRAINING_MACHINE),
+        },
+        "Each round takes the surest predictions as labels and trains stage 2 anew, with the classifier's settings, on"
+        " --train and these. On average it gains little; measure it. An interrupted run resumes when you rerun the same"
+        " command.",
+        config=True,
     ),
     "combine": Command(
         "Combine prompts into their weighted sum; nothing is trained.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
 import sys
 import unicodedata
 import zlib
@@ -142,6 +143,15 @@ def _pieces(source: str | Path) -> Iterator[bytes]:
                 return
 
 
+def refuse_reference(source: str | Path) -> None:
+    """Raises `DataError` for what is no file and looks like a reference to a dataset."""
+    if re.fullmatch(r"\w[\w-]+(:[\w-]+){1,2}", str(source)) and not Path(source).exists():
+        raise DataError(
+            f"{source}: no such file. References to datasets are for the command line and experiments; in Python use"
+            f" glotprompt.dataset({str(source).split(':')[0]!r})"
+        )
+
+
 @contextmanager
 def opened(source: str | Path) -> Generator[io.BufferedIOBase]:
     """Context with the decompressed bytes of a file, or of standard input for "-"; read errors become `DataError`."""
@@ -158,6 +168,7 @@ def opened(source: str | Path) -> Generator[io.BufferedIOBase]:
                 yield _unpack(raw, source, must_be=Path(source).suffix.lower() == ".gz")
     except FileNotFoundError:
         path = Path(source)
+        refuse_reference(source)
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         # Names are not alike by their endings.
         alike = [name for name in beside if nearest(path.stem, [Path(name).stem])]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast, get_args
 
-from glotprompt.data.readers.lines import is_blank, name_of, read_lines, read_option, without_line_end
+from glotprompt.data.readers.lines import is_blank, name_of, read_lines, read_option, refuse_reference, without_line_end
 from glotprompt.data.readers.parquet import read_parquet
 from glotprompt.errors import ConfigError, DataError, counted, nearest, setting
 
@@ -228,6 +228,7 @@ def open_table(source: str | Path, options: ReadOptions) -> Table[Iterator[Row]]
     those of the rows read so far."""
     kind, name = format_of(source, options), name_of(source)
     if kind == "txt":
+        refuse_reference(source)
         raise DataError(
             f"{name}: not a table by its ending. Expected .tsv, .csv, .jsonl or .parquet (also .gz), or pass"
             f" {read_option('format')}."

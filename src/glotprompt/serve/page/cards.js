@@ -7,6 +7,7 @@ const AT_A_TIME = 60;
 
 /** What a card tells, in this order; what a classifier's file does not say is left out. */
 const FACTS = [
+  ["Accuracy", "measured", String],
   ["Accuracy on held-out source texts", "dev_accuracy", (value) => `${value.toFixed(1)} %`],
   ["Training examples", "num_examples", count],
   ["Unlabelled target texts", "target_texts", count],

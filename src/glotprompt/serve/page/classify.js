@@ -147,7 +147,7 @@ export class Classify {
 
 function aboutOf({ card, detail }) {
   if (card === null) return `The service ${detail} and uses the one whose prompt fits the text best.`;
-  const accuracy = card.dev_accuracy == null ? "" : ` Accuracy on held-out source texts: ${card.dev_accuracy.toFixed(1)} %.`;
+  const accuracy = card.measured == null ? "" : ` Accuracy: ${card.measured}.`;
   return `${counted(card.labels.length, "label")}: ${card.labels.join(", ")}.${accuracy}`;
 }
 

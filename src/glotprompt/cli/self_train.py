@@ -1,0 +1,112 @@
+"""`self-train`: a classifier learns its target language from its own predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from glotprompt.cli.backbone import open_classifier, train_once
+from glotprompt.cli.declare import Params
+from glotprompt.cli.decontamination import check_training_files, unlabelled_to_check
+from glotprompt.cli.files import how_to_read, label_prior
+from glotprompt.cli.screen import definitions, note, suggest, write_json
+from glotprompt.cli.tables import warn
+from glotprompt.cli.tune import labelled_data
+from glotprompt.config import RuntimeConfig
+from glotprompt.data.languages import name_of
+from glotprompt.data.sources import inputs_of
+from glotprompt.errors import ConfigError, counted
+from glotprompt.inference.classifier import PromptClassifier, load_adapted
+from glotprompt.records import SelfTrainingReport, TextReport
+from glotprompt.stages.self_training import SelfTrainConfig, SelfTraining, run_self_training
+
+
+def self_train_command(params: Params) -> None:
+    """Train, save and report a classifier."""
+    path, output, prompt = (params[name] for name in ("classifier", "output", "prompt"))
+    if output.exists() and output.samefile(path):
+        raise ConfigError(f"--output {output} is the classifier that it starts from; give another name")
+    targets = [params["target_labels"]] if params["target_labels"] is not None else []
+    record = check_training_files([*params["train"], *targets], prompt, params)
+    held_out = unlabelled_to_check(params["unlabelled"], params)
+    opened = open_classifier(path, params["model"], params["precision"], params["device"], params["normalise"])
+    read = labelled_data(opened.task, params, params["unlabelled"])
+    given = params["label_prior"]
+    config = SelfTrainConfig(
+        rounds=params["rounds"],
+        keep=params["keep"],
+        label_prior=None if given == "uniform" else label_prior(given, opened.task.labels),
+    )
+    training = SelfTraining.of(
+        opened,
+        inputs_of(params["unlabelled"], how_to_read(params), opened.task.template.fields),
+        read.examples,
+        config,
+        adapted=None if prompt is None else load_adapted(prompt, opened.backbone),
+        dev=read.dev,
+        target_examples=read.target,
+        held_out=held_out,
+    )
+    running = {name: params[name] for name in RuntimeConfig.model_fields if params.get(name) not in (None, False)}
+    made = _train(training, _text_report(record, training, read.counts), RuntimeConfig(**running), output)
+    _show(made)
+    write_json(
+        params["json"],
+        {"output": str(output), "file_bytes": output.stat().st_size, "language": made.language,
+         "task": made.task.to_dict(), **made.training.to_json()},
+    )  # fmt: skip
+    suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv", "--against", path)
+
+
+def _text_report(record: TextReport, training: SelfTraining, counts: dict[str, Any]) -> TextReport:
+    """How the text came to be: which examples, and what was taken out of the unlabelled text."""
+    found = training.decontamination
+    if found is None:
+        return record.replace(**counts)
+    switches = record.decontamination.to_json() if record.decontamination else {}
+    return TextReport.model_validate({**record.to_json(), **counts, "decontamination": {**found.to_json(), **switches}})
+
+
+def _train(training: SelfTraining, record: TextReport, runtime: RuntimeConfig, output: Path) -> PromptClassifier:
+    def train(folder: Path) -> PromptClassifier:
+        examples = (
+            f"{counted(len(training.unlabelled), 'unlabelled text')}, {counted(len(training.examples), 'example')}"
+        )
+        note(f"{training.classifier.language}: {examples}")
+        return run_self_training(training, runtime.replace(checkpoint_dir=folder))
+
+    return train_once(
+        training.spec(),
+        output,
+        lambda path: PromptClassifier.load(path, training.classifier.backbone),
+        train,
+        text=record,
+        runtime=runtime,
+    )
+
+
+def _show(made: PromptClassifier) -> None:
+    found = made.training.self_training
+    assert found is not None
+    rounds = {
+        f"round {number}": f"kept {', '.join(f'{label} {one.kept[label]:,}' for label in made.task.labels)};"
+        f" {one.agreement:.1f} % of the texts kept their label"
+        for number, one in enumerate(found.rounds, start=1)
+    }
+    definitions(
+        {
+            "task": f"{made.task.name}, {len(made.task.labels)} labels",
+            "language": f"{name_of(made.language)}, {made.method}",
+            "unlabelled texts": f"{found.texts:,}",
+            **rounds,
+            "dev accuracy": f"{made.training.dev_accuracy:.1f} % of {counted(made.training.dev_examples, 'example')}",
+        }
+    )
+    warn(_warnings(found))
+
+
+def _warnings(found: SelfTrainingReport) -> list[str]:
+    if found.stopped is None:
+        return []
+    left = f"the classifier is that of round {len(found.rounds)}" if found.rounds else "the classifier is unchanged"
+    return [f"stopped: predictions collapsed ({found.stopped}); {left}"]
