@@ -246,6 +246,6 @@ def refuse_unknown(name: str, unknown: Unknown, tokenizer: PreTrainedTokenizerFa
         remedy = f"nothing that it knows is near them: {remedy}"
     raise DataError(
         f"{percent(unknown.touched_share)} of the words of {name} have characters unknown to the tokenizer"
-        f"{f' ({unknown.shown})' if found.characters else ''}; above {100 * MOST_UNKNOWN:.0f} % a model cannot learn"
+        f"{f' ({unknown.shown})' if unknown.characters else ''}; above {100 * MOST_UNKNOWN:.0f} % a model cannot learn"
         f" from it; {remedy}, or train anyway with {setting('allow_unknown', 'True')}"
     )
