@@ -112,7 +112,7 @@ def test_what_no_answer_can_be_written_with_is_kept_out(folder: Path, backbone: 
     errors = {Path(path).name: error for path, error in registry.errors().items()}
     assert set(errors) == {r"\udcff\udcfe.safetensors", r"red\x1b[31m.safetensors", "odd.safetensors"}
     assert "name that is not UTF-8, or with control characters; rename it" in errors[r"\udcff\udcfe.safetensors"]
-    assert "cannot be used" in errors["odd.safetensors"]
+    assert "is intact but invalid" in errors["odd.safetensors"]
     assert all(error.isprintable() for error in errors.values())
 
 
