@@ -231,7 +231,7 @@ def test_another_version_of_the_backbone() -> None:
     with pytest.raises(ArtifactError) as caught:
         artifact.check_backbone("p.safetensors", METADATA, "b", "abd")
     assert str(caught.value) == (
-        "p.safetensors was made for another version of 'b' (fingerprint abc) than the one loaded (abd); make it anew"
+        "p.safetensors was made for another version of 'b' (fingerprint abc) than the one loaded (abd); create it again"
         " with the adapt and tune commands that made it"
     )
 

@@ -68,7 +68,9 @@ def test_prompts_that_cannot_be_added(backbone: gp.Backbone) -> None:
             gp.combine(prompts, weights)
 
 
-@pytest.mark.parametrize(("method", "remedy"), [("prompt-average", "with `glotprompt combine`"), ("x", "make it anew")])
+@pytest.mark.parametrize(
+    ("method", "remedy"), [("prompt-average", "with `glotprompt combine`"), ("x", "create it again")]
+)
 def test_files_of_a_method_that_is_gone(backbone: gp.Backbone, tmp_path: Path, method: str, remedy: str) -> None:
     prompt = two_prompts(backbone)[0]
     config = gp.TuneConfig(epochs=1, batch_size=8, max_length=24)
@@ -79,5 +81,5 @@ def test_files_of_a_method_that_is_gone(backbone: gp.Backbone, tmp_path: Path, m
     ):
         with pytest.raises(ArtifactError, match=remedy) as caught:
             load(path, backbone)
-        assert f"{path} is of the method" in str(caught.value)
+        assert f"{path} was made with the method" in str(caught.value)
         assert "\n" not in str(caught.value)

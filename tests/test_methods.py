@@ -155,9 +155,9 @@ def test_results_for_another_backbone_of_the_same_shape(backbone: gp.Backbone, m
     other = make_tiny_backbone("xlm-roberta")
     other.fingerprint = "another"
     for start in (mad_x, adapted(backbone, "soft-prompt"), adapted(backbone, "fine-tuning-mlm")):
-        with pytest.raises(ConfigError, match=r"is for another version of 'tiny xlm-roberta' .*; make it anew"):
+        with pytest.raises(ConfigError, match=r"is for another version of 'tiny xlm-roberta' .*; create it again"):
             tuned(other, start)
-    with pytest.raises(ConfigError, match=r"is for another version of 'tiny xlm-roberta' .*; make it anew"):
+    with pytest.raises(ConfigError, match=r"is for another version of 'tiny xlm-roberta' .*; create it again"):
         gp.adapt(other, TOY, SOURCE, "xxx", ADAPT, QUIET, initial=two_prompts(backbone)[0])
 
 

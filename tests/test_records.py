@@ -62,7 +62,7 @@ def test_a_report_is_read_as_it_was_written() -> None:
 
 
 def test_a_report_that_lacks_something_is_named() -> None:
-    with pytest.raises(ArtifactError, match=r"^p\.safetensors is whole but cannot be used \(steps: .*\); make it anew"):
+    with pytest.raises(ArtifactError, match=r"^p\.safetensors is intact but invalid \(steps: .*\); create it again"):
         stage1_report({name: value for name, value in ADAPTED.items() if name != "steps"}, "p.safetensors")
 
 

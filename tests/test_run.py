@@ -427,7 +427,7 @@ def test_layers_that_the_model_does_not_have(backbone: gp.Backbone, settings: di
 
 
 def test_a_prompt_of_another_shape(backbone: gp.Backbone, prompt: gp.LanguagePrompt) -> None:
-    with pytest.raises(gp.UserError, match="the backbone wants"):
+    with pytest.raises(gp.UserError, match="the backbone needs"):
         tuned(backbone, replace(prompt, key_values=prompt.key_values[:2]))
 
 
@@ -654,12 +654,12 @@ def test_pairs(backbone: gp.Backbone, tmp_path: Path) -> None:
     assert gp.evaluate(made, pairs(2)).num_examples == 4
     swapped = made.predict([("the king 1", "the day 1")])[0]
     assert swapped.scores != predictions[0].scores
-    with pytest.raises(ConfigError, match="wants premise, hypothesis, the example has text"):
+    with pytest.raises(ConfigError, match="needs premise, hypothesis, the example has text"):
         made.predict(["the day"])
 
 
 def test_a_pair_for_a_task_with_one_text(classifier: gp.PromptClassifier) -> None:
-    with pytest.raises(ConfigError, match="wants text, the example has hypothesis, premise"):
+    with pytest.raises(ConfigError, match="needs text, the example has hypothesis, premise"):
         classifier.predict([("the day", "the king")])
 
 

@@ -67,7 +67,7 @@ def test_fields_that_the_template_does_not_name_are_left_out() -> None:
 
 
 def test_a_missing_field_is_named() -> None:
-    with pytest.raises(ConfigError, match="wants premise, hypothesis, the example has text"):
+    with pytest.raises(ConfigError, match="needs premise, hypothesis, the example has text"):
         Template("{premise} {mask} {hypothesis}").render({"text": "a"}, "M")
 
 

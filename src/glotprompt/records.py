@@ -36,7 +36,7 @@ class Record(BaseModel):
             return cls.model_validate(value)
         except ValidationError as error:
             raise ArtifactError(
-                f"{where} is whole but cannot be used ({first_error(error)}); make it anew, or get another copy"
+                f"{where} is intact but invalid ({first_error(error)}); create it again, or get another copy"
             ) from None
 
 

@@ -67,6 +67,7 @@ def adapt_specs(
     hashes of "target" and "source", or of "pairs"; a part depends only on the inputs it reads. `origin`: fingerprint
     and precision of the backbone."""
     rewritten = None if characters is None else characters.to_dict()
+    fingerprint, precision = origin
     specs: dict[str, RunSpec] = {}
     for part, share in method_of_adapt(config).source_shares(config).items():
         settings, hashes = _settings(config), dict(contents)
@@ -78,7 +79,14 @@ def adapt_specs(
         of_source = set(hashes) == {"source"}
         settings["part"] = part
         specs[part] = RunSpec(
-            "adapt", settings, *origin, hashes, "" if of_source else language, builds_on, characters=rewritten
+            "adapt",
+            settings,
+            fingerprint,
+            precision,
+            hashes,
+            "" if of_source else language,
+            builds_on,
+            characters=rewritten,
         )
     return specs
 
@@ -108,7 +116,18 @@ def tune_spec(
     if "target_labels" not in contents:
         settings.pop("target_weight", None)
     rewritten = None if characters is None else characters.to_dict()
-    return RunSpec("tune", settings, *origin, contents, language, builds_on, task=task.identity(), characters=rewritten)
+    fingerprint, precision = origin
+    return RunSpec(
+        "tune",
+        settings,
+        fingerprint,
+        precision,
+        contents,
+        language,
+        builds_on,
+        task=task.identity(),
+        characters=rewritten,
+    )
 
 
 def digests_of(adapted: Adapted) -> list[str]:

@@ -60,7 +60,7 @@ class Template:
         missing = [name for name in self.fields if name not in fields]
         if missing:
             raise ConfigError(
-                f"template {self.pattern!r} wants {', '.join(self.fields)}, the example has {', '.join(sorted(fields))}"
+                f"template {self.pattern!r} needs {', '.join(self.fields)}, the example has {', '.join(sorted(fields))}"
             )
         return self.pattern.format(**{name: fields[name] for name in self.fields}, mask=mask)
 

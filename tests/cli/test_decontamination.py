@@ -70,7 +70,7 @@ def test_held_out_tables_are_read_as_the_command_says(here: Path, adapt, invente
     outcome = adapt(f"{words} --read delimiter=;")
     assert "(test.csv: 1 the same" in outcome.err
     (here / "test.csv").write_text(f'text,label\n"{invented_lines[3]}",sports\nalone\n')
-    assert "line 3: 1 column where 2 were expected. Mend the row, or pass --on-bad-row skip." in adapt(words).error
+    assert "line 3: 1 column where 2 were expected. Fix the row, or pass --on-bad-row skip." in adapt(words).error
     assert "(test.csv: 1 the same" in adapt(f"{words} --on-bad-row skip").err
 
 
@@ -107,7 +107,7 @@ def test_a_reference_names_what_will_be_scored(
     outcome = adapt("--target lin=nya.txt --held-out masakhanews:lin:test")
     assert "texts removed after a check against 1 evaluation set (masakhanews:lin:test: 1 the same" in outcome.err
     assert "which split?" in adapt("--target lin=nya.txt --held-out masakhanews:lin").error
-    assert "evaluation text by its place" in adapt("--target lin=masakhanews:lin:test").error
+    assert "evaluation text by its path" in adapt("--target lin=masakhanews:lin:test").error
 
 
 @pytest.mark.slow
@@ -182,9 +182,9 @@ def test_bad_rows(here: Path, tiny_folder: Path, glotprompt: Program) -> None:
         file.write("\nalone\nwords\tweather\n")
     words = f"tune --model {tiny_folder} --train train.tsv {TUNE} --output topic.st"
     error = glotprompt(*words.split()).error
-    assert "train.tsv, line 32: 1 column where 2 were expected. Mend the row, or pass --on-bad-row skip." in error
+    assert "train.tsv, line 32: 1 column where 2 were expected. Fix the row, or pass --on-bad-row skip." in error
     err = glotprompt(*words.split(), "--on-bad-row", "skip").err
-    assert "train.tsv, line 33: the label 'weather' is none of sports, health, business; skipped" in err
+    assert "train.tsv, line 33: unknown label 'weather'; expected one of sports, health, business; skipped" in err
     assert "train.tsv: 2 bad rows skipped" in err
     quoted = here / "quoted.tsv"
     quoted.write_text('text\tlabel\nan "odd quote" here\thealth\n"open\tsports\n' * 2, encoding="utf-8")

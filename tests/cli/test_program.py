@@ -106,7 +106,7 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
         ("demo --scenario manx --data-dir nowhere", "no such folder"),
         (
             "demo --scenario manx --target xyz",
-            "no edition of 'xyz' is known that could be fetched, only",
+            "no edition of 'xyz' can be downloaded, only",
         ),
     ],
 )

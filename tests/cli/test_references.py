@@ -104,7 +104,7 @@ def test_errors_of_references_name_the_remedy(typed: Program, tiny_folder: Path)
     adapt = f"adapt --model {tiny_folder} --source eng.txt {ADAPT} --output x.st"
     tune = f"tune --model {tiny_folder} {TUNE} --data-dir D --output x.st"
     for words, message in (
-        (f"{adapt} --target masakhanews:lin:test --data-dir D", "evaluation text by its place"),
+        (f"{adapt} --target masakhanews:lin:test --data-dir D", "evaluation text by its path"),
         (f"{adapt} --target masakhanews:linn --data-dir D", "Did you mean 'lin'?"),
         (f"{adapt} --target masakhanew:lin --data-dir D", "Did you mean 'masakhanews'?"),
         (
@@ -124,7 +124,7 @@ def test_errors_of_references_speak_of_options(typed: Program, tiny_folder: Path
     adapt = f"adapt --model {tiny_folder} --target masakhanews:lin --source eng.txt {ADAPT} --output x.st"
     tune = f"tune --model {tiny_folder} {TUNE} --output x.st"
     for words, message in (
-        (f"{adapt} --data-dir D", "Mend the row, or pass --on-bad-row skip."),
+        (f"{adapt} --data-dir D", "Fix the row, or pass --on-bad-row skip."),
         (
             f"{adapt} --data-dir absent",
             "(--data-dir or the variable GLOTPROMPT_DATA), or pass no data folder (then the hub is read)",

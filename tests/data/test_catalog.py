@@ -147,7 +147,7 @@ def test_rows_that_are_not_examples(tmp_path: Path) -> None:
     assert "1 row labelled - is no example" in told[0]
     with (tmp_path / "multinli_1.0/multinli_1.0_dev_matched.jsonl").open("a") as file:
         file.write('\n{"gold_label": ["neutral"], "sentence1": "p", "sentence2": "h", "pairID": "8n"}\n')
-    with pytest.raises(DataError, match=r"line 3: the label .* is unknown"):
+    with pytest.raises(DataError, match=r"line 3: unknown label"):
         dataset("multinli").examples("en", "dev", tmp_path)
 
 

@@ -141,7 +141,7 @@ def test_evaluation_text_is_known_by_its_place(place: str, tmp_path: Path, monke
     else:
         with pytest.raises(DataError) as caught:
             refuse_evaluation_text(place, "adapt")
-        assert str(caught.value).startswith(f"{place}: evaluation text by its place")
+        assert str(caught.value).startswith(f"{place}: evaluation text by its path")
         assert str(caught.value).endswith("Give the training split.")
         assert "\n" not in str(caught.value)
 

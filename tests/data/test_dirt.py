@@ -72,7 +72,7 @@ def test_quotes_that_are_literal(tmp_path: Path) -> None:
         read_texts(path)
     assert str(caught.value) == (
         f"{path}, lines 2-3: a quote that is not doubled inside a cell; if quotes mean nothing in this file, pass "
-        'options=ReadOptions(quoting="none"). Mend the row, or pass options=ReadOptions(on_bad_row="skip").'
+        'options=ReadOptions(quoting="none"). Fix the row, or pass options=ReadOptions(on_bad_row="skip").'
     )
 
 
@@ -190,7 +190,7 @@ def test_a_whole_number_is_the_label_that_the_task_knows(tmp_path: Path, known: 
     if len(known) == 2:
         assert read_examples(path, labels=known)[0].label == known[1]
     else:  # either could be meant
-        with pytest.raises(DataError, match=r"the label '1' is none of 0, 1\.0, 1\.00"):
+        with pytest.raises(DataError, match=r"unknown label '1'; expected one of 0, 1\.0, 1\.00"):
             read_examples(path, labels=known)
 
 
@@ -198,7 +198,7 @@ def test_a_label_outside_the_set(tmp_path: Path) -> None:
     path = raw(tmp_path / "a.tsv", HEADER + " x \tone\nbusness\ttwo\n")
     assert [example.label for example in read_examples(path)] == ["x", "busness"]
     with pytest.raises(
-        DataError, match=r"line 3: the label 'busness' is none of x, business\. Did you mean 'business'\?"
+        DataError, match=r"line 3: unknown label 'busness'; expected one of x, business\. Did you mean 'business'\?"
     ):
         read_examples(path, labels=["x", "business"])
 

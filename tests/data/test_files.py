@@ -85,7 +85,7 @@ def test_nothing_is_passed_over_in_silence(write) -> None:
     assert read_texts(path, options=ReadOptions(report=reports.append)) == ["a"]
     assert reports == [f"{path}: 2 blank cells passed over"]
     path = write("a.jsonl", '{"text": "a"}\n{"txt": "b"}\n{"text": null}\n')
-    with pytest.raises(DataError, match=r"a\.jsonl, line 2: no 'text' in it\. Mend the row"):
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2: no 'text' in it\. Fix the row"):
         read_texts(path)
     with pytest.raises(DataError, match=r"no column 'txxt'\. Did you mean 'text'\? It has: text\."):
         read_texts(path, "txxt")
@@ -147,7 +147,7 @@ def test_a_label_outside_the_set_is_a_bad_row(write) -> None:
     with pytest.raises(DataError) as caught:
         read_examples(path, labels=["health", "sports"])
     assert str(caught.value) == (
-        f"{path}, line 3: the label 'sprts' is none of health, sports. Did you mean 'sports'? "
+        f"{path}, line 3: unknown label 'sprts'; expected one of health, sports. Did you mean 'sports'? "
         "If the label is right, the task does not know it: make a task file that does. "
         'Else mend the row, or pass options=ReadOptions(on_bad_row="skip").'
     )

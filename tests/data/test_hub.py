@@ -97,7 +97,7 @@ def test_what_the_repository_does_not_have(cache: Path) -> None:
     with pytest.raises(DataError, match=r"parquet: no column 'hypothesis'\."):
         dataset("xnli").examples("el", "dev", source="hub")
     write_parquet(place(cache, dataset("xnli"), "ell", "test"), {"premise": ["a"], "hypothesis": ["b"], "label": [3]})
-    with pytest.raises(DataError, match=r"row 1: the label '3' is unknown"):
+    with pytest.raises(DataError, match=r"row 1: unknown label '3'"):
         dataset("xnli").examples("el", "test", source="hub")
     with pytest.raises(DataError, match=r"on the hub has no split '5-shot' of masakhanews\."):
         dataset("masakhanews").examples("hau", "5-shot", source="hub")

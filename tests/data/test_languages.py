@@ -198,9 +198,9 @@ def test_the_bundled_backbone_is_of_a_known_family() -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(DataError, match=r"'quyy' is not in the table\. Did you mean 'quy'\?"):
+    with pytest.raises(DataError, match=r"'quyy' is not in languages\.tsv\. Did you mean 'quy'\?"):
         language("quyy")
-    with pytest.raises(DataError, match="'quy-Arab' is not in the table"):
+    with pytest.raises(DataError, match=r"'quy-Arab' is not in languages\.tsv"):
         language("quy-Arab")
     with pytest.raises(ConfigError, match=r"family='xlmr' is not known\. Did you mean 'xlm-r'\?"):
         seen_by("quy", "xlmr")

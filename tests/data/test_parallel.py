@@ -98,11 +98,11 @@ def test_tables_with_a_header(tmp_path: Path) -> None:
 def test_json_lines_and_parquet(tmp_path: Path) -> None:
     rows = [{"source": ONE.source, "target": ONE.target}, {"source": "a", "target": 7}, {"source": "b"}]
     lines = write(tmp_path / "a.jsonl", "\n".join(json.dumps(row) for row in rows))
-    with pytest.raises(DataError, match="line 2: something else than text in the columns source and target"):
+    with pytest.raises(DataError, match="line 2: a value that is not text in the columns source and target"):
         read_parallel(lines)
     assert read_parallel(lines, options=ReadOptions(on_bad_row="skip")) == [ONE, Pair("b", "")]
     write(lines, '{"source": "\\ud800", "target": "a"}\n')
-    with pytest.raises(DataError, match="something else than text"):
+    with pytest.raises(DataError, match="a value that is not text"):
         read_parallel(lines)
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -238,7 +238,7 @@ def test_sides_out_of_step_are_found(count: int, by: int) -> None:
     assert found.shifted > 0.9 > 0.3 > found.correlation
     (found,) = out_of_step([Pair(pair.target, pair.source) for pair in later])
     assert found.shift == -by
-    assert f"fit the target {by} earlier better than their own" in found.sentence()
+    assert f"match the target {by} earlier better" in found.sentence()
     assert check_pairs(later).report.warnings() == [out_of_step(later)[0].sentence()]
 
 

@@ -188,7 +188,7 @@ def test_labels_are_sorted_and_unknown_ones_left_out() -> None:
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: subsample(["a", "b"], -1, 0), "Cannot draw -1"),
+        (lambda: subsample(["a", "b"], -1, 0), "Cannot sample -1"),
         (lambda: subsample(["a", "b"], 1, -1), "seed is -1"),
         (lambda: share_of(["a"], 0, 0), "share is 0; expected a number above 0, up to 1"),
         (lambda: share_of(["a"], 1.5, 0), "share is 1.5"),

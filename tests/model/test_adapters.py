@@ -276,8 +276,8 @@ class TestRefusals:
         adapter = felt(backbone)
         settings, tensors = adapter.settings(), adapter.tensors()
         for wrong in ({**settings, "reduction": 4}, {**settings, "reduction": 0}, {**settings, "more": 1}, {}):
-            with pytest.raises(UserError, match="these are no values of an adapter") as caught:
+            with pytest.raises(UserError, match="the tensors do not form an adapter") as caught:
                 Adapter.restore(backbone, wrong, tensors)
             assert "\n" not in str(caught.value)
-        with pytest.raises(ArtifactError, match="these are no values of an adapter"):
+        with pytest.raises(ArtifactError, match="the tensors do not form an adapter"):
             Adapter.restore(backbone, settings, dict(list(tensors.items())[1:]))

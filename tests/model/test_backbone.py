@@ -111,7 +111,7 @@ class TestWhatIsRefused:
             ("deberta-v2", "reaches 0 of the 2 layers of a 'deberta-v2' model"),
             ("rembert", "head of 'rembert' has a layout we do not know"),
             ("electra", "head of 'electra' has a layout we do not know"),
-            ("bart", "a 'bart' model is no plain backbone"),
+            ("bart", "a 'bart' model is not supported as a backbone"),
             ("esm", "reaches 0 of the 2 layers"),
         ],
     )

@@ -129,7 +129,7 @@ def test_what_no_answer_can_be_written_with_is_kept_out(folder: Path, backbone: 
     errors = {Path(path).name: error for path, error in registry.errors().items()}
     assert set(errors) == {r"\udcff\udcfe.safetensors", r"red\x1b[31m.safetensors", "odd.safetensors"}
     assert "name that is not UTF-8, or with control characters; rename it" in errors[r"\udcff\udcfe.safetensors"]
-    assert "cannot be used" in errors["odd.safetensors"]
+    assert "is intact but invalid" in errors["odd.safetensors"]
     assert all(error.isprintable() for error in errors.values())
 
 
@@ -207,7 +207,7 @@ def test_a_prompt_of_another_shape_is_kept_out(folder: Path, backbone: gp.Backbo
     narrow = replace(make_classifier(backbone, 1), body=SoftPrompt(torch.zeros(3, 2, 4, 5, 7)))
     path = narrow.save(folder / "narrow.safetensors")
     assert (
-        "a prompt of shape [3, 2, 4, 5, 7]; the backbone wants [3, 2, 4, 5, 12]"
+        "a prompt of shape [3, 2, 4, 5, 7]; the backbone needs [3, 2, 4, 5, 12]"
         in Registry(folder, backbone).errors()[str(path)]
     )
 

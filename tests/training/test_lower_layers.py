@@ -108,7 +108,7 @@ def test_where_nothing_is_to_be_kept_the_examples_stay_as_they_are(
     with patch("shutil.disk_usage", return_value=full):
         talking = gp.RuntimeConfig(state_cache=1, checkpoint_dir=tmp_path)
         assert below_trained_layers(backbone, clozes, top, talking) == clozes
-    assert "computed anew in every epoch" in capsys.readouterr().err
+    assert "computed again in every epoch" in capsys.readouterr().err
 
 
 def test_the_lowest_layer_of_several_deltas_counts(backbone: Backbone) -> None:

@@ -127,10 +127,10 @@ def test_parts_are_halved_until_they_fit(
         assert torch.allclose(value, whole[name], atol=1e-3), "accumulated: the same but for rounding"
     said = [line for line in capsys.readouterr().err.splitlines() if "memory" in line]
     assert said == [
-        "out of memory with 8 sequences at once; going on with 4 (accumulated: the same loss; a micro-batch size of"
-        " 4 starts so)",
-        "out of memory with 4 sequences at once; going on with 2 (accumulated: the same loss; a micro-batch size of"
-        " 2 starts so)",
+        "out of memory with 8 sequences at once; continuing with 4 (accumulated: the same loss; set a micro-batch size"
+        " of 4 to start with it)",
+        "out of memory with 4 sequences at once; continuing with 2 (accumulated: the same loss; set a micro-batch size"
+        " of 2 to start with it)",
     ]
 
 

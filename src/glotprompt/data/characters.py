@@ -113,7 +113,7 @@ class CharacterMap:
         """The map of a value from `to_dict`. Raises `DataError` as `fitted` does."""
         table = {character: spelling for character, spelling, _, _ in metadata["rewritings"]}
         if len(table) != len(metadata["rewritings"]):
-            raise DataError("a character map rewrites a character twice; make it anew")
+            raise DataError("a character map rewrites a character twice; create it again")
         _refuse_unclear(table)
         return cls(tuple(Rewriting(*row) for row in metadata["rewritings"]), tuple(metadata["left"]))
 

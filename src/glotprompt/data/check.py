@@ -132,7 +132,7 @@ def _check_file(dataset: Dataset, language: str, split: str, path: Path) -> tupl
     try:
         records = _read(dataset, path, strict=True)
     except DataError as first:
-        error = str(first).removesuffix(f" Mend the row{or_skip()}")  # nothing can be passed here
+        error = str(first).removesuffix(f" Fix the row{or_skip()}")  # this command has no such option
         try:
             records = _read(dataset, path, strict=False)
         except DataError as nothing_left:

@@ -107,7 +107,7 @@ class OverlapCheck:
         report = self.report
         tokens = words(text)
         same = self._same.get("".join(tokens), set[str]())
-        shared = self._sharing(tokens)
+        shared = self._sets_sharing(tokens)
         for name in same | shared:
             overlap = report.overlaps[name]
             overlap.same += name in same
@@ -119,7 +119,7 @@ class OverlapCheck:
         report.num_kept += not overlaps
         return overlaps
 
-    def _sharing(self, tokens: list[str]) -> set[str]:
+    def _sets_sharing(self, tokens: list[str]) -> set[str]:
         ngram = self.report.ngram
         # Any `ngram` words in a row include one of these, so most texts need no further check.
         if self._vocabulary.isdisjoint(tokens[ngram - 1 :: ngram]):
@@ -216,7 +216,7 @@ def refuse_evaluation_text(
     if purpose == "adapt":
         what = f"dev or test of {dataset(name).title}{_WHY.get(name, '')}"
         raise DataError(
-            f"{source}: evaluation text by its place ({what}), which stage 1 must not read. Give the training"
+            f"{source}: evaluation text by its path ({what}), which stage 1 must not read. Give the training"
             f" split{or_else}."
         )
     target = target_language or ""

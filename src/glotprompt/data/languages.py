@@ -124,7 +124,7 @@ def language(code: str) -> Language:
     if result is None:
         hint = nearest(code, [row.code for row in _rows()])
         raise DataError(
-            f"The language {code!r} is not in the table.{hint} Expected an ISO 639-3 code such as"
+            f"The language {code!r} is not in languages.tsv.{hint} Expected an ISO 639-3 code such as"
             " 'quy', or one with a script such as 'ace-Arab'; `glotprompt data show NAME` lists those of a dataset."
         )
     return result

@@ -59,9 +59,9 @@ class OutOfStep:
         """The warning in one line."""
         direction = f"{abs(self.shift)} {'later' if self.shift > 0 else 'earlier'}"
         return (
-            f"pairs {self.first:,}-{self.last:,} look out of step: their sources fit the target {direction} better than"
-            f" their own (lengths correlate {self.shifted:.2f}, as they stand {self.correlation:.2f}); look whether a"
-            " line is missing on one side"
+            f"pairs {self.first:,}-{self.last:,} look shifted: their sources match the target {direction} better"
+            f" (length correlation {self.shifted:.2f}, unshifted {self.correlation:.2f}); check whether a line is"
+            " missing on one side"
         )
 
 

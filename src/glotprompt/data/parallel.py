@@ -99,7 +99,7 @@ def _table_pairs(
         cells = [_cell(row, column) for column in sides]
         name = "" if row_id is None else str(row.values.get(row_id) or "")
         if None in cells:
-            table.bad.add(row.line, f"something else than text in the columns {' and '.join(sides)}")
+            table.bad.add(row.line, f"a value that is not text in the columns {' and '.join(sides)}")
         else:
             pairs.append(Pair(cells[0] or "", cells[1] or "", name))
     table.bad.finish(len(pairs), "pairs")

@@ -38,13 +38,13 @@ def to_peft(prompt: LanguagePrompt, folder: str | Path, *, allow_plain: bool = F
     if prompt.positions == "plain" and not allow_plain:
         raise ConfigError(
             "the prompt was trained with plain positions, but PEFT shifts positions by the prompt length, so its"
-            f" results there would differ; adapt with {setting('positions', 'shifted')}, or convert it all the same"
+            f" results there would differ; adapt with {setting('positions', 'shifted')}, or convert it anyway"
             f" with {setting('allow_plain', 'True')}"
         )
     if prompt.characters is not None:
         raise ConfigError(
-            "the prompt was trained on text with rewritten characters, and PEFT would read it as it"
-            " is; adapt without the map"
+            "the prompt was trained on text with rewritten characters, which PEFT cannot do; adapt without the"
+            " character map"
         )
     layers, _, heads, length, dim = prompt.key_values.shape
     name = prompt.backbone.get("name")

@@ -80,7 +80,7 @@ class Backbone:
         config: Any = model.config
         keys = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
         if config.is_encoder_decoder or any(getattr(config, key, None) is None for key in keys):
-            raise ModelError(f"{name}: a {config.model_type!r} model is no plain backbone; {WORKING}")
+            raise ModelError(f"{name}: a {config.model_type!r} model is not supported as a backbone; {WORKING}")
         self.num_layers: int = config.num_hidden_layers
         self.num_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         """Key/value heads, as in the shape of a prompt."""
@@ -332,7 +332,7 @@ class Backbone:
             for rows in by_length(sequences, batch_size):
                 vectors[rows] = self.pooled_states([sequences[i] for i in rows], prefix, layer).cpu().numpy()
         if not np.isfinite(vectors).all():
-            raise ModelError(f"{self.name} gives vectors with NaN or infinity; it, or what it is used with, is damaged")
+            raise ModelError(f"{self.name} gives vectors with NaN or infinity; the model or its prompt is damaged")
         return vectors
 
     def pooled_states(

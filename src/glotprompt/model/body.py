@@ -47,13 +47,13 @@ class LayeredBody:
         attention_mask: Int[Tensor, "batch seq"] | None,
         prefix: Prefix | None,
         layers: range,
-        read: ReadPositions | None = None,
+        positions: ReadPositions | None = None,
     ) -> Float[Tensor, "batch _ hidden"]:
-        """Output of the given layers; if `read` is given, the last layer computes only those positions."""
+        """Output of the given layers; if `positions` is given, the last layer computes only those."""
         mask = additive_mask(attention_mask, hidden.dtype)
         for index in layers:
             layer = self._layers[index]
-            picks = read if index == layers[-1] else None
+            picks = positions if index == layers[-1] else None
             if layer.training and layer.gradient_checkpointing:
                 hidden = cast(Tensor, checkpoint(_layer, layer, hidden, mask, prefix, picks, use_reentrant=False))
             else:
@@ -103,11 +103,11 @@ class ReadPositions:
 
 
 def _layer(
-    layer: Any, hidden: Tensor, mask: Tensor | None, prefix: Prefix | None, read: ReadPositions | None
+    layer: Any, hidden: Tensor, mask: Tensor | None, prefix: Prefix | None, positions: ReadPositions | None
 ) -> Tensor:
     """One post-norm layer. Sums are written in place: nothing else needs the output of a linear layer."""
     attention = layer.attention.self
-    asking = hidden if read is None else read.pick(hidden)
+    asking = hidden if positions is None else positions.pick(hidden)
     query, key, value = (
         projection(states).unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
         for projection, states in ((attention.query, asking), (attention.key, hidden), (attention.value, hidden))

@@ -41,6 +41,6 @@ def read_gguf(paths: Sequence[Path]) -> dict[str, Tensor]:
             raise ModelError(f"{path}: {what}" if what else f"{path} {fault}") from None
         twice = sorted(weights.keys() & part.keys())
         if twice:
-            raise ModelError(f"{path} holds {twice[0]}, which another of the files has too; name each part once")
+            raise ModelError(f"{path} holds {twice[0]}, as does another of the files; give each file once")
         weights |= part
     return weights

@@ -156,8 +156,8 @@ def read_config(origin: str) -> PreTrainedConfig:
         kernel: Any = getattr(part, "_attn_implementation", None)
         if kernel is not None and kernel not in _OWN_ATTENTION:
             raise ModelError(
-                f"{origin}: its config.json has the attention done by {str(kernel)[:80]!r}, code of others, which is"
-                " never run; take attn_implementation out of it"
+                f"{origin}: its config.json asks for the attention of {str(kernel)[:80]!r}, external code, which is"
+                " never run; remove attn_implementation from it"
             )
     return config
 

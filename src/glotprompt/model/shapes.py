@@ -112,8 +112,8 @@ class Shell(Backbone):
                 raise ModelError(message) from None
             names = [*BUNDLED, *BUILT_IN]
             raise ModelError(
-                f"no config.json of {name!r} is to be had ({' '.join(str(error).split())[:120]}); give a folder, a hub"
-                f" name that can be reached, or one that is built in: {', '.join(names)}.{nearest(name, names)}"
+                f"cannot load the config.json of {name!r} ({' '.join(str(error).split())[:120]}); give a folder, a hub"
+                f" name that is reachable or in the cache, or one of {', '.join(names)}.{nearest(name, names)}"
             ) from None
         finally:
             transformers_logging.set_verbosity(loudness)

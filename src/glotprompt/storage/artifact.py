@@ -183,8 +183,8 @@ def _metadata(path: Path, stored: dict[str, str], kinds: Sequence[str]) -> dict[
         raise ArtifactError(f"{path} was not written by glotprompt; expected a {expected}") from None
     if metadata.get("format") != FORMAT:
         raise ArtifactError(
-            f"{path} has format {in_a_line(metadata.get('format'), 20)}, this glotprompt reads format {FORMAT}; make it"
-            " anew with the adapt and tune commands that made it, or install the glotprompt that wrote it"
+            f"{path} has format {in_a_line(metadata.get('format'), 20)}, this glotprompt reads format {FORMAT}; create"
+            " it again with the adapt and tune commands that made it, or install the glotprompt that wrote it"
         )
     if stored_kind not in kinds:
         raise ArtifactError(f"{path} is a {in_a_line(stored_kind, 40)}; expected a {expected}")
@@ -249,7 +249,7 @@ def other_backbone(made_for: Mapping[str, Any], name: str, fingerprint: str) -> 
     recorded, stored_name = made_for.get("fingerprint"), made_for.get("name")
     if stored_name == name:
         return (
-            f"another version of {name!r} (fingerprint {recorded}) than the one loaded ({fingerprint}); make it anew"
+            f"another version of {name!r} (fingerprint {recorded}) than the one loaded ({fingerprint}); create it again"
             " with the adapt and tune commands that made it"
         )
     return (

@@ -140,7 +140,7 @@ class _LanguageModule(_Metadata):
             raise ValueError(f"parts {', '.join(self.parts) or 'none'}; {self.method} has {expected}")
         kinds = {part.kind for part in self.parts.values()}
         if not kinds <= set(method.kinds):
-            raise ValueError(f"parts of the kind {', '.join(sorted(kinds))}, which {self.method} does not leave")
+            raise ValueError(f"parts of the kind {', '.join(sorted(kinds))}, which {self.method} does not have")
         return self
 
 
@@ -185,7 +185,7 @@ def check_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
     try:
         json.dumps(metadata, allow_nan=False)
     except ValueError:
-        raise _senseless(path, "NaN or infinity among what it says of itself") from None
+        raise _senseless(path, "NaN or infinity in its metadata") from None
     try:
         kind.model_validate(metadata)
     except ValidationError as error:
@@ -210,7 +210,7 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def _senseless(path: str | Path, what: str) -> ArtifactError:
-    return ArtifactError(f"{path} is whole but cannot be used ({what}); make it anew, or get another copy")
+    return ArtifactError(f"{path} is intact but invalid ({what}); create it again, or get another copy")
 
 
 def _refuse_unknown_method(path: str | Path, metadata: Mapping[str, Any]) -> None:
@@ -218,10 +218,11 @@ def _refuse_unknown_method(path: str | Path, metadata: Mapping[str, Any]) -> Non
     method = metadata.get("method")
     if method == "prompt-average":
         raise ArtifactError(
-            f"{path} is of the method prompt-average, which is gone; make it anew from the prompts with `glotprompt"
-            " combine` (and tune again)"
+            f"{path} was made with the method prompt-average, which no longer exists; create it again"
+            " from the prompts with `glotprompt combine` (and tune again)"
         )
     if isinstance(method, str) and method not in DESCRIPTIONS:
         raise ArtifactError(
-            f"{path} is of the method {in_a_line(repr(method), 60)}, which is none of this glotprompt's; make it anew"
+            f"{path} was made with the method {in_a_line(repr(method), 60)}, which this glotprompt does not have;"
+            " create it again"
         )

@@ -31,7 +31,7 @@ def fit_offsets(log_probs: NDArray[np.float64], prior: Sequence[float], rounds: 
     """
     target = np.asarray(prior, dtype=float)
     if len(log_probs) == 0:
-        raise DataError(f"label offsets need at least one unlabelled text; give more as {setting('prior_text')}")
+        raise DataError(f"calibration needs at least one unlabelled text; give more as {setting('prior_text')}")
     if target.shape != (log_probs.shape[1],) or (target < 0).any() or target.sum() <= 0:
         raise DataError(f"a prior needs {log_probs.shape[1]} non-negative numbers, one per label, not {list(prior)}")
     target = target / target.sum()

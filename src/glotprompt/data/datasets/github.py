@@ -101,7 +101,7 @@ def verse_folder(language: str, folder: Path, say: Callable[[str], None]) -> Pat
     if language == "eng" or language not in BIBLES:
         editions = [code for code in BIBLES if code != "eng"]
         raise DataError(
-            f"no edition of {language!r} is known that could be fetched, only of {', '.join(editions)}."
+            f"no edition of {language!r} can be downloaded, only of {', '.join(editions)}."
             f"{nearest(language, editions)} --data-dir takes a folder with any other."
         )
     codes, downloads = ("eng", language), folder / "downloads"

@@ -152,7 +152,7 @@ def _is_text(cell: str) -> bool:
 class _BadCell(Exception):
     """The reason why a row cannot be used."""
 
-    remedy = "Mend the row"
+    remedy = "Fix the row"
 
 
 class _UnknownLabel(_BadCell):
@@ -172,9 +172,8 @@ def _texts_of(source: Source, text: str | None, options: ReadOptions) -> Iterato
         return
     if text is not None:
         raise DataError(
-            f"{name_of(source)}: the column {text!r} was asked for, but this is not a table by its ending. "
-            f"Expected .tsv, .csv, .jsonl or .parquet; pass {read_option('format')} if it is one, or leave the column"
-            " out."
+            f"{name_of(source)}: the column {text!r} needs a table, but this is not a table by its ending. "
+            f"Expected .tsv, .csv, .jsonl or .parquet; pass {read_option('format')} if it is one, or omit the column."
         )
     num_texts = num_blank = 0
     for line in read_lines(source, options.encoding):
@@ -260,7 +259,7 @@ def _known_label(name: str, labels: Collection[str] | None) -> str:
     same = [label for label in labels if _whole(label) == _whole(name)]
     if len(same) != 1:
         raise _UnknownLabel(
-            f"the label {name!r} is none of {', '.join(labels)}.{nearest(name, labels)}".removesuffix(".")
+            f"unknown label {name!r}; expected one of {', '.join(labels)}.{nearest(name, labels)}".removesuffix(".")
         )
     return same[0]
 

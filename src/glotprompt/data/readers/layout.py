@@ -141,7 +141,7 @@ def read_records(
             passed_over += 1
         elif not every_row and label is not None and label not in labels:
             hint = f"{nearest(label, labels)} Expected one of {', '.join(labels)}"
-            table.bad.add(row.line, f"the label {label!r} is unknown.{hint}")
+            table.bad.add(row.line, f"unknown label {label!r}.{hint}")
         else:
             row_id = str(number) if columns.row_id is None else _cell(row, columns.row_id)
             texts = {name: _cell(row, column) for name, column in columns.fields.items()}
@@ -169,8 +169,8 @@ def read_aligned(source: str | Path, target: str | Path, encoding: str | None = 
     counts = [len(lines) for lines in sides]
     if counts[0] != counts[1]:
         raise DataError(
-            f"{source} has {counted(counts[0], 'line')} and {target} has {counts[1]:,}. Expected as many, with"
-            " translations on the same line; get both files anew, or mend the one that lacks lines."
+            f"{source} has {counted(counts[0], 'line')} and {target} has {counts[1]:,}. Expected the same number, with"
+            " translations on the same line; get both files again, or fix the one that lacks lines."
         )
     return [Pair(*texts) for texts in zip(*sides, strict=True)]
 

@@ -86,7 +86,7 @@ def content_of_pairs(pairs: Iterable[tuple[str, str]]) -> str:
 def subsample(items: Sequence[_Item], n: int, seed: int) -> list[_Item]:
     """Sample `n` items, or all if there are fewer. Samples of one seed are nested."""
     if n < 0:
-        raise ConfigError(f"Cannot draw {n} items; expected 0 or more.")
+        raise ConfigError(f"Cannot sample {n} items; expected 0 or more.")
     if n >= len(items):
         return list(items)
     indices = generator(seed, "subsample").permutation(len(items))[:n]
@@ -130,7 +130,7 @@ def split_held_out(items: Sequence[_Record], share: float, seed: int) -> tuple[l
 def shots_per_class(examples: Sequence[Example], n: int, seed: int) -> list[Example]:
     """Sample `n` examples with distinct texts per label; for one seed 5 are part of 10, and 10 of 20."""
     if n < 1:
-        raise ConfigError(f"Cannot draw {n} examples per class; expected 1 or more.")
+        raise ConfigError(f"Cannot sample {n} examples per class; expected 1 or more.")
     sample: list[int] = []
     for label in labels_of(examples):
         members = [i for i, example in enumerate(examples) if example.label == label]

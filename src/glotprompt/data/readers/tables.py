@@ -154,7 +154,7 @@ class BadRows:
         reason: str,
         last_line: int | None = None,
         error: type[DataError] = DataError,
-        remedy: str = "Mend the row",
+        remedy: str = "Fix the row",
     ) -> None:
         """Record a bad row; raises an `error` unless bad rows are skipped. Of a row of several lines only the first is
         lost."""

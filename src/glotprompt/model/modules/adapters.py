@@ -171,7 +171,9 @@ class Adapter(Module):
             adapter.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
             reason = in_a_line(error, 200)
-            raise ArtifactError(f"these are no values of an adapter ({reason}); copy or make the file again") from None
+            raise ArtifactError(
+                f"the tensors do not form an adapter ({reason}); copy or create the file again"
+            ) from None
         return adapter.to(backbone.device)
 
 

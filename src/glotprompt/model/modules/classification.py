@@ -112,7 +112,7 @@ class EmbeddingHead(Head):
         if settings["layer"] > backbone.num_layers or float(tensors["scale"]) <= 0:
             raise ArtifactError(
                 f"a head behind layer {settings['layer']} with scale {float(tensors['scale']):g}; expected a layer up"
-                f" to {backbone.num_layers} and a scale above 0, make it anew"
+                f" to {backbone.num_layers} and a scale above 0, create it again"
             )
         return cls(tensors["weight"], tensors["bias"], tensors["centre"], tensors["scale"], settings["layer"])
 

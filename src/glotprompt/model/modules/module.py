@@ -61,10 +61,10 @@ def check_shapes(what: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, 
     """Raise `ArtifactError` unless the tensors of `what` have exactly these names and shapes."""
     for name in sorted(tensors.keys() | shapes.keys()):
         if name not in tensors:
-            raise ArtifactError(f"{what} lacks {name}; make it anew")
+            raise ArtifactError(f"{what} lacks {name}; create it again")
         if name not in shapes:
-            raise ArtifactError(f"{what} holds {name}, which it does not have; make it anew")
+            raise ArtifactError(f"{what} holds {name}, which it does not have; create it again")
         if tuple(tensors[name].shape) != tuple(shapes[name]):
             raise ArtifactError(
-                f"{what}: {name} is {list(tensors[name].shape)}, expected {list(shapes[name])}; make it anew"
+                f"{what}: {name} is {list(tensors[name].shape)}, expected {list(shapes[name])}; create it again"
             )

@@ -95,16 +95,16 @@ def check_prompt(tensors: Mapping[str, Tensor], positions: Positions, backbone: 
     """Raise `ArtifactError` unless the tensors are the vectors of one prompt and, if a backbone is given, fit its shape
     and leave room for a text."""
     if set(tensors) != {"key_values"}:
-        raise ArtifactError(f"the values {sorted(tensors)[:4]}, a prompt has key_values alone; make it anew")
+        raise ArtifactError(f"the tensors {sorted(tensors)[:4]}; a prompt has only key_values, create it again")
     shape = list(tensors["key_values"].shape)
     if len(shape) != 5 or shape[1] != 2 or 0 in shape:
-        raise ArtifactError(f"a prompt of shape {shape}; expected [layer, 2, head, prompt, dim], make it anew")
+        raise ArtifactError(f"a prompt of shape {shape}; expected [layer, 2, head, prompt, dim], create it again")
     if backbone is None:
         return
     if shape != list(backbone.prompt_shape(shape[3])):
-        raise ArtifactError(f"a prompt of shape {shape}; the backbone wants {list(backbone.prompt_shape(shape[3]))}")
+        raise ArtifactError(f"a prompt of shape {shape}; the backbone needs {list(backbone.prompt_shape(shape[3]))}")
     if positions == "shifted" and shape[3] >= backbone.max_positions:
         raise ArtifactError(
             f"{shape[3]} prompt positions leave no room in the {backbone.max_positions} of {backbone.name};"
-            " make it anew"
+            " create it again"
         )

@@ -72,7 +72,7 @@ def refuse_strays(tensors: Mapping[str, Tensor], parts: Sequence[str]) -> None:
     """Raise `ArtifactError` for a tensor that belongs to none of the parts."""
     strays = [name for name in tensors if name.partition(".")[0] not in parts]
     if strays:
-        raise ArtifactError(f"it holds {strays[0]}, which belongs to none of its parts; make it anew")
+        raise ArtifactError(f"it holds {strays[0]}, which belongs to none of its parts; create it again")
 
 
 def described(module: Module) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Weights(Module):
             raise ArtifactError(f"{backbone.name} has no weight {wrong[0]!r} of that shape; load another backbone")
         if set(tensors) not in (set(shapes), {name for name in shapes if is_head_transform(name)}):
             raise ArtifactError(
-                f"{len(tensors)} of the {len(shapes)} weights of {backbone.name}; expected all, make it anew"
+                f"{len(tensors)} of the {len(shapes)} weights of {backbone.name}; expected all, create it again"
             )
         return cls(tensors)
 

@@ -107,8 +107,8 @@ def source_rows(batch_size: int, share: float) -> int:
         return rows
     enough = next(size for size in count(batch_size + 1) if 0 < round(size * share) < size)
     raise ConfigError(
-        f"of batches of {batch_size} with source_share {share:g} all are {'target' if rows == 0 else 'source'} text;"
-        f" the smallest batch with both languages is {enough}"
+        f"with source_share {share:g} a batch of {batch_size} has only {'target' if rows == 0 else 'source'} text; give"
+        f" a batch size of at least {enough}"
     )
 
 

@@ -94,8 +94,8 @@ def _refuse_double(task: Task, rows: Sequence[Sequence[tuple[int, ...]]], tokeni
         if len(labels) > 1:
             pieces = " ".join(tokenizer.convert_ids_to_tokens(list(word)))
             raise ConfigError(
-                f"task {task.name!r}: the word {pieces!r} stands for {' and '.join(map(repr, labels))}; a word may"
-                " stand for one label, once"
+                f"task {task.name!r}: the word {pieces!r} stands for {' and '.join(map(repr, labels))}; use"
+                " each word for one label only"
             )
 
 

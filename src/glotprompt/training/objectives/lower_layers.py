@@ -84,8 +84,8 @@ def _room(shape: tuple[int, int], dtype: torch.dtype, runtime: RuntimeConfig) ->
             return torch.from_numpy(numbers).view(dtype).view(shape)
     if runtime.progress and is_first():
         print(
-            f"what the frozen lower layers give takes {size / 1e9:,.1f} GB, more than state_cache and the disk of"
-            f" {visible(str(folder))} allow: it is computed anew in every epoch",
+            f"the states of the frozen lower layers take {size / 1e9:,.1f} GB, more than state_cache and the disk of"
+            f" {visible(str(folder))} allow; they are computed again in every epoch",
             file=sys.stderr,
         )
     return None

@@ -85,8 +85,8 @@ class MicroBatch:
         self.halved_to = least
         if self._runtime.progress and is_first():
             print(
-                f"out of memory with {self._running} sequences at once; going on with {least} (accumulated: the same"
-                f" loss; a micro-batch size of {least} starts so)",
+                f"out of memory with {self._running} sequences at once; continuing with {least} (accumulated: the same"
+                f" loss; set a micro-batch size of {least} to start with it)",
                 file=sys.stderr,
             )
         return True

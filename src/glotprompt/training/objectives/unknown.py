@@ -218,29 +218,34 @@ def unknown_in(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Unkn
     """Count unknown tokens of a text: in evenly spaced lines of a long text, and the beginning of long lines."""
     lines = texts[:: max(1, -(-len(texts) // MAX_LINES))]
     vocabulary = Vocabulary(tokenizer, [line[:LONG] for line in lines])
-    counts = vocabulary.num_words, vocabulary.touched_words, vocabulary.num_tokens, vocabulary.unknown_tokens
-    return Unknown(*counts, vocabulary.unknown_characters())
+    return Unknown(
+        num_words=vocabulary.num_words,
+        touched_words=vocabulary.touched_words,
+        num_tokens=vocabulary.num_tokens,
+        unknown_tokens=vocabulary.unknown_tokens,
+        characters=vocabulary.unknown_characters(),
+    )
 
 
-def is_near(found: Unknown, tokenizer: PreTrainedTokenizerFast) -> bool:
+def is_near(unknown: Unknown, tokenizer: PreTrainedTokenizerFast) -> bool:
     """Whether a character map would make enough of the unknown characters known to learn from the text."""
-    unmapped = map_to_known([char.text for char in found.characters], tokenizer).left
-    stays = sum(char.count for char in found.characters if any(one in char.text for one in unmapped))
-    total = sum(char.count for char in found.characters)
-    return total > 0 and found.touched_share * stays / total <= MOST_UNKNOWN
+    unmapped = map_to_known([char.text for char in unknown.characters], tokenizer).left
+    stays = sum(char.count for char in unknown.characters if any(one in char.text for one in unmapped))
+    total = sum(char.count for char in unknown.characters)
+    return total > 0 and unknown.touched_share * stays / total <= MOST_UNKNOWN
 
 
-def refuse_unknown(name: str, found: Unknown, tokenizer: PreTrainedTokenizerFast) -> None:
+def refuse_unknown(name: str, unknown: Unknown, tokenizer: PreTrainedTokenizerFast) -> None:
     """Raise `DataError` if too much of a text, called `name`, is unknown, with a remedy that fits its characters."""
-    if not found.too_much:
+    if not unknown.too_much:
         return
     remedy = "take a backbone with a byte-level or larger vocabulary, or romanise the text"
-    if is_near(found, tokenizer):
+    if is_near(unknown, tokenizer):
         remedy = f"write known ones in their place ({setting('characters')})"
-    elif found.characters:
+    elif unknown.characters:
         remedy = f"nothing that it knows is near them: {remedy}"
     raise DataError(
-        f"{percent(found.touched_share)} of the words of {name} have characters that the tokenizer does not know"
-        f"{f' ({found.shown})' if found.characters else ''}, and above {100 * MOST_UNKNOWN:.0f} % there is nothing to"
-        f" learn; {remedy}, or train all the same with {setting('allow_unknown', 'True')}"
+        f"{percent(unknown.touched_share)} of the words of {name} have characters unknown to the tokenizer"
+        f"{f' ({unknown.shown})' if unknown.characters else ''}; above {100 * MOST_UNKNOWN:.0f} % a model cannot learn"
+        f" from it; {remedy}, or train anyway with {setting('allow_unknown', 'True')}"
     )
