@@ -190,7 +190,7 @@ def test_a_prompt_of_another_shape_is_kept_out(folder: Path, backbone: gp.Backbo
     narrow = replace(make_classifier(backbone, 1), body=SoftPrompt(torch.zeros(3, 2, 4, 5, 7)))
     path = narrow.save(folder / "narrow.safetensors")
     assert (
-        "a prompt of shape [3, 2, 4, 5, 7]; the backbone needs [3, 2, 4, 5, 12]"
+        "a prompt of shape [3, 2, 4, 5, 7]; the backbone wants [3, 2, 4, 5, 12]"
         in Registry(folder, backbone).errors()[str(path)]
     )
 

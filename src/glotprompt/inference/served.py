@@ -48,7 +48,7 @@ class Decoded:
             key_values = prompt.key_values().to(backbone.device, backbone.dtype)
         shape = backbone.prompt_shape(prompt.prompt_length)
         if tuple(key_values.shape) != shape:
-            raise ArtifactError(f"a prompt of shape {list(key_values.shape)}; the backbone needs {list(shape)}")
+            raise ArtifactError(f"a prompt of shape {list(key_values.shape)}; the backbone wants {list(shape)}")
         return cls(key_values, prompt.positions, head, None, key_values.nbytes + own)
 
 

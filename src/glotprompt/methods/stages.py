@@ -147,7 +147,7 @@ def refuse_other_backbone(adapted: Adapted, backbone: model.Backbone) -> None:
 
     if adapted.backbone.get("fingerprint") != backbone.fingerprint:
         other = other_backbone(adapted.backbone, backbone.name, backbone.fingerprint)
-        raise ConfigError(f"the result of adapt for {adapted.language} belongs to {other}")
+        raise ConfigError(f"the result of adapt for {adapted.language} is for {other}")
 
 
 def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassifier:
