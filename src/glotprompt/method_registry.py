@@ -1,8 +1,8 @@
-"""The methods that are known: what is said of each, without its code.
+"""Registry of methods: their descriptions, without their code.
 
-Nothing here needs torch: `config` asks for names and default rates, `report` for names in print and colours. A method's
-code stands beside its description, in a file of `glotprompt.methods` or in another package. All are loaded by name when
-a method is first asked for, so that this file can lie below whoever asks.
+Nothing here needs torch: `config` reads names and default rates, `report` printed names and colours. A method's code is
+beside its description, in a file of `glotprompt.methods` or in another package. All are loaded when a method is first
+looked up, so that modules below `methods` can use the registry.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GROUP = "glotprompt.methods"
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How a method is shown in tables and figures."""
+    """Name, colour and marker of a method in tables and figures."""
 
     name: str
     """Its name in print, short enough for a table."""
@@ -35,24 +35,24 @@ class Look:
     marker: str = "*"
     """matplotlib's marker, so that a figure can be read without colours."""
     place: int = 0
-    """Its place among the rows of results, by which baselines come first and ours last."""
+    """Its position among the rows of results: baselines first, the adapted soft prompt last."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What is said of a method."""
+    """Description of a method."""
 
     name: str
-    """What `--method` and a config's `method` call it."""
+    """Its name in `--method` and in configs."""
     citation: str
-    """Where it was published."""
+    """The publication."""
     look: Look
     stage2: str
-    """What stage 2 trains, in words."""
+    """The parameters that stage 2 trains, in words."""
     stage1: str | None = None
-    """The same of stage 1; None: there is no stage 1."""
+    """The parameters that stage 1 trains, in words; None: there is no stage 1."""
     kinds: tuple[str, ...] = ()
-    """The kinds of `Module` that stage 1 may leave."""
+    """Kinds of `Module` that stage 1 may produce."""
     shares: Mapping[str, float] | None = None
     """The share of source text that each part of stage 1's result is trained on, where the method settles it. None: one
     part, "language", with the config's `source_share`."""
@@ -74,15 +74,15 @@ class Description:
 
 
 class Registry(Mapping[str, Description]):
-    """All methods by name: ours, then those of other packages."""
+    """All methods by name: built-in ones, then those of other packages."""
 
     def __init__(self) -> None:
         self._methods: dict[str, Description] = {}
         self._points: list[EntryPoint] | None = None
-        """Entry points that are not loaded yet; None: they were not looked for."""
+        """Entry points that are not loaded yet; None: not searched yet."""
 
     def add(self, method: Description) -> None:
-        """Raises `ConfigError` where another method has that name."""
+        """Add a method. Raises `ConfigError` where another one has its name."""
         if self._methods.setdefault(method.name, method) is not method:
             raise ConfigError(f"there is a method {method.name!r} already; give this one another name")
 
@@ -91,7 +91,7 @@ class Registry(Mapping[str, Description]):
         if self._points is None:
             self._points = list(entry_points(group=GROUP))
         while self._points:
-            point = self._points.pop()  # before it is loaded, for what is loaded may ask for methods
+            point = self._points.pop()  # before loading, as the loaded package may look up methods
             try:
                 self.add(point.load())
             except Exception as error:

@@ -1,5 +1,4 @@
-"""The protocol, to be read in one sitting: adapt (stage 1), tune (stage 2), evaluate. What differs between methods
-stands in `methods`."""
+"""The protocol: adapt (stage 1), tune (stage 2), evaluate. The differences between methods are in `methods`."""
 
 from __future__ import annotations
 
@@ -45,10 +44,10 @@ def adapt(
     measured before and after and the best step chosen.
     `parallel` are (source, target) pairs instead: the objective is then alignment, for which settings that the config
     leaves open are those of the preset alignment, and held-out pairs choose the step and give the figures.
-    `language` is the target's ISO 639-3 code. `characters` rewrites both texts and, saved in the result, all that is
-    read behind it later. `initial` is a saved prompt to start from, or several and their weights. `held_out` are texts
-    that will be scored: what is one of them, or shares 13 words in a row with one, is not trained on. Raises
-    `DataError` when there is too little text.
+    `language` is the target's ISO 639-3 code. `characters` rewrites both texts and, saved in the result, all texts that
+    are later used with it. `initial` is a saved prompt to start from, or several with weights. `held_out` are test
+    texts: lines equal to one of them, or that share a 13-word sequence with one, are removed. Raises `DataError` when
+    there is too little text.
     """
     stage1 = Stage1.of(
         backbone, target, source, language, config, characters, initial, parallel=parallel, held_out=held_out
@@ -57,7 +56,7 @@ def adapt(
 
 
 def run_stage1(backbone: Backbone, stage1: Stage1, runtime: RuntimeConfig | None = None) -> Adapted:
-    """`adapt`, from what it is to read on."""
+    """Run stage 1 on prepared data (`adapt`)."""
     runtime = runtime or RuntimeConfig()
     unknown = count_unknown(backbone, stage1.texts_read(), runtime)
     specs = stage1.specs(backbone)
@@ -71,23 +70,23 @@ def run_stage1(backbone: Backbone, stage1: Stage1, runtime: RuntimeConfig | None
     if "source" in trained:
         about = about.replace(source_training=trained["source"].report)
     samples = None if runtime.no_samples else Samples.of_lines(_not_trained_on(stage1, own.held_out))
-    prompt, name = own.module, stage1.method.name
+    prompt, method = own.module, stage1.method.name
     if isinstance(prompt, SoftPrompt):
         (tensors,) = Part.of(prompt).tensors.values()
         return LanguagePrompt(
-            tensors, stage1.language, backbone.reference, prompt.positions, about, name, stage1.characters, samples
+            tensors, stage1.language, backbone.reference, prompt.positions, about, method, stage1.characters, samples
         )
-    parts = {part: Part.of(found.module) for part, found in trained.items()}
-    return LanguageModule(name, parts, stage1.language, backbone.reference, about, stage1.characters, samples)
+    parts = {name: Part.of(part.module) for name, part in trained.items()}
+    return LanguageModule(method, parts, stage1.language, backbone.reference, about, stage1.characters, samples)
 
 
 def _not_trained_on(stage1: Stage1, held_out: Sequence[str]) -> list[str]:
-    """Target text, as it was given."""
-    read = stage1.texts_read().get("target")
-    if read is None:
+    """Held-out target text in its original form, without character maps."""
+    lines = stage1.texts_read().get("target")
+    if lines is None:
         return list(stage1.given)
     unseen = set(held_out)
-    return [given for given, line in zip(stage1.given, read, strict=True) if line in unseen]
+    return [original for original, line in zip(stage1.given, lines, strict=True) if line in unseen]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -106,14 +105,14 @@ def tune(
     target_examples: Sequence[Example] = (),
     language: str = "",
 ) -> PromptClassifier:
-    """Learn a task from labelled source-language examples, starting from what `adapt` gave (section 3.2).
+    """Learn a task from labelled source-language examples, starting from the result of `adapt` (section 3.2).
 
     The method is that of stage 1; without one (None), prompt tuning from noise or, by the config, fine-tuning. The best
     epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. Examples of several source
     languages are one list; each weighs the same. `target_examples` are a few labelled examples of the target language,
     which weigh as `TuneConfig.target_weight` says: of each label that has five or more a fifth is held out, and the
     best epoch is chosen by the mean of both languages' accuracies. `language`: the ISO 639-3 code of a classifier
-    without stage 1. `DataError`: labels that the task lacks; `ConfigError`: what does not fit.
+    without stage 1. `DataError`: labels that the task lacks; `ConfigError`: settings that do not fit.
     """
     stage2 = Stage2.of(
         backbone, adapted, examples, task, config, dev, target_examples=target_examples, language=language
@@ -134,7 +133,7 @@ def evaluate(
     prior_text: Sequence[Input] | None = None,
     batch_size: int = 32,
 ) -> EvaluationReport:
-    """Score a classifier as it is on examples of any language; figures in per cent.
+    """Score a classifier on examples of any language; figures in per cent.
 
     `labels` restricts the predictions (a target may have fewer labels than the source). With `prior_text`, unlabelled
     texts other than the examples, one offset per label is fitted first so that the predictions meet `label_prior`
@@ -150,7 +149,7 @@ def evaluate(
                 f"example {example.id or dict(example.fields)} has no label; evaluate needs them, predict does not"
             )
         if example.label not in classifier.task.labels:
-            known = ", ".join(classifier.task.labels)
-            raise DataError(f"an example has the label {example.label!r}; the classifier has {known}")
+            labels_text = ", ".join(classifier.task.labels)
+            raise DataError(f"an example has the label {example.label!r}; the classifier has {labels_text}")
     predictions = classifier.predict(examples, labels=labels, batch_size=batch_size)
     return report([str(example.label) for example in examples], [prediction.label for prediction in predictions])

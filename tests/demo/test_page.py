@@ -117,7 +117,7 @@ def test_page_is_written_whole(result: DemoResult, tmp_path: Path) -> None:
 def test_figures_say_what_they_show(result: DemoResult) -> None:
     loss, bars = figures.loss_curve(result), figures.accuracy_bars(result)
     assert 'aria-label="Line chart: loss on held-out Chichewa text goes from 8.00 to 4.00 in 100 steps."' in loss
-    assert "Adapted soft prompt 51.0 ± 1.4 [46, 56] as it is" in bars
+    assert "Adapted soft prompt 51.0 ± 1.4 [46, 56] uncentred" in bars
     retrieval = figures.retrieval_curve(result)
     assert "Aligned soft prompt from 15.0 to 80.0" in retrieval
     for svg in (loss, bars, retrieval):

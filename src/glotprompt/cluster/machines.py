@@ -23,14 +23,14 @@ from glotprompt.errors import ConfigError, in_a_line
 
 _PASSED_ON = ("GLOTPROMPT_DATA", "GLOTPROMPT_CACHE", "HF_HOME", "HF_HUB_OFFLINE")
 _ANSWERS_WITHIN = 10.0
-"""Seconds a cluster has to take a connection; Ray itself would wait for many minutes."""
+"""Seconds to wait for a connection to a cluster; Ray itself would wait for many minutes."""
 _OBJECTS = 10**8
-"""Bytes of Ray's shared memory on this machine; what travels through it takes kilobytes."""
+"""Bytes of Ray's shared memory on this machine; only kilobytes travel through it."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """How many workers there are, and what each is given."""
+    """Number of workers, and the resources of each."""
 
     workers: int
     cpus: int
@@ -98,7 +98,7 @@ def connected(address: str | None, *, show_logs: bool = False) -> Generator[None
         _refuse_deaf(address)
     try:
         ray.init(address=address or "local", log_to_driver=show_logs, logging_level=logging.ERROR, **here)
-    except Exception as error:  # Ray has no kind of its own for what goes wrong here
+    except Exception as error:  # Ray has no exception class for these errors
         if address is None:
             raise ConfigError(f"Ray cannot be started here: {in_a_line(error)}") from None
         raise ConfigError(
@@ -130,7 +130,7 @@ def _terminated_as_interrupted() -> Generator[None]:
 
 
 def _refuse_deaf(address: str) -> None:
-    """Raise `ConfigError` where nobody listens."""
+    """Raise `ConfigError` where no server listens."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return  # "auto", or a mistake: Ray says so at once

@@ -25,16 +25,16 @@ from glotprompt.grid.store import OUTCOME, STEP, ExperimentRecord, Failure, Sett
 
 
 def named(words: str) -> Path | str:
-    """What a person named as a store: a folder, or a URL as it is."""
+    """A store's name from the command line: a folder, or an unchanged URL."""
     return words if "://" in words else Path(words)
 
 
-def open_store(place: Path | str) -> Store:
+def open_store(location: Path | str) -> Store:
     """The store in a folder, or behind a URL, which is text. Raises `ConfigError` for a URL that cannot be one."""
-    if isinstance(place, Path):
-        return Store(place)
-    _Remote(place)  # refused at once, and not on first use
-    return RemoteStore(place)
+    if isinstance(location, Path):
+        return Store(location)
+    _Remote(location)  # refused at once, and not on first use
+    return RemoteStore(location)
 
 
 def copy_results(url: str, folder: Path) -> None:
@@ -82,9 +82,9 @@ class RemoteStore(Store):
         return super().precision()
 
     def settle_precision(self, choose: Callable[[], Settled]) -> Settled:
-        found = super().settle_precision(choose)
+        precision = super().settle_precision(choose)
         self._send(self.precision_file)
-        return found
+        return precision
 
     def has(self, step: str) -> bool:
         """Whether a step is finished, whatever lies in the scratch folder."""
@@ -159,7 +159,7 @@ def _scratch(url: str) -> Path:
 
 
 def _cache_folder() -> Path:
-    """Where copies lie: $GLOTPROMPT_CACHE, or in the platform's own folder of caches."""
+    """The folder of copies: $GLOTPROMPT_CACHE, or the platform's cache folder."""
     if named := os.environ.get("GLOTPROMPT_CACHE"):
         return Path(named)
     if sys.platform == "win32":
@@ -204,12 +204,12 @@ class _Remote:
             except FileNotFoundError:
                 return None
 
-    def receive(self, wanted: Mapping[str, Path]) -> None:
-        """Copy files, each to a place on this machine."""
-        for file in wanted.values():
+    def receive(self, targets: Mapping[str, Path]) -> None:
+        """Copy files, each to a path on this machine."""
+        for file in targets.values():
             file.parent.mkdir(parents=True, exist_ok=True)
         with self._asking():
-            paths, files = [f"{self._root}/{path}" for path in wanted], list(map(str, wanted.values()))
+            paths, files = [f"{self._root}/{path}" for path in targets], list(map(str, targets.values()))
             self._system.get(paths, files)  # several at a time where the driver can
 
     def send(self, file: Path, path: str) -> None:
@@ -227,7 +227,7 @@ class _Remote:
 
     @contextmanager
     def _asking(self) -> Generator[None]:
-        self._system.invalidate_cache()  # of listings
+        self._system.invalidate_cache()  # cached listings
         try:
             yield
         except Exception as error:  # drivers have kinds of their own

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 NAME = "glotprompt"
-"""Of the application and its deployment."""
+"""Name of the application and its deployment."""
 _LOOK_SECONDS = 0.5
-"""How often the state of the replicas is asked for while they start or stop."""
+"""Seconds between checks of the replicas while they start or stop."""
 _WATCH_SECONDS = 5.0
-"""And while they serve."""
+"""Seconds between checks while they serve."""
 _PATIENCE_SECONDS = 60.0
 """After so long without news the command says what it waits for."""
 _LOGGING: dict[str, Any] = {"enable_access_log": False, "log_level": "CRITICAL"}
@@ -50,7 +50,7 @@ _LOGGING: dict[str, Any] = {"enable_access_log": False, "log_level": "CRITICAL"}
 
 @dataclass(frozen=True)
 class ServedBackbone:
-    """What a replica opens."""
+    """Files and settings of a replica."""
 
     model: str
     precision: Any
@@ -60,7 +60,7 @@ class ServedBackbone:
 
 @dataclass(frozen=True)
 class RayServe:
-    """How many replicas, and where they listen."""
+    """Number of replicas, and their address."""
 
     replicas: int | None
     """None: one for each GPU, without GPUs one for each machine."""
@@ -117,7 +117,7 @@ class RayServe:
 
 
 class _Replica:
-    """What Ray asks of a replica besides HTTP."""
+    """Ray's calls of a replica besides HTTP."""
 
     app: FastAPI
 
@@ -136,7 +136,9 @@ def _deployment(served: ServedBackbone, blueprint: Blueprint, share: Share, grac
         name=NAME,
         num_replicas=share.workers,
         ray_actor_options={
-            "num_cpus": share.cpus, "num_gpus": share.gpus, "runtime_env": {"env_vars": passed_on()},
+            "num_cpus": share.cpus,
+            "num_gpus": share.gpus,
+            "runtime_env": {"env_vars": passed_on()},
         },
         # A request is one token at least: so it is the service that says when too much waits, and not Ray.
         max_ongoing_requests=blueprint.settings.queue_tokens,
@@ -144,7 +146,7 @@ def _deployment(served: ServedBackbone, blueprint: Blueprint, share: Share, grac
         graceful_shutdown_timeout_s=grace_seconds,
         graceful_shutdown_wait_loop_s=_LOOK_SECONDS,
         logging_config=_LOGGING,
-    )(ingress)  # fmt: skip
+    )(ingress)
     return kind.bind()
 
 
@@ -198,7 +200,7 @@ def _started(stop: threading.Event, tell: Callable[[str], None]) -> bool:
 
 
 def _watch(stop: threading.Event, tell: Callable[[str], None]) -> None:
-    """Say when the replicas' state changes, until told to stop."""
+    """Report changes of the replicas' state until told to stop."""
     before = ApplicationStatus.RUNNING
     while not stop.wait(_WATCH_SECONDS):
         status, message = _status()
@@ -208,7 +210,7 @@ def _watch(stop: threading.Event, tell: Callable[[str], None]) -> None:
 
 
 def _status() -> tuple[ApplicationStatus, str]:
-    """The application's, and what Ray says of it."""
+    """The state of the application, and Ray's message about it."""
     try:
         found = serve.status().applications.get(NAME)
     except (RayError, RayServeException) as error:

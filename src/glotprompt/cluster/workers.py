@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from glotprompt.grid.work import Outcome, Tell
 
 RETRIES = 3
-"""How often a step is begun again whose worker died; one that takes more memory than there is would kill it forever."""
+"""Number of retries of a step whose worker died; a step that takes too much memory would kill workers forever."""
 
 
 class RayEngine:
-    """See `Engine`. With an `address` the workers are on that cluster, else on this machine."""
+    """Runs steps in workers (`Engine`): on the cluster at `address`, else on this machine."""
 
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:
         self.workers, self.address = workers, address
@@ -56,7 +56,7 @@ class RayEngine:
 
 
 class _Worker:
-    """What runs in a worker."""
+    """The actor that runs steps."""
 
     def __init__(self, environment: Mapping[str, str], folder: str, threads: int) -> None:
         os.environ.update(environment)
@@ -76,7 +76,7 @@ class _Worker:
 
 
 class _Pool:
-    """Workers, and the steps they are at."""
+    """Workers and their current steps."""
 
     def __init__(self, share: Share, place: Workplace, tell: Tell) -> None:
         self.place, self.tell = place, tell
@@ -86,7 +86,7 @@ class _Pool:
         self.workers: list[Any] = [kind.remote(passed_on(), os.getcwd(), share.cpus) for _ in range(share.workers)]
         self.idle: list[Any] = []
         self.busy: dict[Any, tuple[Any, Step]] = {}
-        """From what Ray promises to the worker and its step."""
+        """Worker and step by Ray's object reference."""
 
     def run(self, steps: Sequence[Step]) -> list[Outcome]:
         """See `Engine.run`."""
@@ -111,7 +111,7 @@ class _Pool:
         return outcomes
 
     def _hand_out(self, waiting: dict[str, Step]) -> None:
-        """Give idle workers the first steps that wait for nothing."""
+        """Give idle workers the first steps that are ready."""
         unfinished = {*waiting, *(step.name for _, step in self.busy.values())}
         for step in list(waiting.values()):
             if not self.idle:
@@ -136,7 +136,7 @@ class _Pool:
         self.idle.append(worker)
 
     def _take(self, ready: Any) -> Outcome:
-        """What became of a step."""
+        """The outcome of a step."""
         from glotprompt.grid.work import Outcome
 
         worker, step = self.busy.pop(ready)
@@ -154,6 +154,6 @@ class _Pool:
 
 
 def _before(step: Step) -> list[Step]:
-    """What must be over before a step begins."""
+    """Steps that must be over before a step begins."""
     after: Step | None = getattr(step, "after", None)
     return [*step.needs] if after is None else [*step.needs, after]

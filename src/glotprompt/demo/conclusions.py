@@ -1,4 +1,4 @@
-"""What a demo's figures say, in words that follow from them, whatever they are."""
+"""Conclusions from a demo's figures, in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glotprompt.report.significance import Difference, paired_bootstrap
 from glotprompt.report.tables import look, method_name, number
 
 RIVAL = "embedding"
-"""What a trained row has to be better than."""
+"""The row that a trained one must beat."""
 WELL_KNOWN = 90.0
 """Held-out translations found before training, in per cent, above which there is little left to align."""
 
@@ -27,8 +27,8 @@ class Reading:
 
     @property
     def name(self) -> str:
-        shown = look(self.method)
-        name = RIVAL if self.method == RIVAL else shown.long_name or shown.name
+        style = look(self.method)
+        name = RIVAL if self.method == RIVAL else style.long_name or style.name
         return name + (", centred" if self.centred else "")
 
 
@@ -38,8 +38,8 @@ Right = Mapping[Reading, Sequence[Sequence[int]]]
 
 def conclusions(result: DemoFigures, right: Right) -> tuple[list[str], Reading]:
     """The sentences of a demo, and the reading that the last of them names. `right` has that of embedding as it is."""
-    chosen, last = advice(result, right)
-    return [*_reading_sentence(result), *_alignment_sentence(result), last], chosen
+    best, last = advice(result, right)
+    return [*_reading_sentence(result), *_alignment_sentence(result), last], best
 
 
 def advice(result: DemoFigures, right: Right) -> tuple[Reading, str]:
@@ -50,30 +50,32 @@ def advice(result: DemoFigures, right: Right) -> tuple[Reading, str]:
     trained = sorted((reading for reading in right if reading.method != RIVAL), key=lambda one: -_accuracy(right, one))
     gains = {reading: compared(right, reading, rival) for reading in trained}
     is_better = trained and all(compared(right, trained[0], one).low > 0 for one in untrained)
-    chosen = trained[0] if is_better else rival
+    best = trained[0] if is_better else rival
     majority = next((row.target_test_accuracy for row in result.rows if row.method == "majority"), None)
-    if majority is not None and _low(right, chosen) <= majority:
-        return chosen, (
-            f"Use none of them yet: {chosen.name}, {number(_accuracy(right, chosen))} % right, cannot be told from"
+    if majority is not None and _low(right, best) <= majority:
+        return best, (
+            f"Use none of them yet: {best.name}, {number(_accuracy(right, best))} % right, cannot be told from"
             f" always answering the largest class ({number(majority)} %)."
         )
-    how_right = f"{number(_accuracy(right, chosen))} % of {_num_test(right):,} right"
-    if chosen in gains:
-        why = f"{_points(gains[chosen])} against {rival.name}"
-        return chosen, f"Use {chosen.name}: {how_right}, {why}.{_because(result, chosen)}"
+    how_right = f"{number(_accuracy(right, best))} % of {_num_test(right):,} right"
+    if best in gains:
+        why = f"{_points(gains[best])} against {rival.name}"
+        return best, f"Use {best.name}: {how_right}, {why}.{_because(result, best)}"
     aligned = [reading for reading in trained if reading.method.endswith("-aligned")]
-    shown = list({reading.method: reading for reading in reversed(aligned or trained)}.values())  # the best of each
-    tried = "; ".join(f"{reading.name} {_points(gains[reading])}" for reading in reversed(shown))
+    compared_readings = list(
+        {reading.method: reading for reading in reversed(aligned or trained)}.values()
+    )  # the best of each
+    gains_text = "; ".join(f"{reading.name} {_points(gains[reading])}" for reading in reversed(compared_readings))
     what = "alignment adds" if aligned else "training adds"
-    nothing = f": {what} nothing that can be told from chance ({tried})" if tried else ""
-    return chosen, f"Use {chosen.name}, {how_right}{nothing}.{_because(result, chosen)}"
+    nothing = f": {what} nothing that can be told from chance ({gains_text})" if gains_text else ""
+    return best, f"Use {best.name}, {how_right}{nothing}.{_because(result, best)}"
 
 
 def compared(right: Right, ours: Reading, theirs: Reading) -> Difference:
     """Points of accuracy of one reading over another, seeds averaged within an example."""
-    found = paired_bootstrap([_share(right, ours) - _share(right, theirs)])
-    assert found is not None
-    return found
+    difference = paired_bootstrap([_share(right, ours) - _share(right, theirs)])
+    assert difference is not None
+    return difference
 
 
 def _share(right: Right, reading: Reading) -> np.ndarray:
@@ -86,9 +88,9 @@ def _accuracy(right: Right, reading: Reading) -> float:
 
 def _low(right: Right, reading: Reading) -> float:
     """The lower end of a reading's accuracy."""
-    found = paired_bootstrap([_share(right, reading)])
-    assert found is not None
-    return found.low
+    interval = paired_bootstrap([_share(right, reading)])
+    assert interval is not None
+    return interval.low
 
 
 def _num_test(right: Right) -> int:
@@ -99,12 +101,12 @@ def _points(gain: Difference) -> str:
     return f"{gain.mean:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}]"
 
 
-def _because(result: DemoFigures, chosen: Reading) -> str:
+def _because(result: DemoFigures, best: Reading) -> str:
     """What the retrieval of held-out translations says of it."""
     if not result.alignment:
         return ""
     before, target = result.alignment[0].retrieval_before, result.task.target_name
-    own = next((one for one in result.alignment if one.method == chosen.method), None)
+    own = next((one for one in result.alignment if one.method == best.method), None)
     if own is not None:
         return f" It finds {number(own.retrieval_after)} % of held-out translations, {number(before)} % before."
     if before >= WELL_KNOWN:
@@ -128,8 +130,8 @@ def _alignment_sentence(result: DemoFigures) -> list[str]:
     if not result.alignment:
         return []
     first = result.alignment[0]
-    found = ", ".join(f"{number(one.retrieval_after)} % ({method_name(one.method)})" for one in result.alignment)
+    after = ", ".join(f"{number(one.retrieval_after)} % ({method_name(one.method)})" for one in result.alignment)
     return [
         f"Aligning: of half of {number(first.held_out_pairs, 0)} held-out pairs (the others choose the step)"
-        f" {number(first.retrieval_before)} % found each other by their vectors before, and after it {found}."
+        f" {number(first.retrieval_before)} % found each other by their vectors before, and after it {after}."
     ]

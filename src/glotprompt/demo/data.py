@@ -1,4 +1,4 @@
-"""What the demo is run on: an experiment (a TOML file), the files beside it, and texts to tell of it."""
+"""Data of the demo: an experiment (a TOML file), its files, and texts for the report."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class DemoData:
     experiment: str
     """The experiment, TOML; its own files are `files`."""
     files: Mapping[str, str]
-    """By name beside the experiment, what they say."""
+    """Contents of the files by their path beside the experiment."""
     test: Sequence[Example]
     own_labels: Sequence[str]
     """The labels that the target's own data has."""
     reading_texts: Sequence[str]
     """Target text on which masked tokens are scored before and after."""
     guess_texts: Sequence[tuple[str, str]]
-    """(reference, sentence) from which the shown blanks are drawn."""
+    """(reference, sentence) from which the blanks are sampled."""
     data: list[DemoSplit]
     sample: str
     majority_label: str
@@ -65,7 +65,7 @@ class DemoData:
     data_dir: Path | None = None
 
     def write(self, folder: Path) -> Path:
-        """Put the experiment and its files into a folder; the experiment's path."""
+        """Write the experiment and its files into a folder; returns the experiment's path."""
         for name, text in self.files.items():
             atomic.write(folder / name, text)
         return atomic.write(folder / EXPERIMENT, self.experiment)
@@ -91,7 +91,7 @@ def _experiment(name: str, **numbers: object) -> str:
 
 
 def bible_corpus(fast: bool) -> bible_data.DemoCorpus:
-    """What `bible` reads, of a size for minutes."""
+    """The corpus of `bible`, reduced so that the demo takes minutes."""
     corpus = bible_data.demo_corpus(GENRES, VERSES_PER_PASSAGE)
     return replace(
         corpus,
@@ -215,9 +215,9 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
     test = published.examples(target, "test", data_dir)
     held_out = published.texts(target, "test", data_dir)
     scored = [*published.examples(target, "dev", data_dir), *test]
-    seen = {example.fields["text"] for example in scored}
+    scored_texts = {example.fields["text"] for example in scored}
     headlines = [one.fields["text"] for one in published.examples(target, "train", data_dir)]
-    centre = [" ".join(text.split()) for text in headlines if text not in seen and text.strip()]
+    centre = [" ".join(text.split()) for text in headlines if text not in scored_texts and text.strip()]
     rows: list[tuple[str, str, int, str]] = [
         ("stage-1 text", source, len(source_texts), "paragraphs of its training articles"),
         ("stage-1 text", target, len(texts), "; ".join(["paragraphs of its training articles; their headlines centre"
@@ -226,7 +226,7 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
         ("dev", source, len(dev), "chooses epoch and penalty"),
         ("test", target, len(test), _labels(test)),
     ]  # fmt: skip
-    # The setting in which the effect was first seen; with three epochs it was not there (docs/log.md, 2026-11-23).
+    # The setting in which the effect was first seen; three epochs do not show it (docs/log.md, 2026-11-23).
     numbers: dict[str, object] = {"seeds": [0, 1, 2], "adapt": "steps = 75", "epochs": 8}
     if fast:
         numbers = {"seeds": [0], "adapt": "steps = 18\nbatch_size = 16\nheld_out_share = 0.025", "epochs": 4}

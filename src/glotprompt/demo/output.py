@@ -1,4 +1,4 @@
-"""What a demo leaves in its folder: the result, the two files that a person takes away, and where it ran."""
+"""Files of a demo: the result, the saved prompt and classifier, and metadata of the run."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def write_result(
     output: Path, figures: DemoFigures, conclusion: list[str], saved: DemoFiles, meta: DemoMeta
 ) -> DemoResult:
     """Put a result together and write it into the demo's folder."""
-    told = {**dict(figures), "conclusion": conclusion, "saved": saved, "meta": meta}
-    result = DemoResult.model_construct({*figures.model_fields_set, "conclusion", "saved", "meta"}, **told)
+    values = {**dict(figures), "conclusion": conclusion, "saved": saved, "meta": meta}
+    result = DemoResult.model_construct({*figures.model_fields_set, "conclusion", "saved", "meta"}, **values)
     atomic.write(output / "result.json", json.dumps(result.to_json(), indent=1, ensure_ascii=False))
     return result
 
 
-def alignment(method: str, told: AdaptReport, file_bytes: int) -> DemoAlignment:
-    """How an alignment went."""
-    before, after = told.held_out_before, told.held_out_after
+def alignment(method: str, report: AdaptReport, file_bytes: int) -> DemoAlignment:
+    """Figures of an alignment."""
+    before, after = report.held_out_before, report.held_out_after
     assert isinstance(before, AlignmentScores)
     assert isinstance(after, AlignmentScores)
-    assert told.pairs is not None
-    assert told.held_out_pairs is not None
+    assert report.pairs is not None
+    assert report.held_out_pairs is not None
     return DemoAlignment(
         method=method,
         retrieval_before=before.retrieval,
@@ -49,28 +49,28 @@ def alignment(method: str, told: AdaptReport, file_bytes: int) -> DemoAlignment:
         source_cosine_after=after.source_cosine,
         loss_before=before.loss,
         loss_after=after.loss,
-        pairs=told.pairs,
-        held_out_pairs=told.held_out_pairs,
-        curve=[Retrieval(step=step, retrieval=found["retrieval"]) for step, found in told.evaluations],
-        steps=told.steps,
-        tokens=told.tokens,
-        seconds=told.seconds,
-        trained_parameters=told.trained_parameters,
+        pairs=report.pairs,
+        held_out_pairs=report.held_out_pairs,
+        curve=[Retrieval(step=step, retrieval=scores["retrieval"]) for step, scores in report.evaluations],
+        steps=report.steps,
+        tokens=report.tokens,
+        seconds=report.seconds,
+        trained_parameters=report.trained_parameters,
         file_bytes=file_bytes,
-        peak_memory_bytes=told.peak_memory_bytes,
-        learning_rate=told.learning_rate,
+        peak_memory_bytes=report.peak_memory_bytes,
+        learning_rate=report.learning_rate,
     )
 
 
 def save(
-    output: Path, code: str, task: str, classifier: PromptClassifier, taken: Adapted | None, sample: str
+    output: Path, code: str, task: str, classifier: PromptClassifier, adapted: Adapted | None, sample: str
 ) -> DemoFiles:
     """Write classifier and prompt; their paths, and commands to try."""
     path = classifier.save(output / f"{code}-{task}.safetensors")
     commands = [shlex.join(["glotprompt", "predict", "--classifier", str(path), sample])]
-    if taken is None:
+    if adapted is None:
         return DemoFiles(classifier=str(path), commands=commands)
-    prompt = taken.save(output / f"{code}.safetensors")
+    prompt = adapted.save(output / f"{code}.safetensors")
     yours = " --train YOUR.tsv --task YOUR.toml --output yours.safetensors"
     commands.append(shlex.join(["glotprompt", "tune", "--prompt", str(prompt)]) + yours)
     return DemoFiles(prompt=str(prompt), classifier=str(path), commands=commands)

@@ -26,7 +26,7 @@ def demo_page(result: DemoResult) -> str:
 
 
 def _context(result: DemoResult) -> dict[str, Any]:
-    """What the template may name besides the result itself."""
+    """Names of the template besides the result itself."""
     summaries = summary.summarise(result.rows)
     return {
         "result": result,
@@ -75,7 +75,7 @@ def _guesses(guesses: list[DemoGuess]) -> list[dict[str, Any]]:
 
 
 def _guess(guess: DemoGuess, largest: float) -> dict[str, Any]:
-    words = {
+    guesses_of = {
         when: [
             {
                 "word": word,
@@ -88,7 +88,7 @@ def _guess(guess: DemoGuess, largest: float) -> dict[str, Any]:
         for when, guesses in (("before", guess.before), ("after", guess.after))
     }
     left, right = summary.around_gap(guess.left, guess.right)
-    return {"reference": guess.reference, "answer": guess.answer, "left": left, "right": right, **words}
+    return {"reference": guess.reference, "answer": guess.answer, "left": left, "right": right, **guesses_of}
 
 
 def _example(example: DemoExample, summaries: list[MethodSummary]) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _example(example: DemoExample, summaries: list[MethodSummary]) -> dict[str, 
     predictions = example.predictions
     order = [one.method for one in summaries if one.method in predictions]
     order += [method for method in predictions if method not in order]
-    shown = [
+    rows = [
         {
             "name": tables.method_name(method),
             "colour": tables.look(method).colour,
@@ -106,4 +106,4 @@ def _example(example: DemoExample, summaries: list[MethodSummary]) -> dict[str, 
         }
         for method in order
     ]
-    return {"reference": example.reference, "text": example.text, "gold": example.gold, "predictions": shown}
+    return {"reference": example.reference, "text": example.text, "gold": example.gold, "predictions": rows}

@@ -1,4 +1,4 @@
-"""What a demo found: the types behind its `result.json` (docs/demo.md). Needs no torch."""
+"""Results of demos: the types of `result.json` (docs/demo.md). No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Guesses = list[tuple[str, float]]
 
 
 class DemoTask(Record):
-    """What is classified."""
+    """The task of a demo."""
 
     name: str
     source: str
@@ -23,14 +23,14 @@ class DemoTask(Record):
     target_name: str
     labels: list[str]
     unit: str
-    """What is classified, in words: passages."""
+    """Name of the classified items: passages."""
     template: str | None = None
     """None where no cloze is read; so is verbalizer."""
     verbalizer: dict[str, list[str]] | None = None
 
 
 class DemoSplit(Record):
-    """How much text a part of the demo has."""
+    """Size of a part of the demo's data."""
 
     split: str
     language: str
@@ -112,7 +112,7 @@ class Retrieval(Record):
 
 
 class DemoAlignment(Record):
-    """How an alignment went; retrieval in per cent."""
+    """Figures of an alignment; retrieval in per cent."""
 
     method: str
     retrieval_before: float
@@ -156,7 +156,7 @@ class DemoExample(Record):
 
 
 class DemoFiles(Record):
-    """What a person takes away."""
+    """Saved files, and commands to try them."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -168,7 +168,7 @@ class DemoFiles(Record):
 
 
 class DemoMeta(Record):
-    """Where and with what the demo ran."""
+    """Machine, versions and time of the demo."""
 
     versions: dict[str, str]
     hardware: str
@@ -198,7 +198,7 @@ class DemoFigures(Record):
 
 
 class DemoResult(DemoFigures):
-    """All that a demo says."""
+    """The whole result of a demo."""
 
     conclusion: list[str]
     saved: DemoFiles
@@ -206,5 +206,5 @@ class DemoResult(DemoFigures):
 
     def to_json(self) -> dict[str, Any]:
         """As in `result.json`: rows with all their columns, of the rest what was set."""
-        found = self.model_dump(mode="json", exclude_unset=True, by_alias=True)
-        return {**found, "rows": [row.model_dump(mode="json") for row in self.rows]}
+        content = self.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        return {**content, "rows": [row.model_dump(mode="json") for row in self.rows]}

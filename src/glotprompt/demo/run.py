@@ -1,8 +1,8 @@
-"""The demo: classify a language that the bundled backbones know little of, in every way there is, and say what to use.
+"""The demo: classifies a little-known language with every method and recommends one.
 
 `bible`: English King James text to Chichewa, which book a passage is like. `news`: MasakhaNEWS headlines from Hausa.
-What is run is an experiment (`demo.data`, written into the output folder as demo.toml), by the runner of all
-experiments; here its results are told. A killed demo goes on where it was.
+It runs an experiment (`demo.data`, written into the output folder as demo.toml) with the runner of all experiments and
+reports its results. An interrupted demo resumes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from glotprompt.training.objectives.blanks import blank_words, guess_words
 from glotprompt.training.objectives.scoring import evaluation_batches, report, score_masked_tokens
 
 CENTRED = "-centred"
-"""How systems end that read another's sentence vectors, centred."""
+"""Ending of systems that read another system's sentence vectors, centred."""
 
 READING_SEED = 7
 NUM_GUESSES = 5
@@ -71,39 +71,39 @@ def run_demo(
     start, memory = time.perf_counter(), PeakMemory()
     data = bible(fast, precision) if scenario == "bible" else news(data_dir, target or "sna", fast, precision)
     experiment = load(data.write(output))
-    place = Workplace(Store(output / "work"), data.data_dir, runtime=RuntimeConfig())
+    workplace = Workplace(Store(output / "work"), data.data_dir, runtime=RuntimeConfig())
     plan = Plan()
-    used: dict[str, Used] = {}
+    backbones: dict[str, Used] = {}
 
     def open_backbone(name: str, of: Experiment) -> tuple[PlannedBackbone, int]:
         backbone = loaded_backbone(name, of.precision, "auto")
-        used[name] = Used.of(backbone)
+        backbones[name] = Used.of(backbone)
         return PlannedBackbone(backbone.fingerprint, of.precision, name), backbone.num_layers
 
     add_experiment(plan, experiment, open_backbone, data.data_dir, command=command)
-    _run(plan, place, tell)
-    demo = _Demo(data, plan, place, output)
+    _run(plan, workplace, tell)
+    demo = _Demo(data, plan, workplace, output)
     figures = demo.figures(command)
     sentences, use = conclusions(figures, demo.right)
     saved = demo.save(use)
-    return write_result(output, figures, sentences, saved, meta(start, memory, used.values()))
+    return write_result(output, figures, sentences, saved, meta(start, memory, backbones.values()))
 
 
-def _run(plan: Plan, place: Workplace, tell: Tell) -> None:
-    """Run what is not there yet. Raises `UserError` where a step fails."""
-    place.store.write_experiment(plan.records[0])
-    place = replace(place, retry_failed=True)
-    for step in plan.missing(place.store.finished()):
-        (outcome,) = SerialEngine().run([step], place, tell)
+def _run(plan: Plan, workplace: Workplace, tell: Tell) -> None:
+    """Run the missing steps. Raises `UserError` where a step fails."""
+    workplace.store.write_experiment(plan.records[0])
+    workplace = replace(workplace, retry_failed=True)
+    for step in plan.missing(workplace.store.finished()):
+        (outcome,) = SerialEngine().run([step], workplace, tell)
         if outcome.status in ("failed", "skipped"):
             raise UserError(f"{step}: {outcome.error}")
 
 
 class _Demo:
-    """What is told of a finished experiment."""
+    """The report of a finished experiment."""
 
-    def __init__(self, data: DemoData, plan: Plan, place: Workplace, output: Path) -> None:
-        self.data, self.plan, self.place, self.store, self.output = data, plan, place, place.store, output
+    def __init__(self, data: DemoData, plan: Plan, workplace: Workplace, output: Path) -> None:
+        self.data, self.plan, self.workplace, self.store, self.output = data, plan, workplace, workplace.store, output
         self.right: dict[Reading, list[list[int]]] = {}
         self._scored: dict[str, list[EvaluateStep]] = {}
         """By system, a step for each seed."""
@@ -123,9 +123,9 @@ class _Demo:
                 rows.append(self._row(name, step))
             adapted = self._scored[name][0].adapted
             if adapted is not None and adapted.config.objective == "alignment":
-                told = self._opened(adapted).training
+                training = self._load(adapted).training
                 size = (self.store.folder(adapted.name) / ADAPTED).stat().st_size
-                alignments.append(alignment(name, told, size))
+                alignments.append(alignment(name, training, size))
         return DemoFigures(
             title=self.data.title,
             command=command,
@@ -139,26 +139,27 @@ class _Demo:
             settings=self.settings(),
         )
 
-    def _opened(self, step: AdaptStep) -> Adapted:
-        backbone = backbone_of(step.backbone, self.place.device)
+    def _load(self, step: AdaptStep) -> Adapted:
+        backbone = backbone_of(step.backbone, self.workplace.device)
         return load_adapted(self.store.folder(step.name) / ADAPTED, backbone)
 
-    def _found(self, step: EvaluateStep) -> tuple[EvaluationResult, EvaluationReport]:
+    def _result(self, step: EvaluateStep) -> tuple[EvaluationResult, EvaluationReport]:
         """A step's result, and its predictions over all labels compared with the truth."""
         result = step_result(self.store.result_of(step.name), step.name)
         assert isinstance(result, EvaluationResult)
         return result, report(result.predictions.gold, result.predictions.all)
 
     def _row(self, name: str, step: EvaluateStep) -> DemoRow:
-        result, found = self._found(step)
-        self._note(Reading(name), found)
+        result, scores = self._result(step)
+        self._note(Reading(name), scores)
         centred: dict[str, Any] = {}
         for other in self._scored.get(f"{name}{CENTRED}", ()):
-            moved = self._found(other)[1]
-            self._note(Reading(name, centred=True), moved)
+            centred_scores = self._result(other)[1]
+            self._note(Reading(name, centred=True), centred_scores)
             centred = {
-                "target_test_accuracy_centred": moved.accuracy, "target_test_accuracy_centred_interval": moved.interval
-            }  # fmt: skip
+                "target_test_accuracy_centred": centred_scores.accuracy,
+                "target_test_accuracy_centred_interval": centred_scores.interval,
+            }
         own = None
         if len(self.data.own_labels) < len(self.data.task.labels):
             own = result.scores.own.accuracy
@@ -169,12 +170,12 @@ class _Demo:
             backbone=step.backbone.name,
             seed=step.tuned.config.seed,
             source_dev_accuracy=tune.dev_accuracy,
-            target_test_accuracy=found.accuracy,
-            target_test_accuracy_interval=found.interval,
+            target_test_accuracy=scores.accuracy,
+            target_test_accuracy_interval=scores.interval,
             target_test_accuracy_own_labels=own,
-            macro_f1=found.macro_f1,
-            collapsed_label=found.collapsed_label,
-            collapsed_share=found.largest_share / 100,
+            macro_f1=scores.macro_f1,
+            collapsed_label=scores.collapsed_label,
+            collapsed_share=scores.largest_share / 100,
             trained_parameters=max(stage.trained_parameters for stage in stages),
             tokens=sum(stage.tokens for stage in stages),
             file_bytes=(self.store.folder(step.tuned.name) / CLASSIFIER).stat().st_size,
@@ -183,24 +184,24 @@ class _Demo:
             **centred,
         )
 
-    def _note(self, reading: Reading, found: EvaluationReport) -> None:
+    def _note(self, reading: Reading, scores: EvaluationReport) -> None:
         gold = [str(example.label) for example in self.data.test]
-        right = [int(one == other) for one, other in zip(gold, found.predictions, strict=True)]
+        right = [int(one == other) for one, other in zip(gold, scores.predictions, strict=True)]
         self.right.setdefault(reading, []).append(right)
 
     def _majority(self) -> DemoRow:
         """The label most frequent in the source's training examples, for every example."""
         gold = [str(example.label) for example in self.data.test]
-        found = report(gold, [self.data.majority_label] * len(gold))
-        return DemoRow(method="majority", target_test_accuracy=found.accuracy)
+        scores = report(gold, [self.data.majority_label] * len(gold))
+        return DemoRow(method="majority", target_test_accuracy=scores.accuracy)
 
     def _examples(self, names: Sequence[str]) -> list[DemoExample]:
         """A few test passages, drawn by seed, with every method's prediction."""
         test = self.data.test
         picks = np.random.default_rng(READING_SEED).permutation(len(test))[:NUM_PASSAGES]
-        chosen = [test[int(i)] for i in picks]
+        passages = [test[int(i)] for i in picks]
         # Backwards: the backbone of the last steps is still loaded.
-        answers = {name: self._classifier(name).predict(chosen) for name in reversed(names)}
+        answers = {name: self._classifier(name).predict(passages) for name in reversed(names)}
         return [
             DemoExample(
                 reference=example.id,
@@ -208,12 +209,12 @@ class _Demo:
                 gold=str(example.label),
                 predictions={m: (answers[m][i].label, answers[m][i].scores[answers[m][i].label]) for m in names},
             )
-            for i, example in enumerate(chosen)
+            for i, example in enumerate(passages)
         ]
 
     def _classifier(self, name: str) -> PromptClassifier:
-        """Of the first seed."""
-        return scored_classifier(self._scored[name][0], self.store, self.place)[1]
+        """The classifier of the first seed."""
+        return scored_classifier(self._scored[name][0], self.store, self.workplace)[1]
 
     # Masked language modelling
 
@@ -225,9 +226,9 @@ class _Demo:
 
     @cached_property
     def _prompt(self) -> LanguagePrompt:
-        found = self._opened(self._reader)
-        assert isinstance(found, LanguagePrompt)
-        return found
+        prompt = self._load(self._reader)
+        assert isinstance(prompt, LanguagePrompt)
+        return prompt
 
     def reading(self) -> DemoReading:
         """Masked tokens of text that no training has seen, before and after."""
@@ -257,14 +258,14 @@ class _Demo:
         )
 
     def _read(self, prompt: LanguagePrompt | None) -> MaskedTokenScores:
-        backbone, config = backbone_of(self._reader.backbone, self.place.device), self._reader.config
+        backbone, config = backbone_of(self._reader.backbone, self.workplace.device), self._reader.config
         sequences = token_sequences(self.data.reading_texts, backbone.tokenizer, config.max_length, "full")
         batches = evaluation_batches(sequences, backbone, config.mask_rate, 32, READING_SEED)
         return score_masked_tokens(backbone, batches, None if prompt is None else prompt.prefix(backbone))
 
     def guesses(self) -> list[DemoGuess]:
         """Verses with one word masked, drawn by seed, and the model's guesses before and after."""
-        backbone = backbone_of(self._reader.backbone, self.place.device)
+        backbone = backbone_of(self._reader.backbone, self.workplace.device)
         blanks = blank_words(self.data.guess_texts, backbone.tokenizer, NUM_GUESSES, READING_SEED)
         texts = [blank.ids for blank in blanks]
         before, after = guess_words(backbone, texts, None), guess_words(backbone, texts, self._prompt.prefix(backbone))
@@ -280,13 +281,13 @@ class _Demo:
             for blank, old, new in zip(blanks, before, after, strict=True)
         ]
 
-    # What a person takes away
+    # Saved files
 
     def save(self, use: Reading) -> DemoFiles:
         """The two files that a person takes away, and what to try with them: the classifier worth using, and the prompt
         behind it, or else the one that reads the language better."""
         code, name = self.data.target, use.method + CENTRED * use.centred
-        adapted, classifier = scored_classifier(self._scored[name][0], self.store, self.place)
+        adapted, classifier = scored_classifier(self._scored[name][0], self.store, self.workplace)
         samples = Samples.of_lines(text for _, text in self.data.guess_texts)
         classifier = replace(classifier, language=code, samples=samples)
         return save(self.output, code, self.data.task.name, classifier, adapted or self._prompt, self.data.sample)
@@ -302,6 +303,6 @@ class _Demo:
         for name, steps in self._scored.items():
             adapted = steps[0].adapted
             if not name.endswith(CENTRED) and adapted is not None and adapted.config.objective == "alignment":
-                given = adapted.config.model_dump(mode="json", exclude_unset=True)
-                values |= {f"align {name.removesuffix('-aligned')}.{key}": value for key, value in given.items()}
+                overrides = adapted.config.model_dump(mode="json", exclude_unset=True)
+                values |= {f"align {name.removesuffix('-aligned')}.{key}": value for key, value in overrides.items()}
         return {**values, "seeds": self.plan.records[0]["seeds"]}

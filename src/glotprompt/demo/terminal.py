@@ -97,9 +97,9 @@ def _print_guesses(guesses: list[DemoGuess], console: Console) -> None:
         right = right if len(right) <= NUM_CONTEXT else right[:NUM_CONTEXT] + "…"
         console.print()
         console.print(Text.assemble((f"{guess.reference}  ", "dim"), left, (f"[{guess.answer}]", "bold"), right))
-        for when, words in (("before", guess.before), ("after", guess.after)):
+        for when, guesses_then in (("before", guess.before), ("after", guess.after)):
             line = Text.assemble((f"  {when:>6}", "dim"))
-            for word, probability in words:
+            for word, probability in guesses_then:
                 hit = is_right(word, guess.answer)
                 line.append(f"   {word}{' ✓' if hit else ''} {percent(probability)}", "bold green" if hit else None)
             console.print(line)

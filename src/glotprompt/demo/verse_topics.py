@@ -48,7 +48,7 @@ ALIGNED = ("soft-prompt", "lora")
 
 @dataclass(frozen=True)
 class VerseTopics:
-    """What one language's figures are made of."""
+    """Data of one language's figures."""
 
     language: str
     pairs: Sequence[Pair]
@@ -73,7 +73,10 @@ def verse_topics(language: str, data_dir: Path | None = None, say: Callable[[str
     pairs = BIBLE_VERSES.pairs(language, "train", data_dir)
     if language in BOOKS:
         pairs = in_books(pairs, BOOKS[language])
-    scored = {f"{side} topics": [one.fields["text"] for one in found.values()] for side, found in sides.items()}
+    scored = {
+        f"{side} topics": [one.fields["text"] for one in examples_by_id.values()]
+        for side, examples_by_id in sides.items()
+    }
     checked = check_pairs(pairs, scored, {*sides["source"], *sides["target"]})
     if say is not None:
         for line in (checked.report.sentence(), *checked.report.warnings()):
@@ -87,18 +90,18 @@ class _Vectors:
 
     def __init__(self, backbone: Backbone, adapted: Adapted | None, texts: Mapping[str, Sequence[Cloze]]) -> None:
         self._backbone, self._adapted, self._texts = backbone, adapted, texts
-        self._found: dict[str, Float[NDArray[np.float32], "text hidden"]] = {}
+        self._vectors_by_name: dict[str, Float[NDArray[np.float32], "text hidden"]] = {}
         self.tokens = 0
         """Tokens read so far."""
 
     def of(self, name: str) -> Float[NDArray[np.float32], "text hidden"]:
-        if name not in self._found:
+        if name not in self._vectors_by_name:
             layer = self._backbone.num_layers
             attached = nullcontext() if self._adapted is None else self._adapted.attached(self._backbone)
             with torch.no_grad(), attached as prefix:
-                self._found[name] = vectors_of(self._backbone, self._texts[name], prefix, layer, 32)
+                self._vectors_by_name[name] = vectors_of(self._backbone, self._texts[name], prefix, layer, 32)
             self.tokens += sum(len(cloze.input_ids) for cloze in self._texts[name])
-        return self._found[name]
+        return self._vectors_by_name[name]
 
 
 class VerseExperiment:
@@ -120,12 +123,12 @@ class VerseExperiment:
     ) -> dict[str, Any]:
         """Stage 1 of a method (soft-prompt, lora; embedding: none) and the cross-fitted classifier behind it. Stage 1
         reads `num_pairs` pairs drawn by the seed (None: all)."""
-        pairs = self.chosen_pairs(num_pairs, seed)
+        pairs = self.sample_pairs(num_pairs, seed)
         adapted = None if method == "embedding" else self.adapted(method, seed, steps, pairs, runtime)
         return self.scores(adapted, method, seed, pairs)
 
-    def chosen_pairs(self, num_pairs: int | None, seed: int) -> list[Pair]:
-        """The pairs that stage 1 reads."""
+    def sample_pairs(self, num_pairs: int | None, seed: int) -> list[Pair]:
+        """The pairs that stage 1 trains on."""
         return list(self.data.pairs) if num_pairs is None else subsample(self.data.pairs, num_pairs, seed)
 
     def adapted(
@@ -155,10 +158,15 @@ class VerseExperiment:
         gold = [str(one.label) for one in self.data.source]
         sides = (vectors.of("target"), self._plain.of("source"))
         figures: dict[str, Any] = {
-            "language": self.data.language, "method": method, "seed": seed, "num_verses": len(gold),
-            "precision": self.backbone.precision, "retrieval_scored": retrieval_accuracy(*map(torch.from_numpy, sides)),
-            "chosen": chosen, "right": {},
-        }  # fmt: skip
+            "language": self.data.language,
+            "method": method,
+            "seed": seed,
+            "num_verses": len(gold),
+            "precision": self.backbone.precision,
+            "retrieval_scored": retrieval_accuracy(*map(torch.from_numpy, sides)),
+            "chosen": chosen,
+            "right": {},
+        }
         for name, labels in predicted.items():
             found = report(gold, labels)
             figures |= {f"{name}_accuracy": found.accuracy, f"{name}_interval": list(found.interval)}
@@ -221,9 +229,17 @@ def _stage_1(adapted: Adapted | None) -> dict[str, Any]:
         return {}
     told = adapted.training
     kept = {
-        "pairs", "held_out_pairs", "steps", "best_step", "tokens", "seconds", "trained_parameters", "learning_rate",
-        "peak_memory_bytes", "evaluations",
-    }  # fmt: skip
+        "pairs",
+        "held_out_pairs",
+        "steps",
+        "best_step",
+        "tokens",
+        "seconds",
+        "trained_parameters",
+        "learning_rate",
+        "peak_memory_bytes",
+        "evaluations",
+    }
     figures = told.model_dump(mode="json", include=kept)
     for when, scores in (("before", told.held_out_before), ("after", told.held_out_after)):
         figures |= {f"{name}_{when}": value for name, value in vars(scores).items() if name != "num_pairs"}

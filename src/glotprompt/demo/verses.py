@@ -86,7 +86,7 @@ class _Verses:
         self.work = output / "work"
         self.right: dict[Reading, list[list[int]]] = {}
 
-    def _kept(self, method: str, seed: int) -> Path:
+    def _path(self, method: str, seed: int) -> Path:
         data, backbone = self.experiment.data, self.experiment.backbone
         texts = [text for pair in data.pairs for text in (pair.source, pair.target)]
         about = [data.language, seed, self.steps, self.num_pairs, content_hash([*texts, *data.source, *data.target])]
@@ -97,7 +97,7 @@ class _Verses:
         """Stage 1 of a method and seed, or what an earlier, interrupted demo left; None for embedding."""
         if method == RIVAL:
             return None
-        backbone, pairs = self.experiment.backbone, self.experiment.chosen_pairs(self.num_pairs, seed)
+        backbone, pairs = self.experiment.backbone, self.experiment.sample_pairs(self.num_pairs, seed)
         stage1 = self.experiment.stage1(method, seed, self.steps, pairs)
 
         def train(folder: Path) -> Adapted:
@@ -108,44 +108,44 @@ class _Verses:
 
     def figures(self, method: str, seed: int) -> dict[str, Any]:
         """The figures of `VerseExperiment.scores`."""
-        path = self._kept(method, seed)
+        path = self._path(method, seed)
         if not path.is_file():
-            pairs = self.experiment.chosen_pairs(self.num_pairs, seed)
-            found = self.experiment.scores(self.adapted(method, seed), method, seed, pairs)
-            atomic.write(path, json.dumps(found))
+            pairs = self.experiment.sample_pairs(self.num_pairs, seed)
+            figures = self.experiment.scores(self.adapted(method, seed), method, seed, pairs)
+            atomic.write(path, json.dumps(figures))
         return json.loads(path.read_text(encoding="utf-8"))
 
     def row(self, method: str, seed: int) -> DemoRow:
-        found, adapted = self.figures(method, seed), self.adapted(method, seed)
+        figures, adapted = self.figures(method, seed), self.adapted(method, seed)
         name = method if adapted is None else f"{method}-aligned"
         for reading, column in ((Reading(name), "target"), (Reading(name, centred=True), "target_centred")):
-            self.right.setdefault(reading, []).append(found["right"][column])
+            self.right.setdefault(reading, []).append(figures["right"][column])
         return DemoRow(
             method=name,
             backbone=self.experiment.backbone.name,
             seed=seed,
-            source_test_accuracy=found["source_accuracy"],
-            source_test_accuracy_interval=found["source_interval"],
-            target_test_accuracy=found["target_accuracy"],
-            target_test_accuracy_interval=found["target_interval"],
-            target_test_accuracy_centred=found["target_centred_accuracy"],
-            target_test_accuracy_centred_interval=found["target_centred_interval"],
-            macro_f1=found["target_macro_f1"],
-            trained_parameters=found.get("trained_parameters", 0),
-            tokens=found["tokens_read"] + found.get("tokens", 0),
+            source_test_accuracy=figures["source_accuracy"],
+            source_test_accuracy_interval=figures["source_interval"],
+            target_test_accuracy=figures["target_accuracy"],
+            target_test_accuracy_interval=figures["target_interval"],
+            target_test_accuracy_centred=figures["target_centred_accuracy"],
+            target_test_accuracy_centred_interval=figures["target_centred_interval"],
+            macro_f1=figures["target_macro_f1"],
+            trained_parameters=figures.get("trained_parameters", 0),
+            tokens=figures["tokens_read"] + figures.get("tokens", 0),
             file_bytes=0 if adapted is None else saved_size(self.work, adapted),
-            seconds=found.get("seconds"),
-            peak_memory_bytes=found.get("peak_memory_bytes"),
+            seconds=figures.get("seconds"),
+            peak_memory_bytes=figures.get("peak_memory_bytes"),
         )
 
     def alignments(self, seed: int) -> list[DemoAlignment]:
-        """How the alignments of a seed went."""
-        found: list[DemoAlignment] = []
+        """Figures of the alignments of a seed."""
+        results: list[DemoAlignment] = []
         for method in ALIGNED:
             adapted = self.adapted(method, seed)
             assert adapted is not None
-            found.append(alignment(f"{method}-aligned", adapted.training, saved_size(self.work, adapted)))
-        return found
+            results.append(alignment(f"{method}-aligned", adapted.training, saved_size(self.work, adapted)))
+        return results
 
     def save(self, use: Reading, seed: int) -> DemoFiles:
         """The classifier worth using, of all English verses, and the prompt behind it."""
@@ -154,13 +154,15 @@ class _Verses:
         config = TuneConfig(method=RIVAL, seed=seed, **preset("alignment", "tune"))
         classifier = tune(experiment.backbone, adapted, data.source, TASK, config)
         if use.centred:
-            texts = [pair.target for pair in experiment.chosen_pairs(self.num_pairs, seed)[:CENTRE_TEXTS]]
+            texts = [pair.target for pair in experiment.sample_pairs(self.num_pairs, seed)[:CENTRE_TEXTS]]
             classifier = classifier.with_target_text(texts)
         return save(self.output, data.language, TASK.name, classifier, adapted, data.pairs[0].target)
 
 
-def _majority(found: dict[str, Any]) -> DemoRow:
-    return DemoRow(method="majority", target_test_accuracy=found["majority"], source_test_accuracy=found["majority"])
+def _majority(figures: dict[str, Any]) -> DemoRow:
+    return DemoRow(
+        method="majority", target_test_accuracy=figures["majority"], source_test_accuracy=figures["majority"]
+    )
 
 
 def _counts(experiment: VerseExperiment, notes: Sequence[str]) -> list[DemoSplit]:

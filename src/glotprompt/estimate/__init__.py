@@ -1,1 +1,1 @@
-"""What a method takes: parameters, files, memory and time, before anything is trained."""
+"""Estimates of parameters, files, memory and time before training."""

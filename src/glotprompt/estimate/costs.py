@@ -1,4 +1,4 @@
-"""What each method takes on a backbone: trained parameters, files and memory, counted before anything is trained.
+"""Costs of methods on a backbone: trained parameters, files and memory, counted before training.
 
 Every number comes from the method's own modules on a backbone without weights (`model.shapes`), so none is kept here
 that could differ from what a training does.
@@ -26,13 +26,13 @@ from glotprompt.model.modules.weights import Weights
 from glotprompt.model.shapes import Shell
 
 Attention = Literal["cpu", "cuda"]
-"""Where attention is computed, which decides whether its weights are kept."""
+"""Device of the attention, which decides whether its weights are stored."""
 
 FP32 = 4
-"""Bytes of a value that is trained or saved."""
+"""Bytes of a trained or saved parameter."""
 
 _NUM_LABELS = 4
-"""Labels (and their words) of the task whose stage 2 is estimated; a few more or less make no difference."""
+"""Number of labels (and label words) of the estimated task; a few more or less make no difference."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,23 @@ class StageCost:
     """One training of one stage."""
 
     trained_parameters: int
-    """What the optimiser changes, tied weights once."""
+    """Trainable parameters, tied weights counted once."""
     trained_parameters_paper: int
     """The same in the counting of Chen and Chen 2024, table 3: a tied decoder counts beside the embeddings, and mad-x
     trains the masked-token head's dense layer and norm too (`train_lm_head`)."""
     share: float
-    """Of the backbone's values, 0 to 1."""
+    """Share of the backbone's parameters, 0 to 1."""
     file_bytes: int
-    """The tensors of the file that the stage writes, fp32."""
+    """Bytes of the tensors in the stage's file, fp32."""
     activation_bytes: int
-    """See `activation_bytes`."""
+    """Memory of activations (`activation_bytes`)."""
     backbone_bytes: int
-    """The frozen backbone in the precision of its body."""
+    """Memory of the frozen backbone, in the precision of its body."""
     trained_layers: tuple[int, int] | None
     """First layer whose prompts are trained, and the one behind the last; None without prompts."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures, those that follow from others too; JSON."""
+        """All figures, with derived ones; JSON."""
         derived = ("gradient_bytes", "optimiser_bytes", "copies_bytes", "memory_bytes")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
@@ -66,7 +66,7 @@ class StageCost:
 
     @property
     def optimiser_bytes(self) -> int:
-        """AdamW's two moments."""
+        """Memory of AdamW's two moments."""
         return 2 * FP32 * self.trained_parameters
 
     @property
@@ -87,7 +87,7 @@ class MethodCost:
 
     method: Method
     adapt: StageCost | None = None
-    """None where there is no stage 1."""
+    """Costs of stage 1; None without one."""
     tune: StageCost | None = None
     language_bytes: int | None = None
     """What one more language takes of the file of stage 1: all of it, but for mad-x, whose file also holds the source
@@ -100,8 +100,9 @@ class MethodCost:
         return {
             "adapt": None if self.adapt is None else self.adapt.to_dict(),
             "tune": None if self.tune is None else self.tune.to_dict(),
-            "language_bytes": self.language_bytes, "refusal": self.refusal or None,
-        }  # fmt: skip
+            "language_bytes": self.language_bytes,
+            "refusal": self.refusal or None,
+        }
 
 
 def method_costs(
@@ -171,7 +172,7 @@ def _check_length(backbone: Shell, max_length: int) -> None:
 
 
 def _parts(backbone: Shell, config: AdaptConfig) -> dict[str, Module]:
-    """What stage 1 leaves."""
+    """The module that stage 1 produces."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
     return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.parts}
@@ -263,11 +264,11 @@ def _as_it_is(tensor: Tensor) -> Tensor:
 
 
 class _Kept:
-    """The memory that autograd keeps, every piece of it once, without weights."""
+    """Counts the memory that autograd stores, each storage once, without weights."""
 
     def __init__(self, backbone: Backbone, module: Module, fused: bool, size: tuple[int, int]) -> None:
-        held = chain(backbone.model.parameters(), backbone.model.buffers(), module.parameters(), module.buffers())
-        storages = [value.untyped_storage() for value in held]
+        weights = chain(backbone.model.parameters(), backbone.model.buffers(), module.parameters(), module.buffers())
+        storages = [value.untyped_storage() for value in weights]
         self._weights = {id(storage): storage for storage in storages}
         self._fused, self._head_dim = fused, backbone.head_dim
         batch, length = size
@@ -277,7 +278,7 @@ class _Kept:
         """By id, which stays taken as long as the storage stands beside it; with its bytes."""
 
     def note(self, tensor: Tensor) -> Tensor:
-        """What autograd calls for every tensor it keeps."""
+        """Hook that autograd calls for every tensor that it stores."""
         storage = tensor.untyped_storage()
         if id(storage) in self._weights or id(storage) in self.storages:
             return tensor

@@ -1,4 +1,4 @@
-"""What the stages will take on this machine: steps, seconds, memory, files.
+"""Forecasts of the stages on this machine: steps, seconds, memory, files.
 
 Of each kind of training on a backbone a few real steps are timed (`train.pace`), and the rest is counted.
 """
@@ -40,7 +40,7 @@ LONGEST = 3 * DAY
 """Seconds beyond which work is not for this machine. A guess: what a computer that people use does over a weekend."""
 
 SAMPLE_LINES, SAMPLE_EXAMPLES = 2000, 512
-"""Lines and examples that the timed steps are drawn from; batches of fewer would be padded more than a training's."""
+"""Lines and examples for the timed steps; batches of fewer would be padded more than a training's."""
 
 Fields = Mapping[str, str]
 """An example's texts by the names that templates give them."""
@@ -48,21 +48,21 @@ Fields = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one stage will take. Seconds and measured memory are None where nothing was timed."""
+    """Forecast of one stage. Seconds and measured memory are None where nothing was timed."""
 
     steps: int
     """Optimiser steps, trials of learning rates included."""
     sequences: int
     """Training sequences of the target text (with alignment pairs); of stage 2 and of a test, examples."""
     file_bytes: int
-    """The tensors of the file that is written."""
+    """Bytes of the tensors in the stage's file."""
     estimated_bytes: int
     """Memory of the training beyond the program itself, from `costs`."""
     seconds_per_step: float | None = None
     seconds: float | None = None
-    """The whole stage with its evaluations, to its last step: whether it will stop early is not known."""
+    """Seconds of the whole stage with its evaluations, without early stopping, which cannot be foreseen."""
     probe_steps: int = 0
-    """Steps that were timed."""
+    """Number of timed steps."""
     measured_bytes: int | None = None
     """Largest memory of this process (of the GPU on CUDA) during the timed steps; None also where they were shorter
     than a training's."""
@@ -75,10 +75,10 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Probe:
-    """How much is timed of each kind of training."""
+    """Length of the timing of each kind of training."""
 
     seconds: float
-    """About: a step that has begun is finished."""
+    """Approximate seconds; a step that has begun is finished."""
     most_tokens: int | None = None
     """Tokens of a step, at most; None: a training's whole batch, so that its memory is measured, too."""
 
@@ -112,10 +112,10 @@ class Amount:
     """Text as sequences, or as pairs."""
 
     sequences: int
-    """Those that are trained on."""
+    """Number of sequences or pairs that are trained on."""
     held_out: int
     tokens: float
-    """Of a sequence, or of both sides of a pair."""
+    """Tokens of a sequence, or of both sides of a pair."""
 
 
 class Forecaster:
@@ -220,7 +220,7 @@ class Forecaster:
         return self._kept[kind]
 
     def _tokens(self, config: TuneConfig, task: Task, examples: Sequence[Fields]) -> float:
-        """Of an example, on average."""
+        """Tokens of an example, on average."""
         return fmean(len(cloze.input_ids) for cloze in self._read(config, task, examples)[1])
 
     def _read(self, config: TuneConfig, task: Task, examples: Sequence[Fields]) -> tuple[Any, list[Cloze]]:
@@ -313,7 +313,7 @@ class Forecaster:
 
 
 def unfit(seconds: float | None, num_bytes: int, machine_bytes: int | None) -> str:
-    """Why work is not for this machine, in a line; "" where it is."""
+    """One line on why the work does not fit this machine; "" if it does."""
     reasons: list[str] = []
     if seconds is not None and seconds > LONGEST:
         reasons.append(f"it would take about {duration(seconds)}")
@@ -323,7 +323,7 @@ def unfit(seconds: float | None, num_bytes: int, machine_bytes: int | None) -> s
 
 
 def _kind(config: AdaptConfig | TuneConfig) -> str:
-    """What two configs have in common whose steps take the same time."""
+    """Key of configs whose steps take the same time."""
     same: dict[str, Any] = {"seed": 0, "warmup_ratio": 0.0, "weight_decay": 0.0, "clip_norm": 1.0, "learning_rate": 1.0}
     same |= {"steps": 1} if isinstance(config, AdaptConfig) else {"epochs": 1, "shots_per_class": None}
     return config.replace(**same).identity()
@@ -336,7 +336,7 @@ def _some(things: Sequence[Any], most: int) -> list[Any]:
 
 
 def _fresh_parts(backbone: Backbone, config: AdaptConfig) -> dict[str, Module]:
-    """What stage 1 would leave, untrained."""
+    """The module of stage 1, untrained."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
     return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.parts}

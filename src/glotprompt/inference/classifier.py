@@ -1,4 +1,4 @@
-"""What is saved and used: a language prompt or module (stage 1) and a prompt classifier (stage 2)."""
+"""Saved results: a language prompt or module (stage 1) and a prompt classifier (stage 2)."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from glotprompt.training.objectives.scoring import log_probabilities
 
 @dataclass(frozen=True)
 class Part:
-    """A module as it is saved: independent of a backbone, in fp32 on the CPU."""
+    """A saved module: independent of a backbone, in fp32 on the CPU."""
 
     description: dict[str, Any]
     tensors: dict[str, Tensor]
 
     @classmethod
     def of(cls, module: Module) -> Part:
-        """What is needed to restore a module."""
+        """A module's tensors and description, from which it can be restored."""
         return cls(described(module), {name: _to_cpu(value) for name, value in module.tensors().items()})
 
     def restored(self, backbone: Backbone) -> Module:
@@ -52,20 +52,20 @@ class Part:
 
 
 class _Adapted:
-    """What the results of stage 1 know of their training."""
+    """Common parts of the results of stage 1: the report of their training."""
 
     report: Stage1Report | None
 
     @property
     def training(self) -> AdaptReport:
-        """The report of its training; `ConfigError` for what was not trained here."""
+        """The report of its training; `ConfigError` for a result that was not trained here."""
         if not isinstance(self.report, AdaptReport):
             raise ConfigError("this prompt or module was not trained by adapt, so nothing is known of its training")
         return self.report
 
     @property
     def made_from(self) -> str | None:
-        """Which run it is of; None where that is not known."""
+        """Identity of the run that made it; None if unknown."""
         return self.report.made_from if isinstance(self.report, AdaptReport) else None
 
     @property
@@ -76,7 +76,7 @@ class _Adapted:
 
 @dataclass(frozen=True)
 class LanguageModule(_Adapted):
-    """The result of stage 1 of any method: what was trained on one language's text, for one backbone."""
+    """The result of stage 1 of any method: modules trained on one language's text, for one backbone."""
 
     method: str
     parts: dict[str, Part]
@@ -88,21 +88,21 @@ class LanguageModule(_Adapted):
     report: Stage1Report | None = field(default=None, repr=False)
     """How it was made."""
     characters: CharacterMap | None = None
-    """What is rewritten in every text before it is tokenised, from stage 1 to the last prediction."""
+    """Characters that are rewritten in every text before it is tokenised, from stage 1 to the last prediction."""
     samples: Samples | None = None
     """Held-out texts of the language to try it on. Not in the report, which is copied into results."""
 
     def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix | None]:
-        """As `Module.attached`, of the language's part."""
+        """Attach the language's part (`Module.attached`)."""
         return self.parts["language"].restored(backbone).attached(backbone)
 
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
-        tensors = {f"{part}.{name}": value for part, held in self.parts.items() for name, value in held.tensors.items()}
+        tensors = {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.tensors.items()}
         metadata = {
             "method": self.method, "language": self.language, "backbone": self.backbone,
             "parts": {name: part.description for name, part in self.parts.items()},
-            "characters": _described(self.characters), "samples": _described(self.samples),
+            "characters": _description_of(self.characters), "samples": _description_of(self.samples),
             "training": _json(self.report), "versions": artifact.versions(),
         }  # fmt: skip
         return artifact.write(path, "language module", tensors, metadata)
@@ -138,33 +138,33 @@ class LanguagePrompt(_Adapted):
     method: str = "soft-prompt"
     """soft-prompt, or source-prompt (trained on source text alone)."""
     characters: CharacterMap | None = None
-    """As `LanguageModule.characters`."""
+    """Character map (`LanguageModule.characters`)."""
     samples: Samples | None = None
-    """As `LanguageModule.samples`."""
+    """Held-out texts (`LanguageModule.samples`)."""
 
     @property
     def prompt_length(self) -> int:
         return self.key_values.shape[3]
 
     def prefix(self, backbone: Backbone) -> Prefix:
-        """What puts this prompt in front of a batch."""
+        """The prefix that puts this prompt in front of a batch."""
         return Prefix.shared(self.key_values.to(backbone.device), backbone.dtype, self.positions)
 
     def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix]:
-        """As `Module.attached`."""
+        """Attach the prompt (`Module.attached`)."""
         return nullcontext(self.prefix(backbone))
 
     @property
     def parts(self) -> dict[str, Part]:
-        """As `LanguageModule.parts`."""
+        """The prompt as the only part (`LanguageModule.parts`)."""
         return {"language": Part.of(SoftPrompt(self.key_values, positions=self.positions))}
 
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
         metadata = {
             "method": self.method, "language": self.language, "backbone": self.backbone, "positions": self.positions,
-            "prompt_length": self.prompt_length, "characters": _described(self.characters),
-            "samples": _described(self.samples), "training": _json(self.report), "versions": artifact.versions(),
+            "prompt_length": self.prompt_length, "characters": _description_of(self.characters),
+            "samples": _description_of(self.samples), "training": _json(self.report), "versions": artifact.versions(),
         }  # fmt: skip
         return artifact.write(path, "language prompt", {"key_values": self.key_values}, metadata)
 
@@ -182,11 +182,11 @@ class LanguagePrompt(_Adapted):
 
 
 Adapted = LanguagePrompt | LanguageModule
-"""What stage 1 gives: a prompt, or for methods without prompts a module."""
+"""The result of stage 1: a prompt, or for methods without prompts a module."""
 
 
 def load_adapted(path: str | Path, backbone: Backbone | None = None) -> Adapted:
-    """Open what stage 1 saved, whatever the method."""
+    """Open a saved result of stage 1, of any method."""
     kind = describe(path, ("language prompt", "language module"))["kind"]
     return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, backbone)
 
@@ -195,14 +195,14 @@ def _json(report: Stage1Report | TuneReport | None) -> dict[str, Any]:
     return {} if report is None else report.to_json()
 
 
-def _described(found: CharacterMap | Samples | None) -> dict[str, Any] | None:
-    return None if found is None else found.to_dict()
+def _description_of(value: CharacterMap | Samples | None) -> dict[str, Any] | None:
+    return None if value is None else value.to_dict()
 
 
 def characters_of(metadata: Mapping[str, Any]) -> CharacterMap | None:
-    """The map in a file's metadata; files from before there were any have none."""
-    found = metadata.get("characters")
-    return None if found is None else CharacterMap.from_dict(found)
+    """The map in a file's metadata; older files have none."""
+    value = metadata.get("characters")
+    return None if value is None else CharacterMap.from_dict(value)
 
 
 def _read_for(path: str | Path, kind: str, backbone: Backbone | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -224,27 +224,27 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PromptClassifier:
-    """The result of stage 2: what was trained, with template and verbalizer, ready to classify with its backbone."""
+    """The result of stage 2: a trained module with template and verbalizer, ready to classify with its backbone."""
 
     backbone: Backbone = field(repr=False)
     body: Module = field(repr=False)
-    """What the backbone computes with: a `SoftPrompt` for the methods with prompts alone."""
+    """The module attached to the backbone: a `SoftPrompt` for methods that train only prompts."""
     task: Task
     language: str
     max_length: int
     head: Head | None = field(default=None, repr=False)
-    """What reads the labels; None: the label words do."""
+    """The classification head; None: label words."""
     offsets: tuple[float, ...] | None = None
-    """Added to the labels' log-probabilities; None: nothing (see `with_label_prior`)."""
+    """Offsets added to the labels' log-probabilities; None: uncalibrated (see `with_label_prior`)."""
     report: TuneReport | None = field(default=None, repr=False)
     """How it was made."""
     method: str = "soft-prompt"
     characters: CharacterMap | None = None
-    """What is rewritten in every text before it is read, as in stage 1 of its language."""
+    """Characters that are rewritten in every text, as in stage 1 of its language."""
     samples: Samples | None = field(default=None, repr=False)
-    """Texts to try it on, that it was not trained on."""
+    """Sample texts to try it on; none was trained on."""
     measurements: tuple[Measurement, ...] = field(default=(), repr=False)
-    """How right it was on labelled examples, the newest last."""
+    """Accuracies on labelled examples, the newest last."""
 
     @property
     def training(self) -> TuneReport:
@@ -255,7 +255,7 @@ class PromptClassifier:
 
     @property
     def made_from(self) -> str | None:
-        """As `LanguageModule.made_from`."""
+        """Identity of the run that made it; None if unknown."""
         return None if self.report is None else self.report.made_from
 
     def with_report(self, **changes: Any) -> PromptClassifier:
@@ -264,7 +264,7 @@ class PromptClassifier:
 
     @property
     def prompt(self) -> SoftPrompt | None:
-        """The prompt among what was trained."""
+        """The trained prompt; None for a method without one."""
         return next((part for part in self.body.modules() if isinstance(part, SoftPrompt)), None)
 
     @property
@@ -281,13 +281,13 @@ class PromptClassifier:
         fields = [fields_of(item) for item in inputs]
         reader, clozes = read_inputs(self.backbone, fields, self.task, self.head, self.max_length, self.characters)
         with torch.no_grad(), self.body.attached(self.backbone) as prefix:
-            found = log_probabilities(self.backbone, clozes, prefix, reader, batch_size)
-        if not np.isfinite(found).all():
+            log_probs = log_probabilities(self.backbone, clozes, prefix, reader, batch_size)
+        if not np.isfinite(log_probs).all():
             raise ModelError(
                 f"the classifier gives NaN or infinity instead of probabilities; its values, or those of"
                 f" {self.backbone.name}, are damaged or too large: make it anew, or try it in fp32"
             )
-        return found
+        return log_probs
 
     def predict(
         self, inputs: Sequence[Input], *, labels: Sequence[str] | None = None, batch_size: int = 32
@@ -306,10 +306,10 @@ class PromptClassifier:
         probabilities meet `prior` (None: uniform). Do not fit on the texts that are to be scored."""
         names = self.task.labels
         self.task.indices(list(prior or ()))
-        wanted = [1.0] * len(names) if prior is None else [float(prior.get(name, 0.0)) for name in names]
-        offsets = fit_offsets(self.log_probabilities(texts), wanted)
+        target = [1.0] * len(names) if prior is None else [float(prior.get(name, 0.0)) for name in names]
+        offsets = fit_offsets(self.log_probabilities(texts), target)
         finite = np.where(np.isfinite(offsets), offsets, -1e9)
-        recorded = LabelPrior(prior=dict(zip(names, wanted, strict=True)), num_texts=len(texts))
+        recorded = LabelPrior(prior=dict(zip(names, target, strict=True)), num_texts=len(texts))
         return replace(self.with_report(label_prior=recorded), offsets=tuple(finite.tolist()), measurements=())
 
     def with_target_text(self, texts: Sequence[Input], batch_size: int = 32) -> PromptClassifier:
@@ -328,14 +328,14 @@ class PromptClassifier:
         return replace(self.with_report(centred_on=len(texts)), head=head, measurements=())
 
     def description(self) -> dict[str, Any]:
-        """What a file of it says beside the tensors; JSON."""
+        """Metadata of its file; JSON."""
         prompt, (module, _) = self.prompt, packed(self.body, self.head)
         return {
             "method": self.method, "language": self.language, "module": module,
             "backbone": self.backbone.reference,
             "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
             "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
-            "characters": _described(self.characters), "samples": _described(self.samples),
+            "characters": _description_of(self.characters), "samples": _description_of(self.samples),
             "training": _json(self.report), "versions": artifact.versions(),
             artifact.MEASUREMENTS: [one.to_json() for one in self.measurements],
         }  # fmt: skip
@@ -353,7 +353,7 @@ class PromptClassifier:
     def of(
         cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], backbone: Backbone, path: str | Path
     ) -> PromptClassifier:
-        """What `load` makes of the tensors and metadata of a file."""
+        """Build a classifier from the tensors and metadata of a file."""
         offsets, task = metadata["offsets"], task_of(metadata, path)
         with _naming(path):
             body, head = unpacked(backbone, metadata["module"], tensors)
@@ -381,7 +381,7 @@ class PromptClassifier:
 
 @contextmanager
 def _naming(path: str | Path) -> Generator[None]:
-    """What is wrong inside the block is said of the file."""
+    """Make errors inside the block name the file."""
     try:
         yield
     except UserError as error:

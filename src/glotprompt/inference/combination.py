@@ -1,4 +1,4 @@
-"""Prompts of several languages as one: their weighted sum."""
+"""Combination of prompts: the weighted sum of several languages' prompts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def combine(
     language: str = "",
     characters: CharacterMap | None = None,
 ) -> LanguagePrompt:
-    """A prompt that nobody trained: the weighted sum of saved prompts, after language arithmetic (Klimaszewski et al.
-    2025), which adds adapters. Weights are used as given; they need not sum to 1, and may be negative. None: the mean.
+    """The weighted sum of saved prompts, after language arithmetic (Klimaszewski et al. 2025), which adds adapters.
+    Weights need not sum to 1 and may be negative. None: the mean.
 
-    `language` is the code of the language it is meant for, else those of the prompts, joined by "+". `characters`
-    settles which map holds where those of the prompts differ. `tune` goes on from it as from the prompts themselves: a
-    soft-prompt, or where all are, a source-prompt. Raises `ConfigError` for prompts that differ in shape, positions or
-    backbone, and for different maps."""
+    `language` is the code of the language it is meant for; default: the prompts' codes, joined by "+". `characters` is
+    the character map where those of the prompts differ. `tune` treats the result as a soft-prompt, or as a
+    source-prompt if all of them are. Raises `ConfigError` for prompts that differ in shape, positions or backbone, and
+    for different maps."""
     if weights is None:
         weights = [1 / len(prompts) for _ in prompts]
     key_values = weighted_sum(prompts, weights)
@@ -44,8 +44,8 @@ def combine(
 
 
 def weighted_sum(prompts: Sequence[LanguagePrompt], weights: Sequence[float]) -> Tensor:
-    """The sum of prompts as they are weighted, [layer, 2, head, prompt, dim]. Raises `ConfigError` for prompts that
-    differ in shape, positions or backbone."""
+    """The weighted sum of prompts, [layer, 2, head, prompt, dim]. `ConfigError` for prompts that differ in shape,
+    positions or backbone."""
     if not prompts or len(prompts) != len(weights):
         raise ConfigError(
             f"a combination needs prompts and a weight for each, not {len(prompts)} and {len(weights)}; give as many"
@@ -70,12 +70,11 @@ def _backbone(prompt: LanguagePrompt) -> str:
 
 
 def shared_characters(prompts: Sequence[LanguagePrompt]) -> CharacterMap | None:
-    """The one character map of all prompts; `ConfigError` where they differ, for then a text has two spellings."""
+    """The common character map of all prompts; `ConfigError` where they differ, as a text would have two spellings."""
     first, *others = (prompt.characters for prompt in prompts)
     if any(other != first for other in others):
         raise ConfigError(
-            "the prompts to combine rewrite characters differently; say which table is to hold with"
-            f" {setting('characters')}"
+            f"the prompts to combine rewrite characters differently; choose a table with {setting('characters')}"
         )
     return first
 
@@ -89,5 +88,5 @@ def ingredients(prompts: Sequence[LanguagePrompt], weights: Sequence[float]) -> 
 
 
 def digest_of(key_values: Tensor) -> str:
-    """What tells a prompt's values from others."""
+    """Digest of a prompt's parameters."""
     return artifact.digest({"": key_values}, {})

@@ -1,7 +1,7 @@
-"""Which language is a text in? The one whose prompt reads its masked tokens best.
+"""Language detection: a text is in the language whose prompt gives its masked tokens the lowest loss.
 
-Every classifier's prompt stands in front of the same text with the same words masked, and the losses of these words
-are compared. Texts of a few words leave few words to compare, so a text is read several times with other masks.
+Every classifier's prompt is put in front of the same text with the same tokens masked, and the losses are compared.
+Short texts have few tokens to mask, so a text is read several times with other masks.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from glotprompt.training.objectives.batches import MaskedBatch, mask_tokens, tok
 from glotprompt.training.objectives.inputs import Input, fields_of
 
 MASK_RATE = 0.15
-"""As in stage 1."""
+"""Share of masked tokens, as in stage 1."""
 MOST_TOKENS = 64
-"""What is read of a text."""
+"""Most tokens that are read of a text."""
 READINGS = 4
-"""How often a text is read, each time with other masks; what more or fewer give stands in docs/serving.md."""
+"""Number of times that a text is read, each with other masks. docs/serving.md compares numbers."""
 SEED = 0
 
 
 @dataclass(frozen=True)
 class LanguageQuery:
-    """An item whose language is to be found out, bound to the versions of the classifiers that were there."""
+    """An item whose language is to be detected, bound to versions of the classifiers."""
 
     queries: tuple[Query, ...]
     """The item as each candidate reads it."""
@@ -40,14 +40,14 @@ class LanguageQuery:
 
     @property
     def num_tokens(self) -> int:
-        """What it costs: the text for every candidate, and its classification."""
+        """Cost in tokens: the text for every candidate, and its classification."""
         masked = sum(reading.input_ids.numel() for reading in self.readings)
         return masked + max(query.num_tokens for query in self.queries)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """How well a classifier's prompt reads a text."""
+    """The MLM loss of a text behind a classifier's prompt."""
 
     served: Served
     loss: float
@@ -64,38 +64,37 @@ class LanguageFinder:
         """Prepare an item for the classifiers `names`, which must be prompts. Raises what `Predictor.read` raises."""
         queries = self._predictor.read([(name, item) for name in names])
         whole = " ".join(fields_of(item).values())
-        made: dict[str, MaskedBatch] = {}
+        batches: dict[str, MaskedBatch] = {}
         readings: list[MaskedBatch] = []
         for query in queries:
             characters = query.served.characters
             text = whole if characters is None else characters.apply(whole)
-            readings.append(made.get(text) or made.setdefault(text, self._masked(text)))
+            readings.append(batches.get(text) or batches.setdefault(text, self._masked(text)))
         return LanguageQuery(tuple(queries), tuple(readings))
 
     def _masked(self, text: str) -> MaskedBatch:
         tokenizer = self._predictor.backbone.tokenizer
-        found = token_sequences([text], tokenizer, MOST_TOKENS, "none")
-        if not found:  # nothing but what the tokenizer drops
-            found = token_sequences([str(tokenizer.unk_token)], tokenizer, MOST_TOKENS, "none")
-        return mask_tokens(found * self._readings, tokenizer, MASK_RATE, (SEED,))
+        sequences = token_sequences([text], tokenizer, MOST_TOKENS, "none")
+        if not sequences:  # only characters that the tokenizer drops
+            sequences = token_sequences([str(tokenizer.unk_token)], tokenizer, MOST_TOKENS, "none")
+        return mask_tokens(sequences * self._readings, tokenizer, MASK_RATE, (SEED,))
 
     def losses(self, query: LanguageQuery) -> list[Loss]:
-        """In the order of the candidates; texts that differ by rewriting are read apart."""
-        found: dict[int, float] = {}
-        for places in grouped([id(reading) for reading in query.readings]):
-            reading = query.readings[places[0]]
+        """Losses in the order of the candidates; texts that character maps rewrite differently are read separately."""
+        losses: dict[int, float] = {}
+        for indices in grouped([id(reading) for reading in query.readings]):
+            reading = query.readings[indices[0]]
             together = max(1, self._predictor.batch_tokens // reading.input_ids.numel())
-            for start in range(0, len(places), together):
-                part = places[start : start + together]
-                values = self._losses([query.queries[place].served for place in part], reading)
-                found |= zip(part, values, strict=True)
-        for place, one in enumerate(query.queries):
-            if not math.isfinite(found[place]):
+            for start in range(0, len(indices), together):
+                part = indices[start : start + together]
+                losses |= zip(part, self._losses([query.queries[i].served for i in part], reading), strict=True)
+        for index, one in enumerate(query.queries):
+            if not math.isfinite(losses[index]):
                 raise NotFinite(one.served.name)
-        return [Loss(one.served, found[place]) for place, one in enumerate(query.queries)]
+        return [Loss(one.served, losses[index]) for index, one in enumerate(query.queries)]
 
     def _losses(self, candidates: Sequence[Served], reading: MaskedBatch) -> list[float]:
-        """One forward pass: the reading behind the prompt of every candidate."""
+        """One forward pass: the text behind the prompt of every candidate."""
         backbone = self._predictor.backbone
         decoded = [served.decoded() for served in candidates]
         reading = reading.to(backbone.device)

@@ -25,29 +25,29 @@ from glotprompt.training.objectives.inputs import Input, fields_of
 from glotprompt.training.objectives.scoring import label_states, log_probabilities
 
 PASS_COST = 64
-"""What a forward pass costs before it reads anything, in tokens: a second pass must save more padding than this."""
+"""Fixed cost of a forward pass, in tokens: a second pass must save more padding than this."""
 
 Item = tuple[str, Input]
-"""The name of a classifier, and what it is to classify."""
+"""The name of a classifier, and the input to classify."""
 
 Scores = Float[NDArray[np.float64], " label"]
 
 
 @dataclass(frozen=True)
 class Query:
-    """An item as the model reads it, bound to the version of its classifier that was there when it was read."""
+    """A tokenised item, bound to the version of its classifier at that time."""
 
     served: Served
     cloze: Cloze
 
     @property
     def num_tokens(self) -> int:
-        """What it costs: its tokens, template and special ones included."""
+        """Cost: its tokens, with template and special tokens."""
         return len(self.cloze.input_ids)
 
 
 class NotFinite(ArtifactError):
-    """A classifier gave something that is no number; its message is one line."""
+    """A classifier gave NaN or infinity; its message is one line."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"classifier {name!r} gives NaN or infinity for this text; its file is damaged, tune it again")
@@ -67,8 +67,8 @@ class Predictor:
         """`classifiers` by name, or a `serve.registry.Registry`; `batch_tokens` bounds the padded tokens of one forward
         pass. Raises `ArtifactError` for a classifier of another backbone.
 
-        What is no prompt (adapters, LoRA, fine-tuned weights) changes the body for a whole batch: such classifiers are
-        run one after the other, each on its own items, and while one is, nothing else may use the backbone."""
+        Modules other than prompts (adapters, LoRA, fine-tuned weights) change the body for a whole batch. Such
+        classifiers run one after the other, each on its own items, and nothing else may use the backbone meanwhile."""
         if batch_tokens < 1:
             raise ConfigError(f"batch_tokens is {batch_tokens}; give at least 1, such as 4096")
         self.backbone = backbone
@@ -87,24 +87,24 @@ class Predictor:
     def read(self, items: Sequence[Item]) -> list[Query]:
         """Tokenise items for `answer`; raises what `predict` raises. All of them see the same set of classifiers."""
         served = self._classifiers.snapshot()
-        chosen = [served[name] if name in served else _unknown(name, served) for name, _ in items]
-        texts = [_texts_for(one, item) for one, (_, item) in zip(chosen, items, strict=True)]
+        classifiers = [served[name] if name in served else _unknown(name, served) for name, _ in items]
+        texts = [_texts_for(one, item) for one, (_, item) in zip(classifiers, items, strict=True)]
         clozes: dict[int, Cloze] = {}
-        for rows in grouped([(one.task.template, one.max_length, one.num_masks) for one in chosen]):
-            first = chosen[rows[0]]
+        for rows in grouped([(one.task.template, one.max_length, one.num_masks) for one in classifiers]):
+            first = classifiers[rows[0]]
             contents = [tuple(texts[i].values()) for i in rows]
             each = dict(zip(contents, (texts[i] for i in rows), strict=True))
             fields, tokenizer = list(each.values()), self.backbone.tokenizer
             if first.num_masks:
-                found = encode(fields, first.task, tokenizer, first.max_length, first.num_masks)
+                encoded = encode(fields, first.task, tokenizer, first.max_length, first.num_masks)
             else:
-                found = encode_without_mask(fields, first.task, tokenizer, first.max_length)
-            of_content = dict(zip(each, found, strict=True))  # one text for many classifiers is tokenised once
+                encoded = encode_without_mask(fields, first.task, tokenizer, first.max_length)
+            of_content = dict(zip(each, encoded, strict=True))  # one text for many classifiers is tokenised once
             clozes |= zip(rows, (of_content[content] for content in contents), strict=True)
-        return [Query(one, clozes[i]) for i, one in enumerate(chosen)]
+        return [Query(one, clozes[i]) for i, one in enumerate(classifiers)]
 
     def answer(self, queries: Sequence[Query], *, top_k: int | None = None) -> list[Prediction]:
-        """Classify what was read, in its order; queries of several `read`s may stand together."""
+        """Classify queries, in their order; they may come from several calls of `read`."""
         if top_k is not None and top_k < 1:
             raise ConfigError(f"top_k is {top_k}; give at least 1, or leave it out for all labels")
         log_probs = self.log_probabilities(queries)
@@ -112,26 +112,26 @@ class Predictor:
 
     def log_probabilities(self, queries: Sequence[Query]) -> list[Scores]:
         """log P(label | item) without offsets, each in the order of its task's labels."""
-        found: dict[int, Scores] = {}
+        scores: dict[int, Scores] = {}
         mixing = [i for i, query in enumerate(queries) if query.served.mixes]
         alone = [i for i, query in enumerate(queries) if not query.served.mixes]
         for group in grouped([(queries[i].served.pooled_layer, queries[i].cloze.num_masks) for i in mixing]):
-            alike = [mixing[place] for place in group]
-            for places in buckets([queries[i].num_tokens for i in alike], self.batch_tokens):
-                rows = [alike[place] for place in places]
-                found |= zip(rows, self._mixed([queries[i] for i in rows]), strict=True)
-        for places in grouped([queries[i].served for i in alone]):
-            rows = [alone[place] for place in places]
-            found |= zip(rows, self._alone([queries[i] for i in rows]), strict=True)
-        return [found[i] for i in range(len(queries))]
+            alike = [mixing[index] for index in group]
+            for indices in buckets([queries[i].num_tokens for i in alike], self.batch_tokens):
+                rows = [alike[index] for index in indices]
+                scores |= zip(rows, self._mixed([queries[i] for i in rows]), strict=True)
+        for indices in grouped([queries[i].served for i in alone]):
+            rows = [alone[index] for index in indices]
+            scores |= zip(rows, self._alone([queries[i] for i in rows]), strict=True)
+        return [scores[i] for i in range(len(queries))]
 
     def _mixed(self, queries: Sequence[Query]) -> list[Scores]:
-        """One forward pass, every row behind its own prompt; all read the same states, as many each."""
+        """One forward pass, each row behind its own prompt; all rows read the same number of states."""
         each = list(dict.fromkeys(query.served for query in queries))
         decoded = {served: served.decoded() for served in each}
         prompts = [cast(Tensor, decoded[served].prompt) for served in each]
-        place = {served: number for number, served in enumerate(each)}
-        rows = torch.tensor([place[query.served] for query in queries], device=self.backbone.device)
+        number_of = {served: number for number, served in enumerate(each)}
+        rows = torch.tensor([number_of[query.served] for query in queries], device=self.backbone.device)
         positions: list[Positions] = [decoded[served].positions for served in each]
         with self.computing, torch.inference_mode():
             prefix = Prefix.per_row(prompts, rows, self.backbone.dtype, positions)
@@ -143,16 +143,16 @@ class Predictor:
     def _label_scores(
         self, served: Sequence[Served], decoded: Mapping[Served, Decoded], hidden: Float[Tensor, "read hidden"]
     ) -> list[Scores]:
-        """Each row's scores of its own labels: the words of all rows are looked up at once, but for words of several
-        tokens, which want the whole vocabulary."""
-        found: dict[int, Scores] = {}
+        """Each row's scores of its own labels. The words of all rows are looked up at once, except words of several
+        tokens, which need the whole vocabulary."""
+        by_row: dict[int, Scores] = {}
         if len(hidden) > len(served):
             of_row = hidden.unflatten(0, (len(served), -1))
             for rows in grouped(served):
                 words = cast(Words, served[rows[0]].words)
                 scores = words.scores(self.backbone, of_row[rows].flatten(0, 1))
-                found |= zip(rows, scores.double().cpu().numpy(), strict=True)
-            return [found[row] for row in range(len(served))]
+                by_row |= zip(rows, scores.double().cpu().numpy(), strict=True)
+            return [by_row[row] for row in range(len(served))]
         words = {one: one.words for one in dict.fromkeys(served) if one.words is not None}
         if words:
             tokens = sorted({token for own in words.values() for token in own.token_ids.tolist()})
@@ -160,12 +160,12 @@ class Predictor:
             columns = {one: np.searchsorted(tokens, own.token_ids.numpy()) for one, own in words.items()}
             for row, one in enumerate(served):
                 if one in words:
-                    found[row] = _averages(words[one]) @ logits[row, columns[one]]
+                    by_row[row] = _averages(words[one]) @ logits[row, columns[one]]
         for rows in grouped([one if one.words is None else None for one in served]):
             head = decoded[served[rows[0]]].head
             if head is not None:
-                found |= zip(rows, head.scores(self.backbone, hidden[rows]).double().cpu().numpy(), strict=True)
-        return [found[row] for row in range(len(served))]
+                by_row |= zip(rows, head.scores(self.backbone, hidden[rows]).double().cpu().numpy(), strict=True)
+        return [by_row[row] for row in range(len(served))]
 
     def _alone(self, queries: Sequence[Query]) -> list[Scores]:
         """Rows of one classifier that changes the body itself."""
@@ -180,7 +180,7 @@ class Predictor:
 
 
 class _InMemory:
-    """Classifiers that somebody holds; they never change."""
+    """Classifiers in memory; they never change."""
 
     def __init__(self, backbone: Backbone, classifiers: Mapping[str, PromptClassifier]) -> None:
         self._served: dict[str, Served] = {}
@@ -193,17 +193,17 @@ class _InMemory:
 
 
 def _unknown(name: str, served: Mapping[str, Served]) -> Served:
-    known = f"there are {len(served)}" if served else "there is none"
-    raise ConfigError(f"no classifier {name!r}; {known}.{nearest(name, served)}")
+    number = f"there are {len(served)}" if served else "there is none"
+    raise ConfigError(f"no classifier {name!r}; {number}.{nearest(name, served)}")
 
 
 def _texts_for(served: Served, item: Input) -> dict[str, str]:
     """An item's texts under the names of the template, rewritten as in training."""
-    texts, wanted = fields_of(item), served.task.template.fields
-    if not set(wanted) <= set(texts):
-        raise ConfigError(f"classifier {served.name!r} reads {' and '.join(wanted)}, the item has {', '.join(texts)}")
+    texts, fields = fields_of(item), served.task.template.fields
+    if not set(fields) <= set(texts):
+        raise ConfigError(f"classifier {served.name!r} reads {' and '.join(fields)}, the item has {', '.join(texts)}")
     apply = str if served.characters is None else served.characters.apply
-    return {name: apply(texts[name]) for name in wanted}
+    return {name: apply(texts[name]) for name in fields}
 
 
 def _averages(words: Words) -> Float[NDArray[np.float64], "label word"]:
@@ -211,7 +211,7 @@ def _averages(words: Words) -> Float[NDArray[np.float64], "label word"]:
 
 
 def _log_softmax(scores: Scores) -> Scores:
-    with np.errstate(invalid="ignore"):  # what is no number is refused with its classifier's name
+    with np.errstate(invalid="ignore"):  # NaN is refused later, with the classifier's name
         shifted = scores - scores.max()
         return shifted - np.log(np.exp(shifted).sum())
 
@@ -234,7 +234,7 @@ def buckets(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     come to the least. No group has more than `most_tokens` padded tokens, unless it is a single text."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     widths = [padded_width(lengths[i]) for i in order]
-    # The best cut of the first n texts, for n at the places where the width changes: no cut elsewhere saves padding.
+    # The best cut of the first n texts, for n where the width changes: no other cut saves padding.
     edges = [i for i, width in enumerate(widths) if i == 0 or width != widths[i - 1]] + [len(order)]
     best: dict[int, tuple[int, int]] = {0: (0, 0)}
     for number, end in enumerate(edges[1:], start=1):

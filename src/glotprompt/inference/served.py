@@ -1,4 +1,4 @@
-"""A classifier as it is served: what reads its texts is always at hand, its tensors come when they are needed."""
+"""Served classifiers: metadata stay in memory, tensors are loaded when needed."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ class Decoded:
     """In the dtype of the body; None for a classifier that is not `Served.mixes`."""
     positions: Positions
     head: Head | None
-    """What reads the labels; None: the label words do."""
+    """The classification head; None: label words."""
     body: Module | None
     """For a classifier that is not `Served.mixes`."""
     num_bytes: int
 
     @classmethod
     def of(cls, classifier: PromptClassifier, backbone: Backbone) -> Decoded:
-        """Take from a classifier what a forward pass needs. Raises `ArtifactError` for a prompt of another shape."""
+        """Tensors of a classifier for a forward pass. Raises `ArtifactError` for a prompt of another shape."""
         prompt, head = classifier.body, classifier.head
         own = 0 if head is None else sum(tensor.nbytes for tensor in head.tensors().values())
         if not isinstance(prompt, SoftPrompt):
             return cls(None, "plain", head, prompt, own + sum(tensor.nbytes for tensor in prompt.tensors().values()))
         with torch.no_grad():
             key_values = prompt.key_values().to(backbone.device, backbone.dtype)
-        wanted = backbone.prompt_shape(prompt.prompt_length)
-        if tuple(key_values.shape) != wanted:
-            raise ArtifactError(f"a prompt of shape {list(key_values.shape)}; the backbone needs {list(wanted)}")
+        shape = backbone.prompt_shape(prompt.prompt_length)
+        if tuple(key_values.shape) != shape:
+            raise ArtifactError(f"a prompt of shape {list(key_values.shape)}; the backbone needs {list(shape)}")
         return cls(key_values, prompt.positions, head, None, key_values.nbytes + own)
 
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """One version of a classifier. A replaced file gives another object: whoever holds this one goes on with it."""
+    """One version of a classifier. A replaced file gives a new object; requests in progress keep the old one."""
 
     name: str
     language: str
@@ -68,7 +68,7 @@ class Served:
     pooled_layer: int | None
     """The layer whose pooled states the head reads; None: it reads one position of the last."""
     mixes: bool
-    """Whether its rows may stand in one batch with those of other classifiers."""
+    """Whether its rows may share a batch with those of other classifiers."""
     decoded: Callable[[], Decoded]
     """Its tensors, from memory or from disk. Raises `ArtifactError` where the disk no longer holds them."""
 
@@ -79,8 +79,8 @@ class Served:
 
     @classmethod
     def of(cls, name: str, metadata: Mapping[str, Any], backbone: Backbone, decoded: Callable[[], Decoded]) -> Served:
-        """From what a classifier's file says (`PromptClassifier.description`). Raises `ArtifactError` for another
-        backbone, `ConfigError` for a label word that the backbone does not know."""
+        """Build it from the metadata of a classifier's file (`PromptClassifier.description`). Raises `ArtifactError`
+        for another backbone, `ConfigError` for a label word that the backbone cannot spell."""
         artifact.check_backbone(name, metadata, backbone.name, backbone.fingerprint)
         task = task_of(metadata, name)
         body, head = body_and_head(metadata["module"])
@@ -104,8 +104,8 @@ class Served:
 
 
 class ClassifierSource(Protocol):
-    """Where classifiers come from while a service runs."""
+    """A changing set of classifiers, such as a service has."""
 
     def snapshot(self) -> Mapping[str, Served]:
-        """All classifiers by name as they are now; what changes later does not change it."""
+        """All classifiers by name at this moment; later changes do not affect it."""
         ...

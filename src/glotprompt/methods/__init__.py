@@ -1,5 +1,5 @@
-"""The methods side by side. All share one protocol (`protocol`), one loop (`training.loop`), the same batches,
-losses, selection and scores; what differs is in the method's file, one for each family.
+"""The methods. All share one protocol (`protocol`), one loop (`training.loop`), the same batches, losses, selection and
+scores; each family has a file with the differences.
 
 Add a method:
 
@@ -47,7 +47,7 @@ __all__ = (
     "without_effect",
 )
 
-for _method in (  # in the order in which they are listed
+for _method in (  # in the order of lists
     soft_prompt.SOFT_PROMPT,
     soft_prompt.PROMPT_TUNING,
     fine_tuning.FINE_TUNING,

@@ -26,7 +26,7 @@ def _fresh_language_adapter(backbone: model.Backbone, config: AdaptConfig) -> mo
 
 
 def _with_task_adapter(backbone: model.Backbone, base: model.Module, config: TuneConfig) -> model.ModuleStack:
-    """A fresh task adapter, behind what stage 1 left, frozen."""
+    """A new task adapter, behind the frozen result of stage 1."""
     task = model.Adapter.initialise(
         backbone.hidden_size, backbone.num_layers, config.task_adapter_reduction, seed=config.seed
     )

@@ -1,4 +1,4 @@
-"""What a method is: its description, and the functions that differ between methods."""
+"""The type of methods: a description, and the functions that differ between methods."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.method_registry import DESCRIPTIONS, Description
 
 Parts: TypeAlias = "Mapping[str, model.Module]"
-"""What stage 1 left: "language", and for MAD-X "source"."""
+"""Modules of stage 1 by name: "language", and for MAD-X "source"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method(Description):
-    """One way to teach a frozen model a language and then a task."""
+    """A way to adapt a frozen model to a language and then to a task."""
 
     begin_adapt: Callable[[model.Backbone, AdaptConfig], model.Module] | None = None
-    """What stage 1 trains, fresh. None: there is no stage 1."""
+    """Creates the module that stage 1 trains. None: there is no stage 1."""
     begin_tune: Callable[[model.Backbone, Parts, TuneConfig], model.Module] = lambda backbone, parts, config: parts[
         "language"
     ]
-    """What stage 2 trains, with all that it is trained behind; by default what stage 1 left."""
+    """Creates the module that stage 2 trains, with the modules before it; default: the result of stage 1."""
     takes: Method | None = None
     """The method whose stage 1 it builds on; None: its own."""
     deliver: Callable[[model.Module, Parts], model.Module] = lambda tuned, parts: tuned
-    """From what stage 2 trained to what classifies the target language."""
+    """Turns the result of stage 2 into the module that classifies the target language."""
     has_prompt: bool = False
-    """Whether stage 2 trains prompts, of which K layers may be chosen."""
+    """Whether stage 2 trains prompts, of which K layers may be selected."""
     aligns: bool = False
-    """Whether stage 1 can be alignment on parallel text, too."""
+    """Whether stage 1 can also be alignment on parallel text."""
     reads_vectors: bool = False
-    """Whether stage 2 is logistic regression on sentence vectors, in closed form, behind whatever stage 1 left."""
+    """Whether stage 2 is logistic regression on sentence vectors, in closed form, after any stage 1."""
     tunes_once: bool = False
     """Whether stage 2 reads nothing of the target, so that one training serves all of them (`for_language`)."""
 
@@ -53,10 +53,10 @@ class Method(Description):
 
 
 METHODS = cast(Mapping[str, Method], DESCRIPTIONS)
-"""All methods by name, in the order in which they are listed."""
+"""All methods by name, in the order of lists."""
 
 
 def register(method: Method) -> None:
-    """Make a method known to this process. One that an entry point of the group `glotprompt.methods` names is known to
-    every process. Raises `ConfigError` where another one has its name."""
+    """Register a method in this process. Methods of entry points in the group `glotprompt.methods` are registered in
+    every process. Raises `ConfigError` where another method has the name."""
     DESCRIPTIONS.add(method)

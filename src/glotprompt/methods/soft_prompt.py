@@ -12,13 +12,13 @@ from glotprompt.methods.method import Method, Parts
 
 
 def _fresh_prompt(backbone: model.Backbone, config: AdaptConfig) -> model.SoftPrompt:
-    """Prompts of all layers, from noise."""
+    """Prompts for all layers, initialised with noise."""
     shape = backbone.prompt_shape(config.prompt_length)
     return model.SoftPrompt.initialise(shape, config.init_std, config.seed, positions=config.positions)
 
 
 def prompt_of(parts: Parts) -> model.SoftPrompt:
-    """What a stage 1 with prompts left."""
+    """The prompt in a result of stage 1."""
     prompt = parts["language"]
     assert isinstance(prompt, model.SoftPrompt)
     return prompt

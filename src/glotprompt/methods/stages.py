@@ -1,4 +1,4 @@
-"""The method of a stage: what its config may say, what it may start from, and what another language may take of it."""
+"""Methods by stage: checks of configs and starting points, and the use of a classifier for another language."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def method_of_adapt(config: AdaptConfig) -> Method:
     if method.stage1 is None:
         raise ConfigError(f"{config.method} has no stage 1; go on with tune, on the model alone")
     if config.objective == "alignment" and not method.aligns:
-        known = ", ".join(known.name for known in METHODS.values() if known.aligns)
+        known = ", ".join(one.name for one in METHODS.values() if one.aligns)
         raise ConfigError(f"{config.method} is not trained by alignment; {known} are")
     if "source_share" in config.model_fields_set and method.shares is not None:
         raise ConfigError(f"{config.method} settles by itself which text it reads; leave source_share out")
@@ -85,11 +85,11 @@ def _check_start(method: Method, adapted: Adapted | None) -> None:
 
 
 def without_effect(config: AdaptConfig | TuneConfig) -> dict[str, str]:
-    """The settings that change nothing in such a stage, each with the reason."""
+    """The settings without effect in a stage, each with the reason."""
     if isinstance(config, AdaptConfig):
         stage, method, groups = "adapt", METHODS[config.method].start, _conditions_of_adapt(config)
         if method.stage1 is None:
-            return {}  # which is said by `method_of_adapt`
+            return {}  # `method_of_adapt` raises for it
     else:
         stage, method = "tune", METHODS[config.method or "prompt-tuning"]
         groups = _conditions_of_tune(config, method)
@@ -104,7 +104,7 @@ def without_effect(config: AdaptConfig | TuneConfig) -> dict[str, str]:
 
 
 _Conditions = tuple[tuple[bool, str, str], ...]
-"""(whether it holds, what is so where it does not, the settings that need it)"""
+"""(condition, the reason where it does not hold, the settings that need it)"""
 
 
 def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
@@ -113,10 +113,13 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
         (False, "it is a setting of stage 2", "state_cache"),
         (config.initialise == "noise", "the prompt does not start from noise", "init_std"),
         (mixes, "the two languages are not mixed", "balance"),
-        (config.objective == "mlm", "alignment reads pairs and masks nothing",
-         "mask_rate packing balance source_share"),
+        (
+            config.objective == "mlm",
+            "alignment reads pairs and masks nothing",
+            "mask_rate packing balance source_share",
+        ),
         (config.learning_rate == "auto", "the learning rate is not looked for", "auto_rates auto_steps"),
-    )  # fmt: skip
+    )
 
 
 def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
@@ -125,10 +128,13 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
         (not config.dropout, "with dropout nothing can be kept", "state_cache"),
         (config.head != "pooled", "states that are pooled are not kept", "state_cache"),
         (config.head == "cloze", "a linear head reads no words", "loss_over"),
-        (not method.reads_vectors, f"{method.name} is fitted in closed form",
-         "epochs batch_size learning_rate warmup_ratio weight_decay clip_norm dropout head loss_over"
-         " micro_batch_size gradient_checkpointing checkpoint_every state_cache"),
-    )  # fmt: skip
+        (
+            not method.reads_vectors,
+            f"{method.name} is fitted in closed form",
+            "epochs batch_size learning_rate warmup_ratio weight_decay clip_norm dropout head loss_over"
+            " micro_batch_size gradient_checkpointing checkpoint_every state_cache",
+        ),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -136,12 +142,12 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
 
 
 def refuse_other_backbone(adapted: Adapted, backbone: model.Backbone) -> None:
-    """Raises `ConfigError` for what stage 1 made on another backbone: shapes alone would not tell them apart."""
+    """Raises `ConfigError` for a stage 1 on another backbone, which shapes alone would not reveal."""
     from glotprompt.storage.artifact import other_backbone
 
     if adapted.backbone.get("fingerprint") != backbone.fingerprint:
         other = other_backbone(adapted.backbone, backbone.name, backbone.fingerprint)
-        raise ConfigError(f"what adapt made of {adapted.language} is for {other}")
+        raise ConfigError(f"the result of adapt for {adapted.language} is for {other}")
 
 
 def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassifier:
@@ -166,11 +172,15 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
     parts = {name: part.restored(classifier.backbone) for name, part in adapted.parts.items() if name == "language"}
     body = method.deliver(classifier.body, parts)
     # Label offsets were fitted on the other language's text.
-    moved = classifier.with_report(language_prompt=adapted.report)
-    if moved.report is not None and moved.report.label_prior is not None:
-        moved = moved.with_report(label_prior=None)
+    adapted_classifier = classifier.with_report(language_prompt=adapted.report)
+    if adapted_classifier.report is not None and adapted_classifier.report.label_prior is not None:
+        adapted_classifier = adapted_classifier.with_report(label_prior=None)
     swaps = classifier.samples is not None and classifier.samples.side == "target"
     return replace(
-        moved, body=body, language=adapted.language, offsets=None, characters=adapted.characters,
+        adapted_classifier,
+        body=body,
+        language=adapted.language,
+        offsets=None,
+        characters=adapted.characters,
         samples=adapted.samples if swaps else classifier.samples,
-    )  # fmt: skip
+    )

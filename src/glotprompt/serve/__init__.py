@@ -1,1 +1,1 @@
-"""The HTTP service: `registry` keeps classifiers on disk, `service` answers, `api` has the routes."""
+"""The HTTP service: `registry` loads classifiers from disk, `service` answers requests, `api` has the routes."""

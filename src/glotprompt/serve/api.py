@@ -39,7 +39,7 @@ from glotprompt.version import __version__
 PAGE = Path(__file__).parent / "page"
 
 _FOLDERS = re.compile(r"""(?<=['"])[^'"]*/(?=[^'"/]+['"])""")
-"""What stands before the last part of a path in quotes."""
+"""Matches the folders of a path in quotes."""
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body cannot be parsed, or the Host header names another host."},
@@ -47,7 +47,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorBody, "description": "There is no such classifier."},
     408: {"model": ErrorBody, "description": "The body did not come in time."},
     413: {"model": ErrorBody, "description": "More than one request may hold; GET /v1/classifiers says how much."},
-    422: {"model": ErrorBody, "description": "Not what is wanted; the message says what is."},
+    422: {"model": ErrorBody, "description": "Invalid request; the message says what is expected."},
     429: {"model": ErrorBody, "description": "Too much waits already; try again after Retry-After seconds."},
     503: {"model": ErrorBody, "description": "Not now; try again after Retry-After seconds."},
 }
@@ -55,14 +55,14 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask a service."""
+    """Access to a service."""
 
     token: str | None = field(default=None, repr=False)
-    """Asked for by everything but the page and the health of the service; None: not asked for."""
+    """Token that requests need, except for the pages and the health checks; None: no token."""
     allow_origins: tuple[str, ...] = ()
-    """Pages of these may call it from a browser, others may not."""
+    """Origins whose pages may call it from a browser."""
     hosts: tuple[str, ...] | None = None
-    """The names and addresses that it answers to; None: any."""
+    """Host names and addresses that it answers to; None: any."""
 
 
 def make_app(
@@ -100,7 +100,7 @@ def make_app(
     app.add_exception_handler(Refusal, _on_refusal)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
-    # The last one added is the first that a request meets.
+    # A request passes the last one added first.
     app.add_middleware(BoundedBody, most_bytes=settings.limits.body_bytes)
     if access.token is not None:
         app.add_middleware(Authorised, token=access.token)
@@ -133,7 +133,7 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
 
     @app.get("/v1/classifiers", responses={401: _REFUSALS[401]}, tags=["predictions"], **guarded)
     async def classifiers(request: Request) -> ClassifierList:  # pyright: ignore[reportUnusedFunction]
-        """What can be asked for."""
+        """List the classifiers."""
         service = _service(request)
         registry = service.registry
         return ClassifierList(
@@ -145,14 +145,14 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
 
     @app.get("/healthz", responses={503: _REFUSALS[503]}, tags=["state"])
     async def healthz(request: Request) -> Health:  # pyright: ignore[reportUnusedFunction]
-        """Whether the service lives."""
+        """Whether the service is alive."""
         if not _service(request).batcher.is_open:
             raise Refusal(503, "stopped", "the model's thread has ended; start the service again", retry_after=5)
         return Health(status="ok")
 
     @app.get("/readyz", responses={503: _REFUSALS[503]}, tags=["state"])
     async def readyz(request: Request) -> Health:  # pyright: ignore[reportUnusedFunction]
-        """Whether there is something that it can be asked."""
+        """Whether the service has classifiers."""
         service = _service(request)
         if not service.batcher.is_open or not service.registry.snapshot():
             raise Refusal(503, "not_ready", "no classifier is served; add one to the folder", retry_after=5)
@@ -160,10 +160,10 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
 
     @app.get("/metrics", response_class=Response, tags=["state"], **guarded)
     async def metrics(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """For Prometheus."""
+        """Metrics for Prometheus."""
         service = _service(request)
-        found: Metrics = request.app.state.metrics
-        return Response(found.exposition(service.registry, service.batcher.waiting_tokens), media_type=CONTENT_TYPE)
+        collected: Metrics = request.app.state.metrics
+        return Response(collected.exposition(service.registry, service.batcher.waiting_tokens), media_type=CONTENT_TYPE)
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:  # pyright: ignore[reportUnusedFunction]
@@ -203,7 +203,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
-    """The first thing that is wrong, without what was given."""
+    """The first error of a request, without its input."""
     assert isinstance(error, RequestValidationError)
     kind = request.headers.get("content-type", "")
     if "json" not in kind:
@@ -232,7 +232,7 @@ class Blueprint:
     poll_seconds: float | None = None
 
     def registry(self, backbone: Backbone) -> Registry:
-        """The classifiers. Raises `ArtifactError` where not one of them can be served."""
+        """The classifiers. Raises `ArtifactError` if none of them can be served."""
         registry = Registry(self.places, backbone, self.cache_bytes)
         if not registry.names():
             reason = next(iter(registry.errors().values()), "they are gone")

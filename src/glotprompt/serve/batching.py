@@ -1,4 +1,4 @@
-"""One thread for the model, and what waits for it: questions of many requests share a batch, the queue has a bound.
+"""One thread for the model and its queue: questions of many requests share a batch, and the queue is bounded.
 
 A batch begins when enough tokens wait, or a few milliseconds after the oldest request came; while the model is busy
 requests gather by themselves. Requests are taken in turn but cut anywhere, so that a large one is no single batch.
@@ -19,7 +19,7 @@ from typing import Generic, Protocol, TypeVar
 class Costed(Protocol):
     @property
     def num_tokens(self) -> int:
-        """What answering it costs, in tokens that the model reads."""
+        """Cost of the answer, in tokens that the model reads."""
         ...
 
 
@@ -28,16 +28,16 @@ Answer = TypeVar("Answer")
 
 
 class QueueFull(Exception):
-    """There is no room for these questions now."""
+    """The queue has no room for these questions now."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"try again in {retry_after} s")
         self.retry_after = retry_after
-        """Seconds in which about half the queue will be answered."""
+        """Seconds until about half the queue will be answered."""
 
 
 class Closed(Exception):
-    """No more questions are taken."""
+    """The queue accepts no more questions."""
 
 
 class QuestionFailed(Exception):
@@ -54,12 +54,12 @@ class Answered(Generic[Answer]):
 
     answers: list[Answer]
     queue_seconds: float
-    """Until the model began with the first of them."""
+    """Seconds until the model began with the first of them."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What was answered together."""
+    """A batch of questions that were answered together."""
 
     questions: int
     tokens: int
@@ -75,7 +75,7 @@ class _Request(Generic[Answer]):
     began: float | None = None
 
     def begin(self) -> bool:
-        """Whether anybody still waits for it."""
+        """Whether a client still waits for it."""
         if self.began is None:
             self.began = time.monotonic()
             return self.future.set_running_or_notify_cancel()
@@ -133,7 +133,7 @@ class Batcher(Generic[Question, Answer]):
 
     @property
     def is_open(self) -> bool:
-        """Whether it takes questions, and there is somebody to answer them."""
+        """Whether it accepts questions, and its thread is alive."""
         return not self._closed and self._thread.is_alive()
 
     def check_room(self, tokens: int = 1) -> None:
@@ -146,7 +146,7 @@ class Batcher(Generic[Question, Answer]):
             raise QueueFull(min(60, max(1, math.ceil(seconds))))
 
     def submit(self, questions: Sequence[Question]) -> Future[Answered[Answer]]:
-        """All of them or none; the future raises `QuestionFailed`. What was taken is answered, also after `close`."""
+        """Submit all questions or none; the future raises `QuestionFailed`. `close` still answers pending ones."""
         tokens = sum(question.num_tokens for question in questions)
         request = _Request[Answer](len(questions), time.monotonic())
         with self._changed:
@@ -157,7 +157,7 @@ class Batcher(Generic[Question, Answer]):
         return request.future
 
     def close(self) -> None:
-        """Answer what was taken, and take no more."""
+        """Answer pending questions and accept no more."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -175,7 +175,7 @@ class Batcher(Generic[Question, Answer]):
             self._on_pass(Pass(len(batch), tokens, seconds))
 
     def _next(self) -> list[_Waiting[Question, Answer]]:
-        """The next batch; empty: there will be none. Never empty else."""
+        """The next batch; empty only when there will be no more."""
         batch: list[_Waiting[Question, Answer]] = []
         while not batch:
             with self._changed:

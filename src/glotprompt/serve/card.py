@@ -1,4 +1,4 @@
-"""What people are told of a classifier: read from its file, without its tensors."""
+"""Descriptions of classifiers for people, read from their files without tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections of a service: how many there may be at a time, and how long each may keep it waiting.
+"""Connections of a service: limits on their number and on the time that each may keep it waiting.
 
 uvicorn alone would wait for ever for the rest of a request's head, or for somebody to read an answer; a few hundred of
 those are all the files that a process may open. `BoundedBody` bounds the time of bodies.
@@ -23,7 +23,7 @@ _Protocol: Any = asyncio.Protocol  # what uvicorn adds to it has no types
 MOST = 1024
 """Connections at a time, where the limit of open files leaves room for as many."""
 OWN_FILES = 64
-"""What a service opens besides them."""
+"""Files that a service opens besides connections."""
 SECONDS = 10.0
 """How long the head of a request may take, and how long somebody may read nothing of an answer."""
 _NO_BOUND = 2**30
@@ -40,15 +40,15 @@ def room_for_connections() -> int:
     return _NO_BOUND if files == resource.RLIM_INFINITY else max(1, (files - OWN_FILES) // 2)
 
 
-def most_connections(wanted: int | None) -> int:
+def most_connections(requested: int | None) -> int:
     """How many there may be at a time. Raises `ConfigError` where there is no room for the wanted ones."""
     room = room_for_connections()
-    if wanted is not None and wanted > room:
+    if requested is not None and requested > room:
         raise ConfigError(
-            f"--max-connections {wanted}: with the files that this process may open there is room for {room}; give no"
-            " more, or raise the limit (ulimit -n)"
+            f"--max-connections {requested}: with the files that this process may open there is room for {room}; give"
+            " no more, or raise the limit (ulimit -n)"
         )
-    return min(MOST, room) if wanted is None else wanted
+    return min(MOST, room) if requested is None else requested
 
 
 class BoundedConnection(_Protocol):
@@ -104,7 +104,7 @@ class BoundedConnection(_Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _look(self) -> None:
-        """See whose turn it is."""
+        """Check the connection's state."""
         asked, reads = self._is_asked(), self.flow.write_paused
         if asked and not reads and not self.cycle.more_body:
             self._forget()

@@ -31,7 +31,7 @@ OPEN_FOLDER = "/static/"
 """What is answered without a token: whether the service lives, and the pages, which hold no data and ask for it."""
 
 BODY_SECONDS = 30.0
-"""How long a request's body may take to come."""
+"""Most seconds that a request's body may take."""
 _HOST = re.compile(r"(?:\[([\da-f:.]+)\]|([^\s:@/\[\]]+?)\.?)(?::\d*)?", re.IGNORECASE)
 """The value of a Host header: an address of IPv6, or a name or other address; then a port."""
 
@@ -48,7 +48,7 @@ def refusal_response(refusal: Refusal) -> JSONResponse:
 
 
 class Observed:
-    """Counts and logs requests, sets headers, and turns what went wrong inside into an answer."""
+    """Counts and logs requests, sets headers, and turns errors inside into answers."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -88,7 +88,7 @@ class Observed:
 
 
 def _route(scope: Scope) -> str:
-    """The application's own name for what was asked: paths may hold anything."""
+    """The application's own name of the route, as paths may contain anything."""
     found = getattr(scope.get("route"), "path", None)
     if found is not None:
         return str(found)
@@ -131,7 +131,7 @@ def _is_address(host: str) -> bool:
 
 
 class Authorised:
-    """Asks for a bearer token."""
+    """Checks the bearer token."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app, self._token = app, token.encode()
@@ -142,7 +142,7 @@ class Authorised:
             return
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         scheme, _, token = given.partition(b" ")
-        # Compared in constant time: how long it takes says nothing of how much was right.
+        # Compared in constant time, so that the time does not reveal how much of it was right.
         if hmac.compare_digest(token.strip(), self._token) and scheme.lower() == b"bearer":
             await self._app(scope, receive, send)
             return
@@ -151,7 +151,7 @@ class Authorised:
 
 
 class BoundedBody:
-    """Reads bodies whole, up to a bound, and not for ever."""
+    """Reads whole bodies, up to a limit in size and time."""
 
     def __init__(self, app: ASGIApp, most_bytes: int) -> None:
         self._app, self._most_bytes = app, most_bytes

@@ -19,7 +19,7 @@ from glotprompt.serve.batching import Pass
 from glotprompt.serve.registry import Registry
 
 FIELDS = "fields"
-"""Under this name a record carries its own figures."""
+"""Name under which a log record carries its own figures."""
 LOGGER = "glotprompt.serve"
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -28,10 +28,10 @@ _POWERS = tuple(2**exponent for exponent in range(0, 15, 2))
 
 
 class _OfReplica(Collector):
-    """What another collector has, with one label more."""
+    """Another collector's metrics with an additional label."""
 
-    def __init__(self, held: Collector, replica: str) -> None:
-        self._held, self._replica = held, replica
+    def __init__(self, collector: Collector, replica: str) -> None:
+        self._held, self._replica = collector, replica
 
     def collect(self) -> Iterator[Metric]:
         for metric in self._held.collect():
@@ -73,7 +73,7 @@ class Metrics:
         }
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """`route` is that of the application, never the path that was asked for."""
+        """Count a request; `route` is the application's, never the requested path."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
@@ -87,7 +87,7 @@ class Metrics:
         self._pass_seconds.observe(found.seconds)
 
     def exposition(self, registry: Registry, waiting_tokens: int) -> bytes:
-        """In Prometheus's text format."""
+        """The metrics in Prometheus's text format."""
         now = {
             "queue_tokens": waiting_tokens,
             "classifiers": len(registry.snapshot()),
@@ -103,7 +103,7 @@ class Metrics:
 
 
 class JsonLines(logging.Formatter):
-    """Records as JSON objects."""
+    """Formats log records as JSON objects."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -127,7 +127,7 @@ def described(error: BaseException) -> dict[str, Any]:
 
 
 def log_to_stderr() -> None:
-    """Have all of the service's records, and the server's own, written as lines of JSON."""
+    """Write all log records of the service and the server as lines of JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name in ("glotprompt", "uvicorn"):

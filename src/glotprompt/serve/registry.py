@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Changes:
-    """What a look at the disk brought, by name."""
+    """The changes of a scan of the disk, by name."""
 
     added: tuple[str, ...]
     replaced: tuple[str, ...]
@@ -51,7 +51,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class _Stamp:
-    """What changes when a file is replaced or written."""
+    """File attributes that change when a file is replaced or written."""
 
     inode: int
     modified: int
@@ -60,7 +60,7 @@ class _Stamp:
 
     @classmethod
     def of(cls, path: Path) -> _Stamp | None:
-        """None: there is no such file. Raises `OSError` where the disk does not say."""
+        """The stamp of a file; None: there is no such file. Raises `OSError` where the disk cannot be read."""
         try:
             found = path.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -69,7 +69,7 @@ class _Stamp:
 
 
 _NO_FILE = _Stamp(0, 0, 0)
-"""Equal to no file's stamp."""
+"""A stamp that equals no file's."""
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -81,7 +81,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 @dataclass(frozen=True, eq=False)
 class _Version:
-    """One version of a classifier's file, as it was read once."""
+    """One version of a classifier's file."""
 
     path: Path
     stamp: _Stamp
@@ -103,7 +103,7 @@ class _Known:
     """What is known of a path: the version that is served, and why that is not the one on the disk, if it is not."""
 
     stamp: _Stamp
-    """Of the file at the last look."""
+    """Stamp of the file at the last scan."""
     served: Served | None = None
     card: Card | None = None
     version: _Version | None = None
@@ -112,7 +112,7 @@ class _Known:
 
 @dataclass(frozen=True)
 class _State:
-    """All that is known, replaced as a whole, so that readers need no lock."""
+    """The state of all files, replaced as a whole, so that readers need no lock."""
 
     records: Mapping[Path, _Known] = field(default_factory=dict[Path, _Known])
     errors: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -121,10 +121,10 @@ class _State:
 
 
 class DecodedCache:
-    """What was used longest ago leaves first. Threads may share it."""
+    """A cache that drops the least recently used entries first. Threads may share it."""
 
     def __init__(self, byte_budget: int) -> None:
-        """What is larger than the whole budget is decoded anew every time."""
+        """Entries larger than the whole budget are decoded every time."""
         self._budget = byte_budget
         self._held: OrderedDict[Hashable, Decoded] = OrderedDict()
         self._num_bytes = 0
@@ -178,14 +178,14 @@ class Registry:
         self.reload()
 
     def snapshot(self) -> Mapping[str, Served]:
-        """All classifiers by name; what changes later does not change it."""
+        """All classifiers by name; later changes do not affect it."""
         return self._state.served
 
     def names(self) -> list[str]:
         return list(self._state.served)
 
     def cards(self) -> list[Card]:
-        """What is known of each classifier, in the order of their names."""
+        """The cards of all classifiers, in the order of their names."""
         return list(self._state.cards.values())
 
     def errors(self) -> dict[str, str]:
@@ -208,7 +208,7 @@ class Registry:
 
     @property
     def cached_bytes(self) -> int:
-        """Bytes of the decoded classifiers that are kept."""
+        """Bytes of the decoded classifiers in memory."""
         return self._cache.num_bytes
 
     def reload(self) -> Changes:
@@ -230,7 +230,7 @@ class Registry:
 
     @contextmanager
     def watched(self, seconds: float = 2.0) -> Generator[None]:
-        """Inside this block a thread looks at the disk every few seconds."""
+        """Scan the disk every few seconds in a thread, inside this block."""
         stop = threading.Event()
 
         def watch() -> None:
@@ -303,7 +303,7 @@ class Registry:
             if now is None:
                 return before  # the next look finds out what became of it
             seen = now
-        return _kept(before, stamp, f"{path} changed whenever it was read; the next look reads it again")
+        return _keep(before, stamp, f"{path} changed whenever it was read; the next look reads it again")
 
     def _read(self, path: Path, stamp: _Stamp, before: _Known | None) -> _Known:
         """Open a version of a file; where that fails, keep the version before, if there still is one."""
@@ -319,17 +319,17 @@ class Registry:
             classifier = PromptClassifier.of(tensors, metadata, self._backbone, path)
             self._cache.get(version, lambda: Decoded.of(classifier, self._backbone))
             card = Card.of(served, metadata, classifier.report, stamp.size, stamp.modified / 1e9).checked()
-        except Exception as error:  # whatever one file holds, the others go on
+        except Exception as error:  # a broken file must not affect the others
             told = isinstance(error, UserError)
             reason = str(error) if told else f"{path} cannot be used: {in_a_line(repr(error))}"
-            kept = _kept(before, stamp, reason)
-            # Permissions and disks are mended without a change of the file, so the next look tries again.
+            kept = _keep(before, stamp, reason)
+            # Permissions and disks may be fixed without a change of the file, so the next scan tries again.
             return replace(kept, stamp=_NO_FILE) if isinstance(error.__cause__, OSError) else kept
         return _Known(stamp, served, card, version)
 
 
-def _kept(before: _Known | None, stamp: _Stamp, reason: str) -> _Known:
-    """The version before, and why the one on the disk cannot be used."""
+def _keep(before: _Known | None, stamp: _Stamp, reason: str) -> _Known:
+    """The previous version, with the reason why the one on the disk cannot be used."""
     if before is None:
         return _Known(stamp, error=reason)
     return _Known(stamp, before.served, before.card, before.version, reason)

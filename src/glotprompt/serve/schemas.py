@@ -1,4 +1,4 @@
-"""What goes over the wire: pydantic models, from which the OpenAPI description is made, and refusals."""
+"""Requests and responses: pydantic models, from which the OpenAPI description is made, and refusals."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from glotprompt.serve.card import Card
 
 AUTO = "auto"
-"""As a language: find it out."""
+"""The language value that requests detection."""
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class Limits(BaseModel):
-    """What one request may hold."""
+    """Limits of one request."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,7 +27,7 @@ class Limits(BaseModel):
 
 class Item(BaseModel):
     """A text, or a premise and a hypothesis, and which classifier is to read it: by its name, or by language and task
-    ("auto": the language whose prompt reads the text best)."""
+    ("auto": the language whose prompt fits the text best)."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"language": "sna", "task": "news", "text": "..."}}
@@ -67,7 +67,7 @@ class Item(BaseModel):
 
 
 def _is_unicode(text: str) -> bool:
-    """JSON can spell half of a surrogate pair, which is no text."""
+    """Refuse half of a surrogate pair, which JSON can spell but which is no text."""
     try:
         text.encode()
     except UnicodeEncodeError:

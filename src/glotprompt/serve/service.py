@@ -1,4 +1,4 @@
-"""From a request's items to its answer: limits, classifiers, one thread that tokenises, one that runs the model."""
+"""The service: limits, classifiers, one thread that tokenises, one that runs the model."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _REMEMBERED = 2**16
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """How a service behaves; none of it changes a prediction."""
+    """Settings of a service; none of them changes a prediction."""
 
     limits: Limits = field(default_factory=Limits)
     queue_tokens: int = 65_536
     """Tokens that may wait for the model, over all requests; and `CHARACTERS_OF_A_TOKEN` times as many characters for
     the tokenizer."""
     wait_seconds: float = 0.002
-    """How long the first request of a batch waits for others."""
+    """Seconds that the first request of a batch waits for others."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class _Answer:
 
 @dataclass(frozen=True)
 class Timed:
-    """An answer, and what its request was."""
+    """An answer with figures of its request."""
 
     response: PredictResponse
     tokens: int
@@ -76,11 +76,11 @@ class Remark:
     """Characters that the tokenizer does not know and the classifier's map does not rewrite to known ones, in the
     order in which they come."""
     truncated: bool
-    """Whether the item has more tokens than the classifier reads."""
+    """Whether the item has more tokens than the classifier's maximum."""
 
 
 class Remarks:
-    """Of one tokenizer. To be used from one thread."""
+    """Remarks of one tokenizer. To be used from one thread."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._knows = lru_cache(maxsize=_REMEMBERED)(knows(tokenizer))
@@ -104,7 +104,7 @@ class Service:
         self._finder = LanguageFinder(self._predictor)
         self._remarks = Remarks(backbone.tokenizer)
         self._metrics = metrics
-        # Tokenizers are fast but not made for several threads.
+        # Tokenizers are fast but not safe for several threads.
         self._reader = ThreadPoolExecutor(1, "tokenizer")
         self._unread = 0  # characters that wait for it; changed in the event loop alone
         self.batcher = Batcher[Query | LanguageQuery, _Answer](
@@ -121,7 +121,7 @@ class Service:
         self.batcher.close()
 
     async def predict(self, request: PredictRequest) -> Timed:
-        """Raises `Refusal`."""
+        """Answer a request. Raises `Refusal`."""
         start = time.perf_counter()
         characters = self._checked_size(request)
         try:
@@ -130,9 +130,11 @@ class Service:
             answered = await asyncio.wrap_future(self.batcher.submit(questions))
         except QueueFull as full:
             raise Refusal(
-                429, "queue_full", f"too many requests wait; try again in {full.retry_after} s",
+                429,
+                "queue_full",
+                f"too many requests wait; try again in {full.retry_after} s",
                 retry_after=full.retry_after,
-            ) from None  # fmt: skip
+            ) from None
         except Closed:
             raise Refusal(503, "shutting_down", "the service is stopping; try another", retry_after=1) from None
         except QuestionFailed as failure:
@@ -181,9 +183,11 @@ class Service:
             count += sum(map(len, item.texts))
             if count > limits.characters:
                 raise Refusal(
-                    413, "too_many_characters",
-                    f"more than {limits.characters:,} characters in one request; send fewer or shorter texts", place,
-                )  # fmt: skip
+                    413,
+                    "too_many_characters",
+                    f"more than {limits.characters:,} characters in one request; send fewer or shorter texts",
+                    place,
+                )
         return count
 
     def _read(self, items: Sequence[Item]) -> tuple[list[Query | LanguageQuery], list[dict[Served, Remark]]]:
@@ -213,11 +217,11 @@ class Service:
         return questions, remarks
 
     def _names(self, item: Item, place: int, served: Mapping[str, Served]) -> list[str]:
-        """The classifier of an item; the candidates where its language is to be found out."""
+        """The classifier of an item, or the candidates where its language is to be detected."""
         if item.language == AUTO:
             assert item.task is not None
             if not self.finds_language:
-                message = "the language of a text cannot be found out: the backbone has no LM head; name a language"
+                message = "the language of a text cannot be detected: the backbone has no LM head; name a language"
                 raise Refusal(422, "cannot_be_read", message, place)
             names = self._candidates(item.task, place, served)
         elif item.classifier is not None:
@@ -244,21 +248,25 @@ class Service:
         if not prompts:
             why = "none of its classifiers has a prompt; name a language." if of_task else "no classifier does it."
             raise Refusal(
-                404, "unknown_classifier",
-                f"the language of a text for task {task!r} cannot be found out: {why}"
-                f"{'' if of_task else nearest(task, {one.task.name for one in served.values()})}", place,
-            )  # fmt: skip
+                404,
+                "unknown_classifier",
+                f"the language of a text for task {task!r} cannot be detected: {why}"
+                f"{'' if of_task else nearest(task, {one.task.name for one in served.values()})}",
+                place,
+            )
         most = self.settings.limits.candidates
         if len(prompts) > most:
             raise Refusal(
-                422, "too_many_candidates",
+                422,
+                "too_many_candidates",
                 f"task {task!r} has {len(prompts):,} classifiers, more than the {most} that are compared; name a"
-                " language", place,
-            )  # fmt: skip
+                " language",
+                place,
+            )
         return prompts
 
     def _answer(self, questions: Sequence[Query | LanguageQuery]) -> list[_Answer]:
-        """In the model's thread: first the languages that are to be found, then all predictions together."""
+        """Answer questions in the model's thread: first language detection, then all predictions together."""
         queries: list[Query] = []
         candidates: list[tuple[Loss, ...] | None] = []
         for question in questions:
@@ -285,7 +293,11 @@ def _result(answer: _Answer, remarks: Mapping[Served, Remark], top_k: int | None
             for one in answer.candidates
         ]
     return Result(
-        classifier=served.name, language=served.language, label=prediction.label,
+        classifier=served.name,
+        language=served.language,
+        label=prediction.label,
         scores=[LabelScore(label=label, score=score) for label, score in ranked],
-        unknown=remarks[served].unknown, truncated=remarks[served].truncated, candidates=candidates,
-    )  # fmt: skip
+        unknown=remarks[served].unknown,
+        truncated=remarks[served].truncated,
+        candidates=candidates,
+    )
