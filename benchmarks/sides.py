@@ -22,7 +22,7 @@ from glotprompt.model.tokens import SpecialIds, padded_width
 from glotprompt.training.checkpoint import Checkpoint
 from glotprompt.training.loop import Evaluation, Losses, Optimisation, fit
 from glotprompt.training.objectives.alignment import AlignmentBatch, AlignmentCorpus, alignment_losses
-from glotprompt.training.objectives.batches import MaskingCorpus, draw
+from glotprompt.training.objectives.batches import MaskingCorpus, sample_indices
 from glotprompt.training.objectives.losses import masked_token_losses
 from glotprompt.training.objectives.micro_batch import MicroBatch
 
@@ -212,8 +212,8 @@ def _batches(target: Sequence[list[int]], source: Sequence[list[int]], size: int
     """Half target, half source, every line once per epoch."""
     half, step = size // 2, 0
     while True:
-        rows = [target[i] for i in draw(len(target), size - half, 0, step, 0)]
-        yield rows + [source[i] for i in draw(len(source), half, 0, step, 1)]
+        rows = [target[i] for i in sample_indices(len(target), size - half, 0, step, 0)]
+        yield rows + [source[i] for i in sample_indices(len(source), half, 0, step, 1)]
         step += 1
 
 

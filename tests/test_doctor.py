@@ -301,7 +301,7 @@ def test_length_histogram() -> None:
         ({"texts": []}, DataError, "no text to look at"),
         ({"adapt": AdaptConfig(max_length=600)}, ConfigError, "is more than tiny xlm-roberta reads"),
         ({"adapt": AdaptConfig(method="prompt-tuning")}, ConfigError, "has no stage 1"),
-        ({"model": "nowhere/at-all"}, ModelError, "no config.json of 'nowhere/at-all'"),
+        ({"model": "nowhere/at-all"}, ModelError, "cannot load the config.json of 'nowhere/at-all'"),
     ],
 )
 def test_mistakes(

@@ -114,7 +114,7 @@ def test_what_is_kept_is_checked_as_the_rest(classifier: gp.PromptClassifier, sa
 )  # fmt: skip
 def test_one_that_makes_no_sense_is_refused(classifier: gp.PromptClassifier, changes: dict[str, Any]) -> None:
     said = {**artifact_metadata(classifier), "measurements": [{**measured().to_json(), **changes}]}
-    with pytest.raises(ArtifactError, match=r"^f is whole but cannot be used \(measurements\."):
+    with pytest.raises(ArtifactError, match=r"^f is intact but invalid \(measurements\."):
         check_metadata("f", said)
 
 

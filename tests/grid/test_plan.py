@@ -172,7 +172,7 @@ def test_what_is_finished_is_not_done_again(experiment_file: Path, toy_data: Pat
         ("source=hua", ConfigError, r"toy: source is 'hua', but the labelled examples \(train\) are in hau"),
         ("adapt.steps=lots", ConfigError, "toy: AdaptConfig.steps: Input should be a valid integer"),
         ('targets=["ibo", "masakhanews:ibo"]', ConfigError, "targets has 'ibo' more than once"),
-        ('train=["news.tsv"]', DataError, "news.tsv: no such file"),
+        ('train=["news.tsv"]', ConfigError, "news.tsv: no such file"),
         ("source_texts=[]", ConfigError, "reads source text"),
         ('targets=["snaa"]', DataError, "Did you mean 'sna'"),
     ],

@@ -42,17 +42,20 @@ class RayEngine:
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:
         self.workers, self.address = workers, address
 
-    def run(self, steps: Sequence[Step], place: Workplace, tell: Tell) -> list[Outcome]:
+    def run(self, steps: Sequence[Step], workplace: Workplace, tell: Tell) -> list[Outcome]:
         """See `Engine.run`. Raises `ConfigError` where the cluster does not answer or does not share the store."""
         if not steps:
             return []
-        check_device(place.device)
-        store = place.store if isinstance(place.store, RemoteStore) else Store(place.store.root.absolute())
-        data_dir = place.data_dir and place.data_dir.absolute()
-        place = replace(place, store=store, data_dir=data_dir, runtime=place.runtime.replace(progress=False))
+        check_device(workplace.device)
+        store = workplace.store if isinstance(workplace.store, RemoteStore) else Store(workplace.store.root.absolute())
+        data_dir = workplace.data_dir and workplace.data_dir.absolute()
+        runtime = workplace.runtime.replace(progress=False)
+        workplace = replace(workplace, store=store, data_dir=data_dir, runtime=runtime)
+            workplace, store=store, data_dir=data_dir, runtime=workplace.runtime.replace(progress=False)
+        )
         with connected(self.address):
-            share = share_of_all(self.workers, place.device, option="--workers", here=self.address is None)
-            return _Pool(share, place, tell).run(steps)
+            share = share_of_all(self.workers, workplace.device, option="--workers", here=self.address is None)
+            return _Pool(share, workplace, tell).run(steps)
 
 
 class _Worker:

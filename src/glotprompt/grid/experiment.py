@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from glotprompt.config import AdaptConfig, Config, MethodName, TuneConfig
 from glotprompt.data.datasets.catalog import parse_reference
+from glotprompt.data.readers.lines import similar_file
 from glotprompt.data.sources import Reading
 from glotprompt.errors import ConfigError, nearest, toml_fault, visible
 from glotprompt.grid.scales import ScaleName, scaled
@@ -230,7 +231,8 @@ def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
         if parse_reference(word) is not None:
             return word
         if not (folder / word).exists():
-            raise ConfigError(f"{key}: there is no file {folder / word}; paths are relative to the experiment")
+            hint = similar_file(folder / word)
+            raise ConfigError(f"{key}: {folder / word}: no such file.{hint} Paths are relative to the experiment.")
         return str(folder / word)
 
     def of_targets(key: str) -> dict[str, str]:

@@ -152,6 +152,13 @@ def refuse_reference(source: str | Path) -> None:
         )
 
 
+def similar_file(path: Path) -> str:
+    """A hint to append to a message about a missing file: a file beside it with a similar name, "" without one."""
+    names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    # Names are not alike by their endings.
+    return nearest(path.name, [name for name in names if nearest(path.stem, [Path(name).stem])])
+
+
 @contextmanager
 def opened(source: str | Path) -> Generator[io.BufferedIOBase]:
     """Context with the decompressed bytes of a file, or of standard input for "-"; read errors become `DataError`."""
@@ -167,13 +174,9 @@ def opened(source: str | Path) -> Generator[io.BufferedIOBase]:
             with Path(source).open("rb") as raw:
                 yield _unpack(raw, source, must_be=Path(source).suffix.lower() == ".gz")
     except FileNotFoundError:
-        path = Path(source)
         refuse_reference(source)
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        # Names are not alike by their endings.
-        alike = [name for name in beside if nearest(path.stem, [Path(name).stem])]
-        near = nearest(path.name, alike)
-        raise DataError(f"{source}: no such file.{near} Expected the path of a file of text.") from None
+        hint = similar_file(Path(source))
+        raise DataError(f"{source}: no such file.{hint} Expected the path of a file of text.") from None
     except IsADirectoryError:
         raise DataError(f"{source}: a folder. Expected a file of text; name the files in it.") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
