@@ -51,8 +51,6 @@ class RayEngine:
         data_dir = workplace.data_dir and workplace.data_dir.absolute()
         runtime = workplace.runtime.replace(progress=False)
         workplace = replace(workplace, store=store, data_dir=data_dir, runtime=runtime)
-            workplace, store=store, data_dir=data_dir, runtime=workplace.runtime.replace(progress=False)
-        )
         with connected(self.address):
             share = share_of_all(self.workers, workplace.device, option="--workers", here=self.address is None)
             return _Pool(share, workplace, tell).run(steps)
