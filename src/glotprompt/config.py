@@ -233,8 +233,8 @@ class TuneConfig(Config):
     """Few-shot: train on so many examples per label, drawn by `seed`; smaller draws lie inside larger ones. Of the
     source language alone."""
     target_weight: float | None = Field(default=None, gt=0)
-    """Target labels: how much one counts for in the loss, where an example of the source language
-    counts 1. None: so much that both languages weigh the same."""
+    """Target labels: how much one counts for in the loss, where an example of the source language counts 1. None: 1,
+    too. A few labels that weigh as much as all of the source's did harm (docs/log.md, 2026-11-30)."""
     prompt_length: int = Field(default=32, ge=1)
     """Length of a prompt that starts from noise (no language prompt given)."""
     init_std: float = Field(default=0.02, gt=0)

@@ -292,6 +292,8 @@ class TuneReport(Training):
     """embedding, head "pooled": the states behind so many layers are read."""
     strength: float | None = None
     """embedding, head "pooled": C of the logistic regression, with which a pooled head starts."""
+    pairs: int | None = None
+    """embedding: translations by which vectors of the target are mapped to those of the source."""
     language_prompt: AdaptReport | Combined | Converted | None = None
     """The report of stage 1."""
     label_prior: LabelPrior | None = None

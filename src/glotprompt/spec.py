@@ -21,6 +21,8 @@ from glotprompt.task import Task
 
 FORMAT = 2
 """Part of every identity; raised when the same run is to give other numbers."""
+PENALTY = "strongest within one standard error"
+"""How logistic regression chooses, part of the identity of what starts with one."""
 
 _Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptClassifier)
 
@@ -105,6 +107,8 @@ def tune_spec(
         settings.pop("dev_share", None)
     if "target_labels" not in contents:
         settings.pop("target_weight", None)
+    if config.method == "embedding" or config.head == "pooled":
+        settings["penalty"] = PENALTY
     rewritten = None if characters is None else characters.to_dict()
     return RunSpec("tune", settings, *origin, contents, language, builds_on, task=task.identity(), characters=rewritten)
 
