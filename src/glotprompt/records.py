@@ -280,7 +280,8 @@ class TuneReport(Training):
     """Training examples of each label; so of dev."""
     dev_labels: dict[str, int]
     dev_accuracy: float
-    """Best accuracy on dev examples, in per cent; with target labels the mean of both languages'."""
+    """Accuracy on dev examples of the epoch or penalty that was kept, in per cent; with target labels the mean of both
+    languages'."""
     target_examples: int | None = None
     """Target labels: how many of `examples` are of the target language; so of dev."""
     target_dev_examples: int | None = None

@@ -265,7 +265,8 @@ def test_many_of_them_are_served_together_with_others(tiny_backbone: Tiny) -> No
 # --- a ridge map by translations
 
 
-def test_a_ridge_map_folds_into_the_head() -> None:
+def test_a_ridge_map_folds_into_the_head(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("bert")
     generator = np.random.default_rng(0)
     source = generator.normal(size=(400, 12)).astype(np.float32)
     turn = generator.normal(size=(12, 12)) / 3
@@ -276,7 +277,10 @@ def test_a_ridge_map_folds_into_the_head() -> None:
     head, _ = best_head(0, *[Vectors(part, (part[:, 0] > 0).astype(int).tolist()) for part in (source, source)], 2)
     folded = found.folded(head)
     image = (target - found.target_mean) @ found.matrix + found.source_mean
-    scores = [head.scores(None, torch.tensor(image)), folded.scores(None, torch.tensor(target))]  # pyright: ignore[reportArgumentType]
+    scores = [
+        head.scores(backbone, torch.tensor(image)),
+        folded.scores(backbone, torch.tensor(target)),
+    ]
     torch.testing.assert_close(*scores, rtol=1e-3, atol=1e-3)
     assert (scores[1].argmax(dim=1).numpy() == (source[:, 0] > 0)).mean() > 0.9
     none = fit_ridge(*parts, [1e12])

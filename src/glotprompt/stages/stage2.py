@@ -109,20 +109,10 @@ class Stage2:
                 f" {setting('parallel')} out, or align in stage 1"
             )
         of_target = split_target(target_examples, task, config)
-        return cls(
-            method,
-            config,
-            adapted,
-            examples,
-            train,
-            held,
-            bool(dev),
-            task,
-            language,
-            target_examples,
-            *of_target,
-            pairs=parallel,
+        made = cls(
+            method, config, adapted, examples, train, held, bool(dev), task, language, target_examples, *of_target
         )
+        return replace(made, pairs=parallel)
 
     @property
     def learned(self) -> list[Example]:
@@ -197,7 +187,9 @@ def train_stage2(
         **history.figures(),
     )
     if chosen is not None:
-        report = report.replace(layer=chosen.layer, strength=chosen.strength, pairs=len(stage2.pairs) or None)
+        report = report.replace(layer=chosen.layer, strength=chosen.strength)
+    if stage2.pairs:
+        report = report.replace(pairs=len(stage2.pairs))
     if stage2.target:
         report = report.replace(
             target_examples=len(stage2.target_train),
