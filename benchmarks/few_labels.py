@@ -4,9 +4,7 @@ Topics of SIB-200, test accuracy of method embedding: as it is; centred by the t
 on these without their labels; with K of their labels a class, each of which weighs as much as an English one (means
 over draws); and with both; beside tf-idf on the same K labels, and the largest label. SIB-200 has the same sentences in
 every language, unlike what a real user has: "other sentences" takes English labels of every other sentence, and target
-text and labels of the others; "same sentences" takes all of both.
-
-Intervals (95 %) are of means over the languages: by a bootstrap over the test sentences, which are translations of one
+text and labels of the others; "same sentences" takes all of both. Intervals (95 %) are of means over the languages: by a bootstrap over the test sentences, which are translations of one
 another, so that a sentence is drawn in all languages at once. They say nothing about other languages.
 """
 
@@ -34,8 +32,7 @@ from glotprompt.stages.rivals import fit_tfidf, majority
 
 CONFIG = gp.TuneConfig(method="embedding")
 QUIET = gp.RuntimeConfig(progress=False)
-SETTINGS = {"other sentences": (1, 2), "same sentences": (0, 1)}
-"""First target sentence, and every which is taken."""
+SETTINGS = {"other sentences": (1, 2), "same sentences": (0, 1)}  # first target sentence, and every which is taken
 RIVAL = "English labels"
 TWELVE = "nya dik lug sna yor tir ibo lin run quy ayr grn".split()
 
@@ -72,7 +69,7 @@ def main(arguments: Sequence[str]) -> None:
         for code in codes:
             target = {**data[code], "train": data[code]["train"][first::step]}
             found[code] = dict(_right(start, source, target, options))
-            said = {way: round(100 * right.mean(), 1) for way, right in found[code].items()}
+            said = {way: round(100 * float(right.mean()), 1) for way, right in found[code].items()}
             print(name, code, said, file=sys.stderr, flush=True)
         figures[name] = {way: _summary({code: found[code][way] for code in codes}, found) for way in found[codes[0]]}
         _show(f"{backbone.name}, English labels and target text of the {name}", codes, figures[name])
@@ -127,10 +124,9 @@ def _right(start: gp.PromptClassifier, source: Any, target: Any, options: Any) -
 def _summary(right: Mapping[str, Right], found: Mapping[str, Mapping[str, Right]]) -> dict[str, Any]:
     """Accuracies of one way, and what it gains over `RIVAL`; per cent and points."""
     gains = {code: one - found[code][RIVAL] for code, one in right.items()}
-    mean, gain = (_interval(one) for one in (right, gains))
-    above = sum(one.mean() > 0 for one in gains.values())
     accuracies = {code: 100 * float(one.mean()) for code, one in right.items()}
-    return {"languages": accuracies, "mean": mean, "gain": gain, "above": int(above)}
+    above = sum(int(one.mean() > 0) for one in gains.values())
+    return {"languages": accuracies, "mean": _interval(right), "gain": _interval(gains), "above": above}
 
 
 def _interval(rows: Mapping[str, Right]) -> list[float]:

@@ -334,4 +334,5 @@ def _ridge(backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeCon
         how: dict[str, Any] = {"layer": layer, "max_length": config.max_length, "batch_size": most}
         return PairVectors(*(backbone.embed([row["text"] for row in side], body, **how) for side in sides))
 
-    return fit_ridge(*map(read, split_pairs(stage2.pairs, AdaptConfig(seed=config.seed))))
+    kept, held = split_pairs(stage2.pairs, AdaptConfig(seed=config.seed))
+    return fit_ridge(read(kept), read(held))
