@@ -4,8 +4,9 @@ Topics of SIB-200, test accuracy of method embedding: as it is; centred by the t
 on these without their labels; with K of their labels a class, each of which weighs as much as an English one (means
 over draws); and with both; beside tf-idf on the same K labels, and the largest label. SIB-200 has the same sentences in
 every language, unlike what a real user has: "other sentences" takes English labels of every other sentence, and target
-text and labels of the others; "same sentences" takes all of both. Intervals (95 %) are of means over the languages: by a bootstrap over the test sentences, which are translations of one
-another, so that a sentence is drawn in all languages at once. They say nothing about other languages.
+text and labels of the others; "same sentences" takes all of both. Intervals (95 %) are of means over
+the languages, by a bootstrap over the test sentences: these are translations of one another, so a sentence is drawn in
+all languages at once. They say nothing about other languages.
 """
 
 from __future__ import annotations
