@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 import glotprompt as gp
 from glotprompt.errors import ConfigError, DataError, ModelError
 from glotprompt.model.modules.classification import EmbeddingHead
+from glotprompt.spec import PENALTY
 from glotprompt.stages.stage2 import Stage2
 from glotprompt.training.objectives.embedding import (
     STRENGTHS,
@@ -302,6 +303,8 @@ def test_translations_are_part_of_a_classifier_and_its_identity(tiny_backbone: T
         for given in ((), pairs, pairs[1:])
     ]
     assert len(set(runs)) == 3
+    assert "penalty" not in Stage2.of(backbone, None, EXAMPLES, TASK).spec(backbone).settings
+    assert Stage2.of(backbone, None, EXAMPLES, TASK, CONFIG).spec(backbone).settings["penalty"] == PENALTY
     with pytest.raises(ConfigError, match="maps its language by translations"):
         gp.self_train(mapped, TEXTS, EXAMPLES)
     with pytest.raises(ConfigError, match="translations of its own target language"):
