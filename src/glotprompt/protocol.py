@@ -115,8 +115,8 @@ def tune(
     which weigh as `TuneConfig.target_weight` says: of each label that has five or more a fifth is held out, and the
     best epoch is chosen by the mean of both languages' accuracies. `parallel` are (source, target) pairs, for method
     embedding: a ridge map from target vectors to source vectors becomes part of the head, which then reads the target
-    alone (of use where the backbone does not know the language: docs/does_it_help.md). `language`: the ISO 639-3 code of a classifier
-    without stage 1. `DataError`: labels that the task lacks; `ConfigError`: what does not fit.
+    alone (of use where the backbone does not know the language: docs/does_it_help.md). `language`: the ISO 639-3 code
+    of a classifier without stage 1. `DataError`: labels that the task lacks; `ConfigError`: what does not fit.
     """
     stage2 = Stage2.of(
         backbone,
