@@ -59,6 +59,7 @@ def bias(classifier: gp.PromptClassifier, **added: float) -> gp.PromptClassifier
 
 
 def test_it_learns_words_that_the_source_does_not_have(classifier: gp.PromptClassifier) -> None:
+    classifier = classifier.with_report(config={**classifier.training.config, "target_weight": 3.0}, strength=1.0)
     before, offsets = gp.evaluate(classifier, TEST).accuracy, classifier.offsets
     made = trained(classifier)
     assert before < 40
@@ -67,8 +68,8 @@ def test_it_learns_words_that_the_source_does_not_have(classifier: gp.PromptClas
     assert said is not None
     assert said.model_dump(exclude={"prior", "rounds"}) == {"texts": 24, "keep": 0.5, "stopped": None}
     assert said.prior == pytest.approx(dict.fromkeys(TASK.labels, 1 / 3))
-    assert [one.kept for one in said.rounds] == [{"health": 4, "sports": 4, "culture": 4}]
-    assert said.rounds[0].agreement == 100
+    assert [one.kept for one in said.rounds] == [{"health": 3, "sports": 5, "culture": 4}]
+    assert 80 < said.rounds[0].agreement <= 100
     assert made.offsets is None, "the result is not calibrated"
     assert (made.method, made.training.config) == (classifier.method, classifier.training.config)
     assert (made.training.target_examples, made.training.target_dev_examples) == (12, 0)

@@ -235,8 +235,8 @@ class TuneConfig(Config):
     """Few-shot: train on this many source-language examples per label, sampled by `seed`; smaller samples are subsets
     of larger ones."""
     target_weight: float | None = Field(default=None, gt=0)
-    """Target labels: weight of a target example in the loss, where a source example has weight 1. None: both languages
-    get the same total weight."""
+    """Target labels: weight of a target example in the loss, where a source example has weight 1. None: 1. A few labels
+    that weigh as much as all source examples did harm (docs/log.md, 2026-11-30)."""
     prompt_length: int = Field(default=32, ge=1)
     """Length of a prompt that starts from noise (no language prompt is given)."""
     init_std: float = Field(default=0.02, gt=0)

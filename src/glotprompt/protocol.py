@@ -103,6 +103,7 @@ def tune(
     dev: Sequence[Example] | None = None,
     *,
     target_examples: Sequence[Example] = (),
+    parallel: SentencePairs = (),
     language: str = "",
 ) -> PromptClassifier:
     """Learn a task from labelled source-language examples, starting from the result of `adapt` (section 3.2).
@@ -111,11 +112,21 @@ def tune(
     epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. Examples of several source
     languages are one list; each weighs the same. `target_examples` are a few labelled examples of the target language,
     which weigh as `TuneConfig.target_weight` says: of each label that has five or more a fifth is held out, and the
-    best epoch is chosen by the mean of both languages' accuracies. `language`: the ISO 639-3 code of a classifier
-    without stage 1. `DataError`: labels that the task lacks; `ConfigError`: settings that do not fit.
+    best epoch is chosen by the mean of both languages' accuracies. `parallel` are (source, target) pairs, for method
+    embedding: a ridge map from target vectors to source vectors becomes part of the head, which then reads the target
+    alone (of use where the backbone does not know the language: docs/does_it_help.md). `language`: the ISO 639-3 code
+    of a classifier without stage 1. `DataError`: labels that the task lacks; `ConfigError`: settings that do not fit.
     """
     stage2 = Stage2.of(
-        backbone, adapted, examples, task, config, dev, target_examples=target_examples, language=language
+        backbone,
+        adapted,
+        examples,
+        task,
+        config,
+        dev,
+        target_examples=target_examples,
+        parallel=parallel,
+        language=language,
     )
     return train_stage2(backbone, stage2, runtime)
 

@@ -284,7 +284,8 @@ class TuneReport(Training):
     """Training examples by label; `dev_labels`: dev examples by label."""
     dev_labels: dict[str, int]
     dev_accuracy: float
-    """Best accuracy on dev examples, in per cent; with target labels the mean of both languages."""
+    """Accuracy on dev examples of the selected epoch or penalty, in per cent; with target labels the mean of both
+    languages."""
     target_examples: int | None = None
     """Target labels: number of `examples` in the target language; `target_dev_examples`: of `dev_examples`."""
     target_dev_examples: int | None = None
@@ -296,6 +297,8 @@ class TuneReport(Training):
     """embedding, head "pooled": layer whose output is pooled (0: the embeddings)."""
     strength: float | None = None
     """embedding, head "pooled": C of the logistic regression that initialises the head."""
+    pairs: int | None = None
+    """embedding: sentence pairs that the ridge map from target to source vectors was fitted on."""
     language_prompt: AdaptReport | Combined | Converted | None = None
     """The report of stage 1."""
     label_prior: LabelPrior | None = None

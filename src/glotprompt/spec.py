@@ -21,6 +21,8 @@ from glotprompt.task import Task
 
 FORMAT = 2
 """Part of every identity; increased when a change makes the same run give other numbers."""
+PENALTY = "strongest within one standard error"
+"""Rule for the penalty of the logistic regression, part of the identity of runs that start with one."""
 
 _Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptClassifier)
 
@@ -115,6 +117,8 @@ def tune_spec(
         settings.pop("dev_share", None)
     if "target_labels" not in contents:
         settings.pop("target_weight", None)
+    if config.method == "embedding" or config.head == "pooled":
+        settings["penalty"] = PENALTY
     rewritten = None if characters is None else characters.to_dict()
     fingerprint, precision = origin
     return RunSpec(

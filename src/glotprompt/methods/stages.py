@@ -160,9 +160,10 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
         raise ConfigError(
             f"{method.name} trains stage 2 on the language's own module; tune again for {adapted.language}"
         )
-    if classifier.report is not None and classifier.report.target_examples:
+    if classifier.report is not None and (classifier.report.target_examples or classifier.report.pairs):
+        what = "labels" if classifier.report.target_examples else "translations"
         raise ConfigError(
-            f"the classifier was tuned on labels of its own target language too; tune again for {adapted.language}"
+            f"the classifier was tuned on {what} of its own target language too; tune again for {adapted.language}"
         )
     if adapted.method != method.start.name or adapted.backbone["fingerprint"] != classifier.backbone.fingerprint:
         raise ConfigError(

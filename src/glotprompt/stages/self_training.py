@@ -148,9 +148,9 @@ def self_train(
     """Teach a classifier its target language by its own predictions on unlabelled text.
 
     Each round labels the text, calibrated to `SelfTrainConfig.label_prior`, takes the surest `keep` of each label and
-    trains stage 2 anew on the source `examples` and these, which weigh as `target_examples` do in `tune`: both
-    languages the same. Method and settings are the classifier's own. The result is not calibrated. Where predictions
-    collapse, the classifier is returned as it was before that round, and `training.self_training.stopped` says why.
+    trains stage 2 anew on the source `examples` and these, which weigh as `target_examples` do in `tune`. Method and
+    settings are the classifier's own. The result is not calibrated. Where predictions collapse, the classifier is
+    returned as it was before that round, and `training.self_training.stopped` says why.
 
     `examples` and `dev` are those that the classifier was tuned on, `adapted` what stage 1 gave, which stage 2 starts
     from. `target_examples` are labelled ones of the target, as in `tune`. `held_out` are texts that will be scored:
@@ -241,6 +241,8 @@ def _collapse(labels: Int[NDArray[np.int64], " text"], training: SelfTraining, *
 def _check_start(classifier: PromptClassifier, adapted: Adapted | None) -> None:
     """Raises `ConfigError` where stage 2 could not start from what the classifier did."""
     method = METHODS[classifier.method]
+    if classifier.training.pairs:
+        raise ConfigError("the classifier maps its language by translations, and would be tuned without; give another")
     stands_on_stage_1 = method.stage1 is not None or (method.reads_vectors and bool(classifier.body.tensors()))
     if adapted is None and stands_on_stage_1:
         raise ConfigError(

@@ -7,14 +7,15 @@ import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from glotprompt.config import RuntimeConfig, TuneConfig
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.languages import NOT_NAMED
-from glotprompt.data.readers.records import Example, content_hash
+from glotprompt.data.readers.records import Example, content_hash, content_of_pairs
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, setting
 from glotprompt.inference.classifier import Adapted, PromptClassifier
@@ -26,11 +27,12 @@ from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.modules.stack import trained_of
 from glotprompt.records import TuneReport, UnknownShare
 from glotprompt.spec import RunSpec, digests_of, tune_spec
-from glotprompt.stages.stage1 import count_unknown
+from glotprompt.stages.stage1 import SentencePairs, count_unknown
 from glotprompt.task import Task
 from glotprompt.training.checkpoint import Checkpoint, same_precision
 from glotprompt.training.loop import Evaluation, History, Optimisation, fit
 from glotprompt.training.memory import PeakMemory, gradient_checkpointing
+from glotprompt.training.objectives.alignment import split_pairs
 from glotprompt.training.objectives.cloze import Cloze, ClozeCorpus, encode_without_mask, weights_of
 from glotprompt.training.objectives.embedding import STRENGTHS, Chosen, Examples, fit_embedding_head, layer_read
 from glotprompt.training.objectives.inputs import (
@@ -44,6 +46,7 @@ from glotprompt.training.objectives.inputs import (
 from glotprompt.training.objectives.losses import label_losses
 from glotprompt.training.objectives.lower_layers import below_trained_layers
 from glotprompt.training.objectives.micro_batch import MicroBatch
+from glotprompt.training.objectives.ridge import PairVectors, RidgeMap, fit_ridge
 from glotprompt.training.objectives.scoring import accuracy_and_loss, log_probabilities
 from glotprompt.training.progress import StepLine
 
@@ -68,7 +71,9 @@ class Stage2:
     target_train: Sequence[Example] = ()
     target_dev: Sequence[Example] = ()
     strengths: Sequence[float] = STRENGTHS
-    """C of logistic regression, of which the judged examples choose."""
+    """C of logistic regression, of which the judged examples choose one."""
+    pairs: SentencePairs = ()
+    """(source, target) sentences, by which vectors of the target are mapped to those of the source."""
 
     @classmethod
     def of(
@@ -81,6 +86,7 @@ class Stage2:
         dev: Sequence[Example] | None = None,
         *,
         target_examples: Sequence[Example] = (),
+        parallel: SentencePairs = (),
         language: str = "",
     ) -> Stage2:
         """The arguments are those of `run.tune`, which says what is refused."""
@@ -97,10 +103,16 @@ class Stage2:
             raise ConfigError(
                 f"{setting('target_weight')}: there are no target labels to weigh; give some, or leave it out"
             )
+        if parallel and (not method.reads_vectors or target_examples):
+            raise ConfigError(
+                "parallel text maps sentence vectors in stage 2, for method embedding without target labels; leave"
+                f" {setting('parallel')} out, or align in stage 1"
+            )
         of_target = split_target(target_examples, task, config)
-        return cls(
+        made = cls(
             method, config, adapted, examples, train, held, bool(dev), task, language, target_examples, *of_target
         )
+        return replace(made, pairs=parallel)
 
     @property
     def learned(self) -> list[Example]:
@@ -112,12 +124,16 @@ class Stage2:
         """The examples of both languages on which the best epoch is chosen."""
         return [*self.dev, *self.target_dev]
 
+    @property
+    def target_weight(self) -> float:
+        """What an example of the target counts for, where one of the source counts 1."""
+        return 1.0 if self.config.target_weight is None else self.config.target_weight
+
     def weighted(self, clozes: Sequence[Cloze], *, judged: bool = False) -> list[Cloze]:
         """`learned`, or `judged`, as the model reads them, with what each weighs. In judging both languages weigh the
         same."""
         of_source, of_target = (self.dev, self.target_dev) if judged else (self.train, self.target_train)
-        ratio = None if judged else self.config.target_weight
-        one, other = group_weights(len(of_source), len(of_target), ratio)
+        one, other = group_weights(len(of_source), len(of_target), None if judged else self.target_weight)
         return [replace(cloze, weight=one if row < len(of_source) else other) for row, cloze in enumerate(clozes)]
 
     @property
@@ -132,6 +148,8 @@ class Stage2:
             contents["dev"] = content_hash(self.dev)
         if self.target:
             contents["target_labels"] = content_hash(self.target)
+        if self.pairs:
+            contents["pairs"] = content_of_pairs(self.pairs)
         builds_on = [] if self.adapted is None else digests_of(self.adapted)
         origin = backbone.fingerprint, backbone.asked_precision
         return tune_spec(
@@ -170,12 +188,13 @@ def train_stage2(
     )
     if chosen is not None:
         report = report.replace(layer=chosen.layer, strength=chosen.strength)
+    if stage2.pairs:
+        report = report.replace(pairs=len(stage2.pairs))
     if stage2.target:
-        one, other = group_weights(len(stage2.train), len(stage2.target_train), config.target_weight)
         report = report.replace(
             target_examples=len(stage2.target_train),
             target_dev_examples=len(stage2.target_dev),
-            target_weight=other / one,
+            target_weight=stage2.target_weight,
         )
     delivered = method.deliver(body, parts).requires_grad_(False)
     if head is not None:
@@ -297,7 +316,23 @@ def _fit_vectors(
         head, chosen = fit_embedding_head(
             backbone, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size, stage2.strengths
         )
+    if stage2.pairs:
+        head = _ridge(backbone, body, stage2, runtime).folded(head)
     tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
     figures = {"dev_accuracy": chosen.dev_accuracy, "dev_loss": chosen.dev_loss}
     history = History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
     return head, history, chosen
+
+
+def _ridge(backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig) -> RidgeMap:
+    """The map from the pairs' target side to their source side, by the vectors that the head reads."""
+    config = stage2.config
+
+    def read(pairs: SentencePairs) -> PairVectors:
+        sides = [rewritten_fields([{"text": pair[side]} for pair in pairs], stage2.characters) for side in (0, 1)]
+        layer, most = layer_read(backbone, config), runtime.eval_batch_size
+        how: dict[str, Any] = {"layer": layer, "max_length": config.max_length, "batch_size": most}
+        return PairVectors(*(backbone.embed([row["text"] for row in side], body, **how) for side in sides))
+
+    kept, held = split_pairs(stage2.pairs, AdaptConfig(seed=config.seed))
+    return fit_ridge(read(kept), read(held))

@@ -4,7 +4,7 @@ reads an aligned prompt."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,8 @@ from glotprompt.training.objectives.cloze import Cloze, weights_of
 from glotprompt.training.objectives.scoring import accuracy_and_loss
 
 STRENGTHS = (0.01, 0.1, 1.0)
-"""scikit-learn's C, inverse strengths of the penalty, of which dev examples choose one."""
+"""scikit-learn's C, inverse strengths of the penalty, of which dev examples choose one (`strongest_within_error`).
+Smaller ones would be within a standard error, too, and read every language worse."""
 NO_EXAMPLE = -1e4
 """Bias of a label without a training example: never the answer."""
 
@@ -68,6 +69,24 @@ class Chosen:
     dev_loss: float
 
 
+Choice = Callable[[Sequence[Chosen], int], Chosen]
+"""From what each penalty does on dev examples, and how many these are, to the one to keep."""
+
+
+def strongest_within_error(found: Sequence[Chosen], num_dev: int) -> Chosen:
+    """The strongest penalty whose dev accuracy is within one standard error of the best. Dev examples are mostly of the
+    source language, and a sentence or two of these is no reason for a weaker penalty, which reads the target language
+    worse (docs/log.md, 2026-11-30)."""
+    best = max(one.dev_accuracy for one in found)
+    error = float(np.sqrt(best * (100 - best) / num_dev))
+    return min((one for one in found if one.dev_accuracy >= best - error), key=lambda one: one.strength)
+
+
+def most_accurate(found: Sequence[Chosen], num_dev: int) -> Chosen:
+    """The penalty with the best dev accuracy, then dev loss."""
+    return min(found, key=lambda one: (-one.dev_accuracy, one.dev_loss))
+
+
 def layer_read(backbone: Backbone, config: TuneConfig) -> int:
     """How many layers lie before the states that are pooled."""
     return backbone.num_layers if config.layer is None else config.layer
@@ -95,8 +114,8 @@ def fit_embedding_head(
     batch_size: int,
     strengths: Sequence[float] = STRENGTHS,
 ) -> tuple[EmbeddingHead, Chosen]:
-    """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep the one with the best
-    dev accuracy, then dev loss. Raises `DataError` for one label alone."""
+    """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep that of
+    `strongest_within_error`. Raises `DataError` for one label alone."""
     inputs, held = (
         Vectors(vectors_of(backbone, part.clozes, prefix, layer, batch_size), part.gold, weights_of(part.clozes))
         for part in (train, dev)
@@ -106,24 +125,29 @@ def fit_embedding_head(
 
 
 def best_head(
-    layer: int, train: Vectors, dev: Vectors, num_labels: int, strengths: Sequence[float] = STRENGTHS
+    layer: int,
+    train: Vectors,
+    dev: Vectors,
+    num_labels: int,
+    strengths: Sequence[float] = STRENGTHS,
+    choose: Choice = strongest_within_error,
 ) -> tuple[EmbeddingHead, Chosen]:
     """As `fit_embedding_head`, from the vectors themselves."""
     inputs = train.states
     if len(set(train.gold)) < 2:
         raise DataError("all training examples have one label; give examples of at least two")
-    best: tuple[EmbeddingHead, Chosen] | None = None
+    heads: dict[Chosen, EmbeddingHead] = {}
     centre, scale = inputs.mean(axis=0), float(inputs.std())
     for strength in strengths:
         weight, bias = _logistic(replace(train, states=(inputs - centre) / scale), num_labels, strength)
         log_probs = _log_softmax((dev.states - centre) / scale @ weight.T + bias)
-        accuracy, loss = accuracy_and_loss(log_probs, dev.gold, dev.weights)
-        if best is None or (-accuracy, loss) < (-best[1].dev_accuracy, best[1].dev_loss):
-            parts = [torch.from_numpy(value) for value in (weight, bias, centre)]
-            head = EmbeddingHead(parts[0], parts[1], parts[2], torch.tensor(scale), layer)
-            best = head, Chosen(layer, strength, accuracy, loss)
-    assert best is not None
-    return best
+        parts = [torch.from_numpy(value) for value in (weight, bias, centre)]
+        figures = accuracy_and_loss(log_probs, dev.gold, dev.weights)
+        heads[Chosen(layer, strength, *figures)] = EmbeddingHead(
+            parts[0], parts[1], parts[2], torch.tensor(scale), layer
+        )
+    chosen = choose(list(heads), len(dev.gold))
+    return heads[chosen], chosen
 
 
 def _logistic(train: Vectors, num_labels: int, strength: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
