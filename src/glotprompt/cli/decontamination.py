@@ -116,20 +116,21 @@ def _check_stage1_files(files: Sequence[str], params: Params) -> None:
     if params["no_overlap_check"] and params["held_out"]:
         raise ConfigError("--held-out names text to check against and --no-overlap-check forbids it; give one of them")
     for file in files:
-        _refuse(file, "adapt", None, params)
+        refuse_evaluation_file(file, "adapt", None, params)
 
 
 def check_training_file(train: str, prompt: Path | None, params: Params) -> TextReport:
     """Refuse XNLI's evaluation items where they are those of the language that `prompt` was adapted to; returns what to
     record. `params` are tune's parameters."""
     target_language = None if prompt is None else str(describe(prompt, STAGE1_KINDS)["language"])
-    _refuse(train, "tune", target_language, params)
+    refuse_evaluation_file(train, "tune", target_language, params)
     if target_language is None and evaluation_set(train) == "xnli":
         note(f"{train}: these items are AmericasNLI's in another language; do not score the classifier on AmericasNLI")
     return TextReport.model_validate(_switches(params))
 
 
-def _refuse(file: str, purpose: Any, target_language: str | None, params: Params) -> None:
+def refuse_evaluation_file(file: str, purpose: Any, target_language: str | None, params: Params) -> None:
+    """Raises `DataError` for evaluation text by its place, unless `--allow-evaluation-text` is among the parameters."""
     try:
         refuse_evaluation_text(file, purpose, target_language, or_else=_ALLOW)
     except DataError:
