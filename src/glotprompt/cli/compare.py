@@ -142,11 +142,11 @@ def _show(result: CompareResult) -> None:
         out.print(Text(sentence))
     if result.commands:
         out.print()
-        say("It can be made again with:")
+        say("What is saved can be made again with:")
         for command in result.commands:
             say(f"  {command}")
     if result.saved is not None:
-        note(f"wrote {result.saved} (classifier)")
+        note(f"wrote {result.saved.file} (classifier)")
 
 
 def _table(result: CompareResult) -> Any:

@@ -72,6 +72,12 @@ class Choice:
     most_accurate: Candidate
     """Another one than the winner where it needs more and is not clearly better."""
 
+    @property
+    def to_save(self) -> Candidate | None:
+        """The winner. Where that is a rival, which cannot be served, what is more accurate if not clearly so."""
+        candidate = self.most_accurate if self.winner.is_rival else self.winner
+        return None if candidate.is_rival else candidate
+
 
 def choose(rights: Mapping[Candidate, Right]) -> Choice:
     """Of each tier, from the simplest one, the best candidate, where it is clearly better than that of simpler tiers.
@@ -109,18 +115,18 @@ def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> 
     """Sentences that follow from the figures on target labels, the winner first."""
     number, winner, rival = len(rights[choice.winner]), choice.winner, choice.rival
     reached = f"{100 * rights[winner].mean():.1f} % on your {number:,} {language} labels"
+    more = choice.most_accurate
     if winner == rival:
-        found = [
-            f"{winner.title} is recommended, with {reached}: no language model is clearly better. It needs none, so"
-            " nothing was saved that could be served."
-        ]
+        found = [f"{winner.title} is recommended, with {reached}: no language model is clearly better."]
     else:
         over = _points(gain(rights[winner], rights[rival]))
         found = [f"{winner.title} is recommended: {reached}, {over} against {rival.title}."]
-    more = choice.most_accurate
     if more != winner:
         apart = f"cannot be told apart with {number:,} labels ({_points(gain(rights[more], rights[winner]))})"
-        found.append(f"{more.title} is higher, but the two {apart}, and it takes more to train.")
+        end = "it is saved, for a rival cannot be served" if winner == rival else "it takes more to train"
+        found.append(f"{more.title} is higher, but the two {apart}; {end}.")
+    elif winner == rival:
+        found.append("It needs no language model: nothing was saved, and there is nothing to serve.")
     models = {one: right for one, right in rights.items() if not one.is_rival}
     for name, has in _FEATURES.items():
         with_it, without = ({one: r for one, r in models.items() if has(one) is side} for side in (True, False))

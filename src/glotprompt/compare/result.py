@@ -45,6 +45,14 @@ class CompareRow(Record):
     """Why there are no figures; None: it was run."""
 
 
+class Saved(Record):
+    """The classifier for `predict`, `evaluate` and `serve`, trained on everything."""
+
+    name: str
+    """Of its candidate: the winner, or where that is a rival what is more accurate, if not clearly so."""
+    file: str
+
+
 class CompareResult(Record):
     """A comparison."""
 
@@ -62,7 +70,7 @@ class CompareResult(Record):
     winner: str
     """Chosen on the target labels; without any, recommended by what was measured on other languages."""
     advice: list[str]
-    saved: str | None
-    """The classifier; None: the winner needs no language model, and cannot be served."""
+    saved: Saved | None
+    """None: a rival is most accurate, and cannot be served."""
     commands: list[str]
-    """Those that make the winner again."""
+    """Those that make what is saved again."""

@@ -27,7 +27,7 @@ from glotprompt.compare.candidates import (
     tune_config,
 )
 from glotprompt.compare.choice import Right
-from glotprompt.compare.result import CompareResult, CompareRow
+from glotprompt.compare.result import CompareResult, CompareRow, Saved
 from glotprompt.compare.training import Trainer
 from glotprompt.config import identity_of
 from glotprompt.data.languages import name_of
@@ -230,18 +230,17 @@ class _Comparison:
         rival: Candidate | None = None
         if rights:
             chosen = choice.choose(rights)
-            winner, rival = chosen.winner, chosen.rival
+            winner, rival, to_save = chosen.winner, chosen.rival, chosen.to_save
             advice = choice.advice(rights, chosen, name)
         else:
             run = [one for one, scored in self.found.items() if scored.not_run is None]
-            winner = choice.recommend(run, retrieval)
+            winner = to_save = choice.recommend(run, retrieval)
             advice = choice.advice_without_labels(winner, retrieval, name)
-        saved = None if winner.is_rival else self._save(winner, output)
-        model = self.trainer.names[winner.reads == "cloze"]
+        saved = None if to_save is None else self._save(to_save, output)
         return CompareResult(
             language=self.material.language,
             task=self.material.task.name,
-            model=model,
+            model=self.trainer.names[0],
             minutes=minutes,
             target_labels=len(self.gold),
             folds=len(self.folds),
@@ -249,8 +248,10 @@ class _Comparison:
             rival=None if rival is None else rival.name,
             winner=winner.name,
             advice=advice,
-            saved=None if saved is None else str(saved),
-            commands=commands(winner, typed, model, str(output)),
+            saved=None if saved is None or to_save is None else Saved(name=to_save.name, file=str(saved)),
+            commands=[]
+            if to_save is None
+            else commands(to_save, typed, self.trainer.backbone(to_save).name, str(output)),
         )
 
     def _row(self, candidate: Candidate, rights: Mapping[Candidate, Right], rival: Candidate | None) -> CompareRow:
