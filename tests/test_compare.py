@@ -25,10 +25,10 @@ from glotprompt.compare.choice import (
     advice,
     advice_without_labels,
     choose,
-    fits,
     gain,
     recommend,
     stratified_folds,
+    why_not,
 )
 from glotprompt.errors import DataError
 
@@ -133,16 +133,15 @@ def test_without_labels_it_says_that_it_cannot_know() -> None:
 
 
 def test_what_fits() -> None:
-    assert fits(9, 10)
-    assert not fits(11, 10)
-    assert fits(None, 1)
-    assert not fits(None, 0)
+    assert why_not(9, 10) is None
+    assert why_not(700, 10) == "needs about 11 min 40 s"
+    assert why_not(None, 0) == why_not(None, 1) == why_not(9, 0) == "no time left"
 
 
 def test_the_data_decides_what_is_compared() -> None:
     assert planned(target=False, parallel=False, labels=False) == [EMBEDDING]
     everything = planned(target=True, parallel=True, labels=True)
-    everything += [*self_trained("lora-aligned", labels=True), *clozes(target=True)]
+    everything += [*self_trained("lora-aligned"), *clozes(target=True)]
     assert [one.name for one in everything] == [
         "majority", "tf-idf", "embedding", "embedding+centred", "embedding+labels",
         "lora-aligned", "lora-aligned+labels", "soft-prompt-aligned", "soft-prompt-aligned+labels",

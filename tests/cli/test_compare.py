@@ -70,7 +70,7 @@ def test_all_of_it_and_interrupted(
     assert rows["majority"].gain is None or rows["tf-idf"].gain is None
     assert (rows["soft-prompt"].not_run or "").startswith("needs about"), "100,000 steps do not fit into 9 minutes"
     assert len(rows["lora-aligned"].accuracies) == 3
-    assert "not run: Soft prompt" in finished.out
+    assert "not run: Adapted soft prompt" in finished.out
     assert result.advice[0] in " ".join(finished.out.split())
     assert (here / "out" / "compare.svg").read_text().startswith("<svg")
     if result.saved is not None:
@@ -90,6 +90,16 @@ def test_without_labels_nothing_is_said_of_the_target(words: list[str], here: Pa
     assert glotprompt("evaluate", "--classifier", found["saved"]["file"], "--data", "test.tsv").status == 0
     (command,) = found["commands"]
     assert glotprompt(*command.split()[1:]).err.count("is already what these words make") == 1, "it is the same run"
+
+
+def test_rivals_are_scored_however_short_the_time(words: list[str], here: Path, glotprompt: Program) -> None:
+    outcome = glotprompt(*words, "--minutes", "0", "--target-labels", "few.tsv")
+    assert outcome.status == 0, outcome.err
+    result = CompareResult.of(json.loads((here / "out" / "compare.json").read_text()), "compare.json")
+    assert {row.name for row in result.rows if row.not_run is None} == {"majority", "tf-idf"}
+    assert {row.not_run for row in result.rows} == {None, "no time left"}
+    assert (result.saved, result.commands) == (None, [])
+    assert "nothing was saved" in outcome.out
 
 
 def test_labels_that_cannot_choose_are_refused_before_anything_is_trained(

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from glotprompt.cli.backbone import open_backbone
 from glotprompt.cli.declare import Params
-from glotprompt.cli.decontamination import check_training_file, parallel_text, refuse_evaluation_file
+from glotprompt.cli.decontamination import Stage1Text, check_training_file, parallel_text, refuse_evaluation_file
 from glotprompt.cli.files import check_reading, how_to_read
 from glotprompt.cli.options import MAX_LINES
 from glotprompt.cli.program import words_of
@@ -29,6 +29,7 @@ from glotprompt.data.readers.records import Example
 from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import DataError, MissingExtraError, UserError, counted
 from glotprompt.model.loading import MINI, MINI_SENTENCE, predicts_tokens
+from glotprompt.records import TextReport
 from glotprompt.report.figures import as_file
 from glotprompt.report.tables import DASH, duration, number
 from glotprompt.spec import alone
@@ -97,12 +98,12 @@ def _material(params: Params) -> Material:
         train = _without(train, labels, "training")
         dev = None if dev is None else _without(dev, labels, "dev")
     scored = [*(params["held_out"] or ()), *([labels_file] if labels_file else [])]
-    found = None
+    found = Stage1Text(TextReport())
     if pair_files:
         asked = {"text_share": None, "text_column": None, "max_lines": MAX_LINES, "no_overlap_check": False}
-        found = parallel_text(params["language"], pair_files, {**params, **asked, "held_out": scored}).pairs
+        found = parallel_text(params["language"], pair_files, {**params, **asked, "held_out": scored})
     target = _target(target_files, scored, params, fields) if target_files else []
-    return Material(task, params["language"], train, dev, target, found, labels)
+    return Material(task, params["language"], train, dev, target, found.pairs, found.record, labels)
 
 
 def _without(examples: Sequence[Example], labels: Sequence[Example], name: str) -> list[Example]:

@@ -83,7 +83,7 @@ EMBEDDING = Candidate("embedding")
 
 def planned(*, target: bool, parallel: bool, labels: bool) -> list[Candidate]:
     """The candidates that these kinds of data allow, by promise and cost; the self-trained and the clozes come later
-    (`self_trained`, `clozes`). Without labels rivals would have nothing to be scored on."""
+    (`self_trained`, `clozes`). Without labels there are those that can be recommended all the same."""
     found = [Candidate("majority"), Candidate("tf-idf", labels=True)] if labels else []
     found.append(EMBEDDING)
     if target and labels:
@@ -95,14 +95,10 @@ def planned(*, target: bool, parallel: bool, labels: bool) -> list[Candidate]:
     return found
 
 
-def self_trained(best_aligned: str, *, labels: bool) -> list[Candidate]:
+def self_trained(best_aligned: str) -> list[Candidate]:
     """The self-trained candidates: without a stage 1, and behind the best alignment ("": there is none)."""
     starts = [EMBEDDING, replace(EMBEDDING, stage1=best_aligned)] if best_aligned else [EMBEDDING]
-    return [
-        replace(start, self_trained=True, labels=own)
-        for start in starts
-        for own in ((False, True) if labels else (False,))
-    ]
+    return [replace(start, self_trained=True, labels=labels) for start in starts for labels in (False, True)]
 
 
 def clozes(*, target: bool) -> list[Candidate]:

@@ -13,6 +13,7 @@ from glotprompt.compare.candidates import ALIGNED, EMBEDDING, Candidate
 from glotprompt.compare.result import Gain
 from glotprompt.data.readers.records import Example, generator, labels_of
 from glotprompt.errors import DataError
+from glotprompt.quantities import duration
 from glotprompt.report.significance import paired_bootstrap
 
 MOST_FOLDS = 5
@@ -102,9 +103,11 @@ def recommend(run: Sequence[Candidate], retrieval_before: float | None) -> Candi
     return aligned[0] if aligned and retrieval_before is not None and retrieval_before < ALREADY_ALIGNED else EMBEDDING
 
 
-def fits(needed: float | None, left: float) -> bool:
-    """Whether a candidate that needs so many seconds (None: nobody knows) may begin."""
-    return left > 0 and (needed is None or needed <= left)
+def why_not(needed: float | None, left: float) -> str | None:
+    """Why a candidate that needs so many seconds (None: nobody has asked) does not begin; None: it does."""
+    if needed is None or left <= 0:
+        return "no time left"
+    return f"needs about {duration(needed)}" if needed > left else None
 
 
 # ---------------------------------------------------------------------------------------------------------------

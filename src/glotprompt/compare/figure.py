@@ -30,7 +30,7 @@ def accuracy_plot(result: CompareResult) -> str:
                 axes.plot(one, place, marker="|", markersize=9, color=INK)
         axes.set_yticks(list(places), [row.title for row, _, _ in scored])
         for label, (row, _, _) in zip(axes.get_yticklabels(), scored, strict=True):
-            label.set_weight("bold" if row.name == result.winner else "normal")
+            label.set_fontweight("bold" if row.name == result.winner else "normal")
         axes.invert_yaxis()
         axes.set_xlabel(f"accuracy on {result.target_labels:,} target labels, per cent", color=MUTED)
         axes.grid(axis="x", color=RULE, linewidth=0.8)

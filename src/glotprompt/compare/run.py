@@ -36,7 +36,6 @@ from glotprompt.errors import UserError
 from glotprompt.estimate.forecast import SAMPLE_LINES, Forecaster, Probe, Text
 from glotprompt.inference.classifier import Adapted, PromptClassifier
 from glotprompt.model.backbone import Backbone
-from glotprompt.quantities import duration
 from glotprompt.records import AlignmentScores
 from glotprompt.spec import done_or_train
 from glotprompt.stages.rivals import Labeller, fit_tfidf, majority
@@ -100,12 +99,11 @@ class _Comparison:
         target, labels = bool(self.material.target), bool(self.material.labels)
         for candidate in planned(target=target, parallel=bool(self.material.pairs), labels=labels):
             self._try(candidate, 0)
-        rights = self.rights()
+        if not labels:  # nothing would be learned of what can be chosen
+            return
         if target:
-            aligned = {one: right for one, right in rights.items() if one.stage1}
-            done = [one.stage1 for one in self.found if one.stage1 and self.found[one].not_run is None]
-            start = choice.best(aligned).stage1 if aligned else done[0] if done else ""
-            for candidate in self_trained(start, labels=labels):
+            aligned = {one: right for one, right in self.rights().items() if one.stage1}
+            for candidate in self_trained(choice.best(aligned).stage1 if aligned else ""):
                 self._try(candidate, 0)
         for candidate in clozes(target=target):
             self._try(candidate, 0)
@@ -126,11 +124,12 @@ class _Comparison:
         """Run a candidate, or say why not."""
         scored = self.found.setdefault(candidate, _Scored())
         try:
-            needed = self._needed(candidate, seed)
-            if not choice.fits(needed, self._left()):
-                if not seed:
-                    scored.not_run = "no time left" if needed is None else f"needs about {duration(needed)}"
-                return
+            if not candidate.is_rival:  # without rivals the others say nothing
+                needed = self._needed(candidate, seed) if self._left() > 0 else None
+                reason = choice.why_not(needed, self._left())
+                if reason is not None:
+                    scored.not_run = scored.not_run if seed else reason
+                    return
             self.tell(f"{candidate.title}{f', seed {seed}' if seed else ''} ...")
             adapted = self.trainer.adapt(candidate, seed)
             if adapted is not None:
@@ -147,10 +146,8 @@ class _Comparison:
         """Seconds that candidates may take: the winner is trained once more at the end."""
         return self._budget - (self._clock() - self._began) - self._took.get(_kind(choice.EMBEDDING), 0)
 
-    def _needed(self, candidate: Candidate, seed: int) -> float | None:
-        """A forecast in seconds, from earlier runs of its kind or a few timed steps; None: nothing is known."""
-        if candidate.is_rival:
-            return None
+    def _needed(self, candidate: Candidate, seed: int) -> float:
+        """A forecast in seconds, from earlier runs of its kind or a few timed steps."""
         backbone, seconds = self.trainer.backbone(candidate), 0.0
         if candidate.stage1 and not self.trainer.has_adapted(candidate, seed):
             known = [self._took[candidate.stage1, one] for one in SEEDS if (candidate.stage1, one) in self._took]

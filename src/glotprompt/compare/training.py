@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
 from glotprompt.protocol import run_stage1
+from glotprompt.records import TextReport
 from glotprompt.spec import digests_of, done_or_train, forget
 from glotprompt.stages.rivals import Labeller
 from glotprompt.stages.self_training import SelfTraining, run_self_training
@@ -38,6 +39,8 @@ class Material:
     """Unlabelled."""
     pairs: Sequence[tuple[str, str]] | None = None
     """(source, target)."""
+    pairs_record: TextReport = field(default_factory=TextReport)
+    """How they came to be, for what is saved."""
     labels: Sequence[Example] = ()
     """Labelled examples of the target language."""
 
@@ -103,7 +106,10 @@ class Trainer:
         backbone, stage1 = self.backbone(candidate), self.stage1(candidate, seed)
 
         def train(folder: Path) -> Adapted:
-            return run_stage1(backbone, stage1, self.runtime.replace(checkpoint_dir=folder))
+            made = run_stage1(backbone, stage1, self.runtime.replace(checkpoint_dir=folder))
+            if stage1.pairs is None:
+                return made
+            return replace(made, report=made.training.with_text(self.material.pairs_record))
 
         place = self._place(stage1, candidate)
         found, _ = done_or_train(stage1.spec(backbone), place, lambda path: load_adapted(path, backbone), train)
