@@ -92,6 +92,7 @@ def test_without_labels_nothing_is_said_of_the_target(words: list[str], here: Pa
     assert glotprompt(*command.split()[1:]).err.count("is already what these words make") == 1, "it is the same run"
 
 
+@pytest.mark.slow
 def test_rivals_are_scored_however_short_the_time(words: list[str], here: Path, glotprompt: Program) -> None:
     outcome = glotprompt(*words, "--minutes", "0", "--target-labels", "few.tsv")
     assert outcome.status == 0, outcome.err

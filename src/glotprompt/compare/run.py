@@ -44,8 +44,8 @@ from glotprompt.storage import artifact, atomic
 from glotprompt.training.objectives.scoring import wilson_interval
 
 SEEDS = (0, 1, 2)
-PROBE_SECONDS = 2.0
-"""Spent on timing the steps of a training that no earlier one stands for."""
+PROBE_SECONDS, PROBE_TOKENS = 2.0, 1024
+"""Of the steps that are timed where no earlier training stands for a candidate."""
 CLASSIFIER, ADAPTED = "classifier.safetensors", "adapted.safetensors"
 
 
@@ -169,7 +169,9 @@ class _Comparison:
 
     def _forecaster(self, backbone: Backbone) -> Forecaster:
         if backbone.name not in self._forecasters:
-            self._forecasters[backbone.name] = Forecaster.of(backbone, Probe(PROBE_SECONDS), self.trainer.runtime)
+            self._forecasters[backbone.name] = Forecaster.of(
+                backbone, Probe(PROBE_SECONDS, PROBE_TOKENS), self.trainer.runtime
+            )
         return self._forecasters[backbone.name]
 
     # -----------------------------------------------------------------------------------------------------------
