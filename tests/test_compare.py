@@ -143,25 +143,57 @@ def test_the_data_decides_what_is_compared() -> None:
     everything = planned(target=True, parallel=True, labels=True)
     everything += [*self_trained("lora-aligned"), *clozes(target=True)]
     assert [one.name for one in everything] == [
-        "majority", "tf-idf", "embedding", "embedding+centred", "embedding+labels",
-        "lora-aligned", "lora-aligned+labels", "soft-prompt-aligned", "soft-prompt-aligned+labels",
-        "embedding+self-trained", "embedding+self-trained+labels", "lora-aligned+self-trained",
-        "lora-aligned+self-trained+labels", "prompt-tuning", "soft-prompt",
-    ]  # fmt: skip
+        "majority",
+        "tf-idf",
+        "embedding",
+        "embedding+centred",
+        "embedding+labels",
+        "lora-aligned",
+        "lora-aligned+labels",
+        "soft-prompt-aligned",
+        "soft-prompt-aligned+labels",
+        "embedding+self-trained",
+        "embedding+self-trained+labels",
+        "lora-aligned+self-trained",
+        "lora-aligned+self-trained+labels",
+        "prompt-tuning",
+        "soft-prompt",
+    ]
     assert len({one.title for one in everything}) == len(everything)
     assert tune_config(LABELS, 0, "mini-sentence").target_weight == 1
     assert tune_config(EMBEDDING, 0, "mini-sentence").target_weight is None
 
 
 def test_the_commands_that_make_a_candidate() -> None:
-    typed = Typed("glv", "t.toml", ["a b.tsv"], ["glv.txt"], ["p.tsv"], "few.tsv", held_out=["test.tsv"])
+    typed = Typed(
+        "glv",
+        "t.toml",
+        ["a b.tsv"],
+        ["glv.txt"],
+        ["p.tsv"],
+        "few.tsv",
+        held_out=["test.tsv"],
+        columns=["--label-column", "y"],
+    )
     best = Candidate("embedding", "lora-aligned", labels=True, self_trained=True)
     made = [shlex.split(line)[1:] for line in commands(best, typed, "mini-sentence", "out")]
     assert [words[0] for words in made] == ["adapt", "tune", "self-train"]
     assert made[0][1:] == [
-        "--parallel", "p.tsv", "--language", "glv", "--model", "mini-sentence", "--method", "lora",
-        "--held-out", "test.tsv", "--held-out", "few.tsv", "--output", "out/adapted.safetensors",
-    ]  # fmt: skip
-    assert made[1][-2:] == ["--output", "out/started.safetensors"]
+        "--parallel",
+        "p.tsv",
+        "--language",
+        "glv",
+        "--model",
+        "mini-sentence",
+        "--method",
+        "lora",
+        "--held-out",
+        "test.tsv",
+        "--held-out",
+        "few.tsv",
+        "--output",
+        "out/adapted.safetensors",
+    ]
+    assert made[1][-4:] == ["--output", "out/started.safetensors", "--label-column", "y"]
     assert {"--target-labels", "a b.tsv", "target_weight=1"} <= {*made[1]}
-    assert made[2][-2:] == ["--output", "out/classifier.safetensors"]
+    assert made[2][-4:-2] == ["--output", "out/classifier.safetensors"]

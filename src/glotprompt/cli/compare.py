@@ -12,8 +12,8 @@ from glotprompt.cli.backbone import open_backbone
 from glotprompt.cli.declare import Params
 from glotprompt.cli.decontamination import Stage1Text, check_training_file, parallel_text, refuse_evaluation_file
 from glotprompt.cli.files import check_reading, how_to_read
-from glotprompt.cli.options import MAX_LINES
-from glotprompt.cli.program import words_of
+from glotprompt.cli.options import FILES, MAX_LINES
+from glotprompt.cli.program import options_of, words_of
 from glotprompt.cli.screen import note, resumable, say, write_json
 from glotprompt.cli.tables import console, table
 from glotprompt.compare.candidates import Typed
@@ -36,10 +36,6 @@ from glotprompt.spec import alone
 from glotprompt.storage import atomic
 from glotprompt.task import Task
 
-_READING = (
-    "text_column", "label_column", "premise_column", "hypothesis_column", "data_dir", "revision", "read", "on_bad_row",
-    "normalise",
-)  # fmt: skip
 _MACHINE = ("precision", "device")
 
 
@@ -69,12 +65,15 @@ def compare(params: Params) -> None:
 
 def _typed(params: Params) -> Typed:
     lists = {name: params[name] or () for name in ("train", "target", "parallel", "held_out")}
+    reading = [option.name for option in options_of("compare")[FILES]]
+    columns = tuple(name for name in reading if name.endswith("_column"))
     return Typed(
         language=params["language"],
         task=params["task"],
         labels=params["target_labels"] or "",
         dev=params["dev"] or "",
-        reading=words_of("compare", params, _READING),
+        reading=words_of("compare", params, tuple(name for name in reading if name not in columns)),
+        columns=words_of("compare", params, columns),
         machine=words_of("compare", params, _MACHINE),
         **lists,
     )

@@ -142,6 +142,8 @@ class Typed:
     held_out: Sequence[str] = ()
     reading: Sequence[str] = ()
     """Options on how files are read."""
+    columns: Sequence[str] = ()
+    """Those that name columns of labelled tables, that of the text first."""
     machine: Sequence[str] = ()
 
 
@@ -154,7 +156,7 @@ def commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> lis
 
 def _commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> Iterator[list[str]]:
     adapted, started, output = (f"{folder}/{name}.safetensors" for name in ("adapted", "started", "classifier"))
-    ending = [*typed.reading, *typed.machine]
+    ending = [*typed.columns, *typed.reading, *typed.machine]
     scored = [*typed.held_out, *([typed.labels] if typed.labels else [])]
     if candidate.stage1:
         aligned = candidate.stage1 in ALIGNED
@@ -162,7 +164,8 @@ def _commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> It
         text += [] if aligned else _each("--source", typed.train)
         words = ["adapt", *text, "--language", typed.language, "--model", model]
         words += ["--method", ALIGNED.get(candidate.stage1, candidate.stage1), *_each("--held-out", scored)]
-        yield [*words, "--output", adapted, *ending]
+        columns = typed.columns[:2] if not aligned and typed.columns[:1] == ["--text-column"] else []
+        yield [*words, "--output", adapted, *columns, *typed.reading, *typed.machine]
     words = ["tune", *(["--prompt", adapted] if candidate.stage1 else ["--model", model, "--language", typed.language])]
     words += ["--method", str(tune_config(candidate, 0, model).method)]
     words += ["--preset", "alignment"] if candidate.reads == "embedding" else []
