@@ -26,6 +26,7 @@ from glotprompt.compare.choice import (
     advice_without_labels,
     choose,
     gain,
+    left_out,
     recommend,
     stratified_folds,
     why_not,
@@ -136,6 +137,13 @@ def test_what_fits() -> None:
     assert why_not(9, 10) is None
     assert why_not(700, 10) == "needs about 11 min 40 s"
     assert why_not(None, 0) == why_not(None, 1) == why_not(9, 0) == "no time left"
+
+
+def test_what_there_was_no_time_for() -> None:
+    assert left_out([], 3) == []
+    assert left_out(["Aligned LoRA", "b", "c"], 3)[0].startswith(
+        "Aligned LoRA and 2 others did not fit into 3 minutes:"
+    )
 
 
 def test_the_data_decides_what_is_compared() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from glotprompt.compare.candidates import ALIGNED, EMBEDDING, Candidate
 from glotprompt.compare.result import Gain
 from glotprompt.data.readers.records import Example, generator, labels_of
-from glotprompt.errors import DataError
+from glotprompt.errors import DataError, counted
 from glotprompt.quantities import duration
 from glotprompt.report.significance import paired_bootstrap
 
@@ -180,6 +180,17 @@ def advice_without_labels(recommended: Candidate, retrieval_before: float | None
         found.append("Translations (--parallel) may help where the model does not know the language.")
     found.append("Label 5 to 20 examples of each label and give them as --target-labels: it then chooses on them.")
     return found
+
+
+def left_out(titles: Sequence[str], minutes: float) -> list[str]:
+    """A sentence on the candidates that there was no time for."""
+    if not titles:
+        return []
+    others = f" and {counted(len(titles) - 1, 'other')}" if len(titles) > 1 else ""
+    return [
+        f"{titles[0]}{others} did not fit into {minutes:g} minutes: give more --minutes to try more; what is"
+        " finished is kept."
+    ]
 
 
 def _points(found: Gain) -> str:

@@ -59,6 +59,7 @@ class _Scored:
     retrieval: tuple[float, float] | None = None
     seconds: float = 0
     not_run: str | None = None
+    out_of_time: bool = False
 
 
 def compare(
@@ -126,9 +127,13 @@ class _Comparison:
         try:
             if not candidate.is_rival:  # without rivals the others say nothing
                 needed = self._needed(candidate, seed) if self._left() > 0 else None
+                if needed is not None and needed > self._left():  # the machine may have been busy just then
+                    self._forecasters.clear()
+                    needed = min(needed, self._needed(candidate, seed))
                 reason = choice.why_not(needed, self._left())
                 if reason is not None:
-                    scored.not_run = scored.not_run if seed else reason
+                    if not seed:
+                        scored.not_run, scored.out_of_time = reason, True
                     return
             self.tell(f"{candidate.title}{f', seed {seed}' if seed else ''} ...")
             adapted = self.trainer.adapt(candidate, seed)
@@ -235,6 +240,7 @@ class _Comparison:
             run = [one for one, scored in self.found.items() if scored.not_run is None]
             winner = to_save = choice.recommend(run, retrieval)
             advice = choice.advice_without_labels(winner, retrieval, name)
+        advice += choice.left_out([one.title for one in self.found if self.found[one].out_of_time], minutes)
         saved = None if to_save is None else self._save(to_save, output)
         return CompareResult(
             language=self.material.language,
