@@ -51,7 +51,7 @@ class Candidate:
         """How much has to be trained and served: a higher tier must be clearly better to be chosen."""
         if self.is_rival:
             return 0
-        return 3 if self.reads == "cloze" else 2 if self.stage1 else 1
+        return 5 if self.reads == "cloze" else 1 + 2 * bool(self.stage1) + self.self_trained
 
     @property
     def method(self) -> str:

@@ -70,30 +70,34 @@ class Choice:
 
     rival: Candidate
     winner: Candidate
-    most_accurate: Candidate
-    """Another one than the winner where it needs more and is not clearly better."""
+    higher: Candidate | None
+    """One that is more accurate than the winner but not clearly so, and needs more; None: there is none."""
 
     @property
     def to_save(self) -> Candidate | None:
         """The winner. Where that is a rival, which cannot be served, what is more accurate if not clearly so."""
-        candidate = self.most_accurate if self.winner.is_rival else self.winner
-        return None if candidate.is_rival else candidate
+        return self.higher if self.winner.is_rival else self.winner
 
 
 def choose(rights: Mapping[Candidate, Right]) -> Choice:
-    """Of each tier, from the simplest one, the best candidate, where it is clearly better than that of simpler tiers.
+    """From the simplest tier on: the best candidate of each tier, where it is clearly better than what was taken
+    from simpler tiers. Inside a tier the most accurate one is taken, for it costs no more than the others there."""
+    rivals = {one: right for one, right in rights.items() if one.is_rival}
+    models = {one: right for one, right in rights.items() if not one.is_rival}
+    winner = _simplest(rights)
+    more = _simplest(models) if winner.is_rival and models else best(rights)
+    is_higher = rights[more].mean() > rights[winner].mean()
+    return Choice(best(rivals), winner, more if is_higher else None)
 
-    Inside a tier the most accurate one is taken, for it costs no more than the others there."""
-    by_tier = {
-        tier: best({one: right for one, right in rights.items() if one.tier == tier})
-        for tier in sorted({one.tier for one in rights})
-    }
-    rival, *others = by_tier.values()
-    winner = rival
-    for candidate in others:
-        if gain(rights[candidate], rights[winner]).is_clear:
-            winner = candidate
-    return Choice(rival, winner, best(rights))
+
+def _simplest(rights: Mapping[Candidate, Right]) -> Candidate:
+    taken: Candidate | None = None
+    for tier in sorted({one.tier for one in rights}):
+        candidate = best({one: right for one, right in rights.items() if one.tier == tier})
+        if taken is None or gain(rights[candidate], rights[taken]).is_clear:
+            taken = candidate
+    assert taken is not None
+    return taken
 
 
 def recommend(run: Sequence[Candidate], retrieval_before: float | None) -> Candidate:
@@ -118,13 +122,13 @@ def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> 
     """Sentences that follow from the figures on target labels, the winner first."""
     number, winner, rival = len(rights[choice.winner]), choice.winner, choice.rival
     reached = f"{100 * rights[winner].mean():.1f} % on your {number:,} {language} labels"
-    more = choice.most_accurate
+    more = choice.higher
     if winner == rival:
         found = [f"{winner.title} is recommended, with {reached}: no language model is clearly better."]
     else:
         over = _points(gain(rights[winner], rights[rival]))
         found = [f"{winner.title} is recommended: {reached}, {over} against {rival.title}."]
-    if more != winner:
+    if more is not None:
         apart = f"cannot be told apart with {number:,} labels ({_points(gain(rights[more], rights[winner]))})"
         end = "it is saved, for a rival cannot be served" if winner == rival else "it takes more to train"
         found.append(f"{more.title} is higher, but the two {apart}; {end}.")
