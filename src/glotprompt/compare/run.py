@@ -125,7 +125,8 @@ class _Comparison:
         """Run a candidate, or say why not."""
         scored = self.found.setdefault(candidate, _Scored())
         try:
-            if not candidate.is_rival:  # without rivals the others say nothing
+            # Without rivals the others say nothing; what is kept takes no time.
+            if not candidate.is_rival and not self._is_done(candidate, seed):
                 needed = self._needed(candidate, seed) if self._left() > 0 else None
                 if needed is not None and needed > self._left():  # the machine may have been busy just then
                     self._forecasters.clear()
@@ -188,23 +189,38 @@ class _Comparison:
             before, after = adapted.training.held_out_before, adapted.training.held_out_after
             if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores) and not seed:
                 scored.retrieval = before.retrieval, after.retrieval
-        labels = self.material.labels
-        if not candidate.labels and candidate.reads != "majority":
-            return self._part(candidate, seed, (), labels, scored)
-        predictions = [""] * len(labels)
-        for fold in self.folds:
-            others = [one for row, one in enumerate(labels) if row not in fold]
-            found = self._part(candidate, seed, others, [labels[row] for row in fold], scored)
-            for row, label in zip(fold, found, strict=True):
+        predictions = [""] * len(self.gold)
+        for rows, few, held in self._parts(candidate):
+            for row, label in zip(rows, self._part(candidate, seed, few, held, scored), strict=True):
                 predictions[row] = label
         return predictions
+
+    def _parts(self, candidate: Candidate) -> list[tuple[Sequence[int], list[Example], list[Example]]]:
+        """Rows of target labels, those that are trained on, and those of the rows."""
+        labels = self.material.labels
+        if not candidate.labels and candidate.reads != "majority":
+            return [(range(len(labels)), [], list(labels))]
+        return [
+            (fold, [one for row, one in enumerate(labels) if row not in fold], [labels[row] for row in fold])
+            for fold in self.folds
+        ]
+
+    def _kept(self, candidate: Candidate, seed: int, few: Sequence[Example], held: Sequence[Example]) -> Path:
+        """The file of the predictions for `held`."""
+        identity = self.trainer.identity(candidate, seed, few)
+        return self.trainer.work / f"{identity_of([identity, content_hash(held), artifact.versions()])}.json"
+
+    def _is_done(self, candidate: Candidate, seed: int) -> bool:
+        """Whether all of it is kept."""
+        if candidate.stage1 and not self.trainer.has_adapted(candidate, seed):
+            return False
+        return all(self._kept(candidate, seed, few, held).is_file() for _, few, held in self._parts(candidate))
 
     def _part(
         self, candidate: Candidate, seed: int, few: Sequence[Example], held: Sequence[Example], scored: _Scored
     ) -> list[str]:
         """Predictions for `held` of what was trained on `few` target labels, as they are kept or made now."""
-        identity = self.trainer.identity(candidate, seed, few)
-        kept = self.trainer.work / f"{identity_of([identity, content_hash(held), artifact.versions()])}.json"
+        kept = self._kept(candidate, seed, few, held)
         with suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads(kept.read_text(encoding="utf-8"))
             if len(found["predictions"]) == len(held):
