@@ -129,7 +129,7 @@ def _check_unlabelled(files: Sequence[str], params: Params) -> None:
     if params["no_overlap_check"] and params["held_out"]:
         raise ConfigError("--held-out names text to check against and --no-overlap-check forbids it; give one of them")
     for file in files:
-        _refuse(file, "adapt", None, params)
+        refuse_evaluation_file(file, "adapt", None, params)
 
 
 def check_training_files(train: Sequence[str], prompt: Path | None, params: Params) -> TextReport:
@@ -137,7 +137,7 @@ def check_training_files(train: Sequence[str], prompt: Path | None, params: Para
     record. `params` are tune's parameters."""
     target_language = None if prompt is None else str(describe(prompt, STAGE1_KINDS)["language"])
     for file in train:
-        _refuse(file, "tune", target_language, params)
+        refuse_evaluation_file(file, "tune", target_language, params)
         if target_language is None and evaluation_set(file) == "xnli":
             note(
                 f"{file}: these items are AmericasNLI's in another language; do not score the classifier on AmericasNLI"
@@ -145,7 +145,8 @@ def check_training_files(train: Sequence[str], prompt: Path | None, params: Para
     return TextReport.model_validate(_switches(params))
 
 
-def _refuse(file: str, purpose: Any, target_language: str | None, params: Params) -> None:
+def refuse_evaluation_file(file: str, purpose: Any, target_language: str | None, params: Params) -> None:
+    """Raises `DataError` for evaluation text by its place, unless `--allow-evaluation-text` is among the parameters."""
     try:
         refuse_evaluation_text(file, purpose, target_language, or_else=_ALLOW)
     except DataError:

@@ -1,13 +1,15 @@
-"""Commands around the training: demo, doctor, grid, report."""
+"""Commands around the training: compare, demo, doctor, grid, report."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from glotprompt.cli.declare import REQUIRED, Command, Option, to_write
 from glotprompt.cli.options import (
     DATA_DIR,
+    DECONTAMINATION,
     DEVICE,
     FILES,
     JSON,
@@ -15,12 +17,46 @@ from glotprompt.cli.options import (
     MODEL,
     PRESET,
     SET,
+    TASK,
     TRAINING_MACHINE,
     machine,
     reading,
 )
 
 EXPERIMENTS = {
+    "compare": Command(
+        "Compare what can be done with your data, and save the best.",
+        "compare:compare",
+        (
+            "compare --train eng.tsv --language nya --task news --target nya.txt --target-labels few.tsv --output nya",
+            "compare --train train.tsv --language cni --task topics.toml --parallel bible_verses:cni --output cni",
+        ),
+        (
+            Option("--train FILE", "Labelled examples in the source language. May be repeated.", list[str], REQUIRED),
+            replace(LANGUAGE, default=REQUIRED),
+            replace(TASK, default="news"),
+            Option("--output DIR", "Folder for the classifier, the figures and the work so far.", Path, REQUIRED),
+            Option("--target FILE", "Unlabelled target text, one text per line. May be repeated.", list[str]),
+            Option("--parallel FILE", "Translations, source and target; see adapt. May be repeated.", list[str]),
+            Option(
+                "--target-labels FILE",
+                "A few labelled examples in the target language, to train and to choose on. By cross-validation;"
+                " without them it cannot know which is best.",
+            ),
+            Option("--dev FILE", "Labelled source examples to choose settings on; else some of --train."),
+            Option("--minutes N", "Time for all of it; what does not fit is left out.", float, 30.0, 0),
+            Option("--model NAME", "The backbone whose sentence vectors are read.", shown_default="mini-sentence"),
+            JSON,
+        ),
+        {
+            "Text": ("allow_unknown",),
+            "Decontamination": (DECONTAMINATION[0], DECONTAMINATION[2]),
+            FILES: reading("text", "label", "premise", "hypothesis"),
+            "Machine": (*machine(), "no_samples"),
+        },
+        "Without a language model, zero-shot, aligned (--parallel), self-trained (--target), with your labels"
+        " (--target-labels). It resumes when you rerun the same command.",
+    ),
     "demo": Command(
         "Classify a new language with every method, on this machine.",
         "demo:demo",

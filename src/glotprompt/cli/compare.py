@@ -1,0 +1,186 @@
+"""`compare`: the ways to classify a person's own data, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from glotprompt.cli.backbone import open_backbone
+from glotprompt.cli.declare import Params
+from glotprompt.cli.decontamination import Stage1Text, check_training_file, parallel_text, refuse_evaluation_file
+from glotprompt.cli.files import check_reading, how_to_read
+from glotprompt.cli.options import FILES, MAX_LINES
+from glotprompt.cli.program import options_of, words_of
+from glotprompt.cli.screen import note, resumable, say, write_json
+from glotprompt.cli.tables import console, table
+from glotprompt.compare.candidates import Typed
+from glotprompt.compare.choice import stratified_folds
+from glotprompt.compare.figure import accuracy_plot
+from glotprompt.compare.result import CompareResult, CompareRow, Gain
+from glotprompt.compare.run import compare as compare_candidates
+from glotprompt.compare.training import Material, Trainer, texts_of
+from glotprompt.config import RuntimeConfig
+from glotprompt.data.decontamination import decontaminated, held_out_texts
+from glotprompt.data.languages import checked_code, name_of
+from glotprompt.data.readers.records import Example
+from glotprompt.data.sources import examples_of, inputs_of
+from glotprompt.errors import DataError, MissingExtraError, UserError, counted
+from glotprompt.model.loading import MINI, MINI_SENTENCE, predicts_tokens
+from glotprompt.records import TextReport
+from glotprompt.report.figures import as_file
+from glotprompt.report.tables import DASH, duration, number
+from glotprompt.spec import alone
+from glotprompt.storage import atomic
+from glotprompt.task import Task
+
+_MACHINE = ("precision", "device")
+
+
+def compare(params: Params) -> None:
+    """Run what fits into the time, show it, save the winner, and advise."""
+    output: Path = params["output"]
+    if output.is_file():
+        raise UserError(f"--output {output} is a file; give a folder")
+    checked_code(params["language"])
+    model = params["model"] or MINI_SENTENCE
+    names = model, model if params["model"] and predicts_tokens(model) else MINI
+    runtime = RuntimeConfig(allow_unknown=bool(params["allow_unknown"]), no_samples=bool(params["no_samples"]))
+    material = _material(params)
+
+    def models(name: str) -> Any:
+        return open_backbone(name, params["precision"], params["device"])
+
+    output.mkdir(parents=True, exist_ok=True)
+    with alone(output / "work", output, note), resumable(output / "work"):
+        trainer = Trainer(material, models, names, output / "work", runtime)
+        result = compare_candidates(trainer, _typed(params), output, params["minutes"], note)
+    _show(result)
+    write_json(output / "compare.json", result.to_json())
+    _write_plot(result, output / "compare.svg")
+    write_json(params["json"], result.to_json())
+
+
+def _typed(params: Params) -> Typed:
+    lists = {name: params[name] or () for name in ("train", "target", "parallel", "held_out")}
+    reading = [option.name for option in options_of("compare")[FILES]]
+    columns = tuple(name for name in reading if name.endswith("_column"))
+    return Typed(
+        language=params["language"],
+        task=params["task"],
+        labels=params["target_labels"] or "",
+        dev=params["dev"] or "",
+        reading=words_of("compare", params, tuple(name for name in reading if name not in columns)),
+        columns=words_of("compare", params, columns),
+        machine=words_of("compare", params, _MACHINE),
+        **lists,
+    )
+
+
+def _material(params: Params) -> Material:
+    """What is read: nothing that will be scored is in what is trained on."""
+    task, how = Task.load(params["task"]), how_to_read(params)
+    labels_file, dev_file = params["target_labels"], params["dev"]
+    target_files, pair_files = params["target"] or [], params["parallel"] or []
+    labelled = [*params["train"], *(file for file in (dev_file, labels_file) if file)]
+    fields, pairs = task.template.fields, "premise" in task.template.fields
+    check_reading(params, [*labelled, *target_files, *pair_files], pairs=pairs, labelled=labelled)
+    for file in params["train"]:
+        check_training_file(file, None, params)
+    train = [one for file in params["train"] for one in examples_of(file, how, fields, task.labels)]
+    dev = None if dev_file is None else examples_of(dev_file, how, fields, task.labels)
+    labels = [] if labels_file is None else examples_of(labels_file, how, fields, task.labels)
+    if labels:
+        stratified_folds(labels)  # what is wrong with them is said before anything is trained
+        train = _without(train, labels, "training")
+        dev = None if dev is None else _without(dev, labels, "dev")
+    scored = [*(params["held_out"] or ()), *([labels_file] if labels_file else [])]
+    found = Stage1Text(TextReport())
+    if pair_files:
+        asked = {"text_share": None, "text_column": None, "max_lines": MAX_LINES, "no_overlap_check": False}
+        found = parallel_text(params["language"], pair_files, {**params, **asked, "held_out": scored})
+    target = _target(target_files, scored, params, fields) if target_files else []
+    return Material(task, params["language"], train, dev, target, found.pairs, found.record, labels)
+
+
+def _without(examples: Sequence[Example], labels: Sequence[Example], name: str) -> list[Example]:
+    known = {frozenset(one.fields.items()) for one in labels}
+    kept = [one for one in examples if frozenset(one.fields.items()) not in known]
+    if len(kept) < len(examples):
+        note(f"{counted(len(examples) - len(kept), f'{name} example')} removed, which --target-labels has, too")
+    if not kept:
+        raise DataError(f"all {name} examples are among --target-labels; give others")
+    return kept
+
+
+def _target(files: Sequence[str], scored: Sequence[str], params: Params, fields: Sequence[str]) -> list[Example]:
+    """The unlabelled target text without what is scored."""
+    how = how_to_read(params)
+    for file in files:
+        refuse_evaluation_file(file, "adapt", None, params)
+    given = [Example(one.fields) for one in inputs_of(files, how, fields)]
+    clean = decontaminated(texts_of(given), held_out_texts(files, scored, how), "target text")
+    note(f"target text: {clean.sentence()}")
+    known = set(clean.texts)
+    return [one for one in given if known.issuperset(one.fields.values())]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What is shown
+
+
+def _show(result: CompareResult) -> None:
+    out = console()
+    out.print(_table(result))
+    left_out = [row for row in result.rows if row.not_run is not None]
+    for row in left_out:
+        say(f"not run: {row.title} ({row.not_run})")
+    out.print()
+    for sentence in result.advice:
+        out.print(Text(sentence))
+    if result.commands:
+        out.print()
+        say("What is saved can be made again with:")
+        for command in result.commands:
+            say(f"  {command}")
+    if result.saved is not None:
+        note(f"wrote {result.saved.file} (classifier)")
+
+
+def _table(result: CompareResult) -> Any:
+    rows = [row for row in result.rows if row.not_run is None]
+    measured = bool(result.target_labels)
+    headings = ["", f"{name_of(result.language)}, %", "95 % interval", "over rival"] if measured else [""]
+    headings += ["source dev, %"] if not measured else []
+    aligned = any(row.retrieval for row in rows)
+    headings += ["translations found, %"] if aligned else []
+    made = table([*headings, "seeds", "time"])
+    for row in sorted(rows, key=lambda row: -(row.accuracy or 0)) if measured else rows:
+        cells = [row.title]
+        cells += _scores(row) if measured else [number(row.source_dev_accuracy)]
+        cells += [DASH if row.retrieval is None else "{:.0f} to {:.0f}".format(*row.retrieval)] if aligned else []
+        seeds = str(max(1, len(row.accuracies)))
+        made.add_row(*cells, seeds, duration(row.seconds), style="bold" if row.name == result.winner else None)
+    return made
+
+
+def _scores(row: CompareRow) -> list[str]:
+    low, high = row.interval or (0.0, 0.0)
+    return [number(row.accuracy), f"{low:.1f} to {high:.1f}", DASH if row.gain is None else _gain(row.gain)]
+
+
+def _gain(found: Gain) -> str:
+    return f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+
+
+def _write_plot(result: CompareResult, path: Path) -> None:
+    try:
+        plot = accuracy_plot(result)
+    except MissingExtraError as error:
+        note(f"no plot: {error}")
+        return
+    if plot:
+        atomic.write(path, as_file(plot))
+        note(f"wrote {path} (plot)")

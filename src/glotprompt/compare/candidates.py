@@ -1,0 +1,185 @@
+"""What can be compared: the candidates, what each needs and how it is configured, and the commands that make one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from glotprompt.config import AdaptConfig, TuneConfig, preset
+from glotprompt.model.loading import MINI
+from glotprompt.report.tables import look, method_name
+
+Reads = Literal["majority", "tf-idf", "embedding", "cloze"]
+
+ALIGNED = {"lora-aligned": "lora", "soft-prompt-aligned": "soft-prompt"}
+"""Stages 1 that need parallel text, and their methods."""
+MLM = "soft-prompt"
+"""The stage 1 that needs target text: masked language modelling with a soft prompt."""
+TARGET_WEIGHT = 1.0
+"""A target label counts for as much as a source label: better than for as much as all of them together
+(docs/log.md, 2026-11-30)."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to get a labeller."""
+
+    reads: Reads
+    """What gives the label. "embedding": logistic regression on sentence vectors."""
+    stage1: str = ""
+    """ "": none."""
+    labels: bool = False
+    """Whether it is trained on target labels, too (tf-idf: on nothing else)."""
+    centred: bool = False
+    """Whether sentence vectors are centred by the target text."""
+    self_trained: bool = False
+
+    @property
+    def is_rival(self) -> bool:
+        """Whether it needs no language model."""
+        return self.reads in ("majority", "tf-idf")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether another seed is another training."""
+        return bool(self.stage1) or self.reads == "cloze"
+
+    @property
+    def tier(self) -> int:
+        """How much has to be trained and served: a higher tier must be clearly better to be chosen."""
+        if self.is_rival:
+            return 0
+        return 5 if self.reads == "cloze" else 1 + 2 * bool(self.stage1) + self.self_trained
+
+    @property
+    def method(self) -> str:
+        """Whose colour and name it has in reports."""
+        return self.stage1 or ("prompt-tuning" if self.reads == "cloze" else self.reads)
+
+    @property
+    def name(self) -> str:
+        """Its key in the figures."""
+        marks = {"centred": self.centred, "self-trained": self.self_trained, "labels": self.labels}
+        return "+".join([self.method, *(mark for mark, is_so in marks.items() if is_so and not self.is_rival)])
+
+    @property
+    def title(self) -> str:
+        """Its name in print."""
+        own = {"tf-idf": "tf-idf on your labels", "embedding": "Sentence vectors"}
+        title = own.get(self.method, method_name(self.method))
+        title += ", centred" if self.centred else ""
+        title += ", self-trained" if self.self_trained else ""
+        return f"{title}, your labels" if self.labels and not self.is_rival else title
+
+    @property
+    def colour(self) -> str:
+        return look(self.method).colour
+
+
+EMBEDDING = Candidate("embedding")
+
+
+def planned(*, target: bool, parallel: bool, labels: bool) -> list[Candidate]:
+    """The candidates that these kinds of data allow, by promise and cost; the self-trained and the clozes come later
+    (`self_trained`, `clozes`). Without labels there are those that can be recommended all the same."""
+    found = [Candidate("majority"), Candidate("tf-idf", labels=True)] if labels else []
+    found.append(EMBEDDING)
+    if target and labels:
+        found.append(replace(EMBEDDING, centred=True))
+    for stage1 in ("", *(ALIGNED if parallel else ())):
+        start = replace(EMBEDDING, stage1=stage1)
+        found += [start] if stage1 else []
+        found += [replace(start, labels=True)] if labels else []
+    return found
+
+
+def self_trained(best_aligned: str) -> list[Candidate]:
+    """The self-trained candidates: without a stage 1, and behind the best alignment ("": there is none)."""
+    starts = [EMBEDDING, replace(EMBEDDING, stage1=best_aligned)] if best_aligned else [EMBEDDING]
+    return [replace(start, self_trained=True, labels=labels) for start in starts for labels in (False, True)]
+
+
+def clozes(*, target: bool) -> list[Candidate]:
+    """Those that read label words, which a masked language model alone can do."""
+    return [Candidate("cloze"), *([Candidate("cloze", MLM)] if target else [])]
+
+
+def adapt_config(candidate: Candidate, seed: int, model: str) -> AdaptConfig:
+    """Stage 1 of a candidate."""
+    method = ALIGNED.get(candidate.stage1, candidate.stage1)
+    name = "alignment" if candidate.stage1 in ALIGNED else _preset_of(model)
+    settings: dict[str, Any] = {**preset(name, "adapt", method), "method": method, "seed": seed}
+    return AdaptConfig(**settings)
+
+
+def tune_config(candidate: Candidate, seed: int, model: str) -> TuneConfig:
+    """Stage 2 of a candidate."""
+    method = "embedding" if candidate.reads == "embedding" else candidate.method
+    name = "alignment" if candidate.reads == "embedding" else _preset_of(model)
+    settings: dict[str, Any] = {**preset(name, "tune", method), "method": method, "seed": seed}
+    settings |= {"target_weight": TARGET_WEIGHT} if candidate.labels else {}
+    return TuneConfig(**settings)
+
+
+def _preset_of(model: str) -> str:
+    """As `adapt` and `tune` choose it without alignment."""
+    return "quick" if model == MINI else "paper"
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What the person named, as it would be typed again."""
+
+    language: str
+    task: str
+    train: Sequence[str]
+    target: Sequence[str] = ()
+    parallel: Sequence[str] = ()
+    labels: str = ""
+    dev: str = ""
+    held_out: Sequence[str] = ()
+    reading: Sequence[str] = ()
+    """Options on how files are read."""
+    columns: Sequence[str] = ()
+    """Those that name columns of labelled tables, that of the text first."""
+    machine: Sequence[str] = ()
+
+
+def commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> list[str]:
+    """The plain commands that make a candidate, which write into a folder; none for a rival."""
+    if candidate.is_rival:
+        return []
+    return [shlex.join(["glotprompt", *words]) for words in _commands(candidate, typed, model, folder)]
+
+
+def _commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> Iterator[list[str]]:
+    adapted, started, output = (f"{folder}/{name}.safetensors" for name in ("adapted", "started", "classifier"))
+    ending = [*typed.columns, *typed.reading, *typed.machine]
+    scored = [*typed.held_out, *([typed.labels] if typed.labels else [])]
+    if candidate.stage1:
+        aligned = candidate.stage1 in ALIGNED
+        text = _each("--parallel", typed.parallel) if aligned else _each("--target", typed.target)
+        text += [] if aligned else _each("--source", typed.train)
+        words = ["adapt", *text, "--language", typed.language, "--model", model]
+        words += ["--method", ALIGNED.get(candidate.stage1, candidate.stage1), *_each("--held-out", scored)]
+        columns = typed.columns[:2] if not aligned and typed.columns[:1] == ["--text-column"] else []
+        yield [*words, "--output", adapted, *columns, *typed.reading, *typed.machine]
+    words = ["tune", *(["--prompt", adapted] if candidate.stage1 else ["--model", model, "--language", typed.language])]
+    words += ["--method", str(tune_config(candidate, 0, model).method)]
+    words += ["--preset", "alignment"] if candidate.reads == "embedding" else []
+    words += [*_each("--train", typed.train), *(["--dev", typed.dev] if typed.dev else []), "--task", typed.task]
+    words += ["--target-labels", typed.labels, "--set", f"target_weight={TARGET_WEIGHT:g}"] if candidate.labels else []
+    words += _each("--target-text", typed.target) if candidate.centred else []
+    yield [*words, "--output", started if candidate.self_trained else output, *ending]
+    if candidate.self_trained:
+        words = ["self-train", "--classifier", started, *_each("--unlabelled", typed.target)]
+        words += [*_each("--train", typed.train), *(["--dev", typed.dev] if typed.dev else [])]
+        words += ["--target-labels", typed.labels] if candidate.labels else []
+        words += ["--prompt", adapted] if candidate.stage1 else []
+        yield [*words, *_each("--held-out", scored), "--output", output, *ending]
+
+
+def _each(option: str, values: Sequence[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]

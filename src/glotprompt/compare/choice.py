@@ -1,0 +1,201 @@
+"""The decisions of a comparison, from figures alone: folds, the winner, and what to tell the person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from glotprompt.compare.candidates import ALIGNED, EMBEDDING, Candidate
+from glotprompt.compare.result import Gain
+from glotprompt.data.readers.records import Example, generator, labels_of
+from glotprompt.errors import DataError, counted
+from glotprompt.quantities import duration
+from glotprompt.report.significance import paired_bootstrap
+
+MOST_FOLDS = 5
+FEWEST = 2
+"""Different texts that each label needs, to be trained on and scored."""
+ALREADY_ALIGNED = 90.0
+"""Retrieval in per cent above which alignment gave nothing or a few points (docs/does_it_help.md)."""
+
+Right = Float[NDArray[np.float64], " example"]
+"""For each example the share of the seeds that were right."""
+
+
+def stratified_folds(examples: Sequence[Example], seed: int = 0) -> list[list[int]]:
+    """The rows of each fold. Every label is spread evenly, and examples with one text lie in one fold. As many folds as
+    the rarest label has different texts, at most five; `DataError` where that is one."""
+    texts: dict[tuple[str, ...], list[int]] = {}
+    for row, example in enumerate(examples):
+        texts.setdefault(tuple(" ".join(text.split()) for text in example.fields.values()), []).append(row)
+    groups: dict[str, list[list[int]]] = {label: [] for label in labels_of(examples)}
+    for rows in texts.values():
+        groups[str(examples[rows[0]].label)].append(rows)
+    if len(groups) < 2:
+        raise DataError("all target labels are the same; give examples of at least two")
+    rarest = min(groups, key=lambda label: len(groups[label]))
+    if len(groups[rarest]) < FEWEST:
+        raise DataError(
+            f"target label {rarest!r} has {len(groups[rarest])} different texts; to choose on them each label needs"
+            f" {FEWEST}: give more, or leave that label out"
+        )
+    folds: list[list[int]] = [[] for _ in range(min(MOST_FOLDS, len(groups[rarest])))]
+    dealt = 0  # on from label to label, so that the folds are equally large
+    for label, members in groups.items():
+        for member in generator(seed, "folds", label).permutation(len(members)).tolist():
+            folds[dealt % len(folds)] += members[member]
+            dealt += 1
+    return [sorted(fold) for fold in folds]
+
+
+def gain(ours: Right, theirs: Right) -> Gain:
+    """How much better one candidate is than another."""
+    found = paired_bootstrap([ours - theirs])
+    assert found is not None
+    return Gain(mean=found.mean, low=found.low, high=found.high)
+
+
+def best(rights: Mapping[Candidate, Right]) -> Candidate:
+    """The most accurate one; of several the first."""
+    return max(rights, key=lambda candidate: rights[candidate].mean())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The winner on the target labels."""
+
+    rival: Candidate
+    winner: Candidate
+    higher: Candidate | None
+    """One that is more accurate than the winner but not clearly so, and needs more; None: there is none."""
+
+    @property
+    def to_save(self) -> Candidate | None:
+        """The winner. Where that is a rival, which cannot be served, what is more accurate if not clearly so."""
+        return self.higher if self.winner.is_rival else self.winner
+
+
+def choose(rights: Mapping[Candidate, Right]) -> Choice:
+    """From the simplest tier on: the best candidate of each tier, where it is clearly better than what was taken
+    from simpler tiers. Inside a tier the most accurate one is taken, for it costs no more than the others there."""
+    rivals = {one: right for one, right in rights.items() if one.is_rival}
+    models = {one: right for one, right in rights.items() if not one.is_rival}
+    winner = _simplest(rights)
+    more = _simplest(models) if winner.is_rival and models else best(rights)
+    is_higher = rights[more].mean() > rights[winner].mean()
+    return Choice(best(rivals), winner, more if is_higher else None)
+
+
+def _simplest(rights: Mapping[Candidate, Right]) -> Candidate:
+    taken: Candidate | None = None
+    for tier in sorted({one.tier for one in rights}):
+        candidate = best({one: right for one, right in rights.items() if one.tier == tier})
+        if taken is None or gain(rights[candidate], rights[taken]).is_clear:
+            taken = candidate
+    assert taken is not None
+    return taken
+
+
+def recommend(run: Sequence[Candidate], retrieval_before: float | None) -> Candidate:
+    """What to use where nothing can be measured on the target language: alignment gained much on languages that the
+    model did not know, and nothing where translations are found already."""
+    aligned = [one for one in run if one.stage1 in ALIGNED and not one.self_trained]
+    return aligned[0] if aligned and retrieval_before is not None and retrieval_before < ALREADY_ALIGNED else EMBEDDING
+
+
+def why_not(needed: float | None, left: float) -> str | None:
+    """Why a candidate that needs so many seconds (None: nobody has asked) does not begin; None: it does."""
+    if needed is None or left <= 0:
+        return "no time left"
+    return f"needs about {duration(needed)}" if needed > left else None
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# What to tell
+
+
+def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> list[str]:
+    """Sentences that follow from the figures on target labels, the winner first."""
+    number, winner, rival = len(rights[choice.winner]), choice.winner, choice.rival
+    reached = f"{100 * rights[winner].mean():.1f} % on your {number:,} {language} labels"
+    more = choice.higher
+    if winner == rival:
+        found = [f"{winner.title} is recommended, with {reached}: no language model is clearly better."]
+    else:
+        over = _points(gain(rights[winner], rights[rival]))
+        found = [f"{winner.title} is recommended: {reached}, {over} against {rival.title}."]
+    if more is not None:
+        apart = f"cannot be told apart with {number:,} labels ({_points(gain(rights[more], rights[winner]))})"
+        end = "it is saved, for a rival cannot be served" if winner == rival else "it takes more to train"
+        found.append(f"{more.title} is higher, but the two {apart}; {end}.")
+    elif winner == rival:
+        found.append("It needs no language model: nothing was saved, and there is nothing to serve.")
+    models = {one: right for one, right in rights.items() if not one.is_rival}
+    for name, has in _FEATURES.items():
+        with_it, without = ({one: r for one, r in models.items() if has(one) is side} for side in (True, False))
+        if with_it and without:
+            found.append(_worth(name, number, gain(rights[best(with_it)], rights[best(without)])))
+    return found
+
+
+_FEATURES: Mapping[str, Callable[[Candidate], bool]] = {
+    "labels": lambda one: one.labels,
+    "alignment": lambda one: one.stage1 in ALIGNED,
+    "self-training": lambda one: one.self_trained,
+}
+
+
+def _worth(name: str, number: int, found: Gain) -> str:
+    """What the best candidate with something has over the best one without."""
+    points = _points(found)
+    if name == "labels" and found.is_clear:
+        return f"{number:,} labels of your own are worth more here than anything zero-shot: {points}."
+    what = {"labels": f"Training on your {number:,} labels, too,", "alignment": "Alignment on your translations"}
+    what |= {"self-training": "Self-training on your text"}
+    if found.is_clear:
+        return f"{what[name]} helps: {points}."
+    if found.high < 0:
+        return f"{what[name]} hurts: {points}."
+    return f"{what[name]} makes no difference that {number:,} labels can show: {points}."
+
+
+def advice_without_labels(recommended: Candidate, retrieval_before: float | None, language: str) -> list[str]:
+    """The same where nothing was measured on the target language."""
+    found = [
+        f"Without labelled {language} examples it cannot know which of these is best: the accuracies above are those of"
+        f" the source language. {recommended.title} is recommended by what was measured on other languages:"
+    ]
+    if recommended.stage1:
+        found[0] += (
+            f" where few translations are found before alignment (here {retrieval_before:.0f} %), it gained 12 to 32"
+            " points."
+        )
+    elif retrieval_before is not None:
+        found[0] += (
+            f" {retrieval_before:.0f} % of your translations are found without alignment, which then gave a few points"
+            " at most."
+        )
+    else:
+        found[0] += " adaptation on text alone gave nothing that could be measured on average."
+        found.append("Translations (--parallel) may help where the model does not know the language.")
+    found.append("Label 5 to 20 examples of each label and give them as --target-labels: it then chooses on them.")
+    return found
+
+
+def left_out(titles: Sequence[str], minutes: float) -> list[str]:
+    """A sentence on the candidates that there was no time for."""
+    if not titles:
+        return []
+    others = f" and {counted(len(titles) - 1, 'other')}" if len(titles) > 1 else ""
+    return [
+        f"{titles[0]}{others} did not fit into {minutes:g} minutes: give more --minutes to try more; what is"
+        " finished is kept."
+    ]
+
+
+def _points(found: Gain) -> str:
+    return f"{found.mean:+.1f} points ({found.low:+.1f} to {found.high:+.1f})"

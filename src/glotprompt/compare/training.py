@@ -1,0 +1,191 @@
+"""What a comparison trains: stage 1 once for all candidates that stand on it, stage 2 and self-training for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glotprompt.compare.candidates import ALIGNED, Candidate, adapt_config, tune_config
+from glotprompt.config import RuntimeConfig, identity_of
+from glotprompt.data.readers.records import Example, content_hash
+from glotprompt.inference.classifier import Adapted, Input, PromptClassifier, load_adapted
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.tokens import Sequences
+from glotprompt.protocol import run_stage1
+from glotprompt.records import TextReport
+from glotprompt.spec import digests_of, done_or_train, forget
+from glotprompt.stages.rivals import Labeller
+from glotprompt.stages.self_training import SelfTraining, run_self_training
+from glotprompt.stages.stage1 import Stage1
+from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.task import Task
+
+
+@dataclass(frozen=True)
+class Material:
+    """The data of a comparison: nothing of `labels` is in `target` or `pairs`."""
+
+    task: Task
+    language: str
+    train: Sequence[Example]
+    dev: Sequence[Example] | None = None
+    target: Sequence[Example] = ()
+    """Unlabelled."""
+    pairs: Sequence[tuple[str, str]] | None = None
+    """(source, target)."""
+    pairs_record: TextReport = field(default_factory=TextReport)
+    """How they came to be, for what is saved."""
+    labels: Sequence[Example] = ()
+    """Labelled examples of the target language."""
+
+
+def texts_of(examples: Sequence[Example]) -> list[str]:
+    """All texts of examples, as lines."""
+    return [text for one in examples for text in one.fields.values()]
+
+
+class Trainer:
+    """Trains candidates on one person's data, in a folder where finished stages 1 are kept."""
+
+    def __init__(
+        self,
+        material: Material,
+        models: Callable[[str], Backbone],
+        names: tuple[str, str],
+        work: Path,
+        runtime: RuntimeConfig,
+    ) -> None:
+        """`models` opens a backbone by name; `names`: of that for sentence vectors, and of that for label words."""
+        self.material, self.names, self.work, self.runtime = material, names, work, runtime
+        self._models = models
+        self._opened: dict[str, Backbone] = {}
+        self._adapted: dict[tuple[str, int], Adapted] = {}
+        self._vectors: dict[str, dict[Any, torch.Tensor]] = {}
+
+    def backbone(self, candidate: Candidate) -> Backbone:
+        """The one that the candidate stands on."""
+        name = self.names[candidate.reads == "cloze"]
+        if name not in self._opened:
+            self._opened[name] = self._models(name)
+        return self._opened[name]
+
+    def identity(self, candidate: Candidate, seed: int, few: Sequence[Example]) -> str:
+        """Of what is trained: candidate, settings, and all that is read."""
+        about = {"candidate": candidate.name, "few": content_hash(few)}
+        if not candidate.is_rival:
+            about["stage 2"] = self.stage2(candidate, seed, few).spec(self.backbone(candidate)).identity
+        if candidate.centred or candidate.self_trained:
+            about["target"] = content_hash(self.material.target)
+        return identity_of(about)
+
+    def stage1(self, candidate: Candidate, seed: int) -> Stage1:
+        """What the candidate's stage 1 reads."""
+        material, backbone = self.material, self.backbone(candidate)
+        config = adapt_config(candidate, seed, backbone.name)
+        if candidate.stage1 in ALIGNED:
+            return Stage1.of(backbone, (), (), material.language, config, parallel=material.pairs)
+        texts = texts_of(material.target), texts_of(material.train)
+        return Stage1.of(backbone, *texts, material.language, config)
+
+    def has_adapted(self, candidate: Candidate, seed: int) -> bool:
+        """Whether its stage 1 is finished."""
+        key = candidate.stage1, seed
+        return key in self._adapted or self._place(self.stage1(candidate, seed), candidate).is_file()
+
+    def adapt(self, candidate: Candidate, seed: int) -> Adapted | None:
+        """Its stage 1, done once."""
+        key = candidate.stage1, seed
+        if not candidate.stage1 or key in self._adapted:
+            return self._adapted.get(key)
+        backbone, stage1 = self.backbone(candidate), self.stage1(candidate, seed)
+
+        def train(folder: Path) -> Adapted:
+            made = run_stage1(backbone, stage1, self.runtime.replace(checkpoint_dir=folder))
+            if stage1.pairs is None:
+                return made
+            return replace(made, report=made.training.with_text(self.material.pairs_record))
+
+        place = self._place(stage1, candidate)
+        found, _ = done_or_train(stage1.spec(backbone), place, lambda path: load_adapted(path, backbone), train)
+        self._adapted[key] = found
+        return found
+
+    def _place(self, stage1: Stage1, candidate: Candidate) -> Path:
+        return self.work / f"{stage1.spec(self.backbone(candidate)).identity}.safetensors"
+
+    def stage2(self, candidate: Candidate, seed: int, few: Sequence[Example]) -> Stage2:
+        """What the candidate's stage 2 reads, with a few target labels."""
+        material, backbone, adapted = self.material, self.backbone(candidate), self.adapt(candidate, seed)
+        config = tune_config(candidate, seed, backbone.name)
+        language = "" if adapted is not None else material.language
+        return Stage2.of(
+            backbone,
+            adapted,
+            material.train,
+            material.task,
+            config,
+            material.dev,
+            target_examples=few,
+            language=language,
+        )
+
+    def classifier(
+        self, candidate: Candidate, seed: int, few: Sequence[Example], *, once: bool = False, folder: Path | None = None
+    ) -> PromptClassifier:
+        """The trained classifier; with `once` a text that another candidate has read in the same way is not read
+        again. `folder`: for checkpoints."""
+        stage2, backbone = self.stage2(candidate, seed, few), self.backbone(candidate)
+        identity, adapted, material = stage2.spec(backbone).identity, stage2.adapted, self.material
+        runtime = self.runtime.replace(checkpoint_dir=folder or self.work / f"{identity}.checkpoints")
+        if candidate.reads == "embedding":  # a fold takes seconds
+            runtime = runtime.replace(progress=False, checkpoint_dir=None)
+        with self._reading_once(backbone, adapted, once and candidate.reads == "embedding"):
+            made = train_stage2(backbone, stage2, runtime, identity)
+            if candidate.centred:
+                made = made.with_target_text(material.target)
+            if candidate.self_trained:
+                training = SelfTraining.of(
+                    made, material.target, material.train, adapted=adapted, dev=material.dev, target_examples=few
+                )
+                made = run_self_training(training, runtime)
+        if folder is None:
+            forget(self.work / f"{identity}.checkpoints")
+        return made
+
+    def labeller(self, candidate: Candidate, seed: int, classifier: PromptClassifier) -> Labeller:
+        """The classifier as a function from inputs to labels."""
+
+        def labels(inputs: Sequence[Input]) -> list[str]:
+            with self._reading_once(classifier.backbone, self.adapt(candidate, seed), candidate.reads == "embedding"):
+                return [one.label for one in classifier.predict(inputs, batch_size=self.runtime.eval_batch_size)]
+
+        return labels
+
+    @contextmanager
+    def _reading_once(self, backbone: Backbone, adapted: Adapted | None, on: bool) -> Generator[None]:
+        """Inside the block a text whose vector was computed behind the same stage 1 is not read again: folds and
+        candidates read the same texts."""
+        if not on:
+            yield
+            return
+        read = backbone.pooled_states
+        kept = self._vectors.setdefault("" if adapted is None else identity_of(digests_of(adapted)), {})
+
+        def pooled(sequences: Sequences, prefix: Prefix | None, layer: int | None = None) -> torch.Tensor:
+            new = {(layer, row.tobytes()): row for row in sequences if (layer, row.tobytes()) not in kept}
+            if new:
+                with torch.inference_mode():
+                    kept.update(zip(new, read(list(new.values()), prefix, layer), strict=True))
+            return torch.stack([kept[layer, row.tobytes()] for row in sequences])
+
+        backbone.__dict__["pooled_states"] = pooled
+        try:
+            yield
+        finally:
+            del backbone.__dict__["pooled_states"]

@@ -1,0 +1,209 @@
+"""What a comparison decides and says, from invented figures. No training."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import glotprompt as gp
+from glotprompt.compare.candidates import (
+    EMBEDDING,
+    Candidate,
+    Typed,
+    clozes,
+    commands,
+    planned,
+    self_trained,
+    tune_config,
+)
+from glotprompt.compare.choice import (
+    Right,
+    advice,
+    advice_without_labels,
+    choose,
+    gain,
+    left_out,
+    recommend,
+    stratified_folds,
+    why_not,
+)
+from glotprompt.errors import DataError
+
+from .toys import topics
+
+MAJORITY, TFIDF = Candidate("majority"), Candidate("tf-idf", labels=True)
+LABELS, LORA = replace(EMBEDDING, labels=True), replace(EMBEDDING, stage1="lora-aligned")
+
+
+def right(share: float, number: int = 100) -> Right:
+    """So many of the examples right: the first ones, so that a higher share is right wherever a lower one is."""
+    return (np.arange(number) < share * number).astype(float)
+
+
+def test_folds_are_stratified_and_hold_each_example_once() -> None:
+    examples = topics(7)
+    folds = stratified_folds(examples)
+    assert sorted(row for fold in folds for row in fold) == [*range(21)]
+    assert len(folds) == 5
+    assert max(map(len, folds)) - min(map(len, folds)) <= 1
+    assert all(max(Counter(str(examples[row].label) for row in fold).values()) <= 2 for fold in folds)
+    assert stratified_folds(examples) == folds
+
+
+def test_a_text_is_in_one_fold() -> None:
+    examples = [*topics(3), *topics(3)]
+    folds = stratified_folds(examples)
+    assert len(folds) == 3, "as many as the rarest label has different texts"
+    assert all((row in fold) == (row + 9 in fold) for fold in folds for row in range(9))
+
+
+def test_labels_that_nothing_can_be_chosen_on() -> None:
+    with pytest.raises(DataError, match=r"target label 'culture' has 1 different texts; .* needs 2: give more"):
+        stratified_folds([*topics(2)[:5], gp.Example.of("culture", "health")])
+    with pytest.raises(DataError, match="all target labels are the same"):
+        stratified_folds([gp.Example.of("a", "x"), gp.Example.of("b", "x")])
+
+
+def test_the_winner_is_clearly_better_than_all_that_is_simpler() -> None:
+    found = choose(
+        {MAJORITY: right(0.2), TFIDF: right(0.5), EMBEDDING: right(0.6), LABELS: right(0.7), LORA: right(0.9)}
+    )
+    assert (found.rival, found.winner, found.higher) == (TFIDF, LORA, None)
+    few = {MAJORITY: right(0.2), TFIDF: right(0.5), LABELS: right(0.7), LORA: right(0.72)}
+    found = choose(few)
+    assert (found.winner, found.higher) == (LABELS, LORA), "two examples in a hundred tell nothing"
+    told = advice(few, found, "Manx")
+    assert told[0].startswith(
+        "Sentence vectors, your labels is recommended: 70.0 % on your 100 Manx labels, +20.0 points"
+    )
+    assert "the two cannot be told apart with 100 labels (+2.0 points (+0.0 to +5.0))" in told[1]
+
+
+def test_a_rival_wins_where_no_model_is_clearly_better() -> None:
+    trained = replace(LABELS, self_trained=True)
+    rights = {MAJORITY: right(0.2), TFIDF: right(0.7), EMBEDDING: right(0.5), LABELS: right(0.71)}
+    rights[trained] = right(0.72)
+    found = choose(rights)
+    assert (found.winner, found.higher) == (TFIDF, LABELS), "self-training is not clearly better"
+    told = advice(rights, found, "Manx")
+    assert told[0].startswith("tf-idf on your labels is recommended, with 70.0 % on your 100 Manx labels")
+    assert told[1].endswith("(+1.0 points (+0.0 to +3.0)); it is saved, for a rival cannot be served.")
+    assert found.to_save == LABELS
+    assert not commands(found.winner, Typed("glv", "t", ["a"]), "mini-sentence", "out")
+
+
+def test_nothing_is_saved_where_a_rival_is_most_accurate() -> None:
+    rights = {MAJORITY: right(0.2), TFIDF: right(0.7), EMBEDDING: right(0.5)}
+    found = choose(rights)
+    assert (found.winner, found.to_save) == (TFIDF, None)
+    assert "nothing was saved" in advice(rights, found, "Manx")[1]
+
+
+def test_what_labels_alignment_and_self_training_are_worth() -> None:
+    trained = replace(EMBEDDING, self_trained=True)
+    rights = {MAJORITY: right(0.2), EMBEDDING: right(0.5), LABELS: right(0.8), LORA: right(0.4), trained: right(0.5)}
+    labels, alignment, training = advice(rights, choose(rights), "Manx")[1:]
+    assert labels.startswith("100 labels of your own are worth more here than anything zero-shot: +30.0 points")
+    assert alignment.startswith("Alignment on your translations hurts: -40.0 points")
+    assert training.startswith("Self-training on your text hurts: -30.0 points")
+    rights = {MAJORITY: right(0.2), EMBEDDING: right(0.5), LABELS: right(0.51)}
+    assert "makes no difference that 100 labels can show: +1.0" in advice(rights, choose(rights), "Manx")[-1]
+
+
+def test_a_gain_is_over_seeds_inside_an_example() -> None:
+    found = gain(np.array([1, 0.5, 0.5, 1]), np.array([0, 0.5, 0.5, 0]))
+    assert found.mean == 50
+    assert found.is_clear is (found.low > 0)
+
+
+def test_without_labels_it_says_that_it_cannot_know() -> None:
+    assert recommend([EMBEDDING, LORA], 40.0) == LORA
+    assert recommend([EMBEDDING, LORA], 95.0) == EMBEDDING
+    assert recommend([EMBEDDING], None) == EMBEDDING
+    for candidate, retrieval, part in (
+        (LORA, 40.0, "(here 40 %)"),
+        (EMBEDDING, 95.0, "95 % of your"),
+        (EMBEDDING, None, "text alone"),
+    ):
+        told = advice_without_labels(candidate, retrieval, "Manx")
+        assert told[0].startswith("Without labelled Manx examples it cannot know which of these is best")
+        assert part in told[0]
+        assert "--target-labels" in told[-1]
+
+
+def test_what_fits() -> None:
+    assert why_not(9, 10) is None
+    assert why_not(700, 10) == "needs about 11 min 40 s"
+    assert why_not(None, 0) == why_not(None, 1) == why_not(9, 0) == "no time left"
+
+
+def test_what_there_was_no_time_for() -> None:
+    assert left_out([], 3) == []
+    assert left_out(["Aligned LoRA", "b", "c"], 3)[0].startswith(
+        "Aligned LoRA and 2 others did not fit into 3 minutes:"
+    )
+
+
+def test_the_data_decides_what_is_compared() -> None:
+    assert planned(target=False, parallel=False, labels=False) == [EMBEDDING]
+    everything = planned(target=True, parallel=True, labels=True)
+    everything += [*self_trained("lora-aligned"), *clozes(target=True)]
+    assert [one.name for one in everything] == [
+        "majority",
+        "tf-idf",
+        "embedding",
+        "embedding+centred",
+        "embedding+labels",
+        "lora-aligned",
+        "lora-aligned+labels",
+        "soft-prompt-aligned",
+        "soft-prompt-aligned+labels",
+        "embedding+self-trained",
+        "embedding+self-trained+labels",
+        "lora-aligned+self-trained",
+        "lora-aligned+self-trained+labels",
+        "prompt-tuning",
+        "soft-prompt",
+    ]
+    assert len({one.title for one in everything}) == len(everything)
+    assert tune_config(LABELS, 0, "mini-sentence").target_weight == 1
+    assert tune_config(EMBEDDING, 0, "mini-sentence").target_weight is None
+
+
+def test_the_commands_that_make_a_candidate() -> None:
+    typed = Typed(
+        "glv",
+        "t.toml",
+        ["a b.tsv"],
+        ["glv.txt"],
+        ["p.tsv"],
+        "few.tsv",
+        held_out=["test.tsv"],
+        columns=["--label-column", "y"],
+    )
+    best = Candidate("embedding", "lora-aligned", labels=True, self_trained=True)
+    made = [shlex.split(line)[1:] for line in commands(best, typed, "mini-sentence", "out")]
+    assert [words[0] for words in made] == ["adapt", "tune", "self-train"]
+    assert made[0][1:] == [
+        "--parallel",
+        "p.tsv",
+        "--language",
+        "glv",
+        "--model",
+        "mini-sentence",
+        "--method",
+        "lora",
+        "--held-out",
+        "test.tsv",
+        "--held-out",
+        "few.tsv",
+        "--output",
+        "out/adapted.safetensors",
+    ]
+    assert made[1][-4:] == ["--output", "out/started.safetensors", "--label-column", "y"]
+    assert {"--target-labels", "a b.tsv", "target_weight=1"} <= {*made[1]}
+    assert made[2][-4:-2] == ["--output", "out/classifier.safetensors"]
