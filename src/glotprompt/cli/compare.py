@@ -10,7 +10,7 @@ from rich.text import Text
 
 from glotprompt.cli.backbone import open_backbone
 from glotprompt.cli.declare import Params
-from glotprompt.cli.decontamination import Stage1Text, check_training_file, parallel_text, refuse_evaluation_file
+from glotprompt.cli.decontamination import Stage1Text, check_training_files, parallel_text, refuse_evaluation_file
 from glotprompt.cli.files import check_reading, how_to_read
 from glotprompt.cli.options import FILES, MAX_LINES
 from glotprompt.cli.program import options_of, words_of
@@ -87,8 +87,7 @@ def _material(params: Params) -> Material:
     labelled = [*params["train"], *(file for file in (dev_file, labels_file) if file)]
     fields, pairs = task.template.fields, "premise" in task.template.fields
     check_reading(params, [*labelled, *target_files, *pair_files], pairs=pairs, labelled=labelled)
-    for file in params["train"]:
-        check_training_file(file, None, params)
+    check_training_files(params["train"], None, params)
     train = [one for file in params["train"] for one in examples_of(file, how, fields, task.labels)]
     dev = None if dev_file is None else examples_of(dev_file, how, fields, task.labels)
     labels = [] if labels_file is None else examples_of(labels_file, how, fields, task.labels)
