@@ -71,33 +71,32 @@ class Choice:
     rival: Candidate
     winner: Candidate
     higher: Candidate | None
-    """One that is more accurate than the winner but not clearly so, and needs more; None: there is none."""
+    """One that is more accurate than the winner by less than a standard error, and needs more; None: there is none."""
 
     @property
     def to_save(self) -> Candidate | None:
-        """The winner. Where that is a rival, which cannot be served, what is more accurate if not clearly so."""
-        return self.higher if self.winner.is_rival else self.winner
+        """The winner, unless it is a rival, which cannot be served."""
+        return None if self.winner.is_rival else self.winner
 
 
 def choose(rights: Mapping[Candidate, Right]) -> Choice:
-    """From the simplest tier on: the best candidate of each tier, where it is clearly better than what was taken
-    from simpler tiers. Inside a tier the most accurate one is taken, for it costs no more than the others there."""
+    """The simplest model within one standard error of the most accurate candidate; a rival where none is more accurate
+    than it. With the few labels that there are, hardly any difference is clear: to ask for one would choose the rival
+    nearly always, although sentence vectors were above tf-idf in all languages tried (docs/does_it_help.md)."""
     rivals = {one: right for one, right in rights.items() if one.is_rival}
-    models = {one: right for one, right in rights.items() if not one.is_rival}
-    winner = _simplest(rights)
-    more = _simplest(models) if winner.is_rival and models else best(rights)
-    is_higher = rights[more].mean() > rights[winner].mean()
-    return Choice(best(rivals), winner, more if is_higher else None)
+    top = best(rights)
+    if top.is_rival:
+        return Choice(top, top, None)
+    near = {one: right for one, right in rights.items() if not one.is_rival and _is_near(right, rights[top])}
+    tier = min(one.tier for one in near)
+    winner = best({one: right for one, right in near.items() if one.tier == tier})
+    return Choice(best(rivals), winner, None if rights[winner].mean() == rights[top].mean() else top)
 
 
-def _simplest(rights: Mapping[Candidate, Right]) -> Candidate:
-    taken: Candidate | None = None
-    for tier in sorted({one.tier for one in rights}):
-        candidate = best({one: right for one, right in rights.items() if one.tier == tier})
-        if taken is None or gain(rights[candidate], rights[taken]).is_clear:
-            taken = candidate
-    assert taken is not None
-    return taken
+def _is_near(right: Right, top: Right) -> bool:
+    """Whether the paired difference is within one standard error of it."""
+    difference = top - right
+    return bool(difference.mean() <= difference.std(ddof=1) / len(difference) ** 0.5)
 
 
 def recommend(run: Sequence[Candidate], retrieval_before: float | None) -> Candidate:
@@ -124,16 +123,18 @@ def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> 
     reached = f"{100 * rights[winner].mean():.1f} % on your {number:,} {language} labels"
     more = choice.higher
     if winner == rival:
-        found = [f"{winner.title} is recommended, with {reached}: no language model is clearly better."]
+        found = [
+            f"{winner.title} is recommended, with {reached}: no language model is more accurate.",
+            "It needs none: nothing was saved, and there is nothing to serve.",
+        ]
     else:
-        over = _points(gain(rights[winner], rights[rival]))
-        found = [f"{winner.title} is recommended: {reached}, {over} against {rival.title}."]
+        over = gain(rights[winner], rights[rival])
+        found = [f"{winner.title} is recommended: {reached}, {_points(over)} against {rival.title}."]
+        if not over.is_clear:
+            found.append(f"{number:,} labels cannot show that this is more than chance; more labels can.")
     if more is not None:
-        apart = f"cannot be told apart with {number:,} labels ({_points(gain(rights[more], rights[winner]))})"
-        end = "it is saved, for a rival cannot be served" if winner == rival else "it takes more to train"
-        found.append(f"{more.title} is higher, but the two {apart}; {end}.")
-    elif winner == rival:
-        found.append("It needs no language model: nothing was saved, and there is nothing to serve.")
+        apart = _points(gain(rights[more], rights[winner]))
+        found.append(f"{more.title} is higher by less than a standard error ({apart}) and takes more to train.")
     models = {one: right for one, right in rights.items() if not one.is_rival}
     for name, has in _FEATURES.items():
         with_it, without = ({one: r for one, r in models.items() if has(one) is side} for side in (True, False))
