@@ -107,7 +107,8 @@ STORIES = {
     "help": {
         words or "all": f"{words} --help-all" if words else "--help"
         for words in (
-            "", "demo", "adapt", "combine", "tune", "evaluate", "predict", "doctor", "grid", "report", "serve", "embed",
+            "", "demo", "adapt", "combine", "tune", "self-train", "evaluate", "predict", "compare", "doctor", "show",
+            "grid", "report", "serve", "embed",
             "backbones", "methods", "data list", "data show", "data check", "convert to-transformers",
             "convert to-peft", "convert from-peft", "convert to-adapter-hub", "convert from-adapter-hub",
         )

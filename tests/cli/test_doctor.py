@@ -117,7 +117,7 @@ def test_a_terminal_gets_a_table(tiny_folder: Path, monkeypatch: pytest.MonkeyPa
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 72
     assert "2 different lines" in shown
-    assert "To do: Collect" in shown
+    assert "To do:" in shown
 
 
 @pytest.mark.slow

@@ -80,7 +80,9 @@ def test_text_that_cannot_be_read_is_refused(
     (here / "nqo.txt").write_text("\n".join(f"{UNREADABLE}{number}" for number in range(40)), encoding="utf-8")
     words = ["adapt", "--model", tiny_folder, *ADAPT.replace("nya=nya", "nqo=nqo").split(), "--output", "nqo.st"]
     refused = glotprompt(*words, *option)
-    assert refused.error.startswith("error: 100.0 % of the words of the target text have characters that the tokenizer")
+    assert refused.error.startswith(
+        "error: 100.0 % of the words of the target text have characters unknown to the tokenizer"
+    )
     assert "nothing that it knows is near them: take a backbone" in refused.error
     assert refused.err.count("N") < 5, "not a line for every letter"
     assert not (here / "nqo.st").exists()

@@ -95,7 +95,7 @@ def test_what_a_backbone_does_not_allow_is_a_dash_with_its_reason(glotprompt: Pr
     ("words", "message"),
     [
         ("--model FacebookAI/xlm-roberta-lage", "Did you mean 'FacebookAI/xlm-roberta-large'?"),
-        ("--model nowhere", "or one that is built in: mini, mini-sentence, FacebookAI/xlm-roberta-base"),
+        ("--model nowhere", "or one of mini, mini-sentence, FacebookAI/xlm-roberta-base"),
         ("--length 4000", "is more than mini reads (512 tokens)"),
         ("--batch-size 0", "Invalid value for '--batch-size'"),
         ("--precision fp16", "Invalid value for '--precision'"),

@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> Path:
 def test_report_of_a_grid(glotprompt: Program, store: Path, tmp_path: Path) -> None:
     outcome = glotprompt("report", store, "--output", tmp_path / "out")
     assert outcome.status == 0
-    assert outcome.out == "Results at mini scale: 1 experiment, 2 of 2 results are there.\n"
+    assert outcome.out == "Results at mini scale: 1 experiment, 2 of 2 results finished.\n"
     assert "wrote" in outcome.err
     assert "index.html (open it in a browser)" in outcome.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "results.md", "figures", "tables"}

@@ -25,7 +25,7 @@ def test_page_shows_the_result(result: DemoResult) -> None:
     for shown in (
         "An invented conclusion.",
         "It learned to read Chichewa better",
-        "Translations that find each other",
+        "Aligned translations",
         "Classifying with English labels only",
         "51.0 ± 1.4 [46, 56] 50.0 · 52.0",
         "61.0 [56, 66]",

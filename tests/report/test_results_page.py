@@ -51,7 +51,7 @@ def test_page_shows_every_experiment(written: Path) -> None:
         "Figure 6: which layers are tuned",
         "Controls",
         "2 seeds, 2 languages",
-        "Collapsed runs: 1 of 19. Their figures say little.",
+        "Collapsed runs: 1 of 19. They predict one label for almost everything.",
         "Fine-tuning, no adaptation, sna, seed 0: “business” is predicted for 96 % of the examples",
         "Missing: 1 of 20 runs.",
         "MAD-X: yor seed 1",
