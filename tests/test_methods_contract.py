@@ -378,7 +378,7 @@ def test_micro_batches_and_recomputation_change_no_more_than_rounding(run: Run) 
         if variant.has_stage_1:
             made.append(variant.stage_1(backbone, runtime, steps=3))
         losses.append([loss for result in made for _, loss in result.training.losses])
-    # One gradient is compared closely in tests/train/test_loop.py; AdamW's first steps make much of small ones.
+    # One gradient is compared closely in tests/training/test_loop.py; AdamW's first steps make much of small ones.
     assert losses[0] == pytest.approx(losses[1], abs=2e-3)
     # transformers keeps a flag of its own on each layer.
     assert_untouched(backbone, replace(before, attributes=Looks.of(backbone).attributes))

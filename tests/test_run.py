@@ -225,7 +225,7 @@ def test_micro_batches_and_recomputation_change_no_more_than_rounding(
 ) -> None:
     runtime = gp.RuntimeConfig(progress=False, micro_batch_size=3, gradient_checkpointing=True, eval_batch_size=5)
     again = gp.adapt(backbone, TOY, SOURCE, "xxx", ADAPT, runtime)
-    # One gradient is compared closely in tests/train/test_loop.py; AdamW's first steps make much of small ones.
+    # One gradient is compared closely in tests/training/test_loop.py; AdamW's first steps make much of small ones.
     losses = [[loss for _, loss in made.training.losses] for made in (again, prompt)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
     assert again.training.tokens == prompt.training.tokens

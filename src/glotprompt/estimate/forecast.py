@@ -1,6 +1,6 @@
 """Forecasts of the stages on this machine: steps, seconds, memory, files.
 
-Of each kind of training on a backbone a few real steps are timed (`train.pace`), and the rest is counted.
+Of each kind of training on a backbone a few real steps are timed (`training.pace`), and the rest is counted.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Stage1:
         parallel: SentencePairs | None = None,
         held_out: EvaluationText = (),
     ) -> Stage1:
-        """The arguments are those of `run.adapt`, which says what is refused."""
+        """The arguments are those of `protocol.adapt`, which says what is refused."""
         config = with_objective(config, parallel is not None)
         if parallel is not None and (len(target) or len(source)):
             raise ConfigError("parallel text is aligned by itself; leave target and source out")
@@ -214,7 +214,7 @@ class MaskedLanguageModelling:
 
 
 class Alignment:
-    """Sentences of the target language where the frozen model puts their translations (`train.alignment`)."""
+    """Sentences of the target language where the frozen model puts their translations (`training.objectives.alignment`)."""
 
     def __init__(self, backbone: Backbone, pairs: SentencePairs, config: AdaptConfig, runtime: RuntimeConfig) -> None:
         kept, held = split_pairs(pairs, config)

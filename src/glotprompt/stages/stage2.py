@@ -89,7 +89,7 @@ class Stage2:
         parallel: SentencePairs = (),
         language: str = "",
     ) -> Stage2:
-        """The arguments are those of `run.tune`, which says what is refused."""
+        """The arguments are those of `protocol.tune`, which says what is refused."""
         method, config = method_of_tune(config or TuneConfig(), adapted, backbone)
         if config.head == "cloze" and not method.reads_vectors:
             backbone.require_lm_head("a template with label words (heads 'linear' and 'pooled' do without)")
