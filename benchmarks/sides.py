@@ -90,7 +90,7 @@ class _Clock:
 def timed_fit(
     parameters: Sequence[nn.Parameter], losses: Losses, steps: int, untimed: int = 1
 ) -> tuple[float, int, float]:
-    """Seconds, tokens and the last loss of `steps` steps of the product's own loop (`training.loop.fit`), after `untimed`
+    """Seconds, tokens and the last loss of `steps` steps of our own loop (`training.loop.fit`), after `untimed`
     ones. The clock runs from the wish for a batch to the end of the optimiser step: masking, forward, backward,
     clipping, AdamW. Nothing is evaluated, and the parameters end as they began."""
     clock = _clocked(parameters, losses, untimed + steps)

@@ -18,14 +18,16 @@ from glotprompt.model.modules.classification import EmbeddingHead
 from glotprompt.spec import PENALTY
 from glotprompt.stages.stage2 import Stage2
 from glotprompt.training.objectives.embedding import (
+    PENALTIES,
     STRENGTHS,
     Chosen,
+    PairVectors,
     Vectors,
     best_head,
+    fit_ridge,
     most_accurate,
     strongest_within_error,
 )
-from glotprompt.training.objectives.ridge import PENALTIES, PairVectors, fit_ridge
 
 from ..toys import QUIET, TASK, topics
 

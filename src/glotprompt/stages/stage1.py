@@ -214,7 +214,7 @@ class MaskedLanguageModelling:
 
 
 class Alignment:
-    """Sentences of the target language where the frozen model puts their translations (`training.objectives.alignment`)."""
+    """Sentences of the target language where the frozen model puts their translations (`objectives.alignment`)."""
 
     def __init__(self, backbone: Backbone, pairs: SentencePairs, config: AdaptConfig, runtime: RuntimeConfig) -> None:
         kept, held = split_pairs(pairs, config)

@@ -34,7 +34,16 @@ from glotprompt.training.loop import Evaluation, History, Optimisation, fit
 from glotprompt.training.memory import PeakMemory, gradient_checkpointing
 from glotprompt.training.objectives.alignment import split_pairs
 from glotprompt.training.objectives.cloze import Cloze, ClozeCorpus, encode_without_mask, weights_of
-from glotprompt.training.objectives.embedding import STRENGTHS, Chosen, Examples, fit_embedding_head, layer_read
+from glotprompt.training.objectives.embedding import (
+    STRENGTHS,
+    Chosen,
+    Examples,
+    PairVectors,
+    RidgeMap,
+    fit_embedding_head,
+    fit_ridge,
+    layer_read,
+)
 from glotprompt.training.objectives.inputs import (
     check_length,
     group_weights,
@@ -46,7 +55,6 @@ from glotprompt.training.objectives.inputs import (
 from glotprompt.training.objectives.losses import label_losses
 from glotprompt.training.objectives.lower_layers import below_trained_layers
 from glotprompt.training.objectives.micro_batch import MicroBatch
-from glotprompt.training.objectives.ridge import PairVectors, RidgeMap, fit_ridge
 from glotprompt.training.objectives.scoring import accuracy_and_loss, log_probabilities
 from glotprompt.training.progress import StepLine
 
