@@ -66,6 +66,10 @@ class MaskedTokenScores:
     num_masked: int
 
 
+ALREADY_ALIGNED = 90.0
+"""Retrieval in per cent above which alignment gave nothing or a few points (docs/does_it_help.md)."""
+
+
 @dataclass(frozen=True)
 class AlignmentScores:
     """Scores of alignment on held-out pairs."""

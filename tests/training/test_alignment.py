@@ -13,7 +13,7 @@ import glotprompt as gp
 from glotprompt.config import preset
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.model.modules.soft_prompt import SoftPrompt
-from glotprompt.stages.stage1 import ALREADY_ALIGNED
+from glotprompt.records import ALREADY_ALIGNED
 from glotprompt.training.objectives.alignment import (
     PULL,
     SOURCE_PULL,

@@ -10,11 +10,10 @@ from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 
 _SPELLINGS = {"top_k_layers": "top-k", "bottom_k_layers": "bottom-k", "shots_per_class": "shots", "initialise": "init"}
 """Options that are not called as their fields are."""
-_NOT_OF = {
-    "adapt": {"checkpoint_dir", "progress", "state_cache"}, "tune": {"checkpoint_dir", "progress", "allow_unknown"},
-    "": {"checkpoint_dir", "progress"},
-}  # fmt: skip
-"""Runtime settings that the command line decides itself, and those of the other stage."""
+OWN_BUSINESS = ("checkpoint_dir", "progress")
+"""Runtime settings that the command line decides itself."""
+_OF_OTHER_STAGE = {"adapt": "state_cache", "tune": "allow_unknown"}
+"""The runtime setting that only the other stage reads."""
 _MOST_CHOICES = 4
 """More do not fit into a metavar."""
 
@@ -22,7 +21,8 @@ _MOST_CHOICES = 4
 def fields_of(stage: Literal["adapt", "tune", ""]) -> dict[str, Any]:
     """The settings of a stage's commands, by name; without a stage, those of how it runs."""
     of_stage = {"adapt": AdaptConfig.model_fields, "tune": TuneConfig.model_fields, "": {}}[stage]
-    running = {name: field for name, field in RuntimeConfig.model_fields.items() if name not in _NOT_OF[stage]}
+    others = (*OWN_BUSINESS, _OF_OTHER_STAGE.get(stage))
+    running = {name: field for name, field in RuntimeConfig.model_fields.items() if name not in others}
     return {**of_stage, **running}
 
 

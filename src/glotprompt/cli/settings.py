@@ -7,14 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from glotprompt.cli.declare import Params
+from glotprompt.cli.fields import OWN_BUSINESS
 from glotprompt.cli.screen import note
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset
 from glotprompt.errors import ConfigError
 from glotprompt.methods import without_effect
 
 _Config = TypeVar("_Config", AdaptConfig, TuneConfig)
-_OWN_BUSINESS = ("checkpoint_dir", "progress")
-"""Runtime settings that the command line decides itself."""
 
 
 def settings(config: type[_Config], options: Params, model: str, method: str) -> tuple[_Config, RuntimeConfig]:
@@ -23,7 +22,7 @@ def settings(config: type[_Config], options: Params, model: str, method: str) ->
     `options` are all of the command's parameters; those named after a field count where they are given, and `method`
     where they name none. Order: preset, then options and `--set`, which may not name the same field twice.
     """
-    running = [name for name in RuntimeConfig.model_fields if name not in _OWN_BUSINESS]
+    running = [name for name in RuntimeConfig.model_fields if name not in OWN_BUSINESS]
     given = {name: options.get(name) for name in (*config.model_fields, *running)}
     # A flag that is not there is False, which is every flag's default.
     chosen = {name: _value(value) for name, value in given.items() if value is not None and value is not False}

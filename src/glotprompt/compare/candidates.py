@@ -48,7 +48,7 @@ class Candidate:
 
     @property
     def tier(self) -> int:
-        """How much has to be trained and served: a higher tier must be clearly better to be chosen."""
+        """How much has to be trained and served: within a standard error of the best, the lowest tier is chosen."""
         if self.is_rival:
             return 0
         return 5 if self.reads == "cloze" else 1 + 2 * bool(self.stage1) + self.self_trained

@@ -14,13 +14,12 @@ from glotprompt.compare.result import Gain
 from glotprompt.data.readers.records import Example, generator, labels_of
 from glotprompt.errors import DataError, counted
 from glotprompt.quantities import duration
+from glotprompt.records import ALREADY_ALIGNED
 from glotprompt.report.significance import paired_bootstrap
 
 MOST_FOLDS = 5
 FEWEST = 2
 """Different texts that each label needs, to be trained on and scored."""
-ALREADY_ALIGNED = 90.0
-"""Retrieval in per cent above which alignment gave nothing or a few points (docs/does_it_help.md)."""
 
 Right = Float[NDArray[np.float64], " example"]
 """For each example the share of the seeds that were right."""

@@ -116,10 +116,14 @@ class _Comparison:
     def rights(self) -> dict[Candidate, Right]:
         """By candidate that was scored on target labels, for each of these the share of its seeds that were right."""
         return {
-            candidate: np.mean([[a == b for a, b in zip(self.gold, one, strict=True)] for one in runs], axis=0)
+            candidate: np.mean(self._right_by_seed(scored), axis=0)
             for candidate, scored in self.found.items()
-            if self.gold and (runs := list(scored.predictions.values()))
+            if self.gold and scored.predictions
         }
+
+    def _right_by_seed(self, scored: _Scored) -> list[list[bool]]:
+        """For each seed, which of the target labels were predicted."""
+        return [[a == b for a, b in zip(self.gold, one, strict=True)] for one in scored.predictions.values()]
 
     def _try(self, candidate: Candidate, seed: int) -> None:
         """Run a candidate, or say why not."""
@@ -288,11 +292,10 @@ class _Comparison:
         if candidate not in rights:
             return row
         right = rights[candidate]
-        of_seeds = [[a == b for a, b in zip(self.gold, one, strict=True)] for one in scored.predictions.values()]
         return row.replace(
             accuracy=100 * float(right.mean()),
             interval=wilson_interval(round(float(right.sum())), len(right)),
-            accuracies=[100 * fmean(one) for one in of_seeds],
+            accuracies=[100 * fmean(one) for one in self._right_by_seed(scored)],
             gain=None if rival is None or candidate == rival else choice.gain(right, rights[rival]),
         )
 

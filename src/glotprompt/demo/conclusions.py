@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from glotprompt.demo.result import DemoFigures
+from glotprompt.records import ALREADY_ALIGNED
 from glotprompt.report.significance import Difference, paired_bootstrap
 from glotprompt.report.tables import look, method_name, number
 
 RIVAL = "embedding"
 """The row that a trained one must beat."""
-WELL_KNOWN = 90.0
-"""Held-out translations found before training, in per cent, above which there is little left to align."""
 
 
 @dataclass(frozen=True, order=True)
@@ -109,7 +108,7 @@ def _because(result: DemoFigures, best: Reading) -> str:
     own = next((one for one in result.alignment if one.method == best.method), None)
     if own is not None:
         return f" It finds {number(own.retrieval_after)} % of held-out translations, {number(before)} % before."
-    if before >= WELL_KNOWN:
+    if before >= ALREADY_ALIGNED:
         return f" The backbone knows {target} already: it finds {number(before)} % of held-out translations untrained."
     return f" The backbone finds {number(before)} % of held-out translations untrained."
 

@@ -28,7 +28,7 @@ from glotprompt.model.modules.module import Module
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
 from glotprompt.processes import is_first
-from glotprompt.records import AdaptReport, Decontamination, MaskedTokenScores, Trial, UnknownShare
+from glotprompt.records import ALREADY_ALIGNED, AdaptReport, Decontamination, MaskedTokenScores, Trial, UnknownShare
 from glotprompt.spec import RunSpec, adapt_specs, whole
 from glotprompt.stages.initial import Initial, InitialPrompt, begin_adapt, initial_prompt, weighted
 from glotprompt.training.checkpoint import Checkpoint, same_precision
@@ -49,9 +49,6 @@ from glotprompt.training.objectives.scoring import evaluation_batches, score_mas
 from glotprompt.training.objectives.unknown import refuse_unknown, unknown_in
 from glotprompt.training.progress import StepLine
 from glotprompt.training.rates import try_rates
-
-ALREADY_ALIGNED = 90.0
-"""Retrieval in per cent above which alignment gave nothing or a few points (docs/does_it_help.md)."""
 
 SentencePairs = Sequence[tuple[str, str]]
 """Parallel text: (source, target)."""
