@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from .. import records
+from .. import records, shapes
 from . import world
 from .commands import ITEMS, KILLED, SERVE, SERVED, STORIES
 from .outcomes import files_of, normal, outcome
@@ -52,6 +52,7 @@ def run(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     """A command line in this process, by the console script."""
     (script,) = entry_points(group="console_scripts", name="glotprompt")
     program = script.load()
+    monkeypatch.setattr(shapes, "ENOUGH", 0)  # checks of shapes are of the inside, and cost a third of the time
     monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # `python -m pytest` is not the program's name
 
     def line(words: str) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def test_killed_and_started_again(here: Path, run: Run, start: Callable[..., Any
     given = files_of(here)
     process = start(KILLED)
     while process.poll() is None and not files_of(here).keys() - given.keys():
-        time.sleep(0.002)
+        time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL, "it was over before it could be killed"
     left = files_of(here).keys() - given.keys()
