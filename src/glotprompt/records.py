@@ -300,7 +300,10 @@ class TuneReport(Training):
     layer: int | None = None
     """embedding, head "pooled": layer whose output is pooled (0: the embeddings)."""
     strength: float | None = None
-    """embedding, head "pooled": C of the logistic regression that initialises the head."""
+    """embedding, tf-idf, head "pooled": C of the logistic regression, with which a pooled head starts."""
+    folds: int | None = None
+    """embedding with target labels, tf-idf: folds of the cross-validation that chose it. Examples of a fold were judged
+    by a fit on the others, and all are trained on in the end."""
     pairs: int | None = None
     """embedding: sentence pairs that the ridge map from target to source vectors was fitted on."""
     language_prompt: AdaptReport | Combined | Converted | None = None

@@ -12,6 +12,8 @@ from glotprompt.cli.backbone import open_backbone, train_once, weighted_prompts
 from glotprompt.cli.characters import character_map
 from glotprompt.cli.declare import Params
 from glotprompt.cli.decontamination import parallel_text, stage1_texts
+from glotprompt.cli.files import check_reading
+from glotprompt.cli.options import MAX_LINES
 from glotprompt.cli.screen import check_output, definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
 from glotprompt.cli.tables import warn
@@ -48,6 +50,8 @@ def adapt(params: Params) -> None:
     config, runtime = settings(AdaptConfig, params, model, "soft-prompt")
     method_of_adapt(config)
     if parallel:
+        files = [file for named in languages.values() for file in named]
+        check_reading(params, files, compared=params["held_out"] or ())
         texts = {code: parallel_text(code, files, params) for code, files in languages.items()}
     else:
         texts = stage1_texts(languages, params["source"] or [], config, params)
@@ -79,6 +83,9 @@ def _check_parallel(params: Params) -> None:
     for name in ("target", "source"):
         if params[name]:
             raise ConfigError(f"--parallel is trained on by itself; leave --{name} out")
+    for name, default in (("text_share", None), ("text_column", None), ("max_lines", MAX_LINES)):
+        if params[name] != default:
+            raise ConfigError(f"--{name.replace('_', '-')} is for unlabelled text; leave it out with --parallel")
 
 
 def _targets(words: Sequence[str], language: str | None, option: str) -> dict[str, list[str]]:

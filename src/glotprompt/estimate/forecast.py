@@ -178,6 +178,8 @@ class Forecaster:
     ) -> Forecast:
         """Stage 2 behind what a stage 1 leaves (None: behind none) on `num` training and dev examples like these."""
         train, dev = num
+        if METHODS[str(config.method)].reads_characters:
+            return Forecast(0, train, 0, 0, seconds=0.0)
         cost, vectors = self._cost(config, adapt), METHODS[str(config.method)].reads_vectors
         steps = 0 if vectors else config.epochs * -(-train // config.batch_size)
         forecast = Forecast(steps, train, cost.file_bytes, cost.memory_bytes)
@@ -196,6 +198,8 @@ class Forecaster:
         self, config: TuneConfig, adapt: AdaptConfig | None, task: Task, examples: Sequence[Fields]
     ) -> Forecast:
         """A classifier of such a stage 2 scored on examples."""
+        if METHODS[str(config.method)].reads_characters:
+            return Forecast(0, len(examples), 0, 0, seconds=0.0)
         needed = self._cost(config, adapt).backbone_bytes
         forecast = Forecast(0, len(examples), 0, needed)
         if self.backbone is None:

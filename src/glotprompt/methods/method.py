@@ -34,6 +34,8 @@ class Method(Description):
     """Whether stage 1 can also be alignment on parallel text."""
     reads_vectors: bool = False
     """Whether stage 2 is logistic regression on sentence vectors, in closed form, after any stage 1."""
+    reads_characters: bool = False
+    """Whether stage 2 is logistic regression on a text's characters, and nothing of the backbone is used."""
     tunes_once: bool = False
     """Whether stage 2 reads nothing of the target, so that one training serves all of them (`for_language`)."""
 
@@ -41,6 +43,15 @@ class Method(Description):
     def start(self) -> Method:
         """The method whose stage-1 results it tunes."""
         return self.takes or self
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether stage 2 takes no steps."""
+        return self.reads_vectors or self.reads_characters
+
+    def reads_words(self, config: TuneConfig) -> bool:
+        """Whether stage 2 reads label words at masks."""
+        return config.head == "cloze" and not self.closed_form
 
     @property
     def reads_target(self) -> bool:

@@ -128,8 +128,9 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
         (not config.dropout, "with dropout nothing can be kept", "state_cache"),
         (config.head != "pooled", "states that are pooled are not kept", "state_cache"),
         (config.head == "cloze", "a linear head reads no words", "loss_over"),
+        (not method.reads_characters, f"{method.name} reads no tokens", "max_length layer eval_batch_size"),
         (
-            not method.reads_vectors,
+            not method.closed_form,
             f"{method.name} is fitted in closed form",
             "epochs batch_size learning_rate warmup_ratio weight_decay clip_norm dropout head loss_over"
             " micro_batch_size gradient_checkpointing checkpoint_every state_cache",

@@ -107,11 +107,10 @@ class SelfTraining:
         language = self.classifier.language if self.adapted is None else ""
         made = Stage2.of(
             self.classifier.backbone, self.adapted, self.examples, self.classifier.task,
-            self.tune.replace(target_weight=None), self.dev, target_examples=self.target_examples, language=language,
+            self.tune, self.dev, target_examples=self.target_examples, language=language,
         )  # fmt: skip
         return replace(
             made,
-            config=made.config.replace(target_weight=self.tune.target_weight),
             target=[*made.target, *pseudo],
             target_train=[*made.target_train, *pseudo],
             strengths=made.strengths if self.strength is None else (self.strength,),

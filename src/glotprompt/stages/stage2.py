@@ -15,7 +15,15 @@ from torch import Tensor
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.languages import NOT_NAMED
-from glotprompt.data.readers.records import Example, content_hash, content_of_pairs
+from glotprompt.data.readers.records import (
+    MOST_FOLDS,
+    Example,
+    content_hash,
+    content_of_pairs,
+    rows_by_text,
+    shots_per_class,
+    stratified_folds,
+)
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, setting
 from glotprompt.inference.classifier import Adapted, PromptClassifier
@@ -23,6 +31,7 @@ from glotprompt.methods import Method, method_of_tune, refuse_other_backbone
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.modules.module import Module
+from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.modules.stack import trained_of
 from glotprompt.records import TuneReport, UnknownShare
@@ -45,16 +54,20 @@ from glotprompt.training.objectives.embedding import (
     layer_read,
 )
 from glotprompt.training.objectives.inputs import (
+    characters_of,
     check_length,
     group_weights,
     labelled_examples,
     read_inputs,
+    refuse_unknown_labels,
     rewritten_fields,
     split_target,
 )
 from glotprompt.training.objectives.losses import label_losses
 from glotprompt.training.objectives.lower_layers import below_trained_layers
 from glotprompt.training.objectives.micro_batch import MicroBatch
+from glotprompt.training.objectives.ngrams import STRENGTHS as NGRAM_STRENGTHS
+from glotprompt.training.objectives.ngrams import Texts, fit_ngram_head
 from glotprompt.training.objectives.scoring import accuracy_and_loss, log_probabilities
 from glotprompt.training.progress import StepLine
 
@@ -80,6 +93,8 @@ class Stage2:
     target_dev: Sequence[Example] = ()
     strengths: Sequence[float] = STRENGTHS
     """C of logistic regression, of which the judged examples choose one."""
+    folds: Sequence[Sequence[int]] = ()
+    """Rows of `learned` that are judged in turn, each fold by a fit on the others (methods in closed form)."""
     pairs: SentencePairs = ()
     """(source, target) sentences, by which vectors of the target are mapped to those of the source."""
 
@@ -99,28 +114,52 @@ class Stage2:
     ) -> Stage2:
         """The arguments are those of `protocol.tune`, which says what is refused."""
         method, config = method_of_tune(config or TuneConfig(), adapted, backbone)
-        if config.head == "cloze" and not method.reads_vectors:
+        if method.reads_words(config):
             backbone.require_lm_head("a template with label words (heads 'linear' and 'pooled' do without)")
         if adapted is not None:
             if language:
                 raise ConfigError(f"stage 1 says that the language is {adapted.language}; leave language out")
             refuse_other_backbone(adapted, backbone)
         language = (language or NOT_NAMED) if adapted is None else adapted.language
-        train, held = labelled_examples(examples, dev, task, config)
-        if config.target_weight is not None and not target_examples:
-            raise ConfigError(
-                f"{setting('target_weight')}: there are no target labels to weigh; give some, or leave it out"
-            )
         if parallel and (not method.reads_vectors or target_examples):
             raise ConfigError(
                 "parallel text maps sentence vectors in stage 2, for method embedding without target labels; leave"
                 f" {setting('parallel')} out, or align in stage 1"
             )
+        if method.reads_characters:
+            given = (target_examples, None) if target_examples else (examples, dev)
+            return cls._of_characters(method, config, task, language, *given)
+        train, held = labelled_examples(examples, dev, task, config)
         of_target = split_target(target_examples, task, config)
         made = cls(
             method, config, adapted, examples, train, held, bool(dev), task, language, target_examples, *of_target
         )
+        if method.reads_vectors and target_examples:
+            folds = [[len(train) + row for row in fold] for fold in _folds(target_examples, config)]
+            judged = target_examples if folds else ()
+            made = replace(made, target_train=target_examples, target_dev=judged, folds=folds)
         return replace(made, pairs=parallel)
+
+    @classmethod
+    def _of_characters(
+        cls,
+        method: Method,
+        config: TuneConfig,
+        task: Task,
+        language: str,
+        examples: Sequence[Example],
+        dev: Sequence[Example] | None,
+    ) -> Stage2:
+        """Without dev examples all examples are trained on, and judge the penalty in folds."""
+        refuse_unknown_labels([*examples, *(dev or ())], task)
+        train = examples
+        if config.shots_per_class is not None:
+            train = shots_per_class(examples, config.shots_per_class, config.seed)
+        folds = [] if dev else _folds(train, config)
+        if any(len({one.label for row, one in enumerate(train) if row not in fold}) < 2 for fold in folds):
+            folds = []  # a fit on the others would know one label
+        made = cls(method, config, None, examples, train, dev or train, bool(dev), task, language)
+        return replace(made, strengths=NGRAM_STRENGTHS, folds=folds)
 
     @property
     def learned(self) -> list[Example]:
@@ -137,12 +176,20 @@ class Stage2:
         """What an example of the target counts for, where one of the source counts 1."""
         return 1.0 if self.config.target_weight is None else self.config.target_weight
 
-    def weighted(self, clozes: Sequence[Cloze], *, judged: bool = False) -> list[Cloze]:
-        """`learned`, or `judged`, as the model reads them, with what each weighs. In judging both languages weigh the
-        same."""
+    def weights(self, *, judged: bool = False) -> list[float]:
+        """What each of `learned`, or `judged`, weighs. In judging both languages weigh the same."""
         of_source, of_target = (self.dev, self.target_dev) if judged else (self.train, self.target_train)
         one, other = group_weights(len(of_source), len(of_target), None if judged else self.target_weight)
-        return [replace(cloze, weight=one if row < len(of_source) else other) for row, cloze in enumerate(clozes)]
+        return [one] * len(of_source) + [other] * len(of_target)
+
+    def weighted(self, clozes: Sequence[Cloze], *, judged: bool = False) -> list[Cloze]:
+        """`learned`, or `judged`, as the model reads them, with what each weighs."""
+        weights = self.weights(judged=judged)
+        return [replace(cloze, weight=weight) for cloze, weight in zip(clozes, weights, strict=True)]
+
+    def gold(self, examples: Sequence[Example]) -> list[int]:
+        """The index of each example's label."""
+        return [self.task.labels.index(str(one.label)) for one in examples]
 
     @property
     def characters(self) -> CharacterMap | None:
@@ -171,13 +218,18 @@ def train_stage2(
     """Train a classifier. `identity`: of the run, where it is known already; it names the checkpoints."""
     runtime, memory = runtime or RuntimeConfig(), PeakMemory()
     config, method, adapted, task = stage2.config, stage2.method, stage2.adapted, stage2.task
+    if config.target_weight is not None and not stage2.target:
+        raise ConfigError(
+            f"{setting('target_weight')}: there are no target labels to weigh; give some, or leave it out"
+        )
     parts = {} if adapted is None else {name: part.restored(backbone) for name, part in adapted.parts.items()}
     body = method.begin_tune(backbone, parts, config).to(backbone.device)
-    check_length(backbone, config.max_length, body)
-    _check_layer(backbone, stage2, body)
+    if not method.reads_characters:
+        check_length(backbone, config.max_length, body)
+        _check_layer(backbone, stage2, body)
     checkpoint = Checkpoint(runtime, identity or stage2.spec(backbone).identity)
     same_precision(backbone, checkpoint)
-    unknown = _unknown(backbone, stage2, runtime)
+    unknown = {} if method.reads_characters else _unknown(backbone, stage2, runtime)
     head, history, chosen = _fitted(backbone, body, stage2, runtime, checkpoint)
     report = TuneReport(
         config=config.model_dump(mode="json"),
@@ -187,7 +239,7 @@ def train_stage2(
         labels=_counts(stage2.learned, task),
         dev_labels=_counts(stage2.judged, task),
         unknown=unknown,
-        trained_layers=None if method.reads_vectors else _trained_layers(body),
+        trained_layers=None if method.closed_form else _trained_layers(body),
         dev_accuracy=max(entry["dev_accuracy"] for _, entry in history.evaluations),
         trained_parameters=sum(values.numel() for values in trained_of(body, head)),
         peak_memory_bytes=memory.bytes(),
@@ -195,7 +247,11 @@ def train_stage2(
         **history.figures(),
     )
     if chosen is not None:
-        report = report.replace(layer=chosen.layer, strength=chosen.strength)
+        report = report.replace(strength=chosen.strength)
+    if chosen is not None and not method.reads_characters:
+        report = report.replace(layer=layer_read(backbone, config))
+    if stage2.folds:
+        report = report.replace(folds=len(stage2.folds))
     if stage2.pairs:
         report = report.replace(pairs=len(stage2.pairs))
     if stage2.target:
@@ -208,7 +264,8 @@ def train_stage2(
     if head is not None:
         head.requires_grad_(False)
     known = None if adapted is None else adapted.samples
-    samples = None if runtime.no_samples else Samples.of_task(known, stage2.dev, task.template.fields)
+    learned = method.reads_characters and not stage2.has_own_dev
+    samples = None if runtime.no_samples or learned else Samples.of_task(known, stage2.dev, task.template.fields)
     return PromptClassifier(
         backbone, delivered, task, stage2.language, config.max_length, head,
         report=report, method=method.name, characters=stage2.characters, samples=samples,
@@ -229,7 +286,7 @@ def _counts(examples: Sequence[Example], task: Task) -> dict[str, int]:
 def _check_layer(backbone: Backbone, stage2: Stage2, body: Module) -> None:
     """Raises `ConfigError` where a pooled head would read below all that is trained."""
     layer, lowest = layer_read(backbone, stage2.config), body.first_layer
-    if stage2.config.head == "pooled" and not stage2.method.reads_vectors and lowest is not None and layer <= lowest:
+    if stage2.config.head == "pooled" and not stage2.method.closed_form and lowest is not None and layer <= lowest:
         raise ConfigError(
             f"layer is {layer}, and what is trained begins above it, in layer {lowest + 1}; give {lowest + 1} to"
             f" {backbone.num_layers}"
@@ -246,6 +303,8 @@ def _fitted(
     """What reads the labels (None: the label words do), trained together with the body; and what logistic regression
     chose, where a head starts with it or is it."""
     config = stage2.config
+    if stage2.method.reads_characters:
+        return _fit_characters(stage2)
     if stage2.method.reads_vectors:
         return _fit_vectors(backbone, body, stage2, runtime)
     if config.head != "pooled":
@@ -273,7 +332,7 @@ def _fit_labels(
     config, task = stage2.config, stage2.task
     parts = stage2.learned, stage2.judged
     fields, dev_fields = ([one.fields for one in part] for part in parts)
-    gold, dev_gold = ([task.labels.index(str(one.label)) for one in part] for part in parts)
+    gold, dev_gold = (stage2.gold(part) for part in parts)
     reader, clozes = read_inputs(backbone, fields, task, head, config.max_length, stage2.characters)
     _, dev_clozes = read_inputs(backbone, dev_fields, task, head, config.max_length, stage2.characters)
     clozes, dev_clozes = stage2.weighted(clozes), stage2.weighted(dev_clozes, judged=True)
@@ -312,13 +371,14 @@ def _fit_vectors(
     began = time.perf_counter()
     config, task = stage2.config, stage2.task
 
-    def read(part: Sequence[Example], *, judged: bool = False) -> Examples:
+    def read(part: Sequence[Example]) -> list[Cloze]:
         fields = rewritten_fields([one.fields for one in part], stage2.characters)
-        gold = [task.labels.index(str(one.label)) for one in part]
-        clozes = encode_without_mask(fields, task, backbone.tokenizer, config.max_length)
-        return Examples(stage2.weighted(clozes, judged=judged), gold)
+        return encode_without_mask(fields, task, backbone.tokenizer, config.max_length)
 
-    train, held = read(stage2.learned), read(stage2.judged, judged=True)
+    learned, judged = stage2.learned, stage2.dev if stage2.folds else stage2.judged
+    train = Examples(stage2.weighted(read(learned)), stage2.gold(learned), stage2.folds)
+    clozes = read(judged)
+    held = Examples(clozes if stage2.folds else stage2.weighted(clozes, judged=True), stage2.gold(judged))
     layer = layer_read(backbone, config)
     with torch.no_grad(), body.attached(backbone) as prefix:
         head, chosen = fit_embedding_head(
@@ -327,9 +387,32 @@ def _fit_vectors(
     if stage2.pairs:
         head = _ridge(backbone, body, stage2, runtime).folded(head)
     tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
+    return head, _closed(began, tokens, chosen), chosen
+
+
+def _closed(began: float, tokens: int, chosen: Chosen) -> History:
+    """The history of a fit in closed form."""
     figures = {"dev_accuracy": chosen.dev_accuracy, "dev_loss": chosen.dev_loss}
-    history = History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
-    return head, history, chosen
+    return History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
+
+
+def _fit_characters(stage2: Stage2) -> tuple[NgramHead, History, Chosen]:
+    """Logistic regression on n-grams of characters."""
+    began = time.perf_counter()
+
+    def read(part: Sequence[Example], weights: Sequence[float]) -> Texts:
+        return Texts([characters_of(one.fields, stage2.task) for one in part], stage2.gold(part), weights)
+
+    train = replace(read(stage2.learned, stage2.weights()), folds=stage2.folds)
+    held = () if stage2.folds else stage2.judged
+    head, chosen = fit_ngram_head(train, read(held, ()), len(stage2.task.labels), stage2.strengths)
+    return head, _closed(began, 0, chosen), chosen
+
+
+def _folds(examples: Sequence[Example], config: TuneConfig) -> list[list[int]]:
+    """Folds of a cross-validation; none for a single text."""
+    num = min(MOST_FOLDS, sum(map(len, rows_by_text(examples).values())))
+    return stratified_folds(examples, num, config.seed) if num > 1 else []
 
 
 def _ridge(backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig) -> RidgeMap:
