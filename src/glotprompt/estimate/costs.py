@@ -178,7 +178,7 @@ def _parts(backbone: Shell, config: AdaptConfig) -> dict[str, Module]:
     """The module that stage 1 produces."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
-    return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.parts}
+    return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.source_shares(config)}
 
 
 def _stage_cost(

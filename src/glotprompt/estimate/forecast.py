@@ -152,7 +152,7 @@ class Forecaster:
         method, amount = method_of_adapt(config), text.amount(config)
         cost = self._cost(config, None)
         trials = rounds(config) if config.learning_rate == "auto" else []
-        trainings = len(method.parts) if num_trainings is None else num_trainings
+        trainings = len(method.source_shares(config)) if num_trainings is None else num_trainings
         steps = trainings * (config.steps + sum(count * steps for count, steps in trials))
         forecast = Forecast(steps, amount.sequences, cost.file_bytes, cost.memory_bytes)
         if self.backbone is None:
@@ -343,7 +343,7 @@ def _fresh_parts(backbone: Backbone, config: AdaptConfig) -> dict[str, Module]:
     """The module of stage 1, untrained."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
-    return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.parts}
+    return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.source_shares(config)}
 
 
 def _timed(forecast: Forecast, pace: Pace, step: float | None, seconds: float) -> Forecast:

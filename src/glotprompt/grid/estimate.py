@@ -74,6 +74,8 @@ class Estimator:
         num -= dev if step.dev is None else 0
         if config.shots_per_class is not None:
             num = min(num, config.shots_per_class * len(step.task.labels))
+        if step.pairs is not None:  # both sides are read
+            num += 2 * len(reading.pairs(step.pairs, self.place.data_dir).pairs)
         adapt = None if step.adapted is None else step.adapted.config
         return self._of(step.backbone).tune(config, adapt, step.task, examples, (num, dev))
 

@@ -59,8 +59,8 @@ class Method(Description):
         return self.shares is None or any(share < 1 for share in self.shares.values())
 
     def source_shares(self, config: AdaptConfig) -> Mapping[str, float]:
-        """The trainings of stage 1 and the share of source text in each."""
-        return self.shares or {"language": config.source_share}
+        """The trainings of stage 1 and the share of source text in each. Alignment reads both languages in one."""
+        return self.shares if self.shares and config.objective == "mlm" else {"language": config.source_share}
 
 
 METHODS = cast(Mapping[str, Method], DESCRIPTIONS)

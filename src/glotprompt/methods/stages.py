@@ -9,6 +9,7 @@ from glotprompt import model
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ConfigError, setting
 from glotprompt.methods.method import METHODS, Method
+from glotprompt.records import AdaptReport
 
 if TYPE_CHECKING:
     from glotprompt.inference.classifier import Adapted, PromptClassifier
@@ -116,7 +117,7 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
         (
             config.objective == "mlm",
             "alignment reads pairs and masks nothing",
-            "mask_rate packing balance source_share",
+            "mask_rate packing balance source_share train_lm_head",
         ),
         (config.learning_rate == "auto", "the learning rate is not looked for", "auto_rates auto_steps"),
     )
@@ -157,7 +158,9 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
 
     Raises `ConfigError` where stage 2 has to be trained again, and for a module of another method or backbone."""
     method = METHODS[classifier.method]
-    if not method.tunes_once:
+    stage1 = None if classifier.report is None else classifier.report.language_prompt
+    is_aligned = adapted.is_aligned or (isinstance(stage1, AdaptReport) and stage1.objective == "alignment")
+    if is_aligned or not method.tunes_once:
         raise ConfigError(
             f"{method.name} trains stage 2 on the language's own module; tune again for {adapted.language}"
         )

@@ -141,7 +141,8 @@ class _LanguageModule(_Metadata):
     @model_validator(mode="after")
     def _of_the_method(self) -> Self:
         method = DESCRIPTIONS[self.method]
-        if set(self.parts) != set(method.parts):
+        is_aligned = self.training.get("config", {}).get("objective") == "alignment"
+        if set(self.parts) != ({"language"} if is_aligned else set(method.parts)):
             expected = ", ".join(sorted(method.parts))
             raise ValueError(f"parts {', '.join(self.parts) or 'none'}; {self.method} has {expected}")
         kinds = {part.kind for part in self.parts.values()}
