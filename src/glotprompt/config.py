@@ -101,9 +101,15 @@ def _one_line(config: type[Config], error: ValidationError) -> str:
 class AdaptConfig(Config):
     """Stage 1: masked language modelling on unlabelled text (section 3.1), or alignment on parallel text."""
 
-    objective: Literal["mlm", "alignment"] = "mlm"
+    objective: Literal["mlm", "alignment", "mlm+alignment"] = "mlm"
     """"mlm": masked language modelling. "alignment": move the vector of a target sentence to
-    the vector that the frozen model gives its translation; needs parallel text (preset alignment)."""
+    the vector that the frozen model gives its translation; needs parallel text (preset alignment). "mlm+alignment":
+    both, on text and parallel text; needs an LM head."""
+    alignment_weight: float = Field(default=1.0, gt=0)
+    """mlm+alignment: weight of the alignment loss, where the MLM loss has weight 1."""
+    mlm_hold: float = Field(default=0.0, ge=0)
+    """MLM: weight of 1 - cosine between pooled states of unmasked source text with and without what is trained, which
+    keeps the meaning of the source language in place; 0: none."""
     method: MethodName = "soft-prompt"
     """Method to train (`glotprompt methods`)."""
     prompt_length: int = Field(default=32, ge=1)

@@ -139,7 +139,7 @@ def method_cost(
 def adapt_cost(backbone: Shell, config: AdaptConfig, attention: Attention) -> StageCost:
     """Stage 1 by the config's method, which has one. Raises `ConfigError` and `ModelError` for what does not fit."""
     words = 0
-    if config.objective == "mlm":
+    if config.objective != "alignment":
         backbone.require_lm_head("masked language modelling")
         words = max(1, round(config.mask_rate * config.batch_size * config.max_length))
     _check_length(backbone, config.max_length)

@@ -72,7 +72,7 @@ class _Adapted:
     @property
     def is_aligned(self) -> bool:
         """Whether it was trained on parallel text."""
-        return isinstance(self.report, AdaptReport) and self.report.objective == "alignment"
+        return isinstance(self.report, AdaptReport) and self.report.objective != "mlm"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def method_of_adapt(config: AdaptConfig) -> Method:
     method = METHODS[config.method].start
     if method.stage1 is None:
         raise ConfigError(f"{config.method} has no stage 1; go on with tune, on the model alone")
-    if config.objective == "alignment" and not method.aligns:
+    if config.objective != "mlm" and not method.aligns:
         known = ", ".join(one.name for one in METHODS.values() if one.aligns)
         raise ConfigError(f"{config.method} is not trained by alignment; {known} are")
     if "source_share" in config.model_fields_set and method.shares is not None:
@@ -109,16 +109,19 @@ _Conditions = tuple[tuple[bool, str, str], ...]
 
 
 def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
-    mixes = any(0 < share < 1 for share in METHODS[config.method].source_shares(config).values())
+    shares = METHODS[config.method].source_shares(config).values()
+    mixes = any(0 < share < 1 for share in shares)
     return (
         (False, "it is a setting of stage 2", "state_cache"),
         (config.initialise == "noise", "the prompt does not start from noise", "init_std"),
         (mixes, "the two languages are not mixed", "balance"),
         (
-            config.objective == "mlm",
+            config.objective != "alignment",
             "alignment reads pairs and masks nothing",
-            "mask_rate packing balance source_share train_lm_head",
+            "mask_rate packing balance source_share train_lm_head mlm_hold",
         ),
+        (any(share > 0 for share in shares), "no source text is read", "mlm_hold"),
+        (config.objective == "mlm+alignment", "there is one objective", "alignment_weight"),
         (config.learning_rate == "auto", "the learning rate is not looked for", "auto_rates auto_steps"),
     )
 
@@ -159,7 +162,7 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
     Raises `ConfigError` where stage 2 has to be trained again, and for a module of another method or backbone."""
     method = METHODS[classifier.method]
     stage1 = None if classifier.report is None else classifier.report.language_prompt
-    is_aligned = adapted.is_aligned or (isinstance(stage1, AdaptReport) and stage1.objective == "alignment")
+    is_aligned = adapted.is_aligned or (isinstance(stage1, AdaptReport) and stage1.objective != "mlm")
     if is_aligned or not method.tunes_once:
         raise ConfigError(
             f"{method.name} trains stage 2 on the language's own module; tune again for {adapted.language}"

@@ -7,12 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
+from glotprompt.config import RuntimeConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.languages import NOT_NAMED
 from glotprompt.data.readers.records import (
@@ -29,32 +28,26 @@ from glotprompt.errors import ConfigError, setting
 from glotprompt.inference.classifier import Adapted, PromptClassifier
 from glotprompt.methods import Method, method_of_tune, refuse_other_backbone
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.modules.classification import EmbeddingHead, Head, LinearHead
+from glotprompt.model.modules.classification import Head, LinearHead
 from glotprompt.model.modules.module import Module
-from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.modules.stack import trained_of
 from glotprompt.records import TuneReport, UnknownShare
 from glotprompt.spec import RunSpec, digests_of, tune_spec
-from glotprompt.stages.stage1 import SentencePairs, count_unknown
+from glotprompt.stages.closed_form import fit_characters, fit_vectors
+from glotprompt.stages.objectives import SentencePairs
+from glotprompt.stages.stage1 import count_unknown
 from glotprompt.task import Task
 from glotprompt.training.checkpoint import Checkpoint, same_precision
 from glotprompt.training.loop import Evaluation, History, Optimisation, fit
 from glotprompt.training.memory import PeakMemory, gradient_checkpointing
-from glotprompt.training.objectives.alignment import split_pairs
-from glotprompt.training.objectives.cloze import Cloze, ClozeCorpus, encode_without_mask, weights_of
+from glotprompt.training.objectives.cloze import Cloze, ClozeCorpus, weights_of
 from glotprompt.training.objectives.embedding import (
     STRENGTHS,
     Chosen,
-    Examples,
-    PairVectors,
-    RidgeMap,
-    fit_embedding_head,
-    fit_ridge,
     layer_read,
 )
 from glotprompt.training.objectives.inputs import (
-    characters_of,
     check_length,
     group_weights,
     labelled_examples,
@@ -67,7 +60,6 @@ from glotprompt.training.objectives.losses import label_losses
 from glotprompt.training.objectives.lower_layers import below_trained_layers
 from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.ngrams import STRENGTHS as NGRAM_STRENGTHS
-from glotprompt.training.objectives.ngrams import Texts, fit_ngram_head
 from glotprompt.training.objectives.scoring import accuracy_and_loss, log_probabilities
 from glotprompt.training.progress import StepLine
 
@@ -304,16 +296,16 @@ def _fitted(
     chose, where a head starts with it or is it."""
     config = stage2.config
     if stage2.method.reads_characters:
-        return _fit_characters(stage2)
+        return fit_characters(stage2)
     if stage2.method.reads_vectors:
-        return _fit_vectors(backbone, body, stage2, runtime)
+        return fit_vectors(backbone, body, stage2, runtime)
     if config.head != "pooled":
         size = backbone.hidden_size, len(stage2.task.labels)
         head = LinearHead(*size, config.seed).to(backbone.device) if config.head == "linear" else None
         return head, _fit_labels(backbone, body, head, stage2, runtime, checkpoint), None
     # From zeros the first epochs would only find what is known in closed form. The start counts as an epoch, so the
     # result is no worse on dev examples than `embedding`.
-    fitted, before, chosen = _fit_vectors(backbone, body, stage2, runtime)
+    fitted, before, chosen = fit_vectors(backbone, body, stage2, runtime)
     head = fitted.to_be_trained()
     history = _fit_labels(backbone, body, head, stage2, runtime, checkpoint)
     history.seconds += before.seconds
@@ -364,66 +356,7 @@ def _fit_labels(
     return history
 
 
-def _fit_vectors(
-    backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig
-) -> tuple[EmbeddingHead, History, Chosen]:
-    """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
-    began = time.perf_counter()
-    config, task = stage2.config, stage2.task
-
-    def read(part: Sequence[Example]) -> list[Cloze]:
-        fields = rewritten_fields([one.fields for one in part], stage2.characters)
-        return encode_without_mask(fields, task, backbone.tokenizer, config.max_length)
-
-    learned, judged = stage2.learned, stage2.dev if stage2.folds else stage2.judged
-    train = Examples(stage2.weighted(read(learned)), stage2.gold(learned), stage2.folds)
-    clozes = read(judged)
-    held = Examples(clozes if stage2.folds else stage2.weighted(clozes, judged=True), stage2.gold(judged))
-    layer = layer_read(backbone, config)
-    with torch.no_grad(), body.attached(backbone) as prefix:
-        head, chosen = fit_embedding_head(
-            backbone, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size, stage2.strengths
-        )
-    if stage2.pairs:
-        head = _ridge(backbone, body, stage2, runtime).folded(head)
-    tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
-    return head, _closed(began, tokens, chosen), chosen
-
-
-def _closed(began: float, tokens: int, chosen: Chosen) -> History:
-    """The history of a fit in closed form."""
-    figures = {"dev_accuracy": chosen.dev_accuracy, "dev_loss": chosen.dev_loss}
-    return History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
-
-
-def _fit_characters(stage2: Stage2) -> tuple[NgramHead, History, Chosen]:
-    """Logistic regression on n-grams of characters."""
-    began = time.perf_counter()
-
-    def read(part: Sequence[Example], weights: Sequence[float]) -> Texts:
-        return Texts([characters_of(one.fields, stage2.task) for one in part], stage2.gold(part), weights)
-
-    train = replace(read(stage2.learned, stage2.weights()), folds=stage2.folds)
-    held = () if stage2.folds else stage2.judged
-    head, chosen = fit_ngram_head(train, read(held, ()), len(stage2.task.labels), stage2.strengths)
-    return head, _closed(began, 0, chosen), chosen
-
-
 def _folds(examples: Sequence[Example], config: TuneConfig) -> list[list[int]]:
     """Folds of a cross-validation; none for a single text."""
     num = min(MOST_FOLDS, sum(map(len, rows_by_text(examples).values())))
     return stratified_folds(examples, num, config.seed) if num > 1 else []
-
-
-def _ridge(backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig) -> RidgeMap:
-    """The map from the pairs' target side to their source side, by the vectors that the head reads."""
-    config = stage2.config
-
-    def read(pairs: SentencePairs) -> PairVectors:
-        sides = [rewritten_fields([{"text": pair[side]} for pair in pairs], stage2.characters) for side in (0, 1)]
-        layer, most = layer_read(backbone, config), runtime.eval_batch_size
-        how: dict[str, Any] = {"layer": layer, "max_length": config.max_length, "batch_size": most}
-        return PairVectors(*(backbone.embed([row["text"] for row in side], body, **how) for side in sides))
-
-    kept, held = split_pairs(stage2.pairs, AdaptConfig(seed=config.seed))
-    return fit_ridge(read(kept), read(held))

@@ -141,7 +141,7 @@ class _LanguageModule(_Metadata):
     @model_validator(mode="after")
     def _of_the_method(self) -> Self:
         method = DESCRIPTIONS[self.method]
-        is_aligned = self.training.get("config", {}).get("objective") == "alignment"
+        is_aligned = self.training.get("config", {}).get("objective", "mlm") != "mlm"
         if set(self.parts) != ({"language"} if is_aligned else set(method.parts)):
             expected = ", ".join(sorted(method.parts))
             raise ValueError(f"parts {', '.join(self.parts) or 'none'}; {self.method} has {expected}")
