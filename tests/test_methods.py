@@ -341,7 +341,7 @@ def test_an_aligned_adapter_is_one_for_both_languages(backbone: gp.Backbone, mad
     made = gp.adapt(backbone, language="xxx", config=config, runtime=QUIET, parallel=TRANSLATIONS)
     assert isinstance(made, LanguageModule)
     assert list(made.parts) == ["language"]
-    assert made.parts["language"].description["kind"] == "adapter", "no LM head is trained, which alignment does not read"
+    assert made.parts["language"].description["kind"] == "adapter", "no LM head, which alignment does not read"
     assert "train_lm_head" in without_effect(config)
     classifiers = [tuned(backbone, made, **one) for one in ({}, {"head": "pooled"}, {"method": "embedding"})]
     assert [one.method for one in classifiers] == ["mad-x", "mad-x", "embedding"]

@@ -53,7 +53,7 @@ def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -
         about["training"] = f"step {report.best_step} of {report.steps}, {duration(report.seconds)}, {report.precision}"
     if isinstance(report, AdaptReport):
         before, after = report.held_out_before, report.held_out_after
-        name = "MLM loss" if report.objective == "mlm" else "alignment loss"
+        name = {"mlm": "MLM loss", "alignment": "alignment loss"}.get(report.objective, "MLM and alignment loss")
         about[name] = f"{before.loss:.3f} before, {after.loss:.3f} after (held-out text)"
         if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
             about["translations found"] = f"{before.retrieval:.1f} % before, {after.retrieval:.1f} % after"
@@ -102,7 +102,8 @@ def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterato
 def _inputs(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> str:
     if isinstance(report, AdaptReport):
         start = " --init-prompt" if report.initial else ""
-        return f"{'--parallel' if report.objective == 'alignment' else '--target and --source'}{start}"
+        read = {"mlm": "--target and --source", "alignment": "--parallel"}
+        return f"{read.get(report.objective, '--target, --source and --parallel')}{start}"
     start = "--train and --task" if report.language_prompt is None else "--prompt, --train and --task"
     labels = ", --target-labels" if report.target_examples is not None and report.self_training is None else ""
     pairs = ", --parallel" if report.pairs is not None else ""

@@ -60,7 +60,7 @@ class Estimator:
 
     def _adapt(self, step: AdaptStep) -> Forecast:
         forecaster, data_dir = self._of(step.backbone), self.place.data_dir
-        if "pairs" in step.texts:
+        if "target" not in step.texts:
             lines = [target for _, target in reading.pairs(step.texts["pairs"], data_dir).pairs]
         else:
             lines = reading.texts(step.texts["target"], data_dir).lines

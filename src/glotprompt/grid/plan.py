@@ -273,6 +273,9 @@ class _Planner:
         contents = {
             role: reading.texts(text, self.data_dir).content if is_read[role] else "" for role, text in texts.items()
         }
+        if config.objective == "mlm+alignment":
+            texts["pairs"] = self._pairs(way, target, share, sample_seed)
+            contents["pairs"] = reading.pairs(texts["pairs"], self.data_dir).content
         return self._behind_first(AdaptStep(way.backbone, language, config, contents, texts, system=way.label))
 
     def _pairs(self, way: _Way, target: Target, share: float = 1.0, seed: int = 0) -> TextSource:

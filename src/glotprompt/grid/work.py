@@ -122,14 +122,16 @@ def backbone_of(planned: PlannedBackbone, device: str) -> Backbone:
 
 def _adapt(step: AdaptStep, store: Store, workplace: Workplace, folder: Path) -> None:
     backbone = backbone_of(step.backbone, workplace.device)
+    texts, checked, pairs = dict[str, list[str]](), dict[str, Any](), None
+    for name in ("target", "source") if "target" in step.texts else ():
+        text = _texts(step.texts[name], step.contents[name], workplace)
+        texts[name], checked[name] = text.lines, text.checked
     if "pairs" in step.texts:
         parallel = _pairs(step.texts["pairs"], step.contents["pairs"], workplace)
-        stage1 = Stage1.of(backbone, (), (), step.language, step.config, parallel=parallel.pairs)
-        decontamination = _checked(parallel)
-    else:
-        target, source = (_texts(step.texts[name], step.contents[name], workplace) for name in ("target", "source"))
-        stage1 = Stage1.of(backbone, target.lines, source.lines, step.language, step.config)
-        decontamination = Decontamination.model_validate({"target": target.checked, "source": source.checked})
+        pairs, checked["parallel"] = parallel.pairs, parallel.checked
+    both = texts.get("target", []), texts.get("source", [])
+    stage1 = Stage1.of(backbone, *both, step.language, step.config, parallel=pairs)
+    decontamination = Decontamination.model_validate(checked)
     share = next(iter(step.texts.values())).share
     runtime = workplace.runtime.replace(no_samples=True)
 
@@ -189,10 +191,6 @@ def _pairs(source: TextSource, content: str, workplace: Workplace) -> Pairs:
     return pairs
 
 
-def _checked(pairs: Pairs) -> Decontamination:
-    return Decontamination.model_validate({"parallel": pairs.checked})
-
-
 def _refuse_changed(source: TextSource, content: str, planned: str) -> None:
     if planned and content != planned:
         raise _changed(source.references)
@@ -221,7 +219,9 @@ def _tune(step: TuneStep, store: Store, workplace: Workplace, folder: Path) -> N
 
     def train_it(work: Path) -> PromptClassifier:
         made = train_stage2(backbone, stage2, runtime.replace(checkpoint_dir=work), step.spec.identity)
-        return made if parallel is None else made.with_report(decontamination=_checked(parallel))
+        if parallel is None:
+            return made
+        return made.with_report(decontamination=Decontamination.model_validate({"parallel": parallel.checked}))
 
     done_or_train(
         step.spec,

@@ -92,7 +92,7 @@ class Stage1:
             checked = {name: text.to_json() for name, text in clean.items() if text.num_kept}
             if parallel is not None:
                 parallel, of_pairs = decontaminated_pairs(parallel, held_out)
-                checked |= of_pairs
+                checked = {**of_pairs, **checked}
             decontamination = Decontamination.model_validate(checked)
         given = [*target, *(pair[1] for pair in parallel or ())]
         if initial is not None and characters is None:
