@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 import glotprompt as gp
 from glotprompt.errors import ArtifactError, ConfigError, DataError
 from glotprompt.model.modules.ngrams import NgramHead
-from glotprompt.stages.stage2 import Stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.storage import artifact
 from glotprompt.training.objectives.ngrams import LENGTHS
 

@@ -17,7 +17,7 @@ from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.model.modules.classification import LinearHead
 from glotprompt.model.modules.stack import ModuleStack
-from glotprompt.stages.stage2 import Stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.training.objectives.cloze import encode_without_mask, weights_of
 from glotprompt.training.objectives.inputs import group_weights, split_target
 from glotprompt.training.objectives.losses import label_losses

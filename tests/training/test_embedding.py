@@ -16,7 +16,7 @@ import glotprompt as gp
 from glotprompt.errors import ConfigError, DataError, ModelError
 from glotprompt.model.modules.classification import EmbeddingHead
 from glotprompt.spec import PENALTY
-from glotprompt.stages.stage2 import Stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.training.objectives.embedding import (
     PENALTIES,
     STRENGTHS,

@@ -27,7 +27,8 @@ from glotprompt.model.loading import MINI, MINI_SENTENCE, predicts_tokens
 from glotprompt.model.shapes import Shell
 from glotprompt.records import TextReport, TuneReport
 from glotprompt.report.tables import duration, size
-from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.stages.stage2 import train_stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.task import Task
 from glotprompt.training.objectives.cloze import words_of_several_tokens
 

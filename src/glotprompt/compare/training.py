@@ -21,7 +21,8 @@ from glotprompt.records import TextReport
 from glotprompt.spec import digests_of, done_or_train, forget
 from glotprompt.stages.self_training import SelfTraining, run_self_training
 from glotprompt.stages.stage1 import Stage1
-from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.stages.stage2 import train_stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.task import Task
 
 

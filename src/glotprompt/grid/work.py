@@ -27,7 +27,8 @@ from glotprompt.protocol import run_stage1
 from glotprompt.records import Decontamination
 from glotprompt.spec import done_or_train
 from glotprompt.stages.stage1 import Stage1
-from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.stages.stage2 import train_stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.storage import artifact, atomic
 from glotprompt.training.memory import PeakMemory
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -16,6 +16,7 @@ from glotprompt.model.modules.classification import EmbeddingHead
 from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.stages.objectives import SentencePairs
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.training.loop import History
 from glotprompt.training.objectives.alignment import split_pairs
 from glotprompt.training.objectives.cloze import Cloze, encode_without_mask
@@ -30,9 +31,6 @@ from glotprompt.training.objectives.embedding import (
 )
 from glotprompt.training.objectives.inputs import characters_of, rewritten_fields
 from glotprompt.training.objectives.ngrams import Texts, fit_ngram_head
-
-if TYPE_CHECKING:
-    from glotprompt.stages.stage2 import Stage2
 
 
 def fit_vectors(

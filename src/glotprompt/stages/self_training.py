@@ -20,7 +20,8 @@ from glotprompt.methods import METHODS
 from glotprompt.model.modules.stack import packed
 from glotprompt.records import Decontamination, SelfTrainingReport, SelfTrainingRound
 from glotprompt.spec import RunSpec
-from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.stages.stage2 import train_stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.storage import artifact
 from glotprompt.training.calibration import fit_offsets, with_offsets
 
