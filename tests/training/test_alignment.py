@@ -280,6 +280,8 @@ def test_what_holds_the_source_is_a_cosine_and_moves_the_prompt(tiny_backbone: T
         for objective in (held, plain)
     )
     assert one - other == pytest.approx(3 * expected, rel=1e-3)
+    alone = MaskedLanguageModelling(backbone, TOY, [], config.replace(source_share=0.0), QUIET)
+    assert len([*alone.losses(module, 2, MicroBatch(QUIET))]) == 1, "there is no source text to hold"
 
 
 def test_nothing_is_held_unless_it_is_asked_for(tiny_backbone: Tiny) -> None:

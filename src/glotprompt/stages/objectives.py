@@ -92,8 +92,8 @@ class MaskedLanguageModelling:
 
     def losses(self, module: Module, step: int, micro_batch: MicroBatch) -> Parts:
         yield from masked_token_losses(self._backbone, module, self._corpus.batch(step), micro_batch)
-        if self._config.mlm_hold:
-            whole = self._corpus.source_batch(step)
+        whole = self._corpus.source_batch(step) if self._config.mlm_hold else []
+        if whole:  # one part of mad-x reads the target alone
             yield from hold_losses(self._backbone, module, whole, self._config.mlm_hold, micro_batch)
 
     def scores(self, prefix: Prefix | None) -> MaskedTokenScores:
