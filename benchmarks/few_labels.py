@@ -24,14 +24,14 @@ from probe import SIB, SOURCE, TASK
 from report import add_outputs, positive, show, write
 
 import glotprompt as gp
+from glotprompt.compare.choice import majority
 from glotprompt.data.readers.records import Example, shots_per_class
 from glotprompt.model.loading import BUNDLED, MINI_SENTENCE
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
 from glotprompt.report.significance import paired_bootstrap
-from glotprompt.stages.rivals import fit_tfidf, majority
 
-CONFIG = gp.TuneConfig(method="embedding")
+CONFIG, CHARACTERS = gp.TuneConfig(method="embedding"), gp.TuneConfig(method="tf-idf")
 QUIET = gp.RuntimeConfig(progress=False)
 SETTINGS = {"other sentences": (1, 2), "same sentences": (0, 1)}  # first target sentence, and every which is taken
 RIVAL = "English labels"
@@ -101,7 +101,7 @@ def _right(start: gp.PromptClassifier, source: Any, target: Any, options: Any) -
         how = gp.SelfTrainConfig(), QUIET
         return scored(gp.self_train(classifier, texts, source["train"], *how, target_examples=few, **shared))
 
-    yield "majority", (gold == np.array(majority(source["train"])(test))).astype(float)
+    yield "majority", (gold == majority(source["train"])).astype(float)
     yield RIVAL, scored(start)
     yield "centred", scored(start.with_target_text(texts))
     yield "self-trained", self_trained(start)
@@ -113,7 +113,7 @@ def _right(start: gp.PromptClassifier, source: Any, target: Any, options: Any) -
             joint = gp.tune(*shared, target_examples=few)
             draws.append(
                 {
-                    "tf-idf": (gold == np.array(fit_tfidf(few)(test))).astype(float),
+                    "tf-idf": scored(gp.tune(start.backbone, None, few, TASK, CHARACTERS, QUIET)),
                     "and English ones": scored(joint),
                     "and English ones, self-trained": self_trained(joint, few),
                 }

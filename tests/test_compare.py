@@ -18,7 +18,6 @@ from glotprompt.compare.candidates import (
     commands,
     planned,
     self_trained,
-    tune_config,
 )
 from glotprompt.compare.choice import (
     Right,
@@ -26,9 +25,10 @@ from glotprompt.compare.choice import (
     advice_without_labels,
     choose,
     gain,
+    label_folds,
     left_out,
+    majority,
     recommend,
-    stratified_folds,
     why_not,
 )
 from glotprompt.errors import DataError
@@ -46,26 +46,26 @@ def right(share: float, number: int = 100) -> Right:
 
 def test_folds_are_stratified_and_hold_each_example_once() -> None:
     examples = topics(7)
-    folds = stratified_folds(examples)
+    folds = label_folds(examples)
     assert sorted(row for fold in folds for row in fold) == [*range(21)]
     assert len(folds) == 5
     assert max(map(len, folds)) - min(map(len, folds)) <= 1
     assert all(max(Counter(str(examples[row].label) for row in fold).values()) <= 2 for fold in folds)
-    assert stratified_folds(examples) == folds
+    assert label_folds(examples) == folds
 
 
 def test_a_text_is_in_one_fold() -> None:
     examples = [*topics(3), *topics(3)]
-    folds = stratified_folds(examples)
+    folds = label_folds(examples)
     assert len(folds) == 3, "as many as the rarest label has different texts"
     assert all((row in fold) == (row + 9 in fold) for fold in folds for row in range(9))
 
 
 def test_labels_that_nothing_can_be_chosen_on() -> None:
     with pytest.raises(DataError, match=r"target label 'culture' has 1 different texts; .* needs 2: give more"):
-        stratified_folds([*topics(2)[:5], gp.Example.of("culture", "health")])
+        label_folds([*topics(2)[:5], gp.Example.of("culture", "health")])
     with pytest.raises(DataError, match="all target labels are the same"):
-        stratified_folds([gp.Example.of("a", "x"), gp.Example.of("b", "x")])
+        label_folds([gp.Example.of("a", "x"), gp.Example.of("b", "x")])
 
 
 def test_the_winner_is_the_simplest_model_within_a_standard_error_of_the_best() -> None:
@@ -91,14 +91,25 @@ def test_a_model_is_preferred_to_a_rival_that_is_less_accurate() -> None:
     assert told[1] == "100 labels cannot show that this is more than chance; more labels can."
 
 
-def test_nothing_is_saved_where_a_rival_is_most_accurate() -> None:
+def test_a_rival_is_saved_where_it_is_most_accurate() -> None:
     rights = {MAJORITY: right(0.2), TFIDF: right(0.7), EMBEDDING: right(0.5)}
     found = choose(rights)
-    assert (found.winner, found.to_save) == (TFIDF, None)
+    assert (found.winner, found.to_save) == (TFIDF, TFIDF)
     told = advice(rights, found, "Manx")
     assert told[0].startswith("tf-idf on your labels is recommended, with 70.0 % on your 100 Manx labels")
-    assert "nothing was saved" in told[1]
+    assert told[1] == "It needs none, and is used and served like the others."
+    (made,) = commands(found.winner, Typed("glv", "t", ["a"], labels="few.tsv"), "mini-sentence", "out")
+    assert made.startswith("glotprompt tune --method tf-idf --language glv --train few.tsv --task t --output out/")
+
+
+def test_nothing_is_saved_where_the_majority_class_is_most_accurate() -> None:
+    rights = {MAJORITY: right(0.8), TFIDF: right(0.7), EMBEDDING: right(0.5)}
+    found = choose(rights)
+    assert (found.winner, found.to_save) == (MAJORITY, None)
+    assert "nothing was saved" in advice(rights, found, "Manx")[1]
     assert not commands(found.winner, Typed("glv", "t", ["a"]), "mini-sentence", "out")
+    assert majority([*topics(2), gp.Example.of("water", "sports")]) == "sports"
+    assert majority(topics(2)) == "culture", "the first of those that are equally frequent"
 
 
 def test_what_labels_alignment_and_self_training_are_worth() -> None:
@@ -155,6 +166,7 @@ def test_the_data_decides_what_is_compared() -> None:
         "tf-idf",
         "embedding",
         "embedding+centred",
+        "embedding+ridge",
         "embedding+labels",
         "lora-aligned",
         "lora-aligned+labels",
@@ -168,8 +180,6 @@ def test_the_data_decides_what_is_compared() -> None:
         "soft-prompt",
     ]
     assert len({one.title for one in everything}) == len(everything)
-    assert tune_config(LABELS, 0, "mini-sentence").target_weight == 1
-    assert tune_config(EMBEDDING, 0, "mini-sentence").target_weight is None
 
 
 def test_the_commands_that_make_a_candidate() -> None:
@@ -203,5 +213,7 @@ def test_the_commands_that_make_a_candidate() -> None:
         "out/adapted.safetensors",
     ]
     assert made[1][-4:] == ["--output", "out/started.safetensors", "--label-column", "y"]
-    assert {"--target-labels", "a b.tsv", "target_weight=1"} <= {*made[1]}
+    assert {"--target-labels", "a b.tsv"} <= {*made[1]}
     assert made[2][-4:-2] == ["--output", "out/classifier.safetensors"]
+    (mapped,) = commands(replace(EMBEDDING, ridge=True), typed, "mini-sentence", "out")
+    assert "--parallel p.tsv --held-out test.tsv --held-out few.tsv --output out/classifier.safetensors" in mapped

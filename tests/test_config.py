@@ -28,7 +28,7 @@ OTHER_ADAPT: dict[str, Any] = {
     "eval_every": 101, "eval_sequences": 127, "patience": 3, "init_std": 1.0, "positions": "shifted", "seed": 1,
     "method": "mad-x", "dropout": True, "adapter_reduction": 4, "invertible_reduction": None,
     "drop_last_adapter": True, "train_lm_head": True, "lora_rank": 4, "lora_alpha": 8.0, "schedule": "wsd",
-    "initialise": "text", "objective": "alignment", "lora_layers": "all",
+    "initialise": "text", "objective": "alignment", "lora_layers": "all", "alignment_weight": 0.5, "mlm_hold": 1.0,
 }  # fmt: skip
 OTHER_TUNE: dict[str, Any] = {
     "epochs": 9, "batch_size": 31, "max_length": 255, "learning_rate": 2e-3, "warmup_ratio": 0.07,
@@ -250,7 +250,7 @@ def test_a_preset_cannot_be_changed_from_outside() -> None:
 
 def test_every_method_has_a_default_rate_for_each_of_its_stages() -> None:
     for method in METHODS.values():
-        assert ("tune" in method.rates) == (not method.reads_vectors)
+        assert ("tune" in method.rates) == (not method.closed_form)
         assert ("adapt" in method.rates) == (method.start.begin_adapt is not None)
 
 

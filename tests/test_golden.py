@@ -40,6 +40,7 @@ TINY = {
     # As fast as it is in VARIANTS, rounding errors grow past the tolerance.
     "lora, aligned": replace(VARIANTS["lora, aligned"], rates=(1e-2, 5e-3)),
     "embedding": Variant("embedding", (None, 1.0)),
+    "tf-idf": Variant("tf-idf", (None, 1.0)),
 }
 MINI = {
     "soft-prompt": Variant("soft-prompt", (0.08, 0.04)),

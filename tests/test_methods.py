@@ -27,7 +27,7 @@ from glotprompt.report import tables
 from glotprompt.training import loop
 
 from .conftest import make_tiny_backbone
-from .toys import QUIET, SOURCE, TASK, TOY
+from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS
 from .variants import ADAPT, EXAMPLES, TUNE, VARIANTS, two_prompts
 
 Make = Callable[[str], gp.Backbone]
@@ -335,6 +335,21 @@ def test_no_other_language_where_stage_2_knows_the_first(backbone: gp.Backbone, 
         for_language(tuned(backbone, mad_x), prompt)
 
 
+def test_an_aligned_adapter_is_one_for_both_languages(backbone: gp.Backbone, mad_x: LanguageModule) -> None:
+    """Stage 2 stands on it: a task adapter, logistic regression, or a pooled head."""
+    config = ADAPT.replace(method="mad-x", objective="alignment", steps=1, train_lm_head=True)
+    made = gp.adapt(backbone, language="xxx", config=config, runtime=QUIET, parallel=TRANSLATIONS)
+    assert isinstance(made, LanguageModule)
+    assert list(made.parts) == ["language"]
+    assert made.parts["language"].description["kind"] == "adapter", "no LM head, which alignment does not read"
+    assert "train_lm_head" in without_effect(config)
+    classifiers = [tuned(backbone, made, **one) for one in ({}, {"head": "pooled"}, {"method": "embedding"})]
+    assert [one.method for one in classifiers] == ["mad-x", "mad-x", "embedding"]
+    for classifier, other in ((classifiers[0], mad_x), (tuned(backbone, mad_x), made)):
+        with pytest.raises(ConfigError, match="mad-x trains stage 2 on the language's own module; tune again"):
+            for_language(classifier, other)
+
+
 # --- the control
 
 
@@ -362,5 +377,7 @@ def test_the_order_of_attachment_survives_a_file(backbone: gp.Backbone) -> None:
 
 
 def test_every_method_has_a_variant_in_the_contract_tests() -> None:
-    """All but the one whose stage 2 is fitted in closed form."""
-    assert {variant.method for variant in VARIANTS.values()} == METHODS.keys() - {"embedding"}
+    """All but those whose stage 2 is fitted in closed form."""
+    assert {variant.method for variant in VARIANTS.values()} == {
+        name for name, method in METHODS.items() if not method.closed_form
+    }

@@ -21,7 +21,7 @@ from glotprompt.records import LabelPrior
 from glotprompt.spec import done_or_train
 from glotprompt.stages import stage1
 from glotprompt.stages.stage1 import Stage1
-from glotprompt.stages.stage2 import Stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.training.objectives.inputs import halves, masking_corpus
 from glotprompt.training.objectives.scoring import evaluation_batches, score_masked_tokens
 

@@ -17,7 +17,7 @@ from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.model.modules.classification import LinearHead
 from glotprompt.model.modules.stack import ModuleStack
-from glotprompt.stages.stage2 import Stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.training.objectives.cloze import encode_without_mask, weights_of
 from glotprompt.training.objectives.inputs import group_weights, split_target
 from glotprompt.training.objectives.losses import label_losses
@@ -102,22 +102,30 @@ def test_logistic_regression_weighs_them(tiny_backbone: Tiny) -> None:
     backbone = tiny_backbone("xlm-roberta")
     made = tuned(backbone)
     told = made.training
-    assert (told.examples, told.dev_examples, told.target_examples, told.target_dev_examples) == (51, 39, 15, 3)
-    assert told.target_weight == 1
-    kept, held = split_target(TARGET, TASK, CONFIG)
-    states = backbone.embed([one.fields["text"] for one in (*EXAMPLES, *kept)])
-    gold = [TASK.labels.index(str(one.label)) for one in (*EXAMPLES, *kept)]
+    assert (told.examples, told.dev_examples, told.target_examples, told.target_dev_examples) == (54, 54, 18, 18)
+    assert (told.target_weight, told.folds) == (1, 5)
+    states = backbone.embed([one.fields["text"] for one in (*EXAMPLES, *TARGET)])
+    gold = [TASK.labels.index(str(one.label)) for one in (*EXAMPLES, *TARGET)]
     centre, scale = states.mean(axis=0), states.std()
-    texts = [one.fields["text"] for one in held]
+    texts = [one.fields["text"] for one in TARGET]
     for one, weight in ((made, 1.0), (tuned(backbone, target_weight=2.5), 2.5)):
         assert one.training.strength is not None
-        weights = np.array([1.0] * 36 + [weight] * 15)
+        weights = np.array([1.0] * 36 + [weight] * 18)
         theirs = LogisticRegression(C=one.training.strength, max_iter=2000)
         theirs.fit((states - centre) / scale, gold, sample_weight=weights / weights.mean())
         expected = theirs.predict_log_proba((backbone.embed(texts) - centre) / scale)
         np.testing.assert_allclose(one.log_probabilities(texts), expected, atol=1e-3)
-    both = [gp.evaluate(made, part).accuracy for part in (EXAMPLES, held)]
-    assert told.dev_accuracy == pytest.approx(np.mean(both))
+    # Both languages weigh the same, and a target example is judged by a fit on the other folds.
+    stage2 = Stage2.of(backbone, None, EXAMPLES, TASK, CONFIG, EXAMPLES, target_examples=TARGET)
+    vectors, labels, right = (states - centre) / scale, np.array(gold), list[tuple[float, float]]()
+    for fold in stage2.folds:
+        rest = np.setdiff1d(np.arange(54), fold)
+        theirs = LogisticRegression(C=told.strength, max_iter=2000).fit(vectors[rest], labels[rest])
+        right.append((theirs.score(vectors[:36], labels[:36]), theirs.score(vectors[list(fold)], labels[list(fold)])))
+    shares = [len(fold) for fold in stage2.folds]
+    assert told.dev_accuracy == pytest.approx(100 * np.mean(np.average(right, axis=0, weights=shares)))
+    single = tuned(backbone, TARGET[:1])
+    assert (single.training.folds, single.training.dev_examples) == (None, 36), "it is trained on, and judges nothing"
 
 
 def test_they_are_learned(tiny_backbone: Tiny) -> None:
@@ -155,7 +163,7 @@ def test_such_a_classifier_serves_no_other_language(tiny_backbone: Tiny) -> None
 
 def test_shots_per_class_is_of_the_source_alone(tiny_backbone: Tiny) -> None:
     made = tuned(tiny_backbone("xlm-roberta"), shots_per_class=2)
-    assert (made.training.examples, made.training.target_examples) == (6 + 15, 15)
+    assert (made.training.examples, made.training.target_examples) == (6 + 18, 18)
 
 
 # --- identity
@@ -173,4 +181,4 @@ def test_target_labels_and_their_weight_are_part_of_a_run(tiny_backbone: Tiny) -
     assert len(set(found)) == len(found)
     assert "target_weight" not in Stage2.of(backbone, None, EXAMPLES, TASK, CONFIG).spec(backbone).settings
     with pytest.raises(ConfigError, match="no target labels to weigh"):
-        identity([], target_weight=2)
+        tuned(backbone, [], target_weight=2)

@@ -94,6 +94,7 @@ VARIANTS = {
     "fine-tuning-mlm, aligned, BERT": Variant("fine-tuning-mlm", (1e-4, 5e-3), "bert", {**ALIGNED, **DROPOUT}),
     "mad-x": Variant("mad-x", (4e-3, 4e-2)),
     "mad-x, pooled head": Variant("mad-x", (4e-3, 4e-2), tune={"head": "pooled"}),
+    "mad-x, aligned, pooled head": Variant("mad-x", (1e-2, 4e-2), adapt=ALIGNED, tune={"head": "pooled"}),
     "mad-x, BERT, all choices": Variant(
         "mad-x", (4e-3, 2e-2), "bert", {"drop_last_adapter": True, "train_lm_head": True}, {**HEAD, **DROPOUT}
     ),

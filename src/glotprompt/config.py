@@ -101,9 +101,10 @@ def _one_line(config: type[Config], error: ValidationError) -> str:
 class AdaptConfig(Config):
     """Stage 1: masked language modelling on unlabelled text (section 3.1), or alignment on parallel text."""
 
-    objective: Literal["mlm", "alignment"] = "mlm"
+    objective: Literal["mlm", "alignment", "mlm+alignment"] = "mlm"
     """"mlm": masked language modelling. "alignment": move the vector of a target sentence to
-    the vector that the frozen model gives its translation; needs parallel text (preset alignment)."""
+    the vector that the frozen model gives its translation; needs parallel text (preset alignment). "mlm+alignment":
+    both, on text and parallel text; needs an LM head."""
     method: MethodName = "soft-prompt"
     """Method to train (`glotprompt methods`)."""
     prompt_length: int = Field(default=32, ge=1)
@@ -148,6 +149,11 @@ class AdaptConfig(Config):
     balance: Literal["subsample", "repeat"] = "subsample"
     """Balance of the two texts: "subsample" takes a random part of the larger one; "repeat" keeps all of it and
     repeats the smaller one."""
+    alignment_weight: float = Field(default=1.0, gt=0)
+    """mlm+alignment: weight of the alignment loss, where the MLM loss has weight 1."""
+    mlm_hold: float = Field(default=0.0, ge=0)
+    """MLM: weight of 1 - cosine between pooled states of unmasked source text with and without what is trained, which
+    keeps the meaning of the source language in place; 0: none."""
     held_out_share: float = Field(default=0.05, gt=0, lt=1)
     """Share of the target lines held out from training. One half chooses the best step, the other half measures the
     loss before and after. (Source lines when `source_share` is 1; pairs with alignment, at most `eval_sequences`.)"""

@@ -15,8 +15,10 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.records import EvaluationReport
 from glotprompt.stages.initial import Initial
-from glotprompt.stages.stage1 import SentencePairs, Stage1, count_unknown, train_part
-from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.stages.objectives import SentencePairs
+from glotprompt.stages.stage1 import Stage1, count_unknown, train_part
+from glotprompt.stages.stage2 import train_stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.task import Task
 from glotprompt.training.objectives.inputs import Input
 from glotprompt.training.objectives.scoring import report

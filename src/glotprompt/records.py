@@ -85,6 +85,20 @@ class AlignmentScores:
     num_pairs: int
 
 
+@dataclass(frozen=True)
+class JointScores:
+    """Scores of MLM and alignment together."""
+
+    loss: float
+    """MLM loss + `alignment_weight` * alignment loss."""
+    masked_tokens: MaskedTokenScores
+    alignment: AlignmentScores
+
+
+HeldOutScores = MaskedTokenScores | AlignmentScores | JointScores
+"""Scores of stage 1, by its objective."""
+
+
 class UnknownShare(Record):
     """Unknown tokens of a text."""
 
@@ -217,9 +231,9 @@ class AdaptReport(Training):
     pairs: int | None = None
     """Training pairs."""
     held_out_pairs: int | None = None
-    held_out_before: MaskedTokenScores | AlignmentScores
+    held_out_before: HeldOutScores
     """Scores of the frozen model on the held-out half that was not used to choose the step."""
-    held_out_after: MaskedTokenScores | AlignmentScores
+    held_out_after: HeldOutScores
     improved: bool
     """Whether the held-out loss fell."""
     initial: list[Ingredient] | None = None
@@ -229,7 +243,7 @@ class AdaptReport(Training):
 
     @property
     def objective(self) -> str:
-        """ "mlm" or "alignment"."""
+        """That of its config."""
         return str(self.config.get("objective"))
 
 
@@ -300,7 +314,10 @@ class TuneReport(Training):
     layer: int | None = None
     """embedding, head "pooled": layer whose output is pooled (0: the embeddings)."""
     strength: float | None = None
-    """embedding, head "pooled": C of the logistic regression that initialises the head."""
+    """embedding, tf-idf, head "pooled": C of the logistic regression, with which a pooled head starts."""
+    folds: int | None = None
+    """embedding with target labels, tf-idf: folds of the cross-validation that chose it. Examples of a fold were judged
+    by a fit on the others, and all are trained on in the end."""
     pairs: int | None = None
     """embedding: sentence pairs that the ridge map from target to source vectors was fitted on."""
     language_prompt: AdaptReport | Combined | Converted | None = None

@@ -13,7 +13,7 @@ from glotprompt.config import AdaptConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ConfigError, UserError
 from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier
-from glotprompt.methods import method_of_adapt, without_effect
+from glotprompt.methods import METHODS, method_of_adapt, without_effect
 from glotprompt.model.devices import Precision
 from glotprompt.processes import is_first, same_everywhere, wait
 from glotprompt.storage import artifact, atomic
@@ -73,6 +73,8 @@ def adapt_specs(
     specs: dict[str, RunSpec] = {}
     for part, share in method_of_adapt(config).source_shares(config).items():
         settings, hashes = _settings(config), dict(contents)
+        if not config.mlm_hold:  # an identity is older than it
+            settings.pop("mlm_hold", None)
         if config.objective == "mlm":
             settings["source_share"] = share
             hashes = {
@@ -117,10 +119,13 @@ def tune_spec(
         settings.pop("dev_share", None)
     if "target_labels" not in contents:
         settings.pop("target_weight", None)
-    if config.method == "embedding" or config.head == "pooled":
+    method = METHODS[config.method or "prompt-tuning"]
+    if method.reads_vectors or config.head == "pooled":
         settings["penalty"] = PENALTY
+    if method.reads_vectors and "target_labels" in contents:
+        settings["penalty"] += ", target labels in folds"
     rewritten = None if characters is None else characters.to_dict()
-    fingerprint, precision = origin
+    fingerprint, precision = ("", "auto") if method.reads_characters else origin
     return RunSpec(
         "tune",
         settings,

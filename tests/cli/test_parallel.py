@@ -80,15 +80,62 @@ def test_target_text_centres_the_vectors(model: str, here: Path, glotprompt: Pro
     assert "--target-text is for --method embedding alone" in outcome.error
 
 
+def test_text_and_translations_together(model: str, here: Path, glotprompt: Program) -> None:
+    words = f"adapt --target nya=nya.txt --source eng.txt --steps 2 --max-length 24 {FP32} {model} --preset paper"
+    words += (
+        " --parallel nya=pairs.tsv --set objective=mlm+alignment --set alignment_weight=0.5 --output nya.st --json -"
+    )
+    outcome = glotprompt(*words.split())
+    assert outcome.status == 0, outcome.err
+    (figures,) = json.loads(outcome.out)["prompts"]
+    assert {"mlm_loss_after", "top1_after", "retrieval_after", "loss_after", "num_pairs"} <= figures.keys()
+    assert figures["held_out_pairs"] + figures["pairs"] == 30
+    assert figures["decontamination"]["parallel"]["kept"] == 30
+    shown = glotprompt("show", "nya.st")
+    assert "MLM and alignment loss" in shown.out
+    assert "--target, --source and --parallel" in glotprompt("show", "nya.st", "--toml").out
+    assert (
+        "needs unlabelled text"
+        in glotprompt(
+            *f"{ADAPT} {model} --parallel pairs.tsv --set objective=mlm+alignment --output x.st".split()
+        ).error
+    )
+
+
+def test_translations_map_the_vectors_of_tune(model: str, here: Path, glotprompt: Program) -> None:
+    (here / "scored.txt").write_text((here / "one.txt").read_text(encoding="utf-8").splitlines()[3])
+    words = f"tune --train train.tsv --task task.toml {model} --precision fp32 --method embedding --language nya"
+    words += " --parallel pairs.tsv --held-out scored.txt --output topic.st --json -"
+    outcome = glotprompt(*words.split())
+    assert outcome.status == 0, outcome.err
+    assert "29 of 30 pairs kept; removed: 1 for evaluation text" in outcome.err
+    told = json.loads(outcome.out)
+    assert (told["pairs"], told["decontamination"]["parallel"]["kept"]) == (29, 29)
+    assert "already what these words make" in glotprompt(*words.split()).err
+    evaluate = "evaluate --classifier topic.st --precision fp32 --data test.tsv"
+    assert glotprompt(*evaluate.split()).status == 0
+    assert "--train and --task (task), --parallel" in glotprompt("show", "topic.st", "--toml").out
+    tune = f"{TUNE} {model} --output x.st"
+    for more, message in (
+        ("--parallel pairs.tsv", "--parallel is for --method embedding alone"),
+        ("--method embedding --held-out scored.txt", "--held-out is for --parallel"),
+        ("--method embedding --no-overlap-check", "--no-overlap-check is for --parallel"),
+    ):
+        assert message in glotprompt(*f"{tune} {more}".split()).error, more
+
+
 @pytest.mark.slow
 def test_a_mistake_is_one_line(model: str, here: Path, glotprompt: Program) -> None:
     (here / "short.txt").write_text("one line\n", encoding="utf-8")
     for words, message in (
-        (f"{ADAPT} {model} --parallel pairs.tsv --target nya.txt --output x.st", "leave --target out"),
+        (
+            f"{ADAPT} {model} --parallel pairs.tsv --target nya.txt --output x.st",
+            "parallel text is aligned by itself; leave",
+        ),
         (f"{ADAPT} {model} --parallel one.txt --output x.st", "one.txt"),
         (f"{ADAPT} {model} --parallel one.txt --parallel short.txt --output x.st", "30"),
         (f"{ADAPT} {model} --parallel none.tsv --output x.st", "none.tsv"),
-        (f"{ADAPT} {model} --parallel pairs.tsv --method mad-x --output x.st", "mad-x is not trained by alignment"),
+        (f"{ADAPT} {model} --parallel pairs.tsv --method source-prompt --output x.st", "is not trained by alignment"),
         (f"{ADAPT} {model} --parallel pairs.tsv --set objective=mlm --output x.st", "objective"),
         (f"{ADAPT} {model} --output x.st", "--target FILE, or translations with --parallel FILE"),
         (f"adapt {model} --parallel pairs.tsv --output x.st", "which language is pairs.tsv in"),

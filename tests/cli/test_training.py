@@ -357,3 +357,36 @@ def test_only_files_are_replaced(here: Path, tiny_folder: Path, glotprompt: Prog
         assert outcome.error.startswith("error: --output /dev/null is no regular file")
         assert "backbone" not in outcome.err
     assert Path("/dev/null").is_char_device()
+
+
+def test_tfidf_needs_no_backbone(here: Path, glotprompt: Program) -> None:
+    words = "tune --method tf-idf --train train.tsv --task task.toml --language nya --output rival.st"
+    outcome = glotprompt(*words.split())
+    assert outcome.status == 0, outcome.err
+    assert "backbone:" not in outcome.err
+    assert "on n-grams, C" in outcome.out
+    assert "by cross-validation in 5 folds" in outcome.out
+    assert "already what these words make" in glotprompt(*words.split()).err
+    outcome = glotprompt(*"evaluate --classifier rival.st --data test.tsv --record".split())
+    assert outcome.status == 0, outcome.err
+    assert "accuracy        100.0 %" in outcome.out
+    assert "majority class" in outcome.out
+    outcome = glotprompt(*"predict --classifier rival.st win --json -".split())
+    told = json.loads(outcome.out)
+    assert (told["label"], "unknown" in told) == ("sports", False)
+    shown = glotprompt("show", "rival.st").out
+    assert "tf-idf" in shown
+    assert "100.0 %" in shown
+    toml = glotprompt("show", "rival.st", "--toml").out
+    (here / "run.toml").write_text(toml, encoding="utf-8")
+    again = glotprompt(*"tune --config run.toml --train train.tsv --task task.toml --output rival.st".split())
+    assert "already what these words make" in again.err
+    for more, message in (
+        ("--model mini", "--model has no effect: tf-idf reads characters, and no backbone"),
+        ("--target-labels test.tsv", "give the target labels as --train"),
+        ("--epochs 3", "epochs has no effect here: tf-idf is fitted in closed form"),
+        ("--max-length 30", "max_length has no effect here: tf-idf reads no tokens"),
+    ):
+        assert message in glotprompt(*f"{words} {more}".split()).error, more
+    refused = glotprompt(*"predict --classifier rival.st --model mini win".split())
+    assert "--model has no effect: rival.st uses no backbone" in refused.error

@@ -13,7 +13,7 @@ from glotprompt.data.check import check
 from glotprompt.data.datasets.bitext import in_books, verse_id
 from glotprompt.data.datasets.catalog import dataset, parse_reference
 from glotprompt.data.decontamination import evaluation_beside, evaluation_set, held_out_ids
-from glotprompt.data.pairs import check_pairs, out_of_step, without_ids
+from glotprompt.data.pairs import check_pairs, out_of_step, stage1_pairs, without_ids
 from glotprompt.data.parallel import read_parallel
 from glotprompt.data.readers.records import Pair
 from glotprompt.data.readers.tables import ReadOptions
@@ -357,3 +357,21 @@ def evaluation_text(word: str, data_dir: Path) -> dict[str, list[str]]:
         assert reference is not None
         found[place] = texts_to_compare(str(reference), Reading(data_dir=data_dir))
     return found
+
+
+def test_word_lists_and_several_source_languages_are_pairs(tmp_path: Path) -> None:
+    """All files are filtered and decontaminated, whatever their source language and however short their pairs."""
+    tables = {
+        "verses": [("the water is here", "ta ushtey ayns shoh"), ("the king", "yn ree")],
+        "spanish": [("el agua", "yn ushtey"), ("el rey y la casa", "yn ree as y thie")],
+        "words": [("water", "ushtey"), ("king", "ree"), ("water", "ushtey")],
+    }
+    files: list[str] = []
+    for name, rows in tables.items():
+        files.append(str(tmp_path / f"{name}.tsv"))
+        Path(files[-1]).write_text("\n".join(["source\ttarget", *map("\t".join, rows)]), encoding="utf-8")
+    scored = tmp_path / "scored.txt"
+    scored.write_text("yn ushtey\nking\n", encoding="utf-8")
+    found = stage1_pairs(files, [str(scored)], Reading())
+    assert [pair.source for pair in found.pairs] == ["the water is here", "the king", "el rey y la casa", "water"]
+    assert found.report.removed == {"a repeat": 1, "evaluation text": 2}

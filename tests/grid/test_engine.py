@@ -375,21 +375,28 @@ def test_a_system_aligns_and_is_centred(experiment_file: Path, place: Workplace)
     """From pairs to figures: a prompt aligned on them, logistic regression behind it, read in two ways."""
     words = "win play field hear walk slept market bank people the day king".split()
     said = [f"{word} play field\t{word} falala" for word in words]
-    (experiment_file.parent / "pairs.tsv").write_text("\n".join(["source\ttarget", *said]), encoding="utf-8")
+    for name, part in (("pairs.tsv", said[:9]), ("more.tsv", said[9:])):
+        (experiment_file.parent / name).write_text("\n".join(["source\ttarget", *part]), encoding="utf-8")
     system = 'method="embedding", adapted_by="soft-prompt", preset="alignment", adapt={steps=2, max_length=16}'
     plan = planned(
-        experiment_file, place, 'targets=["sna"]', 'methods=["embedding", "aligned", "aligned-centred"]',
+        experiment_file, place, 'targets=["sna"]',
+        'methods=["embedding", "aligned", "aligned-centred", "mapped", "tf-idf"]',
         f"systems.aligned={{{system}}}", f"systems.aligned-centred={{{system}, centred=true}}",
-        'pairs={sna="pairs.tsv"}',
+        'systems.mapped={method="embedding", ridge=true}', 'pairs={sna=["pairs.tsv", "more.tsv"]}',
     )  # fmt: skip
     assert set(run(plan, place)) == {"done"}
     scored = [step for step in plan.steps.values() if isinstance(step, EvaluateStep)]
-    plain, aligned, centred = (place.store.result_of(step.name) or {} for step in scored)
+    plain, aligned, centred, mapped, rival = (place.store.result_of(step.name) or {} for step in scored)
     assert plain["train_info"]["adapt"] is None
     assert aligned["train_info"]["adapt"] == centred["train_info"]["adapt"], "one training, read in two ways"
     told = aligned["train_info"]["adapt"]
     assert (told["pairs"] + told["held_out_pairs"], told["decontamination"]["parallel"]["kept"]) == (12, 12)
     assert aligned["run_info"]["data"]["pairs"]["content"] == scored[1].adapted.contents["pairs"]  # pyright: ignore
-    behind, again = (scored_classifier(step, place.store, place)[1] for step in scored[1:])
+    assert mapped["train_info"]["tune"]["pairs"] == 12
+    assert mapped["train_info"]["tune"]["decontamination"]["parallel"]["kept"] == 12
+    assert mapped["run_info"]["data"]["pairs"]["content"] == aligned["run_info"]["data"]["pairs"]["content"]
+    assert "folds" not in rival["train_info"]["tune"], "dev examples are named"
+    assert (plain["majority"], rival["run_info"]["method"]) == (rival["majority"], "tf-idf")
+    behind, again = (scored_classifier(step, place.store, place)[1] for step in scored[1:3])
     assert behind.training.centred_on is None
     assert again.training.centred_on

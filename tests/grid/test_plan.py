@@ -337,6 +337,7 @@ def test_a_system_has_settings_of_its_own(with_systems: Path) -> None:
         ("texts={}", "soft-prompt reads unlabelled text of nya"),
         ('methods=["alinged"]', "'alinged' is neither a method nor one of systems. Did you mean 'aligned'?"),
         ('systems.aligned={method="soft-prompt", centred=true}', "centred is for sentence vectors"),
+        ('systems.aligned={method="soft-prompt", ridge=true}', "ridge is for sentence vectors"),
         (
             'systems.aligned={method="embedding", adapt={stepps=3}}',
             "adapt has no setting 'stepps'. Did you mean 'steps'",

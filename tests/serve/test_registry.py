@@ -20,6 +20,7 @@ import glotprompt as gp
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.inference.measurements import keep
+from glotprompt.inference.predictor import Item
 from glotprompt.inference.served import Decoded
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.modules.stack import packed
@@ -27,7 +28,8 @@ from glotprompt.records import Measurement, TuneReport
 from glotprompt.serve.registry import MOST_READS, Changes, DecodedCache, Registry
 from glotprompt.storage import artifact
 
-from .conftest import ANSWER, make_classifier
+from ..toys import QUIET, TRANSLATIONS, topics
+from .conftest import ANSWER, TOPIC, make_classifier
 
 TEXT = "the king water day"
 
@@ -457,3 +459,36 @@ def test_what_was_used_longest_ago_leaves_first() -> None:
     get("b")
     get("a")
     assert made == ["a", "b", "c", "b", "large"]
+
+
+def test_rivals_and_aligned_ones_answer_in_one_batch_with_prompts(folder: Path, backbone: gp.Backbone) -> None:
+    """Tuned on characters, mapped by a ridge map, behind an aligned MAD-X adapter with and without a task adapter."""
+    adapt = gp.AdaptConfig(
+        method="mad-x", objective="alignment", steps=2, batch_size=8, max_length=16, held_out_share=0.2,
+        eval_sequences=8, learning_rate=1e-2,
+    )  # fmt: skip
+    aligned = gp.adapt(backbone, language="xxx", config=adapt, runtime=QUIET, parallel=TRANSLATIONS)
+
+    def tuned(start: Any = None, **given: Any) -> gp.PromptClassifier:
+        pairs = given.pop("parallel", ())
+        config = gp.TuneConfig(epochs=1, max_length=48, **given)
+        return gp.tune(backbone, start, topics(3), TOPIC, config, QUIET, dev=topics(3), parallel=pairs)
+
+    made = {
+        "characters": tuned(method="tf-idf"),
+        "mapped": tuned(method="embedding", parallel=TRANSLATIONS),
+        "aligned": tuned(aligned, method="embedding"),
+        "aligned-task": tuned(aligned, head="pooled"),
+    }
+    for name, classifier in made.items():
+        classifier.save(folder / f"{name}.safetensors")
+    registry = Registry(folder, backbone)
+    assert registry.errors() == {}
+    classifiers = {**made, "nya": make_classifier(backbone, 1), "yor": make_classifier(backbone, 2, language="yor")}
+    items: list[Item] = [(name, f"{text} {name}") for text in (TEXT, "play field", "") for name in classifiers]
+    for found, (name, text) in zip(gp.Predictor(backbone, registry).predict(items), items, strict=True):
+        (alone,) = classifiers[name].predict([text])
+        assert found.label == alone.label
+        assert found.scores == pytest.approx(alone.scores, abs=1e-5)
+    (card,) = (one for one in registry.cards() if one.name == "characters")
+    assert (card.backbone, card.method, card.finds_language) == ("none", "tf-idf", False)

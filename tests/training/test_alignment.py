@@ -13,7 +13,9 @@ import glotprompt as gp
 from glotprompt.config import preset
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.model.modules.soft_prompt import SoftPrompt
-from glotprompt.records import ALREADY_ALIGNED
+from glotprompt.records import ALREADY_ALIGNED, JointScores
+from glotprompt.stages.objectives import Alignment, Joint, MaskedLanguageModelling
+from glotprompt.stages.stage1 import Stage1
 from glotprompt.training.objectives.alignment import (
     PULL,
     SOURCE_PULL,
@@ -23,13 +25,14 @@ from glotprompt.training.objectives.alignment import (
     alignment_loss,
     alignment_losses,
     halves_of_pairs,
+    hold_losses,
     retrieval_accuracy,
     score_alignment,
     split_pairs,
 )
 from glotprompt.training.objectives.micro_batch import MicroBatch
 
-from ..toys import QUIET, TRANSLATIONS
+from ..toys import QUIET, SOURCE, TOY, TRANSLATIONS
 
 Tiny = Callable[[str], gp.Backbone]
 CONFIG = gp.AdaptConfig(objective="alignment", batch_size=8, max_length=24, steps=20, eval_every=10, learning_rate=0.1)
@@ -173,8 +176,11 @@ def test_settings_that_are_left_open_are_the_preset_s(tiny_backbone: Tiny, pairs
         ({"target": ["a", "b"]}, "parallel text is aligned by itself"),
         ({"config": gp.AdaptConfig(objective="mlm")}, "objective 'mlm' needs unlabelled text"),
         ({"config": gp.AdaptConfig(objective="alignment"), "parallel": None, "target": ["a"]}, "needs parallel text"),
-        ({"config": gp.AdaptConfig(method="mad-x")}, "mad-x is not trained by alignment; soft-prompt, "),
-        ({"config": gp.AdaptConfig(method="source-prompt")}, "source-prompt is not trained by alignment"),
+        (
+            {"config": gp.AdaptConfig(method="source-prompt")},
+            "source-prompt is not trained by alignment; soft-prompt, ",
+        ),
+        ({"config": gp.AdaptConfig(objective="mlm+alignment")}, "needs unlabelled text"),
     ],
 )
 def test_what_does_not_go_together(
@@ -200,3 +206,91 @@ def test_parallel_text_without_an_lm_head(sentence_encoder: gp.Backbone) -> None
     config = CONFIG.replace(steps=60, init_std=0.5, learning_rate=0.3)
     made = gp.adapt(sentence_encoder, language="xxx", config=config, runtime=QUIET, parallel=TRANSLATIONS)
     assert made.training.held_out_after.loss < made.training.held_out_before.loss
+
+
+# --- together with masked language modelling
+
+
+def test_both_objectives_add_up(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("bert")
+    config = CONFIG.replace(objective="mlm+alignment", alignment_weight=0.25, held_out_share=0.2, eval_sequences=8)
+    text = MaskedLanguageModelling(backbone, TOY, SOURCE, config, QUIET)
+    pairs = Alignment(backbone, TRANSLATIONS, config, QUIET)
+    module = SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0)
+
+    def gradient(objective: Any) -> torch.Tensor:
+        parts = objective.losses(module, 0, MicroBatch(QUIET))
+        loss = sum(part for part, _ in parts)
+        return torch.autograd.grad(loss, module.trained)[0]
+
+    both = Joint(text, pairs, 0.25)
+    torch.testing.assert_close(gradient(both), gradient(text) + 0.25 * gradient(pairs), rtol=1e-4, atol=1e-6)
+    scores = both.scores(None)
+    assert isinstance(scores, JointScores)
+    assert scores.loss == scores.masked_tokens.loss + 0.25 * scores.alignment.loss
+
+
+def test_text_and_pairs_are_read_and_named(tiny_backbone: Tiny, tmp_path: Any) -> None:
+    backbone = tiny_backbone("bert")
+    config = CONFIG.replace(objective="mlm+alignment", steps=1, held_out_share=0.2, eval_sequences=8)
+    stage1 = Stage1.of(backbone, TOY, SOURCE, "xxx", config, parallel=TRANSLATIONS, held_out=[TOY[3]])
+    assert (len(stage1.target), len(stage1.pairs or ())) == (len(TOY) - 1, len(TRANSLATIONS) - 1)
+    assert stage1.texts_read()["target"] == [*stage1.target, *(pair[1] for pair in stage1.pairs or ())]
+    assert set(stage1.spec(backbone).contents) == {"target", "source", "pairs"}
+    assert stage1.decontamination is not None
+    assert stage1.decontamination.target is not None
+    assert stage1.decontamination.target.kept == len(TOY) - 1, "of the text"
+    made = gp.adapt(backbone, TOY, SOURCE, "xxx", config, QUIET, parallel=TRANSLATIONS)
+    assert isinstance(made, gp.LanguagePrompt)
+    again = gp.LanguagePrompt.load(made.save(tmp_path / "a"), backbone)
+    assert isinstance(again.training.held_out_after, JointScores)
+    assert (again.is_aligned, again.training.target_lines, again.training.pairs) == (True, 35, 28)
+    assert again.samples is not None
+
+
+# --- a hand on the meaning of the source
+
+
+def test_what_holds_the_source_is_a_cosine_and_moves_the_prompt(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    config = gp.AdaptConfig(batch_size=8, max_length=16, held_out_share=0.2, mlm_hold=3.0)
+    held, plain = (
+        MaskedLanguageModelling(backbone, TOY, SOURCE, config.replace(mlm_hold=weight), QUIET) for weight in (3.0, 0.0)
+    )
+    module = SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0)
+    sequences = held._corpus.source_batch(2)
+    assert len(sequences) == 4, "the source rows of the batch, unmasked"
+    with torch.no_grad():
+        without = torch.stack([backbone.pooled_states([row], None)[0] for row in sequences])
+        with module.attached(backbone) as prefix:
+            behind = torch.stack([backbone.pooled_states([row], prefix)[0] for row in sequences])
+    expected = float(1 - F.cosine_similarity(without, behind).mean())
+    assert expected > 1e-3
+    whole, parts = (
+        [loss for loss, _ in hold_losses(backbone, module, sequences, 3.0, MicroBatch(runtime))]
+        for runtime in (QUIET, QUIET.replace(micro_batch_size=3))
+    )
+    assert [len(whole), len(parts)] == [1, 2]
+    for losses in (whole, parts):
+        assert sum(float(loss.detach()) for loss in losses) == pytest.approx(3 * expected, rel=1e-4)
+    (gradient,) = torch.autograd.grad(whole[0], module.trained)
+    assert float(gradient.abs().max()) > 0
+    one, other = (
+        sum(float(loss.detach()) for loss, _ in objective.losses(module, 2, MicroBatch(QUIET)))
+        for objective in (held, plain)
+    )
+    assert one - other == pytest.approx(3 * expected, rel=1e-3)
+    alone = MaskedLanguageModelling(backbone, TOY, [], config.replace(source_share=0.0), QUIET)
+    assert len([*alone.losses(module, 2, MicroBatch(QUIET))]) == 1, "there is no source text to hold"
+
+
+def test_nothing_is_held_unless_it_is_asked_for(tiny_backbone: Tiny) -> None:
+    backbone = tiny_backbone("bert")
+
+    def settings(**given: Any) -> dict[str, Any]:
+        return dict(Stage1.of(backbone, TOY, SOURCE, "xxx", gp.AdaptConfig(**given)).spec(backbone).settings)
+
+    assert settings() == settings(mlm_hold=0.0)
+    assert "mlm_hold" not in settings(), "runs keep the identity that they had without it"
+    assert settings(mlm_hold=1.0)["mlm_hold"] == 1
+    assert "mlm_hold" not in settings(mlm_hold=1.0, source_share=0.0), "no source text is read"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from glotprompt import protocol
 from glotprompt.cli.backbone import open_backbone, train_once, weighted_prompts
 from glotprompt.cli.characters import character_map
 from glotprompt.cli.declare import Params
-from glotprompt.cli.decontamination import parallel_text, stage1_texts
+from glotprompt.cli.decontamination import Stage1Text, parallel_text, stage1_texts
+from glotprompt.cli.files import check_reading
+from glotprompt.cli.options import MAX_LINES
 from glotprompt.cli.screen import check_output, definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
 from glotprompt.cli.tables import warn
@@ -24,33 +27,34 @@ from glotprompt.inference.combination import shared_characters
 from glotprompt.methods import METHODS, method_of_adapt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI, MINI_SENTENCE
-from glotprompt.records import AlignmentScores, MaskedTokenScores, TextReport
+from glotprompt.records import (
+    AlignmentScores,
+    Decontamination,
+    HeldOutScores,
+    JointScores,
+    MaskedTokenScores,
+    TextReport,
+)
 from glotprompt.report.tables import duration, size
 from glotprompt.spec import forget
 from glotprompt.stages.initial import initial_prompt
-from glotprompt.stages.stage1 import Stage1
+from glotprompt.stages.stage1 import Stage1, with_objective
 
 _CODE = re.compile(r"([A-Za-z]{2,8}(?:[-_][A-Za-z0-9]+)*)=(.+)", re.DOTALL)
 
 
 def adapt(params: Params) -> None:
     """Train, save and report stage 1 of each language that is named."""
-    parallel, output = params["parallel"], params["output"]
-    if parallel:
-        _check_parallel(params)
-    languages = _targets(
-        parallel or params["target"] or [], params["language"], "--parallel" if parallel else "--target"
-    )
-    if parallel and len(languages) > 1:
-        raise ConfigError(f"--parallel names {' and '.join(languages)}; align one language at a time")
+    target, parallel, output = params["target"], params["parallel"], params["output"]
+    aligned = _targets(parallel, params["language"], "--parallel") if parallel else {}
+    languages = _targets(target or [], params["language"], "--target") if target or not parallel else aligned
+    if parallel and len({*languages, *aligned}) > 1:
+        raise ConfigError(f"--parallel names {' and '.join({**languages, **aligned})}; align one language at a time")
     outputs = _outputs(output, list(languages))
-    model = params["model"] or (MINI_SENTENCE if parallel else MINI)
+    model = params["model"] or (MINI_SENTENCE if parallel and not target else MINI)
     config, runtime = settings(AdaptConfig, params, model, "soft-prompt")
     method_of_adapt(config)
-    if parallel:
-        texts = {code: parallel_text(code, files, params) for code, files in languages.items()}
-    else:
-        texts = stage1_texts(languages, params["source"] or [], config, params)
+    texts = _texts(languages, aligned, with_objective(config, bool(parallel), bool(target or params["source"])), params)
     backbone = open_backbone(model, params["precision"], params["device"])
     initial = weighted_prompts("--init-prompt", params["init_prompt"], backbone)
     initial_prompt(backbone, config, initial)  # what is wrong with it is said before a text is tokenised
@@ -62,7 +66,7 @@ def adapt(params: Params) -> None:
     for code, text in texts.items():
         if figures:
             print()
-        lines = text.target if text.pairs is None else [pair[1] for pair in text.pairs]
+        lines = [*text.target, *(pair[1] for pair in text.pairs or ())]
         characters = known or character_map(params["map_characters"], lines, backbone.tokenizer, runtime.allow_unknown)
         stage1 = Stage1.of(backbone, text.target, text.source, code, config, characters, initial, parallel=text.pairs)
         adapted = _adapt_one(backbone, stage1, text.record, runtime, outputs[code], shared)
@@ -75,10 +79,29 @@ def adapt(params: Params) -> None:
     suggest("tune", "--prompt", first, "--train", "LABELLED.tsv", "--task", task, "--output", classifier)
 
 
+def _texts(
+    languages: Mapping[str, Sequence[str]], aligned: Mapping[str, Sequence[str]], config: AdaptConfig, params: Params
+) -> dict[str, Stage1Text]:
+    """Language code -> what its stage 1 reads: the text of `languages`, the pairs of `aligned`, or both."""
+    files = [file for named in aligned.values() for file in named]
+    if config.objective == "alignment":
+        _check_parallel(params)
+        check_reading(params, files, compared=params["held_out"] or ())
+        return {code: parallel_text(code, files, params) for code in aligned}
+    texts = stage1_texts(languages, params["source"] or [], config, params)
+    for code in aligned:
+        pairs, text = parallel_text(code, files, params), texts[code]
+        found = [one.record.decontamination for one in (text, pairs)]
+        both = {name: value for one in found if one is not None for name, value in one.to_json().items()}
+        record = text.record.replace(decontamination=Decontamination.model_validate(both))
+        texts[code] = replace(text, pairs=pairs.pairs, record=record)
+    return texts
+
+
 def _check_parallel(params: Params) -> None:
-    for name in ("target", "source"):
-        if params[name]:
-            raise ConfigError(f"--parallel is trained on by itself; leave --{name} out")
+    for name, default in (("text_share", None), ("text_column", None), ("max_lines", MAX_LINES)):
+        if params[name] != default:
+            raise ConfigError(f"--{name.replace('_', '-')} is for unlabelled text; leave it out with --parallel")
 
 
 def _targets(words: Sequence[str], language: str | None, option: str) -> dict[str, list[str]]:
@@ -127,9 +150,10 @@ def _adapt_one(
     to be, for the report."""
 
     def train(folder: Path) -> Adapted:
-        lines = f"{counted(len(stage1.target), 'target line')}, {counted(len(stage1.source), 'source line')}"
-        pairs = f"{len(stage1.pairs or ()):,} sentence pairs"
-        note(f"{stage1.language}: {lines if stage1.pairs is None else pairs}")
+        lines = [counted(len(stage1.target), "target line"), counted(len(stage1.source), "source line")]
+        read = [*([] if stage1.config.objective == "alignment" else lines)]
+        read += [] if stage1.pairs is None else [f"{len(stage1.pairs):,} sentence pairs"]
+        note(f"{stage1.language}: {', '.join(read)}")
         return protocol.run_stage1(backbone, stage1, runtime.replace(checkpoint_dir=folder))
 
     spec = stage1.spec(backbone)
@@ -143,23 +167,12 @@ def _adapt_one(
 def _show_adapted(adapted: Adapted, num_parameters: int) -> None:
     found = adapted.training
     before, after = found.held_out_before, found.held_out_after
-    shown = {"language": f"{name_of(adapted.language)}, {adapted.method}"}
-    if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
-        count = f"of {counted(after.num_pairs, 'held-out pair')}, both directions"
-        shown |= {
-            "translations found": f"{before.retrieval:.1f} % before, {after.retrieval:.1f} % after ({count})",
-            "cosine to translation": f"{before.cosine:.3f} before, {after.cosine:.3f} after",
-            "source kept in place": f"cosine {after.source_cosine:.3f}",
-        }
-    if isinstance(before, MaskedTokenScores) and isinstance(after, MaskedTokenScores):
-        shown |= {
-            "MLM loss": f"{before.loss:.3f} before, {after.loss:.3f} after (natural log; of held-out text that"
-            " did not choose the step)",
-            "first guess right": f"{before.top1:.1f} % before, {after.top1:.1f} % after",
-            "one of five right": f"{before.top5:.1f} % before, {after.top5:.1f} % after",
-        }
+    shown = dict[str, str]()
+    for one, other in zip(_each(before), _each(after), strict=True):
+        shown |= _shown_scores(one, other)
     definitions(
         {
+            "language": f"{name_of(adapted.language)}, {adapted.method}",
             **shown,
             "best step": f"{found.best_step} of {found.steps}, learning rate {found.learning_rate:g}",
             "trained parameters": f"{found.trained_parameters:,} ({found.trained_parameters / num_parameters:.2%})",
@@ -174,6 +187,29 @@ def _show_adapted(adapted: Adapted, num_parameters: int) -> None:
         )
 
 
+def _each(scores: HeldOutScores) -> list[HeldOutScores]:
+    """The scores of each objective."""
+    return [scores.masked_tokens, scores.alignment] if isinstance(scores, JointScores) else [scores]
+
+
+def _shown_scores(before: HeldOutScores, after: HeldOutScores) -> dict[str, str]:
+    if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
+        count = f"of {counted(after.num_pairs, 'held-out pair')}, both directions"
+        return {
+            "translations found": f"{before.retrieval:.1f} % before, {after.retrieval:.1f} % after ({count})",
+            "cosine to translation": f"{before.cosine:.3f} before, {after.cosine:.3f} after",
+            "source kept in place": f"cosine {after.source_cosine:.3f}",
+        }
+    assert isinstance(before, MaskedTokenScores)
+    assert isinstance(after, MaskedTokenScores)
+    return {
+        "MLM loss": f"{before.loss:.3f} before, {after.loss:.3f} after (natural log; of held-out text that"
+        " did not choose the step)",
+        "first guess right": f"{before.top1:.1f} % before, {after.top1:.1f} % after",
+        "one of five right": f"{before.top5:.1f} % before, {after.top5:.1f} % after",
+    }
+
+
 def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:
     found = adapted.training.to_json()
     before, after = found.pop("held_out_before"), found.pop("held_out_after")
@@ -181,13 +217,19 @@ def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:
         "language": adapted.language, "method": adapted.method,
         "output": str(output), "file_bytes": output.stat().st_size,
     }  # fmt: skip
-    if adapted.is_aligned:
-        figures = {f"{name}_before": value for name, value in before.items() if name != "num_pairs"}
-        figures |= {f"{name}_after": value for name, value in after.items() if name != "num_pairs"}
-        return {**about, **figures, "num_pairs": after["num_pairs"], **found}
+    if adapted.training.objective == "mlm":
+        return {**about, **_mlm_figures(before, after), **found}
+    if adapted.training.objective == "mlm+alignment":
+        about |= _mlm_figures(before["masked_tokens"], after["masked_tokens"])
+        before, after = before["alignment"], after["alignment"]
+    figures = {f"{name}_before": value for name, value in before.items() if name != "num_pairs"}
+    figures |= {f"{name}_after": value for name, value in after.items() if name != "num_pairs"}
+    return {**about, **figures, "num_pairs": after["num_pairs"], **found}
+
+
+def _mlm_figures(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **about,
         "mlm_loss_before": before["loss"], "mlm_loss_after": after["loss"],
         "top1_before": before["top1"], "top1_after": after["top1"],
-        "top5_before": before["top5"], "top5_after": after["top5"], "num_masked": after["num_masked"], **found,
+        "top5_before": before["top5"], "top5_after": after["top5"], "num_masked": after["num_masked"],
     }  # fmt: skip

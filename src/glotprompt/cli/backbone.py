@@ -17,9 +17,12 @@ from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, ModelError, counted
 from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier, load_adapted
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import MINI
+from glotprompt.model.shapes import Shell
 from glotprompt.processes import join, wait
 from glotprompt.records import TextReport
 from glotprompt.spec import RunSpec, done_or_train
+from glotprompt.storage.artifact import NO_BACKBONE
 from glotprompt.storage.metadata import describe
 
 _Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptClassifier)
@@ -61,7 +64,11 @@ def open_classifier(
     """A saved classifier on the backbone it was made for, which may be `loaded` already. `normalise`: whether the text
     that it is to read is."""
     made_for = describe(path, ("classifier",))["backbone"]
-    if loaded is None or loaded.fingerprint != made_for["fingerprint"]:
+    if made_for == NO_BACKBONE:
+        if model is not None:
+            raise ConfigError(f"--model has no effect: {path} uses no backbone; leave it out")
+        loaded = Shell.named(MINI)  # in name only
+    elif loaded is None or loaded.fingerprint != made_for["fingerprint"]:
         loaded = open_recorded(path, ("classifier",), model, precision, device)
     classifier = PromptClassifier.load(path, loaded)
     if classifier.report is not None and classifier.report.normalised and not normalise:
@@ -104,9 +111,10 @@ def weighted_prompts(
 
 
 def recorded_backbone(path: Path, kinds: Sequence[str]) -> tuple[str, str]:
-    """Names of the backbone that a saved file was made for, and of its method."""
+    """Names of the backbone that a saved file was made for (mini, if it uses none), and of its method."""
     metadata = describe(path, kinds)
-    return str(metadata["backbone"]["name"]), str(metadata["method"])
+    made_for = metadata["backbone"]
+    return MINI if made_for == NO_BACKBONE else str(made_for["name"]), str(metadata["method"])
 
 
 def train_once(

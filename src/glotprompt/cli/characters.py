@@ -55,6 +55,8 @@ def character_map(
 
 def tell_unknown(classifier: PromptClassifier, inputs: Sequence[Example]) -> Unknown:
     """What the tokenizer does not know of texts that a classifier is to read; said where it matters."""
+    if classifier.reads_characters:
+        return Unknown(0, 0, 0, 0, ())
     fields = rewritten_fields([item.fields for item in inputs], classifier.characters)
     found = unknown_in([text for row in fields for text in row.values()], classifier.backbone.tokenizer)
     if found.matters:
@@ -64,6 +66,9 @@ def tell_unknown(classifier: PromptClassifier, inputs: Sequence[Example]) -> Unk
 
 def unknown_of_each(classifier: PromptClassifier, inputs: Sequence[Example]) -> Iterator[dict[str, Any]]:
     """Of each text the unknown characters, as `serve` names them, and their share of the tokens (0 to 1)."""
+    if classifier.reads_characters:
+        yield from ({} for _ in inputs)
+        return
     tokenizer = classifier.backbone.tokenizer
     known = cache(knows(tokenizer))
     for item, row in zip(

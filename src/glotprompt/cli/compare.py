@@ -12,12 +12,12 @@ from glotprompt.cli.backbone import open_backbone
 from glotprompt.cli.declare import Params
 from glotprompt.cli.decontamination import Stage1Text, check_training_files, parallel_text, refuse_evaluation_file
 from glotprompt.cli.files import check_reading, how_to_read
-from glotprompt.cli.options import FILES, MAX_LINES
+from glotprompt.cli.options import FILES
 from glotprompt.cli.program import options_of, words_of
 from glotprompt.cli.screen import note, resumable, say, write_json
 from glotprompt.cli.tables import console, table
 from glotprompt.compare.candidates import Typed
-from glotprompt.compare.choice import stratified_folds
+from glotprompt.compare.choice import label_folds
 from glotprompt.compare.figure import accuracy_plot
 from glotprompt.compare.result import CompareResult, CompareRow, Gain
 from glotprompt.compare.run import compare as compare_candidates
@@ -92,14 +92,13 @@ def _material(params: Params) -> Material:
     dev = None if dev_file is None else examples_of(dev_file, how, fields, task.labels)
     labels = [] if labels_file is None else examples_of(labels_file, how, fields, task.labels)
     if labels:
-        stratified_folds(labels)  # what is wrong with them is said before anything is trained
+        label_folds(labels)  # what is wrong with them is said before anything is trained
         train = _without(train, labels, "training")
         dev = None if dev is None else _without(dev, labels, "dev")
     scored = [*(params["held_out"] or ()), *([labels_file] if labels_file else [])]
     found = Stage1Text(TextReport())
     if pair_files:
-        asked = {"text_share": None, "text_column": None, "max_lines": MAX_LINES, "no_overlap_check": False}
-        found = parallel_text(params["language"], pair_files, {**params, **asked, "held_out": scored})
+        found = parallel_text(params["language"], pair_files, {**params, "held_out": scored})
     target = _target(target_files, scored, params, fields) if target_files else []
     return Material(task, params["language"], train, dev, target, found.pairs, found.record, labels)
 

@@ -11,7 +11,6 @@ from typing import Any
 from glotprompt.cli.backbone import STAGE1_KINDS
 from glotprompt.cli.declare import Params
 from glotprompt.cli.files import check_reading, how_to_read
-from glotprompt.cli.options import MAX_LINES
 from glotprompt.cli.screen import note
 from glotprompt.config import AdaptConfig
 from glotprompt.data import decontamination
@@ -106,16 +105,12 @@ def _some_of(texts: Mapping[str, CleanText], code: str, params: Params, seed: in
 
 
 def parallel_text(code: str, sources: Sequence[str], params: Params) -> Stage1Text:
-    """The pairs of a table, of two files or of references, decontaminated on both sides. `params` are adapt's
-    parameters."""
-    for name, default in (("text_share", None), ("text_column", None), ("max_lines", MAX_LINES)):
-        if params[name] != default:
-            raise ConfigError(f"--{name.replace('_', '-')} is for unlabelled text; leave it out with --parallel")
-    reading = how_to_read(params)
-    check_reading(params, sources, compared=params["held_out"] or ())
+    """The pairs of a table, of two files or of references, decontaminated on both sides. `params` are the parameters of
+    adapt, tune or compare."""
     _check_unlabelled(sources, params)
-    checked = stage1_pairs(sources, params["held_out"] or (), reading, check=not params["no_overlap_check"])
-    if not checked.has_been_compared and not params["no_overlap_check"]:
+    is_checked = not params.get("no_overlap_check")
+    checked = stage1_pairs(sources, params["held_out"] or (), how_to_read(params), check=is_checked)
+    if is_checked and not checked.has_been_compared:
         note("not checked against evaluation text; say with --held-out FILE what will be scored")
     for line in (checked.report.sentence(), *checked.report.warnings()):
         note(f"{code}, parallel text: {line}")
@@ -126,7 +121,7 @@ def parallel_text(code: str, sources: Sequence[str], params: Params) -> Stage1Te
 
 def _check_unlabelled(files: Sequence[str], params: Params) -> None:
     """Refuse evaluation text by its place, and flags that contradict each other."""
-    if params["no_overlap_check"] and params["held_out"]:
+    if params.get("no_overlap_check") and params["held_out"]:
         raise ConfigError("--held-out names text to check against and --no-overlap-check forbids it; give one of them")
     for file in files:
         refuse_evaluation_file(file, "adapt", None, params)

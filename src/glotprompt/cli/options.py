@@ -20,7 +20,8 @@ DEV = Option("--dev FILE", "Labelled source examples to choose the best epoch; e
 TARGET_LABELS = Option(
     "--target-labels FILE",
     "Labelled examples in the target language: a table. A fifth of each label's (of five or more) judge the epochs, the"
-    " others are trained on; target_weight says what one counts for.",
+    " others are trained on; with --method embedding all are, and judge the penalty in folds. target_weight says what"
+    " one counts for.",
 )
 PROMPT = Option("--prompt FILE", "What adapt wrote, to start from.", Path)
 CLASSIFIER = Option("--classifier FILE", "The classifier that tune wrote.", Path, REQUIRED)

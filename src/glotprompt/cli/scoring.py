@@ -209,6 +209,8 @@ def predict(params: Params) -> None:
 
 def _tell_cut(classifier: PromptClassifier, inputs: Sequence[Example]) -> None:
     """Say how many texts are too long for the classifier."""
+    if classifier.reads_characters:
+        return
     fields = [item.fields for item in inputs]
     _, clozes = read_inputs(
         classifier.backbone, fields, classifier.task, classifier.head, classifier.max_length, classifier.characters

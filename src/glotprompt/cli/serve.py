@@ -22,6 +22,8 @@ from glotprompt.serve.observed import log_to_stderr
 from glotprompt.serve.registry import KIND, PATTERN
 from glotprompt.serve.schemas import Limits
 from glotprompt.serve.service import ServiceSettings
+from glotprompt.storage.artifact import NO_BACKBONE
+from glotprompt.storage.metadata import describe
 
 _GRACE_SECONDS = 60
 """How long answers that are under way may take once the service is told to stop."""
@@ -114,17 +116,20 @@ def _token(path: Path) -> str:
 
 
 def _first_classifier(places: Sequence[Path]) -> Path:
-    """The first file that can be read as a classifier: its backbone serves all."""
-    reason = ""
+    """The first file that can be read as a classifier, if possible one with a backbone, which serves all."""
+    reason, without = "", list[Path]()
     for place in places:
         if not place.exists():
             raise ArtifactError(f"{place} does not exist; give classifiers that tune wrote, or folders with some")
         for path in sorted(place.glob(PATTERN)) if place.is_dir() else [place]:
             try:
-                recorded_backbone(path, (KIND,))
-                return path
+                if describe(path, (KIND,))["backbone"] != NO_BACKBONE:
+                    return path
+                without.append(path)
             except UserError as error:
                 reason = reason or f" ({error})"
+    if without:
+        return without[0]
     raise ArtifactError(f"no classifier in {', '.join(map(str, places))}{reason}; `glotprompt tune` makes one")
 
 

@@ -30,7 +30,8 @@ def settings(config: type[_Config], options: Params, model: str, method: str) ->
         if key in chosen:
             raise ConfigError(f"{key} is given twice, by an option and by --set {key}=...; give it once")
         chosen[key] = value
-    usual = "alignment" if options.get("parallel") else "quick" if model == "mini" else "paper"
+    aligns = options.get("parallel") and not options.get("target")
+    usual = "alignment" if aligns else "quick" if model == "mini" else "paper"
     name = options.get("preset") or usual
     method = chosen.setdefault("method", method)
     start = preset(name, "adapt" if config is AdaptConfig else "tune", str(method))
@@ -48,7 +49,7 @@ def _refuse_idle(chosen: Collection[str], config: AdaptConfig | TuneConfig, opti
     """Refuse a setting that was asked for and changes nothing; one of a preset may."""
     if isinstance(config, AdaptConfig):
         implied = {"initialise": "prompt"} if options.get("init_prompt") else {}
-        implied |= {"objective": "alignment"} if options.get("parallel") else {}
+        implied |= {"objective": "alignment"} if options.get("parallel") and not options.get("target") else {}
         idle = without_effect(config.replace(**implied))
     else:
         idle = without_effect(config)

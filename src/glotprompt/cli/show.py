@@ -17,6 +17,7 @@ from glotprompt.inference.measurements import measurements_of, sentence
 from glotprompt.methods import without_effect
 from glotprompt.records import AdaptReport, Combined, Converted, Stage1Report, TuneReport, stage1_report
 from glotprompt.report.tables import duration, size
+from glotprompt.storage.artifact import NO_BACKBONE
 from glotprompt.storage.metadata import describe
 from glotprompt.training.objectives.alignment import AlignmentScores
 
@@ -52,7 +53,7 @@ def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -
         about["training"] = f"step {report.best_step} of {report.steps}, {duration(report.seconds)}, {report.precision}"
     if isinstance(report, AdaptReport):
         before, after = report.held_out_before, report.held_out_after
-        name = "MLM loss" if report.objective == "mlm" else "alignment loss"
+        name = {"mlm": "MLM loss", "alignment": "alignment loss"}.get(report.objective, "MLM and alignment loss")
         about[name] = f"{before.loss:.3f} before, {after.loss:.3f} after (held-out text)"
         if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
             about["translations found"] = f"{before.retrieval:.1f} % before, {after.retrieval:.1f} % after"
@@ -85,7 +86,9 @@ def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterato
     if report.drawn_from_lines:
         yield "# The text was sampled: give --max-lines as before."
     place = Path(found["backbone"]["name"])
-    options: dict[str, Any] = {"model": str(place.absolute()) if place.is_dir() else found["backbone"]["name"]}
+    options = dict[str, Any]()
+    if found["backbone"] != NO_BACKBONE:
+        options["model"] = str(place.absolute()) if place.is_dir() else found["backbone"]["name"]
     if isinstance(report, AdaptReport) or (report.language_prompt is None and found["language"] != NOT_NAMED):
         options["language"] = found["language"]
     options |= {"text-share": report.text_share} if report.text_share is not None else {}
@@ -99,10 +102,12 @@ def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterato
 def _inputs(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> str:
     if isinstance(report, AdaptReport):
         start = " --init-prompt" if report.initial else ""
-        return f"{'--parallel' if report.objective == 'alignment' else '--target and --source'}{start}"
+        read = {"mlm": "--target and --source", "alignment": "--parallel"}
+        return f"{read.get(report.objective, '--target, --source and --parallel')}{start}"
     start = "--train and --task" if report.language_prompt is None else "--prompt, --train and --task"
     labels = ", --target-labels" if report.target_examples is not None and report.self_training is None else ""
-    return f"{start} ({found['task']['name']}){labels}"
+    pairs = ", --parallel" if report.pairs is not None else ""
+    return f"{start} ({found['task']['name']}){labels}{pairs}"
 
 
 def _settings(report: AdaptReport | TuneReport) -> dict[str, Any]:

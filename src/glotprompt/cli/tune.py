@@ -10,7 +10,7 @@ from typing import Any
 
 from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone, train_once
 from glotprompt.cli.declare import Params
-from glotprompt.cli.decontamination import check_training_files
+from glotprompt.cli.decontamination import Stage1Text, check_training_files, parallel_text
 from glotprompt.cli.files import check_reading, how_to_read
 from glotprompt.cli.screen import definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
@@ -23,10 +23,12 @@ from glotprompt.errors import ConfigError, counted
 from glotprompt.inference.classifier import PromptClassifier
 from glotprompt.methods import METHODS, default_method
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.loading import MINI_SENTENCE, predicts_tokens
+from glotprompt.model.loading import MINI, MINI_SENTENCE, predicts_tokens
+from glotprompt.model.shapes import Shell
 from glotprompt.records import TextReport, TuneReport
 from glotprompt.report.tables import duration, size
-from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.stages.stage2 import train_stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.task import Task
 from glotprompt.training.objectives.cloze import words_of_several_tokens
 
@@ -40,7 +42,11 @@ def tune(params: Params) -> None:
     if language is not None:
         checked_code(language)
     loaded = Task.load(params["task"])
-    if prompt is not None:
+    reads_characters = params["method"] in METHODS and METHODS[params["method"]].reads_characters
+    if reads_characters:
+        _refuse_for_characters(params)
+        name, adapted_by = MINI, None  # in name only
+    elif prompt is not None:
         name, adapted_by = recorded_backbone(prompt, STAGE1_KINDS)
     elif model is not None or params["method"] == "embedding":
         name, adapted_by = model or MINI_SENTENCE, None
@@ -48,23 +54,47 @@ def tune(params: Params) -> None:
         raise ConfigError("give --prompt FILE (what adapt wrote), or --model NAME to tune without adaptation")
     made_by = default_method(adapted_by, predicts_tokens(model or name))
     config, runtime = settings(TuneConfig, params, name, made_by)
-    if params["target_text"] and not METHODS[config.method or made_by].reads_vectors:
-        raise ConfigError("--target-text is for --method embedding alone; leave it out")
+    method, parallel = METHODS[config.method or made_by], params["parallel"] or []
+    for option in ("target_text", "parallel"):
+        if params[option] and not method.reads_vectors:
+            raise ConfigError(f"--{option.replace('_', '-')} is for --method embedding alone; leave it out")
+    for option in ("held_out", "no_overlap_check"):
+        if params[option] and not parallel:
+            raise ConfigError(f"--{option.replace('_', '-')} is for --parallel; leave it out")
     record = check_training_files([*params["train"], *targets], prompt, params)
-    read = labelled_data(loaded, params, params["target_text"] or ())
-    record = record.replace(**read.counts)
-    start, backbone = open_start(prompt, model if prompt else name, params["precision"], params["device"])
-    if config.head == "cloze" and not METHODS[config.method or made_by].reads_vectors:
+    read = labelled_data(loaded, params, [*(params["target_text"] or ()), *parallel])
+    pairs = parallel_text("tune", parallel, params) if parallel else Stage1Text(record)
+    record = pairs.record.replace(**read.counts)
+    if reads_characters:
+        start, backbone = None, Shell.named(name)
+    else:
+        start, backbone = open_start(prompt, model if prompt else name, params["precision"], params["device"])
+    if method.reads_words(config):
         for remark in words_of_several_tokens(loaded, backbone.tokenizer, backbone.input_embeddings):
             note(remark)
     target_text = inputs_of(params["target_text"] or (), how_to_read(params), loaded.template.fields)
     stage2 = Stage2.of(
-        backbone, start, read.examples, loaded, config, read.dev, target_examples=read.target, language=language or ""
-    )
+        backbone, start, read.examples, loaded, config, read.dev, target_examples=read.target,
+        parallel=pairs.pairs or (), language=language or "",
+    )  # fmt: skip
     classifier = _tune_one(backbone, stage2, target_text, record, runtime, output)
     _show_classifier(classifier)
     write_json(params["json"], _classifier_figures(classifier, output))
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
+
+
+def _refuse_for_characters(params: Params) -> None:
+    for name in ("model", "prompt", "target_text", "parallel"):
+        if params[name]:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} has no effect: {params['method']} reads characters, and no backbone; leave"
+                " it out"
+            )
+    if params["target_labels"]:
+        raise ConfigError(
+            f"{params['method']} learns from one file, as the source's characters say little of the target's; give the"
+            " target labels as --train"
+        )
 
 
 @dataclass(frozen=True)
@@ -137,13 +167,15 @@ def _show_classifier(classifier: PromptClassifier) -> None:
     found = classifier.training
     chosen_values = {"best step": f"{found.best_step} of {found.steps}"}
     if found.strength is not None:
-        chosen_values = {"sentence vectors": f"behind layer {found.layer}, C {found.strength:g} by dev accuracy"}
+        chosen_by = "dev accuracy" if found.folds is None else f"cross-validation in {found.folds} folds"
+        read = "n-grams" if found.layer is None else f"vectors behind layer {found.layer}"
+        chosen_values = {"regression": f"on {read}, C {found.strength:g} by {chosen_by}"}
     trained = f"{found.trained_parameters:,}"
     if found.trained_layers is not None:
         first, stop = found.trained_layers
         layers = f"{stop - first} of {counted(classifier.backbone.num_layers, 'layer')} ({first + 1} to {stop})"
         trained += f", prompts of {layers}"
-    judged = counted(found.dev_examples, "source-language example")
+    judged = counted(found.dev_examples, "example" if classifier.reads_characters else "source-language example")
     learned = dict[str, str]()
     if found.target_examples is not None:
         of_target = f"{found.target_examples} in training, {found.target_dev_examples} in dev"
@@ -157,11 +189,15 @@ def _show_classifier(classifier: PromptClassifier) -> None:
             "dev accuracy": f"{found.dev_accuracy:.1f} % of {judged}",
             **chosen_values,
             "trained parameters": trained,
-            "time": f"{duration(found.seconds)}, {found.tokens / max(found.seconds, 1e-9):,.0f} tokens/s",
+            "time": duration(found.seconds) + _rate(found),
             "peak memory": size(found.peak_memory_bytes),
         }
     )
     warn(_warnings(found))
+
+
+def _rate(found: TuneReport) -> str:
+    return f", {found.tokens / max(found.seconds, 1e-9):,.0f} tokens/s" if found.tokens else ""
 
 
 def _warnings(found: TuneReport) -> Generator[str]:

@@ -17,9 +17,6 @@ ALIGNED = {"lora-aligned": "lora", "soft-prompt-aligned": "soft-prompt"}
 """Stages 1 that need parallel text, and their methods."""
 MLM = "soft-prompt"
 """The stage 1 that needs target text: masked language modelling with a soft prompt."""
-TARGET_WEIGHT = 1.0
-"""A target label counts for as much as a source label: better than for as much as all of them together
-(docs/log.md, 2026-11-30)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,8 @@ class Candidate:
     """Whether it is trained on target labels, too (tf-idf: on nothing else)."""
     centred: bool = False
     """Whether sentence vectors are centred by the target text."""
+    ridge: bool = False
+    """Whether they are mapped to those of the source by a ridge map, fitted on the translations."""
     self_trained: bool = False
 
     @property
@@ -61,7 +60,8 @@ class Candidate:
     @property
     def name(self) -> str:
         """Its key in the figures."""
-        marks = {"centred": self.centred, "self-trained": self.self_trained, "labels": self.labels}
+        marks = {"centred": self.centred, "ridge": self.ridge, "self-trained": self.self_trained}
+        marks |= {"labels": self.labels}
         return "+".join([self.method, *(mark for mark, is_so in marks.items() if is_so and not self.is_rival)])
 
     @property
@@ -69,7 +69,7 @@ class Candidate:
         """Its name in print."""
         own = {"tf-idf": "tf-idf on your labels", "embedding": "Sentence vectors"}
         title = own.get(self.method, method_name(self.method))
-        title += ", centred" if self.centred else ""
+        title += ", centred" if self.centred else ", mapped" if self.ridge else ""
         title += ", self-trained" if self.self_trained else ""
         return f"{title}, your labels" if self.labels and not self.is_rival else title
 
@@ -88,6 +88,8 @@ def planned(*, target: bool, parallel: bool, labels: bool) -> list[Candidate]:
     found.append(EMBEDDING)
     if target and labels:
         found.append(replace(EMBEDDING, centred=True))
+    if parallel:
+        found.append(replace(EMBEDDING, ridge=True))
     for stage1 in ("", *(ALIGNED if parallel else ())):
         start = replace(EMBEDDING, stage1=stage1)
         found += [start] if stage1 else []
@@ -119,7 +121,6 @@ def tune_config(candidate: Candidate, seed: int, model: str) -> TuneConfig:
     method = "embedding" if candidate.reads == "embedding" else candidate.method
     name = "alignment" if candidate.reads == "embedding" else _preset_of(model)
     settings: dict[str, Any] = {**preset(name, "tune", method), "method": method, "seed": seed}
-    settings |= {"target_weight": TARGET_WEIGHT} if candidate.labels else {}
     return TuneConfig(**settings)
 
 
@@ -148,8 +149,8 @@ class Typed:
 
 
 def commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> list[str]:
-    """The plain commands that make a candidate, which write into a folder; none for a rival."""
-    if candidate.is_rival:
+    """The plain commands that make a candidate, which write into a folder; none for the majority class."""
+    if candidate.reads == "majority":
         return []
     return [shlex.join(["glotprompt", *words]) for words in _commands(candidate, typed, model, folder)]
 
@@ -157,6 +158,10 @@ def commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> lis
 def _commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> Iterator[list[str]]:
     adapted, started, output = (f"{folder}/{name}.safetensors" for name in ("adapted", "started", "classifier"))
     ending = [*typed.columns, *typed.reading, *typed.machine]
+    if candidate.reads == "tf-idf":
+        words = ["tune", "--method", "tf-idf", "--language", typed.language, "--train", typed.labels]
+        yield [*words, "--task", typed.task, "--output", output, *typed.columns, *typed.reading]
+        return
     scored = [*typed.held_out, *([typed.labels] if typed.labels else [])]
     if candidate.stage1:
         aligned = candidate.stage1 in ALIGNED
@@ -170,8 +175,9 @@ def _commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> It
     words += ["--method", str(tune_config(candidate, 0, model).method)]
     words += ["--preset", "alignment"] if candidate.reads == "embedding" else []
     words += [*_each("--train", typed.train), *(["--dev", typed.dev] if typed.dev else []), "--task", typed.task]
-    words += ["--target-labels", typed.labels, "--set", f"target_weight={TARGET_WEIGHT:g}"] if candidate.labels else []
+    words += ["--target-labels", typed.labels] if candidate.labels else []
     words += _each("--target-text", typed.target) if candidate.centred else []
+    words += [*_each("--parallel", typed.parallel), *_each("--held-out", scored)] if candidate.ridge else []
     yield [*words, "--output", started if candidate.self_trained else output, *ending]
     if candidate.self_trained:
         words = ["self-train", "--classifier", started, *_each("--unlabelled", typed.target)]

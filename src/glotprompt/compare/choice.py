@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +12,12 @@ from numpy.typing import NDArray
 
 from glotprompt.compare.candidates import ALIGNED, EMBEDDING, Candidate
 from glotprompt.compare.result import Gain
-from glotprompt.data.readers.records import Example, generator, labels_of
+from glotprompt.data.readers.records import MOST_FOLDS, Example, rows_by_text, stratified_folds
 from glotprompt.errors import DataError, counted
 from glotprompt.quantities import duration
 from glotprompt.records import ALREADY_ALIGNED
 from glotprompt.report.significance import paired_bootstrap
 
-MOST_FOLDS = 5
 FEWEST = 2
 """Different texts that each label needs, to be trained on and scored."""
 
@@ -25,15 +25,10 @@ Right = Float[NDArray[np.float64], " example"]
 """For each example the share of the seeds that were right."""
 
 
-def stratified_folds(examples: Sequence[Example], seed: int = 0) -> list[list[int]]:
-    """The rows of each fold. Every label is spread evenly, and examples with one text lie in one fold. As many folds as
-    the rarest label has different texts, at most five; `DataError` where that is one."""
-    texts: dict[tuple[str, ...], list[int]] = {}
-    for row, example in enumerate(examples):
-        texts.setdefault(tuple(" ".join(text.split()) for text in example.fields.values()), []).append(row)
-    groups: dict[str, list[list[int]]] = {label: [] for label in labels_of(examples)}
-    for rows in texts.values():
-        groups[str(examples[rows[0]].label)].append(rows)
+def label_folds(examples: Sequence[Example]) -> list[list[int]]:
+    """The rows of each fold of target labels (`stratified_folds`): as many folds as the rarest label has different
+    texts, at most five; `DataError` where that is one."""
+    groups = rows_by_text(examples)
     if len(groups) < 2:
         raise DataError("all target labels are the same; give examples of at least two")
     rarest = min(groups, key=lambda label: len(groups[label]))
@@ -42,13 +37,13 @@ def stratified_folds(examples: Sequence[Example], seed: int = 0) -> list[list[in
             f"target label {rarest!r} has {len(groups[rarest])} different texts; to choose on them each label needs"
             f" {FEWEST}: give more, or leave that label out"
         )
-    folds: list[list[int]] = [[] for _ in range(min(MOST_FOLDS, len(groups[rarest])))]
-    dealt = 0  # on from label to label, so that the folds are equally large
-    for label, members in groups.items():
-        for member in generator(seed, "folds", label).permutation(len(members)).tolist():
-            folds[dealt % len(folds)] += members[member]
-            dealt += 1
-    return [sorted(fold) for fold in folds]
+    return stratified_folds(examples, min(MOST_FOLDS, len(groups[rarest])))
+
+
+def majority(examples: Sequence[Example]) -> str:
+    """The most frequent label; of several the first in alphabetical order."""
+    counts = Counter(str(example.label) for example in examples)
+    return min(counts, key=lambda label: (-counts[label], label))
 
 
 def gain(ours: Right, theirs: Right) -> Gain:
@@ -74,8 +69,8 @@ class Choice:
 
     @property
     def to_save(self) -> Candidate | None:
-        """The winner, unless it is a rival, which cannot be served."""
-        return None if self.winner.is_rival else self.winner
+        """The winner, unless it is the majority class."""
+        return None if self.winner.reads == "majority" else self.winner
 
 
 def choose(rights: Mapping[Candidate, Right]) -> Choice:
@@ -124,7 +119,9 @@ def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> 
     if winner == rival:
         found = [
             f"{winner.title} is recommended, with {reached}: no language model is more accurate.",
-            "It needs none: nothing was saved, and there is nothing to serve.",
+            "It needs none: nothing was saved, and there is nothing to serve."
+            if choice.to_save is None
+            else "It needs none, and is used and served like the others.",
         ]
     else:
         over = gain(rights[winner], rights[rival])

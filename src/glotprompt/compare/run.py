@@ -38,7 +38,6 @@ from glotprompt.inference.classifier import Adapted, PromptClassifier
 from glotprompt.model.backbone import Backbone
 from glotprompt.records import AlignmentScores
 from glotprompt.spec import done_or_train
-from glotprompt.stages.rivals import Labeller, fit_tfidf, majority
 from glotprompt.stages.stage1 import Stage1
 from glotprompt.storage import artifact, atomic
 from glotprompt.training.objectives.scoring import wilson_interval
@@ -84,7 +83,7 @@ class _Comparison:
         self, trainer: Trainer, budget: float, tell: Callable[[str], None], clock: Callable[[], float]
     ) -> None:
         self.trainer, self.material, self.tell = trainer, trainer.material, tell
-        self.folds = choice.stratified_folds(self.material.labels) if self.material.labels else []
+        self.folds = choice.label_folds(self.material.labels) if self.material.labels else []
         self.gold = [str(one.label) for one in self.material.labels]
         self.found: dict[Candidate, _Scored] = {}
         self._budget, self._began, self._clock = budget, clock(), clock
@@ -167,6 +166,7 @@ class _Comparison:
         config = tune_config(candidate, seed, backbone.name)
         adapt = adapt_config(candidate, seed, backbone.name) if candidate.stage1 else None
         train, dev = (len(part or ()) for part in (self.material.train, self.material.dev))
+        train += 2 * len(self.material.pairs or ()) if candidate.ridge else 0
         fields = [one.fields for one in self.material.train]
         given = self._forecaster(backbone).tune(config, adapt, self.material.task, fields, (train, dev))
         return seconds + (given.seconds or 0)
@@ -231,14 +231,14 @@ class _Comparison:
                 scored.source_dev, scored.seconds = found["source_dev"], scored.seconds + found["seconds"]
                 return found["predictions"]
         began, source_dev = self._clock(), None
-        labeller: Labeller
-        if candidate.is_rival:
-            labeller = fit_tfidf(few) if candidate.reads == "tf-idf" else majority(few)
+        if candidate.reads == "majority":
+            predictions = [choice.majority(few)] * len(held)
         else:
             classifier = self.trainer.classifier(candidate, seed, few, once=True)
             source_dev = None if few else classifier.training.dev_accuracy
-            labeller = self.trainer.labeller(candidate, seed, classifier)
-        predictions, seconds = labeller(held) if held else [], self._clock() - began
+            size = self.trainer.runtime.eval_batch_size
+            predictions = [one.label for one in classifier.predict(held, batch_size=size)]
+        seconds = self._clock() - began
         kept.parent.mkdir(parents=True, exist_ok=True)
         atomic.write(kept, json.dumps({"predictions": predictions, "source_dev": source_dev, "seconds": seconds}))
         scored.source_dev, scored.seconds = source_dev, scored.seconds + seconds
@@ -306,7 +306,7 @@ class _Comparison:
         adapted, backbone = self.trainer.adapt(winner, 0), self.trainer.backbone(winner)
         if adapted is not None:
             adapted.save(output / ADAPTED)
-        spec = self.trainer.stage2(winner, 0, few).spec(backbone)
+        spec = self.trainer.stage2(winner, 0, few)[0].spec(backbone)
         if winner.centred or winner.self_trained:
             about = {**spec.contents, "target_text": content_hash(self.material.target)}
             spec = replace(spec, kind="self-train" if winner.self_trained else spec.kind, contents=about)
@@ -318,6 +318,6 @@ class _Comparison:
         return place
 
 
-def _kind(candidate: Candidate) -> tuple[str, bool, bool, bool]:
+def _kind(candidate: Candidate) -> tuple[str, bool, bool, bool, bool]:
     """Candidates whose stage 2 takes about as long."""
-    return candidate.reads, candidate.labels, candidate.self_trained, bool(candidate.stage1)
+    return candidate.reads, candidate.labels, candidate.ridge, candidate.self_trained, bool(candidate.stage1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,17 @@ import torch
 from glotprompt.compare.candidates import ALIGNED, Candidate, adapt_config, tune_config
 from glotprompt.config import RuntimeConfig, identity_of
 from glotprompt.data.readers.records import Example, content_hash
-from glotprompt.inference.classifier import Adapted, Input, PromptClassifier, load_adapted
+from glotprompt.inference.classifier import Adapted, PromptClassifier, load_adapted
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
 from glotprompt.protocol import run_stage1
 from glotprompt.records import TextReport
 from glotprompt.spec import digests_of, done_or_train, forget
-from glotprompt.stages.rivals import Labeller
 from glotprompt.stages.self_training import SelfTraining, run_self_training
 from glotprompt.stages.stage1 import Stage1
-from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.stages.stage2 import train_stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.task import Task
 
 
@@ -66,7 +65,9 @@ class Trainer:
         self._models = models
         self._opened: dict[str, Backbone] = {}
         self._adapted: dict[tuple[str, int], Adapted] = {}
-        self._vectors: dict[str, dict[Any, torch.Tensor]] = {}
+        self._stage2: dict[tuple[Candidate, int, str], tuple[Stage2, str]] = {}
+        self._readers: dict[str, _ReadOnce] = {}
+        """By what stands before the sentence vectors."""
 
     def backbone(self, candidate: Candidate) -> Backbone:
         """The one that the candidate stands on."""
@@ -78,8 +79,8 @@ class Trainer:
     def identity(self, candidate: Candidate, seed: int, few: Sequence[Example]) -> str:
         """Of what is trained: candidate, settings, and all that is read."""
         about = {"candidate": candidate.name, "few": content_hash(few)}
-        if not candidate.is_rival:
-            about["stage 2"] = self.stage2(candidate, seed, few).spec(self.backbone(candidate)).identity
+        if candidate.reads != "majority":
+            about["stage 2"] = self.stage2(candidate, seed, few)[1]
         if candidate.centred or candidate.self_trained:
             about["target"] = content_hash(self.material.target)
         return identity_of(about)
@@ -119,73 +120,63 @@ class Trainer:
     def _place(self, stage1: Stage1, candidate: Candidate) -> Path:
         return self.work / f"{stage1.spec(self.backbone(candidate)).identity}.safetensors"
 
-    def stage2(self, candidate: Candidate, seed: int, few: Sequence[Example]) -> Stage2:
-        """What the candidate's stage 2 reads, with a few target labels."""
-        material, backbone, adapted = self.material, self.backbone(candidate), self.adapt(candidate, seed)
-        config = tune_config(candidate, seed, backbone.name)
-        language = "" if adapted is not None else material.language
-        return Stage2.of(
-            backbone,
-            adapted,
-            material.train,
-            material.task,
-            config,
-            material.dev,
-            target_examples=few,
-            language=language,
-        )
+    def stage2(self, candidate: Candidate, seed: int, few: Sequence[Example]) -> tuple[Stage2, str]:
+        """What the candidate's stage 2 reads, with a few target labels; and the identity of that run."""
+        key = candidate, seed, content_hash(few)
+        if key not in self._stage2:
+            material, backbone, adapted = self.material, self.backbone(candidate), self.adapt(candidate, seed)
+            made = Stage2.of(
+                backbone,
+                adapted,
+                material.train,
+                material.task,
+                tune_config(candidate, seed, backbone.name),
+                material.dev,
+                target_examples=few,
+                parallel=(material.pairs or ()) if candidate.ridge else (),
+                language="" if adapted is not None else material.language,
+            )
+            self._stage2[key] = made, made.spec(backbone).identity
+        return self._stage2[key]
 
     def classifier(
         self, candidate: Candidate, seed: int, few: Sequence[Example], *, once: bool = False, folder: Path | None = None
     ) -> PromptClassifier:
         """The trained classifier; with `once` a text that another candidate has read in the same way is not read
         again. `folder`: for checkpoints."""
-        stage2, backbone = self.stage2(candidate, seed, few), self.backbone(candidate)
-        identity, adapted, material = stage2.spec(backbone).identity, stage2.adapted, self.material
+        (stage2, identity), backbone = self.stage2(candidate, seed, few), self.backbone(candidate)
+        adapted, material = stage2.adapted, self.material
         runtime = self.runtime.replace(checkpoint_dir=folder or self.work / f"{identity}.checkpoints")
-        if candidate.reads == "embedding":  # a fold takes seconds
+        if candidate.reads != "cloze":  # a fold takes seconds
             runtime = runtime.replace(progress=False, checkpoint_dir=None)
-        with self._reading_once(backbone, adapted, once and candidate.reads == "embedding"):
-            made = train_stage2(backbone, stage2, runtime, identity)
-            if candidate.centred:
-                made = made.with_target_text(material.target)
-            if candidate.self_trained:
-                training = SelfTraining.of(
-                    made, material.target, material.train, adapted=adapted, dev=material.dev, target_examples=few
-                )
-                made = run_self_training(training, runtime)
+        if once and candidate.reads == "embedding":
+            behind = "" if adapted is None else identity_of(digests_of(adapted))
+            backbone = self._readers.setdefault(behind, _ReadOnce(backbone))
+        made = train_stage2(backbone, stage2, runtime, identity)
+        if candidate.centred:
+            made = made.with_target_text(material.target)
+        if candidate.self_trained:
+            training = SelfTraining.of(
+                made, material.target, material.train, adapted=adapted, dev=material.dev, target_examples=few
+            )
+            made = run_self_training(training, runtime)
         if folder is None:
             forget(self.work / f"{identity}.checkpoints")
         return made
 
-    def labeller(self, candidate: Candidate, seed: int, classifier: PromptClassifier) -> Labeller:
-        """The classifier as a function from inputs to labels."""
 
-        def labels(inputs: Sequence[Input]) -> list[str]:
-            with self._reading_once(classifier.backbone, self.adapt(candidate, seed), candidate.reads == "embedding"):
-                return [one.label for one in classifier.predict(inputs, batch_size=self.runtime.eval_batch_size)]
+class _ReadOnce(Backbone):
+    """A backbone that keeps the sentence vectors of all texts that it has read: folds and candidates read the same
+    ones. To be used behind one frozen stage 1."""
 
-        return labels
+    def __init__(self, backbone: Backbone) -> None:
+        vars(self).update(vars(backbone))  # the same model
+        self._kept: dict[Any, torch.Tensor] = {}
 
-    @contextmanager
-    def _reading_once(self, backbone: Backbone, adapted: Adapted | None, on: bool) -> Generator[None]:
-        """Inside the block a text whose vector was computed behind the same stage 1 is not read again: folds and
-        candidates read the same texts."""
-        if not on:
-            yield
-            return
-        read = backbone.pooled_states
-        kept = self._vectors.setdefault("" if adapted is None else identity_of(digests_of(adapted)), {})
-
-        def pooled(sequences: Sequences, prefix: Prefix | None, layer: int | None = None) -> torch.Tensor:
-            new = {(layer, row.tobytes()): row for row in sequences if (layer, row.tobytes()) not in kept}
-            if new:
-                with torch.inference_mode():
-                    kept.update(zip(new, read(list(new.values()), prefix, layer), strict=True))
-            return torch.stack([kept[layer, row.tobytes()] for row in sequences])
-
-        backbone.__dict__["pooled_states"] = pooled
-        try:
-            yield
-        finally:
-            del backbone.__dict__["pooled_states"]
+    def pooled_states(self, sequences: Sequences, prefix: Prefix | None, layer: int | None = None) -> torch.Tensor:
+        keys = [(layer, row.tobytes()) for row in sequences]
+        new = {key: row for key, row in zip(keys, sequences, strict=True) if key not in self._kept}
+        if new:
+            with torch.inference_mode():
+                self._kept.update(zip(new, super().pooled_states(list(new.values()), prefix, layer), strict=True))
+        return torch.stack([self._kept[key] for key in keys])

@@ -140,7 +140,7 @@ def examine(
     first, second = forecaster.adapt(adapt, Text(texts, text.line_tokens)), None
     findings = [language_finding(language, pretraining), *text_findings(text, references, adapt)]
     if task is not None:
-        reads_words = tune.head == "cloze" and not METHODS[str(tune.method)].reads_vectors
+        reads_words = METHODS[str(tune.method)].reads_words(tune)
         problems = label_problems(task, tokenizer) if reads_words else []
         if problems:  # a stage 2 that cannot start cannot be timed
             forecaster.backbone = None

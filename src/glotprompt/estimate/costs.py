@@ -93,7 +93,8 @@ class MethodCost:
     """What one more language takes of the file of stage 1: all of it, but for mad-x, whose file also holds the source
     language's adapter."""
     refusal: str = ""
-    """Why this backbone cannot be used with the method; both stages are then None."""
+    """Why there are no figures: what the method lacks on this backbone, or that it uses none; both stages are then
+    None."""
 
     def to_dict(self) -> dict[str, Any]:
         """The figures without the method; JSON."""
@@ -123,6 +124,8 @@ def method_cost(
     _check_length(backbone, max(adapt.max_length, tune.max_length))
     adapt, tune = adapt.replace(method=method.name), tune.replace(method=method.name)
     begun = None if method.begin_adapt is None else adapt
+    if method.reads_characters:
+        return MethodCost(method, refusal="a weight for each label and n-gram of its examples, on any model")
     try:
         stage1 = None if begun is None else adapt_cost(backbone, begun, attention)
         stage2 = tune_cost(backbone, tune, begun, attention)
@@ -136,7 +139,7 @@ def method_cost(
 def adapt_cost(backbone: Shell, config: AdaptConfig, attention: Attention) -> StageCost:
     """Stage 1 by the config's method, which has one. Raises `ConfigError` and `ModelError` for what does not fit."""
     words = 0
-    if config.objective == "mlm":
+    if config.objective != "alignment":
         backbone.require_lm_head("masked language modelling")
         words = max(1, round(config.mask_rate * config.batch_size * config.max_length))
     _check_length(backbone, config.max_length)
@@ -151,7 +154,7 @@ def adapt_cost(backbone: Shell, config: AdaptConfig, attention: Attention) -> St
 def tune_cost(backbone: Shell, config: TuneConfig, adapt: AdaptConfig | None, attention: Attention) -> StageCost:
     """Stage 2 by the config's method, behind what a stage 1 left (None: behind none). Raises as `adapt_cost` does."""
     method = METHODS[str(config.method)]
-    words = None if config.head == "cloze" and not method.reads_vectors else 0
+    words = None if method.reads_words(config) else 0
     if words is None:
         backbone.require_lm_head("a template with label words (heads 'linear' and 'pooled' do without)")
     _check_length(backbone, config.max_length)
@@ -175,7 +178,7 @@ def _parts(backbone: Shell, config: AdaptConfig) -> dict[str, Module]:
     """The module that stage 1 produces."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
-    return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.parts}
+    return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.source_shares(config)}
 
 
 def _stage_cost(

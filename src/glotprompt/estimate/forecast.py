@@ -24,7 +24,7 @@ from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.stack import trained_of
 from glotprompt.model.shapes import Shell
 from glotprompt.quantities import DAY, duration, size
-from glotprompt.stages.stage1 import Alignment, MaskedLanguageModelling
+from glotprompt.stages.objectives import Alignment, MaskedLanguageModelling
 from glotprompt.task import Task
 from glotprompt.training.loop import Parts
 from glotprompt.training.objectives.cloze import Cloze, ClozeCorpus, encode_without_mask
@@ -152,7 +152,7 @@ class Forecaster:
         method, amount = method_of_adapt(config), text.amount(config)
         cost = self._cost(config, None)
         trials = rounds(config) if config.learning_rate == "auto" else []
-        trainings = len(method.parts) if num_trainings is None else num_trainings
+        trainings = len(method.source_shares(config)) if num_trainings is None else num_trainings
         steps = trainings * (config.steps + sum(count * steps for count, steps in trials))
         forecast = Forecast(steps, amount.sequences, cost.file_bytes, cost.memory_bytes)
         if self.backbone is None:
@@ -178,6 +178,8 @@ class Forecaster:
     ) -> Forecast:
         """Stage 2 behind what a stage 1 leaves (None: behind none) on `num` training and dev examples like these."""
         train, dev = num
+        if METHODS[str(config.method)].reads_characters:
+            return Forecast(0, train, 0, 0, seconds=0.0)
         cost, vectors = self._cost(config, adapt), METHODS[str(config.method)].reads_vectors
         steps = 0 if vectors else config.epochs * -(-train // config.batch_size)
         forecast = Forecast(steps, train, cost.file_bytes, cost.memory_bytes)
@@ -196,6 +198,8 @@ class Forecaster:
         self, config: TuneConfig, adapt: AdaptConfig | None, task: Task, examples: Sequence[Fields]
     ) -> Forecast:
         """A classifier of such a stage 2 scored on examples."""
+        if METHODS[str(config.method)].reads_characters:
+            return Forecast(0, len(examples), 0, 0, seconds=0.0)
         needed = self._cost(config, adapt).backbone_bytes
         forecast = Forecast(0, len(examples), 0, needed)
         if self.backbone is None:
@@ -339,7 +343,7 @@ def _fresh_parts(backbone: Backbone, config: AdaptConfig) -> dict[str, Module]:
     """The module of stage 1, untrained."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
-    return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.parts}
+    return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.source_shares(config)}
 
 
 def _timed(forecast: Forecast, pace: Pace, step: float | None, seconds: float) -> Forecast:

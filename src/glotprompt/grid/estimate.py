@@ -60,7 +60,7 @@ class Estimator:
 
     def _adapt(self, step: AdaptStep) -> Forecast:
         forecaster, data_dir = self._of(step.backbone), self.place.data_dir
-        if "pairs" in step.texts:
+        if "target" not in step.texts:
             lines = [target for _, target in reading.pairs(step.texts["pairs"], data_dir).pairs]
         else:
             lines = reading.texts(step.texts["target"], data_dir).lines
@@ -74,6 +74,8 @@ class Estimator:
         num -= dev if step.dev is None else 0
         if config.shots_per_class is not None:
             num = min(num, config.shots_per_class * len(step.task.labels))
+        if step.pairs is not None:  # both sides are read
+            num += 2 * len(reading.pairs(step.pairs, self.place.data_dir).pairs)
         adapt = None if step.adapted is None else step.adapted.config
         return self._of(step.backbone).tune(config, adapt, step.task, examples, (num, dev))
 

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from glotprompt.config import AdaptConfig, Config, MethodName, TuneConfig
 from glotprompt.data.datasets.catalog import parse_reference
@@ -20,6 +20,8 @@ from glotprompt.methods import METHODS
 
 Draw = Literal["accuracy", "table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
 TextShare = Annotated[float, Field(gt=0, le=1)]
+Several = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+"""Files or references; one may stand alone."""
 PromptOf = Literal["target", "another language"]
 _TABLES = {"adapt": AdaptConfig, "tune": TuneConfig}
 READING_KEYS = tuple(one.name for one in fields(Reading) if one.name not in ("report", "data_dir", "revision"))
@@ -47,6 +49,8 @@ class System(Config):
     """Seeds of both stages."""
     centred: bool = False
     """embedding: sentence vectors are centred by the mean of unlabelled target text."""
+    ridge: bool = False
+    """embedding: sentence vectors are mapped to those of the source by a ridge map, fitted on `pairs`."""
     adapt: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Settings of stage 1, on top of the experiment's."""
     tune: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -54,8 +58,9 @@ class System(Config):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.centred and not METHODS[self.method].reads_vectors:
-            raise ValueError(f"centred is for sentence vectors (method embedding), not for {self.method}")
+        for name in ("centred", "ridge"):
+            if getattr(self, name) and not METHODS[self.method].reads_vectors:
+                raise ValueError(f"{name} is for sentence vectors (method embedding), not for {self.method}")
         for table in _TABLES:
             for name in getattr(self, table):
                 _check_setting(table, name)
@@ -81,8 +86,9 @@ class Experiment(Config):
     """Labelled examples to score, by target: a file, or a reference. Default: the dataset's test split."""
     texts: dict[str, str] = Field(default_factory=dict[str, str])
     """Unlabelled text of stage 1, by target: a file, or a reference. Default: the dataset's text."""
-    pairs: dict[str, str] = Field(default_factory=dict[str, str])
-    """Translations to align on (source and target), by target: a table, or a reference such as bible_verses:glv."""
+    pairs: dict[str, Several] = Field(default_factory=dict[str, Several])
+    """Translations (source and target) to align on or to fit a ridge map on, by target: a table, or a reference such as
+    bible_verses:glv; or a list of them, which may have different source languages."""
     centre: dict[str, str] = Field(default_factory=dict[str, str])
     """Unlabelled text that centres sentence vectors (`centred`), by target, one input a line, similar to the test
     examples. Default: the text of `texts` or `pairs`."""
@@ -243,7 +249,11 @@ def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
         train=tuple(whole(word, "train") for word in experiment.train),
         dev=None if experiment.dev is None else whole(experiment.dev, "dev"),
         source_texts=tuple(whole(word, "source_texts") for word in experiment.source_texts),
-        **{key: of_targets(key) for key in ("tests", "texts", "pairs", "centre")},
+        **{key: of_targets(key) for key in ("tests", "texts", "centre")},
+        pairs={
+            target: tuple(whole(word, f"pairs.{target}") for word in words)
+            for target, words in experiment.pairs.items()
+        },
         task=str(folder / task) if task is not None and (folder / task).is_file() else task,
     )
 

@@ -79,7 +79,7 @@ class Target:
     """The labelled examples that are scored: a reference, or a file."""
     texts: str | None
     """Unlabelled text: a reference, or a file; None: there is none."""
-    pairs: str | None
+    pairs: tuple[str, ...] | None
     """Translations: a reference, or a file."""
     centre: str | None
     """Text that centres sentence vectors: a reference, or a file."""
@@ -253,11 +253,7 @@ class _Planner:
         share = float(varied.get("text_share", experiment.text_share))
         sample_seed = config.seed if share < 1 else 0
         if config.objective == "alignment":
-            if target.pairs is None:
-                raise ConfigError(
-                    f"{name} aligns, and there are no translations of {target.language}; name some in pairs"
-                )
-            source = TextSource((target.pairs,), (target.test,), None, share, sample_seed, experiment.read)
+            source = self._pairs(way, target, share, sample_seed)
             contents = {"pairs": reading.pairs(source, self.data_dir).content}
             return AdaptStep(way.backbone, target.language, config, contents, {"pairs": source}, system=way.label)
         shares = METHODS[config.method].source_shares(config)
@@ -277,17 +273,29 @@ class _Planner:
         contents = {
             role: reading.texts(text, self.data_dir).content if is_read[role] else "" for role, text in texts.items()
         }
+        if config.objective == "mlm+alignment":
+            texts["pairs"] = self._pairs(way, target, share, sample_seed)
+            contents["pairs"] = reading.pairs(texts["pairs"], self.data_dir).content
         return self._behind_first(AdaptStep(way.backbone, language, config, contents, texts, system=way.label))
+
+    def _pairs(self, way: _Way, target: Target, share: float = 1.0, seed: int = 0) -> TextSource:
+        if not target.pairs:
+            what = "maps" if way.system.ridge else "aligns"
+            raise ConfigError(
+                f"{way.name} {what}, and there are no translations of {target.language}; name some in pairs"
+            )
+        return TextSource(target.pairs, (target.test,), None, share, seed, self.experiment.read)
 
     def _centre(self, target: Target) -> TextSource:
         """The target's text that centres sentence vectors: `centre`, `texts` or the target side of `pairs`."""
         options = self.experiment.read
         reference = target.centre or target.texts
-        if reference is None and target.pairs is not None:
-            reference, options = target.pairs, replace(options, text="target")
-        if reference is None:
+        references = () if reference is None else (reference,)
+        if not references and target.pairs:
+            references, options = target.pairs, replace(options, text="target")
+        if not references:
             raise ConfigError(f"there is no text of {target.language} to centre by; name a file in centre")
-        return TextSource((reference,), (target.test,), self.experiment.most_characters, read=options)
+        return TextSource(references, (target.test,), self.experiment.most_characters, read=options)
 
     def _source_text(self) -> TextSource:
         experiment = self.experiment
@@ -331,7 +339,11 @@ class _Planner:
         dev = None if experiment.dev is None else self._examples((experiment.dev,), target)
         contents = ["" if part is None else reading.examples_content(part, self.data_dir) for part in (train, dev)]
         config, task = self._tune_config(way, seed, varied), self._task(target)
-        return TuneStep(way.backbone, config, task, contents[0], contents[1], adapted, train, dev, way.label)
+        step = TuneStep(way.backbone, config, task, contents[0], contents[1], adapted, train, dev, way.label)
+        if not way.system.ridge:
+            return step
+        pairs = self._pairs(way, target)
+        return replace(step, pairs=pairs, pairs_content=reading.pairs(pairs, self.data_dir).content)
 
     def _adapt_config(self, way: _Way, seed: int, varied: Mapping[str, Any]) -> AdaptConfig:
         method, settings = way.start, dict[str, Any]()

@@ -92,7 +92,8 @@ def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> RunInfo:
             "language": None if adapted is None else adapted.language,
             "target_texts": _stage1_read(adapted, "target"),
             "source_texts": _stage1_read(adapted, "source"),
-            "pairs": _stage1_read(adapted, "pairs"),
+            "pairs": _stage1_read(adapted, "pairs")
+            or (step.tuned.pairs and _read(step.tuned.pairs, step.tuned.pairs_content)),
             "centre": step.centre and _read(step.centre, step.centre_content),
             "train": _read(step.tuned.train, step.tuned.train_content),
             "dev": step.tuned.dev and _read(step.tuned.dev, step.tuned.dev_content),

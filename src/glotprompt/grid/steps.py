@@ -123,6 +123,9 @@ class TuneStep(Named):
     dev: ExampleSource | None = field(compare=False)
     system: str = field(default="", compare=False)
     """Name of the experiment's system (the first one of several); "" for a plain method."""
+    pairs_content: str = ""
+    pairs: TextSource | None = field(default=None, compare=False)
+    """Translations for a ridge map."""
 
     @property
     def method(self) -> str:
@@ -133,6 +136,8 @@ class TuneStep(Named):
         contents = {"train": self.train_content}
         if self.dev is not None:
             contents["dev"] = self.dev_content
+        if self.pairs is not None:
+            contents["pairs"] = self.pairs_content
         builds_on = [] if self.adapted is None else [self.adapted.shared or self.adapted.spec.identity]
         # No language: where stage 2 reads nothing of the target, one training serves all languages.
         return tune_spec(self.config, self.task, contents, "", self.backbone.asked, builds_on=builds_on)

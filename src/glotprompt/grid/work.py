@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from glotprompt.data.readers.records import Example, subsample
 from glotprompt.errors import DataError, UserError, in_a_line
 from glotprompt.grid import reading
-from glotprompt.grid.reading import ExampleSource, Texts, TextSource
+from glotprompt.grid.reading import ExampleSource, Pairs, Texts, TextSource
 from glotprompt.grid.results import cost_result, evaluate_result
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
@@ -27,7 +27,8 @@ from glotprompt.protocol import run_stage1
 from glotprompt.records import Decontamination
 from glotprompt.spec import done_or_train
 from glotprompt.stages.stage1 import Stage1
-from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.stages.stage2 import train_stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.storage import artifact, atomic
 from glotprompt.training.memory import PeakMemory
 
@@ -122,15 +123,16 @@ def backbone_of(planned: PlannedBackbone, device: str) -> Backbone:
 
 def _adapt(step: AdaptStep, store: Store, workplace: Workplace, folder: Path) -> None:
     backbone = backbone_of(step.backbone, workplace.device)
+    texts, checked, pairs = dict[str, list[str]](), dict[str, Any](), None
+    for name in ("target", "source") if "target" in step.texts else ():
+        text = _texts(step.texts[name], step.contents[name], workplace)
+        texts[name], checked[name] = text.lines, text.checked
     if "pairs" in step.texts:
-        parallel = reading.pairs(step.texts["pairs"], workplace.data_dir)
-        _refuse_changed(step.texts["pairs"], parallel.content, step.contents["pairs"])
-        stage1 = Stage1.of(backbone, (), (), step.language, step.config, parallel=parallel.pairs)
-        decontamination = Decontamination.model_validate({"parallel": parallel.checked})
-    else:
-        target, source = (_texts(step.texts[name], step.contents[name], workplace) for name in ("target", "source"))
-        stage1 = Stage1.of(backbone, target.lines, source.lines, step.language, step.config)
-        decontamination = Decontamination.model_validate({"target": target.checked, "source": source.checked})
+        parallel = _pairs(step.texts["pairs"], step.contents["pairs"], workplace)
+        pairs, checked["parallel"] = parallel.pairs, parallel.checked
+    both = texts.get("target", []), texts.get("source", [])
+    stage1 = Stage1.of(backbone, *both, step.language, step.config, parallel=pairs)
+    decontamination = Decontamination.model_validate(checked)
     share = next(iter(step.texts.values())).share
     runtime = workplace.runtime.replace(no_samples=True)
 
@@ -184,6 +186,12 @@ def _texts(source: TextSource, content: str, workplace: Workplace) -> Texts:
     return text
 
 
+def _pairs(source: TextSource, content: str, workplace: Workplace) -> Pairs:
+    pairs = reading.pairs(source, workplace.data_dir)
+    _refuse_changed(source, pairs.content, content)
+    return pairs
+
+
 def _refuse_changed(source: TextSource, content: str, planned: str) -> None:
     if planned and content != planned:
         raise _changed(source.references)
@@ -205,13 +213,22 @@ def _tune(step: TuneStep, store: Store, workplace: Workplace, folder: Path) -> N
     train = _examples(step.train, step.train_content, workplace)
     dev = None if step.dev is None else _examples(step.dev, step.dev_content, workplace)
     adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, backbone)
-    stage2 = Stage2.of(backbone, adapted, train, step.task, step.config, dev)
+    parallel = None if step.pairs is None else _pairs(step.pairs, step.pairs_content, workplace)
+    given = () if parallel is None else parallel.pairs
+    stage2 = Stage2.of(backbone, adapted, train, step.task, step.config, dev, parallel=given)
     runtime = workplace.runtime.replace(no_samples=True)
+
+    def train_it(work: Path) -> PromptClassifier:
+        made = train_stage2(backbone, stage2, runtime.replace(checkpoint_dir=work), step.spec.identity)
+        if parallel is None:
+            return made
+        return made.with_report(decontamination=Decontamination.model_validate({"parallel": parallel.checked}))
+
     done_or_train(
         step.spec,
         folder / CLASSIFIER,
         lambda path: PromptClassifier.load(path, backbone),
-        lambda work: train_stage2(backbone, stage2, runtime.replace(checkpoint_dir=work), step.spec.identity),
+        train_it,
         checkpoints=store.work(step.name),
     )
 
@@ -231,7 +248,8 @@ def scored_classifier(
     backbone = backbone_of(step.backbone, workplace.device)
     classifier = PromptClassifier.load(store.folder(step.tuned.name) / CLASSIFIER, backbone)
     adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, backbone)
-    if adapted is not None and METHODS[classifier.method].tunes_once and not METHODS[classifier.method].reads_vectors:
+    method = METHODS[classifier.method]
+    if adapted is not None and method.tunes_once and not method.reads_vectors and not adapted.is_aligned:
         classifier = for_language(classifier, adapted)
     if step.centre is not None:
         lines = _texts(step.centre, step.centre_content, workplace).lines

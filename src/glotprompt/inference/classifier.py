@@ -21,6 +21,7 @@ from glotprompt.inference.measurements import measurements_of
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import EmbeddingHead, Head
 from glotprompt.model.modules.module import Module
+from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.modules.soft_prompt import SoftPrompt, check_prompt
 from glotprompt.model.modules.stack import described, packed, refuse_strays, restored, tensors_of, unpacked
 from glotprompt.model.prefix import Positions, Prefix
@@ -71,7 +72,7 @@ class _Adapted:
     @property
     def is_aligned(self) -> bool:
         """Whether it was trained on parallel text."""
-        return isinstance(self.report, AdaptReport) and self.report.objective == "alignment"
+        return isinstance(self.report, AdaptReport) and self.report.objective != "mlm"
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,11 @@ class PromptClassifier:
         return self.report
 
     @property
+    def reads_characters(self) -> bool:
+        """Whether it reads characters, and nothing of the backbone."""
+        return isinstance(self.head, NgramHead)
+
+    @property
     def made_from(self) -> str | None:
         """Identity of the run that made it; None if unknown."""
         return None if self.report is None else self.report.made_from
@@ -332,7 +338,7 @@ class PromptClassifier:
         prompt, (module, _) = self.prompt, packed(self.body, self.head)
         return {
             "method": self.method, "language": self.language, "module": module,
-            "backbone": self.backbone.reference,
+            "backbone": artifact.NO_BACKBONE if self.reads_characters else self.backbone.reference,
             "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
             "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
             "characters": _description_of(self.characters), "samples": _description_of(self.samples),
@@ -357,7 +363,8 @@ class PromptClassifier:
         offsets, task = metadata["offsets"], task_of(metadata, path)
         with _naming(path):
             body, head = unpacked(backbone, metadata["module"], tensors)
-            check_length(backbone, metadata["max_length"], body)
+            if not isinstance(head, NgramHead):
+                check_length(backbone, metadata["max_length"], body)
             if head is None:
                 backbone.require_lm_head("a classifier with label words")
                 label_words(task, backbone.tokenizer)

@@ -17,11 +17,12 @@ from glotprompt.errors import ArtifactError, ConfigError, nearest
 from glotprompt.inference.classifier import Prediction, PromptClassifier
 from glotprompt.inference.served import ClassifierSource, Decoded, Served
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.model.tokens import padded_width
 from glotprompt.training.calibration import with_offsets
 from glotprompt.training.objectives.cloze import Cloze, Words, encode, encode_without_mask
-from glotprompt.training.objectives.inputs import Input, fields_of
+from glotprompt.training.objectives.inputs import Input, fields_of, ngrams_read
 from glotprompt.training.objectives.scoring import label_states, log_probabilities
 
 PASS_COST = 64
@@ -42,8 +43,8 @@ class Query:
 
     @property
     def num_tokens(self) -> int:
-        """Cost: its tokens, with template and special tokens."""
-        return len(self.cloze.input_ids)
+        """Cost: its tokens, with template and special tokens; next to nothing without a backbone."""
+        return 1 if self.served.reads_characters else len(self.cloze.input_ids)
 
 
 class NotFinite(ArtifactError):
@@ -90,12 +91,17 @@ class Predictor:
         classifiers = [served[name] if name in served else _unknown(name, served) for name, _ in items]
         texts = [_texts_for(one, item) for one, (_, item) in zip(classifiers, items, strict=True)]
         clozes: dict[int, Cloze] = {}
-        for rows in grouped([(one.task.template, one.max_length, one.num_masks) for one in classifiers]):
+        keys = [
+            one if one.reads_characters else (one.task.template, one.max_length, one.num_masks) for one in classifiers
+        ]
+        for rows in grouped(keys):
             first = classifiers[rows[0]]
             contents = [tuple(texts[i].values()) for i in rows]
             each = dict(zip(contents, (texts[i] for i in rows), strict=True))
             fields, tokenizer = list(each.values()), self.backbone.tokenizer
-            if first.num_masks:
+            if first.reads_characters:
+                encoded = ngrams_read(cast(NgramHead, first.decoded().head), fields, first.task)
+            elif first.num_masks:
                 encoded = encode(fields, first.task, tokenizer, first.max_length, first.num_masks)
             else:
                 encoded = encode_without_mask(fields, first.task, tokenizer, first.max_length)

@@ -67,6 +67,8 @@ class Served:
     """The label words; None where a head reads the labels."""
     pooled_layer: int | None
     """The layer whose pooled states the head reads; None: it reads one position of the last."""
+    reads_characters: bool
+    """Whether it reads n-grams of characters instead of tokens."""
     mixes: bool
     """Whether its rows may share a batch with those of other classifiers."""
     decoded: Callable[[], Decoded]
@@ -98,6 +100,7 @@ class Served:
             characters=characters_of(metadata),
             words=words,
             pooled_layer=pooled_layer,
+            reads_characters=metadata["backbone"] == artifact.NO_BACKBONE,
             mixes=mixes,
             decoded=decoded,
         )

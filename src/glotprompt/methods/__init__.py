@@ -20,7 +20,7 @@ From another package: call `register(METHOD)`, or name the method in your pyproj
 """
 
 from glotprompt.method_registry import Look
-from glotprompt.methods import embedding, fine_tuning, lora, mad_x, soft_prompt
+from glotprompt.methods import embedding, fine_tuning, lora, mad_x, soft_prompt, tfidf
 from glotprompt.methods.method import METHODS, Method, Parts, register
 from glotprompt.methods.stages import (
     default_method,
@@ -57,5 +57,6 @@ for _method in (  # in the order of lists
     soft_prompt.SOURCE_PROMPT,
     mad_x.SOFT_PROMPT_TASK_ADAPTER,
     embedding.EMBEDDING,
+    tfidf.TFIDF,
 ):
     register(_method)

@@ -20,7 +20,7 @@ def _fresh_language_adapter(backbone: model.Backbone, config: AdaptConfig) -> mo
         drop_last=config.drop_last_adapter,
         seed=config.seed,
     )
-    if not config.train_lm_head:
+    if not config.train_lm_head or config.objective == "alignment":
         return adapter
     return model.ModuleStack({"adapter": adapter, "lm_head": model.Weights.of(backbone, model.is_head_transform)})
 
@@ -60,9 +60,13 @@ MAD_X = Method(
         "tune": _TASK_ADAPTER,
     },
     begin_adapt=_fresh_language_adapter,
-    begin_tune=lambda backbone, parts, config: _with_task_adapter(backbone, parts["source"], config),
+    # What is aligned is one adapter for both languages.
+    begin_tune=lambda backbone, parts, config: _with_task_adapter(
+        backbone, parts.get("source", parts["language"]), config
+    ),
     deliver=_swap_language,
     tunes_once=True,
+    aligns=True,
 )
 
 SOFT_PROMPT_TASK_ADAPTER = replace(

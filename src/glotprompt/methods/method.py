@@ -34,6 +34,8 @@ class Method(Description):
     """Whether stage 1 can also be alignment on parallel text."""
     reads_vectors: bool = False
     """Whether stage 2 is logistic regression on sentence vectors, in closed form, after any stage 1."""
+    reads_characters: bool = False
+    """Whether stage 2 is logistic regression on a text's characters, and nothing of the backbone is used."""
     tunes_once: bool = False
     """Whether stage 2 reads nothing of the target, so that one training serves all of them (`for_language`)."""
 
@@ -43,13 +45,22 @@ class Method(Description):
         return self.takes or self
 
     @property
+    def closed_form(self) -> bool:
+        """Whether stage 2 takes no steps."""
+        return self.reads_vectors or self.reads_characters
+
+    def reads_words(self, config: TuneConfig) -> bool:
+        """Whether stage 2 reads label words at masks."""
+        return config.head == "cloze" and not self.closed_form
+
+    @property
     def reads_target(self) -> bool:
         """Whether stage 1 reads text of the target, unless the config's `source_share` is 1."""
         return self.shares is None or any(share < 1 for share in self.shares.values())
 
     def source_shares(self, config: AdaptConfig) -> Mapping[str, float]:
-        """The trainings of stage 1 and the share of source text in each."""
-        return self.shares or {"language": config.source_share}
+        """The trainings of stage 1 and the share of source text in each. Alignment reads both languages in one."""
+        return self.shares if self.shares and config.objective == "mlm" else {"language": config.source_share}
 
 
 METHODS = cast(Mapping[str, Method], DESCRIPTIONS)

@@ -9,6 +9,7 @@ from glotprompt import model
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ConfigError, setting
 from glotprompt.methods.method import METHODS, Method
+from glotprompt.records import AdaptReport
 
 if TYPE_CHECKING:
     from glotprompt.inference.classifier import Adapted, PromptClassifier
@@ -19,7 +20,7 @@ def method_of_adapt(config: AdaptConfig) -> Method:
     method = METHODS[config.method].start
     if method.stage1 is None:
         raise ConfigError(f"{config.method} has no stage 1; go on with tune, on the model alone")
-    if config.objective == "alignment" and not method.aligns:
+    if config.objective != "mlm" and not method.aligns:
         known = ", ".join(one.name for one in METHODS.values() if one.aligns)
         raise ConfigError(f"{config.method} is not trained by alignment; {known} are")
     if "source_share" in config.model_fields_set and method.shares is not None:
@@ -108,16 +109,19 @@ _Conditions = tuple[tuple[bool, str, str], ...]
 
 
 def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
-    mixes = any(0 < share < 1 for share in METHODS[config.method].source_shares(config).values())
+    shares = METHODS[config.method].source_shares(config).values()
+    mixes = any(0 < share < 1 for share in shares)
     return (
         (False, "it is a setting of stage 2", "state_cache"),
         (config.initialise == "noise", "the prompt does not start from noise", "init_std"),
         (mixes, "the two languages are not mixed", "balance"),
         (
-            config.objective == "mlm",
+            config.objective != "alignment",
             "alignment reads pairs and masks nothing",
-            "mask_rate packing balance source_share",
+            "mask_rate packing balance source_share train_lm_head mlm_hold",
         ),
+        (any(share > 0 for share in shares), "no source text is read", "mlm_hold"),
+        (config.objective == "mlm+alignment", "there is one objective", "alignment_weight"),
         (config.learning_rate == "auto", "the learning rate is not looked for", "auto_rates auto_steps"),
     )
 
@@ -128,8 +132,9 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
         (not config.dropout, "with dropout nothing can be kept", "state_cache"),
         (config.head != "pooled", "states that are pooled are not kept", "state_cache"),
         (config.head == "cloze", "a linear head reads no words", "loss_over"),
+        (not method.reads_characters, f"{method.name} reads no tokens", "max_length layer eval_batch_size"),
         (
-            not method.reads_vectors,
+            not method.closed_form,
             f"{method.name} is fitted in closed form",
             "epochs batch_size learning_rate warmup_ratio weight_decay clip_norm dropout head loss_over"
             " micro_batch_size gradient_checkpointing checkpoint_every state_cache",
@@ -156,7 +161,9 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
 
     Raises `ConfigError` where stage 2 has to be trained again, and for a module of another method or backbone."""
     method = METHODS[classifier.method]
-    if not method.tunes_once:
+    stage1 = None if classifier.report is None else classifier.report.language_prompt
+    is_aligned = adapted.is_aligned or (isinstance(stage1, AdaptReport) and stage1.objective != "mlm")
+    if is_aligned or not method.tunes_once:
         raise ConfigError(
             f"{method.name} trains stage 2 on the language's own module; tune again for {adapted.language}"
         )

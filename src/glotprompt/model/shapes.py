@@ -79,6 +79,8 @@ BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
 class Shell(Backbone):
     """A backbone on the meta device, without tokenizer: its parameters can be counted, but it reads no text."""
 
+    fingerprint = "none"
+
     def __init__(self, config: PreTrainedConfig, name: str, lm_head: bool = True) -> None:
         """Raise `ModelError` for an architecture that `Backbone` would refuse."""
         try:

@@ -90,7 +90,9 @@ class Remarks:
         text = "".join(fields_of(item).values())
         rewritings = {query.served.characters for query in queries}
         unknown = {rewriting: unknown_characters(text, self._knows, rewriting) for rewriting in rewritings}
-        return {query.served: Remark(unknown[query.served.characters], query.cloze.truncated) for query in queries}
+        remarks = {query.served: Remark(unknown[query.served.characters], query.cloze.truncated) for query in queries}
+        # No tokenizer reads what a classifier reads as characters.
+        return {one: Remark([], False) if one.reads_characters else remark for one, remark in remarks.items()}
 
 
 class Service:

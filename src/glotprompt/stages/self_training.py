@@ -20,7 +20,8 @@ from glotprompt.methods import METHODS
 from glotprompt.model.modules.stack import packed
 from glotprompt.records import Decontamination, SelfTrainingReport, SelfTrainingRound
 from glotprompt.spec import RunSpec
-from glotprompt.stages.stage2 import Stage2, train_stage2
+from glotprompt.stages.stage2 import train_stage2
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.storage import artifact
 from glotprompt.training.calibration import fit_offsets, with_offsets
 
@@ -107,11 +108,10 @@ class SelfTraining:
         language = self.classifier.language if self.adapted is None else ""
         made = Stage2.of(
             self.classifier.backbone, self.adapted, self.examples, self.classifier.task,
-            self.tune.replace(target_weight=None), self.dev, target_examples=self.target_examples, language=language,
+            self.tune, self.dev, target_examples=self.target_examples, language=language,
         )  # fmt: skip
         return replace(
             made,
-            config=made.config.replace(target_weight=self.tune.target_weight),
             target=[*made.target, *pseudo],
             target_train=[*made.target_train, *pseudo],
             strengths=made.strengths if self.strength is None else (self.strength,),

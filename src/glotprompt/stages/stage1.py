@@ -1,8 +1,4 @@
-"""Stage 1: what it reads and how (`Stage1`), and one training of it, whatever its objective.
-
-`train_part` is the order of things; an `Objective` says what is read, what the loss of a step is, and how held-out text
-judges it: masked language modelling on text, or alignment on pairs.
-"""
+"""Stage 1: what it reads and how (`Stage1`), and one training of it, whatever its objective (`objectives`)."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypedDict
 
 import torch
 from torch import Tensor
@@ -25,33 +20,27 @@ from glotprompt.inference.combination import shared_characters
 from glotprompt.methods import Method, method_of_adapt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.module import Module
-from glotprompt.model.prefix import Prefix
-from glotprompt.model.tokens import Sequences
 from glotprompt.processes import is_first
-from glotprompt.records import ALREADY_ALIGNED, AdaptReport, Decontamination, MaskedTokenScores, Trial, UnknownShare
+from glotprompt.records import (
+    ALREADY_ALIGNED,
+    AdaptReport,
+    AlignmentScores,
+    Decontamination,
+    HeldOutScores,
+    Trial,
+    UnknownShare,
+)
 from glotprompt.spec import RunSpec, adapt_specs, whole
 from glotprompt.stages.initial import Initial, InitialPrompt, begin_adapt, initial_prompt, weighted
+from glotprompt.stages.objectives import Objective, SentencePairs, objective_of
 from glotprompt.training.checkpoint import Checkpoint, same_precision
-from glotprompt.training.loop import Evaluation, History, Optimisation, Parts, fit
+from glotprompt.training.loop import Evaluation, History, Optimisation, fit
 from glotprompt.training.memory import PeakMemory, gradient_checkpointing
-from glotprompt.training.objectives.alignment import (
-    AlignmentScores,
-    alignment_corpus,
-    alignment_losses,
-    halves_of_pairs,
-    score_alignment,
-    split_pairs,
-)
-from glotprompt.training.objectives.inputs import check_length, masking_corpus
-from glotprompt.training.objectives.losses import masked_token_losses
+from glotprompt.training.objectives.inputs import check_length
 from glotprompt.training.objectives.micro_batch import MicroBatch
-from glotprompt.training.objectives.scoring import evaluation_batches, score_masked_tokens
 from glotprompt.training.objectives.unknown import refuse_unknown, unknown_in
 from glotprompt.training.progress import StepLine
 from glotprompt.training.rates import try_rates
-
-SentencePairs = Sequence[tuple[str, str]]
-"""Parallel text: (source, target)."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +77,7 @@ class Stage1:
         held_out: EvaluationText = (),
     ) -> Stage1:
         """The arguments are those of `protocol.adapt`, which says what is refused."""
-        config = with_objective(config, parallel is not None)
-        if parallel is not None and (len(target) or len(source)):
-            raise ConfigError("parallel text is aligned by itself; leave target and source out")
+        config = with_objective(config, parallel is not None, bool(len(target) or len(source)))
         if not language:
             raise ConfigError(f"which language is it? Give its ISO 639-3 code as {setting('language')}")
         method = method_of_adapt(config)
@@ -104,9 +91,10 @@ class Stage1:
             target, source = clean["target"].texts, clean["source"].texts
             checked = {name: text.to_json() for name, text in clean.items() if text.num_kept}
             if parallel is not None:
-                parallel, checked = decontaminated_pairs(parallel, held_out)
+                parallel, of_pairs = decontaminated_pairs(parallel, held_out)
+                checked = {**of_pairs, **checked}
             decontamination = Decontamination.model_validate(checked)
-        given = target if parallel is None else [pair[1] for pair in parallel]
+        given = [*target, *(pair[1] for pair in parallel or ())]
         if initial is not None and characters is None:
             characters = shared_characters([prompt for prompt, _ in weighted(initial)])
         if characters is not None:
@@ -117,10 +105,11 @@ class Stage1:
 
     def specs(self, backbone: Backbone) -> dict[str, RunSpec]:
         """The trainings by part of the result."""
+        contents = dict[str, str]()
+        if self.config.objective != "alignment":
+            contents |= {"target": content_hash(self.target), "source": content_hash(self.source)}
         if self.pairs is not None:
-            contents = {"pairs": content_of_pairs(self.pairs)}
-        else:
-            contents = {"target": content_hash(self.target), "source": content_hash(self.source)}
+            contents["pairs"] = content_of_pairs(self.pairs)
         builds_on = [] if self.start is None else [self.start.digest]
         origin = backbone.fingerprint, backbone.asked_precision
         return adapt_specs(
@@ -133,108 +122,12 @@ class Stage1:
 
     def texts_read(self) -> dict[str, Sequence[str]]:
         """ "target", "source": what it reads of both languages."""
-        if self.pairs is not None:
-            return {"target": [target for _, target in self.pairs], "source": [source for source, _ in self.pairs]}
         shares = self.method.source_shares(self.config).values()
         read = {"target": any(share < 1 for share in shares), "source": any(share > 0 for share in shares)}
-        return {name: text for name, text in (("target", self.target), ("source", self.source)) if read[name]}
-
-
-class Amounts(TypedDict, total=False):
-    """Fields of a report (`records.AdaptReport`), which says what each is."""
-
-    target_lines: int
-    source_lines: int
-    target_sequences: int
-    source_sequences: int
-    pairs: int
-    held_out_pairs: int
-
-
-class Objective(Protocol):
-    """What a training of stage 1 reads and how it is judged."""
-
-    text: Sequences
-    """Token sequences from which a prompt can start (`initialise="text"`)."""
-    amounts: Amounts
-    held_out: list[str]
-    """Text of the target that is not trained on, as it is read."""
-
-    def losses(self, module: Module, step: int, micro_batch: MicroBatch) -> Parts:
-        """Parts of the loss of a step."""
-        ...
-
-    def scores(self, prefix: Prefix | None) -> MaskedTokenScores | AlignmentScores:
-        """The figures of held-out text that chooses nothing, of the backbone as it is now."""
-        ...
-
-    def judge(self, prefix: Prefix | None) -> Evaluation:
-        """What chooses the best step, of the other half of the held-out text."""
-        ...
-
-
-class MaskedLanguageModelling:
-    """Masked tokens of the target's text, mixed with the source's (section 3.1 of the paper)."""
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        target: Sequence[str],
-        source: Sequence[str],
-        config: AdaptConfig,
-        runtime: RuntimeConfig,
-    ) -> None:
-        backbone.require_lm_head("masked language modelling")
-        self._backbone = backbone
-        self._corpus, (choosing, reporting), self.held_out = masking_corpus(backbone, target, source, config)
-        self._watched, self._batches = (
-            evaluation_batches(part, backbone, config.mask_rate, runtime.eval_batch_size)
-            for part in (choosing[: config.eval_sequences], reporting)
-        )
-        self.text = self._corpus.source if config.source_share > 0 else self._corpus.target
-        self.amounts = Amounts(
-            target_lines=len(target),
-            source_lines=len(source),
-            target_sequences=len(self._corpus.target),
-            source_sequences=len(self._corpus.source),
-        )
-
-    def losses(self, module: Module, step: int, micro_batch: MicroBatch) -> Parts:
-        return masked_token_losses(self._backbone, module, self._corpus.batch(step), micro_batch)
-
-    def scores(self, prefix: Prefix | None) -> MaskedTokenScores:
-        return score_masked_tokens(self._backbone, self._batches, prefix)
-
-    def judge(self, prefix: Prefix | None) -> Evaluation:
-        loss = score_masked_tokens(self._backbone, self._watched, prefix).loss
-        return Evaluation((loss,), {"held_out_loss": loss})
-
-
-class Alignment:
-    """Sentences of the target language where the frozen model puts their translations (`objectives.alignment`)."""
-
-    def __init__(self, backbone: Backbone, pairs: SentencePairs, config: AdaptConfig, runtime: RuntimeConfig) -> None:
-        kept, held = split_pairs(pairs, config)
-        self._backbone, self._batch_size = backbone, runtime.eval_batch_size
-        self._corpus = alignment_corpus(backbone, kept, config, self._batch_size)
-        self._choosing, self._reporting = (
-            alignment_corpus(backbone, part, config, self._batch_size, self._corpus.centre)
-            for part in halves_of_pairs(held)
-        )
-        self.text = self._corpus.pairs.source
-        self.amounts = Amounts(pairs=len(kept), held_out_pairs=len(held))
-        self.held_out = [target for _, target in held]
-
-    def losses(self, module: Module, step: int, micro_batch: MicroBatch) -> Parts:
-        return alignment_losses(self._backbone, module, self._corpus.batch(step), self._corpus.centre, micro_batch)
-
-    def scores(self, prefix: Prefix | None) -> AlignmentScores:
-        return score_alignment(self._backbone, self._reporting, prefix, self._batch_size)
-
-    def judge(self, prefix: Prefix | None) -> Evaluation:
-        """By the loss, which moves more smoothly than retrieval and counts the source sentences, too."""
-        found = score_alignment(self._backbone, self._choosing, prefix, self._batch_size)
-        return Evaluation((found.loss,), {"held_out_loss": found.loss, "retrieval": found.retrieval})
+        text = {name: list(text) for name, text in (("target", self.target), ("source", self.source)) if read[name]}
+        for name, side in (("target", 1), ("source", 0)) if self.pairs is not None else ():
+            text.setdefault(name, []).extend(pair[side] for pair in self.pairs or ())
+        return text
 
 
 def count_unknown(
@@ -253,9 +146,21 @@ def count_unknown(
     return counted
 
 
-def with_objective(config: AdaptConfig | None, parallel: bool) -> AdaptConfig:
-    """The config of a stage 1 that was given parallel text, or none: what was not set is the preset alignment's there.
-    Raises `ConfigError` where the objective was set to another one."""
+def with_objective(config: AdaptConfig | None, parallel: bool, text: bool) -> AdaptConfig:
+    """The config of a stage 1 that was given parallel text, or text, or both: what was not set is the preset
+    alignment's for parallel text alone. Raises `ConfigError` where the objective was set to another one."""
+    if config is not None and config.objective == "mlm+alignment":
+        if parallel and text:
+            return config
+        raise ConfigError(
+            f"objective {config.objective!r} needs unlabelled text ({setting('target')}) and parallel text"
+            f" ({setting('parallel')}); give both, or another objective"
+        )
+    if parallel and text:
+        raise ConfigError(
+            "parallel text is aligned by itself; leave target and source out, or give"
+            f" {setting('objective', 'mlm+alignment')}"
+        )
     objective = "alignment" if parallel else "mlm"
     if config is None:
         return AdaptConfig(**preset("alignment", "adapt")) if parallel else AdaptConfig()
@@ -289,11 +194,8 @@ def train_part(
     config = stage1.config.replace(method=method.name, source_share=method.source_shares(stage1.config)[part])
     checkpoint = Checkpoint(runtime, spec.identity)
     same_precision(backbone, checkpoint)
-    objective: Objective  # in the precision of the run: alignment's teachers are the backbone's own states
-    if stage1.pairs is None:
-        objective = MaskedLanguageModelling(backbone, stage1.target, stage1.source, config, runtime)
-    else:
-        objective = Alignment(backbone, stage1.pairs, config, runtime)
+    # In the precision of the run: alignment's teachers are the backbone's own states.
+    objective = objective_of(backbone, (stage1.target, stage1.source), stage1.pairs, config, runtime)
     before = objective.scores(None)
     _say_already_aligned(before, runtime)
     begin = partial(begin_adapt, backbone, method, objective.text, config, start)
@@ -324,7 +226,7 @@ def train_part(
     return TrainedPart(module, report, objective.held_out)
 
 
-def _say_already_aligned(scores: MaskedTokenScores | AlignmentScores, runtime: RuntimeConfig) -> None:
+def _say_already_aligned(scores: HeldOutScores, runtime: RuntimeConfig) -> None:
     if isinstance(scores, AlignmentScores) and scores.retrieval >= ALREADY_ALIGNED and runtime.progress and is_first():
         print(
             f"already aligned: {scores.retrieval:.1f} % of {scores.num_pairs} held-out translations are found before"

@@ -29,6 +29,8 @@ MEASUREMENTS = "measurements"
 """What is found of a file after it was made: part of the metadata, but under a key of its own and with a digest of its
 own, so that the file's digest stays."""
 _BESIDE = f"{KEY}.{MEASUREMENTS}"
+NO_BACKBONE = {"name": "none", "fingerprint": "none"}
+"""The backbone of a classifier that uses none."""
 MOST_LEVELS = 64
 """Nesting limit of a description: several times the depth of any real one, far below Python's recursion limit."""
 _DTYPES = {
@@ -240,7 +242,7 @@ def _check_digest(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 def check_backbone(path: str | Path, metadata: Mapping[str, Any], name: str, fingerprint: str) -> None:
     """Raise `ArtifactError` for a file made for another backbone."""
     made_for = metadata.get("backbone", {})
-    if made_for.get("fingerprint") != fingerprint:
+    if made_for != NO_BACKBONE and made_for.get("fingerprint") != fingerprint:
         raise ArtifactError(f"{path} was made for {other_backbone(made_for, name, fingerprint)}")
 
 

@@ -88,9 +88,15 @@ class _EmbeddingHead(_Section):
     layer: Annotated[int, Field(ge=0)]
 
 
+class _NgramHead(_Section):
+    kind: Literal["n-gram head"]
+    ngrams: list[Text]
+
+
 _Body = Annotated[tuple[Literal["body"], _Module], Strict(False)]
 _Head = Annotated[
-    tuple[Literal["head"], Annotated[_LinearHead | _EmbeddingHead, Field(discriminator="kind")]], Strict(False)
+    tuple[Literal["head"], Annotated[_LinearHead | _EmbeddingHead | _NgramHead, Field(discriminator="kind")]],
+    Strict(False),
 ]
 
 
@@ -135,7 +141,8 @@ class _LanguageModule(_Metadata):
     @model_validator(mode="after")
     def _of_the_method(self) -> Self:
         method = DESCRIPTIONS[self.method]
-        if set(self.parts) != set(method.parts):
+        is_aligned = self.training.get("config", {}).get("objective", "mlm") != "mlm"
+        if set(self.parts) != ({"language"} if is_aligned else set(method.parts)):
             expected = ", ".join(sorted(method.parts))
             raise ValueError(f"parts {', '.join(self.parts) or 'none'}; {self.method} has {expected}")
         kinds = {part.kind for part in self.parts.values()}
@@ -159,6 +166,9 @@ class _Classifier(_Metadata):
             raise ValueError(f"{len(self.labels)} labels that are not those of the verbalizer")
         if self.offsets is not None and len(self.offsets) != len(self.labels):
             raise ValueError(f"{len(self.offsets)} offsets for {len(self.labels)} labels")
+        reads_characters = isinstance(self.module, _WithHead) and isinstance(self.module.parts[1][1], _NgramHead)
+        if reads_characters != (self.backbone.model_dump() == artifact.NO_BACKBONE):
+            raise ValueError("a backbone that does not fit the head")
         return self
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from glotprompt.cli.declare import REQUIRED, Command, Option, to_write
 from glotprompt.cli.options import (
-    ALLOW_EVALUATION_TEXT,
     CLASSIFIER,
     DECONTAMINATION,
     DEV,
@@ -152,12 +151,19 @@ TRAINING = {
                     " Sentence vectors are then centred by its mean instead of the source examples'.",
                     list[str],
                 ),
-                ALLOW_EVALUATION_TEXT,
+                Option(
+                    "--parallel FILE",
+                    "For --method embedding: translations, as adapt reads them. A ridge map from target to source"
+                    " vectors, fitted on them, becomes part of the classifier.",
+                    list[str],
+                ),
+                *DECONTAMINATION,
             ),
             FILES: reading("text", "label", "premise", "hypothesis"),
             "Machine": (*machine(), *TRAINING_MACHINE),
         },
-        "It starts from what adapt wrote and keeps its method; with --model alone, from noise. An interrupted run"
+        "It starts from what adapt wrote and keeps its method; with --model alone, from noise. --method tf-idf needs"
+        " neither. An interrupted run"
         " resumes when you rerun the same command.",
         "tune",
         True,

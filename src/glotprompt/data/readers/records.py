@@ -148,6 +148,32 @@ def shots_per_class(examples: Sequence[Example], n: int, seed: int) -> list[Exam
     return [examples[i] for i in sorted(sample)]
 
 
+MOST_FOLDS = 5
+"""Of a cross-validation."""
+
+
+def stratified_folds(examples: Sequence[Example], num: int, seed: int = 0) -> list[list[int]]:
+    """The rows of each of `num` folds. Every label is spread evenly, and examples with one text lie in one fold."""
+    folds: list[list[int]] = [[] for _ in range(num)]
+    dealt = 0  # on from label to label, so that the folds are equally large
+    for label, members in rows_by_text(examples).items():
+        for member in generator(seed, "folds", label).permutation(len(members)).tolist():
+            folds[dealt % num] += members[member]
+            dealt += 1
+    return [sorted(fold) for fold in folds]
+
+
+def rows_by_text(examples: Sequence[Example]) -> dict[str, list[list[int]]]:
+    """The rows of each different text, by the label of its first row; labels are sorted."""
+    texts: dict[tuple[str, ...], list[int]] = {}
+    for row, example in enumerate(examples):
+        texts.setdefault(_text_key(example), []).append(row)
+    groups: dict[str, list[list[int]]] = {label: [] for label in labels_of(examples)}
+    for rows in texts.values():
+        groups[str(examples[rows[0]].label)].append(rows)
+    return groups
+
+
 def labels_of(examples: Iterable[Example]) -> list[str]:
     """The labels that occur, sorted."""
     return sorted({example.label for example in examples if example.label is not None})

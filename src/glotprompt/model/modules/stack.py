@@ -14,6 +14,7 @@ from glotprompt.model.modules.adapters import Adapter
 from glotprompt.model.modules.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.modules.lora import Lora
 from glotprompt.model.modules.module import Module
+from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.modules.weights import Weights
 from glotprompt.model.prefix import Prefix
@@ -59,7 +60,7 @@ class ModuleStack(Module):
 
 
 _KINDS: dict[str, type[Module]] = {kind.kind: kind for kind in (SoftPrompt, Weights, Adapter, Lora, ModuleStack)}
-_HEADS: dict[str, type[Head]] = {kind.kind: kind for kind in (LinearHead, EmbeddingHead)}
+_HEADS: dict[str, type[Head]] = {kind.kind: kind for kind in (LinearHead, EmbeddingHead, NgramHead)}
 
 
 def tensors_of(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,4 +118,5 @@ def unpacked(
         return restored(backbone, of_body, tensors), None
     refuse_strays(tensors, ["body", "head"])
     head = _HEADS[of_head["kind"]].restore(backbone, of_head, tensors_of("head", tensors))
-    return restored(backbone, of_body, tensors_of("body", tensors)), head.to(backbone.device)
+    body = restored(backbone, of_body, tensors_of("body", tensors))
+    return body, head if isinstance(head, NgramHead) else head.to(backbone.device)

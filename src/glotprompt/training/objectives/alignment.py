@@ -185,6 +185,19 @@ def alignment_losses(
             yield pulled + (share - pulled).detach(), _num_tokens(part)
 
 
+def hold_losses(
+    backbone: Backbone, module: Module, sequences: Sequences, weight: float, micro_batch: MicroBatch
+) -> Generator[tuple[Tensor, int]]:
+    """Parts of `weight` * (1 - mean cosine of the sequences' pooled states with the module to those without)."""
+    for rows in micro_batch.parts(len(sequences)):
+        some = sequences[rows]
+        with torch.no_grad():
+            without = _vectors(backbone, some, None, len(some))
+        with module.attached(backbone) as prefix:
+            cosines = F.cosine_similarity(_vectors(backbone, some, prefix, len(some)), without)
+            yield weight * (1 - cosines).sum() / len(sequences), sum(map(len, some))
+
+
 def _gradients_of_vectors(
     backbone: Backbone, module: Module, batch: AlignmentBatch, centre: Float[Tensor, " hidden"], size: int
 ) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -93,11 +93,15 @@ class MaskingCorpus:
     def batch(self, step: int) -> MaskedBatch:
         """The batch of a step: a share `source_share` of source-language rows, the rest from the target language."""
         config = self.config
-        num_source = source_rows(config.batch_size, config.source_share)
-        num_target = config.batch_size - num_source
+        num_target = config.batch_size - source_rows(config.batch_size, config.source_share)
         rows = [self.target[i] for i in sample_indices(len(self.target), num_target, config.seed, step, 0)]
-        rows += [self.source[i] for i in sample_indices(len(self.source), num_source, config.seed, step, 1)]
+        rows += self.source_batch(step)
         return mask_tokens(rows, self.tokenizer, config.mask_rate, seed=(config.seed, step, 2))
+
+    def source_batch(self, step: int) -> Sequences:
+        """The source-language rows of a step, unmasked."""
+        num = source_rows(self.config.batch_size, self.config.source_share)
+        return [self.source[i] for i in sample_indices(len(self.source), num, self.config.seed, step, 1)]
 
 
 def source_rows(batch_size: int, share: float) -> int:

@@ -39,6 +39,8 @@ class Examples:
     clozes: Sequence[Cloze]
     gold: Sequence[int]
     """Index of each example's label."""
+    folds: Sequence[Sequence[int]] = ()
+    """As `Vectors.folds`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,13 @@ class Vectors:
     """Index of each example's label."""
     weights: Float[NDArray[np.float64], " text"] | None = None
     """How much each counts for; None: all the same."""
+    folds: Sequence[Sequence[int]] = ()
+    """Rows that judge the penalty as dev examples do, each fold by a fit on all other rows."""
+
+    def some(self, rows: Sequence[int]) -> Vectors:
+        """Some of them, without folds."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Vectors(self.states[rows], [self.gold[row] for row in rows], weights)
 
 
 CENTRE_TEXTS = 1000
@@ -60,14 +69,15 @@ CENTRE_TEXTS = 1000
 class Chosen:
     """What dev examples chose."""
 
-    layer: int
-    """The states behind so many layers are read."""
     strength: float
     """C of the logistic regression."""
     dev_accuracy: float
     """In per cent."""
     dev_loss: float
 
+
+Fit = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Weights [label, hidden] and biases [label]."""
 
 Choice = Callable[[Sequence[Chosen], int], Chosen]
 """From what each penalty does on dev examples, and how many these are, to the one to keep."""
@@ -117,7 +127,9 @@ def fit_embedding_head(
     """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep that of
     `strongest_within_error`. Raises `DataError` for one label alone."""
     inputs, held = (
-        Vectors(vectors_of(backbone, part.clozes, prefix, layer, batch_size), part.gold, weights_of(part.clozes))
+        Vectors(
+            vectors_of(backbone, part.clozes, prefix, layer, batch_size), part.gold, weights_of(part.clozes), part.folds
+        )
         for part in (train, dev)
     )
     head, found = best_head(layer, inputs, held, num_labels, strengths)
@@ -133,25 +145,49 @@ def best_head(
     choose: Choice = strongest_within_error,
 ) -> tuple[EmbeddingHead, Chosen]:
     """As `fit_embedding_head`, from the vectors themselves."""
-    inputs = train.states
+    centre, scale = train.states.mean(axis=0), float(train.states.std())
+    inputs, held = (replace(part, states=(part.states - centre) / scale) for part in (train, dev))
+    fit, found = best_fit(inputs, held, num_labels, strengths, choose)
+    weight, bias, of_centre = (torch.from_numpy(value) for value in (*fit, centre))
+    return EmbeddingHead(weight, bias, of_centre, torch.tensor(scale), layer), found
+
+
+def best_fit(
+    train: Vectors, dev: Vectors, num_labels: int, strengths: Sequence[float], choose: Choice
+) -> tuple[Fit, Chosen]:
+    """The fit on all training examples with the penalty to choose. Raises `DataError` for one label alone."""
     if len(set(train.gold)) < 2:
         raise DataError("all training examples have one label; give examples of at least two")
-    heads: dict[Chosen, EmbeddingHead] = {}
-    centre, scale = inputs.mean(axis=0), float(inputs.std())
+    fits: dict[Chosen, Fit] = {}
     for strength in strengths:
-        weight, bias = _logistic(replace(train, states=(inputs - centre) / scale), num_labels, strength)
-        log_probs = _log_softmax((dev.states - centre) / scale @ weight.T + bias)
-        parts = [torch.from_numpy(value) for value in (weight, bias, centre)]
-        figures = accuracy_and_loss(log_probs, dev.gold, dev.weights)
-        heads[Chosen(layer, strength, *figures)] = EmbeddingHead(
-            parts[0], parts[1], parts[2], torch.tensor(scale), layer
-        )
-    chosen = choose(list(heads), len(dev.gold))
-    return heads[chosen], chosen
+        fit = _logistic(train, num_labels, strength)
+        fits[Chosen(strength, *_judged(train, dev, num_labels, strength, fit))] = fit
+    chosen = choose(list(fits), len(dev.gold) + sum(map(len, train.folds)))
+    return fits[chosen], chosen
 
 
-def _logistic(train: Vectors, num_labels: int, strength: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights [label, hidden] and biases [label] of a softmax over all labels."""
+def _judged(train: Vectors, dev: Vectors, num_labels: int, strength: float, fit: Fit) -> tuple[float, float]:
+    """Accuracy and loss on dev examples; where there are folds, the means of those on dev examples and on the folds."""
+    if not train.folds:
+        return accuracy_and_loss(_log_probabilities(dev, fit), dev.gold, dev.weights)
+    of_dev, of_folds = list[tuple[float, float]](), list[tuple[float, float]]()
+    for fold in train.folds:
+        rest = np.setdiff1d(np.arange(len(train.gold)), fold).tolist()
+        fit, held = _logistic(train.some(rest), num_labels, strength), train.some(fold)
+        of_folds.append(accuracy_and_loss(_log_probabilities(held, fit), held.gold))
+        if dev.gold:
+            of_dev.append(accuracy_and_loss(_log_probabilities(dev, fit), dev.gold))
+    shares = [len(fold) for fold in train.folds]
+    accuracy, loss = np.mean([np.average(part, axis=0, weights=shares) for part in (of_dev, of_folds) if part], axis=0)
+    return float(accuracy), float(loss)
+
+
+def _log_probabilities(part: Vectors, fit: Fit) -> NDArray[np.float64]:
+    return _log_softmax(part.states @ fit[0].T + fit[1])
+
+
+def _logistic(train: Vectors, num_labels: int, strength: float) -> Fit:
+    """A softmax over all labels."""
     # A second to import, which is half of what torch takes, and few runs fit anything.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

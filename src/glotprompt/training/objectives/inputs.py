@@ -11,6 +11,7 @@ from glotprompt.errors import ConfigError, DataError, counted, nearest, setting
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import Head
 from glotprompt.model.modules.module import Module
+from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import Sequences
 from glotprompt.task import Task
@@ -146,10 +147,22 @@ def read_inputs(
     """The head, or the label words where there is none, and the tokenised inputs for it, with the character map
     applied."""
     fields = rewritten_fields(fields, characters)
+    if isinstance(head, NgramHead):
+        return head, ngrams_read(head, fields, task)
     if head is not None:
         return head, encode_without_mask(fields, task, backbone.tokenizer, max_length)
     words = label_words(task, backbone.tokenizer, backbone.input_embeddings)
     return words, encode(fields, task, backbone.tokenizer, max_length, words.num_masks)
+
+
+def characters_of(fields: Mapping[str, str], task: Task) -> str:
+    """An input as one text: its fields, one behind the other."""
+    return "\n".join(fields[name] for name in task.template.fields)
+
+
+def ngrams_read(head: NgramHead, fields: Sequence[Mapping[str, str]], task: Task) -> list[Cloze]:
+    """Inputs as indices of the head's n-grams."""
+    return [Cloze(head.read(characters_of(row, task)), position=0) for row in fields]
 
 
 def fields_of(item: Input) -> dict[str, str]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from glotprompt.errors import DataError
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import EmbeddingHead
+from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import SpecialIds, by_length, pad
 from glotprompt.records import EvaluationReport, LabelScores, MaskedTokenScores
@@ -64,7 +65,7 @@ def score_masked_tokens(backbone: Backbone, batches: Sequence[MaskedBatch], pref
 
 @runtime_checkable
 class LabelHead(Protocol):
-    """Anything that scores labels from states: the verbalizer's `Words`, a `LinearHead` or an `EmbeddingHead`."""
+    """Anything that scores labels from states: the verbalizer's `Words`, a a head."""
 
     @property
     def num_labels(self) -> int: ...
@@ -78,6 +79,8 @@ def label_scores(
     backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, head: LabelHead
 ) -> Float[Tensor, "batch label"]:
     """Label scores, differentiable in the trained parameters."""
+    if isinstance(head, NgramHead):
+        return head.scores(backbone, head.features([cloze.input_ids for cloze in clozes]))
     layer = head.layer if isinstance(head, EmbeddingHead) else None
     return head.scores(backbone, label_states(backbone, clozes, prefix, layer))
 

@@ -1,0 +1,92 @@
+"""Stage 2 in closed form: logistic regression on sentence vectors, which a ridge map may move, or on n-grams."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from glotprompt.config import AdaptConfig, RuntimeConfig
+from glotprompt.data.readers.records import Example
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.classification import EmbeddingHead
+from glotprompt.model.modules.module import Module
+from glotprompt.model.modules.ngrams import NgramHead
+from glotprompt.stages.objectives import SentencePairs
+from glotprompt.stages.stage2_data import Stage2
+from glotprompt.training.loop import History
+from glotprompt.training.objectives.alignment import split_pairs
+from glotprompt.training.objectives.cloze import Cloze, encode_without_mask
+from glotprompt.training.objectives.embedding import (
+    Chosen,
+    Examples,
+    PairVectors,
+    RidgeMap,
+    fit_embedding_head,
+    fit_ridge,
+    layer_read,
+)
+from glotprompt.training.objectives.inputs import characters_of, rewritten_fields
+from glotprompt.training.objectives.ngrams import Texts, fit_ngram_head
+
+
+def fit_vectors(
+    backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig
+) -> tuple[EmbeddingHead, History, Chosen]:
+    """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
+    began = time.perf_counter()
+    config, task = stage2.config, stage2.task
+
+    def read(part: Sequence[Example]) -> list[Cloze]:
+        fields = rewritten_fields([one.fields for one in part], stage2.characters)
+        return encode_without_mask(fields, task, backbone.tokenizer, config.max_length)
+
+    learned, judged = stage2.learned, stage2.dev if stage2.folds else stage2.judged
+    train = Examples(stage2.weighted(read(learned)), stage2.gold(learned), stage2.folds)
+    clozes = read(judged)
+    held = Examples(clozes if stage2.folds else stage2.weighted(clozes, judged=True), stage2.gold(judged))
+    layer = layer_read(backbone, config)
+    with torch.no_grad(), body.attached(backbone) as prefix:
+        head, chosen = fit_embedding_head(
+            backbone, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size, stage2.strengths
+        )
+    if stage2.pairs:
+        head = _ridge(backbone, body, stage2, runtime).folded(head)
+    tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
+    return head, _closed(began, tokens, chosen), chosen
+
+
+def _closed(began: float, tokens: int, chosen: Chosen) -> History:
+    """The history of a fit in closed form."""
+    figures = {"dev_accuracy": chosen.dev_accuracy, "dev_loss": chosen.dev_loss}
+    return History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
+
+
+def fit_characters(stage2: Stage2) -> tuple[NgramHead, History, Chosen]:
+    """Logistic regression on n-grams of characters."""
+    began = time.perf_counter()
+
+    def read(part: Sequence[Example], weights: Sequence[float]) -> Texts:
+        return Texts([characters_of(one.fields, stage2.task) for one in part], stage2.gold(part), weights)
+
+    train = replace(read(stage2.learned, stage2.weights()), folds=stage2.folds)
+    held = () if stage2.folds else stage2.judged
+    head, chosen = fit_ngram_head(train, read(held, ()), len(stage2.task.labels), stage2.strengths)
+    return head, _closed(began, 0, chosen), chosen
+
+
+def _ridge(backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig) -> RidgeMap:
+    """The map from the pairs' target side to their source side, by the vectors that the head reads."""
+    config = stage2.config
+
+    def read(pairs: SentencePairs) -> PairVectors:
+        sides = [rewritten_fields([{"text": pair[side]} for pair in pairs], stage2.characters) for side in (0, 1)]
+        layer, most = layer_read(backbone, config), runtime.eval_batch_size
+        how: dict[str, Any] = {"layer": layer, "max_length": config.max_length, "batch_size": most}
+        return PairVectors(*(backbone.embed([row["text"] for row in side], body, **how) for side in sides))
+
+    kept, held = split_pairs(stage2.pairs, AdaptConfig(seed=config.seed))
+    return fit_ridge(read(kept), read(held))
