@@ -177,7 +177,7 @@ def expected_counts(variant: Variant) -> tuple[int, int]:
     prompt, task = 2 * 4 * 4 * 12, 3 * bottleneck(48, 16)
     one, two = {
         "soft-prompt": (3 * prompt, 2 * prompt), "source-prompt": (3 * prompt, 2 * prompt),
-        "prompt-tuning": (0, 3 * prompt), "fine-tuning": (0, whole),
+        "prompt-tuning": (0, 3 * prompt), "input-prompt": (0, 4 * 48), "fine-tuning": (0, whole),
         "fine-tuning-mlm": (whole, whole), "mad-x": (language, task), "lora": (aligned_lora, aligned_lora),
         "soft-prompt+task-adapter": (3 * prompt, task),
     }[variant.method]  # fmt: skip

@@ -87,6 +87,11 @@ VARIANTS = {
     "soft-prompt, pooled head": Variant("soft-prompt", (0.1, 0.1), tune={"head": "pooled"}),
     "soft-prompt, aligned": Variant("soft-prompt", (0.3, 1.0), adapt=ALIGNED),
     "prompt-tuning": Variant("prompt-tuning", (None, 1.0)),
+    # Vectors at the input alone hardly move the label words of a body with random weights.
+    "input-prompt, linear head": Variant("input-prompt", (None, 0.05), tune=HEAD),
+    "input-prompt, noise, BERT": Variant(
+        "input-prompt", (None, 0.05), "bert", tune={**HEAD, **DROPOUT, "initialise": "noise"}
+    ),
     "fine-tuning": Variant("fine-tuning", (None, 5e-3)),
     "fine-tuning, linear head": Variant("fine-tuning", (None, 5e-3), "bert", tune=HEAD),
     "fine-tuning-mlm": Variant("fine-tuning-mlm", (2e-3, 5e-3)),

@@ -241,6 +241,9 @@ class TuneConfig(Config):
     """Length of a prompt that starts from noise (no language prompt is given)."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of the noise of such a prompt."""
+    initialise: Literal["vocabulary", "noise"] = "vocabulary"
+    """input-prompt: initial vectors: the embeddings of random tokens (Lester et al. 2021: better than noise), or normal
+    noise with `init_std`."""
     seed: int = Field(default=0, ge=0)
     """Random seed of initialisation, sampling and order."""
 

@@ -129,6 +129,11 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
         (config.head != "pooled", "states that are pooled are not kept", "state_cache"),
         (config.head == "cloze", "a linear head reads no words", "loss_over"),
         (
+            config.initialise == "noise" or "initialise" not in method.settings.get("tune", {}),
+            "the prompt does not start from noise",
+            "init_std",
+        ),
+        (
             not method.reads_vectors,
             f"{method.name} is fitted in closed form",
             "epochs batch_size learning_rate warmup_ratio weight_decay clip_norm dropout head loss_over"

@@ -2,6 +2,7 @@
 
 from .backbone import Backbone as Backbone
 from .modules.adapters import Adapter as Adapter
+from .modules.input_prompt import InputPrompt as InputPrompt
 from .modules.lora import Lora as Lora
 from .modules.module import Module as Module
 from .modules.soft_prompt import SoftPrompt as SoftPrompt

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from glotprompt.errors import ConfigError, ModelError, setting
-from glotprompt.model.body import LayeredBody, ReadPositions, first_position, layered_body
+from glotprompt.model.body import LayeredBody, ReadPositions, first_position, layered_body, text_positions
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.heads import head_transform, masked_token_loss
 from glotprompt.model.loading import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
@@ -375,12 +375,7 @@ class Backbone:
         """Position ids of a text after a prompt with "shifted" positions; None: the model's own."""
         if prefix is None or prefix.shift is None:
             return None
-        shift = prefix.shift
-        if self._first_position:  # RoBERTa counts text tokens only, from the padding id + 1; padding keeps its id
-            padding = self._first_position - 1
-            text = (input_ids != padding).long()
-            return (text.cumsum(dim=1) + shift) * text + padding
-        return torch.arange(input_ids.shape[1], device=input_ids.device) + shift
+        return text_positions(input_ids, self._first_position, prefix.shift)
 
     def token_logits(
         self, hidden: Float[Tensor, "n hidden"], token_ids: Int[Tensor, " k"] | None = None
