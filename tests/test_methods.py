@@ -207,6 +207,30 @@ def test_a_setting_is_idle_with_methods_that_do_not_name_it(own: Method) -> None
     assert "lora_alpha" not in without_effect(gp.AdaptConfig(method="lora"))
 
 
+def test_an_mlp_is_part_of_a_run_only_where_it_makes_the_prompt() -> None:
+    for settings, without in (
+        (gp.AdaptConfig(), "the prompt is trained itself"),
+        (gp.AdaptConfig(reparameterisation=8, initialise="text"), "the prompt does not start from noise"),
+        (gp.AdaptConfig(reparameterisation=8, method="lora"), "lora trains no prompt in stage 1"),
+        (gp.TuneConfig(method="prompt-tuning"), "the prompt is trained itself"),
+        (gp.TuneConfig(method="soft-prompt", reparameterisation=8), "soft-prompt starts no prompt from noise"),
+    ):
+        assert without_effect(settings)["reparameterisation"] == without
+    for settings in (gp.AdaptConfig(reparameterisation=8), gp.TuneConfig(method="prompt-tuning", reparameterisation=8)):
+        idle = without_effect(settings)
+        assert "reparameterisation" not in idle
+        assert idle["init_std"] == "an MLP makes the prompt"
+    top = gp.TuneConfig(method="prompt-tuning", reparameterisation=8, top_k_layers=2)
+    assert "init_std" not in without_effect(top), "noise of the layers that are not trained"
+
+
+def test_noise_at_the_input_only_where_it_is_asked_for() -> None:
+    idle = without_effect(gp.TuneConfig(method="input-prompt"))
+    assert idle["init_std"] == "the prompt does not start from noise"
+    assert "init_std" not in without_effect(gp.TuneConfig(method="input-prompt", initialise="noise"))
+    assert "init_std" not in without_effect(gp.TuneConfig(method="prompt-tuning"))
+
+
 class _Point:
     """An entry point of an installed package."""
 

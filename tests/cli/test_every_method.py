@@ -34,7 +34,7 @@ def trained(outcome: Outcome) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fine-tuning-mlm", "source-prompt", "soft-prompt+task-adapter"])
+@pytest.mark.parametrize("method", ["fine-tuning-mlm", "input-prompt", "source-prompt", "soft-prompt+task-adapter"])
 def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path, typed: Program) -> None:
     start, words = METHODS[method].start, f"--model {tiny_folder} --method {method} {FP32}"
     if start.stage1 is None:

@@ -20,11 +20,13 @@ INPUT_PROMPT = Method(
         name="Input prompt tuning, no adaptation",
         long_name="input prompt tuning without adaptation (prompt tuning of Lester et al. 2021)",
         colour="#7d6b00",
-        marker="p",
+        marker="h",
         place=6,
     ),
     stage2="vectors before the word embeddings",
-    rates={"tune": 0.3},  # Lester et al. 2021, section 3 (T5, Adafactor)
+    rates={
+        "tune": 3e-2
+    },  # Lester et al. 2021: 0.3, with Adafactor and T5's larger embeddings; see docs/log.md, 2026-11-30
     settings={
         "tune": {
             **dict.fromkeys(("prompt_length", "init_std"), "starts no prompt from noise"),

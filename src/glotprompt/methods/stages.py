@@ -111,7 +111,9 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
     mixes = any(0 < share < 1 for share in METHODS[config.method].source_shares(config).values())
     return (
         (False, "it is a setting of stage 2", "state_cache"),
-        (config.initialise == "noise", "the prompt does not start from noise", "init_std"),
+        (config.initialise == "noise", "the prompt does not start from noise", "init_std reparameterisation"),
+        (config.reparameterisation is None, "an MLP makes the prompt", "init_std"),
+        (config.reparameterisation is not None, "the prompt is trained itself", "reparameterisation"),
         (mixes, "the two languages are not mixed", "balance"),
         (
             config.objective == "mlm",
@@ -133,6 +135,12 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
             "the prompt does not start from noise",
             "init_std",
         ),
+        (
+            config.reparameterisation is None or bool(config.top_k_layers or config.bottom_k_layers),
+            "an MLP makes the prompt",
+            "init_std",
+        ),
+        (config.reparameterisation is not None, "the prompt is trained itself", "reparameterisation"),
         (
             not method.reads_vectors,
             f"{method.name} is fitted in closed form",

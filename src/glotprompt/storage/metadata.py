@@ -54,6 +54,10 @@ class _Adapter(_Section):
     drop_last: bool
 
 
+class _HoulsbyAdapter(_Adapter):
+    kind: Literal["houlsby adapter"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
 class _Lora(_Section):
     kind: Literal["lora"]
     rank: Count
@@ -78,7 +82,7 @@ class _ModuleStack(_Section, Generic[_Part]):
 
 
 # The deepest nesting: adapters with a trained LM head, inside those of a task.
-_Leaf = Annotated[_Prompt | _InputPrompt | _Adapter | _Lora | _Weights, Field(discriminator="kind")]
+_Leaf = Annotated[_Prompt | _InputPrompt | _Adapter | _HoulsbyAdapter | _Lora | _Weights, Field(discriminator="kind")]
 _Inner = _Leaf | _ModuleStack[_Leaf]
 _Module = _Leaf | _ModuleStack[_Inner]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from glotprompt.errors import ArtifactError
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.modules.adapters import Adapter
+from glotprompt.model.modules.adapters import Adapter, HoulsbyAdapter
 from glotprompt.model.modules.classification import EmbeddingHead, Head, LinearHead
 from glotprompt.model.modules.input_prompt import InputPrompt
 from glotprompt.model.modules.lora import Lora
@@ -60,7 +60,7 @@ class ModuleStack(Module):
 
 
 _KINDS: dict[str, type[Module]] = {
-    kind.kind: kind for kind in (SoftPrompt, InputPrompt, Weights, Adapter, Lora, ModuleStack)
+    kind.kind: kind for kind in (SoftPrompt, InputPrompt, Weights, Adapter, HoulsbyAdapter, Lora, ModuleStack)
 }
 _HEADS: dict[str, type[Head]] = {kind.kind: kind for kind in (LinearHead, EmbeddingHead)}
 
