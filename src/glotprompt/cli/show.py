@@ -99,7 +99,8 @@ def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterato
 def _inputs(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> str:
     if isinstance(report, AdaptReport):
         start = " --init-prompt" if report.initial else ""
-        return f"{'--parallel' if report.objective == 'alignment' else '--target and --source'}{start}"
+        source = "--source-adapter" if report.source_adapter else "--source"
+        return f"{'--parallel' if report.objective == 'alignment' else f'--target and {source}'}{start}"
     start = "--train and --task" if report.language_prompt is None else "--prompt, --train and --task"
     labels = ", --target-labels" if report.target_examples is not None and report.self_training is None else ""
     return f"{start} ({found['task']['name']}){labels}"
