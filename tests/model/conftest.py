@@ -17,7 +17,7 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 
 
-@pytest.fixture(params=["xlm-roberta", "bert", "modernbert", pytest.param("mini", marks=pytest.mark.slow)])
+@pytest.fixture(params=["xlm-roberta", "bert", "modernbert", "xlm", pytest.param("mini", marks=pytest.mark.slow)])
 def kind(request: pytest.FixtureRequest) -> str:
     """Every backbone on which the properties of the soft prompt are checked."""
     return request.param
@@ -73,7 +73,7 @@ def reference() -> Callable[..., Tensor]:
         body = _in_float64(model)
         vectors = torch.zeros(0, model.config.hidden_size) if vectors is None else vectors
         places = torch.cat([torch.arange(len(vectors)), torch.arange(len(ids)) + shift])
-        follow = _modernbert if model.config.model_type == "modernbert" else _bert
+        follow = {"modernbert": _modernbert, "xlm": _xlm}.get(model.config.model_type, _bert)
         with torch.no_grad():
             words = torch.cat([vectors.double(), body.get_input_embeddings()(ids)])
             prefix = None if key_values is None else key_values.double()
@@ -145,3 +145,18 @@ def _modernbert(body: Any, words: Tensor, places: Tensor, key_values: Tensor | N
         first, gate = layer.mlp.Wi(layer.mlp_norm(states)).chunk(2, dim=-1)
         states = states + layer.mlp.Wo(torch.nn.functional.gelu(first) * gate)
     return body.final_norm(states)
+
+
+def _xlm(body: Any, words: Tensor, places: Tensor, key_values: Tensor | None) -> Tensor:
+    """XLM: norms after the residuals, learned positions from 0, no language embeddings."""
+    states = body.layer_norm_emb(words + body.position_embeddings(places))
+    for index, part in enumerate(body.attentions):
+        split = [
+            linear(states).unflatten(-1, (part.n_heads, -1)).transpose(0, 1)
+            for linear in (part.q_lin, part.k_lin, part.v_lin)
+        ]
+        mixed = _attend(*split, None if key_values is None else key_values[index])
+        states = body.layer_norm1[index](part.out_lin(mixed) + states)
+        widened = torch.nn.functional.gelu(body.ffns[index].lin1(states))
+        states = body.layer_norm2[index](body.ffns[index].lin2(widened) + states)
+    return states

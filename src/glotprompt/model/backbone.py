@@ -25,6 +25,7 @@ from glotprompt.model.heads import head_transform, masked_token_loss
 from glotprompt.model.loading import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
 from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
 from glotprompt.model.tokens import Sequences, SpecialIds, beginning, by_length, pad, plain
+from glotprompt.model.xlm import speak_interface
 
 
 @runtime_checkable
@@ -144,6 +145,9 @@ class Backbone:
     def checkpoint_gradients(self, on: bool) -> None:
         """Recompute activations in the backward pass. Only the layers enter training mode, not the modules in them."""
         if on:
+            if not self.model.supports_gradient_checkpointing:
+                what = setting("gradient_checkpointing")
+                raise ConfigError(f"{self.name} cannot recompute activations; leave {what} out, or lower the batch")
             self.model.activation_checkpointing_enable({"use_reentrant": False})
             # For the sake of `use_reentrant` it also lets the embeddings require gradients, and never undoes that.
             self.model.disable_input_require_grads()
@@ -183,6 +187,7 @@ class Backbone:
                 raise unknown
             self._transform, self._decoder = transform, cast(Any, decoder)
         self._body: LayeredBody | None = None
+        speak_interface(self.model)
         ids = torch.full((1, 2), token_id, device=self.model.device)
         try:
             self.model.set_attn_implementation(ATTENTION)

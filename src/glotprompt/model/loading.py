@@ -43,8 +43,8 @@ os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 Pooling = Literal["mean", "cls"]
 """Pooling of token states into one vector: their mean, or the first token's state."""
 
-HEADS = ("lm_head.", "cls.predictions.", "head.", "decoder.")
-"""Name prefixes of LM head weights: XLM-R, BERT, ModernBERT."""
+HEADS = ("lm_head.", "cls.predictions.", "head.", "decoder.", "pred_layer.")
+"""Name prefixes of LM head weights: XLM-R, BERT, ModernBERT, XLM."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ MINI, MINI_SENTENCE = BUNDLED
 
 _OWN_ATTENTION = ("eager", "sdpa", "flex_attention")
 """Attention implementations inside transformers; for other names it would load code, even from the hub."""
-WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
+WORKING = "XLM-R, XLM-R XL, XLM, BERT, ModernBERT (mmBERT) and EuroBERT work"
 
 KNOWN_NAMES = (
     "give 'mini' or 'mini-sentence' (inside the package), a folder with config.json, model.safetensors and"

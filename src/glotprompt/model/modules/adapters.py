@@ -193,8 +193,8 @@ class Adapter(Module):
 
 
 class HoulsbyAdapter(Adapter):
-    """The adapter of a task after Houlsby et al. 2019 (ICML), section 2.1: in every layer a bottleneck on the output h of
-    the attention and one on that of the feed-forward, each with a skip connection of its own and before the sum with
+    """The adapter of a task after Houlsby et al. 2019 (ICML), section 2.1: in every layer a bottleneck on the output h
+    of the attention and one on that of the feed-forward, each with a skip connection of its own and before the sum with
     the sublayer's input x: norm(x + h + bottleneck(h)). GELU inside, as in the authors' code; the norms stay frozen.
 
     Behind a language adapter, which adds to h, it reads the sum, as in a stack of the library `adapters`."""

@@ -21,7 +21,7 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.module import Module, check_shapes
 
 QUERIES_AND_VALUES = ("query", "value")
-TARGETS = {"modernbert": ("Wqkv",), "eurobert": ("q_proj", "v_proj")}
+TARGETS = {"modernbert": ("Wqkv",), "eurobert": ("q_proj", "v_proj"), "xlm": ("q_lin", "v_lin")}
 """Names of the query and value layers (Hu et al. 2022) by model type, where they differ. ModernBERT has one layer for
 queries, keys and values."""
 
@@ -103,7 +103,7 @@ def _layers(backbone: Backbone, targets: Targets) -> dict[str, nn.Linear]:
     """Linear layers to update, by name: those in the body's layers, not in the embeddings or the LM head."""
     if targets is None:
         targets = TARGETS.get(str(backbone.model.config.model_type), QUERIES_AND_VALUES)
-    inside = re.compile(r"\blayers?\.\d+\.")
+    inside = re.compile(r"\b(layers?|attentions|ffns)\.\d+\.")
     layers = {
         name: part
         for name, part in backbone.model.named_modules()
