@@ -269,7 +269,8 @@ def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[
 def has_lm_head(config: PreTrainedConfig) -> bool:
     """Whether the weights of a config should include an LM head: not if they were saved as a bare model, as sentence
     encoders are ("XLMRobertaModel")."""
-    return not any(name.endswith("Model") for name in config.architectures or ())
+    names = [name.removesuffix("LMHeadModel") for name in config.architectures or ()]  # "XLMWithLMHeadModel"
+    return not any(name.endswith("Model") for name in names)
 
 
 def predicts_tokens(name: str) -> bool:
