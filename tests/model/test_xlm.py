@@ -110,7 +110,10 @@ def test_saved_and_loaded(xlm: Backbone, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"causal": True}, "a prompt reaches 0 of the 3 layers of a 'xlm' model"),
-        ({"asm": True, "asm_cutoffs": [50, 100], "asm_div_value": 4.0}, "the LM head of 'xlm' has a layout we do not know"),
+        (
+            {"asm": True, "asm_cutoffs": [50, 100], "asm_div_value": 4.0},
+            "the LM head of 'xlm' has a layout we do not know",
+        ),
     ],
 )
 def test_others_of_its_kind_are_refused(
