@@ -244,7 +244,8 @@ class TuneConfig(Config):
     """Target labels: weight of a target example in the loss, where a source example has weight 1. None: 1. A few labels
     that weigh as much as all source examples did harm (docs/log.md, 2026-11-30)."""
     prompt_length: int = Field(default=32, ge=1)
-    """Length of a prompt that starts from noise (no language prompt is given)."""
+    """Length of a prompt that starts from noise (no language prompt is given); of input-prompt's vectors, where 20 to
+    100 are usual (Lester et al. 2021)."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of the noise of such a prompt."""
     reparameterisation: int | None = Field(default=None, ge=1)

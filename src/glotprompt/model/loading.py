@@ -47,6 +47,10 @@ HEADS = ("lm_head.", "cls.predictions.", "head.", "decoder.", "pred_layer.")
 """Name prefixes of LM head weights: XLM-R, BERT, ModernBERT, XLM."""
 
 
+IN_A_LAYER = re.compile(r"\b(layers?|attentions|ffns)\.\d+\.")
+"""Found in the names of weights of a layer; the last two are XLM's."""
+
+
 @dataclass(frozen=True)
 class Bundled:
     """A backbone inside the package."""
@@ -255,7 +259,7 @@ def _try_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedToken
 
 
 def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[str]) -> None:
-    more = sorted(key for key in unexpected if re.search(r"\blayers?\.\d+\.", key))
+    more = sorted(key for key in unexpected if IN_A_LAYER.search(key))
     if more:
         raise ModelError(
             f"{name}: its file has {len(more)} weights of layers that config.json does not have ({more[0]}); get"

@@ -7,7 +7,6 @@ eight times as long per step.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 
 from glotprompt.errors import ConfigError
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import IN_A_LAYER
 from glotprompt.model.modules.module import Module, check_shapes
 
 QUERIES_AND_VALUES = ("query", "value")
@@ -103,12 +103,11 @@ def _layers(backbone: Backbone, targets: Targets) -> dict[str, nn.Linear]:
     """Linear layers to update, by name: those in the body's layers, not in the embeddings or the LM head."""
     if targets is None:
         targets = TARGETS.get(str(backbone.model.config.model_type), QUERIES_AND_VALUES)
-    inside = re.compile(r"\b(layers?|attentions|ffns)\.\d+\.")
     layers = {
         name: part
         for name, part in backbone.model.named_modules()
         if isinstance(part, nn.Linear)
-        and inside.search(name)
+        and IN_A_LAYER.search(name)
         and (targets == "all" or name.rpartition(".")[2] in targets)
     }
     if not layers:
