@@ -38,7 +38,7 @@ def _swap_language(tuned: model.Module, parts: Parts) -> model.ModuleStack:
     return model.ModuleStack({"language": parts["language"].requires_grad_(False), "task": tuned["task"]})
 
 
-_TASK_ADAPTER = dict.fromkeys(("task_adapter", "task_adapter_reduction"), "trains no task adapter")
+_TASK_ADAPTER: dict[str, str] = dict.fromkeys(("task_adapter", "task_adapter_reduction"), "trains no task adapter")
 
 MAD_X = Method(
     name="mad-x",

@@ -40,7 +40,7 @@ class _Attention(modeling_xlm.MultiHeadAttention):
 class XLMModel(modeling_xlm.XLMModel):
     """transformers' body, under its name, with the keyword arguments of attention functions such as `prefix`."""
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # called by keyword
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -51,7 +51,7 @@ class XLMModel(modeling_xlm.XLMModel):
     ) -> Any:
         read = cast(Tensor, inputs_embeds if input_ids is None else input_ids)
         batch, length = read.shape[:2]
-        function = AttentionInterface()[str(self.config._attn_implementation)]
+        function = AttentionInterface()[cast(Any, self.config)._attn_implementation]
         # Once, not by every layer.
         attend = partial(function, attention_mask=additive_mask(attention_mask, self.dtype), **options)
         attentions = cast(list[_Attention], list(self.attentions))

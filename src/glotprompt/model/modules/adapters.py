@@ -87,7 +87,6 @@ class Adapter(Module):
     kind: ClassVar[str] = "adapter"
     per_layer: ClassVar[int] = 1
     """Bottlenecks in each layer."""
-    activation: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(F.relu)
 
     def __init__(
         self,
@@ -135,6 +134,11 @@ class Adapter(Module):
                 else:
                     values.copy_(torch.randn(values.shape, generator=generator, device="cpu") * INITIAL_STD)
         return adapter
+
+    @staticmethod
+    def activation(states: Tensor) -> Tensor:
+        """The nonlinearity in the bottlenecks."""
+        return F.relu(states)
 
     @contextmanager
     def attached(self, backbone: Backbone) -> Generator[None, None, None]:
@@ -201,7 +205,10 @@ class HoulsbyAdapter(Adapter):
 
     kind: ClassVar[str] = "houlsby adapter"
     per_layer: ClassVar[int] = 2
-    activation: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(F.gelu)
+
+    @staticmethod
+    def activation(states: Tensor) -> Tensor:
+        return F.gelu(states)
 
     def _inserted(self, places: _Places) -> Iterator[RemovableHandle]:
         for (reader, norm), bottleneck in zip(places.sublayers, self.bottlenecks, strict=False):
