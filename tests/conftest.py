@@ -90,7 +90,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 def tiny_config(kind: str, **changes: object) -> PreTrainedConfig:
     """A few layers of `kind`, reading 512 tokens. Dropout is on, so that a module in training mode shows."""
-    from transformers import BertConfig, ModernBertConfig, XLMRobertaConfig
+    from transformers import BertConfig, ModernBertConfig, XLMConfig, XLMRobertaConfig
 
     tokenizer = load_tokenizer()
     shape = {
@@ -104,6 +104,10 @@ def tiny_config(kind: str, **changes: object) -> PreTrainedConfig:
         return XLMRobertaConfig(**{**shape, "max_position_embeddings": 514, "type_vocab_size": 1, **changes})
     if kind == "bert":
         return BertConfig(**{**shape, "max_position_embeddings": 512, **changes})
+    if kind == "xlm":
+        # Two languages with embeddings, which are never added.
+        only_here = {"max_position_embeddings": 512, "n_langs": 2, "embed_init_std": 0.1, "init_std": 0.1}
+        return XLMConfig(**{**shape, **only_here, "pad_index": 1, "bos_index": 0, "eos_index": 2, **changes})
     assert kind == "modernbert"
     # One layer looks everywhere, the next only 8 tokens to either side.
     layers = ["full_attention", "sliding_attention", "full_attention"]
@@ -111,13 +115,14 @@ def tiny_config(kind: str, **changes: object) -> PreTrainedConfig:
     return ModernBertConfig(**{**shape, **only_here, **changes})
 
 
-def random_model(config: PreTrainedConfig, attention: str = "sdpa") -> PreTrainedModel:
+def random_model(config: PreTrainedConfig, attention: str = "") -> PreTrainedModel:
     """A transformers model with random weights, always the same, and no part of ours in it."""
     import torch
     from transformers import AutoModelForMaskedLM
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
+        attention = attention or ("eager" if config.model_type == "xlm" else "sdpa")
         model = AutoModelForMaskedLM.from_config(config, attn_implementation=attention).eval()
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):  # zero at the start, so an error in them would not show

@@ -29,12 +29,14 @@ OTHER_ADAPT: dict[str, Any] = {
     "method": "mad-x", "dropout": True, "adapter_reduction": 4, "invertible_reduction": None,
     "drop_last_adapter": True, "train_lm_head": True, "lora_rank": 4, "lora_alpha": 8.0, "schedule": "wsd",
     "initialise": "text", "objective": "alignment", "lora_layers": "all", "alignment_weight": 0.5, "mlm_hold": 1.0,
+    "reparameterisation": 512,
 }  # fmt: skip
 OTHER_TUNE: dict[str, Any] = {
     "epochs": 9, "batch_size": 31, "max_length": 255, "learning_rate": 2e-3, "warmup_ratio": 0.07,
     "weight_decay": 0.01, "clip_norm": 2.0, "top_k_layers": 18, "bottom_k_layers": 18, "loss_over": "vocabulary",
     "dev_share": 0.2, "shots_per_class": 5, "prompt_length": 31, "init_std": 1.0, "seed": 1, "method": "mad-x",
-    "dropout": True, "task_adapter_reduction": 8, "head": "linear", "layer": 5, "target_weight": 3.0,
+    "dropout": True, "task_adapter": "houlsby", "task_adapter_reduction": 8, "head": "linear", "layer": 5,
+    "target_weight": 3.0, "initialise": "noise", "reparameterisation": 512,
 }  # fmt: skip
 """One value other than the default for every field."""
 

@@ -39,6 +39,7 @@ TINY = {
     "prompt-tuning, few shots": Variant("prompt-tuning", (None, 1.0), tune={"shots_per_class": 4, "batch_size": 3}),
     # As fast as it is in VARIANTS, rounding errors grow past the tolerance.
     "lora, aligned": replace(VARIANTS["lora, aligned"], rates=(1e-2, 5e-3)),
+    "input-prompt": Variant("input-prompt", (None, 0.1), tune={"prompt_length": 20}),
     "embedding": Variant("embedding", (None, 1.0)),
     "tf-idf": Variant("tf-idf", (None, 1.0)),
 }

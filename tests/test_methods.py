@@ -21,9 +21,12 @@ from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.inference.classifier import Adapted, LanguageModule, Part, load_adapted
 from glotprompt.method_registry import DESCRIPTIONS
 from glotprompt.methods import METHODS, Look, Method, for_language, register, without_effect
+from glotprompt.model.modules.adapters import Adapter
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.modules.stack import ModuleStack
 from glotprompt.report import tables
+from glotprompt.spec import digests_of
+from glotprompt.stages.stage1 import Stage1
 from glotprompt.training import loop
 
 from .conftest import make_tiny_backbone
@@ -207,6 +210,30 @@ def test_a_setting_is_idle_with_methods_that_do_not_name_it(own: Method) -> None
     assert "lora_alpha" not in without_effect(gp.AdaptConfig(method="lora"))
 
 
+def test_an_mlp_is_part_of_a_run_only_where_it_makes_the_prompt() -> None:
+    for settings, without in (
+        (gp.AdaptConfig(), "the prompt is trained itself"),
+        (gp.AdaptConfig(reparameterisation=8, initialise="text"), "the prompt does not start from noise"),
+        (gp.AdaptConfig(reparameterisation=8, method="lora"), "lora trains no prompt in stage 1"),
+        (gp.TuneConfig(method="prompt-tuning"), "the prompt is trained itself"),
+        (gp.TuneConfig(method="soft-prompt", reparameterisation=8), "soft-prompt starts no prompt from noise"),
+    ):
+        assert without_effect(settings)["reparameterisation"] == without
+    for settings in (gp.AdaptConfig(reparameterisation=8), gp.TuneConfig(method="prompt-tuning", reparameterisation=8)):
+        idle = without_effect(settings)
+        assert "reparameterisation" not in idle
+        assert idle["init_std"] == "an MLP makes the prompt"
+    top = gp.TuneConfig(method="prompt-tuning", reparameterisation=8, top_k_layers=2)
+    assert "init_std" not in without_effect(top), "noise of the layers that are not trained"
+
+
+def test_noise_at_the_input_only_where_it_is_asked_for() -> None:
+    idle = without_effect(gp.TuneConfig(method="input-prompt"))
+    assert idle["init_std"] == "the prompt does not start from noise"
+    assert "init_std" not in without_effect(gp.TuneConfig(method="input-prompt", initialise="noise"))
+    assert "init_std" not in without_effect(gp.TuneConfig(method="prompt-tuning"))
+
+
 class _Point:
     """An entry point of an installed package."""
 
@@ -303,6 +330,46 @@ def test_the_source_s_adapter_does_not_depend_on_the_target(variant: str, tmp_pa
         tensors = first.parts[part].tensors
         assert all(torch.equal(alone.parts[part].tensors[name], second.parts[part].tensors[name]) for name in tensors)
         assert all(torch.equal(tensors[name], second.parts[part].tensors[name]) for name in tensors) == is_same
+
+
+@pytest.mark.slow
+def test_a_ready_source_adapter(backbone: gp.Backbone, mad_x: LanguageModule, tmp_path: Path, steps: list[int]) -> None:
+    """Only the target's adapter is trained, as it is beside a trained source adapter, and stage 2 starts as behind that
+    one. The ready one makes it another run."""
+    ready = mad_x.parts["source"].restored(backbone)
+    variant = VARIANTS["mad-x"]
+    config = ADAPT.replace(method="mad-x", learning_rate=variant.rates[0])
+    made = gp.adapt(backbone, TOY, (), "xxx", config, QUIET, source_adapter=ready)
+    assert steps == [*range(8)]
+    assert isinstance(made, LanguageModule)
+    for part, held in mad_x.parts.items():
+        assert all(torch.equal(made.parts[part].tensors[name], tensor) for name, tensor in held.tensors.items())
+    assert made.training.source_training is None
+    assert made.training.source_adapter == digests_of(mad_x)[0]
+    tuned_bits = [variant.stage_2(backbone, start).log_probabilities(TEXTS) for start in (made, mad_x)]
+    assert np.array_equal(*tuned_bits)
+    other = Adapter.initialise(48, 3, 4)
+    specs = {
+        Stage1.of(backbone, TOY, (), "xxx", config, source_adapter=adapter).spec(backbone).identity
+        for adapter in (ready, other)
+    } | {Stage1.of(backbone, TOY, SOURCE, "xxx", config).spec(backbone).identity}
+    assert len(specs) == 3
+    again = LanguageModule.load(made.save(tmp_path / "file"), backbone)
+    assert again.training.source_adapter == made.training.source_adapter
+
+
+def test_a_ready_source_adapter_that_fits_nothing(backbone: gp.Backbone) -> None:
+    ready, config = Adapter.initialise(48, 3, 4), ADAPT.replace(method="mad-x")
+
+    def adapt(source: list[str], adapter: Adapter, **changes: Any) -> None:
+        gp.adapt(backbone, TOY, source, "xxx", config.replace(**changes), QUIET, source_adapter=adapter)
+
+    with pytest.raises(ConfigError, match="soft-prompt has no source language adapter; leave source_adapter= out"):
+        adapt([], ready, method="soft-prompt")
+    with pytest.raises(ConfigError, match="adapter is ready and reads no text; leave source= out"):
+        adapt(SOURCE, ready)
+    with pytest.raises(gp.UserError, match="the adapter is for 3 layers of 16, tiny xlm-roberta has 3 of 48"):
+        adapt([], Adapter.initialise(16, 3, 4))
 
 
 def test_mad_x_needs_source_text(backbone: gp.Backbone) -> None:

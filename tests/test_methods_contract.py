@@ -174,10 +174,12 @@ def expected_counts(variant: Variant) -> tuple[int, int]:
     lora = 3 * 2 * 2 * 48 * int(variant.adapt.get("lora_rank", 8))
     all_layers = 3 * int(variant.adapt.get("lora_rank", 8)) * (4 * 2 * 48 + 2 * (48 + 64))
     aligned_lora = all_layers if variant.adapt.get("lora_layers") == "all" else lora
-    prompt, task = 2 * 4 * 4 * 12, 3 * bottleneck(48, 16)
+    prompt, task = 2 * 4 * 4 * 12, (6 if "task_adapter" in variant.tune else 3) * bottleneck(48, 16)
+    widths = [stage.get("reparameterisation") for stage in (variant.adapt, variant.tune)]
+    fresh = [4 * 48 + 49 * width + (width + 1) * 3 * 2 * 48 if width else 3 * prompt for width in widths]
     one, two = {
-        "soft-prompt": (3 * prompt, 2 * prompt), "source-prompt": (3 * prompt, 2 * prompt),
-        "prompt-tuning": (0, 3 * prompt), "fine-tuning": (0, whole),
+        "soft-prompt": (fresh[0], 2 * prompt), "source-prompt": (3 * prompt, 2 * prompt),
+        "prompt-tuning": (0, fresh[1]), "input-prompt": (0, 4 * 48), "fine-tuning": (0, whole),
         "fine-tuning-mlm": (whole, whole), "mad-x": (language, task), "lora": (aligned_lora, aligned_lora),
         "soft-prompt+task-adapter": (3 * prompt, task),
     }[variant.method]  # fmt: skip

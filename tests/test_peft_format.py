@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel, PrefixTuningConfig, get_peft_model
+from peft.tuners.prefix_tuning.model import PrefixEncoder
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -196,3 +197,40 @@ def test_peft_cannot_carry_a_prompt_into_modernbert(tiny_backbone: Tiny, new_sto
     theirs = PeftModel.from_pretrained(new_stock("modernbert"), to_peft(prompt, tmp_path))
     with pytest.raises(RuntimeError, match="size of tensor"):
         peft_logits(theirs, backbone)
+
+
+@pytest.mark.parametrize("trained_layers", [None, range(1, 3)])
+def test_a_reparameterised_prompt_is_what_peft_s_encoder_makes(
+    tiny_backbone: Tiny, trained_layers: range | None
+) -> None:
+    """The same rows and MLP, in PEFT's layout; folded, the vectors stay."""
+    backbone = tiny_backbone("xlm-roberta")
+    shape = backbone.prompt_shape(LENGTH)
+    noise = SoftPrompt.initialise(shape, 0.5, 1, trained_layers)
+    start = noise.key_values().detach()
+    prompt = noise.reparameterised(10, seed=3)
+    num_layers = len(prompt.trained_layers)
+    config = PrefixTuningConfig(
+        task_type="FEATURE_EXTRACTION", num_virtual_tokens=LENGTH, token_dim=48, num_layers=num_layers,
+        encoder_hidden_size=10, prefix_projection=True,
+    )  # fmt: skip
+    encoder = PrefixEncoder(config)
+    (rows, *of_mlp), theirs = prompt.trained_parameters, list(encoder.parameters())
+    assert len(of_mlp) == len(theirs) - 1
+    with torch.no_grad():
+        for mine, other in zip((rows, *of_mlp), theirs, strict=True):
+            other.copy_(mine)
+    made = encoder(torch.arange(LENGTH)).view(LENGTH, num_layers, 2, 4, 12).permute(1, 2, 3, 0, 4)
+    layers = slice(prompt.trained_layers.start, prompt.trained_layers.stop)
+    assert torch.equal(prompt.key_values()[layers], made)
+    fixed = [layer for layer in range(3) if layer not in prompt.trained_layers]
+    assert torch.equal(prompt.key_values()[fixed], start[fixed])
+    prompt.key_values().sum().backward()
+    made.sum().backward()
+    for mine, other in zip((rows, *of_mlp), theirs, strict=True):
+        assert mine.grad is not None
+        torch.testing.assert_close(mine.grad, other.grad)
+    folded = prompt.folded()
+    assert torch.equal(folded.key_values(), prompt.key_values())
+    assert (folded.trained_layers, type(folded)) == (prompt.trained_layers, SoftPrompt)
+    assert [tuple(parameter.shape) for parameter in folded.parameters()] == [(num_layers, *shape[1:])]

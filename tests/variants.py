@@ -86,7 +86,14 @@ VARIANTS = {
     "soft-prompt, linear head": Variant("soft-prompt", (0.1, 0.015), adapt={"positions": "shifted"}, tune=HEAD),
     "soft-prompt, pooled head": Variant("soft-prompt", (0.1, 0.1), tune={"head": "pooled"}),
     "soft-prompt, aligned": Variant("soft-prompt", (0.3, 1.0), adapt=ALIGNED),
+    "soft-prompt, reparameterised": Variant("soft-prompt", (3e-3, 1.0), adapt={"reparameterisation": 100}),
     "prompt-tuning": Variant("prompt-tuning", (None, 1.0)),
+    "prompt-tuning, reparameterised": Variant("prompt-tuning", (None, 0.1), tune={"reparameterisation": 24}),
+    # Vectors at the input alone hardly move the label words of a body with random weights.
+    "input-prompt, linear head": Variant("input-prompt", (None, 0.05), tune=HEAD),
+    "input-prompt, noise, BERT": Variant(
+        "input-prompt", (None, 0.05), "bert", tune={**HEAD, **DROPOUT, "initialise": "noise"}
+    ),
     "fine-tuning": Variant("fine-tuning", (None, 5e-3)),
     "fine-tuning, linear head": Variant("fine-tuning", (None, 5e-3), "bert", tune=HEAD),
     "fine-tuning-mlm": Variant("fine-tuning-mlm", (2e-3, 5e-3)),
@@ -98,6 +105,7 @@ VARIANTS = {
     "mad-x, BERT, all choices": Variant(
         "mad-x", (4e-3, 2e-2), "bert", {"drop_last_adapter": True, "train_lm_head": True}, {**HEAD, **DROPOUT}
     ),
+    "mad-x, Houlsby": Variant("mad-x", (4e-3, 2e-2), tune={"task_adapter": "houlsby"}),
     "lora": Variant("lora", (1e-2, 1.5e-2)),
     "lora, BERT": Variant("lora", (1e-2, 1.5e-2), "bert", {"lora_rank": 3, "lora_alpha": 9}, HEAD),
     "lora, aligned": Variant("lora", (1e-2, 1.5e-2), adapt={**ALIGNED, "lora_layers": "all", "lora_rank": 4}),

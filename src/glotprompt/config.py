@@ -171,6 +171,9 @@ class AdaptConfig(Config):
     saved prompt, or a weighted sum of several, passed beside the settings."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of the noise (P-tuning v2: in effect 0.02, PEFT: 1)."""
+    reparameterisation: int | None = Field(default=None, ge=1)
+    """Hidden width of an MLP that makes the prompts in training and is folded away in the saved file (Li and Liang
+    2021: 512 or 800; `prefix_projection` of P-tuning v2). None: the prompts are trained themselves."""
     positions: Literal["plain", "shifted"] = "plain"
     """"plain": the text keeps its position ids. "shifted": they start after the prompt, as in P-tuning v2 and PEFT,
     which shortens the longest input by `prompt_length`."""
@@ -222,6 +225,9 @@ class TuneConfig(Config):
     a language prompt is given, all of them when the prompt starts from noise."""
     bottom_k_layers: int | None = Field(default=None, ge=1)
     """Prompts: train only those of the bottom K layers (the comparison of figure 6)."""
+    task_adapter: Literal["pfeiffer", "houlsby"] = "pfeiffer"
+    """mad-x, soft-prompt+task-adapter: "pfeiffer": one bottleneck a layer (Pfeiffer et al. 2020, as in the paper).
+    "houlsby": two, after attention and after the feed-forward (Houlsby et al. 2019)."""
     task_adapter_reduction: int = Field(default=16, ge=1)
     """mad-x, soft-prompt+task-adapter: reduction factor of the task adapter, hidden size / bottleneck size (Pfeiffer et
     al. 2020, section 4.2 of the paper: 16)."""
@@ -244,9 +250,15 @@ class TuneConfig(Config):
     """Target labels: weight of a target example in the loss, where a source example has weight 1. None: 1. A few labels
     that weigh as much as all source examples did harm (docs/log.md, 2026-11-30)."""
     prompt_length: int = Field(default=32, ge=1)
-    """Length of a prompt that starts from noise (no language prompt is given)."""
+    """Length of a prompt that starts from noise (no language prompt is given); of input-prompt's vectors, where 20 to
+    100 are usual (Lester et al. 2021)."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of the noise of such a prompt."""
+    reparameterisation: int | None = Field(default=None, ge=1)
+    """prompt-tuning: as in stage 1."""
+    initialise: Literal["vocabulary", "noise"] = "vocabulary"
+    """input-prompt: initial vectors: the embeddings of random tokens (Lester et al. 2021: better than noise), or normal
+    noise with `init_std`."""
     seed: int = Field(default=0, ge=0)
     """Random seed of initialisation, sampling and order."""
 

@@ -12,8 +12,10 @@ from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, Part, PromptClassifier
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.records import EvaluationReport
+from glotprompt.spec import digest_of
 from glotprompt.stages.initial import Initial
 from glotprompt.stages.objectives import SentencePairs
 from glotprompt.stages.stage1 import Stage1, count_unknown, train_part
@@ -39,6 +41,7 @@ def adapt(
     *,
     parallel: SentencePairs | None = None,
     held_out: EvaluationText = (),
+    source_adapter: Module | None = None,
 ) -> Adapted:
     """Learn one language from unlabelled text (section 3.1) or from translations, by the config's method.
 
@@ -48,12 +51,14 @@ def adapt(
     leaves open are those of the preset alignment, and held-out pairs choose the step and give the figures.
     `language` is the target's ISO 639-3 code. `characters` rewrites both texts and, saved in the result, all texts that
     are later used with it. `initial` is a saved prompt to start from, or several with weights. `held_out` are test
-    texts: lines equal to one of them, or that share a 13-word sequence with one, are removed. Raises `DataError` when
-    there is too little text.
+    texts: lines equal to one of them, or that share a 13-word sequence with one, are removed. `source_adapter`, for
+    mad-x, is a ready adapter of the source language (`formats.adapter_hub`), for which nothing is trained. Raises
+    `DataError` when there is too little text.
     """
     stage1 = Stage1.of(
-        backbone, target, source, language, config, characters, initial, parallel=parallel, held_out=held_out
-    )
+        backbone, target, source, language, config, characters, initial,
+        parallel=parallel, held_out=held_out, source_adapter=source_adapter,
+    )  # fmt: skip
     return run_stage1(backbone, stage1, runtime)
 
 
@@ -79,6 +84,9 @@ def run_stage1(backbone: Backbone, stage1: Stage1, runtime: RuntimeConfig | None
             tensors, stage1.language, backbone.reference, prompt.positions, about, method, stage1.characters, samples
         )
     parts = {name: Part.of(part.module) for name, part in trained.items()}
+    if stage1.source_adapter is not None:
+        parts = {"source": stage1.source_adapter, **parts}
+        about = about.replace(source_adapter=digest_of(stage1.source_adapter))
     return LanguageModule(method, parts, stage1.language, backbone.reference, about, stage1.characters, samples)
 
 

@@ -240,6 +240,8 @@ class AdaptReport(Training):
     """Saved prompts whose weighted sum was the initial prompt."""
     source_training: AdaptReport | None = None
     """mad-x: report of the source language's adapter."""
+    source_adapter: str | None = None
+    """mad-x: digest of the ready adapter that stands for the source language's."""
 
     @property
     def objective(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from glotprompt.config import AdaptConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ConfigError, UserError
-from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier
+from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, Part, PromptClassifier
 from glotprompt.methods import METHODS, method_of_adapt, without_effect
 from glotprompt.model.devices import Precision
 from glotprompt.processes import is_first, same_everywhere, wait
@@ -139,9 +139,14 @@ def tune_spec(
     )
 
 
+def digest_of(part: Part) -> str:
+    """Digest of a module's parameters and description."""
+    return artifact.digest(part.tensors, part.description)
+
+
 def digests_of(adapted: Adapted) -> list[str]:
-    """Digests of the parameters of a stage 1 result."""
-    return [artifact.digest(part.tensors, part.description) for part in adapted.parts.values()]
+    """Digests of the parts of a stage 1 result."""
+    return [digest_of(part) for part in adapted.parts.values()]
 
 
 def _settings(config: AdaptConfig | TuneConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def trained(outcome: Outcome) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fine-tuning-mlm", "source-prompt", "soft-prompt+task-adapter"])
+@pytest.mark.parametrize("method", ["fine-tuning-mlm", "input-prompt", "source-prompt", "soft-prompt+task-adapter"])
 def test_adapt_tune_evaluate_predict(method: str, here: Path, tiny_folder: Path, typed: Program) -> None:
     start, words = METHODS[method].start, f"--model {tiny_folder} --method {method} {FP32}"
     if start.stage1 is None:
@@ -155,6 +156,42 @@ def test_mad_x_modules_travel_through_adapter_hub(here: Path, tiny_folder: Path,
     assert all(sent[name].equal(got[name]) for name in sent)
     assert typed(f"tune --prompt back.st {TUNE} {FP32} --output x.st").status == 0
     assert "holds no adapter alone" in typed("convert to-adapter-hub prompt.st other").error
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("saved")
+def test_mad_x_takes_a_ready_source_adapter(
+    here: Path, tiny_folder: Path, typed: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder, or from the hub's cache."""
+    assert typed("convert to-adapter-hub mad.st source --source").status == 0
+    adapt = f"adapt --model {tiny_folder} --method mad-x {ADAPT.replace('--source eng.txt', '')} {FP32}"
+    outcome = typed(f"{adapt} --source-adapter source --output ready.st")
+    assert outcome.status == 0, outcome.err
+    trained_one, ready = (artifact.read(name, "language module") for name in ("mad.st", "ready.st"))
+    assert all(ready[0][name].equal(tensor) for name, tensor in trained_one[0].items())
+    assert "source_training" not in ready[1]["training"]
+    assert typed(f"tune --prompt ready.st {TUNE} {FP32} --output x.st").status == 0
+    assert "--target and --source-adapter" in typed("show ready.st --toml").out
+
+    cache = here / "cache" / "models--AdapterHub--eng" / "snapshots" / ("0" * 40)
+    shutil.copytree(here / "source", cache)
+    (cache.parents[1] / "refs").mkdir()
+    (cache.parents[1] / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "cache"))
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(here / "cache"), raising=False)
+    outcome = typed(f"{adapt} --source-adapter AdapterHub/eng --output hub.st")
+    assert outcome.status == 0, outcome.err
+    assert artifact.read("hub.st", "language module")[0].keys() == ready[0].keys()
+    for words, message in (
+        (f"{adapt} --source-adapter nowhere", "nowhere is neither a folder with adapter_config.json nor on the hub"),
+        (f"{adapt} --source-adapter source --source eng.txt", "no source text is read with --source-adapter"),
+        (
+            f"{adapt.replace('mad-x', 'lora')} --source eng.txt --source-adapter source",
+            "lora has no source language adapter",
+        ),
+    ):
+        assert message in typed(f"{words} --output y.st").error, words
 
 
 EXPERIMENT = """

@@ -17,7 +17,7 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 
 
-@pytest.fixture(params=["xlm-roberta", "bert", "modernbert", pytest.param("mini", marks=pytest.mark.slow)])
+@pytest.fixture(params=["xlm-roberta", "bert", "modernbert", "xlm", pytest.param("mini", marks=pytest.mark.slow)])
 def kind(request: pytest.FixtureRequest) -> str:
     """Every backbone on which the properties of the soft prompt are checked."""
     return request.param
@@ -63,14 +63,21 @@ def make_prompt() -> Callable[..., Tensor]:
 
 
 @pytest.fixture
-def reference() -> Callable[[PreTrainedModel, Tensor, Tensor | None, int], Tensor]:
-    """Last-layer states [seq, hidden] of one example [seq] behind `key_values`, its position ids moved by `shift`."""
+def reference() -> Callable[..., Tensor]:
+    """Last-layer states [seq, hidden] of one example [seq] behind `key_values`, its position ids moved by `shift`, or
+    behind `vectors` [prompt, hidden] before the word embeddings."""
 
-    def states(model: PreTrainedModel, ids: Tensor, key_values: Tensor | None, shift: int = 0) -> Tensor:
+    def states(
+        model: PreTrainedModel, ids: Tensor, key_values: Tensor | None, shift: int = 0, vectors: Tensor | None = None
+    ) -> Tensor:
         body = _in_float64(model)
-        follow = _modernbert if model.config.model_type == "modernbert" else _bert
+        vectors = torch.zeros(0, model.config.hidden_size) if vectors is None else vectors
+        places = torch.cat([torch.arange(len(vectors)), torch.arange(len(ids)) + shift])
+        follow = {"modernbert": _modernbert, "xlm": _xlm}.get(model.config.model_type, _bert)
         with torch.no_grad():
-            return follow(body, ids, None if key_values is None else key_values.double(), shift)
+            words = torch.cat([vectors.double(), body.get_input_embeddings()(ids)])
+            prefix = None if key_values is None else key_values.double()
+            return follow(body, words, places, prefix)[len(vectors) :]
 
     return states
 
@@ -96,11 +103,11 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, prefix: Tensor | None, re
     return mixed.transpose(0, 1).flatten(1)
 
 
-def _bert(body: Any, ids: Tensor, key_values: Tensor | None, shift: int) -> Tensor:
+def _bert(body: Any, words: Tensor, places: Tensor, key_values: Tensor | None) -> Tensor:
     """BERT and XLM-R: norms after the residuals, learned positions (XLM-R counts them from 2)."""
     first = 2 if body.config.model_type == "xlm-roberta" else 0
     table = body.embeddings
-    states = table.word_embeddings(ids) + table.position_embeddings(torch.arange(len(ids)) + first + shift)
+    states = words + table.position_embeddings(places + first)
     states = table.LayerNorm(states + table.token_type_embeddings.weight[0])
     for index, layer in enumerate(body.encoder.layer):
         part = layer.attention.self
@@ -115,15 +122,15 @@ def _bert(body: Any, ids: Tensor, key_values: Tensor | None, shift: int) -> Tens
     return states
 
 
-def _modernbert(body: Any, ids: Tensor, key_values: Tensor | None, shift: int) -> Tensor:
+def _modernbert(body: Any, words: Tensor, places: Tensor, key_values: Tensor | None) -> Tensor:
     """ModernBERT: norms before, rotary positions, gated feed-forward, and some layers that look 8 words far."""
     config = body.config
-    states = body.embeddings.norm(body.embeddings.tok_embeddings(ids))
+    states = body.embeddings.norm(words)
     dim = config.hidden_size // config.num_attention_heads
     for index, layer in enumerate(body.layers):
         local = config.layer_types[index] == "sliding_attention"
         base = config.rope_parameters[config.layer_types[index]]["rope_theta"]
-        angles = (torch.arange(len(ids)) + shift)[:, None] / base ** (torch.arange(0, dim, 2).double() / dim)
+        angles = places[:, None] / base ** (torch.arange(0, dim, 2).double() / dim)
         turn = torch.polar(torch.ones_like(angles), angles)
 
         def rotated(part: Tensor, turn: Tensor = turn) -> Tensor:
@@ -138,3 +145,18 @@ def _modernbert(body: Any, ids: Tensor, key_values: Tensor | None, shift: int) -
         first, gate = layer.mlp.Wi(layer.mlp_norm(states)).chunk(2, dim=-1)
         states = states + layer.mlp.Wo(torch.nn.functional.gelu(first) * gate)
     return body.final_norm(states)
+
+
+def _xlm(body: Any, words: Tensor, places: Tensor, key_values: Tensor | None) -> Tensor:
+    """XLM: norms after the residuals, learned positions from 0, no language embeddings."""
+    states = body.layer_norm_emb(words + body.position_embeddings(places))
+    for index, part in enumerate(body.attentions):
+        split = [
+            linear(states).unflatten(-1, (part.n_heads, -1)).transpose(0, 1)
+            for linear in (part.q_lin, part.k_lin, part.v_lin)
+        ]
+        mixed = _attend(*split, None if key_values is None else key_values[index])
+        states = body.layer_norm1[index](part.out_lin(mixed) + states)
+        widened = torch.nn.functional.gelu(body.ffns[index].lin1(states))
+        states = body.layer_norm2[index](body.ffns[index].lin2(widened) + states)
+    return states

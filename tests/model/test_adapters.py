@@ -20,7 +20,7 @@ from transformers import (
 
 from glotprompt.errors import ArtifactError, ModelError, UserError
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.modules.adapters import Adapter, Coupling
+from glotprompt.model.modules.adapters import Adapter, Coupling, HoulsbyAdapter
 
 Tiny = Callable[[str], Backbone]
 MakeBatch = Callable[..., tuple[Tensor, Tensor]]
@@ -42,6 +42,16 @@ def felt(backbone: Backbone, seed: int = 0, **changes: Any) -> Adapter:
         for values in adapter.parameters():
             values.copy_(torch.randn(values.shape, generator=generator) * 0.2)
     return adapter.to(backbone.device)
+
+
+def houlsby(backbone: Backbone) -> HoulsbyAdapter:
+    """As `felt`, for a task."""
+    adapter = HoulsbyAdapter.initialise(backbone.hidden_size, backbone.num_layers, reduction=4)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for values in adapter.parameters():
+            values.copy_(torch.randn(values.shape, generator=generator) * 0.2)
+    return adapter
 
 
 def words(backbone: Backbone, ids: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -201,6 +211,71 @@ class TestAttached:
         assert again.settings() == adapter.settings()
         assert list(again.tensors()) == list(adapter.tensors())
         assert all(torch.equal(value, adapter.tensors()[name]) for name, value in again.tensors().items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestHoulsby:
+    def test_equals_bottlenecks_by_hand(self, kind: str, own_backbone: Tiny, make_batch: MakeBatch) -> None:
+        """norm(x + h + up(gelu(down(h)))) after attention and feed-forward, in modules of the stock forward pass."""
+        backbone = own_backbone(kind)
+        ids, mask = make_batch(backbone, [9, 6])
+        adapter = houlsby(backbone)
+        with torch.no_grad(), adapter.attached(backbone):
+            found = backbone.hidden_states(ids, mask)
+            places = torch.tensor([3, 9 + 5])
+            assert_near(backbone.states_at(ids, mask, None, places), found.flatten(0, 1)[places], 1e-6)
+        body: Any = backbone.model.base_model
+        for number, layer in enumerate(body.encoder.layer):
+            for place, sublayer in enumerate((layer.attention, layer)):
+                down, up = (adapter.bottlenecks[2 * number + place].get_submodule(side) for side in ("down", "up"))
+
+                def forward(h: Tensor, x: Tensor, output: Any = sublayer.output, down: Any = down, up: Any = up) -> Any:
+                    h = output.dense(h)
+                    return output.LayerNorm(x + h + up(F.gelu(down(h))))
+
+                sublayer.output.forward = forward
+        with torch.no_grad():
+            wanted = body(input_ids=ids, attention_mask=mask).last_hidden_state
+        assert_near(found[mask == 1], wanted[mask == 1], 1e-5)
+
+    def test_it_reads_what_a_language_adapter_added(
+        self, kind: str, tiny_backbone: Tiny, make_batch: MakeBatch
+    ) -> None:
+        """In the last layer alone, by hand: s1 = s + A(norm(s)), s2 = s1 + B(s1 - x), norm(s2)."""
+        backbone = tiny_backbone(kind)
+        ids, mask = make_batch(backbone, [9, 6])
+        language, task = felt(backbone, 0, invertible_reduction=None), houlsby(backbone)
+        with torch.no_grad():
+            for bottleneck in (*language.bottlenecks[:-1], *task.bottlenecks[:-1]):
+                for values in bottleneck.parameters():
+                    values.zero_()
+        body: Any = backbone.model.base_model
+        layer = body.encoder.layer[-1]
+        seen: list[Tensor] = []
+        note = lambda _, arguments: seen.append(arguments[0])  # noqa: E731
+        with layer.intermediate.register_forward_pre_hook(note), layer.output.LayerNorm.register_forward_pre_hook(note):
+            backbone.hidden_states(ids, mask)
+        x, states = seen
+        norm = layer.output.LayerNorm
+        states = states + language.bottlenecks[-1](norm(states))
+        wanted = norm(states + task.bottlenecks[-1](states - x))
+        with language.attached(backbone), task.attached(backbone):
+            assert_near(backbone.hidden_states(ids, mask), wanted, 1e-6)
+
+    def test_gradients_recomputed_and_a_file(self, kind: str, own_backbone: Tiny, make_batch: MakeBatch) -> None:
+        backbone = own_backbone(kind)
+        ids, mask = make_batch(backbone, [9, 6])
+        adapter = houlsby(backbone)
+        plain = gradients(backbone, adapter, ids, mask)
+        assert len(plain) == 2 * 4 * backbone.num_layers
+        assert all(value.abs().max() > 0 for value in plain.values())
+        backbone.checkpoint_gradients(True)
+        recomputed = gradients(backbone, adapter, ids, mask)
+        assert all(torch.equal(recomputed[name], value) for name, value in plain.items())
+        again = HoulsbyAdapter.restore(backbone, json.loads(json.dumps(adapter.settings())), adapter.tensors())
+        assert all(torch.equal(value, adapter.tensors()[name]) for name, value in again.tensors().items())
+        with pytest.raises(ArtifactError, match="the tensors do not form an adapter"):
+            Adapter.restore(backbone, adapter.settings(), adapter.tensors())
 
 
 class TestInitialise:

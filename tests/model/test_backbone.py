@@ -127,7 +127,7 @@ class TestWhatIsRefused:
         model = AutoModelForMaskedLM.from_config(random_config(kind, tiny_tokenizer, **small))
         with pytest.raises(ModelError, match=words) as caught:
             Backbone(model, tiny_tokenizer, "it")
-        assert str(caught.value).endswith("XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work")
+        assert str(caught.value).endswith("XLM-R, XLM-R XL, XLM, BERT, ModernBERT (mmBERT) and EuroBERT work")
         assert "\n" not in str(caught.value)
 
     def test_a_head_that_only_looks_like_one_we_know(

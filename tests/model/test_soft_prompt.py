@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.xlm.modeling_xlm import TransformerFFN
 
+from glotprompt.errors import ConfigError
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.prefix import Prefix
@@ -116,7 +118,7 @@ def test_without_a_prompt_it_is_the_stock_model_to_the_bit(
     kind: str, backbone: Backbone, stock: Callable[[str], PreTrainedModel], make_batch: MakeBatch, make_prompt: Make
 ) -> None:
     model = stock(kind)
-    assert model.config._attn_implementation == "sdpa"
+    assert model.config._attn_implementation == ("eager" if kind == "xlm" else "sdpa")
     padded, mask = make_batch(backbone, [23, 9, 1])
     full, _ = make_batch(backbone, [16, 16])
     prefix = Prefix.shared(make_prompt(backbone, 5), torch.float32)
@@ -126,7 +128,10 @@ def test_without_a_prompt_it_is_the_stock_model_to_the_bit(
                 expected = model.base_model(input_ids=ids, attention_mask=attention).last_hidden_state
             found = states(backbone, ids, attention, None)
             text = torch.ones_like(ids, dtype=torch.bool) if attention is None else attention.bool()
-            assert torch.equal(found[text], expected[text])
+            if kind == "xlm":  # transformers has no sdpa for it
+                assert_near(found[text], expected[text], 1e-6)
+            else:
+                assert torch.equal(found[text], expected[text])
             behind = states(backbone, ids, attention, prefix)
             assert not torch.allclose(behind[text], expected[text], atol=0.01)
 
@@ -187,7 +192,9 @@ def loss_and_gradient(
 def recorded_layers(backbone: Backbone) -> Iterator[list[Tensor]]:
     """What reaches the last part of the layers, one tensor for every time that a layer is run."""
     found: list[Tensor] = []
-    layers = [module for module in backbone.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    body: Any = backbone.model.base_model
+    kinds = (GradientCheckpointingLayer, TransformerFFN)
+    layers = [module for module in body.modules() if isinstance(module, kinds)]
     # Hooks on a layer itself stay outside its checkpoint, and a second run stops within the layer's last operation.
     inside = [[part for part in layer.modules() if isinstance(part, (nn.Linear, nn.LayerNorm))][-1] for layer in layers]
     hooks = [part.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0])) for part in inside]
@@ -199,7 +206,13 @@ def recorded_layers(backbone: Backbone) -> Iterator[list[Tensor]]:
 
 
 @pytest.mark.parametrize("trained", [None, 1], ids=["all-layers", "top-1"])
-def test_gradient_checkpointing_is_exact(backbone: Backbone, make_batch: MakeBatch, trained: int | None) -> None:
+def test_gradient_checkpointing_is_exact(
+    kind: str, backbone: Backbone, make_batch: MakeBatch, trained: int | None
+) -> None:
+    if kind == "xlm":
+        with pytest.raises(ConfigError, match="tiny xlm cannot recompute activations; leave gradient_checkpointing="):
+            backbone.checkpoint_gradients(True)
+        return
     ids, mask = make_batch(backbone, [13, 7, 10])
     num_layers = backbone.num_layers
     layers = None if trained is None else range(num_layers - trained, num_layers)

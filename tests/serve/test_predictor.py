@@ -13,6 +13,7 @@ import glotprompt as gp
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.inference.predictor import PASS_COST, Item, buckets
 from glotprompt.model.modules.classification import EmbeddingHead, LinearHead
+from glotprompt.model.modules.input_prompt import InputPrompt
 from glotprompt.model.modules.lora import Lora
 from glotprompt.training.objectives import scoring
 
@@ -69,12 +70,14 @@ def test_prompts_with_linear_heads_and_what_is_no_prompt(backbone: gp.Backbone, 
     for values in lora.parameters():
         values.data.normal_()
     heads = {"nya": with_head(four["nya"], 1), "yor": with_head(four["yor"], 2)}
-    classifiers = {**four, **heads, "sna": replace(four["sna"], body=lora)}
+    vectors = InputPrompt.initialise(backbone, 20, 1.0, seed=0)
+    bodies = {"sna": replace(four["sna"], body=lora), "nya-nli": replace(four["nya-nli"], body=vectors)}
+    classifiers = {**four, **heads, **bodies}
     predictor = gp.Predictor(backbone, classifiers)
     items = mixed_items()
     assert_as_alone(predictor.predict(items), items, classifiers)
     mixes = {query.served.name: query.served.mixes for query in predictor.read(items)}
-    assert mixes == {"nya": True, "yor": True, "nya-nli": True, "sna": False}
+    assert mixes == {"nya": True, "yor": True, "nya-nli": False, "sna": False}
 
 
 @pytest.mark.slow

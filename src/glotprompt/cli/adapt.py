@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glotprompt import protocol
-from glotprompt.cli.backbone import open_backbone, train_once, weighted_prompts
+from glotprompt.cli.backbone import open_backbone, read_adapter, train_once, weighted_prompts
 from glotprompt.cli.characters import character_map
 from glotprompt.cli.declare import Params
 from glotprompt.cli.decontamination import Stage1Text, parallel_text, stage1_texts
@@ -22,6 +22,7 @@ from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.data.datasets.catalog import parse_reference
 from glotprompt.data.languages import checked_code, name_of, same_language
 from glotprompt.errors import ConfigError, counted
+from glotprompt.formats import adapter_hub
 from glotprompt.inference.classifier import Adapted, load_adapted
 from glotprompt.inference.combination import shared_characters
 from glotprompt.methods import METHODS, method_of_adapt
@@ -57,6 +58,8 @@ def adapt(params: Params) -> None:
     texts = _texts(languages, aligned, with_objective(config, bool(parallel), bool(target or params["source"])), params)
     backbone = open_backbone(model, params["precision"], params["device"])
     initial = weighted_prompts("--init-prompt", params["init_prompt"], backbone)
+    given = params["source_adapter"]
+    source_adapter = None if given is None else read_adapter(adapter_hub.folder_of(given), backbone)
     initial_prompt(backbone, config, initial)  # what is wrong with it is said before a text is tokenised
     known = shared_characters([prompt for prompt, _ in initial]) if initial and not params["map_characters"] else None
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
@@ -68,7 +71,10 @@ def adapt(params: Params) -> None:
             print()
         lines = [*text.target, *(pair[1] for pair in text.pairs or ())]
         characters = known or character_map(params["map_characters"], lines, backbone.tokenizer, runtime.allow_unknown)
-        stage1 = Stage1.of(backbone, text.target, text.source, code, config, characters, initial, parallel=text.pairs)
+        stage1 = Stage1.of(
+            backbone, text.target, text.source, code, config, characters, initial,
+            parallel=text.pairs, source_adapter=source_adapter,
+        )  # fmt: skip
         adapted = _adapt_one(backbone, stage1, text.record, runtime, outputs[code], shared)
         figures.append(_stage1_figures(adapted, outputs[code]))
     if shared is not None:

@@ -15,9 +15,11 @@ from glotprompt.cli.tables import wrote
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, ModelError, counted
+from glotprompt.formats import adapter_hub
 from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, PromptClassifier, load_adapted
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI
+from glotprompt.model.modules.adapters import Adapter
 from glotprompt.model.shapes import Shell
 from glotprompt.processes import join, wait
 from glotprompt.records import TextReport
@@ -108,6 +110,16 @@ def weighted_prompts(
             ) from None
         found.append((LanguagePrompt.load(path or word, backbone), value))
     return found
+
+
+def read_adapter(folder: Path, backbone: Backbone) -> Adapter:
+    """An adapter in AdapterHub's format, with notes on what is ignored or does not fit."""
+    if adapter_hub.has_head(folder):
+        note(f"{folder} also holds a prediction head, which is left aside: words are predicted by the model's own")
+    named = adapter_hub.made_for(folder)
+    if named and named.split("/")[-1] != backbone.name.split("/")[-1]:
+        note(f"note: {folder} was made for {named}, not for {backbone.name}; on other weights it is worth nothing")
+    return adapter_hub.from_adapter_hub(folder, backbone)
 
 
 def recorded_backbone(path: Path, kinds: Sequence[str]) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glotprompt.cli.backbone import open_backbone, open_start
+from glotprompt.cli.backbone import open_backbone, open_start, read_adapter
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import note, suggest
 from glotprompt.cli.tables import wrote
@@ -60,13 +60,7 @@ def from_adapter_hub(params: Params) -> None:
     """Read the adapters of both languages."""
     backbone = open_backbone(params["model"], "fp32", params["device"])
     folders = {"language": params["target"], "source": params["source"]}
-    for folder in folders.values():
-        if adapter_hub.has_head(folder):
-            note(f"{folder} also holds a prediction head, which is left aside: words are predicted by the model's own")
-        named = adapter_hub.made_for(folder)
-        if named and named.split("/")[-1] != backbone.name.split("/")[-1]:
-            note(f"note: {folder} was made for {named}, not for {backbone.name}; on other weights it is worth nothing")
-    parts = {name: Part.of(adapter_hub.from_adapter_hub(folder, backbone)) for name, folder in folders.items()}
+    parts = {name: Part.of(read_adapter(folder, backbone)) for name, folder in folders.items()}
     report = Converted(converted_from="AdapterHub", origin={name: str(folder) for name, folder in folders.items()})
     _save(LanguageModule("mad-x", parts, params["language"], backbone.reference, report), params)
 

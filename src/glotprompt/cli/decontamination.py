@@ -23,7 +23,7 @@ from glotprompt.data.decontamination import (
 from glotprompt.data.pairs import stage1_pairs
 from glotprompt.data.readers.records import share_of, subsample
 from glotprompt.errors import ConfigError, DataError
-from glotprompt.methods import reads_source
+from glotprompt.methods import METHODS, reads_source
 from glotprompt.records import TextReport
 from glotprompt.storage.metadata import describe
 
@@ -52,9 +52,12 @@ def stage1_texts(
     files = [*chain.from_iterable(targets.values()), *source]
     check_reading(params, files, compared=params["held_out"] or ())
     _check_unlabelled(files, params)
-    if source and not reads_source(config):
-        raise ConfigError("--source has no effect: no source text is read with source_share 0; leave one of them out")
-    if not source and reads_source(config):
+    is_ready = params["source_adapter"] is not None and "source" in METHODS[config.method].parts
+    reads = reads_source(config) and not is_ready
+    if source and not reads:
+        other = "--source-adapter" if is_ready else "source_share 0"
+        raise ConfigError(f"--source has no effect: no source text is read with {other}; leave one of them out")
+    if not source and reads:
         other = "" if config.method in ("mad-x", "source-prompt") else ", or leave it out with --set source_share=0"
         raise ConfigError(f"give text in the source language with --source{other}")
     held_out = _held_out(files, params)

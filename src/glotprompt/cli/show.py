@@ -102,8 +102,9 @@ def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterato
 def _inputs(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> str:
     if isinstance(report, AdaptReport):
         start = " --init-prompt" if report.initial else ""
-        read = {"mlm": "--target and --source", "alignment": "--parallel"}
-        return f"{read.get(report.objective, '--target, --source and --parallel')}{start}"
+        source = "--source-adapter" if report.source_adapter else "--source"
+        read = {"mlm": f"--target and {source}", "alignment": "--parallel"}
+        return read.get(report.objective, f"--target, {source} and --parallel") + start
     start = "--train and --task" if report.language_prompt is None else "--prompt, --train and --task"
     labels = ", --target-labels" if report.target_examples is not None and report.self_training is None else ""
     pairs = ", --parallel" if report.pairs is not None else ""

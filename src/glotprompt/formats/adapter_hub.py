@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
+from transformers.utils.hub import cached_file
 
 from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_memory
 from glotprompt.model.backbone import Backbone
@@ -152,6 +153,29 @@ def from_adapter_hub(folder: str | Path, backbone: Backbone) -> Adapter:
             shapes = f"{list(tensors[names[ours]].shape)}, expected {list(expected.shape)}"
             raise ArtifactError(f"{path}: {names[ours]} is {shapes} by its configuration; copy it again")
     return Adapter.restore(backbone, empty.settings(), {ours: tensors[key] for ours, key in names.items()})
+
+
+def folder_of(name: str) -> Path:
+    """The folder of an adapter by its place or its hub name, from the hub's cache where it lies there. Raises
+    `ArtifactError` if there is none."""
+    if Path(name).is_dir():
+        return Path(name)
+    found = [_fetched(name, file) for file in (CONFIG, WEIGHTS)]
+    if found[0] is not None and found[1] is None:
+        found.append(_fetched(name, PICKLED))
+    if found[0] is None:
+        raise ArtifactError(
+            f"{name} is neither a folder with {CONFIG} nor on the hub or in its cache; give what save_adapter wrote, or"
+            " a hub name such as AdapterHub/NAME"
+        )
+    return Path(found[0]).parent
+
+
+def _fetched(name: str, file: str) -> str | None:
+    try:
+        return cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+    except OSError:  # no such name, or not reachable
+        return None
 
 
 def made_for(folder: str | Path) -> str:

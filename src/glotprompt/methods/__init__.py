@@ -20,7 +20,7 @@ From another package: call `register(METHOD)`, or name the method in your pyproj
 """
 
 from glotprompt.method_registry import Look
-from glotprompt.methods import embedding, fine_tuning, lora, mad_x, soft_prompt, tfidf
+from glotprompt.methods import embedding, fine_tuning, input_prompt, lora, mad_x, soft_prompt, tfidf
 from glotprompt.methods.method import METHODS, Method, Parts, register
 from glotprompt.methods.stages import (
     default_method,
@@ -50,6 +50,7 @@ __all__ = (
 for _method in (  # in the order of lists
     soft_prompt.SOFT_PROMPT,
     soft_prompt.PROMPT_TUNING,
+    input_prompt.INPUT_PROMPT,
     fine_tuning.FINE_TUNING,
     fine_tuning.FINE_TUNING_MLM,
     mad_x.MAD_X,

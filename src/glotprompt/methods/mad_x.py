@@ -27,9 +27,8 @@ def _fresh_language_adapter(backbone: model.Backbone, config: AdaptConfig) -> mo
 
 def _with_task_adapter(backbone: model.Backbone, base: model.Module, config: TuneConfig) -> model.ModuleStack:
     """A new task adapter, behind the frozen result of stage 1."""
-    task = model.Adapter.initialise(
-        backbone.hidden_size, backbone.num_layers, config.task_adapter_reduction, seed=config.seed
-    )
+    kind = model.HoulsbyAdapter if config.task_adapter == "houlsby" else model.Adapter
+    task = kind.initialise(backbone.hidden_size, backbone.num_layers, config.task_adapter_reduction, seed=config.seed)
     return model.ModuleStack({"language": base.requires_grad_(False), "task": task})
 
 
@@ -39,7 +38,7 @@ def _swap_language(tuned: model.Module, parts: Parts) -> model.ModuleStack:
     return model.ModuleStack({"language": parts["language"].requires_grad_(False), "task": tuned["task"]})
 
 
-_TASK_ADAPTER = {"task_adapter_reduction": "trains no task adapter"}
+_TASK_ADAPTER: dict[str, str] = dict.fromkeys(("task_adapter", "task_adapter_reduction"), "trains no task adapter")
 
 MAD_X = Method(
     name="mad-x",

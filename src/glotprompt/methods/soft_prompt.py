@@ -14,7 +14,19 @@ from glotprompt.methods.method import Method, Parts
 def _fresh_prompt(backbone: model.Backbone, config: AdaptConfig) -> model.SoftPrompt:
     """Prompts for all layers, initialised with noise."""
     shape = backbone.prompt_shape(config.prompt_length)
-    return model.SoftPrompt.initialise(shape, config.init_std, config.seed, positions=config.positions)
+    fresh = model.SoftPrompt.initialise(shape, config.init_std, config.seed, positions=config.positions)
+    return _reparameterised(fresh, config)
+
+
+def _reparameterised(prompt: model.SoftPrompt, config: AdaptConfig | TuneConfig) -> model.SoftPrompt:
+    width = config.reparameterisation
+    return prompt if width is None else prompt.reparameterised(width, config.seed)
+
+
+def _folded(tuned: model.Module, parts: Parts) -> model.SoftPrompt:
+    """An ordinary prompt, whatever made its vectors in training."""
+    assert isinstance(tuned, model.SoftPrompt)
+    return tuned.folded()
 
 
 def prompt_of(parts: Parts) -> model.SoftPrompt:
@@ -32,9 +44,8 @@ def _continued_prompt(backbone: model.Backbone, parts: Parts, config: TuneConfig
 
 def _noise(backbone: model.Backbone, parts: Parts, config: TuneConfig) -> model.SoftPrompt:
     layers = _trained_layers(backbone.num_layers, config, backbone.num_layers)
-    return model.SoftPrompt.initialise(
-        backbone.prompt_shape(config.prompt_length), config.init_std, config.seed, layers
-    )
+    shape = backbone.prompt_shape(config.prompt_length)
+    return _reparameterised(model.SoftPrompt.initialise(shape, config.init_std, config.seed, layers), config)
 
 
 def _trained_layers(num_layers: int, config: TuneConfig, default: int) -> range:
@@ -59,7 +70,10 @@ SOFT_PROMPT = Method(
         "tune": 1e-3,  # section 4.2
     },
     settings={
-        "adapt": dict.fromkeys(("prompt_length", "positions", "initialise", "init_std"), "trains no prompt in stage 1")
+        "adapt": dict.fromkeys(
+            ("prompt_length", "positions", "initialise", "init_std", "reparameterisation"),
+            "trains no prompt in stage 1",
+        )
     },
     begin_adapt=_fresh_prompt,
     begin_tune=_continued_prompt,
@@ -90,8 +104,11 @@ PROMPT_TUNING = Method(
     ),
     stage2="prompts of all layers",
     rates={"tune": 1e-3},  # section 4.2
-    settings={"tune": dict.fromkeys(("prompt_length", "init_std"), "starts no prompt from noise")},
+    settings={
+        "tune": dict.fromkeys(("prompt_length", "init_std", "reparameterisation"), "starts no prompt from noise")
+    },
     begin_tune=_noise,
+    deliver=_folded,
     has_prompt=True,
     tunes_once=True,
 )

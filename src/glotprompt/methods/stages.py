@@ -113,7 +113,9 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
     mixes = any(0 < share < 1 for share in shares)
     return (
         (False, "it is a setting of stage 2", "state_cache"),
-        (config.initialise == "noise", "the prompt does not start from noise", "init_std"),
+        (config.initialise == "noise", "the prompt does not start from noise", "init_std reparameterisation"),
+        (config.reparameterisation is None, "an MLP makes the prompt", "init_std"),
+        (config.reparameterisation is not None, "the prompt is trained itself", "reparameterisation"),
         (mixes, "the two languages are not mixed", "balance"),
         (
             config.objective != "alignment",
@@ -133,6 +135,17 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
         (config.head != "pooled", "states that are pooled are not kept", "state_cache"),
         (config.head == "cloze", "a linear head reads no words", "loss_over"),
         (not method.reads_characters, f"{method.name} reads no tokens", "max_length layer eval_batch_size"),
+        (
+            config.initialise == "noise" or "initialise" not in method.settings.get("tune", {}),
+            "the prompt does not start from noise",
+            "init_std",
+        ),
+        (
+            config.reparameterisation is None or bool(config.top_k_layers or config.bottom_k_layers),
+            "an MLP makes the prompt",
+            "init_std",
+        ),
+        (config.reparameterisation is not None, "the prompt is trained itself", "reparameterisation"),
         (
             not method.closed_form,
             f"{method.name} is fitted in closed form",

@@ -2,6 +2,8 @@
 
 from .backbone import Backbone as Backbone
 from .modules.adapters import Adapter as Adapter
+from .modules.adapters import HoulsbyAdapter as HoulsbyAdapter
+from .modules.input_prompt import InputPrompt as InputPrompt
 from .modules.lora import Lora as Lora
 from .modules.module import Module as Module
 from .modules.soft_prompt import SoftPrompt as SoftPrompt

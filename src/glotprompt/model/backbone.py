@@ -19,12 +19,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from glotprompt.errors import ConfigError, ModelError, setting
-from glotprompt.model.body import LayeredBody, ReadPositions, first_position, layered_body
+from glotprompt.model.body import LayeredBody, ReadPositions, first_position, layered_body, text_positions
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.heads import head_transform, masked_token_loss
 from glotprompt.model.loading import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
 from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
 from glotprompt.model.tokens import Sequences, SpecialIds, beginning, by_length, pad, plain
+from glotprompt.model.xlm import speak_interface
 
 
 @runtime_checkable
@@ -144,6 +145,9 @@ class Backbone:
     def checkpoint_gradients(self, on: bool) -> None:
         """Recompute activations in the backward pass. Only the layers enter training mode, not the modules in them."""
         if on:
+            if not self.model.supports_gradient_checkpointing:
+                what = setting("gradient_checkpointing")
+                raise ConfigError(f"{self.name} cannot recompute activations; leave {what} out, or lower the batch")
             self.model.activation_checkpointing_enable({"use_reentrant": False})
             # For the sake of `use_reentrant` it also lets the embeddings require gradients, and never undoes that.
             self.model.disable_input_require_grads()
@@ -183,6 +187,7 @@ class Backbone:
                 raise unknown
             self._transform, self._decoder = transform, cast(Any, decoder)
         self._body: LayeredBody | None = None
+        speak_interface(self.model)
         ids = torch.full((1, 2), token_id, device=self.model.device)
         try:
             self.model.set_attn_implementation(ATTENTION)
@@ -375,12 +380,7 @@ class Backbone:
         """Position ids of a text after a prompt with "shifted" positions; None: the model's own."""
         if prefix is None or prefix.shift is None:
             return None
-        shift = prefix.shift
-        if self._first_position:  # RoBERTa counts text tokens only, from the padding id + 1; padding keeps its id
-            padding = self._first_position - 1
-            text = (input_ids != padding).long()
-            return (text.cumsum(dim=1) + shift) * text + padding
-        return torch.arange(input_ids.shape[1], device=input_ids.device) + shift
+        return text_positions(input_ids, self._first_position, prefix.shift)
 
     def token_logits(
         self, hidden: Float[Tensor, "n hidden"], token_ids: Int[Tensor, " k"] | None = None

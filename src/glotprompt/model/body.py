@@ -32,8 +32,9 @@ class LayeredBody:
 
     @property
     def usable(self) -> bool:
-        """Whether the layers may be called separately now: not while the model applies dropout."""
-        return not self._model.training
+        """Whether the layers may be called separately now: not while the model applies dropout, or while a hook on the
+        body, which would not be called, changes what it reads."""
+        return not self._model.training and not self._model.base_model._forward_pre_hooks  # pyright: ignore[reportPrivateUsage]
 
     def embed(
         self, input_ids: Int[Tensor, "batch seq"], position_ids: Tensor | None
@@ -127,3 +128,13 @@ def first_position(model: PreTrainedModel) -> int:
     table = getattr(embeddings, "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return 0 if padding is None else padding + 1
+
+
+def text_positions(
+    input_ids: Int[Tensor, "batch seq"], first: int, shift: Int[Tensor, "rows 1"] | int = 0
+) -> Int[Tensor, "*_ seq"]:
+    """Position ids of a text in a model whose first token has the id `first`, moved by `shift`."""
+    if first:  # RoBERTa counts text tokens only, from the padding id + 1; padding keeps its id
+        text = (input_ids != first - 1).long()
+        return (text.cumsum(dim=1) + shift) * text + first - 1
+    return torch.arange(input_ids.shape[1], device=input_ids.device) + shift

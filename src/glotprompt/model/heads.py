@@ -28,7 +28,8 @@ def head_transform(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
         return getattr(parts.cls.predictions, "transform", None)
     if hasattr(model, "head") and hasattr(model, "decoder"):  # ModernBERT
         return parts.head
-    if isinstance(getattr(model, "lm_head", None), nn.Linear):  # EuroBERT
+    decoder = getattr(model, "lm_head", None) or getattr(getattr(model, "pred_layer", None), "proj", None)
+    if isinstance(decoder, nn.Linear):  # EuroBERT, XLM
         return lambda hidden: hidden
     return None
 

@@ -43,8 +43,12 @@ os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 Pooling = Literal["mean", "cls"]
 """Pooling of token states into one vector: their mean, or the first token's state."""
 
-HEADS = ("lm_head.", "cls.predictions.", "head.", "decoder.")
-"""Name prefixes of LM head weights: XLM-R, BERT, ModernBERT."""
+HEADS = ("lm_head.", "cls.predictions.", "head.", "decoder.", "pred_layer.")
+"""Name prefixes of LM head weights: XLM-R, BERT, ModernBERT, XLM."""
+
+
+IN_A_LAYER = re.compile(r"\b(layers?|attentions|ffns)\.\d+\.")
+"""Found in the names of weights of a layer; the last two are XLM's."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ MINI, MINI_SENTENCE = BUNDLED
 
 _OWN_ATTENTION = ("eager", "sdpa", "flex_attention")
 """Attention implementations inside transformers; for other names it would load code, even from the hub."""
-WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
+WORKING = "XLM-R, XLM-R XL, XLM, BERT, ModernBERT (mmBERT) and EuroBERT work"
 
 KNOWN_NAMES = (
     "give 'mini' or 'mini-sentence' (inside the package), a folder with config.json, model.safetensors and"
@@ -255,7 +259,7 @@ def _try_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedToken
 
 
 def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[str]) -> None:
-    more = sorted(key for key in unexpected if re.search(r"\blayers?\.\d+\.", key))
+    more = sorted(key for key in unexpected if IN_A_LAYER.search(key))
     if more:
         raise ModelError(
             f"{name}: its file has {len(more)} weights of layers that config.json does not have ({more[0]}); get"
@@ -269,7 +273,8 @@ def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[
 def has_lm_head(config: PreTrainedConfig) -> bool:
     """Whether the weights of a config should include an LM head: not if they were saved as a bare model, as sentence
     encoders are ("XLMRobertaModel")."""
-    return not any(name.endswith("Model") for name in config.architectures or ())
+    names = [name.removesuffix("LMHeadModel") for name in config.architectures or ()]  # "XLMWithLMHeadModel"
+    return not any(name.endswith("Model") for name in names)
 
 
 def predicts_tokens(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -16,6 +16,7 @@ from glotprompt.data.decontamination import EvaluationText, decontaminated, deco
 from glotprompt.data.languages import name_of
 from glotprompt.data.readers.records import content_hash, content_of_pairs
 from glotprompt.errors import ConfigError, setting
+from glotprompt.inference.classifier import Part
 from glotprompt.inference.combination import shared_characters
 from glotprompt.methods import Method, method_of_adapt
 from glotprompt.model.backbone import Backbone
@@ -30,7 +31,7 @@ from glotprompt.records import (
     Trial,
     UnknownShare,
 )
-from glotprompt.spec import RunSpec, adapt_specs, whole
+from glotprompt.spec import RunSpec, adapt_specs, digest_of, whole
 from glotprompt.stages.initial import Initial, InitialPrompt, begin_adapt, initial_prompt, weighted
 from glotprompt.stages.objectives import Objective, SentencePairs, objective_of
 from glotprompt.training.checkpoint import Checkpoint, same_precision
@@ -61,6 +62,8 @@ class Stage1:
     start: InitialPrompt | None = None
     decontamination: Decontamination | None = None
     """What was removed because it will be scored."""
+    source_adapter: Part | None = None
+    """A ready adapter of the source language, for which nothing is trained."""
 
     @classmethod
     def of(
@@ -75,12 +78,14 @@ class Stage1:
         *,
         parallel: SentencePairs | None = None,
         held_out: EvaluationText = (),
+        source_adapter: Module | None = None,
     ) -> Stage1:
         """The arguments are those of `protocol.adapt`, which says what is refused."""
         config = with_objective(config, parallel is not None, bool(len(target) or len(source)))
         if not language:
             raise ConfigError(f"which language is it? Give its ISO 639-3 code as {setting('language')}")
         method = method_of_adapt(config)
+        ready = None if source_adapter is None else _ready(source_adapter, backbone, method, source)
         config, start = initial_prompt(backbone, config, initial)
         decontamination = None
         if len(held_out):
@@ -101,7 +106,7 @@ class Stage1:
             target, source = ([characters.apply(line) for line in text] for text in (target, source))
             if parallel is not None:
                 parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
-        return cls(method, config, language, target, source, parallel, given, characters, start, decontamination)
+        return cls(method, config, language, target, source, parallel, given, characters, start, decontamination, ready)
 
     def specs(self, backbone: Backbone) -> dict[str, RunSpec]:
         """The trainings by part of the result."""
@@ -112,22 +117,39 @@ class Stage1:
             contents["pairs"] = content_of_pairs(self.pairs)
         builds_on = [] if self.start is None else [self.start.digest]
         origin = backbone.fingerprint, backbone.asked_precision
-        return adapt_specs(
+        specs = adapt_specs(
             self.config, contents, self.language, origin, builds_on=builds_on, characters=self.characters
         )
+        return {part: spec for part, spec in specs.items() if self._trains(part)}
 
     def spec(self, backbone: Backbone) -> RunSpec:
         """All of it as one run."""
-        return whole(self.specs(backbone))
+        found = whole(self.specs(backbone))
+        if self.source_adapter is None:
+            return found
+        return replace(found, builds_on=[*found.builds_on, digest_of(self.source_adapter)])
+
+    def _trains(self, part: str) -> bool:
+        return part != "source" or self.source_adapter is None
 
     def texts_read(self) -> dict[str, Sequence[str]]:
         """ "target", "source": what it reads of both languages."""
-        shares = self.method.source_shares(self.config).values()
+        shares = [share for part, share in self.method.source_shares(self.config).items() if self._trains(part)]
         read = {"target": any(share < 1 for share in shares), "source": any(share > 0 for share in shares)}
         text = {name: list(text) for name, text in (("target", self.target), ("source", self.source)) if read[name]}
         for name, side in (("target", 1), ("source", 0)) if self.pairs is not None else ():
             text.setdefault(name, []).extend(pair[side] for pair in self.pairs or ())
         return text
+
+
+def _ready(adapter: Module, backbone: Backbone, method: Method, source: Sequence[str]) -> Part:
+    """A ready source adapter that fits backbone and method; `ConfigError` or `ModelError` for any other."""
+    if "source" not in method.parts:
+        raise ConfigError(f"{method.name} has no source language adapter; leave {setting('source_adapter')} out")
+    if len(source):
+        raise ConfigError(f"the source language's adapter is ready and reads no text; leave {setting('source')} out")
+    with adapter.attached(backbone):
+        return Part.of(adapter)
 
 
 def count_unknown(

@@ -41,6 +41,10 @@ class _Prompt(_Section):
     positions: Literal["plain", "shifted"]
 
 
+class _InputPrompt(_Section):
+    kind: Literal["input prompt"]
+
+
 class _Adapter(_Section):
     kind: Literal["adapter"]
     hidden_size: Count
@@ -48,6 +52,10 @@ class _Adapter(_Section):
     reduction: Count
     invertible_reduction: Count | None
     drop_last: bool
+
+
+class _HoulsbyAdapter(_Adapter):
+    kind: Literal["houlsby adapter"]  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class _Lora(_Section):
@@ -74,7 +82,7 @@ class _ModuleStack(_Section, Generic[_Part]):
 
 
 # The deepest nesting: adapters with a trained LM head, inside those of a task.
-_Leaf = Annotated[_Prompt | _Adapter | _Lora | _Weights, Field(discriminator="kind")]
+_Leaf = Annotated[_Prompt | _InputPrompt | _Adapter | _HoulsbyAdapter | _Lora | _Weights, Field(discriminator="kind")]
 _Inner = _Leaf | _ModuleStack[_Leaf]
 _Module = _Leaf | _ModuleStack[_Inner]
 

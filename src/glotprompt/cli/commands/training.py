@@ -74,6 +74,11 @@ TRAINING = {
             "Settings": ("prompt_length", "initialise", "batch_size", "max_length"),
             "Text": (
                 Option(
+                    "--source-adapter FOLDER",
+                    "For --method mad-x, instead of --source: a ready adapter of the source language in AdapterHub's"
+                    " format, or its hub name.",
+                ),
+                Option(
                     "--init-prompt FILE[=WEIGHT]",
                     "Start from a saved prompt of another language instead of noise. Repeated: from their weighted sum;"
                     " without weights, the mean.",

@@ -1,13 +1,13 @@
-"""MAD-X adapters (Pfeiffer et al. 2020, EMNLP): bottlenecks after the feed-forward of every layer, and for
-languages an invertible coupling around the embeddings.
+"""Adapters: MAD-X's (Pfeiffer et al. 2020, EMNLP), which are bottlenecks after the feed-forward of every layer and for
+languages an invertible coupling around the embeddings; and Houlsby's, two bottlenecks a layer.
 
 They are attached by module hooks for the duration of `Adapter.attached`; the model's own code and weights stay
-unchanged. Tested against the library `adapters` 1.3.0 (tests/oracle).
+unchanged. MAD-X's are tested against the library `adapters` 1.3.0 (tests/oracle).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from glotprompt.errors import ArtifactError, ModelError, in_a_line
 from glotprompt.model.backbone import Backbone
@@ -39,14 +40,17 @@ class Linear(nn.Linear):
 class Bottleneck(nn.Module):
     """Bottleneck up(relu(down(x))), `reduction` times narrower inside; one per layer, and two in a coupling."""
 
-    def __init__(self, size: int, reduction: int, size_out: int | None = None) -> None:
+    def __init__(
+        self, size: int, reduction: int, size_out: int | None = None, activation: Callable[[Tensor], Tensor] = F.relu
+    ) -> None:
         super().__init__()
+        self._activation = activation
         bottleneck = max(1, size // reduction)
         self.down = Linear(size, bottleneck)
         self.up = Linear(bottleneck, size if size_out is None else size_out)
 
     def forward(self, states: Float[Tensor, "*rows size_in"]) -> Float[Tensor, "*rows size_out"]:
-        return self.up(F.relu(self.down(states)))
+        return self.up(self._activation(self.down(states)))
 
 
 class Coupling(nn.Module):
@@ -81,6 +85,8 @@ class Adapter(Module):
     """
 
     kind: ClassVar[str] = "adapter"
+    per_layer: ClassVar[int] = 1
+    """Bottlenecks in each layer."""
 
     def __init__(
         self,
@@ -94,7 +100,10 @@ class Adapter(Module):
         super().__init__()
         self.hidden_size, self.num_layers = hidden_size, num_layers
         self.reduction, self.invertible_reduction, self.drop_last = reduction, invertible_reduction, drop_last
-        self.bottlenecks = nn.ModuleList(Bottleneck(hidden_size, reduction) for _ in range(num_layers - drop_last))
+        self.bottlenecks = nn.ModuleList(
+            Bottleneck(hidden_size, reduction, activation=self.activation)
+            for _ in range(self.per_layer * (num_layers - drop_last))
+        )
         self.coupling = None if invertible_reduction is None else Coupling(hidden_size, invertible_reduction)
         self.float()  # whatever the default dtype is
 
@@ -126,6 +135,11 @@ class Adapter(Module):
                     values.copy_(torch.randn(values.shape, generator=generator, device="cpu") * INITIAL_STD)
         return adapter
 
+    @staticmethod
+    def activation(states: Tensor) -> Tensor:
+        """The nonlinearity in the bottlenecks."""
+        return F.relu(states)
+
     @contextmanager
     def attached(self, backbone: Backbone) -> Generator[None, None, None]:
         """Context in which the backbone computes with this adapter; the last attached is applied last.
@@ -135,8 +149,8 @@ class Adapter(Module):
         if misfit := _misfit(self.hidden_size, self.num_layers, backbone):
             raise ModelError(misfit)
         with ExitStack() as stack:
-            for norm, bottleneck in zip(places.norms[: len(self.bottlenecks)], self.bottlenecks, strict=True):
-                stack.enter_context(norm.register_forward_pre_hook(_before_norm(bottleneck)))
+            for handle in self._inserted(places):
+                stack.enter_context(handle)
             coupling = self.coupling
             if coupling is not None:
                 forward, inverse = _behind(coupling.forward), _behind(coupling.inverse)
@@ -144,6 +158,11 @@ class Adapter(Module):
                 # Before other hooks: the last coupling is inverted first.
                 stack.enter_context(places.head.register_forward_hook(inverse, prepend=True))
             yield
+
+    def _inserted(self, places: _Places) -> Iterator[RemovableHandle]:
+        """Hooks of the bottlenecks, which compute with them until they are removed."""
+        for norm, bottleneck in zip(places.norms, self.bottlenecks, strict=False):  # perhaps none in the last layer
+            yield norm.register_forward_pre_hook(_before_norm(bottleneck))
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `initialise`, without the seed."""
@@ -177,9 +196,32 @@ class Adapter(Module):
         return adapter.to(backbone.device)
 
 
+class HoulsbyAdapter(Adapter):
+    """The adapter of a task after Houlsby et al. 2019 (ICML), section 2.1: in every layer a bottleneck on the output h
+    of the attention and one on that of the feed-forward, each with a skip connection of its own and before the sum with
+    the sublayer's input x: norm(x + h + bottleneck(h)). GELU inside, as in the authors' code; the norms stay frozen.
+
+    Behind a language adapter, which adds to h, it reads the sum, as in a stack of the library `adapters`."""
+
+    kind: ClassVar[str] = "houlsby adapter"
+    per_layer: ClassVar[int] = 2
+
+    @staticmethod
+    def activation(states: Tensor) -> Tensor:
+        return F.gelu(states)
+
+    def _inserted(self, places: _Places) -> Iterator[RemovableHandle]:
+        for (reader, norm), bottleneck in zip(places.sublayers, self.bottlenecks, strict=False):
+            note, insert = _on_output(bottleneck)
+            yield reader.register_forward_pre_hook(note)
+            yield norm.register_forward_pre_hook(insert)
+
+
 class _Places(NamedTuple):
     """The modules of a model that adapters hook into."""
 
+    sublayers: list[tuple[nn.Module, nn.LayerNorm]]
+    """Attention and feed-forward of every layer, in turn: a module that reads the input, and the norm after it."""
     norms: list[nn.LayerNorm]
     """Norms after the feed-forward, one per layer."""
     embeddings: nn.Module
@@ -208,7 +250,10 @@ def _places(backbone: Backbone) -> _Places:
         )
     body = model.base_model
     head = model.cls.predictions.transform if family == "bert" else model.lm_head.layer_norm
-    return _Places([layer.output.LayerNorm for layer in body.encoder.layer], body.embeddings, head)
+    attention = [(layer.attention.self.query, layer.attention.output.LayerNorm) for layer in body.encoder.layer]
+    feed_forward = [(layer.intermediate, layer.output.LayerNorm) for layer in body.encoder.layer]
+    sublayers = [part for layer in zip(attention, feed_forward, strict=True) for part in layer]
+    return _Places(sublayers, [norm for _, norm in feed_forward], body.embeddings, head)
 
 
 def _before_norm(bottleneck: nn.Module) -> Any:
@@ -222,6 +267,21 @@ def _before_norm(bottleneck: nn.Module) -> Any:
         return states + bottleneck(norm.forward(states))
 
     return hook
+
+
+def _on_output(bottleneck: nn.Module) -> tuple[Any, Any]:
+    """Hooks for a module that reads a sublayer's input x, and for the norm of the sum s with the sublayer's output:
+    s -> s + bottleneck(s - x)."""
+    read: list[Tensor] = []
+
+    def note(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        read[:] = arguments
+
+    def insert(norm: nn.Module, arguments: tuple[Tensor, ...]) -> Tensor:
+        (states,) = arguments
+        return states + bottleneck(states - read.pop())
+
+    return note, insert
 
 
 def _behind(function: Any) -> Any:

@@ -7,7 +7,6 @@ eight times as long per step.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
@@ -18,10 +17,11 @@ from torch.nn import functional as F
 
 from glotprompt.errors import ConfigError
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import IN_A_LAYER
 from glotprompt.model.modules.module import Module, check_shapes
 
 QUERIES_AND_VALUES = ("query", "value")
-TARGETS = {"modernbert": ("Wqkv",), "eurobert": ("q_proj", "v_proj")}
+TARGETS = {"modernbert": ("Wqkv",), "eurobert": ("q_proj", "v_proj"), "xlm": ("q_lin", "v_lin")}
 """Names of the query and value layers (Hu et al. 2022) by model type, where they differ. ModernBERT has one layer for
 queries, keys and values."""
 
@@ -103,12 +103,11 @@ def _layers(backbone: Backbone, targets: Targets) -> dict[str, nn.Linear]:
     """Linear layers to update, by name: those in the body's layers, not in the embeddings or the LM head."""
     if targets is None:
         targets = TARGETS.get(str(backbone.model.config.model_type), QUERIES_AND_VALUES)
-    inside = re.compile(r"\blayers?\.\d+\.")
     layers = {
         name: part
         for name, part in backbone.model.named_modules()
         if isinstance(part, nn.Linear)
-        and inside.search(name)
+        and IN_A_LAYER.search(name)
         and (targets == "all" or name.rpartition(".")[2] in targets)
     }
     if not layers:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from glotprompt.errors import ArtifactError
 from glotprompt.model.backbone import Backbone
@@ -56,6 +57,17 @@ class SoftPrompt(Module):
         generator = torch.Generator("cpu").manual_seed(seed)
         return cls(torch.randn(shape, generator=generator, device="cpu") * std, trained_layers, positions)
 
+    def reparameterised(self, width: int, seed: int) -> SoftPrompt:
+        """This prompt with the trained layers made by an MLP of `width` hidden units, which is trained in their place;
+        what they hold is dropped."""
+        mlp = PrefixMlp(self.trained.shape, width, seed)
+        parametrize.register_parametrization(self, "trained", mlp, unsafe=True)  # unsafe: the rows have another shape
+        return self
+
+    def folded(self) -> SoftPrompt:
+        """A prompt with the same vectors, trained itself."""
+        return SoftPrompt(self.key_values(), self.trained_layers, self.positions)
+
     def key_values(self) -> Float[Tensor, "layer 2 head prompt dim"]:
         """Key/value vectors of all layers, fp32, differentiable in the trained ones."""
         return torch.cat([self.below, self.trained, self.above])  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -89,6 +101,28 @@ class SoftPrompt(Module):
     def restore(cls, backbone: Backbone, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SoftPrompt:
         check_prompt(tensors, settings["positions"], backbone)
         return cls(tensors["key_values"], positions=settings["positions"])
+
+
+class PrefixMlp(nn.Sequential):
+    """Reparameterisation of a prompt (Li and Liang 2021, section 4.3; `prefix_projection` of P-tuning v2 and PEFT): a
+    trained row for each of its positions, and an MLP from a row to the key/value vectors of all trained layers."""
+
+    def __init__(self, shape: torch.Size, width: int, seed: int) -> None:
+        """`shape` is that of the trained layers' vectors. Rows start from N(0, 1), weights as torch's linear layers."""
+        num_layers, _, num_heads, length, dim = shape
+        with torch.random.fork_rng([]), torch.device("cpu"):
+            torch.default_generator.manual_seed(seed)
+            rows = torch.randn(length, num_heads * dim)
+            up = nn.Linear(width, 2 * num_layers * num_heads * dim)
+            super().__init__(nn.Linear(num_heads * dim, width), nn.Tanh(), up)
+        self._rows, self._split = rows, (num_layers, 2, num_heads, dim)
+
+    def right_inverse(self, key_values: Tensor) -> Float[Tensor, "prompt size"]:
+        """The initial rows, which torch registers as the parameter in place of the vectors."""
+        return self._rows.to(key_values.device)
+
+    def forward(self, input: Float[Tensor, "prompt size"]) -> Float[Tensor, "layer 2 head prompt dim"]:
+        return super().forward(input).unflatten(-1, self._split).permute(1, 2, 3, 0, 4)
 
 
 def check_prompt(tensors: Mapping[str, Tensor], positions: Positions, backbone: Backbone | None) -> None:

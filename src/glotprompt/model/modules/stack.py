@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from glotprompt.errors import ArtifactError
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.modules.adapters import Adapter
+from glotprompt.model.modules.adapters import Adapter, HoulsbyAdapter
 from glotprompt.model.modules.classification import EmbeddingHead, Head, LinearHead
+from glotprompt.model.modules.input_prompt import InputPrompt
 from glotprompt.model.modules.lora import Lora
 from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.ngrams import NgramHead
@@ -59,7 +60,9 @@ class ModuleStack(Module):
         return cls(parts)
 
 
-_KINDS: dict[str, type[Module]] = {kind.kind: kind for kind in (SoftPrompt, Weights, Adapter, Lora, ModuleStack)}
+_KINDS: dict[str, type[Module]] = {
+    kind.kind: kind for kind in (SoftPrompt, InputPrompt, Weights, Adapter, HoulsbyAdapter, Lora, ModuleStack)
+}
 _HEADS: dict[str, type[Head]] = {kind.kind: kind for kind in (LinearHead, EmbeddingHead, NgramHead)}
 
 
