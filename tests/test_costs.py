@@ -174,6 +174,10 @@ print(json.dumps(found))
 
 
 class TestMemory:
+    def test_a_gpu_that_is_left_alone_is_not_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        assert PeakMemory().bytes() > 2**20
+
     @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak where Linux keeps it")
     @pytest.mark.long
     def test_the_estimate_is_near_the_measured_peak(self) -> None:

@@ -1,5 +1,5 @@
-"""A device that is not there: tensors on it are held and computed in ordinary memory, but a tensor of the CPU among them
-is an error, as on a GPU. So whatever was left on the wrong device is found on any machine.
+"""A device that is not there: tensors on it are held and computed in ordinary memory, but a tensor of the CPU among
+them is an error, as on a GPU. So whatever was left on the wrong device is found on any machine.
 
 As on CUDA, numbers without dimensions and the indices of an indexed tensor may come from the CPU, and only copies
 cross.
@@ -45,6 +45,15 @@ class Pretended(Tensor):
 
     def __repr__(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         return f"Pretended({self.inner!r})"
+
+    @property
+    def data(self) -> Tensor:
+        return super().data
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        Tensor.data.__set__(self, value)  # pyright: ignore
+        self.inner = _inner(value)
 
     # torch would make a tensor of a list on the device itself, past the mode below.
     def __getitem__(self, index: Any) -> Tensor:
@@ -124,6 +133,7 @@ def pretending() -> Generator[None]:
             sys.modules["torch.optim.adam"], "_device_dtype_check_for_fused", lambda parameter, **kwargs: None
         )
         patch.setattr(torch, "tensor", _tensor)
+        patch.setattr(torch, PRETEND.type, torch.cpu, raising=False)  # the module of its streams and random numbers
         # Inference tensors have no version counter, which a wrapped tensor's views need.
         patch.setattr(torch.inference_mode, "__enter__", lambda self: torch.no_grad.__enter__(self))
         patch.setattr(torch.inference_mode, "__exit__", lambda self, *caught: torch.no_grad.__exit__(self, *caught))
