@@ -95,9 +95,8 @@ class GemmRate:
     sizes, weighted by their share of the arithmetic, each the best of several."""
 
     def __init__(
-        self, shape: Shape, vocabulary: int, tokens: int, masked: int, dtype: torch.dtype,
-        device: torch.device = torch.device("cpu"),
-    ) -> None:  # fmt: skip
+        self, shape: Shape, vocabulary: int, tokens: int, masked: int, dtype: torch.dtype, device: str = "cpu"
+    ) -> None:
         whole = step_flop(shape, vocabulary, tokens, masked) / 2  # one direction
         hidden, wide = shape.hidden, shape.feed_forward
         square = shape.layers * 4 * 2 * hidden**2 * tokens / whole
@@ -108,7 +107,7 @@ class GemmRate:
         self.products = [_Product(*size, forward) for size in sizes for forward in (True, False)]
         self.products += [_Product(masked, hidden, rows, head, True), _Product(masked, rows, hidden, head, False)]
         for product in self.products:
-            product.make(dtype, device)
+            product.make(dtype, torch.device(device))
         self.best = [0.0] * len(self.products)
         self._round = list(self.best)
 

@@ -3,7 +3,8 @@
 Every round makes one timed step of each side in turn, in one process, on the same lines; figures are medians over the
 rounds, ratios medians of the rounds' ratios. Real tokens are counted, not padding: PEFT and fine-tuning read padded
 batches of single lines, as transformers' collator makes them; the product packs. Peak memory is from
-separate processes (what is counted: memory.py), on a GPU from its own count. `ratio` is against PEFT in fp32, `ratio_same_dtype` in the product's.
+separate processes (what is counted: memory.py), on a GPU from its own count. `ratio` is against PEFT in fp32,
+`ratio_same_dtype` in the product's.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def time_sides(random: RandomModel, work: Work, options: argparse.Namespace) -> 
     gemm = None
     if "ours" in sides:
         tokens, masked = first["ours"].tokens, first["ours"].masked
-        gemm = GemmRate(random.shape, random.vocabulary, tokens, masked, DTYPES[options.precision], random.device)
+        gemm = GemmRate(random.shape, random.vocabulary, tokens, masked, DTYPES[options.precision], options.device)
     steps: dict[str, list[Step]] = {name: [] for name in sides}
     rates: list[float] = []
     for _ in range(options.rounds):

@@ -20,6 +20,7 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI_SENTENCE
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.shapes import BUILT_IN, Shell
+from glotprompt.training.memory import PeakMemory
 
 from .conftest import TINY_KINDS, tiny_config
 

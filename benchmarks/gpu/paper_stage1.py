@@ -44,7 +44,8 @@ def main(arguments: Sequence[str]) -> None:
     a_step, of_paper = report["seconds"] / report["steps"], AdaptConfig().steps
     figures = {
         "backbone": MINI, "text": "given" if options.text else "synthetic", "settings": report["config"],
-        "steps": report["steps"], "seconds": report["seconds"], "tokens_per_second": report["tokens"] / report["seconds"],
+        "steps": report["steps"], "seconds": report["seconds"],
+        "tokens_per_second": report["tokens"] / report["seconds"],
         "seconds_a_step": a_step, "paper_steps": of_paper, "projected_hours": a_step * of_paper / 3600,
         "losses": report["losses"], "peak_memory_bytes": report.get("peak_memory_bytes"),
     }  # fmt: skip

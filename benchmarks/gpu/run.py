@@ -30,6 +30,7 @@ LARGE = "--shape large --batch 32 --precision bf16 --device cuda --json {out}"
 TINY = (
     "--shape tiny --vocabulary 70098 --batch 2 --length 32 --prompt-length 4 --precision bf16 --device cpu --json {out}"
 )
+COMPILED = "--skip-memory --sides ours compiled"
 SIDES = "--sides ours peft-bf16 peft"
 VERSIONS = """
 import json, torch, transformers, numpy, sys
@@ -66,8 +67,8 @@ PARTS = (
          f"{{b}}/prediction.py --rounds 1 --examples 8 --languages 3 {TINY}"),
     Part("kernels", 30, f"{{b}}/gpu/kernels.py --length 256 {LARGE}/kernels.json",
          f"{{b}}/gpu/kernels.py --rounds 1 {TINY}/kernels.json"),
-    Part("compiled", 60, f"{{b}}/stage1.py --length 256 --rounds 3 --skip-memory --sides ours compiled {LARGE}/compiled.json",
-         f"{{b}}/stage1.py --rounds 1 --skip-memory --sides ours compiled {TINY}/compiled.json"),
+    Part("compiled", 60, f"{{b}}/stage1.py --length 256 --rounds 3 {COMPILED} {LARGE}/compiled.json",
+         f"{{b}}/stage1.py --rounds 1 {COMPILED} {TINY}/compiled.json"),
 )  # fmt: skip
 """In the order of what is wanted most."""
 
@@ -148,12 +149,13 @@ def _looked_at(environment: dict[str, str], dry: bool) -> tuple[dict[str, Any], 
 
 def _runner(options: argparse.Namespace, out: Path, work: Path, environment: dict[str, str]) -> Callable[..., Any]:
     """A function that starts a part and returns its status and the end of what it printed."""
-    text = "" if options.text is None else f"--text {options.text.absolute()}"
+    text = [] if options.text is None else ["--text", str(options.text.absolute())]
 
     def run(part: Part, seconds: float) -> tuple[str, str]:
         line = part.dry if options.dry else part.words
-        words = [word.format(out=out, work=work, b=BENCHMARKS, text=text) for word in line.split()]
-        words = [piece for word in words for piece in word.split() or ()]
+        places = {"out": out, "work": work, "b": BENCHMARKS}
+        words = [word.format(**places) for word in line.split() if word != "{text}"]
+        words += text if "{text}" in line else []
         log = work / f"{part.name}.log"
         with log.open("w", encoding="utf-8") as file:
             process = subprocess.Popen(

@@ -1,8 +1,8 @@
 """Fetch what a machine with a GPU and no network lacks for `make gpu`, into one archive that travels with the checkout.
 
-Run by `make gpu-wheels HAS=FILE` where pip has a network. FILE names what the machine has, as its `python3 -m pip freeze`
-prints it, or names alone (then any version will do); torch and what it brings are always taken for given. The versions
-are those of constraints.txt. The wheels are stored without compression in one .tar.xz, since what they hold is much
+Run by `make gpu-wheels HAS=FILE` where pip has a network. FILE names what the machine has, as its
+`python3 -m pip freeze` prints it, or names alone (then any version will do); torch and what it brings are always taken
+for given. The versions are those of constraints.txt. The wheels are stored without compression in one .tar.xz, since what they hold is much
 alike: a third of their size.
 """
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     archive.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as name:
         if pins:
-            words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", name]
+            words = [sys.executable, "-m", "pip", "-qqq", "download", "--no-deps", "--only-binary=:all:", "-d", name]
             words += ["--python-version", options.python, "--implementation", "cp"]
             subprocess.run([*words, *(f"--platform={one}" for one in PLATFORMS), *pins], check=True)
         wheels = sorted(Path(name).glob("*.whl"), key=lambda path: path.stat().st_size)

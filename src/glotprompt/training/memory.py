@@ -20,7 +20,8 @@ _RESET = Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Peak resident memory (GPU memory once CUDA is used) since this object was created; outside Linux since process start."""
+    """Peak resident memory (GPU memory once CUDA is used) since this object was created; outside Linux since the process
+    started."""
 
     _live: ClassVar[weakref.WeakSet[PeakMemory]] = weakref.WeakSet()
 
