@@ -2,8 +2,8 @@
 
 Run by `make gpu-wheels HAS=FILE` where pip has a network. FILE names what the machine has, as its
 `python3 -m pip freeze` prints it, or names alone (then any version will do); torch and what it brings are always taken
-for given. The versions are those of constraints.txt. The wheels are stored without compression in one .tar.xz, since what they hold is much
-alike: a third of their size.
+for given. The versions are those of constraints.txt. The wheels are stored without compression in one .tar.xz, since
+what they hold is much alike: a third of their size.
 """
 
 from __future__ import annotations

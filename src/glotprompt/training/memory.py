@@ -20,8 +20,8 @@ _RESET = Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Peak resident memory (GPU memory once CUDA is used) since this object was created; outside Linux since the process
-    started."""
+    """Peak resident memory (GPU memory once CUDA is used) since this object was created; outside Linux since
+    process start."""
 
     _live: ClassVar[weakref.WeakSet[PeakMemory]] = weakref.WeakSet()
 
