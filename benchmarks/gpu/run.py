@@ -55,8 +55,8 @@ class Part:
 
 
 PARTS = (
-    Part("tests", 60, "-m pytest -q -m gpu -n 4 --junitxml {work}/tests.xml tests/gpu",
-         "-m pytest -q -m gpu -n 0 --gpu-dry --junitxml {work}/tests.xml tests/gpu"),
+    Part("tests", 60, "-m pytest -q -W default -m gpu -n 4 --junitxml {work}/tests.xml tests/gpu",
+         "-m pytest -q -W default -m gpu -n 0 --gpu-dry --junitxml {work}/tests.xml tests/gpu"),
     Part("stage1", 60, f"{{b}}/stage1.py --length 256 --rounds 5 {SIDES} {LARGE}",
          f"{{b}}/stage1.py --rounds 1 --skip-memory {SIDES} {TINY}"),
     Part("paper_stage1", 40, "{b}/gpu/paper_stage1.py --json {out}/paper_stage1.json {text}",

@@ -66,7 +66,7 @@ def compare(here: Backbone, there: Backbone, precision: Any, padded: bool, mixed
 
 
 @pytest.mark.parametrize("kind", TINY_KINDS)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("padded", [True, False], ids=["padded", "full"])
 @pytest.mark.parametrize("mixed", [True, False], ids=["two prompts", "one prompt"])
 def test_loss_and_gradients_are_those_of_the_cpu(
