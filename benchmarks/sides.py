@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -167,10 +167,15 @@ class Compiled(Ours):
     def step(self) -> Step:
         plain = {name: getattr(body, name) for name in self._parts}
         try:
-            vars(body).update(self._parts)
+            self._use(self._parts)
             return super().step()
         finally:
-            vars(body).update(plain)
+            self._use(plain)
+
+    @staticmethod
+    def _use(parts: Mapping[str, Any]) -> None:
+        for name, part in parts.items():
+            setattr(body, name, part)
 
 
 class Aligned:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.autograd.profiler_util import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # the benchmarks import each other by bare names
@@ -60,7 +61,7 @@ def _figures(profiler: Any, on_gpu: bool, seconds: float) -> dict[str, Any]:
     by_name: Counter[str] = Counter()
     for event in profiler.key_averages():
         of_event = event.self_device_time_total if on_gpu else event.self_cpu_time_total
-        if not on_gpu or event.device_type == torch.autograd.DeviceType.CUDA:  # else once more as the kernel's caller
+        if not on_gpu or event.device_type == DeviceType.CUDA:  # else once more as the kernel's caller
             by_name[event.key] += of_event
     total = sum(by_name.values())
     by_kind: Counter[str] = Counter()

@@ -60,7 +60,7 @@ def written(path: Path, seed: int) -> Path:
     free = generator.permutation(np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids))
     weights = 1 / np.arange(1, len(free) + 1)
     picked = generator.choice(free, (LINES, TOKENS_A_LINE), p=weights / weights.sum())
-    lines = [tokenizer.decode(row.tolist()).replace("\n", " ") for row in picked]
+    lines = [str(tokenizer.decode(row.tolist())).replace("\n", " ") for row in picked]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -50,24 +51,26 @@ class Part:
     name: str
     least: int
     """Seconds that it needs to be worth starting."""
+    most: int
+    """Seconds after which it is cut short, so that others get their turn; in a dry run, five times as many."""
     words: str
     dry: str
 
 
 PARTS = (
-    Part("tests", 60, "-m pytest -q -W default -m gpu -n 4 --junitxml {work}/tests.xml tests/gpu",
-         "-m pytest -q -W default -m gpu -n 0 --gpu-dry --junitxml {work}/tests.xml tests/gpu"),
-    Part("stage1", 60, f"{{b}}/stage1.py --length 256 --rounds 5 {SIDES} {LARGE}",
+    Part("tests", 60, 200, "-m pytest -q -W default -m gpu -n 4 --junitxml {work}/tests.xml tests/gpu",
+         "-m pytest -q -W default -m 'gpu and not slow' -n 0 --gpu-dry --junitxml {work}/tests.xml tests/gpu"),
+    Part("stage1", 60, 150, f"{{b}}/stage1.py --length 256 --rounds 5 {SIDES} {LARGE}",
          f"{{b}}/stage1.py --rounds 1 --skip-memory {SIDES} {TINY}"),
-    Part("paper_stage1", 40, "{b}/gpu/paper_stage1.py --json {out}/paper_stage1.json {text}",
+    Part("paper_stage1", 40, 90, "{b}/gpu/paper_stage1.py --json {out}/paper_stage1.json {text}",
          "{b}/gpu/paper_stage1.py --steps 3 --batch 2 --length 16 --device cpu --json {out}/paper_stage1.json {text}"),
-    Part("stage2", 40, f"{{b}}/stage2.py --rounds 3 --examples 512 {LARGE}",
+    Part("stage2", 40, 90, f"{{b}}/stage2.py --rounds 3 --examples 512 {LARGE}",
          f"{{b}}/stage2.py --rounds 1 --examples 8 {TINY}"),
-    Part("prediction", 40, f"{{b}}/prediction.py --rounds 3 --examples 128 {LARGE}",
+    Part("prediction", 40, 90, f"{{b}}/prediction.py --rounds 3 --examples 128 {LARGE}",
          f"{{b}}/prediction.py --rounds 1 --examples 8 --languages 3 {TINY}"),
-    Part("kernels", 30, f"{{b}}/gpu/kernels.py --length 256 {LARGE}/kernels.json",
+    Part("kernels", 30, 60, f"{{b}}/gpu/kernels.py --length 256 {LARGE}/kernels.json",
          f"{{b}}/gpu/kernels.py --rounds 1 {TINY}/kernels.json"),
-    Part("compiled", 60, f"{{b}}/stage1.py --length 256 --rounds 3 {COMPILED} {LARGE}/compiled.json",
+    Part("compiled", 60, 150, f"{{b}}/stage1.py --length 256 --rounds 3 {COMPILED} {LARGE}/compiled.json",
          f"{{b}}/stage1.py --rounds 1 {COMPILED} {TINY}/compiled.json"),
 )  # fmt: skip
 """In the order of what is wanted most."""
@@ -154,7 +157,7 @@ def _runner(options: argparse.Namespace, out: Path, work: Path, environment: dic
     def run(part: Part, seconds: float) -> tuple[str, str]:
         line = part.dry if options.dry else part.words
         places = {"out": out, "work": work, "b": BENCHMARKS}
-        words = [word.format(**places) for word in line.split() if word != "{text}"]
+        words = [word.format(**places) for word in shlex.split(line) if word != "{text}"]
         words += text if "{text}" in line else []
         log = work / f"{part.name}.log"
         with log.open("w", encoding="utf-8") as file:
@@ -162,8 +165,9 @@ def _runner(options: argparse.Namespace, out: Path, work: Path, environment: dic
                 [sys.executable, *words], cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
+            most = part.most * (5 if options.dry else 1)
             try:
-                status = "done" if process.wait(timeout=seconds) == 0 else "failed"
+                status = "done" if process.wait(timeout=min(seconds, most)) == 0 else "failed"
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

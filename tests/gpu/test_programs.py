@@ -42,6 +42,7 @@ def losses(path: Path) -> list[float]:
     return [loss for _, loss in json.loads(path.read_text())["prompts"][0]["losses"]]
 
 
+@pytest.mark.slow
 def test_a_killed_run_and_one_under_torchrun_as_one_undisturbed(here: Path, tiny_folder: Path, card: str) -> None:
     """On a GPU to rounding alone: its backward passes add in any order."""
     line = f"adapt --model {tiny_folder} --target nya=nya.txt --source eng.txt --steps 200 --device {card} {COMMON}"
@@ -60,6 +61,7 @@ def test_a_killed_run_and_one_under_torchrun_as_one_undisturbed(here: Path, tiny
         assert losses(here / name)[:20] == pytest.approx(losses(here / "whole.json")[:20], rel=0.02)
 
 
+@pytest.mark.slow
 def test_doctor_times_steps(here: Path, tiny_folder: Path, card: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(f"doctor --model {tiny_folder} --text nya.txt --device {card}".split()) in (0, 3)
     assert "tokens/s" in capsys.readouterr().out
