@@ -1,7 +1,7 @@
 """`make gpu`: check and measure everything on a machine with one GPU, within a limit of minutes and without a network.
 
-First wheels that travelled along (`make gpu-wheels`) are unpacked into a temporary folder, nothing is installed. Then
-imports are checked; then every part runs in processes of its own and writes JSON into the output folder. A part that
+First imports are checked. Where some are missing, wheels that travelled along (`make gpu-wheels`) are unpacked into a
+temporary folder; nothing is installed. Then every part runs in processes of its own and writes JSON into the output folder. A part that
 there is no time left for is skipped, and gpu.json says so. `--dry` runs all of it on the CPU with tiny shapes.
 """
 
@@ -34,7 +34,9 @@ TINY = (
 COMPILED = "--skip-memory --sides ours compiled"
 SIDES = "--sides ours peft-bf16 peft"
 VERSIONS = """
-import json, torch, transformers, numpy, sys
+import json, sys
+import gguf, numpy, peft, torch, transformers
+import glotprompt.protocol, glotprompt.serve.api
 gpu = torch.cuda.is_available()
 print(json.dumps({
     "python": sys.version.split()[0], "torch": torch.__version__, "transformers": transformers.__version__,
@@ -83,19 +85,21 @@ def main(arguments: Sequence[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        environment = _environment(work, options.wheels)
+        environment = _environment()
         found, lacking = _looked_at(environment, options.dry)
+        if lacking and options.wheels.is_file():
+            environment = _environment(_unpacked(options.wheels, work))
+            found, lacking = _looked_at(environment, options.dry)
         summary: dict[str, Any] = {"dry": options.dry, "machine": found, "lacking": lacking, "parts": {}}
         if not lacking:
             deadline = started + 60 * options.minutes - SPARE
             run = _runner(options, out, work, environment)
             for part in PARTS:
-                if part.name in (options.only or part.name):
+                if not options.only or part.name in options.only:
                     summary["parts"][part.name] = _run(part, deadline, run)
-        summary["parts"].get("tests", {}).update(_test_figures(work / "tests.xml"))
-    summary["figures"] = _figures(out)
-    summary["seconds"] = round(time.monotonic() - started, 1)
-    (out / "gpu.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+                    summary["parts"].get("tests", {}).update(_test_figures(work / "tests.xml"))
+                    _write(summary, out, started)  # after each: whoever watches over the time may end it all
+    _write(summary, out, started)
     print(json.dumps({name: summary[name] for name in ("figures", "seconds")}, indent=2))
     for line in lacking:
         print(f"lacking: {line}", file=sys.stderr)
@@ -117,19 +121,21 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return made.parse_args(arguments)
 
 
-def _environment(work: Path, wheels: Path) -> dict[str, str]:
-    """What the parts' processes see: this checkout before the unpacked wheels before what the machine has."""
-    paths = [str(ROOT / "src")]
-    if wheels.is_file():
-        with tarfile.open(wheels) as tar:
-            tar.extractall(work / "wheels", filter="data")
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
-        pip += ["--disable-pip-version-check", "--target", str(work / "site")]
-        subprocess.run([*pip, *map(str, (work / "wheels").glob("*.whl"))], check=True)
-        paths.append(str(work / "site"))
-    given = os.environ.get("PYTHONPATH")
-    ours = {"PYTHONPATH": os.pathsep.join([*paths, *([given] if given else [])]), "HF_HUB_OFFLINE": "1"}
-    return {**os.environ, **ours, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+def _environment(site: Path | None = None) -> dict[str, str]:
+    """What the parts' processes see: this checkout before unpacked wheels before what the machine has."""
+    paths = [str(ROOT / "src"), *([] if site is None else [str(site)]), os.environ.get("PYTHONPATH", "")]
+    ours = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **ours, "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _unpacked(wheels: Path, work: Path) -> Path:
+    """A folder with the packages of an archive of wheels."""
+    with tarfile.open(wheels) as tar:
+        tar.extractall(work / "wheels", filter="data")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
+    pip += ["--disable-pip-version-check", "--target", str(work / "site")]
+    subprocess.run([*pip, *map(str, (work / "wheels").glob("*.whl"))], check=True)
+    return work / "site"
 
 
 def _looked_at(environment: dict[str, str], dry: bool) -> tuple[dict[str, Any], list[str]]:
@@ -140,7 +146,7 @@ def _looked_at(environment: dict[str, str], dry: bool) -> tuple[dict[str, Any], 
         return ended.stdout.strip(), ended.stderr.strip() if ended.returncode else ""
 
     said, failed = output(str(BENCHMARKS / "gpu" / "needs.py"))
-    lacking = [line for line in (said or failed.splitlines()[-1] if failed else said).splitlines() if line]
+    lacking = failed.splitlines()[-1:] or said.splitlines()
     versions, failed = output("-c", VERSIONS)
     if failed:
         return {}, [*lacking, failed.splitlines()[-1]]
@@ -169,9 +175,11 @@ def _runner(options: argparse.Namespace, out: Path, work: Path, environment: dic
             try:
                 status = "done" if process.wait(timeout=min(seconds, most)) == 0 else "failed"
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
                 status = "cut short"
+            finally:  # also of an interrupted run
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
         return status, log.read_text(encoding="utf-8", errors="replace")[-4000:]
 
     return run
@@ -190,6 +198,12 @@ def _run(part: Part, deadline: float, run: Callable[..., Any]) -> dict[str, Any]
     if status != "done":
         print(said, flush=True)
     return {"status": status, "seconds": seconds, "log": said.splitlines()[-30:]}
+
+
+def _write(summary: dict[str, Any], out: Path, started: float) -> None:
+    summary["figures"] = _figures(out)
+    summary["seconds"] = round(time.monotonic() - started, 1)
+    (out / "gpu.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 def _test_figures(path: Path) -> dict[str, Any]:
