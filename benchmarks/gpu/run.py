@@ -1,8 +1,9 @@
 """`make gpu`: check and measure everything on a machine with one GPU, within a limit of minutes and without a network.
 
 First imports are checked. Where some are missing, wheels that travelled along (`make gpu-wheels`) are unpacked into a
-temporary folder; nothing is installed. Then every part runs in processes of its own and writes JSON into the output folder. A part that
-there is no time left for is skipped, and gpu.json says so. `--dry` runs all of it on the CPU with tiny shapes.
+temporary folder; nothing is installed. Then every part runs in processes of its own and writes JSON into the output
+folder. A part that there is no time left for is skipped, and gpu.json says so. `--dry` runs all of it on the CPU with
+tiny shapes.
 """
 
 from __future__ import annotations
