@@ -34,7 +34,17 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         target = options.text or written(folder / "target.txt", 0)
-        words = ["adapt", "--model", MINI, "--target", target, "--source", written(folder / "source.txt", 1)]
+        words = [
+            "adapt",
+            "--model",
+            MINI,
+            "--preset",
+            "paper",
+            "--target",
+            target,
+            "--source",
+            written(folder / "source.txt", 1),
+        ]
         words += ["--language", "und", "--steps", options.steps, "--device", options.device]
         words += ["--batch-size", options.batch, "--max-length", options.length]
         words += ["--output", folder / "und.safetensors", "--json", folder / "adapt.json"]

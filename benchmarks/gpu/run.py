@@ -71,8 +71,8 @@ PARTS = (
          f"{{b}}/stage2.py --rounds 1 --examples 8 {TINY}"),
     Part("prediction", 40, 90, f"{{b}}/prediction.py --rounds 3 --examples 128 {LARGE}",
          f"{{b}}/prediction.py --rounds 1 --examples 8 --languages 3 {TINY}"),
-    Part("kernels", 30, 60, f"{{b}}/gpu/kernels.py --length 256 {LARGE}/kernels.json",
-         f"{{b}}/gpu/kernels.py --rounds 1 {TINY}/kernels.json"),
+    Part("profile", 30, 60, f"{{b}}/gpu/step_profile.py --length 256 {LARGE}/profile.json",
+         f"{{b}}/gpu/step_profile.py --rounds 1 {TINY}/profile.json"),
     Part("compiled", 60, 150, f"{{b}}/stage1.py --length 256 --rounds 3 {COMPILED} {LARGE}/compiled.json",
          f"{{b}}/stage1.py --rounds 1 {COMPILED} {TINY}/compiled.json"),
 )  # fmt: skip
