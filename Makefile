@@ -8,6 +8,7 @@ ARGS ?=
 WORKERS ?= auto --maxprocesses 4
 # Arguments for pip, for example an index with CPU or CUDA builds of torch
 PIP_ARGS ?=
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # The demo's folder
 OUTPUT ?= demo-output
 
@@ -21,7 +22,7 @@ DOCS_STAMP := $(VENV)/.docs-installed
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow test-long coverage record check $(TYPES) docs bench clean
+.PHONY: help venv demo test test-slow test-long coverage record check $(TYPES) docs bench gpu gpu-wheels clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -63,6 +64,13 @@ docs: $(DOCS_STAMP) ## the documentation as a site: site/index.html, readable fr
 
 bench: $(STAMP) ## speed and memory beside others, a line each into benchmarks/history.jsonl (ARGS="--rounds 1 ...")
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --history benchmarks/history.jsonl $(ARGS); done
+
+# Not in .venv: on a machine without a network it cannot be made
+gpu: ## check and measure everything on a machine with one GPU, in 9 minutes (DRY=1: on the CPU, tiny)
+	$(GPU_PYTHON) benchmarks/gpu/run.py --output $(or $(OUT),gpu-output) $(if $(DRY),--dry) $(ARGS)
+
+gpu-wheels: $(STAMP) ## fetch what such a machine lacks (HAS=its `pip freeze`, ARGS="--python 3.12") into .gpu
+	$(BIN)/python benchmarks/gpu/wheels.py $(if $(HAS),--has $(HAS)) $(ARGS)
 
 clean: ## remove caches, builds and the demo's output; .venv stays
 	rm -rf build dist site $(OUTPUT) .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache

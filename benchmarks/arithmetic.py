@@ -10,6 +10,12 @@ from backbones import Shape
 from torch import Tensor
 from torch.nn import functional as F
 
+AT_ONCE = 20
+"""Products between two looks at the clock on a GPU, which is handed each long before it computes it."""
+
+SQUARE = {"cuda": 8192, "cpu": 1024}
+"""Rows and columns of the matrices whose product stands for the best that the device can do."""
+
 HEAD_ROWS = 16_384
 """Rows of the vocabulary matrix in the product that stands for the head: as rows are independent, a piece is enough."""
 
@@ -53,30 +59,44 @@ class _Product:
     left: Tensor = field(init=False)
     weight: Tensor = field(init=False)
 
-    def make(self, dtype: torch.dtype) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.left = torch.randn(self.rows, self.inner, generator=generator).to(dtype)
+    def make(self, dtype: torch.dtype, device: torch.device) -> None:
+        generator = torch.Generator(device).manual_seed(0)
+        self.left = torch.randn(self.rows, self.inner, generator=generator, device=device).to(dtype)
         size = (self.outer, self.inner) if self.forward else (self.inner, self.outer)
-        self.weight = torch.randn(size, generator=generator).to(dtype)
+        self.weight = torch.randn(size, generator=generator, device=device).to(dtype)
 
     def rate(self, repeats: int) -> float:
         """FLOP per second, best of `repeats`."""
-        best = float("inf")
+        best, count = float("inf"), AT_ONCE if self.left.is_cuda else 1
         for _ in range(repeats):
             start = time.perf_counter()
-            if self.forward:
-                F.linear(self.left, self.weight)
-            else:
-                torch.matmul(self.left, self.weight)
-            best = min(best, time.perf_counter() - start)
+            for _ in range(count):
+                if self.forward:
+                    F.linear(self.left, self.weight)
+                else:
+                    torch.matmul(self.left, self.weight)
+            if self.left.is_cuda:
+                torch.cuda.synchronize()
+            best = min(best, (time.perf_counter() - start) / count)
         return 2 * self.rows * self.inner * self.outer / best
+
+
+def square_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """FLOP per second of one large square product, best of several after a warm-up."""
+    size = SQUARE[device.type]
+    product = _Product(size, size, size, 1.0, True)
+    product.make(dtype, device)
+    product.rate(1)
+    return product.rate(5)
 
 
 class GemmRate:
     """What the machine's matrix products reach at the sizes of a stage-1 step, in one dtype: the harmonic mean over the
     sizes, weighted by their share of the arithmetic, each the best of several."""
 
-    def __init__(self, shape: Shape, vocabulary: int, tokens: int, masked: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, shape: Shape, vocabulary: int, tokens: int, masked: int, dtype: torch.dtype, device: str = "cpu"
+    ) -> None:
         whole = step_flop(shape, vocabulary, tokens, masked) / 2  # one direction
         hidden, wide = shape.hidden, shape.feed_forward
         square = shape.layers * 4 * 2 * hidden**2 * tokens / whole
@@ -87,7 +107,7 @@ class GemmRate:
         self.products = [_Product(*size, forward) for size in sizes for forward in (True, False)]
         self.products += [_Product(masked, hidden, rows, head, True), _Product(masked, rows, hidden, head, False)]
         for product in self.products:
-            product.make(dtype)
+            product.make(dtype, torch.device(device))
         self.best = [0.0] * len(self.products)
         self._round = list(self.best)
 

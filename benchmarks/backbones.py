@@ -71,17 +71,18 @@ class RandomModel:
     shape: Shape
     vocabulary: int
     tokenizer: WideTokenizer
+    device: torch.device
     _made: dict[torch.dtype, PreTrainedModel]
 
     @classmethod
-    def of(cls, shape: str, vocabulary: int) -> RandomModel:
-        return cls(SHAPES[shape], vocabulary, wide_tokenizer(vocabulary), {})
+    def of(cls, shape: str, vocabulary: int, device: str = "cpu") -> RandomModel:
+        return cls(SHAPES[shape], vocabulary, wide_tokenizer(vocabulary), torch.device(device), {})
 
     def model(self, dtype: torch.dtype) -> PreTrainedModel:
         """A fresh transformers model (sdpa, as it comes) around weights that are made once for each dtype. Whoever
         trains the weights themselves changes them for all."""
         if dtype not in self._made:
-            self._made[dtype] = _random_model(self.shape, self.vocabulary, self.tokenizer, dtype)
+            self._made[dtype] = _random_model(self, dtype)
         first = self._made[dtype]
         shared: dict[int, Any] = {id(parameter): nn.Parameter(parameter.detach()) for parameter in first.parameters()}
         return copy.deepcopy(first, shared)
@@ -91,12 +92,10 @@ class RandomModel:
         return Backbone(self.model(dtype), self.tokenizer, "random weights")
 
 
-def _random_model(
-    shape: Shape, vocabulary: int, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype
-) -> PreTrainedModel:
-    special = SpecialIds.of(tokenizer)
+def _random_model(wanted: RandomModel, dtype: torch.dtype) -> PreTrainedModel:
+    shape, special = wanted.shape, SpecialIds.of(wanted.tokenizer)
     config = XLMRobertaConfig(
-        vocab_size=vocabulary,
+        vocab_size=wanted.vocabulary,
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
@@ -108,6 +107,6 @@ def _random_model(
         bos_token_id=special.first,
         eos_token_id=special.last,
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), wanted.device:
         torch.manual_seed(0)
         return AutoModelForMaskedLM.from_config(config, dtype=dtype)

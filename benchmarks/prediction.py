@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from backbones import RandomModel
 from peft import PrefixTuningConfig
-from report import DTYPES, parser, positive, precision_of, ratio_of, show, shown, spread, write
+from report import DTYPES, add_device, parser, positive, precision_of, ratio_of, show, shown, spread, write
 from sides import prefix_tuning
 from stage2 import peft_label_scores
 from texts import TASK, find_data, pairs, words
@@ -38,7 +38,7 @@ Arrivals = Sequence[tuple[Cloze, int]]
 def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
     options.precision = precision_of(options)
-    random = RandomModel.of(options.shape, options.vocabulary)
+    random = RandomModel.of(options.shape, options.vocabulary, options.device)
     data = find_data(options.data_dir)
     clozes, _, origin = pairs(data, random.tokenizer, options.length, options.examples)
     languages = np.random.default_rng(4).integers(0, options.languages, len(clozes)).tolist()
@@ -64,6 +64,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     made = parser(__doc__ or "", batch=32)
     made.add_argument("--languages", type=positive, default=18, help="each with a prompt of its own")
     made.add_argument("--examples", type=positive, default=64, help="that arrive in a round")
+    add_device(made)
     return made.parse_args(arguments)
 
 
@@ -112,7 +113,7 @@ class Switching:
         self.names = ["default", *(f"language {number}" for number in range(1, options.languages))]
         for name in self.names[1:]:
             self.model.add_adapter(name, settings)
-        self.model.to(dtype).eval()
+        self.model.to(random.device, dtype).eval()
         self.head, self.batch = head, options.batch
         self.padding = SpecialIds.of(random.tokenizer).pad
 

@@ -62,6 +62,11 @@ def add_dropout(made: argparse.ArgumentParser) -> None:
     made.add_argument("--no-dropout", action="store_true", help="the others without the dropout that models come with")
 
 
+def add_device(made: argparse.ArgumentParser) -> None:
+    """The option of those that also measure a GPU."""
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where all sides compute")
+
+
 def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
@@ -70,7 +75,8 @@ def positive(text: str) -> int:
 
 def precision_of(options: argparse.Namespace) -> Literal["fp32", "bf16"]:
     """What `--precision auto` comes to on this machine."""
-    return choose_precision(torch.device("cpu")) if options.precision == "auto" else options.precision
+    device = torch.device(getattr(options, "device", "cpu"))
+    return choose_precision(device) if options.precision == "auto" else options.precision
 
 
 def machine() -> dict[str, Any]:
@@ -87,6 +93,7 @@ def machine() -> dict[str, Any]:
         "bf16_instructions": sorted(_flags() & {"avx512_bf16", "amx_bf16"}),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel
 
 from glotprompt.config import AdaptConfig, RuntimeConfig
+from glotprompt.model import body
+from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds, padded_width
 from glotprompt.training.checkpoint import Checkpoint
@@ -28,6 +30,9 @@ from glotprompt.training.objectives.micro_batch import MicroBatch
 
 # peft asks transformers by an old name; what it prints would only stand between the lines of a table.
 warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)
+
+COMPILED = ("_projected", "_after_attention")
+"""Functions of `glotprompt.model.body`: a layer without its attention, whose kernels are torch's own."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ class Ours:
 
     def __init__(self, random: RandomModel, dtype: torch.dtype, work: Work, timed: int = 2) -> None:
         self.backbone = random.backbone(dtype)
-        self.prompt = SoftPrompt.initialise(self.backbone.prompt_shape(work.prompt_length), 0.02, seed=0)
+        self.prompt = _new_prompt(self.backbone, work)
         config = AdaptConfig(batch_size=work.batch, max_length=work.length, prompt_length=work.prompt_length)
         target, source = work.lines.packed(SpecialIds.of(random.tokenizer), work.length)
         self.corpus = MaskingCorpus(target, source, config, random.tokenizer)
@@ -147,20 +152,46 @@ class Ours:
         return Step(seconds / self.timed, tokens // self.timed, mean_masked, loss, mean_positions)
 
 
+def _new_prompt(backbone: Backbone, work: Work) -> SoftPrompt:
+    return SoftPrompt.initialise(backbone.prompt_shape(work.prompt_length), 0.02, seed=0).to(backbone.device)
+
+
+class Compiled(Ours):
+    """The product with what lies around attention in each layer compiled by `torch.compile`."""
+
+    def __init__(self, random: RandomModel, dtype: torch.dtype, work: Work) -> None:
+        super().__init__(random, dtype, work)
+        backend = "inductor" if random.device.type == "cuda" else "aot_eager"  # as fast as it is, and as it comes
+        self._parts = {name: torch.compile(getattr(body, name), backend=backend) for name in COMPILED}
+
+    def step(self) -> Step:
+        plain = {name: getattr(body, name) for name in self._parts}
+        try:
+            self._use(self._parts)
+            return super().step()
+        finally:
+            self._use(plain)
+
+    @staticmethod
+    def _use(parts: Mapping[str, Any]) -> None:
+        for name, part in parts.items():
+            setattr(body, name, part)
+
+
 class Aligned:
     """The product's other objective, alignment, over the same body and prompt: as many sentences a step, half of them
     translations of the others, padded; no vocabulary. The teachers, made once, are not timed, and random here."""
 
     def __init__(self, random: RandomModel, dtype: torch.dtype, work: Work, timed: int = 2) -> None:
         self.backbone = random.backbone(dtype)
-        self.prompt = SoftPrompt.initialise(self.backbone.prompt_shape(work.prompt_length), 0.02, seed=0)
+        self.prompt = _new_prompt(self.backbone, work)
         target, source = (
             [np.array(row) for row in rows] for rows in work.lines.rows(SpecialIds.of(random.tokenizer), work.length)
         )
         count = min(len(target), len(source))
         teachers = torch.nn.functional.normalize(torch.randn(count, self.backbone.hidden_size), dim=1)
-        centre = torch.zeros(self.backbone.hidden_size)
-        pairs = AlignmentBatch(target[:count], source[:count], teachers)
+        centre = torch.zeros(self.backbone.hidden_size, device=random.device)
+        pairs = AlignmentBatch(target[:count], source[:count], teachers.to(random.device))
         self.corpus = AlignmentCorpus(pairs, centre, max(1, work.batch // 2), seed=0)
         self.timed = timed
         self._done = 0
@@ -189,6 +220,7 @@ class Plain:
     def __init__(self, model: nn.Module, tokenizer: WideTokenizer, work: Work, rate: float) -> None:
         self.model = model.train(work.dropout)
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.device = self.trained[0].device
         self.optimiser = torch.optim.AdamW(self.trained, lr=rate)
         self.collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15, seed=0)
         special = SpecialIds.of(tokenizer)
@@ -196,7 +228,8 @@ class Plain:
 
     def step(self) -> Step:
         start = time.perf_counter()
-        batch = self.collator([{"input_ids": row, "attention_mask": [1] * len(row)} for row in next(self.batches)])
+        rows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in next(self.batches)]
+        batch = {name: value.to(self.device) for name, value in self.collator(rows).items()}
         loss = self.model(**batch).loss
         loss.backward()
         nn.utils.clip_grad_norm_(self.trained, 1.0)
@@ -221,7 +254,7 @@ def prefix_tuning(model: PreTrainedModel, prompt_length: int) -> Any:
     """PEFT's prefix tuning of a masked language model, the prompt in the model's dtype; on such a model it only works
     with this task type."""
     settings = PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=prompt_length)
-    return get_peft_model(model, settings).to(model.dtype)
+    return get_peft_model(model, settings).to(model.device, model.dtype)
 
 
 def peft(random: RandomModel, dtype: torch.dtype, work: Work) -> Plain:
@@ -241,6 +274,7 @@ def stage1_sides(random: RandomModel, ours: torch.dtype, work: Work) -> dict[str
     """Makers of all sides, by name; nothing is built before it is wanted."""
     return {
         "ours": lambda: Ours(random, ours, work),
+        "compiled": lambda: Compiled(random, ours, work),
         "alignment": lambda: Aligned(random, ours, work),
         "peft": lambda: peft(random, torch.float32, work),
         "peft-bf16": lambda: peft(random, torch.bfloat16, work),
@@ -250,4 +284,4 @@ def stage1_sides(random: RandomModel, ours: torch.dtype, work: Work) -> dict[str
 
 def dtype_of_side(name: str, ours: torch.dtype) -> torch.dtype:
     """What the weights of a side are held in."""
-    return {"ours": ours, "alignment": ours, "peft-bf16": torch.bfloat16}.get(name, torch.float32)
+    return {"ours": ours, "compiled": ours, "alignment": ours, "peft-bf16": torch.bfloat16}.get(name, torch.float32)

@@ -3,7 +3,8 @@
 Every round makes one timed step of each side in turn, in one process, on the same lines; figures are medians over the
 rounds, ratios medians of the rounds' ratios. Real tokens are counted, not padding: PEFT and fine-tuning read padded
 batches of single lines, as transformers' collator makes them; the product packs. Peak memory is from
-separate processes (what is counted: memory.py). `ratio` is against PEFT in fp32, `ratio_same_dtype` in the product's.
+separate processes (what is counted: memory.py), on a GPU from its own count. `ratio` is against PEFT in fp32,
+`ratio_same_dtype` in the product's.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from arithmetic import GemmRate, attention_flop, done_flop, step_flop
+from arithmetic import GemmRate, attention_flop, done_flop, square_rate, step_flop
 from backbones import RandomModel
 from memory import beyond, in_own_process
-from report import DTYPES, add_dropout, parser, precision_of, ratio_of, show, shown, spread, write
+from report import DTYPES, add_device, add_dropout, parser, precision_of, ratio_of, show, shown, spread, write
 from sides import Side, Step, Work, dtype_of_side, stage1_sides
 from texts import Lines, find_data, unlabelled
 
-SIDES = ("ours", "alignment", "peft", "peft-bf16", "fine-tuning")
+SIDES = ("ours", "alignment", "peft", "peft-bf16", "fine-tuning", "compiled")
 NAMES = {
     "ours": "glotprompt",
     "alignment": "glotprompt, alignment",
     "peft": "PEFT prefix tuning, fp32",
     "peft-bf16": "PEFT prefix tuning, bf16",
     "fine-tuning": "full MLM fine-tuning, fp32",
+    "compiled": "glotprompt, layers compiled",
 }
 MEMORY_STEPS = 2
 """The second step has the optimiser's state beside the activations."""
@@ -40,15 +42,18 @@ def main(arguments: Sequence[str]) -> None:
     if options.memory_of:
         print(json.dumps({"bytes": memory_of(options, options.memory_of)}))
         return
-    random = RandomModel.of(options.shape, options.vocabulary)
+    random = RandomModel.of(options.shape, options.vocabulary, options.device)
     lines = unlabelled(find_data(options.data_dir), random.tokenizer)
     figures = time_sides(random, _work(options, lines), options)
     figures["texts"] = lines.origin
     if not options.skip_memory:
-        words = [word for word in arguments if word != "--skip-memory"]
         # The probe behind "auto" may find something else in another process.
-        fixed = [*words, "--precision", options.precision]
-        figures["memory"] = {side: in_own_process(__file__, fixed, side) for side in options.sides}
+        fixed = [*arguments, "--precision", options.precision]
+        measure = memory_of if options.device == "cuda" else None  # a GPU's is counted to the byte in any process
+        figures["memory"] = {
+            side: in_own_process(__file__, fixed, side) if measure is None else measure(options, side)
+            for side in figures["sides"]
+        }
     _summarise(figures, options)
     _print(figures, options)
     write(options, "stage1", figures)
@@ -56,8 +61,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     made = parser(__doc__ or "")
-    made.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="which to measure")
+    made.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES[:-1]), help="which to measure")
     add_dropout(made)
+    add_device(made)
     made.add_argument("--skip-memory", action="store_true", help="measure time alone")
     made.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     return made.parse_args(arguments)
@@ -70,9 +76,9 @@ def _work(options: argparse.Namespace, lines: Lines) -> Work:
 def memory_of(options: argparse.Namespace, side: str) -> int:
     """Peak bytes of one side beyond its loaded model; see `memory`."""
     dtype = DTYPES[options.precision]
-    random = RandomModel.of(options.shape, options.vocabulary)
+    random = RandomModel.of(options.shape, options.vocabulary, options.device)
     lines = unlabelled(find_data(options.data_dir), random.tokenizer)
-    small = RandomModel.of("tiny", random.tokenizer.num_pieces)
+    small = RandomModel.of("tiny", random.tokenizer.num_pieces, options.device)
     stage1_sides(small, dtype, Work(2, 16, 2, unlabelled(None, small.tokenizer)))[side]().step()
     del small
     model = random.model(dtype_of_side(side, dtype))
@@ -91,12 +97,21 @@ def memory_of(options: argparse.Namespace, side: str) -> int:
 def time_sides(random: RandomModel, work: Work, options: argparse.Namespace) -> dict[str, Any]:
     """Alternate between the sides, and measure matrix products before and after ours."""
     makers = stage1_sides(random, DTYPES[options.precision], work)
-    sides = {name: makers[name]() for name in options.sides}
-    first = {name: side.step() for name, side in sides.items()}  # not counted
+    sides: dict[str, Side] = {}
+    first: dict[str, Step] = {}
+    too_large: list[str] = []
+    for name in options.sides:
+        try:
+            side = makers[name]()
+            first[name] = side.step()  # not counted
+        except torch.OutOfMemoryError:  # on a GPU; on a CPU the system ends the process
+            too_large.append(name)
+        else:
+            sides[name] = side
     gemm = None
     if "ours" in sides:
         tokens, masked = first["ours"].tokens, first["ours"].masked
-        gemm = GemmRate(random.shape, random.vocabulary, tokens, masked, DTYPES[options.precision])
+        gemm = GemmRate(random.shape, random.vocabulary, tokens, masked, DTYPES[options.precision], options.device)
     steps: dict[str, list[Step]] = {name: [] for name in sides}
     rates: list[float] = []
     for _ in range(options.rounds):
@@ -108,8 +123,14 @@ def time_sides(random: RandomModel, work: Work, options: argparse.Namespace) -> 
                 gemm.measure()
                 rates.append(gemm.end_round())
     figures: dict[str, Any] = {"sides": {name: _side_figures(taken) for name, taken in steps.items()}}
+    figures["out_of_memory"] = too_large
     if gemm is not None:
         figures["gemm"] = _gemm_figures(random, work, steps["ours"], rates, gemm.best_rate)
+        square = square_rate(DTYPES[options.precision], random.device)
+        figures["gemm"] |= {
+            "square_flop_per_second": square,
+            "share_of_square": figures["gemm"]["step_flop"] / square / figures["sides"]["ours"]["seconds"]["median"],
+        }
     return figures
 
 
@@ -182,7 +203,7 @@ def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
         ratio = figures["ratios"].get(name)
         rows.append(
             [
-                f"{NAMES[name]}, {options.precision}" if name in ("ours", "alignment") else NAMES[name],
+                f"{NAMES[name]}, {options.precision}" if name in ("ours", "alignment", "compiled") else NAMES[name],
                 shown(found["tokens_per_second"]),
                 shown(found["seconds"], ".2f"),
                 f"{found['tokens']['median']:,.0f}",
@@ -206,6 +227,8 @@ def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
         ["step, share of that rate", shown(gemm["share"], ".2f")],
         ["step, share, arithmetic that is needed alone", shown(gemm["share_done"], ".2f")],
         ["step, share of the best rate of the run", shown(gemm["share_of_best"], ".2f")],
+        ["one large square product, GFLOP/s", f"{gemm['square_flop_per_second'] / 1e9:,.0f}"],
+        ["step, share of that rate", f"{gemm['share_of_square']:.2f}"],
         ["GFLOP of a step: plain count, needed, attention", " / ".join(
             f"{gemm[key] / 1e9:,.0f}" for key in ("step_flop", "done_flop", "attention_flop"))],
     ]  # fmt: skip

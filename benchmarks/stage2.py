@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from backbones import RandomModel, WideTokenizer
-from report import DTYPES, add_dropout, parser, positive, precision_of, ratio_of, show, shown, spread, write
+from report import DTYPES, add_device, add_dropout, parser, positive, precision_of, ratio_of, show, shown, spread, write
 from sides import prefix_tuning, timed_epochs
 from texts import find_data, pairs, words
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
     options.precision = precision_of(options)
     dtype = DTYPES[options.precision]
-    random = RandomModel.of(options.shape, options.vocabulary)
+    random = RandomModel.of(options.shape, options.vocabulary, options.device)
     data = find_data(options.data_dir)
     clozes, gold, origin = pairs(data, random.tokenizer, options.length, options.examples)
     count = random.shape.layers
@@ -72,6 +72,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     made = parser(__doc__ or "", batch=32)
     made.add_argument("--examples", type=positive, default=64, help="of an epoch")
     add_dropout(made)
+    add_device(made)
     return made.parse_args(arguments)
 
 
@@ -84,7 +85,8 @@ class OurTuning:
         self.backbone = random.backbone(dtype)
         self.corpus, self.head = corpus, head
         layers = range(self.backbone.num_layers - k, self.backbone.num_layers)
-        self.prompt = SoftPrompt.initialise(self.backbone.prompt_shape(prompt_length), 0.02, 0, layers)
+        prompt = SoftPrompt.initialise(self.backbone.prompt_shape(prompt_length), 0.02, 0, layers)
+        self.prompt = prompt.to(self.backbone.device)
 
     def epochs(self, count: int) -> list[float]:
         """Seconds of each epoch of a training that starts afresh, nothing of an earlier one being kept. What the layers
@@ -128,7 +130,7 @@ class PeftTuning:
         """One optimiser step; returns the loss."""
         clozes = [self.corpus.clozes[row] for row in rows]
         scores = peft_label_scores(self.model, clozes, self.head, self.padding)
-        loss = F.cross_entropy(scores, torch.tensor([self.corpus.gold[row] for row in rows]))
+        loss = F.cross_entropy(scores, torch.tensor([self.corpus.gold[row] for row in rows], device=scores.device))
         loss.backward()  # pyright: ignore[reportUnknownMemberType]
         nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimiser.step()
@@ -142,9 +144,10 @@ def peft_label_scores(model: Any, clozes: Sequence[Cloze], head: Words, padding:
     ids = torch.full((len(clozes), longest), padding)
     for row, cloze in enumerate(clozes):
         ids[row, : len(cloze.input_ids)] = torch.from_numpy(cloze.input_ids)
+    ids = ids.to(model.device)
     logits = model(input_ids=ids, attention_mask=(ids != padding).long()).logits
     at_mask = logits[torch.arange(len(clozes)), torch.tensor([cloze.position for cloze in clozes])]
-    return at_mask[:, head.token_ids].float() @ head.average.T
+    return at_mask[:, head.token_ids].float() @ head.average.T.to(model.device)
 
 
 def _figures(

@@ -29,6 +29,7 @@ shapes.check_cheaply()  # before anything that is checked is imported
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", action="store_true", help="Make the records of golden/ and blackbox/ anew.")
+    parser.addoption("--gpu-dry", action="store_true", help="Run what is marked gpu on the CPU, to try the tests.")
 
 
 def pytest_runtest_setup() -> None:

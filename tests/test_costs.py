@@ -20,6 +20,7 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI_SENTENCE
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.shapes import BUILT_IN, Shell
+from glotprompt.training.memory import PeakMemory
 
 from .conftest import TINY_KINDS, tiny_config
 
@@ -174,6 +175,10 @@ print(json.dumps(found))
 
 
 class TestMemory:
+    def test_a_gpu_that_is_left_alone_is_not_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        assert PeakMemory().bytes() > 2**20
+
     @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak where Linux keeps it")
     @pytest.mark.long
     def test_the_estimate_is_near_the_measured_peak(self) -> None:

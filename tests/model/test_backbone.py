@@ -357,5 +357,14 @@ class TestPrecision:
         monkeypatch.setattr(devices, "_matmul_seconds", lambda dtype, device: seconds[dtype])
         assert choose_precision(torch.device("cpu")) == chosen
 
+    @pytest.mark.parametrize("in_hardware", [True, False])
+    def test_a_gpu_that_emulates_bf16_computes_in_fp32(
+        self, in_hardware: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            "torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation or in_hardware
+        )
+        assert choose_precision(torch.device("cuda")) == ("bf16" if in_hardware else "fp32")
+
     def test_the_probe_measures_time(self) -> None:
         assert 0 < devices._matmul_seconds(torch.float32, torch.device("cpu")) < 5

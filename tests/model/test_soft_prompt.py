@@ -77,21 +77,6 @@ def test_the_route_taken_on_a_gpu_equals_the_one_taken_here(
         assert_near(found[text], expected[text])
 
 
-@pytest.mark.gpu
-def test_cuda_equals_cpu(own_backbone: Callable[[str], Backbone], make_batch: MakeBatch, make_prompt: Make) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    for kind in ("xlm-roberta", "bert", "modernbert"):
-        backbone = own_backbone(kind)
-        prompt = SoftPrompt(make_prompt(backbone, 5))
-        ids, mask = make_batch(backbone, [19, 7])
-        loss, gradient = loss_and_gradient(backbone, prompt, ids, mask)
-        backbone.model.to("cuda")
-        found = loss_and_gradient(backbone, prompt.to("cuda"), ids.cuda(), mask.cuda())
-        torch.testing.assert_close(found[0].cpu(), loss, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(found[1].cpu(), gradient, rtol=1e-3, atol=1e-4)
-
-
 def test_one_prefix_serves_any_number_of_batches(backbone: Backbone, make_batch: MakeBatch, make_prompt: Make) -> None:
     prompts = [make_prompt(backbone, length, seed=length) for length in (3, 8)]
     rows = torch.tensor([1, 0])

@@ -106,14 +106,26 @@ class ReadPositions:
 def _layer(
     layer: Any, hidden: Tensor, mask: Tensor | None, prefix: Prefix | None, positions: ReadPositions | None
 ) -> Tensor:
-    """One post-norm layer. Sums are written in place: nothing else needs the output of a linear layer."""
+    """One post-norm layer. Sums are written in place: nothing else needs the output of a linear layer. What lies around
+    attention is a function of tensors alone, so that it can be compiled (benchmarks/stage1.py, side "compiled")."""
     attention = layer.attention.self
     asking = hidden if positions is None else positions.pick(hidden)
+    query, key, value = _projected(attention, asking, hidden)
+    context, _ = attend(attention, query, key, value, mask, scaling=attention.scaling, prefix=prefix)
+    return _after_attention(layer, context, asking)
+
+
+def _projected(attention: Any, asking: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values, [batch, head, seq, dim] each."""
     query, key, value = (
         projection(states).unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
         for projection, states in ((attention.query, asking), (attention.key, hidden), (attention.value, hidden))
     )
-    context, _ = attend(attention, query, key, value, mask, scaling=attention.scaling, prefix=prefix)
+    return query, key, value
+
+
+def _after_attention(layer: Any, context: Tensor, asking: Tensor) -> Tensor:
+    """What a layer makes of its attention's output, [batch, seq, head, dim]."""
     summed = layer.attention.output.dense(context.flatten(2))
     summed += asking
     states = layer.attention.output.LayerNorm(summed)

@@ -62,9 +62,11 @@ def device_of(name: str) -> torch.device:
 
 
 def choose_precision(device: torch.device) -> Literal["fp32", "bf16"]:
-    """bf16 if a short benchmark shows it at least 1.3 times faster than fp32 on this device, else fp32."""
+    """bf16 if a short benchmark shows it at least 1.3 times faster than fp32 on this device, or a CUDA device has it in
+    hardware; else fp32."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        # Before Ampere bf16 is emulated, slower than fp32.
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     seconds = {dtype: _matmul_seconds(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
     return "bf16" if seconds[torch.float32] > 1.3 * seconds[torch.bfloat16] else "fp32"
 

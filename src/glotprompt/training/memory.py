@@ -20,7 +20,8 @@ _RESET = Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Peak resident memory (GPU memory on CUDA) since this object was created; outside Linux since process start."""
+    """Peak resident memory (GPU memory once CUDA is used) since this object was created; outside Linux since
+    process start."""
 
     _live: ClassVar[weakref.WeakSet[PeakMemory]] = weakref.WeakSet()
 
@@ -29,7 +30,7 @@ class PeakMemory:
             other._peak = max(other._peak, _mark())
         PeakMemory._live.add(self)
         self._peak = 0
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
         with contextlib.suppress(OSError):
             _RESET.write_text("5")
@@ -40,7 +41,7 @@ class PeakMemory:
 
 def _mark() -> int:
     """The system's high-water mark."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # not where a GPU is there and --device cpu leaves it alone
         return torch.cuda.max_memory_allocated()
     if _STATUS.is_file():
         for line in _STATUS.read_text().splitlines():
