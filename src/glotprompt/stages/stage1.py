@@ -120,7 +120,7 @@ class Stage1:
         """All of it as one run."""
         return whole(self.specs(backbone))
 
-    def texts_read(self) -> dict[str, Sequence[str]]:
+    def texts_read(self) -> dict[str, list[str]]:
         """ "target", "source": what it reads of both languages."""
         shares = self.method.source_shares(self.config).values()
         read = {"target": any(share < 1 for share in shares), "source": any(share > 0 for share in shares)}
