@@ -132,7 +132,7 @@ class Stage1:
     def _trains(self, part: str) -> bool:
         return part != "source" or self.source_adapter is None
 
-    def texts_read(self) -> dict[str, Sequence[str]]:
+    def texts_read(self) -> dict[str, list[str]]:
         """ "target", "source": what it reads of both languages."""
         shares = [share for part, share in self.method.source_shares(self.config).items() if self._trains(part)]
         read = {"target": any(share < 1 for share in shares), "source": any(share > 0 for share in shares)}
