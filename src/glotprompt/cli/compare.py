@@ -12,7 +12,7 @@ from glotprompt.cli.backbone import open_backbone
 from glotprompt.cli.declare import Params
 from glotprompt.cli.decontamination import Stage1Text, check_training_files, parallel_text, refuse_evaluation_file
 from glotprompt.cli.files import check_reading, how_to_read
-from glotprompt.cli.options import FILES, MAX_LINES
+from glotprompt.cli.options import FILES
 from glotprompt.cli.program import options_of, words_of
 from glotprompt.cli.screen import note, resumable, say, write_json
 from glotprompt.cli.tables import console, table
@@ -23,6 +23,7 @@ from glotprompt.compare.result import CompareResult, CompareRow, Gain
 from glotprompt.compare.run import compare as compare_candidates
 from glotprompt.compare.training import Material, Trainer, texts_of
 from glotprompt.config import RuntimeConfig
+from glotprompt.data import MAX_LINES
 from glotprompt.data.decontamination import decontaminated, held_out_texts
 from glotprompt.data.languages import checked_code, name_of
 from glotprompt.data.readers.records import Example

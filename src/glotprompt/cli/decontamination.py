@@ -11,10 +11,9 @@ from typing import Any
 from glotprompt.cli.backbone import STAGE1_KINDS
 from glotprompt.cli.declare import Params
 from glotprompt.cli.files import check_reading, how_to_read
-from glotprompt.cli.options import MAX_LINES
 from glotprompt.cli.screen import note
 from glotprompt.config import AdaptConfig
-from glotprompt.data import decontamination
+from glotprompt.data import MAX_LINES, decontamination
 from glotprompt.data.decontamination import (
     CleanText,
     evaluation_set,

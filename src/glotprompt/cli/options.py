@@ -98,7 +98,6 @@ DECONTAMINATION = (
     Option("--no-overlap-check", "Do not look for evaluation text in what is read.", bool),
     ALLOW_EVALUATION_TEXT,
 )
-MAX_LINES = 200_000
 
 # Where it runs
 DEVICE = Option("--device NAME", "auto, cpu, cuda, cuda:1, mps ...", default="auto")

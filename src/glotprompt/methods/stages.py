@@ -112,6 +112,7 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
     return (
         (False, "it is a setting of stage 2", "state_cache"),
         (config.initialise == "noise", "the prompt does not start from noise", "init_std"),
+        (config.patience is not None, "there is no patience", "min_improvement"),
         (mixes, "the two languages are not mixed", "balance"),
         (
             config.objective == "mlm",

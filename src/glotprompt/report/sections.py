@@ -136,9 +136,7 @@ def _draw_setting(section: Section) -> None:
     counts = seeds_and_languages(experiment)
     level = " Dashed without markers: methods that this setting does not affect." if curves.levels else ""
     what = f"Accuracy in per cent against {curves.label}, mean over languages"
-    epoch = " The best epoch is chosen on the whole dev set, which is larger than the shots."
-    epoch = epoch if experiment.plan["draw"] == "figure4" else ""
-    caption = f"{what} ({counts}).{_spread_is('Band', experiment)}{level}{epoch}"
+    caption = f"{what} ({counts}).{_spread_is('Band', experiment)}{level}"
     _add(section, "mean", paper_figures.setting_curve(experiment), caption)
     _add(section, "languages", paper_figures.setting_panels(experiment), "The same for each language.")
     spread = deviation(experiment)

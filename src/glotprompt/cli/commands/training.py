@@ -14,7 +14,6 @@ from glotprompt.cli.options import (
     JSON,
     LABEL_PRIOR,
     LANGUAGE,
-    MAX_LINES,
     MODEL_PLACE,
     PRESET,
     PROMPT,
@@ -26,6 +25,7 @@ from glotprompt.cli.options import (
     machine,
     reading,
 )
+from glotprompt.data import MAX_LINES
 
 TRAINING = {
     "adapt": Command(
