@@ -47,8 +47,8 @@ PRIOR = (
 )
 PRESET = Option(
     "--preset NAME",
-    "Named settings to start from, such as quick. There are paper, quick, alignment, americasnli and masakhanews."
-    " Default: alignment with --parallel, quick for the model mini, else paper.",
+    "Named settings to start from, such as quick. There are defaults, paper, quick, alignment, americasnli and"
+    " masakhanews. Default: alignment with --parallel, quick for the model mini, else defaults.",
 )
 SET = Option("--set KEY=VALUE", "Any setting by its name; may be repeated.", list[str])
 

@@ -30,7 +30,7 @@ def settings(config: type[_Config], options: Params, model: str, method: str) ->
         if key in chosen:
             raise ConfigError(f"{key} is given twice, by an option and by --set {key}=...; give it once")
         chosen[key] = value
-    usual = "alignment" if options.get("parallel") else "quick" if model == "mini" else "paper"
+    usual = "alignment" if options.get("parallel") else "quick" if model == "mini" else "defaults"
     name = options.get("preset") or usual
     method = chosen.setdefault("method", method)
     start = preset(name, "adapt" if config is AdaptConfig else "tune", str(method))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glotprompt import model
 from glotprompt.config import AdaptConfig, TuneConfig
@@ -101,6 +101,14 @@ def without_effect(config: AdaptConfig | TuneConfig) -> dict[str, str]:
         if name not in own
     }
     return {name: reason for holds, reason, names in groups if not holds for name in names.split()} | of_others
+
+
+def departures(config: AdaptConfig | TuneConfig) -> dict[str, Any]:
+    """The method, and the settings that differ from its defaults and have an effect; JSON."""
+    method: dict[str, Any] = {"method": config.method}
+    usual, idle = type(config)(**method).model_dump(mode="json"), without_effect(config)
+    differ = {name: value for name, value in config.model_dump(mode="json").items() if value != usual[name]}
+    return {**method, **{name: value for name, value in differ.items() if name not in idle}}
 
 
 _Conditions = tuple[tuple[bool, str, str], ...]
