@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from glotprompt.errors import DataError
-from glotprompt.report import paper_tables
+from glotprompt.report import languages, paper_tables
 from glotprompt.report.results import Experiment, Run, key_name, read_results, value_name, varied_name
 from glotprompt.report.sections import make_section
 from glotprompt.report.series import along_layers, along_setting
@@ -361,3 +361,51 @@ def test_names_of_what_varies() -> None:
     assert value_name("text_share", 0.25) == "25 %"
     assert value_name("tune.steps", 1000) == "1,000"
     assert value_name("prompt_of", "another language") == "another language"
+
+
+def test_table_4_has_the_lines_that_decontamination_left(tmp_path: Path) -> None:
+    def found(one: Cell) -> dict[str, Any] | None:
+        made = result(one, 50.0)
+        if one["method"] == "soft-prompt":
+            made["train_info"]["adapt"]["decontamination"] = {
+                "source": {"kept": 90, "removed": 0, "ngram": 13, "held_out": {}},
+                "target": {"kept": 1200, "removed": 3, "ngram": 13, "held_out": {}},
+            }
+            texts = {
+                role: {"references": [f"masakhanews:{code}:train"], "content": "hash"}
+                for role, code in (("target_texts", one["target"]), ("source_texts", "hau"))
+            }
+            made["run_info"]["data"] = {**texts, "language": one["target"]}
+        return made
+
+    runs = [*cells("soft-prompt", "sna", "yor"), *cells("prompt-tuning", "sna", "yor")]
+    table = languages.text_table(read(tmp_path, plan("t", "table2", runs), found))
+    assert table is not None
+    assert texts(table) == {
+        "Hausa (hau)": ["masakhanews:hau:train", "90", "0"],
+        "Shona (sna)": ["masakhanews:sna:train", "1,200", "3"],
+        "Yoruba (yor)": ["masakhanews:yor:train", "1,200", "3"],
+    }
+    assert languages.text_table(read(tmp_path / "none", plan("u", "table2", cells("prompt-tuning", "sna")))) is None
+
+
+def test_gain_is_of_common_seeds_and_against_each_factor(tmp_path: Path) -> None:
+    targets = ("sna", "yor", "lin", "grn")
+    runs = [*cells("soft-prompt", *targets, seeds=(0, 1)), *cells("prompt-tuning", *targets)]
+    scores = {
+        ("soft-prompt", target, seed): 40.0 + 10 * number + 20 * seed
+        for number, target in enumerate(targets)
+        for seed in (0, 1)
+    } | {("prompt-tuning", target, 0): 35.0 for target in targets}
+    found = languages.gains([read(tmp_path, plan("t", "table2", runs), scored(scores))])
+    assert [(gain.language, gain.family, gain.points) for gain in found] == [
+        ("sna", "Atlantic-Congo", 5.0),
+        ("yor", "Atlantic-Congo", 15.0),
+        ("lin", "Atlantic-Congo", 25.0),
+        ("grn", "Tupian", 35.0),
+    ]
+    svg, caption = languages.factors_figure(found)
+    assert svg.startswith("<svg")
+    assert "unknown tokens, per cent: rank correlation -" in caption, "the same everywhere"
+    assert "lines of unlabelled text" not in caption, "not recorded by these runs"
+    assert languages.factors_figure(found[:2]) == ("", "")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from glotprompt.report import paper_figures, paper_tables
+from glotprompt.report.languages import text_table
 from glotprompt.report.paper_figures import stem
 from glotprompt.report.paper_tables import deviation, seeds_and_languages
 from glotprompt.report.results import KINDS, STAGES, Experiment, Line, Run
@@ -50,7 +51,7 @@ class Section:
     @property
     def minor_title(self) -> str:
         """Title of the folded part."""
-        return "Numbers of the figure" if self.figures_first else "Trainings: time, memory, losses"
+        return "Numbers of the figure" if self.figures_first else "Text, and trainings: time, memory, losses"
 
     @property
     def collapsed(self) -> list[Run]:
@@ -112,6 +113,8 @@ def _draw_accuracy(section: Section) -> None:
     significance = paper_tables.significance_table(experiment)
     if significance is not None:
         section.tables.append(significance)
+    text = text_table(experiment)
+    section.minor_tables += [] if text is None else [text]
     if any(run.trained_parameters for run in experiment.done):
         section.minor_tables.append(paper_tables.measured_table(experiment))
     if experiment.plan["draw"] == "table2":
