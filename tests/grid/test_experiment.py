@@ -19,7 +19,7 @@ KEYS = "## Keys\n"
 
 
 def test_every_file_of_the_project_loads_at_both_scales() -> None:
-    assert len(EXPERIMENTS) == 12
+    assert len(EXPERIMENTS) == 14
     for path in EXPERIMENTS:
         paper, mini = load(path), load(path, "mini")
         assert paper.model == "FacebookAI/xlm-roberta-large"

@@ -409,3 +409,17 @@ def test_gain_is_of_common_seeds_and_against_each_factor(tmp_path: Path) -> None
     assert "unknown tokens, per cent: rank correlation -" in caption, "the same everywhere"
     assert "lines of unlabelled text" not in caption, "not recorded by these runs"
     assert languages.factors_figure(found[:2]) == ("", "")
+
+
+def test_choices_are_shown_with_their_dev_accuracy(tmp_path: Path) -> None:
+    def found(one: Cell) -> dict[str, Any]:
+        made = result(one, 50.0)
+        made["train_info"]["tune"]["dev_accuracy"] = 1000 * one["varied"]["tune.learning_rate"]
+        return made
+
+    runs = [one for rate in (0.04, 0.06) for one in cells("prompt-tuning", "sna", tune__learning_rate=rate)]
+    shown, *_ = make_section(read(tmp_path, plan("t", "dev", runs), found)).tables
+    assert texts(shown) == {
+        "Prefix tuning, no adaptation, learning rate 0.04": ["40.0"],
+        "Prefix tuning, no adaptation, learning rate 0.06": ["*60.0*"],
+    }

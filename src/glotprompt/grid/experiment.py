@@ -19,7 +19,7 @@ from glotprompt.errors import ConfigError, nearest, toml_fault, visible
 from glotprompt.grid.scales import ScaleName, scaled
 from glotprompt.methods import METHODS
 
-Draw = Literal["accuracy", "table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
+Draw = Literal["accuracy", "table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls", "dev"]
 TextShare = Annotated[float, Field(gt=0, le=1)]
 PromptOf = Literal["target", "another language"]
 SHOTS = "{shots}"

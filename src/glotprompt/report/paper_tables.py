@@ -118,6 +118,26 @@ def gap_table(experiment: Experiment) -> Table:
     )
 
 
+def dev_table(experiment: Experiment) -> Table:
+    """Accuracy on the source language's dev examples, by which settings may be chosen."""
+
+    def dev_accuracy(run: Run) -> float | None:
+        figures = run.stage("tune")
+        return None if figures is None else figures.dev_accuracy
+
+    rows = [
+        (word_cell(line.name), spread_cell(line.spread(experiment.targets, dev_accuracy))) for line in experiment.lines
+    ]
+    return Table(
+        name=stem(experiment.name, "dev"),
+        caption="Best accuracy on source-language dev examples in per cent, by which settings are chosen"
+        f" ({seeds_and_languages(experiment)}).",
+        headings=("Method", "dev accuracy"),
+        rows=tuple(with_best_bold(rows)),
+        colours=_colours(experiment.lines),
+    )
+
+
 def _low_resource(experiment: Experiment, unseen: list[str]) -> str:
     """A sentence on "unseen" languages that occur in other text of the backbone's training."""
     targets = [target for target in unseen if experiment.verdict(target) == "low-resource"]

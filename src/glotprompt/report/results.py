@@ -37,6 +37,7 @@ KINDS = {
     "figure5": "Figure 5: change of the prompts in stage 2",
     "figure6": "Figure 6: which layers are tuned",
     "controls": "Controls",
+    "dev": "Choices on dev examples",
 }
 """Names of what experiments draw, in the order of a report."""
 

@@ -88,8 +88,8 @@ def make_section(experiment: Experiment) -> Section:
     elif draw in ("figure3", "figure4", "figure6"):
         _draw_setting(section)
     else:
-        if draw == "table1":
-            section.tables.append(paper_tables.gap_table(experiment))
+        if draw in ("table1", "dev"):
+            section.tables.append((paper_tables.gap_table if draw == "table1" else paper_tables.dev_table)(experiment))
         if draw not in KINDS:
             section.notes.append(f"This version knows no drawing {draw!r}; shown as accuracies.")
         _draw_accuracy(section)
