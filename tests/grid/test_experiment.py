@@ -67,7 +67,7 @@ def test_changes_come_last(experiment_file: Path) -> None:
     assert (found.adapt["steps"], found.adapt["learning_rate"]) == (7, "auto")
     assert (found.seeds, found.source) == ((4, 5), "eng")
     assert found.varies == {"tune.top_k_layers": (1,)}
-    assert found.adapt["batch_size"] == 16  # the scale's, over the file's
+    assert found.adapt["batch_size"] == 8  # the scale's, over the file's
 
 
 @pytest.mark.parametrize(
