@@ -55,7 +55,8 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = [f"{words(5)}\t{words(4)}\t{label}\ttoy\t{n}\tgenre" for n, label in enumerate(NLI * 10)]
     write("nli_en/train.tsv", ["premise\thypothesis\tlabel\tsource\tpairID\tgenre", *pairs])
     for code in ("en", "es", "fr", "sw"):
-        write(f"xnli/test-{code}.tsv", [f"{words(5)}\t{words(4)}\t{label}" for label in NLI])
+        for split in ("dev", "test"):
+            write(f"xnli/{split}-{code}.tsv", [f"{words(5)}\t{words(4)}\t{label}" for label in NLI])
     return root
 
 
