@@ -41,8 +41,7 @@ def text_table(experiment: Experiment) -> Table | None:
     if not found:
         return None
     rows = [
-        (word_cell(name_of(code)), word_cell(source), *_counts(checked))
-        for code, (source, checked) in found.items()
+        (word_cell(name_of(code)), word_cell(source), *_counts(checked)) for code, (source, checked) in found.items()
     ]
     return Table(
         name=stem(experiment.name, "text"),
