@@ -1,7 +1,8 @@
 """Settings of the two stages. `AdaptConfig` and `TuneConfig` hold everything that changes a number; `RuntimeConfig`
 holds where and how a run executes. The two are never mixed.
 
-Defaults are the paper's (Chen and Chen, EMNLP 2024); `presets` returns named departures from them.
+Defaults are the paper's (Chen and Chen, EMNLP 2024) but for `loss_over`, which the preset "paper" sets; `presets`
+returns named departures from them.
 """
 
 from __future__ import annotations
@@ -163,8 +164,11 @@ class AdaptConfig(Config):
     """Largest number of held-out sequences for choosing the best step. With alignment: of held-out pairs, both halves
     together."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after this many evaluations without improvement; None: never. The learning-rate schedule still covers all
-    `steps`, so a run that stops early misses the low rates at its end."""
+    """Stop after this many evaluations in a row without improvement (`min_improvement`); None: never. The learning-rate
+    schedule still covers all `steps`, so a run that stops early misses the low rates at its end."""
+    min_improvement: float = Field(default=0.0, ge=0, lt=1)
+    """Least improvement that `patience` counts, as a share of the fall of the held-out loss since the start; 0: any.
+    The best step is saved even if its improvement is smaller."""
     initialise: Literal["noise", "text", "prompt"] = "noise"
     """Initial prompts. "noise": normal noise with `init_std`. "text": the frozen model's own keys and
     values at `prompt_length` tokens of the source text (of the target text where there is no source text). "prompt": a
@@ -243,6 +247,9 @@ class TuneConfig(Config):
     """"labels": softmax over the labels' scores. "vocabulary": over the whole vocabulary (equation 1)."""
     dev_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of the examples held out to choose the best epoch when no dev examples are given."""
+    most_per_label: int | None = Field(default=None, ge=1)
+    """Largest number of labelled examples per label, including dev examples that are held out from them; more are
+    sampled down by `seed`. None: all."""
     shots_per_class: int | None = Field(default=None, ge=1)
     """Few-shot: train on this many source-language examples per label, sampled by `seed`; smaller samples are subsets
     of larger ones."""
@@ -301,8 +308,8 @@ class RuntimeConfig(Config):
 
 @cache
 def presets() -> dict[str, dict[str, dict[str, Any]]]:
-    """Named departures from the defaults, `presets/*.toml`, by name and stage; "paper" has none. A setting that differs
-    between methods is a table by method, in which "others" stands for the methods not named."""
+    """Named departures from the defaults, `presets/*.toml`, by name and stage. A setting that differs between methods
+    is a table by method, in which "others" stands for the methods not named."""
     paths = sorted((path.name, path) for path in (files("glotprompt") / "presets").iterdir())
     return {name.removesuffix(".toml"): tomllib.loads(path.read_text(encoding="utf-8")) for name, path in paths}
 

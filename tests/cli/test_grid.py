@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from glotprompt.cli.grid import _summary  # pyright: ignore[reportPrivateUsage]
 from glotprompt.estimate import forecast
@@ -192,6 +195,45 @@ def test_run_and_run_again(
     assert "--set name=toy-2 would keep both" in failed.err
     assert "failed: ZeroDivisionError: division by zero" in failed.err
     assert "1 step failed and 1 was skipped for it" in failed.err
+
+
+@pytest.mark.slow
+def test_cells_are_redone_with_the_plain_commands(
+    glotprompt: Program,
+    toy_data: Path,  # noqa: F811
+    write_experiment: Callable[[Path], Path],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Five cells, to the bit: the caps of the mini scale, shots from files and a share of the text among them."""
+    toy, output, plain = write_experiment(tmp_path / "toy.toml"), tmp_path / "grid", tmp_path / "plain"
+    text = toy.read_text(encoding="utf-8").replace("epochs = 3", "epochs = 3\nmost_per_label = 6")
+    text = text.replace('targets = ["sna", "yor"]', 'targets = ["sna", "yor"]\nmax_lines = 11\ntext_share = 0.9')
+    toy.write_text(text.replace("steps = 3", "steps = 3\npatience = 1\nmin_improvement = 0.01"), encoding="utf-8")
+    words = ["grid", toy, "--data-dir", toy_data, "--device", "cpu", "--set", "seeds=[1]"]
+    assert glotprompt(*words, "--output", output).status == 0
+    plain.mkdir()
+    shown = glotprompt(*words, "--output", plain, "--commands")
+    assert shown.status == 0, shown.err
+    script = tmp_path / "redo.sh"
+    script.write_text(shown.out, encoding="utf-8")
+    tell = f"glotprompt() {{ printf '%s\\0' \"$@\" END; }}; . {script}"  # the shell reads it as a person's would
+    told = subprocess.run(["bash", "-ec", tell], stdout=subprocess.PIPE, check=True, text=True).stdout
+    commands = [call.split("\0")[:-1] for call in told.split("END\0")[:-1]]
+    assert len(commands) == 16
+    for command in commands[:13]:
+        outcome = glotprompt(*command)
+        assert outcome.status == 0, outcome.err
+    for path in plain.glob("*.json"):
+        redone = json.loads(path.read_bytes())
+        result = json.loads((output / "steps" / path.stem / "result.json").read_bytes())
+        assert redone["predictions"] == result["predictions"]["all"]
+        name = result["run_info"]["steps"]["tune"]
+        (classifier,) = plain.glob(f"{name}-{result['run_info']['target']}.safetensors")
+        of_grid = load_file(output / "steps" / name / "classifier.safetensors")
+        of_command = load_file(classifier)
+        if result["run_info"]["method"] != "mad-x":  # a grid's one has another language's adapter, swapped later
+            assert all(torch.equal(of_grid[key], of_command[key]) for key in of_grid)
+    assert len(list(plain.glob("*.json"))) == 5
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[
     assert config == AdaptConfig(learning_rate="auto")
     options = {"preset": "paper", "top_k_layers": 9, "set": ["checkpoint_every=0", "dev_share=.25"]}
     config, runtime = settings(TuneConfig, options, "mini", "prompt-tuning")
-    assert config == TuneConfig(method="prompt-tuning", top_k_layers=9, dev_share=0.25)
+    assert config == TuneConfig(method="prompt-tuning", top_k_layers=9, dev_share=0.25, loss_over="vocabulary")
     assert runtime == RuntimeConfig(checkpoint_every=0)
 
 

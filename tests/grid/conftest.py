@@ -14,7 +14,7 @@ from glotprompt.grid.store import Store
 
 WORDS = {"sports": "win play field", "health": "hear walk slept", "business": "market bank people"}
 NLI = ("entailment", "neutral", "contradiction")
-NEWS = ("hau", "ibo", "lin", "lug", "pcm", "run", "sna", "tir", "yor")
+NEWS = ("eng", "hau", "ibo", "lin", "lug", "pcm", "run", "sna", "tir", "yor")
 
 
 @pytest.fixture(scope="session")
@@ -30,14 +30,17 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text("\n".join(rows) + "\n", encoding="utf-8")
 
-    def news(language: str, file: str, count: int) -> None:
+    def news(language: str, file: str, count: int, folder: str = "masakhanews") -> None:
         rows = [f"{label}\t{WORDS[label]} {words(3)}\t{words(9)}\turl" for label in WORDS for _ in range(count)]
-        write(f"masakhanews/{language}/{file}.tsv", ["category\theadline\ttext\turl", *rows])
+        write(f"{folder}/{language}/{file}.tsv", ["category\theadline\ttext\turl", *rows])
 
     for language in NEWS:
         for split, count in (("train", 8), ("dev", 2), ("test", 3)):
             news(language, split, count)
     news("hau", "train.headlines", 3)
+    for shots in (5, 10, 20, 50):
+        news("hau", "train", shots, f"masakhanews_few_shot/{shots}_samples")
+        news("hau", "dev", 2, f"masakhanews_few_shot/{shots}_samples")
     for code in dataset("americasnli").languages:
         for split in ("dev", "test"):
             rows = [f"{n}\t{code}\t{words(5)}\t{words(4)}\t{label}" for n, label in enumerate(NLI * 2)]
@@ -52,7 +55,8 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = [f"{words(5)}\t{words(4)}\t{label}\ttoy\t{n}\tgenre" for n, label in enumerate(NLI * 10)]
     write("nli_en/train.tsv", ["premise\thypothesis\tlabel\tsource\tpairID\tgenre", *pairs])
     for code in ("en", "es", "fr", "sw"):
-        write(f"xnli/test-{code}.tsv", [f"{words(5)}\t{words(4)}\t{label}" for label in NLI])
+        for split in ("dev", "test"):
+            write(f"xnli/{split}-{code}.tsv", [f"{words(5)}\t{words(4)}\t{label}" for label in NLI])
     return root
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from glotprompt.data import MAX_LINES
 from glotprompt.data.sources import Reading
 from glotprompt.errors import ConfigError
 from glotprompt.grid.experiment import Experiment, System, load
@@ -18,22 +19,37 @@ KEYS = "## Keys\n"
 
 
 def test_every_file_of_the_project_loads_at_both_scales() -> None:
-    assert len(EXPERIMENTS) == 9
+    assert len(EXPERIMENTS) == 14
     for path in EXPERIMENTS:
         paper, mini = load(path), load(path, "mini")
         assert paper.model == "FacebookAI/xlm-roberta-large"
         assert paper.seeds == (0, 1, 2)
         assert "steps" not in paper.adapt  # the paper's are the defaults
         assert mini.model == ("mini" if mini.draw != "table3" else paper.model)
-        assert (mini.methods, mini.targets, mini.train) == (paper.methods, paper.targets, paper.train)
+        assert (mini.methods, mini.train) == (paper.methods, paper.train)
+        assert {*mini.targets} <= {*paper.targets}
 
 
 def test_what_differs_at_the_mini_scale() -> None:
     by_name = {path.stem: load(path, "mini") for path in EXPERIMENTS}
     assert by_name["fig5_prompt_change"].tune.get("top_k_layers") is None
-    assert by_name["fig6_top_k"].varies["tune.bottom_k_layers"] == (3, 6, 9, 12)
-    assert by_name["table1_gap"].most_per_label == 25 * (by_name["table2_americasnli"].most_per_label or 0)
+    assert by_name["fig6_top_k"].varies["tune.bottom_k_layers"] == tuple(range(1, 13))
+    assert by_name["table1_gap"].tune["most_per_label"] > by_name["table2_americasnli"].tune["most_per_label"]
     assert by_name["fig4_few_shot"].tune["epochs"] > by_name["table2_masakhanews"].tune["epochs"]
+    assert by_name["fig3_text_amount"].max_lines == MAX_LINES
+    assert by_name["table2_masakhanews"].system("fine-tuning-mlm").seeds == (0,)
+
+
+def test_the_table_mini_is_for_its_scale_alone(experiment_file: Path) -> None:
+    text = experiment_file.read_text(encoding="utf-8") + '[mini]\ntargets = ["sna"]\n[mini.adapt]\nsteps = 5\n'
+    experiment_file.write_text(text, encoding="utf-8")
+    paper, mini = load(experiment_file), load(experiment_file, "mini")
+    assert (paper.targets, paper.adapt["steps"]) == (("sna", "yor"), 3)
+    assert (mini.targets, mini.adapt["steps"], mini.adapt["patience"]) == (("sna",), 5, 3)
+    assert mini.adapt["prompt_length"] == 4, "what neither the scale nor the table sets stays"
+    experiment_file.write_text(text.replace('targets = ["sna"]\n[mini', 'target = ["sna"]\n[mini'), encoding="utf-8")
+    with pytest.raises(ConfigError, match="Did you mean 'targets'"):
+        load(experiment_file, "mini")
 
 
 def test_changes_come_last(experiment_file: Path) -> None:
@@ -51,7 +67,7 @@ def test_changes_come_last(experiment_file: Path) -> None:
     assert (found.adapt["steps"], found.adapt["learning_rate"]) == (7, "auto")
     assert (found.seeds, found.source) == ((4, 5), "eng")
     assert found.varies == {"tune.top_k_layers": (1,)}
-    assert found.adapt["batch_size"] == 16  # the scale's, over the file's
+    assert found.adapt["batch_size"] == 8  # the scale's, over the file's
 
 
 @pytest.mark.parametrize(
@@ -67,11 +83,13 @@ def test_changes_come_last(experiment_file: Path) -> None:
         ("varies={text_share=[0.5, 0.5]}", "varies.text_share has 0.5 more than once"),
         ("targets=sna", r'should be a list such as \["sna"\]'),
         ("zzz=1", "has no setting 'zzz'. Expected one of name, title, draw"),
-        ('varies={shots=[1]}', "'shots' cannot be varied"),
+        ('varies={shot=[1]}', "'shot' cannot be varied"),
         ('varies={"tune.shots"=[1]}', "tune has no setting 'shots'"),
         ('varies={model=["mini"]}', "model can be varied in table3 alone"),
         ('varies={prompt_of=["another langage"]}', "'another langage' is not possible: Input should be 'target' or"),
         ("varies={text_share=[0.5, 0]}", "text_share: 0 is not possible"),
+        ("varies={shots=[5]}", "shots has no effect; write {shots} into train"),
+        ("varies={source_texts=[1]}", "varies.source_texts: 1 is not possible"),
         ("varies={text_share=[1.5]}", "text_share: 1.5 is not possible"),
         ("name=a/b", "leave out the /"),
         ("targets=[]", "targets is missing"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from glotprompt.data.readers.records import subsample
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.grid import reading
 from glotprompt.grid.experiment import load
@@ -77,13 +78,13 @@ MOVES: dict[str, tuple[str, set[str]]] = {
     "adapt.learning_rate=0.1": ("mad-x", {"adapt", "tune", "evaluate"}),
     "seeds=[1]": ("soft-prompt", {"adapt", "tune", "evaluate"}),
     "text_share=0.5": ("soft-prompt", {"adapt", "tune", "evaluate"}),
-    "most_characters=200": ("soft-prompt", {"adapt", "tune", "evaluate"}),
+    "max_lines=20": ("soft-prompt", {"adapt", "tune", "evaluate"}),
     'source_texts=["masakhanews:tir:train"]': ("soft-prompt", {"adapt", "tune", "evaluate"}),
     "precision=bf16": ("soft-prompt", {"adapt", "tune", "evaluate"}),
     "tune.epochs=2": ("soft-prompt", {"tune", "evaluate"}),
     "tune.top_k_layers=2": ("soft-prompt", {"tune", "evaluate"}),
     "task=news": ("soft-prompt", {"tune", "evaluate"}),
-    "most_per_label=2": ("soft-prompt", {"tune", "evaluate"}),
+    "tune.most_per_label=2": ("soft-prompt", {"tune", "evaluate"}),
     'train=["masakhanews:hau:train"]': ("soft-prompt", {"tune", "evaluate"}),
     "dev=masakhanews:tir:dev": ("prompt-tuning", {"tune", "evaluate"}),
     "prompt_of=another language": ("soft-prompt", {"evaluate"}),
@@ -94,7 +95,7 @@ MOVES: dict[str, tuple[str, set[str]]] = {
     'groups={a=["sna"]}': ("soft-prompt", set()),
     "adapt_seed=0": ("soft-prompt", set()),
     "text_share=1.0": ("mad-x", set()),
-    "most_per_label=1000": ("soft-prompt", set()),
+    "max_lines=1000": ("soft-prompt", set()),
     'targets=["yor", "sna"]': ("mad-x", set()),
     'methods=["soft-prompt"]': ("soft-prompt", set()),
     # What concerns another method:
@@ -397,3 +398,57 @@ def test_own_tables_are_read_as_the_experiment_says(own_file: Path, toy_data: Pa
     read = '{text="sentence", columns=["sentence", "label"], delimiter=";", quoting="none", encoding="latin-1"}'
     own = 'train=["data/train.csv"]', 'tests={nya="data/test.csv"}', f"read={read}"
     assert len(planned(own_file, toy_data, *own).steps) == 5
+
+
+SHOTS = 'train=["masakhanews:hau:{shots}-shot"]', "dev=masakhanews:hau:{shots}-shot-dev", "varies={shots=[5, 10]}"
+SOURCES = 'varies={source_texts=[["masakhanews:hau:train"], ["masakhanews:eng:train"]]}'
+TASKS = 'varies={task=["news", "other"]}'
+OTHER_TASK = """
+[tasks.other]
+template = "{text} {mask}"
+[tasks.other.verbalizer]
+sports = "wasanni"
+health = "lafiya"
+business = "kasuwanci"
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "adapted", "tuned"),
+    [
+        (SHOTS, {"soft-prompt": 1, "mad-x": 1}, {"soft-prompt": 2, "prompt-tuning": 2, "mad-x": 2}),
+        ((SOURCES,), {"soft-prompt": 2, "mad-x": 2}, {"soft-prompt": 2, "prompt-tuning": 1, "mad-x": 2}),
+        ((TASKS,), {"soft-prompt": 1, "mad-x": 1}, {"soft-prompt": 2, "prompt-tuning": 2, "mad-x": 2}),
+    ],
+)
+def test_what_shots_source_texts_and_tasks_train_anew(
+    experiment_file: Path, toy_data: Path, changes: tuple[str, ...], adapted: dict[str, int], tuned: dict[str, int]
+) -> None:
+    text = experiment_file.read_text(encoding="utf-8")
+    experiment_file.write_text(text + OTHER_TASK, encoding="utf-8")
+    plan = planned(experiment_file, toy_data, 'targets=["sna"]', *changes)
+    found = counts(plan)
+    assert {method: number for (kind, method), number in found.items() if kind == "adapt"} == adapted
+    assert {method: number for (kind, method), number in found.items() if kind == "tune"} == tuned
+
+
+def test_varied_shots_and_tasks_are_those_of_their_step(experiment_file: Path, toy_data: Path) -> None:
+    text = experiment_file.read_text(encoding="utf-8")
+    experiment_file.write_text(text + OTHER_TASK, encoding="utf-8")
+    only = 'targets=["sna"]', 'methods=["prompt-tuning"]'
+    shots = planned(experiment_file, toy_data, *only, *SHOTS).steps.values()
+    read = [(step.train, step.dev) for step in shots if isinstance(step, TuneStep)]
+    assert [(train.references, dev and dev.references) for train, dev in read] == [
+        ((f"masakhanews:hau:{number}-shot",), (f"masakhanews:hau:{number}-shot-dev",)) for number in (5, 10)
+    ]
+    plan = planned(experiment_file, toy_data, *only, TASKS)
+    tasks = [step.task for step in plan.steps.values() if isinstance(step, TuneStep)]
+    assert [task.template.pattern for task in tasks] == ["{mask} : {text}", "{text} {mask}"]
+    assert [cell["varied"] for cell in plan.records[0]["cells"]] == [{"task": "news"}, {"task": "other"}]
+
+
+def test_text_is_sampled_as_by_adapt(experiment_file: Path, toy_data: Path) -> None:
+    plan = planned(experiment_file, toy_data, "max_lines=5", "seeds=[3]", 'targets=["sna"]', 'methods=["soft-prompt"]')
+    step = next(step for step in plan.steps.values() if isinstance(step, AdaptStep))
+    every = reading.texts(replace(step.texts["target"], max_lines=200_000), toy_data).lines
+    assert reading.texts(step.texts["target"], toy_data).lines == subsample(every, 5, 3)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from glotprompt.errors import DataError
-from glotprompt.report import paper_tables
-from glotprompt.report.results import Experiment, Run, key_name, read_results, value_name
+from glotprompt.report import languages, paper_tables
+from glotprompt.report.results import Experiment, Run, key_name, read_results, value_name, varied_name
 from glotprompt.report.sections import make_section
 from glotprompt.report.series import along_layers, along_setting
 from glotprompt.report.table_files import Table
@@ -110,7 +110,7 @@ def test_accuracy_table(tmp_path: Path) -> None:
         "MAD-X": ["-", "*52.5*", "-"],
         "Adapted soft prompt": ["50.0 (1 of 2)", "45.0 ± 7.1", "60.0 (1 of 2)"],
     }
-    assert "2 seeds, 2 languages" in table.caption
+    assert "2 seeds, 1 of MAD-X, 2 languages" in table.caption
     assert "± standard deviation over seeds (" in table.caption
 
 
@@ -126,13 +126,6 @@ def test_seeds_that_share_stage_1_are_called_so(tmp_path: Path) -> None:
         assert said[None]
         assert "stage 2, which share" not in said[None]
         assert said[0].count("over seeds of stage 2, which share one stage 1") == said[0].count("standard deviation")
-
-
-def test_few_shots_say_what_the_epoch_is_chosen_on(tmp_path: Path) -> None:
-    runs = cells("soft-prompt", "sna", tune__shots_per_class=5)
-    for draw, said in (("figure4", True), ("figure6", False)):
-        figure, *_ = make_section(read(tmp_path / draw, plan("t", draw, runs))).figures
-        assert ("The best epoch is chosen on the whole dev set" in figure.caption) == said
 
 
 def test_a_collapse_is_marked_where_it_was_judged(tmp_path: Path) -> None:
@@ -153,6 +146,11 @@ def test_one_seed_has_no_deviation_in_words_or_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_methods_with_fewer_seeds_are_named(tmp_path: Path) -> None:
+    record = plan("t", "table2", [*cells("soft-prompt", "sna", seeds=(0, 1, 2)), *cells("mad-x", "sna")])
+    assert paper_tables.seeds_and_languages(read(tmp_path, record)) == "3 seeds, 1 of MAD-X, 1 language"
+
+
 def test_own_labels_only_where_they_differ(tmp_path: Path) -> None:
     record = plan("t", "table2", cells("mad-x", "sna"))
 
@@ -176,16 +174,18 @@ def test_where_nothing_beats_the_majority_it_is_said(tmp_path: Path) -> None:
 
 def test_gap_by_the_plans_groups_and_by_what_the_backbone_read(tmp_path: Path) -> None:
     scores = {("mad-x", "swa", 0): 70.0, ("mad-x", "sna", 0): 40.0, ("mad-x", "pcm", 0): 50.0}
-    runs = cells("mad-x", "swa", "sna", "pcm")
-    stated = {"seen": ["swa"], "unseen": ["sna", "pcm"]}
+    scores |= {("mad-x", "hau", 0): 80.0}
+    runs = cells("mad-x", "hau", "swa", "sna", "pcm")
+    stated = {"seen": ["hau", "swa"], "unseen": ["sna", "pcm"]}
     experiment = read(tmp_path / "stated", plan("t", "table1", runs, groups=stated), scored({**scores}))
-    assert experiment.groups() == (["swa"], ["sna", "pcm"])
-    assert texts(paper_tables.gap_table(experiment)) == {"MAD-X": ["70.0", "45.0", "25.0"]}
-    assert paper_tables.gap_table(experiment).caption.endswith("Low-resource on this backbone rather than unseen: sna.")
+    assert experiment.groups() == {"source": ["hau"], "seen": ["swa"], "unseen": ["sna", "pcm"]}
+    table = paper_tables.gap_table(experiment)
+    assert table.headings == ("Method", "source", "seen target", "unseen target")
+    assert texts(table) == {"MAD-X": ["80.0", "70.0", "45.0"]}, "the source is no seen target"
+    assert table.caption.endswith("Low-resource on this backbone rather than unseen: sna.")
     experiment = read(tmp_path / "looked-up", plan("t", "table1", runs), scored({**scores}))
-    assert experiment.groups() == (["swa"], ["pcm"]), "Shona is in other text of the training of mini"
-    assert texts(paper_tables.gap_table(experiment)) == {"MAD-X": ["70.0", "50.0", "20.0"]}
-    assert paper_tables.gap_table(experiment).caption.endswith("minus the second.")
+    assert experiment.groups()["unseen"] == ["pcm"], "Shona is in other text of the training of mini"
+    assert texts(paper_tables.gap_table(experiment)) == {"MAD-X": ["80.0", "70.0", "50.0"]}
 
 
 def test_a_target_of_another_dataset_keeps_its_dataset(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_target_of_another_dataset_keeps_its_dataset(tmp_path: Path) -> None:
     runs[1]["dataset"] = "xnli"
     experiment = read(tmp_path, plan("t", "table1", runs, groups={"seen": ["swa"], "unseen": ["sna"]}))
     assert experiment.targets == ["sna", "xnli:swa"]
-    assert experiment.groups() == (["xnli:swa"], ["sna"])
+    assert experiment.groups() == {"source": [], "seen": ["xnli:swa"], "unseen": ["sna"]}
 
 
 def test_significance_of_ours(tmp_path: Path) -> None:
@@ -342,7 +342,8 @@ def test_the_published_gap_stands_beside_ours(tmp_path: Path) -> None:
     record = plan("t", "table1", cells("fine-tuning", "swa", "sna", "yor"), groups=groups)
     table = paper_tables.published_table(read(tmp_path, record, scored({**scores})))
     assert table is not None
-    assert [tuple(cell.text for cell in row[2:]) for row in table.rows] == [("79", "70.0"), ("43", "45.0")]
+    shown = [tuple(cell.text for cell in row[2:]) for row in table.rows]
+    assert shown == [("79", "70.0"), ("43", "45.0"), ("42.58", "45.0"), ("43.35", "-")]
 
 
 def test_every_run_is_in_the_csv(tmp_path: Path) -> None:
@@ -355,7 +356,70 @@ def test_every_run_is_in_the_csv(tmp_path: Path) -> None:
 
 
 def test_names_of_what_varies() -> None:
+    assert varied_name({"source_texts": ["a:eng:train", "b:eng:train"]}) == "source texts a:eng:train, b:eng:train"
     assert key_name("tune.top_k_layers") == "top K layers"
     assert value_name("text_share", 0.25) == "25 %"
     assert value_name("tune.steps", 1000) == "1,000"
     assert value_name("prompt_of", "another language") == "another language"
+
+
+def test_table_4_has_the_lines_that_decontamination_left(tmp_path: Path) -> None:
+    def found(one: Cell) -> dict[str, Any] | None:
+        made = result(one, 50.0)
+        if one["method"] == "soft-prompt":
+            made["train_info"]["adapt"]["decontamination"] = {
+                "source": {"kept": 90, "removed": 0, "ngram": 13, "held_out": {}},
+                "target": {"kept": 1200, "removed": 3, "ngram": 13, "held_out": {}},
+            }
+            texts = {
+                role: {"references": [f"masakhanews:{code}:train"], "content": "hash"}
+                for role, code in (("target_texts", one["target"]), ("source_texts", "hau"))
+            }
+            made["run_info"]["data"] = {**texts, "language": one["target"]}
+        return made
+
+    runs = [*cells("soft-prompt", "sna", "yor"), *cells("prompt-tuning", "sna", "yor")]
+    table = languages.text_table(read(tmp_path, plan("t", "table2", runs), found))
+    assert table is not None
+    assert texts(table) == {
+        "Hausa (hau)": ["masakhanews:hau:train", "90", "0"],
+        "Shona (sna)": ["masakhanews:sna:train", "1,200", "3"],
+        "Yoruba (yor)": ["masakhanews:yor:train", "1,200", "3"],
+    }
+    assert languages.text_table(read(tmp_path / "none", plan("u", "table2", cells("prompt-tuning", "sna")))) is None
+
+
+def test_gain_is_of_common_seeds_and_against_each_factor(tmp_path: Path) -> None:
+    targets = ("sna", "yor", "lin", "grn")
+    runs = [*cells("soft-prompt", *targets, seeds=(0, 1)), *cells("prompt-tuning", *targets)]
+    scores = {
+        ("soft-prompt", target, seed): 40.0 + 10 * number + 20 * seed
+        for number, target in enumerate(targets)
+        for seed in (0, 1)
+    } | {("prompt-tuning", target, 0): 35.0 for target in targets}
+    found = languages.gains([read(tmp_path, plan("t", "table2", runs), scored(scores))])
+    assert [(gain.language, gain.family, gain.points) for gain in found] == [
+        ("sna", "Atlantic-Congo", 5.0),
+        ("yor", "Atlantic-Congo", 15.0),
+        ("lin", "Atlantic-Congo", 25.0),
+        ("grn", "Tupian", 35.0),
+    ]
+    svg, caption = languages.factors_figure(found)
+    assert svg.startswith("<svg")
+    assert "unknown tokens, per cent: rank correlation -" in caption, "the same everywhere"
+    assert "lines of unlabelled text" not in caption, "not recorded by these runs"
+    assert languages.factors_figure(found[:2]) == ("", "")
+
+
+def test_choices_are_shown_with_their_dev_accuracy(tmp_path: Path) -> None:
+    def found(one: Cell) -> dict[str, Any]:
+        made = result(one, 50.0)
+        made["train_info"]["tune"]["dev_accuracy"] = 1000 * one["varied"]["tune.learning_rate"]
+        return made
+
+    runs = [one for rate in (0.04, 0.06) for one in cells("prompt-tuning", "sna", tune__learning_rate=rate)]
+    shown, *_ = make_section(read(tmp_path, plan("t", "dev", runs), found)).tables
+    assert texts(shown) == {
+        "Prefix tuning, no adaptation, learning rate 0.04": ["40.0"],
+        "Prefix tuning, no adaptation, learning rate 0.06": ["*60.0*"],
+    }

@@ -231,6 +231,17 @@ def test_patience(patience: int | None, stops_at: int) -> None:
     assert history.best_step == (2 if patience == 1 else 6)
 
 
+@pytest.mark.parametrize(("share", "stops_at", "best"), [(0.0, 12, 12), (0.1, 10, 10)])
+def test_patience_counts_only_improvements_by_a_share_of_the_fall(share: float, stops_at: int, best: int) -> None:
+    """From 9 to 5 to 4.9 to 4.8 to 4.7: the last three improve by less than a tenth of the fall so far."""
+    toy, keys = Toy(), iter([9.0, 7.0, 5.0, 4.9, 4.8, 4.7, 4.6])
+    history = fit(
+        [toy.parameter], toy.losses, lambda: Evaluation((next(keys),), {}),
+        plan(steps=12, eval_every=2, patience=3, min_improvement=share), toy.checkpoint, Silent(),
+    )  # fmt: skip
+    assert (history.step, history.best_step) == (stops_at, best)
+
+
 # --- interruption
 
 
@@ -292,6 +303,19 @@ def test_a_run_that_ran_out_of_patience_stays_stopped(tmp_path: Path) -> None:
     again = Toy(tmp_path)
     assert history_of(again.fit(patience=1, learning_rate=1e-9)) == history_of(history)
     assert again.steps == []
+
+
+@pytest.mark.parametrize("stop_before", [3, 9, 13])
+def test_patience_with_a_least_improvement_survives_a_kill(tmp_path: Path, stop_before: int) -> None:
+    how: dict[str, Any] = {"patience": 2, "min_improvement": 0.2}
+    whole = Toy()
+    history = whole.fit(**how)
+    assert stop_before < history.step < STEPS
+    with pytest.raises(KeyboardInterrupt):
+        Toy(tmp_path, stop_before=stop_before).fit(**how)
+    resumed = Toy(tmp_path)
+    assert history_of(resumed.fit(**how)) == history_of(history)
+    assert torch.equal(resumed.parameter, whole.parameter)
 
 
 def test_another_run_s_checkpoint_is_left_alone(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from glotprompt.cli.characters import character_map
 from glotprompt.cli.declare import Params
 from glotprompt.cli.decontamination import Stage1Text, parallel_text, stage1_texts
 from glotprompt.cli.files import check_reading
-from glotprompt.cli.options import MAX_LINES
 from glotprompt.cli.screen import check_output, definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
 from glotprompt.cli.tables import warn
 from glotprompt.config import AdaptConfig, RuntimeConfig
+from glotprompt.data import MAX_LINES
 from glotprompt.data.datasets.catalog import parse_reference
 from glotprompt.data.languages import checked_code, name_of, same_language
 from glotprompt.errors import ConfigError, counted

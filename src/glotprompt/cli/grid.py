@@ -11,8 +11,9 @@ import torch
 
 from glotprompt.cli.declare import Params
 from glotprompt.cli.options import TRAINING_MACHINE
+from glotprompt.cli.plain_commands import commands_of
 from glotprompt.cli.program import as_typed
-from glotprompt.cli.screen import Interrupted, note
+from glotprompt.cli.screen import Interrupted, note, say
 from glotprompt.cli.tables import console, table
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.cluster.remote import named, open_store, without_password
@@ -23,7 +24,7 @@ from glotprompt.grid.estimate import Estimator
 from glotprompt.grid.experiment import load
 from glotprompt.grid.pack import steps_of, unpack
 from glotprompt.grid.plan import OpenBackbone, Plan, add_experiment
-from glotprompt.grid.steps import PlannedBackbone, Step, Workplace
+from glotprompt.grid.steps import EvaluateStep, PlannedBackbone, Step, Workplace
 from glotprompt.grid.store import ExperimentRecord, Settled, Store
 from glotprompt.grid.work import Engine, Outcome, SerialEngine, forget_shared, loaded_backbone
 from glotprompt.model.devices import Precision, choose_precision, device_of
@@ -34,7 +35,8 @@ from glotprompt.report.tables import duration, size
 def grid(params: Params) -> int:
     """Plan, and run what is missing."""
     output, scale, known, data_dir = (params[name] for name in ("output", "scale", "known", "data_dir"))
-    engine, address, device, dry_run = (params[name] for name in ("engine", "address", "device", "dry_run"))
+    engine, address, device = (params[name] for name in ("engine", "address", "device"))
+    dry_run = params["dry_run"] or params["commands"]
     given = {name: params[name] for name in TRAINING_MACHINE[:4]}
     runtime = RuntimeConfig(**{name: value for name, value in given.items() if value not in (None, False)})
     shown = without_password(output)
@@ -48,6 +50,9 @@ def grid(params: Params) -> int:
     command = as_typed("grid", {**params, "output": shown, "address": address and without_password(address)})
     for experiment in loaded:
         add_experiment(plan, experiment, open_backbone, data_dir, scale, command)
+    if params["commands"]:
+        _print_commands(plan, Path(output), data_dir)
+        return 0
     finished = store.finished() if known is None else store.finished() | steps_of(known)
     missing = plan.missing(finished)
     place = Workplace(store, data_dir, device, runtime, params["retry_failed"])
@@ -64,6 +69,12 @@ def grid(params: Params) -> int:
         raise Interrupted(f"rerun the same command to resume; what is finished lies in {shown}") from None
     forget_shared(list(plan.steps.values()), store)
     return _summary(outcomes, shown, named(output))
+
+
+def _print_commands(plan: Plan, folder: Path, data_dir: Path | None) -> None:
+    for step in plan.steps.values():
+        for line in commands_of(step, folder, data_dir) if isinstance(step, EvaluateStep) else ():
+            say(line)
 
 
 def _say_what_goes(before: ExperimentRecord | None, now: ExperimentRecord, finished: Collection[str]) -> None:

@@ -48,8 +48,8 @@ PRIOR = (
 )
 PRESET = Option(
     "--preset NAME",
-    "Named settings to start from, such as quick. There are paper, quick, alignment, americasnli and masakhanews."
-    " Default: alignment with --parallel, quick for the model mini, else paper.",
+    "Named settings to start from, such as quick. There are defaults, paper, quick, alignment, americasnli and"
+    " masakhanews. Default: alignment with --parallel, quick for the model mini, else defaults.",
 )
 SET = Option("--set KEY=VALUE", "Any setting by its name; may be repeated.", list[str])
 
@@ -99,7 +99,6 @@ DECONTAMINATION = (
     Option("--no-overlap-check", "Do not look for evaluation text in what is read.", bool),
     ALLOW_EVALUATION_TEXT,
 )
-MAX_LINES = 200_000
 
 # Where it runs
 DEVICE = Option("--device NAME", "auto, cpu, cuda, cuda:1, mps ...", default="auto")

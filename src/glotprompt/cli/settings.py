@@ -31,7 +31,7 @@ def settings(config: type[_Config], options: Params, model: str, method: str) ->
             raise ConfigError(f"{key} is given twice, by an option and by --set {key}=...; give it once")
         chosen[key] = value
     aligns = options.get("parallel") and not options.get("target")
-    usual = "alignment" if aligns else "quick" if model == "mini" else "paper"
+    usual = "alignment" if aligns else "quick" if model == "mini" else "defaults"
     name = options.get("preset") or usual
     method = chosen.setdefault("method", method)
     start = preset(name, "adapt" if config is AdaptConfig else "tune", str(method))

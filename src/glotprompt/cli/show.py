@@ -14,7 +14,7 @@ from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.languages import NOT_NAMED, name_of
 from glotprompt.errors import ArtifactError, counted
 from glotprompt.inference.measurements import measurements_of, sentence
-from glotprompt.methods import without_effect
+from glotprompt.methods import departures
 from glotprompt.records import AdaptReport, Combined, Converted, Stage1Report, TuneReport, stage1_report
 from glotprompt.report.tables import duration, size
 from glotprompt.storage.artifact import NO_BACKBONE
@@ -74,7 +74,7 @@ def _accuracies(found: Mapping[str, Any]) -> str:
 
 
 def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterator[str]:
-    """The settings that are not their defaults, by the preset that has none of its own."""
+    """The settings that are not their defaults."""
     command = "adapt" if isinstance(report, AdaptReport) else "tune"
     yield f"# For `glotprompt {command} --config`: the settings of a saved {found['kind']}."
     yield f"# The files that were read are not recorded; give them as before: {_inputs(found, report)}."
@@ -95,7 +95,8 @@ def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterato
     options |= {"normalise": True} if report.normalised else {}
     switches = (report.decontamination.switches if report.decontamination else None) or ()
     options |= {switch.lstrip("-"): True for switch in switches}
-    for key, value in {**options, "preset": "paper", **_settings(report)}.items():
+    config = (AdaptConfig if isinstance(report, AdaptReport) else TuneConfig)(**report.config)
+    for key, value in {**options, "preset": "defaults", **departures(config)}.items():
         yield f"{key} = {_value(value)}"
 
 
@@ -109,15 +110,6 @@ def _inputs(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> str:
     labels = ", --target-labels" if report.target_examples is not None and report.self_training is None else ""
     pairs = ", --parallel" if report.pairs is not None else ""
     return f"{start} ({found['task']['name']}){labels}{pairs}"
-
-
-def _settings(report: AdaptReport | TuneReport) -> dict[str, Any]:
-    kind = AdaptConfig if isinstance(report, AdaptReport) else TuneConfig
-    config = kind(**report.config)
-    method: dict[str, Any] = {"method": config.method}
-    usual, idle = kind(**method), without_effect(config)
-    names = [name for name in kind.model_fields if getattr(config, name) != getattr(usual, name) and name not in idle]
-    return {**method, **{name: report.config[name] for name in names}}
 
 
 def _value(value: Any) -> str:

@@ -126,7 +126,7 @@ def tune_config(candidate: Candidate, seed: int, model: str) -> TuneConfig:
 
 def _preset_of(model: str) -> str:
     """As `adapt` and `tune` choose it without alignment."""
-    return "quick" if model == MINI else "paper"
+    return "quick" if model == MINI else "defaults"
 
 
 @dataclass(frozen=True)

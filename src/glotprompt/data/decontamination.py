@@ -294,17 +294,16 @@ def stage1_texts(
     held_out: Mapping[str, Sequence[str]],
     *,
     allow_evaluation_text: bool = False,
-    draw: Callable[[list[str]], list[str]] = list,
 ) -> dict[str, CleanText]:
     """Unlabelled text of stage 1 by name ("target text"), from files and references, decontaminated against `held_out`
-    (texts by evaluation set). `draw` subsamples a text.
+    (texts by evaluation set).
 
     Raises `DataError` for a source that is evaluation text by its path, unless allowed, and if no text remains.
     """
     for source in [source for named in sources.values() for source in named]:
         if not allow_evaluation_text:
             refuse_evaluation_text(source, "adapt")
-    return {name: decontaminated(draw(texts_of(named, reading)), held_out, name) for name, named in sources.items()}
+    return {name: decontaminated(texts_of(named, reading), held_out, name) for name, named in sources.items()}
 
 
 def decontaminated(texts: Sequence[str], held_out: EvaluationText, name: str) -> CleanText:

@@ -7,6 +7,7 @@ of the others are in pretraining.toml, list by list. Missing information is "not
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -227,6 +228,12 @@ def seen_by(code: str, family: str) -> bool | None:
     """Whether a family's training text, of pre-training or later, has the language; None if not known."""
     verdict = exposure(code, family).verdict
     return None if verdict == "not known" else verdict != "unseen"
+
+
+def genealogy(code: str) -> str | None:
+    """The language family (families.toml); None for a language that is not in there."""
+    text = files("glotprompt.data").joinpath("families.toml").read_text(encoding="utf-8")
+    return next((name for name, codes in tomllib.loads(text).items() if code in codes), None)
 
 
 def family_of(backbone_name: str) -> Family | None:

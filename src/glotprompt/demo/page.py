@@ -9,7 +9,7 @@ from glotprompt.demo import figures, summary
 from glotprompt.demo.result import DemoExample, DemoGuess, DemoReading, DemoResult
 from glotprompt.demo.summary import MethodSummary
 from glotprompt.report import tables
-from glotprompt.report.page import template
+from glotprompt.report.tables import template
 from glotprompt.storage import atomic
 
 TEMPLATE = Path(__file__).with_name("demo.html.j2")

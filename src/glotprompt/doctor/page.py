@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from glotprompt.doctor import Diagnosis, length_histogram
 from glotprompt.report.figures import MUTED, RULE, draw
-from glotprompt.report.page import template
-from glotprompt.report.tables import look
+from glotprompt.report.tables import look, template
 from glotprompt.storage import atomic
 
 if TYPE_CHECKING:

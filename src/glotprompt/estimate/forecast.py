@@ -329,7 +329,8 @@ def unfit(seconds: float | None, num_bytes: int, machine_bytes: int | None) -> s
 def _kind(config: AdaptConfig | TuneConfig) -> str:
     """Key of configs whose steps take the same time."""
     same: dict[str, Any] = {"seed": 0, "warmup_ratio": 0.0, "weight_decay": 0.0, "clip_norm": 1.0, "learning_rate": 1.0}
-    same |= {"steps": 1} if isinstance(config, AdaptConfig) else {"epochs": 1, "shots_per_class": None}
+    of_amount: dict[str, Any] = {"epochs": 1, "shots_per_class": None, "most_per_label": None}
+    same |= {"steps": 1} if isinstance(config, AdaptConfig) else of_amount
     return config.replace(**same).identity()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from glotprompt.data.readers.records import most_per_label
 from glotprompt.estimate.forecast import Fields, Forecast, Forecaster, Probe, Text
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource
@@ -68,8 +69,10 @@ class Estimator:
         return forecaster.adapt(step.config, text, None if step.after is None else 1)
 
     def _tune(self, step: TuneStep) -> Forecast:
-        config, examples = step.config, self._examples(step.train)
-        num = len(examples)
+        config, labelled = step.config, reading.examples(step.train, self.place.data_dir)
+        if config.most_per_label is not None:
+            labelled = most_per_label(labelled, config.most_per_label, config.seed)
+        examples, num = [example.fields for example in labelled], len(labelled)
         dev = round(config.dev_share * num) if step.dev is None else len(self._examples(step.dev))
         num -= dev if step.dev is None else 0
         if config.shots_per_class is not None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from glotprompt.config import AdaptConfig, Config, MethodName, TuneConfig
+from glotprompt.data import MAX_LINES
 from glotprompt.data.datasets.catalog import parse_reference
 from glotprompt.data.readers.lines import similar_file
 from glotprompt.data.sources import Reading
@@ -18,16 +19,21 @@ from glotprompt.errors import ConfigError, nearest, toml_fault, visible
 from glotprompt.grid.scales import ScaleName, scaled
 from glotprompt.methods import METHODS
 
-Draw = Literal["accuracy", "table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls"]
+Draw = Literal["accuracy", "table1", "table2", "table3", "figure3", "figure4", "figure5", "figure6", "controls", "dev"]
 TextShare = Annotated[float, Field(gt=0, le=1)]
 Several = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 """Files or references; one may stand alone."""
 PromptOf = Literal["target", "another language"]
+SHOTS = "{shots}"
+"""In `train` and `dev`: the number of examples per class that `varies.shots` gives."""
 _TABLES = {"adapt": AdaptConfig, "tune": TuneConfig}
 READING_KEYS = tuple(one.name for one in fields(Reading) if one.name not in ("report", "data_dir", "revision"))
 _VARIED: dict[str, TypeAdapter[Any]] = {
     "text_share": TypeAdapter(TextShare),
     "prompt_of": TypeAdapter(PromptOf),
+    "shots": TypeAdapter(Annotated[int, Field(ge=1)]),
+    "source_texts": TypeAdapter(list[str]),
+    "task": TypeAdapter(str),
     "model": TypeAdapter(str),
 }
 """Settings outside `adapt` and `tune` that may be varied, with the type of their values."""
@@ -102,13 +108,16 @@ class Experiment(Config):
     systems: dict[str, System] = Field(default_factory=dict[str, System])
     """Methods with settings of their own, by names that you choose."""
     train: tuple[str, ...] = ()
-    """Labelled source examples: files, or references NAME:LANGUAGE:SPLIT."""
+    """Labelled source examples: files, or references NAME:LANGUAGE:SPLIT. {shots} in a name stands for the numbers of
+    `varies.shots`, as of published few-shot samples: masakhanews:hau:{shots}-shot."""
     dev: str | None = None
-    """Labelled source examples that choose the best epoch. Default: a share of `train`."""
+    """Labelled source examples that choose the best epoch, also with {shots}. Default: a share of `train`."""
     source_texts: tuple[str, ...] = ()
     """Unlabelled source text of stage 1: files, or references."""
     task: str | None = None
-    """Template and label words: a built-in task or a TOML file. Default: the dataset's task."""
+    """Template and label words: a built-in task, one of `tasks` or a TOML file. Default: the dataset's task."""
+    tasks: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
+    """Tasks with a `template` and a `verbalizer`, by names that you choose."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     """Seeds of both stages (section 4.2: 3 runs)."""
     adapt_seed: int | None = None
@@ -119,10 +128,9 @@ class Experiment(Config):
     """Share of the target's unlabelled text that stage 1 trains on."""
     prompt_of: PromptOf = "target"
     """The language whose stage 1 a target uses; "another language": the next target in the list (a control)."""
-    most_characters: int | None = Field(default=None, ge=1)
-    """Largest amount of unlabelled text per language; more is sampled down (seed 0)."""
-    most_per_label: int | None = Field(default=None, ge=1)
-    """Largest number of labelled source examples per label; more are sampled down (seed 0)."""
+    max_lines: int = Field(default=MAX_LINES, ge=1)
+    """Largest number of lines of each unlabelled text; of a larger one a sample by the seed of stage 1 (`adapt
+    --max-lines`)."""
     model: str = "FacebookAI/xlm-roberta-large"
     """The backbone."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -134,7 +142,8 @@ class Experiment(Config):
     tune: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Settings of stage 2, on top of the preset's. Numbers of layers apply only to methods with prompts."""
     varies: dict[str, tuple[Any, ...]] = Field(default_factory=dict[str, tuple[Any, ...]])
-    """Settings and their values, one setting at a time: "tune.shots_per_class", "text_share"..."""
+    """Settings and their values, one setting at a time: "tune.top_k_layers", "text_share", "shots", "task",
+    "source_texts" ..."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -172,6 +181,12 @@ class Experiment(Config):
                 _check_setting(table, name)
         return self
 
+    def labelled(self, varied: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
+        """`train` and `dev` with the varied number of shots filled in."""
+        shots = str(varied.get("shots", next(iter(self.varies.get("shots", ())), "")))
+        dev = None if self.dev is None else self.dev.replace(SHOTS, shots)
+        return tuple(word.replace(SHOTS, shots) for word in self.train), dev
+
     def system(self, name: str) -> System:
         """The system of a name in `methods`."""
         return self.systems[name] if name in self.systems else System(method=name)
@@ -182,6 +197,9 @@ class Experiment(Config):
             raise ValueError(f"varies: {key!r} cannot be varied; expected one of {', '.join(names)}")
         if key == "model" and self.draw != "table3":  # elsewhere every step is planned for the one backbone
             raise ValueError("varies: model can be varied in table3 alone; run the grid once for each --set model=...")
+        if key == "shots" and not any(SHOTS in word for word in self.train):
+            example = f"masakhanews:hau:{SHOTS}-shot"
+            raise ValueError(f"varies: shots has no effect; write {SHOTS} into train, as in {example}")
         for value in values:
             try:
                 _VARIED[key].validate_python(value, strict=True)
@@ -233,12 +251,15 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
 def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
     """The experiment with the full paths of its own files, which are relative to its folder."""
 
+    shots = str(next(iter(experiment.varies.get("shots", ())), ""))
+
     def whole(word: str, key: str) -> str:
-        if parse_reference(word) is not None:
+        sample = word.replace(SHOTS, shots)
+        if parse_reference(sample) is not None:
             return word
-        if not (folder / word).exists():
-            hint = similar_file(folder / word)
-            raise ConfigError(f"{key}: {folder / word}: no such file.{hint} Paths are relative to the experiment.")
+        if not (folder / sample).exists():
+            hint = similar_file(folder / sample)
+            raise ConfigError(f"{key}: {folder / sample}: no such file.{hint} Paths are relative to the experiment.")
         return str(folder / word)
 
     def of_targets(key: str) -> dict[str, str]:

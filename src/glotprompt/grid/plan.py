@@ -157,13 +157,13 @@ class _Planner:
             system = experiment.system(name)
             _check_stages(name, system)
             backbone, num_layers = open_backbone(system.model or experiment.model, experiment)
-            self.ways.append(_Way(name, system, backbone, num_layers, name if name in experiment.systems else ""))
+            self.ways.append(_Way(name, system, backbone, num_layers, "" if name in METHODS else name))
         self.num_layers = self.ways[0].num_layers
         self.targets = [] if experiment.draw == "table3" else [self._target(word) for word in experiment.targets]
         for language, times in Counter(target.language for target in self.targets).items():
             if times > 1:  # named twice or for two datasets; a table has one column for it
                 raise ConfigError(f"targets has {language!r} more than once")
-        references = map(parse_reference, experiment.train)
+        references = map(parse_reference, experiment.labelled({})[0])
         labelled = {reference.language for reference in references if reference is not None}
         if experiment.source is not None and labelled and experiment.source not in labelled:
             there = ", ".join(sorted(labelled))
@@ -214,6 +214,12 @@ class _Planner:
         table, _, name = key.partition(".")
         if table == "tune":
             return way.method.has_prompt or name not in LAYERS
+        if key == "shots":
+            return True
+        if key == "task":
+            return not way.method.reads_vectors
+        if key == "source_texts":
+            return way.start.stage1 is not None and _reads_source(self._adapt_config(way, 0, {}))
         return way.start.stage1 is not None and (table == "adapt" or way.start.reads_target)
 
     def _steps(self, way: _Way, number: int, seed: int, varied: Mapping[str, Any]) -> list[Step]:
@@ -251,30 +257,29 @@ class _Planner:
         experiment, name = self.experiment, way.name
         config = self._adapt_config(way, seed if experiment.adapt_seed is None else experiment.adapt_seed, varied)
         share = float(varied.get("text_share", experiment.text_share))
-        sample_seed = config.seed if share < 1 else 0
         if config.objective == "alignment":
-            source = self._pairs(way, target, share, sample_seed)
+            source = self._pairs(way, target, share, config.seed)
             contents = {"pairs": reading.pairs(source, self.data_dir).content}
             return AdaptStep(way.backbone, target.language, config, contents, {"pairs": source}, system=way.label)
         shares = METHODS[config.method].source_shares(config)
-        source, language = self._source_text(), str(experiment.source)
+        from_source = tuple(varied.get("source_texts", experiment.source_texts))
+        source, language = self._text(from_source, 1.0, config.seed), str(experiment.source)
         texts, is_read = {"target": source, "source": source}, {"target": False, "source": False}
         if any(share > 0 for share in shares.values()):
-            if not experiment.source_texts:
+            if not from_source:
                 raise ConfigError(f"{experiment.name}: {name} reads source text; name some in source_texts")
             is_read["source"] = True
         if any(share < 1 for share in shares.values()):
             if target.texts is None:
                 raise ConfigError(f"{name} reads unlabelled text of {target.language}; name a file in texts")
             language = target.language
-            references, scored, most = (target.texts,), (target.test,), experiment.most_characters
-            texts["target"] = TextSource(references, scored, most, share, sample_seed, experiment.read)
+            texts["target"] = self._text((target.texts,), share, config.seed)
             is_read["target"] = True
         contents = {
             role: reading.texts(text, self.data_dir).content if is_read[role] else "" for role, text in texts.items()
         }
         if config.objective == "mlm+alignment":
-            texts["pairs"] = self._pairs(way, target, share, sample_seed)
+            texts["pairs"] = self._pairs(way, target, share, config.seed)
             contents["pairs"] = reading.pairs(texts["pairs"], self.data_dir).content
         return self._behind_first(AdaptStep(way.backbone, language, config, contents, texts, system=way.label))
 
@@ -284,7 +289,7 @@ class _Planner:
             raise ConfigError(
                 f"{way.name} {what}, and there are no translations of {target.language}; name some in pairs"
             )
-        return TextSource(target.pairs, (target.test,), None, share, seed, self.experiment.read)
+        return TextSource(target.pairs, (target.test,), share, seed=seed, read=self.experiment.read)
 
     def _centre(self, target: Target) -> TextSource:
         """The target's text that centres sentence vectors: `centre`, `texts` or the target side of `pairs`."""
@@ -295,30 +300,28 @@ class _Planner:
             references, options = target.pairs, replace(options, text="target")
         if not references:
             raise ConfigError(f"there is no text of {target.language} to centre by; name a file in centre")
-        return TextSource(references, (target.test,), self.experiment.most_characters, read=options)
+        return TextSource(references, (target.test,), read=options)
 
-    def _source_text(self) -> TextSource:
-        experiment = self.experiment
+    def _text(self, references: tuple[str, ...], share: float, seed: int) -> TextSource:
+        """Text without what is scored of any target, as one `adapt --held-out` for all of them has it."""
         scored = tuple(target.test for target in self.targets)
-        return TextSource(experiment.source_texts, scored, experiment.most_characters, read=experiment.read)
+        return TextSource(references, scored, share, self.experiment.max_lines, seed, self.experiment.read)
 
-    def _task(self, target: Target) -> Task:
-        name = self.experiment.task or (None if target.dataset is None else target.dataset.task)
+    def _task(self, target: Target, varied: Mapping[str, Any]) -> Task:
+        tasks, of_dataset = self.experiment.tasks, None if target.dataset is None else target.dataset.task
+        name = varied.get("task") or self.experiment.task or of_dataset
         if name is None:
             what = target.dataset_name or f"what is scored of {target.language}"
             raise ConfigError(f"{what} has no built-in task; name one with task")
-        return Task.load(name)
+        return Task.from_dict({"name": name, **tasks[name]}, f"tasks.{name}") if name in tasks else Task.load(name)
 
-    def _examples(
-        self, references: tuple[str, ...], target: Target, most_per_label: int | None = None
-    ) -> ExampleSource:
+    def _examples(self, references: tuple[str, ...], target: Target) -> ExampleSource:
         """The examples of references, and of files, which are read with the columns and labels of the task."""
         if all(parse_reference(one) is not None for one in references):
-            return ExampleSource(references, self.experiment.input, most_per_label)
-        task = self._task(target)
-        return ExampleSource(
-            references, self.experiment.input, most_per_label, self.experiment.read, task.template.fields, task.labels
-        )
+            return ExampleSource(references, self.experiment.input)
+        task = self._task(target, {})
+        options = self.experiment.read, task.template.fields, task.labels
+        return ExampleSource(references, self.experiment.input, *options)
 
     def _behind_first(self, step: AdaptStep) -> AdaptStep:
         if step.shared is None:
@@ -331,14 +334,14 @@ class _Planner:
     def _tune(
         self, way: _Way, target: Target, seed: int, varied: Mapping[str, Any], adapted: AdaptStep | None
     ) -> TuneStep:
-        experiment = self.experiment
-        reading.check_training(experiment.train, target.language)
+        references, dev_reference = self.experiment.labelled(varied)
+        reading.check_training(references, target.language)
         if adapted is not None and adapted.shared is not None:
             adapted = self._first[adapted.shared]
-        train = self._examples(experiment.train, target, experiment.most_per_label)
-        dev = None if experiment.dev is None else self._examples((experiment.dev,), target)
+        train = self._examples(references, target)
+        dev = None if dev_reference is None else self._examples((dev_reference,), target)
         contents = ["" if part is None else reading.examples_content(part, self.data_dir) for part in (train, dev)]
-        config, task = self._tune_config(way, seed, varied), self._task(target)
+        config, task = self._tune_config(way, seed, varied), self._task(target, varied)
         step = TuneStep(way.backbone, config, task, contents[0], contents[1], adapted, train, dev, way.label)
         if not way.system.ridge:
             return step
@@ -374,6 +377,11 @@ class _Planner:
         if name is None:
             settings.append(getattr(self.experiment, stage))
         return [*settings, getattr(way.system, stage), _of(stage, varied)]
+
+
+def _reads_source(config: AdaptConfig) -> bool:
+    shares = METHODS[config.method].source_shares(config).values()
+    return config.objective == "mlm" and any(share > 0 for share in shares)
 
 
 def _check_stages(name: str, system: System) -> None:

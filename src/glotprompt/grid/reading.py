@@ -6,15 +6,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from glotprompt.data import MAX_LINES
 from glotprompt.data.datasets.catalog import parse_reference
-from glotprompt.data.decontamination import held_out_texts, refuse_evaluation_text, stage1_texts
+from glotprompt.data.decontamination import CleanText, held_out_texts, refuse_evaluation_text, stage1_texts
 from glotprompt.data.pairs import stage1_pairs
 from glotprompt.data.readers.layout import read_records
-from glotprompt.data.readers.records import Example, content_hash, content_of_pairs, generator, share_of, subsample
+from glotprompt.data.readers.records import Example, content_hash, content_of_pairs, share_of, subsample
 from glotprompt.data.sources import Reading, examples_of
 from glotprompt.errors import DataError, counted, in_words_of
 
@@ -29,10 +30,11 @@ class TextSource:
     references: tuple[str, ...]
     scored: tuple[str, ...]
     """References and files that are scored. Their texts are removed, and those of evaluation files beside the text."""
-    most_characters: int | None = None
     share: float = 1.0
+    max_lines: int = MAX_LINES
+    """Largest number of lines; more are sampled down."""
     seed: int = 0
-    """Seed of the share; the sample of `most_characters` is the same for all seeds."""
+    """Seed of both samples."""
     read: Reading = PLAIN
     """How own files are read."""
 
@@ -64,7 +66,6 @@ class ExampleSource:
 
     references: tuple[str, ...]
     input: Input = "article"
-    most_per_label: int | None = None
     read: Reading = PLAIN
     """How own files are read."""
     fields: tuple[str, ...] = ()
@@ -76,14 +77,17 @@ class ExampleSource:
 @lru_cache(maxsize=64)
 def texts(source: TextSource, data_dir: Path | None) -> Texts:
     """Read unlabelled text. Raises `DataError` for a reference to evaluation text, and where nothing is left."""
-    reading = replace(source.read, data_dir=data_dir)
-    with in_words_of(_in_the_file):
-        held_out = held_out_texts(source.references, source.scored, reading)
-        draw = list if source.most_characters is None else partial(_part_of, most_characters=source.most_characters)
-        clean = stage1_texts({", ".join(source.references): source.references}, reading, held_out, draw=draw)
-    (text,) = clean.values()
-    lines = share_of(text.texts, source.share, source.seed)
+    text = _clean_text(source.references, source.scored, replace(source.read, data_dir=data_dir))
+    lines = subsample(share_of(text.texts, source.share, source.seed), source.max_lines, source.seed)
     return Texts(lines, content_hash(lines), text.to_json())
+
+
+@lru_cache(maxsize=64)
+def _clean_text(references: tuple[str, ...], scored: tuple[str, ...], reading: Reading) -> CleanText:
+    with in_words_of(_in_the_file):
+        held_out = held_out_texts(references, scored, reading)
+        (text,) = stage1_texts({", ".join(references): references}, reading, held_out).values()
+    return text
 
 
 @lru_cache(maxsize=64)
@@ -97,18 +101,6 @@ def pairs(source: TextSource, data_dir: Path | None) -> Pairs:
     return Pairs(translations, content_of_pairs(translations), clean.report.to_json())
 
 
-def _part_of(lines: Sequence[str], most_characters: int) -> list[str]:
-    """A random sample of lines with so many characters, in their order; samples of different sizes are nested."""
-    indices: list[int] = []
-    left = most_characters
-    for index in generator(0, "characters").permutation(len(lines)).tolist():
-        if left <= 0:
-            break
-        indices.append(index)
-        left -= len(lines[index])
-    return [lines[index] for index in sorted(indices)]
-
-
 def _in_the_file(name: str, value: str | None) -> str | None:
     """The line of an experiment's file that sets a reading option; used in error messages."""
     if name == "on_bad_row" or name in (field.name for field in fields(Reading)):
@@ -119,15 +111,8 @@ def _in_the_file(name: str, value: str | None) -> str | None:
 
 @lru_cache(maxsize=64)
 def examples(source: ExampleSource, data_dir: Path | None) -> list[Example]:
-    """The examples of all references in their order, at most `most_per_label` of each label."""
-    everything = [example for word in source.references for example in _examples_of(word, source, data_dir)]
-    if source.most_per_label is None:
-        return everything
-    members: dict[str, list[int]] = {}
-    for index, example in enumerate(everything):
-        members.setdefault(str(example.label), []).append(index)
-    sample = [index for indices in members.values() for index in subsample(indices, source.most_per_label, 0)]
-    return [everything[index] for index in sorted(sample)]
+    """The examples of all references in their order."""
+    return [example for word in source.references for example in _examples_of(word, source, data_dir)]
 
 
 @lru_cache(maxsize=256)

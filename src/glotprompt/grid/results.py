@@ -39,6 +39,7 @@ from glotprompt.records import AdaptReport, EvaluationReport, Training
 from glotprompt.storage import artifact
 from glotprompt.training.calibration import with_offsets
 from glotprompt.training.objectives.scoring import report
+from glotprompt.training.objectives.unknown import Vocabulary
 
 MOST_LOSSES = 50
 """Points of a loss curve that are kept."""
@@ -57,6 +58,7 @@ def evaluate_result(
         for which, labels in (("all", None), ("own", allowed))
     }
     every, own = reports["all"], reports["own"]
+    texts = Vocabulary(classifier.backbone.tokenizer, [text for one in test for text in one.fields.values()])
     return EvaluationResult(
         format=FORMAT,
         run_info=_run_info(step, classifier),
@@ -71,6 +73,8 @@ def evaluate_result(
         ),
         collapsed=collapse(every),
         prompt_change=prompt_change(adapted, classifier),
+        fertility=texts.pieces_per_word,
+        unknown_share=texts.unknown_tokens / max(1, texts.num_tokens),
         meta_info=_meta(str(classifier.backbone.device)),
     )
 

@@ -149,6 +149,10 @@ class EvaluationResult(StepResult):
     """One line about a classifier that collapsed to one label."""
     prompt_change: list[LayerChange] | None
     """None where no prompt went through both stages."""
+    fertility: float | None = None
+    """Tokens per word of the test examples."""
+    unknown_share: float | None = None
+    """Share of these tokens that are the unknown token, from 0 to 1."""
 
 
 class StageCosts(Record):

@@ -24,6 +24,7 @@ from glotprompt.methods import embedding, fine_tuning, input_prompt, lora, mad_x
 from glotprompt.methods.method import METHODS, Method, Parts, register
 from glotprompt.methods.stages import (
     default_method,
+    departures,
     for_language,
     method_of_adapt,
     method_of_tune,
@@ -38,6 +39,7 @@ __all__ = (
     "Method",
     "Parts",
     "default_method",
+    "departures",
     "for_language",
     "method_of_adapt",
     "method_of_tune",

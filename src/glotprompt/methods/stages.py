@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glotprompt import model
 from glotprompt.config import AdaptConfig, TuneConfig
@@ -104,6 +104,14 @@ def without_effect(config: AdaptConfig | TuneConfig) -> dict[str, str]:
     return {name: reason for holds, reason, names in groups if not holds for name in names.split()} | of_others
 
 
+def departures(config: AdaptConfig | TuneConfig) -> dict[str, Any]:
+    """The method, and the settings that differ from its defaults and have an effect; JSON."""
+    method: dict[str, Any] = {"method": config.method}
+    usual, idle = type(config)(**method).model_dump(mode="json"), without_effect(config)
+    differ = {name: value for name, value in config.model_dump(mode="json").items() if value != usual[name]}
+    return {**method, **{name: value for name, value in differ.items() if name not in idle}}
+
+
 _Conditions = tuple[tuple[bool, str, str], ...]
 """(condition, the reason where it does not hold, the settings that need it)"""
 
@@ -116,6 +124,7 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
         (config.initialise == "noise", "the prompt does not start from noise", "init_std reparameterisation"),
         (config.reparameterisation is None, "an MLP makes the prompt", "init_std"),
         (config.reparameterisation is not None, "the prompt is trained itself", "reparameterisation"),
+        (config.patience is not None, "there is no patience", "min_improvement"),
         (mixes, "the two languages are not mixed", "balance"),
         (
             config.objective != "alignment",

@@ -56,9 +56,14 @@ def draw(name: str, height: int, paint: Callable[[Figure, Axes], None], descript
 
 
 def draw_panels(
-    name: str, height: int, paint: Callable[[Figure, list[Axes]], None], description: str, shape: tuple[int, int]
+    name: str,
+    height: int,
+    paint: Callable[[Figure, list[Axes]], None],
+    description: str,
+    shape: tuple[int, int],
+    share_x: bool = True,
 ) -> str:
-    """Draw `shape` = (rows, columns) panels with common axes; `paint` gets them row by row."""
+    """Draw `shape` = (rows, columns) panels with a common y axis, and x axis; `paint` gets them row by row."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -68,7 +73,7 @@ def draw_panels(
     buffer = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
-        panels = figure.subplots(*shape, sharex=True, sharey=True, squeeze=False)
+        panels = figure.subplots(*shape, sharex=share_x, sharey=True, squeeze=False)
         paint(figure, list(panels.flat))
         figure.savefig(buffer, format="svg", metadata=no_metadata)
     return _embeddable(buffer.getvalue(), name, description)

@@ -67,7 +67,7 @@ def _curve(name: str, curves: Curves, ylabel: str, logarithmic: bool) -> str:
         _set_ticks(axes, [curves], logarithmic)
         axes.set_xlabel(curves.label)
         axes.set_ylabel(ylabel)
-        _add_legend(figure, [axes])
+        add_legend(figure, [axes])
 
     description = f"Line chart of {ylabel} by {curves.label}: {_spoken(curves)}."
     return draw(name, PLOT + LEGEND_ROW * len(visible), paint, description)
@@ -86,12 +86,12 @@ def _spoken(curves: Curves) -> str:
     return "; ".join(lines)
 
 
-def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
+def add_legend(figure: Figure, panels: Sequence[Axes], ncols: int = 1) -> None:
     """One entry for each curve, whichever panels it is in."""
     entries = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend([*entries.values()], [*entries], loc="outside upper left", frameon=False, borderpad=0)
+    figure.legend([*entries.values()], [*entries], loc="outside upper left", frameon=False, borderpad=0, ncols=ncols)
 
 
 def _panels(name: str, by_target: dict[str, Curves], ylabel: str) -> str:
@@ -112,7 +112,7 @@ def _panels(name: str, by_target: dict[str, Curves], ylabel: str) -> str:
             axes.set_axis_off()
         figure.supxlabel(label, color=MUTED, fontsize=12)
         figure.supylabel(ylabel, color=MUTED, fontsize=12)
-        _add_legend(figure, panels)
+        add_legend(figure, panels)
 
     spoken = " ".join(f"{target}: {_spoken(curves)}." for target, curves in filled.items())
     description = f"{len(filled)} line charts of {ylabel} by {label}, one for each language. {spoken}"
@@ -207,7 +207,7 @@ def accuracy_against_parameters(experiment: Experiment) -> str:
         axes.margins(y=0.15)
         axes.set_xlabel("trained parameters per language")
         axes.set_ylabel(ACCURACY)
-        _add_legend(figure, [axes])
+        add_legend(figure, [axes])
 
     spoken = "; ".join(f"{line.name} {mean_sd(spread)} with {values:,.0f}" for line, values, spread in points)
     description = f"Scatter plot of accuracy against trained parameters: {spoken}."

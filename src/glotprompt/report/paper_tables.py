@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any, Literal
 
+from glotprompt.errors import counted
 from glotprompt.grid.step_results import Labels
 from glotprompt.report.paper_figures import stem
-from glotprompt.report.results import REFERENCE, STAGES, Experiment, Line, Run, Stage, shared_seeds, varied_name
+from glotprompt.report.results import REFERENCE, STAGES, Experiment, Group, Line, Run, Stage, shared_seeds, varied_name
 from glotprompt.report.series import Curves
 from glotprompt.report.significance import LEVEL, RESAMPLES, Difference, paired_bootstrap, per_example
 from glotprompt.report.table_files import Table, TableCell, number_cell, spread_cell, with_best_bold, word_cell
@@ -39,9 +40,11 @@ WHICH: dict[Labels, str] = {
 
 
 def seeds_and_languages(experiment: Experiment) -> str:
-    """Number of seeds and languages in words: 3 seeds, 8 languages."""
-    seeds = len({run.seed for run in experiment.runs})
-    return f"{seeds} seed{'s' * (seeds != 1)}, {len(experiment.targets)} language{'s' * (len(experiment.targets) != 1)}"
+    """Number of seeds and languages in words: 3 seeds, 1 of MAD-X, 8 languages."""
+    most = len({run.seed for run in experiment.runs})
+    fewer = {method_name(line.method): len(line.seeds) for line in experiment.lines if len(line.seeds) < most}
+    exceptions = [f"{number} of {name}" for name, number in fewer.items()]
+    return ", ".join([counted(most, "seed"), *exceptions, counted(len(experiment.targets), "language")])
 
 
 def deviation(experiment: Experiment) -> str:
@@ -96,16 +99,41 @@ def _colours(lines: Sequence[Line]) -> tuple[str, ...]:
 
 
 def gap_table(experiment: Experiment) -> Table:
-    """Table 1: mean accuracy over the backbone's pre-training languages and over all others."""
-    seen, unseen = experiment.groups()
-    rows = [(word_cell(line.name), *map(spread_cell, _gap(line, seen, unseen))) for line in experiment.lines]
+    """Table 1: accuracy on the source language, and means over the targets that the backbone was pre-trained on and
+    over the others."""
+    groups = experiment.groups()
+    rows = [
+        (word_cell(line.name), *(spread_cell(line.spread(targets, Run.score)) for targets in groups.values()))
+        for line in experiment.lines
+    ]
+    source, seen, unseen = (", ".join(targets) or "none" for targets in groups.values())
     return Table(
         name=stem(experiment.name, "gap"),
-        caption="Accuracy in per cent, mean over the languages that the backbone was pre-trained on"
-        f" ({', '.join(seen) or 'none'}) and over the others ({', '.join(unseen) or 'none'}); gap: the first minus the"
-        f" second.{_low_resource(experiment, unseen)}",
-        headings=("Method", "seen", "unseen", "gap"),
+        caption=f"Accuracy in per cent on the source language ({source}), mean over the seen target languages (the"
+        f" backbone was pre-trained on them: {seen}), and over the unseen ones ({unseen})."
+        f"{_low_resource(experiment, groups['unseen'])}",
+        headings=("Method", "source", "seen target", "unseen target"),
         rows=tuple(rows),
+        colours=_colours(experiment.lines),
+    )
+
+
+def dev_table(experiment: Experiment) -> Table:
+    """Accuracy on the source language's dev examples, by which settings may be chosen."""
+
+    def dev_accuracy(run: Run) -> float | None:
+        figures = run.stage("tune")
+        return None if figures is None else figures.dev_accuracy
+
+    rows = [
+        (word_cell(line.name), spread_cell(line.spread(experiment.targets, dev_accuracy))) for line in experiment.lines
+    ]
+    return Table(
+        name=stem(experiment.name, "dev"),
+        caption="Best accuracy on source-language dev examples in per cent, by which settings are chosen"
+        f" ({seeds_and_languages(experiment)}).",
+        headings=("Method", "dev accuracy"),
+        rows=tuple(with_best_bold(rows)),
         colours=_colours(experiment.lines),
     )
 
@@ -114,12 +142,6 @@ def _low_resource(experiment: Experiment, unseen: list[str]) -> str:
     """A sentence on "unseen" languages that occur in other text of the backbone's training."""
     targets = [target for target in unseen if experiment.verdict(target) == "low-resource"]
     return f" Low-resource on this backbone rather than unseen: {', '.join(targets)}." if targets else ""
-
-
-def _gap(line: Line, seen: list[str], unseen: list[str]) -> tuple[Spread, Spread, Spread]:
-    first, second = line.spread(seen, Run.score), line.spread(unseen, Run.score)
-    pairs = zip(first.values, second.values, strict=True)
-    return first, second, Spread(tuple(None if a is None or b is None else a - b for a, b in pairs))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -313,7 +335,7 @@ class Published:
     dataset: str | None = None
     method: str | None = None
     varied: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    group: Literal["seen", "unseen"] | None = None
+    group: Group | None = None
     num_layers: int | None = None
 
 
@@ -333,8 +355,7 @@ def _same_here(experiment: Experiment, published: Published) -> TableCell:
         return TableCell(DASH)
     if experiment.plan["draw"] == "table3":
         return _cost_cells(line)[0]
-    seen, unseen = experiment.groups()
-    targets = {"seen": seen, "unseen": unseen, None: experiment.targets}[published.group]
+    targets = experiment.targets if published.group is None else experiment.groups()[published.group]
     return spread_cell(line.spread(targets, Run.score))
 
 

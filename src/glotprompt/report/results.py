@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from glotprompt.data.languages import Family, Verdict, exposure, family_of
 from glotprompt.grid.step_results import (
@@ -25,6 +25,7 @@ from glotprompt.report.tables import Spread, finite, looks, method_name
 
 Stage = Literal["adapt", "tune"]
 STAGES: tuple[Stage, Stage] = ("adapt", "tune")
+Group = Literal["source", "seen", "unseen"]
 
 KINDS = {
     "accuracy": "Accuracies",
@@ -36,6 +37,7 @@ KINDS = {
     "figure5": "Figure 5: change of the prompts in stage 2",
     "figure6": "Figure 6: which layers are tuned",
     "controls": "Controls",
+    "dev": "Choices on dev examples",
 }
 """Names of what experiments draw, in the order of a report."""
 
@@ -202,16 +204,19 @@ class Experiment:
         """Share of the most frequent label of a language's test set, per cent."""
         return next((run.majority for run in self.done if run.target == target and run.majority is not None), None)
 
-    def groups(self) -> tuple[list[str], list[str]]:
-        """(seen, unseen) languages: the plan's groups, else by the backbone's pre-training languages. A language that
-        is low-resource or unknown is in neither."""
-        stated = self.plan["groups"]
+    def groups(self) -> dict[Group, list[str]]:
+        """Targets by group: the source language, and the others that are seen or unseen by the plan's groups, else by
+        the backbone's pre-training languages. A language that is low-resource or unknown is in none."""
+        source = [target for target in self.targets if target.rpartition(":")[2] == self.plan["source"]]
+        others, stated = [target for target in self.targets if target not in source], self.plan["groups"]
         if stated:
-            seen, unseen = ({*stated.get(name, ())} for name in ("seen", "unseen"))
-            codes = {target: {target, target.rpartition(":")[2]} for target in self.targets}
-            return [t for t in codes if codes[t] & seen], [t for t in codes if codes[t] & unseen]
-        verdicts = {target: self.verdict(target) for target in self.targets}
-        return [t for t in verdicts if verdicts[t] == "read"], [t for t in verdicts if verdicts[t] == "unseen"]
+            seen, unseen = (
+                [one for one in others if {one, one.rpartition(":")[2]} & {*stated.get(name, ())}]
+                for name in ("seen", "unseen")
+            )
+        else:
+            seen, unseen = ([one for one in others if self.verdict(one) == name] for name in ("read", "unseen"))
+        return {"source": source, "seen": seen, "unseen": unseen}
 
     @cached_property
     def family(self) -> Family | None:
@@ -279,6 +284,8 @@ def value_name(key: str, value: Any) -> str:
     """A value of such a key; shares in per cent."""
     if key.endswith("share") and isinstance(value, int | float):
         return f"{100 * value:g} %"
+    if isinstance(value, list):
+        return ", ".join(map(str, cast("list[object]", value)))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from glotprompt.report.figures import as_file
-from glotprompt.report.page import template
+from glotprompt.report.languages import factors_figure, gains
 from glotprompt.report.results import Results, read_results
 from glotprompt.report.sections import Drawing, Section, make_section
 from glotprompt.report.table_files import Table, as_csv, as_latex, as_markdown, markdown
-from glotprompt.report.tables import DASH
+from glotprompt.report.tables import DASH, template
 from glotprompt.storage import atomic
 
 PAGE, MARKDOWN, FIGURES, TABLES = "index.html", "results.md", "figures", "tables"
+FACTORS = "What adaptation gains, by language"
 TEMPLATE = Path(__file__).with_name("results.html.j2")
 
 
@@ -28,6 +29,8 @@ class ResultsPage:
 
     results: Results
     sections: tuple[Section, ...]
+    factors: Drawing | None = None
+    """Gain of adaptation against properties of the languages."""
 
     @property
     def title(self) -> str:
@@ -83,6 +86,7 @@ def as_html(page: ResultsPage) -> str:
         page=page,
         sections=page.sections,
         failures=page.results.failures,
+        heading=FACTORS,
         reading=_blocks(page.results.reading),
     )
 
@@ -118,6 +122,8 @@ def as_page_markdown(page: ResultsPage, figures: str) -> str:
     parts.append("\n".join(f"- {markdown(name)}: {markdown(value)}" for name, value in page.properties.items()))
     for section in page.sections:
         parts += _section(section, figures)
+    if page.factors is not None:
+        parts += [f"## {FACTORS}", _figure(page.factors, figures)]
     if page.results.failures:
         parts.append("## Failed steps")
         lines = [
@@ -165,7 +171,8 @@ def _figure(figure: Drawing, folder: str) -> str:
 
 def figures_of(page: ResultsPage) -> list[Drawing]:
     """All figures of the page; each becomes a file."""
-    return [figure for section in page.sections for figure in section.figures]
+    figures = [figure for section in page.sections for figure in section.figures]
+    return [*figures, *filter(None, [page.factors])]
 
 
 def tables_of(page: ResultsPage) -> list[Table]:
@@ -190,7 +197,8 @@ def write_report(
         if progress is not None:
             progress(experiment.name)
         sections.append(make_section(experiment))
-    page = ResultsPage(results, tuple(sections))
+    svg, caption = factors_figure(gains(results.experiments))
+    page = ResultsPage(results, tuple(sections), Drawing("factors", svg, caption) if svg else None)
     for figure in figures_of(page):
         atomic.write(output / FIGURES / f"{figure.name}.svg", as_file(figure.svg))
     for table in tables_of(page):

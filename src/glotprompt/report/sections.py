@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from glotprompt.report import paper_figures, paper_tables
+from glotprompt.report.languages import text_table
 from glotprompt.report.paper_figures import stem
 from glotprompt.report.paper_tables import deviation, seeds_and_languages
 from glotprompt.report.results import KINDS, STAGES, Experiment, Line, Run
@@ -50,7 +51,7 @@ class Section:
     @property
     def minor_title(self) -> str:
         """Title of the folded part."""
-        return "Numbers of the figure" if self.figures_first else "Trainings: time, memory, losses"
+        return "Numbers of the figure" if self.figures_first else "Text, and trainings: time, memory, losses"
 
     @property
     def collapsed(self) -> list[Run]:
@@ -87,8 +88,8 @@ def make_section(experiment: Experiment) -> Section:
     elif draw in ("figure3", "figure4", "figure6"):
         _draw_setting(section)
     else:
-        if draw == "table1":
-            section.tables.append(paper_tables.gap_table(experiment))
+        if draw in ("table1", "dev"):
+            section.tables.append((paper_tables.gap_table if draw == "table1" else paper_tables.dev_table)(experiment))
         if draw not in KINDS:
             section.notes.append(f"This version knows no drawing {draw!r}; shown as accuracies.")
         _draw_accuracy(section)
@@ -112,6 +113,8 @@ def _draw_accuracy(section: Section) -> None:
     significance = paper_tables.significance_table(experiment)
     if significance is not None:
         section.tables.append(significance)
+    text = text_table(experiment)
+    section.minor_tables += [] if text is None else [text]
     if any(run.trained_parameters for run in experiment.done):
         section.minor_tables.append(paper_tables.measured_table(experiment))
     if experiment.plan["draw"] == "table2":
@@ -136,9 +139,7 @@ def _draw_setting(section: Section) -> None:
     counts = seeds_and_languages(experiment)
     level = " Dashed without markers: methods that this setting does not affect." if curves.levels else ""
     what = f"Accuracy in per cent against {curves.label}, mean over languages"
-    epoch = " The best epoch is chosen on the whole dev set, which is larger than the shots."
-    epoch = epoch if experiment.plan["draw"] == "figure4" else ""
-    caption = f"{what} ({counts}).{_spread_is('Band', experiment)}{level}{epoch}"
+    caption = f"{what} ({counts}).{_spread_is('Band', experiment)}{level}"
     _add(section, "mean", paper_figures.setting_curve(experiment), caption)
     _add(section, "languages", paper_figures.setting_panels(experiment), "The same for each language.")
     spread = deviation(experiment)

@@ -1,4 +1,4 @@
-"""Common parts of all reports: names and colours of methods, means over seeds, number formats.
+"""Common parts of all reports: names and colours of methods, means over seeds, number formats, templates of pages.
 
 A missing value is `None` and is written as a dash, never as 0.
 """
@@ -8,10 +8,15 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from glotprompt import quantities
+from glotprompt.errors import MissingExtraError
 from glotprompt.method_registry import DESCRIPTIONS, Look
+
+if TYPE_CHECKING:
+    import jinja2
 
 DASH = "-"
 """Sign of a missing number."""
@@ -106,3 +111,27 @@ def duration(seconds: Any) -> str:
     """Seconds in words (`quantities.duration`)."""
     value = finite(seconds)
     return DASH if value is None else quantities.duration(value)
+
+
+def template(file: Path, what: str, extra: str) -> jinja2.Template:
+    """A page's template, with the formats here as filters. A missing value becomes a dash, an undefined name an
+    error. Raises a `MissingExtraError` that says that `what` needs the extra."""
+    try:
+        import jinja2
+    except ModuleNotFoundError:
+        raise MissingExtraError(what, extra) from None
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(file.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_or_dash,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    formats = (number, percent, mean_sd, size, duration, method_name)
+    environment.filters.update({function.__name__: function for function in formats})
+    return environment.get_template(file.name)
+
+
+def _or_dash(value: Any) -> Any:
+    return DASH if value is None else value

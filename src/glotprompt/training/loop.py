@@ -46,16 +46,17 @@ class Optimisation:
     eval_every: int
     patience: int | None = None
     schedule: Schedule = "linear"
+    min_improvement: float = 0.0
 
     @classmethod
     def of(
         cls, config: AdaptConfig | TuneConfig, steps: int, rate: float, eval_every: int, patience: int | None = None
     ) -> Optimisation:
         """The optimiser settings in the config of a stage."""
-        schedule = config.schedule if isinstance(config, AdaptConfig) else "linear"
-        return cls(
-            steps, rate, config.warmup_ratio, config.weight_decay, config.clip_norm, eval_every, patience, schedule
-        )
+        common = (steps, rate, config.warmup_ratio, config.weight_decay, config.clip_norm, eval_every, patience)
+        if isinstance(config, TuneConfig):
+            return cls(*common)
+        return cls(*common, config.schedule, config.min_improvement)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step (0-based): linear warm-up, then the schedule."""
@@ -92,6 +93,8 @@ class History:
     evaluations: list[tuple[int, dict[str, float]]] = field(default_factory=list[tuple[int, dict[str, float]]])
     best_step: int = 0
     best_key: tuple[float, ...] | None = None
+    first_loss: float | None = None
+    """Of the first evaluation; the fall so far is counted from it."""
     without_gain: int = 0
 
     def figures(self) -> HistoryFigures:
@@ -243,11 +246,18 @@ class _Run:
         history = self.history
         history.evaluations.append((history.step, evaluation.figures))
         sound = all(map(math.isfinite, evaluation.key))  # NaN compares arbitrarily
-        if history.best_key is None or (sound and evaluation.key < history.best_key):
-            history.best_key, history.best_step, history.without_gain = evaluation.key, history.step, 0
-            self.best = self._copies()
+        if history.best_key is None or history.first_loss is None:
+            is_best = is_gain = True
+            history.first_loss = evaluation.key[0]
         else:
-            history.without_gain += 1
+            is_best = sound and evaluation.key < history.best_key
+            fall = history.first_loss - evaluation.key[0]
+            gain = history.best_key[0] - evaluation.key[0]
+            is_gain = is_best and gain >= self.optimisation.min_improvement * fall
+        history.without_gain = 0 if is_gain else history.without_gain + 1
+        if is_best:
+            history.best_key, history.best_step = evaluation.key, history.step
+            self.best = self._copies()
 
     def out_of_patience(self) -> bool:
         patience = self.optimisation.patience

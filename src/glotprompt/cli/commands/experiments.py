@@ -164,6 +164,11 @@ EXPERIMENTS = {
                 list[str],
             ),
             Option("--dry-run", "Show the plan, its time and memory, and run nothing.", bool),
+            Option(
+                "--commands",
+                "Print the plain commands (adapt, tune, evaluate) that give each cell's numbers, and run nothing.",
+                bool,
+            ),
             Option("--retry-failed", "Try steps again that failed in an earlier run.", bool),
             Option(
                 "--known FILE.jsonl.gz",

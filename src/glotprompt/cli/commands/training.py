@@ -13,7 +13,6 @@ from glotprompt.cli.options import (
     JSON,
     LABEL_PRIOR,
     LANGUAGE,
-    MAX_LINES,
     MODEL_PLACE,
     PRESET,
     PROMPT,
@@ -25,6 +24,7 @@ from glotprompt.cli.options import (
     machine,
     reading,
 )
+from glotprompt.data import MAX_LINES
 
 TRAINING = {
     "adapt": Command(

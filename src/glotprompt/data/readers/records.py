@@ -127,6 +127,15 @@ def split_held_out(items: Sequence[_Record], share: float, seed: int) -> tuple[l
     return training, [item for i, item in enumerate(items) if i in indices]
 
 
+def most_per_label(examples: Sequence[Example], n: int, seed: int) -> list[Example]:
+    """Sample at most `n` examples of each label, in their order. Samples of one seed are nested."""
+    members: dict[str | None, list[int]] = {}
+    for index, example in enumerate(examples):
+        members.setdefault(example.label, []).append(index)
+    sample = [index for indices in members.values() for index in subsample(indices, n, seed)]
+    return [examples[index] for index in sorted(sample)]
+
+
 def shots_per_class(examples: Sequence[Example], n: int, seed: int) -> list[Example]:
     """Sample `n` examples with distinct texts per label; for one seed 5 are part of 10, and 10 of 20."""
     if n < 1:

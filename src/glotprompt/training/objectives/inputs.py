@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
-from glotprompt.data.readers.records import Example, shots_per_class, split_held_out
+from glotprompt.data.readers.records import Example, most_per_label, shots_per_class, split_held_out
 from glotprompt.errors import ConfigError, DataError, counted, nearest, setting
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import Head
@@ -113,6 +113,8 @@ def labelled_examples(
 ) -> tuple[list[Example], list[Example]]:
     """Training and dev examples, validated against the task's labels."""
     refuse_unknown_labels([*examples, *(dev or ())], task)
+    if config.most_per_label is not None:
+        examples = most_per_label(examples, config.most_per_label, config.seed)
     training, held_out = (
         (list(examples), list(dev)) if dev else split_held_out(list(examples), config.dev_share, config.seed)
     )

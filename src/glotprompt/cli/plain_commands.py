@@ -1,0 +1,92 @@
+"""The plain commands (adapt, tune, evaluate) that give a cell's numbers without a grid."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from glotprompt.data.datasets.catalog import parse_reference
+from glotprompt.errors import ConfigError
+from glotprompt.grid.reading import PLAIN, ExampleSource
+from glotprompt.grid.steps import AdaptStep, EvaluateStep, TuneStep
+from glotprompt.methods import departures
+from glotprompt.task import BUILT_IN_TASKS, Task
+
+
+def commands_of(step: EvaluateStep, folder: Path, data_dir: Path | None) -> Iterator[str]:
+    """Lines for a shell, whose files go into `folder`. Raises `ConfigError` for a cell that only a grid can make."""
+    prompt, tuned = None, step.tuned
+    if step.centre is not None or tuned.train.read != PLAIN:
+        raise ConfigError(f"{step}: plain commands do not centre as a grid does; options of [read] are not written out")
+    if tuned.train.input == "article" and _has_articles(tuned.train):
+        raise ConfigError(f"{step}: tune and evaluate read headlines of news; give the grid --set input=headline")
+    if step.adapted is not None:
+        prompt = folder / f"{step.adapted.name}.safetensors"
+        yield _line("adapt", _of_stage1(step.adapted), prompt, data_dir)
+    task, classifier = tuned.task, folder / f"{tuned.name}-{step.target}.safetensors"
+    if not _is_built_in(task):
+        yield from (f"cat > {shlex.quote(str(folder / task.name))}.toml <<'END'", *_toml(task), "END")
+    yield _line("tune", _of_stage2(tuned, prompt, folder), classifier, data_dir)
+    words = {"classifier": classifier, "data": step.test.references[0], "precision": step.backbone.precision}
+    yield _line("evaluate", {**words, "json": folder / f"{step.name}.json"}, None, data_dir)
+
+
+def _has_articles(source: ExampleSource) -> bool:
+    references = filter(None, map(parse_reference, source.references))
+    return any(one.dataset.layout is not None and one.dataset.layout.columns.unread for one in references)
+
+
+def _of_stage1(step: AdaptStep) -> dict[str, Any]:
+    texts = step.texts
+    some = next(iter(texts.values()))
+    words: dict[str, Any] = {"language": step.language}
+    if "pairs" in texts:
+        words |= {"parallel": some.references, "held-out": some.scored}
+    else:
+        target = texts["target"]
+        words |= {"target": target.references, "source": texts["source"].references if step.contents["source"] else ()}
+        words |= {"held-out": target.scored, "max-lines": target.max_lines}
+        words |= {"text-share": target.share} if target.share < 1 else {}
+    return {**words, **_of_backbone(step), "set": _settings(departures(step.config))}
+
+
+def _of_stage2(step: TuneStep, prompt: Path | None, folder: Path) -> dict[str, Any]:
+    words: dict[str, Any] = {"train": step.train.references, "dev": () if step.dev is None else step.dev.references}
+    words["task"] = step.task.name if _is_built_in(step.task) else folder / f"{step.task.name}.toml"
+    words |= {} if prompt is None else {"prompt": prompt}
+    return {**words, **_of_backbone(step), "set": _settings(departures(step.config))}
+
+
+def _of_backbone(step: AdaptStep | TuneStep) -> dict[str, Any]:
+    return {"model": step.backbone.name, "precision": step.backbone.precision, "preset": "defaults"}
+
+
+def _settings(values: dict[str, Any]) -> list[str]:
+    return [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
+
+
+def _line(command: str, words: dict[str, Any], output: Path | None, data_dir: Path | None) -> str:
+    options = {**words, **({"output": output} if output else {}), **({"data-dir": data_dir} if data_dir else {})}
+    line = ["glotprompt", command]
+    for name, value in options.items():
+        for one in value if isinstance(value, list | tuple) else (value,):
+            line += [f"--{name}", str(one)]
+    return shlex.join(line)
+
+
+def _is_built_in(task: Task) -> bool:
+    return BUILT_IN_TASKS.get(task.name) == task
+
+
+def _toml(task: Task) -> Iterator[str]:
+    yield f"template = {_text(task.template.pattern)}"
+    yield "[verbalizer]"
+    for label, words in task.verbalizer.items():
+        yield f"{_text(label)} = {_text(words)}"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
