@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import httpx2
@@ -76,6 +78,18 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert found.exists(), f"{target}: no such file"
         assert DOCS not in path.parents or DOCS in found.parents, f"{target}: the site has only what is in docs/"
         assert not anchor or anchor in anchors(found), f"{target}: no such heading"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted((ROOT / "src").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")],
+    ids=name_of,
+)
+def test_examples_in_docstrings(path: Path) -> None:
+    module = import_module(".".join(path.relative_to(ROOT / "src").with_suffix("").parts))
+    failed, tried = doctest.testmod(module)
+    assert tried
+    assert not failed
 
 
 def test_the_site_has_every_page() -> None:

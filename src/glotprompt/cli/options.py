@@ -112,5 +112,12 @@ def machine(precision: str = "auto") -> tuple[Option, ...]:
 
 
 SCORING_BATCH = Option("--batch-size N", "Texts per forward pass.", int, 32, 1)
-TRAINING_MACHINE = ("micro_batch_size", "gradient_checkpointing", "checkpoint_every", "eval_batch_size", "no_samples")
+TRAINING_MACHINE = (
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "checkpoint_every",
+    "eval_batch_size",
+    "no_samples",
+    "log_with",
+)
 """Settings of `RuntimeConfig` that training commands have options for."""

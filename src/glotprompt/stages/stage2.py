@@ -56,7 +56,7 @@ from glotprompt.training.objectives.losses import label_losses
 from glotprompt.training.objectives.lower_layers import below_trained_layers
 from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import accuracy_and_loss, log_probabilities
-from glotprompt.training.progress import StepLine
+from glotprompt.training.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -247,14 +247,14 @@ def _fitted(
     chose, where a head starts with it or is it."""
     config = stage2.config
     if stage2.method.reads_vectors:
-        return _fit_vectors(backbone, body, stage2, runtime)
+        return _fit_vectors(backbone, body, stage2, runtime, checkpoint)
     if config.head != "pooled":
         size = backbone.hidden_size, len(stage2.task.labels)
         head = LinearHead(*size, config.seed).to(backbone.device) if config.head == "linear" else None
         return head, _fit_labels(backbone, body, head, stage2, runtime, checkpoint), None
     # From zeros the first epochs would only find what is known in closed form. The start counts as an epoch, so the
     # result is no worse on dev examples than `embedding`.
-    fitted, before, chosen = _fit_vectors(backbone, body, stage2, runtime)
+    fitted, before, chosen = _fit_vectors(backbone, body, stage2, runtime, checkpoint)
     head = fitted.to_be_trained()
     history = _fit_labels(backbone, body, head, stage2, runtime, checkpoint)
     history.seconds += before.seconds
@@ -298,7 +298,7 @@ def _fit_labels(
 
     steps = config.epochs * corpus.steps_per_epoch
     optimisation = Optimisation.of(config, steps, config.learning_rate, corpus.steps_per_epoch)
-    progress = StepLine(f"tune {config.method}", steps, runtime.progress)
+    progress = Watch(f"tune {config.method}", steps, runtime, checkpoint.identity)
     with gradient_checkpointing(backbone, runtime):
         history = fit(trained_of(body, head), losses, evaluate, optimisation, checkpoint, progress, micro_batch)
     history.seconds += before
@@ -306,7 +306,7 @@ def _fit_labels(
 
 
 def _fit_vectors(
-    backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig
+    backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig, checkpoint: Checkpoint
 ) -> tuple[EmbeddingHead, History, Chosen]:
     """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
     began = time.perf_counter()
@@ -328,6 +328,10 @@ def _fit_vectors(
         head = _ridge(backbone, body, stage2, runtime).folded(head)
     tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
     figures = {"dev_accuracy": chosen.dev_accuracy, "dev_loss": chosen.dev_loss}
+    watch = Watch("logistic regression", 0, runtime, checkpoint.identity)
+    watch.begin(0)
+    watch.evaluated(0, figures)
+    watch.finish()
     history = History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
     return head, history, chosen
 
