@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from glotprompt.errors import MissingExtraError
+import jinja2
+
 from glotprompt.report import tables
 
-if TYPE_CHECKING:
-    import jinja2
 
-
-def template(file: Path, what: str, extra: str) -> jinja2.Template:
+def template(file: Path) -> jinja2.Template:
     """A page's template, with the formats of `tables` as filters. A missing value becomes a dash, an undefined name an
-    error. Raises a `MissingExtraError` that says that `what` needs the extra."""
-    try:
-        import jinja2
-    except ModuleNotFoundError:
-        raise MissingExtraError(what, extra) from None
+    error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(file.parent),
         autoescape=True,

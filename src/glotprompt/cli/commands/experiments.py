@@ -88,7 +88,7 @@ EXPERIMENTS = {
         ),
         text="The bundled models were hardly pre-trained on it. An interrupted demo resumes when you rerun the same"
         " command.",
-        needs=("The demo's page", "demo", ("jinja2", "matplotlib")),
+        needs=("The demo's page", "demo", ("matplotlib",)),
     ),
     "doctor": Command(
         "Look at a model and your text before any training.",
@@ -213,6 +213,6 @@ EXPERIMENTS = {
         ),
         text="What is missing is a dash and is listed; a grid that still runs can be reported at any time. A file"
         " reading.md in DIR (or beside FILE), what a person makes of the results, is put in front.",
-        needs=("The report", "report", ("jinja2", "matplotlib")),
+        needs=("The report", "report", ("matplotlib",)),
     ),
 }
