@@ -21,7 +21,7 @@ DOCS_STAMP := $(VENV)/.docs-installed
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow test-long coverage record check $(TYPES) docs bench clean
+.PHONY: help venv demo test test-slow test-long coverage record check $(TYPES) docs bench release-check clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -63,6 +63,9 @@ docs: $(DOCS_STAMP) ## the documentation as a site: site/index.html, readable fr
 
 bench: $(STAMP) ## speed and memory beside others, a line each into benchmarks/history.jsonl (ARGS="--rounds 1 ...")
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --history benchmarks/history.jsonl $(ARGS); done
+
+release-check: ## before a release: build, twine, offline install, tutorial, notebook; 15 to 20 minutes, needs a network
+	PYTHON=$(PYTHON) PIP_ARGS="$(PIP_ARGS)" .ci/release-check
 
 clean: ## remove caches, builds and the demo's output; .venv stays
 	rm -rf build dist site $(OUTPUT) .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache

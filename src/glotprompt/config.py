@@ -222,8 +222,8 @@ class TuneConfig(Config):
     al. 2020, section 4.2 of the paper: 16)."""
     head: Literal["cloze", "linear", "pooled"] = "cloze"
     """"cloze": template and verbalizer. "linear": a classification head on the first token, without a template.
-    "pooled": a linear layer on the mean of all token states, initialised as the logistic regression of method
-    `embedding` and trained with the rest; needs no LM head."""
+    "pooled": a linear layer on the mean of all token states, trained with the rest. It starts as the logistic
+    regression of method `embedding` and needs no LM head."""
     layer: int | None = Field(default=None, ge=0)
     """embedding, head "pooled": the layer whose output is pooled (0: the embeddings; None: the last). It is not chosen
     on dev examples: those of the source language prefer lower layers, which are worse on the target language

@@ -36,8 +36,8 @@ LABEL_PRIOR = "--label-prior uniform|FILE|LABEL=N,..."
 PRIOR = (
     Option(
         LABEL_PRIOR,
-        "Fit one offset per label on --prior-text. The mean predictions then meet this prior: the same for all labels,"
-        " or a number for each (a TOML or JSON file has a line for each). A wrong prior hurts.",
+        "Fit one offset per label on --prior-text. The mean predictions then meet this prior: uniform, or a number"
+        " for each label. A TOML or JSON file has a line for each label. A wrong prior hurts.",
     ),
     Option(
         "--prior-text FILE",

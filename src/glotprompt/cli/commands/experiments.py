@@ -126,9 +126,9 @@ EXPERIMENTS = {
             FILES: reading("text"),
             "Machine": machine(),
         },
-        "It says what will happen: scripts, unknown tokens, fertility, duplicates, other languages, label words; then"
-        " time, memory and file size on this machine, from a few real steps. The settings are those of adapt.\n\nExit"
-        " status: 0 when it will work, also with care (then 1 with --strict), 3 when it will not work as it is.",
+        "It checks scripts, unknown tokens, fertility, duplicates, other languages and label words. A few real steps"
+        " then give time, memory and file size on this machine. The settings are those of adapt.\n\nExit status: 0 when"
+        " it will work, also with care (then 1 with --strict). 3 when it will not work without changes.",
         "adapt",
         True,
     ),
