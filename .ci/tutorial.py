@@ -1,10 +1,11 @@
-"""Runs docs/tutorial.md as it stands, in an empty folder with `glotprompt` on the path, and says how long each step took.
+"""Runs docs/tutorial.md in an empty folder, with `glotprompt` on the path, and says how long each step took.
 
-    python .ci/tutorial.py FOLDER
+python .ci/tutorial.py FOLDER
 """
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -33,13 +34,19 @@ def run(line: str, folder: Path) -> subprocess.Popen[bytes] | None:
     raise SystemExit("the server does not answer")
 
 
+def now() -> tuple[float, float]:
+    """Minutes by the clock, and of processor time in the programs that have ended."""
+    times = os.times()
+    return times.elapsed / 60, (times.children_user + times.children_system) / 60
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    step, seconds, server = "", dict[str, float](), None
+    step, minutes, server = "", dict[str, list[float]](), None
     for heading, kind, title, content in BLOCK.findall(text):
         step = heading or step
-        start = time.monotonic()
+        start = now()
         if title:
             (folder / title).write_text(content, encoding="utf-8")
             if title.endswith(".py"):
@@ -48,14 +55,15 @@ def main(folder: Path) -> None:
             for line in content.splitlines():
                 if not line.startswith("pip install"):  # it is installed already
                     server = run(line, folder) or server
-        seconds[step] = seconds.get(step, 0) + time.monotonic() - start
+        spent = [end - begin for begin, end in zip(start, now(), strict=True)]
+        minutes[step] = [sum(both) for both in zip(minutes.get(step, [0, 0]), spent, strict=True)]
     if server is not None:
         server.send_signal(signal.SIGINT)
         server.wait(30)
-    for name, spent in seconds.items():
-        if spent > 0.05:
-            print(f"{spent / 60:6.1f} min  {name}")
-    print(f"{sum(seconds.values()) / 60:6.1f} min  all")
+    total = [sum(column) for column in zip(*minutes.values(), strict=True)]
+    for name, (elapsed, processor) in {**minutes, "all": total}.items():
+        if elapsed > 0.001:
+            print(f"{elapsed:6.1f} min, {processor:5.1f} min of processor time  {name}")
 
 
 main(Path(sys.argv[1]))
