@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -76,7 +76,8 @@ def examples_from(rows: Labelled, fields: Sequence[str] = ("text",)) -> list[Exa
     if len(fields) > 1:
         fields = ("premise", "hypothesis")  # as `Example.of` has them, whatever the template's order
     names = getattr(getattr(rows, "features", {}).get("label"), "names", None)
-    table: Iterable[Any] = rows.to_dict("records") if not isinstance(rows, Iterable) or _is_frame(rows) else rows
+    is_frame = hasattr(rows, "columns") and hasattr(rows, "to_dict")
+    table: Iterable[Any] = cast(Any, rows).to_dict("records") if is_frame else cast(Any, rows)
     found: list[Example] = []
     for number, row in enumerate(table, start=1):
         if isinstance(row, Example):
@@ -93,10 +94,6 @@ def examples_from(rows: Labelled, fields: Sequence[str] = ("text",)) -> list[Exa
             )
         found.append(Example({name: row[name] for name in fields}, _label(row.get("label"), names)))
     return found
-
-
-def _is_frame(rows: Any) -> bool:
-    return hasattr(rows, "columns") and hasattr(rows, "to_dict")
 
 
 def _label(value: Any, names: Sequence[str] | None) -> str | None:
