@@ -59,7 +59,7 @@ def doctor(params: Params) -> int:
     _show(diagnosis)
     write_json(params["json"], diagnosis.to_dict())
     if html is not None:
-        from glotprompt.doctor.page import write_doctor_page  # with jinja2, which may not be installed
+        from glotprompt.doctor.page import write_doctor_page  # with matplotlib, which may not be installed
 
         write_doctor_page(diagnosis, html)
         note(f"wrote {html} (open it in a browser)")
