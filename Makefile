@@ -22,7 +22,7 @@ DOCS_STAMP := $(VENV)/.docs-installed
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow test-long coverage record check $(TYPES) docs bench gpu gpu-wheels clean
+.PHONY: help venv demo test test-slow test-long coverage record check $(TYPES) docs bench gpu gpu-wheels release-check clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -71,6 +71,9 @@ gpu: ## check and measure everything on a machine with one GPU, in 9 minutes (DR
 
 gpu-wheels: $(STAMP) ## fetch what such a machine lacks (HAS=its `pip freeze`, ARGS="--python 3.12") into .gpu
 	$(BIN)/python benchmarks/gpu/wheels.py $(if $(HAS),--has $(HAS)) $(ARGS)
+
+release-check: ## before a release: build, twine, offline install, tutorial, notebook; 15 to 20 minutes, needs a network
+	PYTHON=$(PYTHON) PIP_ARGS="$(PIP_ARGS)" .ci/release-check
 
 clean: ## remove caches, builds and the demo's output; .venv stays
 	rm -rf build dist site $(OUTPUT) .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache

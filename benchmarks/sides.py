@@ -27,6 +27,7 @@ from glotprompt.training.objectives.alignment import AlignmentBatch, AlignmentCo
 from glotprompt.training.objectives.batches import MaskingCorpus, sample_indices
 from glotprompt.training.objectives.losses import masked_token_losses
 from glotprompt.training.objectives.micro_batch import MicroBatch
+from glotprompt.training.progress import Silent
 
 # peft asks transformers by an old name; what it prints would only stand between the lines of a table.
 warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)
@@ -73,7 +74,7 @@ class Work:
     """Whether the others keep the dropout that their models come with."""
 
 
-class _Clock:
+class _Clock(Silent):
     """When the loop's steps began and ended: it is the loop's progress line, and is told when a batch is wanted."""
 
     def __init__(self) -> None:
@@ -81,9 +82,6 @@ class _Clock:
         self.ended: list[float] = []
         self.tokens: list[int] = []
         self.losses: list[float] = []
-
-    def resume(self, step: int) -> None:
-        pass
 
     def advance(self, step: int, loss: float | None, tokens: int, figures: dict[str, float]) -> None:
         self.ended.append(time.perf_counter())

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -237,8 +238,8 @@ class TuneConfig(Config):
     al. 2020, section 4.2 of the paper: 16)."""
     head: Literal["cloze", "linear", "pooled"] = "cloze"
     """"cloze": template and verbalizer. "linear": a classification head on the first token, without a template.
-    "pooled": a linear layer on the mean of all token states, initialised as the logistic regression of method
-    `embedding` and trained with the rest; needs no LM head."""
+    "pooled": a linear layer on the mean of all token states, trained with the rest. It starts as the logistic
+    regression of method `embedding` and needs no LM head."""
     layer: int | None = Field(default=None, ge=0)
     """embedding, head "pooled": the layer whose output is pooled (0: the embeddings; None: the last). It is not chosen
     on dev examples: those of the source language prefer lower layers, which are worse on the target language
@@ -303,7 +304,19 @@ class RuntimeConfig(Config):
     """Stage 1: train even where more than a fifth of the words contain characters unknown to the tokenizer. Such text
     is refused by default: there is nothing to learn from it."""
     progress: bool = True
-    """Show a progress line on a terminal, plain lines when the output is piped."""
+    """Show a progress line on a terminal or in a notebook, plain lines when the output is piped."""
+    metrics: Path | None = None
+    """File of JSON lines with the figures of every step and evaluation; None: no file. A resumed run continues it. The
+    command line writes it beside the output."""
+    log_with: Literal["tensorboard", "wandb"] | None = None
+    """Also send these figures to TensorBoard (files in the folder `tensorboard` beside the output) or Weights & Biases
+    (project `glotprompt`). Needs the package of that name."""
+    on_step: Callable[[dict[str, Any]], None] | None = None
+    """Function that is called after every step with what `metrics` gets as a line: "run" (its identity), "title",
+    "step", "loss" and "tokens" (so far)."""
+    on_evaluation: Callable[[dict[str, Any]], None] | None = None
+    """Function that is called after every evaluation with "run", "title", "step" and the scores by name, as reports
+    have them in `evaluations`. An exception of either function ends the training."""
 
 
 @cache

@@ -101,7 +101,11 @@ def visible(text: str) -> str:
 
 
 def counted(number: int, what: str, several: str = "") -> str:
-    """A number with its noun, "1 row" or "2,000 rows"; `several` is the plural where it is not noun + s."""
+    """A number with its noun; `several` is the plural where it is not noun + s.
+
+    >>> counted(1, "row"), counted(2000, "row"), counted(2, "entry", "entries")
+    ('1 row', '2,000 rows', '2 entries')
+    """
     return f"{number:,} {what if number == 1 else several or what + 's'}"
 
 
@@ -118,7 +122,11 @@ def toml_fault(error: Exception, path: Path) -> str:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """A hint to append to a message: " Did you mean 'x'?", or "" when nothing comes close."""
+    """A hint to append to a message, or "" when nothing comes close.
+
+    >>> nearest("soft-promt", ["soft-prompt", "lora"])
+    " Did you mean 'soft-prompt'?"
+    """
     by_fold = {choice.casefold(): choice for choice in choices}
     match = difflib.get_close_matches(word.casefold(), list(by_fold), n=1, cutoff=0.6)
     return f" Did you mean {by_fold[match[0]]!r}?" if match else ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.decontamination import EvaluationText
-from glotprompt.data.readers.records import Example
+from glotprompt.data.readers.records import Labelled, examples_from
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, Part, PromptClassifier
@@ -106,18 +106,19 @@ def _not_trained_on(stage1: Stage1, held_out: Sequence[str]) -> list[str]:
 def tune(
     backbone: Backbone,
     adapted: Adapted | None,
-    examples: Sequence[Example],
+    examples: Labelled,
     task: Task,
     config: TuneConfig | None = None,
     runtime: RuntimeConfig | None = None,
-    dev: Sequence[Example] | None = None,
+    dev: Labelled | None = None,
     *,
-    target_examples: Sequence[Example] = (),
+    target_examples: Labelled = (),
     parallel: SentencePairs = (),
     language: str = "",
 ) -> PromptClassifier:
     """Learn a task from labelled source-language examples, starting from the result of `adapt` (section 3.2).
 
+    Examples are a list of `Example`, tuples (text, label) or dicts, a `datasets.Dataset` or a pandas DataFrame.
     The method is that of stage 1; without one (None), prompt tuning from noise or, by the config, fine-tuning. The best
     epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. Examples of several source
     languages are one list; each weighs the same. `target_examples` are a few labelled examples of the target language,
@@ -127,14 +128,15 @@ def tune(
     alone (of use where the backbone does not know the language: docs/does_it_help.md). `language`: the ISO 639-3 code
     of a classifier without stage 1. `DataError`: labels that the task lacks; `ConfigError`: settings that do not fit.
     """
+    fields = task.template.fields
     stage2 = Stage2.of(
         backbone,
         adapted,
-        examples,
+        examples_from(examples, fields),
         task,
         config,
-        dev,
-        target_examples=target_examples,
+        None if dev is None else examples_from(dev, fields),
+        target_examples=examples_from(target_examples, fields),
         parallel=parallel,
         language=language,
     )
@@ -147,14 +149,14 @@ def tune(
 
 def evaluate(
     classifier: PromptClassifier,
-    examples: Sequence[Example],
+    examples: Labelled,
     *,
     labels: Sequence[str] | None = None,
     label_prior: Mapping[str, float] | None = None,
     prior_text: Sequence[Input] | None = None,
     batch_size: int = 32,
 ) -> EvaluationReport:
-    """Score a classifier on examples of any language; figures in per cent.
+    """Score a classifier on examples of any language (in any form that `tune` takes); figures in per cent.
 
     `labels` restricts the predictions (a target may have fewer labels than the source). With `prior_text`, unlabelled
     texts other than the examples, one offset per label is fitted first so that the predictions meet `label_prior`
@@ -164,7 +166,8 @@ def evaluate(
     if prior_text is not None:
         uniform = dict.fromkeys(labels or classifier.task.labels, 1.0)
         classifier = classifier.with_label_prior(prior_text, dict(label_prior or uniform))
-    for example in examples:
+    scored = examples_from(examples, classifier.task.template.fields)
+    for example in scored:
         if example.label is None:
             raise DataError(
                 f"example {example.id or dict(example.fields)} has no label; evaluate needs them, predict does not"
@@ -172,5 +175,5 @@ def evaluate(
         if example.label not in classifier.task.labels:
             labels_text = ", ".join(classifier.task.labels)
             raise DataError(f"an example has the label {example.label!r}; the classifier has {labels_text}")
-    predictions = classifier.predict(examples, labels=labels, batch_size=batch_size)
-    return report([str(example.label) for example in examples], [prediction.label for prediction in predictions])
+    predictions = classifier.predict(scored, labels=labels, batch_size=batch_size)
+    return report([str(example.label) for example in scored], [prediction.label for prediction in predictions])

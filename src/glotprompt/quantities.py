@@ -9,7 +9,11 @@ DAY = 24 * 3600
 
 
 def duration(seconds: float) -> str:
-    """A duration as text: `4.2 s`, `3 min 52 s`, `2 h 5 min`, `1 day 4 h`."""
+    """A duration as text.
+
+    >>> duration(4.2), duration(232), duration(7500)
+    ('4.2 s', '3 min 52 s', '2 h 5 min')
+    """
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -23,7 +27,11 @@ def duration(seconds: float) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """A size as text, in decimal units with three digits: `295 kB`, `6.29 MB`, `1.9 GB`."""
+    """A size as text, in decimal units with three digits.
+
+    >>> size(6_291_456)
+    '6.29 MB'
+    """
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if num_bytes >= 0.9995 * unit:
             return f"{num_bytes / unit:.3g} {name}"

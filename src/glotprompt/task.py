@@ -56,7 +56,11 @@ class Template:
         return tuple(name for _, name, _, _ in parsed if name is not None and name != MASK_FIELD)
 
     def render(self, fields: Mapping[str, str], mask: str) -> str:
-        """The pattern filled with the fields and the mask token."""
+        """The pattern filled with the fields and the mask token.
+
+        >>> Template("{mask} : {text}").render({"text": "a late goal"}, "<mask>")
+        '<mask> : a late goal'
+        """
         missing = [name for name in self.fields if name not in fields]
         if missing:
             raise ConfigError(
@@ -73,7 +77,11 @@ class Template:
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task: name, template, and verbalizer (label words by label, in label order)."""
+    """A classification task: name, template, and verbalizer (label words by label, in label order).
+
+    >>> Task("topics", "{mask} : {text}", {"health": "Health", "sports": ["Sports", "football"]}).labels
+    ('health', 'sports')
+    """
 
     name: str
     template: Template

@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 import glotprompt as gp
 from glotprompt.model.loading import BUNDLED
+from glotprompt.version import FINGERPRINTS
 
 from .conftest import Program
 
@@ -29,6 +30,13 @@ def sentence(here: Path, new_stock: NewStock, tiny_tokenizer: PreTrainedTokenize
     new_stock("xlm-roberta").base_model.save_pretrained(here / "sentence")
     tiny_tokenizer.save_pretrained(here / "sentence")
     return here / "sentence"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*BUNDLED])
+def test_their_fingerprints_are_those_of_the_version(name: str) -> None:
+    assert gp.Backbone.load(name, precision="fp32", device="cpu").fingerprint == FINGERPRINTS[name]
+    assert [*FINGERPRINTS] == [*BUNDLED]
 
 
 @pytest.mark.slow

@@ -273,7 +273,8 @@ def test_main_takes_the_words_of_the_process(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["glotprompt", "--version"])
     assert main() == 0
-    assert re.fullmatch(r"glotprompt \d\S*\n", capsys.readouterr().out)
+    shown = r"glotprompt \d\S*\nPython \d\S*, torch \d\S*, transformers \d\S*\nbackbones: mini \w{16}, .*\n"
+    assert re.fullmatch(shown, capsys.readouterr().out)
 
 
 def options_of(name: str) -> set[str]:

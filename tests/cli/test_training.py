@@ -67,7 +67,12 @@ def test_text_to_figures(trained: dict[str, Outcome], here: Path, glotprompt: Pr
 def test_the_same_words_find_their_result_finished(
     trained: dict[str, Outcome], here: Path, glotprompt: Program
 ) -> None:
-    before = (here / "topic.st").stat().st_mtime_ns
+    def runs() -> set[str]:
+        """The trainings whose steps are in the file of metrics."""
+        lines = (here / "topic.metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return {json.loads(line)["run"] for line in lines}
+
+    before, first = (here / "topic.st").stat().st_mtime_ns, runs()
     again = glotprompt(*f"tune --prompt nya.st {TUNE} --output topic.st".split())
     assert "already what these words make" in again.err
     assert again.out == trained["tune"].out
@@ -75,6 +80,8 @@ def test_the_same_words_find_their_result_finished(
     other = glotprompt(*f"tune --prompt nya.st {TUNE} --output topic.st --seed 1".split())
     assert "already" not in other.err
     assert (here / "topic.st").stat().st_mtime_ns != before
+    assert len(first) == len(runs()) == 1
+    assert first != runs()  # those of the file that was replaced are gone
 
 
 @pytest.mark.slow

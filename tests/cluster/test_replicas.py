@@ -84,7 +84,7 @@ def test_without_ray(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, absent, None)
     monkeypatch.delattr(sys.modules["ray"], "serve", raising=False) if absent == "ray.serve" else None
     monkeypatch.delitem(sys.modules, replicas.__name__)
-    with pytest.raises(MissingExtraError, match=r'pip install "glotprompt\[ray,serve\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "glotprompt\[ray\]"'):
         import glotprompt.cluster.replicas  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 

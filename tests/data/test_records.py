@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -16,6 +19,7 @@ from glotprompt.data.readers.files import read_examples
 from glotprompt.data.readers.records import (
     Example,
     content_hash,
+    examples_from,
     generator,
     labels_of,
     share_of,
@@ -35,6 +39,59 @@ def test_example_of_one_text_or_a_pair() -> None:
     pair = Example.of(("it rains", "it is wet"), "entailment", "dev:1")
     assert pair.fields == {"premise": "it rains", "hypothesis": "it is wet"}
     assert (pair.label, pair.id) == ("entailment", "dev:1")
+
+
+class Frame:
+    """A pandas DataFrame, as far as it is used: iterating over one gives the names of its columns."""
+
+    columns = ("text", "label")
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def to_dict(self, orient: str) -> list[dict[str, Any]]:
+        assert orient == "records"
+        return self.rows
+
+
+class Numbered(list[dict[str, Any]]):
+    """A `datasets.Dataset` whose labels are numbers of a ClassLabel."""
+
+    features: ClassVar = {"label": SimpleNamespace(names=["health", "sports"])}
+
+
+ROWS = [{"text": "rain", "label": "health"}, {"text": "goal", "label": "sports"}, {"text": "?", "label": None}]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [Example.of(row["text"], row["label"]) for row in ROWS],
+        [(row["text"], row["label"]) for row in ROWS],
+        ROWS,
+        iter(ROWS),
+        Frame([*ROWS[:2], {"text": "?", "label": float("nan"), "other": 1}]),
+        Numbered([{"text": "rain", "label": 0}, {"text": "goal", "label": 1}, {"text": "?", "label": -1}]),
+    ],
+    ids=["examples", "tuples", "dicts", "iterator", "frame", "dataset"],
+)
+def test_examples_from_what_is_in_memory(given: Any) -> None:
+    assert examples_from(given) == [Example.of(row["text"], row["label"]) for row in ROWS]
+
+
+def test_pairs_from_what_is_in_memory() -> None:
+    expected = [Example.of(("a", "b"), "1")]
+    for row in (("a", "b", "1"), (("a", "b"), 1), {"premise": "a", "hypothesis": "b", "label": 1}):
+        assert examples_from([row], ("hypothesis", "premise")) == expected
+
+
+@pytest.mark.parametrize("row", ["text alone", ("text",), ("a", "b", "c"), {"body": "a", "label": "b"}, {"text": None}])
+def test_a_row_that_is_no_example_is_named(row: Any) -> None:
+    with pytest.raises(DataError, match=r"^row 2 of the examples, .* expected text with label"):
+        examples_from([("a", "b"), row])
 
 
 def test_example_cannot_be_changed_from_outside_and_survives_pickling() -> None:

@@ -10,6 +10,7 @@ import pytest
 from glotprompt.data import MAX_LINES
 from glotprompt.data.sources import Reading
 from glotprompt.errors import ConfigError
+from glotprompt.grid import experiment
 from glotprompt.grid.experiment import Experiment, System, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,17 @@ def test_every_file_of_the_project_loads_at_both_scales() -> None:
         assert mini.model == ("mini" if mini.draw != "table3" else paper.model)
         assert (mini.methods, mini.train) == (paper.methods, paper.train)
         assert {*mini.targets} <= {*paper.targets}
+
+
+def test_a_wheel_finds_its_experiments_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^table1_gap\.toml: no such file"):
+        load(Path("table1_gap.toml"))
+    monkeypatch.setattr(experiment, "files", lambda package: ROOT)
+    assert load(Path("table1_gap.toml")) == load(ROOT / "experiments" / "table1_gap.toml")
+    Path("table1_gap.toml").write_text("own", encoding="utf-8")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load(Path("table1_gap.toml"))
 
 
 def test_what_differs_at_the_mini_scale() -> None:

@@ -20,7 +20,7 @@ import httpx2
 import pytest
 
 import glotprompt as gp
-from glotprompt.cli import main, program
+from glotprompt.cli import main
 
 from .conftest import make_classifier
 
@@ -76,8 +76,6 @@ def test_what_it_does_not_start_with(
     assert f"cannot listen on 127.0.0.1, port {port}" in said
     assert "give another --port" in said
     assert "say where it is with --model" not in refusal(capsys, folder, "--port", "0", "--model", str(tmp_path))
-    monkeypatch.setattr(program, "find_spec", lambda name: None)
-    assert 'pip install "glotprompt[serve]"' in refusal(capsys, folder)
 
 
 # --- a running one

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,13 +14,16 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.tracking import GeneralTracker
 from torch import Tensor, nn
 
 from glotprompt.config import RuntimeConfig
+from glotprompt.errors import ConfigError
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.task import Task
 from glotprompt.training import checkpoint as checkpoint_file
+from glotprompt.training import watch as watching
 from glotprompt.training.checkpoint import Checkpoint
 from glotprompt.training.loop import Evaluation, History, Optimisation, fit
 from glotprompt.training.objectives.batches import mask_tokens, token_sequences
@@ -25,6 +32,7 @@ from glotprompt.training.objectives.losses import label_losses, masked_token_los
 from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import label_scores
 from glotprompt.training.progress import Silent, StepLine
+from glotprompt.training.watch import Watch
 
 STEPS = 23
 
@@ -71,6 +79,87 @@ def test_a_resumed_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str
             fit([toy.parameter], toy.losses, toy.evaluate, plan(steps=5), toy.checkpoint, StepLine("toy", 5))
         step = 3 if toy.steps else 5
         assert (f"toy: resuming at step {step} of 5\n" in capsys.readouterr().err) == said
+
+
+def test_metrics_and_callbacks_tell_of_every_step_and_a_resumed_run_goes_on_in_the_file(tmp_path: Path) -> None:
+    """The steps after the last checkpoint are made again, and are in the file once."""
+    metrics = tmp_path / "out" / "a.metrics.jsonl"
+    told: dict[str, list[Any]] = {"step": [], "evaluation": []}
+    runtime = RuntimeConfig(
+        metrics=metrics, on_step=told["step"].append, on_evaluation=told["evaluation"].append, progress=False
+    )
+
+    def run(identity: str, stop_before: int | None = None) -> None:
+        toy = Toy(tmp_path, identity, stop_before)
+        watch = Watch("toy", 9, runtime, identity)
+        with suppress(KeyboardInterrupt):
+            fit([toy.parameter], toy.losses, toy.evaluate, plan(steps=9), toy.checkpoint, watch)
+
+    def rows(identity: str) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+        return [row for row in found if row["run"] == identity]
+
+    run("other")
+    run("toy", stop_before=6)
+    with metrics.open("a", encoding="utf-8") as file:  # a step that no checkpoint has, and a line that was cut off
+        file.write('{"run": "toy", "title": "toy", "step": 7, "loss": 99}\n{"run": "to')
+    run("toy")
+    assert [row["step"] for row in rows("toy") if "loss" in row] == list(range(1, 10))
+    assert [row["step"] for row in rows("toy") if "distance" in row] == [0, 4, 8, 9]
+    assert len(rows("toy")) == len(rows("other")) == 13
+    assert told["step"][:9] == [row for row in rows("other") if "loss" in row]
+    assert told["evaluation"][:4] == [row for row in rows("other") if "distance" in row]
+    assert set(told["step"][0]) == {"run", "title", "step", "loss", "tokens"}
+    run("other")  # finished already: nothing is added
+    assert len(rows("other")) == 13
+
+
+def test_a_tracker_gets_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[tuple[str, Any]] = []
+
+    class Tracker(GeneralTracker):
+        name, requires_logging_directory = "fake", True
+
+        def __init__(self, run_name: str, logging_dir: Path) -> None:
+            super().__init__(_blank=True)
+            logged.append((run_name, logging_dir))
+
+        def start(self) -> None:
+            logged.append(("start", None))
+
+        def log(self, values: dict[str, Any], step: int | None = None, **more: Any) -> None:
+            logged.append((str(step), values))
+
+        def finish(self) -> None:
+            logged.append(("finish", None))
+
+    runtime = RuntimeConfig(metrics=tmp_path / "a.metrics.jsonl", log_with="tensorboard", progress=False)
+    monkeypatch.setattr(watching, "is_tensorboard_available", lambda: False)
+    with pytest.raises(ConfigError, match="needs a package that is not installed: pip install tensorboard"):
+        Watch("toy", 2, runtime, "toy")
+    monkeypatch.setattr(watching, "is_tensorboard_available", lambda: True)
+    monkeypatch.setattr(watching, "TensorBoardTracker", Tracker)
+    with pytest.raises(ConfigError, match="needs metrics"):
+        Watch("toy", 2, runtime.replace(metrics=None), "toy")
+    toy = Toy()
+    fit([toy.parameter], toy.losses, toy.evaluate, plan(steps=2), toy.checkpoint, Watch("toy", 2, runtime, "toy"))
+    assert logged[:2] == [("a toy", tmp_path / "tensorboard"), ("start", None)]
+    assert [step for step, _ in logged[2:]] == ["0", "1", "2", "2", "finish"]
+    assert set(logged[3][1]) == {"loss", "tokens"}
+
+
+def test_a_notebook_gets_one_line_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OutStream(io.StringIO):
+        """ipykernel's stream, which is no terminal."""
+
+    OutStream.__module__ = "ipykernel.iostream"
+    monkeypatch.setattr(sys, "stderr", shown := OutStream())
+    line = StepLine("toy", 2)
+    line._last -= 60
+    line.advance(1, 0.5, 10, {})
+    line.advance(2, 0.25, 20, {})
+    assert re.fullmatch(r"\rtoy: step 1/2 .*\rtoy: step 2/2 .*\n", shown.getvalue())
+    assert "\x1b" not in shown.getvalue()
 
 
 def history_of(history: History) -> dict[str, Any]:

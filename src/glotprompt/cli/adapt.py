@@ -155,12 +155,12 @@ def _adapt_one(
     """What one language's stage 1 gives: trained and saved, or as an earlier run left it. `record`: how its text came
     to be, for the report."""
 
-    def train(folder: Path) -> Adapted:
+    def train(runtime: RuntimeConfig) -> Adapted:
         lines = [counted(len(stage1.target), "target line"), counted(len(stage1.source), "source line")]
         read = [*([] if stage1.config.objective == "alignment" else lines)]
         read += [] if stage1.pairs is None else [f"{len(stage1.pairs):,} sentence pairs"]
         note(f"{stage1.language}: {', '.join(read)}")
-        return protocol.run_stage1(backbone, stage1, runtime.replace(checkpoint_dir=folder))
+        return protocol.run_stage1(backbone, stage1, runtime)
 
     spec = stage1.spec(backbone)
     adapted = train_once(

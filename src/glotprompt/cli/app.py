@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import io
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +25,7 @@ from glotprompt.cli.screen import Interrupted, note
 from glotprompt.cli.wording import wording_of
 from glotprompt.errors import ConfigError, UserError, in_words_of, is_out_of_memory
 from glotprompt.processes import is_first, launched
-from glotprompt.version import __version__
+from glotprompt.version import FINGERPRINTS, __version__
 
 
 class _Group(TyperGroup):
@@ -71,15 +73,23 @@ _TOGETHER = ("adapt", "tune")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"glotprompt {__version__}")
+        libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+        backbones = ", ".join(f"{name} {fingerprint}" for name, fingerprint in FINGERPRINTS.items())
+        print(f"glotprompt {__version__}\nPython {platform.python_version()}, {libraries}\nbackbones: {backbones}")
         raise typer.Exit
 
 
 @app.callback()
 def _start(  # pyright: ignore[reportUnusedFunction]
     ctx: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Show versions, and fingerprints of the bundled backbones.",
+        ),
     ] = False,
 ) -> None:
     if ctx.invoked_subcommand is None:

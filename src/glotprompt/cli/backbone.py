@@ -21,11 +21,12 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI
 from glotprompt.model.modules.adapters import Adapter
 from glotprompt.model.shapes import Shell
-from glotprompt.processes import join, wait
+from glotprompt.processes import is_first, join, wait
 from glotprompt.records import TextReport
 from glotprompt.spec import RunSpec, done_or_train
 from glotprompt.storage.artifact import NO_BACKBONE
 from glotprompt.storage.metadata import describe
+from glotprompt.training.watch import beside
 
 _Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptClassifier)
 
@@ -133,23 +134,28 @@ def train_once(
     spec: RunSpec,
     output: Path,
     load: Callable[[Path], _Trained],
-    train: Callable[[Path], _Trained],
+    train: Callable[[RuntimeConfig], _Trained],
     *,
     text: TextReport,
     runtime: RuntimeConfig,
     shared: Path | None = None,
 ) -> _Trained:
-    """`done_or_train`, with what a person is told. `text`: how the text came to be, for the report. `shared`: see
-    `checkpoints` there."""
+    """`done_or_train`, with what a person is told. `train` gets `runtime` with the folder of the checkpoints and the
+    file of metrics beside the output. `text`: how the text came to be, for the report. `shared`: see `checkpoints`
+    there."""
+
+    def trained(work: Path) -> _Trained:
+        metrics = beside(output)
+        if is_first() and not any(work.glob("*.checkpoint")):  # nothing to resume: what lies there is of another run
+            metrics.unlink(missing_ok=True)
+        return told(train(runtime.replace(checkpoint_dir=work, metrics=metrics)))
 
     def told(made: _Trained) -> _Trained:
         return replace(made, report=made.training.with_text(text))
 
     folder = shared or output.with_name(f"{output.name}.checkpoints")
     with resumable(folder):
-        found, was_there = done_or_train(
-            spec, output, load, lambda work: told(train(work)), checkpoints=shared, tell=note
-        )
+        found, was_there = done_or_train(spec, output, load, trained, checkpoints=shared, tell=note)
     if not was_there:
         _say_written(found, output)
         return found

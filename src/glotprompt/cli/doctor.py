@@ -37,7 +37,7 @@ _OF_ADAPT = (
 def doctor(params: Params) -> int:
     """Examine, show the findings, and suggest the next commands."""
     model, language, task, html = (params[name] for name in ("model", "language", "task", "html"))
-    if html is not None and (find_spec("jinja2") is None or find_spec("matplotlib") is None):
+    if html is not None and find_spec("matplotlib") is None:
         raise MissingExtraError("The doctor's page", "report")
     if language is not None:
         checked_code(language)
@@ -59,7 +59,7 @@ def doctor(params: Params) -> int:
     _show(diagnosis)
     write_json(params["json"], diagnosis.to_dict())
     if html is not None:
-        from glotprompt.doctor.page import write_doctor_page  # with jinja2, which may not be installed
+        from glotprompt.doctor.page import write_doctor_page  # with matplotlib, which may not be installed
 
         write_doctor_page(diagnosis, html)
         note(f"wrote {html} (open it in a browser)")

@@ -10,7 +10,7 @@ from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 
 _SPELLINGS = {"top_k_layers": "top-k", "bottom_k_layers": "bottom-k", "shots_per_class": "shots", "initialise": "init"}
 """Options that are not called as their fields are."""
-OWN_BUSINESS = ("checkpoint_dir", "progress")
+OWN_BUSINESS = ("checkpoint_dir", "progress", "metrics", "on_step", "on_evaluation")
 """Runtime settings that the command line decides itself."""
 _OF_OTHER_STAGE = {"adapt": "state_cache", "tune": "allow_unknown"}
 """The runtime setting that only the other stage reads."""

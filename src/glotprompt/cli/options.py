@@ -37,8 +37,8 @@ LABEL_PRIOR = "--label-prior uniform|FILE|LABEL=N,..."
 PRIOR = (
     Option(
         LABEL_PRIOR,
-        "Fit one offset per label on --prior-text. The mean predictions then meet this prior: the same for all labels,"
-        " or a number for each (a TOML or JSON file has a line for each). A wrong prior hurts.",
+        "Fit one offset per label on --prior-text. The mean predictions then meet this prior: uniform, or a number"
+        " for each label. A TOML or JSON file has a line for each label. A wrong prior hurts.",
     ),
     Option(
         "--prior-text FILE",
@@ -112,5 +112,12 @@ def machine(precision: str = "auto") -> tuple[Option, ...]:
 
 
 SCORING_BATCH = Option("--batch-size N", "Texts per forward pass.", int, 32, 1)
-TRAINING_MACHINE = ("micro_batch_size", "gradient_checkpointing", "checkpoint_every", "eval_batch_size", "no_samples")
+TRAINING_MACHINE = (
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "checkpoint_every",
+    "eval_batch_size",
+    "no_samples",
+    "log_with",
+)
 """Settings of `RuntimeConfig` that training commands have options for."""

@@ -68,12 +68,12 @@ def _text_report(record: TextReport, training: SelfTraining, counts: dict[str, A
 
 
 def _train(training: SelfTraining, record: TextReport, runtime: RuntimeConfig, output: Path) -> PromptClassifier:
-    def train(folder: Path) -> PromptClassifier:
+    def train(runtime: RuntimeConfig) -> PromptClassifier:
         examples = (
             f"{counted(len(training.unlabelled), 'unlabelled text')}, {counted(len(training.examples), 'example')}"
         )
         note(f"{training.classifier.language}: {examples}")
-        return run_self_training(training, runtime.replace(checkpoint_dir=folder))
+        return run_self_training(training, runtime)
 
     return train_once(
         training.spec(),

@@ -147,13 +147,13 @@ def _tune_one(
     if target_text:
         spec = replace(spec, contents={**spec.contents, "target_text": content_hash(target_text)})
 
-    def train(folder: Path) -> PromptClassifier:
+    def train(runtime: RuntimeConfig) -> PromptClassifier:
         counts = Counter(example.label for example in stage2.examples)
         shown = ", ".join(f"{label} {counts[label]:,}" for label in stage2.task.labels)
         note(f"{counted(len(stage2.examples), 'example')} of {stage2.task.name}: {shown}")
         if stage2.target:
             note(f"{counted(len(stage2.target), 'target-language example')} besides")
-        made = train_stage2(backbone, stage2, runtime.replace(checkpoint_dir=folder), of_training)
+        made = train_stage2(backbone, stage2, runtime, of_training)
         if target_text:
             made = made.with_target_text(target_text)
         return made

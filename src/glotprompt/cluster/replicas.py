@@ -28,7 +28,7 @@ try:
     from ray.serve.exceptions import RayServeException
     from ray.serve.schema import ApplicationStatus, LoggingConfig
 except ImportError:
-    raise MissingExtraError("--engine ray", "ray,serve") from None
+    raise MissingExtraError("--engine ray", "ray") from None
 
 from glotprompt.cluster.machines import Share, check_device, connected, passed_on, share_of_all
 from glotprompt.serve.api import Blueprint, url

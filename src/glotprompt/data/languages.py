@@ -132,7 +132,11 @@ def language(code: str) -> Language:
 
 
 def name_of(code: str) -> str:
-    """Name and code, "Chichewa (nya)", of each part of a code such as "nya+sna"; an unknown code stays alone."""
+    """Name and code of each part of a code; an unknown code stays alone.
+
+    >>> name_of("nya+sna")
+    'Chichewa (nya) + Shona (sna)'
+    """
     named = [(one, known_name(one)) for one in code.split("+")]
     return " + ".join(one if name is None else f"{name} ({one})" for one, name in named)
 

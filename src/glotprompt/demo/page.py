@@ -22,7 +22,7 @@ def write_demo_page(result: DemoResult, path: Path) -> None:
 
 def demo_page(result: DemoResult) -> str:
     """The page for a demo's result, as text."""
-    return template(TEMPLATE, "The demo's page", "demo").render(_context(result))
+    return template(TEMPLATE).render(_context(result))
 
 
 def _context(result: DemoResult) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def write_doctor_page(diagnosis: Diagnosis, path: Path) -> None:
 def doctor_page(diagnosis: Diagnosis) -> str:
     """The page as text."""
     unknown = diagnosis.text.unknown
-    return template(TEMPLATE, "The doctor's page", "report").render(
+    return template(TEMPLATE).render(
         model=diagnosis.model,
         language=diagnosis.language,
         level=diagnosis.level,

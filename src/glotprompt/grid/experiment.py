@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -225,8 +226,12 @@ def _check_setting(table: str, name: str) -> None:
 
 
 def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) -> Experiment:
-    """Load an experiment's file at a scale, with `key=value` changes. Raises a one-line `ConfigError` that names the
-    file for anything wrong with it."""
+    """Load an experiment's file at a scale, with `key=value` changes. A name that is no path is looked for among the
+    experiments of the package, which a wheel has. Raises a one-line `ConfigError` that names the file for anything
+    wrong with it."""
+    packaged = Path(str(files("glotprompt"))) / "experiments" / path.name
+    if not path.exists() and path.parent == Path() and packaged.is_file():
+        path = packaged
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from glotprompt.data.characters import CharacterMap
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError, ModelError, UserError
 from glotprompt.inference.measurements import measurements_of
+from glotprompt.inference.publishing import located
+from glotprompt.inference.saved import Saved, SavedStage1
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import EmbeddingHead, Head
 from glotprompt.model.modules.module import Module
@@ -25,7 +27,7 @@ from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.modules.soft_prompt import SoftPrompt, check_prompt
 from glotprompt.model.modules.stack import described, packed, refuse_strays, restored, tensors_of, unpacked
 from glotprompt.model.prefix import Positions, Prefix
-from glotprompt.records import AdaptReport, LabelPrior, Measurement, Stage1Report, TuneReport, stage1_report
+from glotprompt.records import LabelPrior, Measurement, Stage1Report, TuneReport, stage1_report
 from glotprompt.storage import artifact
 from glotprompt.storage.metadata import check_metadata, check_values, describe
 from glotprompt.task import Task
@@ -52,31 +54,8 @@ class Part:
         return restored(backbone, self.description, self.tensors)
 
 
-class _Adapted:
-    """Common parts of the results of stage 1: the report of their training."""
-
-    report: Stage1Report | None
-
-    @property
-    def training(self) -> AdaptReport:
-        """The report of its training; `ConfigError` for a result that was not trained here."""
-        if not isinstance(self.report, AdaptReport):
-            raise ConfigError("this prompt or module was not trained by adapt, so nothing is known of its training")
-        return self.report
-
-    @property
-    def made_from(self) -> str | None:
-        """Identity of the run that made it; None if unknown."""
-        return self.report.made_from if isinstance(self.report, AdaptReport) else None
-
-    @property
-    def is_aligned(self) -> bool:
-        """Whether it was trained on parallel text."""
-        return isinstance(self.report, AdaptReport) and self.report.objective != "mlm"
-
-
-@dataclass(frozen=True)
-class LanguageModule(_Adapted):
+@dataclass(frozen=True, repr=False)
+class LanguageModule(SavedStage1):
     """The result of stage 1 of any method: modules trained on one language's text, for one backbone."""
 
     method: str
@@ -86,12 +65,16 @@ class LanguageModule(_Adapted):
     """ISO 639-3 code."""
     backbone: dict[str, str]
     """Name and fingerprint of the model it was trained for."""
-    report: Stage1Report | None = field(default=None, repr=False)
+    report: Stage1Report | None = None
     """How it was made."""
     characters: CharacterMap | None = None
     """Characters that are rewritten in every text before it is tokenised, from stage 1 to the last prediction."""
     samples: Samples | None = None
     """Held-out texts of the language to try it on. Not in the report, which is copied into results."""
+
+    def __repr__(self) -> str:
+        parameters = sum(value.numel() for part in self.parts.values() for value in part.tensors.values())
+        return self.line(self.backbone, parameters)
 
     def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix | None]:
         """Attach the language's part (`Module.attached`)."""
@@ -110,7 +93,9 @@ class LanguageModule(_Adapted):
 
     @classmethod
     def load(cls, path: str | Path, backbone: Backbone | None = None) -> LanguageModule:
-        """Open a saved module; with a backbone given, refuse one made for another backbone (`ArtifactError`)."""
+        """Open a saved module: a file or a repository of the hub, "user/repo". With a backbone given, refuse one made
+        for another backbone (`ArtifactError`)."""
+        path = located(path)
         tensors, metadata = _read_for(path, "language module", backbone)
         parts = {part: Part(description, tensors_of(part, tensors)) for part, description in metadata["parts"].items()}
         with _naming(path):
@@ -124,8 +109,8 @@ class LanguageModule(_Adapted):
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class LanguagePrompt(_Adapted):
+@dataclass(frozen=True, repr=False)
+class LanguagePrompt(SavedStage1):
     """The result of stage 1 with prompts: one language's key/value vectors for one backbone, in fp32."""
 
     key_values: Float[Tensor, "layer 2 head prompt dim"]
@@ -134,7 +119,7 @@ class LanguagePrompt(_Adapted):
     backbone: dict[str, str]
     """Name and fingerprint of the model it was trained for."""
     positions: Positions = "plain"
-    report: Stage1Report | None = field(default=None, repr=False)
+    report: Stage1Report | None = None
     """How it was made."""
     method: str = "soft-prompt"
     """soft-prompt, or source-prompt (trained on source text alone)."""
@@ -142,6 +127,9 @@ class LanguagePrompt(_Adapted):
     """Character map (`LanguageModule.characters`)."""
     samples: Samples | None = None
     """Held-out texts (`LanguageModule.samples`)."""
+
+    def __repr__(self) -> str:
+        return self.line(self.backbone, self.key_values.numel())
 
     @property
     def prompt_length(self) -> int:
@@ -171,7 +159,9 @@ class LanguagePrompt(_Adapted):
 
     @classmethod
     def load(cls, path: str | Path, backbone: Backbone | None = None) -> LanguagePrompt:
-        """Open a saved prompt; with a backbone given, refuse one made for another backbone (`ArtifactError`)."""
+        """Open a saved prompt: a file or a repository of the hub, "user/repo". With a backbone given, refuse one made
+        for another backbone (`ArtifactError`)."""
+        path = located(path)
         tensors, metadata = _read_for(path, "language prompt", backbone)
         with _naming(path):
             check_prompt(tensors, metadata["positions"], backbone)
@@ -187,7 +177,8 @@ Adapted = LanguagePrompt | LanguageModule
 
 
 def load_adapted(path: str | Path, backbone: Backbone | None = None) -> Adapted:
-    """Open a saved result of stage 1, of any method."""
+    """Open a saved result of stage 1, of any method: a file, or a repository of the hub."""
+    path = located(path)
     kind = describe(path, ("language prompt", "language module"))["kind"]
     return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, backbone)
 
@@ -223,29 +214,33 @@ class Prediction:
     scores: dict[str, float]
 
 
-@dataclass(frozen=True)
-class PromptClassifier:
+@dataclass(frozen=True, repr=False)
+class PromptClassifier(Saved):
     """The result of stage 2: a trained module with template and verbalizer, ready to classify with its backbone."""
 
-    backbone: Backbone = field(repr=False)
-    body: Module = field(repr=False)
+    backbone: Backbone
+    body: Module
     """The module attached to the backbone: a `SoftPrompt` for methods that train only prompts."""
     task: Task
     language: str
     max_length: int
-    head: Head | None = field(default=None, repr=False)
+    head: Head | None = None
     """The classification head; None: label words."""
     offsets: tuple[float, ...] | None = None
     """Offsets added to the labels' log-probabilities; None: uncalibrated (see `with_label_prior`)."""
-    report: TuneReport | None = field(default=None, repr=False)
+    report: TuneReport | None = None
     """How it was made."""
     method: str = "soft-prompt"
     characters: CharacterMap | None = None
     """Characters that are rewritten in every text, as in stage 1 of its language."""
-    samples: Samples | None = field(default=None, repr=False)
+    samples: Samples | None = None
     """Sample texts to try it on; none was trained on."""
-    measurements: tuple[Measurement, ...] = field(default=(), repr=False)
+    measurements: tuple[Measurement, ...] = ()
     """Accuracies on labelled examples, the newest last."""
+
+    def __repr__(self) -> str:
+        parameters = sum(value.numel() for value in packed(self.body, self.head)[1].values())
+        return self.line(self.backbone.reference, parameters, f"{self.task.name} ({len(self.task.labels)} labels)")
 
     @property
     def training(self) -> TuneReport:
@@ -352,7 +347,9 @@ class PromptClassifier:
 
     @classmethod
     def load(cls, path: str | Path, backbone: Backbone) -> PromptClassifier:
-        """Open a saved classifier on its backbone; another backbone is an `ArtifactError`."""
+        """Open a saved classifier, a file or a repository of the hub, on its backbone; another backbone is an
+        `ArtifactError`."""
+        path = located(path)
         return cls.of(*_read_for(path, "classifier", backbone), backbone, path)
 
     @classmethod

@@ -51,9 +51,8 @@ class Backbone:
         name: str = "unnamed",
         pooling: Pooling = "mean",
     ) -> None:
-        """Freeze `model` and replace its attention function so that prompts reach it. `pooling` is used by `embed`.
-        Raises `ModelError` for an architecture whose attention cannot be replaced, or a tokenizer without a mask
-        token."""
+        """Freeze `model` and replace its attention function so that prompts reach it; `pooling` is used by `embed`.
+        Raises `ModelError` where that attention cannot be replaced, or the tokenizer has no mask token."""
         if tokenizer.mask_token_id is None:
             raise ModelError(f"{name}: its tokenizer has no mask token; a masked language model is needed")
         self._take(model, name)
@@ -68,6 +67,9 @@ class Backbone:
                 " together, give a folder that holds both"
             )
         self._refuse_out_of_reach(tokenizer.mask_token_id)
+
+    def __repr__(self) -> str:
+        return f"<Backbone {self.name}: {self.num_layers} layers, {self.num_parameters:,} parameters, {self.precision}>"
 
     def _take(self, model: PreTrainedModel, name: str) -> None:
         """Freeze the model and read its shape; `ModelError` for a model of another kind."""
@@ -124,9 +126,7 @@ class Backbone:
         if self.dtype == torch.float32:
             return self.model
         if not self._is_loaded:
-            raise ModelError(
-                f"{self.name} was not loaded by Backbone.load; load it again with {setting('precision', 'fp32')}"
-            )
+            raise ModelError(f"{self.name} was not loaded by Backbone.load; load it again with precision='fp32'")
         return open_backbone(self.name).model
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -82,7 +82,7 @@ def _distinct(texts: Sequence[str]) -> str:
 
 def as_html(page: ResultsPage) -> str:
     """The page as HTML: no scripts, no outside requests, figures inside."""
-    return template(TEMPLATE, "The report", "report").render(
+    return template(TEMPLATE).render(
         page=page,
         sections=page.sections,
         failures=page.results.failures,

@@ -43,7 +43,11 @@ def compare_predictions(gold: Sequence[str | None], ours: Sequence[str], theirs:
     """Accuracy of `ours` minus that of `theirs` on the same examples, with its 95 % interval. Raises `DataError` where
     the three lists are not equally long, or empty.
 
-    The interval covers the choice of test examples, not the seed of a training."""
+    The interval covers the choice of test examples, not the seed of a training.
+
+    >>> compare_predictions(["a", "b"] * 50, ours=["a", "b"] * 50, theirs=["a", "a"] * 50).mean
+    50.0
+    """
     if not len(gold) == len(ours) == len(theirs):
         raise DataError(
             f"{len(gold)} gold labels, {len(ours)} and {len(theirs)} predictions; expected as many of each, in the same"

@@ -9,14 +9,12 @@ import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import jinja2
 
 from glotprompt import quantities
-from glotprompt.errors import MissingExtraError
 from glotprompt.method_registry import DESCRIPTIONS, Look
-
-if TYPE_CHECKING:
-    import jinja2
 
 DASH = "-"
 """Sign of a missing number."""
@@ -113,13 +111,9 @@ def duration(seconds: Any) -> str:
     return DASH if value is None else quantities.duration(value)
 
 
-def template(file: Path, what: str, extra: str) -> jinja2.Template:
+def template(file: Path) -> jinja2.Template:
     """A page's template, with the formats here as filters. A missing value becomes a dash, an undefined name an
-    error. Raises a `MissingExtraError` that says that `what` needs the extra."""
-    try:
-        import jinja2
-    except ModuleNotFoundError:
-        raise MissingExtraError(what, extra) from None
+    error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(file.parent),
         autoescape=True,

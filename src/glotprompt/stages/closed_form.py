@@ -31,10 +31,11 @@ from glotprompt.training.objectives.embedding import (
 )
 from glotprompt.training.objectives.inputs import characters_of, rewritten_fields
 from glotprompt.training.objectives.ngrams import Texts, fit_ngram_head
+from glotprompt.training.watch import Watch
 
 
 def fit_vectors(
-    backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig
+    backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig, identity: str
 ) -> tuple[EmbeddingHead, History, Chosen]:
     """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
     began = time.perf_counter()
@@ -56,16 +57,20 @@ def fit_vectors(
     if stage2.pairs:
         head = _ridge(backbone, body, stage2, runtime).folded(head)
     tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
-    return head, _closed(began, tokens, chosen), chosen
+    return head, _closed(began, tokens, chosen, runtime, identity), chosen
 
 
-def _closed(began: float, tokens: int, chosen: Chosen) -> History:
-    """The history of a fit in closed form."""
+def _closed(began: float, tokens: int, chosen: Chosen, runtime: RuntimeConfig, identity: str) -> History:
+    """The history of a fit in closed form, told to what follows a training."""
     figures = {"dev_accuracy": chosen.dev_accuracy, "dev_loss": chosen.dev_loss}
+    watch = Watch("logistic regression", 0, runtime, identity)
+    watch.begin(0)
+    watch.evaluated(0, figures)
+    watch.finish()
     return History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
 
 
-def fit_characters(stage2: Stage2) -> tuple[NgramHead, History, Chosen]:
+def fit_characters(stage2: Stage2, runtime: RuntimeConfig, identity: str) -> tuple[NgramHead, History, Chosen]:
     """Logistic regression on n-grams of characters."""
     began = time.perf_counter()
 
@@ -75,7 +80,7 @@ def fit_characters(stage2: Stage2) -> tuple[NgramHead, History, Chosen]:
     train = replace(read(stage2.learned, stage2.weights()), folds=stage2.folds)
     held = () if stage2.folds else stage2.judged
     head, chosen = fit_ngram_head(train, read(held, ()), len(stage2.task.labels), stage2.strengths)
-    return head, _closed(began, 0, chosen), chosen
+    return head, _closed(began, 0, chosen, runtime, identity), chosen
 
 
 def _ridge(backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig) -> RidgeMap:

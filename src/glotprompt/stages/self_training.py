@@ -13,7 +13,7 @@ from pydantic import Field
 
 from glotprompt.config import Config, RuntimeConfig, TuneConfig
 from glotprompt.data.decontamination import EvaluationText, decontaminated
-from glotprompt.data.readers.records import Example, content_hash
+from glotprompt.data.readers.records import Example, Labelled, content_hash, examples_from
 from glotprompt.errors import ConfigError, DataError, setting
 from glotprompt.inference.classifier import Adapted, Input, PromptClassifier, fields_of
 from glotprompt.methods import METHODS
@@ -136,13 +136,13 @@ class SelfTraining:
 def self_train(
     classifier: PromptClassifier,
     unlabelled: Sequence[Input],
-    examples: Sequence[Example],
+    examples: Labelled,
     config: SelfTrainConfig | None = None,
     runtime: RuntimeConfig | None = None,
     *,
     adapted: Adapted | None = None,
-    dev: Sequence[Example] | None = None,
-    target_examples: Sequence[Example] = (),
+    dev: Labelled | None = None,
+    target_examples: Labelled = (),
     held_out: EvaluationText = (),
 ) -> PromptClassifier:
     """Teach a classifier its target language by its own predictions on unlabelled text.
@@ -152,15 +152,22 @@ def self_train(
     settings are the classifier's own. The result is not calibrated. Where predictions collapse, the classifier is
     returned as it was before that round, and `training.self_training.stopped` says why.
 
-    `examples` and `dev` are those that the classifier was tuned on, `adapted` what stage 1 gave, which stage 2 starts
-    from. `target_examples` are labelled ones of the target, as in `tune`. `held_out` are texts that will be scored:
-    what is one of them, or shares 13 words in a row with one, is not learned from. Raises `ConfigError` where `adapted`
-    is missing or another language's, `DataError` where no text is left.
+    `examples` and `dev` are those that the classifier was tuned on, in any form that `tune` takes. `adapted` is what
+    stage 1 gave, which stage 2 starts from. `target_examples` are labelled ones of the target, as in `tune`. `held_out`
+    are texts that will be scored: what is one of them, or shares 13 words in a row with one, is not learned from.
+    Raises `ConfigError` where `adapted` is missing or another language's, `DataError` where no text is left.
     """
+    fields = classifier.task.template.fields
     training = SelfTraining.of(
-        classifier, unlabelled, examples, config, adapted=adapted, dev=dev, target_examples=target_examples,
+        classifier,
+        unlabelled,
+        examples_from(examples, fields),
+        config,
+        adapted=adapted,
+        dev=None if dev is None else examples_from(dev, fields),
+        target_examples=examples_from(target_examples, fields),
         held_out=held_out,
-    )  # fmt: skip
+    )
     return run_self_training(training, runtime)
 
 

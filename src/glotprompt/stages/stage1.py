@@ -40,8 +40,8 @@ from glotprompt.training.memory import PeakMemory, gradient_checkpointing
 from glotprompt.training.objectives.inputs import check_length
 from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.unknown import refuse_unknown, unknown_in
-from glotprompt.training.progress import StepLine
 from glotprompt.training.rates import try_rates
+from glotprompt.training.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ def _train(
             return objective.judge(prefix)
 
     optimisation = Optimisation.of(config, config.steps, rate, config.eval_every, config.patience)
-    progress = StepLine(title, config.steps, runtime.progress)
+    progress = Watch(title, config.steps, runtime, checkpoint.identity)
     with gradient_checkpointing(backbone, runtime):
         history = fit(module.trained_parameters, losses, evaluate, optimisation, checkpoint, progress, micro_batch)
     return module, history

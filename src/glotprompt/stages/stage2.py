@@ -43,7 +43,7 @@ from glotprompt.training.objectives.losses import label_losses
 from glotprompt.training.objectives.lower_layers import below_trained_layers
 from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import accuracy_and_loss, log_probabilities
-from glotprompt.training.progress import StepLine
+from glotprompt.training.watch import Watch
 
 
 def train_stage2(
@@ -138,16 +138,16 @@ def _fitted(
     chose, where a head starts with it or is it."""
     config = stage2.config
     if stage2.method.reads_characters:
-        return fit_characters(stage2)
+        return fit_characters(stage2, runtime, checkpoint.identity)
     if stage2.method.reads_vectors:
-        return fit_vectors(backbone, body, stage2, runtime)
+        return fit_vectors(backbone, body, stage2, runtime, checkpoint.identity)
     if config.head != "pooled":
         size = backbone.hidden_size, len(stage2.task.labels)
         head = LinearHead(*size, config.seed).to(backbone.device) if config.head == "linear" else None
         return head, _fit_labels(backbone, body, head, stage2, runtime, checkpoint), None
     # From zeros the first epochs would only find what is known in closed form. The start counts as an epoch, so the
     # result is no worse on dev examples than `embedding`.
-    fitted, before, chosen = fit_vectors(backbone, body, stage2, runtime)
+    fitted, before, chosen = fit_vectors(backbone, body, stage2, runtime, checkpoint.identity)
     head = fitted.to_be_trained()
     history = _fit_labels(backbone, body, head, stage2, runtime, checkpoint)
     history.seconds += before.seconds
@@ -191,7 +191,7 @@ def _fit_labels(
 
     steps = config.epochs * corpus.steps_per_epoch
     optimisation = Optimisation.of(config, steps, config.learning_rate, corpus.steps_per_epoch)
-    progress = StepLine(f"tune {config.method}", steps, runtime.progress)
+    progress = Watch(f"tune {config.method}", steps, runtime, checkpoint.identity)
     with gradient_checkpointing(backbone, runtime):
         history = fit(trained_of(body, head), losses, evaluate, optimisation, checkpoint, progress, micro_batch)
     history.seconds += before

@@ -147,11 +147,16 @@ def fit(
     run = _Run(parameters, optimisation, checkpoint, micro_batch)
     run.resume()
     history = run.history
-    if history.step:
-        progress.resume(history.step)
+    progress.begin(history.step)
     start = time.perf_counter() - history.seconds
+
+    def judge() -> None:
+        evaluation = of_first(evaluate())
+        run.judge(evaluation)
+        progress.evaluated(history.step, evaluation.figures)
+
     if history.best_key is None:
-        run.judge(of_first(evaluate()))
+        judge()
     while history.step < optimisation.steps and not run.out_of_patience():
         loss, tokens = run.update(losses)
         history.step += 1
@@ -159,12 +164,13 @@ def fit(
         run.note_loss(loss)
         ended = history.step == optimisation.steps
         if history.step % optimisation.eval_every == 0 or ended:
-            run.judge(of_first(evaluate()))
+            judge()
         history.seconds = time.perf_counter() - start
         progress.advance(history.step, loss, history.tokens, history.evaluations[-1][1])
         if checkpoint.due() or ended or run.out_of_patience():
             run.save()
     run.take(run.best)
+    progress.finish()
     return history
 
 

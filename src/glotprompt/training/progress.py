@@ -11,40 +11,56 @@ from glotprompt.processes import is_first
 from glotprompt.quantities import duration
 
 SECONDS_BETWEEN_LINES = 15.0
+WIDTH = 110
+"""Characters of the line in a notebook, where a shorter line must cover a longer one."""
 
 
 @runtime_checkable
 class Progress(Protocol):
     """Receiver of the state after every step."""
 
-    def resume(self, step: int) -> None:
-        """Called when a run resumes after a step of an earlier process."""
+    def begin(self, step: int) -> None:
+        """Called before the first step; `step` is the last one of an earlier process, or 0."""
         ...
 
+    def evaluated(self, step: int, figures: dict[str, float]) -> None: ...
+
     def advance(self, step: int, loss: float | None, tokens: int, figures: dict[str, float]) -> None: ...
+
+    def finish(self) -> None:
+        """Called after the last step."""
+        ...
 
 
 class Silent:
     """Progress that shows nothing."""
 
-    def resume(self, step: int) -> None:
+    def begin(self, step: int) -> None:
+        pass
+
+    def evaluated(self, step: int, figures: dict[str, float]) -> None:
         pass
 
     def advance(self, step: int, loss: float | None, tokens: int, figures: dict[str, float]) -> None:
         pass
 
+    def finish(self) -> None:
+        pass
 
-class StepLine:
+
+class StepLine(Silent):
     """Progress line on standard error: step, loss, last evaluation, tokens per second and time left."""
 
     def __init__(self, title: str, steps: int, enabled: bool = True) -> None:
         self.title, self.steps, self.enabled = visible(title), steps, enabled and is_first()
-        self._terminal = sys.stderr.isatty()
+        # A notebook's stream is no terminal, but a carriage return starts its line again, too.
+        self._notebook = type(sys.stderr).__module__.startswith("ipykernel")
+        self._terminal = sys.stderr.isatty() or self._notebook
         self._start: tuple[float, int, int] | None = None
         self._last = time.monotonic()
 
-    def resume(self, step: int) -> None:
-        if self.enabled:
+    def begin(self, step: int) -> None:
+        if self.enabled and step:
             sys.stderr.write(f"{self.title}: resuming at step {step} of {self.steps}\n")
             sys.stderr.flush()
 
@@ -69,7 +85,8 @@ class StepLine:
         )
         if self._terminal:
             end = "\n" if step == self.steps else ""
-            sys.stderr.write(f"\r\x1b[2K{line}{end}")
+            start = "\r" if self._notebook else "\r\x1b[2K"
+            sys.stderr.write(f"{start}{line:<{WIDTH if self._notebook else 0}}{end}")
         else:
             sys.stderr.write(line + "\n")
         sys.stderr.flush()

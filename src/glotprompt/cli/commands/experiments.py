@@ -88,7 +88,7 @@ EXPERIMENTS = {
         ),
         text="The bundled models were hardly pre-trained on it. An interrupted demo resumes when you rerun the same"
         " command.",
-        needs=("The demo's page", "demo", ("jinja2", "matplotlib")),
+        needs=("The demo's page", "demo", ("matplotlib",)),
     ),
     "doctor": Command(
         "Look at a model and your text before any training.",
@@ -126,9 +126,9 @@ EXPERIMENTS = {
             FILES: reading("text"),
             "Machine": machine(),
         },
-        "It says what will happen: scripts, unknown tokens, fertility, duplicates, other languages, label words; then"
-        " time, memory and file size on this machine, from a few real steps. The settings are those of adapt.\n\nExit"
-        " status: 0 when it will work, also with care (then 1 with --strict), 3 when it will not work as it is.",
+        "It checks scripts, unknown tokens, fertility, duplicates, other languages and label words. A few real steps"
+        " then give time, memory and file size on this machine. The settings are those of adapt.\n\nExit status: 0 when"
+        " it will work, also with care (then 1 with --strict). 3 when it will not work without changes.",
         "adapt",
         True,
     ),
@@ -218,6 +218,6 @@ EXPERIMENTS = {
         ),
         text="What is missing is a dash and is listed; a grid that still runs can be reported at any time. A file"
         " reading.md in DIR (or beside FILE), what a person makes of the results, is put in front.",
-        needs=("The report", "report", ("jinja2", "matplotlib")),
+        needs=("The report", "report", ("matplotlib",)),
     ),
 }

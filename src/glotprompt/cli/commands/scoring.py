@@ -177,6 +177,5 @@ SCORING = {
         },
         "POST /v1/predict takes texts of any languages and tasks, mixed; GET /openapi.json describes everything. New,"
         " changed and removed files are noticed while it runs. Ctrl-C answers what was accepted, then stops.",
-        needs=("The service", "serve", ("fastapi", "uvicorn", "prometheus_client")),
     ),
 }

@@ -51,8 +51,8 @@ TRAINING = {
             Option(
                 "--parallel FILE",
                 "Translations instead of --target and --source. A table with the columns source and target (or two"
-                " columns without names), source text and target text line by line as two files, or a reference such as"
-                " bible_verses:cni. The objective is then alignment.",
+                " columns without names), or a reference such as bible_verses:cni. Two files are source text and target"
+                " text, line by line. The objective is then alignment.",
                 list[str],
             ),
             LANGUAGE,
@@ -86,9 +86,8 @@ TRAINING = {
                 ),
                 Option(
                     "--map-characters auto|FILE",
-                    "Rewrite characters that the tokenizer does not know, in all texts from here to the last"
-                    " prediction: to the nearest known ones of each target's text, or by a TOML or JSON file of"
-                    " character = spelling.",
+                    "Rewrite characters that the tokenizer does not know, from here to the last prediction."
+                    " auto takes similar known ones. A TOML or JSON file has lines of character = spelling.",
                 ),
                 "allow_unknown",
                 Option(
@@ -194,8 +193,8 @@ TRAINING = {
             Option("--keep SHARE", "Share of each predicted label's texts that are trained on.", float, 0.5),
             Option(
                 LABEL_PRIOR,
-                "How frequent the labels are in the target text. Predictions are calibrated to it before they are"
-                " believed: the same for all labels, or a number for each (a TOML or JSON file has a line for each).",
+                "How frequent the labels are in the target text. Predictions are first calibrated to it: uniform, or a"
+                " number for each label. A TOML or JSON file has a line for each label.",
                 default="uniform",
             ),
             JSON,

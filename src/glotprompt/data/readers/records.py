@@ -10,11 +10,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.errors import ConfigError, DataError, in_a_line
 
 _Item = TypeVar("_Item")
 _Record = TypeVar("_Record", "str", "Example")
@@ -47,6 +47,61 @@ class Example:
             return cls({"text": text}, label, id)
         premise, hypothesis = text
         return cls({"premise": premise, "hypothesis": hypothesis}, label, id)
+
+
+class Frame(Protocol):
+    """A table in memory, such as a pandas DataFrame."""
+
+    @property
+    def columns(self) -> Any: ...
+
+    def to_dict(self, orient: Any) -> Any: ...
+
+
+Labelled = Iterable[Example | tuple[Any, ...] | Mapping[str, Any]] | Frame
+"""What `examples_from` reads."""
+
+
+def examples_from(rows: Labelled, fields: Sequence[str] = ("text",)) -> list[Example]:
+    """Examples from what holds them in memory: examples, tuples, dicts, a `datasets.Dataset` or a pandas DataFrame.
+
+    A tuple ends with its label, a dict or a column has the name of its field or "label". A label that is missing or NaN
+    is None; the numbers of a dataset become their names. Raises `DataError`, which names the row.
+
+    >>> examples_from([("a goal in the last minute", "sports")])[0].label
+    'sports'
+    >>> examples_from([{"text": "rain tomorrow", "label": None}])
+    [Example(fields={'text': 'rain tomorrow'}, label=None, id='')]
+    """
+    if len(fields) > 1:
+        fields = ("premise", "hypothesis")  # as `Example.of` has them, whatever the template's order
+    names = getattr(getattr(rows, "features", {}).get("label"), "names", None)
+    is_frame = hasattr(rows, "columns") and hasattr(rows, "to_dict")
+    table: Iterable[Any] = cast(Any, rows).to_dict("records") if is_frame else cast(Any, rows)
+    found: list[Example] = []
+    for number, row in enumerate(table, start=1):
+        if isinstance(row, Example):
+            found.append(row)
+            continue
+        if isinstance(row, tuple) and row and isinstance(row[0], tuple):
+            row = (*row[0], *row[1:])
+        if isinstance(row, tuple) and len(row) == len(fields) + 1:
+            row = dict(zip((*fields, "label"), row, strict=True))
+        if not isinstance(row, Mapping) or not all(isinstance(row.get(name), str) for name in fields):
+            raise DataError(
+                f"row {number} of the examples, {in_a_line(row, 100)}, is no example; expected"
+                f" {' and '.join(fields)} with label, as an Example, a tuple or a dict"
+            )
+        found.append(Example({name: row[name] for name in fields}, _label(row.get("label"), names)))
+    return found
+
+
+def _label(value: Any, names: Sequence[str] | None) -> str | None:
+    if value is None or value != value:  # NaN, which a DataFrame has where a cell is empty
+        return None
+    if names is not None and not isinstance(value, str):
+        return str(names[value]) if value >= 0 else None  # datasets: -1 is no label
+    return str(value)
 
 
 @dataclass(frozen=True, slots=True)
