@@ -149,6 +149,8 @@ class EvaluationResult(StepResult):
     """One line about a classifier that collapsed to one label."""
     prompt_change: list[LayerChange] | None
     """None where no prompt went through both stages."""
+    source_accuracy: float | None = None
+    """Cross-fitting: accuracy of the same classifiers on the source examples, in per cent."""
 
 
 class StageCosts(Record):

@@ -6,26 +6,42 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from glotprompt.data.readers.records import Example, subsample
+import numpy as np
+import torch
+
+from glotprompt.data.datasets.bitext import verse_id
+from glotprompt.data.readers.records import Example, folds_of, subsample
 from glotprompt.errors import DataError, UserError, in_a_line
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource, Texts, TextSource
-from glotprompt.grid.results import cost_result, evaluate_result
-from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace
+from glotprompt.grid.results import Scored, cost_result, evaluate_result
+from glotprompt.grid.steps import (
+    AdaptStep,
+    CostStep,
+    EvaluateStep,
+    PlannedBackbone,
+    Step,
+    TuneStep,
+    Unlabelled,
+    Workplace,
+)
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
-from glotprompt.inference.classifier import Adapted, PromptClassifier, load_adapted
+from glotprompt.inference.classifier import Adapted, Input, PromptClassifier, load_adapted
 from glotprompt.methods import METHODS, for_language
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import Precision
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.tokens import Sequences
 from glotprompt.protocol import run_stage1
 from glotprompt.records import Decontamination
 from glotprompt.spec import done_or_train
+from glotprompt.stages.self_training import self_train
 from glotprompt.stages.stage1 import Stage1
 from glotprompt.stages.stage2 import Stage2, train_stage2
 from glotprompt.storage import artifact, atomic
@@ -104,12 +120,35 @@ def _write(path: Path, value: Any) -> None:
     atomic.write(path, json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
+class GridBackbone(Backbone):
+    """A backbone that can keep the sentence vectors that it has made."""
+
+    _kept: dict[bytes, torch.Tensor] | None = None
+
+    @contextmanager
+    def reading_once(self) -> Generator[None]:
+        """Context in which every text is read once; the caller attaches one frozen module, or none."""
+        self._kept = {}
+        try:
+            yield
+        finally:
+            self._kept = None
+
+    def pooled_states(self, sequences: Sequences, prefix: Prefix | None, layer: int | None = None) -> torch.Tensor:
+        if self._kept is None:
+            return super().pooled_states(sequences, prefix, layer)
+        new = {row.tobytes(): row for row in sequences if row.tobytes() not in self._kept}
+        if new:
+            self._kept |= zip(new, super().pooled_states(list(new.values()), prefix, layer), strict=True)
+        return torch.stack([self._kept[row.tobytes()] for row in sequences])
+
+
 @lru_cache(maxsize=1)
-def loaded_backbone(name: str, precision: Precision, device: str) -> Backbone:
-    return Backbone.load(name, precision=precision, device=device)
+def loaded_backbone(name: str, precision: Precision, device: str) -> GridBackbone:
+    return GridBackbone.load(name, precision=precision, device=device)
 
 
-def backbone_of(planned: PlannedBackbone, device: str) -> Backbone:
+def backbone_of(planned: PlannedBackbone, device: str) -> GridBackbone:
     """The backbone of a step, loaded once per process. Raises `DataError` if its files changed since planning."""
     backbone = loaded_backbone(planned.name, planned.computed or planned.precision, device)
     if backbone.fingerprint != planned.fingerprint:
@@ -189,6 +228,12 @@ def _refuse_changed(source: TextSource, content: str, planned: str) -> None:
         raise _changed(source.references)
 
 
+def _inputs(source: Unlabelled, content: str, workplace: Workplace) -> Sequence[Input]:
+    if isinstance(source, ExampleSource):
+        return _examples(source, content, workplace)
+    return _texts(source, content, workplace).lines
+
+
 def _examples(source: ExampleSource, content: str, workplace: Workplace) -> list[Example]:
     if reading.examples_content(source, workplace.data_dir) != content:
         raise _changed(source.references)
@@ -203,24 +248,88 @@ def _changed(references: tuple[str, ...]) -> DataError:
 def _tune(step: TuneStep, store: Store, workplace: Workplace, folder: Path) -> None:
     backbone = backbone_of(step.backbone, workplace.device)
     train = _examples(step.train, step.train_content, workplace)
-    dev = None if step.dev is None else _examples(step.dev, step.dev_content, workplace)
-    adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, backbone)
-    stage2 = Stage2.of(backbone, adapted, train, step.task, step.config, dev)
-    runtime = workplace.runtime.replace(no_samples=True)
+    start = None
+    if step.start is not None:
+        start = PromptClassifier.load(store.folder(step.start.name) / CLASSIFIER, backbone)
+    adapted = _adapted(step.adapted, store, backbone)
     done_or_train(
         step.spec,
         folder / CLASSIFIER,
         lambda path: PromptClassifier.load(path, backbone),
-        lambda work: train_stage2(backbone, stage2, runtime.replace(checkpoint_dir=work), step.spec.identity),
+        lambda work: _trained(step, adapted, train, _in(workplace, work), start),
         checkpoints=store.work(step.name),
     )
 
 
+def _in(workplace: Workplace, checkpoints: Path | None) -> Workplace:
+    """The same, where trainings save no samples of text."""
+    return replace(workplace, runtime=workplace.runtime.replace(no_samples=True, checkpoint_dir=checkpoints))
+
+
+def _adapted(step: AdaptStep | None, store: Store, backbone: Backbone) -> Adapted | None:
+    return None if step is None else load_adapted(store.folder(step.name) / ADAPTED, backbone)
+
+
+def _trained(
+    step: TuneStep,
+    adapted: Adapted | None,
+    train: Sequence[Example],
+    workplace: Workplace,
+    start: PromptClassifier | None = None,
+) -> PromptClassifier:
+    """Stage 2 on these source examples, or the self-training of `start`, a classifier of the same."""
+    dev = None if step.dev is None else _examples(step.dev, step.dev_content, workplace)
+    target = [] if step.target is None else _examples(step.target, step.target_content, workplace)
+    if start is not None:
+        assert step.unlabelled is not None
+        texts = _inputs(step.unlabelled, step.unlabelled_content, workplace)
+        given: dict[str, Any] = {"adapted": adapted, "dev": dev, "target_examples": target}
+        return self_train(start, texts, train, None, workplace.runtime, **given)
+    backbone = backbone_of(step.backbone, workplace.device)
+    stage2 = Stage2.of(backbone, adapted, train, step.task, step.config, dev, target_examples=target)
+    return train_stage2(backbone, stage2, workplace.runtime, step.spec.identity)
+
+
 def _evaluate(step: EvaluateStep, store: Store, workplace: Workplace, folder: Path) -> None:
-    adapted, classifier = scored_classifier(step, store, workplace)
     test = _examples(step.test, step.test_content, workplace)
-    result = evaluate_result(step, classifier, adapted, test, workplace.runtime.eval_batch_size)
-    _write(folder / RESULT, result.to_json())
+    if step.folds is not None:
+        scored = _cross_fitted(step, test, store, workplace)
+    else:
+        adapted, classifier = scored_classifier(step, store, workplace)
+        log_probs = classifier.log_probabilities(test, workplace.runtime.eval_batch_size)
+        scored = Scored(classifier, adapted, test, log_probs)
+    _write(folder / RESULT, evaluate_result(step, scored).to_json())
+
+
+def _cross_fitted(step: EvaluateStep, test: Sequence[Example], store: Store, workplace: Workplace) -> Scored:
+    """Every test example, labelled by a classifier that was not trained on the example of the same id in the source
+    language; and the accuracy of these classifiers on the source examples that they were not trained on."""
+    tuned, batch_size = step.tuned, workplace.runtime.eval_batch_size
+    backbone = backbone_of(step.backbone, workplace.device)
+    adapted = _adapted(step.adapted, store, backbone)
+    by_id = {one.id: one for one in _examples(tuned.train, tuned.train_content, workplace)}
+    test = sorted((one for one in test if one.id in by_id), key=lambda one: verse_id(one.id))
+    if len({one.id for one in test}) < len(test) or len(test) < step.folds:
+        raise DataError(
+            f"{', '.join(step.test.references)}: {len(test)} examples have an id that the labelled examples have;"
+            f" expected {step.folds} or more, each once"
+        )
+    source = [by_id[one.id] for one in test]
+    log_probs, right, place = np.zeros((len(test), len(tuned.task.labels))), 0, _in(workplace, None)
+    classifier = None
+    with backbone.reading_once() if METHODS[tuned.method].reads_vectors else nullcontext():
+        for rest, held in folds_of(len(test), step.folds, tuned.config.seed):
+            train = [source[row] for row in rest]
+            start = None if tuned.start is None else _trained(tuned.start, adapted, train, place)
+            classifier = _trained(tuned, adapted, train, place, start)
+            answers = classifier.log_probabilities([source[row] for row in held], batch_size).argmax(axis=1)
+            right += sum(
+                tuned.task.labels[answer] == source[row].label for answer, row in zip(answers, held, strict=True)
+            )
+            classifier = _for_target(classifier, step, adapted, workplace)
+            log_probs[held] = classifier.log_probabilities([test[row] for row in held], batch_size)
+    assert classifier is not None
+    return Scored(classifier, adapted, test, log_probs, 100 * right / len(test))
 
 
 def scored_classifier(
@@ -230,13 +339,19 @@ def scored_classifier(
     stage 1 before it."""
     backbone = backbone_of(step.backbone, workplace.device)
     classifier = PromptClassifier.load(store.folder(step.tuned.name) / CLASSIFIER, backbone)
-    adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, backbone)
+    adapted = _adapted(step.adapted, store, backbone)
+    return adapted, _for_target(classifier, step, adapted, workplace)
+
+
+def _for_target(
+    classifier: PromptClassifier, step: EvaluateStep, adapted: Adapted | None, workplace: Workplace
+) -> PromptClassifier:
     if adapted is not None and METHODS[classifier.method].tunes_once and not METHODS[classifier.method].reads_vectors:
         classifier = for_language(classifier, adapted)
     if step.centre is not None:
-        lines = _texts(step.centre, step.centre_content, workplace).lines
-        classifier = classifier.with_target_text(subsample(lines, CENTRE_TEXTS, 0))
-    return adapted, classifier
+        texts = _inputs(step.centre, step.centre_content, workplace)
+        classifier = classifier.with_target_text(subsample(texts, CENTRE_TEXTS, 0))
+    return classifier
 
 
 Tell = Callable[[Step, Outcome | None], None]
