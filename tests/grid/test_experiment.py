@@ -10,9 +10,13 @@ import pytest
 from glotprompt.data.sources import Reading
 from glotprompt.errors import ConfigError
 from glotprompt.grid.experiment import Experiment, System, load
+from glotprompt.task import Task
 
 ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.toml"))
+FILES = sorted((ROOT / "experiments").glob("*.toml"))
+HELPS = [path for path in FILES if path.stem.startswith("helps_")]
+EXPERIMENTS = [path for path in FILES if path not in HELPS]
+"""The paper's."""
 PAGE = ROOT / "docs" / "experiments.md"
 KEYS = "## Keys\n"
 
@@ -26,6 +30,14 @@ def test_every_file_of_the_project_loads_at_both_scales() -> None:
         assert "steps" not in paper.adapt  # the paper's are the defaults
         assert mini.model == ("mini" if mini.draw != "table3" else paper.model)
         assert (mini.methods, mini.targets, mini.train) == (paper.methods, paper.targets, paper.train)
+
+
+def test_the_files_of_our_own_questions_are_small_already() -> None:
+    assert len(HELPS) == 4
+    for experiment in map(load, HELPS):
+        assert (experiment.model, experiment.reference) == ("mini-sentence", "embedding")
+        assert {"embedding", "self-trained"} & {*experiment.methods}
+        assert Task.load(str(experiment.task)) if experiment.task else experiment.dataset == "masakhanews"
 
 
 def test_what_differs_at_the_mini_scale() -> None:
@@ -74,6 +86,8 @@ def test_changes_come_last(experiment_file: Path) -> None:
         ("varies={text_share=[0.5, 0]}", "text_share: 0 is not possible"),
         ("varies={text_share=[1.5]}", "text_share: 1.5 is not possible"),
         ("name=a/b", "leave out the /"),
+        ("reference=mad-y", "reference: 'mad-y' is none of the methods. Did you mean 'mad-x'"),
+        ("folds=1", "folds: Input should be greater than or equal to 2"),
         ("targets=[]", "targets is missing"),
         ("title.x=1", "title is no table"),
         ("seeds", "not key=value"),
