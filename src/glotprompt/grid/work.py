@@ -293,7 +293,7 @@ def _trained(
 def _evaluate(step: EvaluateStep, store: Store, workplace: Workplace, folder: Path) -> None:
     test = _examples(step.test, step.test_content, workplace)
     if step.folds is not None:
-        scored = _cross_fitted(step, test, store, workplace)
+        scored = _cross_fitted(step, step.folds, test, store, workplace)
     else:
         adapted, classifier = scored_classifier(step, store, workplace)
         log_probs = classifier.log_probabilities(test, workplace.runtime.eval_batch_size)
@@ -301,7 +301,9 @@ def _evaluate(step: EvaluateStep, store: Store, workplace: Workplace, folder: Pa
     _write(folder / RESULT, evaluate_result(step, scored).to_json())
 
 
-def _cross_fitted(step: EvaluateStep, test: Sequence[Example], store: Store, workplace: Workplace) -> Scored:
+def _cross_fitted(
+    step: EvaluateStep, folds: int, test: Sequence[Example], store: Store, workplace: Workplace
+) -> Scored:
     """Every test example, labelled by a classifier that was not trained on the example of the same id in the source
     language; and the accuracy of these classifiers on the source examples that they were not trained on."""
     tuned, batch_size = step.tuned, workplace.runtime.eval_batch_size
@@ -309,16 +311,16 @@ def _cross_fitted(step: EvaluateStep, test: Sequence[Example], store: Store, wor
     adapted = _adapted(step.adapted, store, backbone)
     by_id = {one.id: one for one in _examples(tuned.train, tuned.train_content, workplace)}
     test = sorted((one for one in test if one.id in by_id), key=lambda one: verse_id(one.id))
-    if len({one.id for one in test}) < len(test) or len(test) < step.folds:
+    if len({one.id for one in test}) < len(test) or len(test) < folds:
         raise DataError(
             f"{', '.join(step.test.references)}: {len(test)} examples have an id that the labelled examples have;"
-            f" expected {step.folds} or more, each once"
+            f" expected {folds} or more, each once"
         )
     source = [by_id[one.id] for one in test]
     log_probs, right, place = np.zeros((len(test), len(tuned.task.labels))), 0, _in(workplace, None)
     classifier = None
     with backbone.reading_once() if METHODS[tuned.method].reads_vectors else nullcontext():
-        for rest, held in folds_of(len(test), step.folds, tuned.config.seed):
+        for rest, held in folds_of(len(test), folds, tuned.config.seed):
             train = [source[row] for row in rest]
             start = None if tuned.start is None else _trained(tuned.start, adapted, train, place)
             classifier = _trained(tuned, adapted, train, place, start)
