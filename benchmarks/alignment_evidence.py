@@ -9,7 +9,6 @@ averaged within a verse.
     GLOTPROMPT_DATA=DIR python benchmarks/alignment_evidence.py --json evidence.jsonl
     ... --steps 50 100 300 1000 --json steps.jsonl       # a curve over steps
     ... --pairs 300 1000 all --json pairs.jsonl          # a curve over pairs
-    ... --json evidence.jsonl --figure docs/does_it_help.svg --languages     # draw what was run, run nothing more
 """
 
 from __future__ import annotations
@@ -26,17 +25,15 @@ import numpy as np
 from report import finished_runs
 
 from glotprompt.config import RuntimeConfig, identity_of
-from glotprompt.data.languages import language as language_of
 from glotprompt.demo.verse_topics import VerseExperiment, verse_topics
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI_SENTENCE
 from glotprompt.report.significance import paired_bootstrap
-from glotprompt.report.tables import look
 
 Run = dict[str, Any]
 RIVAL = "embedding"
 STEPS = 300
-"""Of the figure's bars: those of the preset alignment."""
+"""Those of the preset alignment."""
 READINGS = ("target", "target_centred", "source")
 
 
@@ -57,8 +54,6 @@ def main(arguments: Sequence[str]) -> None:
             _say(_sentence(line))
     lines = list(finished_runs(options.json))
     _print_table(lines)
-    if options.figure is not None:
-        _draw(lines, options.figure)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -72,7 +67,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--precision", default="auto")
     made.add_argument("--progress", action="store_true")
     made.add_argument("--json", type=Path, required=True, help="JSON lines, one per run")
-    made.add_argument("--figure", type=Path, help="SVG of all lines of the file")
     return made.parse_args(arguments)
 
 
@@ -144,58 +138,6 @@ def _compared(runs: Sequence[dict[str, Any]], rivals: Sequence[dict[str, Any]]) 
         assert found is not None
         words.append(f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]")
     return "  ".join(words)
-
-
-def _draw(lines: Sequence[Run], path: Path) -> None:
-    """Accuracy by language and method, with the classifier on English as a line, and over steps and pairs."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "evidence", "font.size": 9}):
-        figure = Figure(figsize=(9, 3), layout="constrained")
-        bars, steps, pairs = figure.subplots(1, 3, sharey=True)
-        _draw_bars(bars, lines)
-        _draw_curves(steps, lines, "steps", "num_pairs", "steps of alignment")
-        _draw_curves(pairs, lines, "pairs", "steps", "pairs of verses")
-        for axes in (bars, steps, pairs):
-            axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, metadata={"Date": None})
-
-
-def _draw_bars(axes: Any, lines: Sequence[Run]) -> None:
-    groups = _groups(lines)
-    languages = list(dict.fromkeys(line["run"]["language"] for line in lines))
-    sides = ((RIVAL, RIVAL, None), ("soft-prompt", "soft-prompt-aligned", STEPS), ("lora", "lora-aligned", STEPS))
-    for side, (method, name, steps) in enumerate(sides):
-        for place, language in enumerate(languages):
-            found = [line["target_accuracy"] for line in groups.get((language, method, steps, None), [])]
-            where, label = place + 0.27 * (side - 1), look(name).name if place == 0 else None
-            axes.bar(where, np.mean(found) if found else 0, width=0.25, color=look(name).colour, label=label)
-            axes.plot([where] * len(found), found, ".", color="#333", markersize=3)
-    for place, language in enumerate(languages):
-        english = np.mean([line["source_accuracy"] for line in lines if line["run"]["language"] == language])
-        label = "on English" if place == 0 else None
-        axes.plot([place - 0.4, place + 0.4], [english] * 2, color="#333", linewidth=1, label=label)
-    axes.axhline(lines[0]["majority"], color="#999", linewidth=1, linestyle=":", label=look("majority").name)
-    axes.set_xticks(range(len(languages)), [language_of(code).name for code in languages])
-    axes.set_ylabel("verses whose topic is right, %")
-    axes.set_ylim(0, 100)
-    axes.legend(frameon=False, fontsize=7, loc="upper left")
-
-
-def _draw_curves(axes: Any, lines: Sequence[Run], along: str, held: str, label: str) -> None:
-    """Soft prompts of seed 0 over steps or pairs, the other of the two as in the bars; at 0 embedding."""
-    seed = [line for line in lines if _seed(line) == 0]
-    usual = {"steps": STEPS, "num_pairs": None}[held]
-    for language in dict.fromkeys(line["run"]["language"] for line in seed):
-        runs = [line for line in seed if line["run"]["language"] == language]
-        rival = [(0, line["target_accuracy"]) for line in runs if line["run"]["method"] == RIVAL]
-        prompts = [line for line in runs if line["run"]["method"] == "soft-prompt" and line["run"][held] == usual]
-        if len(prompts) > 1:
-            points = sorted(rival + [(line[along], line["target_accuracy"]) for line in prompts])
-            axes.plot(*zip(*points, strict=True), "o-", markersize=3, label=language_of(language).name)
-    axes.set_xlabel(label)
-    axes.legend(frameon=False, fontsize=7)
 
 
 def _say(text: str) -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from probe import SIB, SOURCE, TASK
 from report import add_outputs, positive, show, write
@@ -26,9 +25,8 @@ from report import add_outputs, positive, show, write
 import glotprompt as gp
 from glotprompt.compare.choice import majority
 from glotprompt.data.readers.records import Example, shots_per_class
+from glotprompt.grid.work import GridBackbone
 from glotprompt.model.loading import BUNDLED, MINI_SENTENCE
-from glotprompt.model.prefix import Prefix
-from glotprompt.model.tokens import Sequences
 from glotprompt.report.significance import paired_bootstrap
 
 CONFIG, CHARACTERS = gp.TuneConfig(method="embedding"), gp.TuneConfig(method="tf-idf")
@@ -41,39 +39,30 @@ Right = NDArray[np.float64]
 """[test sentence]: 1 where the label is right; means over draws."""
 
 
-class ReadsOnce(gp.Backbone):
-    """Keeps the vector of every text, for all trainings here read the same ones."""
-
-    def pooled_states(self, sequences: Sequences, prefix: Prefix | None, layer: int | None = None) -> torch.Tensor:
-        assert prefix is None
-        kept: dict[bytes, torch.Tensor] = self.__dict__.setdefault("kept", {})
-        new = {row.tobytes(): row for row in sequences if row.tobytes() not in kept}
-        if new:
-            kept |= zip(new, super().pooled_states(list(new.values()), None, layer), strict=True)
-        return torch.stack([kept[row.tobytes()] for row in sequences])
-
-
 def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
-    backbone = ReadsOnce.load(options.backbone)
+    backbone = GridBackbone.load(options.backbone)
     codes = [SIB.language(code) for code in options.languages]
     data = {
         code: {split: SIB.examples(code, split, options.data_dir) for split in ("train", "dev", "test")}
         for code in (SOURCE, *codes)
     }
     figures: dict[str, Any] = {}
-    for name in options.settings:
-        first, step = SETTINGS[name]
-        source = {**data[SOURCE], "train": data[SOURCE]["train"][::step]}
-        start = gp.tune(backbone, None, source["train"], TASK, CONFIG, QUIET, source["dev"])
-        found: dict[str, dict[str, Right]] = {}
-        for code in codes:
-            target = {**data[code], "train": data[code]["train"][first::step]}
-            found[code] = dict(_right(start, source, target, options))
-            said = {way: round(100 * float(right.mean()), 1) for way, right in found[code].items()}
-            print(name, code, said, file=sys.stderr, flush=True)
-        figures[name] = {way: _summary({code: found[code][way] for code in codes}, found) for way in found[codes[0]]}
-        _show(f"{backbone.name}, English labels and target text of the {name}", codes, figures[name])
+    with backbone.reading_once():
+        for name in options.settings:
+            first, step = SETTINGS[name]
+            source = {**data[SOURCE], "train": data[SOURCE]["train"][::step]}
+            start = gp.tune(backbone, None, source["train"], TASK, CONFIG, QUIET, source["dev"])
+            found: dict[str, dict[str, Right]] = {}
+            for code in codes:
+                target = {**data[code], "train": data[code]["train"][first::step]}
+                found[code] = dict(_right(start, source, target, options))
+                said = {way: round(100 * float(right.mean()), 1) for way, right in found[code].items()}
+                print(name, code, said, file=sys.stderr, flush=True)
+            figures[name] = {
+                way: _summary({code: found[code][way] for code in codes}, found) for way in found[codes[0]]
+            }
+            _show(f"{backbone.name}, English labels and target text of the {name}", codes, figures[name])
     write(options, "few_labels", {"accuracy": figures})
 
 

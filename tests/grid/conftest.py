@@ -115,3 +115,36 @@ prompt_length = 4
 @pytest.fixture
 def experiment_file(tmp_path: Path, write_experiment: Callable[[Path], Path]) -> Path:
     return write_experiment(tmp_path / "toy.toml")
+
+
+FOLDS = """
+title = "Verses"
+dataset = "taxi1500"
+source = "eng"
+targets = ["glv"]
+train = ["taxi1500:eng:train", "taxi1500:eng:dev", "taxi1500:eng:test"]
+folds = 3
+task = "verses.toml"
+methods = ["embedding", "taught"]
+seeds = [0]
+model = "{model}"
+precision = "fp32"
+preset = "alignment"
+reference = "embedding"
+[pairs]
+glv = ["bible_verses:glv"]
+[read]
+on_bad_row = "skip"
+[systems.taught]
+method = "embedding"
+self_train = true
+centred = true
+"""
+
+
+@pytest.fixture
+def verse_file(tmp_path: Path, verse_data: Path, tiny_folder: Path) -> Path:
+    labels = "\n".join(f'{label} = "{label}"' for label in dataset("taxi1500").labels)
+    (tmp_path / "verses.toml").write_text(f'template = "{{mask}} : {{text}}"\n[verbalizer]\n{labels}\n', "utf-8")
+    (tmp_path / "folds.toml").write_text(FOLDS.format(model=tiny_folder), encoding="utf-8")
+    return tmp_path / "folds.toml"

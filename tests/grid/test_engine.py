@@ -21,12 +21,15 @@ import pytest
 
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ArtifactError
+from glotprompt.grid import work
 from glotprompt.grid.experiment import Experiment, load
 from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
 from glotprompt.grid.work import SerialEngine, attempt, forget_shared, loaded_backbone, scored_classifier
 from glotprompt.methods import METHODS
+from glotprompt.report.results import read_results
+from glotprompt.report.sections import make_section
 from glotprompt.stages.stage1 import Stage1
 from glotprompt.storage import artifact
 from glotprompt.training.objectives.batches import MaskingCorpus
@@ -400,3 +403,47 @@ def test_a_system_aligns_and_is_centred(experiment_file: Path, place: Workplace)
     behind, again = (scored_classifier(step, place.store, place)[1] for step in scored[1:3])
     assert behind.training.centred_on is None
     assert again.training.centred_on
+
+
+def test_every_verse_is_scored_by_a_classifier_that_did_not_learn_it(
+    verse_file: Path, verse_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Workplace(Store(verse_file.parent / "grid"), verse_data, device="cpu")
+    trained: list[list[str]] = []
+    train_stage2 = work.train_stage2
+
+    def watched(backbone: Any, stage2: Any, *more: Any) -> Any:
+        trained.append([one.id for one in stage2.examples])
+        return train_stage2(backbone, stage2, *more)
+
+    monkeypatch.setattr(work, "train_stage2", watched)
+    plan = planned(verse_file, place)
+    assert run(plan, place) == {"done": 2}
+    plain, taught = results(plan, place)
+    assert len(trained) == 6, "a start for self-training is trained in each fold, too"
+    for result in (plain, taught):
+        assert sorted(result["predictions"]["ids"]) == [f"43001{n:03}" for n in range(1, 21) if n != 5]
+        assert 0 <= result["source_accuracy"] <= 100
+    for fold in trained[:3]:
+        assert len(fold) in (12, 13)
+    assert sum(map(len, trained[:3])) == 2 * 19
+    assert (plain["run_info"]["data"]["unlabelled"], plain["run_info"]["data"]["centre"]) == (None, None)
+    assert taught["run_info"]["data"]["unlabelled"]["content"] == taught["run_info"]["data"]["centre"]["content"]
+    place.store.write_experiment(plan.records[0])
+    (section,) = map(make_section, read_results(place.store.root).experiments)
+    assert [table.name for table in section.tables][-2:] == ["folds-source", "folds-significance"]
+    again = Workplace(Store(verse_file.parent / "again"), verse_data, device="cpu")
+    assert run(planned(verse_file, again), again) == {"done": 2}
+    assert [one["predictions"] for one in results(plan, again)] == [one["predictions"] for one in (plain, taught)]
+
+
+def test_target_labels_and_self_training_in_a_grid(experiment_file: Path, place: Workplace) -> None:
+    plan = planned(
+        experiment_file, place, 'targets=["sna"]', 'methods=["few", "taught"]',
+        'systems.few={method="embedding", target_labels=2}', 'systems.taught={method="embedding", self_train=true}',
+    )  # fmt: skip
+    assert run(plan, place) == {"done": 5}
+    few, taught = results(plan, place)
+    assert few["train_info"]["tune"]["target_examples"] == 6
+    assert "self_training" not in few["train_info"]["tune"]
+    assert taught["train_info"]["tune"]["self_training"]["texts"] == 24

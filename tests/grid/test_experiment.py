@@ -12,9 +12,13 @@ from glotprompt.data.sources import Reading
 from glotprompt.errors import ConfigError
 from glotprompt.grid import experiment
 from glotprompt.grid.experiment import Experiment, System, load
+from glotprompt.task import Task
 
 ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.toml"))
+FILES = sorted((ROOT / "experiments").glob("*.toml"))
+HELPS = [path for path in FILES if path.stem.startswith("helps_")]
+EXPERIMENTS = [path for path in FILES if path not in HELPS]
+"""The paper's."""
 PAGE = ROOT / "docs" / "experiments.md"
 KEYS = "## Keys\n"
 
@@ -40,6 +44,14 @@ def test_a_wheel_finds_its_experiments_by_name(tmp_path: Path, monkeypatch: pyte
     Path("table1_gap.toml").write_text("own", encoding="utf-8")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load(Path("table1_gap.toml"))
+
+
+def test_the_files_of_our_own_questions_are_small_already() -> None:
+    assert len(HELPS) == 4
+    for found in map(load, HELPS):
+        assert (found.model, found.reference) == ("mini-sentence", "embedding")
+        assert {"embedding", "self-trained"} & {*found.methods}
+        assert Task.load(str(found.task)) if found.task else found.dataset == "masakhanews"
 
 
 def test_what_differs_at_the_mini_scale() -> None:
@@ -104,6 +116,8 @@ def test_changes_come_last(experiment_file: Path) -> None:
         ("varies={source_texts=[1]}", "varies.source_texts: 1 is not possible"),
         ("varies={text_share=[1.5]}", "text_share: 1.5 is not possible"),
         ("name=a/b", "leave out the /"),
+        ("reference=mad-y", "reference: 'mad-y' is none of the methods. Did you mean 'mad-x'"),
+        ("folds=1", "folds: Input should be greater than or equal to 2"),
         ("targets=[]", "targets is missing"),
         ("title.x=1", "title is no table"),
         ("seeds", "not key=value"),

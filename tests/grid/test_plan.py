@@ -15,6 +15,7 @@ from glotprompt.errors import ConfigError, DataError
 from glotprompt.grid import reading
 from glotprompt.grid.experiment import load
 from glotprompt.grid.plan import Plan, add_experiment
+from glotprompt.grid.reading import ExampleSource, TextSource
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, TuneStep
 from glotprompt.grid.store import Store
 
@@ -211,6 +212,63 @@ def test_tune_steps_of_mad_x_do_not_know_the_target(experiment_file: Path, toy_d
     plans = [planned(experiment_file, toy_data, f'targets=["{code}"]', 'methods=["mad-x"]') for code in ("sna", "yor")]
     tuned = [{name for name, step in plan.steps.items() if isinstance(step, TuneStep)} for plan in plans]
     assert tuned[0] == tuned[1]
+
+
+LABELLED = ('methods=["embedding", "few", "taught"]', 'systems.few={method="embedding", target_labels=2}',
+            'systems.taught={method="embedding", self_train=true}')  # fmt: skip
+
+
+def test_target_labels_and_text_are_not_translations_of_the_source(experiment_file: Path, toy_data: Path) -> None:
+    plan = planned(experiment_file, toy_data, *LABELLED, "disjoint=true", 'targets=["sna"]', "seeds=[0, 1]")
+    tuned = [step for step in plan.steps.values() if isinstance(step, TuneStep)]
+    few, other = (step for step in tuned if step.target is not None)
+    assert few.target is not None
+    assert few.name != other.name, "other labels for another seed"
+    every = reading.examples(ExampleSource(("masakhanews:sna:train",), "headline"), toy_data)
+    found = reading.examples(few.target, toy_data)
+    assert Counter(one.label for one in found) == dict.fromkeys(LABELS, 2)
+    assert {one.id for one in found} <= {one.id for one in every[1::2]}
+    (taught,) = (step for step in tuned if step.start is not None and step.config.seed == 0)
+    assert isinstance(taught.unlabelled, ExampleSource)
+    assert reading.examples(taught.unlabelled, toy_data) == every[1::2]
+    source = reading.examples(ExampleSource(few.train.references, "headline"), toy_data)
+    assert reading.examples(few.train, toy_data) == source[::2]
+    order = list(plan.steps)
+    assert taught.start is not None
+    assert order.index(taught.start.name) < order.index(taught.name)
+    assert taught.start.name in [step.name for step in tuned if step.start is None], "embedding's own training"
+
+
+def test_what_is_scored_is_no_target_label(experiment_file: Path, toy_data: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(toy_data, tmp_path / "data")
+    folder = data / "masakhanews" / "sna"
+    header, *rows = (folder / "train.tsv").read_text(encoding="utf-8").splitlines()
+    (folder / "test.tsv").write_text("\n".join([header, *rows[::2]]) + "\n", encoding="utf-8")
+    plan = planned(experiment_file, data, *LABELLED, 'targets=["sna"]')
+    (few,) = (step.target for step in plan.steps.values() if isinstance(step, TuneStep) and step.target is not None)
+    scored = {one.fields["text"] for one in reading.examples(ExampleSource(("masakhanews:sna:test",)), data)}
+    assert len(scored) == 12
+    assert not scored & {one.fields["text"] for one in reading.examples(few, data)}
+
+
+def test_with_folds_the_source_examples_are_scored_in_the_target_language(verse_file: Path, verse_data: Path) -> None:
+    plan = planned(verse_file, verse_data)
+    assert counts(plan) == {("evaluate", "embedding"): 2}, "what is trained on a fold is no step"
+    plain, taught = (step for step in plan.steps.values() if isinstance(step, EvaluateStep))
+    assert plain.test.references == ("taxi1500:glv:train", "taxi1500:glv:dev", "taxi1500:glv:test")
+    assert isinstance(taught.tuned.unlabelled, TextSource)
+    assert taught.tuned.unlabelled == taught.centre
+    lines = reading.texts(taught.tuned.unlabelled, verse_data).lines
+    assert len(lines) == 41, "the target side of the pairs, without the scored verses"
+    assert names(planned(verse_file, verse_data, "folds=4"))["evaluate"].isdisjoint(names(plan)["evaluate"])
+    aligned = 'systems.taught={method="embedding", adapted_by="lora"}'
+    (adapt,) = (one for one in planned(verse_file, verse_data, aligned).steps.values() if isinstance(one, AdaptStep))
+    assert len(reading.pairs(adapt.texts["pairs"], verse_data).pairs) == 41
+
+
+def test_target_labels_need_a_training_split_apart(verse_file: Path, verse_data: Path) -> None:
+    with pytest.raises(ConfigError, match="taught: target_labels is for datasets with a training split, and without"):
+        planned(verse_file, verse_data, 'systems.taught={method="embedding", target_labels=5}')
 
 
 LABELS = ("sports", "health", "business")

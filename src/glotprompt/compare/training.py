@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from glotprompt.compare.candidates import ALIGNED, Candidate, adapt_config, tune_config
 from glotprompt.config import RuntimeConfig, identity_of
 from glotprompt.data.readers.records import Example, content_hash
 from glotprompt.inference.classifier import Adapted, PromptClassifier, load_adapted
 from glotprompt.model.backbone import Backbone
-from glotprompt.model.prefix import Prefix
-from glotprompt.model.tokens import Sequences
 from glotprompt.protocol import run_stage1
 from glotprompt.records import TextReport
 from glotprompt.spec import digests_of, done_or_train, forget
+from glotprompt.stages.closed_form import ReadOnce
 from glotprompt.stages.self_training import SelfTraining, run_self_training
 from glotprompt.stages.stage1 import Stage1
 from glotprompt.stages.stage2 import train_stage2
@@ -66,7 +62,7 @@ class Trainer:
         self._opened: dict[str, Backbone] = {}
         self._adapted: dict[tuple[str, int], Adapted] = {}
         self._stage2: dict[tuple[Candidate, int, str], tuple[Stage2, str]] = {}
-        self._readers: dict[str, _ReadOnce] = {}
+        self._readers: dict[str, ReadOnce] = {}
         """By what stands before the sentence vectors."""
 
     def backbone(self, candidate: Candidate) -> Backbone:
@@ -151,7 +147,7 @@ class Trainer:
             runtime = runtime.replace(progress=False, checkpoint_dir=None)
         if once and candidate.reads == "embedding":
             behind = "" if adapted is None else identity_of(digests_of(adapted))
-            backbone = self._readers.setdefault(behind, _ReadOnce(backbone))
+            backbone = self._readers.setdefault(behind, ReadOnce(backbone))
         made = train_stage2(backbone, stage2, runtime, identity)
         if candidate.centred:
             made = made.with_target_text(material.target)
@@ -163,20 +159,3 @@ class Trainer:
         if folder is None:
             forget(self.work / f"{identity}.checkpoints")
         return made
-
-
-class _ReadOnce(Backbone):
-    """A backbone that keeps the sentence vectors of all texts that it has read: folds and candidates read the same
-    ones. To be used behind one frozen stage 1."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        vars(self).update(vars(backbone))  # the same model
-        self._kept: dict[Any, torch.Tensor] = {}
-
-    def pooled_states(self, sequences: Sequences, prefix: Prefix | None, layer: int | None = None) -> torch.Tensor:
-        keys = [(layer, row.tobytes()) for row in sequences]
-        new = {key: row for key, row in zip(keys, sequences, strict=True) if key not in self._kept}
-        if new:
-            with torch.inference_mode():
-                self._kept.update(zip(new, super().pooled_states(list(new.values()), prefix, layer), strict=True))
-        return torch.stack([self._kept[key] for key in keys])

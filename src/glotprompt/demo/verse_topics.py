@@ -22,7 +22,7 @@ from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset
 from glotprompt.data.datasets.bitext import BIBLE_VERSES, in_books, verse_id
 from glotprompt.data.datasets.topics import TAXI1500
 from glotprompt.data.pairs import PairReport, check_pairs
-from glotprompt.data.readers.records import Example, Pair, generator, split_held_out, subsample
+from glotprompt.data.readers.records import Example, Pair, folds_of, split_held_out, subsample
 from glotprompt.inference.classifier import Adapted
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import EmbeddingHead
@@ -207,14 +207,12 @@ class VerseExperiment:
     def _folds(self, seed: int) -> list[tuple[list[int], list[int], list[int]]]:
         """(train, dev, test) as rows of the verses; every verse is in one test fold. The dev share is that of stage
         2."""
-        order = generator(seed, "folds").permutation(len(self._gold)).tolist()
         row_of = {id(one): row for row, one in enumerate(self.data.source)}
         share = TuneConfig().dev_share
         folds: list[tuple[list[int], list[int], list[int]]] = []
-        for fold in range(NUM_FOLDS):
-            test = sorted(order[fold::NUM_FOLDS])
-            rest = [self.data.source[i] for i in sorted(set(order) - set(test))]
-            train, dev = ([row_of[id(one)] for one in part] for part in split_held_out(rest, share, seed))
+        for rest, test in folds_of(len(self._gold), NUM_FOLDS, seed):
+            parts = split_held_out([self.data.source[row] for row in rest], share, seed)
+            train, dev = ([row_of[id(one)] for one in part] for part in parts)
             folds.append((train, dev, test))
         return folds
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from glotprompt.data.readers.records import most_per_label
 from glotprompt.estimate.forecast import Fields, Forecast, Forecaster, Probe, Text
@@ -10,6 +10,7 @@ from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace
 from glotprompt.grid.work import backbone_of
+from glotprompt.methods import METHODS
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import device_of
 from glotprompt.model.shapes import Shell
@@ -46,7 +47,15 @@ class Estimator:
             case EvaluateStep():
                 tuned, examples = step.tuned, self._examples(step.test)
                 adapt = None if tuned.adapted is None else tuned.adapted.config
-                return self._of(step.backbone).evaluate(tuned.config, adapt, tuned.task, examples)
+                forecast = self._of(step.backbone).evaluate(tuned.config, adapt, tuned.task, examples)
+                return forecast if step.folds is None else self._cross_fitted(forecast, step, step.folds)
+
+    def _cross_fitted(self, scored: Forecast, step: EvaluateStep, folds: int) -> Forecast:
+        """With the trainings on the folds. Sentence vectors are read once; other trainings are on all folds but one."""
+        trained = self._tune(step.tuned)
+        times = 1 if METHODS[step.tuned.method].reads_vectors else folds - 1
+        seconds = None if trained.seconds is None else (scored.seconds or 0.0) + times * trained.seconds
+        return replace(trained, seconds=seconds, file_bytes=0)
 
     def _of(self, planned: PlannedBackbone) -> Forecaster:
         key = planned.name, planned.precision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
@@ -14,6 +14,8 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model
 from glotprompt.config import AdaptConfig, Config, MethodName, TuneConfig
 from glotprompt.data import MAX_LINES
 from glotprompt.data.datasets.catalog import parse_reference
+from glotprompt.data.datasets.dataset import Dataset
+from glotprompt.data.languages import checked_code
 from glotprompt.data.readers.lines import similar_file
 from glotprompt.data.sources import Reading
 from glotprompt.errors import ConfigError, nearest, toml_fault, visible
@@ -40,6 +42,27 @@ _VARIED: dict[str, TypeAdapter[Any]] = {
 """Settings outside `adapt` and `tune` that may be varied, with the type of their values."""
 
 
+@dataclass(frozen=True)
+class Target:
+    """One language that is scored."""
+
+    language: str
+    dataset: Dataset | None
+    """None: a file is scored."""
+    tests: tuple[str, ...]
+    """The labelled examples that are scored: references, or a file."""
+    texts: str | None
+    """Unlabelled text: a reference, or a file; None: there is none."""
+    pairs: tuple[str, ...]
+    """Translations: references and files."""
+    centre: str | None
+    """Text like the scored one that the experiment names: a reference, or a file."""
+
+    @property
+    def dataset_name(self) -> str | None:
+        return None if self.dataset is None else self.dataset.name
+
+
 class System(Config):
     """A method with settings of its own. Settings that are left out are the experiment's."""
 
@@ -58,6 +81,11 @@ class System(Config):
     """embedding: sentence vectors are centred by the mean of unlabelled target text."""
     ridge: bool = False
     """embedding: sentence vectors are mapped to those of the source by a ridge map, fitted on `pairs`."""
+    target_labels: int | None = Field(default=None, ge=1)
+    """Stage 2 learns from so many labelled examples (or all, if there are fewer) of each label in the target language
+    as well, sampled by seed from the dataset's training split."""
+    self_train: bool = False
+    """The classifier is self-trained on unlabelled target text, that of `centred`."""
     adapt: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Settings of stage 1, on top of the experiment's."""
     tune: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -102,6 +130,8 @@ class Experiment(Config):
     read: Reading = Field(default_factory=Reading)
     """How your own tables are read, all alike: names of the columns `text`, `label`, `premise`, `hypothesis`;
     `delimiter`, `quoting`, `columns` (of tables without a header line), `encoding`, `on_bad_row`, `normalise`."""
+    reference: str | None = None
+    """The method that the others are compared with in the report. Default: soft-prompt."""
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
     """Groups of targets in the report, such as seen and unseen."""
     methods: tuple[str, ...] = Field(min_length=1)
@@ -119,6 +149,12 @@ class Experiment(Config):
     """Template and label words: a built-in task, one of `tasks` or a TOML file. Default: the dataset's task."""
     tasks: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     """Tasks with a `template` and a `verbalizer`, by names that you choose."""
+    folds: int | None = Field(default=None, ge=2)
+    """Cross-fitting: the examples of `train` are scored in the target languages, each by a classifier that was trained
+    on the other folds."""
+    disjoint: bool = False
+    """For a dataset with the same texts in all languages: every other example of `train` is left out, and the target's
+    text and labels of stage 2 are of these alone."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     """Seeds of both stages (section 4.2: 3 runs)."""
     adapt_seed: int | None = None
@@ -168,6 +204,11 @@ class Experiment(Config):
             names = (*self.systems, *METHODS)
             if name not in names:
                 raise ValueError(f"methods: {name!r} is neither a method nor one of systems.{nearest(name, names)}")
+            _check_stages(name, self.system(name))
+        if self.reference is not None and self.reference not in self.methods:
+            raise ValueError(
+                f"reference: {self.reference!r} is none of the methods.{nearest(self.reference, self.methods)}"
+            )
         if "/" in self.name:
             raise ValueError(f"name {self.name!r} becomes the name of a file; leave out the /")
         for key, values in self.varies.items():
@@ -189,8 +230,26 @@ class Experiment(Config):
         return tuple(word.replace(SHOTS, shots) for word in self.train), dev
 
     def system(self, name: str) -> System:
-        """The system of a name in `methods`."""
+        """The system of a name."""
         return self.systems[name] if name in self.systems else System(method=name)
+
+    def target(self, word: str) -> Target:
+        """One of `targets`. Raises `ConfigError` for what is no language of a dataset."""
+        own, texts = self.tests.get(word), self.texts.get(word)
+        more = self.pairs.get(word, ()), self.centre.get(word, texts)
+        name = f"{word if ':' in word else f'{self.dataset}:{word}'}:test" if own is None else own
+        reference = parse_reference(name)
+        if own is None and reference is None:
+            raise ConfigError(f"target {word!r} is no language of a dataset; expected its code, or NAME:LANGUAGE")
+        if reference is None:
+            return Target(checked_code(word), None, (name,), texts, *more)
+        tests = (str(reference),)
+        if self.folds is not None and own is None:
+            trained = [parse_reference(one) for one in self.train]
+            tests = tuple(f"{one.dataset.name}:{reference.language}:{one.split}" for one in trained if one is not None)
+        elif texts is None:
+            texts = f"{(reference.dataset.texts_from or reference.dataset).name}:{reference.language}:train"
+        return Target(reference.language, reference.dataset, tests, texts, *more)
 
     def _check_varied(self, key: str, values: Sequence[Any]) -> None:
         if key not in _VARIED:
@@ -207,6 +266,17 @@ class Experiment(Config):
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
                 raise ValueError(f"varies.{key}: {value!r} is not possible: {reason}") from None
+
+
+def _check_stages(name: str, system: System) -> None:
+    """Refuse a stage 2 that cannot start from its stage 1."""
+    if system.adapted_by is None:
+        return
+    before, method = METHODS[system.adapted_by], METHODS[system.method]
+    if before.stage1 is None or before.takes:
+        raise ValueError(f"{name}: {before.name} has no stage 1 of its own; leave adapted_by out, or name another")
+    if not method.reads_vectors and method.start != before:
+        raise ValueError(f"{name}: {method.name} starts from what {method.start.name} left; leave adapted_by out")
 
 
 def _check_once(key: str, values: Sequence[Any]) -> None:

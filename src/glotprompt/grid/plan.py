@@ -10,14 +10,12 @@ from typing import Any, cast
 
 from glotprompt.config import AdaptConfig, Stage, TuneConfig, preset
 from glotprompt.data.datasets.catalog import parse_reference
-from glotprompt.data.datasets.dataset import Dataset
-from glotprompt.data.languages import checked_code
 from glotprompt.errors import ConfigError
 from glotprompt.grid import reading
-from glotprompt.grid.experiment import Experiment, System
+from glotprompt.grid.experiment import Experiment, System, Target
 from glotprompt.grid.reading import ExampleSource, TextSource
 from glotprompt.grid.scales import LAYERS
-from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep
+from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Unlabelled
 from glotprompt.grid.store import FORMAT, Cell, ExperimentRecord
 from glotprompt.methods import METHODS, Method
 from glotprompt.task import Task
@@ -68,27 +66,6 @@ def _model(step: Step) -> str:
     return step.model if isinstance(step, CostStep) else step.backbone.name
 
 
-@dataclass(frozen=True)
-class Target:
-    """One language that is scored."""
-
-    language: str
-    dataset: Dataset | None
-    """None: a file is scored."""
-    test: str
-    """The labelled examples that are scored: a reference, or a file."""
-    texts: str | None
-    """Unlabelled text: a reference, or a file; None: there is none."""
-    pairs: tuple[str, ...] | None
-    """Translations: a reference, or a file."""
-    centre: str | None
-    """Text that centres sentence vectors: a reference, or a file."""
-
-    @property
-    def dataset_name(self) -> str | None:
-        return None if self.dataset is None else self.dataset.name
-
-
 def add_experiment(
     plan: Plan,
     experiment: Experiment,
@@ -118,7 +95,7 @@ def add_experiment(
             "scale": scale, "command": command, "dataset": experiment.dataset, "source": experiment.source,
             "targets": [target.language for target in planner.targets],
             "groups": {name: list(members) for name, members in experiment.groups.items()},
-            "methods": list(experiment.methods), "seeds": list(experiment.seeds),
+            "methods": list(experiment.methods), "seeds": list(experiment.seeds), "reference": experiment.reference,
             "adapt_seed": experiment.adapt_seed, "num_layers": planner.num_layers,
             "varies": {key: list(values) for key, values in experiment.varies.items()}, "cells": cells,
         }
@@ -155,11 +132,10 @@ class _Planner:
         self.ways: list[_Way] = []
         for name in experiment.methods:
             system = experiment.system(name)
-            _check_stages(name, system)
             backbone, num_layers = open_backbone(system.model or experiment.model, experiment)
             self.ways.append(_Way(name, system, backbone, num_layers, "" if name in METHODS else name))
         self.num_layers = self.ways[0].num_layers
-        self.targets = [] if experiment.draw == "table3" else [self._target(word) for word in experiment.targets]
+        self.targets = [] if experiment.draw == "table3" else [experiment.target(word) for word in experiment.targets]
         for language, times in Counter(target.language for target in self.targets).items():
             if times > 1:  # named twice or for two datasets; a table has one column for it
                 raise ConfigError(f"targets has {language!r} more than once")
@@ -170,19 +146,6 @@ class _Planner:
             raise ConfigError(f"source is {experiment.source!r}, but the labelled examples (train) are in {there}")
         self._first: dict[str, AdaptStep] = {}
         """By the identity of what it shares with other languages."""
-
-    def _target(self, word: str) -> Target:
-        experiment = self.experiment
-        own, texts = experiment.tests.get(word), experiment.texts.get(word)
-        more = experiment.pairs.get(word), experiment.centre.get(word)
-        name = f"{word if ':' in word else f'{experiment.dataset}:{word}'}:test" if own is None else own
-        reference = parse_reference(name)
-        if own is None and reference is None:
-            raise ConfigError(f"target {word!r} is no language of a dataset; expected its code, or NAME:LANGUAGE")
-        if reference is None:
-            return Target(checked_code(word), None, name, texts, *more)
-        text = f"{(reference.dataset.texts_from or reference.dataset).name}:{reference.language}:train"
-        return Target(reference.language, reference.dataset, str(reference), text if texts is None else texts, *more)
 
     def costs(self) -> Iterator[tuple[Cell, list[Step]]]:
         """The cells of table 3: one for each method and model."""
@@ -234,11 +197,11 @@ class _Planner:
         if way.start.stage1 is not None:
             adapted = self._adapt(way, adapted_to, seed, varied)
         tuned = self._tune(way, target, seed, varied, adapted)
-        test = self._examples((target.test,), target)
+        test = self._examples(target.tests, target)
         if target.dataset is None:
             reading.refuse_scored(tuned.train, test, self.data_dir)
         content = reading.examples_content(test, self.data_dir)
-        centre = self._centre(target) if way.system.centred else None
+        centre = self._unlabelled(target) if way.system.centred else None
         scored = EvaluateStep(
             tuned,
             adapted,
@@ -247,11 +210,13 @@ class _Planner:
             content,
             experiment.source or "",
             test,
-            centre_content="" if centre is None else reading.texts(centre, self.data_dir).content,
+            centre_content="" if centre is None else self._content(centre),
             centre=centre,
+            folds=experiment.folds,
             system=way.label,
         )
-        return [*([] if adapted is None else [adapted]), tuned, scored]
+        trained = [tuned.start, tuned] if experiment.folds is None else []
+        return [*(step for step in (adapted, *trained) if step is not None), scored]
 
     def _adapt(self, way: _Way, target: Target, seed: int, varied: Mapping[str, Any]) -> AdaptStep:
         experiment, name = self.experiment, way.name
@@ -289,22 +254,37 @@ class _Planner:
             raise ConfigError(
                 f"{way.name} {what}, and there are no translations of {target.language}; name some in pairs"
             )
-        return TextSource(target.pairs, (target.test,), share, seed=seed, read=self.experiment.read)
+        return TextSource(target.pairs, target.tests, share, seed=seed, read=self.experiment.read)
 
-    def _centre(self, target: Target) -> TextSource:
-        """The target's text that centres sentence vectors: `centre`, `texts` or the target side of `pairs`."""
-        options = self.experiment.read
-        reference = target.centre or target.texts
-        references = () if reference is None else (reference,)
-        if not references and target.pairs:
+    def _unlabelled(self, target: Target) -> Unlabelled:
+        """Unlabelled target text like what is scored: that of `centre` or `texts`, the dataset's training examples, its
+        text, or the target side of `pairs`."""
+        options, references = self.experiment.read, (target.centre or target.texts,)
+        if target.centre is None and (examples := self._target_examples(target)) is not None:
+            return examples
+        if references[0] is None and target.pairs:
             references, options = target.pairs, replace(options, text="target")
-        if not references:
-            raise ConfigError(f"there is no text of {target.language} to centre by; name a file in centre")
-        return TextSource(references, (target.test,), read=options)
+        named = tuple(one for one in references if one is not None)
+        if not named:
+            raise ConfigError(f"there is no unlabelled text of {target.language}; name a file in centre")
+        return TextSource(named, target.tests, read=options)
+
+    def _target_examples(self, target: Target) -> ExampleSource | None:
+        """The training examples of the target's dataset, without what is scored; None where there are none."""
+        data, half = target.dataset, 1 if self.experiment.disjoint else None
+        if data is None or "train" not in data.splits or self.experiment.folds is not None:
+            return None
+        source = self._examples((f"{data.name}:{target.language}:train",), target)
+        return replace(source, half=half, scored=target.tests)
+
+    def _content(self, source: Unlabelled) -> str:
+        if isinstance(source, ExampleSource):
+            return reading.examples_content(source, self.data_dir)
+        return reading.texts(source, self.data_dir).content
 
     def _text(self, references: tuple[str, ...], share: float, seed: int) -> TextSource:
         """Text without what is scored of any target, as one `adapt --held-out` for all of them has it."""
-        scored = tuple(target.test for target in self.targets)
+        scored = tuple(test for target in self.targets for test in target.tests)
         return TextSource(references, scored, share, self.experiment.max_lines, seed, self.experiment.read)
 
     def _task(self, target: Target, varied: Mapping[str, Any]) -> Task:
@@ -339,14 +319,25 @@ class _Planner:
         if adapted is not None and adapted.shared is not None:
             adapted = self._first[adapted.shared]
         train = self._examples(references, target)
+        if self.experiment.disjoint:
+            train = replace(train, half=0)
         dev = None if dev_reference is None else self._examples((dev_reference,), target)
         contents = ["" if part is None else reading.examples_content(part, self.data_dir) for part in (train, dev)]
         config, task = self._tune_config(way, seed, varied), self._task(target, varied)
-        step = TuneStep(way.backbone, config, task, contents[0], contents[1], adapted, train, dev, way.label)
-        if not way.system.ridge:
-            return step
-        pairs = self._pairs(way, target)
-        return replace(step, pairs=pairs, pairs_content=reading.pairs(pairs, self.data_dir).content)
+        tuned = TuneStep(way.backbone, config, task, contents[0], contents[1], adapted, train, dev, way.label)
+        if way.system.ridge:
+            pairs = self._pairs(way, target)
+            tuned = replace(tuned, pairs=pairs, pairs_content=reading.pairs(pairs, self.data_dir).content)
+        if way.system.target_labels is not None:
+            labelled = self._target_examples(target)
+            if labelled is None:
+                raise ConfigError(f"{way.name}: target_labels is for datasets with a training split, and without folds")
+            labelled = replace(labelled, most_per_label=way.system.target_labels, seed=seed)
+            tuned = replace(tuned, target=labelled, target_content=self._content(labelled))
+        if way.system.self_train:
+            text = self._unlabelled(target)
+            tuned = replace(tuned, start=tuned, unlabelled=text, unlabelled_content=self._content(text))
+        return tuned
 
     def _adapt_config(self, way: _Way, seed: int, varied: Mapping[str, Any]) -> AdaptConfig:
         method, settings = way.start, dict[str, Any]()
@@ -382,17 +373,6 @@ class _Planner:
 def _reads_source(config: AdaptConfig) -> bool:
     shares = METHODS[config.method].source_shares(config).values()
     return config.objective == "mlm" and any(share > 0 for share in shares)
-
-
-def _check_stages(name: str, system: System) -> None:
-    """Refuse a stage 2 that cannot start from its stage 1."""
-    if system.adapted_by is None:
-        return
-    before, method = METHODS[system.adapted_by], METHODS[system.method]
-    if before.stage1 is None or before.takes:
-        raise ConfigError(f"{name}: {before.name} has no stage 1 of its own; leave adapted_by out, or name another")
-    if not method.reads_vectors and method.start != before:
-        raise ConfigError(f"{name}: {method.name} starts from what {method.start.name} left; leave adapted_by out")
 
 
 def _cell(method: str, target: Target | None, seed: int | None, varied: Mapping[str, Any]) -> Cell:

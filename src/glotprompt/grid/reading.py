@@ -12,10 +12,23 @@ from typing import Any, Literal
 
 from glotprompt.data import MAX_LINES
 from glotprompt.data.datasets.catalog import parse_reference
-from glotprompt.data.decontamination import CleanText, held_out_texts, refuse_evaluation_text, stage1_texts
+from glotprompt.data.decontamination import (
+    CleanText,
+    OverlapCheck,
+    held_out_texts,
+    refuse_evaluation_text,
+    stage1_texts,
+)
 from glotprompt.data.pairs import stage1_pairs
 from glotprompt.data.readers.layout import read_records
-from glotprompt.data.readers.records import Example, content_hash, content_of_pairs, share_of, subsample
+from glotprompt.data.readers.records import (
+    Example,
+    content_hash,
+    content_of_pairs,
+    most_per_label,
+    share_of,
+    subsample,
+)
 from glotprompt.data.sources import Reading, examples_of
 from glotprompt.errors import DataError, counted, in_words_of
 
@@ -72,6 +85,14 @@ class ExampleSource:
     """Fields of the task's template, which own files must have."""
     labels: tuple[str, ...] = ()
     """Labels that own files may have; the catalog has those of its datasets."""
+    half: Literal[0, 1] | None = None
+    """Every other example, from the first or the second on."""
+    scored: tuple[str, ...] = ()
+    """References and files whose texts are left out."""
+    most_per_label: int | None = None
+    """Largest number of examples of each label; more are sampled down."""
+    seed: int = 0
+    """Seed of that sample."""
 
 
 @lru_cache(maxsize=64)
@@ -111,8 +132,15 @@ def _in_the_file(name: str, value: str | None) -> str | None:
 
 @lru_cache(maxsize=64)
 def examples(source: ExampleSource, data_dir: Path | None) -> list[Example]:
-    """The examples of all references in their order."""
-    return [example for word in source.references for example in _examples_of(word, source, data_dir)]
+    """The examples of all references in their order, or what is asked of them: `half`, without `scored`, and of these
+    at most `most_per_label` of each label."""
+    if source.most_per_label is not None:
+        everything = examples(replace(source, most_per_label=None, seed=0), data_dir)
+        return most_per_label(everything, source.most_per_label, source.seed)
+    everything = [example for word in source.references for example in _examples_of(word, source, data_dir)]
+    everything = everything if source.half is None else everything[source.half :: 2]
+    check = OverlapCheck(held_out_texts((), source.scored, replace(source.read, data_dir=data_dir)))
+    return [one for one in everything if not any([*map(check.holds, one.fields.values())])]
 
 
 @lru_cache(maxsize=256)

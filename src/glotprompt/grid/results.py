@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
 
 from glotprompt.data.readers.records import Example, labels_of
 from glotprompt.estimate.costs import method_cost
@@ -45,13 +49,24 @@ MOST_LOSSES = 50
 """Points of a loss curve that are kept."""
 
 
-def evaluate_result(
-    step: EvaluateStep, classifier: PromptClassifier, adapted: Adapted | None, test: Sequence[Example], batch_size: int
-) -> EvaluationResult:
+@dataclass(frozen=True)
+class Scored:
+    """A classifier's answers on its test examples."""
+
+    classifier: PromptClassifier
+    """With cross-fitting, that of the last fold."""
+    adapted: Adapted | None
+    test: Sequence[Example]
+    log_probs: Float[NDArray[np.float64], "example label"]
+    source_accuracy: float | None = None
+    """Cross-fitting: per cent of the source examples that are right."""
+
+
+def evaluate_result(step: EvaluateStep, scored: Scored) -> EvaluationResult:
     """Scores over all labels and over those that the test set has, from one pass over the examples."""
+    classifier, adapted, test, log_probs = scored.classifier, scored.adapted, scored.test, scored.log_probs
     names = classifier.task.labels
     gold = [str(example.label) for example in test]
-    log_probs = classifier.log_probabilities(test, batch_size)
     allowed = classifier.task.indices(labels_of(test))
     reports = {
         which: report(gold, [names[index] for index in with_offsets(log_probs, None, labels).argmax(axis=1)])
@@ -67,6 +82,7 @@ def evaluate_result(
             tune=stage_figures(classifier.training),
         ),
         scores=ScoresByLabels(all=_scores(every), own=_scores(own)),
+        source_accuracy=scored.source_accuracy,
         majority=Majority(label=every.majority_label, share=every.majority),
         predictions=Predictions(
             ids=[example.id for example in test], gold=gold, all=every.predictions, own=own.predictions
@@ -99,7 +115,9 @@ def _run_info(step: EvaluateStep, classifier: PromptClassifier) -> RunInfo:
             "pairs": _stage1_read(adapted, "pairs")
             or (step.tuned.pairs and _read(step.tuned.pairs, step.tuned.pairs_content)),
             "centre": step.centre and _read(step.centre, step.centre_content),
+            "unlabelled": step.tuned.unlabelled and _read(step.tuned.unlabelled, step.tuned.unlabelled_content),
             "train": _read(step.tuned.train, step.tuned.train_content),
+            "target_labels": step.tuned.target and _read(step.tuned.target, step.tuned.target_content),
             "dev": step.tuned.dev and _read(step.tuned.dev, step.tuned.dev_content),
             "test": _read(step.test, step.test_content),
             "task": step.tuned.task.to_dict(),

@@ -153,6 +153,8 @@ class EvaluationResult(StepResult):
     """Tokens per word of the test examples."""
     unknown_share: float | None = None
     """Share of these tokens that are the unknown token, from 0 to 1."""
+    source_accuracy: float | None = None
+    """Cross-fitting: accuracy of the same classifiers on the source examples, in per cent."""
 
 
 class StageCosts(Record):

@@ -7,7 +7,7 @@ is its name, so that the same identity is done once, whoever asks for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +17,11 @@ from glotprompt.grid.reading import ExampleSource, TextSource
 from glotprompt.grid.store import Store
 from glotprompt.model.devices import Precision
 from glotprompt.spec import RunSpec, adapt_specs, tune_spec, whole
+from glotprompt.stages.self_training import SelfTrainConfig
 from glotprompt.task import Task
+
+Unlabelled = TextSource | ExampleSource
+"""Target text, or examples whose labels are not read."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,14 @@ class TuneStep(Named):
     pairs_content: str = ""
     pairs: TextSource | None = field(default=None, compare=False)
     """Translations for a ridge map."""
+    target_content: str = ""
+    """Hash of the labelled target examples."""
+    target: ExampleSource | None = field(default=None, compare=False)
+    start: TuneStep | None = None
+    """The step whose classifier is self-trained; None: stage 2 itself."""
+    unlabelled_content: str = ""
+    """Hash of the text for self-training."""
+    unlabelled: Unlabelled | None = field(default=None, compare=False)
 
     @property
     def method(self) -> str:
@@ -139,16 +151,27 @@ class TuneStep(Named):
         if self.pairs is not None:
             contents["pairs"] = self.pairs_content
         builds_on = [] if self.adapted is None else [self.adapted.shared or self.adapted.spec.identity]
+        if self.target is not None:
+            contents["target_labels"] = self.target_content
         # No language: where stage 2 reads nothing of the target, one training serves all languages.
-        return tune_spec(self.config, self.task, contents, "", self.backbone.asked, builds_on=builds_on)
+        spec = tune_spec(self.config, self.task, contents, "", self.backbone.asked, builds_on=builds_on)
+        if self.start is None:
+            return spec
+        return replace(
+            spec,
+            kind="self-train",
+            settings={**spec.settings, **SelfTrainConfig().model_dump(mode="json")},
+            contents={**contents, "unlabelled": self.unlabelled_content},
+            builds_on=[self.start.spec.identity, *builds_on],
+        )
 
     @property
     def needs(self) -> tuple[Step, ...]:
-        return () if self.adapted is None else (self.adapted,)
+        return tuple(step for step in (self.start, self.adapted) if step is not None)
 
     def __str__(self) -> str:
         behind = "" if self.adapted is None or self.adapted.shared else f" behind {self.adapted.language}"
-        return f"tune {self.label}{behind}, seed {self.config.seed}"
+        return f"{'tune' if self.start is None else 'self-train'} {self.label}{behind}, seed {self.config.seed}"
 
 
 @dataclass(frozen=True)
@@ -167,7 +190,10 @@ class EvaluateStep(Named):
     test: ExampleSource = field(compare=False)
     centre_content: str = ""
     """Hash of the target text that centres sentence vectors; "": they are not centred."""
-    centre: TextSource | None = field(default=None, compare=False)
+    centre: Unlabelled | None = field(default=None, compare=False)
+    folds: int | None = None
+    """Cross-fitting: `test` has the examples of the source in the target language, and of so many parts each is scored
+    by a classifier of the others. They are trained within this step; `tuned` says how."""
     system: str = field(default="", compare=False)
     """Name of the experiment's system (the first one of several); "" for a plain method."""
 
@@ -186,11 +212,13 @@ class EvaluateStep(Named):
         if self.centre is not None:
             scored["centre"] = self.centre_content
         builds_on = [self.tuned.spec.identity, *behind]
-        return RunSpec(self.kind, {"dataset": self.dataset}, contents=scored, language=self.target, builds_on=builds_on)
+        settings = {"dataset": self.dataset} if self.folds is None else {"dataset": self.dataset, "folds": self.folds}
+        return RunSpec(self.kind, settings, contents=scored, language=self.target, builds_on=builds_on)
 
     @property
     def needs(self) -> tuple[Step, ...]:
-        return (self.tuned,) if self.adapted is None else (self.tuned, self.adapted)
+        tuned = () if self.folds is not None else (self.tuned,)
+        return tuned if self.adapted is None else (*tuned, self.adapted)
 
     def __str__(self) -> str:
         return f"evaluate {self.label} on {self.target}, seed {self.tuned.config.seed}"

@@ -57,6 +57,8 @@ class _Later(TypedDict, total=False):
     """The one seed of stage 1 that all seeds share; None: each has its own."""
     num_layers: int | None
     """Number of the backbone's layers."""
+    reference: str | None
+    """The method that the others are compared with; None: soft-prompt."""
 
 
 class ExperimentRecord(_Later):

@@ -12,20 +12,34 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from glotprompt.data.readers.records import Example, subsample
+import numpy as np
+
+from glotprompt.data.datasets.bitext import verse_id
+from glotprompt.data.readers.records import Example, folds_of, subsample
 from glotprompt.errors import DataError, UserError, in_a_line
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource, Pairs, Texts, TextSource
-from glotprompt.grid.results import cost_result, evaluate_result
-from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace
+from glotprompt.grid.results import Scored, cost_result, evaluate_result
+from glotprompt.grid.steps import (
+    AdaptStep,
+    CostStep,
+    EvaluateStep,
+    PlannedBackbone,
+    Step,
+    TuneStep,
+    Unlabelled,
+    Workplace,
+)
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, RESULT, STEP, Store
-from glotprompt.inference.classifier import Adapted, PromptClassifier, load_adapted
+from glotprompt.inference.classifier import Adapted, Input, PromptClassifier, load_adapted
 from glotprompt.methods import METHODS, for_language
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import Precision
 from glotprompt.protocol import run_stage1
 from glotprompt.records import Decontamination
 from glotprompt.spec import done_or_train
+from glotprompt.stages.closed_form import ReadOnce
+from glotprompt.stages.self_training import self_train
 from glotprompt.stages.stage1 import Stage1
 from glotprompt.stages.stage2 import train_stage2
 from glotprompt.stages.stage2_data import Stage2
@@ -197,6 +211,12 @@ def _refuse_changed(source: TextSource, content: str, planned: str) -> None:
         raise _changed(source.references)
 
 
+def _inputs(source: Unlabelled, content: str, workplace: Workplace) -> Sequence[Input]:
+    if isinstance(source, ExampleSource):
+        return _examples(source, content, workplace)
+    return _texts(source, content, workplace).lines
+
+
 def _examples(source: ExampleSource, content: str, workplace: Workplace) -> list[Example]:
     if reading.examples_content(source, workplace.data_dir) != content:
         raise _changed(source.references)
@@ -211,33 +231,93 @@ def _changed(references: tuple[str, ...]) -> DataError:
 def _tune(step: TuneStep, store: Store, workplace: Workplace, folder: Path) -> None:
     backbone = backbone_of(step.backbone, workplace.device)
     train = _examples(step.train, step.train_content, workplace)
-    dev = None if step.dev is None else _examples(step.dev, step.dev_content, workplace)
-    adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, backbone)
-    parallel = None if step.pairs is None else _pairs(step.pairs, step.pairs_content, workplace)
-    given = () if parallel is None else parallel.pairs
-    stage2 = Stage2.of(backbone, adapted, train, step.task, step.config, dev, parallel=given)
-    runtime = workplace.runtime.replace(no_samples=True)
-
-    def train_it(work: Path) -> PromptClassifier:
-        made = train_stage2(backbone, stage2, runtime.replace(checkpoint_dir=work), step.spec.identity)
-        if parallel is None:
-            return made
-        return made.with_report(decontamination=Decontamination.model_validate({"parallel": parallel.checked}))
-
+    start = None
+    if step.start is not None:
+        start = PromptClassifier.load(store.folder(step.start.name) / CLASSIFIER, backbone)
+    adapted = _adapted(step.adapted, store, backbone)
     done_or_train(
         step.spec,
         folder / CLASSIFIER,
         lambda path: PromptClassifier.load(path, backbone),
-        train_it,
+        lambda work: _trained(backbone, step, adapted, train, _in(workplace, work), start),
         checkpoints=store.work(step.name),
     )
 
 
+def _in(workplace: Workplace, checkpoints: Path | None) -> Workplace:
+    """The same, where trainings save no samples of text."""
+    return replace(workplace, runtime=workplace.runtime.replace(no_samples=True, checkpoint_dir=checkpoints))
+
+
+def _adapted(step: AdaptStep | None, store: Store, backbone: Backbone) -> Adapted | None:
+    return None if step is None else load_adapted(store.folder(step.name) / ADAPTED, backbone)
+
+
+def _trained(
+    backbone: Backbone,
+    step: TuneStep,
+    adapted: Adapted | None,
+    train: Sequence[Example],
+    workplace: Workplace,
+    start: PromptClassifier | None = None,
+) -> PromptClassifier:
+    """Stage 2 on these source examples, or the self-training of `start`, a classifier of the same."""
+    dev = None if step.dev is None else _examples(step.dev, step.dev_content, workplace)
+    target = [] if step.target is None else _examples(step.target, step.target_content, workplace)
+    if start is not None:
+        assert step.unlabelled is not None
+        texts = _inputs(step.unlabelled, step.unlabelled_content, workplace)
+        given: dict[str, Any] = {"adapted": adapted, "dev": dev, "target_examples": target}
+        return self_train(start, texts, train, None, workplace.runtime, **given)
+    parallel = None if step.pairs is None else _pairs(step.pairs, step.pairs_content, workplace)
+    pairs = () if parallel is None else parallel.pairs
+    stage2 = Stage2.of(backbone, adapted, train, step.task, step.config, dev, target_examples=target, parallel=pairs)
+    made = train_stage2(backbone, stage2, workplace.runtime, step.spec.identity)
+    if parallel is None:
+        return made
+    return made.with_report(decontamination=Decontamination.model_validate({"parallel": parallel.checked}))
+
+
 def _evaluate(step: EvaluateStep, store: Store, workplace: Workplace, folder: Path) -> None:
-    adapted, classifier = scored_classifier(step, store, workplace)
     test = _examples(step.test, step.test_content, workplace)
-    result = evaluate_result(step, classifier, adapted, test, workplace.runtime.eval_batch_size)
-    _write(folder / RESULT, result.to_json())
+    if step.folds is not None:
+        scored = _cross_fitted(step, step.folds, test, store, workplace)
+    else:
+        adapted, classifier = scored_classifier(step, store, workplace)
+        log_probs = classifier.log_probabilities(test, workplace.runtime.eval_batch_size)
+        scored = Scored(classifier, adapted, test, log_probs)
+    _write(folder / RESULT, evaluate_result(step, scored).to_json())
+
+
+def _cross_fitted(
+    step: EvaluateStep, folds: int, test: Sequence[Example], store: Store, workplace: Workplace
+) -> Scored:
+    """Every test example, labelled by a classifier that was not trained on the example of the same id in the source
+    language; and the accuracy of these classifiers on the source examples that they were not trained on."""
+    tuned, batch_size = step.tuned, workplace.runtime.eval_batch_size
+    backbone = backbone_of(step.backbone, workplace.device)
+    adapted = _adapted(step.adapted, store, backbone)
+    by_id = {one.id: one for one in _examples(tuned.train, tuned.train_content, workplace)}
+    test = sorted((one for one in test if one.id in by_id), key=lambda one: verse_id(one.id))
+    if len({one.id for one in test}) < len(test) or len(test) < folds:
+        raise DataError(
+            f"{', '.join(step.test.references)}: {len(test)} examples have an id that the labelled examples have;"
+            f" expected {folds} or more, each once"
+        )
+    source = [by_id[one.id] for one in test]
+    log_probs, right, place = np.zeros((len(test), len(tuned.task.labels))), 0, _in(workplace, None)
+    classifier = None
+    reader = ReadOnce(backbone) if METHODS[tuned.method].reads_vectors else backbone
+    for rest, held in folds_of(len(test), folds, tuned.config.seed):
+        train = [source[row] for row in rest]
+        start = None if tuned.start is None else _trained(reader, tuned.start, adapted, train, place)
+        classifier = _trained(reader, tuned, adapted, train, place, start)
+        answers = classifier.log_probabilities([source[row] for row in held], batch_size).argmax(axis=1)
+        right += sum(tuned.task.labels[answer] == source[row].label for answer, row in zip(answers, held, strict=True))
+        classifier = _for_target(classifier, step, adapted, workplace)
+        log_probs[held] = classifier.log_probabilities([test[row] for row in held], batch_size)
+    assert classifier is not None
+    return Scored(classifier, adapted, test, log_probs, 100 * right / len(test))
 
 
 def scored_classifier(
@@ -247,14 +327,20 @@ def scored_classifier(
     stage 1 before it."""
     backbone = backbone_of(step.backbone, workplace.device)
     classifier = PromptClassifier.load(store.folder(step.tuned.name) / CLASSIFIER, backbone)
-    adapted = None if step.adapted is None else load_adapted(store.folder(step.adapted.name) / ADAPTED, backbone)
+    adapted = _adapted(step.adapted, store, backbone)
+    return adapted, _for_target(classifier, step, adapted, workplace)
+
+
+def _for_target(
+    classifier: PromptClassifier, step: EvaluateStep, adapted: Adapted | None, workplace: Workplace
+) -> PromptClassifier:
     method = METHODS[classifier.method]
     if adapted is not None and method.tunes_once and not method.reads_vectors and not adapted.is_aligned:
         classifier = for_language(classifier, adapted)
     if step.centre is not None:
-        lines = _texts(step.centre, step.centre_content, workplace).lines
-        classifier = classifier.with_target_text(subsample(lines, CENTRE_TEXTS, 0))
-    return adapted, classifier
+        texts = _inputs(step.centre, step.centre_content, workplace)
+        classifier = classifier.with_target_text(subsample(texts, CENTRE_TEXTS, 0))
+    return classifier
 
 
 Tell = Callable[[Step, Outcome | None], None]

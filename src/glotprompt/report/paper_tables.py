@@ -147,11 +147,35 @@ def _low_resource(experiment: Experiment, unseen: list[str]) -> str:
 # ---------------------------------------------------------------------------------------------------------------
 
 
+def source_table(experiment: Experiment) -> Table | None:
+    """Accuracy of cross-fitted classifiers on the source examples; None without any."""
+    if not any(run.source_accuracy for run in experiment.runs):
+        return None
+    targets = experiment.targets
+    rows = [
+        (
+            word_cell(line.name),
+            spread_cell(line.spread(targets, lambda run: run.source_accuracy)),
+            *(spread_cell(Spread(tuple(run.source_accuracy for run in line.of(target)))) for target in targets),
+        )
+        for line in experiment.lines
+    ]
+    return Table(
+        name=stem(experiment.name, "source"),
+        caption="Accuracy in per cent of the same classifiers on the same examples in the source language, without"
+        " centring.",
+        headings=("Method", MEAN, *targets),
+        rows=tuple(rows),
+        colours=_colours(experiment.lines),
+    )
+
+
 def significance_table(experiment: Experiment) -> Table | None:
-    """Accuracy of the adapted soft prompt minus that of each other method, with intervals; None where one side is
-    missing."""
+    """Accuracy of the reference (the adapted soft prompt, if the experiment names none) minus that of each other
+    method, with intervals; None where one side is missing."""
     own_prompt = (line for line in experiment.lines if line.varied.get("prompt_of", "target") == "target")
-    reference = next((line for line in own_prompt if line.method == REFERENCE), None)
+    name = experiment.plan.get("reference") or REFERENCE
+    reference = next((line for line in own_prompt if line.method == name), None)
     others = [line for line in experiment.lines if line is not reference]
     if reference is None or not others or not any(run.correct() for run in reference.runs):
         return None

@@ -101,6 +101,11 @@ class Run:
         return None if self.evaluation is None else finite(self.evaluation.majority.share)
 
     @property
+    def source_accuracy(self) -> float | None:
+        """Per cent of the source examples that cross-fitted classifiers label correctly."""
+        return None if self.evaluation is None else finite(self.evaluation.source_accuracy)
+
+    @property
     def backbone(self) -> str:
         """Name of the backbone, "" where nothing was scored."""
         return "" if self.evaluation is None else self.evaluation.run_info.backbone.name

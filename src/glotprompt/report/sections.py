@@ -110,9 +110,8 @@ def _draw_accuracy(section: Section) -> None:
     below = [target for target in experiment.targets if _below_majority(experiment, target)]
     if below:
         section.notes.append(f"No method reaches the majority class in: {', '.join(below)}.")
-    significance = paper_tables.significance_table(experiment)
-    if significance is not None:
-        section.tables.append(significance)
+    tables = paper_tables.source_table(experiment), paper_tables.significance_table(experiment)
+    section.tables += [table for table in tables if table is not None]
     text = text_table(experiment)
     section.minor_tables += [] if text is None else [text]
     if any(run.trained_parameters for run in experiment.done):

@@ -15,6 +15,8 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import EmbeddingHead
 from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.ngrams import NgramHead
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.tokens import Sequences
 from glotprompt.stages.objectives import SentencePairs
 from glotprompt.stages.stage2_data import Stage2
 from glotprompt.training.loop import History
@@ -95,3 +97,20 @@ def _ridge(backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeCon
 
     kept, held = split_pairs(stage2.pairs, AdaptConfig(seed=config.seed))
     return fit_ridge(read(kept), read(held))
+
+
+class ReadOnce(Backbone):
+    """A backbone that keeps the sentence vectors of all texts that it has read: folds and candidates read the same
+    ones. To be used behind one frozen stage 1."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        vars(self).update(vars(backbone))  # the same model
+        self._kept: dict[Any, torch.Tensor] = {}
+
+    def pooled_states(self, sequences: Sequences, prefix: Prefix | None, layer: int | None = None) -> torch.Tensor:
+        keys = [(layer, row.tobytes()) for row in sequences]
+        new = {key: row for key, row in zip(keys, sequences, strict=True) if key not in self._kept}
+        if new:
+            with torch.inference_mode():
+                self._kept.update(zip(new, super().pooled_states(list(new.values()), prefix, layer), strict=True))
+        return torch.stack([self._kept[key] for key in keys])

@@ -191,6 +191,14 @@ def most_per_label(examples: Sequence[Example], n: int, seed: int) -> list[Examp
     return [examples[index] for index in sorted(sample)]
 
 
+def folds_of(num_items: int, num_folds: int, seed: int) -> list[tuple[list[int], list[int]]]:
+    """Rows of `num_items` items for cross-fitting, a (rest, held out) for each fold, sorted; every row is held out
+    once."""
+    order = generator(seed, "folds").permutation(num_items).tolist()
+    held = [sorted(order[fold::num_folds]) for fold in range(num_folds)]
+    return [(sorted(set(order) - set(rows)), rows) for rows in held]
+
+
 def shots_per_class(examples: Sequence[Example], n: int, seed: int) -> list[Example]:
     """Sample `n` examples with distinct texts per label; for one seed 5 are part of 10, and 10 of 20."""
     if n < 1:
