@@ -25,9 +25,9 @@ from report import add_outputs, positive, show, write
 import glotprompt as gp
 from glotprompt.compare.choice import majority
 from glotprompt.data.readers.records import Example, shots_per_class
-from glotprompt.grid.work import GridBackbone
 from glotprompt.model.loading import BUNDLED, MINI_SENTENCE
 from glotprompt.report.significance import paired_bootstrap
+from glotprompt.stages.closed_form import ReadOnce
 
 CONFIG, CHARACTERS = gp.TuneConfig(method="embedding"), gp.TuneConfig(method="tf-idf")
 QUIET = gp.RuntimeConfig(progress=False)
@@ -41,28 +41,25 @@ Right = NDArray[np.float64]
 
 def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
-    backbone = GridBackbone.load(options.backbone)
+    backbone = ReadOnce(gp.Backbone.load(options.backbone))
     codes = [SIB.language(code) for code in options.languages]
     data = {
         code: {split: SIB.examples(code, split, options.data_dir) for split in ("train", "dev", "test")}
         for code in (SOURCE, *codes)
     }
     figures: dict[str, Any] = {}
-    with backbone.reading_once():
-        for name in options.settings:
-            first, step = SETTINGS[name]
-            source = {**data[SOURCE], "train": data[SOURCE]["train"][::step]}
-            start = gp.tune(backbone, None, source["train"], TASK, CONFIG, QUIET, source["dev"])
-            found: dict[str, dict[str, Right]] = {}
-            for code in codes:
-                target = {**data[code], "train": data[code]["train"][first::step]}
-                found[code] = dict(_right(start, source, target, options))
-                said = {way: round(100 * float(right.mean()), 1) for way, right in found[code].items()}
-                print(name, code, said, file=sys.stderr, flush=True)
-            figures[name] = {
-                way: _summary({code: found[code][way] for code in codes}, found) for way in found[codes[0]]
-            }
-            _show(f"{backbone.name}, English labels and target text of the {name}", codes, figures[name])
+    for name in options.settings:
+        first, step = SETTINGS[name]
+        source = {**data[SOURCE], "train": data[SOURCE]["train"][::step]}
+        start = gp.tune(backbone, None, source["train"], TASK, CONFIG, QUIET, source["dev"])
+        found: dict[str, dict[str, Right]] = {}
+        for code in codes:
+            target = {**data[code], "train": data[code]["train"][first::step]}
+            found[code] = dict(_right(start, source, target, options))
+            said = {way: round(100 * float(right.mean()), 1) for way, right in found[code].items()}
+            print(name, code, said, file=sys.stderr, flush=True)
+        figures[name] = {way: _summary({code: found[code][way] for code in codes}, found) for way in found[codes[0]]}
+        _show(f"{backbone.name}, English labels and target text of the {name}", codes, figures[name])
     write(options, "few_labels", {"accuracy": figures})
 
 

@@ -267,7 +267,7 @@ class _Planner:
         named = tuple(one for one in references if one is not None)
         if not named:
             raise ConfigError(f"there is no unlabelled text of {target.language}; name a file in centre")
-        return TextSource(named, target.tests, read=options)
+        return TextSource(named, target.tests, max_lines=self.experiment.max_lines, read=options)
 
     def _target_examples(self, target: Target) -> ExampleSource | None:
         """The training examples of the target's dataset, without what is scored; None where there are none."""
