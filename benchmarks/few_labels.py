@@ -24,7 +24,7 @@ from report import add_outputs, positive, show, write
 
 import glotprompt as gp
 from glotprompt.data.readers.records import Example, shots_per_class
-from glotprompt.grid.work import GridBackbone
+from glotprompt.grid.work import loaded_backbone
 from glotprompt.model.loading import BUNDLED, MINI_SENTENCE
 from glotprompt.report.significance import paired_bootstrap
 from glotprompt.stages.rivals import fit_tfidf, majority
@@ -41,7 +41,7 @@ Right = NDArray[np.float64]
 
 def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
-    backbone = GridBackbone.load(options.backbone)
+    backbone = loaded_backbone(options.backbone, "auto", "auto")
     codes = [SIB.language(code) for code in options.languages]
     data = {
         code: {split: SIB.examples(code, split, options.data_dir) for split in ("train", "dev", "test")}

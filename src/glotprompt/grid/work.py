@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -145,7 +145,7 @@ class GridBackbone(Backbone):
 
 @lru_cache(maxsize=1)
 def loaded_backbone(name: str, precision: Precision, device: str) -> GridBackbone:
-    return GridBackbone.load(name, precision=precision, device=device)
+    return cast(GridBackbone, GridBackbone.load(name, precision=precision, device=device))
 
 
 def backbone_of(planned: PlannedBackbone, device: str) -> GridBackbone:

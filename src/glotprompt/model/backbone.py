@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, cast, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -94,7 +94,7 @@ class Backbone:
     @classmethod
     def load(
         cls, name: str | Path | Sequence[str | Path], *, precision: Precision = "auto", device: str = "auto"
-    ) -> Self:
+    ) -> Backbone:
         """Open a backbone: "mini" or "mini-sentence" (inside the package), a folder, GGUF files beside config.json and
         tokenizer.json (a list, or "a.gguf,b.gguf"), or a hub name (offline with HF_HUB_OFFLINE=1).
 
