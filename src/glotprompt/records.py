@@ -66,6 +66,14 @@ class MaskedTokenScores:
     num_masked: int
 
 
+@dataclass(frozen=True)
+class NextTokenScores(MaskedTokenScores):
+    """Scores of causal language modelling; `num_masked` counts all predicted tokens."""
+
+    bits_per_byte: float
+    """Loss in bits per byte of UTF-8, an end of line being one: comparable between tokenizers."""
+
+
 ALREADY_ALIGNED = 90.0
 """Retrieval in per cent above which alignment gave nothing or a few points (docs/does_it_help.md)."""
 
@@ -217,9 +225,9 @@ class AdaptReport(Training):
     pairs: int | None = None
     """Training pairs."""
     held_out_pairs: int | None = None
-    held_out_before: MaskedTokenScores | AlignmentScores
+    held_out_before: NextTokenScores | MaskedTokenScores | AlignmentScores
     """Scores of the frozen model on the held-out half that was not used to choose the step."""
-    held_out_after: MaskedTokenScores | AlignmentScores
+    held_out_after: NextTokenScores | MaskedTokenScores | AlignmentScores
     improved: bool
     """Whether the held-out loss fell."""
     initial: list[Ingredient] | None = None
@@ -229,7 +237,7 @@ class AdaptReport(Training):
 
     @property
     def objective(self) -> str:
-        """ "mlm" or "alignment"."""
+        """That of `AdaptConfig`."""
         return str(self.config.get("objective"))
 
 

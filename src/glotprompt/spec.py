@@ -73,7 +73,7 @@ def adapt_specs(
     specs: dict[str, RunSpec] = {}
     for part, share in method_of_adapt(config).source_shares(config).items():
         settings, hashes = _settings(config), dict(contents)
-        if config.objective == "mlm":
+        if config.objective != "alignment":
             settings["source_share"] = share
             hashes = {
                 name: content for name, content in contents.items() if (share < 1 if name == "target" else share > 0)

@@ -29,8 +29,7 @@ from glotprompt.grid.work import SerialEngine, attempt, forget_shared, loaded_ba
 from glotprompt.methods import METHODS
 from glotprompt.stages.stage1 import Stage1
 from glotprompt.storage import artifact
-from glotprompt.training.objectives.batches import MaskingCorpus
-from glotprompt.training.objectives.cloze import ClozeCorpus
+from glotprompt.training.objectives.batches import ClozeCorpus, MaskingCorpus
 
 
 def planned(file: Path, place: Workplace, *changes: str) -> Plan:

@@ -136,9 +136,10 @@ def method_cost(
 def adapt_cost(backbone: Shell, config: AdaptConfig, attention: Attention) -> StageCost:
     """Stage 1 by the config's method, which has one. Raises `ConfigError` and `ModelError` for what does not fit."""
     words = 0
-    if config.objective == "mlm":
+    if config.objective != "alignment":
         backbone.require_lm_head("masked language modelling")
-        words = max(1, round(config.mask_rate * config.batch_size * config.max_length))
+        share = 1.0 if backbone.objective == "clm" else config.mask_rate
+        words = max(1, round(share * config.batch_size * config.max_length))
     _check_length(backbone, config.max_length)
     size = (config.batch_size * (1 if words else 2), config.max_length)  # both sides of a pair
     with backbone.device:

@@ -20,8 +20,8 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.model.tokens import padded_width
 from glotprompt.training.calibration import with_offsets
-from glotprompt.training.objectives.cloze import Cloze, Words, encode, encode_without_mask
-from glotprompt.training.objectives.inputs import Input, fields_of
+from glotprompt.training.objectives.cloze import Cloze, Words, encode_without_mask
+from glotprompt.training.objectives.inputs import Input, encode, fields_of
 from glotprompt.training.objectives.scoring import label_states, log_probabilities
 
 PASS_COST = 64
@@ -43,7 +43,7 @@ class Query:
     @property
     def num_tokens(self) -> int:
         """Cost: its tokens, with template and special tokens."""
-        return len(self.cloze.input_ids)
+        return self.cloze.num_tokens
 
 
 class NotFinite(ArtifactError):
@@ -90,13 +90,15 @@ class Predictor:
         classifiers = [served[name] if name in served else _unknown(name, served) for name, _ in items]
         texts = [_texts_for(one, item) for one, (_, item) in zip(classifiers, items, strict=True)]
         clozes: dict[int, Cloze] = {}
-        for rows in grouped([(one.task.template, one.max_length, one.num_masks) for one in classifiers]):
+        for rows in grouped(
+            [(one.task.template, one.max_length, one.num_masks, one.continuations) for one in classifiers]
+        ):
             first = classifiers[rows[0]]
             contents = [tuple(texts[i].values()) for i in rows]
             each = dict(zip(contents, (texts[i] for i in rows), strict=True))
             fields, tokenizer = list(each.values()), self.backbone.tokenizer
             if first.num_masks:
-                encoded = encode(fields, first.task, tokenizer, first.max_length, first.num_masks)
+                encoded = encode(fields, first.task, tokenizer, first.max_length, first.words)
             else:
                 encoded = encode_without_mask(fields, first.task, tokenizer, first.max_length)
             of_content = dict(zip(each, encoded, strict=True))  # one text for many classifiers is tokenised once

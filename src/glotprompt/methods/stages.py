@@ -48,6 +48,11 @@ def method_of_tune(config: TuneConfig, adapted: Adapted | None, backbone: model.
     method, config = METHODS[name], config.replace(method=name)
     if config.layer is not None:
         _check_layer(config.layer, method, config, backbone)
+    if config.head == "linear" and backbone.objective != "mlm":
+        raise ConfigError(
+            f"{backbone.name} has no first token that sees the whole text, which {setting('head', 'linear')} reads;"
+            " take 'cloze' or 'pooled'"
+        )
     if not method.reads_vectors:
         _check_start(method, adapted)
     elif adapted is not None and "source" in adapted.parts:
@@ -63,8 +68,8 @@ def _check_layer(layer: int, method: Method, config: TuneConfig, backbone: model
             f"{method.name} reads the last layer; leave layer out, or give method 'embedding' or"
             f" {setting('head', 'pooled')}"
         )
-    if layer > backbone.num_layers:
-        raise ConfigError(f"layer is {layer}; {backbone.name} has {backbone.num_layers} layers, give 0 to that")
+    if layer > backbone.num_state_layers:
+        raise ConfigError(f"layer is {layer}; {backbone.name} has {backbone.num_state_layers} layers, give 0 to that")
 
 
 def _check_start(method: Method, adapted: Adapted | None) -> None:
@@ -114,10 +119,11 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
         (config.initialise == "noise", "the prompt does not start from noise", "init_std"),
         (mixes, "the two languages are not mixed", "balance"),
         (
-            config.objective == "mlm",
+            config.objective != "alignment",
             "alignment reads pairs and masks nothing",
             "mask_rate packing balance source_share",
         ),
+        (config.objective != "clm", "a decoder predicts every token", "mask_rate"),
         (config.learning_rate == "auto", "the learning rate is not looked for", "auto_rates auto_steps"),
     )
 

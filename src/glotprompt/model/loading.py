@@ -20,10 +20,10 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 from transformers import (
-    MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
     AutoTokenizer,
+    ByT5Tokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -33,8 +33,9 @@ from transformers.utils.hub import cached_file
 
 from glotprompt.errors import ModelError, UserError, in_a_line, is_out_of_memory, stand_in_at
 from glotprompt.model.devices import refuse_too_little_memory
+from glotprompt.model.families import family_of
 from glotprompt.model.gguf import read_gguf
-from glotprompt.model.tokens import missing_tokens
+from glotprompt.model.tokens import BYTES, Objective, SpecialIds, byte_tokenizer, missing_tokens
 from glotprompt.storage.metadata import is_finite
 
 # For a hub name with pickled weights only, transformers would ask the hub to convert them.
@@ -71,7 +72,9 @@ MINI, MINI_SENTENCE = BUNDLED
 
 _OWN_ATTENTION = ("eager", "sdpa", "flex_attention")
 """Attention implementations inside transformers; for other names it would load code, even from the hub."""
-WORKING = "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work"
+WORKING = (
+    "XLM-R, XLM-R XL, BERT, ModernBERT (mmBERT) and EuroBERT work, as do Llama, Qwen3, Gemma 3, T5, mT5, umT5 and ByT5"
+)
 
 KNOWN_NAMES = (
     "give 'mini' or 'mini-sentence' (inside the package), a folder with config.json, model.safetensors and"
@@ -122,7 +125,8 @@ def open_backbone(name: str) -> Opened:
             config = read_config(origin)  # first: fails at once for a name that does not exist
             if gguf_files:
                 weights = read_gguf(gguf_files)
-                has_head = any(key.startswith(HEADS) for key in weights)
+                # A decoder shares its head's weights with the embeddings.
+                has_head = family_of(config).objective != "mlm" or any(key.startswith(HEADS) for key in weights)
                 model, report = _load(None, config, has_head, state_dict=weights)
             else:
                 folder = _transformer_folder(origin)
@@ -137,7 +141,7 @@ def open_backbone(name: str) -> Opened:
         transformers_logging.set_verbosity(loudness)
     missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if missing:  # transformers would initialise them randomly
-        what = "all files of the backbone are" if gguf_files else "a whole masked language model or sentence encoder is"
+        what = "all files of the backbone are" if gguf_files else "a whole language model or sentence encoder is"
         raise ModelError(
             f"{name}: {len(missing)} of its weights are not in the file or have other shapes there"
             f" ({', '.join(missing[:3])}); {what} needed"
@@ -167,6 +171,8 @@ def read_tokenizer(origin: str) -> PreTrainedTokenizerFast:
     subfolder = _transformer_folder(origin)
     with _without_code(origin):
         tokenizer = AutoTokenizer.from_pretrained(origin, subfolder=subfolder, use_fast=True, trust_remote_code=False)
+    if isinstance(tokenizer, ByT5Tokenizer):
+        return byte_tokenizer(len(tokenizer) - len(BYTES) - BYTES.start)
     if not tokenizer.is_fast:
         raise ValueError("its tokenizer has no tokenizer.json")
     return tokenizer
@@ -244,14 +250,29 @@ def _find_stand_in(name: str) -> str | None:
 
 
 def _try_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Tokenise one text, to find missing special tokens and ids out of range; raises `ModelError`."""
-    if lacking := [token for token in missing_tokens(tokenizer) if token != "mask"]:  # `Backbone` checks that one
-        raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
+    """Tokenise one text, to find ids out of range; raises `ModelError`."""
     with in_one_line(name):
         ids: list[int] = tokenizer("a", truncation=True, max_length=8)["input_ids"]
         rows = len(cast(Any, model.get_input_embeddings()).weight)
     if not ids or max(ids) >= rows:
         raise ModelError(f"{name}: its tokenizer gives the tokens {ids}, the model has {rows}; get or copy both again")
+
+
+def refuse_other_tokenizer(
+    name: str, tokenizer: PreTrainedTokenizerFast, objective: Objective, vocab_size: int
+) -> None:
+    """Raise `ModelError` for a tokenizer without a special token that is needed, or of another model."""
+    if lacking := missing_tokens(tokenizer, objective):
+        raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
+    if (made_for := SpecialIds.of(tokenizer).objective) != objective:
+        what = f"has the special tokens for objective {made_for!r}, the model is for {objective!r}"
+    else:
+        # Vocabulary sizes are rounded up, but never doubled; without tokenizer files transformers makes a tiny one.
+        largest = max(tokenizer.get_vocab().values(), default=0)
+        if vocab_size / 2 <= len(tokenizer) <= vocab_size and largest < vocab_size:
+            return
+        what = f"has {len(tokenizer)} tokens, the model {vocab_size}"
+    raise ModelError(f"{name}: its tokenizer {what}; they do not belong together, give a folder that holds both")
 
 
 def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[str]) -> None:
@@ -285,9 +306,9 @@ def predicts_tokens(name: str) -> bool:
 
 def model_class(config: PreTrainedConfig, lm_head: bool) -> type[PreTrainedModel]:
     """The transformers class of a config. Raises `ValueError` if there is none."""
-    mapping: Any = MODEL_FOR_MASKED_LM_MAPPING if lm_head else MODEL_MAPPING
+    mapping: Any = family_of(config).classes if lm_head else MODEL_MAPPING
     if type(config) not in mapping:
-        raise ValueError(f"a {config.model_type!r} model is no masked language model")
+        raise ValueError(f"a {config.model_type!r} model is no language model that is known")
     return mapping[type(config)]
 
 

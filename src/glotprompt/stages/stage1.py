@@ -88,7 +88,7 @@ class Stage1:
         held_out: EvaluationText = (),
     ) -> Stage1:
         """The arguments are those of `protocol.adapt`, which says what is refused."""
-        config = with_objective(config, parallel is not None)
+        config = with_objective(config, parallel is not None, backbone)
         if parallel is not None and (len(target) or len(source)):
             raise ConfigError("parallel text is aligned by itself; leave target and source out")
         if not language:
@@ -173,8 +173,9 @@ class Objective(Protocol):
         ...
 
 
-class MaskedLanguageModelling:
-    """Masked tokens of the target's text, mixed with the source's (section 3.1 of the paper)."""
+class LanguageModelling:
+    """Tokens of the target's text, mixed with the source's (section 3.1 of the paper): masked ones, next ones, or
+    spans, as the backbone was pre-trained to predict."""
 
     def __init__(
         self,
@@ -253,14 +254,22 @@ def count_unknown(
     return counted
 
 
-def with_objective(config: AdaptConfig | None, parallel: bool) -> AdaptConfig:
-    """The config of a stage 1 that was given parallel text, or none: what was not set is the preset alignment's there.
-    Raises `ConfigError` where the objective was set to another one."""
-    objective = "alignment" if parallel else "mlm"
+def with_objective(config: AdaptConfig | None, parallel: bool, backbone: Backbone) -> AdaptConfig:
+    """The config of a stage 1 that was given parallel text, or none: what was not set is the preset alignment's there,
+    and the backbone's own objective here. Raises `ConfigError` where the objective was set to another one, and for a
+    setting without effect on the backbone."""
+    objective = "alignment" if parallel else backbone.objective
     if config is None:
-        return AdaptConfig(**preset("alignment", "adapt")) if parallel else AdaptConfig()
+        return AdaptConfig(**preset("alignment", "adapt")) if parallel else AdaptConfig(objective=objective)
+    if config.positions == "shifted" and backbone.objective == "spans":
+        raise ConfigError(f"{backbone.name} has relative positions, which nothing shifts; leave positions out")
     if config.objective == objective:
         return config
+    if not parallel and config.objective != "alignment":
+        if "objective" in config.model_fields_set or (objective == "clm" and "mask_rate" in config.model_fields_set):
+            given = "objective" if "objective" in config.model_fields_set else "mask_rate"
+            raise ConfigError(f"{backbone.name} is trained with objective {objective!r}; leave {given} out")
+        return config.replace(objective=objective)
     if "objective" in config.model_fields_set:
         needs = f"unlabelled text ({setting('target')})" if parallel else f"parallel text ({setting('parallel')})"
         raise ConfigError(f"objective {config.objective!r} needs {needs}; give it, or leave objective out")
@@ -291,7 +300,7 @@ def train_part(
     same_precision(backbone, checkpoint)
     objective: Objective  # in the precision of the run: alignment's teachers are the backbone's own states
     if stage1.pairs is None:
-        objective = MaskedLanguageModelling(backbone, stage1.target, stage1.source, config, runtime)
+        objective = LanguageModelling(backbone, stage1.target, stage1.source, config, runtime)
     else:
         objective = Alignment(backbone, stage1.pairs, config, runtime)
     before = objective.scores(None)

@@ -33,7 +33,8 @@ from glotprompt.training.checkpoint import Checkpoint, same_precision
 from glotprompt.training.loop import Evaluation, History, Optimisation, fit
 from glotprompt.training.memory import PeakMemory, gradient_checkpointing
 from glotprompt.training.objectives.alignment import split_pairs
-from glotprompt.training.objectives.cloze import Cloze, ClozeCorpus, encode_without_mask, weights_of
+from glotprompt.training.objectives.batches import ClozeCorpus
+from glotprompt.training.objectives.cloze import Cloze, encode_without_mask, weights_of
 from glotprompt.training.objectives.embedding import (
     STRENGTHS,
     Chosen,
@@ -232,7 +233,7 @@ def _check_layer(backbone: Backbone, stage2: Stage2, body: Module) -> None:
     if stage2.config.head == "pooled" and not stage2.method.reads_vectors and lowest is not None and layer <= lowest:
         raise ConfigError(
             f"layer is {layer}, and what is trained begins above it, in layer {lowest + 1}; give {lowest + 1} to"
-            f" {backbone.num_layers}"
+            f" {backbone.num_state_layers}"
         )
 
 
