@@ -33,8 +33,8 @@ from .variants import ADAPT, EXAMPLES, TUNE
 
 DECODERS = ("llama", "qwen3", "gemma3")
 T5_KINDS = ("mt5", "umt5", "byt5")
-FAST = ("xlm-roberta", "qwen3", "byt5")
-"""One kind of each family; the others are slow tests."""
+FAST = ("qwen3", "byt5")
+"""One kind of each new family; the others are slow tests."""
 KINDS = [pytest.param(kind, marks=[] if kind in FAST else pytest.mark.slow) for kind in CONFIGS]
 MULTI = gp.Task("multi", "{mask} : {text}", {"a": ["kilimba", "water"], "b": "kilimbo", "c": "king king", "d": "play"})
 """Label words of one token and of several, two of which begin alike."""
@@ -101,7 +101,7 @@ def plainly(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, *
             for part, text in zip(front, (key, value), strict=True)
         )
         offset = front.shape[2]
-    causal = config.model_type in DECODERS + ("gemma3_text",) or (getattr(module, "is_decoder", False) and not crosses)
+    causal = config.model_type in (*DECODERS, "gemma3_text") or (getattr(module, "is_decoder", False) and not crosses)
     scale = more.get("scaling")
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     groups = query.shape[1] // key.shape[1]
@@ -183,7 +183,7 @@ def test_prompts_of_different_lengths_in_one_batch_equal_separate_runs(backbone:
 def test_gradients_with_and_without_recomputation_and_of_the_top_layer_alone(
     backbone: gp.Backbone, trained: int | None
 ) -> None:
-    """Against a difference quotient, along a random direction."""
+    """Against a difference quotient, along the gradient itself."""
     from glotprompt.model.modules.soft_prompt import SoftPrompt
 
     ids, mask = draw_batch(backbone, [13, 7])
@@ -199,11 +199,11 @@ def test_gradients_with_and_without_recomputation_and_of_the_top_layer_alone(
     loss, prompt = loss_of(start)
     (gradient,) = torch.autograd.grad(loss, [prompt.trained])
     direction = torch.zeros_like(start)
-    direction[prompt.trained_layers.start :] = draw_prompt(backbone, 4, 2)[prompt.trained_layers.start :]
-    step = 1e-2 / direction.norm()
+    direction[prompt.trained_layers.start :] = gradient / gradient.norm()
+    step = 2e-2
     with torch.no_grad():
         above, below = (loss_of(start + sign * step * direction)[0].double() for sign in (1, -1))
-    expected = (gradient * direction[prompt.trained_layers.start :]).sum().item()
+    expected = gradient.norm().item()
     assert ((above - below) / (2 * step)).item() == pytest.approx(expected, rel=0.05)
     backbone.checkpoint_gradients(True)
     try:
@@ -325,9 +325,9 @@ def test_a_decoder_reads_the_template_up_to_the_mask(kind: str) -> None:
 
 
 def both_stages(backbone: gp.Backbone, runtime: gp.RuntimeConfig = QUIET) -> tuple[Any, gp.PromptClassifier]:
-    adapt = ADAPT.replace(learning_rate=0.1, max_length=32)
+    adapt = ADAPT.replace(learning_rate=0.1, max_length=32, steps=6, eval_every=3)
     prompt = gp.adapt(backbone, TOY, SOURCE, "xxx", adapt, runtime)
-    tune = TUNE.replace(learning_rate=0.3, epochs=3, max_length=48)
+    tune = TUNE.replace(learning_rate=0.3, epochs=2, max_length=48)
     return prompt, gp.tune(backbone, prompt, EXAMPLES, TASK, tune, runtime, dev=EXAMPLES)
 
 
@@ -357,7 +357,7 @@ def test_a_killed_run_ends_with_the_same_bits(kind: str, backbone: gp.Backbone, 
 
     def killed_once(run: Any, parts: Any) -> Any:
         steps.append(run.history.step)
-        if len(steps) == 6:
+        if len(steps) == 5:
             raise KeyboardInterrupt
         return update(run, parts)
 
@@ -367,7 +367,7 @@ def test_a_killed_run_ends_with_the_same_bits(kind: str, backbone: gp.Backbone, 
         with pytest.raises(KeyboardInterrupt):
             both_stages(backbone, runtime)
         prompt, classifier = both_stages(backbone, runtime)
-    assert steps[:8] == [0, 1, 2, 3, 4, 5, 5, 6]
+    assert steps[:6] == [0, 1, 2, 3, 4, 4]
     assert torch.equal(prompt.key_values, trained(kind)[0].key_values)
     assert torch.equal(classifier.key_values, trained(kind)[1].key_values)
 
@@ -395,12 +395,12 @@ MULTI_TOPIC = gp.Task(
 def test_calibration_self_training_and_language_detection(kind: str, backbone: gp.Backbone) -> None:
     from glotprompt.inference.language import LanguageFinder
 
-    _, classifier = trained(kind)
+    prompt, classifier = trained(kind)
     texts = ["water day", "king king", "play play the"]
     calibrated = classifier.with_label_prior(texts)
     mean = np.mean([list(found.scores.values()) for found in calibrated.predict(texts)], axis=0)
     assert mean == pytest.approx([1 / 3] * 3, abs=0.01)
-    taught = gp.self_train(classifier, texts * 2, EXAMPLES, runtime=QUIET, dev=EXAMPLES)
+    taught = gp.self_train(classifier, texts * 2, EXAMPLES, runtime=QUIET, adapted=prompt, dev=EXAMPLES)
     assert taught.language == "xxx"
     finder = LanguageFinder(gp.Predictor(backbone, {"one": classifier, "two": classifier}))
     one, two = finder.losses(finder.read("the king the water", ["one", "two"]))
@@ -492,7 +492,7 @@ def test_a_decoder_that_fails_the_check_at_load_is_refused(fault: str, monkeypat
         )
     else:
         attention.forward = lambda *arguments, prefix=None, **more: forward(*arguments, **more)
-    with pytest.raises(ModelError, match="does not act as it should|reaches 2 of the 3 layers") as caught:
+    with pytest.raises(ModelError, match=r"does not act as it should|reaches 2 of the 3 layers") as caught:
         gp.Backbone(model, tokenizer_of("llama"), "it")
     assert "\n" not in str(caught.value)
 

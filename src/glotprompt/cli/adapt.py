@@ -14,7 +14,7 @@ from glotprompt.cli.declare import Params
 from glotprompt.cli.decontamination import parallel_text, stage1_texts
 from glotprompt.cli.screen import check_output, definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
-from glotprompt.cli.tables import warn
+from glotprompt.cli.tables import LOSSES, warn
 from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.data.datasets.catalog import parse_reference
 from glotprompt.data.languages import checked_code, name_of, same_language
@@ -24,7 +24,7 @@ from glotprompt.inference.combination import shared_characters
 from glotprompt.methods import METHODS, method_of_adapt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI, MINI_SENTENCE
-from glotprompt.records import AlignmentScores, MaskedTokenScores, TextReport
+from glotprompt.records import AlignmentScores, MaskedTokenScores, NextTokenScores, TextReport
 from glotprompt.report.tables import duration, size
 from glotprompt.spec import forget
 from glotprompt.stages.initial import initial_prompt
@@ -153,11 +153,15 @@ def _show_adapted(adapted: Adapted, num_parameters: int) -> None:
         }
     if isinstance(before, MaskedTokenScores) and isinstance(after, MaskedTokenScores):
         shown |= {
-            "MLM loss": f"{before.loss:.3f} before, {after.loss:.3f} after (natural log; of held-out text that"
+            LOSSES[
+                found.objective
+            ]: f"{before.loss:.3f} before, {after.loss:.3f} after (natural log; of held-out text that"
             " did not choose the step)",
             "first guess right": f"{before.top1:.1f} % before, {after.top1:.1f} % after",
             "one of five right": f"{before.top5:.1f} % before, {after.top5:.1f} % after",
         }
+    if isinstance(before, NextTokenScores) and isinstance(after, NextTokenScores):
+        shown["bits per byte"] = f"{before.bits_per_byte:.3f} before, {after.bits_per_byte:.3f} after"
     definitions(
         {
             **shown,
@@ -185,9 +189,15 @@ def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:
         figures = {f"{name}_before": value for name, value in before.items() if name != "num_pairs"}
         figures |= {f"{name}_after": value for name, value in after.items() if name != "num_pairs"}
         return {**about, **figures, "num_pairs": after["num_pairs"], **found}
+    loss = "mlm_loss" if adapted.training.objective == "mlm" else "loss"
+    bits = {
+        f"bits_per_byte_{when}": one["bits_per_byte"]
+        for when, one in (("before", before), ("after", after))
+        if "bits_per_byte" in one
+    }
     return {
         **about,
-        "mlm_loss_before": before["loss"], "mlm_loss_after": after["loss"],
+        f"{loss}_before": before["loss"], f"{loss}_after": after["loss"], **bits,
         "top1_before": before["top1"], "top1_after": after["top1"],
         "top5_before": before["top5"], "top5_after": after["top5"], "num_masked": after["num_masked"], **found,
     }  # fmt: skip

@@ -71,7 +71,7 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as a JSON value; tokens per line as a histogram (see `length_histogram`)."""
-        text = {key: value for key, value in asdict(self.text).items() if key != "line_tokens"}
+        text = {key: value for key, value in asdict(self.text).items() if key not in ("line_tokens", "is_byte_level")}
         text["unknown"] = [
             {
                 "text": char.text,
