@@ -74,19 +74,14 @@ class Template:
     def for_decoder(self) -> Template:
         """The template with the mask at its end, for a model that reads from left to right: the mask changes places
         with what follows it ("{mask} : {text}" becomes "{text} : {mask}"); literal text behind it alone is left out."""
-        parts = [(_literal(text), name) for text, name, _, _ in string.Formatter().parse(self.pattern)]
-        index = next(i for i, (_, name) in enumerate(parts) if name == MASK_FIELD)
-        before = "".join(text + f"{{{name}}}" for text, name in parts[:index]) + parts[index][0]
-        after = parts[index + 1 :]
-        if not after or after[0][1] is None:
-            return Template(f"{before}{{{MASK_FIELD}}}")
-        rest = f"{{{after[0][1]}}}" + "".join(text + (f"{{{name}}}" if name else "") for text, name in after[1:])
-        return Template(f"{before}{rest}{after[0][0]}{{{MASK_FIELD}}}")
-
-
-def _literal(text: str) -> str:
-    """Literal text as a pattern spells it."""
-    return text.replace("{", "{{").replace("}", "}}")
+        parts: list[str] = []
+        for literal, name, _, _ in string.Formatter().parse(self.pattern):
+            parts += [literal.replace("{", "{{").replace("}", "}}"), "" if name is None else f"{{{name}}}"]
+        index = parts.index(f"{{{MASK_FIELD}}}")
+        before, after, spelled = "".join(parts[:index]), parts[index + 1 :], [f"{{{name}}}" for name in self.fields]
+        field = next((i for i, part in enumerate(after) if part in spelled), len(after))
+        literal = "".join(after[:field]) if field < len(after) else ""
+        return Template(f"{before}{''.join(after[field:])}{literal}{{{MASK_FIELD}}}")
 
 
 @dataclass(frozen=True)
