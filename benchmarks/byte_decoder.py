@@ -29,7 +29,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 import glotprompt as gp
 from glotprompt.data.datasets.dataset import DATA_DIR_VARIABLE
 from glotprompt.model.devices import choose_precision
-from glotprompt.model.tokens import byte_tokenizer
+from glotprompt.model.tokens import BYTES, byte_tokenizer
 from glotprompt.records import NextTokenScores
 
 SOURCES = ("eng", "hau", "spa")
@@ -100,12 +100,8 @@ def adapt(
 
 def pretrain(data: Path, options: argparse.Namespace) -> None:
     """Train the decoder on all sources alike and save it; resumes from its checkpoint."""
-    tokenizer, length = byte_tokenizer(), options.length
-    # Bytes and line ends; a row starts anywhere.
-    streams = [
-        np.concatenate([np.array(tokenizer(line)["input_ids"]) for line in _lines(data / "text" / f"{code}.txt")])
-        for code in SOURCES
-    ]
+    tokenizer, length = byte_tokenizer(num_sentinels=0), options.length
+    streams = [_stream(data / "text" / f"{code}.txt", int(tokenizer.eos_token_id)) for code in SOURCES]
     torch.manual_seed(0)
     model: Any = Qwen3ForCausalLM(
         Qwen3Config(
@@ -147,6 +143,12 @@ def pretrain(data: Path, options: argparse.Namespace) -> None:
     tokenizer.save_pretrained(unfinished)
     unfinished.rename(options.output / "model")
     checkpoint.unlink(missing_ok=True)
+
+
+def _stream(path: Path, end: int) -> np.ndarray:
+    """All bytes of a text as token ids, `end` behind every line."""
+    lines = [np.frombuffer(line.encode(), dtype=np.uint8).astype(np.int64) + BYTES.start for line in _lines(path)]
+    return np.concatenate([part for line in lines for part in (line, [end])])
 
 
 def _batch(streams: Sequence[np.ndarray], batch: int, length: int, step: int) -> torch.Tensor:

@@ -505,6 +505,14 @@ def test_bytes_are_those_of_transformers_own_tokenizer() -> None:
     assert ours.decode(ours("ᏣᎳᎩ")["input_ids"], skip_special_tokens=True) == "ᏣᎳᎩ"
 
 
+def test_a_byte_level_decoder_is_told_from_byt5_by_its_tokenizer() -> None:
+    special = SpecialIds.of(byte_tokenizer(num_sentinels=0))
+    assert (special.objective, special.front, special.back, special.separator) == ("clm", (), (), 1)
+    assert SpecialIds.of(byte_tokenizer()).objective == "spans"
+    with pytest.raises(ModelError, match="special tokens for objective 'spans', the model is for 'clm'"):
+        gp.Backbone(random_model("qwen3"), byte_tokenizer(), "it")
+
+
 def test_parts_of_a_batch_make_the_whole() -> None:
     rows = [np.array([*range(5, 5 + length), 2], dtype=np.int64) for length in (9, 4, 12)]
     batch = token_batch(rows, backbone_of("mt5").tokenizer, 0.4, (0,))

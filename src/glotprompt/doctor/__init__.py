@@ -149,7 +149,8 @@ def examine(
         second = forecaster.tune(tune, adapt, task, fields, (NUM_EXAMPLES - dev, dev))
         if reads_words:
             several = [] if problems else words_of_several_tokens(task, tokenizer)
-            findings.append(label_finding(problems, len(task.labels), several))
+            by_token = forecaster.shell.objective != "mlm"
+            findings.append(label_finding(problems, len(task.labels), several, by_token))
     findings += cost_findings(first, second, forecaster.machine_bytes)
     return Diagnosis(name, language, pretraining, text, references, first, second, tuple(findings))
 

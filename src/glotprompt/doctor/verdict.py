@@ -287,10 +287,12 @@ def language_finding(language: str | None, exposure: Exposure | None) -> Finding
     return Finding("language", "ok", figure, exposure.evidence or "Stage 1 is meant for such languages.")
 
 
-def label_finding(problems: Sequence[str], num_labels: int, several: Sequence[str]) -> Finding:
-    """Whether the model can spell the task's label words; `several` are those of several tokens."""
+def label_finding(problems: Sequence[str], num_labels: int, several: Sequence[str], by_token: bool = False) -> Finding:
+    """Whether the model can spell the task's label words; `several` are those of several tokens, unless the model reads
+    all `by_token`, as decoders do."""
     if not problems and not several:
-        return Finding("label words", "ok", f"{num_labels} labels", "Every label word is one token.")
+        meaning = "Label words are read token by token." if by_token else "Every label word is one token."
+        return Finding("label words", "ok", f"{num_labels} labels", meaning)
     if not problems:
         figure = f"{counted(len(several), 'word')} of several tokens in {num_labels} labels"
         return Finding("label words", "ok", figure, " ".join(f"{sentence}." for sentence in several))

@@ -101,13 +101,15 @@ def is_byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 
 def byte_tokenizer(num_sentinels: int = 125) -> PreTrainedTokenizerFast:
-    """ByT5's vocabulary as a fast tokenizer; transformers has a slow one only, which knows no offsets."""
+    """ByT5's vocabulary as a fast tokenizer; transformers has a slow one only, which knows no offsets. Without
+    sentinels it is one for a decoder: no end is put behind a text."""
     spelled = bytes_to_unicode()
     names = ["<pad>", "</s>", "<unk>", *(spelled[byte] for byte in range(256))]
     backend = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, [], unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    backend.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 1)])
+    if num_sentinels:
+        backend.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 1)])
     more = [AddedToken(f"<extra_id_{number}>", special=True, normalized=False) for number in range(num_sentinels)]
     special: dict[str, Any] = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     return PreTrainedTokenizerFast(tokenizer_object=backend, additional_special_tokens=more, **special)
@@ -124,7 +126,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerFast) -> Int[NDArray[np.int64], " 
         is_byte = re.fullmatch("<0x[0-9A-F]{2}>", token) is not None
         sizes[number] = 1 if is_byte else len(token if in_bytes else token.replace("▁", " ").encode())
     sizes[list(tokenizer.all_special_ids)] = 0
-    sizes[tokenizer.eos_token_id] = 1
+    sizes[int(str(tokenizer.eos_token_id))] = 1
     return sizes
 
 
