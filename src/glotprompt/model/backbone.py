@@ -23,18 +23,17 @@ from glotprompt.model.body import LayeredBody, ReadPositions, first_position, la
 from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.families import DecoderInput, family_of
 from glotprompt.model.heads import head_transform, is_the_models_own, masked_token_loss
-from glotprompt.model.loading import (
-    MINI,
-    WORKING,
-    Pooling,
-    fingerprint,
-    in_one_line,
-    name_of,
-    open_backbone,
+from glotprompt.model.loading import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
+from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
+from glotprompt.model.tokens import (
+    Sequences,
+    SpecialIds,
+    beginning,
+    by_length,
+    pad,
+    plain,
     refuse_other_tokenizer,
 )
-from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
-from glotprompt.model.tokens import Objective, Sequences, SpecialIds, beginning, by_length, pad, plain
 
 
 @runtime_checkable
@@ -81,14 +80,11 @@ class Backbone:
         kind = family_of(config)
         if not kind.takes(config):
             raise ModelError(f"{name}: a {config.model_type!r} model is not supported as a backbone; {WORKING}")
-        self.family = kind(model)
-        self.objective: Objective = kind.objective
-        self.has_lm_head = self.family.has_lm_head
-        """Whether it predicts tokens; a sentence encoder has states only."""
+        self.family, self.objective = kind(model), kind.objective
+        self.has_lm_head = self.family.has_lm_head  # a sentence encoder has states only
         self.num_layers, self.num_state_layers = self.family.num_layers, self.family.num_state_layers
         self.num_heads, self.head_dim = self.family.num_heads, self.family.head_dim
-        self.hidden_size: int = config.hidden_size
-        self.vocab_size: int = config.vocab_size
+        self.hidden_size, self.vocab_size = int(config.hidden_size), int(config.vocab_size)
         self._first_position = first_position(model)
         self.max_positions: int = self.family.num_positions - self._first_position
         """Longest input in tokens, special tokens included."""
@@ -188,8 +184,8 @@ class Backbone:
         ids = torch.full((1, 2), token_id, device=self.model.device)
         try:
             self.model.set_attn_implementation(ATTENTION)
-            zeros = torch.zeros(self.prompt_shape(1), device=self.device)
-            reached = layers_reached(lambda prefix: self.family.read(ids, None, prefix), zeros, self.dtype)
+            zeros = torch.zeros(self.prompt_shape(1), device=self.device, dtype=self.dtype)
+            reached = layers_reached(lambda prefix: self.family.read(ids, None, prefix), zeros)
         except (ValueError, TypeError, AssertionError):
             reached = set[int]()
         if reached != set(range(self.num_layers)):

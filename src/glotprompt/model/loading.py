@@ -35,7 +35,7 @@ from glotprompt.errors import ModelError, UserError, in_a_line, is_out_of_memory
 from glotprompt.model.devices import refuse_too_little_memory
 from glotprompt.model.families import family_of
 from glotprompt.model.gguf import read_gguf
-from glotprompt.model.tokens import BYTES, Objective, SpecialIds, byte_tokenizer, missing_tokens
+from glotprompt.model.tokens import BYTES, byte_tokenizer
 from glotprompt.storage.metadata import is_finite
 
 # For a hub name with pickled weights only, transformers would ask the hub to convert them.
@@ -258,23 +258,6 @@ def _try_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedToken
         raise ModelError(f"{name}: its tokenizer gives the tokens {ids}, the model has {rows}; get or copy both again")
 
 
-def refuse_other_tokenizer(
-    name: str, tokenizer: PreTrainedTokenizerFast, objective: Objective, vocab_size: int
-) -> None:
-    """Raise `ModelError` for a tokenizer without a special token that is needed, or of another model."""
-    if lacking := missing_tokens(tokenizer, objective):
-        raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
-    if (made_for := SpecialIds.of(tokenizer).objective) != objective:
-        what = f"has the special tokens for objective {made_for!r}, the model is for {objective!r}"
-    else:
-        # Vocabulary sizes are rounded up, but never doubled; without tokenizer files transformers makes a tiny one.
-        largest = max(tokenizer.get_vocab().values(), default=0)
-        if vocab_size / 2 <= len(tokenizer) <= vocab_size and largest < vocab_size:
-            return
-        what = f"has {len(tokenizer)} tokens, the model {vocab_size}"
-    raise ModelError(f"{name}: its tokenizer {what}; they do not belong together, give a folder that holds both")
-
-
 def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[str]) -> None:
     more = sorted(key for key in unexpected if re.search(r"\blayers?\.\d+\.", key))
     if more:
@@ -290,7 +273,7 @@ def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[
 def has_lm_head(config: PreTrainedConfig) -> bool:
     """Whether the weights of a config should include an LM head: not if they were saved as a bare model, as sentence
     encoders are ("XLMRobertaModel")."""
-    return not any(name.endswith("Model") for name in config.architectures or ())
+    return not any(name.endswith("Model") and not name.endswith("LMHeadModel") for name in config.architectures or ())
 
 
 def predicts_tokens(name: str) -> bool:

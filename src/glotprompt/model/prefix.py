@@ -328,9 +328,7 @@ AttentionMaskInterface.register(ATTENTION, _additive_mask)
 
 
 @torch.no_grad()
-def layers_reached(
-    run: Callable[[Prefix], object], zeros: Float[Tensor, "layer 2 head prompt dim"], dtype: torch.dtype
-) -> set[int]:
+def layers_reached(run: Callable[[Prefix], object], zeros: Float[Tensor, "layer 2 head prompt dim"]) -> set[int]:
     """Layers whose attention calls the registered function with a prompt of zeros, determined by one forward pass."""
     reached: set[int] = set()
 
@@ -339,5 +337,5 @@ def layers_reached(
             reached.add(self.first_layer + index)
             return super().layer(index)
 
-    run(Recorder.shared(zeros, dtype))
+    run(Recorder.shared(zeros, zeros.dtype))
     return reached

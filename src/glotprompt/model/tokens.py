@@ -15,6 +15,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from glotprompt.errors import ModelError
+
 Objective = Literal["mlm", "clm", "spans"]
 """What a language model was pre-trained for: masked tokens, the next token (causal language modelling), or masked spans
 that a decoder generates (span corruption)."""
@@ -78,6 +80,25 @@ SENTINEL = "<extra_id_0>"
 def missing_tokens(tokenizer: PreTrainedTokenizerFast, objective: str) -> list[str]:
     """Required special tokens that a tokenizer lacks."""
     return [name for name in NEEDED[objective] if getattr(tokenizer, f"{name}_token_id") is None]
+
+
+def refuse_other_tokenizer(
+    name: str, tokenizer: PreTrainedTokenizerFast, objective: Objective, vocab_size: int
+) -> None:
+    """Raise `ModelError` for a tokenizer without a special token that is needed, or of another model."""
+    if lacking := missing_tokens(tokenizer, objective):
+        raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
+    if (made_for := SpecialIds.of(tokenizer).objective) != objective:
+        what = f"has the special tokens for objective {made_for!r}, the model is for {objective!r}"
+    else:
+        # Vocabulary sizes are rounded up, but never doubled; without tokenizer files transformers makes a tiny one.
+        ids = set(tokenizer.get_vocab().values())
+        if objective == "clm":  # Gemma 3's has a token for images beyond the vocabulary of its text model
+            ids -= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        if vocab_size / 2 <= len(tokenizer) and max(ids, default=0) < vocab_size:
+            return
+        what = f"has {len(tokenizer)} tokens, the model {vocab_size}"
+    raise ModelError(f"{name}: its tokenizer {what}; they do not belong together, give a folder that holds both")
 
 
 def sentinel(tokenizer: PreTrainedTokenizerFast, number: int) -> int:
