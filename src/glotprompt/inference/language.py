@@ -16,6 +16,7 @@ from torch import Tensor
 
 from glotprompt.inference.predictor import NotFinite, Predictor, Query, grouped
 from glotprompt.inference.served import Served
+from glotprompt.model.families import DecoderInput
 from glotprompt.model.prefix import Prefix
 from glotprompt.training.objectives.batches import MaskedBatch, token_batch, token_sequences
 from glotprompt.training.objectives.inputs import Input, fields_of
@@ -107,9 +108,8 @@ class LanguageFinder:
         with self._predictor.computing, torch.inference_mode():
             prefix = Prefix.per_row(prompts, own, backbone.dtype, [one.positions for one in decoded])
             positions = (reading.positions[None] + offsets).flatten()
-            decoder_ids = None if reading.decoder_ids is None else reading.decoder_ids.repeat(count, 1)
-            ids = reading.input_ids.repeat(count, 1)
-            hidden = MaskedBatch(ids, mask, positions, reading.targets, decoder_ids).states(backbone, prefix)
+            decoder = None if reading.decoder_ids is None else DecoderInput(reading.decoder_ids.repeat(count, 1))
+            hidden = backbone.states_at(reading.input_ids.repeat(count, 1), mask, prefix, positions, decoder)
             each = hidden.view(count, len(reading.targets), -1)
             sums = [backbone.masked_token_loss(states, reading.targets) for states in each]
         return [float(value) / len(reading.targets) for value in sums]
