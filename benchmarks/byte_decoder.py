@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -95,6 +96,7 @@ def adapt(
     checkpoints = options.output / f"{file.stem}.checkpoints"
     made = gp.adapt(backbone, *text, code, config, gp.RuntimeConfig(checkpoint_dir=checkpoints))
     made.save(file)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return made
 
 
