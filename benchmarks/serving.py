@@ -47,7 +47,8 @@ from glotprompt.model.tokens import SpecialIds
 from glotprompt.serve.api import make_app
 from glotprompt.serve.registry import Registry
 from glotprompt.task import Task
-from glotprompt.training.objectives.cloze import encode, label_words
+from glotprompt.training.objectives.cloze import label_words
+from glotprompt.training.objectives.inputs import encode
 
 TASK = Task.load("news")
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.05}

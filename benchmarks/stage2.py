@@ -27,7 +27,8 @@ from torch.nn import functional as F
 from glotprompt.config import RuntimeConfig
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
-from glotprompt.training.objectives.cloze import Cloze, ClozeCorpus, Words
+from glotprompt.training.objectives.batches import ClozeCorpus
+from glotprompt.training.objectives.cloze import Cloze, Words
 from glotprompt.training.objectives.losses import label_losses
 from glotprompt.training.objectives.lower_layers import below_trained_layers
 from glotprompt.training.objectives.micro_batch import MicroBatch

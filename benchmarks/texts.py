@@ -15,7 +15,8 @@ from glotprompt.data.datasets.dataset import DATA_DIR_VARIABLE
 from glotprompt.model.tokens import SpecialIds, plain
 from glotprompt.task import Task
 from glotprompt.training.objectives.batches import pack
-from glotprompt.training.objectives.cloze import Cloze, Words, encode, label_words
+from glotprompt.training.objectives.cloze import Cloze, Words, label_words
+from glotprompt.training.objectives.inputs import encode
 
 TARGET, SOURCE = "americasnlp2021/quechua-spanish/train.quy", "text/spa.txt"
 """One pair of languages, as a training has it. Lines of ten languages mixed would differ more in length and leave

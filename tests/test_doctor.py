@@ -61,6 +61,8 @@ def test_a_good_text_has_nothing_to_do() -> None:
         ("sub-words", {"num_tokens": 28_000}, "warn", "2.0 times the usual"),
         ("sub-words", {"num_tokens": 42_000}, "bad", "letter by letter"),
         ("sub-words", {"num_tokens": 41_000}, "warn", "2.9 times the usual"),
+        ("sub-words", {"num_tokens": 90_000, "is_byte_level": True}, "ok", "A token is a byte"),
+        ("unknown characters", {"is_byte_level": True}, "ok", "It reads bytes, so every script."),
         ("duplicates", {"num_unique": 901}, "ok", "99 of 1,000 lines (9.9 %)"),
         ("duplicates", {"num_unique": 900}, "warn", "sort -u"),
         ("short lines", {"num_short": 199}, "ok", "19.9 %"),
@@ -106,7 +108,7 @@ def test_the_remedy_for_unknown_characters_is_one_that_works() -> None:
     assert "except ߗ U+07D7 (5)" in both
     nothing = of_text("unknown characters", **hit, unknown=(far,), far=(far,)).remedy
     assert "--map-characters" not in nothing
-    for said in ("falls back to bytes", "larger vocabulary", "romanisation"):
+    for said in ("ByT5", "whose vocabulary has this one", "romanisation"):
         assert nothing.count(said) == 1
     first = of_text("unknown characters", **hit, unknown=(near,), num_mojibake=900, mojibake=("Ã±", "ñ")).remedy
     assert first == "Repair the encoding first, then run the doctor again."

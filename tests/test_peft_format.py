@@ -15,11 +15,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from glotprompt.errors import ArtifactError, ConfigError, UserError
-from glotprompt.formats.peft import from_peft, to_peft
+from glotprompt.formats.peft import _flat, from_peft, to_peft
 from glotprompt.inference.classifier import LanguagePrompt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.prefix import Prefix
+
+from .tiny_backbones import random_model, tokenizer_of
 
 Tiny = Callable[[str], Backbone]
 NewStock = Callable[[str], PreTrainedModel]
@@ -234,3 +236,63 @@ def test_a_reparameterised_prompt_is_what_peft_s_encoder_makes(
     assert torch.equal(folded.key_values(), prompt.key_values())
     assert (folded.trained_layers, type(folded)) == (prompt.trained_layers, SoftPrompt)
     assert [tuple(parameter.shape) for parameter in folded.parameters()] == [(num_layers, *shape[1:])]
+
+
+# --- decoders
+
+
+PEFT_SIZES = {"llama": {}, "qwen3": {"num_attention_heads": 2, "token_dim": 32}}
+"""PEFT takes the size of a head to be hidden size / heads, which Qwen3's is not."""
+
+
+def decoder_of(kind: str) -> Backbone:
+    return Backbone(random_model(kind), tokenizer_of(kind), f"tiny {kind}")
+
+
+def causal(kind: str, folder: Path) -> PeftModel:
+    return made_by_peft(random_model(kind), folder, task_type="CAUSAL_LM", **PEFT_SIZES[kind])
+
+
+@pytest.mark.parametrize("kind", PEFT_SIZES)
+def test_a_decoder_computes_what_peft_computes_and_learns_what_peft_learns(kind: str, tmp_path: Path) -> None:
+    """Logits, then six steps of AdamW on the loss of next tokens: losses, gradients and parameters."""
+    backbone, theirs = decoder_of(kind), causal(kind, tmp_path / "theirs")
+    prompt = from_peft(tmp_path / "theirs", backbone, "nya")
+    assert_near(our_logits(prompt, backbone), peft_logits(theirs, backbone))
+    own = SoftPrompt(prompt.key_values, positions="shifted")
+    (embeddings,) = [value for value in theirs.parameters() if value.requires_grad]
+    ours, peft = (torch.optim.AdamW(values, lr=0.05) for values in (own.trained_parameters, [embeddings]))
+    ids, mask = text(backbone)
+    for _ in range(6):
+        rows, places = mask[:, 1:].nonzero(as_tuple=True)
+        targets = ids[rows, places + 1]
+        hidden = backbone.hidden_states(ids, mask, own.prefix(torch.float32))[rows, places]
+        loss = backbone.masked_token_loss(hidden, targets) / len(targets)
+        expected = theirs(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+        for optimizer, value in ((ours, loss), (peft, expected)):
+            optimizer.zero_grad()
+            value.backward()
+        assert own.trained.grad is not None
+        assert embeddings.grad is not None
+        assert_near(_flat(own.trained.grad), embeddings.grad)
+        ours.step()
+        peft.step()
+    assert (_flat(own.trained.detach()) - embeddings.detach()).abs().max() <= 1e-5 * embeddings.abs().max()
+
+
+@pytest.mark.parametrize("kind", PEFT_SIZES)
+def test_a_decoders_prompt_there_and_back(kind: str, tmp_path: Path) -> None:
+    backbone = decoder_of(kind)
+    causal(kind, tmp_path / "theirs")
+    prompt = from_peft(tmp_path / "theirs", backbone, "nya")
+    folder = to_peft(prompt, tmp_path / "ours")
+    assert json.loads((folder / "adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
+    again = PeftModel.from_pretrained(random_model(kind), folder)
+    assert_near(peft_logits(again, backbone), our_logits(prompt, backbone))
+    assert torch.equal(from_peft(folder, backbone, "nya").key_values, prompt.key_values)
+
+
+def test_an_encoder_decoder_has_no_place_in_peft(saved: Path) -> None:
+    with pytest.raises(ConfigError, match="no vectors for an encoder"):
+        from_peft(saved, decoder_of("mt5"), "nya")

@@ -198,3 +198,18 @@ def test_what_a_task_says_is_its_identity() -> None:
     ]
     assert len({other.identity() for other in [task, *others]}) == 5
     assert Task("u", "{mask} {text}", WORDS).identity() == task.identity(), "its name changes no number"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "moved"),
+    [
+        ("{mask} : {text}", "{text} : {mask}"),
+        ("{premise} ? {mask} , {hypothesis}", "{premise} ? {hypothesis} , {mask}"),
+        ("{text} . It is {mask} !", "{text} . It is {mask}"),
+        ("{text} {mask}", "{text} {mask}"),
+        ("{{a}} {mask} {{b}} {text} {{c}}", "{{a}} {text} {{c}} {{b}} {mask}"),
+        ("{mask}{premise} and {hypothesis}.", "{premise} and {hypothesis}.{mask}"),
+    ],
+)
+def test_a_decoder_finds_the_mask_at_the_end(pattern: str, moved: str) -> None:
+    assert Template(pattern).for_decoder == Template(moved)

@@ -100,11 +100,16 @@ def _one_line(config: type[Config], error: ValidationError) -> str:
     return f"{setting(key, of=config.__name__)}: {message}, not {value!r}.{hint}"
 
 
-class AdaptConfig(Config):
-    """Stage 1: masked language modelling on unlabelled text (section 3.1), or alignment on parallel text."""
+ObjectiveName = Literal["mlm", "clm", "spans", "alignment", "mlm+alignment"]
+"""What stage 1 learns."""
 
-    objective: Literal["mlm", "alignment", "mlm+alignment"] = "mlm"
-    """"mlm": masked language modelling. "alignment": move the vector of a target sentence to
+
+class AdaptConfig(Config):
+    """Stage 1: language modelling on unlabelled text (section 3.1: of masked tokens), or alignment on parallel text."""
+
+    objective: ObjectiveName = "mlm"
+    """"mlm": masked language modelling. "clm", "spans": causal language modelling and span corruption, which decoders
+    and models of the T5 family get instead, without being asked. "alignment": move the vector of a target sentence to
     the vector that the frozen model gives its translation; needs parallel text (preset alignment). "mlm+alignment":
     both, on text and parallel text; needs an LM head."""
     method: MethodName = "soft-prompt"
@@ -141,7 +146,8 @@ class AdaptConfig(Config):
     dropout: bool = False
     """Use the backbone's own dropout rates in training. Off for every method."""
     mask_rate: float = Field(default=0.15, gt=0, lt=1)
-    """Share of the tokens to predict; of these 80 % are masked, 10 % replaced and 10 % left unchanged."""
+    """Share of the tokens to predict; of these 80 % are masked, 10 % replaced and 10 % left unchanged. With "spans" all
+    of them are masked, in spans; with "clm" every token is predicted."""
     packing: Literal["full", "none"] = "full"
     """"full": lines joined and cut to `max_length`, no padding (RoBERTa's full sentences). "none": one line per
     sequence."""

@@ -66,6 +66,14 @@ class MaskedTokenScores:
     num_masked: int
 
 
+@dataclass(frozen=True)
+class NextTokenScores(MaskedTokenScores):
+    """Scores of causal language modelling; `num_masked` counts all predicted tokens."""
+
+    bits_per_byte: float
+    """Loss in bits per byte of UTF-8, an end of line being one: comparable between tokenizers."""
+
+
 ALREADY_ALIGNED = 90.0
 """Retrieval in per cent above which alignment gave nothing or a few points (docs/does_it_help.md)."""
 
@@ -95,7 +103,7 @@ class JointScores:
     alignment: AlignmentScores
 
 
-HeldOutScores = MaskedTokenScores | AlignmentScores | JointScores
+HeldOutScores = NextTokenScores | MaskedTokenScores | AlignmentScores | JointScores
 """Scores of stage 1, by its objective."""
 
 

@@ -75,7 +75,7 @@ def adapt_specs(
         settings, hashes = _settings(config), dict(contents)
         if not config.mlm_hold:  # an identity is older than it
             settings.pop("mlm_hold", None)
-        if config.objective == "mlm":
+        if "alignment" not in config.objective:
             settings["source_share"] = share
             hashes = {
                 name: content for name, content in contents.items() if (share < 1 if name == "target" else share > 0)

@@ -74,6 +74,19 @@ class Template:
         before = next(text for text, name, _, _ in string.Formatter().parse(self.pattern) if name == MASK_FIELD)
         return before[-1:].isspace()
 
+    @cached_property
+    def for_decoder(self) -> Template:
+        """The template with the mask at its end, for a model that reads from left to right: the mask changes places
+        with what follows it ("{mask} : {text}" becomes "{text} : {mask}"); literal text behind it alone is left out."""
+        parts: list[str] = []
+        for literal, name, _, _ in string.Formatter().parse(self.pattern):
+            parts += [literal.replace("{", "{{").replace("}", "}}"), "" if name is None else f"{{{name}}}"]
+        index = parts.index(f"{{{MASK_FIELD}}}")
+        before, after, spelled = "".join(parts[:index]), parts[index + 1 :], [f"{{{name}}}" for name in self.fields]
+        field = next((i for i, part in enumerate(after) if part in spelled), len(after))
+        literal = "".join(after[:field]) if field < len(after) else ""
+        return Template(f"{before}{''.join(after[field:])}{literal}{{{MASK_FIELD}}}")
+
 
 @dataclass(frozen=True)
 class Task:

@@ -32,8 +32,7 @@ from glotprompt.report.results import read_results
 from glotprompt.report.sections import make_section
 from glotprompt.stages.stage1 import Stage1
 from glotprompt.storage import artifact
-from glotprompt.training.objectives.batches import MaskingCorpus
-from glotprompt.training.objectives.cloze import ClozeCorpus
+from glotprompt.training.objectives.batches import ClozeCorpus, MaskingCorpus
 
 
 def planned(file: Path, place: Workplace, *changes: str) -> Plan:

@@ -14,7 +14,7 @@ from glotprompt.config import preset
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.records import ALREADY_ALIGNED, JointScores
-from glotprompt.stages.objectives import Alignment, Joint, MaskedLanguageModelling
+from glotprompt.stages.objectives import Alignment, Joint, LanguageModelling
 from glotprompt.stages.stage1 import Stage1
 from glotprompt.training.objectives.alignment import (
     PULL,
@@ -214,7 +214,7 @@ def test_parallel_text_without_an_lm_head(sentence_encoder: gp.Backbone) -> None
 def test_both_objectives_add_up(tiny_backbone: Tiny) -> None:
     backbone = tiny_backbone("bert")
     config = CONFIG.replace(objective="mlm+alignment", alignment_weight=0.25, held_out_share=0.2, eval_sequences=8)
-    text = MaskedLanguageModelling(backbone, TOY, SOURCE, config, QUIET)
+    text = LanguageModelling(backbone, TOY, SOURCE, config, QUIET)
     pairs = Alignment(backbone, TRANSLATIONS, config, QUIET)
     module = SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0)
 
@@ -255,7 +255,7 @@ def test_what_holds_the_source_is_a_cosine_and_moves_the_prompt(tiny_backbone: T
     backbone = tiny_backbone("xlm-roberta")
     config = gp.AdaptConfig(batch_size=8, max_length=16, held_out_share=0.2, mlm_hold=3.0)
     held, plain = (
-        MaskedLanguageModelling(backbone, TOY, SOURCE, config.replace(mlm_hold=weight), QUIET) for weight in (3.0, 0.0)
+        LanguageModelling(backbone, TOY, SOURCE, config.replace(mlm_hold=weight), QUIET) for weight in (3.0, 0.0)
     )
     module = SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0)
     sequences = held._corpus.source_batch(2)
@@ -280,7 +280,7 @@ def test_what_holds_the_source_is_a_cosine_and_moves_the_prompt(tiny_backbone: T
         for objective in (held, plain)
     )
     assert one - other == pytest.approx(3 * expected, rel=1e-3)
-    alone = MaskedLanguageModelling(backbone, TOY, [], config.replace(source_share=0.0), QUIET)
+    alone = LanguageModelling(backbone, TOY, [], config.replace(source_share=0.0), QUIET)
     assert len([*alone.losses(module, 2, MicroBatch(QUIET))]) == 1, "there is no source text to hold"
 
 

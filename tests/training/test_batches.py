@@ -44,7 +44,10 @@ def assert_same(left: MaskedBatch, right: MaskedBatch) -> None:
 
 def test_special_ids(tiny_tokenizer: Tokenizer) -> None:
     special = SpecialIds.of(tiny_tokenizer)
-    assert (special.first, special.pad, special.last, special.mask) == SPECIAL
+    (first,), (last,) = special.front, special.back
+    assert (first, special.pad, last, special.mask) == SPECIAL
+    assert special.separator == last
+    assert special.objective == "mlm"
     assert special.all == SPECIAL
     assert tiny_tokenizer.unk_token_id == 3
 

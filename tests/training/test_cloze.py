@@ -21,15 +21,15 @@ from glotprompt.model import tokens as model_tokens
 from glotprompt.model.loading import folder_of, read_tokenizer
 from glotprompt.model.tokens import beginning
 from glotprompt.task import Task
+from glotprompt.training.objectives.batches import epoch_batches
 from glotprompt.training.objectives.cloze import (
     Cloze,
-    encode,
     encode_without_mask,
-    epoch_batches,
     label_words,
     single_token_words,
     words_of_several_tokens,
 )
+from glotprompt.training.objectives.inputs import encode
 
 Tokenizer = PreTrainedTokenizerFast
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -231,10 +231,10 @@ def test_a_word_of_several_tokens_takes_as_many_masks(tiny_tokenizer: Tokenizer)
     assert words.masks.tolist() == [0, *range(count), 0]
     expected = [[1 / 2, *[1 / (2 * count)] * count, 0], [0] * (count + 1) + [1]]
     assert torch.allclose(words.average, torch.tensor(expected))
-    (cloze,) = encode([{"text": "the day"}], task, tiny_tokenizer, 32, words.num_masks)
+    (cloze,) = encode([{"text": "the day"}], task, tiny_tokenizer, 32, words)
     assert cloze.input_ids.tolist()[1 : 1 + count] == [MASK] * count
     assert (cloze.position, cloze.num_masks) == (1, count)
-    (short,) = encode([{"text": "the day " * 40}], task, tiny_tokenizer, 24, words.num_masks)
+    (short,) = encode([{"text": "the day " * 40}], task, tiny_tokenizer, 24, words)
     assert short.input_ids.tolist().count(MASK) == count
     assert len(short.input_ids) <= 24
 

@@ -27,7 +27,8 @@ from glotprompt.training import watch as watching
 from glotprompt.training.checkpoint import Checkpoint
 from glotprompt.training.loop import Evaluation, History, Optimisation, fit
 from glotprompt.training.objectives.batches import mask_tokens, token_sequences
-from glotprompt.training.objectives.cloze import encode, label_words
+from glotprompt.training.objectives.cloze import label_words
+from glotprompt.training.objectives.inputs import encode
 from glotprompt.training.objectives.losses import label_losses, masked_token_losses
 from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import label_scores
@@ -552,7 +553,7 @@ def test_micro_batches_of_stage_2_sum_to_the_whole(
 ) -> None:
     task = Task("t", "{mask} : {text}", {"yes": ["Yes", "good"], "no": no})
     words = label_words(task, backbone.tokenizer)
-    clozes = encode([{"text": line} for line in english_lines[:8]], task, backbone.tokenizer, 24, words.num_masks)
+    clozes = encode([{"text": line} for line in english_lines[:8]], task, backbone.tokenizer, 24, words)
     gold = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
     prompt = SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0, range(1, 3))
 
@@ -590,7 +591,7 @@ def test_the_loss_over_the_vocabulary_is_equation_1(backbone: Backbone, english_
 def test_both_losses_of_a_word_of_several_tokens(backbone: Backbone, english_lines: list[str]) -> None:
     task = Task("t", "{mask} : {text}", {"yes": "Yes", "sport": "Sporting"})
     words = label_words(task, backbone.tokenizer)
-    clozes = encode([{"text": line} for line in english_lines[:4]], task, backbone.tokenizer, 24, words.num_masks)
+    clozes = encode([{"text": line} for line in english_lines[:4]], task, backbone.tokenizer, 24, words)
     gold, prompt = torch.tensor([0, 1, 1, 0]), SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0)
     with torch.no_grad(), prompt.attached(backbone) as prefix:
         scores = label_scores(backbone, clozes, prefix, words)

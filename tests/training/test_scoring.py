@@ -20,7 +20,8 @@ from glotprompt.model.prefix import Prefix
 from glotprompt.task import Task
 from glotprompt.training.calibration import fit_offsets, with_offsets
 from glotprompt.training.objectives.batches import token_sequences
-from glotprompt.training.objectives.cloze import Cloze, encode, label_words
+from glotprompt.training.objectives.cloze import Cloze, label_words
+from glotprompt.training.objectives.inputs import encode
 from glotprompt.training.objectives.scoring import (
     evaluation_batches,
     label_scores,
@@ -112,7 +113,7 @@ def test_a_word_of_several_tokens_scores_the_mean_log_probability_at_as_many_mas
     task = Task("t", "{mask} : {text}", {"sport": ["Sporting", "Sports"], "no": "No"})
     backbone, model = tiny_backbone(kind), stock(kind)
     words = label_words(task, backbone.tokenizer)
-    clozes = encode([{"text": line} for line in english_lines[:6]], task, backbone.tokenizer, 40, words.num_masks)
+    clozes = encode([{"text": line} for line in english_lines[:6]], task, backbone.tokenizer, 40, words)
     ids = backbone.tokenizer.encode("Sporting", add_special_tokens=False)
     sports, no = (backbone.tokenizer.convert_tokens_to_ids(f"▁{word}") for word in ("Sports", "No"))
     with torch.no_grad():

@@ -16,7 +16,7 @@ from glotprompt.cli.decontamination import Stage1Text, parallel_text, stage1_tex
 from glotprompt.cli.files import check_reading
 from glotprompt.cli.screen import check_output, definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
-from glotprompt.cli.tables import warn
+from glotprompt.cli.tables import LOSSES, warn
 from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.data import MAX_LINES
 from glotprompt.data.datasets.catalog import parse_reference
@@ -34,6 +34,7 @@ from glotprompt.records import (
     HeldOutScores,
     JointScores,
     MaskedTokenScores,
+    NextTokenScores,
     TextReport,
 )
 from glotprompt.report.tables import duration, size
@@ -55,7 +56,9 @@ def adapt(params: Params) -> None:
     model = params["model"] or (MINI_SENTENCE if parallel and not target else MINI)
     config, runtime = settings(AdaptConfig, params, model, "soft-prompt")
     method_of_adapt(config)
-    texts = _texts(languages, aligned, with_objective(config, bool(parallel), bool(target or params["source"])), params)
+    # The backbone, which says what language modelling is on it, is not open yet.
+    asked = with_objective(config, bool(parallel), bool(target or params["source"]), config.objective)
+    texts = _texts(languages, aligned, asked, params)
     backbone = open_backbone(model, params["precision"], params["device"])
     initial = weighted_prompts("--init-prompt", params["init_prompt"], backbone)
     given = params["source_adapter"]
@@ -175,7 +178,7 @@ def _show_adapted(adapted: Adapted, num_parameters: int) -> None:
     before, after = found.held_out_before, found.held_out_after
     shown = dict[str, str]()
     for one, other in zip(_each(before), _each(after), strict=True):
-        shown |= _shown_scores(one, other)
+        shown |= _shown_scores(one, other, found.objective)
     definitions(
         {
             "language": f"{name_of(adapted.language)}, {adapted.method}",
@@ -198,7 +201,7 @@ def _each(scores: HeldOutScores) -> list[HeldOutScores]:
     return [scores.masked_tokens, scores.alignment] if isinstance(scores, JointScores) else [scores]
 
 
-def _shown_scores(before: HeldOutScores, after: HeldOutScores) -> dict[str, str]:
+def _shown_scores(before: HeldOutScores, after: HeldOutScores, objective: str) -> dict[str, str]:
     if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
         count = f"of {counted(after.num_pairs, 'held-out pair')}, both directions"
         return {
@@ -208,12 +211,16 @@ def _shown_scores(before: HeldOutScores, after: HeldOutScores) -> dict[str, str]
         }
     assert isinstance(before, MaskedTokenScores)
     assert isinstance(after, MaskedTokenScores)
-    return {
-        "MLM loss": f"{before.loss:.3f} before, {after.loss:.3f} after (natural log; of held-out text that"
-        " did not choose the step)",
+    name = LOSSES.get(objective, LOSSES["mlm"])
+    shown = {
+        name: f"{before.loss:.3f} before, {after.loss:.3f} after (natural log; of held-out text that did not choose the"
+        " step)",
         "first guess right": f"{before.top1:.1f} % before, {after.top1:.1f} % after",
         "one of five right": f"{before.top5:.1f} % before, {after.top5:.1f} % after",
     }
+    if isinstance(before, NextTokenScores) and isinstance(after, NextTokenScores):
+        shown["bits per byte"] = f"{before.bits_per_byte:.3f} before, {after.bits_per_byte:.3f} after"
+    return shown
 
 
 def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:
@@ -223,19 +230,19 @@ def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:
         "language": adapted.language, "method": adapted.method,
         "output": str(output), "file_bytes": output.stat().st_size,
     }  # fmt: skip
-    if adapted.training.objective == "mlm":
-        return {**about, **_mlm_figures(before, after), **found}
     if adapted.training.objective == "mlm+alignment":
-        about |= _mlm_figures(before["masked_tokens"], after["masked_tokens"])
+        about |= _token_figures(before["masked_tokens"], after["masked_tokens"], "mlm_loss")
         before, after = before["alignment"], after["alignment"]
+    elif not adapted.is_aligned:
+        loss = "mlm_loss" if adapted.training.objective == "mlm" else "loss"
+        return {**about, **_token_figures(before, after, loss), **found}
     figures = {f"{name}_before": value for name, value in before.items() if name != "num_pairs"}
     figures |= {f"{name}_after": value for name, value in after.items() if name != "num_pairs"}
     return {**about, **figures, "num_pairs": after["num_pairs"], **found}
 
 
-def _mlm_figures(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "mlm_loss_before": before["loss"], "mlm_loss_after": after["loss"],
-        "top1_before": before["top1"], "top1_after": after["top1"],
-        "top5_before": before["top5"], "top5_after": after["top5"], "num_masked": after["num_masked"],
-    }  # fmt: skip
+def _token_figures(before: Mapping[str, Any], after: Mapping[str, Any], loss: str) -> dict[str, Any]:
+    found = {f"{loss}_before": before["loss"], f"{loss}_after": after["loss"]}
+    for name in ("bits_per_byte", "top1", "top5"):
+        found |= {f"{name}_{when}": one[name] for when, one in (("before", before), ("after", after)) if name in one}
+    return {**found, "num_masked": after["num_masked"]}

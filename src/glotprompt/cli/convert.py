@@ -22,7 +22,7 @@ def to_transformers(params: Params) -> None:
         raise UserError(f"--output {output} is there already and not an empty folder; give a new one")
     backbone = open_backbone(params["model"], "fp32", "cpu")
     atomic.write_folder(output, backbone.save_pretrained)
-    kind = "AutoModelForMaskedLM" if backbone.has_lm_head else "AutoModel"
+    kind = backbone.family.auto_class if backbone.has_lm_head else "AutoModel"
     note(f"wrote {output} (transformers: {kind} and AutoTokenizer open it)")
 
 

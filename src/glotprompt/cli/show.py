@@ -10,12 +10,21 @@ from typing import Any
 from glotprompt.cli.backbone import STAGE1_KINDS
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import definitions, say
+from glotprompt.cli.tables import LOSSES
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.languages import NOT_NAMED, name_of
 from glotprompt.errors import ArtifactError, counted
 from glotprompt.inference.measurements import measurements_of, sentence
 from glotprompt.methods import departures
-from glotprompt.records import AdaptReport, Combined, Converted, Stage1Report, TuneReport, stage1_report
+from glotprompt.records import (
+    AdaptReport,
+    Combined,
+    Converted,
+    NextTokenScores,
+    Stage1Report,
+    TuneReport,
+    stage1_report,
+)
 from glotprompt.report.tables import duration, size
 from glotprompt.storage.artifact import NO_BACKBONE
 from glotprompt.storage.metadata import describe
@@ -53,8 +62,10 @@ def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -
         about["training"] = f"step {report.best_step} of {report.steps}, {duration(report.seconds)}, {report.precision}"
     if isinstance(report, AdaptReport):
         before, after = report.held_out_before, report.held_out_after
-        name = {"mlm": "MLM loss", "alignment": "alignment loss"}.get(report.objective, "MLM and alignment loss")
+        name = LOSSES.get(report.objective, "MLM and alignment loss")
         about[name] = f"{before.loss:.3f} before, {after.loss:.3f} after (held-out text)"
+        if isinstance(before, NextTokenScores) and isinstance(after, NextTokenScores):
+            about["bits per byte"] = f"{before.bits_per_byte:.3f} before, {after.bits_per_byte:.3f} after"
         if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
             about["translations found"] = f"{before.retrieval:.1f} % before, {after.retrieval:.1f} % after"
     if isinstance(report, TuneReport):

@@ -71,7 +71,7 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as a JSON value; tokens per line as a histogram (see `length_histogram`)."""
-        text = {key: value for key, value in asdict(self.text).items() if key != "line_tokens"}
+        text = {key: value for key, value in asdict(self.text).items() if key not in ("line_tokens", "is_byte_level")}
         text["unknown"] = [
             {
                 "text": char.text,
@@ -149,7 +149,8 @@ def examine(
         second = forecaster.tune(tune, adapt, task, fields, (NUM_EXAMPLES - dev, dev))
         if reads_words:
             several = [] if problems else words_of_several_tokens(task, tokenizer)
-            findings.append(label_finding(problems, len(task.labels), several))
+            by_token = forecaster.shell.objective != "mlm"
+            findings.append(label_finding(problems, len(task.labels), several, by_token))
     findings += cost_findings(first, second, forecaster.machine_bytes)
     return Diagnosis(name, language, pretraining, text, references, first, second, tuple(findings))
 

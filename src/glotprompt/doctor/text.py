@@ -14,6 +14,7 @@ from typing import Any
 from glotprompt.data.characters import nearest_known
 from glotprompt.data.readers.normalise import script_of
 from glotprompt.doctor.markup import markup_lines, mojibake_lines
+from glotprompt.model.tokens import is_byte_level
 from glotprompt.training.objectives.unknown import MAX_LINES, UnknownCharacter, Vocabulary, knows
 
 SHORT_WORDS = 3
@@ -65,6 +66,8 @@ class TextStatistics:
     """Lines with UTF-8 that was read as Latin-1 or cp1252."""
     mojibake: tuple[str, str]
     """The most frequent case, and the correct text."""
+    is_byte_level: bool = False
+    """Whether the tokenizer reads bytes, so that no character is unknown."""
 
     @property
     def pieces_per_word(self) -> float:
@@ -154,6 +157,7 @@ def statistics_of(lines: Sequence[str], tokenizer: Any) -> TextStatistics:
         markup=markup_lines(sample),
         num_mojibake=num_mojibake,
         mojibake=mojibake,
+        is_byte_level=is_byte_level(tokenizer),
     )
 
 

@@ -142,7 +142,8 @@ def _scripts(text: TextStatistics) -> Finding:
 def _unknown(text: TextStatistics) -> Finding:
     name, share = "unknown characters", text.touched_share
     if not text.unknown:
-        return Finding(name, "ok", "none", "The vocabulary covers every character.")
+        meaning = "It reads bytes, so every script." if text.is_byte_level else "The vocabulary covers every character."
+        return Finding(name, "ok", "none", meaning)
     figure = f"in {_share(share)} of the words, {_share(text.unknown_share)} of the tokens"
     meaning = f"These become the unknown token: {_some(text.unknown)}."
     if share < NEGLIGIBLE:
@@ -163,8 +164,8 @@ def _fix_unknown(text: TextStatistics) -> str:
     if not text.far:
         return f"{mapped}."
     other = (
-        "use a backbone whose tokenizer falls back to bytes or has a larger vocabulary with this script, or write the"
-        " text in a script that it covers (romanisation)"
+        "use a byte-level backbone (ByT5, such as google/byt5-small), which reads every script, or one whose vocabulary"
+        " has this one, or write the text in a script that it covers (romanisation)"
     )
     if len(text.far) == len(text.unknown):
         return f"No known characters are similar, so a character map does not help: {other}."
@@ -177,6 +178,9 @@ def _pieces(text: TextStatistics, pieces: Mapping[str, float]) -> Finding:
     figure = f"{own:.2f} sub-words per word, {length:.1f} characters per sub-word"
     low, high = min(pieces.values()), max(pieces.values())
     meaning = f"Reference ({len(pieces)} pre-training languages): median {usual:.2f}, range {low:.2f}-{high:.2f}."
+    if text.is_byte_level:
+        meaning = "A token is a byte: sentences are long, and --max-length counts bytes."
+        return Finding("sub-words", "ok", f"{own:.2f} bytes per word", meaning)
     if not text.spaced:
         return Finding("sub-words", "ok", figure, "Without spaces, sub-words per word cannot be compared.")
     if own < 2 * usual:
@@ -283,10 +287,12 @@ def language_finding(language: str | None, exposure: Exposure | None) -> Finding
     return Finding("language", "ok", figure, exposure.evidence or "Stage 1 is meant for such languages.")
 
 
-def label_finding(problems: Sequence[str], num_labels: int, several: Sequence[str]) -> Finding:
-    """Whether the model can spell the task's label words; `several` are those of several tokens."""
+def label_finding(problems: Sequence[str], num_labels: int, several: Sequence[str], by_token: bool = False) -> Finding:
+    """Whether the model can spell the task's label words; `several` are those of several tokens, unless the model reads
+    all `by_token`, as decoders do."""
     if not problems and not several:
-        return Finding("label words", "ok", f"{num_labels} labels", "Every label word is one token.")
+        meaning = "Label words are read token by token." if by_token else "Every label word is one token."
+        return Finding("label words", "ok", f"{num_labels} labels", meaning)
     if not problems:
         figure = f"{counted(len(several), 'word')} of several tokens in {num_labels} labels"
         return Finding("label words", "ok", figure, " ".join(f"{sentence}." for sentence in several))

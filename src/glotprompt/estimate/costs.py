@@ -17,6 +17,7 @@ from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ConfigError, UserError
 from glotprompt.methods import METHODS, Method
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.families import DecoderInput
 from glotprompt.model.heads import CACHED_LOGITS_BUDGET, LOGITS_BUDGET
 from glotprompt.model.modules.classification import EmbeddingHead
 from glotprompt.model.modules.module import Module
@@ -141,7 +142,8 @@ def adapt_cost(backbone: Shell, config: AdaptConfig, attention: Attention) -> St
     words = 0
     if config.objective != "alignment":
         backbone.require_lm_head("masked language modelling")
-        words = max(1, round(config.mask_rate * config.batch_size * config.max_length))
+        share = 1.0 if backbone.objective == "clm" else config.mask_rate
+        words = max(1, round(share * config.batch_size * config.max_length))
     _check_length(backbone, config.max_length)
     size = (config.batch_size * (1 if words else 2), config.max_length)  # both sides of a pair
     with backbone.device:
@@ -247,7 +249,11 @@ def activation_bytes(
     ids = torch.zeros(batch, length, dtype=torch.long, device=backbone.device)
     places = torch.zeros(num_words or batch, dtype=torch.long, device=backbone.device)
     with torch.autograd.graph.saved_tensors_hooks(kept.note, _as_it_is), module.attached(backbone) as prefix:
-        hidden = backbone.hidden_states(ids, None, prefix).flatten(0, 1)[places]
+        if backbone.objective == "spans":  # spans with their sentinels, or label words: about a fifth of the text
+            decoder = DecoderInput(ids[:, : -(-length // 5)])
+            hidden = backbone.states_at(ids, None, prefix, places, decoder)
+        else:
+            hidden = backbone.hidden_states(ids, None, prefix).flatten(0, 1)[places]
         if num_words is None:
             backbone.token_logits(hidden, places[:1].expand(_NUM_LABELS))
         elif num_words:

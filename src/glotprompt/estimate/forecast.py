@@ -24,10 +24,11 @@ from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.stack import trained_of
 from glotprompt.model.shapes import Shell
 from glotprompt.quantities import DAY, duration, size
-from glotprompt.stages.objectives import Alignment, MaskedLanguageModelling
+from glotprompt.stages.objectives import Alignment, LanguageModelling
 from glotprompt.task import Task
 from glotprompt.training.loop import Parts
-from glotprompt.training.objectives.cloze import Cloze, ClozeCorpus, encode_without_mask
+from glotprompt.training.objectives.batches import ClozeCorpus
+from glotprompt.training.objectives.cloze import Cloze, encode_without_mask
 from glotprompt.training.objectives.embedding import layer_read, vectors_of
 from glotprompt.training.objectives.inputs import read_inputs
 from glotprompt.training.objectives.losses import label_losses
@@ -269,7 +270,7 @@ class Forecaster:
             objective = Alignment(backbone, [(line, line) for line in some], short, self.runtime)
         else:
             some = _some(lines, SAMPLE_LINES)
-            objective = MaskedLanguageModelling(backbone, some, [], short.replace(source_share=0.0), self.runtime)
+            objective = LanguageModelling(backbone, some, [], short.replace(source_share=0.0), self.runtime)
 
         def losses(step: int, micro_batch: MicroBatch) -> Parts:
             with backbone.dropping_out(config.dropout, (config.seed, step)):

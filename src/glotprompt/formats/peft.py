@@ -3,7 +3,8 @@
 A folder holds `adapter_config.json` and `adapter_model.safetensors` with one tensor, `prompt_embeddings` [prompt, 2 *
 layer * hidden]: for every position k0, v0, k1, v1 ..., each [head, dim]. PEFT shifts the position ids of the text by
 the prompt length, so prompts from PEFT have positions="shifted". It stores neither language nor training metadata, and
-supports masked language models only with the task type FEATURE_EXTRACTION.
+supports masked language models only with the task type FEATURE_EXTRACTION; decoders have CAUSAL_LM. With grouped-query
+heads, heads and hidden size are those of keys and values.
 """
 
 from __future__ import annotations
@@ -20,21 +21,23 @@ from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_m
 from glotprompt.inference.classifier import LanguagePrompt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import BUNDLED
-from glotprompt.records import Converted
+from glotprompt.records import AdaptReport, Converted
 from glotprompt.storage import artifact, atomic
 from glotprompt.storage.metadata import is_finite
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 TENSOR = "prompt_embeddings"
-PEFT_TYPE = "PREFIX_TUNING"
+PEFT_TYPE, CAUSAL = "PREFIX_TUNING", "CAUSAL_LM"
 
 
 def to_peft(prompt: LanguagePrompt, folder: str | Path, *, allow_plain: bool = False) -> Path:
     """Write a language prompt as a PEFT adapter folder.
 
     PEFT always shifts positions: a prompt trained with positions="plain" gives other results there and is refused
-    (`ConfigError`) unless `allow_plain`. A prompt with a character map is refused: PEFT cannot store the map.
+    (`ConfigError`) unless `allow_plain`. A prompt with a character map is refused: PEFT cannot store the map; so is
+    that of an encoder-decoder, which PEFT gives vectors in the decoder only.
     """
+    task_type = _task_type(prompt)
     if prompt.positions == "plain" and not allow_plain:
         raise ConfigError(
             "the prompt was trained with plain positions, but PEFT shifts positions by the prompt length, so its"
@@ -57,13 +60,29 @@ def to_peft(prompt: LanguagePrompt, folder: str | Path, *, allow_plain: bool = F
         "num_virtual_tokens": length,
         "peft_type": PEFT_TYPE,
         "prefix_projection": False,
-        "task_type": "FEATURE_EXTRACTION",
+        "task_type": task_type,
         "token_dim": heads * dim,
     }
     folder = Path(folder)
     atomic.write(folder / WEIGHTS, save({TENSOR: _flat(prompt.key_values)}, metadata={"format": "pt"}))
     atomic.write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     return folder
+
+
+def _task_type(prompt: LanguagePrompt) -> str:
+    """PEFT's name for the kind of model that a prompt is for, as far as its report says."""
+    report = prompt.report
+    objective = report.objective if isinstance(report, AdaptReport) else None
+    _refuse_encoder_decoder(objective)
+    was_causal = isinstance(report, Converted) and report.origin.get("task_type") == CAUSAL
+    return CAUSAL if objective == "clm" or was_causal else "FEATURE_EXTRACTION"
+
+
+def _refuse_encoder_decoder(objective: str | None) -> None:
+    if objective == "spans":
+        raise ConfigError(
+            "PEFT's prefix tuning has no vectors for an encoder, whose prompts are half of these; keep ours"
+        )
 
 
 def from_peft(folder: str | Path, backbone: Backbone, language: str) -> LanguagePrompt:
@@ -73,6 +92,7 @@ def from_peft(folder: str | Path, backbone: Backbone, language: str) -> Language
     """
     folder = Path(folder)
     config = _config(folder)
+    _refuse_encoder_decoder(backbone.objective)
     shape = backbone.prompt_shape(0)
     sizes = {"num_layers": shape[0], "num_attention_heads": shape[2], "token_dim": shape[2] * shape[4]}
     for key, expected in sizes.items():
@@ -89,6 +109,8 @@ def from_peft(folder: str | Path, backbone: Backbone, language: str) -> Language
             f"{folder}: {len(flat)} prompt positions leave no room in the {backbone.max_positions} of {backbone.name}"
         )
     origin = {key: config.get(key) for key in ("base_model_name_or_path", "peft_version")}
+    if backbone.objective == "clm":
+        origin["task_type"] = CAUSAL
     return LanguagePrompt(
         key_values=flat.float().view(-1, *shape[:3], shape[4]).permute(1, 2, 3, 0, 4).contiguous(),
         language=language,

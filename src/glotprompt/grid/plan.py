@@ -372,7 +372,7 @@ class _Planner:
 
 def _reads_source(config: AdaptConfig) -> bool:
     shares = METHODS[config.method].source_shares(config).values()
-    return config.objective == "mlm" and any(share > 0 for share in shares)
+    return "alignment" not in config.objective and any(share > 0 for share in shares)
 
 
 def _cell(method: str, target: Target | None, seed: int | None, varied: Mapping[str, Any]) -> Cell:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from glotprompt.inference.predictor import NotFinite, Predictor, Query, grouped
 from glotprompt.inference.served import Served
+from glotprompt.model.families import DecoderInput
 from glotprompt.model.prefix import Prefix
-from glotprompt.training.objectives.batches import MaskedBatch, mask_tokens, token_sequences
+from glotprompt.training.objectives.batches import MaskedBatch, token_batch, token_sequences
 from glotprompt.training.objectives.inputs import Input, fields_of
 
 MASK_RATE = 0.15
@@ -77,7 +78,8 @@ class LanguageFinder:
         sequences = token_sequences([text], tokenizer, MOST_TOKENS, "none")
         if not sequences:  # only characters that the tokenizer drops
             sequences = token_sequences([str(tokenizer.unk_token)], tokenizer, MOST_TOKENS, "none")
-        return mask_tokens(sequences * self._readings, tokenizer, MASK_RATE, (SEED,))
+        readings = 1 if self._predictor.backbone.objective == "clm" else self._readings  # nothing is left to chance
+        return token_batch(sequences * readings, tokenizer, MASK_RATE, (SEED,))
 
     def losses(self, query: LanguageQuery) -> list[Loss]:
         """Losses in the order of the candidates; texts that character maps rewrite differently are read separately."""
@@ -98,7 +100,7 @@ class LanguageFinder:
         backbone = self._predictor.backbone
         decoded = [served.decoded() for served in candidates]
         reading = reading.to(backbone.device)
-        count, (rows, width) = len(candidates), reading.input_ids.shape
+        count, rows, width = len(candidates), len(reading.input_ids), reading.width
         offsets = torch.arange(count, device=backbone.device)[:, None] * (rows * width)
         mask = None if reading.attention_mask is None else reading.attention_mask.repeat(count, 1)
         prompts = [cast(Tensor, one.prompt) for one in decoded]
@@ -106,7 +108,8 @@ class LanguageFinder:
         with self._predictor.computing, torch.inference_mode():
             prefix = Prefix.per_row(prompts, own, backbone.dtype, [one.positions for one in decoded])
             positions = (reading.positions[None] + offsets).flatten()
-            hidden = backbone.states_at(reading.input_ids.repeat(count, 1), mask, prefix, positions)
+            decoder = None if reading.decoder_ids is None else DecoderInput(reading.decoder_ids.repeat(count, 1))
+            hidden = backbone.states_at(reading.input_ids.repeat(count, 1), mask, prefix, positions, decoder)
             each = hidden.view(count, len(reading.targets), -1)
             sums = [backbone.masked_token_loss(states, reading.targets) for states in each]
         return [float(value) / len(reading.targets) for value in sums]

@@ -21,8 +21,8 @@ from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.prefix import Positions, Prefix
 from glotprompt.model.tokens import padded_width
 from glotprompt.training.calibration import with_offsets
-from glotprompt.training.objectives.cloze import Cloze, Words, encode, encode_without_mask
-from glotprompt.training.objectives.inputs import Input, fields_of, ngrams_read
+from glotprompt.training.objectives.cloze import Cloze, Words, encode_without_mask
+from glotprompt.training.objectives.inputs import Input, encode, fields_of, ngrams_read
 from glotprompt.training.objectives.scoring import label_states, log_probabilities
 
 PASS_COST = 64
@@ -44,7 +44,7 @@ class Query:
     @property
     def num_tokens(self) -> int:
         """Cost: its tokens, with template and special tokens; next to nothing without a backbone."""
-        return 1 if self.served.reads_characters else len(self.cloze.input_ids)
+        return 1 if self.served.reads_characters else self.cloze.num_tokens
 
 
 class NotFinite(ArtifactError):
@@ -92,7 +92,8 @@ class Predictor:
         texts = [_texts_for(one, item) for one, (_, item) in zip(classifiers, items, strict=True)]
         clozes: dict[int, Cloze] = {}
         keys = [
-            one if one.reads_characters else (one.task.template, one.max_length, one.num_masks) for one in classifiers
+            one if one.reads_characters else (one.task.template, one.max_length, one.num_masks, one.continuations)
+            for one in classifiers
         ]
         for rows in grouped(keys):
             first = classifiers[rows[0]]
@@ -102,7 +103,7 @@ class Predictor:
             if first.reads_characters:
                 encoded = ngrams_read(cast(NgramHead, first.decoded().head), fields, first.task)
             elif first.num_masks:
-                encoded = encode(fields, first.task, tokenizer, first.max_length, first.num_masks)
+                encoded = encode(fields, first.task, tokenizer, first.max_length, first.words)
             else:
                 encoded = encode_without_mask(fields, first.task, tokenizer, first.max_length)
             of_content = dict(zip(each, encoded, strict=True))  # one text for many classifiers is tokenised once

@@ -60,4 +60,4 @@ class SavedStage1(Saved):
     @property
     def is_aligned(self) -> bool:
         """Whether it was trained on parallel text."""
-        return isinstance(self.report, AdaptReport) and self.report.objective != "mlm"
+        return isinstance(self.report, AdaptReport) and "alignment" in self.report.objective

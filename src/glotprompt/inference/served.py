@@ -79,6 +79,11 @@ class Served:
         """Masks in its template; 0 where a head reads the labels."""
         return 0 if self.words is None else self.words.num_masks
 
+    @property
+    def continuations(self) -> tuple[tuple[int, ...], ...]:
+        """`Words.continuations`; none where a head reads the labels."""
+        return () if self.words is None else self.words.continuations
+
     @classmethod
     def of(cls, name: str, metadata: Mapping[str, Any], backbone: Backbone, decoded: Callable[[], Decoded]) -> Served:
         """Build it from the metadata of a classifier's file (`PromptClassifier.description`). Raises `ArtifactError`

@@ -60,7 +60,7 @@ class Method(Description):
 
     def source_shares(self, config: AdaptConfig) -> Mapping[str, float]:
         """The trainings of stage 1 and the share of source text in each. Alignment reads both languages in one."""
-        return self.shares if self.shares and config.objective == "mlm" else {"language": config.source_share}
+        return self.shares if self.shares and "alignment" not in config.objective else {"language": config.source_share}
 
 
 METHODS = cast(Mapping[str, Method], DESCRIPTIONS)

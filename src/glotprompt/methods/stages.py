@@ -20,7 +20,7 @@ def method_of_adapt(config: AdaptConfig) -> Method:
     method = METHODS[config.method].start
     if method.stage1 is None:
         raise ConfigError(f"{config.method} has no stage 1; go on with tune, on the model alone")
-    if config.objective != "mlm" and not method.aligns:
+    if "alignment" in config.objective and not method.aligns:
         known = ", ".join(one.name for one in METHODS.values() if one.aligns)
         raise ConfigError(f"{config.method} is not trained by alignment; {known} are")
     if "source_share" in config.model_fields_set and method.shares is not None:
@@ -49,6 +49,11 @@ def method_of_tune(config: TuneConfig, adapted: Adapted | None, backbone: model.
     method, config = METHODS[name], config.replace(method=name)
     if config.layer is not None:
         _check_layer(config.layer, method, config, backbone)
+    if config.head == "linear" and backbone.objective != "mlm":
+        raise ConfigError(
+            f"{backbone.name} has no first token that sees the whole text, which {setting('head', 'linear')} reads;"
+            " take 'cloze' or 'pooled'"
+        )
     if not method.reads_vectors:
         _check_start(method, adapted)
     elif adapted is not None and "source" in adapted.parts:
@@ -64,8 +69,8 @@ def _check_layer(layer: int, method: Method, config: TuneConfig, backbone: model
             f"{method.name} reads the last layer; leave layer out, or give method 'embedding' or"
             f" {setting('head', 'pooled')}"
         )
-    if layer > backbone.num_layers:
-        raise ConfigError(f"layer is {layer}; {backbone.name} has {backbone.num_layers} layers, give 0 to that")
+    if layer > backbone.num_state_layers:
+        raise ConfigError(f"layer is {layer}; {backbone.name} has {backbone.num_state_layers} layers, give 0 to that")
 
 
 def _check_start(method: Method, adapted: Adapted | None) -> None:
@@ -133,6 +138,7 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
         ),
         (any(share > 0 for share in shares), "no source text is read", "mlm_hold"),
         (config.objective == "mlm+alignment", "there is one objective", "alignment_weight"),
+        (config.objective != "clm", "a decoder predicts every token", "mask_rate"),
         (config.learning_rate == "auto", "the learning rate is not looked for", "auto_rates auto_steps"),
     )
 
@@ -184,7 +190,7 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
     Raises `ConfigError` where stage 2 has to be trained again, and for a module of another method or backbone."""
     method = METHODS[classifier.method]
     stage1 = None if classifier.report is None else classifier.report.language_prompt
-    is_aligned = adapted.is_aligned or (isinstance(stage1, AdaptReport) and stage1.objective != "mlm")
+    is_aligned = adapted.is_aligned or (isinstance(stage1, AdaptReport) and "alignment" in stage1.objective)
     if is_aligned or not method.tunes_once:
         raise ConfigError(
             f"{method.name} trains stage 2 on the language's own module; tune again for {adapted.language}"

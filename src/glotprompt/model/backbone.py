@@ -21,10 +21,20 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from glotprompt.errors import ConfigError, ModelError, setting
 from glotprompt.model.body import LayeredBody, ReadPositions, first_position, layered_body, text_positions
 from glotprompt.model.devices import Precision, choose_precision, device_of
-from glotprompt.model.heads import head_transform, masked_token_loss
+from glotprompt.model.families import DecoderInput, family_of
+from glotprompt.model.heads import head_transform, is_the_models_own, masked_token_loss
 from glotprompt.model.loading import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
 from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
-from glotprompt.model.tokens import Sequences, SpecialIds, beginning, by_length, pad, plain
+from glotprompt.model.tokens import (
+    Objective,
+    Sequences,
+    SpecialIds,
+    beginning,
+    by_length,
+    pad,
+    plain,
+    refuse_other_tokenizer,
+)
 from glotprompt.model.xlm import speak_interface
 
 
@@ -38,8 +48,8 @@ class Attachable(Protocol):
 
 
 class Backbone:
-    """A masked language model or sentence encoder with frozen weights: hidden states with a prompt, sentence vectors
-    and, where it has an LM head, tokens at masked positions.
+    """A language model or sentence encoder with frozen weights: hidden states with a prompt, sentence vectors and,
+    where it has an LM head, masked or next tokens (`families`).
 
     All tensors it takes and returns live on `device`; the body computes in `dtype`, logits and losses are fp32.
     """
@@ -52,21 +62,13 @@ class Backbone:
         pooling: Pooling = "mean",
     ) -> None:
         """Freeze `model` and replace its attention function so that prompts reach it; `pooling` is used by `embed`.
-        Raises `ModelError` where that attention cannot be replaced, or the tokenizer has no mask token."""
-        if tokenizer.mask_token_id is None:
-            raise ModelError(f"{name}: its tokenizer has no mask token; a masked language model is needed")
+        Raises `ModelError` where that attention cannot be replaced, or the tokenizer lacks a special token."""
         self._take(model, name)
+        refuse_other_tokenizer(name, tokenizer, self.objective, self.vocab_size)
         self.tokenizer = tokenizer
         self.pooling: Pooling = pooling
         self.fingerprint = fingerprint(model, tokenizer)
-        # Vocabulary sizes are rounded up, but never doubled; without tokenizer files transformers makes a tiny one.
-        largest = max(tokenizer.get_vocab().values(), default=0)
-        if not self.vocab_size / 2 <= len(tokenizer) <= self.vocab_size or largest >= self.vocab_size:
-            raise ModelError(
-                f"{name}: its tokenizer has {len(tokenizer)} tokens, the model {self.vocab_size}; they do not belong"
-                " together, give a folder that holds both"
-            )
-        self._refuse_out_of_reach(tokenizer.mask_token_id)
+        self._refuse_out_of_reach(SpecialIds.of(tokenizer).mask)
 
     def __repr__(self) -> str:
         return f"<Backbone {self.name}: {self.num_layers} layers, {self.num_parameters:,} parameters, {self.precision}>"
@@ -75,23 +77,20 @@ class Backbone:
         """Freeze the model and read its shape; `ModelError` for a model of another kind."""
         self.name = name
         self._is_loaded = False
-        self.asked_precision: Precision = "auto"
-        """Precision requested from `load`; part of a run's identity, so that "bf16" never resumes an fp32 run."""
+        self.asked_precision: Precision = "auto"  # part of a run's identity: "bf16" never resumes an fp32 run
         self.model = model.eval().requires_grad_(False)
-        self.has_lm_head = model.base_model is not model
-        """Whether it predicts masked tokens; a sentence encoder has states only."""
         config: Any = model.config
-        keys = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
-        if config.is_encoder_decoder or any(getattr(config, key, None) is None for key in keys):
+        kind = family_of(config)
+        if not kind.takes(config):
             raise ModelError(f"{name}: a {config.model_type!r} model is not supported as a backbone; {WORKING}")
-        self.num_layers: int = config.num_hidden_layers
-        self.num_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        """Key/value heads, as in the shape of a prompt."""
-        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.hidden_size: int = config.hidden_size
-        self.vocab_size: int = config.vocab_size
+        self.family = kind(model)
+        self.objective: Objective = kind.objective
+        self.has_lm_head = self.family.has_lm_head  # a sentence encoder has states only
+        self.num_layers, self.num_state_layers = self.family.num_layers, self.family.num_state_layers
+        self.num_heads, self.head_dim = self.family.num_heads, self.family.head_dim
+        self.hidden_size, self.vocab_size = int(config.hidden_size), int(config.vocab_size)
         self._first_position = first_position(model)
-        self.max_positions: int = config.max_position_embeddings - self._first_position
+        self.max_positions: int = self.family.num_positions - self._first_position
         """Longest input in tokens, special tokens included."""
 
     @classmethod
@@ -130,7 +129,7 @@ class Backbone:
         return open_backbone(self.name).model
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write model (fp32) and tokenizer as a folder that transformers opens: `AutoModelForMaskedLM`, or `AutoModel`
+        """Write model (fp32) and tokenizer as a folder that transformers opens with `Family.auto_class`, or `AutoModel`
         for a backbone without an LM head."""
         self._in_fp32().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
@@ -191,7 +190,8 @@ class Backbone:
         ids = torch.full((1, 2), token_id, device=self.model.device)
         try:
             self.model.set_attn_implementation(ATTENTION)
-            reached = layers_reached(self.model, ids)
+            zeros = torch.zeros(self.prompt_shape(1), device=self.device, dtype=self.dtype)
+            reached = layers_reached(lambda prefix: self.family.read(ids, None, prefix), zeros)
         except (ValueError, TypeError, AssertionError):
             reached = set[int]()
         if reached != set(range(self.num_layers)):
@@ -201,19 +201,16 @@ class Backbone:
             )
         if self.has_lm_head and not self._head_is_the_models_own(ids):
             raise unknown
-        self._body = layered_body(self.model, ids)
+        if not self.family.is_exact():
+            raise ModelError(f"{self.name}: a prompt does not act as it should in a {kind!r} model; {WORKING}")
+        self._body = layered_body(self.model, ids) if self.objective == "mlm" else None
 
     @torch.no_grad()
     def _head_is_the_models_own(self, ids: Tensor) -> bool:
-        """Whether our token logits equal those of the whole model."""
-        own: Tensor = self.model(input_ids=ids).logits[0].float()
-        hidden = self.model.base_model(input_ids=ids).last_hidden_state[0]
+        hidden = self.family.read(ids, None, None)[0]
         if hidden.shape[-1] != self.hidden_size or self._transform(hidden).shape[-1] != self._decoder.weight.shape[1]:
             return False
-        ours = self.token_logits(hidden)
-        if ours.is_meta:
-            return ours.shape == own.shape
-        return ours.shape == own.shape and torch.allclose(ours, own, rtol=1e-3, atol=1e-3 * float(own.std()))
+        return is_the_models_own(self.token_logits(hidden), self.family.logits(ids)[0].float())
 
     def require_lm_head(self, purpose: str) -> None:
         """Raise `ModelError` for a backbone without an LM head; `purpose` names what needs it."""
@@ -261,16 +258,17 @@ class Backbone:
         attention_mask: Int[Tensor, "batch seq"] | None = None,
         prefix: Prefix | None = None,
     ) -> Float[Tensor, "batch seq hidden"]:
-        """Last layer's output. `attention_mask` is 1 for text and 0 for padding; None when nothing is padded."""
+        """Last layer's output, of an encoder-decoder the encoder's. `attention_mask` is 1 for text and 0 for padding;
+        None when nothing is padded."""
         if self.is_layered:
             return self.states_below(self.num_layers, input_ids, attention_mask, prefix)
-        return self.model.base_model(**self._arguments(input_ids, attention_mask, prefix)).last_hidden_state
+        more = self._positions(input_ids, prefix)
+        return self.family.encode(input_ids, attention_mask, prefix, **more).last_hidden_state
 
-    def _arguments(self, input_ids: Tensor, attention_mask: Tensor | None, prefix: Prefix | None) -> dict[str, Any]:
-        """Keyword arguments for the model's own forward pass."""
-        arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "prefix": prefix}
+    def _positions(self, input_ids: Tensor, prefix: Prefix | None) -> dict[str, Tensor]:
+        """Position ids as an argument of the model's forward pass; none where they are its own."""
         position_ids = self._position_ids(input_ids, prefix)
-        return arguments if position_ids is None else {**arguments, "position_ids": position_ids}
+        return {} if position_ids is None else {"position_ids": position_ids}
 
     def states_at(
         self,
@@ -278,11 +276,14 @@ class Backbone:
         attention_mask: Int[Tensor, "batch seq"] | None,
         prefix: Prefix | None,
         positions: Int[Tensor, " n"],
+        decoder: DecoderInput | None = None,
     ) -> Float[Tensor, "n hidden"]:
-        """Last layer's output at some positions, which index the flattened [batch * seq] states row by row. Like
-        `hidden_states`, but BERT-like models skip the other positions in the last layer."""
+        """States that the LM head reads, at some positions, which index the flattened [batch * seq] states row by row;
+        BERT-like models skip the others in the last layer. Of an encoder-decoder those of the decoder, which reads
+        `decoder`."""
         if not self.is_layered:
-            return self.hidden_states(input_ids, attention_mask, prefix).flatten(0, 1)[positions]
+            more = self._positions(input_ids, prefix)
+            return self.family.read(input_ids, attention_mask, prefix, decoder, **more).flatten(0, 1)[positions]
         hidden = self.states_below(0, input_ids, attention_mask, prefix)
         return self.states_from(0, hidden, attention_mask, prefix, positions)
 
@@ -360,16 +361,15 @@ class Backbone:
     def _states_behind(
         self, layer: int | None, ids: Tensor, mask: Tensor | None, prefix: Prefix | None
     ) -> Float[Tensor, "batch seq hidden"]:
-        if layer is None or layer == self.num_layers:
+        most = self.num_state_layers
+        if layer is None or layer == most:
             return self.hidden_states(ids, mask, prefix)
-        if not 0 <= layer < self.num_layers:
-            raise ConfigError(
-                f"layer is {layer}; {self.name} has {self.num_layers} layers, give 0 to {self.num_layers}"
-            )
+        if not 0 <= layer < most:
+            raise ConfigError(f"layer is {layer}; {self.name} has {most} layers, give 0 to {most}")
         if self.is_layered:
             return self.states_below(layer, ids, mask, prefix)
-        arguments = self._arguments(ids, mask, prefix)
-        return self.model.base_model(**arguments, output_hidden_states=True).hidden_states[layer]
+        more = self._positions(ids, prefix)
+        return self.family.encode(ids, mask, prefix, **more, output_hidden_states=True).hidden_states[layer]
 
     @property
     def is_layered(self) -> bool:

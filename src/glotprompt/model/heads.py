@@ -29,9 +29,17 @@ def head_transform(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
     if hasattr(model, "head") and hasattr(model, "decoder"):  # ModernBERT
         return parts.head
     decoder = getattr(model, "lm_head", None) or getattr(getattr(model, "pred_layer", None), "proj", None)
-    if isinstance(decoder, nn.Linear):  # EuroBERT, XLM
-        return lambda hidden: hidden
+    if isinstance(decoder, nn.Linear):  # EuroBERT, XLM, decoders, T5
+        config: Any = model.config
+        scales = config.model_type == "umt5" or getattr(config, "scale_decoder_outputs", False)
+        return (lambda hidden: hidden * config.d_model**-0.5) if scales else (lambda hidden: hidden)
     return None
+
+
+def is_the_models_own(ours: Tensor, own: Tensor) -> bool:
+    """Whether our logits equal those of the whole model."""
+    same_shape = ours.shape == own.shape
+    return same_shape and (ours.is_meta or torch.allclose(ours, own, rtol=1e-3, atol=1e-3 * float(own.std())))
 
 
 class _MaskedTokenLoss(torch.autograd.Function):

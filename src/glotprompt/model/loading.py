@@ -20,10 +20,10 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 from transformers import (
-    MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
     AutoTokenizer,
+    ByT5Tokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -33,8 +33,9 @@ from transformers.utils.hub import cached_file
 
 from glotprompt.errors import ModelError, UserError, in_a_line, is_out_of_memory, stand_in_at
 from glotprompt.model.devices import refuse_too_little_memory
+from glotprompt.model.families import family_of
 from glotprompt.model.gguf import read_gguf
-from glotprompt.model.tokens import missing_tokens
+from glotprompt.model.tokens import BYTES, byte_tokenizer
 from glotprompt.storage.metadata import is_finite
 
 # For a hub name with pickled weights only, transformers would ask the hub to convert them.
@@ -75,7 +76,10 @@ MINI, MINI_SENTENCE = BUNDLED
 
 _OWN_ATTENTION = ("eager", "sdpa", "flex_attention")
 """Attention implementations inside transformers; for other names it would load code, even from the hub."""
-WORKING = "XLM-R, XLM-R XL, XLM, BERT, ModernBERT (mmBERT) and EuroBERT work"
+WORKING = (
+    "XLM-R, XLM-R XL, XLM, BERT, ModernBERT (mmBERT) and EuroBERT work, as do Llama, Qwen3, Gemma 3, T5, mT5, umT5 and"
+    " ByT5"
+)
 
 KNOWN_NAMES = (
     "give 'mini' or 'mini-sentence' (inside the package), a folder with config.json, model.safetensors and"
@@ -126,7 +130,8 @@ def open_backbone(name: str) -> Opened:
             config = read_config(origin)  # first: fails at once for a name that does not exist
             if gguf_files:
                 weights = read_gguf(gguf_files)
-                has_head = any(key.startswith(HEADS) for key in weights)
+                # A decoder shares its head's weights with the embeddings.
+                has_head = family_of(config).objective != "mlm" or any(key.startswith(HEADS) for key in weights)
                 model, report = _load(None, config, has_head, state_dict=weights)
             else:
                 folder = _transformer_folder(origin)
@@ -141,7 +146,7 @@ def open_backbone(name: str) -> Opened:
         transformers_logging.set_verbosity(loudness)
     missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if missing:  # transformers would initialise them randomly
-        what = "all files of the backbone are" if gguf_files else "a whole masked language model or sentence encoder is"
+        what = "all files of the backbone are" if gguf_files else "a whole language model or sentence encoder is"
         raise ModelError(
             f"{name}: {len(missing)} of its weights are not in the file or have other shapes there"
             f" ({', '.join(missing[:3])}); {what} needed"
@@ -171,6 +176,8 @@ def read_tokenizer(origin: str) -> PreTrainedTokenizerFast:
     subfolder = _transformer_folder(origin)
     with _without_code(origin):
         tokenizer = AutoTokenizer.from_pretrained(origin, subfolder=subfolder, use_fast=True, trust_remote_code=False)
+    if isinstance(tokenizer, ByT5Tokenizer):
+        return byte_tokenizer(len(tokenizer) - len(BYTES) - BYTES.start)
     if not tokenizer.is_fast:
         raise ValueError("its tokenizer has no tokenizer.json")
     return tokenizer
@@ -248,9 +255,7 @@ def _find_stand_in(name: str) -> str | None:
 
 
 def _try_tokenizer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Tokenise one text, to find missing special tokens and ids out of range; raises `ModelError`."""
-    if lacking := [token for token in missing_tokens(tokenizer) if token != "mask"]:  # `Backbone` checks that one
-        raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
+    """Tokenise one text, to find ids out of range; raises `ModelError`."""
     with in_one_line(name):
         ids: list[int] = tokenizer("a", truncation=True, max_length=8)["input_ids"]
         rows = len(cast(Any, model.get_input_embeddings()).weight)
@@ -273,8 +278,7 @@ def _refuse_senseless(name: str, model: PreTrainedModel, unexpected: Collection[
 def has_lm_head(config: PreTrainedConfig) -> bool:
     """Whether the weights of a config should include an LM head: not if they were saved as a bare model, as sentence
     encoders are ("XLMRobertaModel")."""
-    names = [name.removesuffix("LMHeadModel") for name in config.architectures or ()]  # "XLMWithLMHeadModel"
-    return not any(name.endswith("Model") for name in names)
+    return not any(name.endswith("Model") and not name.endswith("LMHeadModel") for name in config.architectures or ())
 
 
 def predicts_tokens(name: str) -> bool:
@@ -290,9 +294,9 @@ def predicts_tokens(name: str) -> bool:
 
 def model_class(config: PreTrainedConfig, lm_head: bool) -> type[PreTrainedModel]:
     """The transformers class of a config. Raises `ValueError` if there is none."""
-    mapping: Any = MODEL_FOR_MASKED_LM_MAPPING if lm_head else MODEL_MAPPING
+    mapping: Any = family_of(config).classes if lm_head else MODEL_MAPPING
     if type(config) not in mapping:
-        raise ValueError(f"a {config.model_type!r} model is no masked language model")
+        raise ValueError(f"a {config.model_type!r} model is no language model that is known")
     return mapping[type(config)]
 
 

@@ -8,15 +8,15 @@ argument it is the base model. `past_key_values` is not used, because it changes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import bidirectional_mask_function, eager_mask
 
@@ -42,6 +42,8 @@ class Prefix:
     """Shift of each row's position ids; None: no shift ("plain")."""
     trained_layers: range | None = None
     """Layers whose vectors need gradients; None: all. No activations are stored below the lowest."""
+    first_layer: int = 0
+    """The layer of the model that layer 0 of `key_values` belongs to."""
     _layers: list[tuple[Tensor, ...]] = field(default_factory=list[tuple[Tensor, ...]], repr=False)
     _masks: list[tuple[Tensor | None, int, Tensor]] = field(
         default_factory=list[tuple[Tensor | None, int, Tensor]], repr=False
@@ -79,20 +81,32 @@ class Prefix:
             shift = (lengths * shifted)[rows, None]
         return cls(torch.stack(padded, dim=2), rows, bias, shift)
 
+    def of_layers(self, start: int, stop: int) -> Prefix:
+        """Those of some layers, for a part of the model that counts its own from 0."""
+        first, part = self.first_layer + start, self.key_values[start:stop]
+        return replace(self, key_values=part, first_layer=first, _layers=[], _masks=[])
+
+    def of_rows(self, rows: Int[Tensor, " row"]) -> Prefix:
+        """The prefix of a batch whose row i is row `rows[i]` of this one's."""
+        if self.rows is None:
+            return self
+        bias, shift = (None if value is None else value[rows] for value in (self.bias, self.shift))
+        return replace(self, rows=self.rows[rows], bias=bias, shift=shift, _masks=[])
+
     @property
     def prompt_length(self) -> int:
         """Length of the longest prompt in the batch."""
         return self.key_values.shape[-2]
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of one layer, each [rows, head, prompt, dim]."""
+        """Keys and values of one layer, counted from `first_layer`, each [rows, head, prompt, dim]."""
         # All layers at once: one by one, each would backpropagate a gradient of all layers' size. Again if the first
         # call was without gradients.
         needs_gradient = self.key_values.requires_grad and torch.is_grad_enabled()
         if not self._layers or (needs_gradient and self._layers[0][0].grad_fn is None):
             self._layers = [tuple(pair.unbind(0)) for pair in self.key_values.unbind(0)]
         keys, values = self._layers[index]
-        if self.trained_layers is not None and index not in self.trained_layers:
+        if self.trained_layers is not None and self.first_layer + index not in self.trained_layers:
             keys, values = keys.detach(), values.detach()
         if self.rows is not None:  # layer by layer: all at once would copy shared prompts in memory
             keys, values = (part.index_select(0, self.rows) for part in (keys, values))
@@ -117,8 +131,9 @@ class Prefix:
             return F.pad(mask, (self.prompt_length, 0))
         if mask is None:
             return F.pad(self.bias, (0, length))
-        bias = self.bias.expand(mask.shape[0], 1, mask.shape[2], -1)
-        return torch.cat([bias, mask], dim=-1)
+        rows = max(mask.shape[0], self.bias.shape[0])  # T5's bias for positions is one for all rows
+        bias = self.bias.expand(rows, *mask.shape[1:3], -1)
+        return torch.cat([bias, mask.expand(rows, -1, -1, -1)], dim=-1)
 
 
 def _lengthen(prompt: Float[Tensor, "layer 2 head prompt dim"], length: int) -> Tensor:
@@ -204,13 +219,21 @@ def attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     prefix: Prefix | None = None,
+    position_bias: Float[Tensor, "_ head query seq"] | None = None,
+    noted: dict[int, Tensor] | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "batch query head dim"], None]:
     """Attention over [prompt, text]. Without a prefix it equals transformers' `sdpa` to the bit, except in training on
-    a CPU."""
+    a CPU. `position_bias` (T5) is added to the scores of the text; `noted` gets the first row's keys and values
+    [2, kv_head, seq, dim], by layer."""
     require_onednn()
-    by_sdpa = _has_fast_sdpa(query.device) or dropout > 0
-    if prefix is None:
+    if noted is not None:
+        noted[_layer_index(module)] = torch.stack([key[0], value[0]])
+    if position_bias is not None:
+        attention_mask = position_bias if attention_mask is None else attention_mask + position_bias
+    bias_is_trained = attention_mask is not None and attention_mask.requires_grad
+    by_sdpa = _has_fast_sdpa(query.device) or dropout > 0 or bias_is_trained
+    if prefix is None or _is_cross_attention(module):
         if by_sdpa or not _leads_back(query, key, value):
             return _sdpa(module, query, key, value, attention_mask, dropout, scaling), None
         front_keys, front_values = key[:1, :, :0], value[:1, :, :0]
@@ -252,6 +275,11 @@ def _has_fast_sdpa(device: torch.device) -> bool:
     """Whether to use `sdpa`: on a CPU its flash backward is slow for short keys and small heads; three plain products
     are twice as fast (docs/metadata.md, "bf16 on the CPU")."""
     return device.type == "cuda"
+
+
+def _is_cross_attention(module: nn.Module) -> bool:
+    """Whether an attention of a decoder reads what an encoder made (T5's)."""
+    return getattr(module, "is_decoder", False) and not getattr(module, "is_causal", True)
 
 
 def _layer_index(module: nn.Module) -> int:
@@ -299,19 +327,15 @@ AttentionInterface.register(ATTENTION, attend)
 AttentionMaskInterface.register(ATTENTION, _additive_mask)
 
 
-def layers_reached(model: PreTrainedModel, input_ids: Int[Tensor, "1 seq"]) -> set[int]:
-    """Layers whose attention calls the registered function, determined by one forward pass."""
+@torch.no_grad()
+def layers_reached(run: Callable[[Prefix], object], zeros: Float[Tensor, "layer 2 head prompt dim"]) -> set[int]:
+    """Layers whose attention calls the registered function with a prompt of zeros, determined by one forward pass."""
     reached: set[int] = set()
 
     class Recorder(Prefix):
         def layer(self, index: int) -> tuple[Tensor, Tensor]:
-            reached.add(index)
-            return super().layer(0)
+            reached.add(self.first_layer + index)
+            return super().layer(index)
 
-    config = model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    zeros = torch.zeros(1, 2, 1, heads, 1, dim, dtype=model.dtype, device=model.device)
-    with torch.no_grad():
-        model.base_model(input_ids=input_ids, prefix=Recorder(zeros))
+    run(Recorder.shared(zeros, zeros.dtype))
     return reached

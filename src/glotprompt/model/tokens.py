@@ -6,11 +6,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Int
 from numpy.typing import NDArray
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from glotprompt.errors import ModelError
+
+Objective = Literal["mlm", "clm", "spans"]
+"""What a language model was pre-trained for: masked tokens, the next token (causal language modelling), or masked spans
+that a decoder generates (span corruption)."""
 
 LENGTH_STEP = 16
 """Padded lengths are multiples of this: on a CPU every new shape compiles a new kernel."""
@@ -31,32 +40,120 @@ Sequences = Sequence[NDArray[np.int64]]
 class SpecialIds:
     """Ids of the special tokens, without the unknown token, which stands for text."""
 
-    first: int
-    last: int
+    objective: Objective
+    """What the tokenizer is made for: masked tokens, the next one, or spans that sentinels stand for."""
+    front: tuple[int, ...]
+    """Before every text."""
+    back: tuple[int, ...]
+    """Behind every text."""
+    separator: int
+    """Between the lines of one sequence."""
     mask: int
+    """The mask token or, of T5, the first sentinel; of a decoder, which masks nothing, the separator."""
     pad: int
     all: tuple[int, ...]
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast) -> SpecialIds:
         """The special ids of a tokenizer, whose attributes have no reliable types."""
-        first, last, mask, pad_id = (int(str(getattr(tokenizer, f"{name}_token_id"))) for name in NEEDED)
-        others = {int(token) for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id}
-        return cls(first, last, mask, pad_id, tuple(sorted(others)))
+        others = tuple(sorted({int(token) for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id}))
+        if not missing_tokens(tokenizer, "mlm"):
+            first, last, mask, pad_id = (int(str(getattr(tokenizer, f"{name}_token_id"))) for name in NEEDED["mlm"])
+            return cls("mlm", (first,), (last,), last, mask, pad_id, others)
+        separator = int(str(tokenizer.eos_token_id))
+        pad_id = separator if tokenizer.pad_token_id is None else int(str(tokenizer.pad_token_id))
+        framed, bare = (tokenizer("a", add_special_tokens=more)["input_ids"] for more in (True, False))
+        start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
+        front, back = tuple(framed[:start]), tuple(framed[start + len(bare) :])
+        # Some decoders have sentinels too, but a text of theirs is open at its end.
+        if back == (separator,) and tokenizer.convert_tokens_to_ids(SENTINEL) not in (None, tokenizer.unk_token_id):
+            return cls("spans", front, back, separator, sentinel(tokenizer, 0), pad_id, others)
+        return cls("clm", front, back, separator, separator, pad_id, others)
 
 
-NEEDED = ("cls", "sep", "mask", "pad")
-"""Required special tokens, by their names in transformers."""
+NEEDED = {"mlm": ("cls", "sep", "mask", "pad"), "clm": ("eos",), "spans": ("eos", "pad")}
+"""Required special tokens by objective, by their names in transformers."""
+SENTINEL = "<extra_id_0>"
+"""The first of the tokens that stand for a masked span in T5."""
 
 
-def missing_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+def missing_tokens(tokenizer: PreTrainedTokenizerFast, objective: str) -> list[str]:
     """Required special tokens that a tokenizer lacks."""
-    return [name for name in NEEDED if getattr(tokenizer, f"{name}_token_id") is None]
+    return [name for name in NEEDED[objective] if getattr(tokenizer, f"{name}_token_id") is None]
+
+
+def refuse_other_tokenizer(
+    name: str, tokenizer: PreTrainedTokenizerFast, objective: Objective, vocab_size: int
+) -> None:
+    """Raise `ModelError` for a tokenizer without a special token that is needed, or of another model."""
+    if lacking := missing_tokens(tokenizer, objective):
+        raise ModelError(f"{name}: its tokenizer has no {lacking[0]} token; get or copy its tokenizer files again")
+    if (made_for := SpecialIds.of(tokenizer).objective) != objective:
+        what = f"has the special tokens for objective {made_for!r}, the model is for {objective!r}"
+    else:
+        # Vocabulary sizes are rounded up, but never doubled; without tokenizer files transformers makes a tiny one.
+        ids = set(tokenizer.get_vocab().values())
+        if objective == "clm":  # Gemma 3's has a token for images beyond the vocabulary of its text model
+            ids -= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        if vocab_size / 2 <= len(tokenizer) and max(ids, default=0) < vocab_size:
+            return
+        what = f"has {len(tokenizer)} tokens, the model {vocab_size}"
+    raise ModelError(f"{name}: its tokenizer {what}; they do not belong together, give a folder that holds both")
+
+
+def sentinel(tokenizer: PreTrainedTokenizerFast, number: int) -> int:
+    """Id of the token that stands for the masked span of this number. ByT5 takes the last bytes, which occur in no
+    text, from 0xFF downwards."""
+    if is_byte_level(tokenizer):
+        return BYTES[-1] - number
+    return int(str(tokenizer.convert_tokens_to_ids(f"<extra_id_{number}>")))
+
+
+BYTES = range(3, 259)
+"""Ids of the 256 bytes in ByT5's vocabulary, behind padding, end and unknown token."""
+
+
+@lru_cache(maxsize=8)
+def is_byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether every byte of UTF-8 is one token, so that every script is read."""
+    text = "aé한\U0001f30d"
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids == [BYTES[byte] for byte in text.encode()]
+
+
+def byte_tokenizer(num_sentinels: int = 125) -> PreTrainedTokenizerFast:
+    """ByT5's vocabulary as a fast tokenizer; transformers has a slow one only, which knows no offsets. Without
+    sentinels it is one for a decoder: no end is put behind a text."""
+    spelled = bytes_to_unicode()
+    names = ["<pad>", "</s>", "<unk>", *(spelled[byte] for byte in range(256))]
+    backend = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, [], unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    if num_sentinels:
+        backend.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 1)])
+    more = [AddedToken(f"<extra_id_{number}>", special=True, normalized=False) for number in range(num_sentinels)]
+    special: dict[str, Any] = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, additional_special_tokens=more, **special)
+
+
+@lru_cache(maxsize=8)
+def token_bytes(tokenizer: PreTrainedTokenizerFast) -> Int[NDArray[np.int64], " vocab"]:
+    """Bytes of UTF-8 that each token stands for, by id: 1 for the separator of lines, 0 for other special tokens."""
+    vocabulary = tokenizer.get_vocab()
+    # ByteLevel spells each byte as one character.
+    in_bytes = "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
+    sizes = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
+    for token, number in vocabulary.items():
+        is_byte = re.fullmatch("<0x[0-9A-F]{2}>", token) is not None
+        sizes[number] = 1 if is_byte else len(token if in_bytes else token.replace("▁", " ").encode())
+    sizes[list(tokenizer.all_special_ids)] = 0
+    sizes[int(str(tokenizer.eos_token_id))] = 1
+    return sizes
 
 
 def plain(text: str, tokenizer: PreTrainedTokenizerFast) -> str:
     """`text` with special tokens broken up, so that a literal "<mask>" stays text."""
-    return without_tokens(text, tokenizer.all_special_tokens)
+    return without_tokens(text, [*tokenizer.all_special_tokens, SENTINEL])  # of mT5 no special token
 
 
 def without_tokens(text: str, special: Sequence[str]) -> str:

@@ -64,8 +64,9 @@ class Objective(Protocol):
         ...
 
 
-class MaskedLanguageModelling:
-    """Masked tokens of the target's text, mixed with the source's (section 3.1 of the paper)."""
+class LanguageModelling:
+    """Tokens of the target's text, mixed with the source's (section 3.1 of the paper): masked ones, next ones, or
+    spans, as the backbone was pre-trained to predict."""
 
     def __init__(
         self,
@@ -134,7 +135,7 @@ class Alignment:
 class Joint:
     """Both, on text and on pairs: the loss is that of masked tokens and `alignment_weight` times that of alignment."""
 
-    def __init__(self, text: MaskedLanguageModelling, pairs: Alignment, weight: float) -> None:
+    def __init__(self, text: LanguageModelling, pairs: Alignment, weight: float) -> None:
         self._masked, self._aligned, self._weight = text, pairs, weight
         self.text, self.held_out = text.text, text.held_out
         self.amounts: Amounts = {**text.amounts, **pairs.amounts}
@@ -163,10 +164,10 @@ def objective_of(
     runtime: RuntimeConfig,
 ) -> Objective:
     """The objective of a config; `text` is that of the target and of the source."""
-    if config.objective == "mlm":
-        return MaskedLanguageModelling(backbone, *text, config, runtime)
+    if "alignment" not in config.objective:
+        return LanguageModelling(backbone, *text, config, runtime)
     assert pairs is not None
     aligned = Alignment(backbone, pairs, config, runtime)
     if config.objective == "alignment":
         return aligned
-    return Joint(MaskedLanguageModelling(backbone, *text, config, runtime), aligned, config.alignment_weight)
+    return Joint(LanguageModelling(backbone, *text, config, runtime), aligned, config.alignment_weight)

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from glotprompt.config import AdaptConfig, RuntimeConfig, preset
+from glotprompt.config import AdaptConfig, ObjectiveName, RuntimeConfig, preset
 from glotprompt.data.characters import CharacterMap
 from glotprompt.data.decontamination import EvaluationText, decontaminated, decontaminated_pairs
 from glotprompt.data.languages import name_of
@@ -81,7 +81,9 @@ class Stage1:
         source_adapter: Module | None = None,
     ) -> Stage1:
         """The arguments are those of `protocol.adapt`, which says what is refused."""
-        config = with_objective(config, parallel is not None, bool(len(target) or len(source)))
+        config = with_objective(config, parallel is not None, bool(len(target) or len(source)), backbone.objective)
+        if config.positions == "shifted" and backbone.objective == "spans":
+            raise ConfigError(f"{backbone.name} has relative positions, which nothing shifts; leave positions out")
         if not language:
             raise ConfigError(f"which language is it? Give its ISO 639-3 code as {setting('language')}")
         method = method_of_adapt(config)
@@ -168,26 +170,32 @@ def count_unknown(
     return counted
 
 
-def with_objective(config: AdaptConfig | None, parallel: bool, text: bool) -> AdaptConfig:
+def with_objective(config: AdaptConfig | None, parallel: bool, text: bool, of_backbone: ObjectiveName) -> AdaptConfig:
     """The config of a stage 1 that was given parallel text, or text, or both: what was not set is the preset
-    alignment's for parallel text alone. Raises `ConfigError` where the objective was set to another one."""
+    alignment's for parallel text alone, and the backbone's own objective for text. Raises `ConfigError` where the
+    objective was set to another one, and for a setting without effect on the backbone."""
     if config is not None and config.objective == "mlm+alignment":
-        if parallel and text:
+        if parallel and text and of_backbone in ("mlm", config.objective):
             return config
         raise ConfigError(
-            f"objective {config.objective!r} needs unlabelled text ({setting('target')}) and parallel text"
-            f" ({setting('parallel')}); give both, or another objective"
+            f"objective {config.objective!r} needs unlabelled text ({setting('target')}), parallel text"
+            f" ({setting('parallel')}) and a masked language model; give all of them, or another objective"
         )
     if parallel and text:
         raise ConfigError(
             "parallel text is aligned by itself; leave target and source out, or give"
             f" {setting('objective', 'mlm+alignment')}"
         )
-    objective = "alignment" if parallel else "mlm"
+    objective: ObjectiveName = "alignment" if parallel else "mlm" if "alignment" in of_backbone else of_backbone
     if config is None:
-        return AdaptConfig(**preset("alignment", "adapt")) if parallel else AdaptConfig()
+        return AdaptConfig(**preset("alignment", "adapt")) if parallel else AdaptConfig(objective=objective)
     if config.objective == objective:
         return config
+    if not parallel and config.objective != "alignment":
+        if "objective" in config.model_fields_set or (objective == "clm" and "mask_rate" in config.model_fields_set):
+            given = "objective" if "objective" in config.model_fields_set else "mask_rate"
+            raise ConfigError(f"this backbone is trained with objective {objective!r}; leave {given} out")
+        return config.replace(objective=objective)
     if "objective" in config.model_fields_set:
         needs = f"unlabelled text ({setting('target')})" if parallel else f"parallel text ({setting('parallel')})"
         raise ConfigError(f"objective {config.objective!r} needs {needs}; give it, or leave objective out")

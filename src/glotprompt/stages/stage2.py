@@ -29,7 +29,8 @@ from glotprompt.task import Task
 from glotprompt.training.checkpoint import Checkpoint, same_precision
 from glotprompt.training.loop import Evaluation, History, Optimisation, fit
 from glotprompt.training.memory import PeakMemory, gradient_checkpointing
-from glotprompt.training.objectives.cloze import ClozeCorpus, weights_of
+from glotprompt.training.objectives.batches import ClozeCorpus
+from glotprompt.training.objectives.cloze import weights_of
 from glotprompt.training.objectives.embedding import (
     Chosen,
     layer_read,
@@ -123,7 +124,7 @@ def _check_layer(backbone: Backbone, stage2: Stage2, body: Module) -> None:
     if stage2.config.head == "pooled" and not stage2.method.closed_form and lowest is not None and layer <= lowest:
         raise ConfigError(
             f"layer is {layer}, and what is trained begins above it, in layer {lowest + 1}; give {lowest + 1} to"
-            f" {backbone.num_layers}"
+            f" {backbone.num_state_layers}"
         )
 
 

@@ -109,10 +109,10 @@ class EmbeddingHead(Head):
         check_shapes(
             "the head", tensors, {"weight": (labels, hidden), "bias": (labels,), "centre": (hidden,), "scale": ()}
         )
-        if settings["layer"] > backbone.num_layers or float(tensors["scale"]) <= 0:
+        if settings["layer"] > backbone.num_state_layers or float(tensors["scale"]) <= 0:
             raise ArtifactError(
                 f"a head behind layer {settings['layer']} with scale {float(tensors['scale']):g}; expected a layer up"
-                f" to {backbone.num_layers} and a scale above 0, create it again"
+                f" to {backbone.num_state_layers} and a scale above 0, create it again"
             )
         return cls(tensors["weight"], tensors["bias"], tensors["centre"], tensors["scale"], settings["layer"])
 

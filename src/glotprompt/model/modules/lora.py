@@ -20,10 +20,9 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import IN_A_LAYER
 from glotprompt.model.modules.module import Module, check_shapes
 
-QUERIES_AND_VALUES = ("query", "value")
-TARGETS = {"modernbert": ("Wqkv",), "eurobert": ("q_proj", "v_proj"), "xlm": ("q_lin", "v_lin")}
-"""Names of the query and value layers (Hu et al. 2022) by model type, where they differ. ModernBERT has one layer for
-queries, keys and values."""
+QUERIES_AND_VALUES = ("query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "q", "v", "Wqkv")
+"""Names of the query and value layers (Hu et al. 2022) in all families; those of one model type occur in no other.
+ModernBERT has one layer for queries, keys and values."""
 
 Targets = Sequence[str] | Literal["all"] | None
 
@@ -102,7 +101,7 @@ def _update_hook(down: Tensor, up: Tensor, scale: float) -> Any:
 def _layers(backbone: Backbone, targets: Targets) -> dict[str, nn.Linear]:
     """Linear layers to update, by name: those in the body's layers, not in the embeddings or the LM head."""
     if targets is None:
-        targets = TARGETS.get(str(backbone.model.config.model_type), QUERIES_AND_VALUES)
+        targets = QUERIES_AND_VALUES
     layers = {
         name: part
         for name, part in backbone.model.named_modules()

@@ -4,20 +4,33 @@ gets the same batches as an uninterrupted one."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import count
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from glotprompt.config import AdaptConfig
 from glotprompt.errors import ConfigError
-from glotprompt.model.tokens import Sequences, SpecialIds, beginning, pad, plain
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.families import DecoderInput
+from glotprompt.model.prefix import Prefix
+from glotprompt.model.tokens import (
+    Sequences,
+    SpecialIds,
+    beginning,
+    is_byte_level,
+    pad,
+    plain,
+    sentinel,
+    token_bytes,
+)
+from glotprompt.training.objectives.cloze import Cloze
 
 _TOGETHER = 1000
 """Texts tokenised at once: token lists of a whole large text would take several times its memory."""
@@ -25,16 +38,50 @@ _TOGETHER = 1000
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """Input of masked language modelling. `positions` index the flattened [batch * seq] states."""
+    """Tokens to predict: masked ones, next ones, or those of masked spans. `positions` index the flattened states
+    [batch * seq], or those of the decoder [batch * target] where `decoder_ids` are given."""
 
     input_ids: Int[Tensor, "batch seq"]
     attention_mask: Int[Tensor, "batch seq"] | None
     positions: Int[Tensor, " masked"]
     targets: Int[Tensor, " masked"]
+    decoder_ids: Int[Tensor, "batch target"] | None = None
+    """Input of the decoder of an encoder-decoder model."""
+    num_bytes: int | None = None
+    """Bytes of text that the targets stand for, where every token is one."""
+
+    @property
+    def width(self) -> int:
+        """States of a row."""
+        return (self.input_ids if self.decoder_ids is None else self.decoder_ids).shape[1]
 
     def to(self, device: torch.device) -> MaskedBatch:
-        mask = None if self.attention_mask is None else self.attention_mask.to(device)
-        return MaskedBatch(self.input_ids.to(device), mask, self.positions.to(device), self.targets.to(device))
+        mask, decoder_ids = (
+            None if value is None else value.to(device) for value in (self.attention_mask, self.decoder_ids)
+        )
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=mask,
+            positions=self.positions.to(device),
+            targets=self.targets.to(device),
+            decoder_ids=decoder_ids,
+        )
+
+    def part(self, rows: slice, device: torch.device) -> MaskedBatch:
+        """Some rows, on a device."""
+        width = self.width
+        inside = (self.positions >= rows.start * width) & (self.positions < rows.stop * width)
+        mask, decoder_ids = (
+            None if value is None else value[rows] for value in (self.attention_mask, self.decoder_ids)
+        )
+        positions = self.positions[inside] - rows.start * width
+        return MaskedBatch(self.input_ids[rows], mask, positions, self.targets[inside], decoder_ids).to(device)
+
+    def states(self, backbone: Backbone, prefix: Prefix | None) -> Float[Tensor, "masked hidden"]:
+        """The states from which the targets are predicted; the batch is on the backbone's device."""
+        decoder = None if self.decoder_ids is None else DecoderInput(self.decoder_ids)
+        return backbone.states_at(self.input_ids, self.attention_mask, prefix, self.positions, decoder)
 
 
 def token_sequences(
@@ -60,14 +107,16 @@ def pack(
     lines: Sequence[Sequence[int] | NDArray[np.int32]], special: SpecialIds, max_length: int, packing: str
 ) -> list[NDArray[np.int64]]:
     """`token_sequences` for tokenised lines."""
-    first, last, room = special.first, special.last, max_length - 2
+    front, back = list(special.front), list(special.back)
+    room = max_length - len(front) - len(back)
     if packing == "none":
-        return [np.array([first, *line[:room], last], dtype=np.int64) for line in lines if len(line)]
-    stream = np.concatenate([np.empty(0, np.int64), *(part for line in lines if len(line) for part in (line, [last]))])
+        return [np.array([*front, *line[:room], *back], dtype=np.int64) for line in lines if len(line)]
+    ended = (part for line in lines if len(line) for part in (line, [special.separator]))
+    stream = np.concatenate([np.empty(0, np.int64), *ended])
     pieces = [stream[start : start + room] for start in range(0, len(stream), room)]
     if len(pieces) > 1 and len(pieces[-1]) < room:
         pieces.pop()
-    return [np.concatenate([[first], piece, [last]]) for piece in pieces]
+    return [np.concatenate([front, piece, back]).astype(np.int64) for piece in pieces]
 
 
 @lru_cache(maxsize=8)
@@ -96,7 +145,7 @@ class MaskingCorpus:
         num_target = config.batch_size - source_rows(config.batch_size, config.source_share)
         rows = [self.target[i] for i in sample_indices(len(self.target), num_target, config.seed, step, 0)]
         rows += self.source_batch(step)
-        return mask_tokens(rows, self.tokenizer, config.mask_rate, seed=(config.seed, step, 2))
+        return token_batch(rows, self.tokenizer, config.mask_rate, seed=(config.seed, step, 2))
 
     def source_batch(self, step: int) -> Sequences:
         """The source-language rows of a step, unmasked."""
@@ -131,6 +180,93 @@ def _subsample(sequences: Sequences, most: int, seed: int) -> Sequences:
         return sequences
     indices = np.random.default_rng([seed, 3]).permutation(len(sequences))[:most]
     return [sequences[i] for i in sorted(indices.tolist())]
+
+
+def token_batch(
+    sequences: Sequences,
+    tokenizer: PreTrainedTokenizerFast,
+    rate: float,
+    seed: tuple[int, ...],
+    numbers: Sequence[int] | None = None,
+) -> MaskedBatch:
+    """Tokens to predict, as the model of the tokenizer was pre-trained to; the arguments are those of `mask_tokens`."""
+    objective = SpecialIds.of(tokenizer).objective
+    if objective == "clm":
+        return next_tokens(sequences, tokenizer)
+    return (mask_tokens if objective == "mlm" else mask_spans)(sequences, tokenizer, rate, seed, numbers)
+
+
+def next_tokens(sequences: Sequences, tokenizer: PreTrainedTokenizerFast) -> MaskedBatch:
+    """Every token but the first of each sequence as the target at the position before it. The first one is predicted
+    by no position; of a tokenizer that puts a special token first, that is this one."""
+    input_ids, attention_mask = pad(sequences, SpecialIds.of(tokenizer).pad)
+    lengths = [len(sequence) - 1 for sequence in sequences]
+    positions = np.concatenate([row * input_ids.shape[1] + np.arange(length) for row, length in enumerate(lengths)])
+    targets = np.concatenate([sequence[1:] for sequence in sequences])
+    return MaskedBatch(
+        torch.from_numpy(input_ids),
+        None if attention_mask is None else torch.from_numpy(attention_mask),
+        torch.from_numpy(positions),
+        torch.from_numpy(targets),
+        num_bytes=int(token_bytes(tokenizer)[targets].sum()),
+    )
+
+
+MEAN_SPAN, MEAN_SPAN_OF_BYTES = 3, 20
+"""Mean length of a masked span, in tokens (Raffel et al. 2020) and in bytes (Xue et al. 2022, ByT5)."""
+
+
+def mask_spans(
+    sequences: Sequences,
+    tokenizer: PreTrainedTokenizerFast,
+    rate: float,
+    seed: tuple[int, ...],
+    numbers: Sequence[int] | None = None,
+) -> MaskedBatch:
+    """Span corruption (Raffel et al. 2020, section 3.3.4): a share `rate` of each sequence, at least one token, is
+    masked in spans, each of which one sentinel stands for; the decoder generates every sentinel with its span, then the
+    end. As there, text and spans alternate, text first, with lengths that are drawn evenly; the choice depends on what
+    that of `mask_tokens` does."""
+    special = SpecialIds.of(tokenizer)
+    mean = MEAN_SPAN_OF_BYTES if is_byte_level(tokenizer) else MEAN_SPAN
+    inputs: list[NDArray[np.int64]] = []
+    outputs: list[NDArray[np.int64]] = []
+    for number, sequence in zip(numbers or range(len(sequences)), sequences, strict=True):
+        generator = np.random.default_rng([*seed, number])
+        text = sequence[len(special.front) : len(sequence) - len(special.back)]
+        masked = min(max(1, round(rate * len(text))), len(text))
+        spans = max(1, min(round(masked / mean), len(text) - masked))
+        kept = _lengths(len(text) - masked, spans, generator)
+        ends = np.cumsum(np.stack([kept, _lengths(masked, spans, generator)], axis=1).ravel())
+        parts = np.split(text, ends[:-1])
+        marks = [np.array([sentinel(tokenizer, span)]) for span in range(spans)]
+        inputs.append(np.concatenate([special.front, *_alternating(parts[::2], marks), special.back]).astype(np.int64))
+        outputs.append(np.concatenate([*_alternating(marks, parts[1::2]), [special.separator]]).astype(np.int64))
+    input_ids, attention_mask = pad(inputs, special.pad)
+    decoder_ids, _ = pad([np.concatenate([[special.pad], target[:-1]]) for target in outputs], special.pad)
+    width = decoder_ids.shape[1]
+    positions = np.concatenate([row * width + np.arange(len(target)) for row, target in enumerate(outputs)])
+    return MaskedBatch(
+        torch.from_numpy(input_ids),
+        None if attention_mask is None else torch.from_numpy(attention_mask),
+        torch.from_numpy(positions),
+        torch.from_numpy(np.concatenate(outputs)),
+        torch.from_numpy(decoder_ids),
+    )
+
+
+def _lengths(total: int, parts: int, generator: np.random.Generator) -> Int[NDArray[np.int64], " part"]:
+    """Random lengths with this sum, each at least 1 (0 where there is nothing to share out)."""
+    cuts = np.sort(generator.permutation(max(0, total - 1))[: parts - 1]) + 1
+    return np.diff(np.concatenate([[0], cuts, [total]])).astype(np.int64)
+
+
+def _alternating(
+    first: Sequence[NDArray[np.int64]], second: Sequence[NDArray[np.int64]]
+) -> Iterator[NDArray[np.int64]]:
+    for one, other in zip(first, second, strict=True):
+        yield one
+        yield other
 
 
 def mask_tokens(
@@ -173,3 +309,42 @@ def split_rows(batch: int, micro_batch_size: int | None) -> Iterator[slice]:
     size = micro_batch_size or batch
     for start in range(0, batch, size):
         yield slice(start, min(batch, start + size))
+
+
+@dataclass(frozen=True)
+class ClozeCorpus:
+    """Tokenised labelled examples, from which the batches of stage 2 are sampled."""
+
+    clozes: Sequence[Cloze]
+    gold: Sequence[int]
+    """Label index of each example."""
+    batch_size: int
+    seed: int
+    _epochs: dict[int, list[list[int]]] = field(default_factory=dict[int, list[list[int]]], repr=False)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.clozes) // self.batch_size)
+
+    def batch(self, step: int) -> tuple[list[Cloze], Int[Tensor, " batch"]]:
+        """The batch of a step: examples and label indices."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if epoch not in self._epochs:
+            self._epochs.clear()
+            lengths = [len(cloze.input_ids) for cloze in self.clozes]
+            self._epochs[epoch] = epoch_batches(lengths, self.batch_size, self.seed, epoch)
+        rows = self._epochs[epoch][index]
+        return [self.clozes[i] for i in rows], torch.tensor([self.gold[i] for i in rows])
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Batches of one epoch, each of examples of similar length (little padding), in an order that depends only on seed
+    and epoch."""
+    generator = np.random.default_rng([seed, epoch, 4])
+    order = generator.permutation(len(lengths))
+    window = 16 * batch_size
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window):
+        near = sorted(order[start : start + window].tolist(), key=lambda i: lengths[i])
+        batches += [near[first : first + batch_size] for first in range(0, len(near), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]

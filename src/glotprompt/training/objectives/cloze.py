@@ -1,10 +1,14 @@
-"""Clozes: examples as token ids with masks, and label words as rows of the vocabulary (section 3.2)."""
+"""Clozes: examples as token ids with masks, and label words as rows of the vocabulary (section 3.2).
+
+A decoder reads the template up to the label word, and the decoder of an encoder-decoder begins with the sentinel that
+stands in the template. There the words are *continuations*: a token of a word is read behind those before it.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,7 +28,8 @@ class Words:
     """Label words of a task as vocabulary rows, and the masks at which they are read.
 
     The template has as many masks as the longest word has tokens, all predicted in one pass; a shorter word uses the
-    first of them (PET with several masks: Schick and Schütze 2021, "It's Not Just Size That Matters")."""
+    first of them (PET with several masks: Schick and Schütze 2021, "It's Not Just Size That Matters"). Of a decoder the
+    "masks" are the positions behind the template and behind the tokens of `continuations`."""
 
     token_ids: Int[Tensor, " token"]
     """Tokens of all label words."""
@@ -32,6 +37,9 @@ class Words:
     """Row y averages over the words of label y, and over the tokens of each word."""
     masks: Int[Tensor, " token"] | None = None
     """Index of each token's mask, from 0; None: there is one mask, as every word is one token."""
+    continuations: tuple[tuple[int, ...], ...] = ()
+    """Decoders: tokens behind the template, each in a row of its own, so that every word's last token is read at the
+    end of one or inside it; ((),) where every word is one token. Empty for masked language models."""
 
     @property
     def num_labels(self) -> int:
@@ -53,7 +61,7 @@ class Words:
         self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]
     ) -> Float[Tensor, "batch label"]:
         """Mean log-probability of each label's words over the whole vocabulary (equation 1); that of a word is the mean
-        over its tokens."""
+        over its tokens, so that long words are not at a disadvantage."""
         token_ids, average = self.token_ids.to(backbone.device), self.average.to(backbone.device)
         log_probs = backbone.token_logits(hidden).log_softmax(dim=-1)
         if self.masks is None:
@@ -72,17 +80,37 @@ def label_words(
         for label, words in task.verbalizer.items()
     ]
     _refuse_double(task, rows, tokenizer)
+    decodes = SpecialIds.of(tokenizer).objective != "mlm"
+    continuations = _continuations([word for words in rows for word in words]) if decodes else ()
+    read = [
+        own[:length]
+        for own, lengths in zip(continuations, read_lengths(continuations), strict=True)
+        for length in lengths
+    ]
     flat = [
-        (row, mask, token, len(words) * len(word))
+        (row, read.index(word[:place]) if decodes else place, token, len(words) * len(word))
         for row, words in enumerate(rows)
         for word in words
-        for mask, token in enumerate(word)
+        for place, token in enumerate(word)
     ]
     average = torch.zeros(len(rows), len(flat))
     for column, (row, _, _, share) in enumerate(flat):
         average[row, column] = 1 / share
     masks = torch.tensor([mask for _, mask, _, _ in flat])
-    return Words(torch.tensor([token for _, _, token, _ in flat]), average, masks if masks.any() else None)
+    token_ids = torch.tensor([token for _, _, token, _ in flat])
+    return Words(token_ids, average, masks if masks.any() else None, continuations)
+
+
+def _continuations(words: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """All words without their last tokens, less those that another one begins with."""
+    heads = sorted({word[:-1] for word in words})
+    return tuple(head for head in heads if not any(one != head and one[: len(head)] == head for one in heads))
+
+
+def read_lengths(continuations: Sequence[tuple[int, ...]]) -> list[range]:
+    """Behind how many tokens of each continuation a state is read; behind none only in the first row, as that state is
+    the same in all of them."""
+    return [range(min(row, 1), len(own) + 1) for row, own in enumerate(continuations)]
 
 
 def _refuse_double(task: Task, rows: Sequence[Sequence[tuple[int, ...]]], tokenizer: PreTrainedTokenizerFast) -> None:
@@ -108,8 +136,7 @@ def tokens_of(
 ) -> tuple[int, ...]:
     """Tokens of a label word, spelled as the template needs it; `ConfigError` with suggestions if a token is
     unknown."""
-    spelled = f" {word}" if task.template.space_before_mask else word
-    tokens = tokenizer.encode(spelled, add_special_tokens=False)
+    tokens = _spelled(word, task, tokenizer)
     if tokens and not set(tokens) & set(tokenizer.all_special_ids):
         return tuple(tokens)
     pieces = " ".join(tokenizer.convert_ids_to_tokens(tokens)) or "no token at all"
@@ -120,11 +147,28 @@ def tokens_of(
     )
 
 
+def _spelled(word: str, task: Task, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    objective = SpecialIds.of(tokenizer).objective
+    if objective == "spans":  # the space stays in front of the sentinel
+        return tokenizer.encode(word, add_special_tokens=False)
+    template = task.template if objective == "mlm" else task.template.for_decoder
+    spelled = f" {word}" if template.space_before_mask else word
+    tokens = tokenizer.encode(spelled, add_special_tokens=False)
+    if objective == "mlm":
+        return tokens
+    # Some tokenizers put a space of their own in front of a text, which the word does not begin.
+    before, whole = (tokenizer.encode(text, add_special_tokens=False) for text in (":", f":{spelled}"))
+    return whole[len(before) :] if whole[: len(before)] == before else tokens
+
+
 def words_of_several_tokens(
     task: Task, tokenizer: PreTrainedTokenizerFast, embeddings: Float[Tensor, "vocab hidden"] | None = None
 ) -> list[str]:
-    """A warning for every label word of several tokens, which suggests similar single-token words."""
+    """A warning for every label word of several tokens, which suggests similar single-token words; none for decoders,
+    which read such words token by token."""
     sentences: list[str] = []
+    if SpecialIds.of(tokenizer).objective != "mlm":
+        return sentences
     for label, words in task.verbalizer.items():
         for word in words:
             tokens = tokens_of(word, label, task, tokenizer, embeddings)
@@ -225,7 +269,7 @@ class Cloze:
 
     input_ids: NDArray[np.int64]
     position: int
-    """Position of the (first) mask, or 0 for a head without mask."""
+    """Position of the (first) mask, or 0 for a head without mask. Of decoders the last one before the label word."""
     truncated: bool = False
     """Whether a text was truncated."""
     entering: Entering | None = None
@@ -234,39 +278,23 @@ class Cloze:
     """Number of consecutive masks."""
     weight: float = 1.0
     """Weight in losses and accuracies; the mean over all examples is 1."""
+    continuations: tuple[tuple[int, ...], ...] = ()
+    """`Words.continuations`."""
+    decoder_ids: tuple[int, ...] = ()
+    """What the decoder of an encoder-decoder reads before the label word."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that a forward pass reads."""
+        each = len(self.decoder_ids or self.input_ids)
+        beside = sum(map(len, self.continuations)) + each * max(1, len(self.continuations))
+        return beside + (len(self.input_ids) if self.decoder_ids else 0)
 
 
 def weights_of(clozes: Sequence[Cloze]) -> NDArray[np.float64] | None:
     """Weights of the examples; None if all are equal, so that sums stay unweighted to the bit."""
     weights = np.array([cloze.weight for cloze in clozes])
     return None if (weights == 1).all() else weights
-
-
-def encode(
-    fields: Sequence[Mapping[str, str]],
-    task: Task,
-    tokenizer: PreTrainedTokenizerFast,
-    max_length: int,
-    num_masks: int = 1,
-) -> list[Cloze]:
-    """Render and tokenise examples. Beyond `max_length` tokens the longest text field is truncated, never the template
-    or the masks, which are consecutive."""
-    assert tokenizer.mask_token is not None
-    mask = num_masks * str(tokenizer.mask_token)
-    # This many tokens of a field are truncated exactly as the whole field would be.
-    clean = [
-        {name: beginning(plain(text, tokenizer), tokenizer, max_length) for name, text in row.items()} for row in fields
-    ]
-    rendered = [task.template.render(row, mask) for row in clean]
-    tokenised = tokenizer(rendered)["input_ids"] if rendered else []
-    mask_id = SpecialIds.of(tokenizer).mask
-    clozes: list[Cloze] = []
-    for row, tokens in zip(clean, tokenised, strict=True):
-        truncated = len(tokens) > max_length
-        fitting = _shorten(row, task, tokenizer, max_length, mask) if truncated else tokens
-        ids = np.array(fitting, dtype=np.int64)
-        clozes.append(Cloze(ids, fitting.index(mask_id), truncated, num_masks=num_masks))
-    return clozes
 
 
 def encode_without_mask(
@@ -301,75 +329,3 @@ def _beginnings(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_le
 
 def _num_tokens(text: str, tokenizer: PreTrainedTokenizerFast) -> int:
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-
-def _shorten(
-    row: Mapping[str, str], task: Task, tokenizer: PreTrainedTokenizerFast, max_length: int, mask: str
-) -> list[int]:
-    names = task.template.fields
-    ends = {
-        name: [
-            end
-            for _, end in tokenizer(row[name], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        ]
-        for name in names
-    }
-    bare = len(tokenizer(task.template.render(dict.fromkeys(names, ""), mask))["input_ids"])
-    if bare >= max_length:
-        raise ConfigError(
-            f"max_length {max_length} leaves no room for text beside the template {task.template.pattern!r}"
-            f" ({bare} tokens); give a larger max_length"
-        )
-    # A truncated text may have more tokens than counted, so this repeats; without any text it fits.
-    room = max_length - bare
-    while True:
-        keep = {name: len(ends[name]) for name in names}
-        while sum(keep.values()) > room:
-            longest = max(names, key=lambda name: keep[name])
-            others = sum(count for name, count in keep.items() if name != longest)
-            second = max((count for name, count in keep.items() if name != longest), default=0)
-            keep[longest] = max(room - others, min(second, keep[longest] - 1), 0)
-        cut = {name: row[name][: ends[name][keep[name] - 1]] if keep[name] else "" for name in names}
-        tokens: list[int] = tokenizer(task.template.render(cut, mask))["input_ids"]
-        if len(tokens) <= max_length:
-            return tokens
-        room = max(0, room - (len(tokens) - max_length))
-
-
-@dataclass(frozen=True)
-class ClozeCorpus:
-    """Tokenised labelled examples, from which the batches of stage 2 are sampled."""
-
-    clozes: Sequence[Cloze]
-    gold: Sequence[int]
-    """Label index of each example."""
-    batch_size: int
-    seed: int
-    _epochs: dict[int, list[list[int]]] = field(default_factory=dict[int, list[list[int]]], repr=False)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.clozes) // self.batch_size)
-
-    def batch(self, step: int) -> tuple[list[Cloze], Int[Tensor, " batch"]]:
-        """The batch of a step: examples and label indices."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        if epoch not in self._epochs:
-            self._epochs.clear()
-            lengths = [len(cloze.input_ids) for cloze in self.clozes]
-            self._epochs[epoch] = epoch_batches(lengths, self.batch_size, self.seed, epoch)
-        rows = self._epochs[epoch][index]
-        return [self.clozes[i] for i in rows], torch.tensor([self.gold[i] for i in rows])
-
-
-def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Batches of one epoch, each of examples of similar length (little padding), in an order that depends only on seed
-    and epoch."""
-    generator = np.random.default_rng([seed, epoch, 4])
-    order = generator.permutation(len(lengths))
-    window = 16 * batch_size
-    batches: list[list[int]] = []
-    for start in range(0, len(order), window):
-        near = sorted(order[start : start + window].tolist(), key=lambda i: lengths[i])
-        batches += [near[first : first + batch_size] for first in range(0, len(near), batch_size)]
-    return [batches[i] for i in generator.permutation(len(batches))]

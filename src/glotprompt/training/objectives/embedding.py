@@ -99,7 +99,7 @@ def most_accurate(found: Sequence[Chosen], num_dev: int) -> Chosen:
 
 def layer_read(backbone: Backbone, config: TuneConfig) -> int:
     """How many layers lie before the states that are pooled."""
-    return backbone.num_layers if config.layer is None else config.layer
+    return backbone.num_state_layers if config.layer is None else config.layer
 
 
 @torch.no_grad()

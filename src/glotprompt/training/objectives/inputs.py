@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
 
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
@@ -13,10 +17,10 @@ from glotprompt.model.modules.classification import Head
 from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.modules.soft_prompt import SoftPrompt
-from glotprompt.model.tokens import Sequences
+from glotprompt.model.tokens import SENTINEL, Sequences, SpecialIds, beginning, plain
 from glotprompt.task import Task
 from glotprompt.training.objectives.batches import MaskingCorpus, balance, source_rows, token_sequences
-from glotprompt.training.objectives.cloze import Cloze, encode, encode_without_mask, label_words
+from glotprompt.training.objectives.cloze import Cloze, Words, encode_without_mask, label_words, read_lengths
 from glotprompt.training.objectives.scoring import LabelHead
 
 Input = str | tuple[str, str] | Example
@@ -138,6 +142,96 @@ def rewritten_fields(
     return [{name: characters.apply(text) for name, text in row.items()} for row in fields]
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """How a tokenizer's kind of model reads a template."""
+
+    task: Task
+    tokenizer: PreTrainedTokenizerFast
+    num_masks: int
+    special: SpecialIds
+
+    def tokens(self, rows: Sequence[Mapping[str, str]]) -> list[list[int]]:
+        """Token ids of rendered examples."""
+        objective, back = self.special.objective, len(self.special.back)
+        template = self.task.template.for_decoder if objective == "clm" else self.task.template
+        mask = {"mlm": self.num_masks * str(self.tokenizer.mask_token), "clm": "", "spans": SENTINEL}[objective]
+        texts = [template.render(row, mask) for row in rows]
+        if objective == "clm":  # the space is the label word's
+            tokens: list[list[int]] = self.tokenizer([text.rstrip() for text in texts])["input_ids"] if texts else []
+            return [ids[: len(ids) - back] for ids in tokens]
+        tokens = self.tokenizer(texts)["input_ids"] if texts else []
+        if objective == "mlm":
+            return tokens
+        written = self.tokenizer.convert_tokens_to_ids(SENTINEL)  # ByT5's own cannot be written
+        return [[self.special.mask if token == written else token for token in ids] for ids in tokens]
+
+    def cloze(self, ids: list[int], truncated: bool, words: Words | None) -> Cloze:
+        """An example from its tokens."""
+        array, objective = np.array(ids, dtype=np.int64), self.special.objective
+        if objective == "mlm":
+            return Cloze(array, ids.index(self.special.mask), truncated, num_masks=self.num_masks)
+        start = (self.special.pad, self.special.mask) if objective == "spans" else ()
+        continuations = ((),) if words is None else words.continuations
+        num_reads = sum(map(len, read_lengths(continuations)))
+        return Cloze(
+            array, len(start or ids) - 1, truncated, num_masks=num_reads, continuations=continuations, decoder_ids=start
+        )
+
+
+def encode(
+    fields: Sequence[Mapping[str, str]],
+    task: Task,
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    words: Words | None = None,
+) -> list[Cloze]:
+    """Render and tokenise examples, to read `words` (None: words of one token). Beyond `max_length` tokens the longest
+    text field is truncated, never the template or the masks, which are consecutive."""
+    reader = _Reader(task, tokenizer, 1 if words is None else words.num_masks, SpecialIds.of(tokenizer))
+    # This many tokens of a field are truncated exactly as the whole field would be.
+    clean = [
+        {name: beginning(plain(text, tokenizer), tokenizer, max_length) for name, text in row.items()} for row in fields
+    ]
+    clozes: list[Cloze] = []
+    for row, tokens in zip(clean, reader.tokens(clean), strict=True):
+        truncated = len(tokens) > max_length
+        clozes.append(reader.cloze(_shorten(row, reader, max_length) if truncated else tokens, truncated, words))
+    return clozes
+
+
+def _shorten(row: Mapping[str, str], reader: _Reader, max_length: int) -> list[int]:
+    tokenizer, template = reader.tokenizer, reader.task.template
+    names = template.fields
+    ends = {
+        name: [
+            end
+            for _, end in tokenizer(row[name], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        ]
+        for name in names
+    }
+    bare = len(reader.tokens([dict.fromkeys(names, "")])[0])
+    if bare >= max_length:
+        raise ConfigError(
+            f"max_length {max_length} leaves no room for text beside the template {template.pattern!r}"
+            f" ({bare} tokens); give a larger max_length"
+        )
+    # A truncated text may have more tokens than counted, so this repeats; without any text it fits.
+    room = max_length - bare
+    while True:
+        keep = {name: len(ends[name]) for name in names}
+        while sum(keep.values()) > room:
+            longest = max(names, key=lambda name: keep[name])
+            others = sum(count for name, count in keep.items() if name != longest)
+            second = max((count for name, count in keep.items() if name != longest), default=0)
+            keep[longest] = max(room - others, min(second, keep[longest] - 1), 0)
+        cut = {name: row[name][: ends[name][keep[name] - 1]] if keep[name] else "" for name in names}
+        (tokens,) = reader.tokens([cut])
+        if len(tokens) <= max_length:
+            return tokens
+        room = max(0, room - (len(tokens) - max_length))
+
+
 def read_inputs(
     backbone: Backbone,
     fields: Sequence[Mapping[str, str]],
@@ -154,7 +248,7 @@ def read_inputs(
     if head is not None:
         return head, encode_without_mask(fields, task, backbone.tokenizer, max_length)
     words = label_words(task, backbone.tokenizer, backbone.input_embeddings)
-    return words, encode(fields, task, backbone.tokenizer, max_length, words.num_masks)
+    return words, encode(fields, task, backbone.tokenizer, max_length, words)
 
 
 def characters_of(fields: Mapping[str, str], task: Task) -> str:

@@ -21,17 +21,13 @@ from glotprompt.training.objectives.scoring import LabelHead, label_scores, labe
 def masked_token_losses(
     backbone: Backbone, module: Module, batch: MaskedBatch, micro_batch: MicroBatch
 ) -> Generator[tuple[Tensor, int]]:
-    """Parts of the mean loss over a batch's masked tokens; only masked positions reach the vocabulary."""
-    count, width = batch.input_ids.shape
-    for rows in micro_batch.parts(count):
-        inside = (batch.positions >= rows.start * width) & (batch.positions < rows.stop * width)
-        ids = batch.input_ids[rows].to(backbone.device)
-        mask = None if batch.attention_mask is None else batch.attention_mask[rows].to(backbone.device)
-        places = (batch.positions[inside] - rows.start * width).to(backbone.device)
+    """Parts of the mean loss over a batch's targets; only the positions that predict them reach the vocabulary."""
+    for rows in micro_batch.parts(len(batch.input_ids)):
+        part = batch.part(rows, backbone.device)
         with module.attached(backbone) as prefix:  # around the yield: the backward pass belongs inside
-            hidden = backbone.states_at(ids, mask, prefix, places)
-            loss = backbone.masked_token_loss(hidden, batch.targets[inside].to(backbone.device))
-            yield loss / max(1, len(batch.targets)), ids.numel() if mask is None else int(mask.sum())
+            loss = backbone.masked_token_loss(part.states(backbone, prefix), part.targets)
+            mask = part.attention_mask
+            yield loss / max(1, len(batch.targets)), part.input_ids.numel() if mask is None else int(mask.sum())
 
 
 def label_losses(

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from glotprompt.errors import DataError
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.families import DecoderInput
 from glotprompt.model.modules.classification import EmbeddingHead
 from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import SpecialIds, by_length, pad
-from glotprompt.records import EvaluationReport, LabelScores, MaskedTokenScores
-from glotprompt.training.objectives.batches import MaskedBatch, mask_tokens
-from glotprompt.training.objectives.cloze import Cloze
+from glotprompt.records import EvaluationReport, LabelScores, MaskedTokenScores, NextTokenScores
+from glotprompt.training.objectives.batches import MaskedBatch, token_batch
+from glotprompt.training.objectives.cloze import Cloze, read_lengths
 
 COLLAPSE_PERCENT, COLLAPSE_EXCESS = 60, 1.5
 """Predictions are reported as collapsed if one label gets at least this percentage of the examples, and this many times
@@ -38,19 +39,20 @@ def evaluation_batches(
 ) -> list[MaskedBatch]:
     """Batches of held-out text, with the same masks at every evaluation and for every batch size."""
     return [
-        mask_tokens([sequences[i] for i in rows], backbone.tokenizer, rate, (seed, 5), rows).to(backbone.device)
+        token_batch([sequences[i] for i in rows], backbone.tokenizer, rate, (seed, 5), rows).to(backbone.device)
         for rows in by_length(list(sequences), batch_size)
     ]
 
 
 @torch.inference_mode()
 def score_masked_tokens(backbone: Backbone, batches: Sequence[MaskedBatch], prefix: Prefix | None) -> MaskedTokenScores:
-    """MLM loss and accuracies of all masked tokens, with a prefix or (None) with the backbone in its current state."""
+    """Loss and accuracies of all masked tokens (of a decoder: all tokens, and bits per byte), with a prefix or (None)
+    with the backbone in its current state."""
     loss, top1, top5, count = 0.0, 0, 0, 0
     for batch in batches:
         if len(batch.targets) == 0:
             continue
-        hidden = backbone.states_at(batch.input_ids, batch.attention_mask, prefix, batch.positions)
+        hidden = batch.states(backbone, prefix)
         for states, targets in zip(hidden.split(SCORED_AT_ONCE), batch.targets.split(SCORED_AT_ONCE), strict=True):
             logits = backbone.token_logits(states)
             loss += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
@@ -60,7 +62,9 @@ def score_masked_tokens(backbone: Backbone, batches: Sequence[MaskedBatch], pref
         count += len(batch.targets)
     if count == 0:
         raise DataError("no token of the held-out text can be masked; give more text")
-    return MaskedTokenScores(loss / count, 100 * top1 / count, 100 * top5 / count, count)
+    scores = loss / count, 100 * top1 / count, 100 * top5 / count, count
+    sizes = [batch.num_bytes for batch in batches if batch.num_bytes is not None]
+    return NextTokenScores(*scores, loss / math.log(2) / max(1, sum(sizes))) if sizes else MaskedTokenScores(*scores)
 
 
 @runtime_checkable
@@ -92,6 +96,8 @@ def label_states(
     that layer."""
     if pooled_layer is not None:
         return backbone.pooled_states([cloze.input_ids for cloze in clozes], prefix, pooled_layer)
+    if clozes[0].continuations:
+        return _continued_states(backbone, clozes, prefix)
     ids, mask = padded(clozes, backbone)
     width = ids.shape[1]
     first = [row * width + cloze.position for row, cloze in enumerate(clozes)]
@@ -108,11 +114,39 @@ def label_states(
     return backbone.states_from(entering[0].layer, hidden.to(backbone.device), mask, prefix, places)
 
 
+def _continued_states(
+    backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None
+) -> Float[Tensor, "read hidden"]:
+    """States behind a template and behind the tokens of label words: one row for each continuation of each example, in
+    which positions of `read_lengths` are read. An encoder reads each example once."""
+    special, rows, lengths = SpecialIds.of(backbone.tokenizer), list[NDArray[np.int64]](), list[range]()
+    of_row: list[int] = []
+    for number, cloze in enumerate(clozes):
+        start = np.array(cloze.decoder_ids or cloze.input_ids, dtype=np.int64)
+        rows += [np.concatenate([start, own]).astype(np.int64) for own in cloze.continuations]
+        lengths += read_lengths(cloze.continuations)
+        of_row += [number] * len(cloze.continuations)
+    ids, mask = _on_device(rows, special.pad, backbone)
+    firsts = [row * ids.shape[1] + clozes[number].position for row, number in enumerate(of_row)]
+    indices = [first + length for first, own in zip(firsts, lengths, strict=True) for length in own]
+    places = torch.tensor(indices, device=backbone.device)
+    numbers = torch.tensor(of_row, device=backbone.device)
+    if clozes[0].decoder_ids:
+        return backbone.states_at(*padded(clozes, backbone), prefix, places, DecoderInput(ids, numbers))
+    return backbone.states_at(ids, mask, None if prefix is None else prefix.of_rows(numbers), places)
+
+
 def padded(
     clozes: Sequence[Cloze], backbone: Backbone
 ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"] | None]:
     """Padded ids and mask of a batch on the backbone's device; no mask for examples of equal length."""
-    ids, mask = pad([cloze.input_ids for cloze in clozes], SpecialIds.of(backbone.tokenizer).pad)
+    return _on_device([cloze.input_ids for cloze in clozes], SpecialIds.of(backbone.tokenizer).pad, backbone)
+
+
+def _on_device(
+    sequences: Sequence[NDArray[np.int64]], pad_id: int, backbone: Backbone
+) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"] | None]:
+    ids, mask = pad(sequences, pad_id)
     on_device = None if mask is None else torch.from_numpy(mask).to(backbone.device)
     return torch.from_numpy(ids).to(backbone.device), on_device
 

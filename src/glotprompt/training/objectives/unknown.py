@@ -239,7 +239,7 @@ def refuse_unknown(name: str, unknown: Unknown, tokenizer: PreTrainedTokenizerFa
     """Raise `DataError` if too much of a text, called `name`, is unknown, with a remedy that fits its characters."""
     if not unknown.too_much:
         return
-    remedy = "take a backbone with a byte-level or larger vocabulary, or romanise the text"
+    remedy = "take a byte-level backbone (ByT5) or one with a larger vocabulary, or romanise the text"
     if is_near(unknown, tokenizer):
         remedy = f"write known ones in their place ({setting('characters')})"
     elif unknown.characters:
