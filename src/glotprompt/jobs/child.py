@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import runpy
 import signal
-import sys
 import threading
 import time
 
@@ -26,7 +25,7 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    os.read(0, 1)  # not through sys.stdin, whose lock the end of the program would wait for
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(GRACE_SECONDS)
     os._exit(130)

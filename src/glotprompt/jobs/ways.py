@@ -32,6 +32,12 @@ class BackboneOptions:
     options: tuple[str, ...] = ()
     """Precision and device, where they are not the usual ones."""
 
+    @property
+    def layers_to_tune(self) -> list[str]:
+        """Stage 2 of the preset has this many, where the backbone has."""
+        usual = preset("quick", "tune", "soft-prompt")["top_k_layers"]
+        return ["--top-k", str(min(self.layers, usual))] if self.masked else []
+
 
 class Orders:
     """Puts jobs together for one workspace."""
@@ -46,8 +52,10 @@ class Orders:
         place = self._place(job)
         words = ["doctor", "--text", text.file, "--language", checked_code(language), "--model", self._backbone.model]
         uploads = [self._workspace.upload(one) for one in labels_of]
-        words += ["--task", self._task("labels", uploads, place)] if uploads else []
+        words += ["--task", self._task("labels", uploads, place), *self._backbone.layers_to_tune] if uploads else []
         words += [*(READ_OPTIONS if text.use != "target" else ()), "--json", f"{place}/doctor.json"]
+        aligned = ["--method", "lora", "--preset", "alignment", "--set", "objective=alignment"]
+        words += ["--preset", "quick"] if self._backbone.masked else aligned
         step = Step(title=f"Looking at {text.name}", words=[*words, *self._backbone.options], accepts=[0, 3])
         results = {"doctor": f"{place}/doctor.json"}
         return self._runner.add(job, "doctor", f"Check of {text.name}", [step], results=results)
@@ -180,8 +188,8 @@ class _Plan:
         words = ["adapt", *_each("--target", self._files("target")), *_each("--source", self.train)]
         words += ["--language", self.choice.language, "--model", self.backbone.model, "--preset", "quick"]
         words += [*self._held_out(), *self._steps()]
-        layers = ["--top-k", str(min(self.backbone.layers, preset("quick", "tune", "soft-prompt")["top_k_layers"]))]
-        tune = ["tune", "--prompt", adapted, "--model", self.backbone.model, "--preset", "quick", *layers]
+        tune = ["tune", "--prompt", adapted, "--model", self.backbone.model, "--preset", "quick"]
+        tune += self.backbone.layers_to_tune
         return [
             self._step("Learning the language from your texts", words, adapted),
             self._step("Training on your labels", [*tune, *self._tuned()], self._classifier),

@@ -22,7 +22,6 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from glotprompt.data.readers.files import read_examples, read_texts
-from glotprompt.data.readers.tables import ReadOptions
 from glotprompt.data.sources import Reading, pairs_of
 from glotprompt.errors import ConfigError, DataError, UserError, counted, in_a_line, visible
 from glotprompt.records import Record
@@ -32,7 +31,7 @@ Use = Literal["target", "train", "labels", "parallel"]
 """Texts of the target language; labelled texts of another; labelled texts of the target; translations."""
 Side = Literal["test", "train"]
 
-READING = ReadOptions(quoting="none")
+READING = Reading(quoting="none")
 """Uploads come as the page writes tables: no quotes, and no tabs inside a cell."""
 READ_OPTIONS = ("--read", "quoting=none")
 MOST_UPLOADS, MOST_BYTES = 100, 400 * 2**20
@@ -118,7 +117,7 @@ class Workspace:
         upload = self.upload(number)
         place = self.folder / upload.file
         if upload.use == "parallel":
-            found = [target for _, target in pairs_of([str(place)], _reading())]
+            found = [pair.target for pair in pairs_of([str(place)], READING)]
         else:
             found = read_texts(place, None if upload.use == "target" else "text", options=READING)
         return list(dict.fromkeys(map(in_a_line, found, repeat(None))))
@@ -174,16 +173,12 @@ def slug(*names: str) -> str:
     return plain[:40] if same and len(plain) <= 40 else f"{plain[:30]}-{sha256(repr(names).encode()).hexdigest()[:6]}"
 
 
-def _reading() -> Reading:
-    return Reading(quoting="none")
-
-
 def _described(use: Use, place: Path) -> dict[str, object]:
     """Rows and labels of a file."""
     if use == "target":
         return {"rows": len(read_texts(place, options=READING))}
     if use == "parallel":
-        return {"rows": len(pairs_of([str(place)], _reading()))}
+        return {"rows": len(pairs_of([str(place)], READING))}
     examples = read_examples(place, options=READING)
     labels = Counter(str(one.label) for one in examples)
     if len(labels) < FEWEST_LABELS:

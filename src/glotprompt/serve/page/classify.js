@@ -46,7 +46,7 @@ export class Classify {
     this.drawCompared();
     byId("classify-form").hidden = choice === null;
     if (choice === null) {
-      byId("results-status").textContent = "The service has no classifier yet.";
+      this.say("The service has no classifier yet.");
       return;
     }
     byId("classify-about").textContent = aboutOf(choice);
@@ -108,10 +108,10 @@ export class Classify {
     this.asking?.abort();
     const asking = this.asking = new AbortController();
     byId("classify-form").setAttribute("aria-busy", "true");
-    byId("results-status").textContent = "Classifying …";
+    this.say("Classifying …");
     const rows = asked.map((choice) => ({ choice, item: { ...choice.target, ...texts }, result: null, error: null }));
     const report = ({ waiting }) => {
-      if (waiting) byId("results-status").textContent = `The service is busy: retrying in ${Math.ceil(waiting)} s.`;
+      if (waiting) this.say(`The service is busy: retrying in ${Math.ceil(waiting)} s.`);
     };
     try {
       await classifyAll(rows, { predict, limits: this.limits, signal: asking.signal, report, tries: 1 });
@@ -124,6 +124,12 @@ export class Classify {
     } finally {
       if (this.asking === asking) byId("classify-form").removeAttribute("aria-busy");
     }
+  }
+
+  /** What a screen reader says; `unseen` where the page shows the same. */
+  say(text, unseen = false) {
+    byId("results-status").className = unseen ? "unseen" : "quiet";
+    byId("results-status").textContent = text;
   }
 
   drawResults(rows, texts) {
@@ -139,7 +145,7 @@ export class Classify {
     };
     byId("results").className = results.length > 1 ? "several" : "";
     byId("results").replaceChildren(...results.map((result) => resultCard(result, { texts, nameOf, onUse })));
-    byId("results-status").textContent = results.length ? summaryOf(results, nameOf) : "No answer.";
+    this.say(results.length ? summaryOf(results, nameOf) : "No answer.", results.length === 1); // the card shows it
     const title = byId("results-title"); // on a phone it may lie far below the text
     if (results.length && title.getBoundingClientRect().top > window.innerHeight - 150) title.scrollIntoView();
   }

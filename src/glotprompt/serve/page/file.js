@@ -3,12 +3,12 @@
 import { answered, classifyAll } from "./batches.js";
 import { readsAs, usualChoice } from "./choices.js";
 import { Combobox } from "./combobox.js";
-import { byId, count, counted, make, percent, showError, size } from "./dom.js";
+import { byId, count, counted, make, percent, showError, size, spanOf } from "./dom.js";
 import { labelOf } from "./fields.js";
 import { predictionsOf } from "./predictions.js";
 import { bars } from "./results.js";
 import { predict } from "./service.js";
-import { FileError, parse, toTsv } from "./table.js";
+import { FileError, likelyColumn, parse, toTsv } from "./table.js";
 
 const MOST_BYTES = 20 * 2 ** 20; // a browser holds such a table easily; longer ones suit `glotprompt predict`
 const PREVIEWED = 3;
@@ -221,16 +221,4 @@ function endOf(run) {
   return `Done: ${counted(run.rows.length - refused, "row")} classified.${rest}`;
 }
 
-/** The column of that name, else the one with the longest texts; for a second field, the one after the first. */
-function likelyColumn(header, body, field, place) {
-  const named = header.findIndex((name) => name.toLowerCase() === field);
-  if (named >= 0) return named;
-  const sample = body.slice(0, 100);
-  const lengths = header.map((_, column) => sample.reduce((sum, row) => sum + (row[column]?.length ?? 0), 0));
-  const order = [...lengths.keys()].sort((a, b) => lengths[b] - lengths[a]);
-  return order[Math.min(place, order.length - 1)];
-}
-
 const shortened = (cell) => (cell.length > 120 ? `${cell.slice(0, 120)}…` : cell);
-
-const spanOf = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`);

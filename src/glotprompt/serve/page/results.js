@@ -3,6 +3,12 @@
 import { counted, make, percent } from "./dom.js";
 import { labelOf } from "./fields.js";
 
+/** Below this difference between the two most probable labels an answer counts as unsure. */
+const LEAST_MARGIN = 0.2;
+
+export const marginOf = ({ scores: [first, second] }) => first.score - (second?.score ?? 0);
+export const isUnsure = (result) => marginOf(result) < LEAST_MARGIN;
+
 /** Bars for shares between 0 and 1, in the order given; `words` says each share. */
 export function bars(shares, words = percent) {
   return make("ol", { class: "bars" }, ...shares.map(({ label, share }) => {
@@ -19,10 +25,12 @@ export function bars(shares, words = percent) {
  *  that was found. */
 export function resultCard(result, { texts, nameOf, onUse }) {
   const [best] = result.scores;
-  return make("article", { class: "result" },
+  return make("article", { class: isUnsure(result) ? "result unsure" : "result" },
     make("h4", {}, nameOf(result.classifier)),
     make("p", { class: "answer" },
       make("strong", { dir: "auto" }, result.label), " ", make("span", {}, percent(best.score))),
+    isUnsure(result) ? make("p", { class: "doubt" },
+      `Unsure: the two most probable labels are less than ${100 * LEAST_MARGIN} points apart.`) : null,
     bars(result.scores.map(({ label, score }) => ({ label, share: score }))),
     result.truncated ? make("p", { class: "note" }, "The text is longer than the classifier's maximum length and was cut.") : null,
     result.unknown.length ? unread(result.unknown, texts) : null,

@@ -42,6 +42,7 @@ export async function catalogue() {
     errors: found.errors ?? [],
     limits: { ...USUAL_LIMITS, ...found.limits },
     auto: found.auto === true,
+    trains: found.trains === true,
   };
 }
 
@@ -55,13 +56,14 @@ export async function predict(items, signal) {
   return answer.results;
 }
 
-async function ask(path, { method = "GET", body, signal }) {
+/** The answer to a request. `body` is JSON, or bytes of the `type` that is given. */
+export async function ask(path, { method = "GET", body, signal, type = "application/json" } = {}) {
   const token = keptToken();
   if (token !== null && !/^[\x20-\x7e]*$/.test(token)) { // no browser sends it, and no service has such a one
     throw refused("This cannot be the token: it contains a character outside ASCII.");
   }
   const headers = { Accept: "application/json" };
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (body !== undefined) headers["Content-Type"] = type;
   if (token !== null) headers.Authorization = `Bearer ${token}`;
   let response;
   try {
@@ -70,7 +72,7 @@ async function ask(path, { method = "GET", body, signal }) {
     if (error.name === "AbortError") throw error;
     throw new ServiceError("The service does not answer. Is it still running? Nothing is lost: try again in a moment.");
   }
-  if (response.ok) return response.json();
+  if (response.ok) return response.headers.get("Content-Type")?.startsWith("text/plain") ? response.text() : response.json();
   if (response.status === 401) {
     throw refused(token === null ? "The service needs a token." : "The service does not accept this token.");
   }

@@ -73,3 +73,13 @@ function quoted(text, delimiter) {
 export function toTsv(rows) {
   return rows.map((row) => row.map((cell) => String(cell ?? "").replace(/[\t\r\n]+/g, " ")).join("\t") + "\n").join("");
 }
+
+/** The column of that name, else the one with the longest texts; for a second field, the one after the first. */
+export function likelyColumn(header, body, field, place) {
+  const named = header.findIndex((name) => name.toLowerCase() === field);
+  if (named >= 0) return named;
+  const sample = body.slice(0, 100);
+  const lengths = header.map((_, column) => sample.reduce((sum, row) => sum + (row[column]?.length ?? 0), 0));
+  const order = [...lengths.keys()].sort((a, b) => lengths[b] - lengths[a]);
+  return order[Math.min(place, order.length - 1)];
+}
