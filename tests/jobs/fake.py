@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 words = sys.argv[1:]
@@ -20,7 +21,7 @@ while Path("hold").exists():
 if Path("fail").exists():
     print("error: this does not work; do something else", file=sys.stderr)
     sys.exit(2)
-given = dict(zip(words, words[1:], strict=False))
+given = dict(pairwise(words))
 if "--output" in given and Path("made.safetensors").exists():
     output = Path(given["--output"])
     if words[0] == "compare":

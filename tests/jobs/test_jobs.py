@@ -144,11 +144,14 @@ def test_uploads_are_read_before_they_are_kept(folder: Path) -> None:
     assert train.labels == {"a": 5, "b": 5}
     few = workspace.add_upload("labels", "few", FEW)
     assert workspace.labels_in(few)['\u01c3kwi "one'] == "a"  # a quote is a character
-    pairs = workspace.add_upload("parallel", "pairs", "source\ttarget\nwater\tmaji\nfire\tmoto\n".encode())
+    pairs = workspace.add_upload("parallel", "pairs", b"source\ttarget\nwater\tmaji\nfire\tmoto\n")
     assert workspace.texts(pairs.number) == ["maji", "moto"]
     bad: tuple[tuple[Use, bytes], ...] = (
-        ("target", b"\xff\xfe\xff"), ("target", b"\n\n"), ("train", b"text\tlabel\none\ta\n"), ("labels", b"text\none\n"),
-    )  # fmt: skip
+        ("target", b"\xff\xfe\xff"),
+        ("target", b"\n\n"),
+        ("train", b"text\tlabel\none\ta\n"),
+        ("labels", b"text\none\n"),
+    )
     for use, content in bad:
         with pytest.raises(DataError, match="bad") as caught:
             workspace.add_upload(use, "bad", content)

@@ -174,7 +174,7 @@ class _Plan:
         return [self._step("Training on your labels", words, self._classifier)]
 
     def aligned(self) -> list[Step]:
-        adapted = f"{self.place}/out/adapted.safetensors"
+        adapted = self._adapted
         words = ["adapt", *_each("--parallel", self._files("parallel")), "--language", self.choice.language]
         words += ["--model", self.backbone.model, "--method", "lora", *self._held_out(), *self._steps()]
         tune = ["tune", "--prompt", adapted, "--model", self.backbone.model, "--method", "embedding", *self._tuned()]
@@ -184,7 +184,7 @@ class _Plan:
         ]
 
     def masked(self) -> list[Step]:
-        adapted = f"{self.place}/out/adapted.safetensors"
+        adapted = self._adapted
         words = ["adapt", *_each("--target", self._files("target")), *_each("--source", self.train)]
         words += ["--language", self.choice.language, "--model", self.backbone.model, "--preset", "quick"]
         words += [*self._held_out(), *self._steps()]
@@ -198,6 +198,11 @@ class _Plan:
     @property
     def _classifier(self) -> str:
         return f"{self.place}/out/classifier.safetensors"
+
+    @property
+    def _adapted(self) -> str:
+        """The file of stage 1; a later training on the same text finds it done."""
+        return f"adapted/{slug(self.choice.language, self.choice.task, self.choice.way)}.safetensors"
 
     def _files(self, use: Use) -> list[str]:
         return [one.file for one in self.given[use]]

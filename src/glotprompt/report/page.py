@@ -1,7 +1,8 @@
-"""Pages of HTML from templates, self-contained: no scripts, no outside requests."""
+"""Pages of HTML from templates, self-contained: no scripts, no outside requests, one look."""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def template(file: Path, what: str, extra: str) -> jinja2.Template:
-    """A page's template, with the formats of `tables` as filters. A missing value becomes a dash, an undefined name an
-    error. Raises a `MissingExtraError` that says that `what` needs the extra."""
+    """A page's template, with the formats of `tables` as filters, and the look of all pages as `look_of_pages`. A
+    missing value becomes a dash, an undefined name an error. Raises a `MissingExtraError` that says that `what` needs
+    the extra."""
     try:
         import jinja2
     except ModuleNotFoundError:
@@ -29,6 +31,8 @@ def template(file: Path, what: str, extra: str) -> jinja2.Template:
     )
     formats = (tables.number, tables.percent, tables.mean_sd, tables.size, tables.duration, tables.method_name)
     environment.filters.update({function.__name__: function for function in formats})
+    look_of_pages = files("glotprompt").joinpath("assets", "page.css").read_text(encoding="utf-8")
+    environment.globals["look_of_pages"] = look_of_pages
     return environment.get_template(file.name)
 
 

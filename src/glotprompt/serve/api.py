@@ -39,6 +39,8 @@ from glotprompt.serve.service import Service, ServiceSettings
 from glotprompt.version import __version__
 
 PAGE = Path(__file__).parent / "page"
+LOOK = Path(__file__).parent.parent / "assets" / "page.css"
+"""The look of all pages, those of reports too."""
 
 _FOLDERS = re.compile(r"""(?<=['"])[^'"]*/(?=[^'"/]+['"])""")
 """Matches the folders of a path in quotes."""
@@ -182,6 +184,10 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:  # pyright: ignore[reportUnusedFunction]
         return FileResponse(PAGE / "docs.html")
+
+    @app.get("/static/page.css", include_in_schema=False)
+    async def look() -> FileResponse:  # pyright: ignore[reportUnusedFunction]
+        return FileResponse(LOOK)
 
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
 
