@@ -1,6 +1,6 @@
 """Stands for the command line in tests of jobs: says its words, waits while a file `hold` is there, ends as it is told.
 
-A file `fail` makes it fail. What it is to write is copied from `made.safetensors`, reports from `made.json`.
+A file `fail` makes it fail. Classifiers are copies of `made.safetensors`, figures of `COMMAND.json` where that is there.
 """
 
 import json
@@ -22,14 +22,16 @@ if Path("fail").exists():
     print("error: this does not work; do something else", file=sys.stderr)
     sys.exit(2)
 given = dict(pairwise(words))
+source = Path(f"{words[0]}.json")
+figures = source.read_text() if source.exists() else '{"accuracy": 50.0}'
 if "--output" in given and Path("made.safetensors").exists():
     output = Path(given["--output"])
     if words[0] == "compare":
         output = output / "classifier.safetensors"
-        (output.parent / "compare.json").parent.mkdir(parents=True, exist_ok=True)
-        (output.parent / "compare.json").write_text('{"advice": ["take it"]}')
     output.parent.mkdir(parents=True, exist_ok=True)
+    if words[0] == "compare":
+        (output.parent / "compare.json").write_text(figures)
     shutil.copyfile("made.safetensors", output)
 if "--json" in given:
-    Path(given["--json"]).write_text('{"accuracy": 50.0}')
+    Path(given["--json"]).write_text(figures)
 sys.exit(3 if words[0] == "doctor" else 0)

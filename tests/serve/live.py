@@ -76,6 +76,13 @@ def running(backbone: gp.Backbone, folder: Path, token: str | None = None) -> Ge
         classifier.save(folder / f"{name}.safetensors")
     (folder / "broken.safetensors").write_bytes(b"cut off")
     app = make_app(backbone, Registry(folder, backbone), ServiceSettings(LIMITS), Access(token))
+    with on_a_port(app) as url:
+        yield Live(url, folder, classifiers)
+
+
+@contextmanager
+def on_a_port(app: Any) -> Generator[str]:
+    """The address of an application that runs until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -84,7 +91,7 @@ def running(backbone: gp.Backbone, folder: Path, token: str | None = None) -> Ge
             assert thread.is_alive(), "the service did not start"
             time.sleep(0.01)
         try:
-            yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}/", folder, classifiers)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
         finally:
             server.should_exit = True
             thread.join(30)

@@ -177,6 +177,17 @@ def _iso_name(code: str) -> str | None:
         return None
 
 
+def tag_of(code: str) -> str:
+    """The tag of a language for a page, which is of two letters where there is one (BCP 47): ny for nya."""
+    from iso639 import Lang
+    from iso639.exceptions import DeprecatedLanguageValue, InvalidLanguageValue
+
+    try:
+        return Lang(code).pt1 or code
+    except (DeprecatedLanguageValue, InvalidLanguageValue):
+        return code
+
+
 @cache
 def all_languages() -> list[tuple[str, str]]:
     """Code and name of every language of ISO 639-3, those of the table by the names that it gives them."""

@@ -10,7 +10,9 @@ import { WholeFile } from "./file.js";
 import { Jobs } from "./jobs.js";
 import { catalogue, keepToken } from "./service.js";
 import { Start } from "./start.js";
+import { fillPage } from "./words.js";
 
+fillPage();
 const classify = new Classify();
 const wholeFile = new WholeFile();
 const cards = new Cards({ onUse, onReload: load });

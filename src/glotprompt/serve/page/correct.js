@@ -15,16 +15,11 @@ const oneLine = (text) => text.trim().replace(/\s+/g, " ");
 export class Correct {
   constructor(bench) {
     Object.assign(this, { bench, choices: [], rows: [], place: 0, side: "test", given: { test: {}, train: {} } });
-    byId("correct-title").textContent = said.title;
-    byId("correct-lead").textContent = said.lead;
-    byId("correct-classifier-label").textContent = said.classifier;
-    byId("correct-texts-label").textContent = said.texts;
     byId("correct-modes").replaceChildren(...Object.entries(said.modes).map(([side, { title, help }]) => {
       const input = make("input", { type: "radio", name: "side", value: side, "aria-describedby": `side-${side}`, onchange: () => this.close() });
       input.checked = side === "test";
       return make("div", {}, make("label", { class: "check" }, input, title), make("p", { class: "quiet", id: `side-${side}` }, help));
     }));
-    for (const [id, text] of [["correct-begin", said.begin], ["correct-measure", said.measure], ["correct-export", said.export]]) byId(id).textContent = text;
     byId("correct-classifier").addEventListener("change", () => this.use());
     byId("correct-texts").addEventListener("change", () => this.close());
     byId("correct-begin").addEventListener("click", () => this.guarded(() => this.begin()));

@@ -12,8 +12,6 @@ export class Jobs {
     Object.assign(this, { bench, onUse, onCorrect, onDone, errorOf });
     this.items = new Map();
     this.active = new Set();
-    byId("jobs-title").textContent = said.title;
-    byId("jobs-none").textContent = said.none;
     bench.listen((state, error) => {
       showError(byId("jobs-away"), error && error.status === 0 ? said.away : error?.message);
       if (state) this.update(state.jobs);
@@ -134,7 +132,7 @@ function tableOf({ rows, winner }) {
     const figure = row.not_run ? `${said.notRun}: ${row.not_run}` : row.accuracy == null ? said.notMeasured : percent(row.accuracy / 100);
     return [row.title, figure, low === undefined ? "-" : `${low.toFixed(0)} to ${high.toFixed(0)}`, row.name === winner];
   });
-  return make("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": said.table[0] }, make("table", {},
+  return make("div", { class: "scroll", role: "group", tabindex: "0", "aria-label": said.table[0] }, make("table", {},
     make("thead", {}, make("tr", {}, ...said.table.map((title) => make("th", { scope: "col" }, title)))),
     make("tbody", {}, ...cells.map(([title, figure, interval, best]) => make("tr", {},
       make("th", { scope: "row" }, best ? make("strong", {}, title) : title), make("td", {}, figure), make("td", {}, interval))))));

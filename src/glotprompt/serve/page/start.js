@@ -14,23 +14,11 @@ export class Start {
   constructor(bench) {
     this.bench = bench;
     this.shownCheck = null;
-    byId("start-title").textContent = said.title;
-    byId("start-lead").textContent = said.lead;
-    byId("start-choice").querySelector("label").textContent = said.language;
-    byId("start-language").placeholder = said.languagePlaceholder;
     this.language = new Combobox(byId("start-choice"), { onPick: () => this.keep() });
     this.task = byId("start-task");
-    this.task.labels[0].textContent = said.task;
-    byId("start-task-help").textContent = said.taskHelp;
     this.task.addEventListener("input", () => this.keep());
     this.uploads = new Uploads(byId("uploads"), bench, () => this.draw());
-    byId("check-button").textContent = said.check;
-    byId("check-why").textContent = said.checkWhy;
     byId("check-button").addEventListener("click", () => this.check());
-    byId("ways-title").textContent = said.ways;
-    byId("minutes-label").textContent = said.minutes;
-    byId("steps-label").textContent = said.steps;
-    byId("train-button").textContent = said.train;
     for (const id of ["minutes", "steps"]) byId(id).addEventListener("input", () => this.drawWays());
     byId("start-form").addEventListener("submit", (event) => {
       event.preventDefault();
