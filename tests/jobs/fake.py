@@ -1,6 +1,6 @@
 """Stands for the command line in tests of jobs: says its words, waits while a file `hold` is there, ends as it is told.
 
-A file `fail` makes it fail. Classifiers are copies of `made.safetensors`, figures of `COMMAND.json` where that is there.
+A file `fail` makes it fail. Classifiers are copies of `made.safetensors`, figures those of `COMMAND.json`, if any.
 """
 
 import json

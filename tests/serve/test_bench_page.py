@@ -84,7 +84,7 @@ DOCTOR = {
 COMPARE = {
     "advice": ["Use sentence vectors."], "winner": "embedding", "saved": {"name": "embedding", "file": "x"},
     "rows": [
-        {"name": "tf-idf", "title": "tf-idf on your labels", "accuracy": 40.0, "interval": [20.0, 60.0], "not_run": None},
+        {"name": "tf-idf", "title": "tf-idf", "accuracy": 40.0, "interval": [20.0, 60.0], "not_run": None},
         {"name": "embedding", "title": "Sentence vectors", "accuracy": 60.0, "interval": [40.0, 80.0], "not_run": None},
         {"name": "cloze", "title": "Label words", "accuracy": None, "interval": None, "not_run": "needs 9 min"},
     ],
@@ -118,6 +118,7 @@ def test_every_view_of_a_workspace(browser: Any, workspace: Live) -> None:
     page.get_by_role("button", name="Check my texts").click()
     expect(page.locator("#check-error")).to_contain_text("Choose your language and give texts")
     choose(page, "Luganda (lug)", "luganda", "Your language")
+    page.get_by_label("What the labels are about").fill("topic")
     give(page, "Texts in your language", "mine.txt", "\n".join(f"the king {i} water" for i in range(12)), "12 rows")
     table = "one\thealth\ntwo\tsports\nthree\tculture\nfour\thealth\n"
     area = page.get_by_role("region", name="Labelled texts in another language")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from glotprompt.training.objectives.cloze import encode, label_words
 from glotprompt.training.objectives.losses import label_losses, masked_token_losses
 from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import label_scores
-from glotprompt.training.progress import Silent, StepLine
+from glotprompt.training.progress import PROGRESS_FILE, Silent, StepLine
 
 STEPS = 23
 
@@ -71,6 +72,21 @@ def test_a_resumed_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str
             fit([toy.parameter], toy.losses, toy.evaluate, plan(steps=5), toy.checkpoint, StepLine("toy", 5))
         step = 3 if toy.steps else 5
         assert (f"toy: resuming at step {step} of 5\n" in capsys.readouterr().err) == said
+
+
+def test_progress_for_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "progress.json"
+    StepLine("quiet", 9).advance(1, 0.5, 10, {})
+    assert not place.exists()
+    monkeypatch.setenv(PROGRESS_FILE, str(place))
+    line = StepLine("a title", 9)
+    line.advance(3, 0.5, 10, {})
+    line.advance(4, 0.25, 20, {})  # too soon after
+    found = json.loads(place.read_text(encoding="utf-8"))
+    assert (found["stage"], found["step"], found["steps"], found["loss"]) == ("a title", 3, 9, 0.5)
+    assert found["seconds_left"] >= 0
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "nowhere" / "progress.json"))
+    StepLine("a title", 9).advance(3, None, 10, {})
 
 
 def history_of(history: History) -> dict[str, Any]:

@@ -72,5 +72,5 @@ class Progress(Record):
     stage: str
     step: int
     steps: int
-    loss: float | None
+    loss: float | None = Field(allow_inf_nan=False)
     seconds_left: float

@@ -119,9 +119,7 @@ SCORING = {
         "serve:serve",
         ("serve --workspace mine", "serve nya.safetensors --host 0.0.0.0 --port 80 --token-file token.txt"),
         (
-            Option(
-                "DIR|FILE...", "Classifiers that tune wrote, or folders with some.", list[Path], parameter="places"
-            ),
+            Option("DIR|FILE...", "Classifiers that tune wrote, or folders with some.", list[Path], parameter="places"),
             Option(
                 "--workspace FOLDER",
                 "Train, measure and correct classifiers in the browser. All of it is kept in this folder, and what is"

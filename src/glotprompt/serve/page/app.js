@@ -1,4 +1,4 @@
-// The whole page: asks the service what it has, and shows one of three pages by the address's #.
+// The whole page: asks the service what it has, and shows one of its pages by the address's #.
 
 import { Bench } from "./bench.js";
 import { Cards } from "./cards.js";
