@@ -157,7 +157,7 @@ function columnFor(column, titles, body, wanted) {
   if (named >= 0) return named;
   if (!wanted.includes("label")) return Math.min(wanted.indexOf(column), titles.length - 1);
   const different = titles.map((_, place) => new Set(body.map((row) => row[place])).size);
-  const label = different.indexOf(Math.min(...different));
+  const label = different.lastIndexOf(Math.min(...different)); // of equals the last one
   if (column === "label") return label;
   const likely = likelyColumn(titles, body, column, 0);
   return likely === label ? Number(label === 0) : likely;
