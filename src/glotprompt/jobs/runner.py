@@ -67,10 +67,16 @@ class Runner:
     # What people ask for
 
     def next_number(self) -> int:
-        """Raises `ConfigError` where the workspace is full."""
+        """A number, with a folder that nobody else gets. Raises `ConfigError` where the workspace is full."""
         if len(self.jobs) >= MOST_JOBS:
             raise ConfigError(f"the workspace has {MOST_JOBS} jobs; start the service with another --workspace")
-        return max(self.jobs, default=0) + 1
+        number = max(self.jobs, default=0) + 1
+        while True:
+            try:
+                self.place(number).mkdir(parents=True)
+                return number
+            except FileExistsError:  # of an order at the same time, or of one that was refused
+                number += 1
 
     def place(self, number: int) -> Path:
         return self.folder / f"{number:04}"

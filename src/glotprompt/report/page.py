@@ -32,8 +32,7 @@ def template(file: Path, what: str, extra: str) -> jinja2.Template:
     formats = (tables.number, tables.percent, tables.mean_sd, tables.size, tables.duration, tables.method_name)
     environment.filters.update({function.__name__: function for function in formats})
     look_of_pages = files("glotprompt").joinpath("assets", "page.css").read_text(encoding="utf-8")
-    environment.globals["look_of_pages"] = look_of_pages
-    return environment.get_template(file.name)
+    return environment.get_template(file.name, globals={"look_of_pages": look_of_pages})
 
 
 def _or_dash(value: Any) -> Any:

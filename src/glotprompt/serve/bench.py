@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from glotprompt.data.languages import all_languages
 from glotprompt.errors import UserError
 from glotprompt.jobs.job import Choice, Job, Progress, Status
+from glotprompt.jobs.runner import Runner
 from glotprompt.jobs.workbench import Workbench
-from glotprompt.jobs.workspace import MOST_UPLOADS, Side, Upload, Use
+from glotprompt.jobs.workspace import MOST_UPLOADS, Side, Upload, Use, Workspace
 from glotprompt.serve.middleware import refusal_response
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import Refusal
@@ -110,34 +111,15 @@ class Labels:
 def add_bench(app: FastAPI, bench: Workbench, registry: Registry, documented: Sequence[Any]) -> None:
     """Add the routes; `documented`: dependencies that describe access."""
     guarded: dict[str, Any] = {"dependencies": documented, "tags": ["workspace"]}
-    workspace, runner, orders = bench.workspace, bench.runner, bench.orders
     app.add_exception_handler(UserError, _on_user_error)
+    _add_uploads(app, bench, guarded)
+    _add_labels(app, bench.workspace, guarded)
+    _add_orders(app, bench, registry, guarded)
+    _add_jobs(app, bench, guarded)
 
-    def known(number: int) -> Job:
-        if number not in runner.jobs:
-            raise Refusal(404, "unknown_job", f"there is no job {number}")
-        return runner.jobs[number]
 
-    def state_of(job: Job, whole: bool = False) -> JobState:
-        number = job.number
-        results = runner.results(number) if whole else None
-        return JobState(job=job, status=runner.status(number), progress=runner.progress(number), results=results)
-
-    @app.get("/v1/workspace", **guarded)
-    def state() -> WorkspaceState:  # pyright: ignore[reportUnusedFunction]
-        """Uploads, and the newest jobs."""
-        newest = sorted(runner.jobs, reverse=True)[:SHOWN_JOBS]
-        return WorkspaceState(
-            uploads=list(workspace.uploads.values()),
-            jobs=[state_of(runner.jobs[number]) for number in newest],
-            masked=bench.backbone.masked,
-            upload_bytes=UPLOAD_BYTES,
-        )
-
-    @app.get("/v1/languages", **guarded)
-    def languages() -> list[tuple[str, str]]:  # pyright: ignore[reportUnusedFunction]
-        """Codes and names of ISO 639-3."""
-        return all_languages()
+def _add_uploads(app: FastAPI, bench: Workbench, guarded: dict[str, Any]) -> None:
+    workspace = bench.workspace
 
     @app.post(UPLOAD_ROUTE, **guarded)
     async def upload(  # pyright: ignore[reportUnusedFunction]
@@ -160,54 +142,8 @@ def add_bench(app: FastAPI, bench: Workbench, registry: Registry, documented: Se
         workspace.remove_upload(number)
         return found
 
-    @app.post("/v1/jobs/check", **guarded)
-    def check(body: Check) -> JobState:  # pyright: ignore[reportUnusedFunction]
-        """Look at an upload, as `glotprompt doctor` does."""
-        return state_of(orders.doctor(body.upload, body.language, body.labels_of))
 
-    @app.post("/v1/jobs/train", **guarded)
-    def train(body: Order) -> JobState:  # pyright: ignore[reportUnusedFunction]
-        """Train a classifier."""
-        return state_of(orders.train(Choice(**body.model_dump(exclude={"rival"})), body.rival))
-
-    @app.post("/v1/jobs/again", **guarded)
-    def again(body: Again) -> JobState:  # pyright: ignore[reportUnusedFunction]
-        """Train as a classifier was trained, with all labels that were given since, and compare the two."""
-        made = [job for job in runner.jobs.values() if job.classifier == body.classifier and job.choice is not None]
-        if not made or made[-1].choice is None:
-            raise Refusal(404, "unknown_classifier", f"{body.classifier!r} was not trained in this workspace")
-        return state_of(orders.train(made[-1].choice, body.classifier))
-
-    @app.post("/v1/jobs/evaluate", **guarded)
-    def evaluate(body: Again) -> JobState:  # pyright: ignore[reportUnusedFunction]
-        """Measure a classifier of the workspace on the labels that measure."""
-        served = registry.snapshot().get(body.classifier)
-        if served is None:
-            raise Refusal(404, "unknown_classifier", f"no classifier {body.classifier!r}")
-        return state_of(orders.evaluate(body.classifier, served.language, served.task.name))
-
-    @app.get("/v1/jobs/{number}", **guarded)
-    def job(number: int) -> JobState:  # pyright: ignore[reportUnusedFunction]
-        """A job with its figures."""
-        return state_of(known(number), whole=True)
-
-    @app.get("/v1/jobs/{number}/log", response_class=PlainTextResponse, **guarded)
-    def log(number: int) -> str:  # pyright: ignore[reportUnusedFunction]
-        """What its commands said."""
-        return runner.log(known(number).number)
-
-    @app.post("/v1/jobs/{number}/cancel", **guarded)
-    def cancel(number: int, body: Nothing) -> JobState:  # pyright: ignore[reportUnusedFunction]
-        """Stop a job; what it has trained is kept."""
-        runner.cancel(known(number).number)
-        return state_of(known(number))
-
-    @app.post("/v1/jobs/{number}/resume", **guarded)
-    def resume(number: int, body: Nothing) -> JobState:  # pyright: ignore[reportUnusedFunction]
-        """Let a stopped job run again, from its last checkpoint."""
-        runner.resume(known(number).number)
-        return state_of(known(number))
-
+def _add_labels(app: FastAPI, workspace: Workspace, guarded: dict[str, Any]) -> None:
     @app.get("/v1/labels", **guarded)
     def labels(language: _Name, task: _Name) -> Labels:  # pyright: ignore[reportUnusedFunction]
         """The labels that were given."""
@@ -217,6 +153,90 @@ def add_bench(app: FastAPI, bench: Workbench, registry: Registry, documented: Se
     def give(body: GivenLabel) -> dict[Side, int]:  # pyright: ignore[reportUnusedFunction]
         """Keep a label; returns how many there are on each side."""
         return workspace.give_label(body.language, body.task, body.side, body.text, body.label)
+
+
+def _add_orders(app: FastAPI, bench: Workbench, registry: Registry, guarded: dict[str, Any]) -> None:
+    runner, orders = bench.runner, bench.orders
+
+    @app.post("/v1/jobs/check", **guarded)
+    def check(body: Check) -> JobState:  # pyright: ignore[reportUnusedFunction]
+        """Look at an upload, as `glotprompt doctor` does."""
+        return _state_of(runner, orders.doctor(body.upload, body.language, body.labels_of))
+
+    @app.post("/v1/jobs/train", **guarded)
+    def train(body: Order) -> JobState:  # pyright: ignore[reportUnusedFunction]
+        """Train a classifier."""
+        return _state_of(runner, orders.train(Choice(**body.model_dump(exclude={"rival"})), body.rival))
+
+    @app.post("/v1/jobs/again", **guarded)
+    def again(body: Again) -> JobState:  # pyright: ignore[reportUnusedFunction]
+        """Train as a classifier was trained, with all labels that were given since, and compare the two."""
+        made = [job for job in runner.jobs.values() if job.classifier == body.classifier and job.choice is not None]
+        if not made or made[-1].choice is None:
+            raise Refusal(404, "unknown_classifier", f"{body.classifier!r} was not trained in this workspace")
+        return _state_of(runner, orders.train(made[-1].choice, body.classifier))
+
+    @app.post("/v1/jobs/evaluate", **guarded)
+    def evaluate(body: Again) -> JobState:  # pyright: ignore[reportUnusedFunction]
+        """Measure a classifier of the workspace on the labels that measure."""
+        served = registry.snapshot().get(body.classifier)
+        if served is None:
+            raise Refusal(404, "unknown_classifier", f"no classifier {body.classifier!r}")
+        return _state_of(runner, orders.evaluate(body.classifier, served.language, served.task.name))
+
+
+def _add_jobs(app: FastAPI, bench: Workbench, guarded: dict[str, Any]) -> None:
+    workspace, runner = bench.workspace, bench.runner
+
+    @app.get("/v1/workspace", **guarded)
+    def state() -> WorkspaceState:  # pyright: ignore[reportUnusedFunction]
+        """Uploads, and the newest jobs."""
+        newest = sorted(runner.jobs, reverse=True)[:SHOWN_JOBS]
+        return WorkspaceState(
+            uploads=list(workspace.uploads.values()),
+            jobs=[_state_of(runner, runner.jobs[number]) for number in newest],
+            masked=bench.backbone.masked,
+            upload_bytes=UPLOAD_BYTES,
+        )
+
+    @app.get("/v1/languages", **guarded)
+    def languages() -> list[tuple[str, str]]:  # pyright: ignore[reportUnusedFunction]
+        """Codes and names of ISO 639-3."""
+        return all_languages()
+
+    @app.get("/v1/jobs/{number}", **guarded)
+    def job(number: int) -> JobState:  # pyright: ignore[reportUnusedFunction]
+        """A job with its figures."""
+        return _state_of(runner, _known(runner, number), whole=True)
+
+    @app.get("/v1/jobs/{number}/log", response_class=PlainTextResponse, **guarded)
+    def log(number: int) -> str:  # pyright: ignore[reportUnusedFunction]
+        """What its commands said."""
+        return runner.log(_known(runner, number).number)
+
+    @app.post("/v1/jobs/{number}/cancel", **guarded)
+    def cancel(number: int, body: Nothing) -> JobState:  # pyright: ignore[reportUnusedFunction]
+        """Stop a job; what it has trained is kept."""
+        runner.cancel(_known(runner, number).number)
+        return _state_of(runner, _known(runner, number))
+
+    @app.post("/v1/jobs/{number}/resume", **guarded)
+    def resume(number: int, body: Nothing) -> JobState:  # pyright: ignore[reportUnusedFunction]
+        """Let a stopped job run again, from its last checkpoint."""
+        runner.resume(_known(runner, number).number)
+        return _state_of(runner, _known(runner, number))
+
+
+def _known(runner: Runner, number: int) -> Job:
+    if number not in runner.jobs:
+        raise Refusal(404, "unknown_job", f"there is no job {number}")
+    return runner.jobs[number]
+
+
+def _state_of(runner: Runner, job: Job, whole: bool = False) -> JobState:
+    number = job.number
+    results = runner.results(number) if whole else None
+    return JobState(job=job, status=runner.status(number), progress=runner.progress(number), results=results)
 
 
 async def _on_user_error(request: Request, error: Exception) -> Response:

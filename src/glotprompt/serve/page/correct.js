@@ -124,7 +124,10 @@ export class Correct {
     }, place < 9 ? make("kbd", { "aria-hidden": "true" }, String(place + 1)) : null, make("bdi", {}, label))));
     byId("correct-labels").append(make("button", { type: "button", class: "plain", "aria-keyshortcuts": "s", onclick: () => this.next() }, said.skip));
     byId("correct-keys").textContent = corrects ? said.keys : said.keysMeasure;
-    byId("correct-card").focus({ preventScroll: true });
+    const card = byId("correct-card");
+    const { top, bottom } = card.getBoundingClientRect();
+    card.focus({ preventScroll: true });
+    if (top < 0 || bottom > window.innerHeight) card.scrollIntoView({ block: "nearest" }); // on a phone it lies far below
   }
 
   onKey(event) {
