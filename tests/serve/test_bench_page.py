@@ -9,7 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,14 @@ def test_every_view_of_a_workspace(browser: Any, workspace: Live) -> None:
     visit.close()
 
 
+def until(holds: Callable[[], object]) -> None:
+    for _ in range(SLOW // 100):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to be")
+
+
 class Served:
     """The program as a process that may be killed and started again on the same port."""
 
@@ -224,13 +233,16 @@ def test_from_a_text_file_to_a_served_classifier_and_a_better_one(
     give(page, "Labelled texts in another language", "a.tsv", f"what\tkind\n{rows}", "30 rows, sports 15, health 15")
     give(page, "Texts in your language", "mine.txt", "\n".join(invented_lines), "60 rows")
 
-    page.get_by_role("radio", name="Learn the language from texts").check()
-    page.get_by_label("Steps of learning").fill("800")
+    pairs = "".join(f"{ours}\t{theirs}\n" for ours, theirs in zip(english_lines, invented_lines, strict=True))
+    give(page, "Translations", "pairs.tsv", f"source\ttarget\n{pairs}", "60 rows")
+    page.get_by_role("radio", name="Learn the language from translations").check()
+    page.get_by_label("Steps of learning").fill("2000")
 
     # The service is killed in the middle of the training, and the page loaded again
     page.get_by_role("button", name="Train a classifier").click()
     first = page.locator("#jobs article").filter(has_text="Luganda (lug) · topics").last
-    expect(first).to_contain_text(re.compile("step [1-9].* of 800, loss"), timeout=SLOW)
+    expect(first).to_contain_text(re.compile("step [1-9].* of 2,000, loss"), timeout=SLOW)
+    until(lambda: list((served.folder / "adapted").glob("*.checkpoints/*.checkpoint")))
     served.kill()
     expect(page.get_by_role("alert").filter(has_text="does not answer")).to_be_visible(timeout=SLOW)
     served.start()

@@ -17,6 +17,8 @@ from glotprompt.storage import atomic
 from glotprompt.task import Task
 
 WAYS = ("compare", "embedding", "aligned", "masked")
+CHECKPOINT_SECONDS = "5"
+"""A person who stops a training loses no more."""
 FEWEST_TO_CHOOSE = 2
 """Different texts that each target label needs before `compare` can choose on them."""
 
@@ -215,7 +217,8 @@ class _Plan:
         return ["--held-out", self.measured] if self.measured else []
 
     def _steps(self) -> list[str]:
-        return [] if self.choice.steps is None else ["--steps", str(self.choice.steps)]
+        steps = [] if self.choice.steps is None else ["--steps", str(self.choice.steps)]
+        return [*steps, "--checkpoint-every", CHECKPOINT_SECONDS]
 
     def _step(self, title: str, words: Sequence[str], output: str) -> Step:
         return Step(title=title, words=[*words, *READ_OPTIONS, "--output", output, *self.backbone.options])
