@@ -90,11 +90,11 @@ def _blueprint(params: Params, token: str | None) -> Blueprint:
     given: dict[str, Any] = {name: params[limit] for name, limit in limits.items() if params[limit] is not None}
     queue = () if params["queue_tokens"] is None else (params["queue_tokens"],)
     access = Access(token, tuple(params["allow_origin"] or ()), _hosts(params["host"], params["allow_host"] or ()))
-    settings = ServiceSettings(Limits(**given), *queue)
+    settings = ServiceSettings(Limits(**given), *queue, poll_seconds=params["poll"] or None)
     workspace = params["workspace"]
     places = [*(params["places"] or ()), *([] if workspace is None else [workspace / "classifiers"])]
-    more: dict[str, Any] = {"poll_seconds": params["poll"] or None, "may_be_empty": workspace is not None}
-    return Blueprint(tuple(places), settings, params["cache_megabytes"] * 2**20, access, **more)
+    cache_bytes = params["cache_megabytes"] * 2**20
+    return Blueprint(tuple(places), settings, cache_bytes, access, may_be_empty=workspace is not None)
 
 
 def _serve_here(plan: Blueprint, first: Path | None, listening: socket.socket, params: Params) -> None:

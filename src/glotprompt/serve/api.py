@@ -75,20 +75,19 @@ def make_app(
     settings: ServiceSettings | None = None,
     access: Access | None = None,
     *,
-    poll_seconds: float | None = None,
     replica: str | None = None,
     bench: Workbench | None = None,
 ) -> FastAPI:
-    """The application. `poll_seconds`: how often the disk is looked at for classifiers that came, changed or went
-    (None: never). `replica`: the name of this one among several, for metrics. `bench`: where people may train; it is to
-    be open while the application runs."""
+    """The application. `replica`: the name of this one among several, for metrics. `bench`: where people may train, to be
+    open while the application runs."""
     settings, access = settings or ServiceSettings(), access or Access()
     metrics = Metrics(replica)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         service = app.state.service = Service(backbone, registry, settings, metrics)
-        with nullcontext() if poll_seconds is None else registry.watched(poll_seconds):
+        poll = settings.poll_seconds
+        with nullcontext() if poll is None else registry.watched(poll):
             try:
                 yield
             finally:
@@ -245,7 +244,6 @@ class Blueprint:
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     cache_bytes: int = 256 * 2**20
     access: Access = field(default_factory=Access)
-    poll_seconds: float | None = None
     may_be_empty: bool = False
     """Whether the service may start without a classifier."""
 
@@ -261,8 +259,7 @@ class Blueprint:
         self, backbone: Backbone, registry: Registry, replica: str | None = None, bench: Workbench | None = None
     ) -> FastAPI:
         """`replica` is the name of this process among those that serve the same."""
-        settings, poll_seconds = (self.settings, self.access), self.poll_seconds
-        return make_app(backbone, registry, *settings, poll_seconds=poll_seconds, replica=replica, bench=bench)
+        return make_app(backbone, registry, self.settings, self.access, replica=replica, bench=bench)
 
 
 def url(host: str, port: int) -> str:
