@@ -78,8 +78,8 @@ def make_app(
     replica: str | None = None,
     bench: Workbench | None = None,
 ) -> FastAPI:
-    """The application. `replica`: the name of this one among several, for metrics. `bench`: where people may train, to be
-    open while the application runs."""
+    """The application. `replica`: the name of this one among several, for metrics. `bench`: where people may train; it
+    is to be open while the application runs."""
     settings, access = settings or ServiceSettings(), access or Access()
     metrics = Metrics(replica)
 

@@ -128,7 +128,7 @@ export const WORDS = {
     labels: "Labels",
     unreadable: (number) => `${counted(number, "file")} that the service could not load`,
     found: (number, all) => `${count(number)} of ${counted(all, "classifier")}`,
-    use: "Use it",
+    use: "Use",
     useOf: (title) => `Use ${title}`,
   },
   file: {
