@@ -66,6 +66,7 @@ def test_page_shows_the_findings(page: str) -> None:
     assert text.count("To do:") == 1
     # What needs a person stands first.
     assert text.index("! unknown: warning") < text.index("✓ amount: ok")
+    assert "<summary>Fine: amount</summary>" in page
 
 
 def test_page_stands_alone(page: str) -> None:

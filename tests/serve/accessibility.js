@@ -16,7 +16,7 @@
     if (nameOf(element).length === 0) problems.push(`no name: ${named(element)}`);
     const box = element.getBoundingClientRect();
     const inText = element.tagName === "A" && element.closest("p");
-    if (!inText && !element.matches(".skip, progress, [type=checkbox]") && Math.min(box.width, box.height) < 24) {
+    if (!inText && !element.matches(".skip, progress, [type=checkbox], [type=radio]") && Math.min(box.width, box.height) < 24) {
       problems.push(`smaller than 24 px: ${named(element)}`);
     }
   }
@@ -83,7 +83,7 @@
   for (const element of all("input, textarea, select").filter(seen)) {
     const edge = parse(getComputedStyle(element).borderTopColor).rgb;
     const least = contrast(edge, groundOf(element.parentElement));
-    if (element.type !== "checkbox" && least < 3) problems.push(`edge ${least.toFixed(2)} under 3: ${named(element)}`);
+    if (!["checkbox", "radio"].includes(element.type) && least < 3) problems.push(`edge ${least.toFixed(2)} under 3: ${named(element)}`);
   }
   for (const bar of all(".fill").filter(seen)) {
     const found = contrast(groundOf(bar), groundOf(bar.parentElement));

@@ -15,6 +15,7 @@ import uvicorn
 
 import glotprompt as gp
 from glotprompt.data.samples import Samples
+from glotprompt.records import AdaptReport, AlignmentScores, TuneReport
 from glotprompt.serve.api import Access, make_app
 from glotprompt.serve.registry import Registry
 from glotprompt.serve.schemas import Limits
@@ -29,9 +30,18 @@ NLI = gp.Task("nli", "{premise} ? {mask} , {hypothesis}", {
     "entailment": "Yes", "neutral": "Maybe", "contradiction": "No",
 })  # fmt: skip
 LIMITS = Limits(items=8, characters=2000, body_bytes=8000)
-FIELDS = {
-    "examples": 2200, "dev_accuracy": 73.4, "language_prompt": {"target_lines": 4210, "source_lines": 4300},
+TRAINED: dict[str, Any] = {
+    "config": {}, "precision": "fp32", "trained_parameters": 0, "steps": 0, "best_step": 0, "seconds": 0.0, "tokens": 0,
+    "losses": [], "evaluations": [], "peak_memory_bytes": 0,
 }  # fmt: skip
+SCORES = AlignmentScores(50.0, 0.5, 0.5, 1.0, 10)
+ADAPTED = AdaptReport(
+    **TRAINED, learning_rate=0.0, rates_tried=[], target_lines=4210, source_lines=4300, improved=True,
+    held_out_before=SCORES, held_out_after=SCORES,
+)  # fmt: skip
+TUNED = TuneReport(
+    **TRAINED, examples=2200, dev_examples=0, labels={}, dev_labels={}, dev_accuracy=73.4, language_prompt=ADAPTED
+)
 SAMPLES = {
     "hau": Samples("target", ("the market was open late by the water",)),
     "sna": Samples("target", ("a text of the file itself", "<b>not</b> bold & long " * 8)),
@@ -62,9 +72,9 @@ def make_classifiers(backbone: gp.Backbone) -> dict[str, gp.PromptClassifier]:
     for seed, language in enumerate(("hau", "sna", "tir", "kbp", "xxx", "quy")):
         task = NLI if language == "quy" else NEWS
         noise = make_classifier(backbone, seed, task, language=language, max_length=128)
-        made[f"{language}-{task.name}"] = replace(noise, metadata=FIELDS, samples=SAMPLES.get(language))
-    bare = {"examples": 2200, "language_prompt": None}
-    made["tir-news"] = replace(made["tir-news"], metadata=bare, offsets=(0.5, 0.0, -0.5, 0.25, 0.0))
+        made[f"{language}-{task.name}"] = replace(noise, report=TUNED, samples=SAMPLES.get(language))
+    bare = TUNED.replace(language_prompt=None)
+    made["tir-news"] = replace(made["tir-news"], report=bare, offsets=(0.5, 0.0, -0.5, 0.25, 0.0))
     return made
 
 
@@ -76,6 +86,13 @@ def running(backbone: gp.Backbone, folder: Path, token: str | None = None) -> Ge
         classifier.save(folder / f"{name}.safetensors")
     (folder / "broken.safetensors").write_bytes(b"cut off")
     app = make_app(backbone, Registry(folder, backbone), ServiceSettings(LIMITS), Access(token))
+    with on_a_port(app) as url:
+        yield Live(url, folder, classifiers)
+
+
+@contextmanager
+def on_a_port(app: Any) -> Generator[str]:
+    """The address of an application that runs until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -84,7 +101,7 @@ def running(backbone: gp.Backbone, folder: Path, token: str | None = None) -> Ge
             assert thread.is_alive(), "the service did not start"
             time.sleep(0.01)
         try:
-            yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}/", folder, classifiers)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
         finally:
             server.should_exit = True
             thread.join(30)

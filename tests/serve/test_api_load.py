@@ -193,7 +193,7 @@ def test_classifiers_change_under_requests(saved_four: Path, backbone: gp.Backbo
             turn = 1 - turn
             versions[turn].save(saved_four / "nya.safetensors")
 
-    app = make_app(backbone, Registry(saved_four, backbone), poll_seconds=0.005)
+    app = make_app(backbone, Registry(saved_four, backbone), ServiceSettings(poll_seconds=0.005))
     with TestClient(app) as client, ThreadPoolExecutor(4) as pool:
         writer = pool.submit(replace_it)
 

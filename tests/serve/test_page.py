@@ -47,6 +47,13 @@ def test_classifies_a_text(visit: Visit) -> None:
     order = sorted(expected.scores, key=lambda label: -expected.scores[label])
     expect(result.locator(".bars .label")).to_have_text(order)
     expect(page.locator("mark")).to_have_count(0)
+    first, second = sorted(expected.scores.values(), reverse=True)[:2]
+    expect(result).to_have_class("result unsure" if first - second < 0.2 else "result")
+    expect(result.locator(".doubt")).to_have_count(int(first - second < 0.2))
+    page.set_viewport_size({"width": 390, "height": 844})
+    box = page.get_by_role("button", name="Classify", exact=True).bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] < 844, "on a phone the button is seen"
     widths = [bar.bounding_box()["width"] for bar in page.locator(".fill").all()]  # type: ignore[index]
     assert widths == sorted(widths, reverse=True)
     shares = [expected.scores[label] for label in order]

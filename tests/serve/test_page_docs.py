@@ -29,7 +29,7 @@ def test_the_description_can_be_read(visit: Visit, width: int, colours: str) -> 
     expect(row.get_by_role("rowheader")).to_have_text("items[].language string or null, may be left out")
     expect(row).to_contain_text('ISO 639-3 code, or "auto". Not empty. At most 200 characters.')
     expect(predict.get_by_role("row", name="results[].scores[].score")).to_contain_text("Probability")
-    expect(predict.locator("dt")).to_have_text(["400", "401", "404", "413", "422", "429", "503"])
+    expect(predict.locator("dt")).to_have_text(["400", "401", "404", "408", "413", "422", "429", "503"])
     expect(page.get_by_role("row", name="error.message")).to_be_visible()
     expect(page.get_by_role("row", name="classifiers[].dev_accuracy")).to_contain_text("In per cent")
     routes.first.click()

@@ -141,7 +141,7 @@ def test_a_file_that_is_dropped(visit: Visit) -> None:
         ("table.xlsx", b"PK", "expected a file that ends in .txt, .tsv or .csv"),
         ("latin.csv", "text\ncaf\u00e9\n".encode("latin-1"), "latin.csv: it is not text in UTF-8"),
         ("open.csv", 'id,text\n1,"never closed\n2,b\n', "open.csv, line 2: a quote is opened"),
-        ("empty.txt", b"\n \n", "there is no text in it"),
+        ("empty.txt", b"\n \n", "the file contains no text"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_read(visit: Visit, name: str, data: str | bytes, said: str) -> None:

@@ -32,7 +32,7 @@ from glotprompt.training.objectives.inputs import encode
 from glotprompt.training.objectives.losses import label_losses, masked_token_losses
 from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import label_scores
-from glotprompt.training.progress import Silent, StepLine
+from glotprompt.training.progress import PROGRESS_FILE, Silent, StepLine
 from glotprompt.training.watch import Watch
 
 STEPS = 23
@@ -161,6 +161,21 @@ def test_a_notebook_gets_one_line_that_changes(monkeypatch: pytest.MonkeyPatch) 
     line.advance(2, 0.25, 20, {})
     assert re.fullmatch(r"\rtoy: step 1/2 .*\rtoy: step 2/2 .*\n", shown.getvalue())
     assert "\x1b" not in shown.getvalue()
+
+
+def test_progress_for_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "progress.json"
+    StepLine("quiet", 9).advance(1, 0.5, 10, {})
+    assert not place.exists()
+    monkeypatch.setenv(PROGRESS_FILE, str(place))
+    line = StepLine("a title", 9)
+    line.advance(3, 0.5, 10, {})
+    line.advance(4, 0.25, 20, {})  # too soon after
+    found = json.loads(place.read_text(encoding="utf-8"))
+    assert (found["stage"], found["step"], found["steps"], found["loss"]) == ("a title", 3, 9, 0.5)
+    assert found["seconds_left"] >= 0
+    monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "nowhere" / "progress.json"))
+    StepLine("a title", 9).advance(3, None, 10, {})
 
 
 def history_of(history: History) -> dict[str, Any]:

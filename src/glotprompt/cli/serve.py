@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from glotprompt.cli.backbone import open_recorded, recorded_backbone
+from glotprompt.cli.backbone import open_backbone, open_recorded, recorded_backbone
 from glotprompt.cli.declare import Params
+from glotprompt.cli.program import words_of
 from glotprompt.cli.screen import note
 from glotprompt.errors import ArtifactError, ConfigError, UserError, counted
-from glotprompt.model.loading import absolute
+from glotprompt.jobs.ways import BackboneOptions
+from glotprompt.jobs.workbench import Workbench
+from glotprompt.model.backbone import Backbone
+from glotprompt.model.loading import MINI_SENTENCE, absolute
 from glotprompt.serve.api import Access, Blueprint, url
 from glotprompt.serve.connections import bounded, most_connections, room_for_connections
 from glotprompt.serve.observed import log_to_stderr
-from glotprompt.serve.registry import KIND, PATTERN
+from glotprompt.serve.registry import KIND, PATTERN, Registry
 from glotprompt.serve.schemas import Limits
 from glotprompt.serve.service import ServiceSettings
 from glotprompt.storage.artifact import NO_BACKBONE
@@ -37,7 +43,8 @@ def serve(params: Params) -> None:
     if engine == "ray" and params["max_connections"] is not None:
         raise ConfigError("--max-connections is for --engine uvicorn; Ray's proxy takes the connections")
     token = None if params["token_file"] is None else _token(params["token_file"])
-    first = _first_classifier(params["places"])
+    _check_training(params)
+    first = _first_classifier(params["places"] or (), params["workspace"])
     if engine == "ray":
         answered = _serve_by_ray(_blueprint(params, token), first, params)
     else:
@@ -48,28 +55,66 @@ def serve(params: Params) -> None:
     note(f"stopped; {last}")
 
 
+def _check_training(params: Params) -> None:
+    """Nobody else than the person at this machine may train on it, unless that was said and a token is asked for."""
+    workspace, asked = params["workspace"], params["allow_training"]
+    if params["places"] is None and workspace is None:
+        raise ConfigError("nothing to serve; give classifiers, folders with some, or --workspace FOLDER to train some")
+    if workspace is None and asked:
+        raise ConfigError("--allow-training has no effect without --workspace; leave it out")
+    if workspace is None:
+        return
+    if params["engine"] == "ray":
+        raise ConfigError("--workspace is for --engine uvicorn; leave one of them out")
+    if workspace.exists() and not workspace.is_dir():
+        raise ConfigError(f"--workspace {workspace} is a file; give a folder")
+    here = _is_loopback(params["host"]) and not params["allow_host"] and not params["allow_origin"]
+    if here and asked:
+        raise ConfigError(
+            "--allow-training has no effect: the service is reached from this machine alone; leave it out"
+        )
+    if not here and not (asked and params["token_file"]):
+        raise ConfigError(
+            "with --host, --allow-host or --allow-origin others could train on this machine: give --allow-training and"
+            " --token-file, or leave --workspace out"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _blueprint(params: Params, token: str | None) -> Blueprint:
     limits = {"items": "max_items", "characters": "max_characters", "body_bytes": "max_body"}
     given: dict[str, Any] = {name: params[limit] for name, limit in limits.items() if params[limit] is not None}
     queue = () if params["queue_tokens"] is None else (params["queue_tokens"],)
     access = Access(token, tuple(params["allow_origin"] or ()), _hosts(params["host"], params["allow_host"] or ()))
-    settings = ServiceSettings(Limits(**given), *queue)
-    return Blueprint(
-        tuple(params["places"]), settings, params["cache_megabytes"] * 2**20, access, params["poll"] or None
-    )
+    settings = ServiceSettings(Limits(**given), *queue, poll_seconds=params["poll"] or None)
+    workspace = params["workspace"]
+    places = [*(params["places"] or ()), *([] if workspace is None else [workspace / "classifiers"])]
+    cache_bytes = params["cache_megabytes"] * 2**20
+    return Blueprint(tuple(places), settings, cache_bytes, access, may_be_empty=workspace is not None)
 
 
-def _serve_here(plan: Blueprint, first: Path, listening: socket.socket, params: Params) -> None:
-    most = most_connections(params["max_connections"])
-    backbone = open_recorded(first, (KIND,), params["model"], params["precision"], params["device"])
+def _serve_here(plan: Blueprint, first: Path | None, listening: socket.socket, params: Params) -> None:
+    most, machine = most_connections(params["max_connections"]), (params["precision"], params["device"])
+    if first is None:
+        backbone = open_backbone(params["model"] or MINI_SENTENCE, *machine)
+    else:
+        backbone = open_recorded(first, (KIND,), params["model"], *machine)
     log_to_stderr()  # from here on: the registry tells of files that it cannot serve
     registry = plan.registry(backbone)
-    app = plan.app(backbone, registry)
-    note(f"{counted(len(registry.names()), 'classifier')} at {url(*listening.getsockname()[:2])} (Ctrl-C stops)")
-    _run(app, listening, most)
+    bench = None if params["workspace"] is None else _workbench(params, backbone, registry)
+    app = plan.app(backbone, registry, bench=bench)
+    with nullcontext() if bench is None else bench.open():
+        note(f"{counted(len(registry.names()), 'classifier')} at {url(*listening.getsockname()[:2])} (Ctrl-C stops)")
+        _run(app, listening, most)
 
 
-def _serve_by_ray(plan: Blueprint, first: Path, params: Params) -> bool:
+def _serve_by_ray(plan: Blueprint, first: Path | None, params: Params) -> bool:
     from glotprompt.cluster.replicas import RayServe, ServedBackbone  # with Ray, which may not be installed
 
     host, port, address = params["host"], params["port"], params["address"]
@@ -78,10 +123,17 @@ def _serve_by_ray(plan: Blueprint, first: Path, params: Params) -> bool:
             host, port = listening.getsockname()[:2]
     elif port == 0:
         raise ConfigError("--port 0 takes a free port of this machine; with --address give a number")
+    assert first is not None  # without a workspace there is a classifier
     place = absolute(params["model"] or recorded_backbone(first, (KIND,))[0])
     plan = replace(plan, places=tuple(path.absolute() for path in plan.places))  # replicas start in other folders
     ray = RayServe(params["replicas"], address, host, port, _GRACE_SECONDS, params["take_over"])
     return ray.run(ServedBackbone(place, params["precision"], params["device"]), plan, note)
+
+
+def _workbench(params: Params, backbone: Backbone, registry: Registry) -> Workbench:
+    machine = tuple(words_of("serve", params, ("precision", "device")))
+    options = BackboneOptions(absolute(backbone.name), backbone.num_layers, backbone.has_lm_head, machine)
+    return Workbench.of(params["workspace"].absolute(), options, registry.reload)
 
 
 def _run(app: FastAPI, listening: socket.socket, most: int) -> None:
@@ -115,10 +167,14 @@ def _token(path: Path) -> str:
     return token
 
 
-def _first_classifier(places: Sequence[Path]) -> Path:
-    """The first file that can be read as a classifier, if possible one with a backbone, which serves all."""
+def _first_classifier(places: Sequence[Path], workspace: Path | None) -> Path | None:
+    """The first file that can be read as a classifier, if possible one with a backbone, which serves all. A workspace
+    may have none yet."""
     reason, without = "", list[Path]()
-    for place in places:
+    own = [] if workspace is None else [workspace / "classifiers"]
+    for folder in own:
+        folder.mkdir(parents=True, exist_ok=True)
+    for place in (*places, *own):
         if not place.exists():
             raise ArtifactError(f"{place} does not exist; give classifiers that tune wrote, or folders with some")
         for path in sorted(place.glob(PATTERN)) if place.is_dir() else [place]:
@@ -128,8 +184,8 @@ def _first_classifier(places: Sequence[Path]) -> Path:
                 without.append(path)
             except UserError as error:
                 reason = reason or f" ({error})"
-    if without:
-        return without[0]
+    if without or workspace is not None:
+        return without[0] if without else None
     raise ArtifactError(f"no classifier in {', '.join(map(str, places))}{reason}; `glotprompt tune` makes one")
 
 

@@ -182,6 +182,26 @@ def _iso_name(code: str) -> str | None:
         return None
 
 
+def tag_of(code: str) -> str:
+    """The tag of a language for a page, which is of two letters where there is one (BCP 47): ny for nya."""
+    from iso639 import Lang
+    from iso639.exceptions import DeprecatedLanguageValue, InvalidLanguageValue
+
+    try:
+        return Lang(code).pt1 or code
+    except (DeprecatedLanguageValue, InvalidLanguageValue):
+        return code
+
+
+@cache
+def all_languages() -> list[tuple[str, str]]:
+    """Code and name of every language of ISO 639-3, those of the table by the names that it gives them."""
+    from iso639 import iter_langs
+
+    named = {entry.pt3: entry.name for entry in iter_langs() if entry.pt3}
+    return sorted((named | {row.code: row.name for row in _rows()}).items())
+
+
 def _similar(word: str) -> list[str]:
     """Names and codes of the languages whose names or codes are nearest to a word."""
     from iso639 import iter_langs

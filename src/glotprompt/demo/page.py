@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from glotprompt.data.languages import tag_of
 from glotprompt.demo import figures, summary
 from glotprompt.demo.result import DemoExample, DemoGuess, DemoReading, DemoResult
 from glotprompt.demo.summary import MethodSummary
@@ -31,6 +32,7 @@ def _context(result: DemoResult) -> dict[str, Any]:
     return {
         "result": result,
         "task": result.task,
+        "tag": tag_of(result.task.target),
         "language": result.language,
         "meta": result.meta,
         "measures": [] if result.language is None else _measures(result.language),

@@ -92,23 +92,25 @@ def as_html(page: ResultsPage) -> str:
 
 
 def _blocks(text: str) -> list[tuple[str, Any]]:
-    """Paragraphs, lists and headings of a Markdown text; marks inside a line are removed."""
+    """Paragraphs, lists and headings of a Markdown text, each as spans."""
     blocks: list[tuple[str, Any]] = []
     for block in re.split(r"\n\s*\n", text.strip()):
         lines = block.strip().split("\n")
         if lines[0].startswith("#"):
-            blocks.append(("heading", _plain(lines.pop(0).lstrip("# "))))
+            blocks.append(("heading", _spans(lines.pop(0).lstrip("# "))))
         if lines and lines[0].startswith(("- ", "* ")):
             points = re.split(r"^[-*] ", "\n".join(lines), flags=re.MULTILINE)[1:]
-            blocks.append(("list", [_plain(point) for point in points]))
+            blocks.append(("list", [_spans(point) for point in points]))
         elif "".join(lines).strip():
-            blocks.append(("paragraph", _plain("\n".join(lines))))
+            blocks.append(("paragraph", _spans("\n".join(lines))))
     return blocks
 
 
-def _plain(text: str) -> str:
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    return " ".join(re.sub(r"\*\*|`", "", text).split())
+def _spans(text: str) -> list[tuple[bool, str]]:
+    """Pieces of a text, and whether each is bold; links and code are plain words."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("`", "")
+    pieces = re.sub(r"\s+", " ", text).strip().split("**")
+    return [(bool(place % 2), piece) for place, piece in enumerate(pieces) if piece]
 
 
 # ---------------------------------------------------------------------------------------------------------------

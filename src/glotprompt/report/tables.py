@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,8 @@ def duration(seconds: Any) -> str:
 
 
 def template(file: Path) -> jinja2.Template:
-    """A page's template, with the formats here as filters. A missing value becomes a dash, an undefined name an
-    error."""
+    """A page's template, with the formats here as filters, and the look of all pages as `look_of_pages`. A missing
+    value becomes a dash, an undefined name an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(file.parent),
         autoescape=True,
@@ -124,7 +125,8 @@ def template(file: Path) -> jinja2.Template:
     )
     formats = (number, percent, mean_sd, size, duration, method_name)
     environment.filters.update({function.__name__: function for function in formats})
-    return environment.get_template(file.name)
+    look_of_pages = files("glotprompt").joinpath("assets", "page.css").read_text(encoding="utf-8")
+    return environment.get_template(file.name, globals={"look_of_pages": look_of_pages})
 
 
 def _or_dash(value: Any) -> Any:

@@ -19,7 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from glotprompt.errors import ArtifactError, nearest
+from glotprompt.jobs.workbench import Workbench
 from glotprompt.model.backbone import Backbone
+from glotprompt.serve.bench import UPLOAD_BYTES, UPLOAD_ROUTE, add_bench
 from glotprompt.serve.middleware import Authorised, BoundedBody, KnownHost, Observed, refusal_response
 from glotprompt.serve.observed import CONTENT_TYPE, FIELDS, Metrics
 from glotprompt.serve.registry import Registry
@@ -37,6 +39,8 @@ from glotprompt.serve.service import Service, ServiceSettings
 from glotprompt.version import __version__
 
 PAGE = Path(__file__).parent / "page"
+LOOK = Path(__file__).parent.parent / "assets" / "page.css"
+"""The look of all pages, those of reports too."""
 
 _FOLDERS = re.compile(r"""(?<=['"])[^'"]*/(?=[^'"/]+['"])""")
 """Matches the folders of a path in quotes."""
@@ -71,18 +75,19 @@ def make_app(
     settings: ServiceSettings | None = None,
     access: Access | None = None,
     *,
-    poll_seconds: float | None = None,
     replica: str | None = None,
+    bench: Workbench | None = None,
 ) -> FastAPI:
-    """The application. `poll_seconds`: how often the disk is looked at for classifiers that came, changed or went
-    (None: never). `replica`: the name of this one among several, for metrics."""
+    """The application. `replica`: the name of this one among several, for metrics. `bench`: where people may train; it
+    is to be open while the application runs."""
     settings, access = settings or ServiceSettings(), access or Access()
     metrics = Metrics(replica)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         service = app.state.service = Service(backbone, registry, settings, metrics)
-        with nullcontext() if poll_seconds is None else registry.watched(poll_seconds):
+        poll = settings.poll_seconds
+        with nullcontext() if poll is None else registry.watched(poll):
             try:
                 yield
             finally:
@@ -101,7 +106,8 @@ def make_app(
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
     # A request passes the last one added first.
-    app.add_middleware(BoundedBody, most_bytes=settings.limits.body_bytes)
+    larger = None if bench is None else (UPLOAD_ROUTE, UPLOAD_BYTES)
+    app.add_middleware(BoundedBody, most_bytes=settings.limits.body_bytes, larger=larger)
     if access.token is not None:
         app.add_middleware(Authorised, token=access.token)
     if access.allow_origins:
@@ -115,7 +121,11 @@ def make_app(
     if access.hosts is not None:
         app.add_middleware(KnownHost, hosts=access.hosts)
     app.add_middleware(Observed, metrics=metrics)
-    _add_routes(app, documented=[] if access.token is None else [Depends(HTTPBearer(auto_error=False))])
+    documented = [] if access.token is None else [Depends(HTTPBearer(auto_error=False))]
+    app.state.trains = bench is not None
+    if bench is not None:
+        add_bench(app, bench, registry, documented)
+    _add_routes(app, documented)
     return app
 
 
@@ -141,6 +151,7 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
             errors=[_file_error(path, error) for path, error in registry.errors().items()],
             limits=service.settings.limits,
             auto=service.finds_language,
+            trains=request.app.state.trains,
         )
 
     @app.get("/healthz", responses={503: _REFUSALS[503]}, tags=["state"])
@@ -172,6 +183,10 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:  # pyright: ignore[reportUnusedFunction]
         return FileResponse(PAGE / "docs.html")
+
+    @app.get("/static/page.css", include_in_schema=False)
+    async def look() -> FileResponse:  # pyright: ignore[reportUnusedFunction]
+        return FileResponse(LOOK)
 
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
 
@@ -229,19 +244,22 @@ class Blueprint:
     settings: ServiceSettings = field(default_factory=ServiceSettings)
     cache_bytes: int = 256 * 2**20
     access: Access = field(default_factory=Access)
-    poll_seconds: float | None = None
+    may_be_empty: bool = False
+    """Whether the service may start without a classifier."""
 
     def registry(self, backbone: Backbone) -> Registry:
         """The classifiers. Raises `ArtifactError` if none of them can be served."""
         registry = Registry(self.places, backbone, self.cache_bytes)
-        if not registry.names():
+        if not registry.names() and not self.may_be_empty:
             reason = next(iter(registry.errors().values()), "they are gone")
             raise ArtifactError(f"no classifier can be served: {reason}")
         return registry
 
-    def app(self, backbone: Backbone, registry: Registry, replica: str | None = None) -> FastAPI:
+    def app(
+        self, backbone: Backbone, registry: Registry, replica: str | None = None, bench: Workbench | None = None
+    ) -> FastAPI:
         """`replica` is the name of this process among those that serve the same."""
-        return make_app(backbone, registry, self.settings, self.access, poll_seconds=self.poll_seconds, replica=replica)
+        return make_app(backbone, registry, self.settings, self.access, replica=replica, bench=bench)
 
 
 def url(host: str, port: int) -> str:

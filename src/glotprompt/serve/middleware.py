@@ -153,16 +153,27 @@ class Authorised:
 class BoundedBody:
     """Reads whole bodies, up to a limit in size and time."""
 
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
-        self._app, self._most_bytes = app, most_bytes
+    def __init__(self, app: ASGIApp, most_bytes: int, larger: tuple[str, int] | None = None) -> None:
+        """`larger`: a path that takes more bytes, one body at a time."""
+        self._app, self._most_bytes, self._larger = app, most_bytes, larger
+        self._one = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
+        elif self._larger is None or scope["path"] != self._larger[0]:
+            await self._bounded(scope, receive, send, self._most_bytes)
+        elif self._one.locked():
+            message = "another file is being sent; try again in a moment"
+            await refusal_response(Refusal(429, "queue_full", message, retry_after=2))(scope, receive, send)
+        else:
+            async with self._one:
+                await self._bounded(scope, receive, send, self._larger[1])
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send, most_bytes: int) -> None:
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await self._read(receive)
+                body = await self._read(receive, most_bytes)
         except TimeoutError:
             body = Refusal(408, "too_slow", f"the body did not come within {BODY_SECONDS:.0f} s; send it again")
         if isinstance(body, Refusal):
@@ -182,7 +193,7 @@ class BoundedBody:
 
         await self._app(scope, replayed, send)
 
-    async def _read(self, receive: Receive) -> bytes | Refusal | None:
+    async def _read(self, receive: Receive, most_bytes: int) -> bytes | Refusal | None:
         """The body; None: the client has gone."""
         body, size = bytearray(), 0
         more = True
@@ -192,11 +203,11 @@ class BoundedBody:
                 return None
             part, more = message.get("body", b""), message.get("more_body", False)
             size += len(part)
-            if size <= self._most_bytes:
+            if size <= most_bytes:
                 body += part
-            elif size > 8 * self._most_bytes:
+            elif size > 8 * most_bytes:
                 break  # so far we read on, because many clients only listen once they have sent everything
-        if size > self._most_bytes:
-            message = f"the body is larger than {self._most_bytes:,} bytes; send it in several requests"
+        if size > most_bytes:
+            message = f"the body is larger than {most_bytes:,} bytes; send it in several requests"
             return Refusal(413, "body_too_large", message)
         return bytes(body)

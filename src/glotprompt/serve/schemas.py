@@ -127,6 +127,7 @@ class ClassifierList(BaseModel):
     errors: list[FileError] = Field(description="Files that are not served as they are on the disk, by their names.")
     limits: Limits
     auto: bool = Field(description='Whether language "auto" is offered.')
+    trains: bool = Field(default=False, description="Whether classifiers can be trained here; see /v1/workspace.")
 
 
 class ErrorFacts(BaseModel):

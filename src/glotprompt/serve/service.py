@@ -51,6 +51,8 @@ class ServiceSettings:
     the tokenizer."""
     wait_seconds: float = 0.002
     """Seconds that the first request of a batch waits for others."""
+    poll_seconds: float | None = None
+    """How often the disk is looked at for classifiers that came, changed or went; None: never."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
-from typing import Protocol, runtime_checkable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from glotprompt.errors import visible
 from glotprompt.processes import is_first
@@ -13,6 +17,8 @@ from glotprompt.quantities import duration
 SECONDS_BETWEEN_LINES = 15.0
 WIDTH = 110
 """Characters of the line in a notebook, where a shorter line must cover a longer one."""
+PROGRESS_FILE, SECONDS_BETWEEN_FILES = "GLOTPROMPT_PROGRESS_FILE", 0.5
+"""The environment variable that names a file for the newest state, as JSON for other programs, and its pace."""
 
 
 @runtime_checkable
@@ -58,6 +64,7 @@ class StepLine(Silent):
         self._terminal = sys.stderr.isatty() or self._notebook
         self._start: tuple[float, int, int] | None = None
         self._last = time.monotonic()
+        self._file, self._last_file = os.environ.get(PROGRESS_FILE, ""), 0.0
 
     def begin(self, step: int) -> None:
         if self.enabled and step:
@@ -70,13 +77,17 @@ class StepLine(Silent):
         now = time.monotonic()
         if self._start is None:
             self._start = (now, step, tokens)
+        began, first_step, first_tokens = self._start
+        elapsed = max(now - began, 1e-9)
+        remaining = (self.steps - step) * elapsed / max(1, step - first_step)
+        if self._file and now - self._last_file >= SECONDS_BETWEEN_FILES:
+            self._last_file = now
+            state = {"stage": self.title, "step": step, "steps": self.steps, "loss": loss, "seconds_left": remaining}
+            _replace(Path(self._file), state)
         pause = 0.2 if self._terminal else SECONDS_BETWEEN_LINES
         if now - self._last < pause and step != self.steps:
             return
         self._last = now
-        began, first_step, first_tokens = self._start
-        elapsed = max(now - began, 1e-9)
-        remaining = (self.steps - step) * elapsed / max(1, step - first_step)
         figures_text = "" if loss is None else f"loss {loss:.3f}  "
         figures_text += " ".join(f"{name} {value:.4g}" for name, value in figures.items())
         line = (
@@ -90,3 +101,11 @@ class StepLine(Silent):
         else:
             sys.stderr.write(line + "\n")
         sys.stderr.flush()
+
+
+def _replace(path: Path, state: dict[str, Any]) -> None:
+    """Write the state whole. A disk in trouble must not end a training."""
+    beside = path.with_name(f"{path.name}.tmp")
+    with suppress(OSError):
+        beside.write_text(json.dumps(state), encoding="utf-8")
+        os.replace(beside, path)

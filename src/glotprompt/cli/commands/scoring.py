@@ -117,14 +117,14 @@ SCORING = {
     "serve": Command(
         "Serve classifiers over HTTP, with a page for the browser.",
         "serve:serve",
-        ("serve classifiers/", "serve nya.safetensors --host 0.0.0.0 --port 80 --token-file token.txt"),
+        ("serve --workspace mine", "serve nya.safetensors --host 0.0.0.0 --port 80 --token-file token.txt"),
         (
+            Option("DIR|FILE...", "Classifiers that tune wrote, or folders with some.", list[Path], parameter="places"),
             Option(
-                "DIR|FILE...",
-                "Classifiers that tune wrote, or folders with some.",
-                list[Path],
-                REQUIRED,
-                parameter="places",
+                "--workspace FOLDER",
+                "Train, measure and correct classifiers in the browser. All of it is kept in this folder, and what is"
+                " trained there is served.",
+                Path,
             ),
             Option("--host ADDRESS", "Address to listen on; 0.0.0.0 for all of this machine's.", default="127.0.0.1"),
             Option("--port N", "0 takes a free one.", int, 8000, 0),
@@ -146,6 +146,13 @@ SCORING = {
                     "Name by which the service is asked for, as behind a proxy. May be"
                     " repeated. Known without it: this machine's own (localhost), and what --host says.",
                     list[str],
+                ),
+            ),
+            "Training": (
+                Option(
+                    "--allow-training",
+                    "Let those train, too, who reach the service from elsewhere. With --workspace and --token-file.",
+                    bool,
                 ),
             ),
             "Limits": (

@@ -1,17 +1,25 @@
-// The whole page: asks the service what it has, and shows one of three pages by the address's #.
+// The whole page: asks the service what it has, and shows one of its pages by the address's #.
 
+import { Bench } from "./bench.js";
 import { Cards } from "./cards.js";
 import { choicesOf } from "./choices.js";
 import { Classify } from "./classify.js";
+import { Correct } from "./correct.js";
 import { byId, showError } from "./dom.js";
 import { WholeFile } from "./file.js";
+import { Jobs } from "./jobs.js";
 import { catalogue, keepToken } from "./service.js";
+import { Start } from "./start.js";
+import { fillPage } from "./words.js";
 
+fillPage();
 const classify = new Classify();
 const wholeFile = new WholeFile();
 const cards = new Cards({ onUse, onReload: load });
 const views = [...document.querySelectorAll(".view")];
 let isOffered = false; // whether the service's classifiers are known
+let training = null; // the pages that train, where the service has a workspace
+let unserved = new Map(); // files that are not served, and why
 
 async function load() {
   const place = byId("catalogue-error");
@@ -21,6 +29,8 @@ async function load() {
     classify.update(choices, found.limits);
     wholeFile.update(choices, found.limits);
     cards.update(choices, found.errors);
+    unserved = new Map(found.errors.map(({ file, error }) => [file, error]));
+    if (found.trains) await train(choices, found.limits);
     place.hidden = true;
     isOffered = true;
   } catch (error) {
@@ -33,6 +43,27 @@ async function load() {
   }
 }
 
+/** Open the pages that train, or tell them of other classifiers. */
+async function train(choices, limits) {
+  if (training === null) {
+    const bench = new Bench();
+    training = { bench, start: new Start(bench), correct: new Correct(bench), jobs: new Jobs(bench, {
+      onUse,
+      onCorrect: (name) => {
+        training.correct.choose(name);
+        location.hash = "correct";
+      },
+      onDone: load,
+      errorOf: (name) => (classify.choices.some(({ key }) => key === name) ? null : unserved.get(`${name}.safetensors`) ?? ""),
+    }) };
+    for (const link of document.querySelectorAll('nav [href="#start"], nav [href="#correct"]')) link.hidden = false;
+    await Promise.all([bench.look(), training.start.load()]);
+    if (location.hash === "" && choices.length === 0) location.replace("#start");
+  }
+  training.correct.update(choices, limits);
+  training.jobs.redraw();
+}
+
 function onUse(key) {
   classify.use(classify.choices.find((choice) => choice.key === key));
   location.hash = "classify";
@@ -40,7 +71,8 @@ function onUse(key) {
 
 /** Show the page that the address names. */
 function show({ focus = false } = {}) {
-  const wanted = views.find(({ id }) => `#${id}` === location.hash) ?? views[0];
+  const open = views.filter(({ id }) => training !== null || (id !== "start" && id !== "correct"));
+  const wanted = open.find(({ id }) => `#${id}` === location.hash) ?? byId("classify");
   for (const view of views) view.hidden = view !== wanted || !isOffered;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${wanted.id}`) link.setAttribute("aria-current", "page");

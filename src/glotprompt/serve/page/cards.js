@@ -1,24 +1,27 @@
 // The page "Classifiers": a card for each, with the metadata of its file.
 
 import { languageOf, search } from "./choices.js";
-import { byId, count, counted, make, size } from "./dom.js";
+import { byId, count, make, size } from "./dom.js";
+import { words } from "./words.js";
+
+const said = words.cards;
 
 const AT_A_TIME = 60;
 
 /** What a card tells, in this order; what a classifier's file does not say is left out. */
 const FACTS = [
-  ["Accuracy", "measured", String],
-  ["Accuracy on held-out source texts", "dev_accuracy", (value) => `${value.toFixed(1)} %`],
-  ["Training examples", "num_examples", count],
-  ["Unlabelled target texts", "target_texts", count],
-  ["Unlabelled source texts", "source_texts", count],
-  ["Maximum length", "max_length", (value) => `${count(value)} tokens`],
-  ["Method", "method", String],
-  ["Prompt length", "prompt_length", count],
-  ["Backbone", "backbone", String],
-  ["Label calibration", "offsets", (value) => (value ? "yes" : "no")],
-  ["File", "num_bytes", size],
-  ["Made", "made", (value) => new Date(value).toLocaleDateString("en", { dateStyle: "medium" })],
+  ["measured", String],
+  ["dev_accuracy", (value) => `${value.toFixed(1)} %`],
+  ["num_examples", count],
+  ["target_texts", count],
+  ["source_texts", count],
+  ["max_length", said.tokens],
+  ["method", String],
+  ["prompt_length", count],
+  ["backbone", String],
+  ["offsets", (value) => (value ? said.yes : said.no)],
+  ["num_bytes", size],
+  ["made", (value) => new Date(value).toLocaleDateString("en", { dateStyle: "medium" })],
 ];
 
 export class Cards {
@@ -45,27 +48,27 @@ export class Cards {
       ...choice, searchText: `${choice.searchText} ${choice.card.labels.join(" ").toLowerCase()}`,
     }));
     byId("unreadable").replaceChildren(...(errors.length ? [make("div", { class: "panel" },
-      make("h3", {}, `${counted(errors.length, "file")} that the service could not load`),
+      make("h3", {}, said.unreadable(errors.length)),
       make("ul", {}, ...errors.map(({ file, error }) => make("li", {}, error.startsWith(file) ? error : `${file}: ${error}`))))] : []));
     this.draw();
   }
 
   draw() {
     const found = search(this.choices, byId("cards-search").value);
-    byId("cards-status").textContent = `${count(found.length)} of ${counted(this.choices.length, "classifier")}`;
+    byId("cards-status").textContent = said.found(found.length, this.choices.length);
     byId("cards").replaceChildren(...found.slice(0, this.shown).map((choice) => this.cardOf(choice)));
     byId("cards-more").hidden = found.length <= this.shown;
   }
 
   cardOf({ key, title, card }) {
-    const facts = FACTS.filter(([, name]) => card[name] !== null && card[name] !== undefined);
+    const facts = FACTS.filter(([name]) => card[name] !== null && card[name] !== undefined);
     return make("li", {}, make("article", { class: "panel" },
       make("h3", {}, languageOf(card)),
       make("p", {}, make("strong", {}, card.task), " ", make("span", { class: "quiet" }, card.name)),
-      make("ul", { class: "labels", "aria-label": "Labels" }, ...card.labels.map((label) => make("li", { dir: "auto" }, label))),
-      make("dl", {}, ...facts.map(([title, name, format]) =>
-        make("div", {}, make("dt", {}, title), make("dd", {}, format(card[name]))))),
-      make("p", {}, make("button", { type: "button", onclick: () => this.onUse(key), "aria-label": `Use ${title}` },
-        "Use it"))));
+      make("ul", { class: "labels", "aria-label": said.labels }, ...card.labels.map((label) => make("li", { dir: "auto" }, label))),
+      make("dl", {}, ...facts.map(([name, format]) =>
+        make("div", {}, make("dt", {}, said.facts[name]), make("dd", {}, format(card[name]))))),
+      make("p", {}, make("button", { type: "button", onclick: () => this.onUse(key), "aria-label": said.useOf(title) },
+        said.use))));
   }
 }

@@ -1,5 +1,9 @@
 // What a person can choose: each classifier, and for each task "find the language yourself".
 
+import { words } from "./words.js";
+
+const said = words.choices;
+
 /** A choice: `target` is what goes into a request's item, `card` is null where the service finds the language. */
 export function choicesOf({ cards, auto, limits }) {
   const named = cards.map((card) => ({
@@ -11,7 +15,7 @@ export function choicesOf({ cards, auto, limits }) {
     task: card.task,
     fields: card.fields,
     samples: card.sample_texts,
-    samplesIn: card.sample_side === "source" ? "the language that it learnt the task in" : languageOf(card),
+    samplesIn: card.sample_side === "source" ? said.sourceLanguage : languageOf(card),
     card,
   }));
   named.sort((a, b) => a.title.localeCompare(b.title, "en"));
@@ -25,14 +29,14 @@ function automatic(cards, most) {
   const several = [...byTask].filter(([, own]) => own.length <= most && new Set(own.map(({ language }) => language)).size > 1);
   return several.map(([task, own]) => ({
     key: `auto ${task}`, // no classifier's name, which is a file's, holds a space and equals this
-    title: `Detect the language · ${task}`,
-    detail: `tries ${own.length} classifiers`,
-    searchText: searchable("find the language detect auto unknown", task),
+    title: said.detect(task),
+    detail: said.tries(own.length),
+    searchText: searchable(said.detectWords, task),
     target: { language: "auto", task },
     task,
     fields: own[0].fields,
     samples: own.filter((card) => card.sample_side === "target").flatMap((card) => card.sample_texts.slice(0, 1)).slice(0, 5),
-    samplesIn: "several languages",
+    samplesIn: said.several,
     card: null,
   }));
 }
@@ -44,7 +48,7 @@ export const usualChoice = (choices) => choices.find(({ card }) => card !== null
 const NO_LANGUAGE = "none";
 
 export const languageOf = (card) => {
-  if (card.language === NO_LANGUAGE) return "Not adapted to a language";
+  if (card.language === NO_LANGUAGE) return said.noLanguage;
   return card.language_name ? `${card.language_name} (${card.language})` : card.language;
 };
 

@@ -3,10 +3,13 @@
 import { classifyAll } from "./batches.js";
 import { readsAs, usualChoice } from "./choices.js";
 import { Combobox } from "./combobox.js";
-import { byId, count, counted, make, percent, showError } from "./dom.js";
+import { byId, make, showError } from "./dom.js";
 import { Fields } from "./fields.js";
 import { resultCard } from "./results.js";
 import { predict } from "./service.js";
+import { words } from "./words.js";
+
+const said = words.classify;
 
 const MOST_COMPARED = 40; // more than anybody looks through
 
@@ -46,7 +49,7 @@ export class Classify {
     this.drawCompared();
     byId("classify-form").hidden = choice === null;
     if (choice === null) {
-      byId("results-status").textContent = "The service has no classifier yet.";
+      this.say(said.none);
       return;
     }
     byId("classify-about").textContent = aboutOf(choice);
@@ -70,10 +73,10 @@ export class Classify {
   /** Show the compared classifiers; `left` is the number that did not fit. */
   drawCompared(left = 0) {
     showError(byId("compare-left"),
-      left ? `${count(left)} left out: at most ${MOST_COMPARED} are compared at once. Add those that you need.` : null);
+      left ? said.left(left, MOST_COMPARED) : null);
     const chips = byId("compare").querySelector(".chips");
     chips.replaceChildren(...this.compared.map((choice) => make("li", {}, choice.title, " ", make("button", {
-      type: "button", "aria-label": `Remove ${choice.title}`,
+      type: "button", "aria-label": said.remove(choice.title),
       onclick: () => {
         this.compared = this.compared.filter((one) => one !== choice);
         this.drawCompared();
@@ -82,36 +85,36 @@ export class Classify {
     }, "×"))));
     this.other.setChoices(this.offered());
     byId("compare-none").hidden = this.compared.length === 0;
-    byId("classify-button").textContent = this.compared.length ? `Compare ${this.compared.length + 1} classifiers` : "Classify";
+    byId("classify-button").textContent = this.compared.length ? said.compare(this.compared.length + 1) : words.page["#classify-button"];
   }
 
   drawExamples(choice) {
     byId("examples").hidden = choice.samples.length === 0;
-    byId("examples-title").textContent = `Examples in ${choice.samplesIn}`;
+    byId("examples-title").textContent = said.examples(choice.samplesIn);
     byId("examples").querySelector("ul").replaceChildren(...choice.samples.map((sample) => {
-      const words = typeof sample === "string" ? sample : sample.join(" / ");
+      const shown = typeof sample === "string" ? sample : sample.join(" / ");
       return make("li", {}, make("button", {
-        type: "button", dir: "auto", title: words,
+        type: "button", dir: "auto", title: shown,
         onclick: () => {
           this.fields.fill(sample);
           byId("classify-button").focus();
         },
-      }, words));
+      }, shown));
     }));
   }
 
   async send() {
     const texts = this.fields.read();
-    showError(byId("classify-error"), texts === null ? "There is nothing to classify yet: type or paste a text." : null);
+    showError(byId("classify-error"), texts === null ? said.empty : null);
     if (texts === null) return;
     const asked = [this.main.chosen, ...this.compared];
     this.asking?.abort();
     const asking = this.asking = new AbortController();
     byId("classify-form").setAttribute("aria-busy", "true");
-    byId("results-status").textContent = "Classifying …";
+    this.say(said.classifying);
     const rows = asked.map((choice) => ({ choice, item: { ...choice.target, ...texts }, result: null, error: null }));
     const report = ({ waiting }) => {
-      if (waiting) byId("results-status").textContent = `The service is busy: retrying in ${Math.ceil(waiting)} s.`;
+      if (waiting) this.say(said.busy(Math.ceil(waiting)));
     };
     try {
       await classifyAll(rows, { predict, limits: this.limits, signal: asking.signal, report, tries: 1 });
@@ -126,11 +129,17 @@ export class Classify {
     }
   }
 
+  /** What a screen reader says; `unseen` where the page shows the same. */
+  say(text, unseen = false) {
+    byId("results-status").className = unseen ? "unseen" : "quiet";
+    byId("results-status").textContent = text;
+  }
+
   drawResults(rows, texts) {
     const refused = rows.filter(({ error }) => error !== null);
     const isSame = refused.length === rows.length && new Set(refused.map(({ error }) => error)).size === 1;
-    const said = isSame ? [refused[0].error] : refused.map(({ choice, error }) => `${choice.title}: ${error}`);
-    showError(byId("classify-error"), said.join("\n"));
+    const reasons = isSame ? [refused[0].error] : refused.map(({ choice, error }) => `${choice.title}: ${error}`);
+    showError(byId("classify-error"), reasons.join("\n"));
     const results = rows.map(({ result }) => result).filter((result) => result !== null);
     const nameOf = (name) => this.choices.find(({ key }) => key === name)?.title ?? name;
     const onUse = (name) => {
@@ -139,26 +148,24 @@ export class Classify {
     };
     byId("results").className = results.length > 1 ? "several" : "";
     byId("results").replaceChildren(...results.map((result) => resultCard(result, { texts, nameOf, onUse })));
-    byId("results-status").textContent = results.length ? summaryOf(results, nameOf) : "No answer.";
+    this.say(results.length ? summaryOf(results, nameOf) : said.noAnswer, results.length === 1); // the card shows it
     const title = byId("results-title"); // on a phone it may lie far below the text
     if (results.length && title.getBoundingClientRect().top > window.innerHeight - 150) title.scrollIntoView();
   }
 }
 
 function aboutOf({ card, detail }) {
-  if (card === null) return `The service ${detail} and uses the one whose prompt fits the text best.`;
-  const accuracy = card.measured == null ? "" : ` Accuracy: ${card.measured}.`;
-  return `${counted(card.labels.length, "label")}: ${card.labels.join(", ")}.${accuracy}`;
+  if (card === null) return said.aboutAuto(detail);
+  return said.about(card.labels, card.measured);
 }
 
 /** What a screen reader says when results arrive. */
 function summaryOf(results, nameOf) {
   if (results.length === 1) {
     const [{ classifier, label, scores: [best] }] = results;
-    return `${nameOf(classifier)}: ${label}, ${percent(best.score)}.`;
+    return said.one(nameOf(classifier), label, best.score);
   }
   const votes = new Map();
   for (const { label } of results) votes.set(label, (votes.get(label) ?? 0) + 1);
-  const said = [...votes].sort(([, a], [, b]) => b - a).map(([label, number]) => `${label} ${number}`);
-  return `${counted(results.length, "classifier")} say: ${said.join(", ")}.`;
+  return said.several(results.length, [...votes].sort(([, a], [, b]) => b - a));
 }

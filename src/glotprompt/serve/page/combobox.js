@@ -1,7 +1,8 @@
 // A text field that searches a list (the ARIA pattern "editable combobox with list autocomplete").
 
-import { count, make } from "./dom.js";
+import { make } from "./dom.js";
 import { search } from "./choices.js";
+import { words } from "./words.js";
 
 const MOST_SHOWN = 50;
 
@@ -62,9 +63,9 @@ export class Combobox {
       make("span", {}, choice.title), " ", make("span", { class: "quiet" }, choice.detail),
     )));
     const left = found.length - this.shown.length;
-    this.more.textContent = left ? `and ${count(left)} more: type to narrow` : found.length ? "" : "Nothing found";
+    this.more.textContent = left ? words.combobox.more(left) : found.length ? "" : words.combobox.nothing;
     this.more.hidden = this.more.textContent === "";
-    this.status.textContent = `${count(found.length)} found`;
+    this.status.textContent = words.combobox.found(found.length);
     this.popup.hidden = false;
     this.input.setAttribute("aria-expanded", "true");
     this.activate(query && this.shown.length ? 0 : this.shown.findIndex((choice) => choice.key === this.chosen?.key));

@@ -1,10 +1,9 @@
 // The text areas for what a classifier reads; what was typed stays when another classifier is chosen.
 
 import { make } from "./dom.js";
+import { words } from "./words.js";
 
-const LABELS = { text: "Text", premise: "Premise", hypothesis: "Hypothesis" };
-
-export const labelOf = (field) => LABELS[field] ?? field;
+export const labelOf = (field) => words.fields[field] ?? field;
 
 export class Fields {
   /** `onSend` is called at Ctrl + Enter. */

@@ -3,12 +3,15 @@
 import { answered, classifyAll } from "./batches.js";
 import { readsAs, usualChoice } from "./choices.js";
 import { Combobox } from "./combobox.js";
-import { byId, count, counted, make, percent, showError, size } from "./dom.js";
+import { byId, count, make, percent, showError, size } from "./dom.js";
 import { labelOf } from "./fields.js";
 import { predictionsOf } from "./predictions.js";
 import { bars } from "./results.js";
 import { predict } from "./service.js";
-import { FileError, parse, toTsv } from "./table.js";
+import { FileError, likelyColumn, parse, toTsv } from "./table.js";
+import { words } from "./words.js";
+
+const said = words.file;
 
 const MOST_BYTES = 20 * 2 ** 20; // a browser holds such a table easily; longer ones suit `glotprompt predict`
 const PREVIEWED = 3;
@@ -20,7 +23,7 @@ export class WholeFile {
     this.run = null;
     this.wanted = null; // the file that was chosen last
     this.choice = new Combobox(byId("file-choice"), { onPick: (choice) => this.use(choice) });
-    byId("file-most").textContent = size(MOST_BYTES);
+    byId("file-why").textContent = said.why(size(MOST_BYTES));
     // A browser is silent when the same file is chosen again, which may have been mended meanwhile.
     byId("file-input").addEventListener("click", (event) => { event.target.value = ""; });
     byId("file-input").addEventListener("change", (event) => event.target.files[0] && this.take(event.target.files[0]));
@@ -70,15 +73,14 @@ export class WholeFile {
     byId("table").hidden = byId("run").hidden = true;
     try {
       if (file.size > MOST_BYTES) {
-        throw new FileError(`${file.name} has ${size(file.size)}; at most ${size(MOST_BYTES)} are read here.`
-          + " Cut it into parts, or use `glotprompt predict --input` on the computer that has the classifier.");
+        throw new FileError(said.tooLarge(file.name, size(file.size), size(MOST_BYTES)));
       }
       const bytes = new Uint8Array(await file.arrayBuffer());
       if (this.wanted !== file) return; // a large file may be read after a small one that was chosen later
       this.cells = parse(file.name, bytes);
     } catch (error) {
       if (this.wanted !== file) return;
-      showError(byId("file-error"), error instanceof FileError ? error.message : `${file.name} cannot be read: ${error.message}`);
+      showError(byId("file-error"), error instanceof FileError ? error.message : said.unreadable(file.name, error.message));
       return;
     }
     showError(byId("file-error"), null);
@@ -89,7 +91,7 @@ export class WholeFile {
 
   get header() {
     const [first] = this.cells;
-    return byId("has-header").checked ? first.map((cell) => cell.trim()) : first.map((_, place) => `column ${place + 1}`);
+    return byId("has-header").checked ? first.map((cell) => cell.trim()) : first.map((_, place) => said.column(place + 1));
   }
 
   get body() {
@@ -100,16 +102,16 @@ export class WholeFile {
     const { header, body } = this;
     this.forget();
     byId("table").hidden = false;
-    byId("table-size").textContent = `${this.name}: ${counted(body.length, "row")}, ${counted(header.length, "column")}.`;
+    byId("table-size").textContent = said.size(this.name, body.length, header.length);
     const fields = this.choice.chosen?.fields ?? [];
     byId("columns").replaceChildren(...fields.map((field, place) => {
       const select = make("select", { id: `column-${field}`, name: field, onchange: () => this.forget() },
-        ...header.map((name, column) => make("option", { value: column }, name || `column ${column + 1}`)));
+        ...header.map((name, column) => make("option", { value: column }, name || said.column(column + 1))));
       select.value = String(likelyColumn(header, body, field, place));
-      return make("div", {}, make("label", { for: select.id }, `${labelOf(field)} is in`), select);
+      return make("div", {}, make("label", { for: select.id }, said.isIn(labelOf(field))), select);
     }));
     byId("preview").replaceChildren(
-      make("caption", {}, "The first rows"),
+      make("caption", {}, said.firstRows),
       make("thead", {}, make("tr", {}, ...header.map((name) => make("th", { scope: "col", dir: "auto" }, name)))),
       make("tbody", {}, ...body.slice(0, PREVIEWED).map((row) =>
         make("tr", {}, ...row.map((cell) => make("td", { dir: "auto" }, shortened(cell)))))));
@@ -120,13 +122,13 @@ export class WholeFile {
     this.run?.stop.abort();
     this.run = null;
     byId("run").hidden = true;
-    byId("file-button").textContent = "Classify all rows";
+    byId("file-button").textContent = words.page["#file-button"];
   }
 
   async start() {
     if (this.run?.busy) return;
     if (this.choice.chosen === null || this.cells.length === 0) {
-      showError(byId("file-error"), "Choose a classifier and a file first.");
+      showError(byId("file-error"), said.chooseFirst);
       return;
     }
     this.run ??= this.prepared();
@@ -138,7 +140,7 @@ export class WholeFile {
     byId("download").hidden = true;
     byId("run-summary").replaceChildren();
     showError(byId("run-error"), null);
-    byId("run-status").textContent = "Classifying …";
+    byId("run-status").textContent = said.classifying;
     const begun = { at: performance.now(), done: doneOf(run) };
     try {
       const report = ({ waiting }) => this.run === run && this.drawProgress(run, begun, waiting);
@@ -147,8 +149,8 @@ export class WholeFile {
       if (this.run === run) byId("run-status").textContent = endOf(run);
     } catch (error) {
       if (this.run !== run) return;
-      byId("run-status").textContent = `Stopped after ${count(doneOf(run))} of ${counted(run.rows.length, "row")}.`;
-      if (!run.stop.signal.aborted) showError(byId("run-error"), `${error.message} Finished rows are kept.`);
+      byId("run-status").textContent = said.stopped(doneOf(run), run.rows.length);
+      if (!run.stop.signal.aborted) showError(byId("run-error"), said.kept(error.message));
       if (!run.stop.signal.aborted && !("status" in error)) throw error; // an error of this page belongs on the console
     } finally {
       run.busy = false;
@@ -164,8 +166,8 @@ export class WholeFile {
     const rows = body.map((cells) => {
       const texts = Object.fromEntries(columns.map(([field, column]) => [field, cells[column] ?? ""]));
       let error = null;
-      if (cells.length > header.length) error = `the row has ${cells.length} cells, the table ${header.length} columns`;
-      else if (Object.values(texts).some((text) => text.trim() === "")) error = "no text";
+      if (cells.length > header.length) error = said.otherWidth(cells.length, header.length);
+      else if (Object.values(texts).some((text) => text.trim() === "")) error = said.noText;
       return { cells, item: { ...target, ...texts }, result: null, error };
     });
     return { rows, header, name: this.name, stop: new AbortController(), busy: false };
@@ -174,11 +176,11 @@ export class WholeFile {
   drawProgress(run, begun, waiting) {
     const done = doneOf(run);
     const rate = (done - begun.done) / ((performance.now() - begun.at) / 1000);
-    const left = rate > 0 ? `, ${count(Math.round(rate))} a second, ${spanOf((run.rows.length - done) / rate)} left` : "";
+    const left = rate > 0 ? said.left(rate, (run.rows.length - done) / rate) : "";
     byId("run-progress").max = run.rows.length || 1;
     byId("run-progress").value = done;
-    byId("run-count").textContent = `${count(done)} of ${counted(run.rows.length, "row")}${left}`;
-    byId("run-status").textContent = waiting >= 1 ? `The service is busy: retrying in ${spanOf(waiting)}.` : "Classifying …";
+    byId("run-count").textContent = said.done(done, run.rows.length) + left;
+    byId("run-status").textContent = waiting >= 1 ? said.busy(waiting) : said.classifying;
   }
 
   drawIdle() {
@@ -189,8 +191,8 @@ export class WholeFile {
   drawEnd(run) {
     this.drawIdle();
     const done = doneOf(run);
-    byId("file-button").textContent = done < run.rows.length ? "Resume" : "Classify all rows";
-    byId("run-count").textContent = `${count(done)} of ${counted(run.rows.length, "row")}`;
+    byId("file-button").textContent = done < run.rows.length ? said.resume : words.page["#file-button"];
+    byId("run-count").textContent = said.done(done, run.rows.length);
     if (done === run.rows.length) this.run = null; // a further press classifies anew
     if (done === 0) return;
     const link = byId("download");
@@ -209,7 +211,7 @@ function drawSummary(rows) {
   for (const { result } of rows) votes.set(result.label, (votes.get(result.label) ?? 0) + 1);
   const shares = [...votes].map(([label, number]) => ({ label, share: number / rows.length }));
   byId("run-summary").replaceChildren(
-    make("h3", {}, "Predicted labels"),
+    make("h3", {}, said.predicted),
     bars(shares.sort((a, b) => b.share - a.share), (share) => `${percent(share)} (${count(Math.round(share * rows.length))})`));
 }
 
@@ -217,20 +219,7 @@ const doneOf = (run) => run.rows.filter(answered).length;
 
 function endOf(run) {
   const refused = run.rows.filter(({ error }) => error !== null).length;
-  const rest = refused ? ` ${counted(refused, "row")} could not be classified; the column “error” says why.` : "";
-  return `Done: ${counted(run.rows.length - refused, "row")} classified.${rest}`;
-}
-
-/** The column of that name, else the one with the longest texts; for a second field, the one after the first. */
-function likelyColumn(header, body, field, place) {
-  const named = header.findIndex((name) => name.toLowerCase() === field);
-  if (named >= 0) return named;
-  const sample = body.slice(0, 100);
-  const lengths = header.map((_, column) => sample.reduce((sum, row) => sum + (row[column]?.length ?? 0), 0));
-  const order = [...lengths.keys()].sort((a, b) => lengths[b] - lengths[a]);
-  return order[Math.min(place, order.length - 1)];
+  return said.end(run.rows.length - refused, refused);
 }
 
 const shortened = (cell) => (cell.length > 120 ? `${cell.slice(0, 120)}…` : cell);
-
-const spanOf = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`);

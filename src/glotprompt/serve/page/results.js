@@ -1,7 +1,16 @@
 // A result as people see it: the label, a bar for each probability, and what the tokenizer could not read.
 
-import { counted, make, percent } from "./dom.js";
+import { make, percent } from "./dom.js";
 import { labelOf } from "./fields.js";
+import { words } from "./words.js";
+
+const said = words.results;
+
+/** Below this difference between the two most probable labels an answer counts as unsure. */
+const LEAST_MARGIN = 0.2;
+
+export const marginOf = ({ scores: [first, second] }) => first.score - (second?.score ?? 0);
+export const isUnsure = (result) => marginOf(result) < LEAST_MARGIN;
 
 /** Bars for shares between 0 and 1, in the order given; `words` says each share. */
 export function bars(shares, words = percent) {
@@ -19,12 +28,13 @@ export function bars(shares, words = percent) {
  *  that was found. */
 export function resultCard(result, { texts, nameOf, onUse }) {
   const [best] = result.scores;
-  return make("article", { class: "result" },
+  return make("article", { class: isUnsure(result) ? "result unsure" : "result" },
     make("h4", {}, nameOf(result.classifier)),
     make("p", { class: "answer" },
       make("strong", { dir: "auto" }, result.label), " ", make("span", {}, percent(best.score))),
+    isUnsure(result) ? make("p", { class: "doubt" }, said.unsure(100 * LEAST_MARGIN)) : null,
     bars(result.scores.map(({ label, score }) => ({ label, share: score }))),
-    result.truncated ? make("p", { class: "note" }, "The text is longer than the classifier's maximum length and was cut.") : null,
+    result.truncated ? make("p", { class: "note" }, said.cut) : null,
     result.unknown.length ? unread(result.unknown, texts) : null,
     result.candidates?.length ? candidates(result, nameOf, onUse) : null,
   );
@@ -33,7 +43,7 @@ export function resultCard(result, { texts, nameOf, onUse }) {
 function unread(unknown, texts) {
   const listed = unknown.map((character) => `${character} (${codeOf(character)})`).join(", ");
   return make("div", { class: "note" },
-    make("p", {}, `${counted(unknown.length, "character")} that the model cannot read: `, make("bdi", {}, listed)),
+    make("p", {}, said.unread(unknown.length), make("bdi", {}, listed)),
     ...Object.entries(texts).flatMap(([field, text], _, all) => [
       all.length > 1 ? make("p", { class: "quiet" }, labelOf(field)) : null,
       make("p", { class: "read", dir: "auto" }, ...marked(text, unknown)),
@@ -66,10 +76,10 @@ function writtenCharacters(text) {
 
 function candidates(result, nameOf, onUse) {
   return make("div", { class: "note" },
-    make("p", {}, "Language detection: the smaller the loss, the better the classifier’s prompt fits the text."),
+    make("p", {}, said.candidates),
     make("ol", { class: "candidates" }, ...result.candidates.map((one) => make("li", {},
       make("span", { class: "grow" }, nameOf(one.classifier)),
-      make("span", { class: "share" }, `loss ${one.loss.toFixed(2)}`),
-      make("button", { type: "button", onclick: () => onUse(one.classifier), "aria-label": `Use ${nameOf(one.classifier)}` },
-        "Use")))));
+      make("span", { class: "share" }, said.loss(one.loss)),
+      make("button", { type: "button", onclick: () => onUse(one.classifier), "aria-label": said.useOf(nameOf(one.classifier)) },
+        said.use)))));
 }

@@ -1,5 +1,8 @@
 // Requests to the service, and its errors in plain words.
 
+import { words } from "./words.js";
+
+const said = words.service;
 const TOKEN = "glotprompt-token";
 
 /** What the page supposes when the service does not tell its limits; it learns better from refusals. */
@@ -42,6 +45,7 @@ export async function catalogue() {
     errors: found.errors ?? [],
     limits: { ...USUAL_LIMITS, ...found.limits },
     auto: found.auto === true,
+    trains: found.trains === true,
   };
 }
 
@@ -55,24 +59,25 @@ export async function predict(items, signal) {
   return answer.results;
 }
 
-async function ask(path, { method = "GET", body, signal }) {
+/** The answer to a request. `body` is JSON, or bytes of the `type` that is given. */
+export async function ask(path, { method = "GET", body, signal, type = "application/json" } = {}) {
   const token = keptToken();
   if (token !== null && !/^[\x20-\x7e]*$/.test(token)) { // no browser sends it, and no service has such a one
-    throw refused("This cannot be the token: it contains a character outside ASCII.");
+    throw refused(said.noToken);
   }
   const headers = { Accept: "application/json" };
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (body !== undefined) headers["Content-Type"] = type;
   if (token !== null) headers.Authorization = `Bearer ${token}`;
   let response;
   try {
     response = await fetch(path, { method, body, headers, signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServiceError("The service does not answer. Is it still running? Nothing is lost: try again in a moment.");
+    throw new ServiceError(said.away);
   }
-  if (response.ok) return response.json();
+  if (response.ok) return response.headers.get("Content-Type")?.startsWith("text/plain") ? response.text() : response.json();
   if (response.status === 401) {
-    throw refused(token === null ? "The service needs a token." : "The service does not accept this token.");
+    throw refused(token === null ? said.needsToken : said.wrongToken);
   }
   throw await failureOf(response);
 }
@@ -85,14 +90,14 @@ function refused(message) {
 
 async function failureOf(response) {
   const { status } = response;
-  const said = await response.json().then((body) => body.error ?? {}, () => ({}));
+  const found = await response.json().then((body) => body.error ?? {}, () => ({}));
   const retryAfter = status === 429 || status === 503 ? secondsOf(response.headers.get("Retry-After")) : null;
-  let message = said.message;
-  if (retryAfter !== null) message ??= `The service is busy. Try again in ${Math.ceil(retryAfter)} s.`;
-  else if (status >= 500) message = `The service failed (${status}). Try again in a moment; if it fails again, see its log.`;
-  else if (!message && status === 413) message = "That is more than the service accepts at once. Make it shorter.";
-  message ??= `The service refused this (${status}).`;
-  return new ServiceError(message, { status, code: said.code ?? null, item: said.item ?? null, retryAfter });
+  let { message } = found;
+  if (retryAfter !== null) message ??= said.busy(Math.ceil(retryAfter));
+  else if (status >= 500) message = said.failed(status);
+  else if (!message && status === 413) message = said.tooMuch;
+  message ??= said.refused(status);
+  return new ServiceError(message, { status, code: found.code ?? null, item: found.item ?? null, retryAfter });
 }
 
 /** Seconds of a Retry-After header, which may also hold a date; 1 when it says nothing. */

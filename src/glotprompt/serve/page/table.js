@@ -1,4 +1,8 @@
-// A file's bytes to rows of cells, and rows to a TSV. Knows nothing of the page.
+// A file's bytes to rows of cells, and rows to a TSV. Knows nothing of the page but its words.
+
+import { words } from "./words.js";
+
+const said = words.table;
 
 /** An error in a file, in words for the person who chose it. */
 export class FileError extends Error {}
@@ -12,11 +16,11 @@ const ENCODINGS = [
 /** Rows of cells of a .txt (one cell a line), .tsv or .csv; blank lines are passed over. Throws FileError. */
 export function parse(name, bytes) {
   const ending = name.toLowerCase().match(/\.(txt|tsv|csv)$/)?.[1];
-  if (!ending) throw new FileError(`${name}: expected a file that ends in .txt, .tsv or .csv. Save it as one of these.`);
+  if (!ending) throw new FileError(said.ending(name));
   const text = decode(name, bytes);
   const rows = ending === "txt" ? lines(text).map((line) => [line]) : cells(name, text, ending);
   const filled = rows.filter((row) => row.some((cell) => cell.trim() !== ""));
-  if (filled.length === 0) throw new FileError(`${name}: the file contains no text.`);
+  if (filled.length === 0) throw new FileError(said.empty(name));
   return filled;
 }
 
@@ -28,7 +32,7 @@ function decode(name, bytes) {
   } catch {
     // said below
   }
-  throw new FileError(`${name}: it is not text in UTF-8. Save it again as “CSV UTF-8” or as plain text in UTF-8.`);
+  throw new FileError(said.encoding(name));
 }
 
 const lines = (text) => text.split(/\r\n|\n|\r/);
@@ -38,7 +42,7 @@ function cells(name, text, ending) {
     const first = text.slice(0, text.search(/[\r\n]|$/));
     const delimiter = !first.includes(",") && first.includes(";") ? ";" : ",";
     const { rows, fault } = quoted(text, delimiter);
-    if (fault) throw new FileError(`${name}, line ${fault}: a quote is opened and not closed. Fix it there.`);
+    if (fault) throw new FileError(said.quote(name, fault));
     return rows;
   }
   // In many TSV files a quote is a character like any other.
@@ -72,4 +76,14 @@ function quoted(text, delimiter) {
 /** Rows as a TSV that every program reads: no quotes, and a space for tabs and line ends inside a cell. */
 export function toTsv(rows) {
   return rows.map((row) => row.map((cell) => String(cell ?? "").replace(/[\t\r\n]+/g, " ")).join("\t") + "\n").join("");
+}
+
+/** The column of that name, else the one with the longest texts; for a second field, the one after the first. */
+export function likelyColumn(header, body, field, place) {
+  const named = header.findIndex((name) => name.toLowerCase() === field);
+  if (named >= 0) return named;
+  const sample = body.slice(0, 100);
+  const lengths = header.map((_, column) => sample.reduce((sum, row) => sum + (row[column]?.length ?? 0), 0));
+  const order = [...lengths.keys()].sort((a, b) => lengths[b] - lengths[a]);
+  return order[Math.min(place, order.length - 1)];
 }

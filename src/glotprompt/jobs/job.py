@@ -1,0 +1,76 @@
+"""What a job is, and how it stands."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from glotprompt.records import Record
+
+State = Literal["waiting", "running", "finished", "failed", "cancelled"]
+Kind = Literal["doctor", "train", "evaluate"]
+
+
+class Step(Record):
+    """A command line of a job."""
+
+    title: str
+    words: list[str]
+    """What stands behind `glotprompt`; files below the workspace."""
+    accepts: list[int] = Field(default_factory=lambda: [0])
+    """Exit statuses with which the job goes on."""
+
+
+class Choice(Record):
+    """What a person chose for a training, so that it can be done again with more labels."""
+
+    way: str
+    language: str
+    task: str
+    """Name of the task."""
+    uploads: list[int]
+    minutes: float
+    steps: int | None = None
+
+
+class Job(Record):
+    """A job as it was ordered; it does not change."""
+
+    number: int
+    kind: Kind
+    title: str
+    steps: list[Step]
+    created: str
+    """In UTC (ISO 8601)."""
+    choice: Choice | None = None
+    output: str | None = None
+    """The classifier's file, below the workspace."""
+    classifier: str | None = None
+    """The name under which it is served, or of what is scored."""
+    results: dict[str, str] = Field(default_factory=dict[str, str])
+    """JSON files of figures by what they are: "compare", "evaluation", "doctor"."""
+
+
+class Status(Record):
+    """How a job stands."""
+
+    state: State = "waiting"
+    step: int = 0
+    """Steps that are done."""
+    started: str | None = None
+    finished: str | None = None
+    seconds: float = 0
+    """It has run for, over all attempts."""
+    message: str = ""
+    """Why it failed, in one line."""
+
+
+class Progress(Record):
+    """The newest state of a training, as `training.progress` writes it."""
+
+    stage: str
+    step: int
+    steps: int
+    loss: float | None = Field(allow_inf_nan=False)
+    seconds_left: float

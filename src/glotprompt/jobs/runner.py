@@ -1,0 +1,232 @@
+"""Jobs on disk, one at a time: what a service that was killed left running is resumed by its successor."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from glotprompt.errors import ArtifactError, ConfigError, UserError, visible
+from glotprompt.jobs.job import Choice, Job, Kind, Progress, Status, Step
+from glotprompt.storage import atomic
+from glotprompt.training.progress import PROGRESS_FILE
+
+PROGRAM = (sys.executable, "-u", "-m", "glotprompt.jobs.child")
+MOST_JOBS = 500
+"""Jobs that a workspace keeps."""
+LOG_BYTES = 2**18
+"""Of a log's end, that are shown."""
+_GRACE_SECONDS = 15.0
+"""How long a cancelled command may take to end; it ends itself in less."""
+
+
+def now() -> str:
+    """In UTC (ISO 8601)."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Runner:
+    """The jobs of a folder, and the thread that runs them in the order of their numbers."""
+
+    def __init__(self, folder: Path, done: Callable[[Job], None], program: Sequence[str] = PROGRAM) -> None:
+        """`done` gets a job whose commands have all ended well; `program` runs one command line, whose words come
+        behind it."""
+        self.folder, self._done, self._program = folder, done, program
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._running: int | None = None
+        self._wanted_end: int | None = None
+        """The job that is to be cancelled."""
+        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+        self.jobs: dict[int, Job] = {}
+        for path in sorted(self.folder.glob("*/job.json")):
+            job = Job.of(_read(path), str(path))
+            self.jobs[job.number] = job
+            if self.status(job.number).state == "running":  # the service was killed
+                self._write(job.number, self.status(job.number).replace(state="waiting"))
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Interrupt what runs; the next service resumes it."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    # -----------------------------------------------------------------------------------------------------------
+    # What people ask for
+
+    def next_number(self) -> int:
+        """A number, with a folder that nobody else gets. Raises `ConfigError` where the workspace is full."""
+        if len(self.jobs) >= MOST_JOBS:
+            raise ConfigError(f"the workspace has {MOST_JOBS} jobs; start the service with another --workspace")
+        number = max(self.jobs, default=0) + 1
+        while True:
+            try:
+                self.place(number).mkdir(parents=True)
+                return number
+            except FileExistsError:  # of an order at the same time, or of one that was refused
+                number += 1
+
+    def place(self, number: int) -> Path:
+        return self.folder / f"{number:04}"
+
+    def add(
+        self, number: int, kind: Kind, title: str, steps: list[Step], *, choice: Choice | None = None, **more: Any
+    ) -> Job:
+        """A new job, which runs when those before it are done. `more`: other fields of `Job`."""
+        job = Job(number=number, kind=kind, title=title, steps=steps, created=now(), choice=choice, **more)
+        with self._changed:
+            self._write(number, Status())
+            atomic.write(self.place(number) / "job.json", job.model_dump_json(indent=1))
+            self.jobs[number] = job
+            self._changed.notify_all()
+        return job
+
+    def cancel(self, number: int) -> None:
+        """End a job; what it has trained is kept for `resume`."""
+        with self._changed:
+            status = self.status(number)
+            if number == self._running:
+                self._wanted_end = number
+            elif status.state == "waiting":
+                self._write(number, status.replace(state="cancelled", finished=now()))
+            self._changed.notify_all()
+
+    def resume(self, number: int) -> None:
+        """Let a cancelled or failed job wait again."""
+        with self._changed:
+            status = self.status(number)
+            if status.state in ("cancelled", "failed"):
+                self._write(number, status.replace(state="waiting", finished=None, message=""))
+            self._changed.notify_all()
+
+    def status(self, number: int) -> Status:
+        path = self.place(number) / "status.json"
+        return Status.of(_read(path), str(path))
+
+    def progress(self, number: int) -> Progress | None:
+        """The newest state of the training that runs."""
+        path = self.place(number) / "progress.json"
+        try:
+            return Progress.of(_read(path), str(path)) if number == self._running else None
+        except ArtifactError:  # nothing is trained yet
+            return None
+
+    def log(self, number: int) -> str:
+        """The end of what the commands said."""
+        path = self.place(number) / "log.txt"
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_BYTES))
+            text = file.read().decode("utf-8", "replace")
+        return "\n".join(map(visible, text.splitlines()))
+
+    def results(self, number: int) -> dict[str, Any]:
+        """Figures that are there, by what they are."""
+        places = {name: self.folder.parent / file for name, file in self.jobs[number].results.items()}
+        return {name: _read(place) for name, place in places.items() if place.is_file()}
+
+    # -----------------------------------------------------------------------------------------------------------
+    # The thread
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                job = self._next()
+                while job is None and not self._stopping:
+                    self._changed.wait()
+                    job = self._next()
+                if self._stopping or job is None:
+                    return
+                self._running = job.number
+            try:
+                self._run(job)
+            except (UserError, OSError) as error:
+                self._end(job.number, "failed", visible(str(error)))
+            finally:
+                with self._changed:
+                    self._running = self._wanted_end = None
+
+    def _next(self) -> Job | None:
+        waiting = [number for number in sorted(self.jobs) if self.status(number).state == "waiting"]
+        return self.jobs[waiting[0]] if waiting else None
+
+    def _run(self, job: Job) -> None:
+        status = self.status(job.number)
+        status = status.replace(state="running", started=status.started or now())
+        self._write(job.number, status)
+        for place, step in list(enumerate(job.steps))[status.step :]:
+            began = time.monotonic()
+            found = self._command(job, step)
+            status = self.status(job.number)
+            status = status.replace(seconds=status.seconds + time.monotonic() - began)
+            if found is None and self._stopping:  # it stays "running", for the next service
+                self._write(job.number, status)
+                return
+            self._write(job.number, status.replace(step=place + 1) if found in step.accepts else status)
+            if found is None:
+                self._end(job.number, "cancelled")
+                return
+            if found not in step.accepts:
+                self._end(job.number, "failed", self._reason(job.number, found))
+                return
+        self._done(job)
+        self._end(job.number, "finished")
+
+    def _command(self, job: Job, step: Step) -> int | None:
+        """The exit status of a step; None: it was interrupted."""
+        place = self.place(job.number)
+        (place / "progress.json").unlink(missing_ok=True)
+        environment = {**os.environ, PROGRESS_FILE: str(place.absolute() / "progress.json")}
+        with (place / "log.txt").open("ab") as log:
+            log.write(f"{now()} {step.title}\n".encode())
+            log.flush()
+            with subprocess.Popen(
+                [*self._program, *step.words], stdin=subprocess.PIPE, stdout=log, stderr=log,
+                cwd=self.folder.parent, env=environment,
+            ) as child:  # fmt: skip
+                while child.poll() is None:
+                    with self._changed:
+                        if not self._stopping and self._wanted_end != job.number:
+                            self._changed.wait(0.1)
+                            continue
+                    assert child.stdin is not None
+                    child.stdin.close()
+                    try:
+                        child.wait(_GRACE_SECONDS)
+                    except subprocess.TimeoutExpired:
+                        child.kill()
+                    log.write(f"{now()} stopped\n".encode())
+                    return None
+            return child.returncode
+
+    def _reason(self, number: int, found: int) -> str:
+        """The last line that the command said, which is its error."""
+        lines = [line for line in self.log(number).splitlines() if line.strip()]
+        return f"{lines[-1].removeprefix('error: ') if lines else 'it said nothing'} (exit status {found})"
+
+    def _end(self, number: int, state: Any, message: str = "") -> None:
+        self._write(number, self.status(number).replace(state=state, finished=now(), message=message))
+
+    def _write(self, number: int, status: Status) -> None:
+        atomic.write(self.place(number) / "status.json", status.model_dump_json(indent=1))
+
+
+def _read(path: Path) -> Any:
+    """The JSON value of a file. Raises `ArtifactError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); remove its folder") from None

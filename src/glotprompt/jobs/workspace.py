@@ -1,0 +1,192 @@
+"""The folder of a person's work: uploads, labels that were given by hand, jobs, and the classifiers that came of them.
+
+uploads/0001.txt, 0001.json     what was sent, in one of a few forms, and what it is
+labels/lug-topics/test.tsv      texts that measure, chosen at random; no training reads them
+labels/lug-topics/train.tsv     corrections, which the next training reads
+jobs/0001/                      see `runner`
+classifiers/                    what is served
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
+from itertools import repeat
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from glotprompt.data.readers.files import read_examples, read_texts
+from glotprompt.data.sources import Reading, pairs_of
+from glotprompt.errors import ConfigError, DataError, UserError, counted, in_a_line, visible
+from glotprompt.records import Record
+from glotprompt.storage import atomic
+
+Use = Literal["target", "train", "labels", "parallel"]
+"""Texts of the target language; labelled texts of another; labelled texts of the target; translations."""
+Side = Literal["test", "train"]
+
+READING = Reading(quoting="none")
+"""Uploads come as the page writes tables: no quotes, and no tabs inside a cell."""
+READ_OPTIONS = ("--read", "quoting=none")
+MOST_UPLOADS, MOST_BYTES = 100, 400 * 2**20
+"""Of a workspace; one upload is bounded by the service."""
+FEWEST_LABELS = 2
+
+
+class Upload(Record):
+    """A file that a person sent."""
+
+    number: int
+    use: Use
+    name: str
+    """As the person calls it; it is no path."""
+    rows: int
+    bytes: int
+    labels: dict[str, int] = Field(default_factory=dict[str, int])
+    """Rows by label."""
+
+    @property
+    def file(self) -> str:
+        """Below the workspace."""
+        return f"uploads/{self.number:04}{'.txt' if self.use == 'target' else '.tsv'}"
+
+
+class Workspace:
+    """A folder; nothing outside it is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._changing = threading.Lock()
+        for name in ("uploads", "labels", "jobs", "classifiers"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        self.uploads: dict[int, Upload] = {}
+        for path in sorted((folder / "uploads").glob("*.json")):
+            upload = Upload.model_validate_json(path.read_text(encoding="utf-8"))
+            self.uploads[upload.number] = upload
+
+    @property
+    def classifiers(self) -> Path:
+        return self.folder / "classifiers"
+
+    # -----------------------------------------------------------------------------------------------------------
+    # Uploads
+
+    def add_upload(self, use: Use, name: str, content: bytes) -> Upload:
+        """Take up a file after it was read as the commands will read it. Raises `UserError`."""
+        with self._changing:
+            if len(self.uploads) >= MOST_UPLOADS:
+                raise ConfigError(f"the workspace has {MOST_UPLOADS} files; remove one that is not needed")
+            if sum(one.bytes for one in self.uploads.values()) + len(content) > MOST_BYTES:
+                raise ConfigError(f"the files of a workspace have at most {MOST_BYTES:,} bytes; remove one")
+            number = max(self.uploads, default=0) + 1
+            upload = Upload(number=number, use=use, name=visible(name)[:100], rows=0, bytes=len(content))
+            place = self.folder / upload.file
+            atomic.write(place, content)
+            try:
+                upload = upload.replace(**_described(use, place))
+            except UserError as error:
+                place.unlink()
+                raise DataError(str(error).replace(str(place), upload.name)) from None
+            atomic.write(place.with_suffix(".json"), upload.model_dump_json(indent=1))
+            self.uploads[number] = upload
+        return upload
+
+    def remove_upload(self, number: int) -> None:
+        """Forget a file; a job that needs it fails."""
+        with self._changing:
+            upload = self.upload(number)
+            del self.uploads[number]
+            place = self.folder / upload.file
+            place.with_suffix(".json").unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
+
+    def upload(self, number: int) -> Upload:
+        """Raises `DataError` for one that is not there."""
+        if number not in self.uploads:
+            raise DataError(f"there is no upload {number}; send the file again")
+        return self.uploads[number]
+
+    def texts(self, number: int) -> list[str]:
+        """The different texts of an upload in order, a line each; of translations the target's side."""
+        upload = self.upload(number)
+        place = self.folder / upload.file
+        if upload.use == "parallel":
+            found = [pair.target for pair in pairs_of([str(place)], READING)]
+        else:
+            found = read_texts(place, None if upload.use == "target" else "text", options=READING)
+        return list(dict.fromkeys(map(in_a_line, found, repeat(None))))
+
+    def labels_in(self, upload: Upload) -> dict[str, str]:
+        """Label by text of a labelled upload."""
+        examples = read_examples(self.folder / upload.file, options=READING)
+        return {in_a_line(one.fields["text"], None): str(one.label) for one in examples}
+
+    # -----------------------------------------------------------------------------------------------------------
+    # Labels given by hand
+
+    def labels(self, language: str, task: str, side: Side) -> dict[str, str]:
+        """Label by text."""
+        place = self.labels_file(language, task, side)
+        if not place.is_file():
+            return {}
+        return {one.fields["text"]: str(one.label) for one in read_examples(place, options=READING)}
+
+    def give_label(self, language: str, task: str, side: Side, text: str, label: str) -> dict[Side, int]:
+        """Keep a label, in the place of an earlier one of the text; returns the number of labels on each side. Raises
+        `DataError` where the text is on the other side: what measures is not trained on."""
+        text, label = in_a_line(text, None), in_a_line(label, None)
+        other: Side = "train" if side == "test" else "test"
+        with self._changing:
+            if text in self.labels(language, task, other):
+                raise DataError("this text was labelled for the other purpose: what measures is not trained on")
+            found = {**self.labels(language, task, side), text: label}
+            write_labels(self.labels_file(language, task, side), found)
+        return {side: len(self.labels(language, task, side)) for side in get_args(Side)}
+
+    def labels_file(self, language: str, task: str, side: Side) -> Path:
+        return self.folder / "labels" / slug(language, task) / f"{side}.tsv"
+
+    def keep_classifier(self, file: Path, name: str) -> None:
+        """Copy a classifier to those that are served."""
+        atomic.write(self.classifiers / f"{name}.safetensors", lambda beside: shutil.copyfile(file, beside))
+
+    def below(self, path: Path) -> str:
+        """A path of the workspace as commands get it, which run in its folder."""
+        return path.relative_to(self.folder).as_posix()
+
+
+def write_labels(path: Path, labels: dict[str, str]) -> None:
+    rows = "".join(f"{text}\t{label}\n" for text, label in labels.items())
+    atomic.write(path, f"text\tlabel\n{rows}")
+
+
+def slug(*names: str) -> str:
+    """A name for files: letters, digits and hyphens; of other names with a hash, so that no two meet."""
+    plain = "-".join(re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-") for name in names)
+    same = plain == "-".join(names)
+    return plain[:40] if same and len(plain) <= 40 else f"{plain[:30]}-{sha256(repr(names).encode()).hexdigest()[:6]}"
+
+
+def _described(use: Use, place: Path) -> dict[str, object]:
+    """Rows and labels of a file."""
+    if use == "target":
+        return {"rows": len(read_texts(place, options=READING))}
+    if use == "parallel":
+        return {"rows": len(pairs_of([str(place)], READING))}
+    examples = read_examples(place, options=READING)
+    labels = Counter(str(one.label) for one in examples)
+    if len(labels) < FEWEST_LABELS:
+        found = f"{counted(len(labels), 'label')}: {', '.join(labels)}"
+        raise DataError(f"{place} has {found}; a classifier needs at least two")
+    return {"rows": len(examples), "labels": dict(labels.most_common())}
+
+
+def merged(labels: Sequence[dict[str, str]], without: dict[str, str]) -> dict[str, str]:
+    """Labels of several places, the last one of a text, without the texts that measure."""
+    return {text: label for part in labels for text, label in part.items() if text not in without}

@@ -1,0 +1,199 @@
+// The page "Measure and correct": texts one by one, a label with one key.
+
+import { classifyAll } from "./batches.js";
+import { byId, make, percent, showError } from "./dom.js";
+import { isUnsure, marginOf } from "./results.js";
+import { predict } from "./service.js";
+import { toTsv } from "./table.js";
+import { words } from "./words.js";
+
+const said = words.correct;
+const MOST_TEXTS = 300; // that are classified at a time
+
+const oneLine = (text) => text.trim().replace(/\s+/g, " ");
+
+export class Correct {
+  constructor(bench) {
+    Object.assign(this, { bench, choices: [], rows: [], place: 0, side: "test", given: { test: {}, train: {} } });
+    byId("correct-modes").replaceChildren(...Object.entries(said.modes).map(([side, { title, help }]) => {
+      const input = make("input", { type: "radio", name: "side", value: side, "aria-describedby": `side-${side}`, onchange: () => this.close() });
+      input.checked = side === "test";
+      return make("div", {}, make("label", { class: "check" }, input, title), make("p", { class: "quiet", id: `side-${side}` }, help));
+    }));
+    byId("correct-classifier").addEventListener("change", () => this.use());
+    byId("correct-texts").addEventListener("change", () => this.close());
+    byId("correct-begin").addEventListener("click", () => this.guarded(() => this.begin()));
+    byId("correct-measure").addEventListener("click", () => this.ordered(() => this.bench.measure(this.card.name)));
+    byId("correct-again").addEventListener("click", () => this.ordered(() => this.bench.again(this.card.name)));
+    byId("correct-export").addEventListener("click", () => this.export());
+    byId("correct-card").addEventListener("keydown", (event) => this.onKey(event));
+    bench.listen((state) => state && this.drawTexts(state));
+  }
+
+  get card() {
+    return this.choices.find(({ card }) => card.name === byId("correct-classifier").value)?.card ?? null;
+  }
+
+  update(choices, limits) {
+    this.limits = limits;
+    const before = byId("correct-classifier").value;
+    this.choices = choices.filter(({ card, fields }) => card !== null && fields.join() === "text");
+    byId("correct-classifier").replaceChildren(...this.choices.map(({ card, title }) =>
+      make("option", { value: card.name }, `${title} · ${card.name}`)));
+    if (this.choices.some(({ card }) => card.name === before)) byId("correct-classifier").value = before;
+    this.use(before);
+  }
+
+  choose(name) {
+    byId("correct-classifier").value = name;
+    this.use();
+  }
+
+  /** Take up the classifier that is chosen. */
+  async use(before = null) {
+    if (this.card?.name !== before) this.close();
+    if (this.card) this.given = await this.bench.labels(this.card.language, this.card.task);
+    this.drawState();
+  }
+
+  drawTexts({ uploads, jobs }) {
+    this.own = new Set(jobs.filter(({ job }) => job.kind === "train").map(({ job }) => job.classifier));
+    const usable = uploads.filter(({ use }) => use !== "train");
+    const shown = usable.map(({ number, name }) => `${number} ${name}`).join("\n");
+    if (shown === this.shownTexts) return;
+    this.shownTexts = shown;
+    byId("correct-texts").replaceChildren(...usable.map(({ number, name }) => make("option", { value: number }, name)));
+    this.drawState();
+  }
+
+  drawState() {
+    const { card } = this;
+    const counts = { test: Object.keys(this.given.test).length, train: Object.keys(this.given.train).length };
+    const isOwn = card !== null && Boolean(this.own?.has(card.name));
+    const missing = card === null ? said.noClassifier : byId("correct-texts").options.length === 0 ? said.noTexts : null;
+    showError(byId("correct-missing"), missing);
+    byId("correct-begin").disabled = missing !== null;
+    byId("correct-accuracy").textContent = card === null ? "" : `${said.accuracy(card.measured)} ${said.counts(counts)}`;
+    byId("correct-measure").hidden = !isOwn || counts.test === 0;
+    byId("correct-again").hidden = !isOwn || counts.train === 0;
+    byId("correct-again").textContent = said.again(counts.train);
+    byId("correct-export").hidden = counts.test + counts.train === 0;
+    byId("correct-advice").textContent = card === null ? "" : !isOwn ? said.outside
+      : counts.test === 0 ? (counts.train ? said.gainNeeds : said.measureNeeds) : "";
+  }
+
+  close() {
+    this.rows = [];
+    byId("correct-card").hidden = true;
+    byId("correct-status").textContent = "";
+  }
+
+  async begin() {
+    const { card } = this;
+    this.side = document.querySelector('input[name="side"]:checked').value;
+    byId("correct-status").textContent = said.predicting;
+    const known = { ...this.given.test, ...this.given.train };
+    const texts = (await this.bench.texts(byId("correct-texts").value)).filter((text) => !(oneLine(text) in known));
+    const rows = shuffled(texts).slice(0, MOST_TEXTS)
+      .map((text) => ({ text, item: { classifier: card.name, text }, result: null, error: null }));
+    await classifyAll(rows, { predict, limits: this.limits, signal: new AbortController().signal, report: () => {} });
+    this.rows = rows.filter(({ result }) => result !== null);
+    if (this.side === "train") this.rows.sort((a, b) => marginOf(a.result) - marginOf(b.result));
+    this.place = 0;
+    byId("correct-status").textContent = "";
+    this.draw();
+  }
+
+  draw() {
+    const row = this.rows[this.place];
+    byId("correct-card").hidden = row === undefined;
+    if (row === undefined) {
+      byId("correct-status").textContent = [byId("correct-status").textContent, said.done].filter(Boolean).join(" ");
+      return;
+    }
+    const { result, text } = row;
+    const corrects = this.side === "train";
+    byId("correct-place").textContent = said.place(this.place + 1, this.rows.length);
+    byId("correct-text").textContent = text;
+    byId("correct-says").hidden = !corrects;
+    byId("correct-says").textContent = corrects
+      ? [said.says(result.label, result.scores[0].score), isUnsure(result) ? said.unsure : ""].filter(Boolean).join(" ") : "";
+    byId("correct-labels").replaceChildren(...this.card.labels.map((label, place) => make("button", {
+      type: "button", onclick: () => this.guarded(() => this.give(label)), class: corrects && label === result.label ? "said" : null,
+      "aria-keyshortcuts": place < 9 ? String(place + 1) : null,
+    }, place < 9 ? make("kbd", { "aria-hidden": "true" }, String(place + 1)) : null, make("bdi", {}, label))));
+    byId("correct-labels").append(make("button", { type: "button", class: "plain", "aria-keyshortcuts": "s", onclick: () => this.next() }, said.skip));
+    byId("correct-keys").textContent = corrects ? said.keys : said.keysMeasure;
+    const card = byId("correct-card");
+    const { top, bottom } = card.getBoundingClientRect();
+    card.focus({ preventScroll: true });
+    if (top < 0 || bottom > window.innerHeight) card.scrollIntoView({ block: "nearest" }); // on a phone it lies far below
+  }
+
+  onKey(event) {
+    const row = this.rows[this.place];
+    if (event.ctrlKey || event.metaKey || event.altKey || row === undefined) return;
+    const label = this.card.labels[Number(event.key) - 1];
+    if (label !== undefined) this.guarded(() => this.give(label));
+    else if (event.key === "Enter" && this.side === "train" && event.target.id === "correct-card") this.guarded(() => this.give(row.result.label));
+    else if (event.key.toLowerCase() === "s") this.next();
+    else return;
+    event.preventDefault();
+  }
+
+  next() {
+    this.place += 1;
+    this.draw();
+  }
+
+  async give(label) {
+    if (this.giving) return; // a key that is held down
+    this.giving = true;
+    const { text, result } = this.rows[this.place];
+    const { language, task } = this.card;
+    try {
+      await this.bench.giveLabel({ language, task, side: this.side, text, label });
+    } finally {
+      this.giving = false;
+    }
+    this.given[this.side][oneLine(text)] = label;
+    const kept = this.side === "train" ? said.kept(label) : label === result.label ? said.agreed(label) : said.differed(label, result.label);
+    byId("correct-status").textContent = kept;
+    this.drawState();
+    this.next();
+  }
+
+  async ordered(work) {
+    if (await this.guarded(work)) location.hash = "start";
+  }
+
+  async guarded(work) {
+    showError(byId("correct-error"), null);
+    try {
+      return await work() ?? true;
+    } catch (error) {
+      byId("correct-status").textContent = "";
+      showError(byId("correct-error"), error.message);
+      if (!("status" in error)) throw error;
+      return null;
+    }
+  }
+
+  export() {
+    const rows = Object.entries(this.given).flatMap(([side, labels]) =>
+      Object.entries(labels).map(([text, label]) => [text, label, side]));
+    const link = make("a", { download: `${this.card.language}-${this.card.task}-labels.tsv` });
+    link.href = URL.createObjectURL(new Blob([toTsv([["text", "label", "use"], ...rows])], { type: "text/tab-separated-values;charset=utf-8" }));
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+}
+
+function shuffled(items) {
+  const order = [...items];
+  for (let last = order.length - 1; last > 0; last -= 1) {
+    const other = Math.floor(Math.random() * (last + 1));
+    [order[last], order[other]] = [order[other], order[last]];
+  }
+  return order;
+}
