@@ -17,9 +17,9 @@ OF_DEV = {"beartype", "hypothesis", "peft", "pytest", "pytest-cov", "pytest-time
 def needed() -> list[Requirement]:
     """The requirements, direct ones only."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    found = [Requirement(line) for line in (*project["dependencies"], *extras["serve"])]
-    return found + [one for one in map(Requirement, extras["dev"]) if canonicalize_name(one.name) in OF_DEV]
+    of_dev = map(Requirement, project["optional-dependencies"]["dev"])
+    found = [Requirement(line) for line in project["dependencies"]]
+    return found + [one for one in of_dev if canonicalize_name(one.name) in OF_DEV]
 
 
 def missing() -> list[str]:
