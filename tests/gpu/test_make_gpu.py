@@ -52,9 +52,9 @@ def test_a_part_is_skipped_or_cut_short_when_time_is(tmp_path: Path, monkeypatch
     monkeypatch.setattr(run, "_looked_at", lambda environment, dry: ({}, []))
     sleeper = "-c __import__('time').sleep({})".format
     parts = [
-        run.Part("tests", 0, "", sleeper(0)),
-        run.Part("stage1", 0, "", sleeper(60)),
-        run.Part("stage2", 9, "", ""),
+        run.Part("tests", 0, 9, "", sleeper(0)),
+        run.Part("stage1", 0, 9, "", sleeper(60)),
+        run.Part("stage2", 9, 9, "", ""),
     ]
     monkeypatch.setattr(run, "PARTS", parts)
     monkeypatch.setattr(run, "SPARE", 0)
