@@ -1,7 +1,7 @@
 """What is known of an option and of a command before anything heavy is imported: neither torch nor pydantic.
 
 A setting is named by its field ("steps") where a command lists its options; its name, kind, default and help are then
-those of the field (`settings`).
+those of the field (`fields`).
 """
 
 from __future__ import annotations

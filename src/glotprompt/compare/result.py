@@ -49,7 +49,7 @@ class Saved(Record):
     """The classifier for `predict`, `evaluate` and `serve`, trained on everything."""
 
     name: str
-    """Of its candidate: the winner, or where that is a rival what is more accurate, if not clearly so."""
+    """Of its candidate, the winner."""
     file: str
 
 
@@ -71,6 +71,6 @@ class CompareResult(Record):
     """Chosen on the target labels; without any, recommended by what was measured on other languages."""
     advice: list[str]
     saved: Saved | None
-    """None: a rival is most accurate, and cannot be served."""
+    """None: the majority class is most accurate, and there is nothing to save."""
     commands: list[str]
     """Those that make what is saved again."""
