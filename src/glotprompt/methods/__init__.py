@@ -11,10 +11,11 @@ Add a method:
 2. Add one line to the tuple below. Settings of its own go into `AdaptConfig` or `TuneConfig`, and their names into
    the method's `settings`, so that they are refused with other methods.
 3. Add a variant to tests/variants.py (a test says so), and record its golden losses with `make record`. Then run
-   tests/test_methods.py, test_methods_contract.py, test_costs.py and test_golden.py; add a row to docs/reference/methods.md.
+   tests/test_methods.py, test_methods_contract.py, test_costs.py and test_golden.py; add a row to
+   docs/reference/methods.md.
 
-From another package, of modules and settings that exist: name the method in your pyproject.toml, and every command knows
-it. `register(METHOD)` does the same for one process.
+From another package, of modules and settings that exist: name the method in your pyproject.toml, and every command
+knows it. `register(METHOD)` does the same for one process.
 
     [project.entry-points."glotprompt.methods"]
     my-method = "my_package:METHOD"

@@ -88,7 +88,7 @@ class Shell(Backbone):
             with torch.device("meta"):
                 model = kind._from_config(config, dtype=torch.float32, **without_pooler(kind))  # pyright: ignore[reportPrivateUsage]  # what AutoModel.from_config calls; it passes no arguments on
         except ValueError:
-            raise ModelError(f"{name}: a {config.model_type!r} model is no language model that is known; {WORKING}") from None
+            raise ModelError(f"{name}: a {config.model_type!r} model is no known language model; {WORKING}") from None
         self._take(model, name)
         try:
             self._refuse_out_of_reach(0)
