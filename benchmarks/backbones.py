@@ -104,8 +104,8 @@ def _random_model(wanted: RandomModel, dtype: torch.dtype) -> PreTrainedModel:
         type_vocab_size=1,
         layer_norm_eps=1e-5,
         pad_token_id=special.pad,
-        bos_token_id=special.first,
-        eos_token_id=special.last,
+        bos_token_id=special.front[0],
+        eos_token_id=special.separator,
     )
     with torch.random.fork_rng(), wanted.device:
         torch.manual_seed(0)

@@ -102,7 +102,8 @@ def adapt(
 
 def pretrain(data: Path, options: argparse.Namespace) -> None:
     """Train the decoder on all sources alike and save it; resumes from its checkpoint."""
-    tokenizer, length = byte_tokenizer(num_sentinels=0), options.length
+    tokenizer: Any = byte_tokenizer(num_sentinels=0)  # whose attributes have no reliable types
+    length = options.length
     streams = [_stream(data / "text" / f"{code}.txt", int(tokenizer.eos_token_id)) for code in SOURCES]
     torch.manual_seed(0)
     model: Any = Qwen3ForCausalLM(

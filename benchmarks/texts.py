@@ -105,7 +105,7 @@ def pairs(data: Path | None, tokenizer: WideTokenizer, length: int, count: int) 
             for median in PAIR_MEDIANS
         )
         clozes = [
-            Cloze(np.array([special.first, *premise, special.mask, *hypothesis, special.last]), len(premise) + 1)
+            Cloze(np.array([*special.front, *premise, special.mask, *hypothesis, *special.back]), len(premise) + 1)
             for premise, hypothesis in zip(premises, hypotheses, strict=True)
         ]
         origin = "synthetic"

@@ -56,7 +56,7 @@ CONFIGS: dict[str, Callable[[int], PreTrainedConfig]] = {
     ),
     "mt5": lambda vocab: MT5Config(**T5_SIZES, vocab_size=vocab, pad_token_id=1, eos_token_id=2),
     "umt5": lambda vocab: UMT5Config(**T5_SIZES, vocab_size=vocab, pad_token_id=1, eos_token_id=2),
-    "byt5": lambda vocab: T5Config(**T5_SIZES, vocab_size=vocab, tokenizer_class="ByT5Tokenizer"),
+    "byt5": lambda vocab: T5Config(**{**T5_SIZES, "tokenizer_class": "ByT5Tokenizer"}, vocab_size=vocab),
 }  # fmt: skip
 AUTO = {"xlm-roberta": AutoModelForMaskedLM, "mt5": AutoModelForSeq2SeqLM, "umt5": AutoModelForSeq2SeqLM,
         "byt5": AutoModelForSeq2SeqLM}  # fmt: skip

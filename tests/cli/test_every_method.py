@@ -78,7 +78,9 @@ def test_mad_x_trains_the_source_s_adapter_once_for_all_targets(here: Path, tiny
     # A second training would take other seconds.
     assert one[1]["training"]["source_training"]["seconds"] == other[1]["training"]["source_training"]["seconds"]
     assert one[1]["training"]["seconds"] != other[1]["training"]["seconds"]
-    assert sorted(path.name for path in (here / "many").iterdir()) == ["nya.safetensors", "sna.safetensors"]
+    assert sorted(path.name for path in (here / "many").iterdir()) == [
+        f"{language}.{ending}" for language in ("nya", "sna") for ending in ("metrics.jsonl", "safetensors")
+    ]
 
 
 @pytest.mark.slow

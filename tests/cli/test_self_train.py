@@ -132,8 +132,8 @@ def test_labels_of_several_languages(typed: Program, here: Path, tiny_folder: Pa
     assert figures_of(here / "b.json")["train_sources"] == {"train.tsv": 30, "fra.tsv": 18}
     outcome = typed(f"{words} --target-labels target.tsv --set target_weight=2")
     found = figures_of(here / "b.json")
-    assert (found["target_examples"], found["target_dev_examples"], found["target_weight"]) == (15, 3, 2.0)
-    assert "15 in training, 3 in dev; one weighs 2 source examples" in outcome.out
+    assert (found["target_examples"], found["target_dev_examples"], found["target_weight"]) == (18, 18, 2.0)
+    assert "18 in training, judged in 5 folds; one weighs 2 source examples" in outcome.out
     assert re.search(r"of \d+ examples of both languages", outcome.out)
     assert "--train names a file twice" in typed(words.replace("fra.tsv", "train.tsv")).error
     assert "target_weight" in typed(f"{words} --set target_weight=2").error

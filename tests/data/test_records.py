@@ -82,6 +82,14 @@ def test_examples_from_what_is_in_memory(given: Any) -> None:
     assert examples_from(given) == [Example.of(row["text"], row["label"]) for row in ROWS]
 
 
+def test_numbers_that_stand_for_labels() -> None:
+    """Beside an empty cell a frame makes floats of whole numbers; a number beyond the names is named."""
+    frame = Frame([{"text": "rain", "label": 1.0}, {"text": "goal", "label": float("nan")}])
+    assert [one.label for one in examples_from(frame)] == ["1", None]
+    with pytest.raises(DataError, match="label 2 of the examples has no name"):
+        examples_from(Numbered([{"text": "rain", "label": 2}]))
+
+
 def test_pairs_from_what_is_in_memory() -> None:
     expected = [Example.of(("a", "b"), "1")]
     for row in (("a", "b", "1"), (("a", "b"), 1), {"premise": "a", "hypothesis": "b", "label": 1}):

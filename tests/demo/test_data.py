@@ -35,7 +35,7 @@ def test_test_passages_stand_nowhere_else(tmp_path: Path) -> None:
     for file in (*experiment.train, str(experiment.dev)):
         assert test.isdisjoint(example.fields["text"] for example in examples_of(file, how, labels=labels))
     target, source = (set(texts_of(files, how)) for files in ((experiment.texts["nya"],), experiment.source_texts))
-    read = target | source | {pair.target for pair in pairs_of([experiment.pairs["nya"]], how)}
+    read = target | source | {pair.target for pair in pairs_of(experiment.pairs["nya"], how)}
     assert len(read) > 10_000
     assert read.isdisjoint(data.reading_texts)
     assert not any(passage in verse or verse in passage for passage in sorted(test)[:40] for verse in read)

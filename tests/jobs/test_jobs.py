@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 import time
@@ -157,12 +158,17 @@ def test_uploads_are_read_before_they_are_kept(folder: Path) -> None:
             workspace.add_upload(use, "bad", content)
         assert str(folder) not in str(caught.value)
     assert sorted(path.name for path in (folder / "uploads").iterdir()) == [
-        "0001.json", "0001.tsv", "0002.json", "0002.tsv", "0003.json", "0003.tsv",
+        "0001.json", "0001.tsv", "0002.json", "0002.tsv", "0003.json", "0003.tsv", "last",
     ]  # fmt: skip
     assert Workspace(folder).uploads == workspace.uploads
     workspace.remove_upload(1)
     with pytest.raises(DataError, match="no upload 1"):
         workspace.texts(1)
+    workspace.remove_upload(pairs.number)
+    # A job may wait for the file that had the number.
+    assert Workspace(folder).add_upload("train", "other", TRAIN).number > pairs.number
+    with pytest.raises(ConfigError, match="is packed"):
+        workspace.add_upload("train", "a.gz", gzip.compress(TRAIN))
 
 
 def test_uploads_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +185,9 @@ def test_what_measures_is_not_trained_on(folder: Path) -> None:
     workspace = Workspace(folder)
     assert workspace.give_label("lug", "topics", "test", "one\ttext", "a") == {"test": 1, "train": 0}
     with pytest.raises(DataError, match="what measures is not trained on"):
-        workspace.give_label("lug", "topics", "train", "one text", "b")
+        workspace.give_label("lug", "topics", "train", "One  text!", "b")
+    with pytest.raises(DataError, match="control characters"):
+        workspace.give_label("lug", "topics", "train", "one\0", "b")
     workspace.give_label("lug", "topics", "train", "another", "a")
     assert workspace.give_label("lug", "topics", "train", "another", "b") == {"test": 1, "train": 1}
     assert workspace.labels("lug", "topics", "train") == {"another": "b"}

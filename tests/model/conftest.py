@@ -70,12 +70,13 @@ def reference() -> Callable[..., Tensor]:
     def states(
         model: PreTrainedModel, ids: Tensor, key_values: Tensor | None, shift: int = 0, vectors: Tensor | None = None
     ) -> Tensor:
-        body = _in_float64(model)
+        body: Any = _in_float64(model)
         vectors = torch.zeros(0, model.config.hidden_size) if vectors is None else vectors
         places = torch.cat([torch.arange(len(vectors)), torch.arange(len(ids)) + shift])
         follow = {"modernbert": _modernbert, "xlm": _xlm}.get(model.config.model_type, _bert)
         with torch.no_grad():
-            words = torch.cat([vectors.double(), body.get_input_embeddings()(ids)])
+            embed: Any = body.get_input_embeddings()
+            words = torch.cat([vectors.double(), embed(ids)])
             prefix = None if key_values is None else key_values.double()
             return follow(body, words, places, prefix)[len(vectors) :]
 

@@ -47,6 +47,7 @@ def felt(backbone: Backbone, seed: int = 0, **changes: Any) -> Adapter:
 def houlsby(backbone: Backbone) -> HoulsbyAdapter:
     """As `felt`, for a task."""
     adapter = HoulsbyAdapter.initialise(backbone.hidden_size, backbone.num_layers, reduction=4)
+    assert isinstance(adapter, HoulsbyAdapter)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for values in adapter.parameters():

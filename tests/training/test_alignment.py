@@ -220,7 +220,7 @@ def test_both_objectives_add_up(tiny_backbone: Tiny) -> None:
 
     def gradient(objective: Any) -> torch.Tensor:
         parts = objective.losses(module, 0, MicroBatch(QUIET))
-        loss = sum(part for part, _ in parts)
+        loss = torch.stack([part for part, _ in parts]).sum()
         return torch.autograd.grad(loss, module.trained)[0]
 
     both = Joint(text, pairs, 0.25)

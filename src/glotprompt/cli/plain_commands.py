@@ -21,6 +21,11 @@ def commands_of(step: EvaluateStep, folder: Path, data_dir: Path | None) -> Iter
     prompt, tuned = None, step.tuned
     if step.centre is not None or tuned.train.read != PLAIN:
         raise ConfigError(f"{step}: plain commands do not centre as a grid does; options of [read] are not written out")
+    if tuned.target is not None or tuned.start is not None or tuned.train.half is not None or step.folds is not None:
+        raise ConfigError(
+            f"{step}: only a grid samples target labels, self-trains, halves a dataset or cross-fits as it does; leave"
+            " such systems out with --set methods=[...]"
+        )
     if tuned.train.input == "article" and _has_articles(tuned.train):
         raise ConfigError(f"{step}: tune and evaluate read headlines of news; give the grid --set input=headline")
     if step.adapted is not None:
@@ -57,6 +62,7 @@ def _of_stage2(step: TuneStep, prompt: Path | None, folder: Path) -> dict[str, A
     words: dict[str, Any] = {"train": step.train.references, "dev": () if step.dev is None else step.dev.references}
     words["task"] = step.task.name if _is_built_in(step.task) else folder / f"{step.task.name}.toml"
     words |= {} if prompt is None else {"prompt": prompt}
+    words |= {} if step.pairs is None else {"parallel": step.pairs.references, "held-out": step.pairs.scored}
     return {**words, **_of_backbone(step), "set": _settings(departures(step.config))}
 
 

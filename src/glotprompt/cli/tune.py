@@ -178,7 +178,8 @@ def _show_classifier(classifier: PromptClassifier) -> None:
     judged = counted(found.dev_examples, "example" if classifier.reads_characters else "source-language example")
     learned = dict[str, str]()
     if found.target_examples is not None:
-        of_target = f"{found.target_examples} in training, {found.target_dev_examples} in dev"
+        judging = f"{found.target_dev_examples} in dev" if found.folds is None else f"judged in {found.folds} folds"
+        of_target = f"{found.target_examples} in training, {judging}"
         learned = {"target labels": f"{of_target}; one weighs {found.target_weight:.3g} source examples"}
         judged = f"{counted(found.dev_examples, 'example')} of both languages"
     definitions(

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 ScaleName = Literal["paper", "mini"]
 
+BUNDLED = ("mini", "mini-sentence")
+"""Models that are small already."""
+
 LAYERS = ("top_k_layers", "bottom_k_layers")
 """Settings of stage 2 that count layers of the backbone."""
 
@@ -29,9 +32,10 @@ OWN = "mini"
 
 def scaled(values: Mapping[str, Any], scale: ScaleName) -> dict[str, Any]:
     """An experiment's settings at a scale. Numbers of layers are those of the paper's backbone; the preset has the
-    mini's. Costs (table 3) are counted without training, so they keep the paper's scale."""
+    mini's. Costs (table 3) are counted without training, so they keep the paper's scale, and experiments on a bundled
+    backbone are small already."""
     settings = {key: value for key, value in values.items() if key != OWN}
-    if scale == "paper" or settings.get("draw") == "table3":
+    if scale == "paper" or settings.get("draw") == "table3" or settings.get("model") in BUNDLED:
         return settings
     settings["tune"] = {key: value for key, value in settings.get("tune", {}).items() if key not in LAYERS}
     for changes in (MINI, values.get(OWN, {})):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -153,15 +154,18 @@ class Runner:
                 self._running = job.number
             try:
                 self._run(job)
-            except (UserError, OSError) as error:
+            except Exception as error:  # whatever it is, the jobs behind it must have their turn
                 self._end(job.number, "failed", visible(str(error)))
             finally:
                 with self._changed:
                     self._running = self._wanted_end = None
 
     def _next(self) -> Job | None:
-        waiting = [number for number in sorted(self.jobs) if self.status(number).state == "waiting"]
-        return self.jobs[waiting[0]] if waiting else None
+        for number in sorted(self.jobs):
+            with suppress(UserError, OSError):  # a status that cannot be read stops this job alone
+                if self.status(number).state == "waiting":
+                    return self.jobs[number]
+        return None
 
     def _run(self, job: Job) -> None:
         status = self.status(job.number)

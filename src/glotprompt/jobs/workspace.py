@@ -22,8 +22,9 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from glotprompt.data.readers.files import read_examples, read_texts
+from glotprompt.data.readers.normalise import letters
 from glotprompt.data.sources import Reading, pairs_of
-from glotprompt.errors import ConfigError, DataError, UserError, counted, in_a_line, visible
+from glotprompt.errors import CONTROLS, ConfigError, DataError, UserError, counted, in_a_line, visible
 from glotprompt.records import Record
 from glotprompt.storage import atomic
 
@@ -69,6 +70,9 @@ class Workspace:
         for path in sorted((folder / "uploads").glob("*.json")):
             upload = Upload.model_validate_json(path.read_text(encoding="utf-8"))
             self.uploads[upload.number] = upload
+        self._last = folder / "uploads" / "last"
+        """The highest number so far: a job that waits must not find another file under the number of one that was
+        removed."""
 
     @property
     def classifiers(self) -> Path:
@@ -84,7 +88,11 @@ class Workspace:
                 raise ConfigError(f"the workspace has {MOST_UPLOADS} files; remove one that is not needed")
             if sum(one.bytes for one in self.uploads.values()) + len(content) > MOST_BYTES:
                 raise ConfigError(f"the files of a workspace have at most {MOST_BYTES:,} bytes; remove one")
-            number = max(self.uploads, default=0) + 1
+            if content.startswith(b"\x1f\x8b"):  # its bound would be that of the packed file
+                raise ConfigError(f"{visible(name)[:100]} is packed (gzip); unpack it first")
+            last = int(self._last.read_text()) if self._last.is_file() else 0
+            number = max([last, *self.uploads]) + 1
+            atomic.write(self._last, str(number))
             upload = Upload(number=number, use=use, name=visible(name)[:100], rows=0, bytes=len(content))
             place = self.folder / upload.file
             atomic.write(place, content)
@@ -141,9 +149,11 @@ class Workspace:
         """Keep a label, in the place of an earlier one of the text; returns the number of labels on each side. Raises
         `DataError` where the text is on the other side: what measures is not trained on."""
         text, label = in_a_line(text, None), in_a_line(label, None)
+        if CONTROLS.search(text + label):
+            raise DataError("the text or its label has control characters, which a table cannot hold")
         other: Side = "train" if side == "test" else "test"
         with self._changing:
-            if text in self.labels(language, task, other):
+            if _key(text) in map(_key, self.labels(language, task, other)):
                 raise DataError("this text was labelled for the other purpose: what measures is not trained on")
             found = {**self.labels(language, task, side), text: label}
             write_labels(self.labels_file(language, task, side), found)
@@ -189,4 +199,10 @@ def _described(use: Use, place: Path) -> dict[str, object]:
 
 def merged(labels: Sequence[dict[str, str]], without: dict[str, str]) -> dict[str, str]:
     """Labels of several places, the last one of a text, without the texts that measure."""
-    return {text: label for part in labels for text, label in part.items() if text not in without}
+    measuring = {*map(_key, without)}
+    return {text: label for part in labels for text, label in part.items() if _key(text) not in measuring}
+
+
+def _key(text: str) -> str:
+    """By which two texts are the same, as in decontamination: case, spaces and punctuation do not count."""
+    return letters(text) or text

@@ -192,8 +192,9 @@ def with_objective(config: AdaptConfig | None, parallel: bool, text: bool, of_ba
     if config.objective == objective:
         return config
     if not parallel and config.objective != "alignment":
-        if "objective" in config.model_fields_set or (objective == "clm" and "mask_rate" in config.model_fields_set):
-            given = "objective" if "objective" in config.model_fields_set else "mask_rate"
+        of_masks = {"clm": ("objective", "mlm_hold", "mask_rate"), "spans": ("objective", "mlm_hold")}
+        asked = (name for name in of_masks.get(objective, ("objective",)) if name in config.model_fields_set)
+        if given := next(asked, None):
             raise ConfigError(f"this backbone is trained with objective {objective!r}; leave {given} out")
         return config.replace(objective=objective)
     if "objective" in config.model_fields_set:

@@ -136,7 +136,7 @@ EXPERIMENTS = {
         "Run experiments: the paper's tables and figures, or your own.",
         "grid:grid",
         (
-            "grid experiments/table1.toml --output results --dry-run",
+            "grid experiments/table1_gap.toml --output results --dry-run",
             "grid mine.toml --output results --scale mini --set 'seeds=[0]'",
         ),
         (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
@@ -97,9 +98,13 @@ def examples_from(rows: Labelled, fields: Sequence[str] = ("text",)) -> list[Exa
 
 
 def _label(value: Any, names: Sequence[str] | None) -> str | None:
-    if value is None or value != value:  # NaN, which a DataFrame has where a cell is empty
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # a DataFrame's empty cell
         return None
-    if names is not None and not isinstance(value, str):
+    if isinstance(value, float) and value.is_integer():  # whole numbers beside an empty cell
+        value = int(value)
+    if names is not None and isinstance(value, int):
+        if value >= len(names):
+            raise DataError(f"label {value} of the examples has no name; the dataset names {len(names)} labels")
         return str(names[value]) if value >= 0 else None  # datasets: -1 is no label
     return str(value)
 

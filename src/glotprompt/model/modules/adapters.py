@@ -155,8 +155,8 @@ class Adapter(Module):
             if coupling is not None:
                 forward, inverse = _behind(coupling.forward), _behind(coupling.inverse)
                 stack.enter_context(places.embeddings.register_forward_hook(forward))
-                # Before other hooks: the last coupling is inverted first.
-                stack.enter_context(places.head.register_forward_hook(inverse, prepend=True))
+                if places.head is not None:  # before other hooks: the last coupling is inverted first
+                    stack.enter_context(places.head.register_forward_hook(inverse, prepend=True))
             yield
 
     def _inserted(self, places: _Places) -> Iterator[RemovableHandle]:
@@ -225,9 +225,9 @@ class _Places(NamedTuple):
     norms: list[nn.LayerNorm]
     """Norms after the feed-forward, one per layer."""
     embeddings: nn.Module
-    head: nn.Module
+    head: nn.Module | None
     """Module whose output is multiplied with the vocabulary matrix; called by `Backbone.token_logits` and by the
-    model."""
+    model. None: a sentence encoder has none."""
 
 
 def _misfit(hidden_size: int, num_layers: int, backbone: Backbone) -> str | None:
@@ -249,7 +249,9 @@ def _places(backbone: Backbone) -> _Places:
             " train a soft prompt"
         )
     body = model.base_model
-    head = model.cls.predictions.transform if family == "bert" else model.lm_head.layer_norm
+    head = None
+    if backbone.has_lm_head:
+        head = model.cls.predictions.transform if family == "bert" else model.lm_head.layer_norm
     attention = [(layer.attention.self.query, layer.attention.output.LayerNorm) for layer in body.encoder.layer]
     feed_forward = [(layer.intermediate, layer.output.LayerNorm) for layer in body.encoder.layer]
     sublayers = [part for layer in zip(attention, feed_forward, strict=True) for part in layer]

@@ -35,7 +35,10 @@ class InputPrompt(Module):
     @classmethod
     def initialise(cls, backbone: Backbone, prompt_length: int, std: float | None, seed: int) -> InputPrompt:
         """Normal noise of this standard deviation, or (None) embeddings of different tokens, sampled from the whole
-        vocabulary; equal for equal seeds on every device. Raises `ConfigError` for more vectors than positions."""
+        vocabulary; equal for equal seeds on every device. Raises `ConfigError` for more vectors than positions, and for
+        decoders and the T5 family."""
+        if backbone.objective != "mlm":
+            raise ConfigError(f"{backbone.name}: an input prompt is for masked encoders; train a soft prompt")
         if prompt_length > min(backbone.max_positions, backbone.vocab_size):
             raise ConfigError(
                 f"prompt_length is {prompt_length}; {backbone.name} has {backbone.max_positions} positions for an input"
