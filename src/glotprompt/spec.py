@@ -73,8 +73,6 @@ def adapt_specs(
     specs: dict[str, RunSpec] = {}
     for part, share in method_of_adapt(config).source_shares(config).items():
         settings, hashes = _settings(config), dict(contents)
-        if not config.mlm_hold:  # an identity is older than it
-            settings.pop("mlm_hold", None)
         if "alignment" not in config.objective:
             settings["source_share"] = share
             hashes = {

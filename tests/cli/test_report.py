@@ -58,7 +58,7 @@ def test_mistakes_are_one_line(glotprompt: Program, store: Path, tmp_path: Path)
 
 @pytest.mark.slow
 def test_report_needs_no_torch() -> None:
-    heavy = {"torch", "transformers", "matplotlib"}
+    heavy = {"torch", "transformers", "matplotlib", "jinja2"}
     code = f"import sys, glotprompt.report.results_page; sys.exit(str({heavy} & set(sys.modules) or '') or 0)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -160,7 +160,7 @@ def _adapt_one(
 
     def train(runtime: RuntimeConfig) -> Adapted:
         lines = [counted(len(stage1.target), "target line"), counted(len(stage1.source), "source line")]
-        read = [*([] if stage1.config.objective == "alignment" else lines)]
+        read = [] if stage1.config.objective == "alignment" else lines
         read += [] if stage1.pairs is None else [f"{len(stage1.pairs):,} sentence pairs"]
         note(f"{stage1.language}: {', '.join(read)}")
         return protocol.run_stage1(backbone, stage1, runtime)

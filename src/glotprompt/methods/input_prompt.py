@@ -24,9 +24,8 @@ INPUT_PROMPT = Method(
         place=6,
     ),
     stage2="vectors before the word embeddings",
-    rates={
-        "tune": 3e-2
-    },  # Lester et al. 2021: 0.3, with Adafactor and T5's larger embeddings; see docs/log.md, 2026-11-30
+    # Lester et al. 2021: 0.3, with Adafactor and T5's larger embeddings; see docs/log.md, 2026-11-30.
+    rates={"tune": 3e-2},
     settings={
         "tune": {
             **dict.fromkeys(("prompt_length", "init_std"), "starts no prompt from noise"),

@@ -137,6 +137,7 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
             "mask_rate packing balance source_share train_lm_head mlm_hold",
         ),
         (any(share > 0 for share in shares), "no source text is read", "mlm_hold"),
+        (config.mlm_hold > 0, "nothing is held", "mlm_hold"),
         (config.objective == "mlm+alignment", "there is one objective", "alignment_weight"),
         (config.objective != "clm", "a decoder predicts every token", "mask_rate"),
         (config.learning_rate == "auto", "the learning rate is not looked for", "auto_rates auto_steps"),

@@ -10,12 +10,13 @@ import statistics
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-import jinja2
+from typing import TYPE_CHECKING, Any
 
 from glotprompt import quantities
 from glotprompt.method_registry import DESCRIPTIONS, Look
+
+if TYPE_CHECKING:
+    import jinja2
 
 DASH = "-"
 """Sign of a missing number."""
@@ -115,6 +116,8 @@ def duration(seconds: Any) -> str:
 def template(file: Path) -> jinja2.Template:
     """A page's template, with the formats here as filters, and the look of all pages as `look_of_pages`. A missing
     value becomes a dash, an undefined name an error."""
+    import jinja2  # here: most commands import this module for its formats, and draw no page
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(file.parent),
         autoescape=True,
