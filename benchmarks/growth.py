@@ -32,9 +32,9 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import SpecialIds
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.batches import MaskedBatch, MaskingCorpus
 from glotprompt.training.objectives.losses import masked_token_losses
-from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import label_scores
 
 Measured = Callable[[int], float]

@@ -23,10 +23,10 @@ from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds, padded_width
 from glotprompt.training.checkpoint import Checkpoint
 from glotprompt.training.loop import Evaluation, Losses, Optimisation, fit
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.alignment import AlignmentBatch, AlignmentCorpus, alignment_losses
 from glotprompt.training.objectives.batches import MaskingCorpus, sample_indices
 from glotprompt.training.objectives.losses import masked_token_losses
-from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.progress import Silent
 
 # peft asks transformers by an old name; what it prints would only stand between the lines of a table.

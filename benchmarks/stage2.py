@@ -27,11 +27,11 @@ from torch.nn import functional as F
 from glotprompt.config import RuntimeConfig
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.batches import ClozeCorpus
 from glotprompt.training.objectives.cloze import Cloze, Words
 from glotprompt.training.objectives.losses import label_losses
 from glotprompt.training.objectives.lower_layers import below_trained_layers
-from glotprompt.training.objectives.micro_batch import MicroBatch
 
 EPOCHS = 10
 """Of a whole training (section 4.2 of the paper)."""

@@ -17,9 +17,9 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 from glotprompt.config import RuntimeConfig
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import SpecialIds
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.batches import MaskedBatch
 from glotprompt.training.objectives.losses import masked_token_losses
-from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import label_scores
 
 # The scripts import each other by bare names, as they find themselves when they are run.

@@ -18,10 +18,10 @@ from glotprompt.errors import ConfigError, DataError
 from glotprompt.model.modules.classification import LinearHead
 from glotprompt.model.modules.stack import ModuleStack
 from glotprompt.stages.stage2_data import Stage2
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.cloze import encode_without_mask, weights_of
 from glotprompt.training.objectives.inputs import group_weights, split_target
 from glotprompt.training.objectives.losses import label_losses
-from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import accuracy_and_loss
 
 from .toys import QUIET, TASK, topics

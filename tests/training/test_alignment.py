@@ -16,6 +16,7 @@ from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.records import ALREADY_ALIGNED, JointScores
 from glotprompt.stages.objectives import Alignment, Joint, LanguageModelling
 from glotprompt.stages.stage1 import Stage1
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.alignment import (
     PULL,
     SOURCE_PULL,
@@ -30,7 +31,6 @@ from glotprompt.training.objectives.alignment import (
     score_alignment,
     split_pairs,
 )
-from glotprompt.training.objectives.micro_batch import MicroBatch
 
 from ..toys import QUIET, SOURCE, TOY, TRANSLATIONS
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from glotprompt.config import AdaptConfig
+from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.errors import ConfigError
 from glotprompt.model.tokens import LENGTH_STEP, Sequences, SpecialIds, by_length, pad, plain
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.batches import (
     MaskedBatch,
     MaskingCorpus,
@@ -21,7 +22,6 @@ from glotprompt.training.objectives.batches import (
     mask_tokens,
     sample_indices,
     source_rows,
-    split_rows,
     token_sequences,
 )
 
@@ -332,8 +332,8 @@ def test_by_length_takes_each_once_longest_first() -> None:
 
 
 @pytest.mark.parametrize("size", [None, 1, 3, 4, 10, 11])
-def test_split_rows_covers_the_batch(size: int | None) -> None:
-    parts = list(split_rows(10, size))
+def test_micro_batches_cover_the_batch(size: int | None) -> None:
+    parts = list(MicroBatch(RuntimeConfig(micro_batch_size=size)).parts(10))
     assert [row for part in parts for row in range(10)[part]] == list(range(10))
     assert all(part.stop - part.start <= (size or 10) for part in parts)
     assert parts[-1].stop == 10

@@ -26,11 +26,11 @@ from glotprompt.training import checkpoint as checkpoint_file
 from glotprompt.training import watch as watching
 from glotprompt.training.checkpoint import Checkpoint
 from glotprompt.training.loop import Evaluation, History, Optimisation, fit
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.batches import mask_tokens, token_sequences
 from glotprompt.training.objectives.cloze import label_words
 from glotprompt.training.objectives.inputs import encode
 from glotprompt.training.objectives.losses import label_losses, masked_token_losses
-from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import label_scores
 from glotprompt.training.progress import PROGRESS_FILE, Silent, StepLine
 from glotprompt.training.watch import Watch

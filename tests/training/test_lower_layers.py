@@ -15,11 +15,11 @@ import glotprompt as gp
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.modules.stack import ModuleStack
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.cloze import Cloze
 from glotprompt.training.objectives.inputs import read_inputs
 from glotprompt.training.objectives.losses import label_losses
 from glotprompt.training.objectives.lower_layers import below_trained_layers
-from glotprompt.training.objectives.micro_batch import MicroBatch
 
 from ..toys import QUIET, TASK, topics
 

@@ -19,8 +19,8 @@ import glotprompt as gp
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import UserError, is_out_of_memory
 from glotprompt.model.backbone import Backbone
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives import micro_batch
-from glotprompt.training.objectives.micro_batch import MicroBatch
 
 from ..toys import QUIET, SOURCE, TASK, TOY, topics
 
@@ -284,7 +284,7 @@ TWO_PROCESSES = """
 import sys, torch
 from accelerate import PartialState
 import glotprompt as gp
-from glotprompt.training.objectives.micro_batch import MicroBatch
+from glotprompt.training.micro_batch import MicroBatch
 
 state = PartialState(cpu=True)
 micro_batch = MicroBatch(gp.RuntimeConfig())

@@ -27,13 +27,13 @@ from glotprompt.quantities import DAY, duration, size
 from glotprompt.stages.objectives import Alignment, LanguageModelling
 from glotprompt.task import Task
 from glotprompt.training.loop import Parts
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.batches import ClozeCorpus
 from glotprompt.training.objectives.cloze import Cloze, encode_without_mask
 from glotprompt.training.objectives.embedding import layer_read, vectors_of
 from glotprompt.training.objectives.inputs import read_inputs
 from glotprompt.training.objectives.losses import label_losses
 from glotprompt.training.objectives.lower_layers import below_trained_layers
-from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.pace import Pace, Work, pace_of
 from glotprompt.training.rates import rounds
 

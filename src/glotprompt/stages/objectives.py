@@ -14,6 +14,7 @@ from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
 from glotprompt.records import AlignmentScores, HeldOutScores, JointScores, MaskedTokenScores
 from glotprompt.training.loop import Evaluation, Parts
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.alignment import (
     alignment_corpus,
     alignment_losses,
@@ -24,7 +25,6 @@ from glotprompt.training.objectives.alignment import (
 )
 from glotprompt.training.objectives.inputs import masking_corpus
 from glotprompt.training.objectives.losses import masked_token_losses
-from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import evaluation_batches, score_masked_tokens
 
 SentencePairs = Sequence[tuple[str, str]]

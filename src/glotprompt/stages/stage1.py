@@ -37,8 +37,8 @@ from glotprompt.stages.objectives import Objective, SentencePairs, objective_of
 from glotprompt.training.checkpoint import Checkpoint, same_precision
 from glotprompt.training.loop import Evaluation, History, Optimisation, fit
 from glotprompt.training.memory import PeakMemory, gradient_checkpointing
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.inputs import check_length
-from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.unknown import refuse_unknown, unknown_in
 from glotprompt.training.rates import try_rates
 from glotprompt.training.watch import Watch

@@ -29,6 +29,7 @@ from glotprompt.task import Task
 from glotprompt.training.checkpoint import Checkpoint, same_precision
 from glotprompt.training.loop import Evaluation, History, Optimisation, fit
 from glotprompt.training.memory import PeakMemory, gradient_checkpointing
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.batches import ClozeCorpus
 from glotprompt.training.objectives.cloze import weights_of
 from glotprompt.training.objectives.embedding import (
@@ -42,7 +43,6 @@ from glotprompt.training.objectives.inputs import (
 )
 from glotprompt.training.objectives.losses import label_losses
 from glotprompt.training.objectives.lower_layers import below_trained_layers
-from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import accuracy_and_loss, log_probabilities
 from glotprompt.training.watch import Watch
 

@@ -20,7 +20,7 @@ from glotprompt.config import AdaptConfig, Schedule, TuneConfig
 from glotprompt.errors import is_out_of_memory
 from glotprompt.processes import of_first, start_alike, together
 from glotprompt.training.checkpoint import Checkpoint
-from glotprompt.training.objectives.micro_batch import MicroBatch, release_memory
+from glotprompt.training.micro_batch import MicroBatch, release_memory
 from glotprompt.training.progress import Progress
 
 Parts = Generator[tuple[Tensor, int]]

@@ -16,7 +16,7 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.training.checkpoint import Checkpoint
 from glotprompt.training.loop import Evaluation, Optimisation, Parts, fit
 from glotprompt.training.memory import PeakMemory, gradient_checkpointing
-from glotprompt.training.objectives.micro_batch import MicroBatch
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.progress import Silent
 
 MOST_STEPS = 50

@@ -30,8 +30,8 @@ from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences, beginning, by_length, plain
 from glotprompt.processes import together
 from glotprompt.records import AlignmentScores
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.batches import sample_indices
-from glotprompt.training.objectives.micro_batch import MicroBatch
 
 TEMPERATURE = 0.05
 """Temperature of InfoNCE."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,24 @@ class MaskedBatch:
     """Input of the decoder of an encoder-decoder model."""
     num_bytes: int | None = None
     """Bytes of text that the targets stand for, where every token is one."""
+
+    @classmethod
+    def of(
+        cls,
+        padded: tuple[NDArray[np.int64], NDArray[np.int64] | None],
+        positions: Sequence[NDArray[np.int64]],
+        targets: Sequence[NDArray[np.int64]],
+        **more: Any,
+    ) -> MaskedBatch:
+        """A batch of what `pad` returns, with the positions and targets of each row."""
+        ids, mask = padded
+        return cls(
+            torch.from_numpy(ids),
+            None if mask is None else torch.from_numpy(mask),
+            torch.from_numpy(np.concatenate(positions)),
+            torch.from_numpy(np.concatenate(targets)),
+            **more,
+        )
 
     @property
     def width(self) -> int:
@@ -199,17 +218,15 @@ def token_batch(
 def next_tokens(sequences: Sequences, tokenizer: PreTrainedTokenizerFast) -> MaskedBatch:
     """Every token but the first of each sequence as the target at the position before it. The first one is predicted
     by no position; of a tokenizer that puts a special token first, that is this one."""
-    input_ids, attention_mask = pad(sequences, SpecialIds.of(tokenizer).pad)
-    lengths = [len(sequence) - 1 for sequence in sequences]
-    positions = np.concatenate([row * input_ids.shape[1] + np.arange(length) for row, length in enumerate(lengths)])
-    targets = np.concatenate([sequence[1:] for sequence in sequences])
-    return MaskedBatch(
-        torch.from_numpy(input_ids),
-        None if attention_mask is None else torch.from_numpy(attention_mask),
-        torch.from_numpy(positions),
-        torch.from_numpy(targets),
-        num_bytes=int(token_bytes(tokenizer)[targets].sum()),
-    )
+    padded = pad(sequences, SpecialIds.of(tokenizer).pad)
+    targets = [sequence[1:] for sequence in sequences]
+    num_bytes = sum(int(token_bytes(tokenizer)[row].sum()) for row in targets)
+    return MaskedBatch.of(padded, _at_start(targets, padded[0].shape[1]), targets, num_bytes=num_bytes)
+
+
+def _at_start(targets: Sequences, width: int) -> list[NDArray[np.int64]]:
+    """Positions of targets that begin with the first state of their row."""
+    return [row * width + np.arange(len(target)) for row, target in enumerate(targets)]
 
 
 MEAN_SPAN, MEAN_SPAN_OF_BYTES = 3, 20
@@ -242,17 +259,9 @@ def mask_spans(
         marks = [np.array([sentinel(tokenizer, span)]) for span in range(spans)]
         inputs.append(np.concatenate([special.front, *_alternating(parts[::2], marks), special.back]).astype(np.int64))
         outputs.append(np.concatenate([*_alternating(marks, parts[1::2]), [special.separator]]).astype(np.int64))
-    input_ids, attention_mask = pad(inputs, special.pad)
     decoder_ids, _ = pad([np.concatenate([[special.pad], target[:-1]]) for target in outputs], special.pad)
-    width = decoder_ids.shape[1]
-    positions = np.concatenate([row * width + np.arange(len(target)) for row, target in enumerate(outputs)])
-    return MaskedBatch(
-        torch.from_numpy(input_ids),
-        None if attention_mask is None else torch.from_numpy(attention_mask),
-        torch.from_numpy(positions),
-        torch.from_numpy(np.concatenate(outputs)),
-        torch.from_numpy(decoder_ids),
-    )
+    positions = _at_start(outputs, decoder_ids.shape[1])
+    return MaskedBatch.of(pad(inputs, special.pad), positions, outputs, decoder_ids=torch.from_numpy(decoder_ids))
 
 
 def _lengths(total: int, parts: int, generator: np.random.Generator) -> Int[NDArray[np.int64], " part"]:
@@ -296,19 +305,7 @@ def mask_tokens(
         input_ids[row, indices] = np.where(kind < 0.8, ids.mask, np.where(kind < 0.9, random_tokens, gold))
         positions.append(row * input_ids.shape[1] + indices)
         targets.append(gold)
-    return MaskedBatch(
-        torch.from_numpy(input_ids),
-        None if attention_mask is None else torch.from_numpy(attention_mask),
-        torch.from_numpy(np.concatenate(positions)),
-        torch.from_numpy(np.concatenate(targets)),
-    )
-
-
-def split_rows(batch: int, micro_batch_size: int | None) -> Iterator[slice]:
-    """Slices of a batch's rows, each at most `micro_batch_size` long."""
-    size = micro_batch_size or batch
-    for start in range(0, batch, size):
-        yield slice(start, min(batch, start + size))
+    return MaskedBatch.of((input_ids, attention_mask), positions, targets)
 
 
 @dataclass(frozen=True)

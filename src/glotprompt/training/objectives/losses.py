@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.module import Module
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.batches import MaskedBatch
 from glotprompt.training.objectives.cloze import Cloze, Words, weights_of
-from glotprompt.training.objectives.micro_batch import MicroBatch
 from glotprompt.training.objectives.scoring import LabelHead, label_scores, label_states
 
 

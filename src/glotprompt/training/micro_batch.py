@@ -14,7 +14,6 @@ from glotprompt.config import RuntimeConfig
 from glotprompt.errors import UserError, setting
 from glotprompt.model.devices import restore_onednn
 from glotprompt.processes import is_first, together
-from glotprompt.training.objectives.batches import split_rows
 
 _ENOUGH = 2**31 - 1
 """Marks a process that did not run out of memory; larger than any part of a batch."""
@@ -62,8 +61,10 @@ class MicroBatch:
     def parts(self, batch: int) -> Iterator[slice]:
         """Slices of a batch's rows that this process computes."""
         state = PartialState()
-        for number, rows in enumerate(split_rows(batch, self.size or -(-batch // state.num_processes))):
+        size = self.size or -(-batch // state.num_processes)
+        for number, start in enumerate(range(0, batch, size)):
             if number % state.num_processes == state.process_index:
+                rows = slice(start, min(batch, start + size))
                 self._running = rows.stop - rows.start
                 yield rows
 
