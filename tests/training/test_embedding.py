@@ -20,8 +20,8 @@ from glotprompt.stages.stage2_data import Stage2
 from glotprompt.training.objectives.embedding import (
     PENALTIES,
     STRENGTHS,
-    Chosen,
     PairVectors,
+    Penalty,
     Vectors,
     best_head,
     fit_ridge,
@@ -77,7 +77,7 @@ def test_it_is_scikit_learn_s_regression_on_the_backbone_s_vectors(layer: int, t
 def test_the_strongest_penalty_within_one_standard_error_is_chosen(
     accuracies: tuple[float, ...], num_dev: int, strength: float
 ) -> None:
-    found = [Chosen(*figures, 0.5) for figures in zip(STRENGTHS, accuracies, strict=True)]
+    found = [Penalty(*figures, 0.5) for figures in zip(STRENGTHS, accuracies, strict=True)]
     assert strongest_within_error(found, num_dev).strength == strength
     assert strongest_within_error(found[::-1], num_dev).strength == strength
 

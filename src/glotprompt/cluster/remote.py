@@ -186,8 +186,8 @@ class _Remote:
         object stores, which take a file whole, a kill may leave a marker without words."""
         root = f"{self._root}/{folder}".rstrip("/")
         with self._asking():
-            found: dict[str, Any] = self._system.find(root, detail=True)
-        return [path.removeprefix(f"{self._root}/") for path, about in found.items() if about.get("size")]
+            entries: dict[str, Any] = self._system.find(root, detail=True)
+        return [path.removeprefix(f"{self._root}/") for path, about in entries.items() if about.get("size")]
 
     def has(self, path: str) -> bool:
         with self._asking():

@@ -184,7 +184,7 @@ def _taken_away() -> bool:
 
 def _started(stop: threading.Event, tell: Callable[[str], None]) -> bool:
     """Wait until all replicas serve. False: told to stop before that."""
-    waited, said = 0.0, ""
+    waited, last = 0.0, ""
     while not stop.wait(_LOOK_SECONDS):
         status, message = _status()
         if status == ApplicationStatus.RUNNING:
@@ -192,10 +192,10 @@ def _started(stop: threading.Event, tell: Callable[[str], None]) -> bool:
         if status == ApplicationStatus.DEPLOY_FAILED:
             raise _reason(message)
         waited += _LOOK_SECONDS
-        if waited >= _PATIENCE_SECONDS and message != said:
+        if waited >= _PATIENCE_SECONDS and message != last:
             reason = in_a_line(message) or "they wait for CPUs, or load the backbone"
             tell(f"the replicas are not there yet: {reason}")
-            said = message
+            last = message
     return False
 
 
@@ -212,13 +212,13 @@ def _watch(stop: threading.Event, tell: Callable[[str], None]) -> None:
 def _status() -> tuple[ApplicationStatus, str]:
     """The state of the application, and Ray's message about it."""
     try:
-        found = serve.status().applications.get(NAME)
+        application = serve.status().applications.get(NAME)
     except (RayError, RayServeException) as error:
         raise ConfigError(f"Ray has gone away: {in_a_line(error)}; start the service again") from None
-    if found is None:
+    if application is None:
         raise ConfigError("the service was removed from the cluster by somebody else; start it again")
-    messages = [found.message, *(one.message for one in found.deployments.values())]
-    return found.status, "\n".join(message for message in messages if message)
+    messages = [application.message, *(one.message for one in application.deployments.values())]
+    return application.status, "\n".join(message for message in messages if message)
 
 
 def _reason(message: str) -> UserError:

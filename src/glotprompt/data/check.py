@@ -259,8 +259,8 @@ def _with_equal_files(files: Sequence[FileCheck]) -> Iterator[FileCheck]:
         same.setdefault(file.sha256, []).append(file)
     for file in files:
         others = [f"{other.language} {other.split}" for other in same[file.sha256] if other is not file]
-        named = {f"same file as {', '.join(others)}": file.rows} if others and file.num_bytes else {}
-        yield replace(file, problems=file.problems | named)
+        duplicates = {f"same file as {', '.join(others)}": file.rows} if others and file.num_bytes else {}
+        yield replace(file, problems=file.problems | duplicates)
 
 
 def _some(problems: Counter[str]) -> dict[str, int]:

@@ -300,10 +300,10 @@ def stage1_texts(
 
     Raises `DataError` for a source that is evaluation text by its path, unless allowed, and if no text remains.
     """
-    for source in [source for named in sources.values() for source in named]:
+    for source in [source for paths in sources.values() for source in paths]:
         if not allow_evaluation_text:
             refuse_evaluation_text(source, "adapt")
-    return {name: decontaminated(texts_of(named, reading), held_out, name) for name, named in sources.items()}
+    return {name: decontaminated(texts_of(paths, reading), held_out, name) for name, paths in sources.items()}
 
 
 def decontaminated(texts: Sequence[str], held_out: EvaluationText, name: str) -> CleanText:

@@ -245,10 +245,12 @@ def activation_bytes(
     Measured on the bundled backbone, CPU, 8 x 256 tokens in fp32: 776 MB for a soft prompt, and 756 MB of the process
     where the allocator gives memory back at once; with glibc's defaults its fragments make that 0.99 GB.
     """
-    kept = _Kept(backbone, module, fused=attention == "cuda" or not _has_prompt(module), size=(batch, length))
+    memory = _AutogradMemory(
+        backbone, module, fused=attention == "cuda" or not _has_prompt(module), size=(batch, length)
+    )
     ids = torch.zeros(batch, length, dtype=torch.long, device=backbone.device)
     places = torch.zeros(num_words or batch, dtype=torch.long, device=backbone.device)
-    with torch.autograd.graph.saved_tensors_hooks(kept.note, _as_it_is), module.attached(backbone) as prefix:
+    with torch.autograd.graph.saved_tensors_hooks(memory.note, _as_it_is), module.attached(backbone) as prefix:
         if backbone.objective == "spans":  # spans with their sentinels, or label words: about a fifth of the text
             decoder = DecoderInput(ids[:, : -(-length // 5)])
             hidden = backbone.states_at(ids, None, prefix, places, decoder)
@@ -260,7 +262,7 @@ def activation_bytes(
             backbone.masked_token_loss(hidden, places)
     budget = LOGITS_BUDGET if attention == "cuda" else CACHED_LOGITS_BUDGET
     chunk = min(FP32 * backbone.vocab_size * (num_words or 0), budget)
-    sizes = [num_bytes for _, num_bytes in kept.storages.values()]
+    sizes = [num_bytes for _, num_bytes in memory.storages.values()]
     return sum(sizes) + max(3 * max(sizes, default=0), 2 * chunk)
 
 
@@ -272,7 +274,7 @@ def _as_it_is(tensor: Tensor) -> Tensor:
     return tensor
 
 
-class _Kept:
+class _AutogradMemory:
     """Counts the memory that autograd stores, each storage once, without weights."""
 
     def __init__(self, backbone: Backbone, module: Module, fused: bool, size: tuple[int, int]) -> None:

@@ -160,15 +160,15 @@ def folder_of(name: str) -> Path:
     `ArtifactError` if there is none."""
     if Path(name).is_dir():
         return Path(name)
-    found = [_fetched(name, file) for file in (CONFIG, WEIGHTS)]
-    if found[0] is not None and found[1] is None:
-        found.append(_fetched(name, PICKLED))
-    if found[0] is None:
+    files = [_fetched(name, file) for file in (CONFIG, WEIGHTS)]
+    if files[0] is not None and files[1] is None:
+        files.append(_fetched(name, PICKLED))
+    if files[0] is None:
         raise ArtifactError(
             f"{name} is neither a folder with {CONFIG} nor on the hub or in its cache; give what save_adapter wrote, or"
             " a hub name such as AdapterHub/NAME"
         )
-    return Path(found[0]).parent
+    return Path(files[0]).parent
 
 
 def _fetched(name: str, file: str) -> str | None:

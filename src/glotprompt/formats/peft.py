@@ -159,9 +159,9 @@ def _embeddings(folder: Path) -> Tensor:
         reason = in_a_line(error)
         raise ArtifactError(f"{path} is damaged or no safetensors file ({reason}); copy or make it again") from None
     if set(tensors) != {TENSOR}:
-        found = ", ".join(sorted(tensors)[:4]) or "nothing"
-        raise ArtifactError(f"{path} holds {found}; expected {TENSOR} alone")
-    found = tensors[TENSOR]
-    if not found.is_floating_point() or not is_finite(found.float()):
-        raise ArtifactError(f"{path}: {TENSOR} is {found.dtype} or holds NaN or infinity; copy or make it again")
-    return found
+        names = ", ".join(sorted(tensors)[:4]) or "nothing"
+        raise ArtifactError(f"{path} holds {names}; expected {TENSOR} alone")
+    tensor = tensors[TENSOR]
+    if not tensor.is_floating_point() or not is_finite(tensor.float()):
+        raise ArtifactError(f"{path}: {TENSOR} is {tensor.dtype} or holds NaN or infinity; copy or make it again")
+    return tensor

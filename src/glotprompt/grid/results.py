@@ -50,7 +50,7 @@ MOST_LOSSES = 50
 
 
 @dataclass(frozen=True)
-class Scored:
+class Answers:
     """A classifier's answers on its test examples."""
 
     classifier: PromptClassifier
@@ -62,7 +62,7 @@ class Scored:
     """Cross-fitting: per cent of the source examples that are right."""
 
 
-def evaluate_result(step: EvaluateStep, scored: Scored) -> EvaluationResult:
+def evaluate_result(step: EvaluateStep, scored: Answers) -> EvaluationResult:
     """Scores over all labels and over those that the test set has, from one pass over the examples."""
     classifier, adapted, test, log_probs = scored.classifier, scored.adapted, scored.test, scored.log_probs
     names = classifier.task.labels

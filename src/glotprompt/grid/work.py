@@ -19,7 +19,7 @@ from glotprompt.data.readers.records import Example, folds_of, subsample
 from glotprompt.errors import DataError, UserError, in_a_line
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource, Pairs, Texts, TextSource
-from glotprompt.grid.results import Scored, cost_result, evaluate_result
+from glotprompt.grid.results import Answers, cost_result, evaluate_result
 from glotprompt.grid.steps import (
     AdaptStep,
     CostStep,
@@ -267,15 +267,15 @@ def _trained(
     if start is not None:
         assert step.unlabelled is not None
         texts = _inputs(step.unlabelled, step.unlabelled_content, workplace)
-        given: dict[str, Any] = {"adapted": adapted, "dev": dev, "target_examples": target}
-        return self_train(start, texts, train, None, workplace.runtime, **given)
+        options: dict[str, Any] = {"adapted": adapted, "dev": dev, "target_examples": target}
+        return self_train(start, texts, train, None, workplace.runtime, **options)
     parallel = None if step.pairs is None else _pairs(step.pairs, step.pairs_content, workplace)
     pairs = () if parallel is None else parallel.pairs
     stage2 = Stage2.of(backbone, adapted, train, step.task, step.config, dev, target_examples=target, parallel=pairs)
-    made = train_stage2(backbone, stage2, workplace.runtime, step.spec.identity)
+    classifier = train_stage2(backbone, stage2, workplace.runtime, step.spec.identity)
     if parallel is None:
-        return made
-    return made.with_report(decontamination=Decontamination.model_validate({"parallel": parallel.checked}))
+        return classifier
+    return classifier.with_report(decontamination=Decontamination.model_validate({"parallel": parallel.checked}))
 
 
 def _evaluate(step: EvaluateStep, store: Store, workplace: Workplace, folder: Path) -> None:
@@ -285,13 +285,13 @@ def _evaluate(step: EvaluateStep, store: Store, workplace: Workplace, folder: Pa
     else:
         adapted, classifier = scored_classifier(step, store, workplace)
         log_probs = classifier.log_probabilities(test, workplace.runtime.eval_batch_size)
-        scored = Scored(classifier, adapted, test, log_probs)
+        scored = Answers(classifier, adapted, test, log_probs)
     _write(folder / RESULT, evaluate_result(step, scored).to_json())
 
 
 def _cross_fitted(
     step: EvaluateStep, folds: int, test: Sequence[Example], store: Store, workplace: Workplace
-) -> Scored:
+) -> Answers:
     """Every test example, labelled by a classifier that was not trained on the example of the same id in the source
     language; and the accuracy of these classifiers on the source examples that they were not trained on."""
     tuned, batch_size = step.tuned, workplace.runtime.eval_batch_size
@@ -317,7 +317,7 @@ def _cross_fitted(
         classifier = _for_target(classifier, step, adapted, workplace)
         log_probs[held] = classifier.log_probabilities([test[row] for row in held], batch_size)
     assert classifier is not None
-    return Scored(classifier, adapted, test, log_probs, 100 * right / len(test))
+    return Answers(classifier, adapted, test, log_probs, 100 * right / len(test))
 
 
 def scored_classifier(

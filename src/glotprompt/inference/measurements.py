@@ -30,18 +30,18 @@ def keep(path: Path, digest: str, measurement: Measurement) -> None:
     tensors, metadata = artifact.read_copy(path, "classifier")
     check_metadata(path, metadata)
     others = [one for one in measurements_of(metadata) if one.content != measurement.content]
-    kept = [*others, measurement][-MOST:]
-    artifact.write(path, "classifier", tensors, {**metadata, artifact.MEASUREMENTS: [one.to_json() for one in kept]})
+    newest = [*others, measurement][-MOST:]
+    artifact.write(path, "classifier", tensors, {**metadata, artifact.MEASUREMENTS: [one.to_json() for one in newest]})
 
 
 def sentence(measurements: Sequence[Measurement], language: str) -> str:
     """The newest accuracy in the classifier's language, or that there is none; of a language that nobody named, the
     newest in any."""
     named = language != NOT_NAMED
-    found = [one for one in measurements if not named or same_language(one.language, language)]
-    if not found:
+    of_language = [one for one in measurements if not named or same_language(one.language, language)]
+    if not of_language:
         return f"not measured in {_name(language)}" if named else "not measured"
-    last = found[-1]
+    last = of_language[-1]
     low, high = last.interval
     return (
         f"{last.accuracy:.0f} % [{low:.0f}, {high:.0f}] of {counted(last.num_examples, 'text')} in"

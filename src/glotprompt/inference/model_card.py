@@ -19,30 +19,30 @@ _KINDS = {"language prompt": "LanguagePrompt", "language module": "LanguageModul
 def model_card(path: Path, repo: str) -> str:
     """Markdown with the metadata of the hub on top: what the file is, data, losses, accuracies and where they were
     measured, use, limits, and how to load it from `repo`."""
-    found = describe(path, tuple(_KINDS))
-    kind, code = str(found["kind"]), str(found["language"])
+    metadata = describe(path, tuple(_KINDS))
+    kind, code = str(metadata["kind"]), str(metadata["language"])
     language = known_name(code) or code
-    report = TuneReport.of(found["training"], str(path)) if kind == "classifier" and found["training"] else None
-    stage1 = report.language_prompt if report else None if kind == "classifier" else _stage1(found, path)
+    report = TuneReport.of(metadata["training"], str(path)) if kind == "classifier" and metadata["training"] else None
+    stage1 = report.language_prompt if report else None if kind == "classifier" else _stage1(metadata, path)
     sections = {
         "Data": _data(stage1, report),
         "Losses": _losses(stage1, report),
-        "Accuracy": _accuracy(found, kind, language),
-        "Intended use": [_use(found, kind, language)],
+        "Accuracy": _accuracy(metadata, kind, language),
+        "Intended use": [_use(metadata, kind, language)],
         "Limits": [
-            f"It works with the backbone `{found['backbone']['name']}` alone (fingerprint"
-            f" `{found['backbone']['fingerprint']}`) and inherits what that model gets wrong.",
+            f"It works with the backbone `{metadata['backbone']['name']}` alone (fingerprint"
+            f" `{metadata['backbone']['fingerprint']}`) and inherits what that model gets wrong.",
             "Text of another kind than the training data, such as another genre or spelling, may be read worse.",
             "Nothing was checked for bias or harm. Do not decide about people with it.",
         ],
-        "How to load": _loading(found, kind, repo),
+        "How to load": _loading(metadata, kind, repo),
     }
-    samples = Samples.in_file(found)
+    samples = Samples.in_file(metadata)
     if samples is not None:
         texts = (text if isinstance(text, str) else " / ".join(text) for text in samples.texts)
         sections["Example texts"] = list(texts)
     body = "".join(f"\n## {name}\n\n{_bullets(lines)}\n" for name, lines in sections.items() if lines)
-    return f"{_front(found, code)}# {language}: {kind}\n\nMade with glotprompt ({found['method']}).\n{body}"
+    return f"{_front(metadata, code)}# {language}: {kind}\n\nMade with glotprompt ({metadata['method']}).\n{body}"
 
 
 def _bullets(lines: list[str]) -> str:

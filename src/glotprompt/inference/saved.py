@@ -36,8 +36,8 @@ class Saved:
         `samples` keeps the example texts, which file and card otherwise lack. `private`: whether a new repository is
         private. Log in first (`hf auth login`, or the variable HF_TOKEN). Raises `ConfigError` where the hub
         refuses."""
-        made = self if samples else replace(cast(Any, self), samples=None)
-        return publish(made.save, repo, private)
+        copy = self if samples else replace(cast(Any, self), samples=None)
+        return publish(copy.save, repo, private)
 
 
 class SavedStage1(Saved):

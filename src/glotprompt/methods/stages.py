@@ -74,15 +74,16 @@ def _check_layer(layer: int, method: Method, config: TuneConfig, backbone: model
 
 
 def _check_start(method: Method, adapted: Adapted | None) -> None:
-    given = None if adapted is None else adapted.method
-    if method.stage1 is not None and given != method.start.name:
+    method_of_prompt = None if adapted is None else adapted.method
+    if method.stage1 is not None and method_of_prompt != method.start.name:
         raise ConfigError(
             f"{method.name} starts from what adapt with method {method.start.name} made,"
-            f" {f'one of {given}' if given else 'nothing'} was given"
+            f" {f'one of {method_of_prompt}' if method_of_prompt else 'nothing'} was given"
         )
-    if method.stage1 is None and given is not None:
+    if method.stage1 is None and method_of_prompt is not None:
         raise ConfigError(
-            f"{method.name} has no stage 1, but a {given} result was given; leave it out, or leave out the method"
+            f"{method.name} has no stage 1, but a {method_of_prompt} result was given; leave it out, or leave out the"
+            " method"
         )
 
 

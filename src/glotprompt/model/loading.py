@@ -89,7 +89,7 @@ KNOWN_NAMES = (
 
 
 @dataclass(frozen=True)
-class Opened:
+class LoadedModel:
     """A loaded transformers model with its tokenizer."""
 
     model: PreTrainedModel
@@ -119,7 +119,7 @@ def absolute(name: str) -> str:
     return name
 
 
-def open_backbone(name: str) -> Opened:
+def open_backbone(name: str) -> LoadedModel:
     """Load model and tokenizer by name; raises a one-line `ModelError` if that fails."""
     transformers_logging.disable_progress_bar()
     loudness = transformers_logging.get_verbosity()
@@ -153,7 +153,7 @@ def open_backbone(name: str) -> Opened:
         )
     _refuse_senseless(name, model, report["unexpected_keys"])
     _try_tokenizer(name, model, tokenizer)
-    return Opened(model, tokenizer, pooling)
+    return LoadedModel(model, tokenizer, pooling)
 
 
 def read_config(origin: str) -> PreTrainedConfig:

@@ -27,7 +27,7 @@ MARKERS = "osD^vP*X<>phd8"
 def text_table(experiment: Experiment) -> Table | None:
     """Table 4 (appendix B): languages, sources of their unlabelled text, and lines after decontamination; None where
     no stage 1 read text."""
-    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    sources: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for run in experiment.done:
         if run.evaluation is None or run.evaluation.train_info.adapt is None:
             continue
@@ -37,11 +37,11 @@ def text_table(experiment: Experiment) -> Table | None:
         for role, code in roles:
             text = data.get(f"{role}_texts")
             if code and text and text["content"] and checked.get(role):
-                found.setdefault(code, (", ".join(text["references"]), checked[role]))
-    if not found:
+                sources.setdefault(code, (", ".join(text["references"]), checked[role]))
+    if not sources:
         return None
     rows = [
-        (word_cell(name_of(code)), word_cell(source), *_counts(checked)) for code, (source, checked) in found.items()
+        (word_cell(name_of(code)), word_cell(source), *_counts(checked)) for code, (source, checked) in sources.items()
     ]
     return Table(
         name=stem(experiment.name, "text"),
@@ -73,15 +73,15 @@ class Gain:
 
 def gains(experiments: Sequence[Experiment]) -> list[Gain]:
     """The gain on each language and dataset of the experiments that have both methods, mean over their common seeds."""
-    found: dict[tuple[str | None, str | None], Gain] = {}
+    gains: dict[tuple[str | None, str | None], Gain] = {}
     for experiment in experiments:
         lines = {line.method: line for line in experiment.lines if not line.varied}
         if {REFERENCE, BEFORE} <= {*lines}:
             for target in experiment.targets:
                 gain = _gain(target, *shared_seeds(lines[REFERENCE].of(target), lines[BEFORE].of(target)))
                 if gain is not None:
-                    found.setdefault((experiment.plan["dataset"], target), gain)
-    return [*found.values()]
+                    gains.setdefault((experiment.plan["dataset"], target), gain)
+    return [*gains.values()]
 
 
 def _gain(target: str, adapted: Sequence[Run], before: Sequence[Run]) -> Gain | None:

@@ -23,9 +23,9 @@ from glotprompt.training.loop import History
 from glotprompt.training.objectives.alignment import split_pairs
 from glotprompt.training.objectives.cloze import Cloze, encode_without_mask
 from glotprompt.training.objectives.embedding import (
-    Chosen,
     Examples,
     PairVectors,
+    Penalty,
     RidgeMap,
     fit_embedding_head,
     fit_ridge,
@@ -38,7 +38,7 @@ from glotprompt.training.watch import Watch
 
 def fit_vectors(
     backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig, identity: str
-) -> tuple[EmbeddingHead, History, Chosen]:
+) -> tuple[EmbeddingHead, History, Penalty]:
     """Logistic regression on the vectors behind a frozen body, by dev accuracy; and what was chosen."""
     began = time.perf_counter()
     config, task = stage2.config, stage2.task
@@ -53,18 +53,18 @@ def fit_vectors(
     held = Examples(clozes if stage2.folds else stage2.weighted(clozes, judged=True), stage2.gold(judged))
     layer = layer_read(backbone, config)
     with torch.no_grad(), body.attached(backbone) as prefix:
-        head, chosen = fit_embedding_head(
+        head, penalty = fit_embedding_head(
             backbone, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size, stage2.strengths
         )
     if stage2.pairs:
         head = _ridge(backbone, body, stage2, runtime).folded(head)
     tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
-    return head, _closed(began, tokens, chosen, runtime, identity), chosen
+    return head, _closed(began, tokens, penalty, runtime, identity), penalty
 
 
-def _closed(began: float, tokens: int, chosen: Chosen, runtime: RuntimeConfig, identity: str) -> History:
+def _closed(began: float, tokens: int, penalty: Penalty, runtime: RuntimeConfig, identity: str) -> History:
     """The history of a fit in closed form, told to what follows a training."""
-    figures = {"dev_accuracy": chosen.dev_accuracy, "dev_loss": chosen.dev_loss}
+    figures = {"dev_accuracy": penalty.dev_accuracy, "dev_loss": penalty.dev_loss}
     watch = Watch("logistic regression", 0, runtime, identity)
     watch.begin(0)
     watch.evaluated(0, figures)
@@ -72,7 +72,7 @@ def _closed(began: float, tokens: int, chosen: Chosen, runtime: RuntimeConfig, i
     return History(seconds=time.perf_counter() - began, tokens=tokens, evaluations=[(0, figures)])
 
 
-def fit_characters(stage2: Stage2, runtime: RuntimeConfig, identity: str) -> tuple[NgramHead, History, Chosen]:
+def fit_characters(stage2: Stage2, runtime: RuntimeConfig, identity: str) -> tuple[NgramHead, History, Penalty]:
     """Logistic regression on n-grams of characters."""
     began = time.perf_counter()
 
@@ -81,8 +81,8 @@ def fit_characters(stage2: Stage2, runtime: RuntimeConfig, identity: str) -> tup
 
     train = replace(read(stage2.learned, stage2.weights()), folds=stage2.folds)
     held = () if stage2.folds else stage2.judged
-    head, chosen = fit_ngram_head(train, read(held, ()), len(stage2.task.labels), stage2.strengths)
-    return head, _closed(began, 0, chosen, runtime, identity), chosen
+    head, penalty = fit_ngram_head(train, read(held, ()), len(stage2.task.labels), stage2.strengths)
+    return head, _closed(began, 0, penalty, runtime, identity), penalty
 
 
 def _ridge(backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig) -> RidgeMap:
@@ -95,8 +95,8 @@ def _ridge(backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeCon
         how: dict[str, Any] = {"layer": layer, "max_length": config.max_length, "batch_size": most}
         return PairVectors(*(backbone.embed([row["text"] for row in side], body, **how) for side in sides))
 
-    kept, held = split_pairs(stage2.pairs, AdaptConfig(seed=config.seed))
-    return fit_ridge(read(kept), read(held))
+    train, held = split_pairs(stage2.pairs, AdaptConfig(seed=config.seed))
+    return fit_ridge(read(train), read(held))
 
 
 class ReadOnce(Backbone):

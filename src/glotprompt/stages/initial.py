@@ -78,9 +78,9 @@ def weighted(initial: Initial | None) -> list[tuple[LanguagePrompt, float]]:
 
 def _with(config: AdaptConfig, name: str, value: Any) -> AdaptConfig:
     """The config with what follows from the prompt; `ConfigError` where it was given another value."""
-    given = getattr(config, name)
-    if name in config.model_fields_set and given != value:
-        raise ConfigError(f"a start from saved prompts has {name} {value}, not {given}; leave {name} out")
+    setting = getattr(config, name)
+    if name in config.model_fields_set and setting != value:
+        raise ConfigError(f"a start from saved prompts has {name} {value}, not {setting}; leave {name} out")
     return config.replace(**{name: value})
 
 
@@ -107,10 +107,10 @@ def _prompt_of_text(backbone: Backbone, text: Sequences, config: AdaptConfig) ->
     order = np.random.default_rng([config.seed, 4]).permutation(len(text))
     sequences = (torch.from_numpy(text[int(i)]) for i in order)
     special_ids = torch.tensor(SpecialIds.of(backbone.tokenizer).all)
-    found = key_values_of_text(backbone, sequences, special_ids, config.prompt_length)
-    if found.shape[3] < config.prompt_length:
+    prompt = key_values_of_text(backbone, sequences, special_ids, config.prompt_length)
+    if prompt.shape[3] < config.prompt_length:
         raise DataError(
-            f"the text has {found.shape[3]} tokens, too few for a prompt of {config.prompt_length}; give more, or a"
+            f"the text has {prompt.shape[3]} tokens, too few for a prompt of {config.prompt_length}; give more, or a"
             f" lower prompt_length, or {setting('initialise', 'noise')}"
         )
-    return found
+    return prompt

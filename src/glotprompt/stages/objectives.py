@@ -109,15 +109,15 @@ class Alignment:
     """Sentences of the target language where the frozen model puts their translations (`objectives.alignment`)."""
 
     def __init__(self, backbone: Backbone, pairs: SentencePairs, config: AdaptConfig, runtime: RuntimeConfig) -> None:
-        kept, held = split_pairs(pairs, config)
+        train, held = split_pairs(pairs, config)
         self._backbone, self._batch_size = backbone, runtime.eval_batch_size
-        self._corpus = alignment_corpus(backbone, kept, config, self._batch_size)
+        self._corpus = alignment_corpus(backbone, train, config, self._batch_size)
         self._choosing, self._reporting = (
             alignment_corpus(backbone, part, config, self._batch_size, self._corpus.centre)
             for part in halves_of_pairs(held)
         )
         self.text = self._corpus.pairs.source
-        self.amounts = Amounts(pairs=len(kept), held_out_pairs=len(held))
+        self.amounts = Amounts(pairs=len(train), held_out_pairs=len(held))
         self.held_out = [target for _, target in held]
 
     def losses(self, module: Module, step: int, micro_batch: MicroBatch) -> Parts:
@@ -128,8 +128,8 @@ class Alignment:
 
     def judge(self, prefix: Prefix | None) -> Evaluation:
         """By the loss, which moves more smoothly than retrieval and counts the source sentences, too."""
-        found = score_alignment(self._backbone, self._choosing, prefix, self._batch_size)
-        return Evaluation((found.loss,), {"held_out_loss": found.loss, "retrieval": found.retrieval})
+        scores = score_alignment(self._backbone, self._choosing, prefix, self._batch_size)
+        return Evaluation((scores.loss,), {"held_out_loss": scores.loss, "retrieval": scores.retrieval})
 
 
 class Joint:

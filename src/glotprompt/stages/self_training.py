@@ -96,8 +96,8 @@ class SelfTraining:
     @property
     def prior(self) -> list[float]:
         """The share of each label, in the task's order."""
-        labels, given = self.classifier.task.labels, self.config.label_prior
-        weights = [1.0 if given is None else given.get(label, 0.0) for label in labels]
+        labels, prior = self.classifier.task.labels, self.config.label_prior
+        weights = [1.0 if prior is None else prior.get(label, 0.0) for label in labels]
         return [weight / (sum(weights) or 1.0) for weight in weights]
 
     def stage2(self, pseudo: Sequence[Example] = ()) -> Stage2:
@@ -106,15 +106,15 @@ class SelfTraining:
         chosen again: source dev examples would take a weaker one, which reads the target worse (docs/log.md,
         2026-11-30)."""
         language = self.classifier.language if self.adapted is None else ""
-        made = Stage2.of(
+        stage2 = Stage2.of(
             self.classifier.backbone, self.adapted, self.examples, self.classifier.task,
             self.tune, self.dev, target_examples=self.target_examples, language=language,
         )  # fmt: skip
         return replace(
-            made,
-            target=[*made.target, *pseudo],
-            target_train=[*made.target_train, *pseudo],
-            strengths=made.strengths if self.strength is None else (self.strength,),
+            stage2,
+            target=[*stage2.target, *pseudo],
+            target_train=[*stage2.target_train, *pseudo],
+            strengths=stage2.strengths if self.strength is None else (self.strength,),
         )
 
     def spec(self) -> RunSpec:
@@ -185,9 +185,9 @@ def run_self_training(training: SelfTraining, runtime: RuntimeConfig | None = No
         after = _Labels.of(learned, training, runtime)
         stopped = _collapse(after.calibrated, training) or _collapse(after.as_it_is, training, missing=False)
         if stopped is None:
-            kept = {name: sum(label == name for label in chosen.values()) for name in current.task.labels}
+            counts = {name: sum(label == name for label in chosen.values()) for name in current.task.labels}
             agreement = 100 * float((before.calibrated == after.calibrated).mean())
-            rounds.append(SelfTrainingRound(kept=kept, agreement=agreement))
+            rounds.append(SelfTrainingRound(kept=counts, agreement=agreement))
             current, before = learned, after
     report = SelfTrainingReport(
         rounds=rounds,

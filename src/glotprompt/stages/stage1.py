@@ -101,14 +101,14 @@ class Stage1:
                 parallel, of_pairs = decontaminated_pairs(parallel, held_out)
                 checked = {**of_pairs, **checked}
             decontamination = Decontamination.model_validate(checked)
-        given = [*target, *(pair[1] for pair in parallel or ())]
+        texts = [*target, *(pair[1] for pair in parallel or ())]
         if initial is not None and characters is None:
             characters = shared_characters([prompt for prompt, _ in weighted(initial)])
         if characters is not None:
             target, source = ([characters.apply(line) for line in text] for text in (target, source))
             if parallel is not None:
                 parallel = [(characters.apply(one), characters.apply(other)) for one, other in parallel]
-        return cls(method, config, language, target, source, parallel, given, characters, start, decontamination, ready)
+        return cls(method, config, language, target, source, parallel, texts, characters, start, decontamination, ready)
 
     def specs(self, backbone: Backbone) -> dict[str, RunSpec]:
         """The trainings by part of the result."""
@@ -126,10 +126,10 @@ class Stage1:
 
     def spec(self, backbone: Backbone) -> RunSpec:
         """All of it as one run."""
-        found = whole(self.specs(backbone))
+        spec = whole(self.specs(backbone))
         if self.source_adapter is None:
-            return found
-        return replace(found, builds_on=[*found.builds_on, digest_of(self.source_adapter)])
+            return spec
+        return replace(spec, builds_on=[*spec.builds_on, digest_of(self.source_adapter)])
 
     def _trains(self, part: str) -> bool:
         return part != "source" or self.source_adapter is None
@@ -161,12 +161,12 @@ def count_unknown(
     Raises `DataError` where too much is unknown and `allow_unknown` does not stand."""
     counted: dict[str, UnknownShare] = {}
     for name, text in texts.items():
-        found = unknown_in(text, backbone.tokenizer)
+        unknown = unknown_in(text, backbone.tokenizer)
         if not runtime.allow_unknown:
-            refuse_unknown(f"the {name} text", found, backbone.tokenizer)
-        if found.matters and runtime.progress and is_first():
-            print(f"{name} text: {found.sentence()}", file=sys.stderr)
-        counted[name] = UnknownShare(**found.to_dict())
+            refuse_unknown(f"the {name} text", unknown, backbone.tokenizer)
+        if unknown.matters and runtime.progress and is_first():
+            print(f"{name} text: {unknown.sentence()}", file=sys.stderr)
+        counted[name] = UnknownShare(**unknown.to_dict())
     return counted
 
 
@@ -193,8 +193,8 @@ def with_objective(config: AdaptConfig | None, parallel: bool, text: bool, of_ba
         return config
     if not parallel and config.objective != "alignment":
         of_masks = {"clm": ("objective", "mlm_hold", "mask_rate"), "spans": ("objective", "mlm_hold")}
-        asked = (name for name in of_masks.get(objective, ("objective",)) if name in config.model_fields_set)
-        if given := next(asked, None):
+        settings = (name for name in of_masks.get(objective, ("objective",)) if name in config.model_fields_set)
+        if given := next(settings, None):
             raise ConfigError(f"this backbone is trained with objective {objective!r}; leave {given} out")
         return config.replace(objective=objective)
     if "objective" in config.model_fields_set:

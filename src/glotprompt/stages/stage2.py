@@ -33,7 +33,7 @@ from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.batches import ClozeCorpus
 from glotprompt.training.objectives.cloze import weights_of
 from glotprompt.training.objectives.embedding import (
-    Chosen,
+    Penalty,
     layer_read,
 )
 from glotprompt.training.objectives.inputs import (
@@ -65,7 +65,7 @@ def train_stage2(
     checkpoint = Checkpoint(runtime, identity or stage2.spec(backbone).identity)
     same_precision(backbone, checkpoint)
     unknown = {} if method.reads_characters else _unknown(backbone, stage2, runtime)
-    head, history, chosen = _fitted(backbone, body, stage2, runtime, checkpoint)
+    head, history, penalty = _fitted(backbone, body, stage2, runtime, checkpoint)
     report = TuneReport(
         config=config.model_dump(mode="json"),
         precision=backbone.precision,
@@ -81,9 +81,9 @@ def train_stage2(
         language_prompt=None if adapted is None else adapted.report,
         **history.figures(),
     )
-    if chosen is not None:
-        report = report.replace(strength=chosen.strength)
-    if chosen is not None and not method.reads_characters:
+    if penalty is not None:
+        report = report.replace(strength=penalty.strength)
+    if penalty is not None and not method.reads_characters:
         report = report.replace(layer=layer_read(backbone, config))
     if stage2.folds:
         report = report.replace(folds=len(stage2.folds))
@@ -134,7 +134,7 @@ def _trained_layers(body: Module) -> tuple[int, int] | None:
 
 def _fitted(
     backbone: Backbone, body: Module, stage2: Stage2, runtime: RuntimeConfig, checkpoint: Checkpoint
-) -> tuple[Head | None, History, Chosen | None]:
+) -> tuple[Head | None, History, Penalty | None]:
     """What reads the labels (None: the label words do), trained together with the body; and what logistic regression
     chose, where a head starts with it or is it."""
     config = stage2.config
@@ -148,11 +148,11 @@ def _fitted(
         return head, _fit_labels(backbone, body, head, stage2, runtime, checkpoint), None
     # From zeros the first epochs would only find what is known in closed form. The start counts as an epoch, so the
     # result is no worse on dev examples than `embedding`.
-    fitted, before, chosen = fit_vectors(backbone, body, stage2, runtime, checkpoint.identity)
+    fitted, before, penalty = fit_vectors(backbone, body, stage2, runtime, checkpoint.identity)
     head = fitted.to_be_trained()
     history = _fit_labels(backbone, body, head, stage2, runtime, checkpoint)
     history.seconds += before.seconds
-    return head, history, chosen
+    return head, history, penalty
 
 
 def _fit_labels(

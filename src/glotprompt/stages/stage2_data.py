@@ -92,18 +92,18 @@ class Stage2:
                 f" {setting('parallel')} out, or align in stage 1"
             )
         if method.reads_characters:
-            given = (target_examples, None) if target_examples else (examples, dev)
-            return cls._of_characters(method, config, task, language, *given)
+            sets = (target_examples, None) if target_examples else (examples, dev)
+            return cls._of_characters(method, config, task, language, *sets)
         train, held = labelled_examples(examples, dev, task, config)
         of_target = split_target(target_examples, task, config)
-        made = cls(
+        stage2 = cls(
             method, config, adapted, examples, train, held, bool(dev), task, language, target_examples, *of_target
         )
         if method.reads_vectors and target_examples:
             folds = [[len(train) + row for row in fold] for fold in _folds(target_examples, config)]
             judged = target_examples if folds else ()
-            made = replace(made, target_train=target_examples, target_dev=judged, folds=folds)
-        return replace(made, pairs=parallel)
+            stage2 = replace(stage2, target_train=target_examples, target_dev=judged, folds=folds)
+        return replace(stage2, pairs=parallel)
 
     @classmethod
     def _of_characters(
@@ -123,8 +123,8 @@ class Stage2:
         folds = [] if dev else _folds(train, config)
         if any(len({one.label for row, one in enumerate(train) if row not in fold}) < 2 for fold in folds):
             folds = []  # a fit on the others would know one label
-        made = cls(method, config, None, examples, train, dev or train, bool(dev), task, language)
-        return replace(made, strengths=NGRAM_STRENGTHS, folds=folds)
+        stage2 = cls(method, config, None, examples, train, dev or train, bool(dev), task, language)
+        return replace(stage2, strengths=NGRAM_STRENGTHS, folds=folds)
 
     @property
     def learned(self) -> list[Example]:

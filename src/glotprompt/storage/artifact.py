@@ -201,15 +201,15 @@ def _metadata(path: Path, stored: dict[str, str], kinds: Sequence[str]) -> dict[
 
 def _measurements(found: Any, of: Any) -> dict[str, Any]:
     """Measurements as they are stored; `of`: the digest of the file that they are of."""
-    said = {"of": of, MEASUREMENTS: found}
-    return {**said, "digest": digest({}, said)}
+    content = {"of": of, MEASUREMENTS: found}
+    return {**content, "digest": digest({}, content)}
 
 
 def _checked_measurements(path: Path, stored: str, of: Any) -> Any:
     try:
-        said = json.loads(stored)
-        if is_shallow(said) and said == _measurements(said[MEASUREMENTS], of):
-            return said[MEASUREMENTS]
+        content = json.loads(stored)
+        if is_shallow(content) and content == _measurements(content[MEASUREMENTS], of):
+            return content[MEASUREMENTS]
     except (KeyError, ValueError, TypeError, RecursionError):
         pass
     raise ArtifactError(

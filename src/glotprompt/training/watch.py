@@ -40,8 +40,8 @@ class Watch:
         path = self._runtime.metrics
         if path is not None and path.is_file() and is_first():
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-            kept = [row for row in rows if not self._about.items() <= row.items() or (step and row["step"] <= step)]
-            atomic.write(path, "".join(f"{json.dumps(row)}\n" for row in kept))
+            earlier = [row for row in rows if not self._about.items() <= row.items() or (step and row["step"] <= step)]
+            atomic.write(path, "".join(f"{json.dumps(row)}\n" for row in earlier))
 
     def evaluated(self, step: int, figures: dict[str, float]) -> None:
         self._tell(self._runtime.on_evaluation, step, figures)

@@ -185,5 +185,5 @@ def _label(row: Row, columns: Columns) -> str | None:
         return None
     value = row.values.get(columns.label)
     # JSON may have a list or an object there, which is no label of ours by any name.
-    named = columns.names.get(value) if isinstance(value, Hashable) else None
-    return named or ("" if value is None else str(value).strip())
+    name = columns.names.get(value) if isinstance(value, Hashable) else None
+    return name or ("" if value is None else str(value).strip())

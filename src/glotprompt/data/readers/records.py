@@ -79,10 +79,10 @@ def examples_from(rows: Labelled, fields: Sequence[str] = ("text",)) -> list[Exa
     names = getattr(getattr(rows, "features", {}).get("label"), "names", None)
     is_frame = hasattr(rows, "columns") and hasattr(rows, "to_dict")
     table: Iterable[Any] = cast(Any, rows).to_dict("records") if is_frame else cast(Any, rows)
-    found: list[Example] = []
+    examples: list[Example] = []
     for number, row in enumerate(table, start=1):
         if isinstance(row, Example):
-            found.append(row)
+            examples.append(row)
             continue
         if isinstance(row, tuple) and row and isinstance(row[0], tuple):
             row = (*row[0], *row[1:])
@@ -93,8 +93,8 @@ def examples_from(rows: Labelled, fields: Sequence[str] = ("text",)) -> list[Exa
                 f"row {number} of the examples, {in_a_line(row, 100)}, is no example; expected"
                 f" {' and '.join(fields)} with label, as an Example, a tuple or a dict"
             )
-        found.append(Example({name: row[name] for name in fields}, _label(row.get("label"), names)))
-    return found
+        examples.append(Example({name: row[name] for name in fields}, _label(row.get("label"), names)))
+    return examples
 
 
 def _label(value: Any, names: Sequence[str] | None) -> str | None:

@@ -52,8 +52,8 @@ class NgramHead(Head):
 
     def read(self, text: str) -> Int[NDArray[np.int64], " n"]:
         """The indices of a text's known n-grams."""
-        found = (self._index.get(ngram) for ngram in ngrams_of(text, self._lengths))
-        return np.array([index for index in found if index is not None], dtype=np.int64)
+        indices = (self._index.get(ngram) for ngram in ngrams_of(text, self._lengths))
+        return np.array([index for index in indices if index is not None], dtype=np.int64)
 
     def features(self, texts: Sequences) -> Float[Tensor, "batch ngram"]:
         """The vectors of texts, sparse, from what `read` gives."""

@@ -253,8 +253,8 @@ def mask_spans(
         text = sequence[len(special.front) : len(sequence) - len(special.back)]
         masked = min(max(1, round(rate * len(text))), len(text))
         spans = max(1, min(round(masked / mean), len(text) - masked))
-        kept = _lengths(len(text) - masked, spans, generator)
-        ends = np.cumsum(np.stack([kept, _lengths(masked, spans, generator)], axis=1).ravel())
+        between = _lengths(len(text) - masked, spans, generator)
+        ends = np.cumsum(np.stack([between, _lengths(masked, spans, generator)], axis=1).ravel())
         parts = np.split(text, ends[:-1])
         marks = [np.array([sentinel(tokenizer, span)]) for span in range(spans)]
         inputs.append(np.concatenate([special.front, *_alternating(parts[::2], marks), special.back]).astype(np.int64))

@@ -203,13 +203,13 @@ def _instead(
 
 def built_in_words(word: str, label: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """Single-token label words of built-in tasks for a label with the same name or word."""
-    asked = {word.casefold(), label.casefold()}
+    names = {word.casefold(), label.casefold()}
     words_of_label = [
         own
         for task in BUILT_IN_TASKS.values()
         for name, words in task.verbalizer.items()
         for own in words
-        if own != word and {name.casefold(), own.casefold()} & asked
+        if own != word and {name.casefold(), own.casefold()} & names
     ]
     return [own for own in words_of_label if len(tokenizer.encode(own, add_special_tokens=False)) == 1]
 

@@ -66,8 +66,8 @@ CENTRE_TEXTS = 1000
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What dev examples chose."""
+class Penalty:
+    """A strength of the penalty, and what its fit does on dev examples."""
 
     strength: float
     """C of the logistic regression."""
@@ -79,22 +79,22 @@ class Chosen:
 Fit = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Weights [label, hidden] and biases [label]."""
 
-Choice = Callable[[Sequence[Chosen], int], Chosen]
+Choice = Callable[[Sequence[Penalty], int], Penalty]
 """From what each penalty does on dev examples, and how many these are, to the one to keep."""
 
 
-def strongest_within_error(found: Sequence[Chosen], num_dev: int) -> Chosen:
+def strongest_within_error(penalties: Sequence[Penalty], num_dev: int) -> Penalty:
     """The strongest penalty whose dev accuracy is within one standard error of the best. Dev examples are mostly of the
     source language, and a sentence or two of these is no reason for a weaker penalty, which reads the target language
     worse (docs/log.md, 2026-11-30)."""
-    best = max(one.dev_accuracy for one in found)
+    best = max(one.dev_accuracy for one in penalties)
     error = float(np.sqrt(best * (100 - best) / num_dev))
-    return min((one for one in found if one.dev_accuracy >= best - error), key=lambda one: one.strength)
+    return min((one for one in penalties if one.dev_accuracy >= best - error), key=lambda one: one.strength)
 
 
-def most_accurate(found: Sequence[Chosen], num_dev: int) -> Chosen:
+def most_accurate(penalties: Sequence[Penalty], num_dev: int) -> Penalty:
     """The penalty with the best dev accuracy, then dev loss."""
-    return min(found, key=lambda one: (-one.dev_accuracy, one.dev_loss))
+    return min(penalties, key=lambda one: (-one.dev_accuracy, one.dev_loss))
 
 
 def layer_read(backbone: Backbone, config: TuneConfig) -> int:
@@ -107,11 +107,11 @@ def vectors_of(
     backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, layer: int, batch_size: int
 ) -> _Vectors:
     """Pooled states behind `layer` layers, fp32, in the order of the examples."""
-    found = np.zeros((len(clozes), backbone.hidden_size), dtype=np.float32)
+    vectors = np.zeros((len(clozes), backbone.hidden_size), dtype=np.float32)
     for rows in by_length([cloze.input_ids for cloze in clozes], batch_size):
         states = backbone.pooled_states([clozes[i].input_ids for i in rows], prefix, layer)
-        found[rows] = states.cpu().numpy()
-    return found
+        vectors[rows] = states.cpu().numpy()
+    return vectors
 
 
 def fit_embedding_head(
@@ -123,7 +123,7 @@ def fit_embedding_head(
     layer: int,
     batch_size: int,
     strengths: Sequence[float] = STRENGTHS,
-) -> tuple[EmbeddingHead, Chosen]:
+) -> tuple[EmbeddingHead, Penalty]:
     """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep that of
     `strongest_within_error`. Raises `DataError` for one label alone."""
     inputs, held = (
@@ -132,8 +132,8 @@ def fit_embedding_head(
         )
         for part in (train, dev)
     )
-    head, found = best_head(layer, inputs, held, num_labels, strengths)
-    return head.to(backbone.device), found
+    head, penalty = best_head(layer, inputs, held, num_labels, strengths)
+    return head.to(backbone.device), penalty
 
 
 def best_head(
@@ -143,27 +143,27 @@ def best_head(
     num_labels: int,
     strengths: Sequence[float] = STRENGTHS,
     choose: Choice = strongest_within_error,
-) -> tuple[EmbeddingHead, Chosen]:
+) -> tuple[EmbeddingHead, Penalty]:
     """As `fit_embedding_head`, from the vectors themselves."""
     centre, scale = train.states.mean(axis=0), float(train.states.std())
     inputs, held = (replace(part, states=(part.states - centre) / scale) for part in (train, dev))
-    fit, found = best_fit(inputs, held, num_labels, strengths, choose)
+    fit, penalty = best_fit(inputs, held, num_labels, strengths, choose)
     weight, bias, of_centre = (torch.from_numpy(value) for value in (*fit, centre))
-    return EmbeddingHead(weight, bias, of_centre, torch.tensor(scale), layer), found
+    return EmbeddingHead(weight, bias, of_centre, torch.tensor(scale), layer), penalty
 
 
 def best_fit(
     train: Vectors, dev: Vectors, num_labels: int, strengths: Sequence[float], choose: Choice
-) -> tuple[Fit, Chosen]:
+) -> tuple[Fit, Penalty]:
     """The fit on all training examples with the penalty to choose. Raises `DataError` for one label alone."""
     if len(set(train.gold)) < 2:
         raise DataError("all training examples have one label; give examples of at least two")
-    fits: dict[Chosen, Fit] = {}
+    fits: dict[Penalty, Fit] = {}
     for strength in strengths:
         fit = _logistic(train, num_labels, strength)
-        fits[Chosen(strength, *_judged(train, dev, num_labels, strength, fit))] = fit
-    chosen = choose(list(fits), len(dev.gold) + sum(map(len, train.folds)))
-    return fits[chosen], chosen
+        fits[Penalty(strength, *_judged(train, dev, num_labels, strength, fit))] = fit
+    best = choose(list(fits), len(dev.gold) + sum(map(len, train.folds)))
+    return fits[best], best
 
 
 def _judged(train: Vectors, dev: Vectors, num_labels: int, strength: float, fit: Fit) -> tuple[float, float]:
@@ -255,8 +255,10 @@ class RidgeMap:
         )
         weight, bias, centre = (value.detach().cpu().double() for value in (head.weight, head.bias, head.centre))
         scale = head.scale.detach().cpu()
-        made = EmbeddingHead(weight @ matrix.T, bias + weight @ (source - centre) / scale, target, scale, head.layer)
-        return made.to(head.weight.device)
+        head_of_source = EmbeddingHead(
+            weight @ matrix.T, bias + weight @ (source - centre) / scale, target, scale, head.layer
+        )
+        return head_of_source.to(head.weight.device)
 
 
 def fit_ridge(train: PairVectors, held_out: PairVectors, penalties: Sequence[float] = PENALTIES) -> RidgeMap:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from glotprompt.model.modules.ngrams import NgramHead, ngrams_of
-from glotprompt.training.objectives.embedding import Chosen, Vectors, best_fit, most_accurate
+from glotprompt.training.objectives.embedding import Penalty, Vectors, best_fit, most_accurate
 
 STRENGTHS = (1.0, 10.0, 100.0)
 """scikit-learn's C, inverse strengths of the penalty, of which one is chosen."""
@@ -34,7 +34,7 @@ class Texts:
 
 def fit_ngram_head(
     train: Texts, dev: Texts, num_labels: int, strengths: Sequence[float] = STRENGTHS
-) -> tuple[NgramHead, Chosen]:
+) -> tuple[NgramHead, Penalty]:
     """Fit a head for each strength of the penalty, and keep the most accurate on dev texts and folds. The vocabulary is
     that of all training texts. Raises `DataError` for one label alone."""
     counts = Counter(ngram for text in train.texts for ngram in set(ngrams_of(text, LENGTHS)))
@@ -48,7 +48,7 @@ def fit_ngram_head(
     products = torch.cat([torch.sparse.mm(features, block.T) for block in blocks], dim=1)
     root = torch.linalg.cholesky(products + 1e-6 * torch.eye(len(products)))
     states = root.numpy()
-    (weight, bias), chosen = best_fit(
+    (weight, bias), penalty = best_fit(
         Vectors(states[:num], train.gold, np.array(train.weights), train.folds),
         Vectors(states[num:], dev.gold),
         num_labels,
@@ -57,4 +57,4 @@ def fit_ngram_head(
     )
     shares = torch.linalg.solve_triangular(root.T, torch.from_numpy(weight.T.copy()), upper=True)
     fitted = torch.sparse.mm(features.T, shares).T
-    return NgramHead(ngrams, idf, fitted, torch.from_numpy(bias)), chosen
+    return NgramHead(ngrams, idf, fitted, torch.from_numpy(bias)), penalty
