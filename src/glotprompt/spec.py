@@ -153,9 +153,6 @@ def _settings(config: AdaptConfig | TuneConfig) -> dict[str, Any]:
     return {name: value for name, value in config.model_dump(mode="json").items() if name not in idle}
 
 
-# ---------------------------------------------------------------------------------------------------------------
-
-
 def done_or_train(
     spec: RunSpec,
     output: Path,

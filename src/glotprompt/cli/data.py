@@ -67,9 +67,6 @@ def check(params: Params) -> None:
     write_json(params["json"], result.to_dict())
 
 
-# ---------------------------------------------------------------------------------------------------------------
-
-
 def _metadata(found: Dataset) -> dict[str, str]:
     """What is the same for all languages, by name."""
     pairs = {"name": found.name, "title": found.title, "kind": found.kind}

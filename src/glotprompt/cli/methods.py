@@ -47,9 +47,6 @@ def _figures(shell: Shell, costs: Sequence[MethodCost], settings: Mapping[str, A
     return {"model": about, "settings": dict(settings), "methods": rows}
 
 
-# ---------------------------------------------------------------------------------------------------------------
-
-
 def _show(shell: Shell, costs: Sequence[MethodCost], setting: str) -> None:
     out = console()
     note(

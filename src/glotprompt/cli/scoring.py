@@ -179,9 +179,6 @@ def _warnings(report: EvaluationReport, num_occurring: int) -> Generator[str]:
         yield f"collapse: {share} of the examples were labelled {report.collapsed_label!r}; these figures say little"
 
 
-# ---------------------------------------------------------------------------------------------------------------
-
-
 def predict(params: Params) -> None:
     """Classify, and print or write what was found."""
     sources = _sources(params["texts"], params["input"])

@@ -117,6 +117,12 @@ class CharacterMap:
         _refuse_unclear(table)
         return cls(tuple(Rewriting(*row) for row in metadata["rewritings"]), tuple(metadata["left"]))
 
+    @classmethod
+    def in_file(cls, metadata: Mapping[str, Any]) -> CharacterMap | None:
+        """The map in a file's metadata; older files have none."""
+        stored = metadata.get("characters")
+        return None if stored is None else cls.from_dict(stored)
+
     def save(self, path: str | Path) -> Path:
         """Write the table as TOML, or as JSON for the ending .json: an editable file for `load`."""
         path = Path(path)

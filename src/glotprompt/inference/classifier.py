@@ -105,7 +105,7 @@ class LanguageModule(SavedStage1):
         return cls(
             metadata["method"], parts, metadata["language"], metadata["backbone"],
             stage1_report(metadata["training"], str(path)),
-            characters_of(metadata), Samples.in_file(metadata),
+            CharacterMap.in_file(metadata), Samples.in_file(metadata),
         )  # fmt: skip
 
 
@@ -167,7 +167,7 @@ class LanguagePrompt(SavedStage1):
             check_prompt(tensors, metadata["positions"], backbone)
         return cls(
             tensors["key_values"], metadata["language"], metadata["backbone"], metadata["positions"],
-            stage1_report(metadata["training"], str(path)), metadata["method"], characters_of(metadata),
+            stage1_report(metadata["training"], str(path)), metadata["method"], CharacterMap.in_file(metadata),
             Samples.in_file(metadata),
         )  # fmt: skip
 
@@ -189,12 +189,6 @@ def _json(report: Stage1Report | TuneReport | None) -> dict[str, Any]:
 
 def _description_of(value: CharacterMap | Samples | None) -> dict[str, Any] | None:
     return None if value is None else value.to_dict()
-
-
-def characters_of(metadata: Mapping[str, Any]) -> CharacterMap | None:
-    """The map in a file's metadata; older files have none."""
-    value = metadata.get("characters")
-    return None if value is None else CharacterMap.from_dict(value)
 
 
 def _read_for(path: str | Path, kind: str, backbone: Backbone | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -377,7 +371,7 @@ class PromptClassifier(Saved):
             None if offsets is None else tuple(offsets),
             TuneReport.of(metadata["training"], str(path)) if metadata["training"] else None,
             metadata["method"],
-            characters_of(metadata),
+            CharacterMap.in_file(metadata),
             Samples.in_file(metadata),
             measurements_of(metadata),
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ArtifactError
-from glotprompt.inference.classifier import PromptClassifier, characters_of, task_of
+from glotprompt.inference.classifier import PromptClassifier, task_of
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import EmbeddingHead, Head
 from glotprompt.model.modules.module import Module
@@ -102,7 +102,7 @@ class Served:
             task=task,
             max_length=metadata["max_length"],
             offsets=offsets,
-            characters=characters_of(metadata),
+            characters=CharacterMap.in_file(metadata),
             words=words,
             pooled_layer=pooled_layer,
             reads_characters=metadata["backbone"] == artifact.NO_BACKBONE,

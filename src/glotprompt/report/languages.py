@@ -57,9 +57,6 @@ def _counts(checked: Mapping[str, Any]) -> tuple[Any, Any]:
     return number_cell(checked["kept"], 0), number_cell(checked["removed"], 0)
 
 
-# ---------------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Gain:
     """What the adapted soft prompt gained on a language over prompt tuning without adaptation, in points."""

@@ -168,9 +168,6 @@ def _is_logarithmic(curves: Curves) -> bool:
     return counts and bool(xs) and min(xs) > 0 and max(xs) > LOG_RATIO * min(xs)
 
 
-# ---------------------------------------------------------------------------------------------------------------
-
-
 def accuracy_against_parameters(experiment: Experiment) -> str:
     """Mean accuracy of each method against its trained parameters per language (logarithmic); "" without a point."""
     points: list[tuple[Line, float, Spread]] = []

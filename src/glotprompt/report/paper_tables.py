@@ -144,9 +144,6 @@ def _low_resource(experiment: Experiment, unseen: list[str]) -> str:
     return f" Low-resource on this backbone rather than unseen: {', '.join(targets)}." if targets else ""
 
 
-# ---------------------------------------------------------------------------------------------------------------
-
-
 def source_table(experiment: Experiment) -> Table | None:
     """Accuracy of cross-fitted classifiers on the source examples; None without any."""
     if not any(run.source_accuracy for run in experiment.runs):
@@ -220,9 +217,6 @@ def _signed(value: float) -> str:
     """A number with its sign: +1.2, −1.2, but 0.0."""
     text = f"{value:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
-
-
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def cost_tables(experiment: Experiment) -> list[Table]:

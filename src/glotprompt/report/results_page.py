@@ -113,9 +113,6 @@ def _spans(text: str) -> list[tuple[bool, str]]:
     return [(bool(place % 2), piece) for place, piece in enumerate(pieces) if piece]
 
 
-# ---------------------------------------------------------------------------------------------------------------
-
-
 def as_page_markdown(page: ResultsPage, figures: str) -> str:
     """The page for GitHub; `figures` is the folder of the figures, relative to the file."""
     parts = [f"# {markdown(page.title)}", markdown(page.lead)]
@@ -180,9 +177,6 @@ def figures_of(page: ResultsPage) -> list[Drawing]:
 def tables_of(page: ResultsPage) -> list[Table]:
     """All tables of the page."""
     return [table for section in page.sections for table in (*section.tables, *section.minor_tables)]
-
-
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def write_report(

@@ -70,9 +70,6 @@ def with_best_bold(rows: list[tuple[TableCell, ...]], without: Iterable[int] = (
     return [tuple(row) for row in cells]
 
 
-# ---------------------------------------------------------------------------------------------------------------
-
-
 def as_markdown(table: Table) -> str:
     """A GitHub table with its caption above."""
     sides = [":--" if index < table.text_columns else "--:" for index in range(len(table.headings))]

@@ -99,9 +99,6 @@ class Metrics:
         return generate_latest(self._shown)
 
 
-# ---------------------------------------------------------------------------------------------------------------
-
-
 class JsonLines(logging.Formatter):
     """Formats log records as JSON objects."""
 
