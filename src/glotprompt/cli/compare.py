@@ -16,10 +16,12 @@ from glotprompt.cli.options import FILES
 from glotprompt.cli.program import options_of, words_of
 from glotprompt.cli.screen import note, resumable, say, write_json
 from glotprompt.cli.tables import console, table
+from glotprompt.compare.budget import Budget
 from glotprompt.compare.candidates import Typed
 from glotprompt.compare.choice import label_folds
 from glotprompt.compare.figure import accuracy_plot
 from glotprompt.compare.result import CompareResult, CompareRow, Gain
+from glotprompt.compare.run import PLOT, RESULT
 from glotprompt.compare.run import compare as compare_candidates
 from glotprompt.compare.training import Material, Trainer, texts_of
 from glotprompt.config import RuntimeConfig
@@ -41,6 +43,7 @@ _MACHINE = ("precision", "device")
 
 def compare(params: Params) -> None:
     """Run what fits into the time, show it, save the winner, and advise."""
+    budget = Budget(params["minutes"])
     output: Path = params["output"]
     if output.is_file():
         raise UserError(f"--output {output} is a file; give a folder")
@@ -56,10 +59,10 @@ def compare(params: Params) -> None:
     output.mkdir(parents=True, exist_ok=True)
     with alone(output / "work", output, note), resumable(output / "work"):
         trainer = Trainer(material, models, names, output / "work", runtime)
-        result = compare_candidates(trainer, _typed(params), output, params["minutes"], note)
-    _show(result)
-    write_json(output / "compare.json", result.to_json())
-    _write_plot(result, output / "compare.svg")
+        result = compare_candidates(trainer, _typed(params), output, budget, note)
+        _show(result)
+        _write_plot(result, output / PLOT)
+    note(f"wrote {output / RESULT} (figures)")
     write_json(params["json"], result.to_json())
 
 
