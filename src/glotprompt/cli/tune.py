@@ -61,6 +61,8 @@ def tune(params: Params) -> None:
     for option in ("held_out", "no_overlap_check"):
         if params[option] and not parallel:
             raise ConfigError(f"--{option.replace('_', '-')} is for --parallel; leave it out")
+    if parallel and targets:
+        raise ConfigError("--parallel (a ridge map) and --target-labels do not go together; leave one of them out")
     record = check_training_files([*params["train"], *targets], prompt, params)
     read = labelled_data(loaded, params, [*(params["target_text"] or ()), *parallel])
     pairs = parallel_text("tune", parallel, params) if parallel else Stage1Text(record)
