@@ -17,7 +17,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from glotprompt.errors import ConfigError, nearest, setting
@@ -52,6 +61,14 @@ class Config(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError(_one_line(type(self), error)) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_words_for_flags(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes "yes", "off" and numbers for true and false, too."""
+        if cls.model_fields[str(info.field_name)].annotation is bool and not isinstance(value, bool):
+            raise PydanticCustomError("bool_type", "Expected true or false")
+        return value
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated again."""

@@ -200,6 +200,8 @@ class _Planner:
         test = self._examples(target.tests, target)
         if target.dataset is None:
             reading.refuse_scored(tuned.train, test, self.data_dir)
+        if experiment.folds is not None:
+            reading.check_folds(tuned.train, test, experiment.folds, self.data_dir)
         content = reading.examples_content(test, self.data_dir)
         centre = self._unlabelled(target) if way.system.centred else None
         scored = EvaluateStep(
