@@ -54,6 +54,7 @@ def test_all_of_it_and_interrupted(
     stopped = glotprompt(*words)
     assert stopped.status == 130
     assert "rerun the same command" in stopped.error
+    assert "few target labels of a label (sports 4, health 4, business 4)" in stopped.err
     done, interrupted_at = [stage for stage in stages if stage[0] == 1], -1
     kept = {path: path.stat().st_mtime_ns for path in (here / "out" / "work").glob("*.*") if path.is_file()}
     assert len(kept) > 5

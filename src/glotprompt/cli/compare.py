@@ -16,6 +16,7 @@ from glotprompt.cli.options import FILES
 from glotprompt.cli.program import options_of, words_of
 from glotprompt.cli.screen import note, resumable, say, write_json
 from glotprompt.cli.tables import console, table
+from glotprompt.cli.tune import tell_few
 from glotprompt.compare.budget import Budget
 from glotprompt.compare.candidates import Typed
 from glotprompt.compare.choice import label_folds
@@ -96,6 +97,7 @@ def _material(params: Params) -> Material:
     labels = [] if labels_file is None else examples_of(labels_file, how, fields, task.labels)
     if labels:
         label_folds(labels)  # what is wrong with them is said before anything is trained
+        tell_few(labels, "target labels")
         train = _without(train, labels, "training")
         dev = None if dev is None else _without(dev, labels, "dev")
     scored = [*(params["held_out"] or ()), *([labels_file] if labels_file else [])]
