@@ -340,7 +340,7 @@ def test_a_training_ends_with_the_time(timed: Any, tmp_path: Path) -> None:
     run = _Comparison(cast(Any, Invented(clock, tmp_path)), Budget(1, clock), print)
     step = run.trainer.runtime.on_step
     assert step is not None
-    run._deadline = 30
+    run._deadline = 30  # pyright: ignore[reportPrivateUsage]
     step({"step": 1})
     clock.now = 31
     with pytest.raises(OutOfTime):
