@@ -345,6 +345,8 @@ def test_a_training_ends_with_the_time(timed: Any, tmp_path: Path) -> None:
     clock.now = 31
     with pytest.raises(OutOfTime):
         step({"step": 2})
+    run._leave(cast(Any, SimpleNamespace(to_json=dict)), EMBEDDING, tmp_path)  # pyright: ignore[reportPrivateUsage]
+    step({"step": 3})  # the winner is trained to its end
 
 
 def test_figures_and_classifier_belong_together(timed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

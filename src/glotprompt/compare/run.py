@@ -121,8 +121,8 @@ class _Comparison:
         try:
             # Without rivals the others say nothing; what is kept takes no time.
             if not candidate.is_rival and not self._is_done(candidate, seed):
-                needed = self._needed(candidate, seed)
-                if needed > self._left(candidate) > 0:  # the machine may have been busy when it was timed
+                needed, left = self._needed(candidate, seed), self._left(candidate)
+                if 10 * PROBE_SECONDS < left < needed < 4 * left:  # the machine may have been busy when it was timed
                     self._forecasters.clear()
                     needed = min(needed, self._needed(candidate, seed))
                 reason, about = choice.why_not(needed, self._left(candidate)), f", about {duration(needed)}"
@@ -332,6 +332,7 @@ class _Comparison:
         """Write the figures and the winner's files. An earlier comparison's are removed first: whenever it is killed,
         no figures lie beside a classifier that they are not of."""
         made: dict[str, Any] = {}
+        self._deadline = float("inf")
         if winner is not None:
             self.tell(f"[{self.budget}] training {winner.title} on everything ...")
             made[CLASSIFIER] = self.trainer.whole(winner, 0, self.material.labels if winner.labels else ())
