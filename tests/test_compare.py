@@ -1,23 +1,27 @@
-"""What a comparison decides and says, from invented figures. No training."""
+"""What a comparison decides and says, and that it ends in time, from invented figures. No training."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import glotprompt as gp
+from glotprompt.compare.budget import Budget, OutOfTime
 from glotprompt.compare.candidates import (
     EMBEDDING,
     Candidate,
     Typed,
-    clozes,
     commands,
     planned,
-    self_trained,
 )
 from glotprompt.compare.choice import (
     Right,
@@ -31,9 +35,14 @@ from glotprompt.compare.choice import (
     recommend,
     why_not,
 )
+from glotprompt.compare.result import CompareResult
+from glotprompt.compare.run import _Comparison, compare  # pyright: ignore[reportPrivateUsage]
+from glotprompt.compare.training import Material
+from glotprompt.data.readers.records import content_hash
 from glotprompt.errors import DataError
+from glotprompt.storage import atomic
 
-from .toys import topics
+from .toys import TASK, topics
 
 MAJORITY, TFIDF = Candidate("majority"), Candidate("tf-idf", labels=True)
 LABELS, LORA = replace(EMBEDDING, labels=True), replace(EMBEDDING, stage1="lora-aligned")
@@ -146,8 +155,8 @@ def test_without_labels_it_says_that_it_cannot_know() -> None:
 
 def test_what_fits() -> None:
     assert why_not(9, 10) is None
-    assert why_not(700, 10) == "needs about 11 min 40 s"
-    assert why_not(None, 0) == why_not(None, 1) == why_not(9, 0) == "no time left"
+    assert why_not(700, 10) == "needs about 11 min 40 s, 10 s left"
+    assert why_not(9, -1) == "needs about 9.0 s, no time left"
 
 
 def test_what_there_was_no_time_for() -> None:
@@ -159,26 +168,31 @@ def test_what_there_was_no_time_for() -> None:
 
 def test_the_data_decides_what_is_compared() -> None:
     assert planned(target=False, parallel=False, labels=False) == [EMBEDDING]
+    assert [one.name for one in planned(target=True, parallel=True, labels=False)] == [
+        "embedding",
+        "lora-aligned",
+        "soft-prompt-aligned",
+        "embedding+ridge",
+    ]
     everything = planned(target=True, parallel=True, labels=True)
-    everything += [*self_trained("lora-aligned"), *clozes(target=True)]
     assert [one.name for one in everything] == [
         "majority",
         "tf-idf",
         "embedding",
-        "embedding+centred",
-        "embedding+ridge",
-        "embedding+labels",
         "lora-aligned",
         "lora-aligned+labels",
-        "soft-prompt-aligned",
-        "soft-prompt-aligned+labels",
+        "embedding+labels",
         "embedding+self-trained",
         "embedding+self-trained+labels",
         "lora-aligned+self-trained",
         "lora-aligned+self-trained+labels",
+        "soft-prompt-aligned",
+        "soft-prompt-aligned+labels",
+        "embedding+ridge",
+        "embedding+centred",
         "prompt-tuning",
         "soft-prompt",
-    ]
+    ], "by what they were worth on other languages"
     assert len({one.title for one in everything}) == len(everything)
 
 
@@ -217,3 +231,140 @@ def test_the_commands_that_make_a_candidate() -> None:
     assert made[2][-4:-2] == ["--output", "out/classifier.safetensors"]
     (mapped,) = commands(replace(EMBEDDING, ridge=True), typed, "mini-sentence", "out")
     assert "--parallel p.tsv --held-out test.tsv --held-out few.tsv --output out/classifier.safetensors" in mapped
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# In time
+
+
+class Clock:
+    """Seconds that only pass where something takes time."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Invented:
+    """A trainer of nothing: every part of a candidate takes `seconds`, and is right where `right` says."""
+
+    def __init__(self, clock: Clock, work: Path, **seconds: float) -> None:
+        labels = [replace(one, id="") for one in topics(5)]
+        target = [gp.Example.of(f"unlabelled {number}") for number in range(40)]
+        self.material = Material(TASK, "lug", topics(8), target=target, labels=labels)
+        self.names, self.work, self.runtime = ("a", "b"), work, gp.RuntimeConfig()
+        self.clock, self.seconds = clock, seconds
+        self.made: list[str] = []
+
+    def backbone(self, candidate: Candidate) -> Any:
+        return SimpleNamespace(name="mini-sentence")
+
+    def identity(self, candidate: Candidate, seed: int, few: Any) -> str:
+        return f"{candidate.name}-{seed}-{content_hash(few)}"
+
+    def has_adapted(self, candidate: Candidate, seed: int) -> bool:
+        return False
+
+    def stage1(self, candidate: Candidate, seed: int) -> None:
+        return None
+
+    adapt = stage1
+
+    def unread(self, candidate: Candidate, seed: int) -> int:
+        return 0 if candidate.name in self.made else 100 + 100 * (candidate.centred or candidate.self_trained)
+
+    def all_read(self, candidate: Candidate) -> float:
+        return 100 + 100 * (candidate.centred or candidate.self_trained)
+
+    def classifier(self, candidate: Candidate, seed: int, few: Any) -> Any:
+        self.made.append(candidate.name)
+        self.clock.now += 0 if candidate.is_rival else self.seconds.get(candidate.name.replace("+", "_"), 10)
+        answers = [SimpleNamespace(label=one.label) for one in self.material.labels]
+        return SimpleNamespace(
+            training=SimpleNamespace(dev_accuracy=50.0),
+            predict=lambda held, batch_size: answers[: len(held)],
+            save=lambda path: path.write_text(candidate.name),
+        )
+
+    def whole(self, candidate: Candidate, seed: int, few: Any) -> Any:
+        return self.classifier(candidate, seed, few)
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[CompareResult, Invented, list[str]]]:
+    """Compares for so many minutes; gives the result, the trainer, and what was told."""
+    monkeypatch.setattr(_Comparison, "_forecast_stage1", lambda self, backbone, stage1: 300.0)
+    monkeypatch.setattr(_Comparison, "_forecast_stage2", lambda self, one, seed: 4.0 if one == EMBEDDING else 500.0)
+
+    def run(minutes: float, **seconds: float) -> tuple[CompareResult, Invented, list[str]]:
+        clock, told = Clock(), list[str]()
+        trainer: Any = Invented(clock, tmp_path / "work", **seconds)
+        typed = Typed("lug", "t", ["a"], labels="few.tsv")
+        result = compare(trainer, typed, tmp_path, Budget(minutes, clock), told.append)
+        assert clock.now <= 60 * minutes + 1e-6, "it ends in time"
+        return result, trainer, told
+
+    return run
+
+
+def test_labels_are_tried_before_variants_and_what_does_not_fit_says_what_it_needs(timed: Any) -> None:
+    result, trainer, told = timed(1.5)
+    rows = {row.name: row for row in result.rows}
+    run = [name for name, row in rows.items() if row.not_run is None]
+    assert run[:4] == ["majority", "tf-idf", "embedding", "embedding+labels"]
+    late = {name: row.not_run for name, row in rows.items() if row.not_run is not None}
+    assert late["embedding+centred"].startswith("needs about 20 s, ")
+    assert late["prompt-tuning"].startswith("needs about 8 min 20 s, ")
+    assert told[2:4] == [
+        "[0.0 s, 1 min 30 s left] Sentence vectors, about 4.0 s ...",
+        "[10 s, 1 min 20 s left] Sentence vectors, your labels, about 10 s ...",
+    ]
+    assert result.advice[-1].startswith("Sentence vectors, self-trained and 4 others did not fit into 1.5 minutes")
+    assert json.loads((trainer.work.parent / "compare.json").read_text()) == result.to_json()
+
+
+def test_a_candidate_that_takes_longer_than_was_forecast_is_stopped(timed: Any) -> None:
+    result, trainer, _ = timed(3, embedding_labels=40)
+    (row,) = (row for row in result.rows if row.name == "embedding+labels")
+    assert row.not_run == "stopped after 2 min 40 s: the time was up"
+    assert trainer.made.count("embedding+labels") == 4
+    again, second, _ = timed(5, embedding_labels=40)
+    (row,) = (row for row in again.rows if row.name == "embedding+labels")
+    assert row.not_run is None
+    assert second.made.count("embedding+labels") - (again.winner == row.name) == 1, "finished folds are kept"
+
+
+def test_a_training_ends_with_the_time(timed: Any, tmp_path: Path) -> None:
+    clock = Clock()
+    run = _Comparison(cast(Any, Invented(clock, tmp_path)), Budget(1, clock), print)
+    step = run.trainer.runtime.on_step
+    assert step is not None
+    run._deadline = 30  # pyright: ignore[reportPrivateUsage]
+    step({"step": 1})
+    clock.now = 31
+    with pytest.raises(OutOfTime):
+        step({"step": 2})
+    run._leave(cast(Any, SimpleNamespace(to_json=dict)), EMBEDDING, tmp_path)  # pyright: ignore[reportPrivateUsage]
+    step({"step": 3})  # the winner is trained to its end
+
+
+def test_figures_and_classifier_belong_together(timed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("compare.json", "compare.svg", "classifier.safetensors", "adapted.safetensors"):
+        (tmp_path / name).write_text("of an earlier comparison")
+    real = atomic.write
+
+    def killed(path: Path, content: Any) -> Path:
+        if path.name == "compare.json":
+            raise KeyboardInterrupt
+        return real(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            timed(3)
+    assert not (tmp_path / "compare.json").exists(), "no figures beside a classifier that they are not of"
+    assert not (tmp_path / "compare.svg").exists()
+    result, _, _ = timed(3)
+    assert (tmp_path / "classifier.safetensors").read_text() == result.winner
+    assert not (tmp_path / "adapted.safetensors").exists()

@@ -14,6 +14,7 @@ import pytest
 import glotprompt as gp
 from glotprompt.data.characters import CharacterMap, Rewriting
 from glotprompt.data.samples import MOST_CHARACTERS, NUM_SAMPLES, Samples
+from glotprompt.data.seen import num_seen, seen_of
 from glotprompt.methods import for_language
 from glotprompt.training.objectives import inputs
 from glotprompt.training.objectives.batches import token_sequences
@@ -148,3 +149,14 @@ def test_a_swapped_language_brings_its_own(backbone: gp.Backbone) -> None:
     assert texts_of(for_language(classifier, theirs).samples) == texts_of(theirs.samples)
     assert texts_of(theirs.samples) != texts_of(ours.samples)
     assert for_language(replace(classifier, samples=None), theirs).samples is None
+
+
+def test_digests_of_what_was_trained_on() -> None:
+    many = [gp.Example.of(f"text {number}", "a") for number in range(3000)]
+    kept = seen_of([*many, *many])
+    assert len(kept) == 5336
+    assert num_seen(many, kept) == 1000, "of more the smallest digests, which are a sample"
+    assert num_seen([gp.Example.of(f"other {number}") for number in range(3000)], kept) == 0
+    few = seen_of(many[:3])
+    assert num_seen([gp.Example.of("  text  1 ", "b"), gp.Example.of("text 9")], few) == 1, "whatever its label"
+    assert num_seen(many, "") == 0

@@ -17,7 +17,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from glotprompt.errors import ConfigError, nearest, setting
@@ -52,6 +61,14 @@ class Config(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError(_one_line(type(self), error)) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_words_for_flags(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes "yes", "off" and numbers for true and false, too."""
+        if cls.model_fields[str(info.field_name)].annotation is bool and not isinstance(value, bool):
+            raise PydanticCustomError("bool_type", "Expected true or false")
+        return value
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated again."""
@@ -305,7 +322,8 @@ class RuntimeConfig(Config):
     cache."""
     no_samples: bool = False
     """Save no example texts. By default the saved file holds three short texts that were not trained on, at most 200
-    characters each, in plain text, and `glotprompt serve` shows them. Set this for private text."""
+    characters each, in plain text, and `glotprompt serve` shows them; and of a classifier short digests of labelled
+    texts, by which `evaluate` knows those that it was trained on. Set this for private text."""
     allow_unknown: bool = False
     """Stage 1: train even where more than a fifth of the words contain characters unknown to the tokenizer. Such text
     is refused by default: there is nothing to learn from it."""

@@ -125,7 +125,8 @@ def tune(
     which weigh as `TuneConfig.target_weight` says: of each label that has five or more a fifth is held out, and the
     best epoch is chosen by the mean of both languages' accuracies. `parallel` are (source, target) pairs, for method
     embedding: a ridge map from target vectors to source vectors becomes part of the head, which then reads the target
-    alone (of use where the backbone does not know the language: docs/does_it_help.md). `language`: the ISO 639-3 code
+    alone (of use where the backbone does not know the language: docs/does_it_help.md). It is fitted for classifiers of
+    source labels: `ConfigError` with `target_examples`, which would be read unmapped. `language`: the ISO 639-3 code
     of a classifier without stage 1. `DataError`: labels that the task lacks; `ConfigError`: settings that do not fit.
     """
     fields = task.template.fields

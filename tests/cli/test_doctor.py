@@ -109,6 +109,17 @@ def test_status_and_next_commands(
         assert "--task" not in outcome.err
 
 
+def test_a_sentence_encoder_is_looked_at_with_alignment(glotprompt: Program, tmp_path: Path) -> None:
+    """Without a word: it has no masked tokens to predict."""
+    lines = [" ".join(words) for words in itertools.product(("the", "king", "water", "play"), repeat=5)]
+    (tmp_path / "nya.txt").write_text("\n".join(lines), encoding="utf-8")
+    outcome = glotprompt("doctor", "--model", "mini-sentence", "--text", tmp_path / "nya.txt", "--no-probe")
+    assert outcome.status == 0, outcome.err
+    assert "settings: preset alignment" in outcome.err
+    assert outcome.out.splitlines()[-1].startswith("verdict  will work")
+    assert "next: glotprompt adapt --model mini-sentence --parallel PAIRS.tsv --language CODE" in outcome.err
+
+
 @pytest.mark.slow
 def test_a_terminal_gets_a_table(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     found = examine(tiny_folder, ["the king", "the water"], probe_seconds=0)

@@ -216,6 +216,23 @@ def test_what_is_recorded_is_what_the_file_does(typed: Program) -> None:
     assert "accuracy:" not in typed("predict --classifier one.st --labels sports,health play").err
 
 
+def test_what_it_was_trained_on_is_not_recorded(typed: Program) -> None:
+    evaluate = "evaluate --classifier one.st --language lug --record --data"
+    assert typed(f"{evaluate} train.tsv").error.endswith(
+        "one.st was trained or chosen on 30 of 30 examples, so its accuracy there is none of new texts; leave them out,"
+        " or leave --record out"
+    )
+    noted = typed("evaluate --classifier one.st --precision fp32 --data train.tsv")
+    assert "note: one.st was trained or chosen on 30 of 30 examples; figures are fairer" in noted.err
+    assert "measurements" not in artifact.describe("one.st", ["classifier"])
+    few = typed(f"{evaluate} test.tsv")
+    assert (few.status, "on 1 of 21 examples;" in few.err) == (0, True), "by chance there is one in both"
+    assert len(artifact.describe("one.st", ["classifier"])["measurements"]) == 1
+    made = typed("tune --train train.tsv --task task.toml --method tf-idf --output two.st --no-samples")
+    assert made.status == 0, made.err
+    assert artifact.describe("two.st", ["classifier"])["seen"] == "", "digests say of a guess whether it is right"
+
+
 @pytest.mark.slow
 def test_texts_that_are_cut_are_counted(typed: Program) -> None:
     assert (

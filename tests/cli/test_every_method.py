@@ -192,6 +192,7 @@ def test_mad_x_takes_a_ready_source_adapter(
             f"{adapt.replace('mad-x', 'lora')} --source eng.txt --source-adapter source",
             "lora has no source language adapter",
         ),
+        (f"{adapt.replace('mad-x', 'lora')} --source eng.txt --source-adapter nobody/has-it", "leave --source-adapter"),
     ):
         assert message in typed(f"{words} --output y.st").error, words
 

@@ -220,7 +220,7 @@ def test_cells_are_redone_with_the_plain_commands(
     tell = f"glotprompt() {{ printf '%s\\0' \"$@\" END; }}; . {script}"  # the shell reads it as a person's would
     told = subprocess.run(["bash", "-ec", tell], stdout=subprocess.PIPE, check=True, text=True).stdout
     commands = [call.split("\0")[:-1] for call in told.split("END\0")[:-1]]
-    assert len(commands) == 16
+    assert len(commands) == 16, "and the folder"
     for command in commands[:13]:
         outcome = glotprompt(*command)
         assert outcome.status == 0, outcome.err
@@ -235,6 +235,24 @@ def test_cells_are_redone_with_the_plain_commands(
         if result["run_info"]["method"] != "mad-x":  # a grid's one has another language's adapter, swapped later
             assert all(torch.equal(of_grid[key], of_command[key]) for key in of_grid)
     assert len(list(plain.glob("*.json"))) == 5
+
+
+def test_cells_that_have_no_plain_commands_are_told(
+    glotprompt: Program,
+    toy_data: Path,  # noqa: F811
+    write_experiment: Callable[[Path], Path],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    words = ["grid", write_experiment(tmp_path / "toy.toml"), "--data-dir", toy_data, "--output", tmp_path / "new dir"]
+    words += ["--set", 'methods=["few", "prompt-tuning"]', "--set", 'targets=["sna"]', "--commands"]
+    outcome = glotprompt(*words, "--set", 'systems.few={method="embedding", target_labels=2}')
+    assert outcome.status == 1, "it is not all"
+    (reason,) = (line for line in outcome.err.splitlines() if line.startswith("not written"))
+    assert reason.startswith("not written: evaluate embedding (few) on sna, seed 0: only a grid samples target labels")
+    made, *commands = [shlex.split(line) for line in outcome.out.splitlines() if not line.startswith(("template", "["))]
+    assert made == ["mkdir", "-p", str(tmp_path / "new dir")]
+    (tune,) = (command for command in commands if command[:2] == ["glotprompt", "tune"])
+    assert tune[tune.index("--language") + 1] == "sna"
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,11 @@ def test_translations_map_the_vectors_of_tune(model: str, here: Path, glotprompt
         ("--parallel pairs.tsv", "--parallel is for --method embedding alone"),
         ("--method embedding --held-out scored.txt", "--held-out is for --parallel"),
         ("--method embedding --no-overlap-check", "--no-overlap-check is for --parallel"),
+        (
+            "--method embedding --parallel pairs.tsv --target-labels test.tsv",
+            "--parallel (a ridge map) and --target-labels do not go together",
+        ),
+        ("--method embedding --set target_weight=2", "there are no --target-labels"),
     ):
         assert message in glotprompt(*f"{tune} {more}".split()).error, more
 

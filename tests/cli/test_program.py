@@ -52,6 +52,36 @@ def test_help_and_mistakes_need_no_tensors(words: str) -> None:
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
+def test_mistakes_in_what_is_named_are_said_before_torch_is_imported(files: Path) -> None:
+    """Torch takes seconds, and a large file minutes."""
+    (files / "few.tsv").write_text("text\tlabel\na goal\tsprots\n", encoding="utf-8")
+    named = "--train train.tsv --task task.toml --output x --language"
+    script = (
+        "import sys; from glotprompt.cli import main\n"
+        "for words in sys.argv[1:]: main(words.split())\n"
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    words = [
+        f"tune {named} luganda",
+        f"compare {named} lug --target-labels few.tsv",
+        f"tune {named} lug --dev nowhere.tsv",
+        "self-train --classifier a --train train.tsv --output x --unlabelled nyaa.txt",
+        "evaluate --classifier x --data tset.tsv",
+        "predict --classifier x --input tset.tsv",
+    ]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=files, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    said = done.stderr.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["error"] * len(words)
+    for line, part in zip(
+        said,
+        ("Did you mean Luganda (lug)", "few.tsv, line 2", "nowhere.tsv: no such file", "Did you mean 'nya.txt'?",
+         "Did you mean 'test.tsv'?", "Did you mean 'test.tsv'?"),
+        strict=True,
+    ):  # fmt: skip
+        assert part in line
+
+
 @pytest.mark.slow
 def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")

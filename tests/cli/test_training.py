@@ -384,6 +384,11 @@ def test_tfidf_needs_no_backbone(here: Path, glotprompt: Program) -> None:
     shown = glotprompt("show", "rival.st").out
     assert "tf-idf" in shown
     assert "100.0 %" in shown
+    assert re.search(r"training +in closed form, ", shown), "there are no steps"
+    rows = [f"win {number}\tsports\nhear {number}\thealth" for number in range(6)]
+    (here / "few.tsv").write_text("\n".join(["text\tlabel", *rows, "bank\tbusiness", "people\tbusiness"]), "utf-8")
+    few = glotprompt(*words.replace("train.tsv", "few.tsv").replace("rival.st", "few.st").split())
+    assert "few training examples of a label (business 2): with fewer than 5 it is" in few.err
     toml = glotprompt("show", "rival.st", "--toml").out
     (here / "run.toml").write_text(toml, encoding="utf-8")
     again = glotprompt(*"tune --config run.toml --train train.tsv --task task.toml --output rival.st".split())

@@ -73,6 +73,16 @@ def test_nothing_better_than_the_largest_class() -> None:
     assert "(30.0 %)" in sentence
 
 
+def test_target_labels_are_told_apart() -> None:
+    """They need what the others do without, so they are no reason against the others."""
+    right = {EMBEDDING: first(140), Reading("labels-5"): first(150), Reading("labels-20"): first(190)}
+    sentences, chosen = conclusions(result(), right)
+    assert chosen == EMBEDDING
+    assert sentences[-2].startswith("Labels in Chichewa as well, against embedding: +5.0 points [")
+    assert sentences[-2].endswith("] with 20 of each.")
+    assert sentences[-1] == "Use embedding, 70.0 % of 200 right."
+
+
 def test_without_anything_trained() -> None:
     _, sentence = advice(result(), {EMBEDDING: first(140)})
     assert sentence == "Use embedding, 70.0 % of 200 right."

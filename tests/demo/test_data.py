@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_test_passages_stand_nowhere_else(tmp_path: Path) -> None:
     assert len(test) > 100
     scored = examples_of(experiment.tests["nya"], how, labels=labels)
     assert [(one.fields, one.label) for one in scored] == [(one.fields, one.label) for one in data.test]
-    for file in (*experiment.train, str(experiment.dev)):
+    for file in (*experiment.train, str(experiment.dev), experiment.target_labels["nya"]):
         assert test.isdisjoint(example.fields["text"] for example in examples_of(file, how, labels=labels))
     target, source = (set(texts_of(files, how)) for files in ((experiment.texts["nya"],), experiment.source_texts))
     read = target | source | {pair.target for pair in pairs_of(experiment.pairs["nya"], how)}
@@ -52,6 +53,9 @@ def test_the_short_form_is_smaller_and_has_no_lora(tmp_path: Path) -> None:
         system, centred = (whole.systems[end] for end in (name, f"{name}-centred"))
         assert centred == system.replace(centred=True), "one training, read in two ways"
         assert short.systems[name].adapt["steps"] < system.adapt["steps"]
+    assert {"self-trained", "labels-5", "labels-20"} <= {*short.methods}
+    few = Counter(one.label for one in examples_of(short.target_labels["nya"], Reading(), labels=demo_data.GENRES))
+    assert min(few.values()) >= 20, "as many as a row is called after"
     assert {str(example.label) for example in bible(fast=True).test} == set(demo_data.GENRES)
 
 

@@ -26,7 +26,7 @@ def test_page_shows_the_result(result: DemoResult) -> None:
         "An invented conclusion.",
         "It learned to read Chichewa better",
         "Aligned translations",
-        "Classifying with English labels only",
+        "Classifying with English labels",
         "51.0 ± 1.4 [46, 56] 50.0 · 52.0",
         "61.0 [56, 66]",
         "63.0",
@@ -54,7 +54,7 @@ def test_page_does_not_claim_what_did_not_happen(result: DemoResult) -> None:
 
 def test_parts_that_a_demo_lacks_are_not_shown(result: DemoResult) -> None:
     text = Reader(demo_page(result.replace(language=None, guesses=[], alignment=[]))).text
-    assert "Classifying with English labels only" in text
+    assert "Classifying with English labels" in text
     assert "to read" not in text
     assert "Translations" not in text
 

@@ -266,6 +266,26 @@ def test_with_folds_the_source_examples_are_scored_in_the_target_language(verse_
     assert len(reading.pairs(adapt.texts["pairs"], verse_data).pairs) == 41
 
 
+def test_folds_need_examples_with_the_same_ids(tmp_path: Path, verse_file: Path, verse_data: Path) -> None:
+    for name in ("own.tsv", "scored.tsv"):
+        rows = "\n".join(f"{name} {number}\tFaith" for number in range(9))
+        (tmp_path / name).write_text(f"text\tlabel\n{rows}\n", encoding="utf-8")
+    own = ('train=["own.tsv"]', 'tests={glv="scored.tsv"}', "pairs={}", 'methods=["embedding"]')
+    with pytest.raises(DataError, match=r"0 examples with the id of an example of .*own\.tsv; folds = 3 needs as many"):
+        planned(verse_file, verse_data, *own)
+
+
+def test_target_labels_of_an_own_file(experiment_file: Path, toy_data: Path, tmp_path: Path) -> None:
+    rows = [f"{label} {number}\t{label}" for label in LABELS for number in range(4)]
+    (tmp_path / "few.tsv").write_text("\n".join(["text\tlabel", *rows, "", ""]), encoding="utf-8")
+    own = f'target_labels={{sna="{tmp_path / "few.tsv"}"}}'
+    plan = planned(experiment_file, toy_data, *LABELLED, 'targets=["sna"]', own)
+    (few,) = (step.target for step in plan.steps.values() if isinstance(step, TuneStep) and step.target is not None)
+    found = reading.examples(few, toy_data)
+    assert Counter(one.label for one in found) == dict.fromkeys(LABELS, 2)
+    assert {one.fields["text"] for one in found} <= {row.split("\t")[0] for row in rows}
+
+
 def test_target_labels_need_a_training_split_apart(verse_file: Path, verse_data: Path) -> None:
     with pytest.raises(ConfigError, match="taught: target_labels is for datasets with a training split, and without"):
         planned(verse_file, verse_data, 'systems.taught={method="embedding", target_labels=5}')

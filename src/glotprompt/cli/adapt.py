@@ -40,7 +40,7 @@ from glotprompt.records import (
 from glotprompt.report.tables import duration, size
 from glotprompt.spec import forget
 from glotprompt.stages.initial import initial_prompt
-from glotprompt.stages.stage1 import Stage1, with_objective
+from glotprompt.stages.stage1 import Stage1, check_source_adapter, with_objective
 
 _CODE = re.compile(r"([A-Za-z]{2,8}(?:[-_][A-Za-z0-9]+)*)=(.+)", re.DOTALL)
 
@@ -55,13 +55,14 @@ def adapt(params: Params) -> None:
     outputs = _outputs(output, list(languages))
     model = params["model"] or (MINI_SENTENCE if parallel and not target else MINI)
     config, runtime = settings(AdaptConfig, params, model, "soft-prompt")
-    method_of_adapt(config)
+    method, given = method_of_adapt(config), params["source_adapter"]
+    if given is not None:
+        check_source_adapter(method)
     # The backbone, which says what language modelling is on it, is not open yet.
     asked = with_objective(config, bool(parallel), bool(target or params["source"]), config.objective)
     texts = _texts(languages, aligned, asked, params)
     backbone = open_backbone(model, params["precision"], params["device"])
     initial = weighted_prompts("--init-prompt", params["init_prompt"], backbone)
-    given = params["source_adapter"]
     source_adapter = None if given is None else read_adapter(adapter_hub.folder_of(given), backbone)
     initial_prompt(backbone, config, initial)  # what is wrong with it is said before a text is tokenised
     known = shared_characters([prompt for prompt, _ in initial]) if initial and not params["map_characters"] else None

@@ -165,8 +165,9 @@ def train_once(
         made.save(output)
         wait()
         note(f"{output} now says how its text was checked this time")
-    if runtime.no_samples and made.samples is not None:
-        made = replace(made, samples=None)
+    seen = {"seen": ""} if isinstance(made, PromptClassifier) and made.seen else {}
+    if runtime.no_samples and (made.samples is not None or seen):
+        made = replace(made, samples=None, **seen)
         made.save(output)
         wait()
         note(f"took the example texts out of {output}")

@@ -16,10 +16,13 @@ from glotprompt.cli.options import FILES
 from glotprompt.cli.program import options_of, words_of
 from glotprompt.cli.screen import note, resumable, say, write_json
 from glotprompt.cli.tables import console, table
+from glotprompt.cli.tune import tell_few
+from glotprompt.compare.budget import Budget
 from glotprompt.compare.candidates import Typed
 from glotprompt.compare.choice import label_folds
 from glotprompt.compare.figure import accuracy_plot
 from glotprompt.compare.result import CompareResult, CompareRow, Gain
+from glotprompt.compare.run import PLOT, RESULT
 from glotprompt.compare.run import compare as compare_candidates
 from glotprompt.compare.training import Material, Trainer, texts_of
 from glotprompt.config import RuntimeConfig
@@ -41,6 +44,7 @@ _MACHINE = ("precision", "device")
 
 def compare(params: Params) -> None:
     """Run what fits into the time, show it, save the winner, and advise."""
+    budget = Budget(params["minutes"])
     output: Path = params["output"]
     if output.is_file():
         raise UserError(f"--output {output} is a file; give a folder")
@@ -56,10 +60,10 @@ def compare(params: Params) -> None:
     output.mkdir(parents=True, exist_ok=True)
     with alone(output / "work", output, note), resumable(output / "work"):
         trainer = Trainer(material, models, names, output / "work", runtime)
-        result = compare_candidates(trainer, _typed(params), output, params["minutes"], note)
-    _show(result)
-    write_json(output / "compare.json", result.to_json())
-    _write_plot(result, output / "compare.svg")
+        result = compare_candidates(trainer, _typed(params), output, budget, note)
+        _show(result)
+        _write_plot(result, output / PLOT)
+    note(f"wrote {output / RESULT} (figures)")
     write_json(params["json"], result.to_json())
 
 
@@ -93,6 +97,7 @@ def _material(params: Params) -> Material:
     labels = [] if labels_file is None else examples_of(labels_file, how, fields, task.labels)
     if labels:
         label_folds(labels)  # what is wrong with them is said before anything is trained
+        tell_few(labels, "target labels")
         train = _without(train, labels, "training")
         dev = None if dev is None else _without(dev, labels, "dev")
     scored = [*(params["held_out"] or ()), *([labels_file] if labels_file else [])]

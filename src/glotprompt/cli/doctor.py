@@ -19,6 +19,7 @@ from glotprompt.data.languages import checked_code
 from glotprompt.data.sources import texts_of
 from glotprompt.doctor import PROBE_SECONDS, Diagnosis, Finding, examine
 from glotprompt.errors import ConfigError, MissingExtraError
+from glotprompt.model.loading import predicts_tokens
 from glotprompt.task import Task
 
 MOST_CHARACTERS = 20
@@ -44,8 +45,10 @@ def doctor(params: Params) -> int:
     if params["top_k_layers"] is not None and task is None:
         raise ConfigError("--top-k is of stage 2, which is looked at with --task; give both, or leave it out")
     loaded = None if task is None else Task.load(task)
-    adapt, runtime = settings(AdaptConfig, params, model, "soft-prompt")
-    chosen = {name: params[name] for name in ("preset", "top_k_layers")}
+    # A sentence encoder has no masked tokens to learn from; stage 1 aligns it on translations.
+    preset = params["preset"] or (None if predicts_tokens(model) else "alignment")
+    adapt, runtime = settings(AdaptConfig, {**params, "preset": preset}, model, "soft-prompt")
+    chosen = {"preset": preset, "top_k_layers": params["top_k_layers"]}
     tune, _ = settings(TuneConfig, chosen, model, adapt.method)
     how = how_to_read(params)
     check_reading(params, params["text"])

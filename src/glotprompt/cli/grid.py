@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
@@ -51,8 +52,7 @@ def grid(params: Params) -> int:
     for experiment in loaded:
         add_experiment(plan, experiment, open_backbone, data_dir, scale, command)
     if params["commands"]:
-        _print_commands(plan, Path(output), data_dir)
-        return 0
+        return _print_commands(plan, Path(output), data_dir)
     finished = store.finished() if known is None else store.finished() | steps_of(known)
     missing = plan.missing(finished)
     place = Workplace(store, data_dir, device, runtime, params["retry_failed"])
@@ -71,10 +71,21 @@ def grid(params: Params) -> int:
     return _summary(outcomes, shown, named(output))
 
 
-def _print_commands(plan: Plan, folder: Path, data_dir: Path | None) -> None:
+def _print_commands(plan: Plan, folder: Path, data_dir: Path | None) -> int:
+    """Print those of each cell, and say why there are none for some; the exit status tells, too."""
+    refused: list[str] = []
+    say(shlex.join(["mkdir", "-p", str(folder)]))
     for step in plan.steps.values():
-        for line in commands_of(step, folder, data_dir) if isinstance(step, EvaluateStep) else ():
+        try:
+            lines = [*commands_of(step, folder, data_dir)] if isinstance(step, EvaluateStep) else []
+        except ConfigError as error:
+            refused.append(str(error))
+            continue
+        for line in lines:
             say(line)
+    for reason in refused:
+        note(f"not written: {reason}")
+    return 1 if refused else 0
 
 
 def _say_what_goes(before: ExperimentRecord | None, now: ExperimentRecord, finished: Collection[str]) -> None:

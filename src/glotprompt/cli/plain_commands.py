@@ -34,7 +34,8 @@ def commands_of(step: EvaluateStep, folder: Path, data_dir: Path | None) -> Iter
     task, classifier = tuned.task, folder / f"{tuned.name}-{step.target}.safetensors"
     if not _is_built_in(task):
         yield from (f"cat > {shlex.quote(str(folder / task.name))}.toml <<'END'", *_toml(task), "END")
-    yield _line("tune", _of_stage2(tuned, prompt, folder), classifier, data_dir)
+    words = _of_stage2(tuned, prompt, folder) | ({} if prompt is not None else {"language": step.target})
+    yield _line("tune", words, classifier, data_dir)
     words = {"classifier": classifier, "data": step.test.references[0], "precision": step.backbone.precision}
     yield _line("evaluate", {**words, "json": folder / f"{step.name}.json"}, None, data_dir)
 

@@ -133,6 +133,8 @@ def built(name: str) -> TyperCommand:
         purpose, extra, modules = declared.needs
         if any(find_spec(module) is None for module in modules):  # said now, not after the training
             raise MissingExtraError(purpose, extra)
+        if "on_bad_row" in given:  # it reads files
+            import_module("glotprompt.cli.early").check(given)
         module, _, function = declared.run.partition(":")
         work = getattr(import_module(f"glotprompt.cli.{module}"), function)
         with json_alone() if str(given.get("json")) == "-" else nullcontext():

@@ -22,9 +22,10 @@ from glotprompt.data.datasets.catalog import parse_reference
 from glotprompt.data.languages import NOT_NAMED, checked_code, same_language
 from glotprompt.data.readers.normalise import normalise
 from glotprompt.data.readers.records import Example, content_hash
+from glotprompt.data.seen import num_seen
 from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import ConfigError, DataError, counted
-from glotprompt.inference.classifier import Prediction, PromptClassifier
+from glotprompt.inference.classifier import Prediction, PromptClassifier, task_of
 from glotprompt.inference.measurements import keep, sentence
 from glotprompt.records import EvaluationReport, Measurement
 from glotprompt.spec import alone
@@ -33,6 +34,8 @@ from glotprompt.training.objectives.inputs import read_inputs
 
 _AT_ONCE = 512
 """Inputs that are predicted before their results are shown."""
+MOST_SEEN = 0.1
+"""Share of the scored examples that may have been trained on where the accuracy is recorded. A guess."""
 
 
 def evaluate(params: Params) -> None:
@@ -41,14 +44,15 @@ def evaluate(params: Params) -> None:
     if params["save_offsets"] is not None and prior_text is None:
         raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
     _check_record(params)
-    made = describe(params["classifier"], ("classifier",))["digest"]
-    opened = _opened(params)
-    spoken = _language_of(params, opened.language) if params["record"] else ""
-    chosen = chosen_labels(params["labels"], opened.task)
-    how = how_to_read(params)
-    pairs = "premise" in opened.task.template.fields
+    file = describe(params["classifier"], ("classifier",))
+    made, task = file["digest"], task_of(file, params["classifier"])
+    spoken = _language_of(params, file["language"]) if params["record"] else ""
+    chosen = chosen_labels(params["labels"], task)
+    pairs = "premise" in task.template.fields
     check_reading(params, [data, *(prior_text or ())], pairs=pairs, labelled=[data])
-    examples = examples_of(data, how, opened.task.template.fields, opened.task.labels)
+    examples = examples_of(data, how_to_read(params), task.template.fields, task.labels)
+    _check_seen(examples, file.get("seen", ""), params)
+    opened = _opened(params)
     unknown = tell_unknown(opened, examples)
     theirs = None if against is None else predictions_against(against, opened, examples, chosen, params)
     opened, prior = _with_prior(opened, chosen, examples, params)
@@ -89,6 +93,18 @@ def _check_record(params: Params) -> None:
             "--record keeps what the file itself does, which does not hold these offsets; give --save-offsets FILE, and"
             " the figure is kept there"
         )
+
+
+def _check_seen(examples: Sequence[Example], seen: str, params: Params) -> None:
+    """Say how many of the examples the classifier was trained on, and record nothing where these are more than a few:
+    texts that occur twice are in many collections."""
+    count = num_seen(examples, seen)
+    if not count:
+        return
+    what = f"{params['classifier']} was trained or chosen on {count:,} of {counted(len(examples), 'example')}"
+    if params["record"] and count > MOST_SEEN * len(examples):
+        raise DataError(f"{what}, so its accuracy there is none of new texts; leave them out, or leave --record out")
+    note(f"note: {what}; figures are fairer without them")
 
 
 def _language_of(params: Params, of_classifier: str) -> str:
@@ -182,13 +198,12 @@ def _warnings(report: EvaluationReport, num_occurring: int) -> Generator[str]:
 def predict(params: Params) -> None:
     """Classify, and print or write what was found."""
     sources = _sources(params["texts"], params["input"])
+    task = task_of(describe(params["classifier"], ("classifier",)), params["classifier"])
+    fields, chosen = task.template.fields, chosen_labels(params["labels"], task)
+    check_reading(params, [*sources, *(params["prior_text"] or ())], pairs="premise" in fields)
+    typed = [] if sources else _arguments(params["texts"] or [], fields, params["normalise"])
+    inputs = inputs_of(sources, how_to_read(params), fields) if sources else typed
     opened = _opened(params)
-    template = opened.task.template
-    how = how_to_read(params)
-    check_reading(params, [*sources, *(params["prior_text"] or ())], pairs="premise" in template.fields)
-    typed = [] if sources else _arguments(params["texts"] or [], template.fields, params["normalise"])
-    inputs = inputs_of(sources, how, template.fields) if sources else typed
-    chosen = chosen_labels(params["labels"], opened.task)
     opened, _ = _with_prior(opened, chosen, inputs, params)
     tell_unknown(opened, inputs)
     _tell_cut(opened, inputs)

@@ -16,9 +16,10 @@ from glotprompt.config import RuntimeConfig
 from glotprompt.data.languages import name_of
 from glotprompt.data.sources import inputs_of
 from glotprompt.errors import ConfigError, counted
-from glotprompt.inference.classifier import PromptClassifier, load_adapted
+from glotprompt.inference.classifier import PromptClassifier, load_adapted, task_of
 from glotprompt.records import SelfTrainingReport, TextReport
 from glotprompt.stages.self_training import SelfTrainConfig, SelfTraining, run_self_training
+from glotprompt.storage.metadata import describe
 
 
 def self_train_command(params: Params) -> None:
@@ -28,18 +29,19 @@ def self_train_command(params: Params) -> None:
         raise ConfigError(f"--output {output} is the classifier that it starts from; give another name")
     targets = [params["target_labels"]] if params["target_labels"] is not None else []
     record = check_training_files([*params["train"], *targets], prompt, params)
-    held_out = unlabelled_to_check(params["unlabelled"], params)
-    opened = open_classifier(path, params["model"], params["precision"], params["device"], params["normalise"])
-    read = labelled_data(opened.task, params, params["unlabelled"])
-    given = params["label_prior"]
+    task, given = task_of(describe(path, ("classifier",)), path), params["label_prior"]
+    read = labelled_data(task, params, params["unlabelled"])
     config = SelfTrainConfig(
         rounds=params["rounds"],
         keep=params["keep"],
-        label_prior=None if given == "uniform" else label_prior(given, opened.task.labels),
+        label_prior=None if given == "uniform" else label_prior(given, task.labels),
     )
+    held_out = unlabelled_to_check(params["unlabelled"], params)
+    unlabelled = inputs_of(params["unlabelled"], how_to_read(params), task.template.fields)
+    opened = open_classifier(path, params["model"], params["precision"], params["device"], params["normalise"])
     training = SelfTraining.of(
         opened,
-        inputs_of(params["unlabelled"], how_to_read(params), opened.task.template.fields),
+        unlabelled,
         read.examples,
         config,
         adapted=None if prompt is None else load_adapted(prompt, opened.backbone),

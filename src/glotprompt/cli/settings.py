@@ -54,6 +54,7 @@ def _refuse_idle(chosen: Collection[str], config: AdaptConfig | TuneConfig, opti
     else:
         idle = without_effect(config)
         idle |= {"dev_share": "--dev names the examples"} if options.get("dev") else {}
+        idle |= {} if options.get("target_labels") else {"target_weight": "there are no --target-labels"}
     for name in chosen:
         if name in idle:
             raise ConfigError(f"{name} has no effect here: {idle[name]}; leave it out")

@@ -59,7 +59,8 @@ def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -
         about["converted from"] = report.converted_from
     if isinstance(report, AdaptReport | TuneReport):
         about["parameters"] = f"{report.trained_parameters:,} trained"
-        about["training"] = f"step {report.best_step} of {report.steps}, {duration(report.seconds)}, {report.precision}"
+        steps = f"step {report.best_step} of {report.steps}" if report.steps else "in closed form"
+        about["training"] = f"{steps}, {duration(report.seconds)}, {report.precision}"
     if isinstance(report, AdaptReport):
         before, after = report.held_out_before, report.held_out_after
         name = LOSSES.get(report.objective, "MLM and alignment loss")

@@ -32,6 +32,9 @@ from glotprompt.stages.stage2_data import Stage2
 from glotprompt.task import Task
 from glotprompt.training.objectives.cloze import words_of_several_tokens
 
+FEW = 5
+"""Examples of a label below which a person is warned. A guess: the fewest that a figure of ours has."""
+
 
 def tune(params: Params) -> None:
     """Train, save and report a classifier."""
@@ -61,6 +64,8 @@ def tune(params: Params) -> None:
     for option in ("held_out", "no_overlap_check"):
         if params[option] and not parallel:
             raise ConfigError(f"--{option.replace('_', '-')} is for --parallel; leave it out")
+    if parallel and targets:
+        raise ConfigError("--parallel (a ridge map) and --target-labels do not go together; leave one of them out")
     record = check_training_files([*params["train"], *targets], prompt, params)
     read = labelled_data(loaded, params, [*(params["target_text"] or ()), *parallel])
     pairs = parallel_text("tune", parallel, params) if parallel else Stage1Text(record)
@@ -124,12 +129,18 @@ def labelled_data(task: Task, params: Params, unlabelled: Sequence[str]) -> Labe
     counts = {source: len(examples) for source, examples in of_each.items()}
     if len(counts) > 1:
         note("; ".join(f"{source}: {counted(count, 'example')}" for source, count in counts.items()))
-    return LabelledData(
-        [one for examples in of_each.values() for one in examples],
-        None if dev is None else read(dev),
-        [] if target is None else read(target),
-        {"train_sources": counts} if len(counts) > 1 else {},
-    )
+    train, few = [one for examples in of_each.values() for one in examples], [] if target is None else read(target)
+    tell_few(train, "training examples")
+    tell_few(few, "target labels")
+    counted_by_file = {"train_sources": counts} if len(counts) > 1 else {}
+    return LabelledData(train, None if dev is None else read(dev), few, counted_by_file)
+
+
+def tell_few(examples: Sequence[Example], which: str) -> None:
+    """A note on the labels with fewer than `FEW` examples."""
+    few = [f"{label} {count}" for label, count in Counter(one.label for one in examples).items() if count < FEW]
+    if few:
+        note(f"few {which} of a label ({', '.join(few)}): with fewer than {FEW} it is learned and judged by chance")
 
 
 def _tune_one(

@@ -82,30 +82,24 @@ EMBEDDING = Candidate("embedding")
 
 
 def planned(*, target: bool, parallel: bool, labels: bool) -> list[Candidate]:
-    """The candidates that these kinds of data allow, by promise and cost; the self-trained and the clozes come later
-    (`self_trained`, `clozes`). Without labels there are those that can be recommended all the same."""
-    found = [Candidate("majority"), Candidate("tf-idf", labels=True)] if labels else []
-    found.append(EMBEDDING)
-    if target and labels:
-        found.append(replace(EMBEDDING, centred=True))
-    if parallel:
-        found.append(replace(EMBEDDING, ridge=True))
-    for stage1 in ("", *(ALIGNED if parallel else ())):
-        start = replace(EMBEDDING, stage1=stage1)
-        found += [start] if stage1 else []
-        found += [replace(start, labels=True)] if labels else []
-    return found
+    """The candidates that these kinds of data allow, by what they were worth on other languages (docs/does_it_help.md):
+    the rivals and plain sentence vectors, LoRA aligned on translations, target labels, self-training; then what was
+    worth less. Without labels there are those that can be recommended all the same."""
+    lora, prompt = (replace(EMBEDDING, stage1=stage1) for stage1 in ALIGNED)
+    ridge = replace(EMBEDDING, ridge=True)
+    if not labels:
+        return [EMBEDDING, *([lora, prompt, ridge] if parallel else [])]
+    aligned, other = (_with_labels(lora), [*_with_labels(prompt), ridge]) if parallel else ([], [])
+    found = [Candidate("majority"), Candidate("tf-idf", labels=True), EMBEDDING, *aligned, *_with_labels(EMBEDDING)[1:]]
+    for start in (EMBEDDING, *aligned[:1]) if target else ():
+        found += _with_labels(replace(start, self_trained=True))
+    variants = [replace(EMBEDDING, centred=True)] if target else []
+    clozes = [Candidate("cloze"), *([Candidate("cloze", MLM)] if target else [])]
+    return [*found, *other, *variants, *clozes]
 
 
-def self_trained(best_aligned: str) -> list[Candidate]:
-    """The self-trained candidates: without a stage 1, and behind the best alignment ("": there is none)."""
-    starts = [EMBEDDING, replace(EMBEDDING, stage1=best_aligned)] if best_aligned else [EMBEDDING]
-    return [replace(start, self_trained=True, labels=labels) for start in starts for labels in (False, True)]
-
-
-def clozes(*, target: bool) -> list[Candidate]:
-    """Those that read label words, which a masked language model alone can do."""
-    return [Candidate("cloze"), *([Candidate("cloze", MLM)] if target else [])]
+def _with_labels(candidate: Candidate) -> list[Candidate]:
+    return [candidate, replace(candidate, labels=True)]
 
 
 def adapt_config(candidate: Candidate, seed: int, model: str) -> AdaptConfig:

@@ -100,11 +100,11 @@ def recommend(run: Sequence[Candidate], retrieval_before: float | None) -> Candi
     return aligned[0] if aligned and retrieval_before is not None and retrieval_before < ALREADY_ALIGNED else EMBEDDING
 
 
-def why_not(needed: float | None, left: float) -> str | None:
-    """Why a candidate that needs so many seconds (None: nobody has asked) does not begin; None: it does."""
-    if needed is None or left <= 0:
-        return "no time left"
-    return f"needs about {duration(needed)}" if needed > left else None
+def why_not(needed: float, left: float) -> str | None:
+    """Why a candidate that needs so many seconds does not begin; None: it does."""
+    if needed <= left:
+        return None
+    return f"needs about {duration(needed)}, {duration(left) if left > 0 else 'no time'} left"
 
 
 # ---------------------------------------------------------------------------------------------------------------

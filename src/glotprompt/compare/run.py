@@ -5,10 +5,9 @@ What is finished is kept in a folder by identity: a killed comparison resumes wh
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,16 +15,8 @@ from typing import Any
 import numpy as np
 
 from glotprompt.compare import choice
-from glotprompt.compare.candidates import (
-    Candidate,
-    Typed,
-    adapt_config,
-    clozes,
-    commands,
-    planned,
-    self_trained,
-    tune_config,
-)
+from glotprompt.compare.budget import Budget, OutOfTime
+from glotprompt.compare.candidates import EMBEDDING, Candidate, Typed, adapt_config, commands, planned, tune_config
 from glotprompt.compare.choice import Right
 from glotprompt.compare.result import CompareResult, CompareRow, Saved
 from glotprompt.compare.training import Trainer
@@ -34,17 +25,18 @@ from glotprompt.data.languages import name_of
 from glotprompt.data.readers.records import Example, content_hash
 from glotprompt.errors import UserError
 from glotprompt.estimate.forecast import SAMPLE_LINES, Forecaster, Probe, Text
-from glotprompt.inference.classifier import Adapted, PromptClassifier
+from glotprompt.inference.classifier import Adapted
 from glotprompt.model.backbone import Backbone
+from glotprompt.quantities import duration
 from glotprompt.records import AlignmentScores
-from glotprompt.spec import done_or_train
 from glotprompt.stages.stage1 import Stage1
 from glotprompt.storage import artifact, atomic
 from glotprompt.training.objectives.scoring import wilson_interval
 
 SEEDS = (0, 1, 2)
-PROBE_SECONDS, PROBE_TOKENS = 2.0, 1024
+PROBE_SECONDS, PROBE_TOKENS = 1.0, 1024
 """Of the steps that are timed where no earlier training stands for a candidate."""
+RESULT, PLOT = "compare.json", "compare.svg"
 CLASSIFIER, ADAPTED = "classifier.safetensors", "adapted.safetensors"
 
 
@@ -65,31 +57,33 @@ def compare(
     trainer: Trainer,
     typed: Typed,
     output: Path,
-    minutes: float = 30,
+    budget: Budget | None = None,
     tell: Callable[[str], None] = lambda line: None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> CompareResult:
-    """Compare what the data of the trainer allows, save the winner in `output`, and say what to do.
+    """Compare what the data of the trainer allows, save the winner and the figures in `output`, and say what to do.
 
-    A candidate begins where its forecast fits into what is left of the minutes, and is then finished. `typed`: how the
-    person named the data, for the commands. `DataError` where a target label has too few examples to choose on."""
-    run = _Comparison(trainer, 60 * minutes, tell, clock)
+    A candidate begins where its forecast fits into what is left of the budget (default: 30 minutes from now), and is
+    stopped at its end. `typed`: how the person named the data, for the commands. `DataError` where a target label has
+    too few examples to choose on."""
+    run = _Comparison(trainer, budget or Budget(), tell)
     run.all()
-    return run.result(typed, output, minutes)
+    return run.result(typed, output)
 
 
 class _Comparison:
-    def __init__(
-        self, trainer: Trainer, budget: float, tell: Callable[[str], None], clock: Callable[[], float]
-    ) -> None:
-        self.trainer, self.material, self.tell = trainer, trainer.material, tell
+    def __init__(self, trainer: Trainer, budget: Budget, tell: Callable[[str], None]) -> None:
+        self.trainer, self.material, self.budget, self.tell = trainer, trainer.material, budget, tell
         self.folds = choice.label_folds(self.material.labels) if self.material.labels else []
         self.gold = [str(one.label) for one in self.material.labels]
         self.found: dict[Candidate, _Scored] = {}
-        self._budget, self._began, self._clock = budget, clock(), clock
         self._forecasters: dict[str, Forecaster] = {}
-        self._took: dict[Any, float] = {}
-        """Seconds of a stage 2 by its kind, and of a stage 1 by its name and seed."""
+        self._deadline = 0.0
+        """Of the candidate that is run now."""
+        self._stage1 = dict[tuple[str, int], float]()
+        """Seconds of a stage 1 by its name and seed."""
+        self._beyond_reading = dict[tuple[bool, bool], float]()
+        """Seconds that candidates took besides reading texts: of those with target labels, and of self-trained ones."""
+        trainer.runtime = trainer.runtime.replace(on_step=self._stop_in_time)
 
     # -----------------------------------------------------------------------------------------------------------
     # What is run
@@ -97,17 +91,13 @@ class _Comparison:
     def all(self) -> None:
         """One seed of everything that fits, then other seeds of what is random, the best first."""
         target, labels = bool(self.material.target), bool(self.material.labels)
-        for candidate in planned(target=target, parallel=bool(self.material.pairs), labels=labels):
+        candidates = planned(target=target, parallel=bool(self.material.pairs), labels=labels)
+        for candidate in candidates:  # while there is time: what does not fit is told with what it needs
+            with suppress(UserError):
+                _ = candidate.is_rival or self._is_done(candidate, 0) or self._needed(candidate, 0)
+        for candidate in candidates:
             self._try(candidate, 0)
-        if not labels:  # nothing would be learned of what can be chosen
-            return
-        if target:
-            aligned = {one: right for one, right in self.rights().items() if one.stage1}
-            for candidate in self_trained(choice.best(aligned).stage1 if aligned else ""):
-                self._try(candidate, 0)
-        for candidate in clozes(target=target):
-            self._try(candidate, 0)
-        rights = self.rights()
+        rights = self.rights()  # without labels there are none, and nothing would be learned of what can be chosen
         for candidate in sorted((one for one in rights if one.is_random), key=lambda one: -rights[one].mean()):
             for seed in SEEDS[1:]:
                 self._try(candidate, seed)
@@ -126,50 +116,69 @@ class _Comparison:
 
     def _try(self, candidate: Candidate, seed: int) -> None:
         """Run a candidate, or say why not."""
-        scored = self.found.setdefault(candidate, _Scored())
+        scored, reason, about = self.found.setdefault(candidate, _Scored()), None, ""
+        began, is_late = self.budget.elapsed, False
         try:
             # Without rivals the others say nothing; what is kept takes no time.
             if not candidate.is_rival and not self._is_done(candidate, seed):
-                needed = self._needed(candidate, seed) if self._left() > 0 else None
-                if needed is not None and needed > self._left():  # the machine may have been busy just then
+                needed, left = self._needed(candidate, seed), self._left(candidate)
+                if 10 * PROBE_SECONDS < left < needed < 4 * left:  # the machine may have been busy when it was timed
                     self._forecasters.clear()
                     needed = min(needed, self._needed(candidate, seed))
-                reason = choice.why_not(needed, self._left())
-                if reason is not None:
-                    if not seed:
-                        scored.not_run, scored.out_of_time = reason, True
-                    return
-            self.tell(f"{candidate.title}{f', seed {seed}' if seed else ''} ...")
-            adapted = self.trainer.adapt(candidate, seed)
-            if adapted is not None:
-                self._took[candidate.stage1, seed] = adapted.training.seconds
-            began = self._clock()
-            scored.predictions[seed] = self._score(candidate, seed, adapted, scored)
+                reason, about = choice.why_not(needed, self._left(candidate)), f", about {duration(needed)}"
+                is_late = reason is not None
+            if reason is None:
+                self._deadline = self.budget.elapsed + self._left(candidate)
+                self.tell(f"[{self.budget}] {candidate.title}{f', seed {seed}' if seed else ''}{about} ...")
+                scored.predictions[seed] = self._score(candidate, seed, scored)
+        except OutOfTime:
+            reason, is_late = f"stopped after {duration(self.budget.elapsed - began)}: the time was up", True
         except UserError as error:  # the others may still do
-            if not seed:
-                scored.not_run = str(error)
-            return
-        self._took[_kind(candidate)] = max(self._took.get(_kind(candidate), 0), self._clock() - began)
+            reason = str(error)
+        if not seed:
+            scored.not_run, scored.out_of_time = reason, is_late
 
-    def _left(self) -> float:
-        """Seconds that candidates may take: the winner is trained once more at the end."""
-        return self._budget - (self._clock() - self._began) - self._took.get(_kind(choice.EMBEDDING), 0)
+    def _left(self, candidate: Candidate) -> float:
+        """Seconds that a candidate may take: in the end the winner is trained once more."""
+        run = [one for one, scored in self.found.items() if scored.predictions]
+        return self.budget.left - max(self._again(one) for one in (candidate, *run))
+
+    def _again(self, candidate: Candidate) -> float:
+        """Seconds of the last training of a candidate, if it wins."""
+        if candidate.reads != "embedding":  # tf-idf takes none, and a cloze's classifier is kept
+            return 0.0
+        beyond = self._beyond_reading.get((candidate.labels, candidate.self_trained), 0.0)
+        return self._reading(self.trainer.all_read(candidate)) + beyond / len(self._parts(candidate))
+
+    def _stop_in_time(self, step: Mapping[str, Any]) -> None:
+        """Called after each step of a training, whose checkpoints stay."""
+        if self.budget.elapsed > self._deadline:
+            raise OutOfTime
 
     def _needed(self, candidate: Candidate, seed: int) -> float:
-        """A forecast in seconds, from earlier runs of its kind or a few timed steps."""
+        """A forecast in seconds, from earlier runs or a few timed steps."""
         backbone, seconds = self.trainer.backbone(candidate), 0.0
         if candidate.stage1 and not self.trainer.has_adapted(candidate, seed):
-            known = [self._took[candidate.stage1, one] for one in SEEDS if (candidate.stage1, one) in self._took]
+            known = [self._stage1[candidate.stage1, one] for one in SEEDS if (candidate.stage1, one) in self._stage1]
             seconds = known[0] if known else self._forecast_stage1(backbone, self.trainer.stage1(candidate, seed))
-        if _kind(candidate) in self._took:
-            return seconds + self._took[_kind(candidate)]
+        if candidate.reads == "embedding":
+            beyond = self._beyond_reading.get((candidate.labels, candidate.self_trained), 0.0)
+            return seconds + self._reading(self.trainer.unread(candidate, seed)) + beyond
+        return seconds + self._forecast_stage2(candidate, seed)
+
+    def _reading(self, characters: float) -> float:
+        """Seconds that sentence vectors of so much text take: as plain ones took, or by a few timed steps."""
+        plain = self.found.get(EMBEDDING, _Scored())
+        took = plain.seconds if plain.predictions else self._forecast_stage2(EMBEDDING, 0)
+        return took * characters / max(1.0, self.trainer.all_read(EMBEDDING))
+
+    def _forecast_stage2(self, candidate: Candidate, seed: int) -> float:
+        backbone = self.trainer.backbone(candidate)
         config = tune_config(candidate, seed, backbone.name)
         adapt = adapt_config(candidate, seed, backbone.name) if candidate.stage1 else None
-        train, dev = (len(part or ()) for part in (self.material.train, self.material.dev))
-        train += 2 * len(self.material.pairs or ()) if candidate.ridge else 0
+        num = len(self.material.train), len(self.material.dev or ())
         fields = [one.fields for one in self.material.train]
-        given = self._forecaster(backbone).tune(config, adapt, self.material.task, fields, (train, dev))
-        return seconds + (given.seconds or 0)
+        return self._forecaster(backbone).tune(config, adapt, self.material.task, fields, num).seconds or 0
 
     def _forecast_stage1(self, backbone: Backbone, stage1: Stage1) -> float:
         lines = list(stage1.target) if stage1.pairs is None else [target for _, target in stage1.pairs]
@@ -187,17 +196,33 @@ class _Comparison:
     # -----------------------------------------------------------------------------------------------------------
     # One candidate
 
-    def _score(self, candidate: Candidate, seed: int, adapted: Adapted | None, scored: _Scored) -> list[str]:
-        """Predictions for all target labels. What is trained on target labels is trained on the other folds."""
+    def _score(self, candidate: Candidate, seed: int, scored: _Scored) -> list[str]:
+        """Predictions for all target labels. What is trained on target labels is trained on the other folds. Raises
+        `OutOfTime` where the next fold would end too late."""
+        adapted = self.trainer.adapt(candidate, seed)
         if adapted is not None:
-            before, after = adapted.training.held_out_before, adapted.training.held_out_after
-            if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores) and not seed:
-                scored.retrieval = before.retrieval, after.retrieval
-        predictions = [""] * len(self.gold)
-        for rows, few, held in self._parts(candidate):
-            for row, label in zip(rows, self._part(candidate, seed, few, held, scored), strict=True):
+            self._stage1[candidate.stage1, seed] = adapted.training.seconds
+            self._note_retrieval(adapted, scored)
+        predictions, parts = [""] * len(self.gold), self._parts(candidate)
+        unread = self.trainer.unread(candidate, seed) if candidate.reads == "embedding" else 0
+        before = scored.seconds
+        for number, (rows, few, held) in enumerate(parts):
+            if number and not candidate.is_rival and (scored.seconds - before) / number > self._left(candidate):
+                raise OutOfTime
+            for row, label in zip(rows, self._part(candidate, seed, (few, held), scored), strict=True):
                 predictions[row] = label
+        if candidate != EMBEDDING and candidate.reads == "embedding":
+            beyond = scored.seconds - before - self._reading(unread)
+            kind = candidate.labels, candidate.self_trained
+            self._beyond_reading[kind] = max(0.0, beyond, self._beyond_reading.get(kind, 0.0))
         return predictions
+
+    @staticmethod
+    def _note_retrieval(adapted: Adapted, scored: _Scored) -> None:
+        """Keep what alignment of the first seed found."""
+        before, after = adapted.training.held_out_before, adapted.training.held_out_after
+        if scored.retrieval is None and isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
+            scored.retrieval = before.retrieval, after.retrieval
 
     def _parts(self, candidate: Candidate) -> list[tuple[Sequence[int], list[Example], list[Example]]]:
         """Rows of target labels, those that are trained on, and those of the rows."""
@@ -221,24 +246,27 @@ class _Comparison:
         return all(self._kept(candidate, seed, few, held).is_file() for _, few, held in self._parts(candidate))
 
     def _part(
-        self, candidate: Candidate, seed: int, few: Sequence[Example], held: Sequence[Example], scored: _Scored
+        self, candidate: Candidate, seed: int, part: tuple[Sequence[Example], Sequence[Example]], scored: _Scored
     ) -> list[str]:
-        """Predictions for `held` of what was trained on `few` target labels, as they are kept or made now."""
+        """`part` is (trained on, predicted): predictions of what was trained on some target labels for the others, as
+        they are kept or made now."""
+        few, held = part
         kept = self._kept(candidate, seed, few, held)
         with suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads(kept.read_text(encoding="utf-8"))
             if len(found["predictions"]) == len(held):
                 scored.source_dev, scored.seconds = found["source_dev"], scored.seconds + found["seconds"]
                 return found["predictions"]
-        began, source_dev = self._clock(), None
+        began, source_dev = self.budget.elapsed, None
         if candidate.reads == "majority":
             predictions = [choice.majority(few)] * len(held)
         else:
-            classifier = self.trainer.classifier(candidate, seed, few, once=True)
+            train = self.trainer.whole if candidate.reads == "cloze" else self.trainer.classifier
+            classifier = train(candidate, seed, few)
             source_dev = None if few else classifier.training.dev_accuracy
             size = self.trainer.runtime.eval_batch_size
             predictions = [one.label for one in classifier.predict(held, batch_size=size)]
-        seconds = self._clock() - began
+        seconds = self.budget.elapsed - began
         kept.parent.mkdir(parents=True, exist_ok=True)
         atomic.write(kept, json.dumps({"predictions": predictions, "source_dev": source_dev, "seconds": seconds}))
         scored.source_dev, scored.seconds = source_dev, scored.seconds + seconds
@@ -247,8 +275,8 @@ class _Comparison:
     # -----------------------------------------------------------------------------------------------------------
     # What comes of it
 
-    def result(self, typed: Typed, output: Path, minutes: float) -> CompareResult:
-        """Choose, save the winner, and say so."""
+    def result(self, typed: Typed, output: Path) -> CompareResult:
+        """Choose, and leave the winner and the figures in a folder."""
         rights, name = self.rights(), name_of(self.material.language)
         retrieval = next((one.retrieval[0] for one in self.found.values() if one.retrieval is not None), None)
         rival: Candidate | None = None
@@ -260,24 +288,25 @@ class _Comparison:
             run = [one for one, scored in self.found.items() if scored.not_run is None]
             winner = to_save = choice.recommend(run, retrieval)
             advice = choice.advice_without_labels(winner, retrieval, name)
-        advice += choice.left_out([one.title for one in self.found if self.found[one].out_of_time], minutes)
-        saved = None if to_save is None else self._save(to_save, output)
-        return CompareResult(
+        late = [one.title for one, scored in self.found.items() if scored.out_of_time]
+        found = CompareResult(
             language=self.material.language,
             task=self.material.task.name,
             model=self.trainer.names[0],
-            minutes=minutes,
+            minutes=self.budget.minutes,
             target_labels=len(self.gold),
             folds=len(self.folds),
             rows=[self._row(candidate, rights, rival) for candidate in self.found],
             rival=None if rival is None else rival.name,
             winner=winner.name,
-            advice=advice,
-            saved=None if saved is None or to_save is None else Saved(name=to_save.name, file=str(saved)),
+            advice=[*advice, *choice.left_out(late, self.budget.minutes)],
+            saved=None if to_save is None else Saved(name=to_save.name, file=str(output / CLASSIFIER)),
             commands=[]
             if to_save is None
             else commands(to_save, typed, self.trainer.backbone(to_save).name, str(output)),
         )
+        self._leave(found, to_save, output)
+        return found
 
     def _row(self, candidate: Candidate, rights: Mapping[Candidate, Right], rival: Candidate | None) -> CompareRow:
         scored = self.found[candidate]
@@ -286,7 +315,7 @@ class _Comparison:
             title=candidate.title,
             source_dev_accuracy=scored.source_dev,
             retrieval=scored.retrieval,
-            seconds=scored.seconds + sum(self._took.get((candidate.stage1, seed), 0) for seed in scored.predictions),
+            seconds=scored.seconds + sum(self._stage1.get((candidate.stage1, seed), 0) for seed in scored.predictions),
             not_run=scored.not_run,
         )
         if candidate not in rights:
@@ -299,25 +328,18 @@ class _Comparison:
             gain=None if rival is None or candidate == rival else choice.gain(right, rights[rival]),
         )
 
-    def _save(self, winner: Candidate, output: Path) -> Path:
-        """Train the winner with the first seed on all that there is, as its plain commands do."""
-        self.tell(f"training {winner.title} on everything ...")
-        few, place = self.material.labels if winner.labels else (), output / CLASSIFIER
-        adapted, backbone = self.trainer.adapt(winner, 0), self.trainer.backbone(winner)
-        if adapted is not None:
-            adapted.save(output / ADAPTED)
-        spec = self.trainer.stage2(winner, 0, few)[0].spec(backbone)
-        if winner.centred or winner.self_trained:
-            about = {**spec.contents, "target_text": content_hash(self.material.target)}
-            spec = replace(spec, kind="self-train" if winner.self_trained else spec.kind, contents=about)
-
-        def train(folder: Path) -> PromptClassifier:
-            return self.trainer.classifier(winner, 0, few, folder=folder)
-
-        done_or_train(spec, place, lambda path: PromptClassifier.load(path, backbone), train)
-        return place
-
-
-def _kind(candidate: Candidate) -> tuple[str, bool, bool, bool, bool]:
-    """Candidates whose stage 2 takes about as long."""
-    return candidate.reads, candidate.labels, candidate.ridge, candidate.self_trained, bool(candidate.stage1)
+    def _leave(self, found: CompareResult, winner: Candidate | None, output: Path) -> None:
+        """Write the figures and the winner's files. An earlier comparison's are removed first: whenever it is killed,
+        no figures lie beside a classifier that they are not of."""
+        made: dict[str, Any] = {}
+        self._deadline = float("inf")
+        if winner is not None:
+            self.tell(f"[{self.budget}] training {winner.title} on everything ...")
+            made[CLASSIFIER] = self.trainer.whole(winner, 0, self.material.labels if winner.labels else ())
+            made[ADAPTED] = self.trainer.adapt(winner, 0)
+        for name in (RESULT, PLOT, CLASSIFIER, ADAPTED):
+            (output / name).unlink(missing_ok=True)
+        for name, saved in made.items():
+            if saved is not None:
+                saved.save(output / name)
+        atomic.write(output / RESULT, json.dumps(found.to_json(), ensure_ascii=False, indent=1) + "\n")

@@ -13,7 +13,7 @@ from glotprompt.inference.classifier import Adapted, PromptClassifier, load_adap
 from glotprompt.model.backbone import Backbone
 from glotprompt.protocol import run_stage1
 from glotprompt.records import TextReport
-from glotprompt.spec import digests_of, done_or_train, forget
+from glotprompt.spec import digests_of, done_or_train
 from glotprompt.stages.closed_form import ReadOnce
 from glotprompt.stages.self_training import SelfTraining, run_self_training
 from glotprompt.stages.stage1 import Stage1
@@ -60,10 +60,13 @@ class Trainer:
         self.material, self.names, self.work, self.runtime = material, names, work, runtime
         self._models = models
         self._opened: dict[str, Backbone] = {}
+        self._stage1: dict[tuple[str, int], Stage1] = {}
         self._adapted: dict[tuple[str, int], Adapted] = {}
         self._stage2: dict[tuple[Candidate, int, str], tuple[Stage2, str]] = {}
         self._readers: dict[str, ReadOnce] = {}
         """By what stands before the sentence vectors."""
+        self._has_read = set[tuple[str, int, str]]()
+        """Stage 1, its seed, and the text whose sentence vectors behind it are kept."""
 
     def backbone(self, candidate: Candidate) -> Backbone:
         """The one that the candidate stands on."""
@@ -83,12 +86,14 @@ class Trainer:
 
     def stage1(self, candidate: Candidate, seed: int) -> Stage1:
         """What the candidate's stage 1 reads."""
-        material, backbone = self.material, self.backbone(candidate)
-        config = adapt_config(candidate, seed, backbone.name)
-        if candidate.stage1 in ALIGNED:
-            return Stage1.of(backbone, (), (), material.language, config, parallel=material.pairs)
-        texts = texts_of(material.target), texts_of(material.train)
-        return Stage1.of(backbone, *texts, material.language, config)
+        material, backbone, key = self.material, self.backbone(candidate), (candidate.stage1, seed)
+        if key not in self._stage1:
+            config, pairs = adapt_config(candidate, seed, backbone.name), None
+            texts = texts_of(material.target), texts_of(material.train)
+            if candidate.stage1 in ALIGNED:
+                texts, pairs = ((), ()), material.pairs
+            self._stage1[key] = Stage1.of(backbone, *texts, material.language, config, parallel=pairs)
+        return self._stage1[key]
 
     def has_adapted(self, candidate: Candidate, seed: int) -> bool:
         """Whether its stage 1 is finished."""
@@ -136,18 +141,19 @@ class Trainer:
         return self._stage2[key]
 
     def classifier(
-        self, candidate: Candidate, seed: int, few: Sequence[Example], *, once: bool = False, folder: Path | None = None
+        self, candidate: Candidate, seed: int, few: Sequence[Example], folder: Path | None = None
     ) -> PromptClassifier:
-        """The trained classifier; with `once` a text that another candidate has read in the same way is not read
-        again. `folder`: for checkpoints."""
+        """The trained classifier. `folder`: for checkpoints; None: it is trained at one go, and a text that another
+        candidate has read in the same way is not read again."""
         (stage2, identity), backbone = self.stage2(candidate, seed, few), self.backbone(candidate)
         adapted, material = stage2.adapted, self.material
-        runtime = self.runtime.replace(checkpoint_dir=folder or self.work / f"{identity}.checkpoints")
+        runtime = self.runtime.replace(checkpoint_dir=folder)
         if candidate.reads != "cloze":  # a fold takes seconds
             runtime = runtime.replace(progress=False, checkpoint_dir=None)
-        if once and candidate.reads == "embedding":
+        if folder is None and candidate.reads == "embedding":
             behind = "" if adapted is None else identity_of(digests_of(adapted))
             backbone = self._readers.setdefault(behind, ReadOnce(backbone))
+            self._has_read |= {(candidate.stage1, seed, text) for text in self._reads(candidate)}
         made = train_stage2(backbone, stage2, runtime, identity)
         if candidate.centred:
             made = made.with_target_text(material.target)
@@ -156,6 +162,40 @@ class Trainer:
                 made, material.target, material.train, adapted=adapted, dev=material.dev, target_examples=few
             )
             made = run_self_training(training, runtime)
-        if folder is None:
-            forget(self.work / f"{identity}.checkpoints")
         return made
+
+    def whole(self, candidate: Candidate, seed: int, few: Sequence[Example]) -> PromptClassifier:
+        """The classifier that the candidate's plain commands make, trained once and kept in the folder."""
+        spec, backbone = self.stage2(candidate, seed, few)[0].spec(self.backbone(candidate)), self.backbone(candidate)
+        if candidate.centred or candidate.self_trained:
+            about = {**spec.contents, "target_text": content_hash(self.material.target)}
+            spec = replace(spec, kind="self-train" if candidate.self_trained else spec.kind, contents=about)
+        place = self.work / f"{spec.identity}.safetensors"
+        made, _ = done_or_train(
+            spec,
+            place,
+            lambda path: PromptClassifier.load(path, backbone),
+            lambda folder: self.classifier(candidate, seed, few, folder),
+        )
+        return made
+
+    def unread(self, candidate: Candidate, seed: int) -> int:
+        """Characters of the texts that a candidate on sentence vectors reads and that none has read in the same way."""
+        known = self._has_read
+        return sum(num for name, num in self._reads(candidate).items() if (candidate.stage1, seed, name) not in known)
+
+    def all_read(self, candidate: Candidate) -> float:
+        """Characters that `whole` reads: of self-training the source twice, and the target before and behind it."""
+        reads, twice = self._reads(candidate), candidate.self_trained
+        return sum(num * (1 + twice * (1 if name == "labelled" else 1.5)) for name, num in reads.items())
+
+    def _reads(self, candidate: Candidate) -> dict[str, int]:
+        """Characters of each kind of text whose sentence vectors it needs."""
+        material = self.material
+        labelled = [*material.train, *(material.dev or ()), *material.labels]
+        found = {"labelled": sum(map(len, texts_of(labelled)))}
+        if candidate.centred or candidate.self_trained:
+            found["target"] = sum(map(len, texts_of(material.target)))
+        if candidate.ridge:
+            found["pairs"] = sum(len(side) for pair in material.pairs or () for side in pair)
+        return found

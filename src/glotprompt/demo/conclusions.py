@@ -14,6 +14,8 @@ from glotprompt.report.tables import look, method_name, number
 
 RIVAL = "embedding"
 """The row that a trained one must beat."""
+WITH_LABELS = ("labels-5", "labels-20")
+"""Rows that have labels of the target language, too: told apart, as they need what the others do without."""
 
 
 @dataclass(frozen=True, order=True)
@@ -38,7 +40,7 @@ Right = Mapping[Reading, Sequence[Sequence[int]]]
 def conclusions(result: DemoFigures, right: Right) -> tuple[list[str], Reading]:
     """The sentences of a demo, and the reading that the last of them names. `right` has that of embedding as it is."""
     best, last = advice(result, right)
-    return [*_reading_sentence(result), *_alignment_sentence(result), last], best
+    return [*_reading_sentence(result), *_alignment_sentence(result), *_labels_sentence(result, right), last], best
 
 
 def advice(result: DemoFigures, right: Right) -> tuple[Reading, str]:
@@ -46,7 +48,8 @@ def advice(result: DemoFigures, right: Right) -> tuple[Reading, str]:
     where the paired bootstrap over the test examples leaves zero out against both readings of embedding."""
     untrained = [reading for reading in (Reading(RIVAL), Reading(RIVAL, centred=True)) if reading in right]
     rival = max(untrained, key=lambda one: _accuracy(right, one))  # the first at a tie: as it is
-    trained = sorted((reading for reading in right if reading.method != RIVAL), key=lambda one: -_accuracy(right, one))
+    others = (reading for reading in right if reading.method not in (RIVAL, *WITH_LABELS))
+    trained = sorted(others, key=lambda one: -_accuracy(right, one))
     gains = {reading: compared(right, reading, rival) for reading in trained}
     is_better = trained and all(compared(right, trained[0], one).low > 0 for one in untrained)
     best = trained[0] if is_better else rival
@@ -134,3 +137,14 @@ def _alignment_sentence(result: DemoFigures) -> list[str]:
         f"Aligning: of half of {number(first.held_out_pairs, 0)} held-out pairs (the others choose the step)"
         f" {number(first.retrieval_before)} % found each other by their vectors before, and after it {after}."
     ]
+
+
+def _labels_sentence(result: DemoFigures, right: Right) -> list[str]:
+    """What labels of the target language are worth, by the number of each label."""
+    rival = Reading(RIVAL)
+    gains = {name.removeprefix("labels-"): compared(right, Reading(name), rival) for name in WITH_LABELS
+             if Reading(name) in right}  # fmt: skip
+    if not gains:
+        return []
+    told = ", ".join(f"{_points(gain)} with {number} of each" for number, gain in gains.items())
+    return [f"Labels in {result.task.target_name} as well, against {rival.name}: {told}."]

@@ -132,6 +132,9 @@ def bible(fast: bool, precision: str = "auto") -> DemoData:
             "data/dev.tsv": _table(("text", "label"), [(one.fields["text"], one.label) for one in corpus.source_dev]),
             "data/test.tsv": _table(("text", "label"), [(one.fields["text"], one.label) for one in corpus.target_test]),
             "data/centre.txt": _lines(example.fields["text"] for example in corpus.target_dev),
+            "data/target-labels.tsv": _table(
+                ("text", "label"), [(one.fields["text"], one.label) for one in corpus.target_dev]
+            ),
             "data/eng.txt": _lines(corpus.source_texts),
             "data/nya.txt": _lines(corpus.target_texts),
             "data/pairs.tsv": _table(("source", "target"), [(pair.source, pair.target) for pair in pairs]),
@@ -174,7 +177,8 @@ def _bible_counts(corpus: bible_data.DemoCorpus, pairs: Sequence[Pair]) -> list[
         ("stage-1 pairs", "eng-nya", len(pairs), (), "verses of these chapters with their translations, drawn by seed"),
         ("labelled", "eng", len(corpus.labelled), corpus.labelled, _labels(corpus.labelled)),
         ("dev", "eng", len(corpus.source_dev), corpus.source_dev, "chooses epoch and penalty"),
-        ("dev", "nya", len(corpus.target_dev), corpus.target_dev, "its unlabelled passages centre sentence vectors"),
+        ("dev", "nya", len(corpus.target_dev), corpus.target_dev, "unlabelled, it centres sentence vectors and is"
+         " self-trained on; 5 and 20 labels a class are sampled from it"),
         ("test", "nya", len(corpus.target_test), corpus.target_test, _labels(corpus.target_test)),
     ]  # fmt: skip
     return [
@@ -221,7 +225,7 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
     rows: list[tuple[str, str, int, str]] = [
         ("stage-1 text", source, len(source_texts), "paragraphs of its training articles"),
         ("stage-1 text", target, len(texts), "; ".join(["paragraphs of its training articles; their headlines centre"
-         " sentence vectors", *notes])),
+         " sentence vectors and are self-trained on; labels a class are sampled from them", *notes])),
         ("labelled", source, len(train), _labels(train)),
         ("dev", source, len(dev), "chooses epoch and penalty"),
         ("test", target, len(test), _labels(test)),

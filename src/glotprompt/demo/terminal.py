@@ -30,7 +30,7 @@ def print_demo(result: DemoResult, console: Console) -> None:
     if result.alignment:
         _heading(console, f"Aligning {target} with {source}, before and after")
         _print_alignment(result.alignment, console)
-    _heading(console, f"Classifying {target} {result.task.unit} with {source} labels only")
+    _heading(console, f"Classifying {target} {result.task.unit} with {source} labels")
     _print_accuracies(result, summaries, console)
     console.print()
     _print_costs(summaries, console)

@@ -57,6 +57,8 @@ class Target:
     """Translations: references and files."""
     centre: str | None
     """Text like the scored one that the experiment names: a reference, or a file."""
+    labels: str | None
+    """Labelled examples in the language that the experiment names: a reference, or a file."""
 
     @property
     def dataset_name(self) -> str | None:
@@ -83,7 +85,7 @@ class System(Config):
     """embedding: sentence vectors are mapped to those of the source by a ridge map, fitted on `pairs`."""
     target_labels: int | None = Field(default=None, ge=1)
     """Stage 2 learns from so many labelled examples (or all, if there are fewer) of each label in the target language
-    as well, sampled by seed from the dataset's training split."""
+    as well, sampled by seed from those of the experiment's `target_labels`."""
     self_train: bool = False
     """The classifier is self-trained on unlabelled target text, that of `centred`."""
     adapt: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -127,6 +129,9 @@ class Experiment(Config):
     centre: dict[str, str] = Field(default_factory=dict[str, str])
     """Unlabelled text that centres sentence vectors (`centred`), by target, one input a line, similar to the test
     examples. Default: the text of `texts` or `pairs`."""
+    target_labels: dict[str, str] = Field(default_factory=dict[str, str])
+    """Labelled examples that systems with `target_labels` sample from, by target: a file, or a reference. Default: the
+    dataset's training split."""
     read: Reading = Field(default_factory=Reading)
     """How your own tables are read, all alike: names of the columns `text`, `label`, `premise`, `hypothesis`;
     `delimiter`, `quoting`, `columns` (of tables without a header line), `encoding`, `on_bad_row`, `normalise`."""
@@ -194,7 +199,7 @@ class Experiment(Config):
                         f"target {word!r} has nothing to score; name a file for it in tests, or a dataset (targets are"
                         " ISO 639-3 codes)"
                     )
-            for key in ("tests", "texts", "pairs", "centre"):
+            for key in ("tests", "texts", "pairs", "centre", "target_labels"):
                 for word in getattr(self, key):
                     if word not in self.targets:
                         raise ValueError(f"{key}: {word!r} is none of the targets.{nearest(word, self.targets)}")
@@ -236,7 +241,7 @@ class Experiment(Config):
     def target(self, word: str) -> Target:
         """One of `targets`. Raises `ConfigError` for what is no language of a dataset."""
         own, texts = self.tests.get(word), self.texts.get(word)
-        more = self.pairs.get(word, ()), self.centre.get(word, texts)
+        more = self.pairs.get(word, ()), self.centre.get(word, texts), self.target_labels.get(word)
         name = f"{word if ':' in word else f'{self.dataset}:{word}'}:test" if own is None else own
         reference = parse_reference(name)
         if own is None and reference is None:
@@ -345,7 +350,7 @@ def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
         train=tuple(whole(word, "train") for word in experiment.train),
         dev=None if experiment.dev is None else whole(experiment.dev, "dev"),
         source_texts=tuple(whole(word, "source_texts") for word in experiment.source_texts),
-        **{key: of_targets(key) for key in ("tests", "texts", "centre")},
+        **{key: of_targets(key) for key in ("tests", "texts", "centre", "target_labels")},
         pairs={
             target: tuple(whole(word, f"pairs.{target}") for word in words)
             for target, words in experiment.pairs.items()

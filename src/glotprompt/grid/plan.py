@@ -200,6 +200,8 @@ class _Planner:
         test = self._examples(target.tests, target)
         if target.dataset is None:
             reading.refuse_scored(tuned.train, test, self.data_dir)
+        if experiment.folds is not None:
+            reading.check_folds(tuned.train, test, experiment.folds, self.data_dir)
         content = reading.examples_content(test, self.data_dir)
         centre = self._unlabelled(target) if way.system.centred else None
         scored = EvaluateStep(
@@ -330,8 +332,13 @@ class _Planner:
             tuned = replace(tuned, pairs=pairs, pairs_content=reading.pairs(pairs, self.data_dir).content)
         if way.system.target_labels is not None:
             labelled = self._target_examples(target)
+            if target.labels is not None:
+                labelled = replace(self._examples((target.labels,), target), scored=target.tests)
             if labelled is None:
-                raise ConfigError(f"{way.name}: target_labels is for datasets with a training split, and without folds")
+                raise ConfigError(
+                    f"{way.name}: target_labels is for datasets with a training split, and without folds; else name a"
+                    f" file for {target.language} in a table target_labels"
+                )
             labelled = replace(labelled, most_per_label=way.system.target_labels, seed=seed)
             tuned = replace(tuned, target=labelled, target_content=self._content(labelled))
         if way.system.self_train:

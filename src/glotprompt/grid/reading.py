@@ -179,6 +179,19 @@ def refuse_scored(train: ExampleSource, test: ExampleSource, data_dir: Path | No
         )
 
 
+@lru_cache(maxsize=64)
+def check_folds(train: ExampleSource, test: ExampleSource, folds: int, data_dir: Path | None) -> None:
+    """Raises `DataError` where too few test examples have the id of a training example for cross-fitting."""
+    known = {one.id for one in examples(train, data_dir)}
+    both = [one.id for one in examples(test, data_dir) if one.id in known]
+    if len(set(both)) < len(both) or len(both) < folds:
+        raise DataError(
+            f"{', '.join(test.references)}: {counted(len(both), 'example')} with the id of an example of"
+            f" {', '.join(train.references)}; folds = {folds} needs as many or more, each id once. Rows of your own"
+            " tables have no ids: leave folds out for them"
+        )
+
+
 def check_training(references: Sequence[str], target_language: str) -> None:
     """Raises `DataError` for labelled text that is the target's evaluation text in another language."""
     for word in references:

@@ -231,6 +231,8 @@ class PromptClassifier(Saved):
     """Sample texts to try it on; none was trained on."""
     measurements: tuple[Measurement, ...] = ()
     """Accuracies on labelled examples, the newest last."""
+    seen: str = ""
+    """Digests of the labelled texts that it was trained or chosen on (`data.seen`); "": none are kept."""
 
     def __repr__(self) -> str:
         parameters = sum(value.numel() for value in packed(self.body, self.head)[1].values())
@@ -331,7 +333,7 @@ class PromptClassifier(Saved):
             "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
             "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
             "characters": _description_of(self.characters), "samples": _description_of(self.samples),
-            "training": _json(self.report), "versions": artifact.versions(),
+            "training": _json(self.report), "versions": artifact.versions(), "seen": self.seen,
             artifact.MEASUREMENTS: [one.to_json() for one in self.measurements],
         }  # fmt: skip
 
@@ -374,6 +376,7 @@ class PromptClassifier(Saved):
             CharacterMap.in_file(metadata),
             Samples.in_file(metadata),
             measurements_of(metadata),
+            metadata.get("seen", ""),
         )
 
 

@@ -23,9 +23,12 @@ DASH = "-"
 
 MAJORITY = Look(name="Majority class", colour="#85898f", marker="_")
 
-ALIGNED = {
+SYSTEMS = {
     "lora-aligned": Look(name="Aligned LoRA", colour="#a25bd8", marker=">"),
     "soft-prompt-aligned": Look(name="Aligned soft prompt", colour="#b8566b", marker="p"),
+    "self-trained": Look(name="Embedding, self-trained", colour="#4a8f7b", marker="h"),
+    "labels-5": Look(name="Embedding, 5 target labels a class", colour="#c07a2c", marker="d"),
+    "labels-20": Look(name="Embedding, 20 target labels a class", colour="#8a5a1f", marker="D"),
 }
 """Systems that the demos and experiments have in common."""
 
@@ -61,7 +64,7 @@ class Spread:
 def looks() -> dict[str, Look]:
     """Name, colour and marker of everything that is compared, in the order of reports."""
     methods = sorted(DESCRIPTIONS.values(), key=lambda method: method.look.place)
-    return {"majority": MAJORITY, **{method.name: method.look for method in methods}, **ALIGNED}
+    return {"majority": MAJORITY, **{method.name: method.look for method in methods}, **SYSTEMS}
 
 
 def look(method: str) -> Look:

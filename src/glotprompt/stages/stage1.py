@@ -144,10 +144,15 @@ class Stage1:
         return text
 
 
-def _ready(adapter: Module, backbone: Backbone, method: Method, source: Sequence[str]) -> Part:
-    """A ready source adapter that fits backbone and method; `ConfigError` or `ModelError` for any other."""
+def check_source_adapter(method: Method) -> None:
+    """Raises `ConfigError` for a method that has no use for a ready adapter of the source language."""
     if "source" not in method.parts:
         raise ConfigError(f"{method.name} has no source language adapter; leave {setting('source_adapter')} out")
+
+
+def _ready(adapter: Module, backbone: Backbone, method: Method, source: Sequence[str]) -> Part:
+    """A ready source adapter that fits backbone and method; `ConfigError` or `ModelError` for any other."""
+    check_source_adapter(method)
     if len(source):
         raise ConfigError(f"the source language's adapter is ready and reads no text; leave {setting('source')} out")
     with adapter.attached(backbone):

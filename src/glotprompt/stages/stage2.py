@@ -14,6 +14,7 @@ from glotprompt.data.readers.records import (
     Example,
 )
 from glotprompt.data.samples import Samples
+from glotprompt.data.seen import seen_of
 from glotprompt.errors import ConfigError, setting
 from glotprompt.inference.classifier import PromptClassifier
 from glotprompt.model.backbone import Backbone
@@ -104,6 +105,7 @@ def train_stage2(
     return PromptClassifier(
         backbone, delivered, task, stage2.language, config.max_length, head,
         report=report, method=method.name, characters=stage2.characters, samples=samples,
+        seen="" if runtime.no_samples else seen_of([*stage2.learned, *stage2.judged]),
     )  # fmt: skip
 
 

@@ -167,6 +167,7 @@ class _Classifier(_Metadata):
     offsets: list[Finite] | None
     prompt_length: Count | None
     measurements: list[Measurement] = []
+    seen: Annotated[str, Field(pattern="^[A-Za-z0-9+/=]*$")] = ""
 
     @model_validator(mode="after")
     def _one_of_each_label(self) -> Self:

@@ -170,7 +170,7 @@ def split_held_out(items: Sequence[_Record], share: float, seed: int) -> tuple[l
         raise ConfigError(f"The held-out share is {share}; expected a number from 0 up to, not including, 1.")
     groups: dict[tuple[str, ...], list[int]] = {}
     for index, item in enumerate(items):
-        groups.setdefault(_text_key(item), []).append(index)
+        groups.setdefault(text_key(item), []).append(index)
     if share == 0 or len(groups) < 2:
         return list(items), []
     target = max(1, round(share * len(items)))
@@ -213,7 +213,7 @@ def shots_per_class(examples: Sequence[Example], n: int, seed: int) -> list[Exam
         members = [i for i, example in enumerate(examples) if example.label == label]
         unique: dict[tuple[str, ...], int] = {}
         for i in members:
-            unique.setdefault(_text_key(examples[i]), i)
+            unique.setdefault(text_key(examples[i]), i)
         if len(unique) < n:
             raise DataError(
                 f"Label {label!r} has {len(unique)} different examples, {n} per class were asked for; "
@@ -244,7 +244,7 @@ def rows_by_text(examples: Sequence[Example]) -> dict[str, list[list[int]]]:
     """The rows of each different text, by the label of its first row; labels are sorted."""
     texts: dict[tuple[str, ...], list[int]] = {}
     for row, example in enumerate(examples):
-        texts.setdefault(_text_key(example), []).append(row)
+        texts.setdefault(text_key(example), []).append(row)
     groups: dict[str, list[list[int]]] = {label: [] for label in labels_of(examples)}
     for rows in texts.values():
         groups[str(examples[rows[0]].label)].append(rows)
@@ -256,7 +256,7 @@ def labels_of(examples: Iterable[Example]) -> list[str]:
     return sorted({example.label for example in examples if example.label is not None})
 
 
-def _text_key(item: str | Example) -> tuple[str, ...]:
+def text_key(item: str | Example) -> tuple[str, ...]:
     """Texts of an item for comparison: without label, id, and edge or repeated spaces."""
     if isinstance(item, str):
         return (" ".join(item.split()),)

@@ -1,0 +1,45 @@
+"""What is wrong with a command line and can be said before torch is imported, which takes seconds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from glotprompt.cli.declare import Params
+from glotprompt.cli.files import how_to_read
+from glotprompt.data.datasets.catalog import parse_reference
+from glotprompt.data.languages import checked_code
+from glotprompt.data.readers.lines import read_lines
+from glotprompt.data.sources import examples_of
+from glotprompt.task import Task
+
+LABELLED = ("train", "dev", "target_labels")
+FILES = (*LABELLED, "data", "target", "source", "parallel", "target_text", "held_out", "unlabelled", "input", "text")
+"""Parameters that name files or references."""
+MOST_BYTES = 10**7
+"""Larger tables are not read for this, as they are read again."""
+
+
+def check(params: Params) -> None:
+    """Raise what the command would raise for an unknown language code or task, a file that is not there, and a row
+    whose label the task lacks."""
+    if params.get("language") is not None:
+        checked_code(params["language"])
+    for name in FILES:
+        for file in _files(params, name):
+            if "=" not in file and not Path(file).exists():
+                next(read_lines(file))
+    if params.get("task") is None:
+        return
+    task, how = Task.load(params["task"]), replace(how_to_read(params), report=lambda line: None)
+    for name in LABELLED:
+        for file in _files(params, name):
+            if Path(file).is_file() and Path(file).stat().st_size <= MOST_BYTES:
+                examples_of(file, how, task.template.fields, task.labels)
+
+
+def _files(params: Params, name: str) -> list[str]:
+    """The files that a parameter names, without references and standard input."""
+    given = params.get(name) or ()
+    words = [str(one) for one in (given if isinstance(given, list | tuple) else [given])]
+    return [word for word in words if word != "-" and parse_reference(word) is None]
