@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -179,6 +180,29 @@ def test_uploads_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(workspace_module, "MOST_UPLOADS", 0)
     with pytest.raises(ConfigError, match="has 0 files"):
         workspace.add_upload("target", "x", b"a\n")
+
+
+def test_nobody_waits_for_an_upload_that_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(folder)
+    earlier = workspace.add_upload("target", "earlier", b"one\n")
+    given: list[object] = []
+
+    def reading(use: Use, place: Path) -> dict[str, object]:
+        """Other requests come meanwhile."""
+        monkeypatch.undo()
+        monkeypatch.setattr(workspace_module, "MOST_BYTES", 10)
+        other = Thread(target=lambda: given.extend((
+            workspace.give_label("lug", "topics", "train", "text", "a"), workspace.remove_upload(earlier.number),
+            pytest.raises(ConfigError, workspace.add_upload, "target", "other", b"six by"),
+        )), daemon=True)  # fmt: skip
+        other.start()
+        other.join(10)
+        return {"rows": 1}
+
+    monkeypatch.setattr(workspace_module, "_described", reading)
+    assert workspace.add_upload("target", "mine", b"a text\n").number == 2
+    assert len(given) == 3
+    assert workspace.add_upload("target", "more", b"ab\n").number == 3  # an order that was refused takes no room
 
 
 def test_what_measures_is_not_trained_on(folder: Path) -> None:
