@@ -71,11 +71,15 @@ def test_one_job_at_a_time_in_order(folder: Path, started: Callable[..., Runner]
     (folder / "hold").touch()
     runner.add(1, "train", "first", [step("adapt", "x"), step("tune", "y")])
     runner.add(2, "train", "second", [step("tune", "z")])
-    until(lambda: runner.progress(1))
+    until(lambda: (found := runner.progress(1)) and found.steps)
     assert (state(runner, 1), state(runner, 2)) == ("running", "waiting")
     found = runner.progress(1)
     assert found is not None
     assert (found.stage, found.step, found.steps, found.loss) == ("adapt", 3, 10, 1.5)
+    (folder / "jobs" / "0001" / "progress.json").unlink()
+    silent = runner.progress(1)  # while texts are read
+    assert silent is not None
+    assert (silent.steps, silent.seconds > found.seconds) == (0, True)
     assert runner.progress(2) is None
     (folder / "hold").unlink()
     until(lambda: state(runner, 2) == "finished")

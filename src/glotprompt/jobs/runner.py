@@ -43,6 +43,8 @@ class Runner:
         self._changed = threading.Condition()
         self._stopping = False
         self._running: int | None = None
+        self._began = time.monotonic()
+        """When its present command did."""
         self._wanted_end: int | None = None
         """The job that is to be cancelled."""
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
@@ -117,12 +119,15 @@ class Runner:
         return Status.of(_read(path), str(path))
 
     def progress(self, number: int) -> Progress | None:
-        """The newest state of the training that runs."""
+        """How far a job is that runs."""
         path = self.place(number) / "progress.json"
-        try:
-            return Progress.of(_read(path), str(path)) if number == self._running else None
-        except ArtifactError:  # nothing is trained yet
+        if number != self._running:
             return None
+        seconds = time.monotonic() - self._began
+        try:
+            return Progress.of({**_read(path), "seconds": seconds}, str(path))
+        except ArtifactError:  # nothing is trained yet, or the loss is no number
+            return Progress(seconds=seconds)
 
     def log(self, number: int) -> str:
         """The end of what the commands said."""
@@ -172,7 +177,7 @@ class Runner:
         status = status.replace(state="running", started=status.started or now())
         self._write(job.number, status)
         for place, step in list(enumerate(job.steps))[status.step :]:
-            began = time.monotonic()
+            began = self._began = time.monotonic()
             found = self._command(job, step)
             status = self.status(job.number)
             status = status.replace(seconds=status.seconds + time.monotonic() - began)

@@ -222,9 +222,12 @@ export const WORDS = {
     states: { waiting: "Waiting", running: "Running", finished: "Finished", failed: "Failed", cancelled: "Stopped" },
     step: (done, all) => (all > 1 ? `part ${done} of ${all}` : ""),
     progress: (name) => `Progress of ${name}`,
-    at: ({ step, steps, loss, seconds_left: left }) => [
-      `step ${count(step)} of ${count(steps)}`, loss === null ? "" : `loss ${loss.toFixed(3)}`, `${spanOf(left)} left`,
+    at: ({ stage, step, steps, loss, seconds_left: left }, isWhole) => [
+      `${stage}: step ${count(step)} of ${count(steps)}`, loss === null ? "" : `loss ${loss.toFixed(3)}`,
+      left === null ? "" : `${spanOf(left)} left${isWhole ? "" : " of this part"}`,
     ].filter(Boolean).join(", "),
+    silent: (seconds, reads) => `${reads ? "reading the texts" : "at work"}, ${spanOf(seconds)} so far`,
+    within: (seconds) => `at most ${spanOf(seconds)} left`,
     took: (seconds) => `took ${spanOf(seconds)}`,
     cancel: "Stop",
     resume: "Resume",
