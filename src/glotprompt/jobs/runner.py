@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 from glotprompt.errors import ArtifactError, ConfigError, UserError, visible
 from glotprompt.jobs.job import Choice, Job, Kind, Progress, Status, Step
+from glotprompt.jobs.wording import IN_BROWSER
 from glotprompt.storage import atomic
 from glotprompt.training.progress import PROGRESS_FILE
 
@@ -198,7 +200,7 @@ class Runner:
         """The exit status of a step; None: it was interrupted."""
         place = self.place(job.number)
         (place / "progress.json").unlink(missing_ok=True)
-        environment = {**os.environ, PROGRESS_FILE: str(place.absolute() / "progress.json")}
+        environment = {**os.environ, PROGRESS_FILE: str(place.absolute() / "progress.json"), IN_BROWSER: "1"}
         with (place / "log.txt").open("ab") as log:
             log.write(f"{now()} {step.title}\n".encode())
             log.flush()
@@ -224,7 +226,10 @@ class Runner:
     def _reason(self, number: int, found: int) -> str:
         """The last line that the command said, which is its error."""
         lines = [line for line in self.log(number).splitlines() if line.strip()]
-        return f"{lines[-1].removeprefix('error: ') if lines else 'it said nothing'} (exit status {found})"
+        last = lines[-1].removeprefix("error: ") if lines else "it said nothing"
+        if found == -signal.SIGKILL or last.startswith("out of memory"):
+            last = "the computer's memory ran out; close other programs, or give fewer texts, and resume"
+        return f"{last} (exit status {found})"
 
     def _end(self, number: int, state: Any, message: str = "") -> None:
         self._write(number, self.status(number).replace(state=state, finished=now(), message=message))
