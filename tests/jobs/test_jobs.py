@@ -326,6 +326,16 @@ def test_corrections_are_target_labels_of_the_next_training(bench: Workbench) ->
     assert "--target-labels" not in few  # only one label has two texts: nothing can be chosen on them
 
 
+def test_labels_that_were_given_one_by_one_train_alone(bench: Workbench) -> None:
+    bench.workspace.give_label("lug", "topics", "train", "maji one", "a")
+    with pytest.raises(DataError, match="at least two labels"):
+        bench.orders.train(choice("embedding", 2))
+    bench.workspace.give_label("lug", "topics", "train", "maji two", "b")
+    words = bench.orders.train(choice("embedding", 2)).steps[0].words
+    read = bench.workspace.folder / words[words.index("--train") + 1]
+    assert read.read_text(encoding="utf-8").splitlines()[1:] == ["maji one\ta", "maji two\tb"]
+
+
 def test_the_gain_is_measured_beside_the_classifier_before(bench: Workbench) -> None:
     bench.workspace.give_label("lug", "topics", "test", "a measured text", "a")
     (bench.workspace.classifiers / "lug-topics-1.safetensors").touch()

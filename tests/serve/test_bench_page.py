@@ -38,15 +38,17 @@ SLOW = 1_200_000
 
 
 def seen(page: Page, name: str) -> None:
-    """What automatic checks find, in both themes and at both widths; pictures where they are wanted."""
-    for width in (390, 1280):
+    """What automatic checks find, in both themes and at all widths; pictures where they are wanted."""
+    for width in (320, 390, 1280):
         page.set_viewport_size({"width": width, "height": 844})
+        sideways = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert sideways == 0, (name, width)
+        if width == 320:
+            continue
         for colours in ("light", "dark"):
             page.get_by_label("Colours").select_option(colours)
             page.wait_for_timeout(300)  # colours change in steps
             assert page.evaluate(ACCESSIBILITY) == [], (name, width, colours)
-            sideways = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert sideways == 0, (name, width)
             if os.environ.get(VARIABLE):
                 assert violations(page) == [], (name, width, colours)
             if SHOTS:
@@ -122,10 +124,28 @@ def test_every_view_of_a_workspace(browser: Any, workspace: Live) -> None:
     choose(page, "Luganda (lug)", "luganda", "Your language")
     page.get_by_label("What the labels are about").fill("topic")
     give(page, "Texts in your language", "mine.txt", "\n".join(f"the king {i} water" for i in range(12)), "12 rows")
+
+    # Labels from nothing
+    few = page.get_by_role("region", name="A few labelled texts in your language")
+    few.get_by_role("button", name="Label my texts here").click()
+    expect(page.get_by_label("Classifier", exact=True)).to_have_text("None yet: Luganda (lug) · topic")
+    page.get_by_role("button", name="Show texts").click()
+    expect(page.locator("#correct-error")).to_have_text("Give at least two labels, with commas between them.")
+    page.get_by_label("Labels", exact=True).fill("health, sports ,")
+    label_texts(page, "Train", ["1", "2"])
+    expect(page.locator("#correct-says")).to_be_hidden()
+    expect(page.locator("#correct-accuracy")).to_have_text("2 labels to train on, 0 to measure.")
+    seen(page, "label")
+    page.get_by_role("button", name="Go on to training").click()
+    expect(few).to_contain_text("2 texts labelled here to train on")
+    expect(page.get_by_role("radio", name="Quick")).to_be_checked()
+    page.get_by_role("button", name="Train a classifier").click()
+    expect(page.locator("#jobs article").first).to_contain_text("Finished")
+
     table = "one\thealth\ntwo\tsports\nthree\tculture\nfour\thealth\n"
     area = page.get_by_role("region", name="Labelled texts in another language")
     area.get_by_text("or paste").click()
-    area.get_by_label("Lines of text").fill(table)
+    area.get_by_label("Two columns").fill(table)
     area.get_by_role("button", name="Add").click()
     area.locator(".choice").get_by_role("button", name="Add").click()
     expect(area.get_by_role("listitem")).to_contain_text("4 rows, health 2")
@@ -145,7 +165,7 @@ def test_every_view_of_a_workspace(browser: Any, workspace: Live) -> None:
     page.get_by_role("button", name="Train a classifier").click()
     job = page.locator("#jobs article").first
     expect(job).to_contain_text("compare: step 3 of 10, loss 1.500 · at most 30 min left")
-    (workspace.folder / "jobs" / "0002" / "progress.json").unlink()
+    (workspace.folder / "jobs" / "0003" / "progress.json").unlink()
     expect(job).to_contain_text("reading the texts, ")
     seen(page, "start")
     page.reload()
@@ -165,13 +185,14 @@ def test_every_view_of_a_workspace(browser: Any, workspace: Live) -> None:
     label_texts(page, "Measure", ["1", "2", "s", "3"])
     expect(page.locator("#correct-says")).to_be_hidden()
     label_texts(page, "Correct", ["3", "Enter"])
-    expect(page.locator("#correct-accuracy")).to_contain_text("3 labels to measure, 2 corrections")
+    expect(page.locator("#correct-accuracy")).to_contain_text("3 labels to measure, 4 corrections")
     expect(page.locator("#correct-says")).to_contain_text("The classifier says")
     seen(page, "correct")
     page.get_by_role("button", name="Measure now").click()
-    expect(page.locator("#jobs article").first).to_contain_text("75 % right [30, 95] of 4 texts that you labelled")
+    said = "75 % of 4 texts that you labelled are right (95 % interval 30 to 95)"
+    expect(page.locator("#jobs article").first).to_contain_text(said)
     page.get_by_role("link", name="Correct", exact=True).click()
-    page.get_by_role("button", name="Train again with 2 corrections").click()
+    page.get_by_role("button", name="Train again with 4 corrections").click()
     expect(page.locator("#jobs article").first).to_contain_text("+25.0 points (95 % interval −10.0 to +60.0)")
     seen(page, "gain")
     visit.close()

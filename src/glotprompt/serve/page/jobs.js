@@ -56,7 +56,7 @@ class Item {
     this.log = make("details", { ontoggle: () => this.log.open && this.readLog() },
       make("summary", {}, said.log), this.text);
     this.root = make("li", {}, make("article", { class: "panel", "aria-labelledby": id },
-      make("h3", { id }, job.title, " ", job.classifier ? make("span", { class: "quiet" }, job.classifier) : null), this.line, this.bar, this.doing, this.error, this.result,
+      make("h3", { id }, job.title, " ", job.kind === "train" ? make("span", { class: "quiet" }, job.classifier) : null), this.line, this.bar, this.doing, this.error, this.result,
       make("p", { class: "row" }, this.cancel, this.resume), this.log));
   }
 
