@@ -132,6 +132,7 @@ def test_every_view_of_a_workspace(browser: Any, workspace: Live) -> None:
     page.get_by_role("button", name="Show texts").click()
     expect(page.locator("#correct-error")).to_have_text("Give at least two labels, with commas between them.")
     page.get_by_label("Labels", exact=True).fill("health, sports ,")
+    expect(page.get_by_role("radio", name="Train")).to_be_checked()
     label_texts(page, "Train", ["1", "2"])
     expect(page.locator("#correct-says")).to_be_hidden()
     expect(page.locator("#correct-accuracy")).to_have_text("2 labels to train on, 0 to measure.")
@@ -166,7 +167,7 @@ def test_every_view_of_a_workspace(browser: Any, workspace: Live) -> None:
     job = page.locator("#jobs article").first
     expect(job).to_contain_text("compare: step 3 of 10, loss 1.500 · at most 30 min left")
     (workspace.folder / "jobs" / "0003" / "progress.json").unlink()
-    expect(job).to_contain_text("reading the texts, ")
+    expect(job).to_contain_text("Reading the texts, ")
     seen(page, "start")
     page.reload()
     expect(job.get_by_role("progressbar")).to_be_visible()

@@ -67,6 +67,7 @@ export class Correct {
 
   choose(name) {
     byId("correct-classifier").value = name;
+    if (name === "") document.querySelector('input[name="side"][value="train"]').checked = true; // nothing is measured yet
     this.use();
   }
 

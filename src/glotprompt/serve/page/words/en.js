@@ -230,7 +230,7 @@ export const WORDS = {
       `${stage}: step ${count(step)} of ${count(steps)}`, loss === null ? "" : `loss ${loss.toFixed(3)}`,
       left === null ? "" : `${spanOf(left)} left${isWhole ? "" : " of this part"}`,
     ].filter(Boolean).join(", "),
-    silent: (seconds, reads) => `${reads ? "reading the texts" : "at work"}, ${spanOf(seconds)} so far`,
+    silent: (seconds, reads) => `${reads ? "Reading the texts" : "At work"}, ${spanOf(seconds)} so far`,
     within: (seconds) => `at most ${spanOf(seconds)} left`,
     took: (seconds) => `took ${spanOf(seconds)}`,
     cancel: "Stop",
