@@ -67,13 +67,17 @@ def give(page: Page, kind: str, name: str, text: str, said: str) -> None:
     expect(area.get_by_role("listitem")).to_contain_text(said)
 
 
-def label_texts(page: Page, mode: str, keys: list[str]) -> None:
+def label_texts(page: Page, mode: str, keys: list[str]) -> list[str]:
+    """Press a key for each text; returns those that were shown."""
+    shown: list[str] = []
     page.get_by_role("radio", name=mode).check()
     page.get_by_role("button", name="Show texts").click()
     for place, key in enumerate(keys, 1):
         expect(page.get_by_role("heading", name=f"Text {place} of")).to_be_visible()
+        shown.append(page.locator("#correct-text").inner_text())
         page.keyboard.press(key)
     expect(page.get_by_role("heading", name=f"Text {len(keys) + 1} of")).to_be_visible()
+    return [*shown, page.locator("#correct-text").inner_text()]
 
 
 DOCTOR = {
@@ -185,7 +189,9 @@ def test_every_view_of_a_workspace(browser: Any, workspace: Live) -> None:
     expect(page.locator("#correct-accuracy")).to_contain_text("not measured in Luganda")
     label_texts(page, "Measure", ["1", "2", "s", "3"])
     expect(page.locator("#correct-says")).to_be_hidden()
-    label_texts(page, "Correct", ["3", "Enter"])
+    shown = label_texts(page, "Correct", ["3", "Enter"])
+    margins = [first - second for first, second, _ in (_scores(page, "lug-topic-3", one).values() for one in shown)]
+    assert margins == sorted(margins)  # what it is least sure of comes first
     expect(page.locator("#correct-accuracy")).to_contain_text("3 labels to measure, 4 corrections")
     expect(page.locator("#correct-says")).to_contain_text("The classifier says")
     seen(page, "correct")
@@ -301,20 +307,20 @@ def test_from_a_text_file_to_a_served_classifier_and_a_better_one(
     corrected = exported[-1].split("\t")
 
     # The next training reads them, and its gain is shown
-    before = _score(page, "lug-topics-1", corrected[0], corrected[1])
+    before = _scores(page, "lug-topics-1", corrected[0])[corrected[1]]
     page.get_by_role("button", name="Train again with 8 corrections").click()
     again = page.locator("#jobs article").filter(has_text="Luganda (lug) · topics").first
     expect(again).to_contain_text("Against the classifier before", timeout=SLOW)
     expect(again).to_contain_text("of 6 texts that you labelled")
-    assert _score(page, "lug-topics-2", corrected[0], corrected[1]) != before
+    assert _scores(page, "lug-topics-2", corrected[0])[corrected[1]] != before
     page.get_by_role("link", name="Classifiers").click()
     expect(page.locator("#cards")).to_contain_text("of 6 texts in Luganda")
     assert errors == []
     assert [url for url in asked if not url.startswith((served.url, f"blob:{served.url}"))] == []
 
 
-def _score(page: Page, classifier: str, text: str, label: str) -> float:
-    """The probability of a label, as the service answers."""
+def _scores(page: Page, classifier: str, text: str) -> dict[str, float]:
+    """Probabilities by label, the highest first, as the service answers."""
     body = {"items": [{"classifier": classifier, "text": text}]}
     answer = page.request.post(f"{page.url.split('#')[0]}v1/predict", data=body).json()
-    return next(one["score"] for one in answer["results"][0]["scores"] if one["label"] == label)
+    return {one["label"]: one["score"] for one in answer["results"][0]["scores"]}
