@@ -42,6 +42,7 @@
 
   // Words that a narrow column cuts in two
   for (const element of all("dt, th, button, summary").filter(seen)) {
+    if (getComputedStyle(element.closest("thead") ?? element).clipPath !== "none") continue; // for screen readers alone
     const parts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
     while (parts.nextNode()) {
       for (const { 0: word, index } of parts.currentNode.data.matchAll(/[^\s-]+/g)) {

@@ -146,6 +146,9 @@ def test_every_view_of_a_workspace(browser: Any, workspace: Live) -> None:
     expect(page.get_by_role("radio", name="Quick")).to_be_checked()
     page.get_by_role("button", name="Train a classifier").click()
     expect(page.locator("#jobs article").first).to_contain_text("Finished")
+    page.get_by_role("link", name="Correct", exact=True).click()
+    expect(page.get_by_label("Classifier", exact=True)).to_have_value("lug-topic-1")  # it takes the place of none
+    page.get_by_role("link", name="Start").click()
 
     table = "one\thealth\ntwo\tsports\nthree\tculture\nfour\thealth\n"
     area = page.get_by_role("region", name="Labelled texts in another language")
@@ -225,24 +228,27 @@ class Served:
 
     def start(self) -> None:
         words = ["serve", "--workspace", self.folder, "--model", self.tiny, "--port", self.port, "--precision", "fp32"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "glotprompt", *map(str, words)], stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert self.process.stderr is not None
-        assert any("startup complete" in line for line in self.process.stderr), "it did not start"
+        # To a file: a pipe that nobody reads is full after some minutes of requests, and the service stands still.
+        said = self.folder.with_name("serve.log")
+        with said.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "glotprompt", *map(str, words)],
+                stderr=log,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        until(lambda: self.process.poll() is not None or b"startup complete" in said.read_bytes())
+        assert self.process.poll() is None, said.read_text(encoding="utf-8")
 
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.communicate()
+    def end(self, how: signal.Signals) -> None:
+        self.process.send_signal(how)
+        self.process.wait(120)
 
 
 @pytest.fixture
 def served(tmp_path: Path, tiny_folder: Path) -> Iterator[Served]:
     served = Served(tmp_path / "work", tiny_folder)
     yield served
-    served.process.send_signal(signal.SIGINT)
-    served.process.communicate(timeout=60)
+    served.end(signal.SIGINT)
 
 
 @pytest.mark.long
@@ -275,7 +281,7 @@ def test_from_a_text_file_to_a_served_classifier_and_a_better_one(
     expect(first).to_contain_text(re.compile("step [1-9].* of 400, loss"), timeout=SLOW)
     (checkpoint,) = (served.folder / "adapted").glob("*.checkpoints/*.checkpoint")  # holds no step at first
     until(lambda: "history" in describe(checkpoint, ("checkpoint",)))
-    served.kill()
+    served.end(signal.SIGKILL)
     expect(page.get_by_role("alert").filter(has_text="does not answer")).to_be_visible(timeout=SLOW)
     served.start()
     expect(page.get_by_role("alert").filter(has_text="does not answer")).to_be_hidden(timeout=SLOW)

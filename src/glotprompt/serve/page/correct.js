@@ -15,13 +15,13 @@ const oneLine = (text) => text.trim().replace(/\s+/g, " ");
 export class Correct {
   /** `topic()`: of what and about what labels may be given before there is a classifier; see `Start`. */
   constructor(bench, topic) {
-    Object.assign(this, { bench, topic, choices: [], rows: [], place: 0, side: "test", given: { test: {}, train: {} }, shownTopic: "" });
+    Object.assign(this, { bench, topic, choices: [], rows: [], place: 0, side: "test", given: { test: {}, train: {} }, shownTopic: "", topicKey: "", wantsFresh: false });
     byId("correct-modes").replaceChildren(...Object.keys(said.modes).map((side) => {
       const input = make("input", { type: "radio", name: "side", value: side, "aria-describedby": `side-${side}`, onchange: () => this.close() });
       input.checked = side === "test";
       return make("div", {}, make("label", { class: "check" }, input, make("span", {})), make("p", { class: "quiet", id: `side-${side}` }));
     }));
-    byId("correct-classifier").addEventListener("change", () => this.use());
+    byId("correct-classifier").addEventListener("change", ({ target }) => this.choose(target.value));
     byId("correct-texts").addEventListener("change", () => this.close());
     byId("correct-begin").addEventListener("click", () => this.guarded(() => this.begin()));
     byId("correct-measure").addEventListener("click", () => this.ordered(() => this.bench.measure(this.card.name)));
@@ -45,7 +45,9 @@ export class Correct {
 
   update(choices, limits) {
     this.limits = limits;
+    const known = new Set(this.choices.map(({ card }) => card.name));
     this.choices = choices.filter(({ card, fields }) => card !== null && fields.join() === "text");
+    if (this.rows.length === 0 && this.choices.some(({ card }) => !known.has(card.name))) this.wantsFresh = false;
     this.shownTopic = null;
     this.drawChoices();
   }
@@ -55,19 +57,23 @@ export class Correct {
     const shown = JSON.stringify(topic);
     if (shown === this.shownTopic) return;
     this.shownTopic = shown;
+    const key = JSON.stringify([topic?.language, topic?.task]);
+    const isSame = key === this.topicKey;
+    this.topicKey = key;
     const field = byId("correct-classifier");
-    const before = field.options.length ? field.value : null;
+    const before = field.value || (this.wantsFresh ? "" : null); // without a wish the first classifier takes its place
     field.replaceChildren(
       ...this.choices.map(({ card, title }) => make("option", { value: card.name }, `${title} · ${card.name}`)),
       ...(topic ? [make("option", { value: "" }, said.fresh(topic))] : []));
     if ([...field.options].some(({ value }) => value === before)) field.value = before;
-    byId("correct-names").value = topic?.labels.join(", ") ?? "";
-    this.use(field.value ? before : null);
+    if (!isSame || !byId("correct-names").value) byId("correct-names").value = topic?.labels.join(", ") ?? "";
+    this.use(field.value || isSame ? before : null);
   }
 
   choose(name) {
     byId("correct-classifier").value = name;
-    if (name === "") document.querySelector('input[name="side"][value="train"]').checked = true; // nothing is measured yet
+    this.wantsFresh = name === "";
+    if (this.wantsFresh) document.querySelector('input[name="side"][value="train"]').checked = true; // nothing is measured yet
     this.use();
   }
 
@@ -124,6 +130,7 @@ export class Correct {
   async begin() {
     const { card } = this;
     this.side = document.querySelector('input[name="side"]:checked').value;
+    this.wantsFresh = card.name === "";
     if (card.labels.length < 2) throw Object.assign(new Error(said.fewLabels), { status: 422 });
     byId("correct-status").textContent = said.predicting;
     const known = { ...this.given.test, ...this.given.train };
