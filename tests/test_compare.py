@@ -150,7 +150,7 @@ def test_without_labels_it_says_that_it_cannot_know() -> None:
         told = advice_without_labels(candidate, retrieval, "Manx")
         assert told[0].startswith("Without labelled Manx examples it cannot know which of these is best")
         assert part in told[0]
-        assert "--target-labels" in told[-1]
+        assert "target_labels=" in told[-1]
 
 
 def test_what_fits() -> None:

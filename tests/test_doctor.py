@@ -55,7 +55,7 @@ def test_a_good_text_has_nothing_to_do() -> None:
         ("amount", {"num_unique": 99}, "bad", "Far too little"),
         ("amount", {"num_lines": 5000}, "ok", "in 1,000 of 5,000 lines"),
         ("unknown characters", {"touched_words": 9, "unknown_tokens": 9}, "ok", "0.09 % of the words"),
-        ("unknown characters", {"touched_words": 10, "unknown_tokens": 12}, "warn", "--map-characters auto"),
+        ("unknown characters", {"touched_words": 10, "unknown_tokens": 12}, "warn", "characters="),
         ("unknown characters", {"touched_words": 2001, "unknown_tokens": 2001}, "bad", "ŋ U+014B (7)"),
         ("sub-words", {"num_tokens": 27_999}, "ok", "(3 pre-training languages): median 1.40, range 1.20-2.00."),
         ("sub-words", {"num_tokens": 28_000}, "warn", "2.0 times the usual"),
@@ -79,7 +79,7 @@ def test_a_good_text_has_nothing_to_do() -> None:
         ("mark-up", {"markup": {"USFM markers": 10}}, "warn", "USFM markers: 10 lines (1.0 %)"),
         ("mark-up", {"markup": {"USFM markers": 1000}}, "warn", "Export plain text"),
         ("mark-up", {"markup": {"JSON": 499, "USFM markers": 501}}, "warn", "JSON: 499 lines (49.9 %), USFM"),
-        ("mark-up", {"markup": {"JSON": 500}}, "bad", "--read format=jsonl"),
+        ("mark-up", {"markup": {"JSON": 500}}, "bad", "the file .jsonl"),
         ("encoding", {"num_mojibake": 10, "mojibake": ("Ã±", "ñ")}, "warn", "10 lines (1.0 %) UTF-8 that was read"),
         ("encoding", {"num_mojibake": 500, "mojibake": ("Ã\x81", "Á")}, "bad", "Ã<U+0081> should be Á"),
     ],
@@ -104,10 +104,10 @@ def test_the_remedy_for_unknown_characters_is_one_that_works() -> None:
     near, far = UnknownCharacter("ɨ", 7), UnknownCharacter("ߗ", 5)
     hit = {"touched_words": 2000, "unknown_tokens": 2000}
     both = of_text("unknown characters", **hit, unknown=(near, far), far=(far,)).remedy
-    assert "--map-characters auto" in both
+    assert "characters=" in both
     assert "except ߗ U+07D7 (5)" in both
     nothing = of_text("unknown characters", **hit, unknown=(far,), far=(far,)).remedy
-    assert "--map-characters" not in nothing
+    assert "characters=" not in nothing
     for said in ("ByT5", "whose vocabulary has this one", "romanisation"):
         assert nothing.count(said) == 1
     first = of_text("unknown characters", **hit, unknown=(near,), num_mojibake=900, mojibake=("Ã±", "ñ")).remedy
@@ -282,7 +282,7 @@ def test_inputs_that_failed_once(name: str, cases: Path) -> None:
     found = {one.name: one for one in examine("mini", read_texts(cases / name), probe_seconds=0).findings}
     assert found[finding].level in ("warn", "bad")
     assert said in f"{found[finding].figure} {found[finding].meaning} {found[finding].remedy}"
-    assert not any("--map-characters" in one.remedy for one in found.values())
+    assert not any("characters=" in one.remedy for one in found.values())
 
 
 @pytest.mark.slow

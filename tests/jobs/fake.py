@@ -7,6 +7,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +20,10 @@ while Path("hold").exists():
     if select.select([0], [], [], 0.02)[0]:
         sys.exit(130)
 if Path("fail").exists():
-    print("error: this does not work; do something else", file=sys.stderr)
+    print(Path("fail").read_text() or "error: this does not work; do something else", file=sys.stderr)
     sys.exit(2)
+if Path("killed").exists():
+    os.kill(os.getpid(), signal.SIGKILL)
 given = dict(pairwise(words))
 source = Path(f"{words[0]}.json")
 figures = source.read_text() if source.exists() else '{"accuracy": 50.0}'

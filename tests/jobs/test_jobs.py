@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
+import glotprompt
 from glotprompt.cli.program import all_options
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.cli.wording import wording_of
+from glotprompt.compare import choice as compare_choice
+from glotprompt.compare.candidates import EMBEDDING
+from glotprompt.errors import ConfigError, DataError, in_words_of, setting
 from glotprompt.jobs import runner as runner_module
 from glotprompt.jobs import workspace as workspace_module
 from glotprompt.jobs.job import Choice, Job, Step
 from glotprompt.jobs.runner import Runner
 from glotprompt.jobs.ways import WAYS, BackboneOptions
+from glotprompt.jobs.wording import IN_BROWSER
 from glotprompt.jobs.workbench import Workbench
 from glotprompt.jobs.workspace import Use, Workspace, slug
 
@@ -70,11 +77,15 @@ def test_one_job_at_a_time_in_order(folder: Path, started: Callable[..., Runner]
     (folder / "hold").touch()
     runner.add(1, "train", "first", [step("adapt", "x"), step("tune", "y")])
     runner.add(2, "train", "second", [step("tune", "z")])
-    until(lambda: runner.progress(1))
+    until(lambda: (found := runner.progress(1)) and found.steps)
     assert (state(runner, 1), state(runner, 2)) == ("running", "waiting")
     found = runner.progress(1)
     assert found is not None
     assert (found.stage, found.step, found.steps, found.loss) == ("adapt", 3, 10, 1.5)
+    (folder / "jobs" / "0001" / "progress.json").unlink()
+    silent = runner.progress(1)  # while texts are read
+    assert silent is not None
+    assert (silent.steps, silent.seconds > found.seconds) == (0, True)
     assert runner.progress(2) is None
     (folder / "hold").unlink()
     until(lambda: state(runner, 2) == "finished")
@@ -110,6 +121,16 @@ def test_a_failure_is_told_in_the_commands_words(folder: Path, started: Callable
     until(lambda: state(runner, 1) == "failed")
     assert runner.status(1).message == "this does not work; do something else (exit status 2)"
     assert "tune" not in runner.log(1)
+    (folder / "fail").write_text("error: out of memory; try a smaller --batch-size", encoding="utf-8")
+    runner.add(2, "train", "second", [step("adapt")])
+    until(lambda: state(runner, 2) == "failed")
+    (folder / "fail").rename(folder / "killed")
+    runner.add(3, "train", "third", [step("adapt")])
+    until(lambda: state(runner, 3) == "failed")
+    for number, status in ((2, 2), (3, -9)):
+        said = runner.status(number).message
+        assert said.startswith("the computer's memory ran out;")
+        assert said.endswith(f"(exit status {status})")
 
 
 def test_a_service_that_starts_again_resumes(folder: Path, started: Callable[..., Runner]) -> None:
@@ -181,6 +202,33 @@ def test_uploads_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         workspace.add_upload("target", "x", b"a\n")
 
 
+def test_nobody_waits_for_an_upload_that_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(folder)
+    earlier = workspace.add_upload("target", "earlier", b"one\n")
+    given: list[object] = []
+
+    def reading(use: Use, place: Path) -> dict[str, object]:
+        """Other requests come meanwhile."""
+        monkeypatch.undo()
+        monkeypatch.setattr(workspace_module, "MOST_BYTES", 10)
+        other = Thread(target=others, daemon=True)
+        other.start()
+        other.join(10)
+        return {"rows": 1}
+
+    def others() -> None:
+        given.append(workspace.give_label("lug", "topics", "train", "text", "a"))
+        given.append(workspace.remove_upload(earlier.number))
+        with pytest.raises(ConfigError, match="at most 10 bytes"):
+            workspace.add_upload("target", "other", b"six by")
+        given.append("refused")
+
+    monkeypatch.setattr(workspace_module, "_described", reading)
+    assert workspace.add_upload("target", "mine", b"a text\n").number == 2
+    assert len(given) == 3
+    assert workspace.add_upload("target", "more", b"ab\n").number == 3  # an order that was refused takes no room
+
+
 def test_what_measures_is_not_trained_on(folder: Path) -> None:
     workspace = Workspace(folder)
     assert workspace.give_label("lug", "topics", "test", "one\ttext", "a") == {"test": 1, "train": 0}
@@ -205,6 +253,27 @@ def test_names_of_files() -> None:
     }
     assert len(hashed) == 5
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(name) <= 40 for name in hashed)
+
+
+def test_the_browser_knows_no_options(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wording_of(["compare"])("minutes", None) == "--minutes"
+    monkeypatch.setenv(IN_BROWSER, "1")  # as in a command that a job runs
+    wording = wording_of(["compare"])
+    with in_words_of(wording):
+        said = [
+            *compare_choice.advice_without_labels(EMBEDDING, None, "Luganda"),
+            *compare_choice.left_out(["tf-idf"], 30),
+        ]
+        said += [setting("max_length"), setting("micro_batch_size", "4"), setting("target_labels")]
+    assert not [text for text in said if "--" in text or "=" in text]
+    page = (Path(glotprompt.__file__).parent / "serve/page/words/en.js").read_text(encoding="utf-8")
+    names = [name.strip("“”") for text in said for name in re.findall("“.*?”", text)]
+    assert len(names) > 2
+    assert [name for name in names if f'"{name}' not in page] == []
+    bench = Workbench.of(folder, BackboneOptions("mini", 3, True), lambda: None, FAKE)
+    with bench.open(), pytest.raises(DataError) as caught:
+        bench.workspace.add_upload("labels", "few", b"text\tlabel\none\ta\n\ttwo\tb\tc\n")
+    assert "--" not in str(caught.value)
 
 
 # --- command lines
@@ -255,6 +324,16 @@ def test_corrections_are_target_labels_of_the_next_training(bench: Workbench) ->
     assert alone[alone.index("--train") + 1].endswith("labels.tsv")
     few = bench.orders.train(choice("compare", 1, 3)).steps[0].words
     assert "--target-labels" not in few  # only one label has two texts: nothing can be chosen on them
+
+
+def test_labels_that_were_given_one_by_one_train_alone(bench: Workbench) -> None:
+    bench.workspace.give_label("lug", "topics", "train", "maji one", "a")
+    with pytest.raises(DataError, match="at least two labels"):
+        bench.orders.train(choice("embedding", 2))
+    bench.workspace.give_label("lug", "topics", "train", "maji two", "b")
+    words = bench.orders.train(choice("embedding", 2)).steps[0].words
+    read = bench.workspace.folder / words[words.index("--train") + 1]
+    assert read.read_text(encoding="utf-8").splitlines()[1:] == ["maji one\ta", "maji two\tb"]
 
 
 def test_the_gain_is_measured_beside_the_classifier_before(bench: Workbench) -> None:

@@ -40,6 +40,20 @@
     if (place && level > levels[place - 1] + 1) problems.push(`a heading of level ${level} under one of ${levels[place - 1]}`);
   });
 
+  // Words that a narrow column cuts in two
+  for (const element of all("dt, th, button, summary").filter(seen)) {
+    if (getComputedStyle(element.closest("thead") ?? element).clipPath !== "none") continue; // for screen readers alone
+    const parts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    while (parts.nextNode()) {
+      for (const { 0: word, index } of parts.currentNode.data.matchAll(/[^\s-]+/g)) {
+        const range = document.createRange();
+        range.setStart(parts.currentNode, index);
+        range.setEnd(parts.currentNode, index + word.length);
+        if (new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size > 1) problems.push(`cut: ${word} in ${named(element)}`);
+      }
+    }
+  }
+
   // Contrast (WCAG 2.2, 1.4.3)
   const parse = (colour) => {
     const [red, green, blue, alpha = 1] = colour.match(/[\d.]+/g).map(Number);

@@ -72,12 +72,16 @@ class Visit:
 def look(page: Page, name: str) -> None:
     """What an automatic check can find, and a picture where one is wanted."""
     assert page.evaluate(ACCESSIBILITY) == [], name
-    sideways = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert sideways == 0, f"{name} scrolls sideways by {sideways} px"
+    size = page.viewport_size
+    assert size is not None
+    for width in (size["width"], 320):
+        page.set_viewport_size({**size, "width": width})
+        sideways = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert sideways == 0, f"{name} scrolls sideways by {sideways} px at {width} px"
+    page.set_viewport_size(size)
     if SHOTS:
         colours = page.evaluate("document.documentElement.dataset.theme")
-        width = page.viewport_size["width"] if page.viewport_size else 0
-        page.screenshot(path=f"{SHOTS}/{name}-{width}-{colours}.png", full_page=True)
+        page.screenshot(path=f"{SHOTS}/{name}-{size['width']}-{colours}.png", full_page=True)
 
 
 def tree_of(page: Page) -> list[dict[str, Any]]:

@@ -119,7 +119,18 @@ def test_refusals(client: TestClient) -> None:
         for path in ("/v1/jobs/1/cancel", "/v1/jobs/train", "/v1/labels", "/v1/uploads/1/remove"):
             error_of(client.post(path, content=b"{}", headers={"Content-Type": kind}), 422, "invalid_request")
     assert "no upload 1" in error_of(order(client), 422, "cannot_be_used")["message"]
-    error_of(order(client, minutes=-1), 422, "invalid_request")
+    for answer, said in (
+        (order(client, minutes=-1), "minutes: Input should be greater than 0"),
+        (order(client, minuets=3), "minuets: unknown; known are way, language, task, uploads, minutes"),
+        (order(client, uploads=[1, "x"]), "uploads.1: Input should be a valid integer"),
+        (client.post("/v1/jobs/1/cancel", json={"top_k": 1}), "top_k: unknown; known are none."),
+        (client.post("/v1/uploads?use=mine&name=x", content=b"a\n", headers=BINARY), "use: Input should be 'target'"),
+        (client.get("/v1/jobs/first"), "number: Input should be a valid integer"),
+        (client.get("/v1/labels?language=lug"), "task: Field required"),
+    ):
+        found = error_of(answer, 422, "invalid_request")
+        assert found["message"].startswith(said), found
+        assert found["item"] is None
     error_of(client.get("/v1/jobs/7"), 404, "unknown_job")
     error_of(client.post("/v1/jobs/again", json={"classifier": "nya"}), 404, "unknown_classifier")
     error_of(client.post("/v1/jobs/evaluate", json={"classifier": "../nya"}), 404, "unknown_classifier")

@@ -22,6 +22,7 @@ from .axe import VARIABLE, violations
 pytestmark = pytest.mark.long
 SHOTS = os.environ.get("GLOTPROMPT_SCREENSHOTS")
 WIDTHS = (320, 390, 1280)
+ACCESSIBILITY = Path(__file__).with_name("accessibility.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def test_fits_and_can_be_read(page: Any, pages: dict[str, Path], name: str) -> N
             page.emulate_media(color_scheme=colours)
             sideways = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert sideways == 0, (width, colours)
+            assert [said for said in page.evaluate(ACCESSIBILITY) if said.startswith("cut: ")] == [], (width, colours)
             if SHOTS and width != WIDTHS[0]:
                 page.screenshot(path=f"{SHOTS}/{name}-{width}-{colours}.png", full_page=True)
 

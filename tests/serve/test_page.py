@@ -362,6 +362,9 @@ def test_what_a_screen_reader_gets(visit: Visit) -> None:
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_every_view_can_be_read_and_fits(visit: Visit, width: int, colours: str) -> None:
     page = visit.open(width=width, height=844, color_scheme=colours)
+    box = page.get_by_role("button", name="Classify").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] < 844  # nobody has to look for it
     choose(page, "Shona (sna) · news", "shona")
     classify(page, "health ǃkwi ǁ " + "x" * 200)
     page.locator(".answer").wait_for()

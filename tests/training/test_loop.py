@@ -173,7 +173,10 @@ def test_progress_for_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     line.advance(4, 0.25, 20, {})  # too soon after
     found = json.loads(place.read_text(encoding="utf-8"))
     assert (found["stage"], found["step"], found["steps"], found["loss"]) == ("a title", 3, 9, 0.5)
-    assert found["seconds_left"] >= 0
+    assert found["seconds_left"] is None  # one step tells nothing of the pace
+    line.advance(9, 0.125, 30, {})  # soon after, but the last one: nobody is to wait for it any longer
+    found = json.loads(place.read_text(encoding="utf-8"))
+    assert (found["step"], found["seconds_left"]) == (9, 0)
     monkeypatch.setenv(PROGRESS_FILE, str(tmp_path / "nowhere" / "progress.json"))
     StepLine("a title", 9).advance(3, None, 10, {})
 

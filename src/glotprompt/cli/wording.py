@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from shlex import quote
 
 from glotprompt.cli.program import all_options
 from glotprompt.errors import Wording
+from glotprompt.jobs.wording import IN_BROWSER, in_browser
 
 READING = ("format", "delimiter", "quoting", "columns", "encoding")
 """Keys of --read."""
@@ -16,6 +18,7 @@ _ARGUMENTS = {
     "held_out": "--held-out (or pass --no-overlap-check, which is recorded in what is saved)",
     "source": "no data folder (then the hub is read)", "text": "--text-column", "label": "--label-column",
     "adapted": "--prompt FILE", "premise": "--premise-column", "hypothesis": "--hypothesis-column",
+    "minutes": "--minutes", "target_labels": "--target-labels",
 }  # fmt: skip
 """Arguments that are no settings of a stage, and their options."""
 _STAGES = ("adapt", "tune", "doctor")
@@ -24,6 +27,8 @@ _STAGES = ("adapt", "tune", "doctor")
 
 def wording_of(arguments: Sequence[str]) -> Wording:
     """How the command that the arguments call names a setting; None for what it has no option for."""
+    if IN_BROWSER in os.environ:
+        return in_browser
     command = next((word for word in arguments if not word.startswith("-")), "")
 
     def option(name: str, value: str | None) -> str | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from glotprompt.compare.candidates import ALIGNED, EMBEDDING, Candidate
 from glotprompt.compare.result import Gain
 from glotprompt.data.readers.records import MOST_FOLDS, Example, rows_by_text, stratified_folds
-from glotprompt.errors import DataError, counted
+from glotprompt.errors import DataError, counted, setting
 from glotprompt.quantities import duration
 from glotprompt.records import ALREADY_ALIGNED
 from glotprompt.report.significance import paired_bootstrap
@@ -178,8 +178,10 @@ def advice_without_labels(recommended: Candidate, retrieval_before: float | None
         )
     else:
         found[0] += " adaptation on text alone gave nothing that could be measured on average."
-        found.append("Translations (--parallel) may help where the model does not know the language.")
-    found.append("Label 5 to 20 examples of each label and give them as --target-labels: it then chooses on them.")
+        translations = setting("parallel")
+        found.append(f"Translations may help where the model does not know the language; give them as {translations}.")
+    few = setting("target_labels")
+    found.append(f"Label 5 to 20 examples of each label and give them as {few}: it then chooses on them.")
     return found
 
 
@@ -189,8 +191,8 @@ def left_out(titles: Sequence[str], minutes: float) -> list[str]:
         return []
     others = f" and {counted(len(titles) - 1, 'other')}" if len(titles) > 1 else ""
     return [
-        f"{titles[0]}{others} did not fit into {minutes:g} minutes: give more --minutes to try more; what is"
-        " finished is kept."
+        f"{titles[0]}{others} did not fit into {minutes:g} minutes: a higher {setting('minutes')} tries more;"
+        " what is finished is kept."
     ]
 
 

@@ -43,7 +43,7 @@ _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|([A-Za-z]\w*));")
 MARKUP = (
     Markup(
         "JSON", re.compile(_JSON),
-        "name the file .jsonl or pass --read format=jsonl, with --text-column", False, at_start=True,
+        "name the file .jsonl and choose its field of text, or keep the text alone", False, at_start=True,
     ),
     Markup(
         "CoNLL columns, one word a line", re.compile(_CONLL),
@@ -61,7 +61,7 @@ MARKUP = (
     Markup("bitext with |||", re.compile(r"(?:^|\s)\|\|\|(?:\s|$)"), "keep the side of the target language"),
     Markup(
         "columns of a table", re.compile(r"\S[^\S\t]*\t\s*\S|^[^\s\",;]{1,20}([,;])[^\s\",;]{1,20}\1[^\s\d]"),
-        "pass --read format=tsv (or csv) and --text-column NAME, with --read columns=a,b,c where no line names them",
+        "name the file .tsv or .csv and choose its column of text",
     ),
     Markup("XML or HTML tags", re.compile(r"(?<!<)<[/?!]?[A-Za-z][\w:.-]*(?:\s[^<>]*)?/?>(?!>)|<!--"), "take them out"),
     Markup("entities such as &amp;", _ENTITY, "turn them into characters, as Python's html.unescape does"),

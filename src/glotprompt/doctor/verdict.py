@@ -14,7 +14,7 @@ from glotprompt.config import AdaptConfig
 from glotprompt.data.languages import Exposure, name_of
 from glotprompt.doctor.markup import KINDS
 from glotprompt.doctor.text import SHORT_WORDS, TextStatistics, UnknownCharacter, references
-from glotprompt.errors import counted
+from glotprompt.errors import counted, setting
 from glotprompt.estimate.forecast import LONGEST, Forecast
 from glotprompt.quantities import DAY, duration, size
 from glotprompt.training.objectives.unknown import MOST_UNKNOWN, NEGLIGIBLE
@@ -84,7 +84,7 @@ def _amount(text: TextStatistics) -> Finding:
             "warn",
             figure,
             f"Little. {context}",
-            "Collect more if you can, and compare with tune --model (no stage 1).",
+            "Collect more if you can, and compare with training without stage 1.",
         )
     return Finding("amount", "ok", figure, context)
 
@@ -160,7 +160,7 @@ def _fix_unknown(text: TextStatistics) -> str:
     """The suggested fix for the unknown characters of a text."""
     if _encoding(text):
         return "Repair the encoding first, then run the doctor again."
-    mapped = "glotprompt adapt --map-characters auto replaces them with the most similar known characters"
+    mapped = f"In stage 1 {setting('characters')} replaces them with the most similar known characters"
     if not text.far:
         return f"{mapped}."
     other = (
@@ -179,7 +179,7 @@ def _pieces(text: TextStatistics, pieces: Mapping[str, float]) -> Finding:
     low, high = min(pieces.values()), max(pieces.values())
     meaning = f"Reference ({len(pieces)} pre-training languages): median {usual:.2f}, range {low:.2f}-{high:.2f}."
     if text.is_byte_level:
-        meaning = "A token is a byte: sentences are long, and --max-length counts bytes."
+        meaning = f"A token is a byte: sentences are long, and {setting('max_length')} counts bytes."
         return Finding("sub-words", "ok", f"{own:.2f} bytes per word", meaning)
     if not text.spaced:
         return Finding("sub-words", "ok", figure, "Without spaces, sub-words per word cannot be compared.")
@@ -198,7 +198,7 @@ def _pieces(text: TextStatistics, pieces: Mapping[str, float]) -> Finding:
         "warn",
         figure,
         f"Words are split into many sub-words: {own / usual:.1f} times the usual. {meaning}",
-        "Sentences take more tokens: raise --max-length, and expect slower learning.",
+        f"Sentences take more tokens: raise {setting('max_length')}, and expect slower learning.",
     )
 
 
@@ -238,7 +238,7 @@ def _long(text: TextStatistics, config: AdaptConfig) -> Finding:
     meaning = f"Lines are cut after {room} tokens ({'alignment' if aligned else 'packing none'})."
     if share < 0.05:
         return Finding("long lines", "ok", figure, meaning)
-    remedy = f"Use {'' if aligned else 'packing full, '}a larger --max-length, or split the lines."
+    remedy = f"Use {'' if aligned else 'packing full, '}a larger {setting('max_length')}, or split the lines."
     return Finding("long lines", "warn", figure, meaning, remedy)
 
 
@@ -271,7 +271,7 @@ def language_finding(language: str | None, exposure: Exposure | None) -> Finding
             "ok",
             "not given",
             "Without it, the doctor cannot tell whether the model was pre-trained on it.",
-            "Pass --language CODE (ISO 639-3).",
+            f"Pass {setting('language', 'CODE')} (ISO 639-3).",
         )
     if exposure is None:
         return Finding("language", "ok", language, "It is not known whether this backbone was pre-trained on it.")
@@ -280,7 +280,7 @@ def language_finding(language: str | None, exposure: Exposure | None) -> Finding
         return Finding("language", "ok", name_of(language), unsure)
     if exposure.verdict == "read":
         figure = f"{name_of(language)}: in the pre-training of {exposure.family}"
-        remedy = "Compare with tune --model (no stage 1): stage 1 has less to gain here."
+        remedy = "Compare with training without stage 1, which has less to gain here."
         meaning = f"{exposure.evidence} The model was already pre-trained on this language.".lstrip()
         return Finding("language", "warn", figure, meaning, remedy)
     figure = f"{name_of(language)}: {exposure.verdict} on {exposure.family}"
@@ -325,7 +325,7 @@ def _time(number: int, stage: Forecast, of: str) -> Finding:
     if stage.seconds < DAY:
         return Finding(name, "ok", figure, meaning)
     meaning += " This machine is too slow for it." if stage.seconds > LONGEST else ""
-    remedy = "Use fewer steps (--steps, --preset quick), shorter sequences, a smaller backbone, or a GPU."
+    remedy = f"Use fewer steps ({setting('steps')}), shorter sequences, a smaller backbone, or a GPU."
     return Finding(name, "warn", figure, meaning, remedy)
 
 
@@ -341,7 +341,8 @@ def _memory(stages: Sequence[Forecast], machine_bytes: int | None) -> Finding:
     meaning = f"This machine has {size(machine_bytes)}."
     if needed < 0.8 * machine_bytes:
         return Finding("memory", "ok", figure, meaning)
-    remedy = "Pass --micro-batch-size 4 or --gradient-checkpointing to adapt, shorten --max-length, or use a smaller"
+    less = [setting("micro_batch_size", "4"), setting("gradient_checkpointing", "True")]
+    remedy = f"In stage 1 use {' or '.join(less)}; shorten {setting('max_length')}, or use a smaller"
     level: Level = "warn" if needed < machine_bytes else "bad"
     return Finding("memory", level, figure, meaning, f"{remedy} backbone.")
 

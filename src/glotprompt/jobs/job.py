@@ -67,10 +67,14 @@ class Status(Record):
 
 
 class Progress(Record):
-    """The newest state of a training, as `training.progress` writes it."""
+    """How far the command that runs is: the newest state of a training, as `training.progress` writes it."""
 
-    stage: str
-    step: int
-    steps: int
-    loss: float | None = Field(allow_inf_nan=False)
-    seconds_left: float
+    seconds: float
+    """Since it began."""
+    stage: str = ""
+    """What is trained; "": nothing yet."""
+    step: int = 0
+    steps: int = 0
+    loss: float | None = Field(default=None, allow_inf_nan=False)
+    seconds_left: float | None = None
+    """Of the stage."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 from glotprompt.errors import ArtifactError, ConfigError, UserError, visible
 from glotprompt.jobs.job import Choice, Job, Kind, Progress, Status, Step
+from glotprompt.jobs.wording import IN_BROWSER
 from glotprompt.storage import atomic
 from glotprompt.training.progress import PROGRESS_FILE
 
@@ -43,6 +45,8 @@ class Runner:
         self._changed = threading.Condition()
         self._stopping = False
         self._running: int | None = None
+        self._began = time.monotonic()
+        """When its present command did."""
         self._wanted_end: int | None = None
         """The job that is to be cancelled."""
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
@@ -117,12 +121,15 @@ class Runner:
         return Status.of(_read(path), str(path))
 
     def progress(self, number: int) -> Progress | None:
-        """The newest state of the training that runs."""
+        """How far a job is that runs."""
         path = self.place(number) / "progress.json"
-        try:
-            return Progress.of(_read(path), str(path)) if number == self._running else None
-        except ArtifactError:  # nothing is trained yet
+        if number != self._running:
             return None
+        seconds = time.monotonic() - self._began
+        try:
+            return Progress.of({**_read(path), "seconds": seconds}, str(path))
+        except ArtifactError:  # nothing is trained yet, or the loss is no number
+            return Progress(seconds=seconds)
 
     def log(self, number: int) -> str:
         """The end of what the commands said."""
@@ -172,7 +179,7 @@ class Runner:
         status = status.replace(state="running", started=status.started or now())
         self._write(job.number, status)
         for place, step in list(enumerate(job.steps))[status.step :]:
-            began = time.monotonic()
+            began = self._began = time.monotonic()
             found = self._command(job, step)
             status = self.status(job.number)
             status = status.replace(seconds=status.seconds + time.monotonic() - began)
@@ -193,7 +200,7 @@ class Runner:
         """The exit status of a step; None: it was interrupted."""
         place = self.place(job.number)
         (place / "progress.json").unlink(missing_ok=True)
-        environment = {**os.environ, PROGRESS_FILE: str(place.absolute() / "progress.json")}
+        environment = {**os.environ, PROGRESS_FILE: str(place.absolute() / "progress.json"), IN_BROWSER: "1"}
         with (place / "log.txt").open("ab") as log:
             log.write(f"{now()} {step.title}\n".encode())
             log.flush()
@@ -219,7 +226,10 @@ class Runner:
     def _reason(self, number: int, found: int) -> str:
         """The last line that the command said, which is its error."""
         lines = [line for line in self.log(number).splitlines() if line.strip()]
-        return f"{lines[-1].removeprefix('error: ') if lines else 'it said nothing'} (exit status {found})"
+        last = lines[-1].removeprefix("error: ") if lines else "it said nothing"
+        if found == -signal.SIGKILL or last.startswith("out of memory"):
+            last = "the computer's memory ran out; close other programs, or give fewer texts, and resume"
+        return f"{last} (exit status {found})"
 
     def _end(self, number: int, state: Any, message: str = "") -> None:
         self._write(number, self.status(number).replace(state=state, finished=now(), message=message))

@@ -12,7 +12,7 @@ from glotprompt.data.languages import checked_code, name_of
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.jobs.job import Choice, Job, Step
 from glotprompt.jobs.runner import Runner
-from glotprompt.jobs.workspace import READ_OPTIONS, Upload, Use, Workspace, merged, slug, write_labels
+from glotprompt.jobs.workspace import FEWEST_LABELS, READ_OPTIONS, Upload, Use, Workspace, merged, slug, write_labels
 from glotprompt.storage import atomic
 from glotprompt.task import Task
 
@@ -75,8 +75,8 @@ class Orders:
         job = self._runner.next_number()
         place = self._place(job)
         few, measured = self._labels(choice, given["labels"])
-        if not given["train"] and not few:
-            raise DataError("a classifier needs labelled texts; send some, or label a few here")
+        if not given["train"] and len({*few.values()}) < FEWEST_LABELS:
+            raise DataError("a classifier needs labelled texts of at least two labels; send some, or label a few here")
         _check_needs(choice.way, given)
         task = self._task(choice.task, [*given["train"], *given["labels"]], place, few)
         labels, scored = self._write(f"{place}/labels.tsv", few), self._write(f"{place}/measured.tsv", measured)

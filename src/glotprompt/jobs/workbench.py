@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from glotprompt.errors import ConfigError
+from glotprompt.errors import ConfigError, in_words_of
 from glotprompt.jobs.job import Job
 from glotprompt.jobs.runner import PROGRAM, Runner
 from glotprompt.jobs.ways import BackboneOptions, Orders
+from glotprompt.jobs.wording import in_browser
 from glotprompt.jobs.workspace import Workspace
 from glotprompt.storage import atomic
 
@@ -49,7 +50,7 @@ class Workbench:
         """Run jobs inside the block. Raises `ConfigError` where another service has the workspace."""
         folder = self.workspace.folder
         try:
-            with atomic.locked(folder / ".lock", wait=False):
+            with atomic.locked(folder / ".lock", wait=False), in_words_of(in_browser):
                 self.runner.start()
                 try:
                     yield

@@ -64,6 +64,8 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._changing = threading.Lock()
+        self._taking: dict[int, int] = {}
+        """Bytes of uploads that are being read, by number."""
         for name in ("uploads", "labels", "jobs", "classifiers"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self.uploads: dict[int, Upload] = {}
@@ -83,27 +85,39 @@ class Workspace:
 
     def add_upload(self, use: Use, name: str, content: bytes) -> Upload:
         """Take up a file after it was read as the commands will read it. Raises `UserError`."""
+        name = visible(name)[:100]
+        if content.startswith(b"\x1f\x8b"):  # its bound would be that of the packed file
+            raise ConfigError(f"{name} is packed (gzip); unpack it first")
+        number = self._number(len(content))
+        upload = Upload(number=number, use=use, name=name, rows=0, bytes=len(content))
+        place = self.folder / upload.file
+        try:  # nobody waits for what is read here
+            atomic.write(place, content)
+            upload = upload.replace(**_described(use, place))
+            atomic.write(place.with_suffix(".json"), upload.model_dump_json(indent=1))
+            with self._changing:
+                self.uploads[number] = upload
+        except UserError as error:
+            place.unlink()
+            raise DataError(str(error).replace(str(place), name)) from None
+        finally:
+            with self._changing:
+                del self._taking[number]
+        return upload
+
+    def _number(self, size: int) -> int:
+        """The number of a new file of so many bytes, for which there is room as long as it is in `_taking`."""
         with self._changing:
-            if len(self.uploads) >= MOST_UPLOADS:
+            sizes = [*self._taking.values(), *(one.bytes for one in self.uploads.values())]
+            if len(sizes) >= MOST_UPLOADS:
                 raise ConfigError(f"the workspace has {MOST_UPLOADS} files; remove one that is not needed")
-            if sum(one.bytes for one in self.uploads.values()) + len(content) > MOST_BYTES:
+            if sum(sizes) + size > MOST_BYTES:
                 raise ConfigError(f"the files of a workspace have at most {MOST_BYTES:,} bytes; remove one")
-            if content.startswith(b"\x1f\x8b"):  # its bound would be that of the packed file
-                raise ConfigError(f"{visible(name)[:100]} is packed (gzip); unpack it first")
             last = int(self._last.read_text()) if self._last.is_file() else 0
             number = max([last, *self.uploads]) + 1
             atomic.write(self._last, str(number))
-            upload = Upload(number=number, use=use, name=visible(name)[:100], rows=0, bytes=len(content))
-            place = self.folder / upload.file
-            atomic.write(place, content)
-            try:
-                upload = upload.replace(**_described(use, place))
-            except UserError as error:
-                place.unlink()
-                raise DataError(str(error).replace(str(place), upload.name)) from None
-            atomic.write(place.with_suffix(".json"), upload.model_dump_json(indent=1))
-            self.uploads[number] = upload
-        return upload
+            self._taking[number] = size
+        return number
 
     def remove_upload(self, number: int) -> None:
         """Forget a file; a job that needs it fails."""

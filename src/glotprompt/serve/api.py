@@ -220,18 +220,19 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     """The first error of a request, without its input."""
     assert isinstance(error, RequestValidationError)
-    kind = request.headers.get("content-type", "")
-    if "json" not in kind:
-        return refusal_response(Refusal(422, "invalid_request", "send JSON, with Content-Type: application/json"))
     first = error.errors()[0]
+    source, *place = first["loc"]
+    if source == "body" and "json" not in request.headers.get("content-type", ""):
+        return refusal_response(Refusal(422, "invalid_request", "send JSON, with Content-Type: application/json"))
     if first["type"] == "json_invalid":
         return refusal_response(Refusal(422, "invalid_request", "the body is no valid JSON; see GET /openapi.json"))
-    place = first["loc"][1:]
-    item = next((part for part in place if isinstance(part, int)), None)
+    item = place[1] if place[:1] == ["items"] and len(place) > 1 else None
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        known = Item.model_fields if item is not None else PredictRequest.model_fields
-        message = f"unknown; known are {', '.join(known)}.{nearest(str(place[-1]), known)}"
+        body: Any = request.scope["route"].body_field.field_info.annotation
+        known = (body if item is None else Item).model_fields
+        message = f"unknown; known are {', '.join(known) or 'none'}."
+        message += nearest(str(place[-1]), known)
     where = ".".join(map(str, place))[:200]
     return refusal_response(Refusal(422, "invalid_request", f"{where}: {message}" if where else message, item))
 

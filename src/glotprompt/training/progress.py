@@ -80,10 +80,11 @@ class StepLine(Silent):
         began, first_step, first_tokens = self._start
         elapsed = max(now - began, 1e-9)
         remaining = (self.steps - step) * elapsed / max(1, step - first_step)
-        if self._file and now - self._last_file >= SECONDS_BETWEEN_FILES:
+        if self._file and (now - self._last_file >= SECONDS_BETWEEN_FILES or step == self.steps):
             self._last_file = now
-            state = {"stage": self.title, "step": step, "steps": self.steps, "loss": loss, "seconds_left": remaining}
-            _replace(Path(self._file), state)
+            state = {"stage": self.title, "step": step, "steps": self.steps, "loss": loss}
+            known = step > first_step  # the first step tells nothing of the pace
+            _replace(Path(self._file), {**state, "seconds_left": remaining if known else None})
         pause = 0.2 if self._terminal else SECONDS_BETWEEN_LINES
         if now - self._last < pause and step != self.steps:
             return

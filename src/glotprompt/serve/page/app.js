@@ -47,12 +47,15 @@ async function load() {
 async function train(choices, limits) {
   if (training === null) {
     const bench = new Bench();
-    training = { bench, start: new Start(bench), correct: new Correct(bench), jobs: new Jobs(bench, {
+    const onCorrect = (name) => {
+      training.correct.choose(name);
+      location.hash = "correct";
+    };
+    const correct = new Correct(bench, () => training.start.topic);
+    const start = new Start(bench, { onTopic: () => training && correct.drawChoices(), onLabel: () => onCorrect("") });
+    training = { bench, start, correct, jobs: new Jobs(bench, {
       onUse,
-      onCorrect: (name) => {
-        training.correct.choose(name);
-        location.hash = "correct";
-      },
+      onCorrect,
       onDone: load,
       errorOf: (name) => (classify.choices.some(({ key }) => key === name) ? null : unserved.get(`${name}.safetensors`) ?? ""),
     }) };
@@ -73,6 +76,7 @@ function onUse(key) {
 function show({ focus = false } = {}) {
   const open = views.filter(({ id }) => training !== null || (id !== "start" && id !== "correct"));
   const wanted = open.find(({ id }) => `#${id}` === location.hash) ?? byId("classify");
+  if (wanted.id === "start") training.start.readLabels();
   for (const view of views) view.hidden = view !== wanted || !isOffered;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${wanted.id}`) link.setAttribute("aria-current", "page");

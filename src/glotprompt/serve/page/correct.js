@@ -13,46 +13,79 @@ const MOST_TEXTS = 300; // that are classified at a time
 const oneLine = (text) => text.trim().replace(/\s+/g, " ");
 
 export class Correct {
-  constructor(bench) {
-    Object.assign(this, { bench, choices: [], rows: [], place: 0, side: "test", given: { test: {}, train: {} } });
-    byId("correct-modes").replaceChildren(...Object.entries(said.modes).map(([side, { title, help }]) => {
+  /** `topic()`: of what and about what labels may be given before there is a classifier; see `Start`. */
+  constructor(bench, topic) {
+    Object.assign(this, { bench, topic, choices: [], rows: [], place: 0, side: "test", given: { test: {}, train: {} }, shownTopic: "", topicKey: "", wantsFresh: false });
+    byId("correct-modes").replaceChildren(...Object.keys(said.modes).map((side) => {
       const input = make("input", { type: "radio", name: "side", value: side, "aria-describedby": `side-${side}`, onchange: () => this.close() });
       input.checked = side === "test";
-      return make("div", {}, make("label", { class: "check" }, input, title), make("p", { class: "quiet", id: `side-${side}` }, help));
+      return make("div", {}, make("label", { class: "check" }, input, make("span", {})), make("p", { class: "quiet", id: `side-${side}` }));
     }));
-    byId("correct-classifier").addEventListener("change", () => this.use());
+    byId("correct-classifier").addEventListener("change", ({ target }) => this.choose(target.value));
     byId("correct-texts").addEventListener("change", () => this.close());
     byId("correct-begin").addEventListener("click", () => this.guarded(() => this.begin()));
     byId("correct-measure").addEventListener("click", () => this.ordered(() => this.bench.measure(this.card.name)));
-    byId("correct-again").addEventListener("click", () => this.ordered(() => this.bench.again(this.card.name)));
+    byId("correct-again").addEventListener("click", () => this.ordered(() => this.card.name ? this.bench.again(this.card.name) : true));
     byId("correct-export").addEventListener("click", () => this.export());
     byId("correct-card").addEventListener("keydown", (event) => this.onKey(event));
     bench.listen((state) => state && this.drawTexts(state));
   }
 
   get card() {
-    return this.choices.find(({ card }) => card.name === byId("correct-classifier").value)?.card ?? null;
+    const { value } = byId("correct-classifier");
+    return value ? this.choices.find(({ card }) => card.name === value)?.card ?? null : this.fresh;
+  }
+
+  /** In the place of a classifier that is still to be trained. */
+  get fresh() {
+    const topic = this.topic();
+    const typed = byId("correct-names").value.split(/[,،、，;\n]/).map(oneLine).filter(Boolean);
+    return topic && { ...topic, name: "", labels: [...new Set([...typed, ...Object.values({ ...this.given.test, ...this.given.train })])] };
   }
 
   update(choices, limits) {
     this.limits = limits;
-    const before = byId("correct-classifier").value;
+    const known = new Set(this.choices.map(({ card }) => card.name));
     this.choices = choices.filter(({ card, fields }) => card !== null && fields.join() === "text");
-    byId("correct-classifier").replaceChildren(...this.choices.map(({ card, title }) =>
-      make("option", { value: card.name }, `${title} · ${card.name}`)));
-    if (this.choices.some(({ card }) => card.name === before)) byId("correct-classifier").value = before;
-    this.use(before);
+    if (this.rows.length === 0 && this.choices.some(({ card }) => !known.has(card.name))) this.wantsFresh = false;
+    this.shownTopic = null;
+    this.drawChoices();
+  }
+
+  drawChoices() {
+    const topic = this.topic();
+    const shown = JSON.stringify(topic);
+    if (shown === this.shownTopic) return;
+    this.shownTopic = shown;
+    const key = JSON.stringify([topic?.language, topic?.task]);
+    const isSame = key === this.topicKey;
+    this.topicKey = key;
+    const field = byId("correct-classifier");
+    const before = field.value || (this.wantsFresh ? "" : null); // without a wish the first classifier takes its place
+    field.replaceChildren(
+      ...this.choices.map(({ card, title }) => make("option", { value: card.name }, `${title} · ${card.name}`)),
+      ...(topic ? [make("option", { value: "" }, said.fresh(topic))] : []));
+    if ([...field.options].some(({ value }) => value === before)) field.value = before;
+    if (!isSame || !byId("correct-names").value) byId("correct-names").value = topic?.labels.join(", ") ?? "";
+    this.use(field.value || isSame ? before : null);
   }
 
   choose(name) {
     byId("correct-classifier").value = name;
+    this.wantsFresh = name === "";
+    if (this.wantsFresh) document.querySelector('input[name="side"][value="train"]').checked = true; // nothing is measured yet
     this.use();
   }
 
   /** Take up the classifier that is chosen. */
   async use(before = null) {
-    if (this.card?.name !== before) this.close();
-    if (this.card) this.given = await this.bench.labels(this.card.language, this.card.task);
+    const { card } = this;
+    const asked = this.asked = {};
+    if (card?.name !== before) this.close();
+    const given = card && await this.guarded(() => this.bench.labels(card.language, card.task));
+    if (asked !== this.asked) return; // another one was chosen meanwhile
+    this.given = given ?? { test: {}, train: {} };
+    if (card?.name === "") byId("correct-names").value = this.fresh.labels.join(", ");
     this.drawState();
   }
 
@@ -73,12 +106,18 @@ export class Correct {
     const missing = card === null ? said.noClassifier : byId("correct-texts").options.length === 0 ? said.noTexts : null;
     showError(byId("correct-missing"), missing);
     byId("correct-begin").disabled = missing !== null;
-    byId("correct-accuracy").textContent = card === null ? "" : `${said.accuracy(card.measured)} ${said.counts(counts)}`;
+    const isFresh = card?.name === "";
+    byId("correct-names-field").hidden = !isFresh;
+    for (const [side, { title, help }] of Object.entries(isFresh ? said.freshModes : said.modes)) {
+      byId(`side-${side}`).textContent = help;
+      document.querySelector(`input[name="side"][value="${side}"] + span`).textContent = title;
+    }
+    byId("correct-accuracy").textContent = card === null ? "" : isFresh ? said.freshCounts(counts) : `${said.accuracy(card.measured)} ${said.counts(counts)}`;
     byId("correct-measure").hidden = !isOwn || counts.test === 0;
-    byId("correct-again").hidden = !isOwn || counts.train === 0;
-    byId("correct-again").textContent = said.again(counts.train);
+    byId("correct-again").hidden = !(isOwn || isFresh) || counts.train === 0;
+    byId("correct-again").textContent = isFresh ? said.freshTrain : said.again(counts.train);
     byId("correct-export").hidden = counts.test + counts.train === 0;
-    byId("correct-advice").textContent = card === null ? "" : !isOwn ? said.outside
+    byId("correct-advice").textContent = card === null ? "" : isFresh ? said.freshNext : !isOwn ? said.outside
       : counts.test === 0 ? (counts.train ? said.gainNeeds : said.measureNeeds) : "";
   }
 
@@ -91,14 +130,18 @@ export class Correct {
   async begin() {
     const { card } = this;
     this.side = document.querySelector('input[name="side"]:checked').value;
+    this.wantsFresh = card.name === "";
+    if (card.labels.length < 2) throw Object.assign(new Error(said.fewLabels), { status: 422 });
     byId("correct-status").textContent = said.predicting;
     const known = { ...this.given.test, ...this.given.train };
     const texts = (await this.bench.texts(byId("correct-texts").value)).filter((text) => !(oneLine(text) in known));
     const rows = shuffled(texts).slice(0, MOST_TEXTS)
       .map((text) => ({ text, item: { classifier: card.name, text }, result: null, error: null }));
-    await classifyAll(rows, { predict, limits: this.limits, signal: new AbortController().signal, report: () => {} });
-    this.rows = rows.filter(({ result }) => result !== null);
-    if (this.side === "train") this.rows.sort((a, b) => marginOf(a.result) - marginOf(b.result));
+    if (card.name) {
+      await classifyAll(rows, { predict, limits: this.limits, signal: new AbortController().signal, report: () => {} });
+      this.rows = rows.filter(({ result }) => result !== null);
+      if (this.side === "train") this.rows.sort((a, b) => marginOf(a.result) - marginOf(b.result));
+    } else this.rows = rows;
     this.place = 0;
     byId("correct-status").textContent = "";
     this.draw();
@@ -112,7 +155,7 @@ export class Correct {
       return;
     }
     const { result, text } = row;
-    const corrects = this.side === "train";
+    const corrects = this.side === "train" && result !== null;
     byId("correct-place").textContent = said.place(this.place + 1, this.rows.length);
     byId("correct-text").textContent = text;
     byId("correct-says").hidden = !corrects;
@@ -135,7 +178,7 @@ export class Correct {
     if (event.ctrlKey || event.metaKey || event.altKey || row === undefined) return;
     const label = this.card.labels[Number(event.key) - 1];
     if (label !== undefined) this.guarded(() => this.give(label));
-    else if (event.key === "Enter" && this.side === "train" && event.target.id === "correct-card") this.guarded(() => this.give(row.result.label));
+    else if (event.key === "Enter" && this.side === "train" && row.result && event.target.id === "correct-card") this.guarded(() => this.give(row.result.label));
     else if (event.key.toLowerCase() === "s") this.next();
     else return;
     event.preventDefault();
@@ -157,7 +200,7 @@ export class Correct {
       this.giving = false;
     }
     this.given[this.side][oneLine(text)] = label;
-    const kept = this.side === "train" ? said.kept(label) : label === result.label ? said.agreed(label) : said.differed(label, result.label);
+    const kept = this.side === "train" || result === null ? said.kept(label) : label === result.label ? said.agreed(label) : said.differed(label, result.label);
     byId("correct-status").textContent = kept;
     this.drawState();
     this.next();

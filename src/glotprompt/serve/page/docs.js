@@ -87,10 +87,13 @@ function curl(all, { path, method, requestBody, security }) {
   return words.join(" \\\n  ");
 }
 
+/** A path whose parts stay whole on a narrow screen. */
+const breakable = (path) => path.split(/(?<=[._])/).flatMap((part) => [make("wbr"), part]);
+
 function table(caption, rows) {
   const head = ["Field", "About"].map((word) => make("th", { scope: "col" }, word));
   const body = rows.map(({ name, kind, must, about }) => make("tr", {},
-    make("th", { scope: "row" }, make("code", {}, name), " ",
+    make("th", { scope: "row" }, make("code", {}, ...breakable(name)), " ",
       make("span", { class: "quiet" }, kind, must ? "" : ", may be left out")),
     make("td", {}, about)));
   return make("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },

@@ -29,9 +29,9 @@ export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 export const size = (bytes) => (bytes < 2 ** 20 ? `${count(Math.ceil(bytes / 2 ** 10))} kB` : `${(bytes / 2 ** 20).toFixed(1)} MB`);
 
-/** "40 s", "3 min", "2 h 10 min". */
+/** "40 s", "3 min", "2 h 10 min", which no line end divides. */
 export function spanOf(seconds) {
-  if (seconds < 90) return `${Math.max(1, Math.ceil(seconds))} s`;
+  if (seconds < 90) return `${Math.max(1, Math.ceil(seconds))}\u00a0s`;
   const minutes = Math.ceil(seconds / 60);
-  return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return minutes < 90 ? `${minutes}\u00a0min` : `${Math.floor(minutes / 60)}\u00a0h ${minutes % 60}\u00a0min`;
 }

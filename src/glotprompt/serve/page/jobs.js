@@ -46,6 +46,7 @@ class Item {
     this.found = null;
     const id = `job-${job.number}`;
     this.line = make("p", { role: "status" });
+    this.doing = make("p", { class: "quiet" }); // changes every second, which no screen reader should say
     this.bar = make("progress", { max: 1, "aria-label": said.progress(job.title) });
     this.error = make("p", { class: "error", hidden: true });
     this.result = make("div", {});
@@ -55,7 +56,7 @@ class Item {
     this.log = make("details", { ontoggle: () => this.log.open && this.readLog() },
       make("summary", {}, said.log), this.text);
     this.root = make("li", {}, make("article", { class: "panel", "aria-labelledby": id },
-      make("h3", { id }, job.title, " ", job.classifier ? make("span", { class: "quiet" }, job.classifier) : null), this.line, this.bar, this.error, this.result,
+      make("h3", { id }, job.title, " ", job.kind === "train" ? make("span", { class: "quiet" }, job.classifier) : null), this.line, this.bar, this.doing, this.error, this.result,
       make("p", { class: "row" }, this.cancel, this.resume), this.log));
   }
 
@@ -80,13 +81,16 @@ class Item {
     const running = state === "running";
     const step = job.steps[Math.min(status.step, job.steps.length - 1)];
     const parts = [said.states[state]];
-    if (running) parts.push(`${step.title}`, said.step(status.step + 1, job.steps.length), progress ? `${progress.stage}: ${said.at(progress)}` : "");
+    const most = job.choice?.way === "compare" && status.step === 0 ? 60 * job.choice.minutes : null; // its budget
+    if (running) parts.push(step.title, said.step(status.step + 1, job.steps.length));
     else if (status.seconds) parts.push(said.took(status.seconds));
     const line = parts.filter(Boolean).join(" · ");
     if (this.line.textContent !== line) this.line.textContent = line;
-    this.bar.hidden = !running;
-    if (progress) this.bar.value = (status.step + progress.step / progress.steps) / job.steps.length;
-    else this.bar.removeAttribute("value");
+    this.bar.hidden = this.doing.hidden = !running || progress === null;
+    this.doing.textContent = progress ? doing(progress, job.steps.length === 1, most) : "";
+    const share = !progress ? null : most ? Math.min(1, progress.seconds / most) : progress.steps ? progress.step / progress.steps : null;
+    if (share === null) this.bar.removeAttribute("value");
+    else this.bar.value = (status.step + share) / job.steps.length;
     this.cancel.hidden = !isActive({ status });
     this.resume.hidden = state !== "cancelled" && state !== "failed";
     showError(this.error, status.message);
@@ -122,6 +126,15 @@ class Item {
       make("button", { type: "button", class: "main", "aria-label": said.use + title, onclick: () => this.owner.onUse(name) }, said.use),
       make("button", { type: "button", "aria-label": said.correct + title, onclick: () => this.owner.onCorrect(name) }, said.correct))];
   }
+}
+
+/** What a command is at, in words: what is trained, or for how long it has been silent; what is left of its budget. */
+function doing(progress, isWhole, most) {
+  const trains = progress.step < progress.steps;
+  return [
+    trains ? said.at(most ? { ...progress, seconds_left: null } : progress, isWhole) : said.silent(progress.seconds, progress.steps === 0),
+    most ? said.within(Math.max(0, most - progress.seconds)) : "",
+  ].filter(Boolean).join(" · ");
 }
 
 /** The candidates of a comparison, the most accurate first. */

@@ -11,13 +11,20 @@ const KEPT = "glotprompt-start"; // what was typed, for a page that is loaded ag
 const said = words.start;
 
 export class Start {
-  constructor(bench) {
+  /** `onTopic()` is called when the language, the task or what is known of its labels changes; `onLabel()` opens the
+   *  page that labels. */
+  constructor(bench, { onTopic, onLabel }) {
     this.bench = bench;
+    this.onTopic = onTopic;
+    this.given = { test: {}, train: {} };
     this.shownCheck = null;
     this.language = new Combobox(byId("start-choice"), { onPick: () => this.keep() });
     this.task = byId("start-task");
     this.task.addEventListener("input", () => this.keep());
     this.uploads = new Uploads(byId("uploads"), bench, () => this.draw());
+    this.labelled = make("span", { class: "quiet", id: "labelled" });
+    this.uploads.areas.find(({ use }) => use === "labels").root.append(
+      make("p", { class: "row actions" }, make("button", { type: "button", onclick: onLabel }, said.label), this.labelled));
     byId("check-button").addEventListener("click", () => this.check());
     for (const id of ["minutes", "steps"]) byId(id).addEventListener("input", () => this.drawWays());
     byId("start-form").addEventListener("submit", (event) => {
@@ -36,6 +43,25 @@ export class Start {
     const { language, task } = this.kept();
     this.language.choose(this.language.choices.find(({ key }) => key === language) ?? null);
     this.task.value = task ?? "topics";
+    await this.readLabels();
+  }
+
+  /** What the labels are of and about, and what they are called in the files; null where no language is chosen. */
+  get topic() {
+    const { key: language, title } = this.language.chosen ?? {};
+    const task = this.task.value.trim();
+    if (!language || !task) return null;
+    return { language, title, task, labels: [...this.of("train"), ...this.of("labels")].flatMap(({ labels }) => Object.keys(labels)) };
+  }
+
+  /** Labels that were given one by one. */
+  async readLabels() {
+    const { topic } = this;
+    const asked = this.asked = {};
+    const given = await this.ordered("train-error", () => topic && this.bench.labels(topic.language, topic.task));
+    if (asked !== this.asked) return; // another topic was chosen meanwhile
+    this.given = given ?? { test: {}, train: {} };
+    this.labelled.textContent = said.labelled({ test: Object.keys(this.given.test).length, train: Object.keys(this.given.train).length });
     this.draw();
   }
 
@@ -53,7 +79,7 @@ export class Start {
     } catch {
       // It is asked for again.
     }
-    this.draw();
+    this.readLabels();
   }
 
   update(state) {
@@ -79,6 +105,7 @@ export class Start {
   }
 
   draw() {
+    this.onTopic();
     const { ways } = this;
     if (ways.join() !== this.drawnWays) {
       const chosen = ways.includes(this.way) ? this.way : ways[0];
@@ -105,7 +132,7 @@ export class Start {
     const { way } = this;
     if (way === "compare") return said.estimate.compare(Number(byId("minutes").value));
     if (!this.figures?.tune?.seconds || !this.figures.adapt) return said.estimate.unknown;
-    const rows = [...this.of("train"), ...this.of("labels")].reduce((sum, { rows: one }) => sum + one, 0);
+    const rows = [...this.of("train"), ...this.of("labels")].reduce((sum, { rows: one }) => sum + one, Object.keys(this.given.train).length);
     const steps = Number(byId("steps").value);
     const { adapt, tune } = this.figures;
     const learning = way === "embedding" ? 0 : steps && adapt.steps ? adapt.seconds * steps / adapt.steps : adapt.seconds;
@@ -137,7 +164,7 @@ export class Start {
     const language = this.language.chosen?.key;
     const task = this.task.value.trim();
     const missing = !language ? "language" : !task ? "task"
-      : this.of("train").length + this.of("labels").length === 0 ? "labels" : null;
+      : this.of("train").length + this.of("labels").length + Object.keys(this.given.train).length === 0 ? "labels" : null;
     showError(byId("train-error"), missing && said.needs[missing]);
     if (missing) return;
     const steps = byId("steps-field").hidden ? 0 : Number(byId("steps").value);

@@ -56,7 +56,7 @@ class Area {
       this.input,
       make("details", {},
         make("summary", {}, words.start.paste),
-        make("label", { for: this.pasted.id }, words.start.pasteLabel),
+        make("label", { for: this.pasted.id }, words.start.pasteLabel(COLUMNS[use].length)),
         this.pasted,
         make("p", {}, make("button", { type: "button", onclick: () => this.takePasted() }, words.start.add))),
       this.choice, this.error, this.status);
