@@ -14,7 +14,10 @@ from glotprompt.data.sources import examples_of
 from glotprompt.task import Task
 
 LABELLED = ("train", "dev", "target_labels")
-FILES = (*LABELLED, "data", "target", "source", "parallel", "target_text", "held_out", "unlabelled", "input", "text")
+FILES = (
+    *LABELLED,
+    *("data", "target", "source", "parallel", "target_text", "held_out", "unlabelled", "input", "text", "prior_text"),
+)
 """Parameters that name files or references."""
 MOST_BYTES = 10**7
 """Larger tables are not read for this, as they are read again."""
