@@ -218,6 +218,7 @@ tune.epochs = 1
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["qwen3", "byt5"])
 def test_the_commands_and_a_grid_run_on_new_families(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
