@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,3 +198,59 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         answer = httpx2.post(address + place, json=json.loads(curl[curl.index("-d") + 1]), timeout=60)
     (result,) = answer.raise_for_status().json()["results"]
     assert {score["label"] for score in result["scores"]} == {"law", "poetry", "gospel", "letter"}
+
+
+TINY_EXPERIMENT = """
+title = "Tiny"
+source = "eng"
+targets = ["chr"]
+train = ["english-labelled.tsv"]
+source_texts = ["english.txt"]
+task = "topics.toml"
+methods = ["embedding", "soft-prompt"]
+model = "tiny"
+seeds = [0]
+tests.chr = "target-labelled.tsv"
+texts.chr = "target.txt"
+adapt.steps = 2
+tune.epochs = 1
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["qwen3", "byt5"])
+def test_the_commands_and_a_grid_run_on_new_families(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of docs/backbones.md, on a backbone made by the script that it names, with `serve` answering a batch."""
+    text = (DOCS / "backbones.md").read_text(encoding="utf-8").partition("## Try it without a download")[2]
+    first, *commands = [shlex.split(line, comments=True) for line in re.findall(r"^[pg]\w+ .*$", text, re.MULTILINE)]
+    assert first[:1] + first[2:] == ["python", "tiny", "qwen3"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [*first[1:-1], kind])
+    runpy.run_path(str(ROOT / first[1]), run_name="__main__")
+    Path("topics.toml").write_text(
+        'template = "{mask} : {text}"\n[verbalizer]\nsports = "Sports"\nhealth = "Health"\n', encoding="utf-8"
+    )
+    words = {"sports": "win play field", "health": "hear walk slept"}
+    table = "\n".join(
+        ["text\tlabel", *(f"{word} the {words[label]}\t{label}" for label in words for word in "abcdefgh")]
+    )
+    for name in ("english-labelled.tsv", "target-labelled.tsv"):
+        Path(name).write_text(table.replace("the", name.split("-")[0]), encoding="utf-8")
+    for name, asset in (("target", "invented"), ("english", "english")):
+        shutil.copy(ROOT / "tests" / "assets" / f"{asset}.txt", f"{name}.txt")
+
+    *commands, serve = (line[1:] for line in commands)
+    for line in commands:  # 60 lines are too few, says the doctor
+        assert main(line) == (3 if line[0] == "doctor" else 0), capsys.readouterr().err
+    with serving(*serve) as address:
+        items = [{"classifier": "chr-topics", "text": "lo " * length} for length in (1, 30)]
+        answer = httpx2.post(f"{address}/v1/predict", json={"items": items}, timeout=60)
+    assert len(answer.raise_for_status().json()["results"]) == 2
+
+    Path("tiny.toml").write_text(TINY_EXPERIMENT, encoding="utf-8")
+    assert main(["grid", "tiny.toml", "--output", "runs"]) == 0, capsys.readouterr().err
+    assert main(["report", "runs", "--output", "report"]) == 0
+    assert "masked" not in Path("report/results.md").read_text(encoding="utf-8")

@@ -463,6 +463,8 @@ def test_what_has_no_meaning_for_a_family_is_refused_in_one_line(kind: str, back
     ]
     if backbone.objective == "clm":
         refused.append(("leave mask_rate out", lambda: adapted(mask_rate=0.2), ConfigError))
+        unknown = gp.Task("t", "{mask} : {text}", {**TASK.verbalizer, "sports": "Sports日"})
+        refused.append(('cannot spell .* head="pooled"$', lambda: tuned(task=unknown), ConfigError))
     else:
         refused.append(("leave positions out", lambda: adapted(positions="shifted"), ConfigError))
         refused.append(("start from initialise", lambda: adapted(initialise="text"), ConfigError))
@@ -470,8 +472,8 @@ def test_what_has_no_meaning_for_a_family_is_refused_in_one_line(kind: str, back
     def adapted(**changes: Any) -> object:
         return gp.adapt(backbone, TOY, SOURCE, "xxx", ADAPT.replace(**changes), QUIET)
 
-    def tuned(**changes: Any) -> object:
-        return gp.tune(backbone, None, EXAMPLES, TASK, TUNE.replace(**changes), QUIET, dev=EXAMPLES)
+    def tuned(task: gp.Task = TASK, **changes: Any) -> object:
+        return gp.tune(backbone, None, EXAMPLES, task, TUNE.replace(**changes), QUIET, dev=EXAMPLES)
 
     for words, make, error in refused:
         with pytest.raises(error, match=words) as caught:

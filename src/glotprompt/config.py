@@ -321,9 +321,9 @@ class RuntimeConfig(Config):
     go to a file beside the checkpoints (else in the temporary folder) that is deleted with the process; 0: no
     cache."""
     no_samples: bool = False
-    """Save no example texts. By default the saved file holds three short texts that were not trained on, at most 200
-    characters each, in plain text, and `glotprompt serve` shows them; and of a classifier short digests of labelled
-    texts, by which `evaluate` knows those that it was trained on. Set this for private text."""
+    """Save no example texts. By default the saved file holds three texts that were not trained on, readable to anyone,
+    and `glotprompt serve` shows them; each has at most 200 characters. A classifier's file also holds short digests of
+    labelled texts, by which `evaluate` knows those that it was trained on. Set this for private text."""
     allow_unknown: bool = False
     """Stage 1: train even where more than a fifth of the words contain characters unknown to the tokenizer. Such text
     is refused by default: there is nothing to learn from it."""

@@ -149,6 +149,22 @@ def test_a_tracker_gets_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert set(logged[3][1]) == {"loss", "tokens"}
 
 
+def test_a_tracker_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NobodyLoggedIn(GeneralTracker):
+        name, requires_logging_directory = "wandb", False
+
+        def __init__(self, project: str, **more: Any) -> None:
+            super().__init__(_blank=True)
+
+        def start(self) -> None:
+            raise Exception("No API key configured.\nUse `wandb login`")  # wandb's own kind has no other parent
+
+    monkeypatch.setattr(watching, "is_wandb_available", lambda: True)
+    monkeypatch.setattr(watching, "WandBTracker", NobodyLoggedIn)
+    with pytest.raises(ConfigError, match=r'log_with="wandb" does not start: No API key configured\. Use .*=offline'):
+        Watch("toy", 2, RuntimeConfig(log_with="wandb", progress=False), "toy")
+
+
 def test_a_notebook_gets_one_line_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     class OutStream(io.StringIO):
         """ipykernel's stream, which is no terminal."""

@@ -19,9 +19,9 @@ TRAIN = Option(
 DEV = Option("--dev FILE", "Labelled source examples to choose the best epoch; else some of --train.")
 TARGET_LABELS = Option(
     "--target-labels FILE",
-    "Labelled examples in the target language: a table. A fifth of each label's (of five or more) judge the epochs, the"
-    " others are trained on; with --method embedding all are, and judge the penalty in folds. target_weight says what"
-    " one counts for.",
+    "Labelled examples in the target language: a table. Of each label with five or more, a fifth chooses the epoch, and"
+    " the others are trained on. With --method embedding all are trained on, and cross-validation chooses the penalty."
+    " target_weight says how much one counts.",
 )
 PROMPT = Option("--prompt FILE", "What adapt wrote, to start from.", Path)
 CLASSIFIER = Option("--classifier FILE", "The classifier that tune wrote.", Path, REQUIRED)

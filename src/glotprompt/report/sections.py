@@ -120,7 +120,7 @@ def _draw_accuracy(section: Section) -> None:
         caption = "Mean accuracy over languages against trained parameters per language (logarithmic)."
         caption += f"{_spread_is('Bars', experiment)} {seeds_and_languages(experiment)}."
         _add(section, "values", paper_figures.accuracy_against_parameters(experiment), caption)
-    for stage, name in zip(STAGES, ("stage 1 (masked tokens)", "stage 2 (task)"), strict=True):
+    for stage, name in zip(STAGES, ("stage 1 (language)", "stage 2 (task)"), strict=True):
         caption = f"Training loss of {name}: one line per training, thinned."
         _add(section, f"loss-{stage}", paper_figures.loss_panels(experiment, stage), caption, minor=True)
 

@@ -71,7 +71,8 @@ class Watch:
 
 
 def _tracker(title: str, runtime: RuntimeConfig) -> GeneralTracker | None:
-    """The tracker of `log_with`, started in the first process. Raises `ConfigError` where its package is missing."""
+    """The tracker of `log_with`, started in the first process. Raises `ConfigError` where its package is missing
+    or it does not start."""
     name, metrics = runtime.log_with, runtime.metrics
     if name is None or not is_first():
         return None
@@ -83,6 +84,11 @@ def _tracker(title: str, runtime: RuntimeConfig) -> GeneralTracker | None:
         raise ConfigError("log_with='tensorboard' needs metrics, a file beside which TensorBoard's files are written")
     else:
         tracker = TensorBoardTracker(f"{metrics.name.removesuffix(SUFFIX)} {title}", metrics.parent / "tensorboard")
-    if hasattr(tracker, "start"):  # older versions of accelerate start it when it is made
-        tracker.start()
+    try:
+        if hasattr(tracker, "start"):  # older versions of accelerate start it when it is made
+            tracker.start()
+    except Exception as error:  # wandb's own kinds: nobody is logged in, its server does not answer
+        said = " ".join(str(error).split())
+        offline = "; WANDB_MODE=offline needs neither login nor network" if name == "wandb" else ""
+        raise ConfigError(f"{setting('log_with', name)} does not start: {said}{offline}") from error
     return tracker

@@ -140,10 +140,11 @@ def tokens_of(
     if tokens and not set(tokens) & set(tokenizer.all_special_ids):
         return tuple(tokens)
     pieces = " ".join(tokenizer.convert_ids_to_tokens(tokens)) or "no token at all"
+    wordless = "linear" if SpecialIds.of(tokenizer).objective == "mlm" else "pooled"
     raise ConfigError(
         f"label {label!r}: this model cannot spell the word {word!r} ({pieces}). Take another word"
         f"{_instead(word, label, tokens, tokenizer, embeddings)}; or do without label words:"
-        f" {setting('head', 'linear')}"
+        f" {setting('head', wordless)}"
     )
 
 
