@@ -10,6 +10,8 @@ import pytest
 
 from glotprompt.compare import training
 from glotprompt.compare.result import CompareResult
+from glotprompt.estimate import forecast
+from glotprompt.training.pace import Pace
 
 from .conftest import TOPICS, Program
 
@@ -47,6 +49,7 @@ def test_all_of_it_and_interrupted(
         stages.append((2, stage2.spec(backbone).identity))
         return real2(backbone, stage2, *more)
 
+    monkeypatch.setattr(forecast, "pace_of", lambda *_: Pace(1e-2, 1e-4, 1e-4, 1e-2, 1, None))
     monkeypatch.setattr(training, "run_stage1", run_stage1)
     monkeypatch.setattr(training, "train_stage2", train_stage2)
     words += ["--target-labels", "few.tsv"]
