@@ -9,6 +9,7 @@ import runpy
 import shlex
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -159,11 +160,12 @@ def serving(*words: str) -> Generator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)  # on a busy machine
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Its files and commands in their order, on fewer rows, with two steps of training and a second to compare."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gp.Backbone, "load", cache(gp.Backbone.load))  # opened once, not by every command
     for name, content in re.findall(r'^```\w+ title="(\S+)"\n(.*?)^```$', text, re.MULTILINE | re.DOTALL):
         Path(name).write_text(content, encoding="utf-8")
     runpy.run_path("make_files.py")
