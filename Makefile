@@ -13,16 +13,19 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 OUTPUT ?= demo-output
 
 BENCHMARKS := stage1 stage2 prediction growth serving
-TYPES := types-src types-benchmarks types-tests
+TYPES := types-tests types-src
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.glotprompt-installed
 DOCS_STAMP := $(VENV)/.docs-installed
-# Images often forbid bytecode; without it each process compiles all tests anew, which takes longer than many of them
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
+# Images often forbid bytecode; without it each process compiles what it imports anew, which takes longer than many tests
+export PYTHONDONTWRITEBYTECODE :=
+PYTEST := $(BIN)/pytest
+# A file's tests stay together: its fixtures are made once, and not by every process
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow test-long coverage record check $(TYPES) docs bench gpu gpu-wheels release-check clean
+.PHONY: help venv demo test test-slow test-ci test-long coverage record check $(TYPES) words docs bench gpu gpu-wheels release-check clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -32,18 +35,20 @@ venv: $(STAMP) ## make .venv with the exact versions of constraints.txt
 demo: $(STAMP) ## classify Chichewa with English labels in every way there is (ARGS="--fast": short form)
 	$(BIN)/glotprompt demo --output $(OUTPUT) $(ARGS)
 
-# A file's tests stay together: its fixtures are made once, and not by every process
 test: $(STAMP) ## the fast test suite, one to two minutes
-	$(PYTEST) -m "not slow and not long and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m "not slow and not long and not gpu" $(SPREAD) $(ARGS)
 
-test-slow: $(STAMP) ## what takes longer, five to ten minutes: trainings, processes, real corpora
-	$(PYTEST) -m "slow and not long and not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
+test-slow: $(STAMP) ## what takes longer, about five minutes: trainings, processes, real corpora
+	$(PYTEST) -m "slow and not long and not gpu" $(SPREAD) $(ARGS)
+
+test-ci: $(STAMP) ## both at once, which imports, collects and prepares once
+	$(PYTEST) -m "not long and not gpu" $(SPREAD) $(ARGS)
 
 test-long: $(STAMP) ## what takes longest, and what needs a GPU, Ray or a browser
 	$(PYTEST) -m "long or gpu" --timeout 1800 $(ARGS)
 
 coverage: $(STAMP) ## lines and branches that the fast suite runs
-	$(PYTEST) -m "not slow and not long and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
+	$(PYTEST) -m "not slow and not long and not gpu" $(SPREAD) --cov --cov-report=term:skip-covered $(ARGS)
 
 record: $(STAMP) ## regenerate golden losses, black-box records and tables of the docs (CONTRIBUTING.md says when; ARGS="-k refusals": some)
 	$(PYTEST) tests/test_golden.py tests/test_records.py tests/blackbox tests/grid/test_experiment.py tests/cli/test_options.py --record $(ARGS)
@@ -51,13 +56,16 @@ record: $(STAMP) ## regenerate golden losses, black-box records and tables of th
 check: $(STAMP) ## lint, format, spelling, types, imports between rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell
-	@$(MAKE) --no-print-directory -j 3 -O $(TYPES)
-	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory -j 2 -O $(TYPES) words
 
-# Each reads the types of torch and transformers anew, which takes most of its time: side by side.
+# Each reads the types of torch and transformers anew, which takes much of its time: two, side by side. What is checked
+# with the tests is in tests/pyrightconfig.json.
 $(TYPES): types-%:
 	$(BIN)/pyright $(if $(filter src,$*),,-p $*)
+
+words:
+	$(BIN)/codespell
+	$(BIN)/lint-imports
 
 docs: $(DOCS_STAMP) ## the documentation as a site: site/index.html, readable from disk; broken links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -80,11 +88,14 @@ clean: ## remove caches, builds and the demo's output; .venv stays
 	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first, by itself: the constraint then decides which build comes, and nothing else can draw another one in.
+# --no-compile: of 19,000 files most are never imported, and compiling all takes a minute; the last line compiles those
+# that every command needs.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("glotprompt needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt torch
-	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[demo,dev]"
+	$(BIN)/python -m pip install --no-compile $(PIP_ARGS) -c constraints.txt torch
+	$(BIN)/python -m pip install --no-compile $(PIP_ARGS) -c constraints.txt -e ".[demo,dev]"
+	$(BIN)/python -c "import glotprompt.protocol"
 	@touch $@
 
 $(DOCS_STAMP): $(STAMP)

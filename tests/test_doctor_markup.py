@@ -62,7 +62,7 @@ MARKED: list[tuple[str, Marked]] = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "marked"), MARKED, ids=[f"{place}-{name}" for place, (name, _) in enumerate(MARKED)])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(LINES)
 def test_every_kind_is_found_in_every_line(name: str, marked: Marked, lines: Sequence[str]) -> None:
     text = [marked(i, line) for i, line in enumerate(lines, 1)]

@@ -10,29 +10,33 @@ change of behaviour makes the record anew, in the same commit and with a line in
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .. import records, shapes
+from .. import forked, records, shapes
 from . import world
 from .commands import ITEMS, KILLED, SERVE, SERVED, STORIES
 from .outcomes import files_of, normal, outcome
 
-PROGRAM = Path(sys.executable).with_name("glotprompt")
 ASSETS = Path(__file__).parents[1] / "assets"
 RECORD = Path(__file__).with_name("records.json")
 Run = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imports_begin() -> None:
+    """Those of the processes below, beside the stories."""
+    forked.context()
 
 
 @pytest.fixture
@@ -87,18 +91,24 @@ def test_story(story: str, run: Run, record: bool) -> None:
 
 
 @pytest.fixture
-def start(here: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """A command line in a process of its own, killed when the test is over."""
-    begun: list[subprocess.Popen[str]] = []
+def said(here: Path) -> Path:
+    """Where processes write their standard error."""
+    return here.parent / "said.txt"
 
-    def begin(words: str) -> subprocess.Popen[str]:
-        begun.append(subprocess.Popen([PROGRAM, *shlex.split(words)], stderr=subprocess.PIPE, text=True))
+
+@pytest.fixture
+def start(here: Path, said: Path) -> Iterator[Callable[[str], ForkServerProcess]]:
+    """A command line in a process of its own, killed when the test is over."""
+    begun: list[ForkServerProcess] = []
+
+    def begin(words: str) -> ForkServerProcess:
+        begun.append(forked.start(shlex.split(words), said))
         return begun[-1]
 
     yield begin
     for process in begun:
         process.kill()
-        process.communicate()
+        process.join()
 
 
 @pytest.mark.slow
@@ -109,10 +119,11 @@ def test_killed_and_started_again(here: Path, run: Run, start: Callable[..., Any
         return
     given = files_of(here)
     process = start(KILLED)
-    while process.poll() is None and not files_of(here).keys() - given.keys():
+    while process.exitcode is None and not files_of(here).keys() - given.keys():
         time.sleep(0.01)
     process.kill()
-    assert process.wait() == -signal.SIGKILL, "it was over before it could be killed"
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "it was over before it could be killed"
     left = files_of(here).keys() - given.keys()
     assert left, "nothing to go on from"
     assert "killed.st" not in left
@@ -122,22 +133,19 @@ def test_killed_and_started_again(here: Path, run: Run, start: Callable[..., Any
 
 
 @pytest.mark.slow
-def test_served(here: Path, run: Run, start: Callable[..., Any], record: bool) -> None:
+def test_served(here: Path, run: Run, start: Callable[..., Any], said: Path, record: bool) -> None:
     """One request in many languages, and a stop by Ctrl-C."""
     for adapt, tune in SERVED.values():
         assert run(adapt)["status"] == run(tune)["status"] == 0
-    process, address = start(SERVE), None
-    while address is None:
-        line = process.stderr.readline()
-        assert line, f"it ended with status {process.wait()}"
-        address = re.search(r"http://\S+", line)
+    process = start(SERVE)
+    address = forked.wait_for(r"http://\S+", said, process)
     body, kind = json.dumps({"items": ITEMS}).encode(), {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{address[0]}/v1/predict", body, kind)
+    request = urllib.request.Request(f"{address}/v1/predict", body, kind)
     with urllib.request.urlopen(request, timeout=60) as answer:
         found = json.load(answer)
-    process.send_signal(signal.SIGINT)
-    last = process.communicate(timeout=60)[1].splitlines()[-1]
-    check("served", normal({"answer": found, "status": process.returncode, "last": last}, here), record)
+    forked.interrupt(process)
+    last = said.read_text(encoding="utf-8").splitlines()[-1]
+    check("served", normal({"answer": found, "status": process.exitcode, "last": last}, here), record)
 
 
 def test_no_record_is_left_over() -> None:

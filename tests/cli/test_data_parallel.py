@@ -4,7 +4,6 @@ batch, one file, one voice."""
 from __future__ import annotations
 
 import json
-import multiprocessing
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from glotprompt.errors import ConfigError
 from glotprompt.storage import artifact
 from glotprompt.training import checkpoint
 
+from .. import forked
 from .conftest import Program
 
 # What torchrun tells a process stands in its environment.
@@ -38,8 +38,6 @@ def run_together(*lines: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["glotprompt.cli.backbone", "glotprompt.cli.files", "glotprompt.protocol"])
     started = []
     for rank in (0, 1):
         environment = {
@@ -47,7 +45,7 @@ def run_together(*lines: str) -> None:
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         code = PROCESS.format(environment=environment, rank=rank, lines=lines)
-        started.append(context.Process(target=exec, args=(code,)))
+        started.append(forked.context().Process(target=exec, args=(code,)))
         started[-1].start()
     for process in started:
         process.join()

@@ -1,14 +1,13 @@
 """`kill -9` at random moments, also in the middle of writing a checkpoint: the same words, started again, go on and
 end with the bits of a run that nobody disturbed.
 
-The processes are real and really killed. They come from a server that has imported torch, so that each starts in a
-moment and dozens of kills fit into seconds; one test at the end starts the installed program itself.
+The processes are real and really killed. They are `forked`, so that each starts in a moment and dozens of kills fit
+into seconds; one test starts the installed program itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import random
 import signal
 import subprocess
@@ -22,8 +21,9 @@ from typing import Any
 import pytest
 import torch
 
-from glotprompt.cli import main
 from glotprompt.storage import artifact
+
+from .. import forked
 
 PROGRAM = Path(sys.executable).with_name("glotprompt")
 KINDS = {"adapt": "language prompt", "tune": "classifier"}
@@ -55,18 +55,10 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def start() -> Callable[[list[str]], ForkServerProcess]:
+@pytest.fixture
+def start(files: Path) -> Callable[[list[str]], ForkServerProcess]:
     """Start a command in a process of its own."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["glotprompt.cli.backbone", "glotprompt.cli.files", "glotprompt.protocol"])
-
-    def begin(line: list[str]) -> ForkServerProcess:
-        process = context.Process(target=main, args=(line,))
-        process.start()
-        return process
-
-    return begin
+    return lambda line: forked.start(line, files / "err.txt")
 
 
 def trained(output: Path, kind: str) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -146,17 +138,16 @@ def test_the_installed_program(stage: str, words: Words, files: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c(words: Words, files: Path) -> None:
+def test_ctrl_c(words: Words, start: Callable[[list[str]], ForkServerProcess], files: Path) -> None:
     """The real key: a line, status 130, and a checkpoint to go on from."""
     output = files / "stopped.st"
     # Steps enough that the key comes before the end.
-    line = [PROGRAM, *words("adapt", output), "--steps", "2000"]
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    process = start([*words("adapt", output), "--steps", "2000"])
     folder = files / "stopped.st.checkpoints"
-    while process.poll() is None and not newest(folder):
+    while process.exitcode is None and not newest(folder):
         time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode == 130
+    forked.interrupt(process)
+    assert process.exitcode == 130
+    err = (files / "err.txt").read_text(encoding="utf-8")
     assert err.splitlines()[-1].startswith("interrupted: rerun the same command to resume from the last checkpoint")
     assert newest(folder)

@@ -8,15 +8,29 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedModel
 
+from glotprompt.cli import methods
+from glotprompt.estimate.costs import MethodCost, method_cost
 from glotprompt.methods import METHODS
+from glotprompt.model.shapes import Shell
 
 from .conftest import Program
 
 LARGE = "FacebookAI/xlm-roberta-large"
+
+
+@pytest.fixture
+def adapters_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two methods are counted; each takes half a second on the layers of a real model."""
+
+    def some(shell: Shell, *settings: Any) -> list[MethodCost]:
+        return [method_cost(shell, METHODS[name], *settings) for name in ("mad-x", "soft-prompt+task-adapter")]
+
+    monkeypatch.setattr(methods, "method_costs", some)
 
 
 @pytest.mark.slow
@@ -67,6 +81,7 @@ def test_tables(glotprompt: Program, tiny_folder: Path, stock: Callable[[str], P
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("adapters_alone")
 def test_mini_is_the_default(glotprompt: Program) -> None:
     mini = json.loads(glotprompt("methods", "--json", "-", "--length", 16).out)
     assert (mini["model"]["name"], mini["model"]["num_parameters"]) == ("mini", 48_628_434)
@@ -81,6 +96,7 @@ def test_a_folder_needs_no_weights(glotprompt: Program, tiny_folder: Path, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("adapters_alone")
 def test_what_a_backbone_does_not_allow_is_a_dash_with_its_reason(glotprompt: Program) -> None:
     model = "jhu-clsp/mmBERT-small"
     outcome = glotprompt("methods", "--model", model, "--length", 16)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from glotprompt.cli.tune import _warnings  # pyright: ignore[reportPrivateUsage]
 from glotprompt.records import TuneReport
 from glotprompt.storage import artifact, atomic
 
+from .. import forked
 from .conftest import Outcome, Program
 
 ADAPT = "--source eng.txt --steps 3 --batch-size 4 --max-length 24 --prompt-length 4 --precision fp32 --seed 3"
@@ -317,13 +317,12 @@ def test_identical_commands_at_once(here: Path, tiny_folder: Path, glotprompt: P
     """The second waits for the first, and finds its result."""
     words = f"adapt --model {tiny_folder} --target nya=nya.txt {ADAPT} --output nya.st".split()
     with atomic.locked(here / "nya.st.checkpoints" / "nya.st.lock"):
-        waiting = subprocess.Popen([sys.executable, "-m", "glotprompt", *words], stderr=subprocess.PIPE, text=True)
-        assert waiting.stderr is not None
-        said = next(line for line in waiting.stderr if "another" in line)
-        assert said == "another glotprompt is making nya.st; waiting until it is done\n"
+        waiting = forked.start(words, here / "err.txt")
+        said = forked.wait_for("^.*another.*$", here / "err.txt", waiting)
+        assert said == "another glotprompt is making nya.st; waiting until it is done"
         assert not (here / "nya.st").exists()
-    assert waiting.wait() == 0
-    waiting.stderr.close()
+    waiting.join()
+    assert waiting.exitcode == 0
     assert "is already what these words make" in glotprompt(*words).err
     assert not list(here.glob("nya.st.*"))
 

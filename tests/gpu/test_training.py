@@ -37,7 +37,16 @@ def both_stages(variant: Variant, backbone: Backbone, runtime: gp.RuntimeConfig 
     return [*([] if adapted is None else history(adapted)), *history(classifier)], classifier
 
 
-SLOW = [pytest.param(name, marks=[] if name == "soft-prompt" else pytest.mark.slow) for name in VARIANTS]
+ELSEWHERE = {
+    "soft-prompt, BERT, dropout", "prompt-tuning, reparameterised", "fine-tuning, linear head",
+    "fine-tuning-mlm, dropout", "fine-tuning-mlm, aligned, BERT", "mad-x, pooled head", "lora, BERT",
+}  # fmt: skip
+"""Variants whose parts (methods, heads, objectives) are all among those of others."""
+SLOW = [
+    pytest.param(name, marks=[] if name == "soft-prompt" else pytest.mark.slow)
+    for name in VARIANTS
+    if name not in ELSEWHERE
+]
 
 
 @pytest.mark.parametrize("name", SLOW)
