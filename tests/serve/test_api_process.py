@@ -96,7 +96,7 @@ class Running:
         self.port = port
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert self.ready.wait(180), "".join(self.lines)
+        assert self.ready.wait(600), "".join(self.lines)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -110,7 +110,7 @@ class Running:
     def end(self, how: signal.Signals) -> str:
         """Stop it and give all that it wrote."""
         self.process.send_signal(how)
-        self.process.wait(60)
+        self.process.wait(300)
         self._reader.join(10)
         return "".join(self.lines)
 
@@ -152,7 +152,7 @@ def test_stopped_in_the_middle_of_requests_it_answers_them(
         """Until the service no longer takes connections: what it took it must answer."""
         with httpx2.Client(timeout=60) as client:
             ask(client, running.port, "nya", TEXTS[number])
-            begun.wait(60)
+            begun.wait(300)
             for turn in range(10_000):
                 name, text = ("nya", "yor", "sna")[turn % 3], TEXTS[(turn + number) % len(TEXTS)]
                 try:
@@ -164,7 +164,7 @@ def test_stopped_in_the_middle_of_requests_it_answers_them(
 
     with ThreadPoolExecutor(8) as pool:
         clients = [pool.submit(keep_asking, number) for number in range(8)]
-        begun.wait(60)
+        begun.wait(300)
         time.sleep(0.3)
         written = running.end(signal.SIGTERM)
         for one in clients:
@@ -177,7 +177,7 @@ def test_stopped_in_the_middle_of_requests_it_answers_them(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)  # a busy machine may take a minute to start it again
+@pytest.mark.timeout(1500)  # a busy machine may take minutes to start it again
 def test_clients_that_try_again_lose_nothing_to_a_kill(
     start: Callable[..., Running], expected: dict[tuple[str, str], dict[str, float]]
 ) -> None:
@@ -187,7 +187,7 @@ def test_clients_that_try_again_lose_nothing_to_a_kill(
 
     def ask_until_answered(place: int) -> dict[str, float]:
         name, text = questions[place]
-        for attempt in range(600):
+        for attempt in range(6000):
             try:
                 with httpx2.Client(timeout=60) as client:
                     return ask(client, port, name, text)

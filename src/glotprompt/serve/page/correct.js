@@ -25,7 +25,7 @@ export class Correct {
     byId("correct-texts").addEventListener("change", () => this.close());
     byId("correct-begin").addEventListener("click", () => this.guarded(() => this.begin()));
     byId("correct-measure").addEventListener("click", () => this.ordered(() => this.bench.measure(this.card.name)));
-    byId("correct-again").addEventListener("click", () => this.ordered(() => this.card.name ? this.bench.again(this.card.name) : true));
+    byId("correct-again").addEventListener("click", () => this.ordered(() => this.card.name ? this.bench.again(this.card.name) : this.close()));
     byId("correct-export").addEventListener("click", () => this.export());
     byId("correct-card").addEventListener("keydown", (event) => this.onKey(event));
     bench.listen((state) => state && this.drawTexts(state));
