@@ -448,3 +448,13 @@ def test_every_method_has_a_variant_in_the_contract_tests() -> None:
     assert {variant.method for variant in VARIANTS.values()} == {
         name for name, method in METHODS.items() if not method.closed_form
     }
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.begin_adapt is not None])
+def test_the_seed_draws_the_start_of_stage_1(backbone: gp.Backbone, method: str) -> None:
+    start = METHODS[method].begin_adapt
+    assert start is not None
+    first, again, other = (start(backbone, ADAPT.replace(method=method, seed=seed)).tensors() for seed in (0, 0, 1))
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    differs = any(not torch.equal(value, other[name]) for name, value in first.items())
+    assert differs == (method != "fine-tuning-mlm"), "all but the backbone's own weights are drawn"
