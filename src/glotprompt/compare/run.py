@@ -124,7 +124,7 @@ class _Comparison:
 
     def _try(self, candidate: Candidate, seed: int) -> None:
         """Run a candidate, or say why not."""
-        scored, reason, about = self.found.setdefault(candidate, _Scored()), None, ""
+        scored, reason, about = self.found.setdefault(candidate, _Scored()), None, None
         began, is_late = self.budget.elapsed, False
         try:
             # Without rivals the others say nothing; what is kept takes no time.
@@ -135,11 +135,11 @@ class _Comparison:
                     # The machine may have been busy when it was timed.
                     self._forecasters.clear()
                     needed = min(needed, self._needed(candidate, seed))
-                reason, about = choice.why_not(needed, self._left(candidate)), f", about {duration(needed or 0)}"
+                reason, about = choice.why_not(needed, self._left(candidate)), needed and f", about {duration(needed)}"
                 is_late = reason is not None
             if reason is None:
                 self._deadline = self.budget.elapsed + self._left(candidate)
-                self.tell(f"[{self.budget}] {candidate.title}{f', seed {seed}' if seed else ''}{about} ...")
+                self.tell(f"[{self.budget}] {candidate.title}{f', seed {seed}' if seed else ''}{about or ''} ...")
                 scored.predictions[seed] = self._score(candidate, seed, scored)
         except OutOfTime:
             reason, is_late = f"stopped after {duration(self.budget.elapsed - began)}: the time was up", True
