@@ -157,6 +157,7 @@ def test_what_fits() -> None:
     assert why_not(9, 10) is None
     assert why_not(700, 10) == "needs about 11 min 40 s, 10 s left"
     assert why_not(9, -1) == "needs about 9.0 s, no time left"
+    assert why_not(None, -1) == "no time left"
 
 
 def test_what_there_was_no_time_for() -> None:

@@ -100,8 +100,10 @@ def recommend(run: Sequence[Candidate], retrieval_before: float | None) -> Candi
     return aligned[0] if aligned and retrieval_before is not None and retrieval_before < ALREADY_ALIGNED else EMBEDDING
 
 
-def why_not(needed: float, left: float) -> str | None:
-    """Why a candidate that needs so many seconds does not begin; None: it does."""
+def why_not(needed: float | None, left: float) -> str | None:
+    """Why a candidate that needs so many seconds (None: nobody knows) does not begin; None: it does."""
+    if needed is None:
+        return "no time left"
     if needed <= left:
         return None
     return f"needs about {duration(needed)}, {duration(left) if left > 0 else 'no time'} left"

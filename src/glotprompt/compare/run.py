@@ -36,6 +36,8 @@ from glotprompt.training.objectives.scoring import wilson_interval
 SEEDS = (0, 1, 2)
 PROBE_SECONDS, PROBE_TOKENS = 1.0, 1024
 """Of the steps that are timed where no earlier training stands for a candidate."""
+FORECAST_SHARE = 0.1
+"""Of the time, in which all forecasts begin. On a busy machine each takes long, too."""
 RESULT, PLOT = "compare.json", "compare.svg"
 CLASSIFIER, ADAPTED = "classifier.safetensors", "adapted.safetensors"
 
@@ -77,6 +79,8 @@ class _Comparison:
         self.gold = [str(one.label) for one in self.material.labels]
         self.found: dict[Candidate, _Scored] = {}
         self._forecasters: dict[str, Forecaster] = {}
+        self._forecasts: dict[Candidate, float] = {}
+        """Seconds that candidates were forecast to take before any was run."""
         self._deadline = 0.0
         """Of the candidate that is run now."""
         self._stage1 = dict[tuple[str, int], float]()
@@ -92,10 +96,14 @@ class _Comparison:
         """One seed of everything that fits, then other seeds of what is random, the best first."""
         target, labels = bool(self.material.target), bool(self.material.labels)
         candidates = planned(target=target, parallel=bool(self.material.pairs), labels=labels)
-        for candidate in candidates:  # while there is time: what does not fit is told with what it needs
+        first = candidates.index(EMBEDDING) + 1
+        for candidate in candidates[:first]:
+            self._try(candidate, 0)
+        for candidate in candidates[first:]:  # so that what does not fit is told with what it needs
             with suppress(UserError):
-                _ = candidate.is_rival or self._is_done(candidate, 0) or self._needed(candidate, 0)
-        for candidate in candidates:
+                if self.budget.elapsed < FORECAST_SHARE * 60 * self.budget.minutes and not self._is_done(candidate, 0):
+                    self._forecasts[candidate] = self._needed(candidate, 0)
+        for candidate in candidates[first:]:
             self._try(candidate, 0)
         rights = self.rights()  # without labels there are none, and nothing would be learned of what can be chosen
         for candidate in sorted((one for one in rights if one.is_random), key=lambda one: -rights[one].mean()):
@@ -116,20 +124,22 @@ class _Comparison:
 
     def _try(self, candidate: Candidate, seed: int) -> None:
         """Run a candidate, or say why not."""
-        scored, reason, about = self.found.setdefault(candidate, _Scored()), None, ""
+        scored, reason, about = self.found.setdefault(candidate, _Scored()), None, None
         began, is_late = self.budget.elapsed, False
         try:
             # Without rivals the others say nothing; what is kept takes no time.
             if not candidate.is_rival and not self._is_done(candidate, seed):
-                needed, left = self._needed(candidate, seed), self._left(candidate)
-                if 10 * PROBE_SECONDS < left < needed < 4 * left:  # the machine may have been busy when it was timed
+                left = self._left(candidate)
+                needed = self._needed(candidate, seed) if left > 0 else self._known(candidate)
+                if needed is not None and 10 * PROBE_SECONDS < left < needed < 4 * left:
+                    # The machine may have been busy when it was timed.
                     self._forecasters.clear()
                     needed = min(needed, self._needed(candidate, seed))
-                reason, about = choice.why_not(needed, self._left(candidate)), f", about {duration(needed)}"
+                reason, about = choice.why_not(needed, self._left(candidate)), needed and f", about {duration(needed)}"
                 is_late = reason is not None
             if reason is None:
                 self._deadline = self.budget.elapsed + self._left(candidate)
-                self.tell(f"[{self.budget}] {candidate.title}{f', seed {seed}' if seed else ''}{about} ...")
+                self.tell(f"[{self.budget}] {candidate.title}{f', seed {seed}' if seed else ''}{about or ''} ...")
                 scored.predictions[seed] = self._score(candidate, seed, scored)
         except OutOfTime:
             reason, is_late = f"stopped after {duration(self.budget.elapsed - began)}: the time was up", True
@@ -165,6 +175,12 @@ class _Comparison:
             beyond = self._beyond_reading.get((candidate.labels, candidate.self_trained), 0.0)
             return seconds + self._reading(self.trainer.unread(candidate, seed)) + beyond
         return seconds + self._forecast_stage2(candidate, seed)
+
+    def _known(self, candidate: Candidate) -> float | None:
+        """The forecast of a candidate without timing anything; None: there is none."""
+        if candidate.reads == "embedding" and not candidate.stage1 and self.found[EMBEDDING].predictions:
+            return self._needed(candidate, 0)
+        return self._forecasts.get(candidate)
 
     def _reading(self, characters: float) -> float:
         """Seconds that sentence vectors of so much text take: as plain ones took, or by a few timed steps."""
