@@ -19,8 +19,8 @@ import glotprompt as gp
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import UserError, is_out_of_memory
 from glotprompt.model.backbone import Backbone
+from glotprompt.training import micro_batch
 from glotprompt.training.micro_batch import MicroBatch
-from glotprompt.training.objectives import micro_batch
 
 from ..toys import QUIET, SOURCE, TASK, TOY, topics
 
