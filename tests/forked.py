@@ -21,8 +21,9 @@ import pytest
 
 IMPORTED = ["glotprompt.cli.backbone", "glotprompt.cli.files", "glotprompt.protocol", "glotprompt.serve.api"]
 CODE = """
-import os, sys
+import os, signal, sys
 from importlib.metadata import entry_points
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 os.environ.update({environment!r})
 os.chdir({folder!r})
 os.dup2(os.open({err!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)

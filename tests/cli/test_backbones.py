@@ -133,8 +133,6 @@ class TestWithoutAnLmHead:
         [
             f"adapt {ADAPT} --output x --model",
             f"tune {TUNE} --method prompt-tuning --output x --model",
-            "doctor --text nya.txt --model",
-            "doctor --text nya.txt --no-probe --model",
             "methods --model",
         ],
     )

@@ -26,9 +26,9 @@ MAJORITY = Look(name="Majority class", colour="#85898f", marker="_")
 SYSTEMS = {
     "lora-aligned": Look(name="Aligned LoRA", colour="#a25bd8", marker=">"),
     "soft-prompt-aligned": Look(name="Aligned soft prompt", colour="#b8566b", marker="p"),
-    "self-trained": Look(name="Embedding, self-trained", colour="#4a8f7b", marker="h"),
-    "labels-5": Look(name="Embedding, 5 target labels a class", colour="#c07a2c", marker="d"),
-    "labels-20": Look(name="Embedding, 20 target labels a class", colour="#8a5a1f", marker="D"),
+    "self-trained": Look(name="Embedding, self-trained", colour="#4a8f7b", marker="H"),
+    "labels-5": Look(name="Embedding, 5 target labels a class", colour="#c07a2c", marker="2"),
+    "labels-20": Look(name="Embedding, 20 target labels a class", colour="#8a5a1f", marker="8"),
 }
 """Systems that the demos and experiments have in common."""
 
