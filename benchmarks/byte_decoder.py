@@ -5,7 +5,7 @@ Then each method of `METHODS` learns Cherokee, whose script it has never seen, a
 with as much English; bits per byte of held-out verses before and after. Everything lies in --output, and the same
 command resumes what was interrupted, from the last checkpoint.
 
-    python benchmarks/byte_decoder.py --output byte-decoder                       # an hour or two on two quiet cores
+    python benchmarks/byte_decoder.py --output byte-decoder                       # an hour and a half on one quiet core
     python benchmarks/byte_decoder.py --output try --pretraining-steps 20 --steps 10 --batch 4 --length 128
 """
 
@@ -186,8 +186,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     made.add_argument("--output", type=Path, required=True, help="folder of the model, the results and the checkpoints")
     made.add_argument("--pretraining-steps", type=positive, default=1200, help="(default: 1200)")
-    made.add_argument("--steps", type=positive, default=600, help="of each adaptation (default: 600)")
-    made.add_argument("--batch", type=positive, default=32, help="sequences in a step (default: 32)")
+    made.add_argument("--steps", type=positive, default=100, help="of each adaptation (default: 100)")
+    made.add_argument("--batch", type=positive, default=16, help="sequences in a step (default: 16)")
     made.add_argument("--length", type=positive, default=512, help="bytes of a sequence (default: 512)")
     made.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the frozen body")
     made.add_argument("--data-dir", type=Path, help=f"the data folder (else the variable {DATA_DIR_VARIABLE})")
