@@ -65,17 +65,17 @@ class LayeredBody:
 def layered_body(model: PreTrainedModel, input_ids: Int[Tensor, "1 seq"]) -> LayeredBody | None:
     """The layers of a model; None where it is not built like BERT, or where a test run gives other numbers than its own
     forward pass. Without weights there are no numbers: one layer tells how all are built."""
-    is_meta = input_ids.is_meta
+    num_layers = 1 if input_ids.is_meta else model.config.num_hidden_layers
     try:
         body = LayeredBody(model)
         with torch.no_grad():
-            ours = body.run(
-                body.embed(input_ids, None), None, None, range(1 if is_meta else model.config.num_hidden_layers)
-            )
-            own = ours if is_meta else model.base_model(input_ids=input_ids).last_hidden_state
+            ours = body.run(body.embed(input_ids, None), None, None, range(num_layers))
+            if input_ids.is_meta:
+                return body
+            own = model.base_model(input_ids=input_ids).last_hidden_state
     except (AttributeError, TypeError):
         return None
-    same = ours.shape == own.shape and (is_meta or torch.allclose(ours, own, rtol=1e-3, atol=1e-3))
+    same = ours.shape == own.shape and torch.allclose(ours, own, rtol=1e-3, atol=1e-3)
     return body if same else None
 
 

@@ -70,15 +70,15 @@ class Gain:
 
 def gains(experiments: Sequence[Experiment]) -> list[Gain]:
     """The gain on each language and dataset of the experiments that have both methods, mean over their common seeds."""
-    gains: dict[tuple[str | None, str | None], Gain] = {}
+    by_language: dict[tuple[str | None, str | None], Gain] = {}
     for experiment in experiments:
         lines = {line.method: line for line in experiment.lines if not line.varied}
         if {REFERENCE, BEFORE} <= {*lines}:
             for target in experiment.targets:
                 gain = _gain(target, *shared_seeds(lines[REFERENCE].of(target), lines[BEFORE].of(target)))
                 if gain is not None:
-                    gains.setdefault((experiment.plan["dataset"], target), gain)
-    return [*gains.values()]
+                    by_language.setdefault((experiment.plan["dataset"], target), gain)
+    return [*by_language.values()]
 
 
 def _gain(target: str, adapted: Sequence[Run], before: Sequence[Run]) -> Gain | None:
