@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from functools import cache
@@ -37,11 +38,14 @@ def pytest_runtest_setup() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Models this small gain nothing from a second thread, and threads that wait for each other lose much."""
+def light_process() -> None:
+    """Models this small gain nothing from a second thread, and threads that wait for each other lose much. What is
+    imported stays: looking through it for garbage would take a fifth of the processor time of all tests."""
     import torch
 
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

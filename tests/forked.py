@@ -21,8 +21,9 @@ import pytest
 
 IMPORTED = ["glotprompt.cli.backbone", "glotprompt.cli.files", "glotprompt.protocol", "glotprompt.serve.api"]
 CODE = """
-import os, signal, sys
+import gc, os, signal, sys
 from importlib.metadata import entry_points
+gc.freeze()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 os.environ.update({environment!r})
 os.chdir({folder!r})

@@ -16,7 +16,7 @@ from typing import Any
 
 import jaxtyping
 
-ENOUGH = 20
+ENOUGH = 3
 """Calls of one function that are checked in each test."""
 calls = Counter[CodeType]()
 """How often each function was checked in this test."""
