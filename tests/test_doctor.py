@@ -183,6 +183,7 @@ def diagnosis(tiny_backbone: Callable[[str], Backbone]) -> Diagnosis:
     return examine(backbone, TOY, language="sna", task=TASK, adapt=ADAPT, tune=TUNE, probe_seconds=0.1)
 
 
+@pytest.mark.slow
 def test_a_probe_foretells_both_stages(diagnosis: Diagnosis) -> None:
     adapt, tune = diagnosis.adapt, diagnosis.tune
     assert tune is not None

@@ -164,6 +164,7 @@ def test_sequences_are_those_of_a_training(backbone: Backbone) -> None:
         assert abs(text_of(SOURCE, backbone).amount(config).sequences - len(corpus.target)) <= 2
 
 
+@pytest.mark.slow
 def test_a_backbone_without_an_lm_head_is_aligned(tiny_backbone: Callable[[str], Backbone]) -> None:
     found = Forecaster.of(tiny_backbone("xlm-roberta"), Probe(1.0), QUIET)
     found.backbone, found.shell.has_lm_head = None, False

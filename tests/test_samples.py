@@ -79,6 +79,7 @@ def test_a_classifier_takes_over_those_of_its_language(
     ]
 
 
+@pytest.mark.slow
 def test_none_was_trained_on_where_characters_are_rewritten(
     backbone: gp.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,7 @@ def test_status_and_next_commands(
         assert "--task" not in outcome.err
 
 
+@pytest.mark.slow
 def test_a_sentence_encoder_is_looked_at_with_alignment(glotprompt: Program, tmp_path: Path) -> None:
     """Without a word: it has no masked tokens to predict."""
     lines = [" ".join(words) for words in itertools.product(("the", "king", "water", "play"), repeat=5)]

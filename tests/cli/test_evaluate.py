@@ -216,6 +216,7 @@ def test_what_is_recorded_is_what_the_file_does(typed: Program) -> None:
     assert "accuracy:" not in typed("predict --classifier one.st --labels sports,health play").err
 
 
+@pytest.mark.slow
 def test_what_it_was_trained_on_is_not_recorded(typed: Program) -> None:
     evaluate = "evaluate --classifier one.st --language lug --record --data"
     assert typed(f"{evaluate} train.tsv").error.endswith(

@@ -128,6 +128,7 @@ def test_a_backbone_that_is_not_here_is_planned_by_its_shape(
     assert [line.split()[2] for line in outcome.out.splitlines() if line.startswith("tune ")] == ["47", "1"]
 
 
+@pytest.mark.slow
 def test_embedding_is_planned_with_its_time(
     glotprompt: Program,
     toy_data: Path,  # noqa: F811

@@ -80,6 +80,7 @@ def test_target_text_centres_the_vectors(model: str, here: Path, glotprompt: Pro
     assert "--target-text is for --method embedding alone" in outcome.error
 
 
+@pytest.mark.slow
 def test_text_and_translations_together(model: str, here: Path, glotprompt: Program) -> None:
     words = f"adapt --target nya=nya.txt --source eng.txt --steps 2 --max-length 24 {FP32} {model} --preset paper"
     words += (
@@ -102,6 +103,7 @@ def test_text_and_translations_together(model: str, here: Path, glotprompt: Prog
     )
 
 
+@pytest.mark.slow
 def test_translations_map_the_vectors_of_tune(model: str, here: Path, glotprompt: Program) -> None:
     (here / "scored.txt").write_text((here / "one.txt").read_text(encoding="utf-8").splitlines()[3])
     words = f"tune --train train.tsv --task task.toml {model} --precision fp32 --method embedding --language nya"

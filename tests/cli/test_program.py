@@ -277,6 +277,7 @@ def test_interruption_says_that_the_command_can_go_on(
     assert "rerun the same command to resume from the last checkpoint (in nya.st.checkpoints)" in outcome.error
 
 
+@pytest.mark.slow
 def test_demo_hands_its_options_on(glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, object] = {}
 

@@ -365,6 +365,7 @@ def test_only_files_are_replaced(here: Path, tiny_folder: Path, glotprompt: Prog
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.slow
 def test_tfidf_needs_no_backbone(here: Path, glotprompt: Program) -> None:
     words = "tune --method tf-idf --train train.tsv --task task.toml --language nya --output rival.st"
     outcome = glotprompt(*words.split())

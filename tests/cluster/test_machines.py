@@ -42,6 +42,7 @@ def test_nothing_to_work_on() -> None:
         shares([CPU], None, "cuda", None)
 
 
+@pytest.mark.slow
 def test_what_workers_import_first_needs_no_torch() -> None:
     code = "import sys, glotprompt.cluster.workers; sys.exit(bool({'torch', 'transformers'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

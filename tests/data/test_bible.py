@@ -69,6 +69,7 @@ def test_the_first_verse_of_each() -> None:
     assert verses("nya")[0].reference == "Genesis 1:1"
 
 
+@pytest.mark.slow
 @needs_bibles
 def test_chapters_are_dealt_in_the_promised_shares() -> None:
     per_genre: dict[str, Counter[str]] = defaultdict(Counter)

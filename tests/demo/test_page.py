@@ -127,6 +127,7 @@ def test_figures_say_what_they_show(result: DemoResult) -> None:
         assert not re.findall("#01020[3-6]", svg)
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_every_time(result: DemoResult) -> None:
     assert figures.accuracy_bars(result) == figures.accuracy_bars(result)
 

@@ -136,6 +136,7 @@ def test_text_that_was_not_read_has_no_content(experiment_file: Path, place: Wor
     assert len(found["source_texts"]) == 64
 
 
+@pytest.mark.slow
 def test_nothing_in_the_store_holds_a_sentence(finished: tuple[Plan, Workplace], toy_data: Path) -> None:
     """Neither results nor what was trained, whose files elsewhere hold examples."""
     _, place = finished
@@ -406,6 +407,7 @@ def test_a_system_aligns_and_is_centred(experiment_file: Path, place: Workplace)
     assert again.training.centred_on
 
 
+@pytest.mark.slow
 def test_every_verse_is_scored_by_a_classifier_that_did_not_learn_it(
     verse_file: Path, verse_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,6 +440,7 @@ def test_every_verse_is_scored_by_a_classifier_that_did_not_learn_it(
     assert [one["predictions"] for one in results(plan, again)] == [one["predictions"] for one in (plain, taught)]
 
 
+@pytest.mark.slow
 def test_target_labels_and_self_training_in_a_grid(experiment_file: Path, place: Workplace) -> None:
     plan = planned(
         experiment_file, place, 'targets=["sna"]', 'methods=["few", "taught"]',

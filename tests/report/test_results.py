@@ -136,6 +136,7 @@ def test_a_collapse_is_marked_where_it_was_judged(tmp_path: Path) -> None:
     assert ("†" in everything.caption, "†" in own.caption) == (True, False)
 
 
+@pytest.mark.slow
 def test_one_seed_has_no_deviation_in_words_or_numbers(tmp_path: Path) -> None:
     experiment = read(tmp_path, plan("t", "table2", cells("mad-x", "sna")), scored({("mad-x", "sna", 0): 42.5}))
     made = make_section(experiment)

@@ -47,6 +47,7 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_requests_share_a_batch(
     registry: Registry, backbone: gp.Backbone, four: Four, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +182,7 @@ def test_stopping_refuses_while_the_queue_is_still_open(
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_classifiers_change_under_requests(saved_four: Path, backbone: gp.Backbone, four: Four) -> None:
     """A client sees the old version or the new one, and nothing fails."""
     versions = [four["nya"], make_classifier(backbone, 77, prompt_length=6)]

@@ -137,6 +137,7 @@ def test_refusals(client: TestClient) -> None:
     assert ["lug", "Luganda"] in client.get("/v1/languages").json()
 
 
+@pytest.mark.slow
 def test_uploads_are_larger_than_other_bodies_and_bounded(
     backbone: gp.Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -253,6 +253,7 @@ def test_many_classifiers_and_some_without_a_prompt(visit: Visit) -> None:
     expect(page.locator("#compare-left")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_classifier_without_adaptation_says_so_and_not_none(visit: Visit) -> None:
     page = visit.open()
     found = page.evaluate("fetch('v1/classifiers').then((answer) => answer.json())")

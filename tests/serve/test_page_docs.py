@@ -49,6 +49,7 @@ def test_the_descriptions_example_can_be_sent(visit: Visit) -> None:
     assert result["classifier"] == "sna-news"
 
 
+@pytest.mark.slow
 def test_a_description_of_a_service_that_is_gone(visit: Visit) -> None:
     page = visit.open("docs")
     page.route("**/openapi.json", lambda route: route.abort())
