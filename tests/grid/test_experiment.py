@@ -47,10 +47,10 @@ def test_a_wheel_finds_its_experiments_by_name(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_files_of_our_own_questions_are_small_already() -> None:
-    assert len(HELPS) == 4
+    assert len(HELPS) == 5
     for found in map(load, HELPS):
-        assert (found.model, found.reference) == ("mini-sentence", "embedding")
-        assert {"embedding", "self-trained"} & {*found.methods}
+        assert found.model in ("mini-sentence", "mini")
+        assert "embedding" in found.methods
         assert Task.load(str(found.task)) if found.task else found.dataset == "masakhanews"
 
 
