@@ -71,8 +71,8 @@ _TOGETHER = ("adapt", "tune")
 """The commands that several processes can run together."""
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(value: bool) -> None:
+    if value:
         libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
         backbones = ", ".join(f"{name} {fingerprint}" for name, fingerprint in FINGERPRINTS.items())
         print(f"glotprompt {__version__}\nPython {platform.python_version()}, {libraries}\nbackbones: {backbones}")

@@ -98,7 +98,7 @@ def weighted_prompts(
     """The prompts of an option's `FILE=WEIGHT ...`; without a weight, that of a mean. None: no such option."""
     if not words:
         return None
-    found: list[tuple[LanguagePrompt, float]] = []
+    prompts: list[tuple[LanguagePrompt, float]] = []
     for word in words:
         path, equals, weight = word.rpartition("=") if not Path(word).exists() else (word, "", "")
         try:
@@ -109,17 +109,17 @@ def weighted_prompts(
             raise ConfigError(
                 f"{option} {word}: expected FILE=WEIGHT with a number, such as sna.safetensors=0.5"
             ) from None
-        found.append((LanguagePrompt.load(path or word, backbone), value))
-    return found
+        prompts.append((LanguagePrompt.load(path or word, backbone), value))
+    return prompts
 
 
 def read_adapter(folder: Path, backbone: Backbone) -> Adapter:
     """An adapter in AdapterHub's format, with notes on what is ignored or does not fit."""
     if adapter_hub.has_head(folder):
         note(f"{folder} also holds a prediction head, which is left aside: words are predicted by the model's own")
-    named = adapter_hub.made_for(folder)
-    if named and named.split("/")[-1] != backbone.name.split("/")[-1]:
-        note(f"note: {folder} was made for {named}, not for {backbone.name}; on other weights it is worth nothing")
+    model = adapter_hub.made_for(folder)
+    if model and model.split("/")[-1] != backbone.name.split("/")[-1]:
+        note(f"note: {folder} was made for {model}, not for {backbone.name}; on other weights it is worth nothing")
     return adapter_hub.from_adapter_hub(folder, backbone)
 
 
@@ -144,41 +144,41 @@ def train_once(
     file of metrics beside the output. `text`: how the text came to be, for the report. `shared`: see `checkpoints`
     there."""
 
-    def trained(work: Path) -> _Trained:
+    def run(work: Path) -> _Trained:
         metrics = beside(output)
         if is_first() and not any(work.glob("*.checkpoint")):  # nothing to resume: what lies there is of another run
             metrics.unlink(missing_ok=True)
-        return told(train(runtime.replace(checkpoint_dir=work, metrics=metrics)))
+        return with_text(train(runtime.replace(checkpoint_dir=work, metrics=metrics)))
 
-    def told(made: _Trained) -> _Trained:
-        return replace(made, report=made.training.with_text(text))
+    def with_text(result: _Trained) -> _Trained:
+        return replace(result, report=result.training.with_text(text))
 
     folder = shared or output.with_name(f"{output.name}.checkpoints")
     with resumable(folder):
-        found, was_there = done_or_train(spec, output, load, trained, checkpoints=shared, tell=note)
+        result, was_there = done_or_train(spec, output, load, run, checkpoints=shared, tell=note)
     if not was_there:
-        _say_written(found, output)
-        return found
+        _say_written(result, output)
+        return result
     note(f"{output} is already what these words make; delete it to train it again")
-    made = told(found)
-    if made.training != found.training:
-        made.save(output)
+    current = with_text(result)
+    if current.training != result.training:
+        current.save(output)
         wait()
         note(f"{output} now says how its text was checked this time")
-    seen = {"seen": ""} if isinstance(made, PromptClassifier) and made.seen else {}
-    if runtime.no_samples and (made.samples is not None or seen):
-        made = replace(made, samples=None, **seen)
-        made.save(output)
+    no_digests = {"seen": ""} if isinstance(current, PromptClassifier) and current.seen else {}
+    if runtime.no_samples and (current.samples is not None or no_digests):
+        current = replace(current, samples=None, **no_digests)
+        current.save(output)
         wait()
         note(f"took the example texts out of {output}")
-    return made
+    return current
 
 
-def _say_written(made: LanguagePrompt | LanguageModule | PromptClassifier, output: Path) -> None:
+def _say_written(result: LanguagePrompt | LanguageModule | PromptClassifier, output: Path) -> None:
     names = {LanguagePrompt: "language prompt", LanguageModule: "language module", PromptClassifier: "classifier"}
-    wrote(output, names[type(made)])
-    if made.samples is not None:
-        count = len(made.samples.texts)
+    wrote(output, names[type(result)])
+    if result.samples is not None:
+        count = len(result.samples.texts)
         note(
             f"{output} holds {counted(count, 'example text')} in plain words; the same command with --no-samples"
             " leaves them out"

@@ -48,8 +48,8 @@ def doctor(params: Params) -> int:
     # A sentence encoder has no masked tokens to learn from; stage 1 aligns it on translations.
     preset = params["preset"] or (None if predicts_tokens(model) else "alignment")
     adapt, runtime = settings(AdaptConfig, {**params, "preset": preset}, model, "soft-prompt")
-    chosen = {"preset": preset, "top_k_layers": params["top_k_layers"]}
-    tune, _ = settings(TuneConfig, chosen, model, adapt.method)
+    options = {"preset": preset, "top_k_layers": params["top_k_layers"]}
+    tune, _ = settings(TuneConfig, options, model, adapt.method)
     how = how_to_read(params)
     check_reading(params, params["text"])
     lines = texts_of(params["text"], how)
@@ -106,11 +106,11 @@ def _show(diagnosis: Diagnosis) -> None:
 
 def _table(diagnosis: Diagnosis) -> None:
     styles = {"ok": "green", "warn": "yellow", "bad": "bold red"}
-    made = table(["", diagnosis.model, diagnosis.language or ""], left=3)
+    listing = table(["", diagnosis.model, diagnosis.language or ""], left=3)
     for finding in diagnosis.findings:
-        shown = Text.assemble((finding.figure, "bold"), "\n", _words(finding))
-        made.add_row(Text(finding.level, style=styles[finding.level]), finding.name, shown)
-    console().print(made)
+        cell = Text.assemble((finding.figure, "bold"), "\n", _words(finding))
+        listing.add_row(Text(finding.level, style=styles[finding.level]), finding.name, cell)
+    console().print(listing)
 
 
 def _words(finding: Finding) -> str:

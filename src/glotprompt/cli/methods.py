@@ -57,8 +57,8 @@ def _show(shell: Shell, costs: Sequence[MethodCost], setting: str) -> None:
     words = table(["method", "stage 1 trains", "stage 2 trains", "published in"], left=4)
     for cost in costs:
         words.add_row(cost.method.name, cost.method.stage1 or "-", _stage2_words(cost, shell), cost.method.citation)
-    for made in (words, _values(costs), _bytes(costs)):
-        out.print(made)
+    for one in (words, _values(costs), _bytes(costs)):
+        out.print(one)
         out.print()
     for line in _legend(costs, setting):
         out.print(line)
@@ -73,19 +73,19 @@ def _stage2_words(cost: MethodCost, shell: Shell) -> str:
 
 
 def _values(costs: Sequence[MethodCost]) -> Table:
-    made = table(["method", "values, stage 1", "values, stage 2", "as table 3 counts", "of the model"])
+    listing = table(["method", "values, stage 1", "values, stage 2", "as table 3 counts", "of the model"])
     for cost in costs:
         first = cost.adapt or cost.tune
-        made.add_row(
+        listing.add_row(
             cost.method.name,
             *("-" if stage is None else f"{stage.trained_parameters:,}" for stage in (cost.adapt, cost.tune)),
             *(["-", "-"] if first is None else [f"{first.trained_parameters_paper:,}", f"{100 * first.share:.3g} %"]),
         )
-    return made
+    return listing
 
 
 def _bytes(costs: Sequence[MethodCost]) -> Table:
-    made = table(["method", "per language", "classifier", "optimiser", "activations", "memory"])
+    listing = table(["method", "per language", "classifier", "optimiser", "activations", "memory"])
     for cost in costs:
         stages = [stage for stage in (cost.adapt, cost.tune) if stage is not None]
         figures = [
@@ -95,8 +95,8 @@ def _bytes(costs: Sequence[MethodCost]) -> Table:
             max((stage.activation_bytes for stage in stages), default=None),
             max((stage.memory_bytes for stage in stages), default=None),
         ]
-        made.add_row(cost.method.name, *("-" if figure is None else size(figure) for figure in figures))
-    return made
+        listing.add_row(cost.method.name, *("-" if figure is None else size(figure) for figure in figures))
+    return listing
 
 
 def _legend(costs: Sequence[MethodCost], setting: str) -> list[str]:

@@ -38,10 +38,10 @@ def console() -> Console:
 
 def table(headings: Sequence[str], *, left: int = 1) -> Table:
     """An empty table; the first `left` columns stand to the left, the others to the right."""
-    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    result = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, heading in enumerate(headings):
-        made.add_column(Text(heading), justify="left" if index < left else "right", overflow="fold")
-    return made
+        result.add_column(Text(heading), justify="left" if index < left else "right", overflow="fold")
+    return result
 
 
 def warn(warnings: Iterable[str]) -> None:

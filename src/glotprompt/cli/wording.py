@@ -37,8 +37,8 @@ def wording_of(arguments: Sequence[str]) -> Wording:
         of_value = {"on_bad_row": f"--on-bad-row {value}", "revision": f"--revision {value or 'COMMIT'}"}
         of_value |= {"task": f"--task {value}"} if value is not None else {}
         of_value |= {"characters": "--map-characters FILE"} if command == "combine" else {}
-        said = {**_ARGUMENTS, **of_value}.get(name)
-        return _of_stage(command, name, value) if said is None and command in _STAGES else said
+        wording = {**_ARGUMENTS, **of_value}.get(name)
+        return _of_stage(command, name, value) if wording is None and command in _STAGES else wording
 
     return option
 

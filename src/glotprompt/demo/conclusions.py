@@ -146,5 +146,5 @@ def _labels_sentence(result: DemoFigures, right: Right) -> list[str]:
              if Reading(name) in right}  # fmt: skip
     if not gains:
         return []
-    told = ", ".join(f"{_points(gain)} with {number} of each" for number, gain in gains.items())
-    return [f"Labels in {result.task.target_name} as well, against {rival.name}: {told}."]
+    gains_text = ", ".join(f"{_points(gain)} with {number} of each" for number, gain in gains.items())
+    return [f"Labels in {result.task.target_name} as well, against {rival.name}: {gains_text}."]

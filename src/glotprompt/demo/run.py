@@ -233,7 +233,7 @@ class _Demo:
     def reading(self) -> DemoReading:
         """Masked tokens of text that no training has seen, before and after."""
         before, after = self._read(None), self._read(self._prompt)
-        told = self._prompt.training
+        report = self._prompt.training
         return DemoReading(
             language=self.data.target,
             language_name=NAMES[self.data.target],
@@ -244,16 +244,18 @@ class _Demo:
             top5_before=before.top5,
             top5_after=after.top5,
             num_masked=after.num_masked,
-            curve=[HeldOutLoss(step=step, held_out_loss=found["held_out_loss"]) for step, found in told.evaluations],
-            train_curve=[TrainingLoss(step=step, loss=loss) for step, loss in told.losses],
-            steps=told.steps,
-            seconds=told.seconds,
-            tokens=told.tokens,
-            tokens_per_second=told.tokens / told.seconds,
-            trained_parameters=told.trained_parameters,
+            curve=[
+                HeldOutLoss(step=step, held_out_loss=scores["held_out_loss"]) for step, scores in report.evaluations
+            ],
+            train_curve=[TrainingLoss(step=step, loss=loss) for step, loss in report.losses],
+            steps=report.steps,
+            seconds=report.seconds,
+            tokens=report.tokens,
+            tokens_per_second=report.tokens / report.seconds,
+            trained_parameters=report.trained_parameters,
             file_bytes=(self.store.folder(self._reader.name) / ADAPTED).stat().st_size,
-            peak_memory_bytes=told.peak_memory_bytes,
-            learning_rate=told.learning_rate,
+            peak_memory_bytes=report.peak_memory_bytes,
+            learning_rate=report.learning_rate,
             prompt_length=self._prompt.prompt_length,
         )
 

@@ -14,5 +14,5 @@ _ON_THE_PAGE = {
 
 def in_browser(name: str, value: str | None) -> str:
     """How the page names a setting. Of what it has not, that a command line has it."""
-    given = name.replace("_", " ") if value is None else f"{name.replace('_', ' ')} {value}"
-    return _ON_THE_PAGE.get(name, f"{given} (only on the command line)")
+    setting = name.replace("_", " ") if value is None else f"{name.replace('_', ' ')} {value}"
+    return _ON_THE_PAGE.get(name, f"{setting} (only on the command line)")

@@ -119,7 +119,7 @@ class Workspace:
             self._taking[number] = size
         return number
 
-    def remove_upload(self, number: int) -> None:
+    def remove_upload(self, number: int) -> Upload:
         """Forget a file; a job that needs it fails."""
         with self._changing:
             upload = self.upload(number)
@@ -127,6 +127,7 @@ class Workspace:
             place = self.folder / upload.file
             place.with_suffix(".json").unlink(missing_ok=True)
             place.unlink(missing_ok=True)
+        return upload
 
     def upload(self, number: int) -> Upload:
         """Raises `DataError` for one that is not there."""
@@ -139,10 +140,10 @@ class Workspace:
         upload = self.upload(number)
         place = self.folder / upload.file
         if upload.use == "parallel":
-            found = [pair.target for pair in pairs_of([str(place)], READING)]
+            lines = [pair.target for pair in pairs_of([str(place)], READING)]
         else:
-            found = read_texts(place, None if upload.use == "target" else "text", options=READING)
-        return list(dict.fromkeys(map(in_a_line, found, repeat(None))))
+            lines = read_texts(place, None if upload.use == "target" else "text", options=READING)
+        return list(dict.fromkeys(map(in_a_line, lines, repeat(None))))
 
     def labels_in(self, upload: Upload) -> dict[str, str]:
         """Label by text of a labelled upload."""
@@ -169,8 +170,8 @@ class Workspace:
         with self._changing:
             if _key(text) in map(_key, self.labels(language, task, other)):
                 raise DataError("this text was labelled for the other purpose: what measures is not trained on")
-            found = {**self.labels(language, task, side), text: label}
-            write_labels(self.labels_file(language, task, side), found)
+            table = {**self.labels(language, task, side), text: label}
+            write_labels(self.labels_file(language, task, side), table)
         return {side: len(self.labels(language, task, side)) for side in get_args(Side)}
 
     def labels_file(self, language: str, task: str, side: Side) -> Path:
@@ -206,8 +207,8 @@ def _described(use: Use, place: Path) -> dict[str, object]:
     examples = read_examples(place, options=READING)
     labels = Counter(str(one.label) for one in examples)
     if len(labels) < FEWEST_LABELS:
-        found = f"{counted(len(labels), 'label')}: {', '.join(labels)}"
-        raise DataError(f"{place} has {found}; a classifier needs at least two")
+        names = f"{counted(len(labels), 'label')}: {', '.join(labels)}"
+        raise DataError(f"{place} has {names}; a classifier needs at least two")
     return {"rows": len(examples), "labels": dict(labels.most_common())}
 
 

@@ -230,9 +230,9 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         body: Any = request.scope["route"].body_field.field_info.annotation
-        known = (body if item is None else Item).model_fields
-        message = f"unknown; known are {', '.join(known) or 'none'}."
-        message += nearest(str(place[-1]), known)
+        fields = (body if item is None else Item).model_fields
+        message = f"unknown; known are {', '.join(fields) or 'none'}."
+        message += nearest(str(place[-1]), fields)
     where = ".".join(map(str, place))[:200]
     return refusal_response(Refusal(422, "invalid_request", f"{where}: {message}" if where else message, item))
 

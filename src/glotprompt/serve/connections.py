@@ -105,12 +105,12 @@ class BoundedConnection(_Protocol):
 
     def _look(self) -> None:
         """Check the connection's state."""
-        asked, reads = self._is_asked(), self.flow.write_paused
-        if asked and not reads and not self.cycle.more_body:
+        is_asked, reads = self._is_asked(), self.flow.write_paused
+        if is_asked and not reads and not self.cycle.more_body:
             self._forget()
             return
         self.awaited.setdefault(self)
-        if asked and not reads:
+        if is_asked and not reads:
             self._set_deadline(None)
         elif self._deadline is None:
             self._set_deadline(SECONDS)

@@ -83,15 +83,15 @@ class Observed:
         seconds = time.perf_counter() - start
         route = _route(scope)
         self._metrics.request(route, status, seconds)
-        asked = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
-        _log.info("request", extra={FIELDS: {**asked, **fields}})
+        figures = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
+        _log.info("request", extra={FIELDS: {**figures, **fields}})
 
 
 def _route(scope: Scope) -> str:
     """The application's own name of the route, as paths may contain anything."""
-    found = getattr(scope.get("route"), "path", None)
-    if found is not None:
-        return str(found)
+    path = getattr(scope.get("route"), "path", None)
+    if path is not None:
+        return str(path)
     return OPEN_FOLDER if scope["path"].startswith(OPEN_FOLDER) else "other"
 
 
@@ -114,11 +114,11 @@ class KnownHost:
         await refusal_response(Refusal(400, "unknown_host", message))(scope, receive, send)
 
     def _knows(self, scope: Scope) -> bool:
-        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
-        if found is None:
+        values = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        match = _HOST.fullmatch(values[0]) if len(values) == 1 else None
+        if match is None:
             return False
-        host = (found[1] or found[2]).casefold()
+        host = (match[1] or match[2]).casefold()
         return host in self._hosts or (self._all_addresses and _is_address(host))
 
 
@@ -140,8 +140,8 @@ class Authorised:
         if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith(OPEN_FOLDER):
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, token = given.partition(b" ")
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, token = header.partition(b" ")
         # Compared in constant time, so that the time does not reveal how much of it was right.
         if hmac.compare_digest(token.strip(), self._token) and scheme.lower() == b"bearer":
             await self._app(scope, receive, send)

@@ -131,7 +131,7 @@ class Service:
         try:
             self.batcher.check_room()  # before any work goes into a request that cannot be taken
             questions, remarks = await self._read_in_turn(request.items, characters)
-            answered = await asyncio.wrap_future(self.batcher.submit(questions))
+            reply = await asyncio.wrap_future(self.batcher.submit(questions))
         except QueueFull as full:
             raise Refusal(
                 429,
@@ -151,12 +151,12 @@ class Service:
             message = "this classifier's file is being changed; try again in a moment"
             raise Refusal(503, "classifier_unavailable", message, failure.place, retry_after=2) from None
         results = [
-            _result(answer, found, request.top_k) for answer, found in zip(answered.answers, remarks, strict=True)
+            _result(answer, of_item, request.top_k) for answer, of_item in zip(reply.answers, remarks, strict=True)
         ]
-        self._metrics.answered(len(results), answered.queue_seconds)
+        self._metrics.on_reply(len(results), reply.queue_seconds)
         seconds = time.perf_counter() - start
         tokens = sum(question.num_tokens for question in questions)
-        return Timed(PredictResponse(results=results, seconds=seconds, queue_seconds=answered.queue_seconds), tokens)
+        return Timed(PredictResponse(results=results, seconds=seconds, queue_seconds=reply.queue_seconds), tokens)
 
     async def _read_in_turn(
         self, items: Sequence[Item], characters: int
@@ -197,16 +197,16 @@ class Service:
     def _read(self, items: Sequence[Item]) -> tuple[list[Query | LanguageQuery], list[dict[Served, Remark]]]:
         """Questions for the model, and remarks on each item for every classifier that may get it."""
         served = self.registry.snapshot()
-        found: dict[tuple[str | None, str | None, str | None, tuple[str, ...]], list[str]] = {}
+        names_by_key: dict[tuple[str | None, str | None, str | None, tuple[str, ...]], list[str]] = {}
         for place, item in enumerate(items):
             key = (item.classifier, item.language, item.task, item.fields)
-            if key not in found:
-                found[key] = self._names(item, place, served)
+            if key not in names_by_key:
+                names_by_key[key] = self._names(item, place, served)
         questions: list[Query | LanguageQuery] = []
         remarks: list[dict[Served, Remark]] = []
         try:
             for item in items:
-                names = found[(item.classifier, item.language, item.task, item.fields)]
+                names = names_by_key[(item.classifier, item.language, item.task, item.fields)]
                 texts = item.texts[0] if len(item.texts) == 1 else (item.texts[0], item.texts[1])
                 if item.language == AUTO:
                     question = self._finder.read(texts, names)
@@ -240,9 +240,9 @@ class Service:
             except ConfigError as error:
                 raise Refusal(404, "unknown_classifier", str(error), place) from None
         for name in names:
-            wanted = served[name].task.template.fields if name in served else item.fields
-            if sorted(wanted) != sorted(item.fields):
-                message = f"classifier {name!r} reads {' and '.join(wanted)}, not {' and '.join(item.fields)}"
+            fields = served[name].task.template.fields if name in served else item.fields
+            if sorted(fields) != sorted(item.fields):
+                message = f"classifier {name!r} reads {' and '.join(fields)}, not {' and '.join(item.fields)}"
                 raise Refusal(422, "wrong_fields", message, place)
         return names
 
@@ -283,8 +283,7 @@ class Service:
             queries.append(question.queries[order[0]])
             candidates.append(tuple(losses[place] for place in order))
         predictions = self._predictor.answer(queries)
-        answered = zip(queries, predictions, candidates, strict=True)
-        return [_Answer(query, prediction, losses) for query, prediction, losses in answered]
+        return [_Answer(*one) for one in zip(queries, predictions, candidates, strict=True)]
 
 
 def _result(answer: _Answer, remarks: Mapping[Served, Remark], top_k: int | None) -> Result:
