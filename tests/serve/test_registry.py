@@ -24,9 +24,10 @@ from glotprompt.inference.predictor import Item
 from glotprompt.inference.served import Decoded
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.modules.stack import packed
-from glotprompt.records import Measurement, TuneReport
+from glotprompt.records import TuneReport
 from glotprompt.serve.registry import MOST_READS, Changes, DecodedCache, Registry
 from glotprompt.storage import artifact
+from glotprompt.storage.metadata import Measurement
 
 from ..toys import QUIET, TRANSLATIONS, topics
 from .conftest import ANSWER, TOPIC, make_classifier

@@ -27,9 +27,9 @@ from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import ConfigError, DataError, counted
 from glotprompt.inference.classifier import Prediction, PromptClassifier, task_of
 from glotprompt.inference.measurements import keep, sentence
-from glotprompt.records import EvaluationReport, Measurement
+from glotprompt.records import EvaluationReport
 from glotprompt.spec import alone
-from glotprompt.storage.metadata import describe
+from glotprompt.storage.metadata import Measurement, describe
 from glotprompt.training.objectives.inputs import read_inputs
 
 _AT_ONCE = 512

@@ -14,7 +14,8 @@ from glotprompt.data.languages import known_name
 from glotprompt.data.samples import Samples, Side
 from glotprompt.inference.measurements import measurements_of, sentence
 from glotprompt.inference.served import Served
-from glotprompt.records import AdaptReport, Measurement, TuneReport
+from glotprompt.records import AdaptReport, TuneReport
+from glotprompt.storage.metadata import Measurement
 
 
 @dataclass(frozen=True)
