@@ -69,6 +69,7 @@ def adapt(params: Params) -> None:
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
     # second one finds it finished among the checkpoints.
     shared = output / "checkpoints" if len(texts) > 1 and len(METHODS[config.method].parts) > 1 else None
+    runtime = runtime.replace(checkpoint_dir=shared)
     figures: list[dict[str, Any]] = []
     for code, text in texts.items():
         if figures:
@@ -81,7 +82,7 @@ def adapt(params: Params) -> None:
             backbone, text.target, text.source, code, config, characters, initial,
             parallel=text.pairs, source_adapter=source_adapter,
         )  # fmt: skip
-        adapted = _adapt_one(backbone, stage1, text.record, runtime, outputs[code], shared)
+        adapted = _adapt_one(backbone, stage1, text.record, runtime, outputs[code])
         figures.append(_stage1_figures(adapted, outputs[code]))
     if shared is not None:
         forget(shared)
@@ -156,7 +157,6 @@ def _adapt_one(
     record: TextReport,
     runtime: RuntimeConfig,
     output: Path,
-    shared: Path | None,
 ) -> Adapted:
     """What one language's stage 1 gives: trained and saved, or as an earlier run left it. `record`: how its text came
     to be, for the report."""
@@ -169,9 +169,7 @@ def _adapt_one(
         return protocol.run_stage1(backbone, stage1, runtime)
 
     spec = stage1.spec(backbone)
-    adapted = train_once(
-        spec, output, lambda path: load_adapted(path, backbone), train, text=record, runtime=runtime, shared=shared
-    )
+    adapted = train_once(spec, output, lambda path: load_adapted(path, backbone), train, text=record, runtime=runtime)
     _show_adapted(adapted, backbone.num_parameters)
     return adapted
 

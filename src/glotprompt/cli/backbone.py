@@ -138,11 +138,10 @@ def train_once(
     *,
     text: TextReport,
     runtime: RuntimeConfig,
-    shared: Path | None = None,
 ) -> _Trained:
     """`done_or_train`, with what a person is told. `train` gets `runtime` with the folder of the checkpoints and the
-    file of metrics beside the output. `text`: how the text came to be, for the report. `shared`: see `checkpoints`
-    there."""
+    file of metrics beside the output. `text`: how the text came to be, for the report. A `runtime` with a folder of
+    checkpoints shares it with other runs."""
 
     def run(work: Path) -> _Trained:
         metrics = beside(output)
@@ -153,6 +152,7 @@ def train_once(
     def with_text(result: _Trained) -> _Trained:
         return replace(result, report=result.training.with_text(text))
 
+    shared = runtime.checkpoint_dir
     folder = shared or output.with_name(f"{output.name}.checkpoints")
     with resumable(folder):
         result, was_there = done_or_train(spec, output, load, run, checkpoints=shared, tell=note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.table import Table
 
@@ -15,7 +15,6 @@ from glotprompt.data.check import check as check_copy
 from glotprompt.data.datasets.catalog import DATASETS, dataset
 from glotprompt.data.datasets.dataset import Dataset
 from glotprompt.data.languages import FAMILIES, Exposure, exposure, language
-from glotprompt.data.readers.layout import HubFiles
 from glotprompt.errors import counted, visible
 
 _LIKE_MINI = ("multilingual-e5", "mini-sentence")
@@ -84,13 +83,11 @@ def _metadata(data: Dataset) -> dict[str, str]:
             for split, files in data.layout.files.items()
             if split in data.splits
         )
-        pairs["hub"] = "-" if data.hub is None else _hub(data.hub)
+        hub = data.hub
+        commit = hub and (hub.revision or "a commit that you name (--revision)")
+        pairs["hub"] = "-" if hub is None else f"{hub.repo} at {commit} ({hub.source})"
     pairs |= {"how to get it": data.get, "licence": data.licence, "citation": data.citation, "home": data.homepage}
     return pairs | {f"note {number}": text for number, text in enumerate(data.notes, 1)}
-
-
-def _hub(hub: HubFiles) -> str:
-    return f"{hub.repo} at {hub.revision or 'a commit that you name (--revision)'} ({hub.source})"
 
 
 def _languages(data: Dataset) -> Table:
@@ -153,13 +150,9 @@ def _counts(data: Dataset, files: Sequence[FileCheck]) -> Table:
     headings = [*data.labels, *(["other labels"] if beyond else [])] if side_by_side else []
     listing = table(["language", "split", "sha256", "rows", *headings], left=3)
     for file in files:
-        cells = [_count(file.labels, label) for label in data.labels] if side_by_side else []
+        counts = {label: f"{count:,}" for label, count in file.labels.items()}
+        cells = [counts.get(label, "-") for label in data.labels] if side_by_side else []
         if side_by_side and beyond:
             cells.append(str(sum(count for label, count in file.labels.items() if label in beyond)))
         listing.add_row(file.language, file.split, file.sha256[:12], f"{file.rows:,}", *cells)
     return listing
-
-
-def _count(labels: Mapping[str, int], label: str) -> str:
-    """How often a label occurs; a dash where the language does not have it."""
-    return f"{labels[label]:,}" if label in labels else "-"

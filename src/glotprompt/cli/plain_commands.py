@@ -33,7 +33,8 @@ def commands_of(step: EvaluateStep, folder: Path, data_dir: Path | None) -> Iter
         yield _line("adapt", _of_stage1(step.adapted), prompt, data_dir)
     task, classifier = tuned.task, folder / f"{tuned.name}-{step.target}.safetensors"
     if not _is_built_in(task):
-        yield from (f"cat > {shlex.quote(str(folder / task.name))}.toml <<'END'", *_toml(task), "END")
+        lines = f"cat > {shlex.quote(str(folder / task.name))}.toml <<'END'\n{task.to_toml()}END"
+        yield from lines.split("\n")
     words = _of_stage2(tuned, prompt, folder) | ({} if prompt is not None else {"language": step.target})
     yield _line("tune", words, classifier, data_dir)
     words = {"classifier": classifier, "data": step.test.references[0], "precision": step.backbone.precision}
@@ -86,14 +87,3 @@ def _line(command: str, words: dict[str, Any], output: Path | None, data_dir: Pa
 
 def _is_built_in(task: Task) -> bool:
     return BUILT_IN_TASKS.get(task.name) == task
-
-
-def _toml(task: Task) -> Iterator[str]:
-    yield f"template = {_text(task.template.pattern)}"
-    yield "[verbalizer]"
-    for label, words in task.verbalizer.items():
-        yield f"{_text(label)} = {_text(words)}"
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

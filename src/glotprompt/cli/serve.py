@@ -91,7 +91,8 @@ def _blueprint(params: Params, token: str | None) -> Blueprint:
     limits = {"items": "max_items", "characters": "max_characters", "body_bytes": "max_body"}
     bounds: dict[str, Any] = {name: params[limit] for name, limit in limits.items() if params[limit] is not None}
     queue = () if params["queue_tokens"] is None else (params["queue_tokens"],)
-    access = Access(token, tuple(params["allow_origin"] or ()), _hosts(params["host"], params["allow_host"] or ()))
+    own_names = ("localhost", "127.0.0.1", "::1", params["host"], socket.gethostname())
+    access = Access(token, tuple(params["allow_origin"] or ()), (*own_names, *(params["allow_host"] or ())))
     settings = ServiceSettings(Limits(**bounds), *queue, poll_seconds=params["poll"] or None)
     workspace = params["workspace"]
     places = [*(params["places"] or ()), *([] if workspace is None else [workspace / "classifiers"])]
@@ -146,11 +147,6 @@ def _run(app: FastAPI, listening: socket.socket, most: int) -> None:
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:  # how it is meant to be stopped; the server has shut down by now
         return
-
-
-def _hosts(host: str, more: Sequence[str]) -> tuple[str, ...]:
-    """The names and addresses that the service answers to."""
-    return ("localhost", "127.0.0.1", "::1", host, socket.gethostname(), *more)
 
 
 def _token(path: Path) -> str:

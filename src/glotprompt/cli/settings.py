@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 from glotprompt.cli.declare import Params
@@ -41,7 +41,8 @@ def settings(config: type[_Config], options: Params, model: str, method: str) ->
     changed = {key: value for key, value in choices.items() if key not in running}
     result = config(**{**start, **changed})
     _refuse_idle(choices, result, options)
-    _tell(name, {**start, **changed})
+    pairs = ", ".join(f"{key} {value}" for key, value in {**start, **changed}.items())
+    note(f"settings: preset {name}{': ' + pairs if pairs else ''}")
     return result, runtime
 
 
@@ -58,11 +59,6 @@ def _refuse_idle(names: Collection[str], config: AdaptConfig | TuneConfig, optio
     for name in names:
         if name in idle:
             raise ConfigError(f"{name} has no effect here: {idle[name]}; leave it out")
-
-
-def _tell(name: str, departures: Mapping[str, Any]) -> None:
-    pairs = ", ".join(f"{key} {value}" for key, value in departures.items())
-    note(f"settings: preset {name}{': ' + pairs if pairs else ''}")
 
 
 def _pairs(words: Sequence[str]) -> dict[str, Any]:

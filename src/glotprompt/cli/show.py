@@ -113,7 +113,8 @@ def _toml(metadata: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iter
     options |= {switch.lstrip("-"): True for switch in switches}
     config = (AdaptConfig if isinstance(report, AdaptReport) else TuneConfig)(**report.config)
     for key, value in {**options, "preset": "defaults", **departures(config)}.items():
-        yield f"{key} = {_value(value)}"
+        # Its strings are JSON's; TOML has no null, which settings take as a word.
+        yield f"{key} = {json.dumps('null' if value is None else value, ensure_ascii=False)}"
 
 
 def _inputs(metadata: Mapping[str, Any], report: AdaptReport | TuneReport) -> str:
@@ -126,8 +127,3 @@ def _inputs(metadata: Mapping[str, Any], report: AdaptReport | TuneReport) -> st
     labels = ", --target-labels" if report.target_examples is not None and report.self_training is None else ""
     pairs = ", --parallel" if report.pairs is not None else ""
     return f"{start} ({metadata['task']['name']}){labels}{pairs}"
-
-
-def _value(value: Any) -> str:
-    """A value in TOML, whose strings are JSON's; it has no null, which settings take as a word."""
-    return json.dumps("null" if value is None else value, ensure_ascii=False)

@@ -193,6 +193,7 @@ def _show_classifier(classifier: PromptClassifier) -> None:
         of_target = f"{report.target_examples} in training, {judging}"
         learned = {"target labels": f"{of_target}; one weighs {report.target_weight:.3g} source examples"}
         judged = f"{counted(report.dev_examples, 'example')} of both languages"
+    rate = f", {report.tokens / max(report.seconds, 1e-9):,.0f} tokens/s" if report.tokens else ""
     definitions(
         {
             "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
@@ -201,15 +202,11 @@ def _show_classifier(classifier: PromptClassifier) -> None:
             "dev accuracy": f"{report.dev_accuracy:.1f} % of {judged}",
             **chosen_values,
             "trained parameters": trained,
-            "time": duration(report.seconds) + _rate(report),
+            "time": duration(report.seconds) + rate,
             "peak memory": size(report.peak_memory_bytes),
         }
     )
     warn(_warnings(report))
-
-
-def _rate(report: TuneReport) -> str:
-    return f", {report.tokens / max(report.seconds, 1e-9):,.0f} tokens/s" if report.tokens else ""
 
 
 def _warnings(report: TuneReport) -> Generator[str]:

@@ -59,7 +59,7 @@ def advice(result: DemoFigures, right: Right) -> tuple[Reading, str]:
             f"Use none of them yet: {best.name}, {number(_accuracy(right, best))} % right, cannot be told from"
             f" always answering the largest class ({number(majority)} %)."
         )
-    how_right = f"{number(_accuracy(right, best))} % of {_num_test(right):,} right"
+    how_right = f"{number(_accuracy(right, best))} % of {len(right[best][0]):,} right"
     if best in gains:
         why = f"{_points(gains[best])} against {rival.name}"
         return best, f"Use {best.name}: {how_right}, {why}.{_because(result, best)}"
@@ -93,10 +93,6 @@ def _low(right: Right, reading: Reading) -> float:
     interval = paired_bootstrap([_share(right, reading)])
     assert interval is not None
     return interval.low
-
-
-def _num_test(right: Right) -> int:
-    return len(next(iter(right.values()))[0])
 
 
 def _points(gain: Difference) -> str:

@@ -127,7 +127,7 @@ def bible(fast: bool, precision: str = "auto") -> DemoData:
         task=GENRE_TASK,
         experiment=_experiment("bible", precision=precision, lora=lora, **numbers),
         files={
-            "data/genre.toml": _task_file(GENRE_TASK),
+            "data/genre.toml": GENRE_TASK.to_toml(),
             "data/train.tsv": _table(("text", "label"), [(one.fields["text"], one.label) for one in corpus.labelled]),
             "data/dev.tsv": _table(("text", "label"), [(one.fields["text"], one.label) for one in corpus.source_dev]),
             "data/test.tsv": _table(("text", "label"), [(one.fields["text"], one.label) for one in corpus.target_test]),
@@ -147,11 +147,6 @@ def bible(fast: bool, precision: str = "auto") -> DemoData:
         sample=corpus.target_test[0].fields["text"][:120],
         majority_label=_most_frequent(corpus.labelled),
     )
-
-
-def _task_file(task: Task) -> str:
-    words = "\n".join(f'{label} = "{entry[0]}"' for label, entry in task.verbalizer.items())
-    return f'name = "{task.name}"\ntemplate = "{task.template.pattern}"\n[verbalizer]\n{words}\n'
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
@@ -205,13 +200,13 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
     """MasakhaNEWS headlines: Hausa labels, another language's headlines."""
     if data_dir is None:
         raise DataError(
-            "demo --task news needs --data-dir DIR with masakhanews/<language>/{train,dev,test}.tsv, as published at"
-            " https://github.com/masakhane-io/masakhane-news"
+            "demo --scenario news needs --data-dir DIR with masakhanews/<language>/{train,dev,test}.tsv, as published"
+            " at https://github.com/masakhane-io/masakhane-news"
         )
     published, source = dataset("masakhanews"), "hau"
     target = published.language(target)
     if target == source:
-        raise DataError(f"--target {target} is the source language; give another, such as sna")
+        raise DataError(f"--language {target} is the source language; give another, such as sna")
     notes: list[str] = []
     texts = published.texts(target, data_dir=data_dir, report=notes.append)
     source_texts = published.texts(source, data_dir=data_dir)

@@ -201,7 +201,7 @@ class _Demo:
         picks = np.random.default_rng(READING_SEED).permutation(len(test))[:NUM_PASSAGES]
         passages = [test[int(i)] for i in picks]
         # Backwards: the backbone of the last steps is still loaded.
-        answers = {name: self._classifier(name).predict(passages) for name in reversed(names)}
+        answers = {name: self._classifier(name)[1].predict(passages) for name in reversed(names)}
         return [
             DemoExample(
                 reference=example.id,
@@ -212,9 +212,9 @@ class _Demo:
             for i, example in enumerate(passages)
         ]
 
-    def _classifier(self, name: str) -> PromptClassifier:
-        """The classifier of the first seed."""
-        return scored_classifier(self._scored[name][0], self.store, self.workplace)[1]
+    def _classifier(self, name: str) -> tuple[Adapted | None, PromptClassifier]:
+        """The classifier of the first seed, and the stage 1 behind it."""
+        return scored_classifier(self._scored[name][0], self.store, self.workplace)
 
     # Masked language modelling
 
@@ -289,7 +289,7 @@ class _Demo:
         """The two files that a person takes away, and what to try with them: the classifier worth using, and the prompt
         behind it, or else the one that reads the language better."""
         code, name = self.data.target, use.method + CENTRED * use.centred
-        adapted, classifier = scored_classifier(self._scored[name][0], self.store, self.workplace)
+        adapted, classifier = self._classifier(name)
         samples = Samples.of_lines(text for _, text in self.data.guess_texts)
         classifier = replace(classifier, language=code, samples=samples)
         return save(self.output, code, self.data.task.name, classifier, adapted or self._prompt, self.data.sample)

@@ -124,21 +124,17 @@ class VerseExperiment:
         """Stage 1 of a method (soft-prompt, lora; embedding: none) and the cross-fitted classifier behind it. Stage 1
         reads `num_pairs` pairs drawn by the seed (None: all)."""
         pairs = self.sample_pairs(num_pairs, seed)
-        adapted = None if method == "embedding" else self.adapted(method, seed, steps, pairs, runtime)
+        adapted = None
+        if method != "embedding":
+            adapted = run_stage1(self.backbone, self.stage1(method, seed, steps, pairs), runtime)
         return self.scores(adapted, method, seed, pairs)
 
     def sample_pairs(self, num_pairs: int | None, seed: int) -> list[Pair]:
         """The pairs that stage 1 trains on."""
         return list(self.data.pairs) if num_pairs is None else subsample(self.data.pairs, num_pairs, seed)
 
-    def adapted(
-        self, method: str, seed: int, steps: int, pairs: Sequence[Pair], runtime: RuntimeConfig | None = None
-    ) -> Adapted:
-        """Stage 1 on the pairs, with the preset alignment but for its steps."""
-        return run_stage1(self.backbone, self.stage1(method, seed, steps, pairs), runtime)
-
     def stage1(self, method: str, seed: int, steps: int, pairs: Sequence[Pair]) -> Stage1:
-        """What `adapted` runs."""
+        """Stage 1 on the pairs, with the preset alignment but for its steps."""
         settings: dict[str, Any] = {
             **preset("alignment", "adapt", method),
             "method": method,

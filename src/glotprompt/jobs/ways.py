@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from glotprompt.config import preset
 from glotprompt.data.languages import checked_code, name_of
@@ -71,7 +71,7 @@ class Orders:
         if choice.way == "masked" and not self._backbone.masked:
             raise ConfigError("this service's backbone does not predict masked tokens; choose another way")
         uploads = [self._workspace.upload(number) for number in choice.uploads]
-        by_use = _by_use(uploads)
+        by_use: dict[Use, list[Upload]] = {use: [one for one in uploads if one.use == use] for use in get_args(Use)}
         job = self._runner.next_number()
         place = self._place(job)
         few, measured = self._labels(choice, by_use["labels"])
@@ -146,9 +146,7 @@ class Orders:
         """The file of a task whose labels are their own label words."""
         labels = [label for one in uploads for label in one.labels] + list((few or {}).values())
         task = Task(name, "{mask} : {text}", {label: label for label in sorted(set(labels))})
-        lines = [f"name = {_quoted(name)}", f"template = {_quoted(task.template.pattern)}", "[verbalizer]"]
-        lines += [f"{_quoted(label)} = {_quoted(label)}" for label in task.labels]
-        atomic.write(self._workspace.folder / place / "task.toml", "\n".join(lines) + "\n")
+        atomic.write(self._workspace.folder / place / "task.toml", task.to_toml())
         return f"{place}/task.toml"
 
 
@@ -228,11 +226,6 @@ class _Plan:
         return Step(title=title, words=[*words, *READ_OPTIONS, "--output", output, *self.backbone.options])
 
 
-def _by_use(uploads: Sequence[Upload]) -> dict[Use, list[Upload]]:
-    uses: tuple[Use, ...] = ("target", "train", "labels", "parallel")
-    return {use: [one for one in uploads if one.use == use] for use in uses}
-
-
 def _check_needs(way: str, uploads: dict[Use, list[Upload]]) -> None:
     needs: dict[str, tuple[Use, str]] = {
         "aligned": ("parallel", "translations"),
@@ -251,8 +244,3 @@ def _enough(labels: dict[str, str]) -> dict[str, str]:
 
 def _each(option: str, values: Sequence[str]) -> list[str]:
     return [word for value in values for word in (option, value)]
-
-
-def _quoted(text: str) -> str:
-    """A string of TOML."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

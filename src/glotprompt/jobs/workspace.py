@@ -138,12 +138,7 @@ class Workspace:
     def texts(self, number: int) -> list[str]:
         """The different texts of an upload in order, a line each; of translations the target's side."""
         upload = self.upload(number)
-        place = self.folder / upload.file
-        if upload.use == "parallel":
-            lines = [pair.target for pair in pairs_of([str(place)], READING)]
-        else:
-            lines = read_texts(place, None if upload.use == "target" else "text", options=READING)
-        return list(dict.fromkeys(map(in_a_line, lines, repeat(None))))
+        return list(dict.fromkeys(map(in_a_line, _texts(upload.use, self.folder / upload.file), repeat(None))))
 
     def labels_in(self, upload: Upload) -> dict[str, str]:
         """Label by text of a labelled upload."""
@@ -198,12 +193,17 @@ def slug(*names: str) -> str:
     return plain[:40] if same and len(plain) <= 40 else f"{plain[:30]}-{sha256(repr(names).encode()).hexdigest()[:6]}"
 
 
+def _texts(use: Use, place: Path) -> list[str]:
+    """The texts of a file; of translations the target's side."""
+    if use == "parallel":
+        return [pair.target for pair in pairs_of([str(place)], READING)]
+    return read_texts(place, None if use == "target" else "text", options=READING)
+
+
 def _described(use: Use, place: Path) -> dict[str, object]:
     """Rows and labels of a file."""
-    if use == "target":
-        return {"rows": len(read_texts(place, options=READING))}
-    if use == "parallel":
-        return {"rows": len(pairs_of([str(place)], READING))}
+    if use in ("target", "parallel"):
+        return {"rows": len(_texts(use, place))}
     examples = read_examples(place, options=READING)
     labels = Counter(str(one.label) for one in examples)
     if len(labels) < FEWEST_LABELS:

@@ -41,15 +41,6 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Changes:
-    """The changes of a scan of the disk, by name."""
-
-    added: tuple[str, ...]
-    replaced: tuple[str, ...]
-    removed: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Stamp:
     """File attributes that change when a file is replaced or written."""
 
@@ -210,7 +201,7 @@ class Registry:
         """Bytes of the decoded classifiers in memory."""
         return self._cache.num_bytes
 
-    def reload(self) -> Changes:
+    def reload(self) -> None:
         """Take up files that came, changed or went since the last look. Requests go on meanwhile with what there was;
         they see all changes at once."""
         with self._reloading:
@@ -220,12 +211,6 @@ class Registry:
                 if before.errors.get(place) != error:
                     _log.warning("%s", error)
             self._state = after
-        both = [name for name in after.served if name in before.served]
-        return Changes(
-            added=tuple(name for name in after.served if name not in before.served),
-            replaced=tuple(name for name in both if after.served[name] is not before.served[name]),
-            removed=tuple(name for name in before.served if name not in after.served),
-        )
 
     @contextmanager
     def watched(self, seconds: float = 2.0) -> Generator[None]:

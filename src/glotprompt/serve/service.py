@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from transformers import PreTrainedTokenizerFast
-
 from glotprompt.errors import ArtifactError, ConfigError, ModelError, nearest
 from glotprompt.inference.classifier import Prediction
 from glotprompt.inference.language import LanguageFinder, LanguageQuery, Loss
@@ -81,22 +79,6 @@ class Remark:
     """Whether the item has more tokens than the classifier's maximum."""
 
 
-class Remarks:
-    """Remarks of one tokenizer. To be used from one thread."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._knows = lru_cache(maxsize=_REMEMBERED)(knows(tokenizer))
-
-    def of(self, queries: Sequence[Query], item: Input) -> dict[Served, Remark]:
-        """Remarks on an item, for every classifier that may read it."""
-        text = "".join(fields_of(item).values())
-        rewritings = {query.served.characters for query in queries}
-        unknown = {rewriting: unknown_characters(text, self._knows, rewriting) for rewriting in rewritings}
-        remarks = {query.served: Remark(unknown[query.served.characters], query.cloze.truncated) for query in queries}
-        # No tokenizer reads what a classifier reads as characters.
-        return {one: Remark([], False) if one.reads_characters else remark for one, remark in remarks.items()}
-
-
 class Service:
     """The classifiers of a registry on one backbone, for one event loop."""
 
@@ -106,7 +88,7 @@ class Service:
         """Whether language "auto" is offered: it needs masked tokens."""
         self._predictor = Predictor(backbone, registry)
         self._finder = LanguageFinder(self._predictor)
-        self._remarks = Remarks(backbone.tokenizer)
+        self._knows = lru_cache(maxsize=_REMEMBERED)(knows(backbone.tokenizer))
         self._metrics = metrics
         # Tokenizers are fast but not safe for several threads.
         self._reader = ThreadPoolExecutor(1, "tokenizer")
@@ -215,10 +197,19 @@ class Service:
                     queries = self._predictor.read([(names[0], texts)])
                     (question,) = queries
                 questions.append(question)
-                remarks.append(self._remarks.of(queries, texts))
+                remarks.append(self._remarks(queries, texts))
         except ConfigError as error:  # a classifier that went in this moment, or one with no room for a text
             raise Refusal(422, "cannot_be_read", str(error), len(questions)) from None
         return questions, remarks
+
+    def _remarks(self, queries: Sequence[Query], item: Input) -> dict[Served, Remark]:
+        """Remarks on an item, for every classifier that may read it."""
+        text = "".join(fields_of(item).values())
+        rewritings = {query.served.characters for query in queries}
+        unknown = {rewriting: unknown_characters(text, self._knows, rewriting) for rewriting in rewritings}
+        remarks = {query.served: Remark(unknown[query.served.characters], query.cloze.truncated) for query in queries}
+        # No tokenizer reads what a classifier reads as characters.
+        return {one: Remark([], False) if one.reads_characters else remark for one, remark in remarks.items()}
 
     def _names(self, item: Item, place: int, served: Mapping[str, Served]) -> list[str]:
         """The classifier of an item, or the candidates where its language is to be detected."""
