@@ -17,7 +17,7 @@ from glotprompt.data.languages import name_of
 from glotprompt.data.sources import inputs_of
 from glotprompt.errors import ConfigError, counted
 from glotprompt.inference.classifier import PromptClassifier, load_adapted, task_of
-from glotprompt.records import TextReport
+from glotprompt.records import SelfTrainingReport, TextReport
 from glotprompt.stages.self_training import SelfTrainConfig, SelfTraining, run_self_training
 from glotprompt.storage.metadata import describe
 
@@ -105,7 +105,12 @@ def _show(classifier: PromptClassifier) -> None:
             "dev accuracy": f"{training.dev_accuracy:.1f} % of {counted(training.dev_examples, 'example')}",
         }
     )
-    if report.stopped is not None:
-        last = len(report.rounds)
-        outcome = f"the classifier is that of round {last}" if last else "the classifier is unchanged"
-        warn([f"stopped: predictions collapsed ({report.stopped}); {outcome}"])
+    warn(_warnings(report))
+
+
+def _warnings(report: SelfTrainingReport) -> list[str]:
+    if report.stopped is None:
+        return []
+    last = len(report.rounds)
+    outcome = f"the classifier is that of round {last}" if last else "the classifier is unchanged"
+    return [f"stopped: predictions collapsed ({report.stopped}); {outcome}"]
