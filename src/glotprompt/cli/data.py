@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from rich.console import Group
 from rich.table import Table
 
 from glotprompt.cli.declare import Params
@@ -46,9 +47,7 @@ def show(params: Params) -> None:
     data = dataset(params["name"])
     definitions(_metadata(data))
     if data.languages:
-        out = console()
-        out.print()
-        out.print(_languages(data))
+        console().print(Group("", _languages(data)))
         note(
             "+ pre-trained on, ~ low-resource: in the other lists only, - unseen, ? not known; mini-sentence and"
             " multilingual-e5 are as mini; lists and sources in glotprompt/data/pretraining.toml and languages.tsv"
@@ -119,17 +118,11 @@ def _show_progress(path: str) -> None:
 
 
 def _show_check(data: Dataset, result: Check) -> None:
-    out = console()
-    out.print(_counts(data, result.files))
-    out.print()
-    if any(file.problems for file in result.files):
-        odd = table(["language", "split", "what is odd", "rows"], left=3)
-        for file in result.files:
-            for problem, count in file.problems.items():
-                odd.add_row(file.language, file.split, problem, f"{count:,}")
-        out.print(odd)
-    else:
-        out.print("nothing odd in it")
+    odd = table(["language", "split", "what is odd", "rows"], left=3)
+    for file in result.files:
+        for problem, count in file.problems.items():
+            odd.add_row(file.language, file.split, problem, f"{count:,}")
+    console().print(Group(_counts(data, result.files), "", odd if odd.row_count else "nothing odd in it"))
     for file in result.files:
         if file.error:
             note(f"not read: {file.error}")

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
 from rich.text import Text
 
 from glotprompt import protocol
@@ -157,7 +158,6 @@ def _with_prior(
 
 
 def _show_report(report: EvaluationReport) -> None:
-    out = console()
     low, high = report.interval
     occurring = sum(one.support > 0 for one in report.per_label.values())
     figures = {
@@ -168,19 +168,16 @@ def _show_report(report: EvaluationReport) -> None:
         f" {report.macro_f1_all:.1f} % over the {len(report.per_label)} of examples and predictions",
     }
     definitions(figures)
-    out.print()
     scores = table(["label", "precision", "recall", "F1", "examples"])
     for label, one in report.per_label.items():
         figures = (f"{value:.1f}" for value in (one.precision, one.recall, one.f1))
         scores.add_row(label, *figures, f"{one.support:,}")
-    out.print(scores)
-    out.print()
     names = list(report.per_label)
     confusion = table(["is \\ predicted", *names])
     for truth in (name for name in names if name in report.confusion):
         row = report.confusion[truth]
         confusion.add_row(truth, *(f"{row[name]:,}" if name in row else "." for name in names))
-    out.print(confusion)
+    console().print(Group("", scores, "", confusion))
     warn(_warnings(report, occurring))
 
 

@@ -34,10 +34,14 @@ _Name = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whi
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000, strip_whitespace=True)]
 
 
-class Order(BaseModel):
-    """A training."""
+class _Body(BaseModel):
+    """The body of a request, whose fields are all known."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Order(_Body):
+    """A training."""
 
     way: _Name = Field(description="compare, embedding, aligned or masked.")
     language: _Name = Field(description="ISO 639-3 code of the target language.")
@@ -48,28 +52,22 @@ class Order(BaseModel):
     rival: _Name | None = Field(default=None, description="A classifier of the workspace to compare with.")
 
 
-class Again(BaseModel):
+class Again(_Body):
     """The training that made a classifier, with the labels that there are by now."""
-
-    model_config = ConfigDict(extra="forbid")
 
     classifier: _Name
 
 
-class Check(BaseModel):
+class Check(_Body):
     """A look at an upload before anything is trained."""
-
-    model_config = ConfigDict(extra="forbid")
 
     upload: int
     language: _Name
     labels_of: list[int] = Field(default=[], max_length=MOST_UPLOADS)
 
 
-class GivenLabel(BaseModel):
+class GivenLabel(_Body):
     """A label that a person gave to a text."""
-
-    model_config = ConfigDict(extra="forbid")
 
     language: _Name
     task: _Name
@@ -78,10 +76,8 @@ class GivenLabel(BaseModel):
     label: _Name
 
 
-class Nothing(BaseModel):
+class Nothing(_Body):
     """A body that says nothing more."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class JobState(BaseModel):
