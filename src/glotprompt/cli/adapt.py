@@ -158,8 +158,8 @@ def _adapt_one(
     runtime: RuntimeConfig,
     output: Path,
 ) -> Adapted:
-    """What one language's stage 1 gives: trained and saved, or as an earlier run left it. `record`: how its text came
-    to be, for the report."""
+    """The result of stage 1 for one language: trained and saved now, or by an earlier run. `record`: how its text was
+    prepared, for the report."""
 
     def train(runtime: RuntimeConfig) -> Adapted:
         lines = [counted(len(stage1.target), "target line"), counted(len(stage1.source), "source line")]

@@ -25,7 +25,7 @@ def predictions_against(
     labels: Sequence[str] | None,
     params: Params,
 ) -> list[str]:
-    """What the classifier saved in `path` answers to the examples, or has answered where `path` is the JSON file of an
+    """Predictions for the examples by the classifier saved in `path`, or those recorded in `path`, the JSON file of an
     evaluation.
 
     `params` are the command's parameters. A backbone that both classifiers share is not loaded again."""
@@ -41,7 +41,7 @@ def predictions_against(
 
 
 def _recorded(path: Path, examples: Sequence[Example], labels: Sequence[str]) -> list[str]:
-    """The predictions in what `evaluate --json` wrote."""
+    """The predictions in a JSON file of `evaluate --json`."""
     expected = "what evaluate --json wrote"
     evaluation = read_mapping(path, expected)
     if not {"data", "content", "labels", "predictions"} <= evaluation.keys():
@@ -66,7 +66,7 @@ def _check_labels(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> Non
 def show_difference(
     path: Path, examples: Sequence[Example], report: EvaluationReport, theirs: Sequence[str]
 ) -> dict[str, Any]:
-    """Print how much better the reported classifier is than the one in `path`; the same as JSON."""
+    """Print the difference in accuracy to the classifier in `path`; returns it as JSON."""
     gap = compare_predictions([example.label for example in examples], report.predictions, theirs)
     accuracy = report.accuracy - gap.mean
     print()

@@ -142,8 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """In the place of streams that were closed (`>&-`) ones that hold nothing: a file that is opened later would
-    otherwise get their number, and what is printed."""
+    """Replace closed streams (`>&-`) by /dev/null: a file that is opened later would otherwise get their number, and
+    what is printed."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, os.O_RDWR)

@@ -53,7 +53,7 @@ def open_backbone(model: str, precision: Any, device: str) -> Backbone:
 
 
 def open_start(path: Path | None, model: str | None, precision: Any, device: str) -> tuple[Adapted | None, Backbone]:
-    """What stage 2 starts from: what stage 1 saved and the backbone it was made for, or a backbone alone."""
+    """The start of stage 2: a saved result of stage 1 and its backbone, or a backbone alone."""
     if path is None:
         assert model is not None
         return None, open_backbone(model, precision, device)
@@ -64,8 +64,8 @@ def open_start(path: Path | None, model: str | None, precision: Any, device: str
 def open_classifier(
     path: Path, model: str | None, precision: Any, device: str, normalise: bool, *, loaded: Backbone | None = None
 ) -> PromptClassifier:
-    """A saved classifier on the backbone it was made for, which may be `loaded` already. `normalise`: whether the text
-    that it is to read is."""
+    """Open a saved classifier on its backbone, which may be `loaded` already. `normalise`: whether the texts to
+    classify are normalised."""
     made_for = describe(path, ("classifier",))["backbone"]
     if made_for == NO_BACKBONE:
         if model is not None:
@@ -82,7 +82,7 @@ def open_classifier(
 
 
 def open_recorded(path: Path, kinds: Sequence[str], model: str | None, precision: Any, device: str) -> Backbone:
-    """The backbone that a saved file was made for, by `model` where it is not found under its name."""
+    """Open the backbone of a saved file, from `model` where it is not found under its recorded name."""
     recorded, _ = recorded_backbone(path, kinds)
     try:
         return open_backbone(model or recorded, precision, device)
@@ -139,8 +139,8 @@ def train_once(
     text: TextReport,
     runtime: RuntimeConfig,
 ) -> _Trained:
-    """`done_or_train`, with what a person is told. `train` gets `runtime` with the folder of the checkpoints and the
-    file of metrics beside the output. `text`: how the text came to be, for the report. A `runtime` with a folder of
+    """Run `done_or_train`, with notes for the user. `train` gets `runtime` with the folder of the checkpoints and the
+    file of metrics beside the output. `text`: how the text was prepared, for the report. A `runtime` with a folder of
     checkpoints shares it with other runs."""
 
     def run(work: Path) -> _Trained:

@@ -24,7 +24,7 @@ from glotprompt.training.objectives.unknown import (
 )
 
 MOST_NAMED = 5
-"""Characters that stay which are named."""
+"""Number of unmapped characters that are named."""
 
 
 def character_map(
@@ -54,7 +54,7 @@ def character_map(
 
 
 def tell_unknown(classifier: PromptClassifier, inputs: Sequence[Example]) -> Unknown:
-    """What the tokenizer does not know of texts that a classifier is to read; said where it matters."""
+    """Unknown tokens of the texts to classify, with a note where they matter."""
     if classifier.reads_characters:
         return Unknown(0, 0, 0, 0, ())
     fields = rewritten_fields([item.fields for item in inputs], classifier.characters)
@@ -65,7 +65,7 @@ def tell_unknown(classifier: PromptClassifier, inputs: Sequence[Example]) -> Unk
 
 
 def unknown_of_each(classifier: PromptClassifier, inputs: Sequence[Example]) -> Iterator[dict[str, Any]]:
-    """Of each text the unknown characters, as `serve` names them, and their share of the tokens (0 to 1)."""
+    """Unknown characters of each text, as `serve` names them, and their share of the tokens (0 to 1)."""
     if classifier.reads_characters:
         yield from ({} for _ in inputs)
         return

@@ -66,7 +66,7 @@ def check(params: Params) -> None:
 
 
 def _metadata(data: Dataset) -> dict[str, str]:
-    """What is the same for all languages, by name."""
+    """Properties of the dataset that all its languages share, by name."""
     pairs = {"name": data.name, "title": data.title, "kind": data.kind}
     if data.labels:
         pairs["labels"] = ", ".join(data.labels)

@@ -55,7 +55,7 @@ class Option:
 
     @property
     def metavar(self) -> str:
-        """What stands for its value in help; "" for a flag."""
+        """Placeholder of its value in help; "" for a flag."""
         if self.kind is bool:
             return ""
         words = [word for word in self.names.split() if not word.startswith("-")]
@@ -71,7 +71,7 @@ class Option:
         return name.strip(), f"{self.help if everything else first}{required}{default_text}"
 
     def as_parameter(self) -> inspect.Parameter:
-        """What Typer reads."""
+        """The option as a parameter for Typer."""
         more: dict[str, Any] = {"help": self.help, "metavar": self.metavar.strip(".") or None}
         more |= {"callback": self.callback, "is_eager": self.is_eager, "min": self.least}
         declaration = typer.Option(*self.spellings, **more) if self.spellings else typer.Argument(**more)
@@ -97,7 +97,7 @@ def to_write(names: str, help: str, default: Any = None) -> Option:
 
 @dataclass(frozen=True)
 class Command:
-    """What the command line knows of a command before its module is imported."""
+    """Declaration of a command, known before its module is imported."""
 
     line: str
     """In the list of commands, and first in its help."""

@@ -33,7 +33,7 @@ _ALLOW = ", or pass --allow-evaluation-text, which is recorded in what is saved"
 
 @dataclass(frozen=True)
 class Stage1Text:
-    """What one language's stage 1 may read: lines of both languages, or pairs."""
+    """Training text of stage 1 for one language: lines of both languages, or pairs."""
 
     record: TextReport
     """For the report in what is saved; empty when nothing was checked, removed, drawn or switched."""
@@ -71,7 +71,7 @@ def stage1_texts(
 
 
 def _held_out(files: Sequence[str], params: Params) -> dict[str, list[str]]:
-    """What may not be in the text of files, by the name of its set; empty where nothing is to be checked."""
+    """Evaluation texts to remove from the text of files, by set; empty where nothing is to be checked."""
     if params["no_overlap_check"]:
         return {}
     sets = held_out_texts(files, params["held_out"] or (), how_to_read(params))
@@ -81,14 +81,14 @@ def _held_out(files: Sequence[str], params: Params) -> dict[str, list[str]]:
 
 
 def unlabelled_to_check(files: Sequence[str], params: Params) -> dict[str, list[str]]:
-    """What must be taken out of unlabelled text, by the name of its set; refuses files of evaluation text. `params` are
-    self-train's parameters."""
+    """Evaluation texts to remove from unlabelled text, by set. Raises `DataError` for files of evaluation text.
+    `params` are self-train's parameters."""
     _check_unlabelled(files, params)
     return _held_out(files, params)
 
 
 def _some_of(texts: Mapping[str, CleanText], code: str, params: Params, seed: int) -> Stage1Text:
-    """Of the target's text the share that --text-share asks for, and of each text no more than --max-lines."""
+    """Sample the target's text to --text-share, and each text to --max-lines."""
     record = _switches(params)
     clean = {"target": texts[f"{code}, target text"], "source": texts["source text"]}
     checked = {role: text.to_json() for role, text in clean.items() if text.texts and text.overlaps}
@@ -154,7 +154,7 @@ def refuse_evaluation_file(file: str, purpose: Any, target_language: str | None,
 
 
 def _switches(params: Params) -> dict[str, Any]:
-    """What the flags switched off, to be recorded in what is saved; empty where nothing was."""
+    """Record of the checks that options switched off, for the report; empty where none was."""
     thrown = [flag for name, flag in _SWITCHES.items() if params.get(name)]
     record: dict[str, Any] = {"decontamination": {"switches": thrown}} if thrown else {}
     return {**record, "normalised": True} if params["normalise"] else record

@@ -23,8 +23,8 @@ _COLUMNS = ("text", "label", "premise", "hypothesis")
 
 
 def how_to_read(params: Params) -> Reading:
-    """What a command's `--read key=value ...` and its kin ask for. `params` are its parameters; what it does not offer
-    keeps its default."""
+    """Reading options of a command (`--read key=value ...` and its kin). `params` are its parameters; options that it
+    lacks keep their defaults."""
     options: dict[str, Any] = {name: params.get(name) for name in ("on_bad_row", "normalise", "data_dir", "revision")}
     options |= {name: params.get(f"{name}_column") for name in _COLUMNS}
     for pair in params["read"] or ():
@@ -79,7 +79,7 @@ def check_reading(
 
 
 def _no_table(references: Sequence[str], tables: Sequence[str]) -> str:
-    """Why a column has nothing to name; "" where it has."""
+    """The reason why an option for a column has no effect; "" where it has one."""
     if tables:
         return ""
     if references:
@@ -99,7 +99,7 @@ def chosen_labels(words: str | None, task: Task) -> list[str] | None:
 
 
 def label_prior(value: str | None, labels: Sequence[str]) -> dict[str, float]:
-    """`uniform` over the labels, or `label=number,...`, or the numbers of a TOML or JSON file."""
+    """The label prior: `uniform`, `label=number,...`, or the numbers of a TOML or JSON file. Raises `DataError`."""
     if value is None or value == "uniform":
         return dict.fromkeys(labels, 1.0)
     try:
@@ -122,7 +122,7 @@ def label_prior(value: str | None, labels: Sequence[str]) -> dict[str, float]:
 
 
 def _numbers(value: str) -> dict[str, Any]:
-    """Those of `label=number,...`, None for what is no number; empty where it names a file."""
+    """The numbers of `label=number,...`, None for one that is invalid; empty where the value names a file."""
     if "=" not in value or Path(value).exists():
         return {}
     numbers: dict[str, Any] = {}

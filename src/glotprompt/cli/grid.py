@@ -72,7 +72,7 @@ def grid(params: Params) -> int:
 
 
 def _print_commands(plan: Plan, folder: Path, data_dir: Path | None) -> int:
-    """Print those of each cell, and say why there are none for some; the exit status tells, too."""
+    """Print the commands of each cell, with a note on cells that have none; returns the exit status."""
     refused: list[str] = []
     say(shlex.join(["mkdir", "-p", str(folder)]))
     for step in plan.steps.values():
@@ -89,7 +89,7 @@ def _print_commands(plan: Plan, folder: Path, data_dir: Path | None) -> int:
 
 
 def _say_what_goes(before: ExperimentRecord | None, now: ExperimentRecord, finished: Collection[str]) -> None:
-    """A note where results that were reported are of no cell of the record that takes the place of theirs."""
+    """Note the results of an earlier plan of the experiment that the new plan no longer has."""
     results = {cell["result"] for cell in now["cells"]}
     gone = {cell["result"] for cell in before["cells"]} - results if before is not None else set[str | None]()
     lost = len(gone & {*finished})
@@ -111,8 +111,8 @@ def _engine(name: str, workers: int | None, address: str | None) -> Engine:
 
 
 def _backbones(store: Store, device: str, dry_run: bool) -> OpenBackbone:
-    """Opens a backbone and says how many layers it has. A dry run makes do with the shape of one that is not here;
-    costs need nothing else."""
+    """A function that opens a backbone and returns it with its number of layers. A dry run uses only the shape of a
+    backbone that cannot be loaded, which is enough for costs."""
 
     def choose() -> Settled:
         return choose_precision(device_of(device))
@@ -137,7 +137,7 @@ def _backbones(store: Store, device: str, dry_run: bool) -> OpenBackbone:
 
 
 def _lighter(plan: Plan, scale: str, engine: str, address: str | None) -> str:
-    """What can be done about a plan that is too much for this machine."""
+    """Advice for a plan that is too large for this machine."""
     seeds = max((len(record["seeds"]) for record in plan.records), default=1)
     ways = [
         "--scale mini" if scale != "mini" else "fewer steps (--set adapt.steps=...)",
@@ -151,8 +151,8 @@ def _lighter(plan: Plan, scale: str, engine: str, address: str | None) -> str:
 def _show(
     plan: Plan, finished: Collection[str], missing: Sequence[Step], estimate: Estimator | None, lighter: str = ""
 ) -> None:
-    """The plan, by kind and method, and with an estimate how long it will take, with how much memory, and the lighter
-    way where that is too much."""
+    """Print the plan by kind and method; with an estimate also its time and memory, and advice where they are too
+    much."""
     rows: dict[tuple[str, str], list[int]] = {}
     forecasts: dict[tuple[str, str], list[Forecast]] = {}
     refused: dict[str, Step] = {}
@@ -189,13 +189,13 @@ def _show(
 
 
 def _seconds(forecasts: Sequence[Forecast]) -> float | None:
-    """Of all that were timed; None where none was."""
+    """Seconds of all forecasts with a time; None where none has one."""
     timed = [one.seconds for one in forecasts if one.seconds is not None]
     return sum(timed) if timed else None
 
 
 def _teller(total: int) -> Callable[[Step, Outcome | None], None]:
-    """Says a line when a step begins and when it is over."""
+    """A callback that prints a line when a step begins and when it ends."""
     over = 0
 
     def tell(step: Step, outcome: Outcome | None) -> None:

@@ -17,7 +17,7 @@ from glotprompt.task import BUILT_IN_TASKS, Task
 
 
 def commands_of(step: EvaluateStep, folder: Path, data_dir: Path | None) -> Iterator[str]:
-    """Lines for a shell, whose files go into `folder`. Raises `ConfigError` for a cell that only a grid can make."""
+    """Shell lines that write their files into `folder`. Raises `ConfigError` for a cell that only a grid can run."""
     prompt, tuned = None, step.tuned
     if step.centre is not None or tuned.train.read != PLAIN:
         raise ConfigError(f"{step}: plain commands do not centre as a grid does; options of [read] are not written out")

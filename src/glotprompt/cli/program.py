@@ -1,4 +1,4 @@
-"""From what is declared of a command to what Typer runs: its options, its help, and `--config`."""
+"""Typer commands from their declarations: options, help, and `--config`."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def built(name: str) -> TyperCommand:
 
 
 def words_of(name: str, params: Params, only: tuple[str, ...] = ()) -> list[str]:
-    """The options (of those that are named) that are not their defaults, as they would be typed."""
+    """The options (of `only`, if given) with other values than their defaults, as they would be typed."""
     words: list[str] = []
     for option in all_options(name):
         value = params.get(option.name)

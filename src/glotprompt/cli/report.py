@@ -1,4 +1,4 @@
-"""`report`: tables and figures of what a grid found."""
+"""`report`: tables and figures of a grid's results."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ MOST_SEEN = 0.1
 
 
 def evaluate(params: Params) -> None:
-    """Score, compare where asked, and write what was asked for."""
+    """Score a classifier, compare it with another, and write the requested files."""
     data, against, prior_text = params["data"], params["against"], params["prior_text"]
     if params["save_offsets"] is not None and prior_text is None:
         raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
@@ -81,7 +81,7 @@ def evaluate(params: Params) -> None:
 
 
 def _check_record(params: Params) -> None:
-    """Refuse to record a figure that is not the file's, and what is of use for a record alone."""
+    """Refuse to record a figure that does not describe the file, and options that only a record uses."""
     if not params["record"]:
         if params["language"] is not None:
             raise ConfigError("--language is for --record; leave it out")
@@ -97,8 +97,8 @@ def _check_record(params: Params) -> None:
 
 
 def _check_seen(examples: Sequence[Example], digests: str, params: Params) -> None:
-    """Say how many of the examples the classifier was trained on, and record nothing where these are more than a few:
-    texts that occur twice are in many collections."""
+    """Note how many of the examples the classifier was trained on, and refuse to record where these are more than a
+    few: many collections contain some texts twice."""
     count = num_seen(examples, digests)
     if not count:
         return
@@ -137,7 +137,7 @@ def _opened(params: Params) -> PromptClassifier:
 def _with_prior(
     classifier: PromptClassifier, labels: Sequence[str] | None, scored: Sequence[Example], params: Params
 ) -> tuple[PromptClassifier, dict[str, Any] | None]:
-    """The classifier with offsets fitted as asked, and what was done, for the figures."""
+    """The classifier, calibrated if requested, and a record of the calibration for the figures."""
     label_prior, prior_text = params["label_prior"], params["prior_text"]
     if not prior_text:
         if label_prior is not None:
@@ -182,7 +182,7 @@ def _show_report(report: EvaluationReport) -> None:
 
 
 def _warnings(report: EvaluationReport, num_occurring: int) -> Generator[str]:
-    """Why the figures say less than they seem to."""
+    """Warnings about figures that say less than they seem to."""
     if num_occurring == 1:
         yield f"only one label, {report.majority_label!r}, occurs among the examples; these figures say little"
     elif report.accuracy < report.majority:
@@ -193,7 +193,7 @@ def _warnings(report: EvaluationReport, num_occurring: int) -> Generator[str]:
 
 
 def predict(params: Params) -> None:
-    """Classify, and print or write what was found."""
+    """Classify texts, and print or write the predictions."""
     sources = _sources(params["texts"], params["input"])
     task = task_of(describe(params["classifier"], ("classifier",)), params["classifier"])
     fields, labels = task.template.fields, chosen_labels(params["labels"], task)
@@ -217,7 +217,7 @@ def predict(params: Params) -> None:
 
 
 def _tell_cut(classifier: PromptClassifier, inputs: Sequence[Example]) -> None:
-    """Say how many texts are too long for the classifier."""
+    """Note how many texts are too long for the classifier."""
     if classifier.reads_characters:
         return
     fields = [item.fields for item in inputs]

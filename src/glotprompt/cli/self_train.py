@@ -61,7 +61,7 @@ def self_train_command(params: Params) -> None:
 
 
 def _text_report(record: TextReport, training: SelfTraining, counts: dict[str, Any]) -> TextReport:
-    """How the text came to be: which examples, and what was taken out of the unlabelled text."""
+    """How the text was prepared: which examples, and what was removed from the unlabelled text."""
     check = training.decontamination
     if check is None:
         return record.replace(**counts)

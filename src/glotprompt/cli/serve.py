@@ -56,7 +56,7 @@ def serve(params: Params) -> None:
 
 
 def _check_training(params: Params) -> None:
-    """Nobody else than the person at this machine may train on it, unless that was said and a token is asked for."""
+    """Refuse a workspace that others could train in, unless --allow-training and a token are given."""
     workspace, allow = params["workspace"], params["allow_training"]
     if params["places"] is None and workspace is None:
         raise ConfigError("nothing to serve; give classifiers, folders with some, or --workspace FOLDER to train some")
@@ -164,8 +164,8 @@ def _token(path: Path) -> str:
 
 
 def _first_classifier(places: Sequence[Path], workspace: Path | None) -> Path | None:
-    """The first file that can be read as a classifier, if possible one with a backbone, which serves all. A workspace
-    may have none yet."""
+    """The first readable classifier, preferably one with a backbone, which serves all. None for a workspace without
+    classifiers. Raises `ArtifactError`."""
     reason, without = "", list[Path]()
     own = [] if workspace is None else [workspace / "classifiers"]
     for folder in own:

@@ -1,4 +1,4 @@
-"""`show`: what a trained file is, and the TOML that made it."""
+"""`show`: prints the metadata of a trained file, or the TOML that made it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _about(metadata: Mapping[str, Any], report: Stage1Report | TuneReport | None
 
 
 def _accuracies(metadata: Mapping[str, Any]) -> str:
-    """That in the classifier's language first, then what was measured besides; the newest on each language."""
+    """The newest accuracy on each language, that on the classifier's own first."""
     measured = {one.language: one for one in measurements_of(metadata)}
     own = sentence(tuple(measured.values()), metadata["language"])
     others = [sentence([one], code) for code, one in measured.items()]
@@ -90,7 +90,7 @@ def _accuracies(metadata: Mapping[str, Any]) -> str:
 
 
 def _toml(metadata: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterator[str]:
-    """The settings that are not their defaults."""
+    """Lines of TOML with the settings that differ from the defaults."""
     command = "adapt" if isinstance(report, AdaptReport) else "tune"
     yield f"# For `glotprompt {command} --config`: the settings of a saved {metadata['kind']}."
     yield f"# The files that were read are not recorded; give them as before: {_inputs(metadata, report)}."

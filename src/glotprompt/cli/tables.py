@@ -19,7 +19,7 @@ from glotprompt.report.tables import size
 
 
 class Screen(Console):
-    """Whatever text is printed, the terminal gets no control characters but rich's own."""
+    """A console that prints no control characters but rich's own."""
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for text, style, control in super().render(renderable, options):

@@ -104,7 +104,7 @@ def _refuse_for_characters(params: Params) -> None:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """What stage 2 learns from and is judged on."""
+    """Training and dev examples of stage 2."""
 
     examples: list[Example]
     dev: list[Example] | None
@@ -115,7 +115,7 @@ class LabelledData:
 
 
 def labelled_data(task: Task, params: Params, unlabelled: Sequence[str]) -> LabelledData:
-    """What `--train`, `--dev` and `--target-labels` name; `unlabelled` are the command's other files."""
+    """Read the files of `--train`, `--dev` and `--target-labels`; `unlabelled` are the command's other files."""
     dev, target = params["dev"], params["target_labels"]
     labelled = [*params["train"], *(one for one in (dev, target) if one is not None)]
     check_reading(params, [*labelled, *unlabelled], pairs="premise" in task.template.fields, labelled=labelled)
@@ -137,7 +137,7 @@ def labelled_data(task: Task, params: Params, unlabelled: Sequence[str]) -> Labe
 
 
 def tell_few(examples: Sequence[Example], which: str) -> None:
-    """A note on the labels with fewer than `FEW` examples."""
+    """Note the labels with fewer than `FEW` examples."""
     few = [f"{label} {count}" for label, count in Counter(one.label for one in examples).items() if count < FEW]
     if few:
         note(f"few {which} of a label ({', '.join(few)}): with fewer than {FEW} it is learned and judged by chance")
@@ -151,7 +151,7 @@ def _tune_one(
     runtime: RuntimeConfig,
     output: Path,
 ) -> PromptClassifier:
-    """The classifier: trained and saved, or as an earlier run left it. `record`: how its text came to be, for the
+    """The classifier: trained and saved now, or by an earlier run. `record`: how its text was prepared, for the
     report."""
     spec = stage2.spec(backbone)
     of_training = spec.identity
@@ -210,7 +210,7 @@ def _show_classifier(classifier: PromptClassifier) -> None:
 
 
 def _warnings(report: TuneReport) -> Generator[str]:
-    """What a person should know before the classifier is believed; `found`: its report."""
+    """Warnings about a classifier's training."""
     missing = [label for label, count in report.labels.items() if not count]
     if missing:
         yield f"no example of {', '.join(missing)} was trained on; the classifier has not learned when to answer so"

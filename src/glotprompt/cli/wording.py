@@ -1,4 +1,4 @@
-"""What the messages of the library call settings on a command line: options in the place of arguments."""
+"""Names of settings in the library's messages on a command line: options instead of arguments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STAGES = ("adapt", "tune", "doctor")
 
 
 def wording_of(arguments: Sequence[str]) -> Wording:
-    """How the command that the arguments call names a setting; None for what it has no option for."""
+    """A function that names a setting as the called command does; None for one without an option."""
     if IN_BROWSER in os.environ:
         return in_browser
     command = next((word for word in arguments if not word.startswith("-")), "")

@@ -44,8 +44,8 @@ def conclusions(result: DemoFigures, right: Right) -> tuple[list[str], Reading]:
 
 
 def advice(result: DemoFigures, right: Right) -> tuple[Reading, str]:
-    """What to use, and why: embedding in its better reading (centring costs nothing); or the best trained reading,
-    where the paired bootstrap over the test examples leaves zero out against both readings of embedding."""
+    """The recommended reading, and why: embedding in its better reading (centring costs nothing); or the best trained
+    reading, where the paired bootstrap over the test examples leaves zero out against both readings of embedding."""
     untrained = [reading for reading in (Reading(RIVAL), Reading(RIVAL, centred=True)) if reading in right]
     rival = max(untrained, key=lambda one: _accuracy(right, one))  # the first at a tie: as it is
     others = (reading for reading in right if reading.method not in (RIVAL, *WITH_LABELS))
@@ -100,7 +100,7 @@ def _points(gain: Difference) -> str:
 
 
 def _because(result: DemoFigures, best: Reading) -> str:
-    """What the retrieval of held-out translations says of it."""
+    """A sentence on the retrieval of held-out translations."""
     if not result.alignment:
         return ""
     before, target = result.alignment[0].retrieval_before, result.task.target_name
@@ -136,7 +136,7 @@ def _alignment_sentence(result: DemoFigures) -> list[str]:
 
 
 def _labels_sentence(result: DemoFigures, right: Right) -> list[str]:
-    """What labels of the target language are worth, by the number of each label."""
+    """The gain from labels of the target language, by the number of each label."""
     rival = Reading(RIVAL)
     gains = {name.removeprefix("labels-"): compared(right, Reading(name), rival) for name in WITH_LABELS
              if Reading(name) in right}  # fmt: skip

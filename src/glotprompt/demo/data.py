@@ -154,7 +154,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
 
 
 def _lines(texts: Any) -> str:
-    """Verses hold neither tabs, quotes nor line breaks."""
+    """Texts as lines; verses hold neither tabs, quotes nor line breaks."""
     return "\n".join(texts) + "\n"
 
 
@@ -183,7 +183,7 @@ def _bible_counts(corpus: bible_data.DemoCorpus, pairs: Sequence[Pair]) -> list[
 
 
 def _chapters(examples: Sequence[Example]) -> int | None:
-    """How many chapters passages ("Genesis 1:1-4") are from; None for text that is not in passages."""
+    """Number of chapters of the passages ("Genesis 1:1-4"); None where there are none."""
     return len({example.id.rsplit(":", 1)[0] for example in examples}) or None
 
 

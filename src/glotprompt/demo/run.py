@@ -66,8 +66,8 @@ def run_demo(
     precision: Any = "auto",
     tell: Tell = lambda step, outcome: None,
 ) -> DemoResult:
-    """Run the whole demo and return its result, as saved to `output/result.json` (docs/demo.md). `tell` hears
-    of each step."""
+    """Run the whole demo and return its result, as saved to `output/result.json` (docs/demo.md). `tell` is called
+    for each step."""
     start, memory = time.perf_counter(), PeakMemory()
     data = bible(fast, precision) if scenario == "bible" else news(data_dir, target or "sna", fast, precision)
     experiment = load(data.write(output))

@@ -181,8 +181,8 @@ class VerseExperiment:
         return encode_without_mask(fields, TASK, self.backbone.tokenizer, self._max_length)
 
     def _cross_fit(self, vectors: _Vectors, seed: int) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
-        """Labels of all verses by what is read: English, the target, and the target centred by the mean of the pairs'
-        target side; and what dev verses chose in each fold."""
+        """Predicted labels of all verses by reading (English, the target, and the target centred by the mean of the
+        pairs' target side), and the penalty that dev verses chose in each fold."""
         names = ("source", "target", "target_centred")
         labels = {name: [""] * len(self._gold) for name in names}
         fits: list[dict[str, Any]] = []
@@ -221,7 +221,7 @@ def _answers(backbone: Backbone, head: EmbeddingHead, states: NDArray[np.float32
 
 
 def _stage_1(adapted: Adapted | None) -> dict[str, Any]:
-    """What is known of a stage 1 that aligned."""
+    """Figures of an alignment; empty for None."""
     if adapted is None:
         return {}
     training = adapted.training

@@ -1,4 +1,4 @@
-"""Jobs on disk, one at a time: what a service that was killed left running is resumed by its successor."""
+"""Jobs on disk, run one at a time: a job that was running when the service was killed is resumed by the next one."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PROGRAM = (sys.executable, "-u", "-m", "glotprompt.jobs.child")
 MOST_JOBS = 500
 """Jobs that a workspace keeps."""
 LOG_BYTES = 2**18
-"""Of a log's end, that are shown."""
+"""Bytes of a log's end that are shown."""
 _GRACE_SECONDS = 15.0
 """How long a cancelled command may take to end; it ends itself in less."""
 
 
 def now() -> str:
-    """In UTC (ISO 8601)."""
+    """The present time in UTC (ISO 8601)."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -46,7 +46,7 @@ class Runner:
         self._stopping = False
         self._running: int | None = None
         self._began = time.monotonic()
-        """When its present command did."""
+        """Start of its present command, by `time.monotonic`."""
         self._to_cancel: int | None = None
         """The job that is to be cancelled."""
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
@@ -121,7 +121,7 @@ class Runner:
         return Status.of(_read(path), str(path))
 
     def progress(self, number: int) -> Progress | None:
-        """How far a job is that runs."""
+        """The progress of a running job; None for any other."""
         path = self.place(number) / "progress.json"
         if number != self._running:
             return None
@@ -132,7 +132,7 @@ class Runner:
             return Progress(seconds=seconds)
 
     def log(self, number: int) -> str:
-        """The end of what the commands said."""
+        """The end of the output of its commands."""
         path = self.place(number) / "log.txt"
         if not path.is_file():
             return ""
@@ -142,7 +142,7 @@ class Runner:
         return "\n".join(map(visible, text.splitlines()))
 
     def results(self, number: int) -> dict[str, Any]:
-        """Figures that are there, by what they are."""
+        """The figures that exist so far, by kind (`Job.results`)."""
         places = {name: self.folder.parent / file for name, file in self.jobs[number].results.items()}
         return {name: _read(place) for name, place in places.items() if place.is_file()}
 
@@ -224,7 +224,7 @@ class Runner:
             return child.returncode
 
     def _reason(self, number: int, exit_status: int) -> str:
-        """The last line that the command said, which is its error."""
+        """The last line of the output, which is the error."""
         lines = [line for line in self.log(number).splitlines() if line.strip()]
         last = lines[-1].removeprefix("error: ") if lines else "it said nothing"
         if exit_status == -signal.SIGKILL or last.startswith("out of memory"):

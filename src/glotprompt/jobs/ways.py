@@ -1,4 +1,4 @@
-"""From what a person has and chose to the command lines of a job."""
+"""Command lines of jobs, from the uploads and choices of a person."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from glotprompt.task import Task
 
 WAYS = ("compare", "embedding", "aligned", "masked")
 CHECKPOINT_SECONDS = "5"
-"""A person who stops a training loses no more."""
+"""Training time that is lost at most when a person stops a job."""
 FEWEST_TO_CHOOSE = 2
 """Different texts that each target label needs before `compare` can choose on them."""
 
@@ -36,7 +36,7 @@ class BackboneOptions:
 
     @property
     def layers_to_tune(self) -> list[str]:
-        """Stage 2 of the preset has this many, where the backbone has."""
+        """The option for the preset's number of trained layers in stage 2, at most those of the backbone."""
         usual = preset("quick", "tune", "soft-prompt")["top_k_layers"]
         return ["--top-k", str(min(self.layers, usual))] if self.masked else []
 
@@ -126,7 +126,7 @@ class Orders:
         return self._workspace.below(files[name])
 
     def _write(self, file: str, labels: dict[str, str]) -> str:
-        """The file, with labels in it; "" where there are none."""
+        """Write labels into a file and return its path; "" where there are none."""
         if labels:
             write_labels(self._workspace.folder / file, labels)
         return file if labels else ""
@@ -236,7 +236,8 @@ def _check_needs(way: str, uploads: dict[Use, list[Upload]]) -> None:
 
 
 def _enough(labels: dict[str, str]) -> dict[str, str]:
-    """Those that `compare` can choose on: of labels with so many texts, where there are two such labels."""
+    """The labelled texts that `compare` can choose on: those of labels with `FEWEST_TO_CHOOSE` texts or more, if there
+    are two such labels."""
     counts = Counter(labels.values())
     common = {text: label for text, label in labels.items() if counts[label] >= FEWEST_TO_CHOOSE}
     return common if len(set(common.values())) > 1 else {}

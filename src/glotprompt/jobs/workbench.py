@@ -1,4 +1,4 @@
-"""A workspace at work: its jobs run while it is open."""
+"""A workspace with its runner: jobs run while it is open."""
 
 from __future__ import annotations
 

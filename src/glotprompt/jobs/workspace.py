@@ -36,7 +36,7 @@ READING = Reading(quoting="none")
 """Uploads come as the page writes tables: no quotes, and no tabs inside a cell."""
 READ_OPTIONS = ("--read", "quoting=none")
 MOST_UPLOADS, MOST_BYTES = 100, 400 * 2**20
-"""Of a workspace; one upload is bounded by the service."""
+"""Limits of a workspace; the service bounds a single upload."""
 FEWEST_LABELS = 2
 
 
@@ -54,7 +54,7 @@ class Upload(Record):
 
     @property
     def file(self) -> str:
-        """Below the workspace."""
+        """Path of the file, relative to the workspace."""
         return f"uploads/{self.number:04}{'.txt' if self.use == 'target' else '.tsv'}"
 
 
@@ -84,7 +84,7 @@ class Workspace:
     # Uploads
 
     def add_upload(self, use: Use, name: str, content: bytes) -> Upload:
-        """Take up a file after it was read as the commands will read it. Raises `UserError`."""
+        """Store a file after reading it as the commands will. Raises `UserError`."""
         name = visible(name)[:100]
         if content.startswith(b"\x1f\x8b"):  # its bound would be that of the packed file
             raise ConfigError(f"{name} is packed (gzip); unpack it first")
@@ -130,7 +130,7 @@ class Workspace:
         return upload
 
     def upload(self, number: int) -> Upload:
-        """Raises `DataError` for one that is not there."""
+        """The upload of that number. Raises `DataError` where there is none."""
         if number not in self.uploads:
             raise DataError(f"there is no upload {number}; send the file again")
         return self.uploads[number]
@@ -141,7 +141,7 @@ class Workspace:
         return list(dict.fromkeys(map(in_a_line, _texts(upload.use, self.folder / upload.file), repeat(None))))
 
     def labels_in(self, upload: Upload) -> dict[str, str]:
-        """Label by text of a labelled upload."""
+        """Labels of a labelled upload, by text."""
         examples = read_examples(self.folder / upload.file, options=READING)
         return {in_a_line(one.fields["text"], None): str(one.label) for one in examples}
 
@@ -149,7 +149,7 @@ class Workspace:
     # Labels given by hand
 
     def labels(self, language: str, task: str, side: Side) -> dict[str, str]:
-        """Label by text."""
+        """Labels given by hand, by text."""
         place = self.labels_file(language, task, side)
         if not place.is_file():
             return {}
@@ -213,11 +213,11 @@ def _described(use: Use, place: Path) -> dict[str, object]:
 
 
 def merged(labels: Sequence[dict[str, str]], without: dict[str, str]) -> dict[str, str]:
-    """Labels of several places, the last one of a text, without the texts that measure."""
+    """Labels of several sources, the last one of each text, without the texts that measure."""
     measuring = {*map(_key, without)}
     return {text: label for part in labels for text, label in part.items() if _key(text) not in measuring}
 
 
 def _key(text: str) -> str:
-    """By which two texts are the same, as in decontamination: case, spaces and punctuation do not count."""
+    """Key under which two texts count as the same, as in decontamination: without case, spaces and punctuation."""
     return letters(text) or text

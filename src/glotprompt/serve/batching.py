@@ -75,7 +75,7 @@ class _Request(Generic[Answer]):
     began: float | None = None
 
     def begin(self) -> bool:
-        """Whether a client still waits for it."""
+        """Mark the request as begun; returns whether a client still waits for it."""
         if self.began is None:
             self.began = time.monotonic()
             return self.future.set_running_or_notify_cancel()
@@ -137,8 +137,8 @@ class Batcher(Generic[Question, Answer]):
         return not self._closed and self._thread.is_alive()
 
     def check_room(self, tokens: int = 1) -> None:
-        """Raises `QueueFull` or `Closed` as `submit` would for so many tokens now. What is larger than the whole queue
-        is taken when nothing waits."""
+        """Check whether `submit` would take so many tokens now. Raises `QueueFull` or `Closed`. A request larger than
+        the whole queue is taken when nothing waits."""
         if self._closed:
             raise Closed
         if self._tokens and self._tokens + tokens > self._queue_tokens:

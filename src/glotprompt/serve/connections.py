@@ -28,12 +28,12 @@ SECONDS = 10.0
 """How long the head of a request may take, and how long somebody may read nothing of an answer."""
 _NO_BOUND = 2**30
 HEAD_BYTES = 2**16
-"""Of a request's head. httptools, which uvicorn may use, has no bound."""
+"""Maximum size of a request's head. httptools, which uvicorn may use, has no bound."""
 
 
 def room_for_connections() -> int:
-    """How many connections the limit of open files leaves room for: as many again may come in one moment, and are open
-    before the first of them is closed."""
+    """Number of connections for which the limit of open files has room. As many again may arrive in one moment, and are
+    open before the first of them is closed."""
     if resource is None:
         return _NO_BOUND
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -41,7 +41,7 @@ def room_for_connections() -> int:
 
 
 def most_connections(requested: int | None) -> int:
-    """How many there may be at a time. Raises `ConfigError` where there is no room for the wanted ones."""
+    """Maximum number of connections. Raises `ConfigError` where there is no room for the requested number."""
     room = room_for_connections()
     if requested is not None and requested > room:
         raise ConfigError(

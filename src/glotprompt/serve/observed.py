@@ -1,4 +1,4 @@
-"""What the service says of itself: counts for Prometheus, whose labels hold nothing that a request can choose, and one
+"""Metrics and logs of the service: counts for Prometheus, whose labels hold nothing that a request can choose, and one
 JSON object per line on standard error, which never holds a text."""
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _OfReplica(Collector):
 
 
 class Metrics:
-    """Of one application; with a label `replica` where it is one of several that serve the same."""
+    """Metrics of one application, labelled with `replica` where it is one of several that serve the same."""
 
     def __init__(self, replica: str | None = None) -> None:
         registry = CollectorRegistry()
@@ -116,7 +116,7 @@ class JsonLines(logging.Formatter):
 
 
 def described(error: BaseException) -> dict[str, Any]:
-    """Kind and place of an error; not its message, which may quote a text."""
+    """Type and location of an error, without its message, which may quote a text."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:

@@ -32,10 +32,10 @@ from glotprompt.storage.metadata import check_metadata, check_values, describe
 
 KIND = "classifier"
 KINDS = (KIND, "language prompt", "language module", "checkpoint")
-"""What may lie in a folder; all but the first is passed over."""
+"""Kinds of files that a folder may have; all but the first are skipped."""
 PATTERN = "*.safetensors"
 MOST_READS = 3
-"""Of a file that is replaced each time while it is read, in one look at the disk."""
+"""Reads per scan of a file that is replaced each time while it is read."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class _Version:
     stamp: _Stamp
 
     def decode(self, backbone: Backbone) -> Decoded:
-        """Its tensors, read from the disk again. Raises `ArtifactError` where another version lies there by now."""
+        """Read and decode its tensors from the disk. Raises `ArtifactError` where the file has changed since."""
         tensors, metadata = _read(self.path)
         try:
             changed = _Stamp.of(self.path) != self.stamp
@@ -129,8 +129,8 @@ class DecodedCache:
         return key in self._entries
 
     def get(self, key: Hashable, decode: Callable[[], Decoded]) -> Decoded:
-        """What is held under `key`, else what `decode` gives. Two threads may decode the same at the same time, which
-        costs less than one waiting for another that decodes something else."""
+        """The entry under `key`, decoded if it is not there. Two threads may decode the same entry at the same time,
+        which costs less than waiting for one that decodes another."""
         with self._lock:
             if key in self._entries:
                 self._entries.move_to_end(key)
@@ -179,8 +179,8 @@ class Registry:
         return list(self._state.cards.values())
 
     def errors(self) -> dict[str, str]:
-        """Why a path is not served as it is on the disk, in one line each. Where an earlier version could be read, that
-        one is still served as long as it is in memory."""
+        """Errors by path, in one line each: why the file on the disk is not served. An earlier version that could be
+        read is served as long as it is in memory."""
         return dict(self._state.errors)
 
     def find(self, language: str, task: str) -> str:
@@ -202,8 +202,8 @@ class Registry:
         return self._cache.num_bytes
 
     def reload(self) -> None:
-        """Take up files that came, changed or went since the last look. Requests go on meanwhile with what there was;
-        they see all changes at once."""
+        """Scan for files that were added, changed or removed since the last scan. Meanwhile requests use the previous
+        state; they see all changes at once."""
         with self._reloading:
             before = self._state
             after = _state_of(self._looked_through(before.records))
@@ -320,7 +320,7 @@ def _keep(before: _Entry | None, stamp: _Stamp, reason: str) -> _Entry:
 
 
 def _state_of(records: dict[Path, _Entry]) -> _State:
-    """Names and errors; of files of one name the first is served."""
+    """The state by name, with errors; of files of the same name the first is served."""
     # Names of files and what they say of themselves may hold what no answer can be written with.
     errors = {visible(str(path)): visible(record.error) for path, record in records.items() if record.error is not None}
     paths: dict[str, Path] = {}

@@ -70,7 +70,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Remark:
-    """Of one item and one classifier."""
+    """Unknown characters and truncation of one item under one classifier."""
 
     unknown: list[str]
     """Characters that the tokenizer does not know and the classifier's map does not rewrite to known ones, in the
@@ -102,7 +102,7 @@ class Service:
         )
 
     def close(self) -> None:
-        """Answer what was taken, and take no more."""
+        """Answer pending requests and accept no more."""
         self._reader.shutdown()
         self.batcher.close()
 
@@ -158,7 +158,7 @@ class Service:
             self._unread -= characters
 
     def _checked_size(self, request: PredictRequest) -> int:
-        """Characters of a request that is not too large."""
+        """Number of characters of a request. Raises `Refusal` where it is too large."""
         limits = self.settings.limits
         if len(request.items) > limits.items:
             raise Refusal(
@@ -177,7 +177,7 @@ class Service:
         return count
 
     def _read(self, items: Sequence[Item]) -> tuple[list[Query | LanguageQuery], list[dict[Served, Remark]]]:
-        """Questions for the model, and remarks on each item for every classifier that may get it."""
+        """Tokenise items: questions for the model, and remarks on each item by classifier."""
         served = self.registry.snapshot()
         names_by_key: dict[tuple[str | None, str | None, str | None, tuple[str, ...]], list[str]] = {}
         for place, item in enumerate(items):
@@ -203,7 +203,7 @@ class Service:
         return questions, remarks
 
     def _remarks(self, queries: Sequence[Query], item: Input) -> dict[Served, Remark]:
-        """Remarks on an item, for every classifier that may read it."""
+        """Remarks on an item by classifier."""
         text = "".join(fields_of(item).values())
         rewritings = {query.served.characters for query in queries}
         unknown = {rewriting: unknown_characters(text, self._knows, rewriting) for rewriting in rewritings}
