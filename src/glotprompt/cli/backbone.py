@@ -98,7 +98,7 @@ def weighted_prompts(
     """The prompts of an option's `FILE=WEIGHT ...`; without a weight, that of a mean. None: no such option."""
     if not words:
         return None
-    prompts: list[tuple[LanguagePrompt, float]] = []
+    found: list[tuple[LanguagePrompt, float]] = []
     for word in words:
         path, equals, weight = word.rpartition("=") if not Path(word).exists() else (word, "", "")
         try:
@@ -109,8 +109,8 @@ def weighted_prompts(
             raise ConfigError(
                 f"{option} {word}: expected FILE=WEIGHT with a number, such as sna.safetensors=0.5"
             ) from None
-        prompts.append((LanguagePrompt.load(path or word, backbone), value))
-    return prompts
+        found.append((LanguagePrompt.load(path or word, backbone), value))
+    return found
 
 
 def read_adapter(folder: Path, backbone: Backbone) -> Adapter:
