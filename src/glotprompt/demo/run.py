@@ -104,6 +104,7 @@ class _Demo:
 
     def __init__(self, data: DemoData, plan: Plan, workplace: Workplace, output: Path) -> None:
         self.data, self.plan, self.workplace, self.store, self.output = data, plan, workplace, workplace.store, output
+        self.gold = [str(example.label) for example in data.test]
         self.right: dict[Reading, list[list[int]]] = {}
         self._scored: dict[str, list[EvaluateStep]] = {}
         """By system, a step for each seed."""
@@ -185,14 +186,12 @@ class _Demo:
         )
 
     def _note(self, reading: Reading, scores: EvaluationReport) -> None:
-        gold = [str(example.label) for example in self.data.test]
-        right = [int(one == other) for one, other in zip(gold, scores.predictions, strict=True)]
+        right = [int(one == other) for one, other in zip(self.gold, scores.predictions, strict=True)]
         self.right.setdefault(reading, []).append(right)
 
     def _majority(self) -> DemoRow:
         """The label most frequent in the source's training examples, for every example."""
-        gold = [str(example.label) for example in self.data.test]
-        scores = report(gold, [self.data.majority_label] * len(gold))
+        scores = report(self.gold, [self.data.majority_label] * len(self.gold))
         return DemoRow(method="majority", target_test_accuracy=scores.accuracy)
 
     def _examples(self, names: Sequence[str]) -> list[DemoExample]:
