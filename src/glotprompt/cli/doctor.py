@@ -48,8 +48,8 @@ def doctor(params: Params) -> int:
     # A sentence encoder has no masked tokens to learn from; stage 1 aligns it on translations.
     preset = params["preset"] or (None if predicts_tokens(model) else "alignment")
     adapt, runtime = settings(AdaptConfig, {**params, "preset": preset}, model, "soft-prompt")
-    options = {"preset": preset, "top_k_layers": params["top_k_layers"]}
-    tune, _ = settings(TuneConfig, options, model, adapt.method)
+    chosen = {"preset": preset, "top_k_layers": params["top_k_layers"]}
+    tune, _ = settings(TuneConfig, chosen, model, adapt.method)
     how = how_to_read(params)
     check_reading(params, params["text"])
     lines = texts_of(params["text"], how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from glotprompt.cli.declare import Params
@@ -23,30 +23,29 @@ def settings(config: type[_Config], options: Params, model: str, method: str) ->
     where they name none. Order: preset, then options and `--set`, which may not name the same field twice.
     """
     running = [name for name in RuntimeConfig.model_fields if name not in OWN_BUSINESS]
-    values = {name: options.get(name) for name in (*config.model_fields, *running)}
+    given = {name: options.get(name) for name in (*config.model_fields, *running)}
     # A flag that is not there is False, which is every flag's default.
-    choices = {name: _value(value) for name, value in values.items() if value is not None and value is not False}
+    chosen = {name: _value(value) for name, value in given.items() if value is not None and value is not False}
     for key, value in _pairs(options.get("set") or []).items():
-        if key in choices:
+        if key in chosen:
             raise ConfigError(f"{key} is given twice, by an option and by --set {key}=...; give it once")
-        choices[key] = value
+        chosen[key] = value
     aligns = options.get("parallel") and not options.get("target")
     usual = "alignment" if aligns else "quick" if model == "mini" else "defaults"
     name = options.get("preset") or usual
-    method = choices.setdefault("method", method)
+    method = chosen.setdefault("method", method)
     start = preset(name, "adapt" if config is AdaptConfig else "tune", str(method))
     if options.get("init_prompt"):
         start.pop("initialise", None)  # a start that is handed over stands above the preset's
-    runtime = RuntimeConfig(**{key: value for key, value in choices.items() if key in running})
-    changed = {key: value for key, value in choices.items() if key not in running}
-    result = config(**{**start, **changed})
-    _refuse_idle(choices, result, options)
-    pairs = ", ".join(f"{key} {value}" for key, value in {**start, **changed}.items())
-    note(f"settings: preset {name}{': ' + pairs if pairs else ''}")
-    return result, runtime
+    runtime = RuntimeConfig(**{key: value for key, value in chosen.items() if key in running})
+    changed = {key: value for key, value in chosen.items() if key not in running}
+    made = config(**{**start, **changed})
+    _refuse_idle(chosen, made, options)
+    _tell(name, {**start, **changed})
+    return made, runtime
 
 
-def _refuse_idle(names: Collection[str], config: AdaptConfig | TuneConfig, options: Params) -> None:
+def _refuse_idle(chosen: Collection[str], config: AdaptConfig | TuneConfig, options: Params) -> None:
     """Refuse a setting that was asked for and changes nothing; one of a preset may."""
     if isinstance(config, AdaptConfig):
         implied = {"initialise": "prompt"} if options.get("init_prompt") else {}
@@ -56,9 +55,14 @@ def _refuse_idle(names: Collection[str], config: AdaptConfig | TuneConfig, optio
         idle = without_effect(config)
         idle |= {"dev_share": "--dev names the examples"} if options.get("dev") else {}
         idle |= {} if options.get("target_labels") else {"target_weight": "there are no --target-labels"}
-    for name in names:
+    for name in chosen:
         if name in idle:
             raise ConfigError(f"{name} has no effect here: {idle[name]}; leave it out")
+
+
+def _tell(name: str, departures: Mapping[str, Any]) -> None:
+    shown = ", ".join(f"{key} {value}" for key, value in departures.items())
+    note(f"settings: preset {name}{': ' + shown if shown else ''}")
 
 
 def _pairs(words: Sequence[str]) -> dict[str, Any]:
