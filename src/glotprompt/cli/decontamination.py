@@ -101,7 +101,7 @@ def _some_of(texts: Mapping[str, CleanText], code: str, params: Params, seed: in
     for role, all_lines in lines.items():
         lines[role] = subsample(all_lines, params["max_lines"], seed)
         if len(lines[role]) < len(all_lines):
-            counts = f"{len(lines[role]):,} of {len(all_lines):,} lines are read, drawn by seed {seed}"
+            counts = f"{len(lines[role]):,} of {len(all_lines):,} lines are read, sampled by seed {seed}"
             note(f"{code}, {role} text: {counts}; --max-lines sets how many")
             record.setdefault("drawn_from_lines", {})[role] = len(all_lines)
     return Stage1Text(TextReport.model_validate(record), lines["target"], lines["source"])

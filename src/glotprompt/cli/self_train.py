@@ -11,7 +11,7 @@ from glotprompt.cli.decontamination import check_training_files, unlabelled_to_c
 from glotprompt.cli.files import how_to_read, label_prior
 from glotprompt.cli.screen import definitions, note, suggest, write_json
 from glotprompt.cli.tables import warn
-from glotprompt.cli.tune import labelled_data
+from glotprompt.cli.tune import classifier_figures, labelled_data
 from glotprompt.config import RuntimeConfig
 from glotprompt.data.languages import name_of
 from glotprompt.data.sources import inputs_of
@@ -52,11 +52,7 @@ def self_train_command(params: Params) -> None:
     running = {name: params[name] for name in RuntimeConfig.model_fields if params.get(name) not in (None, False)}
     classifier = _train(training, _text_report(record, training, data.counts), RuntimeConfig(**running), output)
     _show(classifier)
-    write_json(
-        params["json"],
-        {"output": str(output), "file_bytes": output.stat().st_size, "language": classifier.language,
-         "task": classifier.task.to_dict(), **classifier.training.to_json()},
-    )  # fmt: skip
+    write_json(params["json"], classifier_figures(classifier, output))
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv", "--against", path)
 
 

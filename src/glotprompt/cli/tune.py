@@ -84,7 +84,7 @@ def tune(params: Params) -> None:
     )  # fmt: skip
     classifier = _tune_one(backbone, stage2, target_text, record, runtime, output)
     _show_classifier(classifier)
-    write_json(params["json"], _classifier_figures(classifier, output))
+    write_json(params["json"], classifier_figures(classifier, output))
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
 
 
@@ -222,7 +222,8 @@ def _warnings(report: TuneReport) -> Generator[str]:
         yield "no epoch was better than the start, which is what is saved; try another learning rate or more epochs"
 
 
-def _classifier_figures(classifier: PromptClassifier, output: Path) -> dict[str, Any]:
+def classifier_figures(classifier: PromptClassifier, output: Path) -> dict[str, Any]:
+    """Figures of a saved classifier and its training, as JSON."""
     return {
         "output": str(output), "file_bytes": output.stat().st_size, "language": classifier.language,
         "task": classifier.task.to_dict(), **classifier.training.to_json(),

@@ -169,7 +169,7 @@ def _bible_counts(corpus: bible_data.DemoCorpus, pairs: Sequence[Pair]) -> list[
     rows: list[tuple[str, str, int, Sequence[Example], str]] = [
         ("stage-1 text", "eng", len(corpus.source_texts), (), f"verses; no dev or test chapter; {left_out}"),
         ("stage-1 text", "nya", len(corpus.target_texts), (), "verses; the same chapters as the English"),
-        ("stage-1 pairs", "eng-nya", len(pairs), (), "verses of these chapters with their translations, drawn by seed"),
+        ("stage-1 pairs", "eng-nya", len(pairs), (), "verses of these chapters with translations, sampled by seed"),
         ("labelled", "eng", len(corpus.labelled), corpus.labelled, _labels(corpus.labelled)),
         ("dev", "eng", len(corpus.source_dev), corpus.source_dev, "chooses epoch and penalty"),
         ("dev", "nya", len(corpus.target_dev), corpus.target_dev, "unlabelled, it centres sentence vectors and is"

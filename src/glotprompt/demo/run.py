@@ -195,7 +195,7 @@ class _Demo:
         return DemoRow(method="majority", target_test_accuracy=scores.accuracy)
 
     def _examples(self, names: Sequence[str]) -> list[DemoExample]:
-        """A few test passages, drawn by seed, with every method's prediction."""
+        """A few test passages, sampled by seed, with every method's prediction."""
         test = self.data.test
         picks = np.random.default_rng(READING_SEED).permutation(len(test))[:NUM_PASSAGES]
         passages = [test[int(i)] for i in picks]
@@ -265,7 +265,7 @@ class _Demo:
         return score_masked_tokens(backbone, batches, None if prompt is None else prompt.prefix(backbone))
 
     def guesses(self) -> list[DemoGuess]:
-        """Verses with one word masked, drawn by seed, and the model's guesses before and after."""
+        """Verses with one word masked, sampled by seed, and the model's guesses before and after."""
         backbone = backbone_of(self._reader.backbone, self.workplace.device)
         blanks = blank_words(self.data.guess_texts, backbone.tokenizer, NUM_GUESSES, READING_SEED)
         texts = [blank.ids for blank in blanks]

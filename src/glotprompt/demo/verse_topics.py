@@ -122,7 +122,7 @@ class VerseExperiment:
         runtime: RuntimeConfig | None = None,
     ) -> dict[str, Any]:
         """Stage 1 of a method (soft-prompt, lora; embedding: none) and the cross-fitted classifier behind it. Stage 1
-        reads `num_pairs` pairs drawn by the seed (None: all)."""
+        reads `num_pairs` pairs sampled by the seed (None: all)."""
         pairs = self.sample_pairs(num_pairs, seed)
         adapted = None
         if method != "embedding":
