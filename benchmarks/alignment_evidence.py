@@ -41,14 +41,14 @@ def main(arguments: Sequence[str]) -> None:
     options = _options(arguments)
     backbone = Backbone.load(MINI_SENTENCE, precision=options.precision)
     for language in options.languages:
-        wanted = [run for run in _runs(options, language) if _key(run, backbone) not in _done(options.json)]
-        if not wanted:
+        runs = [run for run in _runs(options, language) if _key(run, backbone) not in _keys_of(options.json)]
+        if not runs:
             continue
         experiment = VerseExperiment(backbone, verse_topics(language, options.data_dir, _say))
-        for run in wanted:
+        for run in runs:
             method, seed, steps, pairs = run["method"], run["seed"], run["steps"], run["num_pairs"]
-            found = experiment.figures(method, seed, steps or 0, pairs, RuntimeConfig(progress=options.progress))
-            line = {**found, "run": run, "key": _key(run, backbone)}
+            figures = experiment.figures(method, seed, steps or 0, pairs, RuntimeConfig(progress=options.progress))
+            line = {**figures, "run": run, "key": _key(run, backbone)}
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             _say(_sentence(line))
@@ -57,17 +57,17 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--languages", nargs="*", default=["glv", "cni", "quc"])
-    made.add_argument("--methods", nargs="+", choices=["soft-prompt", "lora"], default=["soft-prompt", "lora"])
-    made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    made.add_argument("--steps", nargs="+", type=int, default=[STEPS])
-    made.add_argument("--pairs", nargs="+", type=_count, default=[None], help="of pairs that stage 1 reads, or all")
-    made.add_argument("--data-dir", type=Path, help="default: the variable GLOTPROMPT_DATA")
-    made.add_argument("--precision", default="auto")
-    made.add_argument("--progress", action="store_true")
-    made.add_argument("--json", type=Path, required=True, help="JSON lines, one per run")
-    return made.parse_args(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--languages", nargs="*", default=["glv", "cni", "quc"])
+    parser.add_argument("--methods", nargs="+", choices=["soft-prompt", "lora"], default=["soft-prompt", "lora"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", nargs="+", type=int, default=[STEPS])
+    parser.add_argument("--pairs", nargs="+", type=_count, default=[None], help="of pairs that stage 1 reads, or all")
+    parser.add_argument("--data-dir", type=Path, help="default: the variable GLOTPROMPT_DATA")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--progress", action="store_true")
+    parser.add_argument("--json", type=Path, required=True, help="JSON lines, one per run")
+    return parser.parse_args(arguments)
 
 
 def _count(word: str) -> int | None:
@@ -86,17 +86,17 @@ def _key(run: Run, backbone: Backbone) -> str:
     return identity_of([run, backbone.fingerprint, backbone.precision])
 
 
-def _done(path: Path) -> set[str]:
+def _keys_of(path: Path) -> set[str]:
     return {line["key"] for line in finished_runs(path)}
 
 
 def _sentence(line: dict[str, Any]) -> str:
     accuracies = ", ".join(f"{name} {line[f'{name}_accuracy']:.1f}" for name in READINGS)
-    found = f"scored verses found {line['retrieval_scored']:.1f}"
+    retrieval = f"scored verses found {line['retrieval_scored']:.1f}"
     if "retrieval_after" in line:
-        found += f", held-out pairs {line['retrieval_before']:.1f} -> {line['retrieval_after']:.1f}"
-        found += f", {line['seconds']:.0f} s, {line['tokens']:,} tokens"
-    return f"{json.dumps(line['run'])}: {accuracies}; {found}"
+        retrieval += f", held-out pairs {line['retrieval_before']:.1f} -> {line['retrieval_after']:.1f}"
+        retrieval += f", {line['seconds']:.0f} s, {line['tokens']:,} tokens"
+    return f"{json.dumps(line['run'])}: {accuracies}; {retrieval}"
 
 
 def _print_table(lines: Sequence[dict[str, Any]]) -> None:
@@ -106,9 +106,9 @@ def _print_table(lines: Sequence[dict[str, Any]]) -> None:
     for (language, method, steps, pairs), runs in groups.items():
         rivals = [line for line in groups.get((language, RIVAL, None, None), []) if _seed(line) in map(_seed, runs)]
         figures = [np.mean([line[name] for line in runs]) for name in ("retrieval_scored", *_columns())]
-        shown = "  ".join(f"{value:5.1f}" for value in figures)
+        cells = "  ".join(f"{value:5.1f}" for value in figures)
         name = f"{language} {method:11} {steps or '-':>5} {pairs or 'all':>5} {len(runs):2}"
-        print(f"{name} | {shown} | {_compared(runs, rivals) if method != RIVAL else '-'}")
+        print(f"{name} | {cells} | {_compared(runs, rivals) if method != RIVAL else '-'}")
 
 
 def _groups(lines: Sequence[Run]) -> dict[tuple[str, str, int | None, int | None], list[Run]]:
@@ -134,9 +134,9 @@ def _compared(runs: Sequence[dict[str, Any]], rivals: Sequence[dict[str, Any]]) 
     words: list[str] = []
     for name in ("target", "target_centred"):
         ours, theirs = (np.mean([line["right"][name] for line in side], axis=0) for side in (runs, rivals))
-        found = paired_bootstrap([ours - theirs])
-        assert found is not None
-        words.append(f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]")
+        gap = paired_bootstrap([ours - theirs])
+        assert gap is not None
+        words.append(f"{gap.mean:+.1f} [{gap.low:+.1f}, {gap.high:+.1f}]")
     return "  ".join(words)
 
 

@@ -113,9 +113,9 @@ class GemmRate:
 
     def measure(self, repeats: int = 5) -> None:
         """Once over all sizes."""
-        found = [product.rate(repeats) for product in self.products]
-        self._round = [max(pair) for pair in zip(self._round, found, strict=True)]
-        self.best = [max(pair) for pair in zip(self.best, found, strict=True)]
+        rates = [product.rate(repeats) for product in self.products]
+        self._round = [max(pair) for pair in zip(self._round, rates, strict=True)]
+        self.best = [max(pair) for pair in zip(self.best, rates, strict=True)]
 
     def end_round(self) -> float:
         """FLOP per second of the measurements since the last call."""

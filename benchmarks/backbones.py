@@ -72,7 +72,7 @@ class RandomModel:
     vocabulary: int
     tokenizer: WideTokenizer
     device: torch.device
-    _made: dict[torch.dtype, PreTrainedModel]
+    _models: dict[torch.dtype, PreTrainedModel]
 
     @classmethod
     def of(cls, shape: str, vocabulary: int, device: str = "cpu") -> RandomModel:
@@ -81,9 +81,9 @@ class RandomModel:
     def model(self, dtype: torch.dtype) -> PreTrainedModel:
         """A fresh transformers model (sdpa, as it comes) around weights that are made once for each dtype. Whoever
         trains the weights themselves changes them for all."""
-        if dtype not in self._made:
-            self._made[dtype] = _random_model(self, dtype)
-        first = self._made[dtype]
+        if dtype not in self._models:
+            self._models[dtype] = _random_model(self, dtype)
+        first = self._models[dtype]
         shared: dict[int, Any] = {id(parameter): nn.Parameter(parameter.detach()) for parameter in first.parameters()}
         return copy.deepcopy(first, shared)
 
@@ -92,10 +92,10 @@ class RandomModel:
         return Backbone(self.model(dtype), self.tokenizer, "random weights")
 
 
-def _random_model(wanted: RandomModel, dtype: torch.dtype) -> PreTrainedModel:
-    shape, special = wanted.shape, SpecialIds.of(wanted.tokenizer)
+def _random_model(model: RandomModel, dtype: torch.dtype) -> PreTrainedModel:
+    shape, special = model.shape, SpecialIds.of(model.tokenizer)
     config = XLMRobertaConfig(
-        vocab_size=wanted.vocabulary,
+        vocab_size=model.vocabulary,
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
@@ -107,6 +107,6 @@ def _random_model(wanted: RandomModel, dtype: torch.dtype) -> PreTrainedModel:
         bos_token_id=special.front[0],
         eos_token_id=special.separator,
     )
-    with torch.random.fork_rng(), wanted.device:
+    with torch.random.fork_rng(), model.device:
         torch.manual_seed(0)
         return AutoModelForMaskedLM.from_config(config, dtype=dtype)

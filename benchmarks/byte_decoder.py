@@ -94,10 +94,10 @@ def adapt(
         eval_sequences=64, **settings,
     )  # fmt: skip
     checkpoints = options.output / f"{file.stem}.checkpoints"
-    made = gp.adapt(backbone, *text, code, config, gp.RuntimeConfig(checkpoint_dir=checkpoints))
-    made.save(file)
+    adapted = gp.adapt(backbone, *text, code, config, gp.RuntimeConfig(checkpoint_dir=checkpoints))
+    adapted.save(file)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return made
+    return adapted
 
 
 def pretrain(data: Path, options: argparse.Namespace) -> None:
@@ -181,18 +181,20 @@ def _lines(path: Path) -> list[str]:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    made.add_argument("--output", type=Path, required=True, help="folder of the model, the results and the checkpoints")
-    made.add_argument("--pretraining-steps", type=positive, default=1200, help="(default: 1200)")
-    made.add_argument("--steps", type=positive, default=100, help="of each adaptation (default: 100)")
-    made.add_argument("--batch", type=positive, default=16, help="sequences in a step (default: 16)")
-    made.add_argument("--length", type=positive, default=512, help="bytes of a sequence (default: 512)")
-    made.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the frozen body")
-    made.add_argument("--data-dir", type=Path, help=f"the data folder (else the variable {DATA_DIR_VARIABLE})")
-    add_outputs(made)
-    options = made.parse_args(arguments)
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder of the model, the results and the checkpoints"
+    )
+    parser.add_argument("--pretraining-steps", type=positive, default=1200, help="(default: 1200)")
+    parser.add_argument("--steps", type=positive, default=100, help="of each adaptation (default: 100)")
+    parser.add_argument("--batch", type=positive, default=16, help="sequences in a step (default: 16)")
+    parser.add_argument("--length", type=positive, default=512, help="bytes of a sequence (default: 512)")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the frozen body")
+    parser.add_argument("--data-dir", type=Path, help=f"the data folder (else the variable {DATA_DIR_VARIABLE})")
+    add_outputs(parser)
+    options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     return options
 

@@ -52,27 +52,27 @@ def main(arguments: Sequence[str]) -> None:
         first, step = SETTINGS[name]
         source = {**data[SOURCE], "train": data[SOURCE]["train"][::step]}
         start = gp.tune(backbone, None, source["train"], TASK, CONFIG, QUIET, source["dev"])
-        found: dict[str, dict[str, Right]] = {}
+        rights: dict[str, dict[str, Right]] = {}
         for code in codes:
             target = {**data[code], "train": data[code]["train"][first::step]}
-            found[code] = dict(_right(start, source, target, options))
-            said = {way: round(100 * float(right.mean()), 1) for way, right in found[code].items()}
-            print(name, code, said, file=sys.stderr, flush=True)
-        figures[name] = {way: _summary({code: found[code][way] for code in codes}, found) for way in found[codes[0]]}
+            rights[code] = dict(_right(start, source, target, options))
+            accuracies = {way: round(100 * float(right.mean()), 1) for way, right in rights[code].items()}
+            print(name, code, accuracies, file=sys.stderr, flush=True)
+        figures[name] = {way: _summary({code: rights[code][way] for code in codes}, rights) for way in rights[codes[0]]}
         _show(f"{backbone.name}, English labels and target text of the {name}", codes, figures[name])
     write(options, "few_labels", {"accuracy": figures})
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--backbone", choices=BUNDLED, default=MINI_SENTENCE)
-    made.add_argument("--languages", nargs="+", default=TWELVE, help="SIB-200's codes")
-    made.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    made.add_argument("--labels", nargs="*", type=positive, default=[5, 10, 20], help="of each class")
-    made.add_argument("--draws", type=positive, default=3, help="of the labels")
-    made.add_argument("--data-dir", type=Path, help="folder with sib200; by default that of GLOTPROMPT_DATA")
-    add_outputs(made)
-    return made.parse_args(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", choices=BUNDLED, default=MINI_SENTENCE)
+    parser.add_argument("--languages", nargs="+", default=TWELVE, help="SIB-200's codes")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--labels", nargs="*", type=positive, default=[5, 10, 20], help="of each class")
+    parser.add_argument("--draws", type=positive, default=3, help="of the labels")
+    parser.add_argument("--data-dir", type=Path, help="folder with sib200; by default that of GLOTPROMPT_DATA")
+    add_outputs(parser)
+    return parser.parse_args(arguments)
 
 
 def _right(start: gp.PromptClassifier, source: Any, target: Any, options: Any) -> Iterator[tuple[str, Right]]:
@@ -108,9 +108,9 @@ def _right(start: gp.PromptClassifier, source: Any, target: Any, options: Any) -
             yield f"{count} labels, {way}", np.mean([one[way] for one in draws], axis=0)
 
 
-def _summary(right: Mapping[str, Right], found: Mapping[str, Mapping[str, Right]]) -> dict[str, Any]:
+def _summary(right: Mapping[str, Right], rights: Mapping[str, Mapping[str, Right]]) -> dict[str, Any]:
     """Accuracies of one way, and what it gains over `RIVAL`; per cent and points."""
-    gains = {code: one - found[code][RIVAL] for code, one in right.items()}
+    gains = {code: one - rights[code][RIVAL] for code, one in right.items()}
     accuracies = {code: 100 * float(one.mean()) for code, one in right.items()}
     above = sum(int(one.mean() > 0) for one in gains.values())
     return {"languages": accuracies, "mean": _interval(right), "gain": _interval(gains), "above": above}
@@ -118,16 +118,16 @@ def _summary(right: Mapping[str, Right], found: Mapping[str, Mapping[str, Right]
 
 def _interval(rows: Mapping[str, Right]) -> list[float]:
     """Mean over the languages, and its ends."""
-    found = paired_bootstrap([np.mean(list(rows.values()), axis=0)])
-    return [0.0] * 3 if found is None else [found.mean, found.low, found.high]
+    interval = paired_bootstrap([np.mean(list(rows.values()), axis=0)])
+    return [0.0] * 3 if interval is None else [interval.mean, interval.low, interval.high]
 
 
 def _show(title: str, codes: Sequence[str], figures: Mapping[str, Any]) -> None:
     rows: list[list[str]] = []
-    for way, found in figures.items():
+    for way, row in figures.items():
         mean, gain = (f"{{:{sign}.1f}} [{{:{sign}.1f}}, {{:{sign}.1f}}]" for sign in ("", "+"))
-        ends = [mean.format(*found["mean"]), gain.format(*found["gain"]), f"{found['above']} of {len(codes)}"]
-        rows.append([way, *(f"{value:.1f}" for value in found["languages"].values()), *ends])
+        ends = [mean.format(*row["mean"]), gain.format(*row["gain"]), f"{row['above']} of {len(codes)}"]
+        rows.append([way, *(f"{value:.1f}" for value in row["languages"].values()), *ends])
     show(title, ["", *codes, "mean", "gain", "above"], rows)
 
 

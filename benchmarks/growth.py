@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from backbones import BUNDLED_WORDS, RandomModel
 from memory import beyond
-from report import DTYPES, parser, positive, precision_of, ratio_of, show, shown, spread, write
+from report import DTYPES, parser, positive, precision_of, range_text, ratio_of, show, spread, write
 from sides import timed_fit
 from texts import find_data, pairs, unlabelled, words
 from torch import Tensor
@@ -82,11 +82,13 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = parser(__doc__ or "", vocabulary=BUNDLED_WORDS, length=64, rounds=5)
-    made.add_argument("--quick", action="store_true", help="two sizes of each series alone")
-    made.add_argument("--languages", type=positive, default=4, help="languages in one batch, of --batch sequences each")
-    made.add_argument("--series", nargs="*", choices=SERIES, default=SERIES, help="these alone; may be none")
-    return made.parse_args(arguments)
+    options = parser(__doc__ or "", vocabulary=BUNDLED_WORDS, length=64, rounds=5)
+    options.add_argument("--quick", action="store_true", help="two sizes of each series alone")
+    options.add_argument(
+        "--languages", type=positive, default=4, help="languages in one batch, of --batch sequences each"
+    )
+    options.add_argument("--series", nargs="*", choices=SERIES, default=SERIES, help="these alone; may be none")
+    return options.parse_args(arguments)
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float:
@@ -232,25 +234,25 @@ def _predict(random: RandomModel, backbone: Backbone, options: argparse.Namespac
 def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
     rows: list[list[str]] = []
     for name, points in figures["points"].items():
-        found = figures["exponents"][name]
+        row = figures["exponents"][name]
         rows.append([
             f"{name.replace('_', ' ')}: {figures['what'][name]}",
             "\n".join(f"{size}: {seconds:.3g} s, {memory / 2**20:,.0f} MB" for size, seconds, memory in points),
-            f"{found['seconds']:.2f}",
-            f"{found['memory']:.2f}",
+            f"{row['seconds']:.2f}",
+            f"{row['memory']:.2f}",
         ])  # fmt: skip
     title = (
         f"Growth: shape {options.shape}, {options.vocabulary:,} words, {options.batch} x {options.length},"
         f" prompt of {options.prompt_length}, {options.precision}"
     )
     show(title, ("series", "points", "exponent of time", "of memory"), rows)
-    found = figures["stack"]
+    stack = figures["stack"]
     rows = [
-        [words, shown(found["seconds"][name], ".3g"), f"{found['memory'][name] / 2**20:,.0f} MB"]
+        [words, range_text(stack["seconds"][name], ".3g"), f"{stack['memory'][name] / 2**20:,.0f} MB"]
         for name, words in (("apart", "one after the other"), ("at_once", "in one batch"))
     ]
-    rows.append(["in one batch: times as fast", shown(found["ratio"], ".2f"), ""])
-    title = f"Stage-1 prompts of {options.languages} languages, {found['tokens']:,} tokens: one pass"
+    rows.append(["in one batch: times as fast", range_text(stack["ratio"], ".2f"), ""])
+    title = f"Stage-1 prompts of {options.languages} languages, {stack['tokens']:,} tokens: one pass"
     show(title, ("", "seconds", "peak memory"), rows)
 
 

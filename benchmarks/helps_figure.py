@@ -32,12 +32,12 @@ EARLIER = {
 def main(results: Path, output: Path) -> None:
     with TemporaryDirectory() as folder:
         unpack(results, Store(folder))
-        found = {one.name: one for one in read_results(Path(folder)).experiments}
+        experiments = {one.name: one for one in read_results(Path(folder)).experiments}
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "helps", "font.size": 9}):
         figure = Figure(figsize=(9, 3), layout="constrained")
         bars, curve = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
-        _draw_bars(bars, found["helps_unseen"])
-        _draw_curve(curve, found["helps_topics"])
+        _draw_bars(bars, experiments["helps_unseen"])
+        _draw_curve(curve, experiments["helps_topics"])
         for axes in (bars, curve):
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_ylim(0, 100)

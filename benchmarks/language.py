@@ -46,37 +46,37 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit("language.py needs real texts; give --data-dir")
     backbone = gp.Backbone.load("mini", precision=options.precision, device="cpu")
     classifiers: dict[str, PromptClassifier] = {}
-    asked: list[tuple[str, str]] = []
+    items: list[tuple[str, str]] = []
     for code, lines in _lines(data, options).items():
         prompt = _prompt(backbone, code, lines[options.texts :], options)
         module = SoftPrompt(prompt.key_values, positions=prompt.positions)
         classifiers[code] = PromptClassifier(backbone, module, TASK, code, options.length, characters=prompt.characters)
-        asked += [(code, " ".join(line.split()[: options.words])) for line in lines[: options.texts]]
-    figures = _measured(Predictor(backbone, classifiers), list(classifiers), asked, options)
+        items += [(code, " ".join(line.split()[: options.words])) for line in lines[: options.texts]]
+    figures = _measured(Predictor(backbone, classifiers), list(classifiers), items, options)
     _print(figures, options)
     write(options, "language", figures)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = parser(__doc__ or "", batch=16, length=64, prompt_length=16, rounds=1)
-    made.add_argument("--languages", type=positive, default=18, help="the first of them")
-    made.add_argument("--prompts", type=Path, help="folder of saved prompts, instead of training some")
-    made.add_argument("--steps", type=positive, default=50, help="of training a prompt")
-    made.add_argument("--lines", type=positive, default=500, help="that a prompt is trained on")
-    made.add_argument("--texts", type=positive, default=20, help="of each language that are asked")
-    made.add_argument("--words", type=positive, default=20, help="of each of these texts")
-    return made.parse_args(arguments)
+    options = parser(__doc__ or "", batch=16, length=64, prompt_length=16, rounds=1)
+    options.add_argument("--languages", type=positive, default=18, help="the first of them")
+    options.add_argument("--prompts", type=Path, help="folder of saved prompts, instead of training some")
+    options.add_argument("--steps", type=positive, default=50, help="of training a prompt")
+    options.add_argument("--lines", type=positive, default=500, help="that a prompt is trained on")
+    options.add_argument("--texts", type=positive, default=20, help="of each language that are asked")
+    options.add_argument("--words", type=positive, default=20, help="of each of these texts")
+    return options.parse_args(arguments)
 
 
 def _lines(data: Path, options: argparse.Namespace) -> dict[str, list[str]]:
     """Lines of every language, in an order drawn by seed; the first are asked, the others trained on."""
-    found: dict[str, list[str]] = {}
+    lines_by_code: dict[str, list[str]] = {}
     for name, codes in LANGUAGES.items():
-        for code in codes[: options.languages - len(found)]:
+        for code in codes[: options.languages - len(lines_by_code)]:
             lines = list(dict.fromkeys(line for line in dataset(name).texts(code, data_dir=data) if line.strip()))
             order = np.random.default_rng(0).permutation(len(lines))[: options.texts + options.lines]
-            found[code] = [" ".join(lines[i].split()[:LINE_WORDS]) for i in order]
-    return found
+            lines_by_code[code] = [" ".join(lines[i].split()[:LINE_WORDS]) for i in order]
+    return lines_by_code
 
 
 def _prompt(backbone: gp.Backbone, code: str, lines: list[str], options: argparse.Namespace) -> gp.LanguagePrompt:
@@ -92,36 +92,36 @@ def _prompt(backbone: gp.Backbone, code: str, lines: list[str], options: argpars
 
 
 def _measured(
-    predictor: Predictor, codes: list[str], asked: list[tuple[str, str]], options: argparse.Namespace
+    predictor: Predictor, codes: list[str], items: list[tuple[str, str]], options: argparse.Namespace
 ) -> dict[str, Any]:
-    plain = statistics.median(_seconds_plain(predictor, asked) for _ in range(options.rounds)) / len(asked)
+    plain = statistics.median(_seconds_plain(predictor, items) for _ in range(options.rounds)) / len(items)
     ways: dict[str, Any] = {}
     for readings in READINGS:
         finder = LanguageFinder(predictor, readings)
-        seconds, found, ranks = [], dict.fromkeys(codes, 0), list[int]()
-        for code, text in asked:
+        seconds, hits, ranks = [], dict.fromkeys(codes, 0), list[int]()
+        for code, text in items:
             start = time.perf_counter()
             query = finder.read(text, codes)
             order = sorted(finder.losses(query), key=lambda one: one.loss)
-            chosen = next(one for one in query.queries if one.served is order[0].served)
-            predictor.answer([chosen])
+            nearest = next(one for one in query.queries if one.served is order[0].served)
+            predictor.answer([nearest])
             seconds.append(time.perf_counter() - start)
             ranks.append([one.served.language for one in order].index(code))
-            found[code] += ranks[-1] == 0
+            hits[code] += ranks[-1] == 0
         ways[str(readings)] = {
             "accuracy": 100 * sum(rank == 0 for rank in ranks) / len(ranks),
             "in_first_three": 100 * sum(rank < 3 for rank in ranks) / len(ranks),
             "milliseconds": 1000 * statistics.median(seconds),
             "plain_predictions": statistics.median(seconds) / plain,
-            "by_language": {code: 100 * count / options.texts for code, count in found.items()},
+            "by_language": {code: 100 * count / options.texts for code, count in hits.items()},
         }
     return {"plain_milliseconds": 1000 * plain, "readings": ways, "chance": 100 / len(codes)}
 
 
-def _seconds_plain(predictor: Predictor, asked: list[tuple[str, str]]) -> float:
+def _seconds_plain(predictor: Predictor, items: list[tuple[str, str]]) -> float:
     """One at a time, as the languages are found."""
     start = time.perf_counter()
-    for item in asked:
+    for item in items:
         predictor.predict([item])
     return time.perf_counter() - start
 

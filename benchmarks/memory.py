@@ -32,10 +32,10 @@ def beyond(work: Callable[[], object]) -> int:
     """Bytes by which the peak during `work` exceeds what was held before it."""
     before = resident()
     peak = PeakMemory()
-    kept = work()
-    found = peak.bytes() - before
-    del kept
-    return max(found, 0)
+    result = work()
+    size = peak.bytes() - before
+    del result
+    return max(size, 0)
 
 
 def in_own_process(script: str, arguments: Sequence[str], side: str) -> int:
@@ -46,7 +46,7 @@ def in_own_process(script: str, arguments: Sequence[str], side: str) -> int:
 def figures_of(script: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Run a benchmark in a process of its own; the JSON object that it prints last."""
     command = [sys.executable, str(Path(script).resolve()), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"measuring with {' '.join(arguments)} failed:\n{done.stderr.strip()}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        raise SystemExit(f"measuring with {' '.join(arguments)} failed:\n{process.stderr.strip()}")
+    return json.loads(process.stdout.strip().splitlines()[-1])

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from backbones import RandomModel
 from peft import PrefixTuningConfig
-from report import DTYPES, add_device, parser, positive, precision_of, ratio_of, show, shown, spread, write
+from report import DTYPES, add_device, parser, positive, precision_of, range_text, ratio_of, show, spread, write
 from sides import prefix_tuning
 from stage2 import peft_label_scores
 from texts import TASK, find_data, pairs, words
@@ -61,11 +61,11 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = parser(__doc__ or "", batch=32)
-    made.add_argument("--languages", type=positive, default=18, help="each with a prompt of its own")
-    made.add_argument("--examples", type=positive, default=64, help="that arrive in a round")
-    add_device(made)
-    return made.parse_args(arguments)
+    options = parser(__doc__ or "", batch=32)
+    options.add_argument("--languages", type=positive, default=18, help="each with a prompt of its own")
+    options.add_argument("--examples", type=positive, default=64, help="that arrive in a round")
+    add_device(options)
+    return options.parse_args(arguments)
 
 
 def _sides(random: RandomModel, head: Words, options: argparse.Namespace) -> dict[str, Callable[[Arrivals], list[int]]]:
@@ -93,15 +93,15 @@ class Ours:
         }
         self.predictor = Predictor(self.backbone, classifiers)
         # The texts' tokens, and so the label words, are spread over a vocabulary that no tokenizer has.
-        read = self.predictor.read([(name, ("", "")) for name in classifiers])
-        self.served = [replace(query.served, words=head) for query in read]
+        queries = self.predictor.read([(name, ("", "")) for name in classifiers])
+        self.served = [replace(query.served, words=head) for query in queries]
 
     def __call__(self, arrivals: Arrivals) -> list[int]:
-        found: list[int] = []
+        labels: list[int] = []
         for batch in _batches(arrivals, self.batch):
             queries = [Query(self.served[language], cloze) for cloze, language in batch]
-            found += [int(row.argmax()) for row in self.predictor.log_probabilities(queries)]
-        return found
+            labels += [int(row.argmax()) for row in self.predictor.log_probabilities(queries)]
+        return labels
 
 
 class Switching:
@@ -129,15 +129,15 @@ class Switching:
     @torch.inference_mode()
     def grouped(self, arrivals: Arrivals) -> list[int]:
         """Switch once for every language of a batch."""
-        found: list[int] = []
+        answers: list[int] = []
         for batch in _batches(arrivals, self.batch):
             labels = [0] * len(batch)
             for language in sorted({language for _, language in batch}):
                 rows = [row for row, (_, own) in enumerate(batch) if own == language]
                 for row, label in zip(rows, self._labels([batch[row][0] for row in rows], language), strict=True):
                     labels[row] = label
-            found += labels
-        return found
+            answers += labels
+        return answers
 
 
 def _batches(arrivals: Arrivals, size: int) -> Iterator[Arrivals]:
@@ -146,8 +146,8 @@ def _batches(arrivals: Arrivals, size: int) -> Iterator[Arrivals]:
 
 
 def _figures(seconds: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
-    ratios = {name: ratio_of(found, seconds["ours"]) for name, found in seconds.items() if name != "ours"}
-    speeds = {name: spread([options.examples / value for value in found]) for name, found in seconds.items()}
+    ratios = {name: ratio_of(values, seconds["ours"]) for name, values in seconds.items() if name != "ours"}
+    speeds = {name: spread([options.examples / value for value in values]) for name, values in seconds.items()}
     return {
         "examples_per_second": speeds["ours"]["median"],
         "peft_examples_per_second": speeds["grouped-fp32"]["median"],
@@ -166,7 +166,7 @@ def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
         names[f"grouped-{dtype}"] = f"PEFT, grouped in each batch, {dtype}"
         names[f"one-{dtype}"] = f"PEFT, one at a time, {dtype}"
     rows = [
-        [names[name], shown(speed, ",.1f"), "-" if name == "ours" else shown(figures["ratios"][name], ".1f")]
+        [names[name], range_text(speed, ",.1f"), "-" if name == "ours" else range_text(figures["ratios"][name], ".1f")]
         for name, speed in figures["speeds"].items()
     ]
     title = (

@@ -110,32 +110,32 @@ def main(arguments: Sequence[str]) -> None:
     for name in options.backbones:
         loaded = figures_of(__file__, ["--load-of", name])
         backbone = gp.Backbone.load(name, precision=options.precision, device="cpu")
-        found = _by_states(backbone, corpus)
+        results = _by_states(backbone, corpus)
         if backbone.has_lm_head:
             tuned = [_prompt_tuning(backbone, corpus, seed, options) for seed in range(options.seeds)]
-            for code, scores in found["languages"].items():
+            for code, scores in results["languages"].items():
                 scores["prompt_tuning"] = {way: [one[code][way] for one in tuned] for way in WAYS}
-        figures["backbones"][name] = {"loading": loaded, **found}
+        figures["backbones"][name] = {"loading": loaded, **results}
     _print(figures, options)
     write(options, "probe", figures)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
-    made.add_argument("--backbones", nargs="+", choices=BUNDLED, default=list(BUNDLED))
-    made.add_argument("--languages", nargs="+", help="SIB-200's codes; by default the card's that the folder has")
-    made.add_argument("--seeds", type=positive, default=3, help="of prompt tuning")
-    made.add_argument("--epochs", type=positive, default=6, help="of prompt tuning")
-    made.add_argument("--batch", type=positive, default=16, help="of prompt tuning")
-    made.add_argument("--learning-rate", type=float, default=2e-2, help="of prompt tuning")
-    made.add_argument("--prior-texts", type=positive, default=200, help="training sentences that fit the offsets")
-    made.add_argument("--precision", choices=("auto", *DTYPES), default="fp32")
-    made.add_argument("--data-dir", type=Path, help="folder with sib200; by default that of GLOTPROMPT_DATA")
-    add_outputs(made)
-    made.add_argument("--load-of", choices=BUNDLED, help=argparse.SUPPRESS)
-    return made.parse_args(arguments)
+    parser.add_argument("--backbones", nargs="+", choices=BUNDLED, default=list(BUNDLED))
+    parser.add_argument("--languages", nargs="+", help="SIB-200's codes; by default the card's that the folder has")
+    parser.add_argument("--seeds", type=positive, default=3, help="of prompt tuning")
+    parser.add_argument("--epochs", type=positive, default=6, help="of prompt tuning")
+    parser.add_argument("--batch", type=positive, default=16, help="of prompt tuning")
+    parser.add_argument("--learning-rate", type=float, default=2e-2, help="of prompt tuning")
+    parser.add_argument("--prior-texts", type=positive, default=200, help="training sentences that fit the offsets")
+    parser.add_argument("--precision", choices=("auto", *DTYPES), default="fp32")
+    parser.add_argument("--data-dir", type=Path, help="folder with sib200; by default that of GLOTPROMPT_DATA")
+    add_outputs(parser)
+    parser.add_argument("--load-of", choices=BUNDLED, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
 
 
 def _read(options: argparse.Namespace) -> dict[str, dict[str, Sequence[gp.Example]]]:
@@ -248,11 +248,11 @@ def _prompt_tuning(
     runtime = gp.RuntimeConfig(progress=False, no_samples=True)
     source = corpus[SOURCE]
     classifier = gp.tune(backbone, None, source["train"], TASK, config, runtime, source["dev"])
-    found: dict[str, dict[str, float]] = {}
+    accuracies: dict[str, dict[str, float]] = {}
     for code, parts in corpus.items():
         scores = transfer_scores(classifier, parts["test"], TASK.labels, parts["train"][: options.prior_texts])
-        found[code] = dict(zip(WAYS, (scores.as_is.accuracy, scores.offset.accuracy), strict=True))
-    return found
+        accuracies[code] = dict(zip(WAYS, (scores.as_is.accuracy, scores.offset.accuracy), strict=True))
+    return accuracies
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -260,8 +260,8 @@ def _prompt_tuning(
 
 def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
     rows: list[list[str]] = []
-    for name, found in figures["backbones"].items():
-        load = found["loading"]
+    for name, results in figures["backbones"].items():
+        load = results["loading"]
         rows.append([
             name,
             f"{load['seconds']:.1f}",
@@ -271,16 +271,16 @@ def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
         ])  # fmt: skip
     columns = ("loading, fp32", "seconds", "of processor time", "peak, MB", "in models of fp32")
     show("Loading in a fresh process, after imports", columns, rows)
-    for name, found in figures["backbones"].items():
+    for name, results in figures["backbones"].items():
         rows = [
             [
                 language(code).name, f"{scores['retrieval']:.1f}", *(f"{one:.1f}" for one in scores["linear"].values()),
                 *(_seeds(values) for values in scores.get("prompt_tuning", {}).values()),
             ]
-            for code, scores in found["languages"].items()
+            for code, scores in results["languages"].items()
         ]  # fmt: skip
-        linear = [f"LR, C {c:g}" + (" (by dev)" if c == found["chosen_c"] else "") for c in PENALTIES]
-        tuned = [f"prompt tuning, {way}" for way in found["languages"][SOURCE].get("prompt_tuning", ())]
+        linear = [f"LR, C {c:g}" + (" (by dev)" if c == results["chosen_c"] else "") for c in PENALTIES]
+        tuned = [f"prompt tuning, {way}" for way in results["languages"][SOURCE].get("prompt_tuning", ())]
         title = f"{name}, {options.precision}: SIB-200, {figures['test_sentences']} test sentences a language, %"
         show(title, ("language", "retrieval", *linear, *tuned), rows)
 

@@ -31,13 +31,13 @@ FACTORS = ((0.5, 1.0), (1.0, 1.0), (2.0, 1.0), (1.0, 0.5), (1.0, 2.0))
 
 
 def main(arguments: Sequence[str]) -> None:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--methods", nargs="+", default=["lora", "mad-x", "fine-tuning-mlm"])
-    made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    made.add_argument("--steps", type=int, default=75, help="of stage 1")
-    made.add_argument("--precision", default="auto")
-    made.add_argument("--json", type=Path, required=True, help="JSON lines, one per run")
-    options = made.parse_args(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=["lora", "mad-x", "fine-tuning-mlm"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=75, help="of stage 1")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--json", type=Path, required=True, help="JSON lines, one per run")
+    options = parser.parse_args(arguments)
     backbone = gp.Backbone.load("mini", precision=options.precision)
     text = bible_corpus(fast=False)
     for method, seed in product(options.methods, options.seeds):

@@ -31,11 +31,11 @@ TOGETHER = 50
 
 
 def main(arguments: Sequence[str]) -> None:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--classifiers", type=positive, default=2000)
-    made.add_argument("--cache-megabytes", type=positive, default=256, help="as of `glotprompt serve`")
-    made.add_argument("--folder", type=Path, default=None, help="where to write the files; default: a temporary one")
-    options = made.parse_args(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--classifiers", type=positive, default=2000)
+    parser.add_argument("--cache-megabytes", type=positive, default=256, help="as of `glotprompt serve`")
+    parser.add_argument("--folder", type=Path, default=None, help="where to write the files; default: a temporary one")
+    options = parser.parse_args(arguments)
     backbone = gp.Backbone.load("mini", device="cpu")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder, budget = Path(name), options.cache_megabytes * 2**20
@@ -48,16 +48,18 @@ def main(arguments: Sequence[str]) -> None:
         registry = Registry(folder, backbone, budget)
         opened, count = time.perf_counter() - start, len(registry.snapshot())
         assert count == options.classifiers, registry.errors()
-        held, peak, start = resident() - before, PeakMemory(), time.perf_counter()
+        memory, peak, start = resident() - before, PeakMemory(), time.perf_counter()
         predictor = Predictor(backbone, registry)
         for first_one in range(0, count, TOGETHER):
             numbers = range(first_one, min(first_one + TOGETHER, count))
             predictor.predict([(str(number), "a text") for number in numbers])
             assert registry.cached_bytes <= budget
-        asked = time.perf_counter() - start
+        seconds = time.perf_counter() - start
         print(f"{count:,} files of {whole / 2**20 / count:.2f} MB, {whole / 2**20:,.0f} MB together")
-        print(f"opened in {opened:.1f} s; {held / 2**20:,.0f} MB held, {held / 2**10 / count:.1f} kB each")
-        print(f"each asked once in {asked:.1f} s; at most {(peak.bytes() - before) / 2**20:,.0f} MB beyond the random,")
+        print(f"opened in {opened:.1f} s; {memory / 2**20:,.0f} MB held, {memory / 2**10 / count:.1f} kB each")
+        print(
+            f"each asked once in {seconds:.1f} s; at most {(peak.bytes() - before) / 2**20:,.0f} MB beyond the random,"
+        )
         print(f"of which {registry.cached_bytes / 2**20:,.0f} MB decoded (the limit is {options.cache_megabytes} MB)")
         start = time.perf_counter()
         registry.reload()
@@ -65,11 +67,11 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _first(backbone: gp.Backbone, folder: Path) -> Path:
-    drawn = torch.randn(backbone.prompt_shape(32), generator=torch.Generator().manual_seed(0))
+    vectors = torch.randn(backbone.prompt_shape(32), generator=torch.Generator().manual_seed(0))
     samples = Samples("target", ("x" * MOST_CHARACTERS,) * NUM_SAMPLES)
     task = gp.Task.load("news")
-    made = gp.PromptClassifier(backbone, SoftPrompt(drawn), task, "sna", 128, samples=samples)
-    return made.save(folder / "0.safetensors")
+    classifier = gp.PromptClassifier(backbone, SoftPrompt(vectors), task, "sna", 128, samples=samples)
+    return classifier.save(folder / "0.safetensors")
 
 
 if __name__ == "__main__":

@@ -28,43 +28,51 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 def parser(description: str, **defaults: Any) -> argparse.ArgumentParser:
     """The options that every benchmark has, so that `make bench ARGS=...` can hand the same words to all."""
-    made = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
-    made.add_argument("--shape", choices=SHAPES, default="mini", help="the body's sizes (random weights)")
-    made.add_argument("--vocabulary", type=positive, default=XLMR_WORDS, help="words of the model")
-    made.add_argument("--batch", type=positive, default=16, help="sequences or examples per step")
-    made.add_argument("--length", type=positive, default=128, help="longest sequence in tokens, special ones included")
-    made.add_argument("--prompt-length", type=positive, default=32, help="vectors in front of every layer's attention")
-    made.add_argument(
+    options.add_argument("--shape", choices=SHAPES, default="mini", help="the body's sizes (random weights)")
+    options.add_argument("--vocabulary", type=positive, default=XLMR_WORDS, help="words of the model")
+    options.add_argument("--batch", type=positive, default=16, help="sequences or examples per step")
+    options.add_argument(
+        "--length", type=positive, default=128, help="longest sequence in tokens, special ones included"
+    )
+    options.add_argument(
+        "--prompt-length", type=positive, default=32, help="vectors in front of every layer's attention"
+    )
+    options.add_argument(
         "--precision", choices=("auto", *DTYPES), default="auto",
         help="of the product's frozen body; auto: bf16 where this machine multiplies it faster",
     )  # fmt: skip
-    made.add_argument("--rounds", type=positive, default=5, help="alternations; figures are medians over them")
-    made.add_argument(
+    options.add_argument("--rounds", type=positive, default=5, help="alternations; figures are medians over them")
+    options.add_argument(
         "--data-dir",
         type=Path,
         help="folder with real texts (else the variable GLOTPROMPT_DATA); without one, drawn lengths stand for them",
     )
-    add_outputs(made)
-    made.set_defaults(**defaults)
-    return made
+    add_outputs(options)
+    options.set_defaults(**defaults)
+    return options
 
 
-def add_outputs(made: argparse.ArgumentParser) -> None:
+def add_outputs(options: argparse.ArgumentParser) -> None:
     """Where `write` puts the figures."""
-    made.add_argument("--json", type=Path, help="write the figures here; into a folder: as <benchmark>.json")
-    made.add_argument("--history", type=Path, help="add the figures, with machine and commit, to this file as a line")
+    options.add_argument("--json", type=Path, help="write the figures here; into a folder: as <benchmark>.json")
+    options.add_argument(
+        "--history", type=Path, help="add the figures, with machine and commit, to this file as a line"
+    )
 
 
-def add_dropout(made: argparse.ArgumentParser) -> None:
+def add_dropout(options: argparse.ArgumentParser) -> None:
     """The option of those that train others' models."""
-    made.add_argument("--no-dropout", action="store_true", help="the others without the dropout that models come with")
+    options.add_argument(
+        "--no-dropout", action="store_true", help="the others without the dropout that models come with"
+    )
 
 
-def add_device(made: argparse.ArgumentParser) -> None:
+def add_device(options: argparse.ArgumentParser) -> None:
     """The option of those that also measure a GPU."""
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where all sides compute")
+    options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where all sides compute")
 
 
 def positive(text: str) -> int:
@@ -131,7 +139,7 @@ def ratio_of(above: Sequence[float], below: Sequence[float]) -> dict[str, float]
     return spread([a / b for a, b in zip(above, below, strict=True)])
 
 
-def shown(values: Mapping[str, float], form: str = ",.0f") -> str:
+def range_text(values: Mapping[str, float], form: str = ",.0f") -> str:
     """A spread as text."""
     low, high = format(values["min"], form), format(values["max"], form)
     return f"{format(values['median'], form)}  ({low} .. {high})"

@@ -30,7 +30,7 @@ import torch
 import uvicorn
 from backbones import RandomModel
 from peft import PrefixTuningConfig
-from report import DTYPES, parser, positive, precision_of, show, shown, spread, write
+from report import DTYPES, parser, positive, precision_of, range_text, show, spread, write
 from sides import prefix_tuning
 from stage2 import peft_label_scores
 from starlette.applications import Starlette
@@ -119,11 +119,11 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = parser(__doc__ or "", length=128, rounds=3)
-    made.add_argument("--languages", type=positive, default=18, help="each with a prompt of its own")
-    made.add_argument("--clients", type=positive, default=16, help="that ask at once, each its next after an answer")
-    made.add_argument("--requests", type=positive, default=320, help="of a round")
-    return made.parse_args(arguments)
+    options = parser(__doc__ or "", length=128, rounds=3)
+    options.add_argument("--languages", type=positive, default=18, help="each with a prompt of its own")
+    options.add_argument("--clients", type=positive, default=16, help="that ask at once, each its next after an answer")
+    options.add_argument("--requests", type=positive, default=320, help="of a round")
+    return options.parse_args(arguments)
 
 
 def _questions(options: argparse.Namespace) -> list[Question]:
@@ -139,7 +139,7 @@ def _questions(options: argparse.Namespace) -> list[Question]:
     else:
         lengths = np.maximum(3, generator.lognormal(3.2, 0.6, options.requests)).astype(int)
         texts = [" ".join(generator.choice(WORDS, length)) for length in lengths]
-    return [Question(*found) for found in zip(languages, texts, strict=True)]
+    return [Question(*one) for one in zip(languages, texts, strict=True)]
 
 
 def _backbone(options: argparse.Namespace) -> Backbone:
@@ -158,7 +158,7 @@ def _save_and_predict(
     any two languages, at least: if that is little, answers that were mixed up would not show."""
     backbone = _backbone(options)
     shape = backbone.prompt_shape(options.prompt_length)
-    found: dict[Question, dict[str, float]] = {}
+    scores: dict[Question, dict[str, float]] = {}
     same_text: list[list[float]] = []
     for language in range(options.languages):
         prompt = SoftPrompt.initialise(shape, PROMPT_SCALE, language)
@@ -167,10 +167,10 @@ def _save_and_predict(
         same_text.append(list(classifier.predict([questions[0].text])[0].scores.values()))
         own = [question for question in questions if question.language == language]
         predictions = classifier.predict([question.text for question in own])
-        found |= {question: one.scores for question, one in zip(own, predictions, strict=True)}
+        scores |= {question: one.scores for question, one in zip(own, predictions, strict=True)}
     rows = np.array(same_text)
     distances = np.abs(rows[:, None] - rows[None]).max(axis=2)[~np.eye(len(rows), dtype=bool)]
-    return found, float(distances.min()) if len(rows) > 1 else 1.0
+    return scores, float(distances.min()) if len(rows) > 1 else 1.0
 
 
 # --- servers, each in a process of its own
@@ -220,10 +220,10 @@ def _peft(options: argparse.Namespace, folder: str) -> Any:
         model.add_adapter(name, settings)
     model.to(dtype).eval()
     words, padding = label_words(TASK, random.tokenizer), SpecialIds.of(random.tokenizer).pad
-    taken = threading.Lock()
+    lock = threading.Lock()
 
     def predict(language: int, text: str) -> list[float]:
-        with taken, torch.inference_mode():
+        with lock, torch.inference_mode():
             clozes = encode([{"text": text}], TASK, random.tokenizer, options.length)
             model.set_adapter(names[language])
             return peft_label_scores(model, clozes, words, padding)[0].softmax(dim=0).tolist()
@@ -232,8 +232,8 @@ def _peft(options: argparse.Namespace, folder: str) -> Any:
         (item,) = (await request.json())["items"]
         language = int(item["classifier"].rpartition("-")[2])
         scores = await run_in_threadpool(predict, language, item["text"])
-        found = [{"label": label, "score": score} for label, score in zip(TASK.labels, scores, strict=True)]
-        return JSONResponse({"results": [{"classifier": item["classifier"], "scores": found}]})
+        labels = [{"label": label, "score": score} for label, score in zip(TASK.labels, scores, strict=True)]
+        return JSONResponse({"results": [{"classifier": item["classifier"], "scores": labels}]})
 
     return Starlette(routes=[Route("/v1/predict", answer, methods=["POST"])])
 
@@ -285,12 +285,12 @@ def _largest_difference(
 
 def _figures(rounds: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     sides = {
-        name: {key: spread([one[key] for one in found]) for key in ("per_second", "p50", "p95", "p99")}
-        for name, found in rounds.items()
+        name: {key: spread([one[key] for one in loads]) for key in ("per_second", "p50", "p95", "p99")}
+        for name, loads in rounds.items()
     }
     ratios = {
-        name: spread([a["per_second"] / b["per_second"] for a, b in zip(rounds["ours"], found, strict=True)])
-        for name, found in rounds.items()
+        name: spread([a["per_second"] / b["per_second"] for a, b in zip(rounds["ours"], loads, strict=True)])
+        for name, loads in rounds.items()
         if name != "ours"
     }
     return {"sides": sides, "ratios": ratios}
@@ -299,9 +299,9 @@ def _figures(rounds: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
     rows = [
         [
-            name, shown(side["per_second"], ",.1f"),
+            name, range_text(side["per_second"], ",.1f"),
             *(f"{1000 * side[key]['median']:,.0f}" for key in ("p50", "p95", "p99")),
-            shown(figures["ratios"][name], ".2f") if name in figures["ratios"] else "-",
+            range_text(figures["ratios"][name], ".2f") if name in figures["ratios"] else "-",
         ]
         for name, side in figures["sides"].items()
     ]  # fmt: skip

@@ -130,7 +130,7 @@ class Ours:
         target, source = work.lines.packed(SpecialIds.of(random.tokenizer), work.length)
         self.corpus = MaskingCorpus(target, source, config, random.tokenizer)
         self.timed = timed
-        self._done = 0
+        self._num_steps = 0
 
     def step(self) -> Step:
         """The mean of `timed` steps after an untimed one: the step after a pause, in which others have used the caches,
@@ -139,13 +139,13 @@ class Ours:
         positions: list[int] = []
 
         def losses(number: int) -> Generator[tuple[Tensor, int]]:
-            batch = self.corpus.batch(self._done + number)
+            batch = self.corpus.batch(self._num_steps + number)
             masked.append(len(batch.targets))
             positions.append(batch.input_ids.numel())
             yield from masked_token_losses(self.backbone, self.prompt, batch, MicroBatch(RuntimeConfig()))
 
         seconds, tokens, loss = timed_fit(list(self.prompt.parameters()), losses, self.timed)
-        self._done += 1 + self.timed
+        self._num_steps += 1 + self.timed
         mean_masked, mean_positions = (sum(counts[1:]) // self.timed for counts in (masked, positions))
         return Step(seconds / self.timed, tokens // self.timed, mean_masked, loss, mean_positions)
 
@@ -192,21 +192,21 @@ class Aligned:
         pairs = AlignmentBatch(target[:count], source[:count], teachers.to(random.device))
         self.corpus = AlignmentCorpus(pairs, centre, max(1, work.batch // 2), seed=0)
         self.timed = timed
-        self._done = 0
+        self._num_steps = 0
 
     def step(self) -> Step:
         """As `Ours.step`."""
         positions: list[int] = []
 
         def losses(number: int) -> Generator[tuple[Tensor, int]]:
-            batch = self.corpus.batch(self._done + number)
+            batch = self.corpus.batch(self._num_steps + number)
             longest = (max(map(len, side)) for side in (batch.target, batch.source))
             positions.append(sum(padded_width(length) * len(batch.target) for length in longest))
             micro_batch = MicroBatch(RuntimeConfig())
             yield from alignment_losses(self.backbone, self.prompt, batch, self.corpus.centre, micro_batch)
 
         seconds, tokens, loss = timed_fit(list(self.prompt.parameters()), losses, self.timed)
-        self._done += 1 + self.timed
+        self._num_steps += 1 + self.timed
         return Step(seconds / self.timed, tokens // self.timed, 0, loss, sum(positions[1:]) // self.timed)
 
 

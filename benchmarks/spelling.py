@@ -50,21 +50,21 @@ RESPELT: dict[str, Callable[[str], str]] = {"hch": wixarika, "bzd": bribri}
 
 
 def words(texts: Iterable[str]) -> Counter[str]:
-    found = (re.sub(r"^[^\w']+|[^\w']+$", "", word) for text in texts for word in text.lower().split())
-    return Counter(unicodedata.normalize("NFC", word) for word in found if word)
+    tokens = (re.sub(r"^[^\w']+|[^\w']+$", "", word) for text in texts for word in text.lower().split())
+    return Counter(unicodedata.normalize("NFC", word) for word in tokens if word)
 
 
 def share(pairs: Sequence[Pair], verses: Counter[str]) -> float:
     """Of the verses' words that occur in the pairs, per cent."""
-    known = words(pair.target for pair in pairs)
-    return 100 * sum(count for word, count in verses.items() if word in known) / verses.total()
+    vocabulary = words(pair.target for pair in pairs)
+    return 100 * sum(count for word, count in verses.items() if word in vocabulary) / verses.total()
 
 
 def main(arguments: Sequence[str]) -> None:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--data-dir", type=Path, help="default: the variable GLOTPROMPT_DATA")
-    made.add_argument("--output", type=Path, help="folder for the rewritten pairs")
-    options = made.parse_args(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, help="default: the variable GLOTPROMPT_DATA")
+    parser.add_argument("--output", type=Path, help="folder for the rewritten pairs")
+    options = parser.parse_args(arguments)
     for data, code in PAIRS:
         scored = [
             one
@@ -72,12 +72,12 @@ def main(arguments: Sequence[str]) -> None:
             for one in TAXI1500.examples(code, split, options.data_dir, on_bad_row="skip")
         ]
         texts = [one.fields["text"] for one in scored]
-        given, ids = data.pairs(code, "train", options.data_dir), {one.id for one in scored}
-        pairs = check_pairs(given, {"verses": texts}, ids).pairs
+        candidates, ids = data.pairs(code, "train", options.data_dir), {one.id for one in scored}
+        pairs = check_pairs(candidates, {"verses": texts}, ids).pairs
         print(f"{code} {data.name} {len(pairs):,} pairs: {share(pairs, words(texts)):.1f}", flush=True)
         if code not in RESPELT:
             continue
-        respelt = [Pair(pair.source, RESPELT[code](pair.target)) for pair in given]
+        respelt = [Pair(pair.source, RESPELT[code](pair.target)) for pair in candidates]
         print(f"{code} rewritten: {share(respelt, words(texts)):.1f}", flush=True)
         if options.output is not None:  # `grid` checks them as it does all pairs
             options.output.mkdir(parents=True, exist_ok=True)

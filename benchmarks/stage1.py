@@ -19,7 +19,7 @@ import torch
 from arithmetic import GemmRate, attention_flop, done_flop, square_rate, step_flop
 from backbones import RandomModel
 from memory import beyond, in_own_process
-from report import DTYPES, add_device, add_dropout, parser, precision_of, ratio_of, show, shown, spread, write
+from report import DTYPES, add_device, add_dropout, parser, precision_of, range_text, ratio_of, show, spread, write
 from sides import Side, Step, Work, dtype_of_side, stage1_sides
 from texts import Lines, find_data, unlabelled
 
@@ -60,13 +60,13 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = parser(__doc__ or "")
-    made.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES[:-1]), help="which to measure")
-    add_dropout(made)
-    add_device(made)
-    made.add_argument("--skip-memory", action="store_true", help="measure time alone")
-    made.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
-    return made.parse_args(arguments)
+    options = parser(__doc__ or "")
+    options.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES[:-1]), help="which to measure")
+    add_dropout(options)
+    add_device(options)
+    options.add_argument("--skip-memory", action="store_true", help="measure time alone")
+    options.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
+    return options.parse_args(arguments)
 
 
 def _work(options: argparse.Namespace, lines: Lines) -> Work:
@@ -84,14 +84,14 @@ def memory_of(options: argparse.Namespace, side: str) -> int:
     model = random.model(dtype_of_side(side, dtype))
 
     def steps() -> Side:
-        made = stage1_sides(random, dtype, _work(options, lines))[side]()
+        one = stage1_sides(random, dtype, _work(options, lines))[side]()
         for _ in range(MEMORY_STEPS):
-            made.step()
-        return made
+            one.step()
+        return one
 
-    found = beyond(steps)
+    size = beyond(steps)
     del model
-    return found
+    return size
 
 
 def time_sides(random: RandomModel, work: Work, options: argparse.Namespace) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def time_sides(random: RandomModel, work: Work, options: argparse.Namespace) -> 
             if gemm is not None and name == "ours":
                 gemm.measure()
                 rates.append(gemm.end_round())
-    figures: dict[str, Any] = {"sides": {name: _side_figures(taken) for name, taken in steps.items()}}
+    figures: dict[str, Any] = {"sides": {name: _side_figures(side_steps) for name, side_steps in steps.items()}}
     figures["out_of_memory"] = too_large
     if gemm is not None:
         figures["gemm"] = _gemm_figures(random, work, steps["ours"], rates, gemm.best_rate)
@@ -149,12 +149,12 @@ def _gemm_figures(
     random: RandomModel, work: Work, steps: Sequence[Step], rates: Sequence[float], best: float
 ) -> dict[str, Any]:
     """The step's arithmetic against what matrix products reached in the same round."""
-    plain, done = (
+    plain, all_flop = (
         [count(random.shape, random.vocabulary, step.tokens, step.masked) for step in steps]
         for count in (step_flop, done_flop)
     )
     reached = [flop / step.seconds for flop, step in zip(plain, steps, strict=True)]
-    reached_done = [flop / step.seconds for flop, step in zip(done, steps, strict=True)]
+    reached_done = [flop / step.seconds for flop, step in zip(all_flop, steps, strict=True)]
     return {
         "flop_per_second": spread(rates),
         "best_flop_per_second": best,
@@ -162,7 +162,7 @@ def _gemm_figures(
         "share_done": ratio_of(reached_done, rates),
         "share_of_best": spread([value / best for value in reached]),
         "step_flop": plain[-1],
-        "done_flop": done[-1],
+        "done_flop": all_flop[-1],
         "attention_flop": attention_flop(random.shape, work.batch, work.length, work.prompt_length),
     }
 
@@ -179,8 +179,8 @@ def _summarise(figures: dict[str, Any], options: argparse.Namespace) -> None:
 
     same = "peft-bf16" if options.precision == "bf16" else "peft"
     ratios = {name: ratio(name) for name in SIDES[1:]}
-    figures["ratios"] = {name: found for name, found in ratios.items() if found is not None}
-    medians = {name: None if found is None else found["median"] for name, found in ratios.items()}
+    figures["ratios"] = {name: values for name, values in ratios.items() if values is not None}
+    medians = {name: None if values is None else values["median"] for name, values in ratios.items()}
     both = {"ours", "peft"} <= set(memory)
     figures |= {
         "tokens_per_second": speed("ours"),
@@ -199,16 +199,16 @@ def _summarise(figures: dict[str, Any], options: argparse.Namespace) -> None:
 def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
     memory = figures.get("memory", {})
     rows: list[list[str]] = []
-    for name, found in figures["sides"].items():
+    for name, row in figures["sides"].items():
         ratio = figures["ratios"].get(name)
         rows.append(
             [
                 f"{NAMES[name]}, {options.precision}" if name in ("ours", "alignment", "compiled") else NAMES[name],
-                shown(found["tokens_per_second"]),
-                shown(found["seconds"], ".2f"),
-                f"{found['tokens']['median']:,.0f}",
-                f"{found['filled']:.2f}",
-                "-" if ratio is None else shown(ratio, ".1f"),
+                range_text(row["tokens_per_second"]),
+                range_text(row["seconds"], ".2f"),
+                f"{row['tokens']['median']:,.0f}",
+                f"{row['filled']:.2f}",
+                "-" if ratio is None else range_text(ratio, ".1f"),
                 f"{memory[name] / 2**20:,.0f}" if name in memory else "-",
             ]
         )
@@ -223,10 +223,10 @@ def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
         return
     giga = {key: value / 1e9 for key, value in gemm["flop_per_second"].items()}
     rows = [
-        ["matrix products at these sizes, GFLOP/s", shown(giga)],
-        ["step, share of that rate", shown(gemm["share"], ".2f")],
-        ["step, share, arithmetic that is needed alone", shown(gemm["share_done"], ".2f")],
-        ["step, share of the best rate of the run", shown(gemm["share_of_best"], ".2f")],
+        ["matrix products at these sizes, GFLOP/s", range_text(giga)],
+        ["step, share of that rate", range_text(gemm["share"], ".2f")],
+        ["step, share, arithmetic that is needed alone", range_text(gemm["share_done"], ".2f")],
+        ["step, share of the best rate of the run", range_text(gemm["share_of_best"], ".2f")],
         ["one large square product, GFLOP/s", f"{gemm['square_flop_per_second'] / 1e9:,.0f}"],
         ["step, share of that rate", f"{gemm['share_of_square']:.2f}"],
         ["GFLOP of a step: plain count, needed, attention", " / ".join(

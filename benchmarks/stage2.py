@@ -18,7 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 from backbones import RandomModel, WideTokenizer
-from report import DTYPES, add_device, add_dropout, parser, positive, precision_of, ratio_of, show, shown, spread, write
+from report import (
+    DTYPES,
+    add_device,
+    add_dropout,
+    parser,
+    positive,
+    precision_of,
+    range_text,
+    ratio_of,
+    show,
+    spread,
+    write,
+)
 from sides import prefix_tuning, timed_epochs
 from texts import find_data, pairs, words
 from torch import Tensor, nn
@@ -45,36 +57,36 @@ def main(arguments: Sequence[str]) -> None:
     data = find_data(options.data_dir)
     clozes, gold, origin = pairs(data, random.tokenizer, options.length, options.examples)
     count = random.shape.layers
-    chosen = {"N": count, "3N/4": round(0.75 * count), "N/4": round(0.25 * count)}
+    layer_counts = {"N": count, "3N/4": round(0.75 * count), "N/4": round(0.25 * count)}
     head = words(random.tokenizer)
     ours = {
         name: OurTuning(random, dtype, ClozeCorpus(clozes, gold, options.batch, 0), head, k, options.prompt_length)
-        for name, k in chosen.items()
+        for name, k in layer_counts.items()
     }
     model = prefix_tuning(random.model(dtype), options.prompt_length).train(not options.no_dropout)
     peft = PeftTuning(model, random.tokenizer, ClozeCorpus(clozes, gold, options.batch, 0), head)
     peft.step(range(min(options.batch, len(clozes))))
     for side in ours.values():
         side.epochs(1)
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ours}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ours}
     theirs: list[float] = []
     for number in range(options.rounds):
         theirs.append(peft.epoch(number))
         for name, side in ours.items():
             first, later = side.epochs(2)
-            taken[name].append((first, later))
-    figures = _figures(taken, theirs, chosen, len(clozes))
+            seconds[name].append((first, later))
+    figures = _figures(seconds, theirs, layer_counts, len(clozes))
     figures |= {"texts": origin, "mean_length": sum(len(cloze.input_ids) for cloze in clozes) / len(clozes)}
     _print(figures, options)
     write(options, "stage2", figures)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = parser(__doc__ or "", batch=32)
-    made.add_argument("--examples", type=positive, default=64, help="of an epoch")
-    add_dropout(made)
-    add_device(made)
-    return made.parse_args(arguments)
+    options = parser(__doc__ or "", batch=32)
+    options.add_argument("--examples", type=positive, default=64, help="of an epoch")
+    add_dropout(options)
+    add_device(options)
+    return options.parse_args(arguments)
 
 
 class OurTuning:
@@ -152,20 +164,23 @@ def peft_label_scores(model: Any, clozes: Sequence[Cloze], head: Words, padding:
 
 
 def _figures(
-    taken: dict[str, list[tuple[float, float]]], theirs: list[float], chosen: dict[str, int], examples: int
+    seconds_by_name: dict[str, list[tuple[float, float]]],
+    theirs: list[float],
+    layer_counts: dict[str, int],
+    examples: int,
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "peft_examples_per_second": examples / spread(theirs)["median"],
         "peft": spread([examples / seconds for seconds in theirs]),
         "k": {},
     }
-    for name, rounds in taken.items():
+    for name, rounds in seconds_by_name.items():
         whole = [(first + (EPOCHS - 1) * later) / EPOCHS for first, later in rounds]
         parts = {"whole": whole, "first": [first for first, _ in rounds], "later": [later for _, later in rounds]}
-        speeds = {part: spread([examples / seconds for seconds in found]) for part, found in parts.items()}
-        ratios = {part: ratio_of(theirs, found) for part, found in parts.items()}
+        speeds = {part: spread([examples / seconds for seconds in values]) for part, values in parts.items()}
+        ratios = {part: ratio_of(theirs, values) for part, values in parts.items()}
         figures["k"][name] = {
-            "top_k_layers": chosen[name],
+            "top_k_layers": layer_counts[name],
             "examples_per_second": speeds["whole"]["median"],
             "ratio": ratios["whole"]["median"],
             "speeds": speeds,
@@ -175,11 +190,11 @@ def _figures(
 
 
 def _print(figures: dict[str, Any], options: argparse.Namespace) -> None:
-    rows = [["PEFT, all layers", *[shown(figures["peft"], ",.1f")] * 3, "1"]]
-    for name, found in figures["k"].items():
-        speeds = (shown(found["speeds"][part], ",.1f") for part in ("first", "later", "whole"))
+    rows = [["PEFT, all layers", *[range_text(figures["peft"], ",.1f")] * 3, "1"]]
+    for name, row in figures["k"].items():
+        speeds = (range_text(row["speeds"][part], ",.1f") for part in ("first", "later", "whole"))
         rows.append(
-            [f"glotprompt, K = {found['top_k_layers']} ({name})", *speeds, shown(found["ratios"]["whole"], ".1f")]
+            [f"glotprompt, K = {row['top_k_layers']} ({name})", *speeds, range_text(row["ratios"]["whole"], ".1f")]
         )
     title = (
         f"Stage 2: shape {options.shape}, {options.vocabulary:,} words, batches of {options.batch}, mean length"

@@ -60,11 +60,11 @@ class Lines:
         return target, source
 
 
-def find_data(given: Path | None) -> Path | None:
+def find_data(folder: Path | None) -> Path | None:
     """The data folder: the given one, that of the environment, or None."""
-    if given is not None and not _holds_all(given):
-        raise SystemExit(f"--data-dir {given} lacks one of {TARGET}, {SOURCE}, {NLI}; give another, or leave it out")
-    for place in (given, os.environ.get(DATA_DIR_VARIABLE)):
+    if folder is not None and not _holds_all(folder):
+        raise SystemExit(f"--data-dir {folder} lacks one of {TARGET}, {SOURCE}, {NLI}; give another, or leave it out")
+    for place in (folder, os.environ.get(DATA_DIR_VARIABLE)):
         if place and _holds_all(Path(place)):
             return Path(place)
     return None

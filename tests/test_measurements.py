@@ -17,9 +17,8 @@ import glotprompt as gp
 from glotprompt.errors import ArtifactError
 from glotprompt.inference.measurements import MOST, keep, sentence
 from glotprompt.model.modules.soft_prompt import SoftPrompt
-from glotprompt.records import Measurement
 from glotprompt.storage import artifact
-from glotprompt.storage.metadata import check_metadata
+from glotprompt.storage.metadata import Measurement, check_metadata
 
 from .toys import TASK
 

@@ -16,10 +16,10 @@ from glotprompt.records import (
     Combined,
     Converted,
     EvaluationReport,
-    Measurement,
     TuneReport,
     stage1_report,
 )
+from glotprompt.storage.metadata import Measurement
 from glotprompt.training.objectives.scoring import report
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "reports.schema.json"

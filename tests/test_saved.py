@@ -21,7 +21,7 @@ import glotprompt as gp
 from glotprompt.data.samples import Samples
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.model.backbone import Backbone
-from glotprompt.records import Measurement
+from glotprompt.storage.metadata import Measurement
 
 from .toys import QUIET, SOURCE, TASK, TOY, topics
 

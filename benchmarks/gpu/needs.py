@@ -18,8 +18,8 @@ def needed() -> list[Requirement]:
     """The requirements, direct ones only."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     of_dev = map(Requirement, project["optional-dependencies"]["dev"])
-    found = [Requirement(line) for line in project["dependencies"]]
-    return found + [one for one in of_dev if canonicalize_name(one.name) in OF_DEV]
+    requirements = [Requirement(line) for line in project["dependencies"]]
+    return requirements + [one for one in of_dev if canonicalize_name(one.name) in OF_DEV]
 
 
 def missing() -> list[str]:

@@ -23,17 +23,17 @@ LINES, TOKENS_A_LINE = 2000, 60
 
 
 def main(arguments: Sequence[str]) -> None:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--steps", type=int, default=1000)
-    made.add_argument("--device", default="cuda")
-    made.add_argument("--batch", type=int, default=AdaptConfig().batch_size)
-    made.add_argument("--length", type=int, default=AdaptConfig().max_length)
-    made.add_argument("--text", type=Path, help="unlabelled target text, a text a line")
-    made.add_argument("--json", type=Path, required=True, help="file for the figures")
-    options = made.parse_args(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--batch", type=int, default=AdaptConfig().batch_size)
+    parser.add_argument("--length", type=int, default=AdaptConfig().max_length)
+    parser.add_argument("--text", type=Path, help="unlabelled target text, a text a line")
+    parser.add_argument("--json", type=Path, required=True, help="file for the figures")
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        target = options.text or written(folder / "target.txt", 0)
+        target = options.text or synthetic_text(folder / "target.txt", 0)
         words = [
             "adapt",
             "--model",
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
             "--target",
             target,
             "--source",
-            written(folder / "source.txt", 1),
+            synthetic_text(folder / "source.txt", 1),
         ]
         words += ["--language", "und", "--steps", options.steps, "--device", options.device]
         words += ["--batch-size", options.batch, "--max-length", options.length]
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{a_step * 1000:.1f} ms a step, {of_paper:,} steps: {figures['projected_hours']:.2f} hours")
 
 
-def written(path: Path, seed: int) -> Path:
+def synthetic_text(path: Path, seed: int) -> Path:
     """A file of synthetic lines."""
     tokenizer = read_tokenizer(folder_of(MINI))
     generator = np.random.default_rng(seed)

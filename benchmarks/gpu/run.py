@@ -87,11 +87,11 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         environment = _environment()
-        found, lacking = _looked_at(environment, options.dry)
+        machine, lacking = _looked_at(environment, options.dry)
         if lacking and options.wheels.is_file():
             environment = _environment(_unpacked(options.wheels, work))
-            found, lacking = _looked_at(environment, options.dry)
-        summary: dict[str, Any] = {"dry": options.dry, "machine": found, "lacking": lacking, "parts": {}}
+            machine, lacking = _looked_at(environment, options.dry)
+        summary: dict[str, Any] = {"dry": options.dry, "machine": machine, "lacking": lacking, "parts": {}}
         if not lacking:
             deadline = started + 60 * options.minutes - SPARE
             run = _runner(options, out, work, environment)
@@ -112,14 +112,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--output", type=Path, default=Path("gpu-output"), help="folder for the JSON files")
-    made.add_argument("--dry", action="store_true", help="on the CPU, with tiny shapes")
-    made.add_argument("--minutes", type=float, default=9, help="when to have ended (default: 9)")
-    made.add_argument("--only", nargs="+", choices=[part.name for part in PARTS], help="these parts alone")
-    made.add_argument("--wheels", type=Path, default=ROOT / ".gpu" / "wheels.tar.xz", help="what make gpu-wheels wrote")
-    made.add_argument("--text", type=Path, help="target text of paper_stage1 (default: synthetic)")
-    return made.parse_args(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("gpu-output"), help="folder for the JSON files")
+    parser.add_argument("--dry", action="store_true", help="on the CPU, with tiny shapes")
+    parser.add_argument("--minutes", type=float, default=9, help="when to have ended (default: 9)")
+    parser.add_argument("--only", nargs="+", choices=[part.name for part in PARTS], help="these parts alone")
+    parser.add_argument(
+        "--wheels", type=Path, default=ROOT / ".gpu" / "wheels.tar.xz", help="what make gpu-wheels wrote"
+    )
+    parser.add_argument("--text", type=Path, help="target text of paper_stage1 (default: synthetic)")
+    return parser.parse_args(arguments)
 
 
 def _environment(site: Path | None = None) -> dict[str, str]:
@@ -146,15 +148,15 @@ def _looked_at(environment: dict[str, str], dry: bool) -> tuple[dict[str, Any], 
         ended = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
         return ended.stdout.strip(), ended.stderr.strip() if ended.returncode else ""
 
-    said, failed = output(str(BENCHMARKS / "gpu" / "needs.py"))
-    lacking = failed.splitlines()[-1:] or said.splitlines()
+    lines, failed = output(str(BENCHMARKS / "gpu" / "needs.py"))
+    lacking = failed.splitlines()[-1:] or lines.splitlines()
     versions, failed = output("-c", VERSIONS)
     if failed:
         return {}, [*lacking, failed.splitlines()[-1]]
-    found = json.loads(versions)
-    if not dry and found["gpu"] is None:
+    machine = json.loads(versions)
+    if not dry and machine["gpu"] is None:
         lacking.append("a CUDA device (make gpu DRY=1 runs on the CPU)")
-    return found, lacking
+    return machine, lacking
 
 
 def _runner(options: argparse.Namespace, out: Path, work: Path, environment: dict[str, str]) -> Callable[..., Any]:
@@ -188,17 +190,17 @@ def _runner(options: argparse.Namespace, out: Path, work: Path, environment: dic
 
 def _run(part: Part, deadline: float, run: Callable[..., Any]) -> dict[str, Any]:
     """Status, seconds, and what was printed last."""
-    left = deadline - time.monotonic()
-    if left < part.least:
-        print(f"{part.name}: skipped, {left:.0f} s left and {part.least} needed", flush=True)
-        return {"status": "skipped", "note": f"{left:.0f} s were left, {part.least} are needed"}
+    seconds_left = deadline - time.monotonic()
+    if seconds_left < part.least:
+        print(f"{part.name}: skipped, {seconds_left:.0f} s left and {part.least} needed", flush=True)
+        return {"status": "skipped", "note": f"{seconds_left:.0f} s were left, {part.least} are needed"}
     began = time.monotonic()
-    status, said = run(part, left)
+    status, log = run(part, seconds_left)
     seconds = round(time.monotonic() - began, 1)
     print(f"{part.name}: {status} after {seconds} s", flush=True)
     if status != "done":
-        print(said, flush=True)
-    return {"status": status, "seconds": seconds, "log": said.splitlines()[-30:]}
+        print(log, flush=True)
+    return {"status": status, "seconds": seconds, "log": log.splitlines()[-30:]}
 
 
 def _write(summary: dict[str, Any], out: Path, started: float) -> None:
@@ -239,7 +241,7 @@ def _figures(out: Path) -> dict[str, Any]:
         "stage1_share_of_rate_at_its_sizes": stage1.get("share_of_gemm"),
         "stage1_bytes_beyond_model": stage1.get("memory"),
         "stage1_hours_for_100000_steps": None if a_step is None else a_step * 100_000 / 3600,
-        "stage2_times_peft": {name: found["ratio"] for name, found in stage2.get("k", {}).items()},
+        "stage2_times_peft": {name: row["ratio"] for name, row in stage2.get("k", {}).items()},
         "prediction_times_peft": prediction.get("ratio_same_dtype"),
         "bundled_hours_for_100000_steps": paper.get("projected_hours"),
         "compiled_times_as_fast": None if ratio is None else 1 / ratio,

@@ -32,9 +32,9 @@ TOP = 15
 
 
 def main(arguments: Sequence[str]) -> None:
-    made = parser(__doc__ or "", batch=32, length=256)
-    add_device(made)
-    options = made.parse_args(arguments)
+    command = parser(__doc__ or "", batch=32, length=256)
+    add_device(command)
+    options = command.parse_args(arguments)
     random = RandomModel.of(options.shape, options.vocabulary, options.device)
     lines = unlabelled(find_data(options.data_dir), random.tokenizer)
     work = Work(options.batch, options.length, options.prompt_length, lines)
@@ -65,13 +65,13 @@ def _figures(profiler: Any, on_gpu: bool, seconds: float) -> dict[str, Any]:
             by_name[event.key] += of_event
     total = sum(by_name.values())
     by_kind: Counter[str] = Counter()
-    for name, taken in by_name.items():
+    for name, micros in by_name.items():
         fits = (kind for kind, parts in KINDS.items() if any(part in name.lower() for part in parts))
-        by_kind[next(fits, "element by element")] += taken
+        by_kind[next(fits, "element by element")] += micros
     return {
-        "shares": {kind: taken / total for kind, taken in by_kind.most_common()},
+        "shares": {kind: micros / total for kind, micros in by_kind.most_common()},
         "busy": total / 1e6 / seconds if on_gpu else None,
-        "top": [{"name": name[:120], "share": taken / total} for name, taken in by_name.most_common(TOP)],
+        "top": [{"name": name[:120], "share": micros / total} for name, micros in by_name.most_common(TOP)],
     }
 
 

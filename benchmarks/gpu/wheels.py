@@ -26,16 +26,16 @@ from packaging.utils import canonicalize_name
 MOST = 60 * 2**20
 """Bytes of checkout and archive together."""
 ARCHIVE = "wheels.tar.xz"
-GIVEN = {"torch", "triton"}
+ALWAYS_THERE = {"torch", "triton"}
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 24, 17)] + ["manylinux2014_x86_64"]
 
 
 def main(arguments: Sequence[str]) -> None:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--has", type=Path, help="what the machine has: the output of its `python3 -m pip freeze`")
-    made.add_argument("--python", default="3.12", help="the machine's Python (default: 3.12)")
-    made.add_argument("--folder", type=Path, default=ROOT / ".gpu", help="where the archive goes (default: .gpu)")
-    options = made.parse_args(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--has", type=Path, help="what the machine has: the output of its `python3 -m pip freeze`")
+    parser.add_argument("--python", default="3.12", help="the machine's Python (default: 3.12)")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".gpu", help="where the archive goes (default: .gpu)")
+    options = parser.parse_args(arguments)
     lacking = sorted(lacked(present(options.has), options.python))
     pins = [f"{name}=={version(name)}" for name in lacking]
     print(f"{len(pins)} packages: {' '.join(pins) or 'none'}", flush=True)
@@ -61,18 +61,18 @@ def main(arguments: Sequence[str]) -> None:
 
 def present(path: Path | None) -> dict[str, str | None]:
     """Version by name of what the machine has; None where the file gives none."""
-    found: dict[str, str | None] = dict.fromkeys(GIVEN)
+    versions: dict[str, str | None] = dict.fromkeys(ALWAYS_THERE)
     for line in [] if path is None else path.read_text(encoding="utf-8").splitlines():
-        name, _, given = line.split("#")[0].split(" @ ")[0].strip().partition("==")
+        name, _, number = line.split("#")[0].split(" @ ")[0].strip().partition("==")
         if name:
-            found[canonicalize_name(name)] = given or None
-    return found | dict.fromkeys(GIVEN)
+            versions[canonicalize_name(name)] = number or None
+    return versions | dict.fromkeys(ALWAYS_THERE)
 
 
 def lacked(has: dict[str, str | None], python: str) -> set[str]:
     """Names of all packages that are needed, directly or by others, and that the machine lacks or has in another
     version than is needed."""
-    found: set[str] = set()
+    names: set[str] = set()
     waiting = needed()
     environment = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
     while waiting:
@@ -80,18 +80,18 @@ def lacked(has: dict[str, str | None], python: str) -> set[str]:
         name = canonicalize_name(requirement.name)
         if requirement.marker and not requirement.marker.evaluate(environment):
             continue
-        if name in found or _meets(has, name, requirement):
+        if name in names or _meets(has, name, requirement):
             continue
-        found.add(name)
+        names.add(name)
         waiting += map(Requirement, requires(name) or [])
-    return found
+    return names
 
 
 def _meets(has: dict[str, str | None], name: str, requirement: Requirement) -> bool:
     if name.startswith("nvidia-") or name not in has:
         return name.startswith("nvidia-")
-    given = has[name]
-    return given is None or requirement.specifier.contains(given, prereleases=True)
+    installed = has[name]
+    return installed is None or requirement.specifier.contains(installed, prereleases=True)
 
 
 def pack(wheels: Sequence[Path], archive: Path) -> None:

@@ -4,15 +4,14 @@ torch."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glotprompt.errors import ArtifactError, in_a_line
 
 Number = float | None
 """A number, or None for NaN and infinity, which JSON lacks."""
-Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class Record(BaseModel):
@@ -217,10 +216,8 @@ class Training(TextReport):
 
     def with_text(self, text: TextReport) -> Self:
         """A copy with another text report."""
-        ours = self.model_fields_set - set(TextReport.model_fields)
-        fields = {name: getattr(self, name) for name in ours} | {
-            name: getattr(text, name) for name in text.model_fields_set
-        }
+        fields = {name: getattr(self, name) for name in self.model_fields_set - set(TextReport.model_fields)}
+        fields |= {name: getattr(text, name) for name in text.model_fields_set}
         return self.model_construct(_fields_set=set(fields), **fields)
 
 
@@ -269,6 +266,9 @@ class Converted(Record):
     converted_from: Literal["PEFT", "AdapterHub"]
     origin: dict[str, Any]
     """Metadata of its files."""
+
+
+Stage1Report = AdaptReport | Combined | Converted
 
 
 class LabelPrior(Record):
@@ -330,15 +330,12 @@ class TuneReport(Training):
     by a fit on the others, and all are trained on in the end."""
     pairs: int | None = None
     """embedding: sentence pairs that the ridge map from target to source vectors was fitted on."""
-    language_prompt: AdaptReport | Combined | Converted | None = None
+    language_prompt: Stage1Report | None = None
     """The report of stage 1."""
     label_prior: LabelPrior | None = None
     self_training: SelfTrainingReport | None = None
     centred_on: int | None = None
     """embedding, head "pooled": number of target texts whose mean centres the sentence vectors."""
-
-
-Stage1Report = AdaptReport | Combined | Converted
 
 
 def stage1_report(value: Any, where: str) -> Stage1Report | None:
@@ -387,22 +384,6 @@ class EvaluationReport(Record):
     scores say little."""
     largest_share: float
     """Per cent of the examples with the most frequent prediction."""
-
-
-class Measurement(Record):
-    """An accuracy that `evaluate --record` keeps in a classifier's file."""
-
-    model_config = ConfigDict(strict=True)
-
-    language: Annotated[str, Field(min_length=1)]
-    """ISO 639-3 code of the examples' language."""
-    content: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """Hash of the examples."""
-    num_examples: Annotated[int, Field(ge=1)]
-    accuracy: Percent
-    """In per cent."""
-    interval: Annotated[tuple[Percent, Percent], Strict(False)]
-    """95 % interval of the accuracy, ends in per cent."""
 
 
 Report = EvaluationReport

@@ -4,6 +4,7 @@ words of the vocabulary, and P(y|x) = P(<mask> = v(y)) (section 3.2, equation 1)
 
 from __future__ import annotations
 
+import json
 import string
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -134,6 +135,12 @@ class Task:
         words = {label: list(entry) for label, entry in self.verbalizer.items()}
         return {"name": self.name, "template": self.template.pattern, "verbalizer": words}
 
+    def to_toml(self) -> str:
+        """The task as the text of a file for `load`."""
+        words = [f"{_toml(label)} = {_toml(entry)}" for label, entry in self.verbalizer.items()]
+        lines = [f"name = {_toml(self.name)}", f"template = {_toml(self.template.pattern)}", "[verbalizer]", *words]
+        return "\n".join(lines) + "\n"
+
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], where: str = "task") -> Task:
         keys = ("name", "template", "verbalizer")
@@ -169,6 +176,11 @@ class Task:
         """Hash of template and label words, with the labels in order (the order of a linear head's rows); without the
         name."""
         return identity_of([self.template.pattern, list(self.verbalizer.items())])
+
+
+def _toml(value: str | Sequence[str]) -> str:
+    """A string of TOML, or a list of strings."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _words(entry: object) -> tuple[str, ...]:

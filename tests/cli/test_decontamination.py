@@ -144,7 +144,7 @@ def test_xnli_is_refused_for_a_language_of_americasnli(
 def test_of_a_large_text_lines_are_drawn(here: Path, adapt, invented_lines: list[str]) -> None:
     num = len(invented_lines)
     outcome = adapt("--target nya=nya.txt --max-lines 20")
-    assert f"nya, target text: 20 of {num} lines are read, drawn by seed 0; --max-lines sets how many" in outcome.err
+    assert f"nya, target text: 20 of {num} lines are read, sampled by seed 0; --max-lines sets how many" in outcome.err
     assert "nya: 20 target lines, 20 source lines" in outcome.err
     metadata = training_of("x.st")
     assert metadata["target_lines"] == 20

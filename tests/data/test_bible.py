@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 
 from glotprompt.data.datasets import bible
-from glotprompt.data.datasets.bible import BOOKS, GENRES, DemoCorpus, chapter_roles, demo_corpus, verses
+from glotprompt.data.datasets.bible import BOOKS, GENRES, chapter_roles, demo_corpus, verses
 from glotprompt.data.readers.records import Example
 from glotprompt.errors import ConfigError, MissingExtraError
 
@@ -176,17 +176,6 @@ def test_passages_are_consecutive_verses_of_one_chapter() -> None:
         lengths[last - first + 1] += 1
     assert set(lengths) == {2, 3, 4}
     assert all("-" not in e.id for e in demo_corpus(("gospel", "letter"), 1).target_test)
-
-
-@pytest.mark.slow
-@needs_bibles
-def test_counts_are_those_of_the_parts() -> None:
-    corpus = demo_corpus(("law", "gospel"), 4)
-    counts = corpus.counts()
-    assert counts["labelled"] == len(corpus.labelled) == counts["labelled/law"] + counts["labelled/gospel"]
-    assert counts["target_texts"] == len(corpus.target_texts)
-    assert counts["target_test_verses"] == len(corpus.target_test_verses)
-    assert isinstance(corpus, DemoCorpus)
 
 
 @pytest.mark.parametrize(

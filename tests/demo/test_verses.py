@@ -31,7 +31,7 @@ def test_every_piece_is_kept(
     assert all(row.source_test_accuracy is not None for row in first.rows)
     assert PromptClassifier.load(first.saved.classifier, backbone).method
     assert json.loads((output / "result.json").read_text(encoding="utf-8")) == json.loads(json.dumps(first.to_json()))
-    monkeypatch.setattr(VerseExperiment, "adapted", None)
+    monkeypatch.setattr(demo_verses, "run_stage1", None)
     monkeypatch.setattr(VerseExperiment, "scores", None)
     second = run()
     assert (second.rows, second.alignment, second.conclusion) == (first.rows, first.alignment, first.conclusion)

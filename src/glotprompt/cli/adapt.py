@@ -55,31 +55,34 @@ def adapt(params: Params) -> None:
     outputs = _outputs(output, list(languages))
     model = params["model"] or (MINI_SENTENCE if parallel and not target else MINI)
     config, runtime = settings(AdaptConfig, params, model, "soft-prompt")
-    method, given = method_of_adapt(config), params["source_adapter"]
-    if given is not None:
+    method, adapter_place = method_of_adapt(config), params["source_adapter"]
+    if adapter_place is not None:
         check_source_adapter(method)
     # The backbone, which says what language modelling is on it, is not open yet.
-    asked = with_objective(config, bool(parallel), bool(target or params["source"]), config.objective)
-    texts = _texts(languages, aligned, asked, params)
+    text_config = with_objective(config, bool(parallel), bool(target or params["source"]), config.objective)
+    texts = _texts(languages, aligned, text_config, params)
     backbone = open_backbone(model, params["precision"], params["device"])
     initial = weighted_prompts("--init-prompt", params["init_prompt"], backbone)
-    source_adapter = None if given is None else read_adapter(adapter_hub.folder_of(given), backbone)
+    source_adapter = None if adapter_place is None else read_adapter(adapter_hub.folder_of(adapter_place), backbone)
     initial_prompt(backbone, config, initial)  # what is wrong with it is said before a text is tokenised
-    known = shared_characters([prompt for prompt, _ in initial]) if initial and not params["map_characters"] else None
+    mapping = shared_characters([one for one, _ in initial]) if initial and not params["map_characters"] else None
     # What is trained on source text alone (mad-x's other adapter) is trained once for all languages of the call: the
     # second one finds it finished among the checkpoints.
     shared = output / "checkpoints" if len(texts) > 1 and len(METHODS[config.method].parts) > 1 else None
+    runtime = runtime.replace(checkpoint_dir=shared)
     figures: list[dict[str, Any]] = []
     for code, text in texts.items():
         if figures:
             print()
         lines = [*text.target, *(pair[1] for pair in text.pairs or ())]
-        characters = known or character_map(params["map_characters"], lines, backbone.tokenizer, runtime.allow_unknown)
+        characters = mapping or character_map(
+            params["map_characters"], lines, backbone.tokenizer, runtime.allow_unknown
+        )
         stage1 = Stage1.of(
             backbone, text.target, text.source, code, config, characters, initial,
             parallel=text.pairs, source_adapter=source_adapter,
         )  # fmt: skip
-        adapted = _adapt_one(backbone, stage1, text.record, runtime, outputs[code], shared)
+        adapted = _adapt_one(backbone, stage1, text.record, runtime, outputs[code])
         figures.append(_stage1_figures(adapted, outputs[code]))
     if shared is not None:
         forget(shared)
@@ -93,7 +96,7 @@ def _texts(
     languages: Mapping[str, Sequence[str]], aligned: Mapping[str, Sequence[str]], config: AdaptConfig, params: Params
 ) -> dict[str, Stage1Text]:
     """Language code -> what its stage 1 reads: the text of `languages`, the pairs of `aligned`, or both."""
-    files = [file for named in aligned.values() for file in named]
+    files = [file for paths in aligned.values() for file in paths]
     if config.objective == "alignment":
         _check_parallel(params)
         check_reading(params, files, compared=params["held_out"] or ())
@@ -101,8 +104,8 @@ def _texts(
     texts = stage1_texts(languages, params["source"] or [], config, params)
     for code in aligned:
         pairs, text = parallel_text(code, files, params), texts[code]
-        found = [one.record.decontamination for one in (text, pairs)]
-        both = {name: value for one in found if one is not None for name, value in one.to_json().items()}
+        checks = [one.record.decontamination for one in (text, pairs)]
+        both = {name: value for one in checks if one is not None for name, value in one.to_json().items()}
         record = text.record.replace(decontamination=Decontamination.model_validate(both))
         texts[code] = replace(text, pairs=pairs.pairs, record=record)
     return texts
@@ -118,7 +121,7 @@ def _targets(words: Sequence[str], language: str | None, option: str) -> dict[st
     """Language code -> files of text in it, or references."""
     if not words:
         raise ConfigError("give text in the target language with --target FILE, or translations with --parallel FILE")
-    found: dict[str, list[str]] = {}
+    files: dict[str, list[str]] = {}
     for word in words:
         match = _CODE.fullmatch(word)
         if match is None or (language is not None and Path(word).exists()):
@@ -133,8 +136,8 @@ def _targets(words: Sequence[str], language: str | None, option: str) -> dict[st
         code = language or code
         if parse_reference(word) is None:
             checked_code(code)
-        found.setdefault(code, []).append(path)
-    return found
+        files.setdefault(code, []).append(path)
+    return files
 
 
 def _outputs(output: Path, codes: Sequence[str]) -> dict[str, Path]:
@@ -154,43 +157,40 @@ def _adapt_one(
     record: TextReport,
     runtime: RuntimeConfig,
     output: Path,
-    shared: Path | None,
 ) -> Adapted:
-    """What one language's stage 1 gives: trained and saved, or as an earlier run left it. `record`: how its text came
-    to be, for the report."""
+    """The result of stage 1 for one language: trained and saved now, or by an earlier run. `record`: how its text was
+    prepared, for the report."""
 
     def train(runtime: RuntimeConfig) -> Adapted:
         lines = [counted(len(stage1.target), "target line"), counted(len(stage1.source), "source line")]
-        read = [] if stage1.config.objective == "alignment" else lines
-        read += [] if stage1.pairs is None else [f"{len(stage1.pairs):,} sentence pairs"]
-        note(f"{stage1.language}: {', '.join(read)}")
+        counts = [] if stage1.config.objective == "alignment" else lines
+        counts += [] if stage1.pairs is None else [f"{len(stage1.pairs):,} sentence pairs"]
+        note(f"{stage1.language}: {', '.join(counts)}")
         return protocol.run_stage1(backbone, stage1, runtime)
 
     spec = stage1.spec(backbone)
-    adapted = train_once(
-        spec, output, lambda path: load_adapted(path, backbone), train, text=record, runtime=runtime, shared=shared
-    )
+    adapted = train_once(spec, output, lambda path: load_adapted(path, backbone), train, text=record, runtime=runtime)
     _show_adapted(adapted, backbone.num_parameters)
     return adapted
 
 
 def _show_adapted(adapted: Adapted, num_parameters: int) -> None:
-    found = adapted.training
-    before, after = found.held_out_before, found.held_out_after
-    shown = dict[str, str]()
+    report = adapted.training
+    before, after = report.held_out_before, report.held_out_after
+    scores = dict[str, str]()
     for one, other in zip(_each(before), _each(after), strict=True):
-        shown |= _shown_scores(one, other, found.objective)
+        scores |= _score_lines(one, other, report.objective)
     definitions(
         {
             "language": f"{name_of(adapted.language)}, {adapted.method}",
-            **shown,
-            "best step": f"{found.best_step} of {found.steps}, learning rate {found.learning_rate:g}",
-            "trained parameters": f"{found.trained_parameters:,} ({found.trained_parameters / num_parameters:.2%})",
-            "time": f"{duration(found.seconds)}, {found.tokens / max(found.seconds, 1e-9):,.0f} tokens/s",
-            "peak memory": size(found.peak_memory_bytes),
+            **scores,
+            "best step": f"{report.best_step} of {report.steps}, learning rate {report.learning_rate:g}",
+            "trained parameters": f"{report.trained_parameters:,} ({report.trained_parameters / num_parameters:.2%})",
+            "time": f"{duration(report.seconds)}, {report.tokens / max(report.seconds, 1e-9):,.0f} tokens/s",
+            "peak memory": size(report.peak_memory_bytes),
         }
     )
-    if not found.improved:
+    if not report.improved:
         lower = f"{before.loss:.3f} without, {after.loss:.3f} with it"
         warn(
             [f"no step is better on held-out text than the model without {adapted.method} ({lower}); the best is saved"]
@@ -202,7 +202,7 @@ def _each(scores: HeldOutScores) -> list[HeldOutScores]:
     return [scores.masked_tokens, scores.alignment] if isinstance(scores, JointScores) else [scores]
 
 
-def _shown_scores(before: HeldOutScores, after: HeldOutScores, objective: str) -> dict[str, str]:
+def _score_lines(before: HeldOutScores, after: HeldOutScores, objective: str) -> dict[str, str]:
     if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
         count = f"of {counted(after.num_pairs, 'held-out pair')}, both directions"
         return {
@@ -213,20 +213,20 @@ def _shown_scores(before: HeldOutScores, after: HeldOutScores, objective: str) -
     assert isinstance(before, MaskedTokenScores)
     assert isinstance(after, MaskedTokenScores)
     name = LOSSES.get(objective, LOSSES["mlm"])
-    shown = {
+    lines = {
         name: f"{before.loss:.3f} before, {after.loss:.3f} after (natural log; of held-out text that did not choose the"
         " step)",
         "first guess right": f"{before.top1:.1f} % before, {after.top1:.1f} % after",
         "one of five right": f"{before.top5:.1f} % before, {after.top5:.1f} % after",
     }
     if isinstance(before, NextTokenScores) and isinstance(after, NextTokenScores):
-        shown["bits per byte"] = f"{before.bits_per_byte:.3f} before, {after.bits_per_byte:.3f} after"
-    return shown
+        lines["bits per byte"] = f"{before.bits_per_byte:.3f} before, {after.bits_per_byte:.3f} after"
+    return lines
 
 
 def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:
-    found = adapted.training.to_json()
-    before, after = found.pop("held_out_before"), found.pop("held_out_after")
+    report = adapted.training.to_json()
+    before, after = report.pop("held_out_before"), report.pop("held_out_after")
     about = {
         "language": adapted.language, "method": adapted.method,
         "output": str(output), "file_bytes": output.stat().st_size,
@@ -236,14 +236,14 @@ def _stage1_figures(adapted: Adapted, output: Path) -> dict[str, Any]:
         before, after = before["alignment"], after["alignment"]
     elif not adapted.is_aligned:
         loss = "mlm_loss" if adapted.training.objective == "mlm" else "loss"
-        return {**about, **_token_figures(before, after, loss), **found}
+        return {**about, **_token_figures(before, after, loss), **report}
     figures = {f"{name}_before": value for name, value in before.items() if name != "num_pairs"}
     figures |= {f"{name}_after": value for name, value in after.items() if name != "num_pairs"}
-    return {**about, **figures, "num_pairs": after["num_pairs"], **found}
+    return {**about, **figures, "num_pairs": after["num_pairs"], **report}
 
 
 def _token_figures(before: Mapping[str, Any], after: Mapping[str, Any], loss: str) -> dict[str, Any]:
-    found = {f"{loss}_before": before["loss"], f"{loss}_after": after["loss"]}
+    figures = {f"{loss}_before": before["loss"], f"{loss}_after": after["loss"]}
     for name in ("bits_per_byte", "top1", "top5"):
-        found |= {f"{name}_{when}": one[name] for when, one in (("before", before), ("after", after)) if name in one}
-    return {**found, "num_masked": after["num_masked"]}
+        figures |= {f"{name}_{when}": one[name] for when, one in (("before", before), ("after", after)) if name in one}
+    return {**figures, "num_masked": after["num_masked"]}

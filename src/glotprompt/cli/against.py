@@ -25,7 +25,7 @@ def predictions_against(
     labels: Sequence[str] | None,
     params: Params,
 ) -> list[str]:
-    """What the classifier saved in `path` answers to the examples, or has answered where `path` is the JSON file of an
+    """Predictions for the examples by the classifier saved in `path`, or those recorded in `path`, the JSON file of an
     evaluation.
 
     `params` are the command's parameters. A backbone that both classifiers share is not loaded again."""
@@ -37,22 +37,22 @@ def predictions_against(
         other = open_classifier(path, None, *where, loaded=classifier.backbone)
     except ModelError as error:
         raise ModelError(f"{error} and --json in an evaluate of its own, and give that file to --against") from None
-    return [found.label for found in other.predict(examples, labels=labels, batch_size=params["batch_size"])]
+    return [prediction.label for prediction in other.predict(examples, labels=labels, batch_size=params["batch_size"])]
 
 
 def _recorded(path: Path, examples: Sequence[Example], labels: Sequence[str]) -> list[str]:
-    """The predictions in what `evaluate --json` wrote."""
+    """The predictions in a JSON file of `evaluate --json`."""
     expected = "what evaluate --json wrote"
-    found = read_mapping(path, expected)
-    if not {"data", "content", "labels", "predictions"} <= found.keys():
+    evaluation = read_mapping(path, expected)
+    if not {"data", "content", "labels", "predictions"} <= evaluation.keys():
         raise DataError(f"{path} holds no evaluation that can be compared; expected {expected} with this version")
-    if found["content"] != content_hash(examples):
+    if evaluation["content"] != content_hash(examples):
         raise DataError(
-            f"--against {path}: its figures are of other examples ({found['data']}); evaluate both on the same file"
-            " with the same options"
+            f"--against {path}: its figures are of other examples ({evaluation['data']}); evaluate both on the same"
+            " file with the same options"
         )
-    _check_labels(path, found["labels"], labels)
-    return found["predictions"]
+    _check_labels(path, evaluation["labels"], labels)
+    return evaluation["predictions"]
 
 
 def _check_labels(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> None:
@@ -66,17 +66,17 @@ def _check_labels(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> Non
 def show_difference(
     path: Path, examples: Sequence[Example], report: EvaluationReport, theirs: Sequence[str]
 ) -> dict[str, Any]:
-    """Print how much better the reported classifier is than the one in `path`; the same as JSON."""
-    found = compare_predictions([example.label for example in examples], report.predictions, theirs)
-    accuracy = report.accuracy - found.mean
+    """Print the difference in accuracy to the classifier in `path`; returns it as JSON."""
+    gap = compare_predictions([example.label for example in examples], report.predictions, theirs)
+    accuracy = report.accuracy - gap.mean
     print()
     say(
-        f"against {path}: {accuracy:.1f} %; difference {found.mean:+.1f} points, 95 % interval {found.low:+.1f} to"
-        f" {found.high:+.1f} (paired bootstrap over {found.num_examples:,} examples)"
+        f"against {path}: {accuracy:.1f} %; difference {gap.mean:+.1f} points, 95 % interval {gap.low:+.1f} to"
+        f" {gap.high:+.1f} (paired bootstrap over {gap.num_examples:,} examples)"
     )
-    if found.is_clear:
-        which = "better" if found.mean > 0 else "worse"
+    if gap.is_clear:
+        which = "better" if gap.mean > 0 else "worse"
         say(f"zero is outside the interval: {which} than {path} on examples like these")
     else:
         say("zero is within the interval: these examples do not tell which one is better")
-    return {"file": str(path), "accuracy": accuracy, "difference": found.mean, "low": found.low, "high": found.high}
+    return {"file": str(path), "accuracy": accuracy, "difference": gap.mean, "low": gap.low, "high": gap.high}

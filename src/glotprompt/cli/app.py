@@ -71,8 +71,8 @@ _TOGETHER = ("adapt", "tune")
 """The commands that several processes can run together."""
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(value: bool) -> None:
+    if value:
         libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
         backbones = ", ".join(f"{name} {fingerprint}" for name, fingerprint in FINGERPRINTS.items())
         print(f"glotprompt {__version__}\nPython {platform.python_version()}, {libraries}\nbackbones: {backbones}")
@@ -142,8 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """In the place of streams that were closed (`>&-`) ones that hold nothing: a file that is opened later would
-    otherwise get their number, and what is printed."""
+    """Replace closed streams (`>&-`) by /dev/null: a file that is opened later would otherwise get their number, and
+    what is printed."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, os.O_RDWR)

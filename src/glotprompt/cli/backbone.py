@@ -53,7 +53,7 @@ def open_backbone(model: str, precision: Any, device: str) -> Backbone:
 
 
 def open_start(path: Path | None, model: str | None, precision: Any, device: str) -> tuple[Adapted | None, Backbone]:
-    """What stage 2 starts from: what stage 1 saved and the backbone it was made for, or a backbone alone."""
+    """The start of stage 2: a saved result of stage 1 and its backbone, or a backbone alone."""
     if path is None:
         assert model is not None
         return None, open_backbone(model, precision, device)
@@ -64,8 +64,8 @@ def open_start(path: Path | None, model: str | None, precision: Any, device: str
 def open_classifier(
     path: Path, model: str | None, precision: Any, device: str, normalise: bool, *, loaded: Backbone | None = None
 ) -> PromptClassifier:
-    """A saved classifier on the backbone it was made for, which may be `loaded` already. `normalise`: whether the text
-    that it is to read is."""
+    """Open a saved classifier on its backbone, which may be `loaded` already. `normalise`: whether the texts to
+    classify are normalised."""
     made_for = describe(path, ("classifier",))["backbone"]
     if made_for == NO_BACKBONE:
         if model is not None:
@@ -82,7 +82,7 @@ def open_classifier(
 
 
 def open_recorded(path: Path, kinds: Sequence[str], model: str | None, precision: Any, device: str) -> Backbone:
-    """The backbone that a saved file was made for, by `model` where it is not found under its name."""
+    """Open the backbone of a saved file, from `model` where it is not found under its recorded name."""
     recorded, _ = recorded_backbone(path, kinds)
     try:
         return open_backbone(model or recorded, precision, device)
@@ -117,9 +117,9 @@ def read_adapter(folder: Path, backbone: Backbone) -> Adapter:
     """An adapter in AdapterHub's format, with notes on what is ignored or does not fit."""
     if adapter_hub.has_head(folder):
         note(f"{folder} also holds a prediction head, which is left aside: words are predicted by the model's own")
-    named = adapter_hub.made_for(folder)
-    if named and named.split("/")[-1] != backbone.name.split("/")[-1]:
-        note(f"note: {folder} was made for {named}, not for {backbone.name}; on other weights it is worth nothing")
+    model = adapter_hub.made_for(folder)
+    if model and model.split("/")[-1] != backbone.name.split("/")[-1]:
+        note(f"note: {folder} was made for {model}, not for {backbone.name}; on other weights it is worth nothing")
     return adapter_hub.from_adapter_hub(folder, backbone)
 
 
@@ -138,47 +138,47 @@ def train_once(
     *,
     text: TextReport,
     runtime: RuntimeConfig,
-    shared: Path | None = None,
 ) -> _Trained:
-    """`done_or_train`, with what a person is told. `train` gets `runtime` with the folder of the checkpoints and the
-    file of metrics beside the output. `text`: how the text came to be, for the report. `shared`: see `checkpoints`
-    there."""
+    """Run `done_or_train`, with notes for the user. `train` gets `runtime` with the folder of the checkpoints and the
+    file of metrics beside the output. `text`: how the text was prepared, for the report. A `runtime` with a folder of
+    checkpoints shares it with other runs."""
 
-    def trained(work: Path) -> _Trained:
+    def run(work: Path) -> _Trained:
         metrics = beside(output)
         if is_first() and not any(work.glob("*.checkpoint")):  # nothing to resume: what lies there is of another run
             metrics.unlink(missing_ok=True)
-        return told(train(runtime.replace(checkpoint_dir=work, metrics=metrics)))
+        return with_text(train(runtime.replace(checkpoint_dir=work, metrics=metrics)))
 
-    def told(made: _Trained) -> _Trained:
-        return replace(made, report=made.training.with_text(text))
+    def with_text(result: _Trained) -> _Trained:
+        return replace(result, report=result.training.with_text(text))
 
+    shared = runtime.checkpoint_dir
     folder = shared or output.with_name(f"{output.name}.checkpoints")
     with resumable(folder):
-        found, was_there = done_or_train(spec, output, load, trained, checkpoints=shared, tell=note)
+        result, was_there = done_or_train(spec, output, load, run, checkpoints=shared, tell=note)
     if not was_there:
-        _say_written(found, output)
-        return found
+        _say_written(result, output)
+        return result
     note(f"{output} is already what these words make; delete it to train it again")
-    made = told(found)
-    if made.training != found.training:
-        made.save(output)
+    current = with_text(result)
+    if current.training != result.training:
+        current.save(output)
         wait()
         note(f"{output} now says how its text was checked this time")
-    seen = {"seen": ""} if isinstance(made, PromptClassifier) and made.seen else {}
-    if runtime.no_samples and (made.samples is not None or seen):
-        made = replace(made, samples=None, **seen)
-        made.save(output)
+    no_digests = {"seen": ""} if isinstance(current, PromptClassifier) and current.seen else {}
+    if runtime.no_samples and (current.samples is not None or no_digests):
+        current = replace(current, samples=None, **no_digests)
+        current.save(output)
         wait()
         note(f"took the example texts out of {output}")
-    return made
+    return current
 
 
-def _say_written(made: LanguagePrompt | LanguageModule | PromptClassifier, output: Path) -> None:
+def _say_written(result: LanguagePrompt | LanguageModule | PromptClassifier, output: Path) -> None:
     names = {LanguagePrompt: "language prompt", LanguageModule: "language module", PromptClassifier: "classifier"}
-    wrote(output, names[type(made)])
-    if made.samples is not None:
-        count = len(made.samples.texts)
+    wrote(output, names[type(result)])
+    if result.samples is not None:
+        count = len(result.samples.texts)
         note(
             f"{output} holds {counted(count, 'example text')} in plain words; the same command with --no-samples"
             " leaves them out"

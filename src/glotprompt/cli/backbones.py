@@ -19,13 +19,13 @@ from glotprompt.storage import atomic
 
 def backbones(params: Params) -> None:
     """List the backbones."""
-    listed = table(["backbone", "layers", "parameters", "for"], left=1)
-    listed.columns[3].justify = "left"
+    listing = table(["backbone", "layers", "parameters", "for"], left=1)
+    listing.columns[3].justify = "left"
     for name, bundled in BUNDLED.items():
         shell = Shell.named(name)
-        listed.add_row(name, str(shell.num_layers), f"{shell.num_parameters / 1e6:.1f} M", bundled.purpose)
+        listing.add_row(name, str(shell.num_layers), f"{shell.num_parameters / 1e6:.1f} M", bundled.purpose)
     out = console()
-    out.print(listed)
+    out.print(listing)
     out.print()
     out.print("Others load by folder, GGUF files (a.gguf,b.gguf beside config.json and tokenizer.json) or hub name:")
     out.print(f"{WORKING}; sentence encoders of these families, too. Counted by `glotprompt methods` without weights:")

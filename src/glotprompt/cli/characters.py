@@ -24,7 +24,7 @@ from glotprompt.training.objectives.unknown import (
 )
 
 MOST_NAMED = 5
-"""Characters that stay which are named."""
+"""Number of unmapped characters that are named."""
 
 
 def character_map(
@@ -34,46 +34,46 @@ def character_map(
     `DataError` where too much stays unknown, unless `allow_unknown`."""
     if option is None:
         return None
-    found = map_to_known(target, tokenizer) if option == "auto" else CharacterMap.load(option, target)
+    mapping = map_to_known(target, tokenizer) if option == "auto" else CharacterMap.load(option, target)
     if not allow_unknown:
-        refuse_unknown("the target text", unknown_in([found.apply(text) for text in target], tokenizer), tokenizer)
-    if found.left:
-        named = ", ".join(map(name_of, found.left[:MOST_NAMED]))
-        more = f" and {len(found.left) - MOST_NAMED:,} more" if len(found.left) > MOST_NAMED else ""
-        note(f"unknown to the tokenizer, nothing known is near, so they stay: {named}{more}")
-    if not found.rewritings:
-        if not found.left:
+        refuse_unknown("the target text", unknown_in([mapping.apply(text) for text in target], tokenizer), tokenizer)
+    if mapping.left:
+        names = ", ".join(map(name_of, mapping.left[:MOST_NAMED]))
+        more = f" and {len(mapping.left) - MOST_NAMED:,} more" if len(mapping.left) > MOST_NAMED else ""
+        note(f"unknown to the tokenizer, nothing known is near, so they stay: {names}{more}")
+    if not mapping.rewritings:
+        if not mapping.left:
             note("every character is known; nothing is rewritten")
         return None
-    for entry in found.rewritings:
+    for entry in mapping.rewritings:
         back = "" if entry.reversible else "; not reversible, for the text holds that spelling already"
         note(f"{name_of(entry.character)} becomes {entry.spelling!r} ({entry.reason}{back})")
-    before, after = (unknown_tokens(texts, tokenizer) for texts in (target, [found.apply(text) for text in target]))
+    before, after = (unknown_tokens(texts, tokenizer) for texts in (target, [mapping.apply(text) for text in target]))
     note(f"unknown tokens: {before[0]:,} of {before[1]:,} before, {after[0]:,} of {after[1]:,} after")
-    return found
+    return mapping
 
 
 def tell_unknown(classifier: PromptClassifier, inputs: Sequence[Example]) -> Unknown:
-    """What the tokenizer does not know of texts that a classifier is to read; said where it matters."""
+    """Unknown tokens of the texts to classify, with a note where they matter."""
     if classifier.reads_characters:
         return Unknown(0, 0, 0, 0, ())
     fields = rewritten_fields([item.fields for item in inputs], classifier.characters)
-    found = unknown_in([text for row in fields for text in row.values()], classifier.backbone.tokenizer)
-    if found.matters:
-        note(found.sentence())
-    return found
+    unknown = unknown_in([text for row in fields for text in row.values()], classifier.backbone.tokenizer)
+    if unknown.matters:
+        note(unknown.sentence())
+    return unknown
 
 
 def unknown_of_each(classifier: PromptClassifier, inputs: Sequence[Example]) -> Iterator[dict[str, Any]]:
-    """Of each text the unknown characters, as `serve` names them, and their share of the tokens (0 to 1)."""
+    """Unknown characters of each text, as `serve` names them, and their share of the tokens (0 to 1)."""
     if classifier.reads_characters:
         yield from ({} for _ in inputs)
         return
     tokenizer = classifier.backbone.tokenizer
-    known = cache(knows(tokenizer))
+    is_known = cache(knows(tokenizer))
     for item, row in zip(
         inputs, rewritten_fields([item.fields for item in inputs], classifier.characters), strict=True
     ):
         share = unknown_in(list(row.values()), tokenizer).unknown_share
         text = "".join(item.fields.values())
-        yield {"unknown": unknown_characters(text, known, classifier.characters), "unknown_share": share}
+        yield {"unknown": unknown_characters(text, is_known, classifier.characters), "unknown_share": share}

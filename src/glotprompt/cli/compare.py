@@ -101,21 +101,21 @@ def _material(params: Params) -> Material:
         train = _without(train, labels, "training")
         dev = None if dev is None else _without(dev, labels, "dev")
     scored = [*(params["held_out"] or ()), *([labels_file] if labels_file else [])]
-    found = Stage1Text(TextReport())
+    pairs_text = Stage1Text(TextReport())
     if pair_files:
-        found = parallel_text(params["language"], pair_files, {**params, "held_out": scored})
+        pairs_text = parallel_text(params["language"], pair_files, {**params, "held_out": scored})
     target = _target(target_files, scored, params, fields) if target_files else []
-    return Material(task, params["language"], train, dev, target, found.pairs, found.record, labels)
+    return Material(task, params["language"], train, dev, target, pairs_text.pairs, pairs_text.record, labels)
 
 
 def _without(examples: Sequence[Example], labels: Sequence[Example], name: str) -> list[Example]:
-    known = {frozenset(one.fields.items()) for one in labels}
-    kept = [one for one in examples if frozenset(one.fields.items()) not in known]
-    if len(kept) < len(examples):
-        note(f"{counted(len(examples) - len(kept), f'{name} example')} removed, which --target-labels has, too")
-    if not kept:
+    label_fields = {frozenset(one.fields.items()) for one in labels}
+    others = [one for one in examples if frozenset(one.fields.items()) not in label_fields]
+    if len(others) < len(examples):
+        note(f"{counted(len(examples) - len(others), f'{name} example')} removed, which --target-labels has, too")
+    if not others:
         raise DataError(f"all {name} examples are among --target-labels; give others")
-    return kept
+    return others
 
 
 def _target(files: Sequence[str], scored: Sequence[str], params: Params, fields: Sequence[str]) -> list[Example]:
@@ -123,11 +123,11 @@ def _target(files: Sequence[str], scored: Sequence[str], params: Params, fields:
     how = how_to_read(params)
     for file in files:
         refuse_evaluation_file(file, "adapt", None, params)
-    given = [Example(one.fields) for one in inputs_of(files, how, fields)]
-    clean = decontaminated(texts_of(given), held_out_texts(files, scored, how), "target text")
+    texts = [Example(one.fields) for one in inputs_of(files, how, fields)]
+    clean = decontaminated(texts_of(texts), held_out_texts(files, scored, how), "target text")
     note(f"target text: {clean.sentence()}")
-    known = set(clean.texts)
-    return [one for one in given if known.issuperset(one.fields.values())]
+    clean_texts = set(clean.texts)
+    return [one for one in texts if clean_texts.issuperset(one.fields.values())]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -159,14 +159,14 @@ def _table(result: CompareResult) -> Any:
     headings += ["source dev, %"] if not measured else []
     aligned = any(row.retrieval for row in rows)
     headings += ["translations found, %"] if aligned else []
-    made = table([*headings, "seeds", "time"])
+    listing = table([*headings, "seeds", "time"])
     for row in sorted(rows, key=lambda row: -(row.accuracy or 0)) if measured else rows:
         cells = [row.title]
         cells += _scores(row) if measured else [number(row.source_dev_accuracy)]
         cells += [DASH if row.retrieval is None else "{:.0f} to {:.0f}".format(*row.retrieval)] if aligned else []
         seeds = str(max(1, len(row.accuracies)))
-        made.add_row(*cells, seeds, duration(row.seconds), style="bold" if row.name == result.winner else None)
-    return made
+        listing.add_row(*cells, seeds, duration(row.seconds), style="bold" if row.name == result.winner else None)
+    return listing
 
 
 def _scores(row: CompareRow) -> list[str]:
@@ -174,8 +174,8 @@ def _scores(row: CompareRow) -> list[str]:
     return [number(row.accuracy), f"{low:.1f} to {high:.1f}", DASH if row.gain is None else _gain(row.gain)]
 
 
-def _gain(found: Gain) -> str:
-    return f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+def _gain(gain: Gain) -> str:
+    return f"{gain.mean:+.1f} ({gain.low:+.1f} to {gain.high:+.1f})"
 
 
 def _write_plot(result: CompareResult, path: Path) -> None:

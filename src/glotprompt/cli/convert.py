@@ -65,8 +65,8 @@ def from_adapter_hub(params: Params) -> None:
     _save(LanguageModule("mad-x", parts, params["language"], backbone.reference, report), params)
 
 
-def _save(made: LanguagePrompt | LanguageModule, params: Params) -> None:
+def _save(result: LanguagePrompt | LanguageModule, params: Params) -> None:
     output = params["output"]
-    made.save(output)
-    wrote(output, "language prompt" if isinstance(made, LanguagePrompt) else "language module")
+    result.save(output)
+    wrote(output, "language prompt" if isinstance(result, LanguagePrompt) else "language module")
     suggest("tune", "--prompt", output, "--train", "LABELLED.tsv", "--task", "news", "--output", "news.safetensors")

@@ -55,30 +55,30 @@ class Option:
 
     @property
     def metavar(self) -> str:
-        """What stands for its value in help; "" for a flag."""
+        """Placeholder of its value in help; "" for a flag."""
         if self.kind is bool:
             return ""
-        said = [word for word in self.names.split() if not word.startswith("-")]
-        return " ".join(said) or "|".join(get_args(self.kind)) or {int: "N", float: "NUMBER"}.get(self.kind, "NAME")
+        words = [word for word in self.names.split() if not word.startswith("-")]
+        return " ".join(words) or "|".join(get_args(self.kind)) or {int: "N", float: "NUMBER"}.get(self.kind, "NAME")
 
     def row(self, everything: bool) -> tuple[str, str]:
         """Its line in help."""
         default = self.default if self.shown_default is None else self.shown_default
-        shown = "" if default in (None, False, REQUIRED) else f" [{default}]"
+        default_text = "" if default in (None, False, REQUIRED) else f" [{default}]"
         required = " (required)" if self.default is REQUIRED and self.spellings else ""
         name = f"{self.spellings[0]} {self.metavar}" if self.spellings else self.metavar
         first = re.sub(r" \(section [^)]*\)", "", re.split(r"(?<=[.?])\s", self.help, maxsplit=1)[0])
-        return name.strip(), f"{self.help if everything else first}{required}{shown}"
+        return name.strip(), f"{self.help if everything else first}{required}{default_text}"
 
     def as_parameter(self) -> inspect.Parameter:
-        """What Typer reads."""
+        """The option as a parameter for Typer."""
         more: dict[str, Any] = {"help": self.help, "metavar": self.metavar.strip(".") or None}
         more |= {"callback": self.callback, "is_eager": self.is_eager, "min": self.least}
-        said = typer.Option(*self.spellings, **more) if self.spellings else typer.Argument(**more)
+        declaration = typer.Option(*self.spellings, **more) if self.spellings else typer.Argument(**more)
         kind = self.kind if self.default is not None or self.kind is bool else self.kind | None
         default = False if self.kind is bool else self.default
         return inspect.Parameter(
-            self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, said]
+            self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declaration]
         )
 
 
@@ -97,7 +97,7 @@ def to_write(names: str, help: str, default: Any = None) -> Option:
 
 @dataclass(frozen=True)
 class Command:
-    """What the command line knows of a command before its module is imported."""
+    """Declaration of a command, known before its module is imported."""
 
     line: str
     """In the list of commands, and first in its help."""

@@ -33,7 +33,7 @@ _ALLOW = ", or pass --allow-evaluation-text, which is recorded in what is saved"
 
 @dataclass(frozen=True)
 class Stage1Text:
-    """What one language's stage 1 may read: lines of both languages, or pairs."""
+    """Training text of stage 1 for one language: lines of both languages, or pairs."""
 
     record: TextReport
     """For the report in what is saved; empty when nothing was checked, removed, drawn or switched."""
@@ -61,8 +61,8 @@ def stage1_texts(
         other = "" if config.method in ("mad-x", "source-prompt") else ", or leave it out with --set source_share=0"
         raise ConfigError(f"give text in the source language with --source{other}")
     held_out = _held_out(files, params)
-    named = {"source text": source, **{f"{code}, target text": paths for code, paths in targets.items()}}
-    texts = decontamination.stage1_texts(named, reading, held_out, allow_evaluation_text=True)
+    paths_by_name = {"source text": source, **{f"{code}, target text": paths for code, paths in targets.items()}}
+    texts = decontamination.stage1_texts(paths_by_name, reading, held_out, allow_evaluation_text=True)
     if held_out:
         for name, text in texts.items():
             if text.texts:
@@ -71,24 +71,24 @@ def stage1_texts(
 
 
 def _held_out(files: Sequence[str], params: Params) -> dict[str, list[str]]:
-    """What may not be in the text of files, by the name of its set; empty where nothing is to be checked."""
+    """Evaluation texts to remove from the text of files, by set; empty where nothing is to be checked."""
     if params["no_overlap_check"]:
         return {}
-    found = held_out_texts(files, params["held_out"] or (), how_to_read(params))
-    if not found:
+    sets = held_out_texts(files, params["held_out"] or (), how_to_read(params))
+    if not sets:
         note("not checked against evaluation text; say with --held-out FILE what will be scored")
-    return found
+    return sets
 
 
 def unlabelled_to_check(files: Sequence[str], params: Params) -> dict[str, list[str]]:
-    """What must be taken out of unlabelled text, by the name of its set; refuses files of evaluation text. `params` are
-    self-train's parameters."""
+    """Evaluation texts to remove from unlabelled text, by set. Raises `DataError` for files of evaluation text.
+    `params` are self-train's parameters."""
     _check_unlabelled(files, params)
     return _held_out(files, params)
 
 
 def _some_of(texts: Mapping[str, CleanText], code: str, params: Params, seed: int) -> Stage1Text:
-    """Of the target's text the share that --text-share asks for, and of each text no more than --max-lines."""
+    """Sample the target's text to --text-share, and each text to --max-lines."""
     record = _switches(params)
     clean = {"target": texts[f"{code}, target text"], "source": texts["source text"]}
     checked = {role: text.to_json() for role, text in clean.items() if text.texts and text.overlaps}
@@ -98,12 +98,12 @@ def _some_of(texts: Mapping[str, CleanText], code: str, params: Params, seed: in
     if params["text_share"] is not None:
         lines["target"] = share_of(lines["target"], params["text_share"], seed)
         record["text_share"] = params["text_share"]
-    for role, given in lines.items():
-        lines[role] = subsample(given, params["max_lines"], seed)
-        if len(lines[role]) < len(given):
-            read = f"{len(lines[role]):,} of {len(given):,} lines are read, drawn by seed {seed}"
-            note(f"{code}, {role} text: {read}; --max-lines sets how many")
-            record.setdefault("drawn_from_lines", {})[role] = len(given)
+    for role, all_lines in lines.items():
+        lines[role] = subsample(all_lines, params["max_lines"], seed)
+        if len(lines[role]) < len(all_lines):
+            counts = f"{len(lines[role]):,} of {len(all_lines):,} lines are read, sampled by seed {seed}"
+            note(f"{code}, {role} text: {counts}; --max-lines sets how many")
+            record.setdefault("drawn_from_lines", {})[role] = len(all_lines)
     return Stage1Text(TextReport.model_validate(record), lines["target"], lines["source"])
 
 
@@ -154,7 +154,7 @@ def refuse_evaluation_file(file: str, purpose: Any, target_language: str | None,
 
 
 def _switches(params: Params) -> dict[str, Any]:
-    """What the flags switched off, to be recorded in what is saved; empty where nothing was."""
+    """Record of the checks that options switched off, for the report; empty where none was."""
     thrown = [flag for name, flag in _SWITCHES.items() if params.get(name)]
     record: dict[str, Any] = {"decontamination": {"switches": thrown}} if thrown else {}
     return {**record, "normalised": True} if params["normalise"] else record

@@ -57,6 +57,6 @@ def demo(params: Params) -> None:
 
 
 def _tell(step: Step, outcome: Outcome | None) -> None:
-    """What begins."""
+    """Say which step begins."""
     if outcome is None:
         note(f"{step} ...")

@@ -1,4 +1,4 @@
-"""`doctor`: what will happen, said before anything is trained."""
+"""`doctor`: checks a model and a text, and estimates costs, before anything is trained."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def doctor(params: Params) -> int:
 
 
 def _suggest(params: Params, aligned: bool) -> None:
-    """The next commands, with the files, the task and the options that were given. Alignment asks for translations,
-    whose file is not known."""
+    """Suggest the next commands with the given files, task and options. Alignment needs translations, whose file is not
+    known."""
     code = params["language"] or "CODE"
     prompt = f"{code}.safetensors"
     targets = [word for file in params["text"] for word in ("--target", file)]
@@ -89,7 +89,7 @@ def _suggest(params: Params, aligned: bool) -> None:
 
 
 def _show(diagnosis: Diagnosis) -> None:
-    """The findings, the unknown characters, the verdict: a table on a terminal, one line each when piped."""
+    """Print findings, unknown characters and verdict: a table on a terminal, one line each when piped."""
     if sys.stdout.isatty():
         _table(diagnosis)
     else:
@@ -106,11 +106,11 @@ def _show(diagnosis: Diagnosis) -> None:
 
 def _table(diagnosis: Diagnosis) -> None:
     styles = {"ok": "green", "warn": "yellow", "bad": "bold red"}
-    made = table(["", diagnosis.model, diagnosis.language or ""], left=3)
+    listing = table(["", diagnosis.model, diagnosis.language or ""], left=3)
     for finding in diagnosis.findings:
-        shown = Text.assemble((finding.figure, "bold"), "\n", _words(finding))
-        made.add_row(Text(finding.level, style=styles[finding.level]), finding.name, shown)
-    console().print(made)
+        cell = Text.assemble((finding.figure, "bold"), "\n", _words(finding))
+        listing.add_row(Text(finding.level, style=styles[finding.level]), finding.name, cell)
+    console().print(listing)
 
 
 def _words(finding: Finding) -> str:

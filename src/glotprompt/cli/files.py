@@ -23,10 +23,10 @@ _COLUMNS = ("text", "label", "premise", "hypothesis")
 
 
 def how_to_read(params: Params) -> Reading:
-    """What a command's `--read key=value ...` and its kin ask for. `params` are its parameters; what it does not offer
-    keeps its default."""
-    chosen: dict[str, Any] = {name: params.get(name) for name in ("on_bad_row", "normalise", "data_dir", "revision")}
-    chosen |= {name: params.get(f"{name}_column") for name in _COLUMNS}
+    """Reading options of a command (`--read key=value ...` and its kin). `params` are its parameters; options that it
+    lacks keep their defaults."""
+    options: dict[str, Any] = {name: params.get(name) for name in ("on_bad_row", "normalise", "data_dir", "revision")}
+    options |= {name: params.get(f"{name}_column") for name in _COLUMNS}
     for pair in params["read"] or ():
         key, equals, value = pair.partition("=")
         if key == "on_bad_row":
@@ -34,8 +34,8 @@ def how_to_read(params: Params) -> Reading:
         if not equals or key not in READING:
             hint = nearest(key, READING)
             raise ConfigError(f"--read {pair!r}: expected KEY=VALUE, where KEY is one of {', '.join(READING)}.{hint}")
-        chosen[key] = value.split(",") if key == "columns" else "\t" if value in ("\\t", "tab") else value
-    return Reading(report=note, **{name: value for name, value in chosen.items() if value is not None})
+        options[key] = value.split(",") if key == "columns" else "\t" if value in ("\\t", "tab") else value
+    return Reading(report=note, **{name: value for name, value in options.items() if value is not None})
 
 
 def check_reading(
@@ -68,18 +68,18 @@ def check_reading(
         if params.get(name) and reason:
             raise ConfigError(f"--{name.replace('_', '-')} has nothing to work on: {reason}; leave it out")
     formats = {format_of(file, how) for file in files}
-    named = [pair.partition("=")[0] for pair in params["read"] or ()]
-    for keys, wanted in ((("delimiter", "quoting", "columns"), {"tsv", "csv"}), (("encoding",), {*_FORMATS})):
-        idle = next((key for key in keys if key in named and not formats & wanted), None)
+    read_keys = [pair.partition("=")[0] for pair in params["read"] or ()]
+    for keys, of_format in ((("delimiter", "quoting", "columns"), {"tsv", "csv"}), (("encoding",), {*_FORMATS})):
+        idle = next((key for key in keys if key in read_keys and not formats & of_format), None)
         if idle is not None:
             raise ConfigError(
-                f"--read {idle}= has nothing to work on: none of the files is {' or '.join(sorted(wanted))}; leave it"
-                " out, or say --read format=tsv"
+                f"--read {idle}= has nothing to work on: none of the files is {' or '.join(sorted(of_format))}; leave"
+                " it out, or say --read format=tsv"
             )
 
 
 def _no_table(references: Sequence[str], tables: Sequence[str]) -> str:
-    """Why a column has nothing to name; "" where it has."""
+    """The reason why an option for a column has no effect; "" where it has one."""
     if tables:
         return ""
     if references:
@@ -99,18 +99,18 @@ def chosen_labels(words: str | None, task: Task) -> list[str] | None:
 
 
 def label_prior(value: str | None, labels: Sequence[str]) -> dict[str, float]:
-    """`uniform` over the labels, or `label=number,...`, or the numbers of a TOML or JSON file."""
+    """The label prior: `uniform`, `label=number,...`, or the numbers of a TOML or JSON file. Raises `DataError`."""
     if value is None or value == "uniform":
         return dict.fromkeys(labels, 1.0)
     try:
-        found = _numbers(value) or files.read_mapping(
+        numbers = _numbers(value) or files.read_mapping(
             value, "uniform, LABEL=NUMBER,..., or a TOML or JSON file of label = number"
         )
     except DataError as error:
         raise DataError(f"--label-prior {error}") from None
-    if not all(_is_share(number) for number in found.values()):
+    if not all(_is_share(number) for number in numbers.values()):
         raise DataError(f"--label-prior {value}: expected one number of 0 or more per label, for example sports = 0.2")
-    prior = {label: float(number) for label, number in found.items()}
+    prior = {label: float(number) for label, number in numbers.items()}
     for label in prior:
         if label not in labels:
             raise DataError(
@@ -122,16 +122,16 @@ def label_prior(value: str | None, labels: Sequence[str]) -> dict[str, float]:
 
 
 def _numbers(value: str) -> dict[str, Any]:
-    """Those of `label=number,...`, None for what is no number; empty where it names a file."""
+    """The numbers of `label=number,...`, None for one that is invalid; empty where the value names a file."""
     if "=" not in value or Path(value).exists():
         return {}
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for pair in value.split(","):
         label, _, number = (part.strip() for part in pair.rpartition("="))
         with suppress(ValueError):
-            found[label] = float(number)
-        found.setdefault(label, None)
-    return found
+            numbers[label] = float(number)
+        numbers.setdefault(label, None)
+    return numbers
 
 
 def _is_share(value: Any) -> bool:

@@ -35,25 +35,25 @@ from glotprompt.report.tables import duration, size
 
 def grid(params: Params) -> int:
     """Plan, and run what is missing."""
-    output, scale, known, data_dir = (params[name] for name in ("output", "scale", "known", "data_dir"))
+    output, scale, packed, data_dir = (params[name] for name in ("output", "scale", "known", "data_dir"))
     engine, address, device = (params[name] for name in ("engine", "address", "device"))
     dry_run = params["dry_run"] or params["commands"]
-    given = {name: params[name] for name in TRAINING_MACHINE[:4]}
-    runtime = RuntimeConfig(**{name: value for name, value in given.items() if value not in (None, False)})
-    shown = without_password(output)
+    options = {name: params[name] for name in TRAINING_MACHINE[:4]}
+    runtime = RuntimeConfig(**{name: value for name, value in options.items() if value not in (None, False)})
+    place_name = without_password(output)
     runner = _engine(engine, params["workers"], address)
     loaded = [load(path, scale, params["set"] or ()) for path in params["experiments"]]
     store, plan = open_store(named(output)), Plan()
-    if known is not None and not dry_run:
-        unpack(known, store)
+    if packed is not None and not dry_run:
+        unpack(packed, store)
     keep_to_quota()
     open_backbone = _backbones(store, device, dry_run)
-    command = as_typed("grid", {**params, "output": shown, "address": address and without_password(address)})
+    command = as_typed("grid", {**params, "output": place_name, "address": address and without_password(address)})
     for experiment in loaded:
         add_experiment(plan, experiment, open_backbone, data_dir, scale, command)
     if params["commands"]:
         return _print_commands(plan, Path(output), data_dir)
-    finished = store.finished() if known is None else store.finished() | steps_of(known)
+    finished = store.finished() if packed is None else store.finished() | steps_of(packed)
     missing = plan.missing(finished)
     place = Workplace(store, data_dir, device, runtime, params["retry_failed"])
     if dry_run:
@@ -66,13 +66,13 @@ def grid(params: Params) -> int:
     try:
         outcomes = runner.run(missing, place, _teller(len(missing)))
     except KeyboardInterrupt:
-        raise Interrupted(f"rerun the same command to resume; what is finished lies in {shown}") from None
+        raise Interrupted(f"rerun the same command to resume; what is finished lies in {place_name}") from None
     forget_shared(list(plan.steps.values()), store)
-    return _summary(outcomes, shown, named(output))
+    return _summary(outcomes, place_name, named(output))
 
 
 def _print_commands(plan: Plan, folder: Path, data_dir: Path | None) -> int:
-    """Print those of each cell, and say why there are none for some; the exit status tells, too."""
+    """Print the commands of each cell, with a note on cells that have none; returns the exit status."""
     refused: list[str] = []
     say(shlex.join(["mkdir", "-p", str(folder)]))
     for step in plan.steps.values():
@@ -89,9 +89,9 @@ def _print_commands(plan: Plan, folder: Path, data_dir: Path | None) -> int:
 
 
 def _say_what_goes(before: ExperimentRecord | None, now: ExperimentRecord, finished: Collection[str]) -> None:
-    """A note where results that were reported are of no cell of the record that takes the place of theirs."""
-    kept = {cell["result"] for cell in now["cells"]}
-    gone = {cell["result"] for cell in before["cells"]} - kept if before is not None else set[str | None]()
+    """Note the results of an earlier plan of the experiment that the new plan no longer has."""
+    results = {cell["result"] for cell in now["cells"]}
+    gone = {cell["result"] for cell in before["cells"]} - results if before is not None else set[str | None]()
     lost = len(gone & {*finished})
     if lost:
         note(
@@ -111,8 +111,8 @@ def _engine(name: str, workers: int | None, address: str | None) -> Engine:
 
 
 def _backbones(store: Store, device: str, dry_run: bool) -> OpenBackbone:
-    """Opens a backbone and says how many layers it has. A dry run makes do with the shape of one that is not here;
-    costs need nothing else."""
+    """A function that opens a backbone and returns it with its number of layers. A dry run uses only the shape of a
+    backbone that cannot be loaded, which is enough for costs."""
 
     def choose() -> Settled:
         return choose_precision(device_of(device))
@@ -137,7 +137,7 @@ def _backbones(store: Store, device: str, dry_run: bool) -> OpenBackbone:
 
 
 def _lighter(plan: Plan, scale: str, engine: str, address: str | None) -> str:
-    """What can be done about a plan that is too much for this machine."""
+    """Advice for a plan that is too large for this machine."""
     seeds = max((len(record["seeds"]) for record in plan.records), default=1)
     ways = [
         "--scale mini" if scale != "mini" else "fewer steps (--set adapt.steps=...)",
@@ -151,10 +151,10 @@ def _lighter(plan: Plan, scale: str, engine: str, address: str | None) -> str:
 def _show(
     plan: Plan, finished: Collection[str], missing: Sequence[Step], estimate: Estimator | None, lighter: str = ""
 ) -> None:
-    """The plan, by kind and method, and with an estimate how long it will take, with how much memory, and the lighter
-    way where that is too much."""
+    """Print the plan by kind and method; with an estimate also its time and memory, and advice where they are too
+    much."""
     rows: dict[tuple[str, str], list[int]] = {}
-    found: dict[tuple[str, str], list[Forecast]] = {}
+    forecasts: dict[tuple[str, str], list[Forecast]] = {}
     refused: dict[str, Step] = {}
     todo = {step.name for step in missing}
     for name, step in plan.steps.items():
@@ -166,16 +166,18 @@ def _show(
         row[3] += name in todo
         if estimate is not None and name in todo:
             try:
-                found.setdefault(key, []).append(estimate(step))
+                forecasts.setdefault(key, []).append(estimate(step))
             except UserError as error:
                 refused.setdefault(str(error), step)
-    shown = table(["step", "method", "steps", "shared", "finished", "to do", "time", "memory"], left=2)
+    listing = table(["step", "method", "steps", "shared", "finished", "to do", "time", "memory"], left=2)
     for key, row in rows.items():
-        memory = max((one.estimated_bytes for one in found.get(key, ())), default=None)
-        shown.add_row(*key, *(f"{value:,}" for value in row), duration(_seconds(found.get(key, ()))), size(memory))
-    console().print(shown)
+        memory = max((one.estimated_bytes for one in forecasts.get(key, ())), default=None)
+        listing.add_row(
+            *key, *(f"{value:,}" for value in row), duration(_seconds(forecasts.get(key, ()))), size(memory)
+        )
+    console().print(listing)
     cells = sum(len(record["cells"]) for record in plan.records)
-    every = [one for some in found.values() for one in some]
+    every = [one for some in forecasts.values() for one in some]
     total = _seconds(every)
     about = "" if total is None else f", about {duration(total)} on this machine as it is now"
     note(f"{counted(cells, 'cell')} of {counted(len(plan.steps), 'step')}, {len(missing):,} to do{about}")
@@ -187,13 +189,13 @@ def _show(
 
 
 def _seconds(forecasts: Sequence[Forecast]) -> float | None:
-    """Of all that were timed; None where none was."""
+    """Seconds of all forecasts with a time; None where none has one."""
     timed = [one.seconds for one in forecasts if one.seconds is not None]
     return sum(timed) if timed else None
 
 
 def _teller(total: int) -> Callable[[Step, Outcome | None], None]:
-    """Says a line when a step begins and when it is over."""
+    """A callback that prints a line when a step begins and when it ends."""
     over = 0
 
     def tell(step: Step, outcome: Outcome | None) -> None:
@@ -210,15 +212,15 @@ def _teller(total: int) -> Callable[[Step, Outcome | None], None]:
     return tell
 
 
-def _summary(outcomes: Sequence[Outcome], shown: str, output: Path | str) -> int:
+def _summary(outcomes: Sequence[Outcome], place_name: str, output: Path | str) -> int:
     counts = {status: sum(outcome.status == status for outcome in outcomes) for status in ("failed", "skipped")}
     if not any(counts.values()):
         page = output / "report" if isinstance(output, Path) else "report"
-        note(f"all steps are finished; next: glotprompt report {shown} --output {page}")
+        note(f"all steps are finished; next: glotprompt report {place_name} --output {page}")
         return 0
     failed = counted(counts["failed"], "step")
     cause = "it" if counts["failed"] == 1 else "them"
     skipped = f" and {counted(counts['skipped'], 'was', 'were')} skipped for {cause}" if counts["skipped"] else ""
-    note(f"{failed} failed{skipped}; see {shown}/failed, then give --retry-failed")
+    note(f"{failed} failed{skipped}; see {place_name}/failed, then give --retry-failed")
     sys.stdout.flush()
     return 1

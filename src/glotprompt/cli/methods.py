@@ -57,8 +57,8 @@ def _show(shell: Shell, costs: Sequence[MethodCost], setting: str) -> None:
     words = table(["method", "stage 1 trains", "stage 2 trains", "published in"], left=4)
     for cost in costs:
         words.add_row(cost.method.name, cost.method.stage1 or "-", _stage2_words(cost, shell), cost.method.citation)
-    for made in (words, _values(costs), _bytes(costs)):
-        out.print(made)
+    for one in (words, _parameters(costs), _bytes(costs)):
+        out.print(one)
         out.print()
     for line in _legend(costs, setting):
         out.print(line)
@@ -72,20 +72,20 @@ def _stage2_words(cost: MethodCost, shell: Shell) -> str:
     return cost.method.stage2.replace("top K layers", f"top {layers[1] - layers[0]} of {shell.num_layers} layers")
 
 
-def _values(costs: Sequence[MethodCost]) -> Table:
-    made = table(["method", "values, stage 1", "values, stage 2", "as table 3 counts", "of the model"])
+def _parameters(costs: Sequence[MethodCost]) -> Table:
+    listing = table(["method", "parameters, stage 1", "parameters, stage 2", "as table 3 counts", "of the model"])
     for cost in costs:
         first = cost.adapt or cost.tune
-        made.add_row(
+        listing.add_row(
             cost.method.name,
             *("-" if stage is None else f"{stage.trained_parameters:,}" for stage in (cost.adapt, cost.tune)),
             *(["-", "-"] if first is None else [f"{first.trained_parameters_paper:,}", f"{100 * first.share:.3g} %"]),
         )
-    return made
+    return listing
 
 
 def _bytes(costs: Sequence[MethodCost]) -> Table:
-    made = table(["method", "per language", "classifier", "optimiser", "activations", "memory"])
+    listing = table(["method", "per language", "classifier", "optimiser", "activations", "memory"])
     for cost in costs:
         stages = [stage for stage in (cost.adapt, cost.tune) if stage is not None]
         figures = [
@@ -95,8 +95,8 @@ def _bytes(costs: Sequence[MethodCost]) -> Table:
             max((stage.activation_bytes for stage in stages), default=None),
             max((stage.memory_bytes for stage in stages), default=None),
         ]
-        made.add_row(cost.method.name, *("-" if figure is None else size(figure) for figure in figures))
-    return made
+        listing.add_row(cost.method.name, *("-" if figure is None else size(figure) for figure in figures))
+    return listing
 
 
 def _legend(costs: Sequence[MethodCost], setting: str) -> list[str]:
@@ -105,7 +105,7 @@ def _legend(costs: Sequence[MethodCost], setting: str) -> list[str]:
         if cost.refusal:
             refused.setdefault(cost.refusal, []).append(cost.method.name)
     return [
-        "values: what is trained, tied weights counted once; of the model: in the first stage that trains.",
+        "parameters: those that are trained, tied weights counted once; of the model: in the first stage that trains.",
         "as table 3 counts (Chen and Chen 2024), in that stage: a tied decoder counts beside the embeddings, and mad-x",
         "  trains the masked-token head's dense layer and norm too (here: --set train_lm_head=true).",
         "per language: what one more language takes of stage 1's file, which for mad-x holds the source's adapter too.",

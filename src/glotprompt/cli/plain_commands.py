@@ -17,7 +17,7 @@ from glotprompt.task import BUILT_IN_TASKS, Task
 
 
 def commands_of(step: EvaluateStep, folder: Path, data_dir: Path | None) -> Iterator[str]:
-    """Lines for a shell, whose files go into `folder`. Raises `ConfigError` for a cell that only a grid can make."""
+    """Shell lines that write their files into `folder`. Raises `ConfigError` for a cell that only a grid can run."""
     prompt, tuned = None, step.tuned
     if step.centre is not None or tuned.train.read != PLAIN:
         raise ConfigError(f"{step}: plain commands do not centre as a grid does; options of [read] are not written out")
@@ -33,7 +33,8 @@ def commands_of(step: EvaluateStep, folder: Path, data_dir: Path | None) -> Iter
         yield _line("adapt", _of_stage1(step.adapted), prompt, data_dir)
     task, classifier = tuned.task, folder / f"{tuned.name}-{step.target}.safetensors"
     if not _is_built_in(task):
-        yield from (f"cat > {shlex.quote(str(folder / task.name))}.toml <<'END'", *_toml(task), "END")
+        lines = f"cat > {shlex.quote(str(folder / task.name))}.toml <<'END'\n{task.to_toml()}END"
+        yield from lines.split("\n")
     words = _of_stage2(tuned, prompt, folder) | ({} if prompt is not None else {"language": step.target})
     yield _line("tune", words, classifier, data_dir)
     words = {"classifier": classifier, "data": step.test.references[0], "precision": step.backbone.precision}
@@ -86,14 +87,3 @@ def _line(command: str, words: dict[str, Any], output: Path | None, data_dir: Pa
 
 def _is_built_in(task: Task) -> bool:
     return BUILT_IN_TASKS.get(task.name) == task
-
-
-def _toml(task: Task) -> Iterator[str]:
-    yield f"template = {_text(task.template.pattern)}"
-    yield "[verbalizer]"
-    for label, words in task.verbalizer.items():
-        yield f"{_text(label)} = {_text(words)}"
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""From what is declared of a command to what Typer runs: its options, its help, and `--config`."""
+"""Typer commands from their declarations: options, help, and `--config`."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def _settings_of(stage: Literal["adapt", "tune", ""]) -> dict[str, Option]:
 
 def other_settings(name: str) -> dict[str, Option]:
     """The settings that `--set` alone reaches; none where there is no `--set`."""
-    stage, named = COMMANDS[name].stage, {option.name for option in all_options(name)}
-    return {key: one for key, one in _settings_of(stage).items() if key not in named} if stage else {}
+    stage, names = COMMANDS[name].stage, {option.name for option in all_options(name)}
+    return {key: one for key, one in _settings_of(stage).items() if key not in names} if stage else {}
 
 
 def all_options(name: str) -> list[Option]:
@@ -71,9 +71,9 @@ class _Command(TyperCommand):
         with formatter.section("Examples"):
             for example in self.declared.examples:
                 formatter.write(_folded(f"glotprompt {example}", formatter.width))
-        shown = options_of(self.full_name)
-        shown = {"Options": [*shown[""], *also(self.full_name)], **(shown if everything else {})}
-        for heading, options in shown.items():
+        sections = options_of(self.full_name)
+        sections = {"Options": [*sections[""], *also(self.full_name)], **(sections if everything else {})}
+        for heading, options in sections.items():
             if heading:
                 _write_rows(formatter, heading, [option.row(everything) for option in options])
         if everything and (others := other_settings(self.full_name)):
@@ -92,8 +92,8 @@ def _write_rows(formatter: Any, heading: str, rows: list[tuple[str, str]]) -> No
 
 def _wrapped(text: str, width: int, start: str) -> str:
     """A paragraph behind `start`; names of options are not broken at their hyphens, as click's own would be."""
-    left = " " * len(start)
-    return textwrap.fill(text, width, initial_indent=start, subsequent_indent=left, break_on_hyphens=False) + "\n"
+    indent = " " * len(start)
+    return textwrap.fill(text, width, initial_indent=start, subsequent_indent=indent, break_on_hyphens=False) + "\n"
 
 
 def _folded(line: str, width: int) -> str:
@@ -102,8 +102,8 @@ def _folded(line: str, width: int) -> str:
     return "".join(f"  {line}\n" for line in " \\\n    ".join(lines).split("\n"))
 
 
-def _show_all(ctx: typer.Context, param: Any, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _show_all(ctx: typer.Context, param: Any, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
         ctx.meta[_EVERYTHING] = True
         print(ctx.get_help())
         raise typer.Exit
@@ -129,30 +129,30 @@ def built(name: str) -> TyperCommand:
     declared = COMMANDS[name]
 
     def run(ctx: typer.Context, **params: Any) -> int | None:
-        given = _with_settings_of_file(ctx, {key: one for key, one in params.items() if key not in _OF_PROGRAM})
+        arguments = _with_settings_of_file(ctx, {key: one for key, one in params.items() if key not in _OF_PROGRAM})
         purpose, extra, modules = declared.needs
         if any(find_spec(module) is None for module in modules):  # said now, not after the training
             raise MissingExtraError(purpose, extra)
-        if "on_bad_row" in given:  # it reads files
-            import_module("glotprompt.cli.early").check(given)
+        if "on_bad_row" in arguments:  # it reads files
+            import_module("glotprompt.cli.early").check(arguments)
         module, _, function = declared.run.partition(":")
         work = getattr(import_module(f"glotprompt.cli.{module}"), function)
-        with json_alone() if str(given.get("json")) == "-" else nullcontext():
-            return work(given)
+        with json_alone() if str(arguments.get("json")) == "-" else nullcontext():
+            return work(arguments)
 
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     options = [option.as_parameter() for option in (*all_options(name), *also(name))]
     run.__signature__ = inspect.Signature([context, *options])  # pyright: ignore[reportFunctionMemberAccess]
     one = typer.Typer(add_completion=False, rich_markup_mode=None)
     one.command(name.split()[-1], cls=_Command, help=declared.line)(run)
-    made = typer.main.get_command(one)
-    assert isinstance(made, _Command)
-    made.declared, made.full_name = declared, name
-    return made
+    command = typer.main.get_command(one)
+    assert isinstance(command, _Command)
+    command.declared, command.full_name = declared, name
+    return command
 
 
 def words_of(name: str, params: Params, only: tuple[str, ...] = ()) -> list[str]:
-    """The options (of those that are named) that are not their defaults, as they would be typed."""
+    """The options (of `only`, if given) with other values than their defaults, as they would be typed."""
     words: list[str] = []
     for option in all_options(name):
         value = params.get(option.name)

@@ -1,4 +1,4 @@
-"""`report`: tables and figures of what a grid found."""
+"""`report`: tables and figures of a grid's results."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def report(params: Params) -> None:
             folder = place
         if pack is not None:
             write_packed(Store(folder), pack)
-        made = write_report(folder, output, markdown, lambda name: note(f"drawing {name}"))
-    say(f"{made.title}: {made.lead}")
+        page = write_report(folder, output, markdown, lambda name: note(f"drawing {name}"))
+    say(f"{page.title}: {page.lead}")
     if pack is not None:
         note(f"wrote {pack}")
     note(f"wrote {output / MARKDOWN if markdown is None else markdown} and {output / PAGE} (open it in a browser)")

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
 from rich.text import Text
 
 from glotprompt import protocol
@@ -27,9 +28,9 @@ from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import ConfigError, DataError, counted
 from glotprompt.inference.classifier import Prediction, PromptClassifier, task_of
 from glotprompt.inference.measurements import keep, sentence
-from glotprompt.records import EvaluationReport, Measurement
+from glotprompt.records import EvaluationReport
 from glotprompt.spec import alone
-from glotprompt.storage.metadata import describe
+from glotprompt.storage.metadata import Measurement, describe
 from glotprompt.training.objectives.inputs import read_inputs
 
 _AT_ONCE = 512
@@ -39,40 +40,40 @@ MOST_SEEN = 0.1
 
 
 def evaluate(params: Params) -> None:
-    """Score, compare where asked, and write what was asked for."""
+    """Score a classifier, compare it with another, and write the requested files."""
     data, against, prior_text = params["data"], params["against"], params["prior_text"]
     if params["save_offsets"] is not None and prior_text is None:
         raise ConfigError("--save-offsets has no offsets to save; fit them on --prior-text FILE")
     _check_record(params)
     file = describe(params["classifier"], ("classifier",))
-    made, task = file["digest"], task_of(file, params["classifier"])
+    digest, task = file["digest"], task_of(file, params["classifier"])
     spoken = _language_of(params, file["language"]) if params["record"] else ""
-    chosen = chosen_labels(params["labels"], task)
+    labels = chosen_labels(params["labels"], task)
     pairs = "premise" in task.template.fields
     check_reading(params, [data, *(prior_text or ())], pairs=pairs, labelled=[data])
     examples = examples_of(data, how_to_read(params), task.template.fields, task.labels)
     _check_seen(examples, file.get("seen", ""), params)
     opened = _opened(params)
     unknown = tell_unknown(opened, examples)
-    theirs = None if against is None else predictions_against(against, opened, examples, chosen, params)
-    opened, prior = _with_prior(opened, chosen, examples, params)
-    report = protocol.evaluate(opened, examples, labels=chosen, batch_size=params["batch_size"])
+    theirs = None if against is None else predictions_against(against, opened, examples, labels, params)
+    opened, prior = _with_prior(opened, labels, examples, params)
+    report = protocol.evaluate(opened, examples, labels=labels, batch_size=params["batch_size"])
     _show_report(report)
     difference = None
     if against is not None and theirs is not None:
         difference = show_difference(against, examples, report, theirs)
     about: dict[str, Any] = {
         "classifier": str(params["classifier"]), "data": data, "content": content_hash(examples),
-        "language": opened.language, "labels": list(chosen or opened.task.labels), "label_prior": prior,
+        "language": opened.language, "labels": list(labels or opened.task.labels), "label_prior": prior,
         "unknown": unknown.to_dict(),
     }  # fmt: skip
     write_json(params["json"], {**about, **report.to_json(), "against": difference})
     if (offsets := params["save_offsets"]) is not None:
         opened.save(offsets)
-        made = describe(offsets, ("classifier",))["digest"]
+        digest = describe(offsets, ("classifier",))["digest"]
         wrote(offsets, "classifier with label offsets")
     if params["record"]:
-        _record(offsets or params["classifier"], made, Measurement(
+        _record(offsets or params["classifier"], digest, Measurement(
             language=spoken, content=about["content"], num_examples=report.num_examples,
             accuracy=report.accuracy, interval=report.interval,
         ))  # fmt: skip
@@ -80,7 +81,7 @@ def evaluate(params: Params) -> None:
 
 
 def _check_record(params: Params) -> None:
-    """Refuse to record a figure that is not the file's, and what is of use for a record alone."""
+    """Refuse to record a figure that does not describe the file, and options that only a record uses."""
     if not params["record"]:
         if params["language"] is not None:
             raise ConfigError("--language is for --record; leave it out")
@@ -95,10 +96,10 @@ def _check_record(params: Params) -> None:
         )
 
 
-def _check_seen(examples: Sequence[Example], seen: str, params: Params) -> None:
-    """Say how many of the examples the classifier was trained on, and record nothing where these are more than a few:
-    texts that occur twice are in many collections."""
-    count = num_seen(examples, seen)
+def _check_seen(examples: Sequence[Example], digests: str, params: Params) -> None:
+    """Note how many of the examples the classifier was trained on, and refuse to record where these are more than a
+    few: many collections contain some texts twice."""
+    count = num_seen(examples, digests)
     if not count:
         return
     what = f"{params['classifier']} was trained or chosen on {count:,} of {counted(len(examples), 'example')}"
@@ -109,24 +110,24 @@ def _check_seen(examples: Sequence[Example], seen: str, params: Params) -> None:
 
 def _language_of(params: Params, of_classifier: str) -> str:
     """The language of the examples that are scored: the reference's, or what --language says, or the classifier's."""
-    data, given = params["data"], params["language"]
+    data, language = params["data"], params["language"]
     reference = parse_reference(data)
     if reference is not None:
-        if given is not None and not same_language(given, reference.language):
-            raise ConfigError(f"--language {given} and --data {data} disagree; leave --language out")
+        if language is not None and not same_language(language, reference.language):
+            raise ConfigError(f"--language {language} and --data {data} disagree; leave --language out")
         return reference.language
-    if given is not None:
-        return checked_code(given)
+    if language is not None:
+        return checked_code(language)
     if of_classifier == NOT_NAMED or "+" in of_classifier:
         raise ConfigError(f"which language is {data} in? Say it with --language CODE")
     return of_classifier
 
 
-def _record(path: Path, digest: str, found: Measurement) -> None:
+def _record(path: Path, digest: str, measurement: Measurement) -> None:
     with alone(path.with_name(f"{path.name}.checkpoints"), path, note):
-        keep(path, digest, found)
-    said = sentence([found], found.language)
-    note(f"recorded in {path}: {said} ({found.language}; of another language, say --language CODE)")
+        keep(path, digest, measurement)
+    words = sentence([measurement], measurement.language)
+    note(f"recorded in {path}: {words} ({measurement.language}; of another language, say --language CODE)")
 
 
 def _opened(params: Params) -> PromptClassifier:
@@ -134,22 +135,22 @@ def _opened(params: Params) -> PromptClassifier:
 
 
 def _with_prior(
-    classifier: PromptClassifier, chosen: Sequence[str] | None, scored: Sequence[Example], params: Params
+    classifier: PromptClassifier, labels: Sequence[str] | None, scored: Sequence[Example], params: Params
 ) -> tuple[PromptClassifier, dict[str, Any] | None]:
-    """The classifier with offsets fitted as asked, and what was done, for the figures."""
+    """The classifier, calibrated if requested, and a record of the calibration for the figures."""
     label_prior, prior_text = params["label_prior"], params["prior_text"]
     if not prior_text:
         if label_prior is not None:
             raise ConfigError("--label-prior is fitted on unlabelled target text; give it with --prior-text FILE")
         return classifier, None
-    names = chosen or classifier.task.labels
+    names = labels or classifier.task.labels
     prior = read_prior(label_prior, names)
     texts = inputs_of(prior_text, how_to_read(params), classifier.task.template.fields)
-    known = {tuple(sorted(example.fields.items())) for example in scored}
-    shared = sum(tuple(sorted(text.fields.items())) in known for text in texts)
+    scored_fields = {tuple(sorted(example.fields.items())) for example in scored}
+    shared = sum(tuple(sorted(text.fields.items())) in scored_fields for text in texts)
     fitted = classifier.with_label_prior(texts, prior)
-    shown = ", ".join(f"{name} {share / sum(prior.values()):.2f}" for name, share in prior.items())
-    note(f"label offsets fitted on {len(texts):,} unlabelled texts to the prior {shown}")
+    shares = ", ".join(f"{name} {share / sum(prior.values()):.2f}" for name, share in prior.items())
+    note(f"label offsets fitted on {len(texts):,} unlabelled texts to the prior {shares}")
     if shared:
         note(f"note: {shared:,} of these texts are among those being scored; figures are fairer with other text")
     offsets = dict(zip(classifier.task.labels, fitted.offsets or (), strict=True))
@@ -157,9 +158,8 @@ def _with_prior(
 
 
 def _show_report(report: EvaluationReport) -> None:
-    out = console()
     low, high = report.interval
-    occurring = sum(found.support > 0 for found in report.per_label.values())
+    occurring = sum(one.support > 0 for one in report.per_label.values())
     figures = {
         "accuracy": f"{report.accuracy:.1f} %, 95 % interval {low:.1f} to {high:.1f},"
         f" {counted(report.num_examples, 'example')}",
@@ -168,24 +168,21 @@ def _show_report(report: EvaluationReport) -> None:
         f" {report.macro_f1_all:.1f} % over the {len(report.per_label)} of examples and predictions",
     }
     definitions(figures)
-    out.print()
     scores = table(["label", "precision", "recall", "F1", "examples"])
-    for label, found in report.per_label.items():
-        figures = (f"{value:.1f}" for value in (found.precision, found.recall, found.f1))
-        scores.add_row(label, *figures, f"{found.support:,}")
-    out.print(scores)
-    out.print()
+    for label, one in report.per_label.items():
+        figures = (f"{value:.1f}" for value in (one.precision, one.recall, one.f1))
+        scores.add_row(label, *figures, f"{one.support:,}")
     names = list(report.per_label)
     confusion = table(["is \\ predicted", *names])
     for truth in (name for name in names if name in report.confusion):
         row = report.confusion[truth]
         confusion.add_row(truth, *(f"{row[name]:,}" if name in row else "." for name in names))
-    out.print(confusion)
+    console().print(Group("", scores, "", confusion))
     warn(_warnings(report, occurring))
 
 
 def _warnings(report: EvaluationReport, num_occurring: int) -> Generator[str]:
-    """Why the figures say less than they seem to."""
+    """Warnings about figures that say less than they seem to."""
     if num_occurring == 1:
         yield f"only one label, {report.majority_label!r}, occurs among the examples; these figures say little"
     elif report.accuracy < report.majority:
@@ -196,21 +193,21 @@ def _warnings(report: EvaluationReport, num_occurring: int) -> Generator[str]:
 
 
 def predict(params: Params) -> None:
-    """Classify, and print or write what was found."""
+    """Classify texts, and print or write the predictions."""
     sources = _sources(params["texts"], params["input"])
     task = task_of(describe(params["classifier"], ("classifier",)), params["classifier"])
-    fields, chosen = task.template.fields, chosen_labels(params["labels"], task)
+    fields, labels = task.template.fields, chosen_labels(params["labels"], task)
     check_reading(params, [*sources, *(params["prior_text"] or ())], pairs="premise" in fields)
     typed = [] if sources else _arguments(params["texts"] or [], fields, params["normalise"])
     inputs = inputs_of(sources, how_to_read(params), fields) if sources else typed
     opened = _opened(params)
-    opened, _ = _with_prior(opened, chosen, inputs, params)
+    opened, _ = _with_prior(opened, labels, inputs, params)
     tell_unknown(opened, inputs)
     _tell_cut(opened, inputs)
-    if chosen is None and not params["prior_text"]:
+    if labels is None and not params["prior_text"]:
         note(f"accuracy: {sentence(opened.measurements, opened.language)}")
     parts = [inputs[start : start + _AT_ONCE] for start in range(0, len(inputs), _AT_ONCE)]
-    results = ((part, opened.predict(part, labels=chosen, batch_size=params["batch_size"])) for part in parts)
+    results = ((part, opened.predict(part, labels=labels, batch_size=params["batch_size"])) for part in parts)
     if params["json"] is not None:
         write_lines(params["json"], (line for result in results for line in _lines(opened, *result)), "predictions")
         return
@@ -220,7 +217,7 @@ def predict(params: Params) -> None:
 
 
 def _tell_cut(classifier: PromptClassifier, inputs: Sequence[Example]) -> None:
-    """Say how many texts are too long for the classifier."""
+    """Note how many texts are too long for the classifier."""
     if classifier.reads_characters:
         return
     fields = [item.fields for item in inputs]
@@ -268,24 +265,28 @@ def _arguments(texts: Sequence[str], fields: Sequence[str], clean: bool) -> list
 def _lines(
     classifier: PromptClassifier, inputs: Sequence[Example], predictions: Sequence[Prediction]
 ) -> Iterator[dict[str, Any]]:
-    for item, found, unknown in zip(inputs, predictions, unknown_of_each(classifier, inputs), strict=True):
+    for item, prediction, unknown in zip(inputs, predictions, unknown_of_each(classifier, inputs), strict=True):
         place = {"id": item.id} if item.id else {}
-        yield {**place, **item.fields, "label": found.label, "scores": found.scores, **unknown}
+        yield {**place, **item.fields, "label": prediction.label, "scores": prediction.scores, **unknown}
 
 
 def _print_table(inputs: Sequence[Example], predictions: Sequence[Prediction]) -> None:
     """A table on a terminal; label, probability and text separated by tabs when piped."""
     rows = [
-        (found.label, f"{found.scores[found.label]:.3f}", " ".join(" / ".join(item.fields.values()).split()))
-        for item, found in zip(inputs, predictions, strict=True)
+        (
+            prediction.label,
+            f"{prediction.scores[prediction.label]:.3f}",
+            " ".join(" / ".join(item.fields.values()).split()),
+        )
+        for item, prediction in zip(inputs, predictions, strict=True)
     ]
     if not sys.stdout.isatty():
         for row in rows:
             say(*row)
         sys.stdout.flush()
         return
-    made = table(["label", "probability", "text"])
-    made.columns[2].justify = "left"
+    listing = table(["label", "probability", "text"])
+    listing.columns[2].justify = "left"
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
-    console().print(made)
+        listing.add_row(*(Text(cell) for cell in row))
+    console().print(listing)

@@ -58,7 +58,7 @@ def _as_json(value: Any, indent: int | None) -> str:
     """JSON in which other characters than controls stand for themselves."""
     # Of those, json writes out the first 32 itself; line breaks that are left are between values.
     lines = json.dumps(value, indent=indent, ensure_ascii=False).split("\n")
-    return "\n".join(CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in lines)
+    return "\n".join(CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", line) for line in lines)
 
 
 def definitions(pairs: Mapping[str, str]) -> None:

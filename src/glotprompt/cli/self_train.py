@@ -11,7 +11,7 @@ from glotprompt.cli.decontamination import check_training_files, unlabelled_to_c
 from glotprompt.cli.files import how_to_read, label_prior
 from glotprompt.cli.screen import definitions, note, suggest, write_json
 from glotprompt.cli.tables import warn
-from glotprompt.cli.tune import labelled_data
+from glotprompt.cli.tune import classifier_figures, labelled_data
 from glotprompt.config import RuntimeConfig
 from glotprompt.data.languages import name_of
 from glotprompt.data.sources import inputs_of
@@ -29,12 +29,12 @@ def self_train_command(params: Params) -> None:
         raise ConfigError(f"--output {output} is the classifier that it starts from; give another name")
     targets = [params["target_labels"]] if params["target_labels"] is not None else []
     record = check_training_files([*params["train"], *targets], prompt, params)
-    task, given = task_of(describe(path, ("classifier",)), path), params["label_prior"]
-    read = labelled_data(task, params, params["unlabelled"])
+    task, prior = task_of(describe(path, ("classifier",)), path), params["label_prior"]
+    data = labelled_data(task, params, params["unlabelled"])
     config = SelfTrainConfig(
         rounds=params["rounds"],
         keep=params["keep"],
-        label_prior=None if given == "uniform" else label_prior(given, task.labels),
+        label_prior=None if prior == "uniform" else label_prior(prior, task.labels),
     )
     held_out = unlabelled_to_check(params["unlabelled"], params)
     unlabelled = inputs_of(params["unlabelled"], how_to_read(params), task.template.fields)
@@ -42,31 +42,27 @@ def self_train_command(params: Params) -> None:
     training = SelfTraining.of(
         opened,
         unlabelled,
-        read.examples,
+        data.examples,
         config,
         adapted=None if prompt is None else load_adapted(prompt, opened.backbone),
-        dev=read.dev,
-        target_examples=read.target,
+        dev=data.dev,
+        target_examples=data.target,
         held_out=held_out,
     )
     running = {name: params[name] for name in RuntimeConfig.model_fields if params.get(name) not in (None, False)}
-    made = _train(training, _text_report(record, training, read.counts), RuntimeConfig(**running), output)
-    _show(made)
-    write_json(
-        params["json"],
-        {"output": str(output), "file_bytes": output.stat().st_size, "language": made.language,
-         "task": made.task.to_dict(), **made.training.to_json()},
-    )  # fmt: skip
+    classifier = _train(training, _text_report(record, training, data.counts), RuntimeConfig(**running), output)
+    _show(classifier)
+    write_json(params["json"], classifier_figures(classifier, output))
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv", "--against", path)
 
 
 def _text_report(record: TextReport, training: SelfTraining, counts: dict[str, Any]) -> TextReport:
-    """How the text came to be: which examples, and what was taken out of the unlabelled text."""
-    found = training.decontamination
-    if found is None:
+    """How the text was prepared: which examples, and what was removed from the unlabelled text."""
+    check = training.decontamination
+    if check is None:
         return record.replace(**counts)
     switches = record.decontamination.to_json() if record.decontamination else {}
-    return TextReport.model_validate({**record.to_json(), **counts, "decontamination": {**found.to_json(), **switches}})
+    return TextReport.model_validate({**record.to_json(), **counts, "decontamination": {**check.to_json(), **switches}})
 
 
 def _train(training: SelfTraining, record: TextReport, runtime: RuntimeConfig, output: Path) -> PromptClassifier:
@@ -87,28 +83,30 @@ def _train(training: SelfTraining, record: TextReport, runtime: RuntimeConfig, o
     )
 
 
-def _show(made: PromptClassifier) -> None:
-    found = made.training.self_training
-    assert found is not None
+def _show(classifier: PromptClassifier) -> None:
+    training, task = classifier.training, classifier.task
+    report = training.self_training
+    assert report is not None
     rounds = {
-        f"round {number}": f"kept {', '.join(f'{label} {one.kept[label]:,}' for label in made.task.labels)};"
+        f"round {number}": f"kept {', '.join(f'{label} {one.kept[label]:,}' for label in task.labels)};"
         f" {one.agreement:.1f} % of the texts kept their label"
-        for number, one in enumerate(found.rounds, start=1)
+        for number, one in enumerate(report.rounds, start=1)
     }
     definitions(
         {
-            "task": f"{made.task.name}, {len(made.task.labels)} labels",
-            "language": f"{name_of(made.language)}, {made.method}",
-            "unlabelled texts": f"{found.texts:,}",
+            "task": f"{task.name}, {len(task.labels)} labels",
+            "language": f"{name_of(classifier.language)}, {classifier.method}",
+            "unlabelled texts": f"{report.texts:,}",
             **rounds,
-            "dev accuracy": f"{made.training.dev_accuracy:.1f} % of {counted(made.training.dev_examples, 'example')}",
+            "dev accuracy": f"{training.dev_accuracy:.1f} % of {counted(training.dev_examples, 'example')}",
         }
     )
-    warn(_warnings(found))
+    warn(_warnings(report))
 
 
-def _warnings(found: SelfTrainingReport) -> list[str]:
-    if found.stopped is None:
+def _warnings(report: SelfTrainingReport) -> list[str]:
+    if report.stopped is None:
         return []
-    left = f"the classifier is that of round {len(found.rounds)}" if found.rounds else "the classifier is unchanged"
-    return [f"stopped: predictions collapsed ({found.stopped}); {left}"]
+    last = len(report.rounds)
+    outcome = f"the classifier is that of round {last}" if last else "the classifier is unchanged"
+    return [f"stopped: predictions collapsed ({report.stopped}); {outcome}"]

@@ -46,21 +46,21 @@ def serve(params: Params) -> None:
     _check_training(params)
     first = _first_classifier(params["places"] or (), params["workspace"])
     if engine == "ray":
-        answered = _serve_by_ray(_blueprint(params, token), first, params)
+        is_complete = _serve_by_ray(_blueprint(params, token), first, params)
     else:
-        answered = True
+        is_complete = True
         with _listening(host, port) as listening:  # before the backbone is loaded, which takes a while
             _serve_here(_blueprint(params, token), first, listening, params)
-    last = "everything that was taken has been answered" if answered else "Ray did not say whether all was answered"
+    last = "everything that was taken has been answered" if is_complete else "Ray did not say whether all was answered"
     note(f"stopped; {last}")
 
 
 def _check_training(params: Params) -> None:
-    """Nobody else than the person at this machine may train on it, unless that was said and a token is asked for."""
-    workspace, asked = params["workspace"], params["allow_training"]
+    """Refuse a workspace that others could train in, unless --allow-training and a token are given."""
+    workspace, allow = params["workspace"], params["allow_training"]
     if params["places"] is None and workspace is None:
         raise ConfigError("nothing to serve; give classifiers, folders with some, or --workspace FOLDER to train some")
-    if workspace is None and asked:
+    if workspace is None and allow:
         raise ConfigError("--allow-training has no effect without --workspace; leave it out")
     if workspace is None:
         return
@@ -69,11 +69,11 @@ def _check_training(params: Params) -> None:
     if workspace.exists() and not workspace.is_dir():
         raise ConfigError(f"--workspace {workspace} is a file; give a folder")
     here = _is_loopback(params["host"]) and not params["allow_host"] and not params["allow_origin"]
-    if here and asked:
+    if here and allow:
         raise ConfigError(
             "--allow-training has no effect: the service is reached from this machine alone; leave it out"
         )
-    if not here and not (asked and params["token_file"]):
+    if not here and not (allow and params["token_file"]):
         raise ConfigError(
             "with --host, --allow-host or --allow-origin others could train on this machine: give --allow-training and"
             " --token-file, or leave --workspace out"
@@ -89,10 +89,11 @@ def _is_loopback(host: str) -> bool:
 
 def _blueprint(params: Params, token: str | None) -> Blueprint:
     limits = {"items": "max_items", "characters": "max_characters", "body_bytes": "max_body"}
-    given: dict[str, Any] = {name: params[limit] for name, limit in limits.items() if params[limit] is not None}
+    bounds: dict[str, Any] = {name: params[limit] for name, limit in limits.items() if params[limit] is not None}
     queue = () if params["queue_tokens"] is None else (params["queue_tokens"],)
-    access = Access(token, tuple(params["allow_origin"] or ()), _hosts(params["host"], params["allow_host"] or ()))
-    settings = ServiceSettings(Limits(**given), *queue, poll_seconds=params["poll"] or None)
+    own_names = ("localhost", "127.0.0.1", "::1", params["host"], socket.gethostname())
+    access = Access(token, tuple(params["allow_origin"] or ()), (*own_names, *(params["allow_host"] or ())))
+    settings = ServiceSettings(Limits(**bounds), *queue, poll_seconds=params["poll"] or None)
     workspace = params["workspace"]
     places = [*(params["places"] or ()), *([] if workspace is None else [workspace / "classifiers"])]
     cache_bytes = params["cache_megabytes"] * 2**20
@@ -148,11 +149,6 @@ def _run(app: FastAPI, listening: socket.socket, most: int) -> None:
         return
 
 
-def _hosts(host: str, more: Sequence[str]) -> tuple[str, ...]:
-    """The names and addresses that the service answers to."""
-    return ("localhost", "127.0.0.1", "::1", host, socket.gethostname(), *more)
-
-
 def _token(path: Path) -> str:
     try:
         token = path.read_text(encoding="utf-8").strip()
@@ -168,8 +164,8 @@ def _token(path: Path) -> str:
 
 
 def _first_classifier(places: Sequence[Path], workspace: Path | None) -> Path | None:
-    """The first file that can be read as a classifier, if possible one with a backbone, which serves all. A workspace
-    may have none yet."""
+    """The first readable classifier, preferably one with a backbone, which serves all. None for a workspace without
+    classifiers. Raises `ArtifactError`."""
     reason, without = "", list[Path]()
     own = [] if workspace is None else [workspace / "classifiers"]
     for folder in own:

@@ -1,4 +1,4 @@
-"""From command-line options to configs."""
+"""Configs from command-line options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`show`: what a trained file is, and the TOML that made it."""
+"""`show`: prints the metadata of a trained file, or the TOML that made it."""
 
 from __future__ import annotations
 
@@ -36,23 +36,27 @@ _CLASSIFIER = "classifier"
 def show(params: Params) -> None:
     """Print figures, or a file for `--config`."""
     path: Path = params["file"]
-    found = describe(path, (*STAGE1_KINDS, _CLASSIFIER))
-    told, where = found["training"], str(path)
-    report = stage1_report(told, where) if found["kind"] != _CLASSIFIER else told and TuneReport.of(told, where)
+    metadata = describe(path, (*STAGE1_KINDS, _CLASSIFIER))
+    training, is_classifier = metadata["training"], metadata["kind"] == _CLASSIFIER
+    report = (TuneReport.of if training and is_classifier else stage1_report)(training, str(path))
     if not params["toml"]:
-        definitions({"file": f"{found['kind']}, {size(path.stat().st_size)}", **_about(found, report or None)})
+        definitions({"file": f"{metadata['kind']}, {size(path.stat().st_size)}", **_about(metadata, report)})
         return
     if not isinstance(report, AdaptReport | TuneReport):
         raise ArtifactError(f"{path} was not trained by glotprompt: it has no settings that a TOML file could hold")
-    for line in _toml(found, report):
+    for line in _toml(metadata, report):
         say(line)
 
 
-def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -> dict[str, str]:
-    about = {"language": name_of(found["language"]), "backbone": found["backbone"]["name"], "method": found["method"]}
-    if found["kind"] == _CLASSIFIER:
-        about["task"] = f"{found['task']['name']}: {', '.join(found['labels'])}"
-        about["accuracy"] = _accuracies(found)
+def _about(metadata: Mapping[str, Any], report: Stage1Report | TuneReport | None) -> dict[str, str]:
+    about = {
+        "language": name_of(metadata["language"]),
+        "backbone": metadata["backbone"]["name"],
+        "method": metadata["method"],
+    }
+    if metadata["kind"] == _CLASSIFIER:
+        about["task"] = f"{metadata['task']['name']}: {', '.join(metadata['labels'])}"
+        about["accuracy"] = _accuracies(metadata)
     if isinstance(report, Combined):
         about["sum of"] = ", ".join(f"{one.weight:g} {one.language}" for one in report.combined)
     if isinstance(report, Converted):
@@ -77,53 +81,49 @@ def _about(found: Mapping[str, Any], report: Stage1Report | TuneReport | None) -
     return about
 
 
-def _accuracies(found: Mapping[str, Any]) -> str:
-    """That in the classifier's language first, then what was measured besides; the newest on each language."""
-    measured = {one.language: one for one in measurements_of(found)}
-    own = sentence(tuple(measured.values()), found["language"])
+def _accuracies(metadata: Mapping[str, Any]) -> str:
+    """The newest accuracy on each language, that on the classifier's own first."""
+    measured = {one.language: one for one in measurements_of(metadata)}
+    own = sentence(tuple(measured.values()), metadata["language"])
     others = [sentence([one], code) for code, one in measured.items()]
     return "; ".join(dict.fromkeys([own, *others]))
 
 
-def _toml(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterator[str]:
-    """The settings that are not their defaults."""
+def _toml(metadata: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterator[str]:
+    """Lines of TOML with the settings that differ from the defaults."""
     command = "adapt" if isinstance(report, AdaptReport) else "tune"
-    yield f"# For `glotprompt {command} --config`: the settings of a saved {found['kind']}."
-    yield f"# The files that were read are not recorded; give them as before: {_inputs(found, report)}."
+    yield f"# For `glotprompt {command} --config`: the settings of a saved {metadata['kind']}."
+    yield f"# The files that were read are not recorded; give them as before: {_inputs(metadata, report)}."
     yield f"# It was trained in {report.precision}; give --precision as before."
-    if found.get("characters") is not None:
+    if metadata.get("characters") is not None:
         yield "# Characters were rewritten: give --map-characters as before."
     if isinstance(report, TuneReport) and report.self_training is not None:
         yield "# It was self-trained since: give what this makes to self-train."
     if report.drawn_from_lines:
         yield "# The text was sampled: give --max-lines as before."
-    place = Path(found["backbone"]["name"])
+    place = Path(metadata["backbone"]["name"])
     options = dict[str, Any]()
-    if found["backbone"] != NO_BACKBONE:
-        options["model"] = str(place.absolute()) if place.is_dir() else found["backbone"]["name"]
-    if isinstance(report, AdaptReport) or (report.language_prompt is None and found["language"] != NOT_NAMED):
-        options["language"] = found["language"]
+    if metadata["backbone"] != NO_BACKBONE:
+        options["model"] = str(place.absolute()) if place.is_dir() else metadata["backbone"]["name"]
+    if isinstance(report, AdaptReport) or (report.language_prompt is None and metadata["language"] != NOT_NAMED):
+        options["language"] = metadata["language"]
     options |= {"text-share": report.text_share} if report.text_share is not None else {}
     options |= {"normalise": True} if report.normalised else {}
     switches = (report.decontamination.switches if report.decontamination else None) or ()
     options |= {switch.lstrip("-"): True for switch in switches}
     config = (AdaptConfig if isinstance(report, AdaptReport) else TuneConfig)(**report.config)
     for key, value in {**options, "preset": "defaults", **departures(config)}.items():
-        yield f"{key} = {_value(value)}"
+        # Its strings are JSON's; TOML has no null, which settings take as a word.
+        yield f"{key} = {json.dumps('null' if value is None else value, ensure_ascii=False)}"
 
 
-def _inputs(found: Mapping[str, Any], report: AdaptReport | TuneReport) -> str:
+def _inputs(metadata: Mapping[str, Any], report: AdaptReport | TuneReport) -> str:
     if isinstance(report, AdaptReport):
         start = " --init-prompt" if report.initial else ""
         source = "--source-adapter" if report.source_adapter else "--source"
-        read = {"mlm": f"--target and {source}", "alignment": "--parallel"}
-        return read.get(report.objective, f"--target, {source} and --parallel") + start
+        options = {"mlm": f"--target and {source}", "alignment": "--parallel"}
+        return options.get(report.objective, f"--target, {source} and --parallel") + start
     start = "--train and --task" if report.language_prompt is None else "--prompt, --train and --task"
     labels = ", --target-labels" if report.target_examples is not None and report.self_training is None else ""
     pairs = ", --parallel" if report.pairs is not None else ""
-    return f"{start} ({found['task']['name']}){labels}{pairs}"
-
-
-def _value(value: Any) -> str:
-    """A value in TOML, whose strings are JSON's; it has no null, which settings take as a word."""
-    return json.dumps("null" if value is None else value, ensure_ascii=False)
+    return f"{start} ({metadata['task']['name']}){labels}{pairs}"

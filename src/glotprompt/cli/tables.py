@@ -19,7 +19,7 @@ from glotprompt.report.tables import size
 
 
 class Screen(Console):
-    """Whatever text is printed, the terminal gets no control characters but rich's own."""
+    """A console that prints no control characters but rich's own."""
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for text, style, control in super().render(renderable, options):
@@ -38,10 +38,10 @@ def console() -> Console:
 
 def table(headings: Sequence[str], *, left: int = 1) -> Table:
     """An empty table; the first `left` columns stand to the left, the others to the right."""
-    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    result = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, heading in enumerate(headings):
-        made.add_column(Text(heading), justify="left" if index < left else "right", overflow="fold")
-    return made
+        result.add_column(Text(heading), justify="left" if index < left else "right", overflow="fold")
+    return result
 
 
 def warn(warnings: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""No more threads than a container may keep busy.
+"""Limits the number of threads to the CPU quota of a container.
 
 torch counts the processors that a process may run on (`taskset`, Slurm), but not a quota of their time: with
 `docker run --cpus 2` on a machine of 64 it starts 64 threads, which then wait for each other.

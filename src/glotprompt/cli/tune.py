@@ -67,9 +67,9 @@ def tune(params: Params) -> None:
     if parallel and targets:
         raise ConfigError("--parallel (a ridge map) and --target-labels do not go together; leave one of them out")
     record = check_training_files([*params["train"], *targets], prompt, params)
-    read = labelled_data(loaded, params, [*(params["target_text"] or ()), *parallel])
+    data = labelled_data(loaded, params, [*(params["target_text"] or ()), *parallel])
     pairs = parallel_text("tune", parallel, params) if parallel else Stage1Text(record)
-    record = pairs.record.replace(**read.counts)
+    record = pairs.record.replace(**data.counts)
     if reads_characters:
         start, backbone = None, Shell.named(name)
     else:
@@ -79,12 +79,12 @@ def tune(params: Params) -> None:
             note(remark)
     target_text = inputs_of(params["target_text"] or (), how_to_read(params), loaded.template.fields)
     stage2 = Stage2.of(
-        backbone, start, read.examples, loaded, config, read.dev, target_examples=read.target,
+        backbone, start, data.examples, loaded, config, data.dev, target_examples=data.target,
         parallel=pairs.pairs or (), language=language or "",
     )  # fmt: skip
     classifier = _tune_one(backbone, stage2, target_text, record, runtime, output)
     _show_classifier(classifier)
-    write_json(params["json"], _classifier_figures(classifier, output))
+    write_json(params["json"], classifier_figures(classifier, output))
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
 
 
@@ -104,7 +104,7 @@ def _refuse_for_characters(params: Params) -> None:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """What stage 2 learns from and is judged on."""
+    """Training and dev examples of stage 2."""
 
     examples: list[Example]
     dev: list[Example] | None
@@ -115,7 +115,7 @@ class LabelledData:
 
 
 def labelled_data(task: Task, params: Params, unlabelled: Sequence[str]) -> LabelledData:
-    """What `--train`, `--dev` and `--target-labels` name; `unlabelled` are the command's other files."""
+    """Read the files of `--train`, `--dev` and `--target-labels`; `unlabelled` are the command's other files."""
     dev, target = params["dev"], params["target_labels"]
     labelled = [*params["train"], *(one for one in (dev, target) if one is not None)]
     check_reading(params, [*labelled, *unlabelled], pairs="premise" in task.template.fields, labelled=labelled)
@@ -137,7 +137,7 @@ def labelled_data(task: Task, params: Params, unlabelled: Sequence[str]) -> Labe
 
 
 def tell_few(examples: Sequence[Example], which: str) -> None:
-    """A note on the labels with fewer than `FEW` examples."""
+    """Note the labels with fewer than `FEW` examples."""
     few = [f"{label} {count}" for label, count in Counter(one.label for one in examples).items() if count < FEW]
     if few:
         note(f"few {which} of a label ({', '.join(few)}): with fewer than {FEW} it is learned and judged by chance")
@@ -151,7 +151,7 @@ def _tune_one(
     runtime: RuntimeConfig,
     output: Path,
 ) -> PromptClassifier:
-    """The classifier: trained and saved, or as an earlier run left it. `record`: how its text came to be, for the
+    """The classifier: trained and saved now, or by an earlier run. `record`: how its text was prepared, for the
     report."""
     spec = stage2.spec(backbone)
     of_training = spec.identity
@@ -160,14 +160,14 @@ def _tune_one(
 
     def train(runtime: RuntimeConfig) -> PromptClassifier:
         counts = Counter(example.label for example in stage2.examples)
-        shown = ", ".join(f"{label} {counts[label]:,}" for label in stage2.task.labels)
-        note(f"{counted(len(stage2.examples), 'example')} of {stage2.task.name}: {shown}")
+        numbers = ", ".join(f"{label} {counts[label]:,}" for label in stage2.task.labels)
+        note(f"{counted(len(stage2.examples), 'example')} of {stage2.task.name}: {numbers}")
         if stage2.target:
             note(f"{counted(len(stage2.target), 'target-language example')} besides")
-        made = train_stage2(backbone, stage2, runtime, of_training)
+        classifier = train_stage2(backbone, stage2, runtime, of_training)
         if target_text:
-            made = made.with_target_text(target_text)
-        return made
+            classifier = classifier.with_target_text(target_text)
+        return classifier
 
     return train_once(
         spec, output, lambda path: PromptClassifier.load(path, backbone), train, text=record, runtime=runtime
@@ -175,57 +175,55 @@ def _tune_one(
 
 
 def _show_classifier(classifier: PromptClassifier) -> None:
-    found = classifier.training
-    chosen_values = {"best step": f"{found.best_step} of {found.steps}"}
-    if found.strength is not None:
-        chosen_by = "dev accuracy" if found.folds is None else f"cross-validation in {found.folds} folds"
-        read = "n-grams" if found.layer is None else f"vectors behind layer {found.layer}"
-        chosen_values = {"regression": f"on {read}, C {found.strength:g} by {chosen_by}"}
-    trained = f"{found.trained_parameters:,}"
-    if found.trained_layers is not None:
-        first, stop = found.trained_layers
+    report = classifier.training
+    chosen_values = {"best step": f"{report.best_step} of {report.steps}"}
+    if report.strength is not None:
+        chosen_by = "dev accuracy" if report.folds is None else f"cross-validation in {report.folds} folds"
+        features = "n-grams" if report.layer is None else f"vectors behind layer {report.layer}"
+        chosen_values = {"regression": f"on {features}, C {report.strength:g} by {chosen_by}"}
+    trained = f"{report.trained_parameters:,}"
+    if report.trained_layers is not None:
+        first, stop = report.trained_layers
         layers = f"{stop - first} of {counted(classifier.backbone.num_layers, 'layer')} ({first + 1} to {stop})"
         trained += f", prompts of {layers}"
-    judged = counted(found.dev_examples, "example" if classifier.reads_characters else "source-language example")
+    judged = counted(report.dev_examples, "example" if classifier.reads_characters else "source-language example")
     learned = dict[str, str]()
-    if found.target_examples is not None:
-        judging = f"{found.target_dev_examples} in dev" if found.folds is None else f"judged in {found.folds} folds"
-        of_target = f"{found.target_examples} in training, {judging}"
-        learned = {"target labels": f"{of_target}; one weighs {found.target_weight:.3g} source examples"}
-        judged = f"{counted(found.dev_examples, 'example')} of both languages"
+    if report.target_examples is not None:
+        judging = f"{report.target_dev_examples} in dev" if report.folds is None else f"judged in {report.folds} folds"
+        of_target = f"{report.target_examples} in training, {judging}"
+        learned = {"target labels": f"{of_target}; one weighs {report.target_weight:.3g} source examples"}
+        judged = f"{counted(report.dev_examples, 'example')} of both languages"
+    rate = f", {report.tokens / max(report.seconds, 1e-9):,.0f} tokens/s" if report.tokens else ""
     definitions(
         {
             "task": f"{classifier.task.name}, {len(classifier.task.labels)} labels",
             "language": f"{name_of(classifier.language)}, {classifier.method}",
             **learned,
-            "dev accuracy": f"{found.dev_accuracy:.1f} % of {judged}",
+            "dev accuracy": f"{report.dev_accuracy:.1f} % of {judged}",
             **chosen_values,
             "trained parameters": trained,
-            "time": duration(found.seconds) + _rate(found),
-            "peak memory": size(found.peak_memory_bytes),
+            "time": duration(report.seconds) + rate,
+            "peak memory": size(report.peak_memory_bytes),
         }
     )
-    warn(_warnings(found))
+    warn(_warnings(report))
 
 
-def _rate(found: TuneReport) -> str:
-    return f", {found.tokens / max(found.seconds, 1e-9):,.0f} tokens/s" if found.tokens else ""
-
-
-def _warnings(found: TuneReport) -> Generator[str]:
-    """What a person should know before the classifier is believed; `found`: its report."""
-    missing = [label for label, count in found.labels.items() if not count]
+def _warnings(report: TuneReport) -> Generator[str]:
+    """Warnings about a classifier's training."""
+    missing = [label for label, count in report.labels.items() if not count]
     if missing:
         yield f"no example of {', '.join(missing)} was trained on; the classifier has not learned when to answer so"
-    for counts, which in ((found.labels, "training"), (found.dev_labels, "dev")):
+    for counts, which in ((report.labels, "training"), (report.dev_labels, "dev")):
         occurring = [label for label, count in counts.items() if count]
         if len(occurring) == 1:
             yield f"only one label, {occurring[0]!r}, occurs among the {which} examples; dev accuracy says little"
-    if found.steps and not found.best_step:
+    if report.steps and not report.best_step:
         yield "no epoch was better than the start, which is what is saved; try another learning rate or more epochs"
 
 
-def _classifier_figures(classifier: PromptClassifier, output: Path) -> dict[str, Any]:
+def classifier_figures(classifier: PromptClassifier, output: Path) -> dict[str, Any]:
+    """Figures of a saved classifier and its training, as JSON."""
     return {
         "output": str(output), "file_bytes": output.stat().st_size, "language": classifier.language,
         "task": classifier.task.to_dict(), **classifier.training.to_json(),

@@ -1,4 +1,4 @@
-"""What the messages of the library call settings on a command line: options in the place of arguments."""
+"""Names of settings in the library's messages on a command line: options instead of arguments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STAGES = ("adapt", "tune", "doctor")
 
 
 def wording_of(arguments: Sequence[str]) -> Wording:
-    """How the command that the arguments call names a setting; None for what it has no option for."""
+    """A function that names a setting as the called command does; None for one without an option."""
     if IN_BROWSER in os.environ:
         return in_browser
     command = next((word for word in arguments if not word.startswith("-")), "")
@@ -37,8 +37,8 @@ def wording_of(arguments: Sequence[str]) -> Wording:
         of_value = {"on_bad_row": f"--on-bad-row {value}", "revision": f"--revision {value or 'COMMIT'}"}
         of_value |= {"task": f"--task {value}"} if value is not None else {}
         of_value |= {"characters": "--map-characters FILE"} if command == "combine" else {}
-        said = {**_ARGUMENTS, **of_value}.get(name)
-        return _of_stage(command, name, value) if said is None and command in _STAGES else said
+        wording = {**_ARGUMENTS, **of_value}.get(name)
+        return _of_stage(command, name, value) if wording is None and command in _STAGES else wording
 
     return option
 

@@ -48,9 +48,9 @@ def majority(examples: Sequence[Example]) -> str:
 
 def gain(ours: Right, theirs: Right) -> Gain:
     """How much better one candidate is than another."""
-    found = paired_bootstrap([ours - theirs])
-    assert found is not None
-    return Gain(mean=found.mean, low=found.low, high=found.high)
+    difference = paired_bootstrap([ours - theirs])
+    assert difference is not None
+    return Gain(mean=difference.mean, low=difference.low, high=difference.high)
 
 
 def best(rights: Mapping[Candidate, Right]) -> Candidate:
@@ -119,7 +119,7 @@ def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> 
     reached = f"{100 * rights[winner].mean():.1f} % on your {number:,} {language} labels"
     more = choice.higher
     if winner == rival:
-        found = [
+        sentences = [
             f"{winner.title} is recommended, with {reached}: no language model is more accurate.",
             "It needs none: nothing was saved, and there is nothing to serve."
             if choice.to_save is None
@@ -127,18 +127,18 @@ def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> 
         ]
     else:
         over = gain(rights[winner], rights[rival])
-        found = [f"{winner.title} is recommended: {reached}, {_points(over)} against {rival.title}."]
+        sentences = [f"{winner.title} is recommended: {reached}, {_points(over)} against {rival.title}."]
         if not over.is_clear:
-            found.append(f"{number:,} labels cannot show that this is more than chance; more labels can.")
+            sentences.append(f"{number:,} labels cannot show that this is more than chance; more labels can.")
     if more is not None:
         apart = _points(gain(rights[more], rights[winner]))
-        found.append(f"{more.title} is higher by less than a standard error ({apart}) and takes more to train.")
+        sentences.append(f"{more.title} is higher by less than a standard error ({apart}) and takes more to train.")
     models = {one: right for one, right in rights.items() if not one.is_rival}
     for name, has in _FEATURES.items():
         with_it, without = ({one: r for one, r in models.items() if has(one) is side} for side in (True, False))
         if with_it and without:
-            found.append(_worth(name, number, gain(rights[best(with_it)], rights[best(without)])))
-    return found
+            sentences.append(_worth(name, number, gain(rights[best(with_it)], rights[best(without)])))
+    return sentences
 
 
 _FEATURES: Mapping[str, Callable[[Candidate], bool]] = {
@@ -148,43 +148,45 @@ _FEATURES: Mapping[str, Callable[[Candidate], bool]] = {
 }
 
 
-def _worth(name: str, number: int, found: Gain) -> str:
+def _worth(name: str, number: int, difference: Gain) -> str:
     """What the best candidate with something has over the best one without."""
-    points = _points(found)
-    if name == "labels" and found.is_clear:
+    points = _points(difference)
+    if name == "labels" and difference.is_clear:
         return f"{number:,} labels of your own are worth more here than anything zero-shot: {points}."
     what = {"labels": f"Training on your {number:,} labels, too,", "alignment": "Alignment on your translations"}
     what |= {"self-training": "Self-training on your text"}
-    if found.is_clear:
+    if difference.is_clear:
         return f"{what[name]} helps: {points}."
-    if found.high < 0:
+    if difference.high < 0:
         return f"{what[name]} hurts: {points}."
     return f"{what[name]} makes no difference that {number:,} labels can show: {points}."
 
 
 def advice_without_labels(recommended: Candidate, retrieval_before: float | None, language: str) -> list[str]:
     """The same where nothing was measured on the target language."""
-    found = [
+    sentences = [
         f"Without labelled {language} examples it cannot know which of these is best: the accuracies above are those of"
         f" the source language. {recommended.title} is recommended by what was measured on other languages:"
     ]
     if recommended.stage1:
-        found[0] += (
+        sentences[0] += (
             f" where few translations are found before alignment (here {retrieval_before:.0f} %), it gained 12 to 32"
             " points."
         )
     elif retrieval_before is not None:
-        found[0] += (
+        sentences[0] += (
             f" {retrieval_before:.0f} % of your translations are found without alignment, which then gave a few points"
             " at most."
         )
     else:
-        found[0] += " adaptation on text alone gave nothing that could be measured on average."
+        sentences[0] += " adaptation on text alone gave nothing that could be measured on average."
         translations = setting("parallel")
-        found.append(f"Translations may help where the model does not know the language; give them as {translations}.")
+        sentences.append(
+            f"Translations may help where the model does not know the language; give them as {translations}."
+        )
     few = setting("target_labels")
-    found.append(f"Label 5 to 20 examples of each label and give them as {few}: it then chooses on them.")
-    return found
+    sentences.append(f"Label 5 to 20 examples of each label and give them as {few}: it then chooses on them.")
+    return sentences
 
 
 def left_out(titles: Sequence[str], minutes: float) -> list[str]:
@@ -198,5 +200,5 @@ def left_out(titles: Sequence[str], minutes: float) -> list[str]:
     ]
 
 
-def _points(found: Gain) -> str:
-    return f"{found.mean:+.1f} points ({found.low:+.1f} to {found.high:+.1f})"
+def _points(difference: Gain) -> str:
+    return f"{difference.mean:+.1f} points ({difference.low:+.1f} to {difference.high:+.1f})"

@@ -23,9 +23,9 @@ def accuracy_plot(result: CompareResult) -> str:
     def paint(figure: Figure, axes: Axes) -> None:
         places = range(len(scored))
         for place, (row, accuracy, (low, high)) in zip(places, scored, strict=True):
-            shown = look(row.name.partition("+")[0])
-            axes.plot([low, high], [place, place], color=shown.colour, linewidth=2.2)
-            axes.plot(accuracy, place, marker="o", markersize=8, color=shown.colour, markeredgecolor=PAPER)
+            style = look(row.name.partition("+")[0])
+            axes.plot([low, high], [place, place], color=style.colour, linewidth=2.2)
+            axes.plot(accuracy, place, marker="o", markersize=8, color=style.colour, markeredgecolor=PAPER)
             for one in row.accuracies if len(row.accuracies) > 1 else ():
                 axes.plot(one, place, marker="|", markersize=9, color=INK)
         axes.set_yticks(list(places), [row.title for row, _, _ in scored])

@@ -43,7 +43,7 @@ CLASSIFIER, ADAPTED = "classifier.safetensors", "adapted.safetensors"
 
 
 @dataclass
-class _Scored:
+class _Runs:
     """A candidate's runs."""
 
     predictions: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
@@ -77,7 +77,7 @@ class _Comparison:
         self.trainer, self.material, self.budget, self.tell = trainer, trainer.material, budget, tell
         self.folds = choice.label_folds(self.material.labels) if self.material.labels else []
         self.gold = [str(one.label) for one in self.material.labels]
-        self.found: dict[Candidate, _Scored] = {}
+        self.runs: dict[Candidate, _Runs] = {}
         self._forecasters: dict[str, Forecaster] = {}
         self._forecasts: dict[Candidate, float] = {}
         """Seconds that candidates were forecast to take before any was run."""
@@ -114,31 +114,34 @@ class _Comparison:
         """By candidate that was scored on target labels, for each of these the share of its seeds that were right."""
         return {
             candidate: np.mean(self._right_by_seed(scored), axis=0)
-            for candidate, scored in self.found.items()
+            for candidate, scored in self.runs.items()
             if self.gold and scored.predictions
         }
 
-    def _right_by_seed(self, scored: _Scored) -> list[list[bool]]:
+    def _right_by_seed(self, scored: _Runs) -> list[list[bool]]:
         """For each seed, which of the target labels were predicted."""
         return [[a == b for a, b in zip(self.gold, one, strict=True)] for one in scored.predictions.values()]
 
     def _try(self, candidate: Candidate, seed: int) -> None:
         """Run a candidate, or say why not."""
-        scored, reason, about = self.found.setdefault(candidate, _Scored()), None, None
+        scored, reason, about = self.runs.setdefault(candidate, _Runs()), None, None
         began, is_late = self.budget.elapsed, False
         try:
             # Without rivals the others say nothing; what is kept takes no time.
             if not candidate.is_rival and not self._is_done(candidate, seed):
-                left = self._left(candidate)
-                needed = self._needed(candidate, seed) if left > 0 else self._known(candidate)
-                if needed is not None and 10 * PROBE_SECONDS < left < needed < 4 * left:
+                seconds = self._seconds_left(candidate)
+                needed = self._needed(candidate, seed) if seconds > 0 else self._earlier_forecast(candidate)
+                if needed is not None and 10 * PROBE_SECONDS < seconds < needed < 4 * seconds:
                     # The machine may have been busy when it was timed.
                     self._forecasters.clear()
                     needed = min(needed, self._needed(candidate, seed))
-                reason, about = choice.why_not(needed, self._left(candidate)), needed and f", about {duration(needed)}"
+                reason, about = (
+                    choice.why_not(needed, self._seconds_left(candidate)),
+                    needed and f", about {duration(needed)}",
+                )
                 is_late = reason is not None
             if reason is None:
-                self._deadline = self.budget.elapsed + self._left(candidate)
+                self._deadline = self.budget.elapsed + self._seconds_left(candidate)
                 self.tell(f"[{self.budget}] {candidate.title}{f', seed {seed}' if seed else ''}{about or ''} ...")
                 scored.predictions[seed] = self._score(candidate, seed, scored)
         except OutOfTime:
@@ -148,9 +151,9 @@ class _Comparison:
         if not seed:
             scored.not_run, scored.out_of_time = reason, is_late
 
-    def _left(self, candidate: Candidate) -> float:
+    def _seconds_left(self, candidate: Candidate) -> float:
         """Seconds that a candidate may take: in the end the winner is trained once more."""
-        run = [one for one, scored in self.found.items() if scored.predictions]
+        run = [one for one, scored in self.runs.items() if scored.predictions]
         return self.budget.left - max(self._again(one) for one in (candidate, *run))
 
     def _again(self, candidate: Candidate) -> float:
@@ -169,22 +172,26 @@ class _Comparison:
         """A forecast in seconds, from earlier runs or a few timed steps."""
         backbone, seconds = self.trainer.backbone(candidate), 0.0
         if candidate.stage1 and not self.trainer.has_adapted(candidate, seed):
-            known = [self._stage1[candidate.stage1, one] for one in SEEDS if (candidate.stage1, one) in self._stage1]
-            seconds = known[0] if known else self._forecast_stage1(backbone, self.trainer.stage1(candidate, seed))
+            durations = [
+                self._stage1[candidate.stage1, one] for one in SEEDS if (candidate.stage1, one) in self._stage1
+            ]
+            seconds = (
+                durations[0] if durations else self._forecast_stage1(backbone, self.trainer.stage1(candidate, seed))
+            )
         if candidate.reads == "embedding":
             beyond = self._beyond_reading.get((candidate.labels, candidate.self_trained), 0.0)
             return seconds + self._reading(self.trainer.unread(candidate, seed)) + beyond
         return seconds + self._forecast_stage2(candidate, seed)
 
-    def _known(self, candidate: Candidate) -> float | None:
+    def _earlier_forecast(self, candidate: Candidate) -> float | None:
         """The forecast of a candidate without timing anything; None: there is none."""
-        if candidate.reads == "embedding" and not candidate.stage1 and self.found[EMBEDDING].predictions:
+        if candidate.reads == "embedding" and not candidate.stage1 and self.runs[EMBEDDING].predictions:
             return self._needed(candidate, 0)
         return self._forecasts.get(candidate)
 
     def _reading(self, characters: float) -> float:
         """Seconds that sentence vectors of so much text take: as plain ones took, or by a few timed steps."""
-        plain = self.found.get(EMBEDDING, _Scored())
+        plain = self.runs.get(EMBEDDING, _Runs())
         took = plain.seconds if plain.predictions else self._forecast_stage2(EMBEDDING, 0)
         return took * characters / max(1.0, self.trainer.all_read(EMBEDDING))
 
@@ -212,7 +219,7 @@ class _Comparison:
     # -----------------------------------------------------------------------------------------------------------
     # One candidate
 
-    def _score(self, candidate: Candidate, seed: int, scored: _Scored) -> list[str]:
+    def _score(self, candidate: Candidate, seed: int, scored: _Runs) -> list[str]:
         """Predictions for all target labels. What is trained on target labels is trained on the other folds. Raises
         `OutOfTime` where the next fold would end too late."""
         adapted = self.trainer.adapt(candidate, seed)
@@ -222,10 +229,10 @@ class _Comparison:
         predictions, parts = [""] * len(self.gold), self._parts(candidate)
         unread = self.trainer.unread(candidate, seed) if candidate.reads == "embedding" else 0
         before = scored.seconds
-        for number, (rows, few, held) in enumerate(parts):
-            if number and not candidate.is_rival and (scored.seconds - before) / number > self._left(candidate):
+        for number, (rows, few, others) in enumerate(parts):
+            if number and not candidate.is_rival and (scored.seconds - before) / number > self._seconds_left(candidate):
                 raise OutOfTime
-            for row, label in zip(rows, self._part(candidate, seed, (few, held), scored), strict=True):
+            for row, label in zip(rows, self._part(candidate, seed, (few, others), scored), strict=True):
                 predictions[row] = label
         if candidate != EMBEDDING and candidate.reads == "embedding":
             beyond = scored.seconds - before - self._reading(unread)
@@ -234,7 +241,7 @@ class _Comparison:
         return predictions
 
     @staticmethod
-    def _note_retrieval(adapted: Adapted, scored: _Scored) -> None:
+    def _note_retrieval(adapted: Adapted, scored: _Runs) -> None:
         """Keep what alignment of the first seed found."""
         before, after = adapted.training.held_out_before, adapted.training.held_out_after
         if scored.retrieval is None and isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
@@ -250,41 +257,41 @@ class _Comparison:
             for fold in self.folds
         ]
 
-    def _kept(self, candidate: Candidate, seed: int, few: Sequence[Example], held: Sequence[Example]) -> Path:
-        """The file of the predictions for `held`."""
+    def _file(self, candidate: Candidate, seed: int, few: Sequence[Example], others: Sequence[Example]) -> Path:
+        """The file of the predictions for `others`."""
         identity = self.trainer.identity(candidate, seed, few)
-        return self.trainer.work / f"{identity_of([identity, content_hash(held), artifact.versions()])}.json"
+        return self.trainer.work / f"{identity_of([identity, content_hash(others), artifact.versions()])}.json"
 
     def _is_done(self, candidate: Candidate, seed: int) -> bool:
         """Whether all of it is kept."""
         if candidate.stage1 and not self.trainer.has_adapted(candidate, seed):
             return False
-        return all(self._kept(candidate, seed, few, held).is_file() for _, few, held in self._parts(candidate))
+        return all(self._file(candidate, seed, few, others).is_file() for _, few, others in self._parts(candidate))
 
     def _part(
-        self, candidate: Candidate, seed: int, part: tuple[Sequence[Example], Sequence[Example]], scored: _Scored
+        self, candidate: Candidate, seed: int, part: tuple[Sequence[Example], Sequence[Example]], scored: _Runs
     ) -> list[str]:
         """`part` is (trained on, predicted): predictions of what was trained on some target labels for the others, as
         they are kept or made now."""
-        few, held = part
-        kept = self._kept(candidate, seed, few, held)
+        few, others = part
+        path = self._file(candidate, seed, few, others)
         with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(kept.read_text(encoding="utf-8"))
-            if len(found["predictions"]) == len(held):
-                scored.source_dev, scored.seconds = found["source_dev"], scored.seconds + found["seconds"]
-                return found["predictions"]
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if len(record["predictions"]) == len(others):
+                scored.source_dev, scored.seconds = record["source_dev"], scored.seconds + record["seconds"]
+                return record["predictions"]
         began, source_dev = self.budget.elapsed, None
         if candidate.reads == "majority":
-            predictions = [choice.majority(few)] * len(held)
+            predictions = [choice.majority(few)] * len(others)
         else:
             train = self.trainer.whole if candidate.reads == "cloze" else self.trainer.classifier
             classifier = train(candidate, seed, few)
             source_dev = None if few else classifier.training.dev_accuracy
             size = self.trainer.runtime.eval_batch_size
-            predictions = [one.label for one in classifier.predict(held, batch_size=size)]
+            predictions = [one.label for one in classifier.predict(others, batch_size=size)]
         seconds = self.budget.elapsed - began
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write(kept, json.dumps({"predictions": predictions, "source_dev": source_dev, "seconds": seconds}))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write(path, json.dumps({"predictions": predictions, "source_dev": source_dev, "seconds": seconds}))
         scored.source_dev, scored.seconds = source_dev, scored.seconds + seconds
         return predictions
 
@@ -294,25 +301,25 @@ class _Comparison:
     def result(self, typed: Typed, output: Path) -> CompareResult:
         """Choose, and leave the winner and the figures in a folder."""
         rights, name = self.rights(), name_of(self.material.language)
-        retrieval = next((one.retrieval[0] for one in self.found.values() if one.retrieval is not None), None)
+        retrieval = next((one.retrieval[0] for one in self.runs.values() if one.retrieval is not None), None)
         rival: Candidate | None = None
         if rights:
-            chosen = choice.choose(rights)
-            winner, rival, to_save = chosen.winner, chosen.rival, chosen.to_save
-            advice = choice.advice(rights, chosen, name)
+            decision = choice.choose(rights)
+            winner, rival, to_save = decision.winner, decision.rival, decision.to_save
+            advice = choice.advice(rights, decision, name)
         else:
-            run = [one for one, scored in self.found.items() if scored.not_run is None]
+            run = [one for one, scored in self.runs.items() if scored.not_run is None]
             winner = to_save = choice.recommend(run, retrieval)
             advice = choice.advice_without_labels(winner, retrieval, name)
-        late = [one.title for one, scored in self.found.items() if scored.out_of_time]
-        found = CompareResult(
+        late = [one.title for one, scored in self.runs.items() if scored.out_of_time]
+        outcome = CompareResult(
             language=self.material.language,
             task=self.material.task.name,
             model=self.trainer.names[0],
             minutes=self.budget.minutes,
             target_labels=len(self.gold),
             folds=len(self.folds),
-            rows=[self._row(candidate, rights, rival) for candidate in self.found],
+            rows=[self._row(candidate, rights, rival) for candidate in self.runs],
             rival=None if rival is None else rival.name,
             winner=winner.name,
             advice=[*advice, *choice.left_out(late, self.budget.minutes)],
@@ -321,11 +328,11 @@ class _Comparison:
             if to_save is None
             else commands(to_save, typed, self.trainer.backbone(to_save).name, str(output)),
         )
-        self._leave(found, to_save, output)
-        return found
+        self._leave(outcome, to_save, output)
+        return outcome
 
     def _row(self, candidate: Candidate, rights: Mapping[Candidate, Right], rival: Candidate | None) -> CompareRow:
-        scored = self.found[candidate]
+        scored = self.runs[candidate]
         row = CompareRow(
             name=candidate.name,
             title=candidate.title,
@@ -344,18 +351,18 @@ class _Comparison:
             gain=None if rival is None or candidate == rival else choice.gain(right, rights[rival]),
         )
 
-    def _leave(self, found: CompareResult, winner: Candidate | None, output: Path) -> None:
+    def _leave(self, outcome: CompareResult, winner: Candidate | None, output: Path) -> None:
         """Write the figures and the winner's files. An earlier comparison's are removed first: whenever it is killed,
         no figures lie beside a classifier that they are not of."""
-        made: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         self._deadline = float("inf")
         if winner is not None:
             self.tell(f"[{self.budget}] training {winner.title} on everything ...")
-            made[CLASSIFIER] = self.trainer.whole(winner, 0, self.material.labels if winner.labels else ())
-            made[ADAPTED] = self.trainer.adapt(winner, 0)
+            results[CLASSIFIER] = self.trainer.whole(winner, 0, self.material.labels if winner.labels else ())
+            results[ADAPTED] = self.trainer.adapt(winner, 0)
         for name in (RESULT, PLOT, CLASSIFIER, ADAPTED):
             (output / name).unlink(missing_ok=True)
-        for name, saved in made.items():
+        for name, saved in results.items():
             if saved is not None:
                 saved.save(output / name)
-        atomic.write(output / RESULT, json.dumps(found.to_json(), ensure_ascii=False, indent=1) + "\n")
+        atomic.write(output / RESULT, json.dumps(outcome.to_json(), ensure_ascii=False, indent=1) + "\n")

@@ -108,15 +108,15 @@ class Trainer:
         backbone, stage1 = self.backbone(candidate), self.stage1(candidate, seed)
 
         def train(folder: Path) -> Adapted:
-            made = run_stage1(backbone, stage1, self.runtime.replace(checkpoint_dir=folder))
+            adapted = run_stage1(backbone, stage1, self.runtime.replace(checkpoint_dir=folder))
             if stage1.pairs is None:
-                return made
-            return replace(made, report=made.training.with_text(self.material.pairs_record))
+                return adapted
+            return replace(adapted, report=adapted.training.with_text(self.material.pairs_record))
 
         place = self._place(stage1, candidate)
-        found, _ = done_or_train(stage1.spec(backbone), place, lambda path: load_adapted(path, backbone), train)
-        self._adapted[key] = found
-        return found
+        adapted, _ = done_or_train(stage1.spec(backbone), place, lambda path: load_adapted(path, backbone), train)
+        self._adapted[key] = adapted
+        return adapted
 
     def _place(self, stage1: Stage1, candidate: Candidate) -> Path:
         return self.work / f"{stage1.spec(self.backbone(candidate)).identity}.safetensors"
@@ -126,7 +126,7 @@ class Trainer:
         key = candidate, seed, content_hash(few)
         if key not in self._stage2:
             material, backbone, adapted = self.material, self.backbone(candidate), self.adapt(candidate, seed)
-            made = Stage2.of(
+            ready = Stage2.of(
                 backbone,
                 adapted,
                 material.train,
@@ -137,7 +137,7 @@ class Trainer:
                 parallel=(material.pairs or ()) if candidate.ridge else (),
                 language="" if adapted is not None else material.language,
             )
-            self._stage2[key] = made, made.spec(backbone).identity
+            self._stage2[key] = ready, ready.spec(backbone).identity
         return self._stage2[key]
 
     def classifier(
@@ -154,15 +154,15 @@ class Trainer:
             behind = "" if adapted is None else identity_of(digests_of(adapted))
             backbone = self._readers.setdefault(behind, ReadOnce(backbone))
             self._has_read |= {(candidate.stage1, seed, text) for text in self._reads(candidate)}
-        made = train_stage2(backbone, stage2, runtime, identity)
+        result = train_stage2(backbone, stage2, runtime, identity)
         if candidate.centred:
-            made = made.with_target_text(material.target)
+            result = result.with_target_text(material.target)
         if candidate.self_trained:
             training = SelfTraining.of(
-                made, material.target, material.train, adapted=adapted, dev=material.dev, target_examples=few
+                result, material.target, material.train, adapted=adapted, dev=material.dev, target_examples=few
             )
-            made = run_self_training(training, runtime)
-        return made
+            result = run_self_training(training, runtime)
+        return result
 
     def whole(self, candidate: Candidate, seed: int, few: Sequence[Example]) -> PromptClassifier:
         """The classifier that the candidate's plain commands make, trained once and kept in the folder."""
@@ -171,18 +171,18 @@ class Trainer:
             about = {**spec.contents, "target_text": content_hash(self.material.target)}
             spec = replace(spec, kind="self-train" if candidate.self_trained else spec.kind, contents=about)
         place = self.work / f"{spec.identity}.safetensors"
-        made, _ = done_or_train(
+        result, _ = done_or_train(
             spec,
             place,
             lambda path: PromptClassifier.load(path, backbone),
             lambda folder: self.classifier(candidate, seed, few, folder),
         )
-        return made
+        return result
 
     def unread(self, candidate: Candidate, seed: int) -> int:
         """Characters of the texts that a candidate on sentence vectors reads and that none has read in the same way."""
-        known = self._has_read
-        return sum(num for name, num in self._reads(candidate).items() if (candidate.stage1, seed, name) not in known)
+        past = self._has_read
+        return sum(num for name, num in self._reads(candidate).items() if (candidate.stage1, seed, name) not in past)
 
     def all_read(self, candidate: Candidate) -> float:
         """Characters that `whole` reads: of self-training the source twice, and the target before and behind it."""
@@ -193,9 +193,9 @@ class Trainer:
         """Characters of each kind of text whose sentence vectors it needs."""
         material = self.material
         labelled = [*material.train, *(material.dev or ()), *material.labels]
-        found = {"labelled": sum(map(len, texts_of(labelled)))}
+        amounts = {"labelled": sum(map(len, texts_of(labelled)))}
         if candidate.centred or candidate.self_trained:
-            found["target"] = sum(map(len, texts_of(material.target)))
+            amounts["target"] = sum(map(len, texts_of(material.target)))
         if candidate.ridge:
-            found["pairs"] = sum(len(side) for pair in material.pairs or () for side in pair)
-        return found
+            amounts["pairs"] = sum(len(side) for pair in material.pairs or () for side in pair)
+        return amounts

@@ -44,8 +44,8 @@ def conclusions(result: DemoFigures, right: Right) -> tuple[list[str], Reading]:
 
 
 def advice(result: DemoFigures, right: Right) -> tuple[Reading, str]:
-    """What to use, and why: embedding in its better reading (centring costs nothing); or the best trained reading,
-    where the paired bootstrap over the test examples leaves zero out against both readings of embedding."""
+    """The recommended reading, and why: embedding in its better reading (centring costs nothing); or the best trained
+    reading, where the paired bootstrap over the test examples leaves zero out against both readings of embedding."""
     untrained = [reading for reading in (Reading(RIVAL), Reading(RIVAL, centred=True)) if reading in right]
     rival = max(untrained, key=lambda one: _accuracy(right, one))  # the first at a tie: as it is
     others = (reading for reading in right if reading.method not in (RIVAL, *WITH_LABELS))
@@ -59,7 +59,7 @@ def advice(result: DemoFigures, right: Right) -> tuple[Reading, str]:
             f"Use none of them yet: {best.name}, {number(_accuracy(right, best))} % right, cannot be told from"
             f" always answering the largest class ({number(majority)} %)."
         )
-    how_right = f"{number(_accuracy(right, best))} % of {_num_test(right):,} right"
+    how_right = f"{number(_accuracy(right, best))} % of {len(right[best][0]):,} right"
     if best in gains:
         why = f"{_points(gains[best])} against {rival.name}"
         return best, f"Use {best.name}: {how_right}, {why}.{_because(result, best)}"
@@ -95,16 +95,12 @@ def _low(right: Right, reading: Reading) -> float:
     return interval.low
 
 
-def _num_test(right: Right) -> int:
-    return len(next(iter(right.values()))[0])
-
-
 def _points(gain: Difference) -> str:
     return f"{gain.mean:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}]"
 
 
 def _because(result: DemoFigures, best: Reading) -> str:
-    """What the retrieval of held-out translations says of it."""
+    """A sentence on the retrieval of held-out translations."""
     if not result.alignment:
         return ""
     before, target = result.alignment[0].retrieval_before, result.task.target_name
@@ -140,11 +136,11 @@ def _alignment_sentence(result: DemoFigures) -> list[str]:
 
 
 def _labels_sentence(result: DemoFigures, right: Right) -> list[str]:
-    """What labels of the target language are worth, by the number of each label."""
+    """The gain from labels of the target language, by the number of each label."""
     rival = Reading(RIVAL)
     gains = {name.removeprefix("labels-"): compared(right, Reading(name), rival) for name in WITH_LABELS
              if Reading(name) in right}  # fmt: skip
     if not gains:
         return []
-    told = ", ".join(f"{_points(gain)} with {number} of each" for number, gain in gains.items())
-    return [f"Labels in {result.task.target_name} as well, against {rival.name}: {told}."]
+    gains_text = ", ".join(f"{_points(gain)} with {number} of each" for number, gain in gains.items())
+    return [f"Labels in {result.task.target_name} as well, against {rival.name}: {gains_text}."]

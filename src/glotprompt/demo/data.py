@@ -127,7 +127,7 @@ def bible(fast: bool, precision: str = "auto") -> DemoData:
         task=GENRE_TASK,
         experiment=_experiment("bible", precision=precision, lora=lora, **numbers),
         files={
-            "data/genre.toml": _task_file(GENRE_TASK),
+            "data/genre.toml": GENRE_TASK.to_toml(),
             "data/train.tsv": _table(("text", "label"), [(one.fields["text"], one.label) for one in corpus.labelled]),
             "data/dev.tsv": _table(("text", "label"), [(one.fields["text"], one.label) for one in corpus.source_dev]),
             "data/test.tsv": _table(("text", "label"), [(one.fields["text"], one.label) for one in corpus.target_test]),
@@ -149,17 +149,12 @@ def bible(fast: bool, precision: str = "auto") -> DemoData:
     )
 
 
-def _task_file(task: Task) -> str:
-    words = "\n".join(f'{label} = "{entry[0]}"' for label, entry in task.verbalizer.items())
-    return f'name = "{task.name}"\ntemplate = "{task.template.pattern}"\n[verbalizer]\n{words}\n'
-
-
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
     return _lines("\t".join(str(cell) for cell in row) for row in (columns, *rows))
 
 
 def _lines(texts: Any) -> str:
-    """Verses hold neither tabs, quotes nor line breaks."""
+    """Texts as lines; verses hold neither tabs, quotes nor line breaks."""
     return "\n".join(texts) + "\n"
 
 
@@ -174,7 +169,7 @@ def _bible_counts(corpus: bible_data.DemoCorpus, pairs: Sequence[Pair]) -> list[
     rows: list[tuple[str, str, int, Sequence[Example], str]] = [
         ("stage-1 text", "eng", len(corpus.source_texts), (), f"verses; no dev or test chapter; {left_out}"),
         ("stage-1 text", "nya", len(corpus.target_texts), (), "verses; the same chapters as the English"),
-        ("stage-1 pairs", "eng-nya", len(pairs), (), "verses of these chapters with their translations, drawn by seed"),
+        ("stage-1 pairs", "eng-nya", len(pairs), (), "verses of these chapters with translations, sampled by seed"),
         ("labelled", "eng", len(corpus.labelled), corpus.labelled, _labels(corpus.labelled)),
         ("dev", "eng", len(corpus.source_dev), corpus.source_dev, "chooses epoch and penalty"),
         ("dev", "nya", len(corpus.target_dev), corpus.target_dev, "unlabelled, it centres sentence vectors and is"
@@ -188,7 +183,7 @@ def _bible_counts(corpus: bible_data.DemoCorpus, pairs: Sequence[Pair]) -> list[
 
 
 def _chapters(examples: Sequence[Example]) -> int | None:
-    """How many chapters passages ("Genesis 1:1-4") are from; None for text that is not in passages."""
+    """Number of chapters of the passages ("Genesis 1:1-4"); None where there are none."""
     return len({example.id.rsplit(":", 1)[0] for example in examples}) or None
 
 
@@ -205,13 +200,13 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
     """MasakhaNEWS headlines: Hausa labels, another language's headlines."""
     if data_dir is None:
         raise DataError(
-            "demo --task news needs --data-dir DIR with masakhanews/<language>/{train,dev,test}.tsv, as published at"
-            " https://github.com/masakhane-io/masakhane-news"
+            "demo --scenario news needs --data-dir DIR with masakhanews/<language>/{train,dev,test}.tsv, as published"
+            " at https://github.com/masakhane-io/masakhane-news"
         )
     published, source = dataset("masakhanews"), "hau"
     target = published.language(target)
     if target == source:
-        raise DataError(f"--target {target} is the source language; give another, such as sna")
+        raise DataError(f"--language {target} is the source language; give another, such as sna")
     notes: list[str] = []
     texts = published.texts(target, data_dir=data_dir, report=notes.append)
     source_texts = published.texts(source, data_dir=data_dir)

@@ -66,8 +66,8 @@ def run_demo(
     precision: Any = "auto",
     tell: Tell = lambda step, outcome: None,
 ) -> DemoResult:
-    """Run the whole demo and return its result, as saved to `output/result.json` (docs/demo.md). `tell` hears
-    of each step."""
+    """Run the whole demo and return its result, as saved to `output/result.json` (docs/demo.md). `tell` is called
+    for each step."""
     start, memory = time.perf_counter(), PeakMemory()
     data = bible(fast, precision) if scenario == "bible" else news(data_dir, target or "sna", fast, precision)
     experiment = load(data.write(output))
@@ -104,6 +104,7 @@ class _Demo:
 
     def __init__(self, data: DemoData, plan: Plan, workplace: Workplace, output: Path) -> None:
         self.data, self.plan, self.workplace, self.store, self.output = data, plan, workplace, workplace.store, output
+        self.gold = [str(example.label) for example in data.test]
         self.right: dict[Reading, list[list[int]]] = {}
         self._scored: dict[str, list[EvaluateStep]] = {}
         """By system, a step for each seed."""
@@ -185,23 +186,21 @@ class _Demo:
         )
 
     def _note(self, reading: Reading, scores: EvaluationReport) -> None:
-        gold = [str(example.label) for example in self.data.test]
-        right = [int(one == other) for one, other in zip(gold, scores.predictions, strict=True)]
+        right = [int(one == other) for one, other in zip(self.gold, scores.predictions, strict=True)]
         self.right.setdefault(reading, []).append(right)
 
     def _majority(self) -> DemoRow:
         """The label most frequent in the source's training examples, for every example."""
-        gold = [str(example.label) for example in self.data.test]
-        scores = report(gold, [self.data.majority_label] * len(gold))
+        scores = report(self.gold, [self.data.majority_label] * len(self.gold))
         return DemoRow(method="majority", target_test_accuracy=scores.accuracy)
 
     def _examples(self, names: Sequence[str]) -> list[DemoExample]:
-        """A few test passages, drawn by seed, with every method's prediction."""
+        """A few test passages, sampled by seed, with every method's prediction."""
         test = self.data.test
         picks = np.random.default_rng(READING_SEED).permutation(len(test))[:NUM_PASSAGES]
         passages = [test[int(i)] for i in picks]
         # Backwards: the backbone of the last steps is still loaded.
-        answers = {name: self._classifier(name).predict(passages) for name in reversed(names)}
+        answers = {name: self._classifier(name)[1].predict(passages) for name in reversed(names)}
         return [
             DemoExample(
                 reference=example.id,
@@ -212,9 +211,9 @@ class _Demo:
             for i, example in enumerate(passages)
         ]
 
-    def _classifier(self, name: str) -> PromptClassifier:
-        """The classifier of the first seed."""
-        return scored_classifier(self._scored[name][0], self.store, self.workplace)[1]
+    def _classifier(self, name: str) -> tuple[Adapted | None, PromptClassifier]:
+        """The classifier of the first seed, and the stage 1 behind it."""
+        return scored_classifier(self._scored[name][0], self.store, self.workplace)
 
     # Masked language modelling
 
@@ -233,7 +232,7 @@ class _Demo:
     def reading(self) -> DemoReading:
         """Masked tokens of text that no training has seen, before and after."""
         before, after = self._read(None), self._read(self._prompt)
-        told = self._prompt.training
+        report = self._prompt.training
         return DemoReading(
             language=self.data.target,
             language_name=NAMES[self.data.target],
@@ -244,16 +243,18 @@ class _Demo:
             top5_before=before.top5,
             top5_after=after.top5,
             num_masked=after.num_masked,
-            curve=[HeldOutLoss(step=step, held_out_loss=found["held_out_loss"]) for step, found in told.evaluations],
-            train_curve=[TrainingLoss(step=step, loss=loss) for step, loss in told.losses],
-            steps=told.steps,
-            seconds=told.seconds,
-            tokens=told.tokens,
-            tokens_per_second=told.tokens / told.seconds,
-            trained_parameters=told.trained_parameters,
+            curve=[
+                HeldOutLoss(step=step, held_out_loss=scores["held_out_loss"]) for step, scores in report.evaluations
+            ],
+            train_curve=[TrainingLoss(step=step, loss=loss) for step, loss in report.losses],
+            steps=report.steps,
+            seconds=report.seconds,
+            tokens=report.tokens,
+            tokens_per_second=report.tokens / report.seconds,
+            trained_parameters=report.trained_parameters,
             file_bytes=(self.store.folder(self._reader.name) / ADAPTED).stat().st_size,
-            peak_memory_bytes=told.peak_memory_bytes,
-            learning_rate=told.learning_rate,
+            peak_memory_bytes=report.peak_memory_bytes,
+            learning_rate=report.learning_rate,
             prompt_length=self._prompt.prompt_length,
         )
 
@@ -264,7 +265,7 @@ class _Demo:
         return score_masked_tokens(backbone, batches, None if prompt is None else prompt.prefix(backbone))
 
     def guesses(self) -> list[DemoGuess]:
-        """Verses with one word masked, drawn by seed, and the model's guesses before and after."""
+        """Verses with one word masked, sampled by seed, and the model's guesses before and after."""
         backbone = backbone_of(self._reader.backbone, self.workplace.device)
         blanks = blank_words(self.data.guess_texts, backbone.tokenizer, NUM_GUESSES, READING_SEED)
         texts = [blank.ids for blank in blanks]
@@ -287,7 +288,7 @@ class _Demo:
         """The two files that a person takes away, and what to try with them: the classifier worth using, and the prompt
         behind it, or else the one that reads the language better."""
         code, name = self.data.target, use.method + CENTRED * use.centred
-        adapted, classifier = scored_classifier(self._scored[name][0], self.store, self.workplace)
+        adapted, classifier = self._classifier(name)
         samples = Samples.of_lines(text for _, text in self.data.guess_texts)
         classifier = replace(classifier, language=code, samples=samples)
         return save(self.output, code, self.data.task.name, classifier, adapted or self._prompt, self.data.sample)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -50,6 +50,10 @@ def _table(*headings: str, left: tuple[str, ...] = ()) -> Table:
     return table
 
 
+def _with_note(table: Table, note: str) -> Group:
+    return Group(table, "", Text(note, style="dim"))
+
+
 def _heading(console: Console, text: str) -> None:
     console.print()
     console.print(Text(text, style="bold"))
@@ -64,8 +68,6 @@ def _print_reading(language: DemoReading, console: Console) -> None:
     )
     for name, before, after, digits in rows:
         table.add_row(name, number(before, digits), Text(number(after, digits), style="bold"))
-    console.print(table)
-    console.print()
     costs = (
         f"{number(language.num_masked, 0)} masked tokens",
         f"{number(language.steps, 0)} steps",
@@ -75,7 +77,7 @@ def _print_reading(language: DemoReading, console: Console) -> None:
         f"file {size(language.file_bytes)}",
         f"peak memory {size(language.peak_memory_bytes)}",
     )
-    console.print(Text(" · ".join(costs), style="dim"))
+    console.print(_with_note(table, " · ".join(costs)))
 
 
 def _print_alignment(alignments: list[DemoAlignment], console: Console) -> None:
@@ -84,10 +86,8 @@ def _print_alignment(alignments: list[DemoAlignment], console: Console) -> None:
         name = Text(method_name(one.method), style=look(one.method).colour)
         costs = number(one.steps, 0), number(one.tokens, 0), duration(one.seconds)
         table.add_row(name, number(one.retrieval_before), Text(number(one.retrieval_after), style="bold"), *costs)
-    console.print(table)
-    console.print()
     pairs, held_out = number(alignments[0].pairs, 0), number(alignments[0].held_out_pairs, 0)
-    console.print(Text(f"{pairs} pairs trained on, {held_out} held out", style="dim"))
+    console.print(_with_note(table, f"{pairs} pairs trained on, {held_out} held out"))
 
 
 def _print_guesses(guesses: list[DemoGuess], console: Console) -> None:
@@ -110,9 +110,7 @@ def _print_accuracies(result: DemoResult, summaries: list[MethodSummary], consol
     table = _table("method", *(heading for _, heading in columns))
     for summary in summaries:
         table.add_row(_name(summary), *(_accuracy(summary, key) for key, _ in columns))
-    console.print(table)
-    console.print()
-    console.print(Text("per cent [95 % interval]; ±: standard deviation over seeds", style="dim"))
+    console.print(_with_note(table, "per cent [95 % interval]; ±: standard deviation over seeds"))
     for summary in summaries:
         for collapse in summary.collapses:
             what = f"{percent(collapse.share)} of the texts were labelled “{collapse.label}”"
@@ -136,9 +134,7 @@ def _print_costs(summaries: list[MethodSummary], console: Console) -> None:
             duration(mean["seconds"]),
             size(mean["peak_memory_bytes"]),
         )
-    console.print(table)
-    console.print()
-    console.print(Text("of one run, both stages, mean over seeds; parameters: trained; peak memory", style="dim"))
+    console.print(_with_note(table, "of one run, both stages, mean over seeds; parameters: trained; peak memory"))
 
 
 def _name(summary: MethodSummary) -> Text:

@@ -122,23 +122,19 @@ class VerseExperiment:
         runtime: RuntimeConfig | None = None,
     ) -> dict[str, Any]:
         """Stage 1 of a method (soft-prompt, lora; embedding: none) and the cross-fitted classifier behind it. Stage 1
-        reads `num_pairs` pairs drawn by the seed (None: all)."""
+        reads `num_pairs` pairs sampled by the seed (None: all)."""
         pairs = self.sample_pairs(num_pairs, seed)
-        adapted = None if method == "embedding" else self.adapted(method, seed, steps, pairs, runtime)
+        adapted = None
+        if method != "embedding":
+            adapted = run_stage1(self.backbone, self.stage1(method, seed, steps, pairs), runtime)
         return self.scores(adapted, method, seed, pairs)
 
     def sample_pairs(self, num_pairs: int | None, seed: int) -> list[Pair]:
         """The pairs that stage 1 trains on."""
         return list(self.data.pairs) if num_pairs is None else subsample(self.data.pairs, num_pairs, seed)
 
-    def adapted(
-        self, method: str, seed: int, steps: int, pairs: Sequence[Pair], runtime: RuntimeConfig | None = None
-    ) -> Adapted:
-        """Stage 1 on the pairs, with the preset alignment but for its steps."""
-        return run_stage1(self.backbone, self.stage1(method, seed, steps, pairs), runtime)
-
     def stage1(self, method: str, seed: int, steps: int, pairs: Sequence[Pair]) -> Stage1:
-        """What `adapted` runs."""
+        """Stage 1 on the pairs, with the preset alignment but for its steps."""
         settings: dict[str, Any] = {
             **preset("alignment", "adapt", method),
             "method": method,
@@ -153,8 +149,8 @@ class VerseExperiment:
         """Accuracies of the cross-fitted classifier, and how many of the scored verses are found by their vectors among
         all of them (`retrieval_scored`): no training saw one, and it is always the same task. JSON."""
         vectors = self._vectors(adapted, pairs) if adapted is not None or pairs != self.data.pairs else self._plain
-        read = vectors.tokens
-        predicted, chosen = self._cross_fit(vectors, seed)
+        tokens_before = vectors.tokens
+        predicted, fits = self._cross_fit(vectors, seed)
         gold = [str(one.label) for one in self.data.source]
         sides = (vectors.of("target"), self._plain.of("source"))
         figures: dict[str, Any] = {
@@ -164,16 +160,16 @@ class VerseExperiment:
             "num_verses": len(gold),
             "precision": self.backbone.precision,
             "retrieval_scored": retrieval_accuracy(*map(torch.from_numpy, sides)),
-            "chosen": chosen,
+            "chosen": fits,
             "right": {},
         }
         for name, labels in predicted.items():
-            found = report(gold, labels)
-            figures |= {f"{name}_accuracy": found.accuracy, f"{name}_interval": list(found.interval)}
-            figures |= {f"{name}_macro_f1": found.macro_f1, f"{name}_largest_share": found.largest_share}
-            figures |= {"majority": found.majority, "majority_label": found.majority_label}
+            row = report(gold, labels)
+            figures |= {f"{name}_accuracy": row.accuracy, f"{name}_interval": list(row.interval)}
+            figures |= {f"{name}_macro_f1": row.macro_f1, f"{name}_largest_share": row.largest_share}
+            figures |= {"majority": row.majority, "majority_label": row.majority_label}
             figures["right"][name] = [int(one == other) for one, other in zip(gold, labels, strict=True)]
-        return figures | {"tokens_read": vectors.tokens - read, **_stage_1(adapted)}
+        return figures | {"tokens_read": vectors.tokens - tokens_before, **_stage_1(adapted)}
 
     def _vectors(self, adapted: Adapted | None, pairs: Sequence[Pair]) -> _Vectors:
         centre = [Example.of(pair.target) for pair in subsample(pairs, CENTRE_TEXTS, 0)]
@@ -185,24 +181,26 @@ class VerseExperiment:
         return encode_without_mask(fields, TASK, self.backbone.tokenizer, self._max_length)
 
     def _cross_fit(self, vectors: _Vectors, seed: int) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
-        """Labels of all verses by what is read: English, the target, and the target centred by the mean of the pairs'
-        target side; and what dev verses chose in each fold."""
+        """Predicted labels of all verses by reading (English, the target, and the target centred by the mean of the
+        pairs' target side), and the penalty that dev verses chose in each fold."""
         names = ("source", "target", "target_centred")
         labels = {name: [""] * len(self._gold) for name in names}
-        chosen: list[dict[str, Any]] = []
+        fits: list[dict[str, Any]] = []
         layer = self.backbone.num_layers
         english, other = vectors.of("source"), vectors.of("target")
         mean = torch.from_numpy(vectors.of("centre").mean(axis=0))
         for train, dev, test in self._folds(seed):
-            learned, held = (Vectors(english[rows], [self._gold[i] for i in rows]) for rows in (train, dev))
+            train_vectors, dev_vectors = (
+                Vectors(english[rows], [self._gold[i] for i in rows]) for rows in (train, dev)
+            )
             # The penalty that docs/does_it_help.md was measured with; its trainings took hours.
-            head, found = best_head(layer, learned, held, len(TASK.labels), choose=most_accurate)
-            chosen.append(vars(found))
+            head, fit = best_head(layer, train_vectors, dev_vectors, len(TASK.labels), choose=most_accurate)
+            fits.append(vars(fit))
             for name, reader in zip(names, (head, head, head.with_centre(mean)), strict=True):
                 states = (english if name == "source" else other)[test]
                 for row, index in zip(test, _answers(self.backbone, reader, states), strict=True):
                     labels[name][row] = TASK.labels[index]
-        return labels, chosen
+        return labels, fits
 
     def _folds(self, seed: int) -> list[tuple[list[int], list[int], list[int]]]:
         """(train, dev, test) as rows of the verses; every verse is in one test fold. The dev share is that of stage
@@ -223,11 +221,11 @@ def _answers(backbone: Backbone, head: EmbeddingHead, states: NDArray[np.float32
 
 
 def _stage_1(adapted: Adapted | None) -> dict[str, Any]:
-    """What is known of a stage 1 that aligned."""
+    """Figures of an alignment; empty for None."""
     if adapted is None:
         return {}
-    told = adapted.training
-    kept = {
+    training = adapted.training
+    names = {
         "pairs",
         "held_out_pairs",
         "steps",
@@ -239,7 +237,7 @@ def _stage_1(adapted: Adapted | None) -> dict[str, Any]:
         "peak_memory_bytes",
         "evaluations",
     }
-    figures = told.model_dump(mode="json", include=kept)
-    for when, scores in (("before", told.held_out_before), ("after", told.held_out_after)):
+    figures = training.model_dump(mode="json", include=names)
+    for when, scores in (("before", training.held_out_before), ("after", training.held_out_after)):
         figures |= {f"{name}_{when}": value for name, value in vars(scores).items() if name != "num_pairs"}
     return figures

@@ -46,7 +46,8 @@ def run_verses(
     data = verse_topics(language, data_dir, notes.append)
     experiment = VerseExperiment(Backbone.load(MINI_SENTENCE, precision=precision), data)
     demo = _Verses(experiment, output, steps, num_pairs)
-    rows = [_majority(demo.figures(RIVAL, seeds[0]))]
+    majority = demo.figures(RIVAL, seeds[0])["majority"]
+    rows = [DemoRow(method="majority", target_test_accuracy=majority, source_test_accuracy=majority)]
     rows += [demo.row(method, seed) for seed in seeds for method in (RIVAL, *ALIGNED)]
     name = language_of(language).name
     task = DemoTask(
@@ -157,12 +158,6 @@ class _Verses:
             texts = [pair.target for pair in experiment.sample_pairs(self.num_pairs, seed)[:CENTRE_TEXTS]]
             classifier = classifier.with_target_text(texts)
         return save(self.output, data.language, TASK.name, classifier, adapted, data.pairs[0].target)
-
-
-def _majority(figures: dict[str, Any]) -> DemoRow:
-    return DemoRow(
-        method="majority", target_test_accuracy=figures["majority"], source_test_accuracy=figures["majority"]
-    )
 
 
 def _counts(experiment: VerseExperiment, notes: Sequence[str]) -> list[DemoSplit]:

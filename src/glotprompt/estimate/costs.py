@@ -150,7 +150,8 @@ def adapt_cost(backbone: Shell, config: AdaptConfig, attention: Attention) -> St
         parts = _parts(backbone, config)
         paper = _parts(backbone, config.replace(train_lm_head=True))["language"]
         saved = sum(_num_bytes(part) for part in parts.values())
-        return _stage_cost(backbone, parts["language"].requires_grad_(), paper, saved, attention, size, words)
+        module = parts["language"].requires_grad_()
+        return _stage_cost(backbone, module, paper, saved, activation_bytes(backbone, module, *size, words, attention))
 
 
 def tune_cost(backbone: Shell, config: TuneConfig, adapt: AdaptConfig | None, attention: Attention) -> StageCost:
@@ -166,7 +167,8 @@ def tune_cost(backbone: Shell, config: TuneConfig, adapt: AdaptConfig | None, at
         pools = method.reads_vectors or config.head == "pooled"
         head = EmbeddingHead.empty(backbone.hidden_size, _NUM_LABELS) if pools else None
         size, saved = (config.batch_size, config.max_length), _num_bytes(method.deliver(tuned, parts), head)
-        return _stage_cost(backbone, tuned, tuned, saved, attention, size, words, head)
+        activations = activation_bytes(backbone, tuned, *size, words, attention) if tuned.num_trained else 0
+        return _stage_cost(backbone, tuned, tuned, saved, activations, head)
 
 
 def _check_length(backbone: Shell, max_length: int) -> None:
@@ -188,9 +190,7 @@ def _stage_cost(
     module: Module,
     paper: Module,
     file_bytes: int,
-    attention: Attention,
-    size: tuple[int, int],
-    num_words: int | None,
+    activations: int,
     head: EmbeddingHead | None = None,
 ) -> StageCost:
     num_trained = sum(values.numel() for values in trained_of(module, head))
@@ -201,7 +201,7 @@ def _stage_cost(
         trained_parameters_paper=num_trained - module.num_trained + _with_tied_twice(backbone, paper),
         share=num_trained / backbone.num_parameters,
         file_bytes=file_bytes,
-        activation_bytes=activation_bytes(backbone, module, *size, num_words, attention) if module.num_trained else 0,
+        activation_bytes=activations,
         backbone_bytes=backbone.num_parameters * backbone.dtype.itemsize,
         trained_layers=None if layers is None else (layers.start, layers.stop),
     )

@@ -21,13 +21,14 @@ from torch import Tensor
 from transformers.utils.hub import cached_file
 
 from glotprompt.errors import ArtifactError, ConfigError, in_a_line, is_out_of_memory
+from glotprompt.formats.peft import CONFIG, read_config
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import BUNDLED
 from glotprompt.model.modules.adapters import Adapter
-from glotprompt.storage import artifact, atomic
+from glotprompt.storage import atomic
 from glotprompt.storage.metadata import is_finite
 
-CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter.safetensors", "pytorch_adapter.bin"
+WEIGHTS, PICKLED = "adapter.safetensors", "pytorch_adapter.bin"
 HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
 LARGEST_REDUCTION = 2**20
 """Larger than any hidden size; rules out infinity, which Python's JSON allows."""
@@ -209,16 +210,10 @@ def _modern(key: str, prefix: str) -> str:
 
 
 def _metadata(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    if not path.is_file():
-        raise ArtifactError(f"{path} does not exist; expected a folder written by save_adapter")
-    try:
-        metadata: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise ArtifactError(f"{path} is not JSON ({in_a_line(error)}); copy or make it again") from None
-    if not isinstance(metadata, dict) or not artifact.is_shallow(metadata):
-        raise ArtifactError(f"{path} describes no adapter; expected a folder written by save_adapter")
-    return cast(dict[str, Any], metadata)
+    metadata = read_config(folder, "a folder written by save_adapter")
+    if not metadata:
+        raise ArtifactError(f"{folder / CONFIG} describes no adapter; expected a folder written by save_adapter")
+    return metadata
 
 
 def _settings(folder: Path, metadata: Mapping[str, Any], num_layers: int) -> dict[str, Any]:

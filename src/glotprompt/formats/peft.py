@@ -124,16 +124,21 @@ def _flat(key_values: Float[Tensor, "layer 2 head prompt dim"]) -> Float[Tensor,
     return key_values.float().permute(3, 0, 1, 2, 4).flatten(1).contiguous()
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, expected: str) -> dict[str, Any]:
+    """The object in a folder's `adapter_config.json`; {} where it holds another value. Raises `ArtifactError`, which
+    says what was `expected`."""
     path = folder / CONFIG
     if not path.is_file():
-        raise ArtifactError(f"{path} does not exist; expected a folder that PEFT's save_pretrained wrote")
+        raise ArtifactError(f"{path} does not exist; expected {expected}")
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise ArtifactError(f"{path} is not JSON ({in_a_line(error)}); copy or make it again") from None
-    if not isinstance(config, dict) or not artifact.is_shallow(config):
-        config = {}
+    return config if isinstance(config, dict) and artifact.is_shallow(config) else {}
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    config = read_config(folder, "a folder that PEFT's save_pretrained wrote")
     kind = config.get("peft_type")
     if kind != PEFT_TYPE:
         raise ArtifactError(f"{folder} holds the PEFT type {kind!r}; only {PEFT_TYPE} can be converted")

@@ -27,9 +27,9 @@ from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.modules.soft_prompt import SoftPrompt, check_prompt
 from glotprompt.model.modules.stack import described, packed, refuse_strays, restored, tensors_of, unpacked
 from glotprompt.model.prefix import Positions, Prefix
-from glotprompt.records import LabelPrior, Measurement, Stage1Report, TuneReport, stage1_report
+from glotprompt.records import LabelPrior, Stage1Report, TuneReport, stage1_report
 from glotprompt.storage import artifact
-from glotprompt.storage.metadata import check_metadata, check_values, describe
+from glotprompt.storage.metadata import Measurement, check_metadata, check_values, describe
 from glotprompt.task import Task
 from glotprompt.training.calibration import fit_offsets, with_offsets
 from glotprompt.training.objectives.cloze import encode_without_mask, label_words
@@ -83,12 +83,8 @@ class LanguageModule(SavedStage1):
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
         tensors = {f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.tensors.items()}
-        metadata = {
-            "method": self.method, "language": self.language, "backbone": self.backbone,
-            "parts": {name: part.description for name, part in self.parts.items()},
-            "characters": _description_of(self.characters), "samples": _description_of(self.samples),
-            "training": _json(self.report), "versions": artifact.versions(),
-        }  # fmt: skip
+        parts = {name: part.description for name, part in self.parts.items()}
+        metadata = {**_metadata_of(self), "backbone": self.backbone, "parts": parts}
         return artifact.write(path, "language module", tensors, metadata)
 
     @classmethod
@@ -150,11 +146,8 @@ class LanguagePrompt(SavedStage1):
 
     def save(self, path: str | Path) -> Path:
         """Write one `.safetensors` file, atomically."""
-        metadata = {
-            "method": self.method, "language": self.language, "backbone": self.backbone, "positions": self.positions,
-            "prompt_length": self.prompt_length, "characters": _description_of(self.characters),
-            "samples": _description_of(self.samples), "training": _json(self.report), "versions": artifact.versions(),
-        }  # fmt: skip
+        about = {"backbone": self.backbone, "positions": self.positions, "prompt_length": self.prompt_length}
+        metadata = {**_metadata_of(self), **about}
         return artifact.write(path, "language prompt", {"key_values": self.key_values}, metadata)
 
     @classmethod
@@ -183,12 +176,17 @@ def load_adapted(path: str | Path, backbone: Backbone | None = None) -> Adapted:
     return (LanguagePrompt if kind == "language prompt" else LanguageModule).load(path, backbone)
 
 
-def _json(report: Stage1Report | TuneReport | None) -> dict[str, Any]:
-    return {} if report is None else report.to_json()
-
-
-def _description_of(value: CharacterMap | Samples | None) -> dict[str, Any] | None:
-    return None if value is None else value.to_dict()
+def _metadata_of(result: Adapted | PromptClassifier) -> dict[str, Any]:
+    """Metadata that the files of both stages have."""
+    report, characters, samples = result.report, result.characters, result.samples
+    return {
+        "method": result.method,
+        "language": result.language,
+        "characters": None if characters is None else characters.to_dict(),
+        "samples": None if samples is None else samples.to_dict(),
+        "training": {} if report is None else report.to_json(),
+        "versions": artifact.versions(),
+    }
 
 
 def _read_for(path: str | Path, kind: str, backbone: Backbone | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -328,12 +326,10 @@ class PromptClassifier(Saved):
         """Metadata of its file; JSON."""
         prompt, (module, _) = self.prompt, packed(self.body, self.head)
         return {
-            "method": self.method, "language": self.language, "module": module,
+            **_metadata_of(self), "module": module, "seen": self.seen,
             "backbone": artifact.NO_BACKBONE if self.reads_characters else self.backbone.reference,
             "task": self.task.to_dict(), "labels": list(self.task.labels), "max_length": self.max_length,
             "offsets": self.offsets, "prompt_length": None if prompt is None else prompt.prompt_length,
-            "characters": _description_of(self.characters), "samples": _description_of(self.samples),
-            "training": _json(self.report), "versions": artifact.versions(), "seen": self.seen,
             artifact.MEASUREMENTS: [one.to_json() for one in self.measurements],
         }  # fmt: skip
 

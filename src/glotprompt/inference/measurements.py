@@ -8,9 +8,8 @@ from typing import Any
 
 from glotprompt.data.languages import NOT_NAMED, known_name, same_language
 from glotprompt.errors import ArtifactError, counted
-from glotprompt.records import Measurement
 from glotprompt.storage import artifact
-from glotprompt.storage.metadata import check_metadata
+from glotprompt.storage.metadata import Measurement, check_metadata
 
 MOST = 20
 """Measurements that a file keeps; of more the newest."""

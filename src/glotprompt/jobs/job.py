@@ -1,4 +1,4 @@
-"""What a job is, and how it stands."""
+"""Jobs: their steps, their state and their progress."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Step(Record):
 
     title: str
     words: list[str]
-    """What stands behind `glotprompt`; files below the workspace."""
+    """Arguments of `glotprompt`; paths are relative to the workspace."""
     accepts: list[int] = Field(default_factory=lambda: [0])
-    """Exit statuses with which the job goes on."""
+    """Exit statuses after which the job continues."""
 
 
 class Choice(Record):
@@ -53,7 +53,7 @@ class Job(Record):
 
 
 class Status(Record):
-    """How a job stands."""
+    """State of a job."""
 
     state: State = "waiting"
     step: int = 0
@@ -61,16 +61,16 @@ class Status(Record):
     started: str | None = None
     finished: str | None = None
     seconds: float = 0
-    """It has run for, over all attempts."""
+    """Running time, over all attempts."""
     message: str = ""
     """Why it failed, in one line."""
 
 
 class Progress(Record):
-    """How far the command that runs is: the newest state of a training, as `training.progress` writes it."""
+    """Progress of the running command: the newest state of a training, as `training.progress` writes it."""
 
     seconds: float
-    """Since it began."""
+    """Time since it began."""
     stage: str = ""
     """What is trained; "": nothing yet."""
     step: int = 0

@@ -1,4 +1,4 @@
-"""Jobs on disk, one at a time: what a service that was killed left running is resumed by its successor."""
+"""Jobs on disk, run one at a time: a job that was running when the service was killed is resumed by the next one."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ PROGRAM = (sys.executable, "-u", "-m", "glotprompt.jobs.child")
 MOST_JOBS = 500
 """Jobs that a workspace keeps."""
 LOG_BYTES = 2**18
-"""Of a log's end, that are shown."""
+"""Bytes of a log's end that are shown."""
 _GRACE_SECONDS = 15.0
 """How long a cancelled command may take to end; it ends itself in less."""
 
 
 def now() -> str:
-    """In UTC (ISO 8601)."""
+    """The present time in UTC (ISO 8601)."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Runner:
     """The jobs of a folder, and the thread that runs them in the order of their numbers."""
 
-    def __init__(self, folder: Path, done: Callable[[Job], None], program: Sequence[str] = PROGRAM) -> None:
-        """`done` gets a job whose commands have all ended well; `program` runs one command line, whose words come
+    def __init__(self, folder: Path, on_success: Callable[[Job], None], program: Sequence[str] = PROGRAM) -> None:
+        """`on_success` gets a job whose commands have all ended well; `program` runs one command line, whose words come
         behind it."""
-        self.folder, self._done, self._program = folder, done, program
+        self.folder, self._on_success, self._program = folder, on_success, program
         self._changed = threading.Condition()
         self._stopping = False
         self._running: int | None = None
         self._began = time.monotonic()
-        """When its present command did."""
-        self._wanted_end: int | None = None
+        """Start of its present command, by `time.monotonic`."""
+        self._to_cancel: int | None = None
         """The job that is to be cancelled."""
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self.jobs: dict[int, Job] = {}
@@ -103,7 +103,7 @@ class Runner:
         with self._changed:
             status = self.status(number)
             if number == self._running:
-                self._wanted_end = number
+                self._to_cancel = number
             elif status.state == "waiting":
                 self._write(number, status.replace(state="cancelled", finished=now()))
             self._changed.notify_all()
@@ -121,7 +121,7 @@ class Runner:
         return Status.of(_read(path), str(path))
 
     def progress(self, number: int) -> Progress | None:
-        """How far a job is that runs."""
+        """The progress of a running job; None for any other."""
         path = self.place(number) / "progress.json"
         if number != self._running:
             return None
@@ -132,7 +132,7 @@ class Runner:
             return Progress(seconds=seconds)
 
     def log(self, number: int) -> str:
-        """The end of what the commands said."""
+        """The end of the output of its commands."""
         path = self.place(number) / "log.txt"
         if not path.is_file():
             return ""
@@ -142,7 +142,7 @@ class Runner:
         return "\n".join(map(visible, text.splitlines()))
 
     def results(self, number: int) -> dict[str, Any]:
-        """Figures that are there, by what they are."""
+        """The figures that exist so far, by kind (`Job.results`)."""
         places = {name: self.folder.parent / file for name, file in self.jobs[number].results.items()}
         return {name: _read(place) for name, place in places.items() if place.is_file()}
 
@@ -165,7 +165,7 @@ class Runner:
                 self._end(job.number, "failed", visible(str(error)))
             finally:
                 with self._changed:
-                    self._running = self._wanted_end = None
+                    self._running = self._to_cancel = None
 
     def _next(self) -> Job | None:
         for number in sorted(self.jobs):
@@ -180,20 +180,20 @@ class Runner:
         self._write(job.number, status)
         for place, step in list(enumerate(job.steps))[status.step :]:
             began = self._began = time.monotonic()
-            found = self._command(job, step)
+            exit_status = self._command(job, step)
             status = self.status(job.number)
             status = status.replace(seconds=status.seconds + time.monotonic() - began)
-            if found is None and self._stopping:  # it stays "running", for the next service
+            if exit_status is None and self._stopping:  # it stays "running", for the next service
                 self._write(job.number, status)
                 return
-            self._write(job.number, status.replace(step=place + 1) if found in step.accepts else status)
-            if found is None:
+            self._write(job.number, status.replace(step=place + 1) if exit_status in step.accepts else status)
+            if exit_status is None:
                 self._end(job.number, "cancelled")
                 return
-            if found not in step.accepts:
-                self._end(job.number, "failed", self._reason(job.number, found))
+            if exit_status not in step.accepts:
+                self._end(job.number, "failed", self._reason(job.number, exit_status))
                 return
-        self._done(job)
+        self._on_success(job)
         self._end(job.number, "finished")
 
     def _command(self, job: Job, step: Step) -> int | None:
@@ -210,7 +210,7 @@ class Runner:
             ) as child:  # fmt: skip
                 while child.poll() is None:
                     with self._changed:
-                        if not self._stopping and self._wanted_end != job.number:
+                        if not self._stopping and self._to_cancel != job.number:
                             self._changed.wait(0.1)
                             continue
                     assert child.stdin is not None
@@ -223,13 +223,13 @@ class Runner:
                     return None
             return child.returncode
 
-    def _reason(self, number: int, found: int) -> str:
-        """The last line that the command said, which is its error."""
+    def _reason(self, number: int, exit_status: int) -> str:
+        """The last line of the output, which is the error."""
         lines = [line for line in self.log(number).splitlines() if line.strip()]
         last = lines[-1].removeprefix("error: ") if lines else "it said nothing"
-        if found == -signal.SIGKILL or last.startswith("out of memory"):
+        if exit_status == -signal.SIGKILL or last.startswith("out of memory"):
             last = "the computer's memory ran out; close other programs, or give fewer texts, and resume"
-        return f"{last} (exit status {found})"
+        return f"{last} (exit status {exit_status})"
 
     def _end(self, number: int, state: Any, message: str = "") -> None:
         self._write(number, self.status(number).replace(state=state, finished=now(), message=message))

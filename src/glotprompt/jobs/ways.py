@@ -1,11 +1,11 @@
-"""From what a person has and chose to the command lines of a job."""
+"""Command lines of jobs, from the uploads and choices of a person."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from glotprompt.config import preset
 from glotprompt.data.languages import checked_code, name_of
@@ -18,7 +18,7 @@ from glotprompt.task import Task
 
 WAYS = ("compare", "embedding", "aligned", "masked")
 CHECKPOINT_SECONDS = "5"
-"""A person who stops a training loses no more."""
+"""Training time that is lost at most when a person stops a job."""
 FEWEST_TO_CHOOSE = 2
 """Different texts that each target label needs before `compare` can choose on them."""
 
@@ -36,7 +36,7 @@ class BackboneOptions:
 
     @property
     def layers_to_tune(self) -> list[str]:
-        """Stage 2 of the preset has this many, where the backbone has."""
+        """The option for the preset's number of trained layers in stage 2, at most those of the backbone."""
         usual = preset("quick", "tune", "soft-prompt")["top_k_layers"]
         return ["--top-k", str(min(self.layers, usual))] if self.masked else []
 
@@ -71,19 +71,24 @@ class Orders:
         if choice.way == "masked" and not self._backbone.masked:
             raise ConfigError("this service's backbone does not predict masked tokens; choose another way")
         uploads = [self._workspace.upload(number) for number in choice.uploads]
-        given = _by_use(uploads)
+        by_use: dict[Use, list[Upload]] = {use: [one for one in uploads if one.use == use] for use in get_args(Use)}
         job = self._runner.next_number()
         place = self._place(job)
-        few, measured = self._labels(choice, given["labels"])
-        if not given["train"] and len({*few.values()}) < FEWEST_LABELS:
+        few, measured = self._labels(choice, by_use["labels"])
+        if not by_use["train"] and len({*few.values()}) < FEWEST_LABELS:
             raise DataError("a classifier needs labelled texts of at least two labels; send some, or label a few here")
-        _check_needs(choice.way, given)
-        task = self._task(choice.task, [*given["train"], *given["labels"]], place, few)
+        _check_needs(choice.way, by_use)
+        task = self._task(choice.task, [*by_use["train"], *by_use["labels"]], place, few)
         labels, scored = self._write(f"{place}/labels.tsv", few), self._write(f"{place}/measured.tsv", measured)
-        train = [one.file for one in given["train"]]
-        plan = _Plan(self._backbone, choice, given, train or [labels], labels if train else "", task, place, scored)
-        made = {"compare": plan.compare, "embedding": plan.embedding, "aligned": plan.aligned, "masked": plan.masked}
-        steps = made[choice.way]()
+        train = [one.file for one in by_use["train"]]
+        plan = _Plan(self._backbone, choice, by_use, train or [labels], labels if train else "", task, place, scored)
+        steps_of = {
+            "compare": plan.compare,
+            "embedding": plan.embedding,
+            "aligned": plan.aligned,
+            "masked": plan.masked,
+        }
+        steps = steps_of[choice.way]()
         results = {"compare": f"{place}/out/compare.json"} if choice.way == "compare" else {}
         if scored:
             steps.append(self._score(f"{place}/out/classifier.safetensors", scored, place, self._rival(rival)))
@@ -115,13 +120,13 @@ class Orders:
         """The file of a classifier of the workspace; "" for none."""
         if name is None:
             return ""
-        found = {path.stem: path for path in self._workspace.classifiers.glob("*.safetensors")}
-        if name not in found:
+        files = {path.stem: path for path in self._workspace.classifiers.glob("*.safetensors")}
+        if name not in files:
             raise ConfigError(f"{name!r} is no classifier of this workspace")
-        return self._workspace.below(found[name])
+        return self._workspace.below(files[name])
 
     def _write(self, file: str, labels: dict[str, str]) -> str:
-        """The file, with labels in it; "" where there are none."""
+        """Write labels into a file and return its path; "" where there are none."""
         if labels:
             write_labels(self._workspace.folder / file, labels)
         return file if labels else ""
@@ -133,18 +138,15 @@ class Orders:
     def _labels(self, choice: Choice, uploads: Sequence[Upload]) -> tuple[dict[str, str], dict[str, str]]:
         """Target labels to train on, and those that measure."""
         measured = self._workspace.labels(choice.language, choice.task, "test")
-        sent = [self._workspace.labels_in(one) for one in uploads]
-        corrected = self._workspace.labels(choice.language, choice.task, "train")
-        few = merged([*sent, corrected], measured)
+        corrections = self._workspace.labels(choice.language, choice.task, "train")
+        few = merged([*map(self._workspace.labels_in, uploads), corrections], measured)
         return few if choice.way != "compare" else _enough(few), measured
 
     def _task(self, name: str, uploads: Sequence[Upload], place: str, few: dict[str, str] | None = None) -> str:
         """The file of a task whose labels are their own label words."""
         labels = [label for one in uploads for label in one.labels] + list((few or {}).values())
         task = Task(name, "{mask} : {text}", {label: label for label in sorted(set(labels))})
-        lines = [f"name = {_quoted(name)}", f"template = {_quoted(task.template.pattern)}", "[verbalizer]"]
-        lines += [f"{_quoted(label)} = {_quoted(label)}" for label in task.labels]
-        atomic.write(self._workspace.folder / place / "task.toml", "\n".join(lines) + "\n")
+        atomic.write(self._workspace.folder / place / "task.toml", task.to_toml())
         return f"{place}/task.toml"
 
 
@@ -154,7 +156,7 @@ class _Plan:
 
     backbone: BackboneOptions
     choice: Choice
-    given: dict[Use, list[Upload]]
+    uploads: dict[Use, list[Upload]]
     train: list[str]
     labels: str
     """File of target labels; "": none."""
@@ -207,7 +209,7 @@ class _Plan:
         return f"adapted/{slug(self.choice.language, self.choice.task, self.choice.way)}.safetensors"
 
     def _files(self, use: Use) -> list[str]:
-        return [one.file for one in self.given[use]]
+        return [one.file for one in self.uploads[use]]
 
     def _tuned(self) -> list[str]:
         labels = ["--target-labels", self.labels] if self.labels else []
@@ -224,31 +226,22 @@ class _Plan:
         return Step(title=title, words=[*words, *READ_OPTIONS, "--output", output, *self.backbone.options])
 
 
-def _by_use(uploads: Sequence[Upload]) -> dict[Use, list[Upload]]:
-    uses: tuple[Use, ...] = ("target", "train", "labels", "parallel")
-    return {use: [one for one in uploads if one.use == use] for use in uses}
-
-
-def _check_needs(way: str, given: dict[Use, list[Upload]]) -> None:
+def _check_needs(way: str, uploads: dict[Use, list[Upload]]) -> None:
     needs: dict[str, tuple[Use, str]] = {
         "aligned": ("parallel", "translations"),
         "masked": ("target", "unlabelled text"),
     }
-    if way in needs and not given[needs[way][0]]:
+    if way in needs and not uploads[needs[way][0]]:
         raise DataError(f"this way needs {needs[way][1]} in your language; send some, or choose another way")
 
 
 def _enough(labels: dict[str, str]) -> dict[str, str]:
-    """Those that `compare` can choose on: of labels with so many texts, where there are two such labels."""
+    """The labelled texts that `compare` can choose on: those of labels with `FEWEST_TO_CHOOSE` texts or more, if there
+    are two such labels."""
     counts = Counter(labels.values())
-    kept = {text: label for text, label in labels.items() if counts[label] >= FEWEST_TO_CHOOSE}
-    return kept if len(set(kept.values())) > 1 else {}
+    common = {text: label for text, label in labels.items() if counts[label] >= FEWEST_TO_CHOOSE}
+    return common if len(set(common.values())) > 1 else {}
 
 
 def _each(option: str, values: Sequence[str]) -> list[str]:
     return [word for value in values for word in (option, value)]
-
-
-def _quoted(text: str) -> str:
-    """A string of TOML."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""What the library's messages call settings in the browser: what stands on the page in the place of options."""
+"""Names of settings in the library's messages for the browser, where the page has fields instead of options."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ _ON_THE_PAGE = {
 
 
 def in_browser(name: str, value: str | None) -> str:
-    """How the page names a setting. Of what it has not, that a command line has it."""
-    given = name.replace("_", " ") if value is None else f"{name.replace('_', ' ')} {value}"
-    return _ON_THE_PAGE.get(name, f"{given} (only on the command line)")
+    """The page's name of a setting; one that the page lacks is marked as available on the command line."""
+    setting = name.replace("_", " ") if value is None else f"{name.replace('_', ' ')} {value}"
+    return _ON_THE_PAGE.get(name, f"{setting} (only on the command line)")

@@ -1,4 +1,4 @@
-"""A workspace at work: its jobs run while it is open."""
+"""A workspace with its runner: jobs run while it is open."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Workbench:
         """`changed` is called when a classifier came or was measured; `program` runs one command line."""
         workspace = Workspace(folder)
 
-        def done(job: Job) -> None:
+        def publish(job: Job) -> None:
             output = None if job.output is None else folder / job.output
             if output is not None and job.classifier is not None and output.is_file():
                 workspace.keep_classifier(output, job.classifier)
             changed()
 
-        runner = Runner(folder / "jobs", done, program)
+        runner = Runner(folder / "jobs", publish, program)
         return cls(workspace, runner, Orders(workspace, runner, backbone), backbone)
 
     @contextmanager

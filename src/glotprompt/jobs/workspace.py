@@ -36,7 +36,7 @@ READING = Reading(quoting="none")
 """Uploads come as the page writes tables: no quotes, and no tabs inside a cell."""
 READ_OPTIONS = ("--read", "quoting=none")
 MOST_UPLOADS, MOST_BYTES = 100, 400 * 2**20
-"""Of a workspace; one upload is bounded by the service."""
+"""Limits of a workspace; the service bounds a single upload."""
 FEWEST_LABELS = 2
 
 
@@ -54,7 +54,7 @@ class Upload(Record):
 
     @property
     def file(self) -> str:
-        """Below the workspace."""
+        """Path of the file, relative to the workspace."""
         return f"uploads/{self.number:04}{'.txt' if self.use == 'target' else '.tsv'}"
 
 
@@ -84,7 +84,7 @@ class Workspace:
     # Uploads
 
     def add_upload(self, use: Use, name: str, content: bytes) -> Upload:
-        """Take up a file after it was read as the commands will read it. Raises `UserError`."""
+        """Store a file after reading it as the commands will. Raises `UserError`."""
         name = visible(name)[:100]
         if content.startswith(b"\x1f\x8b"):  # its bound would be that of the packed file
             raise ConfigError(f"{name} is packed (gzip); unpack it first")
@@ -119,7 +119,7 @@ class Workspace:
             self._taking[number] = size
         return number
 
-    def remove_upload(self, number: int) -> None:
+    def remove_upload(self, number: int) -> Upload:
         """Forget a file; a job that needs it fails."""
         with self._changing:
             upload = self.upload(number)
@@ -127,9 +127,10 @@ class Workspace:
             place = self.folder / upload.file
             place.with_suffix(".json").unlink(missing_ok=True)
             place.unlink(missing_ok=True)
+        return upload
 
     def upload(self, number: int) -> Upload:
-        """Raises `DataError` for one that is not there."""
+        """The upload of that number. Raises `DataError` where there is none."""
         if number not in self.uploads:
             raise DataError(f"there is no upload {number}; send the file again")
         return self.uploads[number]
@@ -137,15 +138,10 @@ class Workspace:
     def texts(self, number: int) -> list[str]:
         """The different texts of an upload in order, a line each; of translations the target's side."""
         upload = self.upload(number)
-        place = self.folder / upload.file
-        if upload.use == "parallel":
-            found = [pair.target for pair in pairs_of([str(place)], READING)]
-        else:
-            found = read_texts(place, None if upload.use == "target" else "text", options=READING)
-        return list(dict.fromkeys(map(in_a_line, found, repeat(None))))
+        return list(dict.fromkeys(map(in_a_line, _texts(upload.use, self.folder / upload.file), repeat(None))))
 
     def labels_in(self, upload: Upload) -> dict[str, str]:
-        """Label by text of a labelled upload."""
+        """Labels of a labelled upload, by text."""
         examples = read_examples(self.folder / upload.file, options=READING)
         return {in_a_line(one.fields["text"], None): str(one.label) for one in examples}
 
@@ -153,7 +149,7 @@ class Workspace:
     # Labels given by hand
 
     def labels(self, language: str, task: str, side: Side) -> dict[str, str]:
-        """Label by text."""
+        """Labels given by hand, by text."""
         place = self.labels_file(language, task, side)
         if not place.is_file():
             return {}
@@ -169,8 +165,8 @@ class Workspace:
         with self._changing:
             if _key(text) in map(_key, self.labels(language, task, other)):
                 raise DataError("this text was labelled for the other purpose: what measures is not trained on")
-            found = {**self.labels(language, task, side), text: label}
-            write_labels(self.labels_file(language, task, side), found)
+            table = {**self.labels(language, task, side), text: label}
+            write_labels(self.labels_file(language, task, side), table)
         return {side: len(self.labels(language, task, side)) for side in get_args(Side)}
 
     def labels_file(self, language: str, task: str, side: Side) -> Path:
@@ -197,26 +193,31 @@ def slug(*names: str) -> str:
     return plain[:40] if same and len(plain) <= 40 else f"{plain[:30]}-{sha256(repr(names).encode()).hexdigest()[:6]}"
 
 
+def _texts(use: Use, place: Path) -> list[str]:
+    """The texts of a file; of translations the target's side."""
+    if use == "parallel":
+        return [pair.target for pair in pairs_of([str(place)], READING)]
+    return read_texts(place, None if use == "target" else "text", options=READING)
+
+
 def _described(use: Use, place: Path) -> dict[str, object]:
     """Rows and labels of a file."""
-    if use == "target":
-        return {"rows": len(read_texts(place, options=READING))}
-    if use == "parallel":
-        return {"rows": len(pairs_of([str(place)], READING))}
+    if use in ("target", "parallel"):
+        return {"rows": len(_texts(use, place))}
     examples = read_examples(place, options=READING)
     labels = Counter(str(one.label) for one in examples)
     if len(labels) < FEWEST_LABELS:
-        found = f"{counted(len(labels), 'label')}: {', '.join(labels)}"
-        raise DataError(f"{place} has {found}; a classifier needs at least two")
+        names = f"{counted(len(labels), 'label')}: {', '.join(labels)}"
+        raise DataError(f"{place} has {names}; a classifier needs at least two")
     return {"rows": len(examples), "labels": dict(labels.most_common())}
 
 
 def merged(labels: Sequence[dict[str, str]], without: dict[str, str]) -> dict[str, str]:
-    """Labels of several places, the last one of a text, without the texts that measure."""
+    """Labels of several sources, the last one of each text, without the texts that measure."""
     measuring = {*map(_key, without)}
     return {text: label for part in labels for text, label in part.items() if _key(text) not in measuring}
 
 
 def _key(text: str) -> str:
-    """By which two texts are the same, as in decontamination: case, spaces and punctuation do not count."""
+    """Key under which two texts count as the same, as in decontamination: without case, spaces and punctuation."""
     return letters(text) or text

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -232,10 +233,11 @@ def attend(
     if position_bias is not None:
         attention_mask = position_bias if attention_mask is None else attention_mask + position_bias
     bias_is_trained = attention_mask is not None and attention_mask.requires_grad
+    sdpa = partial(sdpa_attention_forward, module, query, dropout=dropout, scaling=scaling, is_causal=False)
     by_sdpa = _has_fast_sdpa(query.device) or dropout > 0 or bias_is_trained
     if prefix is None or _is_cross_attention(module):
         if by_sdpa or not _leads_back(query, key, value):
-            return _sdpa(module, query, key, value, attention_mask, dropout, scaling), None
+            return sdpa(key, value, attention_mask)
         front_keys, front_values = key[:1, :, :0], value[:1, :, :0]
     else:
         front_keys, front_values = prefix.layer(_layer_index(module))
@@ -244,26 +246,11 @@ def attend(
         batch = query.shape[0]
         key = torch.cat([front_keys.expand(batch, -1, -1, -1), key], dim=2)
         value = torch.cat([front_values.expand(batch, -1, -1, -1), value], dim=2)
-        return _sdpa(module, query, key, value, attention_mask, dropout, scaling), None
+        return sdpa(key, value, attention_mask)
     groups = query.shape[1] // key.shape[1]
     keys_and_values = (repeat_kv(part, groups) for part in (key, value, front_keys, front_values))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return cast(Tensor, _Attention.apply(query, *keys_and_values, attention_mask, scale)), None
-
-
-def _sdpa(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    dropout: float,
-    scaling: float | None,
-) -> Tensor:
-    output, _ = sdpa_attention_forward(
-        module, query, key, value, mask, dropout=dropout, scaling=scaling, is_causal=False
-    )
-    return output
 
 
 def _leads_back(*inputs: Tensor) -> bool:
@@ -290,9 +277,7 @@ def _layer_index(module: nn.Module) -> int:
 
 
 def _additive_mask(
-    batch_size: int,
-    q_length: int,
-    kv_length: int,
+    *,
     mask_function: Any = bidirectional_mask_function,
     attention_mask: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
@@ -301,15 +286,7 @@ def _additive_mask(
     """Additive mask, [batch, 1, 1, kv] for plain bidirectional attention; None for a batch without padding."""
     if mask_function is bidirectional_mask_function:
         return additive_mask(attention_mask, dtype)
-    return eager_mask(
-        batch_size,
-        q_length,
-        kv_length,
-        mask_function=mask_function,
-        attention_mask=attention_mask,
-        dtype=dtype,
-        **kwargs,
-    )
+    return eager_mask(mask_function=mask_function, attention_mask=attention_mask, dtype=dtype, **kwargs)
 
 
 def additive_mask(

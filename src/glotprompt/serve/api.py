@@ -78,8 +78,8 @@ def make_app(
     replica: str | None = None,
     bench: Workbench | None = None,
 ) -> FastAPI:
-    """The application. `replica`: the name of this one among several, for metrics. `bench`: where people may train; it
-    is to be open while the application runs."""
+    """Build the application. `replica`: its name among several, for metrics. `bench`: the workspace in which people may
+    train; it must be open while the application runs."""
     settings, access = settings or ServiceSettings(), access or Access()
     metrics = Metrics(replica)
 
@@ -192,8 +192,8 @@ def _add_routes(app: FastAPI, documented: Sequence[Any]) -> None:
 
 
 def _file_error(path: str, error: str) -> FileError:
-    """Without folders: where on the disk things lie is nobody's business. An error names its own file as it is, other
-    folders and backbones in quotes."""
+    """The error of a file without its folders, which are not for clients. An error names its own file bare, other paths
+    and backbones in quotes."""
     name = Path(path).name
     return FileError(file=name, error=_FOLDERS.sub("", error.replace(path, name)))
 
@@ -218,7 +218,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
-    """The first error of a request, without its input."""
+    """Answer with the first error of an invalid request, without quoting its input."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     source, *place = first["loc"]
@@ -230,16 +230,16 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         body: Any = request.scope["route"].body_field.field_info.annotation
-        known = (body if item is None else Item).model_fields
-        message = f"unknown; known are {', '.join(known) or 'none'}."
-        message += nearest(str(place[-1]), known)
+        fields = (body if item is None else Item).model_fields
+        message = f"unknown; known are {', '.join(fields) or 'none'}."
+        message += nearest(str(place[-1]), fields)
     where = ".".join(map(str, place))[:200]
     return refusal_response(Refusal(422, "invalid_request", f"{where}: {message}" if where else message, item))
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """See `make_app` and `Registry`."""
+    """Arguments of `make_app` and `Registry`, which a process that serves needs."""
 
     places: tuple[Path, ...]
     settings: ServiceSettings = field(default_factory=ServiceSettings)
@@ -259,10 +259,10 @@ class Blueprint:
     def app(
         self, backbone: Backbone, registry: Registry, replica: str | None = None, bench: Workbench | None = None
     ) -> FastAPI:
-        """`replica` is the name of this process among those that serve the same."""
+        """The application; `replica`: the name of this process among several that serve the same."""
         return make_app(backbone, registry, self.settings, self.access, replica=replica, bench=bench)
 
 
 def url(host: str, port: int) -> str:
-    """Of a service that listens there."""
+    """The URL of a service at this address."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

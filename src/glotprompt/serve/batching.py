@@ -49,8 +49,8 @@ class QuestionFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Answered(Generic[Answer]):
-    """All answers of a request, in the order of its questions."""
+class Reply(Generic[Answer]):
+    """The answers to a request, in the order of its questions."""
 
     answers: list[Answer]
     queue_seconds: float
@@ -70,12 +70,12 @@ class Pass:
 class _Request(Generic[Answer]):
     missing: int
     arrived: float
-    future: Future[Answered[Answer]] = field(default_factory=Future[Answered[Answer]])
+    future: Future[Reply[Answer]] = field(default_factory=Future[Reply[Answer]])
     answers: dict[int, Answer] = field(default_factory=dict[int, Answer])
     began: float | None = None
 
     def begin(self) -> bool:
-        """Whether a client still waits for it."""
+        """Mark the request as begun; returns whether a client still waits for it."""
         if self.began is None:
             self.began = time.monotonic()
             return self.future.set_running_or_notify_cancel()
@@ -86,7 +86,7 @@ class _Request(Generic[Answer]):
         if len(self.answers) == self.missing and not self.future.done():
             assert self.began is not None
             in_order = [self.answers[i] for i in range(self.missing)]
-            self.future.set_result(Answered(in_order, self.began - self.arrived))
+            self.future.set_result(Reply(in_order, self.began - self.arrived))
 
     def fail(self, place: int, error: Exception) -> None:
         if not self.future.done():
@@ -137,15 +137,15 @@ class Batcher(Generic[Question, Answer]):
         return not self._closed and self._thread.is_alive()
 
     def check_room(self, tokens: int = 1) -> None:
-        """Raises `QueueFull` or `Closed` as `submit` would for so many tokens now. What is larger than the whole queue
-        is taken when nothing waits."""
+        """Check whether `submit` would take so many tokens now. Raises `QueueFull` or `Closed`. A request larger than
+        the whole queue is taken when nothing waits."""
         if self._closed:
             raise Closed
         if self._tokens and self._tokens + tokens > self._queue_tokens:
             seconds = self._tokens / 2 / self._tokens_per_second if self._tokens_per_second else 1.0
             raise QueueFull(min(60, max(1, math.ceil(seconds))))
 
-    def submit(self, questions: Sequence[Question]) -> Future[Answered[Answer]]:
+    def submit(self, questions: Sequence[Question]) -> Future[Reply[Answer]]:
         """Submit all questions or none; the future raises `QuestionFailed`. `close` still answers pending ones."""
         tokens = sum(question.num_tokens for question in questions)
         request = _Request[Answer](len(questions), time.monotonic())
@@ -185,22 +185,22 @@ class Batcher(Generic[Question, Answer]):
                     return []
                 begin = self._waiting[0].request.arrived + self._wait_seconds
                 while self._tokens < self._batch_tokens and not self._closed:
-                    left = begin - time.monotonic()
-                    if left <= 0:
+                    seconds = begin - time.monotonic()
+                    if seconds <= 0:
                         break
-                    self._changed.wait(left)
-                taken = self._take()
-            batch = [one for one in taken if one.request.begin()]
+                    self._changed.wait(seconds)
+                requests = self._take()
+            batch = [one for one in requests if one.request.begin()]
         return batch
 
     def _take(self) -> list[_Waiting[Question, Answer]]:
-        taken = [self._waiting.popleft()]
-        tokens = taken[0].question.num_tokens
+        batch = [self._waiting.popleft()]
+        tokens = batch[0].question.num_tokens
         while self._waiting and tokens + self._waiting[0].question.num_tokens <= self._batch_tokens:
-            taken.append(self._waiting.popleft())
-            tokens += taken[-1].question.num_tokens
+            batch.append(self._waiting.popleft())
+            tokens += batch[-1].question.num_tokens
         self._tokens -= tokens
-        return taken
+        return batch
 
     def _settle(self, batch: Sequence[_Waiting[Question, Answer]]) -> None:
         try:

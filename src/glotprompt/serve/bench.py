@@ -34,10 +34,14 @@ _Name = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whi
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000, strip_whitespace=True)]
 
 
-class Order(BaseModel):
-    """A training."""
+class _Body(BaseModel):
+    """The body of a request, whose fields are all known."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Order(_Body):
+    """A training."""
 
     way: _Name = Field(description="compare, embedding, aligned or masked.")
     language: _Name = Field(description="ISO 639-3 code of the target language.")
@@ -48,28 +52,22 @@ class Order(BaseModel):
     rival: _Name | None = Field(default=None, description="A classifier of the workspace to compare with.")
 
 
-class Again(BaseModel):
+class Again(_Body):
     """The training that made a classifier, with the labels that there are by now."""
-
-    model_config = ConfigDict(extra="forbid")
 
     classifier: _Name
 
 
-class Check(BaseModel):
+class Check(_Body):
     """A look at an upload before anything is trained."""
-
-    model_config = ConfigDict(extra="forbid")
 
     upload: int
     language: _Name
     labels_of: list[int] = Field(default=[], max_length=MOST_UPLOADS)
 
 
-class GivenLabel(BaseModel):
+class GivenLabel(_Body):
     """A label that a person gave to a text."""
-
-    model_config = ConfigDict(extra="forbid")
 
     language: _Name
     task: _Name
@@ -78,10 +76,8 @@ class GivenLabel(BaseModel):
     label: _Name
 
 
-class Nothing(BaseModel):
+class Nothing(_Body):
     """A body that says nothing more."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class JobState(BaseModel):
@@ -138,9 +134,7 @@ def _add_uploads(app: FastAPI, bench: Workbench, guarded: dict[str, Any]) -> Non
     @app.post("/v1/uploads/{number}/remove", **guarded)
     def remove(number: int, body: Nothing) -> Upload:  # pyright: ignore[reportUnusedFunction]
         """Forget an upload."""
-        found = workspace.upload(number)
-        workspace.remove_upload(number)
-        return found
+        return workspace.remove_upload(number)
 
 
 def _add_labels(app: FastAPI, workspace: Workspace, guarded: dict[str, Any]) -> None:
@@ -171,10 +165,10 @@ def _add_orders(app: FastAPI, bench: Workbench, registry: Registry, guarded: dic
     @app.post("/v1/jobs/again", **guarded)
     def again(body: Again) -> JobState:  # pyright: ignore[reportUnusedFunction]
         """Train as a classifier was trained, with all labels that were given since, and compare the two."""
-        made = [job for job in runner.jobs.values() if job.classifier == body.classifier and job.choice is not None]
-        if not made or made[-1].choice is None:
+        jobs = [job for job in runner.jobs.values() if job.classifier == body.classifier and job.choice is not None]
+        if not jobs or jobs[-1].choice is None:
             raise Refusal(404, "unknown_classifier", f"{body.classifier!r} was not trained in this workspace")
-        return _state_of(runner, orders.train(made[-1].choice, body.classifier))
+        return _state_of(runner, orders.train(jobs[-1].choice, body.classifier))
 
     @app.post("/v1/jobs/evaluate", **guarded)
     def evaluate(body: Again) -> JobState:  # pyright: ignore[reportUnusedFunction]
@@ -207,27 +201,27 @@ def _add_jobs(app: FastAPI, bench: Workbench, guarded: dict[str, Any]) -> None:
     @app.get("/v1/jobs/{number}", **guarded)
     def job(number: int) -> JobState:  # pyright: ignore[reportUnusedFunction]
         """A job with its figures."""
-        return _state_of(runner, _known(runner, number), whole=True)
+        return _state_of(runner, _job(runner, number), whole=True)
 
     @app.get("/v1/jobs/{number}/log", response_class=PlainTextResponse, **guarded)
     def log(number: int) -> str:  # pyright: ignore[reportUnusedFunction]
         """What its commands said."""
-        return runner.log(_known(runner, number).number)
+        return runner.log(_job(runner, number).number)
 
     @app.post("/v1/jobs/{number}/cancel", **guarded)
     def cancel(number: int, body: Nothing) -> JobState:  # pyright: ignore[reportUnusedFunction]
         """Stop a job; what it has trained is kept."""
-        runner.cancel(_known(runner, number).number)
-        return _state_of(runner, _known(runner, number))
+        runner.cancel(_job(runner, number).number)
+        return _state_of(runner, _job(runner, number))
 
     @app.post("/v1/jobs/{number}/resume", **guarded)
     def resume(number: int, body: Nothing) -> JobState:  # pyright: ignore[reportUnusedFunction]
         """Let a stopped job run again, from its last checkpoint."""
-        runner.resume(_known(runner, number).number)
-        return _state_of(runner, _known(runner, number))
+        runner.resume(_job(runner, number).number)
+        return _state_of(runner, _job(runner, number))
 
 
-def _known(runner: Runner, number: int) -> Job:
+def _job(runner: Runner, number: int) -> Job:
     if number not in runner.jobs:
         raise Refusal(404, "unknown_job", f"there is no job {number}")
     return runner.jobs[number]

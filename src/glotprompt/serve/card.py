@@ -14,12 +14,13 @@ from glotprompt.data.languages import known_name
 from glotprompt.data.samples import Samples, Side
 from glotprompt.inference.measurements import measurements_of, sentence
 from glotprompt.inference.served import Served
-from glotprompt.records import AdaptReport, Measurement, TuneReport
+from glotprompt.records import AdaptReport, TuneReport
+from glotprompt.storage.metadata import Measurement
 
 
 @dataclass(frozen=True)
 class Card:
-    """A classifier's language, task and making; null and empty where its file does not say."""
+    """The language, task and training of a classifier; null or empty where its file does not say."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)
 
@@ -67,7 +68,7 @@ class Card:
     def of(
         cls, served: Served, metadata: Mapping[str, Any], report: TuneReport | None, num_bytes: int, modified: float
     ) -> Card:
-        """From what the file of a classifier says, and the report in it; `modified` in seconds since 1970."""
+        """The card from the metadata and the report of a file; `modified` in seconds since 1970."""
         samples = Samples.in_file(metadata)
         stage1 = None if report is None else report.language_prompt
         adapted = stage1 if isinstance(stage1, AdaptReport) else None
@@ -98,8 +99,8 @@ class Card:
         )
 
     def checked(self) -> Card:
-        """Itself. Raises `ValueError` where a value is not what it should be, or holds what no answer can be written
-        with: a file may say anything of itself, and one must not spoil the list of all."""
+        """Validate the card and return it. Raises `ValueError` for a value of another type, or one that cannot be
+        encoded in a response: one bad file must not spoil the list of all."""
         return _CHECK.validate_python(asdict(self))
 
 

@@ -28,12 +28,12 @@ SECONDS = 10.0
 """How long the head of a request may take, and how long somebody may read nothing of an answer."""
 _NO_BOUND = 2**30
 HEAD_BYTES = 2**16
-"""Of a request's head. httptools, which uvicorn may use, has no bound."""
+"""Maximum size of a request's head. httptools, which uvicorn may use, has no bound."""
 
 
 def room_for_connections() -> int:
-    """How many connections the limit of open files leaves room for: as many again may come in one moment, and are open
-    before the first of them is closed."""
+    """Number of connections for which the limit of open files has room. As many again may arrive in one moment, and are
+    open before the first of them is closed."""
     if resource is None:
         return _NO_BOUND
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -41,7 +41,7 @@ def room_for_connections() -> int:
 
 
 def most_connections(requested: int | None) -> int:
-    """How many there may be at a time. Raises `ConfigError` where there is no room for the wanted ones."""
+    """Maximum number of connections. Raises `ConfigError` where there is no room for the requested number."""
     room = room_for_connections()
     if requested is not None and requested > room:
         raise ConfigError(
@@ -105,12 +105,12 @@ class BoundedConnection(_Protocol):
 
     def _look(self) -> None:
         """Check the connection's state."""
-        asked, reads = self._is_asked(), self.flow.write_paused
-        if asked and not reads and not self.cycle.more_body:
+        is_asked, reads = self._is_asked(), self.flow.write_paused
+        if is_asked and not reads and not self.cycle.more_body:
             self._forget()
             return
         self.awaited.setdefault(self)
-        if asked and not reads:
+        if is_asked and not reads:
             self._set_deadline(None)
         elif self._deadline is None:
             self._set_deadline(SECONDS)

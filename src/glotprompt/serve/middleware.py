@@ -1,5 +1,4 @@
-"""What every request passes on its way in and out: count and log it, look whom it asks, ask for the token, bound its
-body."""
+"""Middleware: counts and logs requests, checks the Host header and the token, and bounds bodies."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ HEADERS = {
 }
 OPEN = ("/", "/docs", "/healthz", "/readyz")
 OPEN_FOLDER = "/static/"
-"""What is answered without a token: whether the service lives, and the pages, which hold no data and ask for it."""
+"""Paths that need no token: the health checks, and the pages, which hold no data and ask for the token."""
 
 BODY_SECONDS = 30.0
 """Most seconds that a request's body may take."""
@@ -39,7 +38,7 @@ _log = logging.getLogger(f"{LOGGER}.requests")
 
 
 def refusal_response(refusal: Refusal) -> JSONResponse:
-    """In the shape of `schemas.ErrorBody`."""
+    """The refusal as a response in the shape of `schemas.ErrorBody`."""
     headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -83,15 +82,15 @@ class Observed:
         seconds = time.perf_counter() - start
         route = _route(scope)
         self._metrics.request(route, status, seconds)
-        asked = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
-        _log.info("request", extra={FIELDS: {**asked, **fields}})
+        figures = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 6)}
+        _log.info("request", extra={FIELDS: {**figures, **fields}})
 
 
 def _route(scope: Scope) -> str:
-    """The application's own name of the route, as paths may contain anything."""
-    found = getattr(scope.get("route"), "path", None)
-    if found is not None:
-        return str(found)
+    """The route's name in the application; paths may contain anything."""
+    path = getattr(scope.get("route"), "path", None)
+    if path is not None:
+        return str(path)
     return OPEN_FOLDER if scope["path"].startswith(OPEN_FOLDER) else "other"
 
 
@@ -100,8 +99,7 @@ class KnownHost:
     rebinding) would else count as ours in a browser. What starlette has cannot take addresses of any kind."""
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
-        """An address that stands for all of a machine's (0.0.0.0, ::) lets in every address, as no page has such a
-        name."""
+        """An unspecified address (0.0.0.0, ::) allows every address, since no page has an address as its name."""
         self._app = app
         self._hosts = {host.strip("[]").casefold() for host in hosts}
         self._all_addresses = any(_is_address(host) and ip_address(host).is_unspecified for host in self._hosts)
@@ -114,11 +112,11 @@ class KnownHost:
         await refusal_response(Refusal(400, "unknown_host", message))(scope, receive, send)
 
     def _knows(self, scope: Scope) -> bool:
-        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
-        if found is None:
+        values = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        match = _HOST.fullmatch(values[0]) if len(values) == 1 else None
+        if match is None:
             return False
-        host = (found[1] or found[2]).casefold()
+        host = (match[1] or match[2]).casefold()
         return host in self._hosts or (self._all_addresses and _is_address(host))
 
 
@@ -140,8 +138,8 @@ class Authorised:
         if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith(OPEN_FOLDER):
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, token = given.partition(b" ")
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, token = header.partition(b" ")
         # Compared in constant time, so that the time does not reveal how much of it was right.
         if hmac.compare_digest(token.strip(), self._token) and scheme.lower() == b"bearer":
             await self._app(scope, receive, send)

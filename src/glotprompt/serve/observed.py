@@ -1,4 +1,4 @@
-"""What the service says of itself: counts for Prometheus, whose labels hold nothing that a request can choose, and one
+"""Metrics and logs of the service: counts for Prometheus, whose labels hold nothing that a request can choose, and one
 JSON object per line on standard error, which never holds a text."""
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class _OfReplica(Collector):
     """Another collector's metrics with an additional label."""
 
     def __init__(self, collector: Collector, replica: str) -> None:
-        self._held, self._replica = collector, replica
+        self._metrics, self._replica = collector, replica
 
     def collect(self) -> Iterator[Metric]:
-        for metric in self._held.collect():
+        for metric in self._metrics.collect():
             metric.samples = [
                 sample._replace(labels={**sample.labels, "replica": self._replica}) for sample in metric.samples
             ]
@@ -42,28 +42,32 @@ class _OfReplica(Collector):
 
 
 class Metrics:
-    """Of one application; with a label `replica` where it is one of several that serve the same."""
+    """Metrics of one application, labelled with `replica` where it is one of several that serve the same."""
 
     def __init__(self, replica: str | None = None) -> None:
-        held = CollectorRegistry()
-        self._shown = held if replica is None else _OfReplica(held, replica)
-        self._requests = Counter("glotprompt_requests", "Requests.", ["route", "status"], registry=held)
+        registry = CollectorRegistry()
+        self._collector = registry if replica is None else _OfReplica(registry, replica)
+        self._requests = Counter("glotprompt_requests", "Requests.", ["route", "status"], registry=registry)
         self._seconds = Histogram(
-            "glotprompt_request_seconds", "From a request to its answer.", ["route"], buckets=_SECONDS, registry=held
+            "glotprompt_request_seconds",
+            "From a request to its answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._queue_seconds = Histogram(
-            "glotprompt_queue_seconds", "Until the model began with a request.", buckets=_SECONDS, registry=held
+            "glotprompt_queue_seconds", "Until the model began with a request.", buckets=_SECONDS, registry=registry
         )
-        self._items = Counter("glotprompt_items", "Items answered.", registry=held)
-        self._tokens = Counter("glotprompt_tokens", "Tokens read by the model.", registry=held)
+        self._items = Counter("glotprompt_items", "Items answered.", registry=registry)
+        self._tokens = Counter("glotprompt_tokens", "Tokens read by the model.", registry=registry)
         self._pass_items = Histogram(
-            "glotprompt_batch_items", "Items answered together.", buckets=_POWERS, registry=held
+            "glotprompt_batch_items", "Items answered together.", buckets=_POWERS, registry=registry
         )
         self._pass_seconds = Histogram(
-            "glotprompt_batch_seconds", "What a batch took.", buckets=_SECONDS, registry=held
+            "glotprompt_batch_seconds", "What a batch took.", buckets=_SECONDS, registry=registry
         )
         self._gauges = {
-            name: Gauge(f"glotprompt_{name}", help, registry=held)
+            name: Gauge(f"glotprompt_{name}", help, registry=registry)
             for name, help in (
                 ("queue_tokens", "Tokens that wait."),
                 ("classifiers", "Classifiers that are served."),
@@ -77,14 +81,14 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def answered(self, items: int, queue_seconds: float) -> None:
+    def on_reply(self, items: int, queue_seconds: float) -> None:
         self._items.inc(items)
         self._queue_seconds.observe(queue_seconds)
 
-    def on_pass(self, found: Pass) -> None:
-        self._tokens.inc(found.tokens)
-        self._pass_items.observe(found.questions)
-        self._pass_seconds.observe(found.seconds)
+    def on_pass(self, batch: Pass) -> None:
+        self._tokens.inc(batch.tokens)
+        self._pass_items.observe(batch.questions)
+        self._pass_seconds.observe(batch.seconds)
 
     def exposition(self, registry: Registry, waiting_tokens: int) -> bytes:
         """The metrics in Prometheus's text format."""
@@ -96,7 +100,7 @@ class Metrics:
         }
         for name, value in now.items():
             self._gauges[name].set(value)
-        return generate_latest(self._shown)
+        return generate_latest(self._collector)
 
 
 class JsonLines(logging.Formatter):
@@ -112,7 +116,7 @@ class JsonLines(logging.Formatter):
 
 
 def described(error: BaseException) -> dict[str, Any]:
-    """Kind and place of an error; not its message, which may quote a text."""
+    """Type and location of an error, without its message, which may quote a text."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:

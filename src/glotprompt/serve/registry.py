@@ -32,21 +32,12 @@ from glotprompt.storage.metadata import check_metadata, check_values, describe
 
 KIND = "classifier"
 KINDS = (KIND, "language prompt", "language module", "checkpoint")
-"""What may lie in a folder; all but the first is passed over."""
+"""Kinds of files that a folder may have; all but the first are skipped."""
 PATTERN = "*.safetensors"
 MOST_READS = 3
-"""Of a file that is replaced each time while it is read, in one look at the disk."""
+"""Reads per scan of a file that is replaced each time while it is read."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The changes of a scan of the disk, by name."""
-
-    added: tuple[str, ...]
-    replaced: tuple[str, ...]
-    removed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -62,10 +53,10 @@ class _Stamp:
     def of(cls, path: Path) -> _Stamp | None:
         """The stamp of a file; None: there is no such file. Raises `OSError` where the disk cannot be read."""
         try:
-            found = path.stat()
+            status = path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return cls(found.st_ino, found.st_mtime_ns, found.st_size)
+        return cls(status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 _NO_FILE = _Stamp(0, 0, 0)
@@ -87,7 +78,7 @@ class _Version:
     stamp: _Stamp
 
     def decode(self, backbone: Backbone) -> Decoded:
-        """Its tensors, read from the disk again. Raises `ArtifactError` where another version lies there by now."""
+        """Read and decode its tensors from the disk. Raises `ArtifactError` where the file has changed since."""
         tensors, metadata = _read(self.path)
         try:
             changed = _Stamp.of(self.path) != self.stamp
@@ -99,8 +90,8 @@ class _Version:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What is known of a path: the version that is served, and why that is not the one on the disk, if it is not."""
+class _Entry:
+    """The state of a path: the version that is served, and why that is not the one on the disk, if it is not."""
 
     stamp: _Stamp
     """Stamp of the file at the last scan."""
@@ -114,7 +105,7 @@ class _Known:
 class _State:
     """The state of all files, replaced as a whole, so that readers need no lock."""
 
-    records: Mapping[Path, _Known] = field(default_factory=dict[Path, _Known])
+    records: Mapping[Path, _Entry] = field(default_factory=dict[Path, _Entry])
     errors: Mapping[str, str] = field(default_factory=dict[str, str])
     served: Mapping[str, Served] = field(default_factory=dict[str, Served])
     cards: Mapping[str, Card] = field(default_factory=dict[str, Card])
@@ -126,7 +117,7 @@ class DecodedCache:
     def __init__(self, byte_budget: int) -> None:
         """Entries larger than the whole budget are decoded every time."""
         self._budget = byte_budget
-        self._held: OrderedDict[Hashable, Decoded] = OrderedDict()
+        self._entries: OrderedDict[Hashable, Decoded] = OrderedDict()
         self._num_bytes = 0
         self._lock = threading.Lock()
 
@@ -135,22 +126,22 @@ class DecodedCache:
         return self._num_bytes
 
     def __contains__(self, key: Hashable) -> bool:
-        return key in self._held
+        return key in self._entries
 
     def get(self, key: Hashable, decode: Callable[[], Decoded]) -> Decoded:
-        """What is held under `key`, else what `decode` gives. Two threads may decode the same at the same time, which
-        costs less than one waiting for another that decodes something else."""
+        """The entry under `key`, decoded if it is not there. Two threads may decode the same entry at the same time,
+        which costs less than waiting for one that decodes another."""
         with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key]
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key]
         decoded = decode()
         with self._lock:
-            if key not in self._held and decoded.num_bytes <= self._budget:
-                self._held[key] = decoded
+            if key not in self._entries and decoded.num_bytes <= self._budget:
+                self._entries[key] = decoded
                 self._num_bytes += decoded.num_bytes
                 while self._num_bytes > self._budget:
-                    _, oldest = self._held.popitem(last=False)
+                    _, oldest = self._entries.popitem(last=False)
                     self._num_bytes -= oldest.num_bytes
         return decoded
 
@@ -165,8 +156,7 @@ class Registry:
         """Look through folders (not those inside them) and files, each read once against its digest. Broken files are
         kept out and listed by `errors`. `byte_budget` bounds the decoded classifiers that are kept in memory. Raises
         `ArtifactError` for a place that does not exist."""
-        given = [places] if isinstance(places, str | Path) else places
-        self.places = tuple(Path(place) for place in given)
+        self.places = tuple(map(Path, [places] if isinstance(places, str | Path) else places))
         for place in self.places:
             if not place.exists():
                 raise ArtifactError(f"{place} does not exist; give saved classifiers, or folders that hold some")
@@ -189,19 +179,19 @@ class Registry:
         return list(self._state.cards.values())
 
     def errors(self) -> dict[str, str]:
-        """Why a path is not served as it is on the disk, in one line each. Where an earlier version could be read, that
-        one is still served as long as it is in memory."""
+        """Errors by path, in one line each: why the file on the disk is not served. An earlier version that could be
+        read is served as long as it is in memory."""
         return dict(self._state.errors)
 
     def find(self, language: str, task: str) -> str:
         """The name of the classifier for a language and a task. Raises `ConfigError` where there is none, or more than
         one."""
         cards = self.cards()
-        found = [card.name for card in cards if (card.language, card.task) == (language, task)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise ConfigError(f"{language!r} has {len(found)} classifiers for {task!r}; name one: {', '.join(found)}")
+        names = [card.name for card in cards if (card.language, card.task) == (language, task)]
+        if len(names) == 1:
+            return names[0]
+        if names:
+            raise ConfigError(f"{language!r} has {len(names)} classifiers for {task!r}; name one: {', '.join(names)}")
         tasks = {card.task for card in cards}
         hint = nearest(language, {card.language for card in cards if card.task == task}) or nearest(task, tasks)
         raise ConfigError(f"no classifier for language {language!r} and task {task!r}.{hint}")
@@ -211,9 +201,9 @@ class Registry:
         """Bytes of the decoded classifiers in memory."""
         return self._cache.num_bytes
 
-    def reload(self) -> Changes:
-        """Take up files that came, changed or went since the last look. Requests go on meanwhile with what there was;
-        they see all changes at once."""
+    def reload(self) -> None:
+        """Scan for files that were added, changed or removed since the last scan. Meanwhile requests use the previous
+        state; they see all changes at once."""
         with self._reloading:
             before = self._state
             after = _state_of(self._looked_through(before.records))
@@ -221,12 +211,6 @@ class Registry:
                 if before.errors.get(place) != error:
                     _log.warning("%s", error)
             self._state = after
-        both = [name for name in after.served if name in before.served]
-        return Changes(
-            added=tuple(name for name in after.served if name not in before.served),
-            replaced=tuple(name for name in both if after.served[name] is not before.served[name]),
-            removed=tuple(name for name in before.served if name not in after.served),
-        )
 
     @contextmanager
     def watched(self, seconds: float = 2.0) -> Generator[None]:
@@ -234,16 +218,16 @@ class Registry:
         stop = threading.Event()
 
         def watch() -> None:
-            said = ""
+            last = ""
             while not stop.wait(seconds):
                 trouble = ""
                 try:
                     self.reload()
                 except OSError as error:  # a disk in trouble, often one of the network: the next look may succeed
                     trouble = f"no look at the disk: {error}; what was known is served"
-                if trouble != said:
+                if trouble != last:
                     _log.warning("%s", trouble or "the disk can be looked at again")
-                said = trouble
+                last = trouble
 
         thread = threading.Thread(target=watch, name="classifier registry", daemon=True)
         thread.start()
@@ -253,8 +237,8 @@ class Registry:
             stop.set()
             thread.join()
 
-    def _looked_through(self, before: Mapping[Path, _Known]) -> dict[Path, _Known]:
-        after: dict[Path, _Known] = {}
+    def _looked_through(self, before: Mapping[Path, _Entry]) -> dict[Path, _Entry]:
+        after: dict[Path, _Entry] = {}
         for path in self._paths(before):
             record = before.get(path)
             try:
@@ -269,47 +253,47 @@ class Registry:
                 if record is None or record.stamp != stamp:
                     record = self._take_up(path, stamp, record)
                 if record is not None and record.error is not None and record.version not in self._cache:
-                    record = _Known(record.stamp, error=record.error)  # the earlier version is nowhere any more
+                    record = _Entry(record.stamp, error=record.error)  # the earlier version is nowhere any more
                 if record is not None:
                     after[path] = record
         return after
 
-    def _paths(self, before: Mapping[Path, _Known]) -> list[Path]:
+    def _paths(self, before: Mapping[Path, _Entry]) -> list[Path]:
         paths: list[Path] = []
         for place in self.places:
             if place not in self._folders:
                 paths.append(place)
                 continue
             try:  # glob would take a folder that cannot be read for an empty one
-                found = sorted(path for path in place.iterdir() if path.match(PATTERN))
+                files = sorted(path for path in place.iterdir() if path.match(PATTERN))
             except FileNotFoundError:
                 paths += [path for path in before if path.parent == place]
             else:
                 # Hidden files are what is being written.
-                paths += [path for path in found if not path.name.startswith(".")]
+                paths += [path for path in files if not path.name.startswith(".")]
         return list(dict.fromkeys(paths))
 
-    def _take_up(self, path: Path, stamp: _Stamp, before: _Known | None) -> _Known | None:
+    def _take_up(self, path: Path, stamp: _Stamp, before: _Entry | None) -> _Entry | None:
         """Open a new version of a file, and no other one than the stamp is of. None: it went meanwhile."""
-        seen = stamp
+        latest = stamp
         for _ in range(MOST_READS):
-            record = self._read(path, seen, before)
+            record = self._read(path, latest, before)
             try:
                 now = _Stamp.of(path)
             except OSError:
                 now = None
-            if now == seen:
+            if now == latest:
                 return record
             if now is None:
                 return before  # the next look finds out what became of it
-            seen = now
+            latest = now
         return _keep(before, stamp, f"{path} changed whenever it was read; the next look reads it again")
 
-    def _read(self, path: Path, stamp: _Stamp, before: _Known | None) -> _Known:
+    def _read(self, path: Path, stamp: _Stamp, before: _Entry | None) -> _Entry:
         """Open a version of a file; where that fails, keep the version before, if there still is one."""
         try:
             if path.parent in self._folders and describe(path, KINDS)["kind"] != KIND:
-                return _Known(stamp)
+                return _Entry(stamp)
             if visible(path.stem) != path.stem:
                 raise ArtifactError(f"{path} has a name that is not UTF-8, or with control characters; rename it")
             tensors, metadata = _read(path)
@@ -320,34 +304,34 @@ class Registry:
             self._cache.get(version, lambda: Decoded.of(classifier, self._backbone))
             card = Card.of(served, metadata, classifier.report, stamp.size, stamp.modified / 1e9).checked()
         except Exception as error:  # a broken file must not affect the others
-            told = isinstance(error, UserError)
-            reason = str(error) if told else f"{path} cannot be used: {in_a_line(repr(error))}"
-            kept = _keep(before, stamp, reason)
+            reason = f"{path} cannot be used: {in_a_line(repr(error))}"
+            reason = str(error) if isinstance(error, UserError) else reason
+            entry = _keep(before, stamp, reason)
             # Permissions and disks may be fixed without a change of the file, so the next scan tries again.
-            return replace(kept, stamp=_NO_FILE) if isinstance(error.__cause__, OSError) else kept
-        return _Known(stamp, served, card, version)
+            return replace(entry, stamp=_NO_FILE) if isinstance(error.__cause__, OSError) else entry
+        return _Entry(stamp, served, card, version)
 
 
-def _keep(before: _Known | None, stamp: _Stamp, reason: str) -> _Known:
+def _keep(before: _Entry | None, stamp: _Stamp, reason: str) -> _Entry:
     """The previous version, with the reason why the one on the disk cannot be used."""
     if before is None:
-        return _Known(stamp, error=reason)
-    return _Known(stamp, before.served, before.card, before.version, reason)
+        return _Entry(stamp, error=reason)
+    return _Entry(stamp, before.served, before.card, before.version, reason)
 
 
-def _state_of(records: dict[Path, _Known]) -> _State:
-    """Names and errors; of files of one name the first is served."""
+def _state_of(records: dict[Path, _Entry]) -> _State:
+    """The state by name, with errors; of files of the same name the first is served."""
     # Names of files and what they say of themselves may hold what no answer can be written with.
     errors = {visible(str(path)): visible(record.error) for path, record in records.items() if record.error is not None}
-    named: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path, record in records.items():
-        if record.served is not None and named.setdefault(path.stem, path) != path:
-            other = str(named[path.stem].parent)
-            said = f"{path} has the name of a file in {other!r}, which is served; give one of them another"
-            errors[visible(str(path))] = visible(said)
+        if record.served is not None and paths.setdefault(path.stem, path) != path:
+            other = str(paths[path.stem].parent)
+            message = f"{path} has the name of a file in {other!r}, which is served; give one of them another"
+            errors[visible(str(path))] = visible(message)
     served, cards = dict[str, Served](), dict[str, Card]()
-    for name in sorted(named):
-        record = records[named[name]]
+    for name in sorted(paths):
+        record = records[paths[name]]
         assert record.served is not None
         assert record.card is not None
         served[name], cards[name] = record.served, record.card

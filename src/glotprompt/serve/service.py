@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from transformers import PreTrainedTokenizerFast
-
 from glotprompt.errors import ArtifactError, ConfigError, ModelError, nearest
 from glotprompt.inference.classifier import Prediction
 from glotprompt.inference.language import LanguageFinder, LanguageQuery, Loss
@@ -72,29 +70,13 @@ class Timed:
 
 @dataclass(frozen=True)
 class Remark:
-    """Of one item and one classifier."""
+    """Unknown characters and truncation of one item under one classifier."""
 
     unknown: list[str]
     """Characters that the tokenizer does not know and the classifier's map does not rewrite to known ones, in the
     order in which they come."""
     truncated: bool
     """Whether the item has more tokens than the classifier's maximum."""
-
-
-class Remarks:
-    """Remarks of one tokenizer. To be used from one thread."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._knows = lru_cache(maxsize=_REMEMBERED)(knows(tokenizer))
-
-    def of(self, queries: Sequence[Query], item: Input) -> dict[Served, Remark]:
-        """Remarks on an item, for every classifier that may read it."""
-        text = "".join(fields_of(item).values())
-        rewritings = {query.served.characters for query in queries}
-        unknown = {rewriting: unknown_characters(text, self._knows, rewriting) for rewriting in rewritings}
-        remarks = {query.served: Remark(unknown[query.served.characters], query.cloze.truncated) for query in queries}
-        # No tokenizer reads what a classifier reads as characters.
-        return {one: Remark([], False) if one.reads_characters else remark for one, remark in remarks.items()}
 
 
 class Service:
@@ -106,7 +88,7 @@ class Service:
         """Whether language "auto" is offered: it needs masked tokens."""
         self._predictor = Predictor(backbone, registry)
         self._finder = LanguageFinder(self._predictor)
-        self._remarks = Remarks(backbone.tokenizer)
+        self._knows = lru_cache(maxsize=_REMEMBERED)(knows(backbone.tokenizer))
         self._metrics = metrics
         # Tokenizers are fast but not safe for several threads.
         self._reader = ThreadPoolExecutor(1, "tokenizer")
@@ -120,7 +102,7 @@ class Service:
         )
 
     def close(self) -> None:
-        """Answer what was taken, and take no more."""
+        """Answer pending requests and accept no more."""
         self._reader.shutdown()
         self.batcher.close()
 
@@ -131,7 +113,7 @@ class Service:
         try:
             self.batcher.check_room()  # before any work goes into a request that cannot be taken
             questions, remarks = await self._read_in_turn(request.items, characters)
-            answered = await asyncio.wrap_future(self.batcher.submit(questions))
+            reply = await asyncio.wrap_future(self.batcher.submit(questions))
         except QueueFull as full:
             raise Refusal(
                 429,
@@ -151,12 +133,12 @@ class Service:
             message = "this classifier's file is being changed; try again in a moment"
             raise Refusal(503, "classifier_unavailable", message, failure.place, retry_after=2) from None
         results = [
-            _result(answer, found, request.top_k) for answer, found in zip(answered.answers, remarks, strict=True)
+            _result(answer, of_item, request.top_k) for answer, of_item in zip(reply.answers, remarks, strict=True)
         ]
-        self._metrics.answered(len(results), answered.queue_seconds)
+        self._metrics.on_reply(len(results), reply.queue_seconds)
         seconds = time.perf_counter() - start
         tokens = sum(question.num_tokens for question in questions)
-        return Timed(PredictResponse(results=results, seconds=seconds, queue_seconds=answered.queue_seconds), tokens)
+        return Timed(PredictResponse(results=results, seconds=seconds, queue_seconds=reply.queue_seconds), tokens)
 
     async def _read_in_turn(
         self, items: Sequence[Item], characters: int
@@ -176,7 +158,7 @@ class Service:
             self._unread -= characters
 
     def _checked_size(self, request: PredictRequest) -> int:
-        """Characters of a request that is not too large."""
+        """Number of characters of a request. Raises `Refusal` where it is too large."""
         limits = self.settings.limits
         if len(request.items) > limits.items:
             raise Refusal(
@@ -195,18 +177,18 @@ class Service:
         return count
 
     def _read(self, items: Sequence[Item]) -> tuple[list[Query | LanguageQuery], list[dict[Served, Remark]]]:
-        """Questions for the model, and remarks on each item for every classifier that may get it."""
+        """Tokenise items: questions for the model, and remarks on each item by classifier."""
         served = self.registry.snapshot()
-        found: dict[tuple[str | None, str | None, str | None, tuple[str, ...]], list[str]] = {}
+        names_by_key: dict[tuple[str | None, str | None, str | None, tuple[str, ...]], list[str]] = {}
         for place, item in enumerate(items):
             key = (item.classifier, item.language, item.task, item.fields)
-            if key not in found:
-                found[key] = self._names(item, place, served)
+            if key not in names_by_key:
+                names_by_key[key] = self._names(item, place, served)
         questions: list[Query | LanguageQuery] = []
         remarks: list[dict[Served, Remark]] = []
         try:
             for item in items:
-                names = found[(item.classifier, item.language, item.task, item.fields)]
+                names = names_by_key[(item.classifier, item.language, item.task, item.fields)]
                 texts = item.texts[0] if len(item.texts) == 1 else (item.texts[0], item.texts[1])
                 if item.language == AUTO:
                     question = self._finder.read(texts, names)
@@ -215,10 +197,19 @@ class Service:
                     queries = self._predictor.read([(names[0], texts)])
                     (question,) = queries
                 questions.append(question)
-                remarks.append(self._remarks.of(queries, texts))
+                remarks.append(self._remarks(queries, texts))
         except ConfigError as error:  # a classifier that went in this moment, or one with no room for a text
             raise Refusal(422, "cannot_be_read", str(error), len(questions)) from None
         return questions, remarks
+
+    def _remarks(self, queries: Sequence[Query], item: Input) -> dict[Served, Remark]:
+        """Remarks on an item by classifier."""
+        text = "".join(fields_of(item).values())
+        rewritings = {query.served.characters for query in queries}
+        unknown = {rewriting: unknown_characters(text, self._knows, rewriting) for rewriting in rewritings}
+        remarks = {query.served: Remark(unknown[query.served.characters], query.cloze.truncated) for query in queries}
+        # No tokenizer reads what a classifier reads as characters.
+        return {one: Remark([], False) if one.reads_characters else remark for one, remark in remarks.items()}
 
     def _names(self, item: Item, place: int, served: Mapping[str, Served]) -> list[str]:
         """The classifier of an item, or the candidates where its language is to be detected."""
@@ -240,9 +231,9 @@ class Service:
             except ConfigError as error:
                 raise Refusal(404, "unknown_classifier", str(error), place) from None
         for name in names:
-            wanted = served[name].task.template.fields if name in served else item.fields
-            if sorted(wanted) != sorted(item.fields):
-                message = f"classifier {name!r} reads {' and '.join(wanted)}, not {' and '.join(item.fields)}"
+            fields = served[name].task.template.fields if name in served else item.fields
+            if sorted(fields) != sorted(item.fields):
+                message = f"classifier {name!r} reads {' and '.join(fields)}, not {' and '.join(item.fields)}"
                 raise Refusal(422, "wrong_fields", message, place)
         return names
 
@@ -283,8 +274,7 @@ class Service:
             queries.append(question.queries[order[0]])
             candidates.append(tuple(losses[place] for place in order))
         predictions = self._predictor.answer(queries)
-        answered = zip(queries, predictions, candidates, strict=True)
-        return [_Answer(query, prediction, losses) for query, prediction, losses in answered]
+        return [_Answer(*one) for one in zip(queries, predictions, candidates, strict=True)]
 
 
 def _result(answer: _Answer, remarks: Mapping[Served, Remark], top_k: int | None) -> Result:

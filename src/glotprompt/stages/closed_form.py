@@ -21,15 +21,16 @@ from glotprompt.stages.objectives import SentencePairs
 from glotprompt.stages.stage2_data import Stage2
 from glotprompt.training.loop import History
 from glotprompt.training.objectives.alignment import split_pairs
-from glotprompt.training.objectives.cloze import Cloze, encode_without_mask
+from glotprompt.training.objectives.cloze import Cloze, encode_without_mask, weights_of
 from glotprompt.training.objectives.embedding import (
-    Examples,
     PairVectors,
     Penalty,
     RidgeMap,
-    fit_embedding_head,
+    Vectors,
+    best_head,
     fit_ridge,
     layer_read,
+    vectors_of,
 )
 from glotprompt.training.objectives.inputs import characters_of, rewritten_fields
 from glotprompt.training.objectives.ngrams import Texts, fit_ngram_head
@@ -48,17 +49,25 @@ def fit_vectors(
         return encode_without_mask(fields, task, backbone.tokenizer, config.max_length)
 
     learned, judged = stage2.learned, stage2.dev if stage2.folds else stage2.judged
-    train = Examples(stage2.weighted(read(learned)), stage2.gold(learned), stage2.folds)
-    clozes = read(judged)
-    held = Examples(clozes if stage2.folds else stage2.weighted(clozes, judged=True), stage2.gold(judged))
+    to_train, to_judge = stage2.weighted(read(learned)), read(judged)
+    if not stage2.folds:
+        to_judge = stage2.weighted(to_judge, judged=True)
     layer = layer_read(backbone, config)
     with torch.no_grad(), body.attached(backbone) as prefix:
-        head, penalty = fit_embedding_head(
-            backbone, prefix, train, held, len(task.labels), layer, runtime.eval_batch_size, stage2.strengths
+        train, dev = (
+            Vectors(
+                vectors_of(backbone, clozes, prefix, layer, runtime.eval_batch_size), gold, weights_of(clozes), folds
+            )
+            for clozes, gold, folds in (
+                (to_train, stage2.gold(learned), stage2.folds),
+                (to_judge, stage2.gold(judged), ()),
+            )
         )
+        head, penalty = best_head(layer, train, dev, len(task.labels), stage2.strengths)
+    head = head.to(backbone.device)
     if stage2.pairs:
         head = _ridge(backbone, body, stage2, runtime).folded(head)
-    tokens = sum(len(cloze.input_ids) for part in (train, held) for cloze in part.clozes)
+    tokens = sum(len(cloze.input_ids) for cloze in (*to_train, *to_judge))
     return head, _closed(began, tokens, penalty, runtime, identity), penalty
 
 

@@ -15,12 +15,13 @@ from torch import Tensor
 from glotprompt.config import MethodName
 from glotprompt.errors import ArtifactError, in_a_line
 from glotprompt.method_registry import DESCRIPTIONS
-from glotprompt.records import Measurement
+from glotprompt.records import Record
 from glotprompt.storage import artifact
 
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 PartName = Literal["language", "task", "adapter", "lm_head"]
 _Part = TypeVar("_Part")
 
@@ -157,6 +158,22 @@ class _LanguageModule(_Metadata):
         if not kinds <= set(method.kinds):
             raise ValueError(f"parts of the kind {', '.join(sorted(kinds))}, which {self.method} does not have")
         return self
+
+
+class Measurement(Record):
+    """An accuracy that `evaluate --record` keeps in a classifier's file."""
+
+    model_config = ConfigDict(strict=True)
+
+    language: Text
+    """ISO 639-3 code of the examples' language."""
+    content: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Hash of the examples."""
+    num_examples: Count
+    accuracy: Percent
+    """In per cent."""
+    interval: Annotated[tuple[Percent, Percent], Strict(False)]
+    """95 % interval of the accuracy, ends in per cent."""
 
 
 class _Classifier(_Metadata):

@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,12 +87,6 @@ class Verse:
 class DemoCorpus:
     """Training and evaluation data of the demo, in the order of the book."""
 
-    genres: tuple[str, ...]
-    verses_per_passage: int
-    seed: int
-    balanced: bool
-    disjoint_source: bool
-
     source_texts: tuple[str, ...]
     """Stage 1, English: one verse each."""
 
@@ -115,31 +108,11 @@ class DemoCorpus:
     target_test: tuple[Example, ...]
     """Chichewa passages that are scored once, at the end."""
 
-    target_dev_verses: tuple[Verse, ...]
-    """All Chichewa verses of the target_dev chapters, for the reading test while choosing."""
-
     target_test_verses: tuple[Verse, ...]
     """All Chichewa verses of the target_test chapters, for the reading test."""
 
     duplicates_removed: int
     """Verses removed from stage 1 because a held-out chapter has the same words (counted once, not per language)."""
-
-    def counts(self) -> dict[str, int]:
-        """Sizes, by name: texts, passages (also per genre, "labelled/law") and verses."""
-        sizes = {
-            "source_texts": len(self.source_texts),
-            "target_texts": len(self.target_texts),
-            "pairs": len(self.pairs),
-            "duplicates_removed": self.duplicates_removed,
-            "target_dev_verses": len(self.target_dev_verses),
-            "target_test_verses": len(self.target_test_verses),
-        }
-        for name in ("labelled", "source_dev", "target_dev", "target_test"):
-            examples: tuple[Example, ...] = getattr(self, name)
-            per_genre = Counter(example.label for example in examples)
-            sizes[name] = len(examples)
-            sizes.update({f"{name}/{genre}": per_genre[genre] for genre in self.genres})
-        return sizes
 
 
 @lru_cache(maxsize=2)
@@ -216,11 +189,6 @@ def demo_corpus(
     source, target = _stage_one(SOURCE, roles, repeated, ()), _stage_one(TARGET, roles, repeated, hidden)
     translations = {verse.reference: verse.text for verse in target}
     return DemoCorpus(
-        genres=genre_names,
-        verses_per_passage=verses_per_passage,
-        seed=seed,
-        balanced=balanced,
-        disjoint_source=disjoint_source,
         source_texts=tuple(verse.text for verse in source),
         target_texts=tuple(verse.text for verse in target),
         pairs=tuple(
@@ -232,7 +200,6 @@ def demo_corpus(
         source_dev=passages(SOURCE, "source_dev"),
         target_dev=passages(TARGET, "target_dev"),
         target_test=passages(TARGET, "target_test"),
-        target_dev_verses=inside(TARGET, "target_dev"),
         target_test_verses=inside(TARGET, "target_test"),
         duplicates_removed=len(repeated),
     )

@@ -86,11 +86,13 @@ def read_examples(
     short_name = Path(table.name).name
     for row in table.rows:
         try:
-            example = _example(row, fields, label, labels, row_id, short_name, options)
+            texts = {slot: _text(row, column, options) for slot, column in fields.items()}
+            name = None if label is None else _known_label(_name(row, label), labels)
+            place = f"{short_name}:{row.line}" if row_id is None else _name(row, row_id)
         except _BadCell as error:
             table.bad.add(row.line, str(error), remedy=error.remedy)
         else:
-            examples.append(example)
+            examples.append(Example(texts, name, place))
     table.bad.finish(len(examples), "examples")
     _report_repeated(table.name, [tuple(example.fields.items()) for example in examples], "examples", options)
     _report_contradictions(table.name, examples, options)
@@ -236,20 +238,6 @@ def _report_contradictions(name: str, examples: Iterable[Example], options: Read
     several = sum(len(labels) > 1 for labels in labels_of.values())
     if several and options.report is not None:
         options.report(f"{name}: {counted(several, 'text has', 'texts have')} more than one label")
-
-
-def _example(
-    row: Row,
-    fields: dict[str, str],
-    label: str | None,
-    labels: Collection[str] | None,
-    row_id: str | None,
-    file_name: str,
-    options: ReadOptions,
-) -> Example:
-    texts = {slot: _text(row, column, options) for slot, column in fields.items()}
-    name = None if label is None else _known_label(_name(row, label), labels)
-    return Example(texts, name, f"{file_name}:{row.line}" if row_id is None else _name(row, row_id))
 
 
 def _known_label(name: str, labels: Collection[str] | None) -> str:

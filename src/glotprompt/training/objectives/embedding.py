@@ -20,7 +20,7 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import EmbeddingHead
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import by_length
-from glotprompt.training.objectives.cloze import Cloze, weights_of
+from glotprompt.training.objectives.cloze import Cloze
 from glotprompt.training.objectives.scoring import accuracy_and_loss
 
 STRENGTHS = (0.01, 0.1, 1.0)
@@ -30,17 +30,6 @@ NO_EXAMPLE = -1e4
 """Bias of a label without a training example: never the answer."""
 
 _Vectors = Float[NDArray[np.float32], "text hidden"]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Labelled examples as the model reads them."""
-
-    clozes: Sequence[Cloze]
-    gold: Sequence[int]
-    """Index of each example's label."""
-    folds: Sequence[Sequence[int]] = ()
-    """As `Vectors.folds`."""
 
 
 @dataclass(frozen=True)
@@ -114,28 +103,6 @@ def vectors_of(
     return vectors
 
 
-def fit_embedding_head(
-    backbone: Backbone,
-    prefix: Prefix | None,
-    train: Examples,
-    dev: Examples,
-    num_labels: int,
-    layer: int,
-    batch_size: int,
-    strengths: Sequence[float] = STRENGTHS,
-) -> tuple[EmbeddingHead, Penalty]:
-    """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep that of
-    `strongest_within_error`. Raises `DataError` for one label alone."""
-    inputs, held = (
-        Vectors(
-            vectors_of(backbone, part.clozes, prefix, layer, batch_size), part.gold, weights_of(part.clozes), part.folds
-        )
-        for part in (train, dev)
-    )
-    head, penalty = best_head(layer, inputs, held, num_labels, strengths)
-    return head.to(backbone.device), penalty
-
-
 def best_head(
     layer: int,
     train: Vectors,
@@ -144,7 +111,8 @@ def best_head(
     strengths: Sequence[float] = STRENGTHS,
     choose: Choice = strongest_within_error,
 ) -> tuple[EmbeddingHead, Penalty]:
-    """As `fit_embedding_head`, from the vectors themselves."""
+    """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep that which `choose`
+    takes. Raises `DataError` for one label alone."""
     centre, scale = train.states.mean(axis=0), float(train.states.std())
     inputs, held = (replace(part, states=(part.states - centre) / scale) for part in (train, dev))
     fit, penalty = best_fit(inputs, held, num_labels, strengths, choose)
