@@ -197,7 +197,7 @@ class _Comparison:
         return self._forecaster(backbone).tune(config, adapt, self.material.task, fields, num).seconds or 0
 
     def _forecast_stage1(self, backbone: Backbone, stage1: Stage1) -> float:
-        lines = list(stage1.target) if stage1.pairs is None else [target for _, target in stage1.pairs]
+        lines = list(stage1.target) if stage1.pairs is None else [side for pair in stage1.pairs for side in pair]
         ids = backbone.tokenizer(lines[:SAMPLE_LINES], add_special_tokens=False)["input_ids"]
         forecast = self._forecaster(backbone).adapt(stage1.config, Text(lines, [len(row) for row in ids]))
         return forecast.seconds or 0

@@ -89,11 +89,12 @@ class Text:
     """Text of stage 1."""
 
     lines: Sequence[str]
+    """With alignment those of both sides, alternately: as they differ in length, neither can stand for the other."""
     lengths: Sequence[float]
     """Tokens, without `<s>` and `</s>`, of the lines or of some that stand for all."""
 
     def amount(self, config: AdaptConfig) -> Amount:
-        """What a stage 1 makes of it. With alignment the lines stand for both sides of as many pairs."""
+        """What a stage 1 makes of it."""
         room, aligned = config.max_length - 2, config.objective == "alignment"
         lengths = [length for length in self.lengths if length]
         if config.packing == "full" and not aligned:
@@ -104,7 +105,7 @@ class Text:
         number = round(number * len(self.lines) / max(1, len(self.lengths)))
         held = round(config.held_out_share * number)
         if aligned:
-            held, tokens = max(2, min(config.eval_sequences, held)), 2 * tokens
+            number, held, tokens = number // 2, max(2, min(config.eval_sequences, held // 2)), 2 * tokens
         return Amount(max(1, number - held), max(1, held), tokens)
 
 
@@ -158,7 +159,9 @@ class Forecaster:
         forecast = Forecast(steps, amount.sequences, cost.file_bytes, cost.memory_bytes)
         if self.backbone is None:
             return forecast
-        pace = self._pace((_kind(config), round(amount.tokens)), lambda: self._adapt_work(config, text.lines))
+        pace = self._pace(
+            (_kind(config), round(amount.tokens)), lambda: self._adapt_work(config, text.lines, amount.tokens)
+        )
         rows = min(config.batch_size, amount.sequences) if config.objective == "alignment" else config.batch_size
         step = rows * amount.tokens * pace.token + pace.update
         # The start of a training counts as an evaluation, and half of the held-out text is scored before and after.
@@ -259,15 +262,16 @@ class Forecaster:
         kind = _kind(config), None if adapt is None else _kind(adapt), task.identity(), round(tokens)
         return self._pace(kind, lambda: self._tune_work(config, adapt, task, examples))
 
-    def _adapt_work(self, config: AdaptConfig, lines: Sequence[str]) -> Work:
-        backbone, aligned = self.backbone, config.objective == "alignment"
+    def _adapt_work(self, config: AdaptConfig, lines: Sequence[str], tokens: float) -> Work:
+        """`tokens`: of a sequence or pair, on average. Batches of few rows are slow for their tokens."""
+        backbone = self.backbone
         assert backbone is not None
-        rows = self._rows(config.batch_size, config.max_length * (2 if aligned else 1))
+        rows = self._rows(config.batch_size, tokens)
         short = config.replace(batch_size=max(2, rows))
         module = _fresh_parts(backbone, short)["language"]
-        if aligned:  # every pair has a teacher that is made first
-            some = _some(lines, 4 * short.batch_size)
-            objective = Alignment(backbone, [(line, line) for line in some], short, self.runtime)
+        if config.objective == "alignment":  # every pair has a teacher that is made first
+            some = _some(list(zip(lines[::2], lines[1::2], strict=True)), 4 * short.batch_size)
+            objective = Alignment(backbone, some, short, self.runtime)
         else:
             some = _some(lines, SAMPLE_LINES)
             objective = LanguageModelling(backbone, some, [], short.replace(source_share=0.0), self.runtime)
@@ -336,8 +340,8 @@ def _kind(config: AdaptConfig | TuneConfig) -> str:
 
 
 def _some(things: Sequence[Any], most: int) -> list[Any]:
-    """Evenly drawn; of lines different ones, for every nth line of a text that repeats itself may be the same one."""
-    different = list(dict.fromkeys(things)) if things and isinstance(things[0], str) else list(things)
+    """Evenly drawn; of lines and pairs different ones, for every nth of a text that repeats itself may be the same."""
+    different = list(dict.fromkeys(things)) if things and isinstance(things[0], str | tuple) else list(things)
     return different[:: max(1, len(different) // most)][:most]
 
 

@@ -71,7 +71,7 @@ class Estimator:
     def _adapt(self, step: AdaptStep) -> Forecast:
         forecaster, data_dir = self._of(step.backbone), self.place.data_dir
         if "target" not in step.texts:
-            lines = [target for _, target in reading.pairs(step.texts["pairs"], data_dir).pairs]
+            lines = [side for pair in reading.pairs(step.texts["pairs"], data_dir).pairs for side in pair]
         else:
             lines = reading.texts(step.texts["target"], data_dir).lines
         text = Text(lines, [] if forecaster.backbone is None else _lengths(lines, forecaster.backbone))
