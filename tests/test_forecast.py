@@ -24,6 +24,7 @@ from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 
 TINY: dict[str, Any] = {"prompt_length": 2, "batch_size": 4, "max_length": 16}
 ADAPT, TUNE = AdaptConfig(steps=50, eval_every=20, **TINY), TuneConfig(method="soft-prompt", epochs=2, **TINY)
+BY_TOKENS = Pace(1.0, 1.0, 0.0, 0.0, 1, None)
 FIELDS = [example.fields for example in topics()]
 
 
@@ -39,7 +40,7 @@ def backbone(tiny_backbone: Callable[[str], Backbone]) -> Backbone:
 @pytest.fixture
 def by_tokens(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Forecaster:
     """Forecasts tokens in the place of seconds."""
-    monkeypatch.setattr(forecast, "pace_of", lambda *how: Pace(1.0, 1.0, 0.0, 0.0, 1, None))
+    monkeypatch.setattr(forecast, "pace_of", lambda *how: BY_TOKENS)
     return Forecaster.of(backbone, Probe(1.0), QUIET)
 
 
@@ -97,9 +98,7 @@ def test_short_texts_are_timed_in_batches_of_many(
 ) -> None:
     """As many tokens as may be timed, however far texts may reach: a batch of few short ones is slow for its tokens."""
     works: list[Work] = []
-    monkeypatch.setattr(
-        forecast, "pace_of", lambda _, work, *how: works.append(work) or Pace(1.0, 1.0, 0.0, 0.0, 1, None)
-    )
+    monkeypatch.setattr(forecast, "pace_of", lambda _, work, *how: works.append(work) or BY_TOKENS)
     config = ADAPT.replace(batch_size=32, max_length=64, **changes)
     Forecaster.of(backbone, Probe(1.0, most_tokens=64), QUIET).adapt(config, text_of(TOY[1:], backbone))
     (work,) = works

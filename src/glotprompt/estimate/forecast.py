@@ -159,18 +159,17 @@ class Forecaster:
         forecast = Forecast(steps, amount.sequences, cost.file_bytes, cost.memory_bytes)
         if self.backbone is None:
             return forecast
-        pace = self._pace(
-            (_kind(config), round(amount.tokens)), lambda: self._adapt_work(config, text.lines, amount.tokens)
-        )
+        tokens = amount.tokens
+        pace = self._pace((_kind(config), round(tokens)), lambda: self._adapt_work(config, text.lines, tokens))
         rows = min(config.batch_size, amount.sequences) if config.objective == "alignment" else config.batch_size
-        step = rows * amount.tokens * pace.token + pace.update
+        step = rows * tokens * pace.token + pace.update
         # The start of a training counts as an evaluation, and half of the held-out text is scored before and after.
         evaluations = 1 + -(-config.steps // config.eval_every) + sum(2 * count for count, _ in trials)
         half = -(-amount.held_out // 2)
         read = evaluations * min(half, config.eval_sequences) + 2 * half
         if config.objective == "alignment":  # of each pair one side is a teacher
             read += (amount.sequences + amount.held_out) / 2
-        return _timed(forecast, pace, step, steps * step + trainings * read * amount.tokens * pace.read_token)
+        return _timed(forecast, pace, step, steps * step + trainings * read * tokens * pace.read_token)
 
     def tune(
         self,
