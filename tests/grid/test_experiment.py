@@ -118,6 +118,7 @@ def test_changes_come_last(experiment_file: Path) -> None:
         ("name=a/b", "leave out the /"),
         ("reference=mad-y", "reference: 'mad-y' is none of the methods. Did you mean 'mad-x'"),
         ("folds=1", "folds: Input should be greater than or equal to 2"),
+        ('read.normalise="yes"', "read: Expected true or false, not {'normalise': 'yes'}"),
         ('disjoint="yes"', "disjoint: Expected true or false"),
         ('systems.one={method="embedding", centred="no"}', "centred: Expected true or false"),
         ("targets=[]", "targets is missing"),
