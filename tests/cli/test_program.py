@@ -68,6 +68,10 @@ def test_mistakes_in_what_is_named_are_said_before_torch_is_imported(files: Path
         "self-train --classifier a --train train.tsv --output x --unlabelled nyaa.txt",
         "evaluate --classifier x --data tset.tsv",
         "predict --classifier x --input tset.tsv",
+        "predict --classifier none.st text",
+        f"tune {named} lug --prompt none.st",
+        "adapt --target nya.txt --language nya --output x --init-prompt none.st=0.5",
+        "evaluate --classifier test.tsv --against none.st --data test.tsv",
     ]
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=files, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -76,7 +80,9 @@ def test_mistakes_in_what_is_named_are_said_before_torch_is_imported(files: Path
     for line, part in zip(
         said,
         ("Did you mean Luganda (lug)", "few.tsv, line 2", "nowhere.tsv: no such file", "Did you mean 'nya.txt'?",
-         "Did you mean 'test.tsv'?", "Did you mean 'test.tsv'?"),
+         "Did you mean 'test.tsv'?", "Did you mean 'test.tsv'?", "none.st does not exist; expected a classifier saved",
+         "none.st does not exist; expected a language prompt or a language module saved",
+         "none.st does not exist; expected a language prompt saved", "none.st does not exist; expected a classifier"),
         strict=True,
     ):  # fmt: skip
         assert part in line
@@ -110,7 +116,7 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
         ("adapt --target nya.txt --language luganda --output x", "Did you mean Luganda (lug)"),
         ("doctor --text nya.txt --language luganda", "Did you mean Luganda (lug)"),
         ("tune --train train.tsv --task news --model mini --language luganda --output x", "Did you mean Luganda (lug)"),
-        ("tune --train train.tsv --task news --prompt p.st --language lug --output x", "leave --language out"),
+        ("tune --train train.tsv --task news --prompt nya.txt --language lug --output x", "leave --language out"),
         ("combine a.st b.st --language luganda --output x", "Did you mean Luganda (lug)"),
         ("adapt --target nya=nyaa.txt --source eng.txt --output x", "no such file. Did you mean 'nya.txt'?"),
         ("adapt --target nya=nya.txt --source eng.txt --output . --set stepz=3", "Did you mean 'steps'?"),
@@ -128,8 +134,8 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
         ("tune --train train.tsv --task news --model mini --output x --top-k 3 --bottom-k 3", "not both"),
         ("tune --train train.tsv --task news --prompt none.safetensors --output x", "does not exist"),
         ("evaluate --classifier eng.txt --data test.tsv", "no safetensors file"),
-        ("evaluate --classifier x --data test.tsv --save-offsets y", "--prior-text"),
-        ("predict --classifier x --input eng.txt word", "give one of them"),
+        ("evaluate --classifier nya.txt --data test.tsv --save-offsets y", "--prior-text"),
+        ("predict --classifier nya.txt --input eng.txt word", "give one of them"),
         ("predict --classifier x --json --input eng.txt", "--json takes a file, not --input; - is standard output"),
         ("demo --target sna", "belong to --scenario news and manx"),
         ("demo --steps 5", "belong to --scenario manx"),
