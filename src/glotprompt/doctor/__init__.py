@@ -138,7 +138,8 @@ def examine(
     if probe_seconds <= 0 or text.num_unique < 2:
         forecaster.backbone = None
     sides = 2 if adapt.objective == "alignment" else 1
-    lines, lengths = ([one for one in each for _ in range(sides)] for each in (texts, text.line_tokens))
+    lines = [line for line in texts for _ in range(sides)]
+    lengths = [length for length in text.line_tokens for _ in range(sides)]
     first, second = forecaster.adapt(adapt, Text(lines, lengths)), None
     findings = [language_finding(language, pretraining), *text_findings(text, references, adapt)]
     if task is not None:
