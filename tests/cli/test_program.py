@@ -304,6 +304,20 @@ def test_demo_hands_its_options_on(glotprompt: Program, tmp_path: Path, monkeypa
     assert "<html" in (tmp_path / "out" / "demo.html").read_text()
 
 
+def test_a_demo_that_is_stopped_leaves_no_figures_of_an_earlier_one(
+    glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("result.json", "demo.html", "mine.txt"):
+        (tmp_path / name).write_text("earlier", encoding="utf-8")
+    monkeypatch.setattr(demo, "run_demo", stop)
+    assert glotprompt("demo", "--output", tmp_path).status == 130
+    assert not {"result.json", "demo.html"} & {one.name for one in tmp_path.iterdir()}
+    assert (tmp_path / "mine.txt").is_file()
+
+
 def test_main_takes_the_words_of_the_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
