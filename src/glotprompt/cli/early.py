@@ -24,7 +24,6 @@ SAVED = {
     "prompt": STAGE1_KINDS,
     "init_prompt": STAGE1_KINDS[:1],
     "classifier": ("classifier",),
-    "against": ("classifier",),
 }
 """Parameters that name saved files, and of what kind these are."""
 MOST_BYTES = 10**7
