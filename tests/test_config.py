@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from glotprompt.config import (
     presets,
 )
 from glotprompt.errors import ConfigError
+from glotprompt.grid.experiment import Experiment, System
 from glotprompt.methods import METHODS
 
 OTHER_ADAPT: dict[str, Any] = {
@@ -294,6 +296,28 @@ def test_an_unknown_preset_names_the_nearest() -> None:
     text = message_of(lambda: preset("quik", "adapt"))
     assert "Did you mean 'quick'?" in text
     assert "paper" in text
+
+
+def test_flags_are_true_or_false() -> None:
+    """In every config, and in the dataclasses inside."""
+    needed: dict[type[Config], dict[str, Any]] = {
+        System: {"method": "lora"},
+        Experiment: {"title": "t", "methods": ["lora"]},
+    }
+    found: list[str] = []
+    for config in (one for one in Config.__subclasses__() if one.__module__.startswith("glotprompt.")):
+        flags = {name: name for name, field in config.model_fields.items() if field.annotation is bool}
+        for name, field in config.model_fields.items():
+            inside = fields(field.annotation) if is_dataclass(field.annotation) else ()
+            flags |= {f"{name}.{one.name}": name for one in inside if "bool" in str(one.type)}
+        for path, name in flags.items():
+            for word in ("yes", "false", 1):
+                value = {path.partition(".")[2]: word} if "." in path else word
+                given = {**needed.get(config, {}), name: value}
+                text = message_of(lambda config=config, given=given: config(**given))
+                assert text.startswith(f"{config.__name__}.{name}: Expected true or false, not "), path
+        found += flags
+    assert {"dropout", "progress", "centred", "disjoint", "read.normalise"} <= set(found)
 
 
 def test_the_runtime_takes_a_folder() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +15,16 @@ from glotprompt.errors import ModelError
 from glotprompt.estimate import forecast
 from glotprompt.estimate.forecast import LONGEST, SAMPLE_LINES, Forecast, Forecaster, Probe, Text, _some, unfit
 from glotprompt.model.backbone import Backbone
+from glotprompt.training import pace
+from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.inputs import masking_corpus
-from glotprompt.training.pace import Pace
+from glotprompt.training.pace import Pace, Work, pace_of
 
 from .toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 
 TINY: dict[str, Any] = {"prompt_length": 2, "batch_size": 4, "max_length": 16}
 ADAPT, TUNE = AdaptConfig(steps=50, eval_every=20, **TINY), TuneConfig(method="soft-prompt", epochs=2, **TINY)
+BY_TOKENS = Pace(1.0, 1.0, 0.0, 0.0, 1, None)
 FIELDS = [example.fields for example in topics()]
 
 
@@ -36,7 +40,7 @@ def backbone(tiny_backbone: Callable[[str], Backbone]) -> Backbone:
 @pytest.fixture
 def by_tokens(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Forecaster:
     """Forecasts tokens in the place of seconds."""
-    monkeypatch.setattr(forecast, "pace_of", lambda *how: Pace(1.0, 1.0, 0.0, 0.0, 1, None))
+    monkeypatch.setattr(forecast, "pace_of", lambda *how: BY_TOKENS)
     return Forecaster.of(backbone, Probe(1.0), QUIET)
 
 
@@ -75,13 +79,45 @@ def test_what_masked_language_modelling_reads(
 
 
 @pytest.mark.slow
-def test_what_alignment_reads(backbone: Backbone, by_tokens: Forecaster, tokens_read: list[int]) -> None:
+@pytest.mark.parametrize(("times", "steps"), [(1, 3), (2, 30)], ids=["teachers", "sides of different length"])
+def test_what_alignment_reads(
+    backbone: Backbone, by_tokens: Forecaster, tokens_read: list[int], times: int, steps: int
+) -> None:
     """Teachers, too: with few steps they are most of it."""
-    config = ADAPT.replace(objective="alignment", steps=3, eval_every=2, held_out_share=0.2)
-    gp.adapt(backbone, language="nya", parallel=TRANSLATIONS, config=config, runtime=QUIET)
-    found = by_tokens.adapt(config, text_of([target for _, target in TRANSLATIONS], backbone))
+    config = ADAPT.replace(objective="alignment", steps=steps, eval_every=20, held_out_share=0.2, max_length=64)
+    pairs = [(" ".join([source] * times), target) for source, target in TRANSLATIONS]
+    gp.adapt(backbone, language="nya", parallel=pairs, config=config, runtime=QUIET)
+    found = by_tokens.adapt(config, text_of([side for pair in pairs for side in pair], backbone))
     assert found.seconds == pytest.approx(sum(tokens_read), rel=0.15)
     assert found.estimated_bytes > by_tokens.adapt(ADAPT, text_of(TOY, backbone)).estimated_bytes, "two sides"
+
+
+@pytest.mark.parametrize("changes", [{"objective": "alignment"}, {"packing": "none"}], ids=["pairs", "lines"])
+def test_short_texts_are_timed_in_batches_of_many(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    """As many tokens as may be timed, however far texts may reach: a batch of few short ones is slow for its tokens."""
+    works: list[Work] = []
+    monkeypatch.setattr(forecast, "pace_of", lambda _, work, *how: works.append(work) or BY_TOKENS)
+    config = ADAPT.replace(batch_size=32, max_length=64, **changes)
+    Forecaster.of(backbone, Probe(1.0, most_tokens=64), QUIET).adapt(config, text_of(TOY[1:], backbone))
+    (work,) = works
+    tokens = [sum(count for _, count in work.losses(work.batch(step), MicroBatch(QUIET))) for step in range(5)]
+    assert 45 <= sum(tokens) / 5 <= 70, tokens
+
+
+@pytest.mark.parametrize(("warm_up", "timed"), [(0.125, [1, 7]), (0.9, [1, 3]), (2.0, [1, 2]), (6.0, [1])])
+def test_several_steps_behind_the_warm_up_are_timed_while_none_takes_long(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, warm_up: float, timed: list[int]
+) -> None:
+    trained: list[int] = []
+    passes = SimpleNamespace(token=1.0, below_token=0.0, update=0.0, read=lambda seconds: 1.0)
+    passes.train = lambda steps: trained.append(steps) or warm_up
+    monkeypatch.setattr(pace, "_Passes", lambda *how: passes)
+    parameters = [torch.nn.Parameter(torch.zeros(1))]
+    work = Work(parameters, lambda step: step, lambda *batch: iter(()), ADAPT, is_whole=False)
+    assert pace_of(backbone, work, 1.0, QUIET).steps == max(1, sum(timed[1:]))
+    assert trained == timed
 
 
 @pytest.mark.slow
@@ -133,7 +169,7 @@ def test_a_probe_leaves_the_backbone_as_it_was(own_backbone: Callable[[str], Bac
     found = [forecaster.adapt(config, text_of(TOY, backbone))]
     found += [forecaster.tune(TUNE.replace(method=method), config, TASK, FIELDS, (30, 6))]
     if method != "mad-x":
-        found += [forecaster.adapt(config.replace(objective="alignment"), text_of(TOY, backbone))]
+        found += [forecaster.adapt(config.replace(objective="alignment"), text_of(TOY[1:], backbone))]
     assert all(one.seconds and one.measured_bytes is None for one in found), "its steps were smaller"
     assert torch.equal(before, backbone.hidden_states(ids))
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())

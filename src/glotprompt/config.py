@@ -12,6 +12,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -65,8 +66,12 @@ class Config(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_words_for_flags(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic takes "yes", "off" and numbers for true and false, too."""
-        if cls.model_fields[str(info.field_name)].annotation is bool and not isinstance(value, bool):
+        """Pydantic takes "yes", "off" and numbers for true and false, too, also in a dataclass that is a field."""
+        kind, flags = cls.model_fields[str(info.field_name)].annotation, [value]
+        if kind is not bool:
+            inside = fields(kind) if is_dataclass(kind) and isinstance(value, dict) else ()
+            flags = [value.get(one.name, False) for one in inside if isinstance(one.default, bool)]
+        if not all(isinstance(flag, bool) for flag in flags):
             raise PydanticCustomError("bool_type", "Expected true or false")
         return value
 

@@ -114,9 +114,12 @@ def test_a_sentence_encoder_is_looked_at_with_alignment(glotprompt: Program, tmp
     """Without a word: it has no masked tokens to predict."""
     lines = [" ".join(words) for words in itertools.product(("the", "king", "water", "play"), repeat=5)]
     (tmp_path / "nya.txt").write_text("\n".join(lines), encoding="utf-8")
-    outcome = glotprompt("doctor", "--model", "mini-sentence", "--text", tmp_path / "nya.txt", "--no-probe")
+    words = ["doctor", "--model", "mini-sentence", "--text", tmp_path / "nya.txt", "--no-probe"]
+    outcome = glotprompt(*words)
     assert outcome.status == 0, outcome.err
-    assert "settings: preset alignment" in outcome.err
+    assert outcome.err.count("settings") == 1, "there is no stage 2 without a task"
+    assert "settings of stage 1: preset alignment" in outcome.err
+    assert "settings of stage 2: preset alignment" in glotprompt(*words, "--task", "news").err
     assert outcome.out.splitlines()[-1].startswith("verdict  will work")
     assert "next: glotprompt adapt --model mini-sentence --parallel PAIRS.tsv --language CODE" in outcome.err
 

@@ -68,6 +68,9 @@ def test_mistakes_in_what_is_named_are_said_before_torch_is_imported(files: Path
         "self-train --classifier a --train train.tsv --output x --unlabelled nyaa.txt",
         "evaluate --classifier x --data tset.tsv",
         "predict --classifier x --input tset.tsv",
+        "predict --classifier none.st text",
+        f"tune {named} lug --prompt none.st",
+        "adapt --target nya.txt --language nya --output x --init-prompt none.st=0.5",
     ]
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=files, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -76,7 +79,9 @@ def test_mistakes_in_what_is_named_are_said_before_torch_is_imported(files: Path
     for line, part in zip(
         said,
         ("Did you mean Luganda (lug)", "few.tsv, line 2", "nowhere.tsv: no such file", "Did you mean 'nya.txt'?",
-         "Did you mean 'test.tsv'?", "Did you mean 'test.tsv'?"),
+         "Did you mean 'test.tsv'?", "Did you mean 'test.tsv'?", "none.st does not exist; expected a classifier saved",
+         "none.st does not exist; expected a language prompt or a language module saved",
+         "none.st does not exist; expected a language prompt saved"),
         strict=True,
     ):  # fmt: skip
         assert part in line
@@ -110,7 +115,7 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
         ("adapt --target nya.txt --language luganda --output x", "Did you mean Luganda (lug)"),
         ("doctor --text nya.txt --language luganda", "Did you mean Luganda (lug)"),
         ("tune --train train.tsv --task news --model mini --language luganda --output x", "Did you mean Luganda (lug)"),
-        ("tune --train train.tsv --task news --prompt p.st --language lug --output x", "leave --language out"),
+        ("tune --train train.tsv --task news --prompt nya.txt --language lug --output x", "leave --language out"),
         ("combine a.st b.st --language luganda --output x", "Did you mean Luganda (lug)"),
         ("adapt --target nya=nyaa.txt --source eng.txt --output x", "no such file. Did you mean 'nya.txt'?"),
         ("adapt --target nya=nya.txt --source eng.txt --output . --set stepz=3", "Did you mean 'steps'?"),
@@ -128,8 +133,8 @@ def test_help_describes_every_setting_once(glotprompt: Program, monkeypatch: pyt
         ("tune --train train.tsv --task news --model mini --output x --top-k 3 --bottom-k 3", "not both"),
         ("tune --train train.tsv --task news --prompt none.safetensors --output x", "does not exist"),
         ("evaluate --classifier eng.txt --data test.tsv", "no safetensors file"),
-        ("evaluate --classifier x --data test.tsv --save-offsets y", "--prior-text"),
-        ("predict --classifier x --input eng.txt word", "give one of them"),
+        ("evaluate --classifier nya.txt --data test.tsv --save-offsets y", "--prior-text"),
+        ("predict --classifier nya.txt --input eng.txt word", "give one of them"),
         ("predict --classifier x --json --input eng.txt", "--json takes a file, not --input; - is standard output"),
         ("demo --target sna", "belong to --scenario news and manx"),
         ("demo --steps 5", "belong to --scenario manx"),
@@ -297,6 +302,20 @@ def test_demo_hands_its_options_on(glotprompt: Program, tmp_path: Path, monkeypa
     assert "A demo" in outcome.out
     assert json.loads((tmp_path / "demo.json").read_text())["title"] == "A demo"
     assert "<html" in (tmp_path / "out" / "demo.html").read_text()
+
+
+def test_a_demo_that_is_stopped_leaves_no_figures_of_an_earlier_one(
+    glotprompt: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("result.json", "demo.html", "mine.txt"):
+        (tmp_path / name).write_text("earlier", encoding="utf-8")
+    monkeypatch.setattr(demo, "run_demo", stop)
+    assert glotprompt("demo", "--output", tmp_path).status == 130
+    assert not {"result.json", "demo.html"} & {one.name for one in tmp_path.iterdir()}
+    assert (tmp_path / "mine.txt").is_file()
 
 
 def test_main_takes_the_words_of_the_process(

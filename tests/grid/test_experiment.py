@@ -118,10 +118,12 @@ def test_changes_come_last(experiment_file: Path) -> None:
         ("name=a/b", "leave out the /"),
         ("reference=mad-y", "reference: 'mad-y' is none of the methods. Did you mean 'mad-x'"),
         ("folds=1", "folds: Input should be greater than or equal to 2"),
+        ('read.normalise="yes"', "read: Expected true or false, not {'normalise': 'yes'}"),
         ('disjoint="yes"', "disjoint: Expected true or false"),
         ('systems.one={method="embedding", centred="no"}', "centred: Expected true or false"),
         ("targets=[]", "targets is missing"),
         ("title.x=1", "title is no table"),
+        ("adapt.steps.x=1", "steps is no table"),
         ("seeds", "not key=value"),
     ],
 )  # fmt: skip
@@ -129,6 +131,31 @@ def test_errors_are_one_line(experiment_file: Path, change: str, said: str) -> N
     with pytest.raises(ConfigError, match=said) as caught:
         load(experiment_file, "paper", [change])
     assert "\n" not in str(caught.value)
+
+
+def test_a_change_reaches_tables_in_tables(experiment_file: Path) -> None:
+    table = '[systems.one]\nmethod = "embedding"\nseeds = [0]\n[systems.one.tune]\nlayer = 3\n'
+    experiment_file.write_text(experiment_file.read_text(encoding="utf-8") + table, encoding="utf-8")
+    words = ["systems.one.seeds=[1, 2]", "systems.one.tune.epochs=4", "systems.two.method=lora"]
+    found = load(experiment_file, "paper", words).systems
+    assert (found["one"].seeds, found["one"].tune) == ((1, 2), {"layer": 3, "epochs": 4})
+    assert found["two"] == System(method="lora")
+
+
+def test_fewer_targets_leave_out_what_the_file_says_of_the_others(experiment_file: Path) -> None:
+    table = '[centre]\nsna = "masakhanews:sna:train"\nyor = "masakhanews:yor:train"\n'
+    text = experiment_file.read_text(encoding="utf-8") + table
+    experiment_file.write_text(text, encoding="utf-8")
+    for words in (['targets=["sna"]'], ["centre.sna=masakhanews:sna:train", 'targets=["sna"]']):
+        assert load(experiment_file, "paper", words).centre == {"sna": "masakhanews:sna:train"}
+    for words in (["centre.yor=masakhanews:yor:dev", 'targets=["sna"]'], ['targets=["sna"]', "centre.you=x:y:z"]):
+        with pytest.raises(ConfigError, match=r"centre: 'yo[ru]' is none of the targets"):
+            load(experiment_file, "paper", words)
+    with pytest.raises(ConfigError, match="should be a list"):
+        load(experiment_file, "paper", ["targets=sna"])
+    experiment_file.write_text(text.replace("yor =", "you ="), encoding="utf-8")
+    with pytest.raises(ConfigError, match="centre: 'you' is none of the targets"):
+        load(experiment_file, "paper", ['targets=["sna"]'])
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from glotprompt.cli.files import without_weight
 from glotprompt.cli.screen import note, resumable
 from glotprompt.cli.tables import wrote
 from glotprompt.cli.threads import keep_to_quota
@@ -25,12 +26,11 @@ from glotprompt.processes import is_first, join, wait
 from glotprompt.records import TextReport
 from glotprompt.spec import RunSpec, done_or_train
 from glotprompt.storage.artifact import NO_BACKBONE
+from glotprompt.storage.kinds import STAGE1_KINDS
 from glotprompt.storage.metadata import describe
 from glotprompt.training.watch import beside
 
 _Trained = TypeVar("_Trained", bound=LanguagePrompt | LanguageModule | PromptClassifier)
-
-STAGE1_KINDS = ("language prompt", "language module")
 
 
 def open_backbone(model: str, precision: Any, device: str) -> Backbone:
@@ -100,16 +100,16 @@ def weighted_prompts(
         return None
     found: list[tuple[LanguagePrompt, float]] = []
     for word in words:
-        path, equals, weight = word.rpartition("=") if not Path(word).exists() else (word, "", "")
+        path = without_weight(word)
         try:
-            value = float(weight) if equals else 1 / len(words)
+            value = 1 / len(words) if path == word else float(word.removeprefix(f"{path}="))
             if not math.isfinite(value):
                 raise ValueError
         except ValueError:
             raise ConfigError(
                 f"{option} {word}: expected FILE=WEIGHT with a number, such as sna.safetensors=0.5"
             ) from None
-        found.append((LanguagePrompt.load(path or word, backbone), value))
+        found.append((LanguagePrompt.load(path, backbone), value))
     return found
 
 

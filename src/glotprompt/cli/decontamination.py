@@ -8,7 +8,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from glotprompt.cli.backbone import STAGE1_KINDS
 from glotprompt.cli.declare import Params
 from glotprompt.cli.files import check_reading, how_to_read
 from glotprompt.cli.screen import note
@@ -25,6 +24,7 @@ from glotprompt.data.readers.records import share_of, subsample
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.methods import METHODS, reads_source
 from glotprompt.records import TextReport
+from glotprompt.storage.kinds import STAGE1_KINDS
 from glotprompt.storage.metadata import describe
 
 _SWITCHES = {"no_overlap_check": "--no-overlap-check", "allow_evaluation_text": "--allow-evaluation-text"}

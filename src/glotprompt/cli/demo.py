@@ -10,6 +10,7 @@ from glotprompt.cli.screen import note, resumable, write_json
 from glotprompt.cli.tables import console
 from glotprompt.data.datasets.dataset import given_folder
 from glotprompt.data.datasets.github import verse_folder
+from glotprompt.demo.output import RESULT
 from glotprompt.demo.page import write_demo_page
 from glotprompt.demo.run import run_demo
 from glotprompt.demo.terminal import print_demo
@@ -37,6 +38,8 @@ def demo(params: Params) -> None:
         raise UserError(f"--output {output} is a file; give a folder")
     typed = {name: value for name, value in params.items() if name not in _CHANGE_NOTHING}
     with alone(output, output, note), resumable(output):
+        for name in (RESULT, PAGE):  # if this run is killed, those of an earlier one are not its
+            (output / name).unlink(missing_ok=True)
         where: dict[str, Any] = {"output": output, "command": as_typed("demo", typed), "precision": params["precision"]}
         if scenario == "manx":
             language = target or "glv"

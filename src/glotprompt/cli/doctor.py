@@ -49,7 +49,7 @@ def doctor(params: Params) -> int:
     preset = params["preset"] or (None if predicts_tokens(model) else "alignment")
     adapt, runtime = settings(AdaptConfig, {**params, "preset": preset}, model, "soft-prompt")
     chosen = {"preset": preset, "top_k_layers": params["top_k_layers"]}
-    tune, _ = settings(TuneConfig, chosen, model, adapt.method)
+    tune = None if task is None else settings(TuneConfig, chosen, model, adapt.method)[0]
     how = how_to_read(params)
     check_reading(params, params["text"])
     lines = texts_of(params["text"], how)

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from glotprompt.cli.declare import Params
-from glotprompt.cli.files import how_to_read
+from glotprompt.cli.files import how_to_read, without_weight
 from glotprompt.data.datasets.catalog import parse_reference
 from glotprompt.data.languages import checked_code
 from glotprompt.data.readers.lines import read_lines
 from glotprompt.data.sources import examples_of
+from glotprompt.storage.kinds import STAGE1_KINDS, check_exists
 from glotprompt.task import Task
 
 LABELLED = ("train", "dev", "target_labels")
@@ -19,19 +20,28 @@ FILES = (
     *("data", "target", "source", "parallel", "target_text", "held_out", "unlabelled", "input", "text", "prior_text"),
 )
 """Parameters that name files or references."""
+SAVED = {
+    "prompt": STAGE1_KINDS,
+    "init_prompt": STAGE1_KINDS[:1],
+    "classifier": ("classifier",),
+}
+"""Parameters that name saved files, and of what kind these are."""
 MOST_BYTES = 10**7
 """Larger tables are not read for this, as they are read again."""
 
 
 def check(params: Params) -> None:
-    """Raise what the command would raise for an unknown language code or task, a file that is not there, and a row
-    whose label the task lacks."""
+    """Raise what the command would raise for an unknown language code or task, a file or saved file that is not there,
+    and a row whose label the task lacks."""
     if params.get("language") is not None:
         checked_code(params["language"])
     for name in FILES:
         for file in _files(params, name):
             if "=" not in file and not Path(file).exists():
                 next(read_lines(file))
+    for name, expected in SAVED.items():
+        for file in _files(params, name):
+            check_exists(Path(without_weight(file)), expected)
     if params.get("task") is None:
         return
     task, how = Task.load(params["task"]), replace(how_to_read(params), report=lambda line: None)

@@ -38,6 +38,11 @@ def how_to_read(params: Params) -> Reading:
     return Reading(report=note, **{name: value for name, value in options.items() if value is not None})
 
 
+def without_weight(word: str) -> str:
+    """The file of `FILE=WEIGHT`."""
+    return word if Path(word).exists() else word.rpartition("=")[0] or word
+
+
 def check_reading(
     params: Params,
     sources: Sequence[str],

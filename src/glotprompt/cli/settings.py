@@ -41,7 +41,7 @@ def settings(config: type[_Config], options: Params, model: str, method: str) ->
     changed = {key: value for key, value in chosen.items() if key not in running}
     made = config(**{**start, **changed})
     _refuse_idle(chosen, made, options)
-    _tell(name, {**start, **changed})
+    _tell(1 if config is AdaptConfig else 2, name, {**start, **changed})
     return made, runtime
 
 
@@ -60,9 +60,9 @@ def _refuse_idle(chosen: Collection[str], config: AdaptConfig | TuneConfig, opti
             raise ConfigError(f"{name} has no effect here: {idle[name]}; leave it out")
 
 
-def _tell(name: str, departures: Mapping[str, Any]) -> None:
+def _tell(stage: int, name: str, departures: Mapping[str, Any]) -> None:
     shown = ", ".join(f"{key} {value}" for key, value in departures.items())
-    note(f"settings: preset {name}{': ' + shown if shown else ''}")
+    note(f"settings of stage {stage}: preset {name}{': ' + shown if shown else ''}")
 
 
 def _pairs(words: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from glotprompt.cli.backbone import STAGE1_KINDS
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import definitions, say
 from glotprompt.cli.tables import LOSSES
@@ -27,6 +26,7 @@ from glotprompt.records import (
 )
 from glotprompt.report.tables import duration, size
 from glotprompt.storage.artifact import NO_BACKBONE
+from glotprompt.storage.kinds import STAGE1_KINDS
 from glotprompt.storage.metadata import describe
 from glotprompt.training.objectives.alignment import AlignmentScores
 

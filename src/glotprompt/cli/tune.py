@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from glotprompt.cli.backbone import STAGE1_KINDS, open_start, recorded_backbone, train_once
+from glotprompt.cli.backbone import open_start, recorded_backbone, train_once
 from glotprompt.cli.declare import Params
 from glotprompt.cli.decontamination import Stage1Text, check_training_files, parallel_text
 from glotprompt.cli.files import check_reading, how_to_read
@@ -29,6 +29,7 @@ from glotprompt.records import TextReport, TuneReport
 from glotprompt.report.tables import duration, size
 from glotprompt.stages.stage2 import train_stage2
 from glotprompt.stages.stage2_data import Stage2
+from glotprompt.storage.kinds import STAGE1_KINDS
 from glotprompt.task import Task
 from glotprompt.training.objectives.cloze import words_of_several_tokens
 

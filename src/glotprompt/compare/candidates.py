@@ -83,14 +83,15 @@ EMBEDDING = Candidate("embedding")
 
 def planned(*, target: bool, parallel: bool, labels: bool) -> list[Candidate]:
     """The candidates that these kinds of data allow, by what they were worth on other languages (docs/does_it_help.md):
-    the rivals and plain sentence vectors, LoRA aligned on translations, target labels, self-training; then what was
-    worth less. Without labels there are those that can be recommended all the same."""
+    the rivals and plain sentence vectors, these with target labels (in seconds, which no longer training can take from
+    them), LoRA aligned on translations, self-training; then what was worth less. Without labels there are those that
+    can be recommended all the same."""
     lora, prompt = (replace(EMBEDDING, stage1=stage1) for stage1 in ALIGNED)
     ridge = replace(EMBEDDING, ridge=True)
     if not labels:
         return [EMBEDDING, *([lora, prompt, ridge] if parallel else [])]
     aligned, other = (_with_labels(lora), [*_with_labels(prompt), ridge]) if parallel else ([], [])
-    found = [Candidate("majority"), Candidate("tf-idf", labels=True), EMBEDDING, *aligned, *_with_labels(EMBEDDING)[1:]]
+    found = [Candidate("majority"), Candidate("tf-idf", labels=True), *_with_labels(EMBEDDING), *aligned]
     for start in (EMBEDDING, *aligned[:1]) if target else ():
         found += _with_labels(replace(start, self_trained=True))
     variants = [replace(EMBEDDING, centred=True)] if target else []

@@ -24,7 +24,7 @@ from glotprompt.config import identity_of
 from glotprompt.data.languages import name_of
 from glotprompt.data.readers.records import Example, content_hash
 from glotprompt.errors import UserError
-from glotprompt.estimate.forecast import SAMPLE_LINES, Forecaster, Probe, Text
+from glotprompt.estimate.forecast import PROBE_TOKENS, SAMPLE_LINES, Forecaster, Probe, Text
 from glotprompt.inference.classifier import Adapted
 from glotprompt.model.backbone import Backbone
 from glotprompt.quantities import duration
@@ -34,7 +34,7 @@ from glotprompt.storage import artifact, atomic
 from glotprompt.training.objectives.scoring import wilson_interval
 
 SEEDS = (0, 1, 2)
-PROBE_SECONDS, PROBE_TOKENS = 1.0, 1024
+PROBE_SECONDS = 1.0
 """Of the steps that are timed where no earlier training stands for a candidate."""
 FORECAST_SHARE = 0.1
 """Of the time, in which all forecasts begin. On a busy machine each takes long, too."""
@@ -204,7 +204,7 @@ class _Comparison:
         return self._forecaster(backbone).tune(config, adapt, self.material.task, fields, num).seconds or 0
 
     def _forecast_stage1(self, backbone: Backbone, stage1: Stage1) -> float:
-        lines = list(stage1.target) if stage1.pairs is None else [target for _, target in stage1.pairs]
+        lines = list(stage1.target) if stage1.pairs is None else [side for pair in stage1.pairs for side in pair]
         ids = backbone.tokenizer(lines[:SAMPLE_LINES], add_special_tokens=False)["input_ids"]
         forecast = self._forecaster(backbone).adapt(stage1.config, Text(lines, [len(row) for row in ids]))
         return forecast.seconds or 0

@@ -21,6 +21,8 @@ from glotprompt.records import AdaptReport, AlignmentScores
 from glotprompt.storage import artifact, atomic
 from glotprompt.training.memory import PeakMemory
 
+RESULT = "result.json"
+
 
 def write_result(
     output: Path, figures: DemoFigures, conclusion: list[str], saved: DemoFiles, meta: DemoMeta
@@ -28,7 +30,7 @@ def write_result(
     """Put a result together and write it into the demo's folder."""
     values = {**dict(figures), "conclusion": conclusion, "saved": saved, "meta": meta}
     result = DemoResult.model_construct({*figures.model_fields_set, "conclusion", "saved", "meta"}, **values)
-    atomic.write(output / "result.json", json.dumps(result.to_json(), indent=1, ensure_ascii=False))
+    atomic.write(output / RESULT, json.dumps(result.to_json(), indent=1, ensure_ascii=False))
     return result
 
 

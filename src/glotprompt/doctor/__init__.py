@@ -137,7 +137,10 @@ def examine(
     # One line cannot be split into training and held-out text; the finding on its amount says enough.
     if probe_seconds <= 0 or text.num_unique < 2:
         forecaster.backbone = None
-    first, second = forecaster.adapt(adapt, Text(texts, text.line_tokens)), None
+    sides = 2 if adapt.objective == "alignment" else 1
+    lines = [line for line in texts for _ in range(sides)]
+    lengths = [length for length in text.line_tokens for _ in range(sides)]
+    first, second = forecaster.adapt(adapt, Text(lines, lengths)), None
     findings = [language_finding(language, pretraining), *text_findings(text, references, adapt)]
     if task is not None:
         reads_words = METHODS[str(tune.method)].reads_words(tune)

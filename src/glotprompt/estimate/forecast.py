@@ -43,6 +43,10 @@ LONGEST = 3 * DAY
 SAMPLE_LINES, SAMPLE_EXAMPLES = 2000, 512
 """Lines and examples for the timed steps; batches of fewer would be padded more than a training's."""
 
+PROBE_TOKENS = 4096
+"""Tokens of a timed step, at most, where many kinds of training are timed: a whole batch of verse pairs. In a third of
+one (1,024 tokens) texts of different length stand side by side, and their padding makes a token 1.5 times as slow."""
+
 Fields = Mapping[str, str]
 """An example's texts by the names that templates give them."""
 
@@ -89,11 +93,12 @@ class Text:
     """Text of stage 1."""
 
     lines: Sequence[str]
+    """With alignment those of both sides, alternately: as they differ in length, neither can stand for the other."""
     lengths: Sequence[float]
     """Tokens, without `<s>` and `</s>`, of the lines or of some that stand for all."""
 
     def amount(self, config: AdaptConfig) -> Amount:
-        """What a stage 1 makes of it. With alignment the lines stand for both sides of as many pairs."""
+        """What a stage 1 makes of it."""
         room, aligned = config.max_length - 2, config.objective == "alignment"
         lengths = [length for length in self.lengths if length]
         if config.packing == "full" and not aligned:
@@ -104,7 +109,7 @@ class Text:
         number = round(number * len(self.lines) / max(1, len(self.lengths)))
         held = round(config.held_out_share * number)
         if aligned:
-            held, tokens = max(2, min(config.eval_sequences, held)), 2 * tokens
+            number, held, tokens = number // 2, max(2, min(config.eval_sequences, held // 2)), 2 * tokens
         return Amount(max(1, number - held), max(1, held), tokens)
 
 
@@ -158,16 +163,17 @@ class Forecaster:
         forecast = Forecast(steps, amount.sequences, cost.file_bytes, cost.memory_bytes)
         if self.backbone is None:
             return forecast
-        pace = self._pace((_kind(config), round(amount.tokens)), lambda: self._adapt_work(config, text.lines))
+        tokens = amount.tokens
+        pace = self._pace((_kind(config), round(tokens)), lambda: self._adapt_work(config, text.lines, tokens))
         rows = min(config.batch_size, amount.sequences) if config.objective == "alignment" else config.batch_size
-        step = rows * amount.tokens * pace.token + pace.update
+        step = rows * tokens * pace.token + pace.update
         # The start of a training counts as an evaluation, and half of the held-out text is scored before and after.
         evaluations = 1 + -(-config.steps // config.eval_every) + sum(2 * count for count, _ in trials)
         half = -(-amount.held_out // 2)
         read = evaluations * min(half, config.eval_sequences) + 2 * half
         if config.objective == "alignment":  # of each pair one side is a teacher
             read += (amount.sequences + amount.held_out) / 2
-        return _timed(forecast, pace, step, steps * step + trainings * read * amount.tokens * pace.read_token)
+        return _timed(forecast, pace, step, steps * step + trainings * read * tokens * pace.read_token)
 
     def tune(
         self,
@@ -259,15 +265,16 @@ class Forecaster:
         kind = _kind(config), None if adapt is None else _kind(adapt), task.identity(), round(tokens)
         return self._pace(kind, lambda: self._tune_work(config, adapt, task, examples))
 
-    def _adapt_work(self, config: AdaptConfig, lines: Sequence[str]) -> Work:
-        backbone, aligned = self.backbone, config.objective == "alignment"
+    def _adapt_work(self, config: AdaptConfig, lines: Sequence[str], tokens: float) -> Work:
+        """`tokens`: of a sequence or pair, on average. Batches of few rows are slow for their tokens."""
+        backbone = self.backbone
         assert backbone is not None
-        rows = self._rows(config.batch_size, config.max_length * (2 if aligned else 1))
+        rows = self._rows(config.batch_size, tokens)
         short = config.replace(batch_size=max(2, rows))
         module = _fresh_parts(backbone, short)["language"]
-        if aligned:  # every pair has a teacher that is made first
-            some = _some(lines, 4 * short.batch_size)
-            objective = Alignment(backbone, [(line, line) for line in some], short, self.runtime)
+        if config.objective == "alignment":  # every pair has a teacher that is made first
+            some = _some(list(zip(lines[::2], lines[1::2], strict=True)), 4 * short.batch_size)
+            objective = Alignment(backbone, some, short, self.runtime)
         else:
             some = _some(lines, SAMPLE_LINES)
             objective = LanguageModelling(backbone, some, [], short.replace(source_share=0.0), self.runtime)
@@ -336,8 +343,8 @@ def _kind(config: AdaptConfig | TuneConfig) -> str:
 
 
 def _some(things: Sequence[Any], most: int) -> list[Any]:
-    """Evenly drawn; of lines different ones, for every nth line of a text that repeats itself may be the same one."""
-    different = list(dict.fromkeys(things)) if things and isinstance(things[0], str) else list(things)
+    """Evenly drawn; of lines and pairs different ones, for every nth of a text that repeats itself may be the same."""
+    different = list(dict.fromkeys(things)) if things and isinstance(things[0], str | tuple) else list(things)
     return different[:: max(1, len(different) // most)][:most]
 
 

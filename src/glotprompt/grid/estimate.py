@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from glotprompt.data.readers.records import most_per_label
-from glotprompt.estimate.forecast import Fields, Forecast, Forecaster, Probe, Text
+from glotprompt.estimate.forecast import PROBE_TOKENS, Fields, Forecast, Forecaster, Probe, Text
 from glotprompt.grid import reading
 from glotprompt.grid.reading import ExampleSource
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Workplace
@@ -15,8 +15,8 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.devices import device_of
 from glotprompt.model.shapes import Shell
 
-PROBE = Probe(seconds=2.0, most_tokens=1024)
-"""Short, because a plan has many kinds of training. 1,024 tokens are a whole batch of the mini scale."""
+PROBE = Probe(seconds=2.0, most_tokens=PROBE_TOKENS)
+"""Short, because a plan has many kinds of training."""
 
 _SAMPLE, _CHARACTERS = 64, 400
 """Number of lines whose tokens are counted, and the number of characters read of each."""
@@ -71,7 +71,7 @@ class Estimator:
     def _adapt(self, step: AdaptStep) -> Forecast:
         forecaster, data_dir = self._of(step.backbone), self.place.data_dir
         if "target" not in step.texts:
-            lines = [target for _, target in reading.pairs(step.texts["pairs"], data_dir).pairs]
+            lines = [side for pair in reading.pairs(step.texts["pairs"], data_dir).pairs for side in pair]
         else:
             lines = reading.texts(step.texts["target"], data_dir).lines
         text = Text(lines, [] if forecaster.backbone is None else _lengths(lines, forecaster.backbone))

@@ -30,6 +30,8 @@ PromptOf = Literal["target", "another language"]
 SHOTS = "{shots}"
 """In `train` and `dev`: the number of examples per class that `varies.shots` gives."""
 _TABLES = {"adapt": AdaptConfig, "tune": TuneConfig}
+_OF_TARGETS = ("tests", "texts", "pairs", "centre", "target_labels")
+"""Tables whose keys are targets."""
 READING_KEYS = tuple(one.name for one in fields(Reading) if one.name not in ("report", "data_dir", "revision"))
 _VARIED: dict[str, TypeAdapter[Any]] = {
     "text_share": TypeAdapter(TextShare),
@@ -199,7 +201,7 @@ class Experiment(Config):
                         f"target {word!r} has nothing to score; name a file for it in tests, or a dataset (targets are"
                         " ISO 639-3 codes)"
                     )
-            for key in ("tests", "texts", "pairs", "centre", "target_labels"):
+            for key in _OF_TARGETS:
                 for word in getattr(self, key):
                     if word not in self.targets:
                         raise ValueError(f"{key}: {word!r} is none of the targets.{nearest(word, self.targets)}")
@@ -315,9 +317,12 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {toml_fault(error, path)}") from None
+    written = values.get("targets")
     values = scaled({"name": visible(path.stem), **values}, scale)
+    of_targets = {key: values.get(key) for key in _OF_TARGETS}
     for change in changes:
         _change(values, change)
+    _drop_targets(values, written, of_targets)
     reading = values.get("read")
     for key in cast(Mapping[str, Any], reading) if isinstance(reading, Mapping) else ():
         if key not in READING_KEYS:
@@ -359,20 +364,32 @@ def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
     )
 
 
+def _drop_targets(values: dict[str, Any], written: Any, of_targets: Mapping[str, Any]) -> None:
+    """Leave out what a file says of targets that a scale or the command line dropped: `written` are the file's targets,
+    `of_targets` its tables. What the command line says of them stays, and is an error."""
+    kept = values.get("targets")
+    both = isinstance(written, list) and isinstance(kept, list)
+    dropped = [word for word in written if word not in kept] if both else []
+    for key, table in of_targets.items():
+        if isinstance(table, dict) and isinstance(now := values[key], dict):
+            values[key] = {word: one for word, one in now.items() if word not in dropped or one is not table.get(word)}
+
+
 def _change(values: dict[str, Any], change: str) -> None:
-    """Set `key=value` in an experiment's settings; a dotted key sets a key of a table."""
+    """Set `key=value` in an experiment's settings; a dotted key sets a key of a table, or of a table in it."""
     key, equals, text = change.partition("=")
     key = key.strip()
     if not equals or not key:
         raise ConfigError(f"--set {change!r} is not key=value, for example --set adapt.steps=300")
-    table, _, name = key.partition(".")
-    if not name:
-        values[key] = _value(text)
-        return
-    inside = values.get(table, {})
-    if not isinstance(inside, Mapping):
-        raise ConfigError(f"--set {change}: {table} is no table")
-    values[table] = {**cast(Mapping[str, Any], inside), name: _value(text)}
+    *tables, name = key.split(".", 1 if key.startswith("varies.") else -1)  # whose keys are dotted themselves
+    inside = values
+    for table in tables:
+        found = inside.get(table, {})
+        if not isinstance(found, Mapping):
+            raise ConfigError(f"--set {change}: {table} is no table")
+        inside[table] = {**cast(Mapping[str, Any], found)}
+        inside = inside[table]
+    inside[name] = _value(text)
 
 
 def _value(text: str) -> Any:

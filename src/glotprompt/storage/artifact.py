@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from glotprompt.errors import ArtifactError, in_a_line, is_out_of_memory, stand_in
 from glotprompt.processes import is_first
 from glotprompt.storage import atomic
+from glotprompt.storage.kinds import check_exists
 from glotprompt.version import __version__
 
 FORMAT = 4
@@ -138,8 +139,7 @@ def describe(path: str | Path, kinds: Sequence[str]) -> dict[str, Any]:
 def _open(path: Path, kinds: Sequence[str]) -> Generator[BinaryIO]:
     """Context with the open file, in which every error becomes a one-line `ArtifactError`."""
     try:
-        if not path.is_file():
-            raise ArtifactError(f"{path} does not exist; expected a {' or a '.join(kinds)} saved by glotprompt")
+        check_exists(path, kinds)
         with path.open("rb") as file:
             if what := stand_in(file.read(256)):
                 raise ArtifactError(f"{path}: {what}")

@@ -22,8 +22,12 @@ from glotprompt.training.progress import Silent
 MOST_STEPS = 50
 """Largest number of timed steps."""
 
+FEWEST_STEPS = 3
+"""Number of timed steps even where they take longer than the time budget: the first one after the warm-up is often a
+half slower than the others (new shapes)."""
+
 ENOUGH = 5
-"""If the first step takes this many times the total time budget, no further step is timed."""
+"""Nothing is timed beyond this many times the time budget; where the warm-up step alone takes as long, it counts."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +64,19 @@ class Pace:
 
 
 def pace_of(backbone: Backbone, work: Work, seconds: float, runtime: RuntimeConfig) -> Pace:
-    """Time the real loop: one warm-up step, then as many as fit into `seconds`, at least one."""
+    """Time the real loop: one warm-up step, then as many as fit into `seconds`, or `FEWEST_STEPS`."""
     memory, micro_batch = PeakMemory(), MicroBatch(runtime)
     passes, steps = _Passes(work, micro_batch), 0
     if work.parameters:
         with gradient_checkpointing(backbone, runtime):
             warm_up = passes.train(1)
-            steps = max(1, min(MOST_STEPS, int((seconds - warm_up) / max(warm_up, 1e-3))))
-            if warm_up < ENOUGH * seconds:
+            fit_in, beyond = (int(budget / max(warm_up, 1e-3)) for budget in (seconds - warm_up, ENOUGH * seconds))
+            steps = min(MOST_STEPS, max(fit_in, min(FEWEST_STEPS, beyond)))
+            if steps:
                 passes.train(steps)
     read_token = passes.read(seconds if not work.parameters else seconds / 4)
     measured = memory.bytes() if work.is_whole else None
-    return Pace(passes.token, read_token, passes.below_token, passes.update, steps, measured)
+    return Pace(passes.token, read_token, passes.below_token, passes.update, max(1, steps), measured)
 
 
 class _Passes:
