@@ -2,7 +2,7 @@
 
 Stage 1 aligns the bundled sentence encoder on other verses; the classifier is cross-fitted
 (`glotprompt.demo.verse_topics`). Each finished run is appended to the JSON lines file and passed over when the
-program is run again, so it can be stopped. The rival without alignment (embedding) is run first, once per language
+program is run again, so it can be stopped. The baseline without alignment (embedding) is run first, once per language
 and seed. At the end: accuracies, and the paired bootstrap of each method against embedding over the verses, seeds
 averaged within a verse.
 
@@ -31,7 +31,7 @@ from glotprompt.model.loading import MINI_SENTENCE
 from glotprompt.report.significance import paired_bootstrap
 
 Run = dict[str, Any]
-RIVAL = "embedding"
+BASELINE = "embedding"
 STEPS = 300
 """Those of the preset alignment."""
 READINGS = ("target", "target_centred", "source")
@@ -75,11 +75,11 @@ def _count(word: str) -> int | None:
 
 
 def _runs(options: argparse.Namespace, language: str) -> list[Run]:
-    """The rival of every seed, then every method; the rival reads no pairs, but for the mean that centres it."""
-    rivals = [(RIVAL, seed, None, None) for seed in options.seeds]
+    """The baseline of every seed, then every method; the baseline reads no pairs, but for the mean that centres it."""
+    baselines = [(BASELINE, seed, None, None) for seed in options.seeds]
     methods = list(product(options.methods, options.seeds, options.steps, options.pairs))
     names = ("method", "seed", "steps", "num_pairs")
-    return [{"language": language, **dict(zip(names, run, strict=True))} for run in (*rivals, *methods)]
+    return [{"language": language, **dict(zip(names, run, strict=True))} for run in (*baselines, *methods)]
 
 
 def _key(run: Run, backbone: Backbone) -> str:
@@ -104,11 +104,13 @@ def _print_table(lines: Sequence[dict[str, Any]]) -> None:
     groups = _groups(lines)
     print("language method steps pairs seeds | found target centred source | target - embedding, centred - embedding's")
     for (language, method, steps, pairs), runs in groups.items():
-        rivals = [line for line in groups.get((language, RIVAL, None, None), []) if _seed(line) in map(_seed, runs)]
+        baselines = [
+            line for line in groups.get((language, BASELINE, None, None), []) if _seed(line) in map(_seed, runs)
+        ]
         figures = [np.mean([line[name] for line in runs]) for name in ("retrieval_scored", *_columns())]
         cells = "  ".join(f"{value:5.1f}" for value in figures)
         name = f"{language} {method:11} {steps or '-':>5} {pairs or 'all':>5} {len(runs):2}"
-        print(f"{name} | {cells} | {_compared(runs, rivals) if method != RIVAL else '-'}")
+        print(f"{name} | {cells} | {_compared(runs, baselines) if method != BASELINE else '-'}")
 
 
 def _groups(lines: Sequence[Run]) -> dict[tuple[str, str, int | None, int | None], list[Run]]:
@@ -128,12 +130,12 @@ def _seed(line: dict[str, Any]) -> int:
     return line["run"]["seed"]
 
 
-def _compared(runs: Sequence[dict[str, Any]], rivals: Sequence[dict[str, Any]]) -> str:
-    if len(rivals) < len(runs):
+def _compared(runs: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]]) -> str:
+    if len(baselines) < len(runs):
         return "embedding is not there for every seed"
     words: list[str] = []
     for name in ("target", "target_centred"):
-        ours, theirs = (np.mean([line["right"][name] for line in side], axis=0) for side in (runs, rivals))
+        ours, theirs = (np.mean([line["right"][name] for line in side], axis=0) for side in (runs, baselines))
         gap = paired_bootstrap([ours - theirs])
         assert gap is not None
         words.append(f"{gap.mean:+.1f} [{gap.low:+.1f}, {gap.high:+.1f}]")

@@ -32,7 +32,7 @@ from glotprompt.stages.closed_form import ReadOnce
 CONFIG, CHARACTERS = gp.TuneConfig(method="embedding"), gp.TuneConfig(method="tf-idf")
 QUIET = gp.RuntimeConfig(progress=False)
 SETTINGS = {"other sentences": (1, 2), "same sentences": (0, 1)}  # first target sentence, and every which is taken
-RIVAL = "English labels"
+BASELINE = "English labels"
 TWELVE = "nya dik lug sna yor tir ibo lin run quy ayr grn".split()
 
 Right = NDArray[np.float64]
@@ -88,7 +88,7 @@ def _right(start: gp.PromptClassifier, source: Any, target: Any, options: Any) -
         return scored(gp.self_train(classifier, texts, source["train"], *how, target_examples=few, **shared))
 
     yield "majority", (gold == majority(source["train"])).astype(float)
-    yield RIVAL, scored(start)
+    yield BASELINE, scored(start)
     yield "centred", scored(start.with_target_text(texts))
     yield "self-trained", self_trained(start)
     for count in options.labels:
@@ -109,8 +109,8 @@ def _right(start: gp.PromptClassifier, source: Any, target: Any, options: Any) -
 
 
 def _summary(right: Mapping[str, Right], rights: Mapping[str, Mapping[str, Right]]) -> dict[str, Any]:
-    """Accuracies of one way, and what it gains over `RIVAL`; per cent and points."""
-    gains = {code: one - rights[code][RIVAL] for code, one in right.items()}
+    """Accuracies of one way, and what it gains over `BASELINE`; per cent and points."""
+    gains = {code: one - rights[code][BASELINE] for code, one in right.items()}
     accuracies = {code: 100 * float(one.mean()) for code, one in right.items()}
     above = sum(int(one.mean() > 0) for one in gains.values())
     return {"languages": accuracies, "mean": _interval(right), "gain": _interval(gains), "above": above}

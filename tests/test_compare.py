@@ -81,7 +81,7 @@ def test_the_winner_is_the_simplest_model_within_a_standard_error_of_the_best() 
     found = choose(
         {MAJORITY: right(0.2), TFIDF: right(0.5), EMBEDDING: right(0.6), LABELS: right(0.7), LORA: right(0.9)}
     )
-    assert (found.rival, found.winner, found.higher) == (TFIDF, LORA, None)
+    assert (found.baseline, found.winner, found.higher) == (TFIDF, LORA, None)
     few = {MAJORITY: right(0.2), TFIDF: right(0.5), LABELS: right(0.7), LORA: np.roll(right(0.71), 5)}
     found = choose(few)
     assert (found.winner, found.higher) == (LABELS, LORA), "one example in a hundred tells nothing"
@@ -92,7 +92,7 @@ def test_the_winner_is_the_simplest_model_within_a_standard_error_of_the_best() 
     assert "is higher by less than a standard error (+1.0 points" in told[1]
 
 
-def test_a_model_is_preferred_to_a_rival_that_is_less_accurate() -> None:
+def test_a_model_is_preferred_to_a_baseline_that_is_less_accurate() -> None:
     rights = {MAJORITY: right(0.2), TFIDF: right(0.7), EMBEDDING: right(0.5), LABELS: right(0.71)}
     found = choose(rights)
     assert (found.winner, found.to_save, found.higher) == (LABELS, LABELS, None)
@@ -100,7 +100,7 @@ def test_a_model_is_preferred_to_a_rival_that_is_less_accurate() -> None:
     assert told[1] == "100 labels cannot show that this is more than chance; more labels can."
 
 
-def test_a_rival_is_saved_where_it_is_most_accurate() -> None:
+def test_a_baseline_is_saved_where_it_is_most_accurate() -> None:
     rights = {MAJORITY: right(0.2), TFIDF: right(0.7), EMBEDDING: right(0.5)}
     found = choose(rights)
     assert (found.winner, found.to_save) == (TFIDF, TFIDF)
@@ -280,7 +280,7 @@ class Invented:
 
     def classifier(self, candidate: Candidate, seed: int, few: Any) -> Any:
         self.made.append(candidate.name)
-        self.clock.now += 0 if candidate.is_rival else self.seconds.get(candidate.name.replace("+", "_"), 10)
+        self.clock.now += 0 if candidate.is_baseline else self.seconds.get(candidate.name.replace("+", "_"), 10)
         answers = [SimpleNamespace(label=one.label) for one in self.material.labels]
         return SimpleNamespace(
             training=SimpleNamespace(dev_accuracy=50.0),

@@ -411,7 +411,7 @@ def test_calibration_self_training_and_language_detection(kind: str, backbone: g
 
 
 @pytest.mark.parametrize("method", ["lora", "fine-tuning-mlm"])
-def test_rivals_train_and_leave_the_backbone_as_it_was(kind: str, backbone: gp.Backbone, method: str) -> None:
+def test_baselines_train_and_leave_the_backbone_as_it_was(kind: str, backbone: gp.Backbone, method: str) -> None:
     before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
     adapt = ADAPT.replace(method=method, learning_rate=3e-3, max_length=32, steps=4)
     module = gp.adapt(backbone, TOY, SOURCE, "xxx", adapt, QUIET)

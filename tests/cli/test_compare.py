@@ -98,13 +98,13 @@ def test_without_labels_nothing_is_said_of_the_target(words: list[str], here: Pa
 
 
 @pytest.mark.slow
-def test_rivals_are_scored_however_short_the_time(words: list[str], here: Path, glotprompt: Program) -> None:
+def test_baselines_are_scored_however_short_the_time(words: list[str], here: Path, glotprompt: Program) -> None:
     outcome = glotprompt(*words, "--minutes", "0", "--target-labels", "few.tsv")
     assert outcome.status == 0, outcome.err
     result = CompareResult.of(json.loads((here / "out" / "compare.json").read_text()), "compare.json")
     assert {row.name for row in result.rows if row.not_run is None} == {"majority", "tf-idf"}
     assert all(row.not_run is None or row.not_run.endswith("no time left") for row in result.rows)
-    assert result.saved is not None, "a rival is a classifier, too"
+    assert result.saved is not None, "a baseline is a classifier, too"
     assert result.saved.name == "tf-idf"
     (command,) = result.commands
     assert glotprompt(*command.split()[1:]).err.count("is already what these words make") == 1, "it is the same run"

@@ -367,31 +367,31 @@ def test_only_files_are_replaced(here: Path, tiny_folder: Path, glotprompt: Prog
 
 @pytest.mark.slow
 def test_tfidf_needs_no_backbone(here: Path, glotprompt: Program) -> None:
-    words = "tune --method tf-idf --train train.tsv --task task.toml --language nya --output rival.st"
+    words = "tune --method tf-idf --train train.tsv --task task.toml --language nya --output baseline.st"
     outcome = glotprompt(*words.split())
     assert outcome.status == 0, outcome.err
     assert "backbone:" not in outcome.err
     assert "on n-grams, C" in outcome.out
     assert "by cross-validation in 5 folds" in outcome.out
     assert "already what these words make" in glotprompt(*words.split()).err
-    outcome = glotprompt(*"evaluate --classifier rival.st --data test.tsv --record".split())
+    outcome = glotprompt(*"evaluate --classifier baseline.st --data test.tsv --record".split())
     assert outcome.status == 0, outcome.err
     assert "accuracy        100.0 %" in outcome.out
     assert "majority class" in outcome.out
-    outcome = glotprompt(*"predict --classifier rival.st win --json -".split())
+    outcome = glotprompt(*"predict --classifier baseline.st win --json -".split())
     told = json.loads(outcome.out)
     assert (told["label"], "unknown" in told) == ("sports", False)
-    shown = glotprompt("show", "rival.st").out
+    shown = glotprompt("show", "baseline.st").out
     assert "tf-idf" in shown
     assert "100.0 %" in shown
     assert re.search(r"training +in closed form, ", shown), "there are no steps"
     rows = [f"win {number}\tsports\nhear {number}\thealth" for number in range(6)]
     (here / "few.tsv").write_text("\n".join(["text\tlabel", *rows, "bank\tbusiness", "people\tbusiness"]), "utf-8")
-    few = glotprompt(*words.replace("train.tsv", "few.tsv").replace("rival.st", "few.st").split())
+    few = glotprompt(*words.replace("train.tsv", "few.tsv").replace("baseline.st", "few.st").split())
     assert "few training examples of a label (business 2): with fewer than 5 it is" in few.err
-    toml = glotprompt("show", "rival.st", "--toml").out
+    toml = glotprompt("show", "baseline.st", "--toml").out
     (here / "run.toml").write_text(toml, encoding="utf-8")
-    again = glotprompt(*"tune --config run.toml --train train.tsv --task task.toml --output rival.st".split())
+    again = glotprompt(*"tune --config run.toml --train train.tsv --task task.toml --output baseline.st".split())
     assert "already what these words make" in again.err
     for more, message in (
         ("--model mini", "--model has no effect: tf-idf reads characters, and no backbone"),
@@ -400,5 +400,5 @@ def test_tfidf_needs_no_backbone(here: Path, glotprompt: Program) -> None:
         ("--max-length 30", "max_length has no effect here: tf-idf reads no tokens"),
     ):
         assert message in glotprompt(*f"{words} {more}".split()).error, more
-    refused = glotprompt(*"predict --classifier rival.st --model mini win".split())
-    assert "--model has no effect: rival.st uses no backbone" in refused.error
+    refused = glotprompt(*"predict --classifier baseline.st --model mini win".split())
+    assert "--model has no effect: baseline.st uses no backbone" in refused.error

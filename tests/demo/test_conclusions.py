@@ -46,7 +46,7 @@ def test_alignment_where_it_is_clearly_better() -> None:
     assert sentence.endswith("It finds 98.0 % of held-out translations, 20.0 % before.")
 
 
-def test_centred_embedding_is_the_rival_where_it_is_better() -> None:
+def test_centred_embedding_is_the_baseline_where_it_is_better() -> None:
     right = {EMBEDDING: first(80), CENTRED: first(120), PROMPT: first(120)}
     chosen, sentence = advice(result(20.0), right)
     assert chosen == CENTRED

@@ -391,7 +391,7 @@ def test_a_system_aligns_and_is_centred(experiment_file: Path, place: Workplace)
     )  # fmt: skip
     assert set(run(plan, place)) == {"done"}
     scored = [step for step in plan.steps.values() if isinstance(step, EvaluateStep)]
-    plain, aligned, centred, mapped, rival = (place.store.result_of(step.name) or {} for step in scored)
+    plain, aligned, centred, mapped, baseline = (place.store.result_of(step.name) or {} for step in scored)
     assert plain["train_info"]["adapt"] is None
     assert aligned["train_info"]["adapt"] == centred["train_info"]["adapt"], "one training, read in two ways"
     told = aligned["train_info"]["adapt"]
@@ -400,8 +400,8 @@ def test_a_system_aligns_and_is_centred(experiment_file: Path, place: Workplace)
     assert mapped["train_info"]["tune"]["pairs"] == 12
     assert mapped["train_info"]["tune"]["decontamination"]["parallel"]["kept"] == 12
     assert mapped["run_info"]["data"]["pairs"]["content"] == aligned["run_info"]["data"]["pairs"]["content"]
-    assert "folds" not in rival["train_info"]["tune"], "dev examples are named"
-    assert (plain["majority"], rival["run_info"]["method"]) == (rival["majority"], "tf-idf")
+    assert "folds" not in baseline["train_info"]["tune"], "dev examples are named"
+    assert (plain["majority"], baseline["run_info"]["method"]) == (baseline["majority"], "tf-idf")
     behind, again = (scored_classifier(step, place.store, place)[1] for step in scored[1:3])
     assert behind.training.centred_on is None
     assert again.training.centred_on

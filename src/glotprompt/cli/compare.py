@@ -155,7 +155,7 @@ def _show(result: CompareResult) -> None:
 def _table(result: CompareResult) -> Any:
     rows = [row for row in result.rows if row.not_run is None]
     measured = bool(result.target_labels)
-    headings = ["", f"{name_of(result.language)}, %", "95 % interval", "over rival"] if measured else [""]
+    headings = ["", f"{name_of(result.language)}, %", "95 % interval", "over baseline"] if measured else [""]
     headings += ["source dev, %"] if not measured else []
     aligned = any(row.retrieval for row in rows)
     headings += ["translations found, %"] if aligned else []

@@ -36,7 +36,7 @@ class Candidate:
     self_trained: bool = False
 
     @property
-    def is_rival(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether it needs no language model."""
         return self.reads in ("majority", "tf-idf")
 
@@ -48,7 +48,7 @@ class Candidate:
     @property
     def tier(self) -> int:
         """How much has to be trained and served: within a standard error of the best, the lowest tier is chosen."""
-        if self.is_rival:
+        if self.is_baseline:
             return 0
         return 5 if self.reads == "cloze" else 1 + 2 * bool(self.stage1) + self.self_trained
 
@@ -62,7 +62,7 @@ class Candidate:
         """Its key in the figures."""
         marks = {"centred": self.centred, "ridge": self.ridge, "self-trained": self.self_trained}
         marks |= {"labels": self.labels}
-        return "+".join([self.method, *(mark for mark, is_so in marks.items() if is_so and not self.is_rival)])
+        return "+".join([self.method, *(mark for mark, is_so in marks.items() if is_so and not self.is_baseline)])
 
     @property
     def title(self) -> str:
@@ -71,7 +71,7 @@ class Candidate:
         title = own.get(self.method, method_name(self.method))
         title += ", centred" if self.centred else ", mapped" if self.ridge else ""
         title += ", self-trained" if self.self_trained else ""
-        return f"{title}, your labels" if self.labels and not self.is_rival else title
+        return f"{title}, your labels" if self.labels and not self.is_baseline else title
 
     @property
     def colour(self) -> str:
@@ -83,9 +83,9 @@ EMBEDDING = Candidate("embedding")
 
 def planned(*, target: bool, parallel: bool, labels: bool) -> list[Candidate]:
     """The candidates that these kinds of data allow, by what they were worth on other languages (docs/does_it_help.md):
-    the rivals and plain sentence vectors, these with target labels (in seconds, which no longer training can take from
-    them), LoRA aligned on translations, self-training; then what was worth less. Without labels there are those that
-    can be recommended all the same."""
+    the baselines and plain sentence vectors, these with target labels (in seconds, which no longer training can take
+    from them), LoRA aligned on translations, self-training; then what was worth less. Without labels there are those
+    that can be recommended all the same."""
     lora, prompt = (replace(EMBEDDING, stage1=stage1) for stage1 in ALIGNED)
     ridge = replace(EMBEDDING, ridge=True)
     if not labels:

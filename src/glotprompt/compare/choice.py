@@ -62,7 +62,7 @@ def best(rights: Mapping[Candidate, Right]) -> Candidate:
 class Choice:
     """The winner on the target labels."""
 
-    rival: Candidate
+    baseline: Candidate
     winner: Candidate
     higher: Candidate | None
     """One that is more accurate than the winner by less than a standard error, and needs more; None: there is none."""
@@ -74,17 +74,18 @@ class Choice:
 
 
 def choose(rights: Mapping[Candidate, Right]) -> Choice:
-    """The simplest model within one standard error of the most accurate candidate; a rival where none is more accurate
-    than it. With the few labels that there are, hardly any difference is clear: to ask for one would choose the rival
-    nearly always, although sentence vectors were above tf-idf in all languages tried (docs/does_it_help.md)."""
-    rivals = {one: right for one, right in rights.items() if one.is_rival}
+    """The simplest model within one standard error of the most accurate candidate; a baseline where none is more
+    accurate than it. With the few labels that there are, hardly any difference is clear: to ask for one would choose
+    the baseline nearly always, although sentence vectors were above tf-idf in all languages tried
+    (docs/does_it_help.md)."""
+    baselines = {one: right for one, right in rights.items() if one.is_baseline}
     top = best(rights)
-    if top.is_rival:
+    if top.is_baseline:
         return Choice(top, top, None)
-    near = {one: right for one, right in rights.items() if not one.is_rival and _is_near(right, rights[top])}
+    near = {one: right for one, right in rights.items() if not one.is_baseline and _is_near(right, rights[top])}
     tier = min(one.tier for one in near)
     winner = best({one: right for one, right in near.items() if one.tier == tier})
-    return Choice(best(rivals), winner, None if rights[winner].mean() == rights[top].mean() else top)
+    return Choice(best(baselines), winner, None if rights[winner].mean() == rights[top].mean() else top)
 
 
 def _is_near(right: Right, top: Right) -> bool:
@@ -115,10 +116,10 @@ def why_not(needed: float | None, left: float) -> str | None:
 
 def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> list[str]:
     """Sentences that follow from the figures on target labels, the winner first."""
-    number, winner, rival = len(rights[choice.winner]), choice.winner, choice.rival
+    number, winner, baseline = len(rights[choice.winner]), choice.winner, choice.baseline
     reached = f"{100 * rights[winner].mean():.1f} % on your {number:,} {language} labels"
     more = choice.higher
-    if winner == rival:
+    if winner == baseline:
         sentences = [
             f"{winner.title} is recommended, with {reached}: no language model is more accurate.",
             "It needs none: nothing was saved, and there is nothing to serve."
@@ -126,14 +127,14 @@ def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> 
             else "It needs none, and is used and served like the others.",
         ]
     else:
-        over = gain(rights[winner], rights[rival])
-        sentences = [f"{winner.title} is recommended: {reached}, {_points(over)} against {rival.title}."]
+        over = gain(rights[winner], rights[baseline])
+        sentences = [f"{winner.title} is recommended: {reached}, {_points(over)} against {baseline.title}."]
         if not over.is_clear:
             sentences.append(f"{number:,} labels cannot show that this is more than chance; more labels can.")
     if more is not None:
         apart = _points(gain(rights[more], rights[winner]))
         sentences.append(f"{more.title} is higher by less than a standard error ({apart}) and takes more to train.")
-    models = {one: right for one, right in rights.items() if not one.is_rival}
+    models = {one: right for one, right in rights.items() if not one.is_baseline}
     for name, has in _FEATURES.items():
         with_it, without = ({one: r for one, r in models.items() if has(one) is side} for side in (True, False))
         if with_it and without:

@@ -34,7 +34,7 @@ class CompareRow(Record):
     accuracies: list[float] = Field(default_factory=list[float])
     """By seed, from 0."""
     gain: Gain | None = None
-    """Over the best rival."""
+    """Over the best baseline."""
     source_dev_accuracy: float | None = None
     """On held-out examples of the source language: it says nothing of the target language."""
     retrieval: tuple[float, float] | None = None
@@ -65,8 +65,8 @@ class CompareResult(Record):
     folds: int
     """Of the cross-validation on the target labels; 0: there are none."""
     rows: list[CompareRow]
-    rival: str | None
-    """The better one of the rivals."""
+    baseline: str | None
+    """The better one of the baselines."""
     winner: str
     """Chosen on the target labels; without any, recommended by what was measured on other languages."""
     advice: list[str]

@@ -127,8 +127,8 @@ class _Comparison:
         scored, reason, about = self.runs.setdefault(candidate, _Runs()), None, None
         began, is_late = self.budget.elapsed, False
         try:
-            # Without rivals the others say nothing; what is kept takes no time.
-            if not candidate.is_rival and not self._is_done(candidate, seed):
+            # Without baselines the others say nothing; what is kept takes no time.
+            if not candidate.is_baseline and not self._is_done(candidate, seed):
                 seconds = self._seconds_left(candidate)
                 needed = self._needed(candidate, seed) if seconds > 0 else self._earlier_forecast(candidate)
                 if needed is not None and 10 * PROBE_SECONDS < seconds < needed < 4 * seconds:
@@ -230,7 +230,11 @@ class _Comparison:
         unread = self.trainer.unread(candidate, seed) if candidate.reads == "embedding" else 0
         before = scored.seconds
         for number, (rows, few, others) in enumerate(parts):
-            if number and not candidate.is_rival and (scored.seconds - before) / number > self._seconds_left(candidate):
+            if (
+                number
+                and not candidate.is_baseline
+                and (scored.seconds - before) / number > self._seconds_left(candidate)
+            ):
                 raise OutOfTime
             for row, label in zip(rows, self._part(candidate, seed, (few, others), scored), strict=True):
                 predictions[row] = label
@@ -302,10 +306,10 @@ class _Comparison:
         """Choose, and leave the winner and the figures in a folder."""
         rights, name = self.rights(), name_of(self.material.language)
         retrieval = next((one.retrieval[0] for one in self.runs.values() if one.retrieval is not None), None)
-        rival: Candidate | None = None
+        baseline: Candidate | None = None
         if rights:
             decision = choice.choose(rights)
-            winner, rival, to_save = decision.winner, decision.rival, decision.to_save
+            winner, baseline, to_save = decision.winner, decision.baseline, decision.to_save
             advice = choice.advice(rights, decision, name)
         else:
             run = [one for one, scored in self.runs.items() if scored.not_run is None]
@@ -319,8 +323,8 @@ class _Comparison:
             minutes=self.budget.minutes,
             target_labels=len(self.gold),
             folds=len(self.folds),
-            rows=[self._row(candidate, rights, rival) for candidate in self.runs],
-            rival=None if rival is None else rival.name,
+            rows=[self._row(candidate, rights, baseline) for candidate in self.runs],
+            baseline=None if baseline is None else baseline.name,
             winner=winner.name,
             advice=[*advice, *choice.left_out(late, self.budget.minutes)],
             saved=None if to_save is None else Saved(name=to_save.name, file=str(output / CLASSIFIER)),
@@ -331,7 +335,7 @@ class _Comparison:
         self._leave(outcome, to_save, output)
         return outcome
 
-    def _row(self, candidate: Candidate, rights: Mapping[Candidate, Right], rival: Candidate | None) -> CompareRow:
+    def _row(self, candidate: Candidate, rights: Mapping[Candidate, Right], baseline: Candidate | None) -> CompareRow:
         scored = self.runs[candidate]
         row = CompareRow(
             name=candidate.name,
@@ -348,7 +352,7 @@ class _Comparison:
             accuracy=100 * float(right.mean()),
             interval=wilson_interval(round(float(right.sum())), len(right)),
             accuracies=[100 * fmean(one) for one in self._right_by_seed(scored)],
-            gain=None if rival is None or candidate == rival else choice.gain(right, rights[rival]),
+            gain=None if baseline is None or candidate == baseline else choice.gain(right, rights[baseline]),
         )
 
     def _leave(self, outcome: CompareResult, winner: Candidate | None, output: Path) -> None:

@@ -12,7 +12,7 @@ from glotprompt.records import ALREADY_ALIGNED
 from glotprompt.report.significance import Difference, paired_bootstrap
 from glotprompt.report.tables import look, method_name, number
 
-RIVAL = "embedding"
+BASELINE = "embedding"
 """The row that a trained one must beat."""
 WITH_LABELS = ("labels-5", "labels-20")
 """Rows that have labels of the target language, too: told apart, as they need what the others do without."""
@@ -29,7 +29,7 @@ class Reading:
     @property
     def name(self) -> str:
         style = look(self.method)
-        name = RIVAL if self.method == RIVAL else style.long_name or style.name
+        name = BASELINE if self.method == BASELINE else style.long_name or style.name
         return name + (", centred" if self.centred else "")
 
 
@@ -46,13 +46,13 @@ def conclusions(result: DemoFigures, right: Right) -> tuple[list[str], Reading]:
 def advice(result: DemoFigures, right: Right) -> tuple[Reading, str]:
     """The recommended reading, and why: embedding in its better reading (centring costs nothing); or the best trained
     reading, where the paired bootstrap over the test examples leaves zero out against both readings of embedding."""
-    untrained = [reading for reading in (Reading(RIVAL), Reading(RIVAL, centred=True)) if reading in right]
-    rival = max(untrained, key=lambda one: _accuracy(right, one))  # the first at a tie: as it is
-    others = (reading for reading in right if reading.method not in (RIVAL, *WITH_LABELS))
+    untrained = [reading for reading in (Reading(BASELINE), Reading(BASELINE, centred=True)) if reading in right]
+    baseline = max(untrained, key=lambda one: _accuracy(right, one))  # the first at a tie: as it is
+    others = (reading for reading in right if reading.method not in (BASELINE, *WITH_LABELS))
     trained = sorted(others, key=lambda one: -_accuracy(right, one))
-    gains = {reading: compared(right, reading, rival) for reading in trained}
+    gains = {reading: compared(right, reading, baseline) for reading in trained}
     is_better = trained and all(compared(right, trained[0], one).low > 0 for one in untrained)
-    best = trained[0] if is_better else rival
+    best = trained[0] if is_better else baseline
     majority = next((row.target_test_accuracy for row in result.rows if row.method == "majority"), None)
     if majority is not None and _low(right, best) <= majority:
         return best, (
@@ -61,7 +61,7 @@ def advice(result: DemoFigures, right: Right) -> tuple[Reading, str]:
         )
     how_right = f"{number(_accuracy(right, best))} % of {len(right[best][0]):,} right"
     if best in gains:
-        why = f"{_points(gains[best])} against {rival.name}"
+        why = f"{_points(gains[best])} against {baseline.name}"
         return best, f"Use {best.name}: {how_right}, {why}.{_because(result, best)}"
     aligned = [reading for reading in trained if reading.method.endswith("-aligned")]
     compared_readings = list(
@@ -137,10 +137,10 @@ def _alignment_sentence(result: DemoFigures) -> list[str]:
 
 def _labels_sentence(result: DemoFigures, right: Right) -> list[str]:
     """The gain from labels of the target language, by the number of each label."""
-    rival = Reading(RIVAL)
-    gains = {name.removeprefix("labels-"): compared(right, Reading(name), rival) for name in WITH_LABELS
+    baseline = Reading(BASELINE)
+    gains = {name.removeprefix("labels-"): compared(right, Reading(name), baseline) for name in WITH_LABELS
              if Reading(name) in right}  # fmt: skip
     if not gains:
         return []
     gains_text = ", ".join(f"{_points(gain)} with {number} of each" for number, gain in gains.items())
-    return [f"Labels in {result.task.target_name} as well, against {rival.name}: {gains_text}."]
+    return [f"Labels in {result.task.target_name} as well, against {baseline.name}: {gains_text}."]

@@ -86,22 +86,22 @@ def accuracy_bars(result: DemoFigures) -> str:
     Full colour: uncentred; pale: centred by unlabelled text, where that was measured. The majority class is a line.
     """
     summaries = [s for s in summarise(result.rows) if any(s.columns[key].num for key, _, _ in BARS)]
-    rivals = [s for s in summaries if s.method != "majority"]
-    if not rivals:
+    shown = [s for s in summaries if s.method != "majority"]
+    if not shown:
         return ""
     majority = next((s.columns[BARS[0][0]].mean for s in summaries if s.method == "majority"), None)
-    bars = {s.method: [bar for bar in BARS if s.columns[bar[0]].num] for s in rivals}
-    tops = [sum(1 + len(bars[s.method]) for s in rivals[:index]) for index in range(len(rivals) + 1)]
+    bars = {s.method: [bar for bar in BARS if s.columns[bar[0]].num] for s in shown}
+    tops = [sum(1 + len(bars[s.method]) for s in shown[:index]) for index in range(len(shown) + 1)]
 
     def paint(figure: Figure, axes: Axes) -> None:
-        for top, summary in zip(tops, rivals, strict=False):
+        for top, summary in zip(tops, shown, strict=False):
             _method_bars(axes, top, summary, bars[summary.method], majority)
         bottom = tops[-1] - 0.4
         if majority is not None:
             axes.vlines(majority, bottom - 0.9, bottom, color=INK, linewidth=1.3, linestyle=(0, (4, 3)))
             label, position = f"majority class {number(majority)}", (majority, bottom - 0.4)
             axes.annotate(label, position, (6, 0), textcoords="offset points", color=MUTED, va="center")
-        rows = [(tops[i] + row, bar[1]) for i, s in enumerate(rivals) for row, bar in enumerate(bars[s.method])]
+        rows = [(tops[i] + row, bar[1]) for i, s in enumerate(shown) for row, bar in enumerate(bars[s.method])]
         axes.set_yticks([y for y, _ in rows], [name for _, name in rows])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(bottom, -1.5)

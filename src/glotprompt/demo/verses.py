@@ -15,7 +15,7 @@ from typing import Any
 from glotprompt.config import RuntimeConfig, TuneConfig, identity_of, preset
 from glotprompt.data.languages import language as language_of
 from glotprompt.data.readers.records import content_hash
-from glotprompt.demo.conclusions import RIVAL, Reading, conclusions
+from glotprompt.demo.conclusions import BASELINE, Reading, conclusions
 from glotprompt.demo.output import Used, alignment, meta, save, saved_size, write_result
 from glotprompt.demo.result import DemoAlignment, DemoFigures, DemoFiles, DemoResult, DemoRow, DemoSplit, DemoTask
 from glotprompt.demo.verse_topics import ALIGNED, NUM_FOLDS, TASK, VerseExperiment, verse_topics
@@ -46,9 +46,9 @@ def run_verses(
     data = verse_topics(language, data_dir, notes.append)
     experiment = VerseExperiment(Backbone.load(MINI_SENTENCE, precision=precision), data)
     demo = _Verses(experiment, output, steps, num_pairs)
-    majority = demo.figures(RIVAL, seeds[0])["majority"]
+    majority = demo.figures(BASELINE, seeds[0])["majority"]
     rows = [DemoRow(method="majority", target_test_accuracy=majority, source_test_accuracy=majority)]
-    rows += [demo.row(method, seed) for seed in seeds for method in (RIVAL, *ALIGNED)]
+    rows += [demo.row(method, seed) for seed in seeds for method in (BASELINE, *ALIGNED)]
     name = language_of(language).name
     task = DemoTask(
         name=TASK.name,
@@ -96,7 +96,7 @@ class _Verses:
 
     def adapted(self, method: str, seed: int) -> Adapted | None:
         """Stage 1 of a method and seed, or what an earlier, interrupted demo left; None for embedding."""
-        if method == RIVAL:
+        if method == BASELINE:
             return None
         backbone, pairs = self.experiment.backbone, self.experiment.sample_pairs(self.num_pairs, seed)
         stage1 = self.experiment.stage1(method, seed, self.steps, pairs)
@@ -152,7 +152,7 @@ class _Verses:
         """The classifier worth using, of all English verses, and the prompt behind it."""
         experiment, method = self.experiment, use.method.removesuffix("-aligned")
         adapted, data = self.adapted(method, seed), experiment.data
-        config = TuneConfig(method=RIVAL, seed=seed, **preset("alignment", "tune"))
+        config = TuneConfig(method=BASELINE, seed=seed, **preset("alignment", "tune"))
         classifier = tune(experiment.backbone, adapted, data.source, TASK, config)
         if use.centred:
             texts = [pair.target for pair in experiment.sample_pairs(self.num_pairs, seed)[:CENTRE_TEXTS]]

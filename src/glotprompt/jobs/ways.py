@@ -62,8 +62,8 @@ class Orders:
         results = {"doctor": f"{place}/doctor.json"}
         return self._runner.add(job, "doctor", f"Check of {text.name}", [step], results=results)
 
-    def train(self, choice: Choice, rival: str | None = None) -> Job:
-        """Train and serve a classifier; `rival`: the name of an earlier one of the workspace that it is compared with.
+    def train(self, choice: Choice, baseline: str | None = None) -> Job:
+        """Train and serve a classifier; `baseline`: the name of an earlier one of the workspace, to compare with.
         Raises `ConfigError` and `DataError` for what cannot be trained."""
         if choice.way not in WAYS:
             raise ConfigError(f"{choice.way!r} is no way to train; there are {', '.join(WAYS)}")
@@ -91,7 +91,7 @@ class Orders:
         steps = steps_of[choice.way]()
         results = {"compare": f"{place}/out/compare.json"} if choice.way == "compare" else {}
         if scored:
-            steps.append(self._score(f"{place}/out/classifier.safetensors", scored, place, self._rival(rival)))
+            steps.append(self._score(f"{place}/out/classifier.safetensors", scored, place, self._baseline(baseline)))
             results["evaluation"] = f"{place}/evaluation.json"
         return self._runner.add(
             job, "train", f"{name_of(choice.language)} · {choice.task}", steps, choice=choice, results=results,
@@ -105,7 +105,7 @@ class Orders:
         measured = self._workspace.labels(language, task, "test")
         if not measured:
             raise DataError("no label measures this classifier yet; check some of its predictions first")
-        step = self._score(self._rival(name), self._write(f"{place}/measured.tsv", measured), place)
+        step = self._score(self._baseline(name), self._write(f"{place}/measured.tsv", measured), place)
         results = {"evaluation": f"{place}/evaluation.json"}
         return self._runner.add(job, "evaluate", f"Accuracy of {name}", [step], results=results, classifier=name)
 
@@ -116,7 +116,7 @@ class Orders:
         words += ["--against", against] if against else []
         return Step(title="Measuring on your labels", words=[*words, *self._backbone.options])
 
-    def _rival(self, name: str | None) -> str:
+    def _baseline(self, name: str | None) -> str:
         """The file of a classifier of the workspace; "" for none."""
         if name is None:
             return ""

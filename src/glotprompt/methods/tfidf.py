@@ -1,4 +1,4 @@
-"""Character n-grams and logistic regression, without a language model: a rival where there are target labels."""
+"""Character n-grams and logistic regression, without a language model: a baseline where there are target labels."""
 
 from __future__ import annotations
 

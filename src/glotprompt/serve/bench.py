@@ -49,7 +49,7 @@ class Order(_Body):
     uploads: list[int] = Field(max_length=MOST_UPLOADS)
     minutes: float = Field(default=30, gt=0, le=24 * 60, description="Budget of compare.")
     steps: int | None = Field(default=None, ge=1, le=1_000_000, description="Of learning the language.")
-    rival: _Name | None = Field(default=None, description="A classifier of the workspace to compare with.")
+    baseline: _Name | None = Field(default=None, description="A classifier of the workspace to compare with.")
 
 
 class Again(_Body):
@@ -160,7 +160,7 @@ def _add_orders(app: FastAPI, bench: Workbench, registry: Registry, guarded: dic
     @app.post("/v1/jobs/train", **guarded)
     def train(body: Order) -> JobState:  # pyright: ignore[reportUnusedFunction]
         """Train a classifier."""
-        return _state_of(runner, orders.train(Choice(**body.model_dump(exclude={"rival"})), body.rival))
+        return _state_of(runner, orders.train(Choice(**body.model_dump(exclude={"baseline"})), body.baseline))
 
     @app.post("/v1/jobs/again", **guarded)
     def again(body: Again) -> JobState:  # pyright: ignore[reportUnusedFunction]

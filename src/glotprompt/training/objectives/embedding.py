@@ -1,4 +1,4 @@
-"""Logistic regression on the sentence vectors of a frozen backbone: the rival that anybody would try first, and what
+"""Logistic regression on the sentence vectors of a frozen backbone: the baseline that anybody would try first, and what
 reads an aligned prompt."""
 
 from __future__ import annotations
