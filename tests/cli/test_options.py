@@ -236,6 +236,7 @@ def test_spellings_and_names_of_fields_are_one(here: Path, glotprompt: Program, 
 
 
 def test_other_commands_have_files_too(here: Path, glotprompt: Program, given: dict[str, Any]) -> None:
+    (here / "topic.st").touch()  # that it is there is all that is looked at before the command runs
     (here / "run.toml").write_text('classifier = "topic.st"\ndata = "test.tsv"\nbatch-size = 4\n')
     assert glotprompt("evaluate", "--config", "run.toml").status == 0
     assert (given["classifier"], given["data"], given["batch_size"]) == (Path("topic.st"), "test.tsv", 4)
