@@ -15,14 +15,13 @@ import argparse
 import re
 import sys
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from glotprompt.data.datasets.americas import AMERICASNLP2021
 from glotprompt.data.datasets.bitext import BIBLE_VERSES
 from glotprompt.data.datasets.topics import TAXI1500
-from glotprompt.data.pairs import check_pairs
+from glotprompt.data.pairs import check_pairs, shared_words
 from glotprompt.data.readers.records import Pair
 
 PAIRS = (
@@ -49,17 +48,6 @@ def bribri(text: str) -> str:
 RESPELT: dict[str, Callable[[str], str]] = {"hch": wixarika, "bzd": bribri}
 
 
-def words(texts: Iterable[str]) -> Counter[str]:
-    tokens = (re.sub(r"^[^\w']+|[^\w']+$", "", word) for text in texts for word in text.lower().split())
-    return Counter(unicodedata.normalize("NFC", word) for word in tokens if word)
-
-
-def share(pairs: Sequence[Pair], verses: Counter[str]) -> float:
-    """Of the verses' words that occur in the pairs, per cent."""
-    vocabulary = words(pair.target for pair in pairs)
-    return 100 * sum(count for word, count in verses.items() if word in vocabulary) / verses.total()
-
-
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, help="default: the variable GLOTPROMPT_DATA")
@@ -74,11 +62,14 @@ def main(arguments: Sequence[str]) -> None:
         texts = [one.fields["text"] for one in scored]
         candidates, ids = data.pairs(code, "train", options.data_dir), {one.id for one in scored}
         pairs = check_pairs(candidates, {"verses": texts}, ids).pairs
-        print(f"{code} {data.name} {len(pairs):,} pairs: {share(pairs, words(texts)):.1f}", flush=True)
+        print(
+            f"{code} {data.name} {len(pairs):,} pairs: {shared_words((pair.target for pair in pairs), texts):.1f}",
+            flush=True,
+        )
         if code not in RESPELT:
             continue
         respelt = [Pair(pair.source, RESPELT[code](pair.target)) for pair in candidates]
-        print(f"{code} rewritten: {share(respelt, words(texts)):.1f}", flush=True)
+        print(f"{code} rewritten: {shared_words((pair.target for pair in respelt), texts):.1f}", flush=True)
         if options.output is not None:  # `grid` checks them as it does all pairs
             options.output.mkdir(parents=True, exist_ok=True)
             for name, side in ((f"{code}.es.txt", "source"), (f"{code}.txt", "target")):

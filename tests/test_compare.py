@@ -33,6 +33,7 @@ from glotprompt.compare.choice import (
     left_out,
     majority,
     recommend,
+    spelling,
     why_not,
 )
 from glotprompt.compare.result import CompareResult
@@ -139,12 +140,17 @@ def test_a_gain_is_over_seeds_inside_an_example() -> None:
 
 
 def test_without_labels_it_says_that_it_cannot_know() -> None:
-    assert recommend([EMBEDDING, LORA], 40.0) == LORA
-    assert recommend([EMBEDDING, LORA], 95.0) == EMBEDDING
-    assert recommend([EMBEDDING], None) == EMBEDDING
+    assert recommend([EMBEDDING, LORA], 40.0, None) == LORA
+    assert recommend([EMBEDDING, LORA], 40.0, 39.0) == LORA
+    assert recommend([EMBEDDING, LORA], 40.0, 10.0) == EMBEDDING
+    assert recommend([EMBEDDING, LORA], 95.0, 92.0) == EMBEDDING
+    assert recommend([EMBEDDING], None, None) == EMBEDDING
+    assert spelling(39.0, "Manx") == spelling(None, "Manx") == []
+    assert "Only 10 % of the words of your Manx texts occur in the translations" in spelling(10.0, "Manx")[0]
     for candidate, retrieval, part in (
         (LORA, 40.0, "(here 40 %)"),
         (EMBEDDING, 95.0, "95 % of your"),
+        (EMBEDDING, 40.0, "spelt otherwise"),
         (EMBEDDING, None, "text alone"),
     ):
         told = advice_without_labels(candidate, retrieval, "Manx")

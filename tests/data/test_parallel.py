@@ -13,7 +13,7 @@ from glotprompt.data.check import check
 from glotprompt.data.datasets.bitext import in_books, verse_id
 from glotprompt.data.datasets.catalog import dataset, parse_reference
 from glotprompt.data.decontamination import evaluation_beside, evaluation_set, held_out_ids
-from glotprompt.data.pairs import check_pairs, out_of_step, stage1_pairs, without_ids
+from glotprompt.data.pairs import check_pairs, out_of_step, shared_words, stage1_pairs, without_ids
 from glotprompt.data.parallel import read_parallel
 from glotprompt.data.readers.records import Pair
 from glotprompt.data.readers.tables import ReadOptions
@@ -208,6 +208,13 @@ def test_what_is_removed_and_why() -> None:
     }  # fmt: skip
     assert check_pairs(usual).report.sentence() == "20 of 20 pairs kept; removed: none"
     assert check_pairs(usual).report.length_ratio == 1.074
+
+
+def test_words_that_texts_share_with_translations() -> None:
+    sides = ["Ayns y toshiaght,", "v'er e chroo"]
+    assert shared_words(sides, ["ayns y thie", "«V'er» e"]) == pytest.approx(80.0)
+    assert shared_words(["cafe\u0301"], ["CAF\u00c9!"]) == 100
+    assert shared_words(sides, ["?!"]) != shared_words(sides, ["?!"]), "not a number where there is no word"
 
 
 def test_the_length_ratio_is_measured_against_the_texts_own() -> None:

@@ -91,12 +91,12 @@ def planned(*, target: bool, parallel: bool, labels: bool) -> list[Candidate]:
     if not labels:
         return [EMBEDDING, *([lora, prompt, ridge] if parallel else [])]
     aligned, other = (_with_labels(lora), [*_with_labels(prompt), ridge]) if parallel else ([], [])
-    found = [Candidate("majority"), Candidate("tf-idf", labels=True), *_with_labels(EMBEDDING), *aligned]
+    candidates = [Candidate("majority"), Candidate("tf-idf", labels=True), *_with_labels(EMBEDDING), *aligned]
     for start in (EMBEDDING, *aligned[:1]) if target else ():
-        found += _with_labels(replace(start, self_trained=True))
+        candidates += _with_labels(replace(start, self_trained=True))
     variants = [replace(EMBEDDING, centred=True)] if target else []
     clozes = [Candidate("cloze"), *([Candidate("cloze", MLM)] if target else [])]
-    return [*found, *other, *variants, *clozes]
+    return [*candidates, *other, *variants, *clozes]
 
 
 def _with_labels(candidate: Candidate) -> list[Candidate]:

@@ -64,6 +64,8 @@ class CompareResult(Record):
     target_labels: int
     folds: int
     """Of the cross-validation on the target labels; 0: there are none."""
+    shared_words: float | None
+    """Of the words of the target texts, those that occur in the translations, in per cent."""
     rows: list[CompareRow]
     baseline: str | None
     """The better one of the baselines."""

@@ -19,9 +19,10 @@ from glotprompt.compare.budget import Budget, OutOfTime
 from glotprompt.compare.candidates import EMBEDDING, Candidate, Typed, adapt_config, commands, planned, tune_config
 from glotprompt.compare.choice import Right
 from glotprompt.compare.result import CompareResult, CompareRow, Saved
-from glotprompt.compare.training import Trainer
+from glotprompt.compare.training import Trainer, texts_of
 from glotprompt.config import identity_of
 from glotprompt.data.languages import name_of
+from glotprompt.data.pairs import shared_words
 from glotprompt.data.readers.records import Example, content_hash
 from glotprompt.errors import UserError
 from glotprompt.estimate.forecast import PROBE_TOKENS, SAMPLE_LINES, Forecaster, Probe, Text
@@ -77,6 +78,9 @@ class _Comparison:
         self.trainer, self.material, self.budget, self.tell = trainer, trainer.material, budget, tell
         self.folds = choice.label_folds(self.material.labels) if self.material.labels else []
         self.gold = [str(one.label) for one in self.material.labels]
+        texts = texts_of([*self.material.target, *self.material.labels])
+        sides = [target for _, target in self.material.pairs or ()]
+        self.shared_words = shared_words(sides, texts) if sides and texts else None
         self.runs: dict[Candidate, _Runs] = {}
         self._forecasters: dict[str, Forecaster] = {}
         self._forecasts: dict[Candidate, float] = {}
@@ -94,6 +98,8 @@ class _Comparison:
 
     def all(self) -> None:
         """One seed of everything that fits, then other seeds of what is random, the best first."""
+        if self.shared_words is not None:
+            self.tell(f"{self.shared_words:.0f} % of the words of your texts occur in the translations")
         target, labels = bool(self.material.target), bool(self.material.labels)
         candidates = planned(target=target, parallel=bool(self.material.pairs), labels=labels)
         first = candidates.index(EMBEDDING) + 1
@@ -313,7 +319,7 @@ class _Comparison:
             advice = choice.advice(rights, decision, name)
         else:
             run = [one for one, scored in self.runs.items() if scored.not_run is None]
-            winner = to_save = choice.recommend(run, retrieval)
+            winner = to_save = choice.recommend(run, retrieval, self.shared_words)
             advice = choice.advice_without_labels(winner, retrieval, name)
         late = [one.title for one, scored in self.runs.items() if scored.out_of_time]
         outcome = CompareResult(
@@ -323,10 +329,15 @@ class _Comparison:
             minutes=self.budget.minutes,
             target_labels=len(self.gold),
             folds=len(self.folds),
+            shared_words=self.shared_words,
             rows=[self._row(candidate, rights, baseline) for candidate in self.runs],
             baseline=None if baseline is None else baseline.name,
             winner=winner.name,
-            advice=[*advice, *choice.left_out(late, self.budget.minutes)],
+            advice=[
+                *advice,
+                *choice.spelling(self.shared_words, name),
+                *choice.left_out(late, self.budget.minutes),
+            ],
             saved=None if to_save is None else Saved(name=to_save.name, file=str(output / CLASSIFIER)),
             commands=[]
             if to_save is None

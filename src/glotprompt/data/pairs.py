@@ -3,7 +3,10 @@ All removals are counted by reason."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -173,6 +176,20 @@ def stage1_pairs(
 def without_ids(pairs: Sequence[Pair], ids: Collection[str]) -> list[Pair]:
     """The pairs whose id is not in `ids` (Bible verses as 55.2.24 or 55002024)."""
     return [pair for pair, named in zip(pairs, _match_ids(pairs, ids), strict=True) if not named]
+
+
+def shared_words(target_sides: Iterable[str], texts: Iterable[str]) -> float:
+    """How much of texts is spelt as in translations: their words (case and punctuation aside) that occur in the target
+    sides, in per cent of all their words. Orders seven languages nearly as the gain of alignment did
+    (docs/does_it_help.md). NaN where the texts have no word."""
+    counts, known = _word_counts(texts), _word_counts(target_sides)
+    words = counts.total()
+    return 100 * sum(count for word, count in counts.items() if word in known) / words if words else float("nan")
+
+
+def _word_counts(texts: Iterable[str]) -> Counter[str]:
+    words = (re.sub(r"^[^\w']+|[^\w']+$", "", word) for text in texts for word in text.lower().split())
+    return Counter(unicodedata.normalize("NFC", word) for word in words if word)
 
 
 def out_of_step(pairs: Sequence[Pair]) -> list[OutOfStep]:
