@@ -69,7 +69,7 @@ def score_masked_tokens(backbone: Backbone, batches: Sequence[MaskedBatch], pref
 
 @runtime_checkable
 class LabelHead(Protocol):
-    """Anything that scores labels from states: the verbalizer's `Words`, a a head."""
+    """Anything that scores labels from states: the verbalizer's `Words`, or a head."""
 
     @property
     def num_labels(self) -> int: ...
