@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
-from glotprompt.data.readers.records import Example, most_per_label, shots_per_class, split_held_out
+from glotprompt.data.readers.records import Example, most_per_label, shots_per_class, split_held_out, text_key
 from glotprompt.errors import ConfigError, DataError, counted, nearest, setting
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import Head
@@ -56,8 +56,9 @@ def masking_corpus(
 
 
 def halves(held_out: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split held-out lines into two halves; equal lines stay together. A single line is in both."""
-    keys = [" ".join(line.split()) for line in held_out]
+    """Split held-out lines into two halves; lines that are equal after folding white space stay together. A single line
+    is in both."""
+    keys = [text_key(line) for line in held_out]
     half_of = {key: number % 2 for number, key in enumerate(dict.fromkeys(keys))}
     one, other = ([line for line, key in zip(held_out, keys, strict=True) if half_of[key] == side] for side in (0, 1))
     return one, other or one
