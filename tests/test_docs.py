@@ -95,6 +95,10 @@ def test_examples_in_docstrings(path: Path) -> None:
 def test_the_site_has_every_page() -> None:
     listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(path.relative_to(DOCS).as_posix() for path in PAGES)
+    for path in [path for kind in ("py", "toml") for path in (ROOT / "src").rglob(f"*.{kind}")]:
+        notes = re.findall(r'#.*|"""(?s:.*?)"""', path.read_text(encoding="utf-8"))
+        named = re.findall(r"\bdocs/(\S+?\.md)\b", " ".join(notes))
+        assert set(named) <= set(listed), f"{name_of(path)}: its comments and docstrings name another page"
 
 
 def test_the_reference_has_the_public_names() -> None:
@@ -131,7 +135,7 @@ def is_there(parts: list[str]) -> bool:
 def test_the_readme_is_one_screen_and_the_map_two() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 100
     design = (DOCS / "design.md").read_text(encoding="utf-8").splitlines()
-    assert len(design) <= 100
+    assert len(design) <= 110
     assert max(map(len, design)) <= 120
 
 

@@ -312,7 +312,7 @@ def test_scores_are_log_probabilities_of_the_words_behind_the_template(backbone:
                 each.append(read_at[torch.arange(len(word)), torch.tensor(word)].mean().item())
             scores[label] = sum(each) / len(each)
         assert found[row].tolist() == pytest.approx(list(scores.values()), abs=1e-4)
-    assert words.num_masks > 1
+    assert words.num_reads > 1
 
 
 def test_a_decoder_reads_the_template_up_to_the_mask(kind: str) -> None:

@@ -32,7 +32,7 @@ FROM_TEXT = {"initialise": "text", "packing": "none", "schedule": "cosine", "bal
 TINY = {
     # A pooled head starts from a regression that scikit-learn ends near its optimum, on each machine elsewhere.
     **{name: variant for name, variant in VARIANTS.items() if variant.tune.get("head") != "pooled"},
-    "soft-prompt, ModernBERT": Variant("soft-prompt", (0.1, 1.0), "modernbert"),
+    "soft-prompt, ModernBERT": Variant("soft-prompt", (0.1, 1.0), kind="modernbert"),
     "soft-prompt, from text": Variant(
         "soft-prompt", (0.1, 1.0), adapt=FROM_TEXT, tune={"loss_over": "vocabulary", "bottom_k_layers": 2}
     ),

@@ -24,7 +24,7 @@ from glotprompt.training import loop
 
 from .conftest import make_tiny_backbone
 from .toys import QUIET
-from .variants import EXAMPLES, VARIANTS, Variant
+from .variants import EXAMPLES, STACKED, VARIANTS, Variant
 
 TEXTS = ["water play king", "play", "the king the day", "water water day the play"]
 Bits = dict[str, Tensor]
@@ -167,47 +167,14 @@ def test_the_backbone_is_left_alone(run: Run) -> None:
     assert_untouched(run.backbone, run.before)
 
 
-def bottleneck(size: int, reduction: int) -> int:
-    inner = size // reduction
-    return size * inner + inner + inner * size + size
-
-
-def expected_counts(variant: Variant) -> tuple[int, int]:
-    """How many values each stage trains on 3 layers of 48 values, by pencil and paper."""
-    vocabulary = make_tiny_backbone(variant.kind).vocab_size
-    layer = 4 * (48 * 48 + 48) + 2 * 48 * 64 + 64 + 48 + 4 * 48
-    positions, types = (514, 1) if variant.kind == "xlm-roberta" else (512, 2)
-    whole = 3 * layer + (vocabulary + positions + types) * 48 + 2 * 48 + (48 * 48 + 48) + 2 * 48 + vocabulary
-    language = (2 if "drop_last_adapter" in variant.adapt else 3) * bottleneck(48, 2) + 2 * bottleneck(24, 2)
-    language += (48 * 48 + 3 * 48) if "train_lm_head" in variant.adapt else 0
-    lora = 3 * 2 * 2 * 48 * int(variant.adapt.get("lora_rank", 8))
-    all_layers = 3 * int(variant.adapt.get("lora_rank", 8)) * (4 * 2 * 48 + 2 * (48 + 64))
-    aligned_lora = all_layers if variant.adapt.get("lora_layers") == "all" else lora
-    prompt, task = 2 * 4 * 4 * 12, (6 if "task_adapter" in variant.tune else 3) * bottleneck(48, 16)
-    widths = [stage.get("reparameterisation") for stage in (variant.adapt, variant.tune)]
-    fresh = [4 * 48 + 49 * width + (width + 1) * 3 * 2 * 48 if width else 3 * prompt for width in widths]
-    one, two = {
-        "soft-prompt": (fresh[0], 2 * prompt), "source-prompt": (3 * prompt, 2 * prompt),
-        "prompt-tuning": (0, fresh[1]), "input-prompt": (0, 4 * 48), "fine-tuning": (0, whole),
-        "fine-tuning-mlm": (whole, whole), "mad-x": (language, task), "lora": (aligned_lora, aligned_lora),
-        "soft-prompt+task-adapter": (3 * prompt, task),
-    }[variant.method]  # fmt: skip
-    heads = {"linear": 48 * 48 + 48 + 3 * 48 + 3, "pooled": 3 * 48 + 3}
-    return one, two + heads.get(str(variant.tune.get("head")), 0)
-
-
-def num_trainings(variant: Variant) -> int:
-    """Of stage 1: mad-x has one adapter for each language, unless they are aligned."""
-    return 2 if variant.method == "mad-x" and "objective" not in variant.adapt else int(variant.has_stage_1)
-
-
 def test_what_the_optimiser_holds_is_what_is_said(run: Run) -> None:
-    variant, one, two = run.variant, *expected_counts(run.variant)
-    *first, second = [sum(parameter.numel() for parameter in fit.parameters) for fit in run.fits]
-    assert first == [one] * num_trainings(variant)
-    assert second == two == run.classifier.training.trained_parameters
+    *first, second = run.variant.counts
+    second += {"linear": 48 * 48 + 48 + 3 * 48 + 3, "pooled": 3 * 48 + 3}.get(str(run.variant.tune.get("head")), 0)
+    found = [sum(parameter.numel() for parameter in fit.parameters) for fit in run.fits]
+    assert found == [*first, second]
+    assert run.classifier.training.trained_parameters == second
     if run.adapted is not None:
-        assert run.adapted.training.trained_parameters == one
+        assert {run.adapted.training.trained_parameters} == {*first}
     for fit in run.fits:
         assert all(parameter.dtype == torch.float32 for parameter in fit.parameters)
 
@@ -220,7 +187,7 @@ def test_only_what_the_optimiser_holds_changes(run: Run) -> None:
     held = {id(parameter) for parameter in stage_2_fit(run).parameters}
     expected = {name for name, value in run.body.named_parameters() if id(value) not in held}
     frozen = {name.removeprefix("parts.") for name in expected}
-    is_stacked = run.variant.method in ("mad-x", "soft-prompt+task-adapter")
+    is_stacked = run.variant.method in STACKED
     assert bool(frozen) == is_stacked
     after = bits(run.body)
     moved_names = {name for name in after if not torch.equal(after[name], run.body_start[name])}
@@ -230,8 +197,8 @@ def test_only_what_the_optimiser_holds_changes(run: Run) -> None:
 
 
 def test_what_is_delivered_holds_what_was_frozen(run: Run) -> None:
-    delivered, method = bits(run.classifier), run.variant.method
-    if method in ("mad-x", "soft-prompt+task-adapter"):
+    delivered = bits(run.classifier)
+    if run.variant.method in STACKED:
         language = {name: value for name, value in delivered.items() if name.startswith("language.")}
         wanted = {name: value for name, value in run.adapted_bits.items() if name.startswith("language.")}
         assert same(language, wanted)
@@ -311,7 +278,7 @@ def test_the_same_seed_gives_the_same_bits_across_a_kill(run: Run, tmp_path: Pat
     torch.manual_seed(99)
     adapted = None
     if variant.has_stage_1:
-        stop = 8 * num_trainings(variant) - 3  # of mad-x's two trainings the first is over
+        stop = 8 * (len(variant.counts) - 1) - 3  # of mad-x's two trainings the first is over
         with counted(stop), pytest.raises(KeyboardInterrupt):
             variant.stage_1(backbone, every_step)
         assert_untouched(backbone, run.before)

@@ -19,7 +19,7 @@ from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.protocol import run_stage1
 from glotprompt.records import LabelPrior
 from glotprompt.spec import done_or_train
-from glotprompt.stages import objectives
+from glotprompt.stages import stage1_objectives
 from glotprompt.stages.stage1 import Stage1
 from glotprompt.stages.stage2_data import Stage2
 from glotprompt.training.objectives.inputs import halves, masking_corpus
@@ -282,7 +282,7 @@ def test_interrupted_trials_of_rates_go_on(
     whole = gp.adapt(backbone, TOY, SOURCE, "xxx", config, QUIET)
     runtime = QUIET.replace(checkpoint_dir=tmp_path, checkpoint_every=0)
     steps = 0
-    losses = objectives.masked_token_losses
+    losses = stage1_objectives.masked_token_losses
 
     def counted(*words: Any) -> Any:
         nonlocal steps
@@ -292,7 +292,7 @@ def test_interrupted_trials_of_rates_go_on(
         steps += 1
         return losses(*words)
 
-    monkeypatch.setattr(objectives, "masked_token_losses", counted)
+    monkeypatch.setattr(stage1_objectives, "masked_token_losses", counted)
     with pytest.raises(KeyboardInterrupt):
         gp.adapt(backbone, TOY, SOURCE, "xxx", config, runtime)
     again = gp.adapt(backbone, TOY, SOURCE, "xxx", config, runtime)

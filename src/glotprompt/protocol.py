@@ -17,8 +17,8 @@ from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.records import EvaluationReport
 from glotprompt.spec import digest_of
 from glotprompt.stages.initial import Initial
-from glotprompt.stages.objectives import SentencePairs
 from glotprompt.stages.stage1 import Stage1, count_unknown, train_part
+from glotprompt.stages.stage1_objectives import SentencePairs
 from glotprompt.stages.stage2 import train_stage2
 from glotprompt.stages.stage2_data import Stage2
 from glotprompt.task import Task

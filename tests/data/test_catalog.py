@@ -56,6 +56,8 @@ def test_a_description_agrees_with_itself(found: Dataset) -> None:
     places = [str(layout.path(Path("d"), code, split)) for code in found.languages for split in found.splits]
     assert len(set(places)) == len(places)
     assert all((found.licence, found.citation, found.homepage, found.get, found.unlabelled))
+    for name in [*found.overlaps, *(found.source_overlap or ())[:1]]:
+        assert "test" in dataset(name).splits
     if found.task is not None:
         task = gp.Task.load(found.task)
         assert {*found.labels} == {*task.labels}

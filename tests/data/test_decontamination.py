@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glotprompt.data.datasets.catalog import dataset
+from glotprompt.data.datasets.catalog import DATASETS, dataset
 from glotprompt.data.decontamination import (
     NGRAM,
     Overlap,
@@ -128,7 +128,20 @@ PLACES = {
     "xnli-notes/developers.txt": None,
     "xnli/developers.txt": None,
     "-": None,
+    "sib-200/test.tsv": "sib200",
+    "elsewhere/xnli_test.tsv": "xnli",
+    "sib200-dev2.txt": "sib200",
+    "sib200/train-without-dev.tsv": None,
+    "sib200.txt": None,
 }
+DOMUNG = "dev"
+for one in DATASETS.values():  # every file of the catalog, and of copies of the hub's repositories
+    if one.layout is not None:
+        code = (*one.languages, DOMUNG)[0]
+        files = [(split, one.layout.shown(code, path)) for split, paths in one.layout.files.items() for path in paths]
+        if one.hub is not None:
+            files += [(split, f"{one.hub.repo.split('/')[1]}/{one.hub.file(code, split)}") for split in one.hub.files]
+        PLACES |= {file: None if "dev" not in split and split != "test" else one.name for split, file in files}
 
 
 @pytest.mark.parametrize("place", PLACES)

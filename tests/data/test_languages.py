@@ -9,7 +9,7 @@ from glotprompt.data.languages import (
     FAMILIES,
     checked_code,
     exposure,
-    family_of,
+    exposure_family,
     language,
     name_of,
     same_language,
@@ -188,13 +188,13 @@ def test_every_language_of_every_dataset_has_a_row() -> None:
         ("xlm-roberta-largest", None),
     ],
 )
-def test_family_of(name: str, family: str | None) -> None:
-    assert family_of(name) == family
+def test_exposure_family(name: str, family: str | None) -> None:
+    assert exposure_family(name) == family
 
 
 @pytest.mark.slow
 def test_the_bundled_backbone_is_of_a_known_family() -> None:
-    assert family_of(Shell.named("mini").name) == "mini"
+    assert exposure_family(Shell.named("mini").name) == "mini"
 
 
 def test_mistakes() -> None:

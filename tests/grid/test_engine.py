@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.errors import ArtifactError
+from glotprompt.errors import ArtifactError, DataError
 from glotprompt.grid import work
 from glotprompt.grid.experiment import Experiment, load
 from glotprompt.grid.plan import Plan, add_experiment
@@ -269,13 +269,16 @@ def test_a_failure_is_kept_and_the_rest_goes_on(
     assert place.store.failures() == []
 
 
-def test_data_that_changed_since_the_plan(experiment_file: Path, place: Workplace) -> None:
+def test_what_changed_since_the_plan(experiment_file: Path, place: Workplace) -> None:
     plan = planned(experiment_file, place, 'methods=["prompt-tuning"]', 'targets=["sna"]')
     (tuned,) = (step for step in plan.steps.values() if isinstance(step, TuneStep))
     object.__setattr__(tuned, "train_content", "0" * 64)
     assert run(plan, place) == {"failed": 1, "skipped": 1}
     error = place.store.failures()[0]["error"]
     assert error.endswith("has changed since the step was planned; run the grid again with --retry-failed")
+    moved = replace(tuned.backbone, fingerprint="f" * 16)
+    with pytest.raises(DataError, match=f"fingerprint {tuned.backbone.fingerprint}, .* planned for {'f' * 16};"):
+        work.backbone_of(moved, place.device)
 
 
 @pytest.mark.long

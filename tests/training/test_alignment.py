@@ -14,8 +14,8 @@ from glotprompt.config import preset
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.records import ALREADY_ALIGNED, JointScores
-from glotprompt.stages.objectives import Alignment, Joint, LanguageModelling
 from glotprompt.stages.stage1 import Stage1
+from glotprompt.stages.stage1_objectives import Alignment, Joint, LanguageModelling
 from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.alignment import (
     PULL,

@@ -224,16 +224,16 @@ def test_a_word_of_several_tokens_takes_as_many_masks(tiny_tokenizer: Tokenizer)
     count = len(sporting)
     assert count > 1
     words = label_words(task, tiny_tokenizer)
-    assert words.num_masks == count
+    assert words.num_reads == count
     yes, no = (tiny_tokenizer.convert_tokens_to_ids(f"▁{word}") for word in ("Yes", "No"))
     assert words.token_ids.tolist() == [yes, *sporting, no]
-    assert words.masks is not None
-    assert words.masks.tolist() == [0, *range(count), 0]
+    assert words.reads is not None
+    assert words.reads.tolist() == [0, *range(count), 0]
     expected = [[1 / 2, *[1 / (2 * count)] * count, 0], [0] * (count + 1) + [1]]
     assert torch.allclose(words.average, torch.tensor(expected))
     (cloze,) = encode([{"text": "the day"}], task, tiny_tokenizer, 32, words)
     assert cloze.input_ids.tolist()[1 : 1 + count] == [MASK] * count
-    assert (cloze.position, cloze.num_masks) == (1, count)
+    assert (cloze.position, cloze.num_reads) == (1, count)
     (short,) = encode([{"text": "the day " * 40}], task, tiny_tokenizer, 24, words)
     assert short.input_ids.tolist().count(MASK) == count
     assert len(short.input_ids) <= 24

@@ -7,15 +7,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from glotprompt.data.datasets.americas import AMERICASNLI, AMERICASNLP2021
-from glotprompt.data.datasets.bitext import BIBLE_VERSES, MAFAND
-from glotprompt.data.datasets.catalog import Reference, dataset, parse_reference
-from glotprompt.data.datasets.dataset import Dataset
-from glotprompt.data.datasets.nli import XNLI
-from glotprompt.data.datasets.topics import MASAKHANEWS, SIB200, TAXI1500
+from glotprompt.data.datasets.americas import AMERICASNLI
+from glotprompt.data.datasets.catalog import DATASETS, Reference, dataset, parse_reference
 from glotprompt.data.languages import same_language
 from glotprompt.data.readers.normalise import words
 from glotprompt.data.sources import Reading, texts_of, texts_to_compare
@@ -146,17 +143,8 @@ def _grams(tokens: list[str], ngram: int) -> list[tuple[str, ...]]:
 # ---------------------------------------------------------------------------------------------------------------
 # By path
 
-_FOLDERS = {
-    "americasnli": "americasnli",
-    "masakhanews": "masakhanews",
-    "masakhanews_few_shot": "masakhanews",
-    "masakhane-news": "masakhanews",
-    "xnli": "xnli",
-    "xnli-1.0": "xnli",
-}
-"""Folder names in the publishers' layouts, repositories and archives."""
 _WHY = {"americasnlp2021": ", whose sentences are AmericasNLI's"}
-_HELD_OUT = ("dev", "test", "validation")
+_HELD_OUT = ("dev", "test", "valid", "validation")
 _ENDINGS = (".txt", ".tsv", ".csv", ".jsonl", ".parquet")
 """Endings of evaluation files beside a training file of any ending."""
 _VARIETIES = """
@@ -167,38 +155,42 @@ _VARIETIES = """
 """
 """Other codes (ISO 639-1, -3 and -5) of AmericasNLI's Quechua, Aymara, Guarani, Nahuatl, Otomi and Tarahumara: a prompt
 for one of them would be scored on AmericasNLI."""
-_SCORED: dict[Dataset, tuple[Dataset, ...]] = {
-    AMERICASNLP2021: (AMERICASNLI,),
-    MAFAND: (MASAKHANEWS, SIB200),
-    BIBLE_VERSES: (TAXI1500,),
-}
-"""Evaluation sets that may contain sentences of a training text in the same language."""
-_SCORED_IN_SOURCE = {AMERICASNLP2021: (XNLI, "spa"), MAFAND: (SIB200, "eng"), BIBLE_VERSES: (TAXI1500, "eng")}
-"""Evaluation sets with the same items in every language, in the language of the source side, by parallel text."""
 _DEPTH = 4
 """Number of parent folders to look at: the largest depth of a layout."""
 
 
 def evaluation_set(source: str | Path) -> str | None:
-    """The dataset that a source is dev or test text of; None for any other text.
+    """The dataset of the catalog that a source is dev or test text of; None for any other text.
 
-    Recognised by a reference such as masakhanews:ibo:test, or by file and folder names: those of "americasnli",
-    "americasnlp2021", "masakhanews" and "xnli".
+    Recognised by a reference such as masakhanews:ibo:test, or by the names of the file and its folders.
     """
     reference = parse_reference(str(source))
     if reference is not None:
         return reference.dataset.name if _is_held_out(reference.split) else None
     path = Path(source).absolute()
-    file = path.name.casefold()
-    folders = [folder.casefold() for folder in path.parts[-_DEPTH - 1 : -1]]
-    split = re.split(r"[^a-z]", file)[0]
-    if re.match(r"xnli[.-](dev|test)\b", file):
-        return "xnli"
-    if split in _HELD_OUT and folders and folders[-1].endswith("-spanish"):
+    *folders, file = (part.casefold() for part in path.parts[-_DEPTH - 1 :])
+    folder, parts = folders[-1] if folders else "", re.split(r"[^a-z0-9]+", file)
+    splits = {part.strip("0123456789") for part in parts}
+    # A file of a training folder may be named by its language: dev is Domung.
+    by_file = folder != "train" and "train" not in splits and not splits.isdisjoint(_HELD_OUT)
+    if by_file and folder.endswith("-spanish"):
         return "americasnlp2021"
-    if split in _HELD_OUT or (folders and folders[-1] in _HELD_OUT):
-        return next((_FOLDERS[folder] for folder in reversed(folders) if folder in _FOLDERS), None)
+    if by_file or folder in _HELD_OUT:
+        names = _datasets_by_folder()
+        return next((names[part] for part in (*parts, *reversed(folders)) if part in names), None)
     return None
+
+
+@cache
+def _datasets_by_folder() -> dict[str, str]:
+    """Dataset by the name of a folder with evaluation text: in layouts, and of a copy of the hub's repository."""
+    found: dict[str, str] = {}
+    for one in DATASETS.values():
+        if one.layout is not None and any(map(_is_held_out, one.splits)):
+            paths = [pattern for patterns in one.layout.files.values() for pattern in patterns]
+            paths += [] if one.hub is None else [one.hub.repo.partition("/")[2]]
+            found |= {path.partition("/")[0].casefold(): one.name for path in paths}
+    return found
 
 
 def refuse_evaluation_text(
@@ -232,7 +224,7 @@ def refuse_evaluation_text(
 def evaluation_beside(source: str | Path, *, parallel: bool = False) -> list[Path] | list[str]:
     """Existing dev and test files of a training file (train.tsv, train.quy, train-en.tsv): those beside it, and for
     AmericasNLP 2021 those of AmericasNLI in the same language if its folder lies beside it. For a reference: references
-    to its own dev and test splits and to those known to overlap with it (`_SCORED`), available or not. With `parallel`
+    to its own dev and test splits and to those known to overlap with it, available or not. With `parallel`
     also to the same items in the source language."""
     reference = parse_reference(str(source))
     if reference is not None:
@@ -265,12 +257,13 @@ def _evaluation_references(reference: Reference, parallel: bool) -> list[str]:
     if _is_held_out(reference.split):
         return []
     pairs = [(reference.dataset, reference.language)]
-    for other in _SCORED.get(reference.dataset, ()):
+    for other in map(dataset, reference.dataset.overlaps):
         with suppress(DataError):  # a language that it lacks
             pairs.append((other, other.language(reference.language)))
     translated = reference.dataset.texts_from or reference.dataset
-    if parallel and translated in _SCORED_IN_SOURCE:
-        pairs.append(_SCORED_IN_SOURCE[translated])
+    if parallel and translated.source_overlap is not None:
+        name, code = translated.source_overlap
+        pairs.append((dataset(name), code))
     return [
         f"{other.name}:{code}:{split}"
         for other, code in pairs

@@ -260,8 +260,9 @@ def genealogy(code: str) -> str | None:
     return next((name for name, codes in tomllib.loads(text).items() if code in codes), None)
 
 
-def family_of(backbone_name: str) -> Family | None:
-    """Family of a hub name or folder ("xlm-r" for "FacebookAI/xlm-roberta-large"); None for an unknown name."""
+def exposure_family(backbone_name: str) -> Family | None:
+    """The models that were pre-trained on the same languages as a hub name or folder ("xlm-r" for
+    "FacebookAI/xlm-roberta-large"); None for an unknown name."""
     name = re.split(r"[/\\]", backbone_name.rstrip("/\\"))[-1].lower()
     return next((family for pattern, family in _BACKBONES if re.match(pattern, name)), None)
 

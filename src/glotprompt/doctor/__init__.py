@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
-from glotprompt.data.languages import Exposure, exposure, family_of
+from glotprompt.data.languages import Exposure, exposure, exposure_family
 from glotprompt.doctor.text import TextStatistics, reference_pieces, statistics_of
 from glotprompt.doctor.verdict import (
     NUM_EXAMPLES,
@@ -123,7 +123,7 @@ def examine(
     adapt, tune, runtime = adapt or AdaptConfig(), tune or TuneConfig(), runtime or RuntimeConfig()
     method_of_adapt(adapt)  # raises before the costly parts
     name = model.name if isinstance(model, Backbone) else str(model)
-    family = family_of(name)
+    family = exposure_family(name)
     pretraining = None if language is None or family is None else exposure(language, family)
     backbone = model if isinstance(model, Backbone) else None
     if backbone is None and probe_seconds > 0:

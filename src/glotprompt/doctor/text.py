@@ -13,6 +13,7 @@ from typing import Any
 
 from glotprompt.data.characters import nearest_known
 from glotprompt.data.readers.normalise import script_of
+from glotprompt.data.readers.records import text_key
 from glotprompt.doctor.markup import markup_lines, mojibake_lines
 from glotprompt.model.tokens import is_byte_level
 from glotprompt.training.objectives.unknown import MAX_LINES, UnknownCharacter, Vocabulary, knows
@@ -34,7 +35,7 @@ class TextStatistics:
 
     num_lines: int
     num_unique: int
-    """Distinct lines, white space aside."""
+    """Distinct lines after folding white space (`records.text_key`)."""
     num_counted: int
     """Lines behind the following figures (`MAX_LINES`)."""
     num_words: int
@@ -85,7 +86,7 @@ class TextStatistics:
 
     @property
     def duplicate_share(self) -> float:
-        """Lines that repeat an earlier one, as a share of all lines."""
+        """Lines that equal an earlier one after folding white space, as a share of all lines."""
         return (self.num_lines - self.num_unique) / max(1, self.num_lines)
 
     @property
@@ -140,7 +141,7 @@ def statistics_of(lines: Sequence[str], tokenizer: Any) -> TextStatistics:
     num_mojibake, mojibake = mojibake_lines(sample)
     return TextStatistics(
         num_lines=len(lines),
-        num_unique=len({" ".join(line.split()) for line in lines}),
+        num_unique=len({text_key(line) for line in lines}),
         num_counted=len(sample),
         num_words=vocabulary.num_words,
         num_tokens=vocabulary.num_tokens,

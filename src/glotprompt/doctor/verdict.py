@@ -205,13 +205,14 @@ def _pieces(text: TextStatistics, pieces: Mapping[str, float]) -> Finding:
 def _duplicates(text: TextStatistics) -> Finding:
     share = text.duplicate_share
     figure = f"{text.num_lines - text.num_unique:,} of {text.num_lines:,} lines ({_share(share)})"
+    meaning = "Lines that repeat an earlier one, after folding white space"
     if share < 0.1:
-        return Finding("duplicates", "ok", figure, "Lines that repeat an earlier one.")
+        return Finding("duplicates", "ok", figure, f"{meaning}.")
     return Finding(
         "duplicates",
         "warn",
         figure,
-        "Lines that repeat an earlier one: the text is smaller than it looks.",
+        f"{meaning}: the text is smaller than it looks.",
         "Keep each line once, for example with sort -u.",
     )
 

@@ -24,7 +24,7 @@ from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.stack import trained_of
 from glotprompt.model.shapes import Shell
 from glotprompt.quantities import DAY, duration, size
-from glotprompt.stages.objectives import Alignment, LanguageModelling
+from glotprompt.stages.stage1_objectives import Alignment, LanguageModelling
 from glotprompt.task import Task
 from glotprompt.training.loop import Parts
 from glotprompt.training.micro_batch import MicroBatch

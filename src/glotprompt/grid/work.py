@@ -130,7 +130,7 @@ def backbone_of(planned: PlannedBackbone, device: str) -> Backbone:
     if backbone.fingerprint != planned.fingerprint:
         raise DataError(
             f"{backbone.name} has the fingerprint {backbone.fingerprint}, the step was planned for"
-            f" {backbone.fingerprint}; run the grid again with --retry-failed"
+            f" {planned.fingerprint}; run the grid again with --retry-failed"
         )
     return backbone
 

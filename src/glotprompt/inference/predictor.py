@@ -92,7 +92,7 @@ class Predictor:
         texts = [_texts_for(one, item) for one, (_, item) in zip(classifiers, items, strict=True)]
         clozes: dict[int, Cloze] = {}
         keys = [
-            one if one.reads_characters else (one.task.template, one.max_length, one.num_masks, one.continuations)
+            one if one.reads_characters else (one.task.template, one.max_length, one.num_reads, one.continuations)
             for one in classifiers
         ]
         for rows in grouped(keys):
@@ -102,7 +102,7 @@ class Predictor:
             fields, tokenizer = list(each.values()), self.backbone.tokenizer
             if first.reads_characters:
                 encoded = ngrams_read(cast(NgramHead, first.decoded().head), fields, first.task)
-            elif first.num_masks:
+            elif first.num_reads:
                 encoded = encode(fields, first.task, tokenizer, first.max_length, first.words)
             else:
                 encoded = encode_without_mask(fields, first.task, tokenizer, first.max_length)
@@ -122,7 +122,7 @@ class Predictor:
         scores: dict[int, Scores] = {}
         mixing = [i for i, query in enumerate(queries) if query.served.mixes]
         alone = [i for i, query in enumerate(queries) if not query.served.mixes]
-        for group in grouped([(queries[i].served.pooled_layer, queries[i].cloze.num_masks) for i in mixing]):
+        for group in grouped([(queries[i].served.pooled_layer, queries[i].cloze.num_reads) for i in mixing]):
             alike = [mixing[index] for index in group]
             for indices in buckets([queries[i].num_tokens for i in alike], self.batch_tokens):
                 rows = [alike[index] for index in indices]

@@ -75,9 +75,9 @@ class Served:
     """Its tensors, from memory or from disk. Raises `ArtifactError` where the disk no longer holds them."""
 
     @property
-    def num_masks(self) -> int:
-        """Masks in its template; 0 where a head reads the labels."""
-        return 0 if self.words is None else self.words.num_masks
+    def num_reads(self) -> int:
+        """`Words.num_reads`; 0 where a head reads the labels."""
+        return 0 if self.words is None else self.words.num_reads
 
     @property
     def continuations(self) -> tuple[tuple[int, ...], ...]:

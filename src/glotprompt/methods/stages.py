@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from glotprompt import model
-from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
 from glotprompt.errors import ConfigError, setting
 from glotprompt.methods.method import METHODS, Method
 from glotprompt.records import AdaptReport
@@ -107,7 +107,9 @@ def without_effect(config: AdaptConfig | TuneConfig) -> dict[str, str]:
         for name, reason in other.settings.get(stage, {}).items()
         if name not in own
     }
-    return {name: reason for holds, reason, names in groups if not holds for name in names.split()} | of_others
+    known = {*type(config).model_fields, *RuntimeConfig.model_fields}
+    assert known.issuperset(name for _, _, names in groups for name in names), "a condition names what is no setting"
+    return {name: reason for holds, reason, names in groups if not holds for name in names} | of_others
 
 
 def departures(config: AdaptConfig | TuneConfig) -> dict[str, Any]:
@@ -118,7 +120,7 @@ def departures(config: AdaptConfig | TuneConfig) -> dict[str, Any]:
     return {**method, **{name: value for name, value in differ.items() if name not in idle}}
 
 
-_Conditions = tuple[tuple[bool, str, str], ...]
+_Conditions = tuple[tuple[bool, str, tuple[str, ...]], ...]
 """(condition, the reason where it does not hold, the settings that need it)"""
 
 
@@ -126,48 +128,61 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
     shares = METHODS[config.method].source_shares(config).values()
     mixes = any(0 < share < 1 for share in shares)
     return (
-        (False, "it is a setting of stage 2", "state_cache"),
-        (config.initialise == "noise", "the prompt does not start from noise", "init_std reparameterisation"),
-        (config.reparameterisation is None, "an MLP makes the prompt", "init_std"),
-        (config.reparameterisation is not None, "the prompt is trained itself", "reparameterisation"),
-        (config.patience is not None, "there is no patience", "min_improvement"),
-        (mixes, "the two languages are not mixed", "balance"),
+        (False, "it is a setting of stage 2", ("state_cache",)),
+        (config.initialise == "noise", "the prompt does not start from noise", ("init_std", "reparameterisation")),
+        (config.reparameterisation is None, "an MLP makes the prompt", ("init_std",)),
+        (config.reparameterisation is not None, "the prompt is trained itself", ("reparameterisation",)),
+        (config.patience is not None, "there is no patience", ("min_improvement",)),
+        (mixes, "the two languages are not mixed", ("balance",)),
         (
             config.objective != "alignment",
             "alignment reads pairs and masks nothing",
-            "mask_rate packing balance source_share train_lm_head mlm_hold",
+            ("mask_rate", "packing", "balance", "source_share", "train_lm_head", "mlm_hold"),
         ),
-        (any(share > 0 for share in shares), "no source text is read", "mlm_hold"),
-        (config.mlm_hold > 0, "nothing is held", "mlm_hold"),
-        (config.objective == "mlm+alignment", "there is one objective", "alignment_weight"),
-        (config.objective != "clm", "a decoder predicts every token", "mask_rate"),
-        (config.learning_rate == "auto", "the learning rate is not looked for", "auto_rates auto_steps"),
+        (any(share > 0 for share in shares), "no source text is read", ("mlm_hold",)),
+        (config.mlm_hold > 0, "nothing is held", ("mlm_hold",)),
+        (config.objective == "mlm+alignment", "there is one objective", ("alignment_weight",)),
+        (config.objective != "clm", "a decoder predicts every token", ("mask_rate",)),
+        (config.learning_rate == "auto", "the learning rate is not looked for", ("auto_rates", "auto_steps")),
     )
 
 
 def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
     return (
-        (False, "it is a setting of stage 1", "allow_unknown"),
-        (not config.dropout, "with dropout nothing can be kept", "state_cache"),
-        (config.head != "pooled", "states that are pooled are not kept", "state_cache"),
-        (config.head == "cloze", "a linear head reads no words", "loss_over"),
-        (not method.reads_characters, f"{method.name} reads no tokens", "max_length layer eval_batch_size"),
+        (False, "it is a setting of stage 1", ("allow_unknown",)),
+        (not config.dropout, "with dropout nothing can be kept", ("state_cache",)),
+        (config.head != "pooled", "states that are pooled are not kept", ("state_cache",)),
+        (config.head == "cloze", "a linear head reads no words", ("loss_over",)),
+        (not method.reads_characters, f"{method.name} reads no tokens", ("max_length", "layer", "eval_batch_size")),
         (
             config.initialise == "noise" or "initialise" not in method.settings.get("tune", {}),
             "the prompt does not start from noise",
-            "init_std",
+            ("init_std",),
         ),
         (
             config.reparameterisation is None or bool(config.top_k_layers or config.bottom_k_layers),
             "an MLP makes the prompt",
-            "init_std",
+            ("init_std",),
         ),
-        (config.reparameterisation is not None, "the prompt is trained itself", "reparameterisation"),
+        (config.reparameterisation is not None, "the prompt is trained itself", ("reparameterisation",)),
         (
             not method.closed_form,
             f"{method.name} is fitted in closed form",
-            "epochs batch_size learning_rate warmup_ratio weight_decay clip_norm dropout head loss_over"
-            " micro_batch_size gradient_checkpointing checkpoint_every state_cache",
+            (
+                "epochs",
+                "batch_size",
+                "learning_rate",
+                "warmup_ratio",
+                "weight_decay",
+                "clip_norm",
+                "dropout",
+                "head",
+                "loss_over",
+                "micro_batch_size",
+                "gradient_checkpointing",
+                "checkpoint_every",
+                "state_cache",
+            ),
         ),
     )
 

@@ -260,7 +260,7 @@ def _leads_back(*inputs: Tensor) -> bool:
 
 def _has_fast_sdpa(device: torch.device) -> bool:
     """Whether to use `sdpa`: on a CPU its flash backward is slow for short keys and small heads; three plain products
-    are twice as fast (docs/metadata.md, "bf16 on the CPU")."""
+    are twice as fast (docs/facts.md, "bf16 on the CPU")."""
     return device.type == "cuda"
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from glotprompt.data.languages import Family, Verdict, exposure, family_of
+from glotprompt.data.languages import Family, Verdict, exposure, exposure_family
 from glotprompt.grid.step_results import (
     CostResult,
     Costs,
@@ -226,7 +226,7 @@ class Experiment:
     @cached_property
     def family(self) -> Family | None:
         """The family of the backbone; None if its name does not tell."""
-        return next((family_of(run.backbone) for run in self.done), None)
+        return next((exposure_family(run.backbone) for run in self.done), None)
 
     def verdict(self, target: str) -> Verdict:
         """Whether the backbone was pre-trained on a target's language, as far as published."""

@@ -17,7 +17,7 @@ from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.ngrams import NgramHead
 from glotprompt.model.prefix import Prefix
 from glotprompt.model.tokens import Sequences
-from glotprompt.stages.objectives import SentencePairs
+from glotprompt.stages.stage1_objectives import SentencePairs
 from glotprompt.stages.stage2_data import Stage2
 from glotprompt.training.loop import History
 from glotprompt.training.objectives.alignment import split_pairs

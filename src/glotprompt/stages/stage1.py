@@ -33,7 +33,7 @@ from glotprompt.records import (
 )
 from glotprompt.spec import RunSpec, adapt_specs, digest_of, whole
 from glotprompt.stages.initial import Initial, InitialPrompt, begin_adapt, initial_prompt, weighted
-from glotprompt.stages.objectives import Objective, SentencePairs, objective_of
+from glotprompt.stages.stage1_objectives import Objective, SentencePairs, objective_of
 from glotprompt.training.checkpoint import Checkpoint, same_precision
 from glotprompt.training.loop import Evaluation, History, Optimisation, fit
 from glotprompt.training.memory import PeakMemory, gradient_checkpointing

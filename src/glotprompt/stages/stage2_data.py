@@ -22,7 +22,7 @@ from glotprompt.inference.classifier import Adapted
 from glotprompt.methods import Method, method_of_tune, refuse_other_backbone
 from glotprompt.model.backbone import Backbone
 from glotprompt.spec import RunSpec, digests_of, tune_spec
-from glotprompt.stages.objectives import SentencePairs
+from glotprompt.stages.stage1_objectives import SentencePairs
 from glotprompt.task import Task
 from glotprompt.training.objectives.cloze import Cloze
 from glotprompt.training.objectives.embedding import (

@@ -21,9 +21,13 @@ LARGEST_SHARE = 1 / 30
 
 
 class Checkpoint:
-    """File with the state of a run. Its name contains the run's identity, so no other run ever reads it.
+    """File with the state of a run, `checkpoint_dir`/IDENTITY.checkpoint, so that no other run ever reads it.
 
-    Of processes that train together, the first writes and all read."""
+    Its tensors are, for the nth trained parameter, `<n>.now`, `<n>.best` (at the best evaluation) and
+    `<n>.optimiser.<name>` (AdamW's state). Its metadata are `identity`, `history` (`loop.History`), `pending` (losses
+    since the last of the history), `micro_batch` (the size after halving, None: none) and `notes` (settings as they
+    were at the start, such as the precision). There is no random state, as batches and dropout are functions of seed
+    and step. Of processes that train together, the first writes and all read."""
 
     def __init__(self, runtime: RuntimeConfig, identity: str) -> None:
         folder = runtime.checkpoint_dir

@@ -43,6 +43,8 @@ AMERICASNLP2021 = Dataset(
     get="Clone https://github.com/AmericasNLP/americasnlp2021 and copy or link its folder data as americasnlp2021, with"
     " train.<code> beside each dev.<code> (some folders ask for further steps in their README)",
     unlabelled="one sentence a line",
+    overlaps=("americasnli",),
+    source_overlap=("xnli", "spa"),
     notes=(
         "The dev files are sentences of AmericasNLI: for scoring, never for stage 1.",
         "As parallel text: train.es beside train.<code> has the same lines in Spanish; quy's sources may lack it.",

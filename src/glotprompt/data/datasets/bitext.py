@@ -58,6 +58,8 @@ BIBLE_VERSES = Dataset(
     " parallel/bible/eng-<ISO 639-3>.tsv (of glv, cni and quc the demo's scenario manx does it)",
     unlabelled="the target side of its pairs, without the verses that Taxi1500 has in the language",
     held_out_ids=_verses_of_taxi1500,
+    overlaps=("taxi1500",),
+    source_overlap=("taxi1500", "eng"),
     notes=(
         "Verses are named 55.2.24: book 55 (Matthew is 40), chapter 2, verse 24.",
         "Any code is taken, and the folder decides.",
@@ -82,6 +84,8 @@ MAFAND = Dataset(
     get="From https://github.com/masakhane-io/lafand-mt, write the pairs of English and a language (English, the other;"
     " a tab between them, no header, quotes literal) to parallel/mafand/eng-<ISO 639-3>.tsv",
     unlabelled="the target side of its pairs",
+    overlaps=("masakhanews", "sib200"),
+    source_overlap=("sib200", "eng"),
     notes=(
         "News, like MasakhaNEWS: pairs are checked against its dev and test articles and SIB-200's sentences.",
         "The languages translated from English; those from French (bam, bbj, ewe, fon, mos, wol) are not among them.",

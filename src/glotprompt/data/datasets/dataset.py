@@ -84,6 +84,13 @@ class Dataset:
     held_out_ids: HeldOutIds | None = None
     """Ids of parallel pairs that are in an evaluation set, in whatever wording."""
 
+    overlaps: tuple[str, ...] = ()
+    """Datasets with evaluation text that may contain sentences of this one in the same language."""
+
+    source_overlap: tuple[str, str] | None = None
+    """Parallel text: the dataset and language of evaluation text that may contain sentences of its source side, as it
+    has the same items in every language."""
+
     hub: HubFiles | None = None
     notes: tuple[str, ...] = ()
 

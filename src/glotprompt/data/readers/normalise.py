@@ -1,4 +1,5 @@
-"""Normalisation of text for reading (`normalise`), and reduction for comparisons (`words`, `letters`)."""
+"""Normalised text, which is read (`normalise`), and keys, which are only compared (`words`, `letters`). A key with
+white space folded and nothing else is `records.text_key`."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ _CLEANED, _OF_WORDS = _ByCharacter(_clean), _ByCharacter(_of_words)
 
 
 def normalise(text: str) -> str:
-    """`text` in NFC, without control and invisible characters, with single spaces between words and none at the edges.
+    """Normalised text (`--normalise`): in NFC, without control and invisible characters, with single spaces between
+    words and none at the edges.
 
     Tab, line ends, U+2028, NBSP and all other Unicode spaces become a space. C1 controls become what they stand for in
     cp1252 (U+0096 an en dash); other controls, U+FEFF, U+200B and the soft hyphen are removed. Nothing else changes:
@@ -53,12 +55,12 @@ def normalise(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Words of a text for comparisons: letters, marks and digits, in NFKC, casefolded."""
+    """Words of a text, as a key for decontamination: letters, marks and digits, in NFKC, casefolded."""
     return unicodedata.normalize("NFKC", text).casefold().translate(_OF_WORDS).split()
 
 
 def letters(text: str) -> str:
-    """Key by which two texts are the same: their `words` without spaces; "" if there are none."""
+    """Letters of a text, the key by which two texts are the same: its `words` without spaces; "" if there are none."""
     return "".join(words(text))
 
 

@@ -257,7 +257,7 @@ def labels_of(examples: Iterable[Example]) -> list[str]:
 
 
 def text_key(item: str | Example) -> tuple[str, ...]:
-    """Texts of an item for comparison: without label, id, and edge or repeated spaces."""
+    """Texts of an item after folding white space, as a key: without label and id. Case and code points differ still."""
     if isinstance(item, str):
         return (" ".join(item.split()),)
     return tuple(f"{name}={' '.join(text.split())}" for name, text in sorted(item.fields.items()))

@@ -25,18 +25,19 @@ from glotprompt.task import BUILT_IN_TASKS, Task
 
 @dataclass(frozen=True)
 class Words:
-    """Label words of a task as vocabulary rows, and the masks at which they are read.
+    """Label words of a task as vocabulary rows, and the read positions: those whose states predict their tokens.
 
-    The template has as many masks as the longest word has tokens, all predicted in one pass; a shorter word uses the
-    first of them (PET with several masks: Schick and Schütze 2021, "It's Not Just Size That Matters"). Of a decoder the
-    "masks" are the positions behind the template and behind the tokens of `continuations`."""
+    In a masked language model these are masks: the template has as many as the longest word has tokens, all predicted
+    in one pass, and a shorter word uses the first of them (PET with several masks: Schick and Schütze 2021, "It's Not
+    Just Size That Matters"). In a decoder they are the last position of the template, and those of the tokens of
+    `continuations`, each of which predicts the token behind it."""
 
     token_ids: Int[Tensor, " token"]
     """Tokens of all label words."""
     average: Float[Tensor, "label token"]
     """Row y averages over the words of label y, and over the tokens of each word."""
-    masks: Int[Tensor, " token"] | None = None
-    """Index of each token's mask, from 0; None: there is one mask, as every word is one token."""
+    reads: Int[Tensor, " token"] | None = None
+    """Number of each token's read position, from 0; None: there is only one, as every word is one token."""
     continuations: tuple[tuple[int, ...], ...] = ()
     """Decoders: tokens behind the template, each in a row of its own, so that every word's last token is read at the
     end of one or inside it; ((),) where every word is one token. Empty for masked language models."""
@@ -46,13 +47,14 @@ class Words:
         return len(self.average)
 
     @property
-    def num_masks(self) -> int:
-        return 1 if self.masks is None else int(self.masks.max()) + 1
+    def num_reads(self) -> int:
+        """Number of read positions of an example."""
+        return 1 if self.reads is None else int(self.reads.max()) + 1
 
     def scores(self, backbone: Backbone, hidden: Float[Tensor, "read hidden"]) -> Float[Tensor, "batch label"]:
-        """Label scores from the states at every example's masks: with one mask the mean logit of a label's words, else
-        `log_probabilities`, as logits of different masks are not comparable."""
-        if self.masks is not None:
+        """Label scores from the states at every example's read positions: with one the mean logit of a label's words,
+        else `log_probabilities`, as logits of different positions are not comparable."""
+        if self.reads is not None:
             return self.log_probabilities(backbone, hidden)
         logits = backbone.token_logits(hidden, self.token_ids.to(backbone.device))
         return logits @ self.average.T.to(backbone.device)
@@ -64,10 +66,10 @@ class Words:
         over its tokens, so that long words are not at a disadvantage."""
         token_ids, average = self.token_ids.to(backbone.device), self.average.to(backbone.device)
         log_probs = backbone.token_logits(hidden).log_softmax(dim=-1)
-        if self.masks is None:
+        if self.reads is None:
             return log_probs[:, token_ids] @ average.T
-        of_example = log_probs.unflatten(0, (-1, self.num_masks))
-        return of_example[:, self.masks.to(backbone.device), token_ids] @ average.T
+        of_example = log_probs.unflatten(0, (-1, self.num_reads))
+        return of_example[:, self.reads.to(backbone.device), token_ids] @ average.T
 
 
 def label_words(
@@ -75,30 +77,28 @@ def label_words(
 ) -> Words:
     """Look up the label words of the verbalizer. Raises `ConfigError` for a word with unknown tokens; with the model's
     input `embeddings` the message suggests words of similar meaning."""
-    rows = [
+    by_label = [
         [tokens_of(word, label, task, tokenizer, embeddings) for word in words]
         for label, words in task.verbalizer.items()
     ]
-    _refuse_double(task, rows, tokenizer)
+    _refuse_double(task, by_label, tokenizer)
     decodes = SpecialIds.of(tokenizer).objective != "mlm"
-    continuations = _continuations([word for words in rows for word in words]) if decodes else ()
-    read = [
+    continuations = _continuations([word for words in by_label for word in words]) if decodes else ()
+    tokens_before = [  # each read position of a decoder, in their order
         own[:length]
         for own, lengths in zip(continuations, read_lengths(continuations), strict=True)
         for length in lengths
     ]
-    flat = [
-        (row, read.index(word[:place]) if decodes else place, token, len(words) * len(word))
-        for row, words in enumerate(rows)
-        for word in words
-        for place, token in enumerate(word)
-    ]
-    average = torch.zeros(len(rows), len(flat))
-    for column, (row, _, _, share) in enumerate(flat):
-        average[row, column] = 1 / share
-    masks = torch.tensor([mask for _, mask, _, _ in flat])
-    token_ids = torch.tensor([token for _, _, token, _ in flat])
-    return Words(token_ids, average, masks if masks.any() else None, continuations)
+    token_ids, reads, labels, shares = list[int](), list[int](), list[int](), list[float]()
+    for label, words in enumerate(by_label):
+        for word in words:
+            token_ids += word
+            reads += [tokens_before.index(word[:i]) if decodes else i for i in range(len(word))]
+            labels += [label] * len(word)
+            shares += [1 / (len(words) * len(word))] * len(word)
+    average = torch.zeros(len(by_label), len(token_ids))
+    average[labels, range(len(token_ids))] = torch.tensor(shares)
+    return Words(torch.tensor(token_ids), average, torch.tensor(reads) if any(reads) else None, continuations)
 
 
 def _continuations(words: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
@@ -113,9 +113,11 @@ def read_lengths(continuations: Sequence[tuple[int, ...]]) -> list[range]:
     return [range(min(row, 1), len(own) + 1) for row, own in enumerate(continuations)]
 
 
-def _refuse_double(task: Task, rows: Sequence[Sequence[tuple[int, ...]]], tokenizer: PreTrainedTokenizerFast) -> None:
+def _refuse_double(
+    task: Task, by_label: Sequence[Sequence[tuple[int, ...]]], tokenizer: PreTrainedTokenizerFast
+) -> None:
     labels_of: dict[tuple[int, ...], list[str]] = {}
-    for label, words in zip(task.labels, rows, strict=True):
+    for label, words in zip(task.labels, by_label, strict=True):
         for word in words:
             labels_of.setdefault(word, []).append(label)
     for word, labels in labels_of.items():
@@ -270,13 +272,14 @@ class Cloze:
 
     input_ids: NDArray[np.int64]
     position: int
-    """Position of the (first) mask, or 0 for a head without mask. Of decoders the last one before the label word."""
+    """The first read position (`Words`): that of the first mask, of a decoder the last one before the label word; 0 for
+    a classification head."""
     truncated: bool = False
     """Whether a text was truncated."""
     entering: Entering | None = None
     """Set by `lower_layers`, for all examples of a training or none."""
-    num_masks: int = 1
-    """Number of consecutive masks."""
+    num_reads: int = 1
+    """Number of read positions; consecutive in a masked language model."""
     weight: float = 1.0
     """Weight in losses and accuracies; the mean over all examples is 1."""
     continuations: tuple[tuple[int, ...], ...] = ()

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.characters import CharacterMap
-from glotprompt.data.readers.records import Example, most_per_label, shots_per_class, split_held_out
+from glotprompt.data.readers.records import Example, most_per_label, shots_per_class, split_held_out, text_key
 from glotprompt.errors import ConfigError, DataError, counted, nearest, setting
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import Head
@@ -56,8 +56,9 @@ def masking_corpus(
 
 
 def halves(held_out: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split held-out lines into two halves; equal lines stay together. A single line is in both."""
-    keys = [" ".join(line.split()) for line in held_out]
+    """Split held-out lines into two halves; lines that are equal after folding white space stay together. A single line
+    is in both."""
+    keys = [text_key(line) for line in held_out]
     half_of = {key: number % 2 for number, key in enumerate(dict.fromkeys(keys))}
     one, other = ([line for line, key in zip(held_out, keys, strict=True) if half_of[key] == side] for side in (0, 1))
     return one, other or one
@@ -149,6 +150,7 @@ class _Reader:
     task: Task
     tokenizer: PreTrainedTokenizerFast
     num_masks: int
+    """Masks in the template of a masked language model."""
     special: SpecialIds
 
     def tokens(self, rows: Sequence[Mapping[str, str]]) -> list[list[int]]:
@@ -170,12 +172,12 @@ class _Reader:
         """An example from its tokens."""
         array, objective = np.array(ids, dtype=np.int64), self.special.objective
         if objective == "mlm":
-            return Cloze(array, ids.index(self.special.mask), truncated, num_masks=self.num_masks)
+            return Cloze(array, ids.index(self.special.mask), truncated, num_reads=self.num_masks)
         start = (self.special.pad, self.special.mask) if objective == "spans" else ()
         continuations = ((),) if words is None else words.continuations
         num_reads = sum(map(len, read_lengths(continuations)))
         return Cloze(
-            array, len(start or ids) - 1, truncated, num_masks=num_reads, continuations=continuations, decoder_ids=start
+            array, len(start or ids) - 1, truncated, num_reads=num_reads, continuations=continuations, decoder_ids=start
         )
 
 
@@ -188,7 +190,7 @@ def encode(
 ) -> list[Cloze]:
     """Render and tokenise examples, to read `words` (None: words of one token). Beyond `max_length` tokens the longest
     text field is truncated, never the template or the masks, which are consecutive."""
-    reader = _Reader(task, tokenizer, 1 if words is None else words.num_masks, SpecialIds.of(tokenizer))
+    reader = _Reader(task, tokenizer, 1 if words is None else words.num_reads, SpecialIds.of(tokenizer))
     # This many tokens of a field are truncated exactly as the whole field would be.
     clean = [
         {name: beginning(plain(text, tokenizer), tokenizer, max_length) for name, text in row.items()} for row in fields

@@ -69,7 +69,7 @@ def score_masked_tokens(backbone: Backbone, batches: Sequence[MaskedBatch], pref
 
 @runtime_checkable
 class LabelHead(Protocol):
-    """Anything that scores labels from states: the verbalizer's `Words`, a a head."""
+    """Anything that scores labels from states: the verbalizer's `Words`, or a head."""
 
     @property
     def num_labels(self) -> int: ...
@@ -92,62 +92,62 @@ def label_scores(
 def label_states(
     backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, pooled_layer: int | None = None
 ) -> Float[Tensor, "read hidden"]:
-    """Last-layer states at the label positions, consecutive for each example; with `pooled_layer` the pooled output of
-    that layer."""
+    """Last-layer states at the read positions (`cloze.Words`), those of each example together; with `pooled_layer` the
+    pooled output of that layer."""
     if pooled_layer is not None:
         return backbone.pooled_states([cloze.input_ids for cloze in clozes], prefix, pooled_layer)
     if clozes[0].continuations:
         return _continued_states(backbone, clozes, prefix)
-    ids, mask = padded(clozes, backbone)
+    ids, attention_mask = padded(clozes, backbone)
     width = ids.shape[1]
-    first = [row * width + cloze.position for row, cloze in enumerate(clozes)]
-    indices = [
-        position + mask for position, cloze in zip(first, clozes, strict=True) for mask in range(cloze.num_masks)
-    ]
-    places = torch.tensor(indices, device=backbone.device)
+    indices = torch.tensor(  # of the flattened states
+        [row * width + cloze.position + read for row, cloze in enumerate(clozes) for read in range(cloze.num_reads)],
+        device=backbone.device,
+    )
     entering = [cloze.entering for cloze in clozes if cloze.entering is not None]
     if not entering:
-        return backbone.states_at(ids, mask, prefix, places)
+        return backbone.states_at(ids, attention_mask, prefix, indices)
     hidden = torch.zeros(len(clozes), width, backbone.hidden_size, dtype=backbone.dtype)
     for row, states in zip(hidden, entering, strict=True):
         row[: len(states.states)] = states.states
-    return backbone.states_from(entering[0].layer, hidden.to(backbone.device), mask, prefix, places)
+    return backbone.states_from(entering[0].layer, hidden.to(backbone.device), attention_mask, prefix, indices)
 
 
 def _continued_states(
     backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None
 ) -> Float[Tensor, "read hidden"]:
-    """States behind a template and behind the tokens of label words: one row for each continuation of each example, in
-    which positions of `read_lengths` are read. An encoder reads each example once."""
-    special, rows, lengths = SpecialIds.of(backbone.tokenizer), list[NDArray[np.int64]](), list[range]()
-    of_row: list[int] = []
-    for number, cloze in enumerate(clozes):
+    """States behind a template and behind the tokens of label words: one sequence for each continuation of each
+    example, in which the positions of `read_lengths` are read. An encoder reads each example once."""
+    sequences, positions, example_of = list[NDArray[np.int64]](), list[range](), list[int]()
+    for example, cloze in enumerate(clozes):
         start = np.array(cloze.decoder_ids or cloze.input_ids, dtype=np.int64)
-        rows += [np.concatenate([start, own]).astype(np.int64) for own in cloze.continuations]
-        lengths += read_lengths(cloze.continuations)
-        of_row += [number] * len(cloze.continuations)
-    ids, mask = _on_device(rows, special.pad, backbone)
-    firsts = [row * ids.shape[1] + clozes[number].position for row, number in enumerate(of_row)]
-    indices = [first + length for first, own in zip(firsts, lengths, strict=True) for length in own]
-    places = torch.tensor(indices, device=backbone.device)
-    numbers = torch.tensor(of_row, device=backbone.device)
+        for own, lengths in zip(cloze.continuations, read_lengths(cloze.continuations), strict=True):
+            sequences.append(np.concatenate([start, own]).astype(np.int64))
+            positions.append(range(cloze.position + lengths.start, cloze.position + lengths.stop))
+            example_of.append(example)
+    ids, attention_mask = _on_device(sequences, SpecialIds.of(backbone.tokenizer).pad, backbone)
+    indices = torch.tensor(  # of the flattened states
+        [row * ids.shape[1] + position for row, own in enumerate(positions) for position in own],
+        device=backbone.device,
+    )
+    examples = torch.tensor(example_of, device=backbone.device)
     if clozes[0].decoder_ids:
-        return backbone.states_at(*padded(clozes, backbone), prefix, places, DecoderInput(ids, numbers))
-    return backbone.states_at(ids, mask, None if prefix is None else prefix.of_rows(numbers), places)
+        return backbone.states_at(*padded(clozes, backbone), prefix, indices, DecoderInput(ids, examples))
+    return backbone.states_at(ids, attention_mask, None if prefix is None else prefix.of_rows(examples), indices)
 
 
 def padded(
     clozes: Sequence[Cloze], backbone: Backbone
 ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"] | None]:
-    """Padded ids and mask of a batch on the backbone's device; no mask for examples of equal length."""
+    """Padded ids and attention mask of a batch on the backbone's device; no mask for examples of equal length."""
     return _on_device([cloze.input_ids for cloze in clozes], SpecialIds.of(backbone.tokenizer).pad, backbone)
 
 
 def _on_device(
     sequences: Sequence[NDArray[np.int64]], pad_id: int, backbone: Backbone
 ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"] | None]:
-    ids, mask = pad(sequences, pad_id)
-    on_device = None if mask is None else torch.from_numpy(mask).to(backbone.device)
+    ids, attention_mask = pad(sequences, pad_id)
+    on_device = None if attention_mask is None else torch.from_numpy(attention_mask).to(backbone.device)
     return torch.from_numpy(ids).to(backbone.device), on_device
 
 
