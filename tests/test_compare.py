@@ -141,7 +141,7 @@ def test_a_gain_is_over_seeds_inside_an_example() -> None:
 
 def test_without_labels_it_says_that_it_cannot_know() -> None:
     assert recommend([EMBEDDING, LORA], 40.0, None) == LORA
-    assert recommend([EMBEDDING, LORA], 40.0, 39.0) == LORA
+    assert recommend([EMBEDDING, LORA], 40.0, 23.0) == LORA
     assert recommend([EMBEDDING, LORA], 40.0, 10.0) == EMBEDDING
     assert recommend([EMBEDDING, LORA], 95.0, 92.0) == EMBEDDING
     assert recommend([EMBEDDING], None, None) == EMBEDDING

@@ -188,8 +188,10 @@ def shared_words(target_sides: Iterable[str], texts: Iterable[str]) -> float:
 
 
 def _word_counts(texts: Iterable[str]) -> Counter[str]:
-    words = (re.sub(r"^[^\w']+|[^\w']+$", "", word) for text in texts for word in text.lower().split())
-    return Counter(unicodedata.normalize("NFC", word) for word in words if word)
+    lines = (unicodedata.normalize("NFC", text.casefold()) for text in texts)
+    # Marks that stand on a letter are no punctuation.
+    words = (re.sub(r"^[^\w']+|[^\w'\u0300-\u036f]+$", "", word) for line in lines for word in line.split())
+    return Counter(word for word in words if word)
 
 
 def out_of_step(pairs: Sequence[Pair]) -> list[OutOfStep]:
