@@ -21,7 +21,6 @@ from starlette.middleware.cors import CORSMiddleware
 from glotprompt.errors import ArtifactError, nearest
 from glotprompt.jobs.workbench import Workbench
 from glotprompt.model.backbone import Backbone
-from glotprompt.serve.bench import UPLOAD_BYTES, UPLOAD_ROUTE, add_bench
 from glotprompt.serve.middleware import Authorised, BoundedBody, KnownHost, Observed, refusal_response
 from glotprompt.serve.observed import CONTENT_TYPE, FIELDS, Metrics
 from glotprompt.serve.registry import Registry
@@ -36,6 +35,7 @@ from glotprompt.serve.schemas import (
     Refusal,
 )
 from glotprompt.serve.service import Service, ServiceSettings
+from glotprompt.serve.workspace import UPLOAD_BYTES, UPLOAD_ROUTE, add_workspace_routes
 from glotprompt.version import __version__
 
 PAGE = Path(__file__).parent / "page"
@@ -124,7 +124,7 @@ def make_app(
     documented = [] if access.token is None else [Depends(HTTPBearer(auto_error=False))]
     app.state.trains = bench is not None
     if bench is not None:
-        add_bench(app, bench, registry, documented)
+        add_workspace_routes(app, bench, registry, documented)
     _add_routes(app, documented)
     return app
 

@@ -104,7 +104,7 @@ class Labels:
     train: dict[str, str]
 
 
-def add_bench(app: FastAPI, bench: Workbench, registry: Registry, documented: Sequence[Any]) -> None:
+def add_workspace_routes(app: FastAPI, bench: Workbench, registry: Registry, documented: Sequence[Any]) -> None:
     """Add the routes; `documented`: dependencies that describe access."""
     guarded: dict[str, Any] = {"dependencies": documented, "tags": ["workspace"]}
     app.add_exception_handler(UserError, _on_user_error)

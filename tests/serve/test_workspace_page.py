@@ -31,7 +31,7 @@ from .axe import VARIABLE, violations
 from .browser import ACCESSIBILITY, SHOTS, Visit, choose
 from .conftest import make_classifier
 from .live import Live, on_a_port
-from .test_bench import FAKE
+from .test_workspace import FAKE
 
 SLOW = 1_200_000
 """Milliseconds that a training may take on a busy machine."""
