@@ -218,6 +218,7 @@ class TestMemory:
         assert activation_bytes(shell, every, 8, 64, 76, "cuda") < 0.8 * base
         assert activation_bytes(half, every, 8, 64, 76) == pytest.approx(base / 2, rel=0.2)
 
+    @pytest.mark.slow
     def test_a_pair_is_two_sentences(self, shells: Callable[[str], Shell]) -> None:
         shell, config = shells("xlm-roberta"), ADAPT.replace(objective="alignment")
         begin = METHODS["soft-prompt"].begin_adapt
