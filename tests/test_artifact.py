@@ -102,6 +102,12 @@ def test_a_trained_parameter_can_be_saved(tmp_path: Path) -> None:
     assert not found["x"].requires_grad
 
 
+def test_the_digest_covers_names_types_and_shapes() -> None:
+    values = torch.arange(6.0)
+    different = [{"x": values}, {"y": values}, {"x": values.view(torch.int32)}, {"x": values.view(2, 3)}]
+    assert len({artifact.digest(each, {}) for each in different}) == len(different)
+
+
 def test_no_pickle(saved: Path) -> None:
     data = saved.read_bytes()
     header = int.from_bytes(data[:8], "little")

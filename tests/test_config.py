@@ -230,6 +230,12 @@ def test_the_tables_of_presets_name_methods(name: str) -> None:
             assert not isinstance(value, dict) or set(value) <= {*METHODS, "others"}
 
 
+@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize(("method", "control"), [("fine-tuning-mlm", "fine-tuning"), ("soft-prompt", "source-prompt")])
+def test_presets_tune_a_control_as_what_it_is_compared_with(name: str, method: str, control: str) -> None:
+    assert preset(name, "tune", method) == preset(name, "tune", control)
+
+
 def test_a_preset_s_value_goes_to_its_methods_alone() -> None:
     assert preset("quick", "adapt", "soft-prompt")["learning_rate"] == 8e-2
     assert preset("quick", "adapt") == preset("quick", "adapt", "soft-prompt")

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.errors import ConfigError, ModelError
-from glotprompt.estimate.costs import MethodCost, activation_bytes, method_costs, tune_cost
+from glotprompt.estimate.costs import MethodCost, activation_bytes, adapt_cost, method_costs, tune_cost
 from glotprompt.methods import METHODS
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI_SENTENCE
@@ -217,6 +217,14 @@ class TestMemory:
         assert activation_bytes(shell, every, 8, 128, 152) > 2.3 * base  # attention weights grow with the square
         assert activation_bytes(shell, every, 8, 64, 76, "cuda") < 0.8 * base
         assert activation_bytes(half, every, 8, 64, 76) == pytest.approx(base / 2, rel=0.2)
+
+    @pytest.mark.slow
+    def test_a_pair_is_two_sentences(self, shells: Callable[[str], Shell]) -> None:
+        shell, config = shells("xlm-roberta"), ADAPT.replace(objective="alignment")
+        begin = METHODS["soft-prompt"].begin_adapt
+        assert begin is not None
+        expected = activation_bytes(shell, begin(shell, config).to(shell.device), 2 * 4, 16, 0)
+        assert adapt_cost(shell, config, "cpu").activation_bytes == expected
 
     @pytest.mark.slow
     def test_what_is_held_beside_them(self, shells: Callable[[str], Shell], tiny_costs: dict[str, MethodCost]) -> None:

@@ -174,6 +174,12 @@ def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[
     assert "initialise" not in config.model_fields_set, "a start that is handed over stands above the preset's"
     config, _ = settings(AdaptConfig, {"learning_rate": "auto"}, "FacebookAI/xlm-roberta-large", "soft-prompt")
     assert config == AdaptConfig(learning_rate="auto")
+    options = {"parallel": ["pairs.tsv"]}
+    config, _ = settings(AdaptConfig, options, "mini", "soft-prompt")
+    assert config == AdaptConfig(**preset("alignment", "adapt"))
+    options |= {"target": ["text.txt"], "set": ["objective=mlm+alignment"]}
+    config, _ = settings(AdaptConfig, options, "mini", "soft-prompt")
+    assert config == AdaptConfig(**preset("quick", "adapt"), objective="mlm+alignment"), "beside text as text alone"
     options = {"preset": "paper", "top_k_layers": 9, "set": ["checkpoint_every=0", "dev_share=.25"]}
     config, runtime = settings(TuneConfig, options, "mini", "prompt-tuning")
     assert config == TuneConfig(method="prompt-tuning", top_k_layers=9, dev_share=0.25, loss_over="vocabulary")

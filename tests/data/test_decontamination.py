@@ -13,6 +13,7 @@ from glotprompt.data.datasets.catalog import DATASETS, dataset
 from glotprompt.data.decontamination import (
     NGRAM,
     Overlap,
+    decontaminated_pairs,
     evaluation_beside,
     evaluation_set,
     refuse_evaluation_text,
@@ -50,6 +51,18 @@ def test_what_is_removed_and_why() -> None:
     )
     counts = {"dev": {"same": 2, "shared": 0}, "test": {"same": 2, "shared": 3}, "other": {"same": 0, "shared": 0}}
     assert found.to_json() == {"ngram": 13, "kept": 4, "removed": 5, "held_out": counts}
+
+
+def test_a_pair_goes_if_either_side_is_evaluation_text() -> None:
+    pairs = [("a", "b"), ("scored", "c"), ("d", "scored"), ("scored", "scored")]
+    rest, reports = decontaminated_pairs(pairs, ["Scored!"])
+    assert rest == pairs[:1]
+    assert [(side, report["kept"], report["removed"]) for side, report in reports.items()] == [
+        ("source", 2, 2),
+        ("target", 2, 2),
+    ], "both sides are always counted"
+    with pytest.raises(DataError, match="all pairs are evaluation text"):
+        decontaminated_pairs(pairs[1:3], ["scored"])
 
 
 def test_nothing_to_remove() -> None:

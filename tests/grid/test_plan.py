@@ -409,6 +409,11 @@ def test_a_system_has_settings_of_its_own(with_systems: Path) -> None:
     assert str(other).startswith("adapt soft-prompt to "), "a plain method has no name of its own"
 
 
+def test_what_varies_stands_above_a_system_s_own_settings(with_systems: Path) -> None:
+    plan = planned(with_systems, with_systems.parent, 'methods=["aligned"]', "varies.adapt.steps=[3, 4]")
+    assert [step.config.steps for step in plan.steps.values() if isinstance(step, AdaptStep)] == [3, 4]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -133,16 +133,21 @@ def test_a_failure_is_told_in_the_commands_words(folder: Path, started: Callable
         assert said.endswith(f"(exit status {status})")
 
 
-def test_a_service_that_starts_again_resumes(folder: Path, started: Callable[..., Runner]) -> None:
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_service_that_starts_again_resumes(folder: Path, started: Callable[..., Runner], done: int) -> None:
     first = started()
     (folder / "hold").touch()
     first.add(1, "train", "first", [step("adapt"), step("tune")])
     until(lambda: state(first, 1) == "running")
     first.close()
     assert state(first, 1) == "running"  # as after a kill
+    killed = first.status(1).replace(step=done).model_dump_json()
+    (folder / "jobs" / "0001" / "status.json").write_text(killed, encoding="utf-8")
+    before = first.log(1).splitlines().count("adapt")
     (folder / "hold").unlink()
     second = started()
     until(lambda: state(second, 1) == "finished")
+    assert second.log(1).splitlines().count("adapt") == before + 1 - done, "what is done is not done again"
     assert second.jobs == first.jobs
     assert second.next_number() == 2
 

@@ -279,3 +279,12 @@ def test_a_prefix_first_read_without_gradients_still_leads_them_back(mode: Any) 
     assert prompt.trained.grad is not None
     assert prompt.trained.grad[1].abs().sum() == 3 * 3 * 4
     assert prompt.trained.grad[0].abs().sum() == 0
+
+
+def test_some_rows_of_a_batch_have_a_mask_of_their_own() -> None:
+    prompts = [torch.zeros(1, 2, 1, length, 1) for length in (1, 2)]
+    prefix = Prefix.per_row(prompts, torch.tensor([0, 1]), torch.float32)
+    whole, some = prefix.extend(None, 3), prefix.of_rows(torch.tensor([1, 0, 1])).extend(None, 3)
+    assert whole is not None
+    assert some is not None
+    assert some.equal(whole[[1, 0, 1]])

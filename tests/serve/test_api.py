@@ -217,6 +217,7 @@ def test_a_language_is_not_found_without_an_lm_head(
         ([item("nya", PAIR)], 422, "wrong_fields", "'nya' reads text, not premise and hypothesis", 0),
         ([item("nya")] * 6, 413, "too_many_items", "at most 5", None),
         ([item("nya"), item("nya", "a " * 300)], 413, "too_many_characters", "more than 400", 1),
+        ([item("nya", "a " * 150)] * 2, 413, "too_many_characters", "more than 400", 1),
         ([], 422, "invalid_request", "items", None),
         ([item("nya", " \n")], 422, "invalid_request", "a text is empty", 0),
         ([{"text": "a"}], 422, "invalid_request", "give classifier, or language and task", 0),

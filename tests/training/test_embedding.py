@@ -151,6 +151,9 @@ def test_the_target_s_texts_move_the_centre(tiny_backbone: Tiny) -> None:
     scores = plain.log_probabilities(TEXTS) + shift.detach().numpy()
     expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(centred.log_probabilities(TEXTS), expected, atol=1e-4)
+    mapped = replace(plain, characters=gp.CharacterMap.fitted({"ɬ": "t"}, []))
+    of_mapped = mapped.with_target_text([text.replace("t", "ɬ") for text in texts])
+    np.testing.assert_array_equal(of_mapped.log_probabilities(TEXTS), centred.log_probabilities(TEXTS))
     with pytest.raises(ConfigError, match="no target text"):
         plain.with_target_text([])
     with pytest.raises(ConfigError, match="has no sentence vectors"):
