@@ -191,10 +191,8 @@ def _show_adapted(adapted: Adapted, num_parameters: int) -> None:
         }
     )
     if not report.improved:
-        lower = f"{before.loss:.3f} without, {after.loss:.3f} with it"
-        warn(
-            [f"no step is better on held-out text than the model without {adapted.method} ({lower}); the best is saved"]
-        )
+        losses = f"{after.loss:.3f} with it, {before.loss:.3f} without"
+        warn([f"on held-out text the model is no better with this {adapted.method} ({losses}): compare before you use it"])
 
 
 def _each(scores: HeldOutScores) -> list[HeldOutScores]:

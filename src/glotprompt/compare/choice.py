@@ -150,7 +150,7 @@ def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> 
     for name, has in _FEATURES.items():
         with_it, without = ({one: r for one, r in models.items() if has(one) is side} for side in (True, False))
         if with_it and without:
-            sentences.append(_worth(name, number, gain(rights[best(with_it)], rights[best(without)])))
+            sentences.append(_worth(name, number, (best(with_it), best(without)), rights))
     return sentences
 
 
@@ -161,9 +161,11 @@ _FEATURES: Mapping[str, Callable[[Candidate], bool]] = {
 }
 
 
-def _worth(name: str, number: int, difference: Gain) -> str:
+def _worth(name: str, number: int, sides: tuple[Candidate, Candidate], rights: Mapping[Candidate, Right]) -> str:
     """What the best candidate with something has over the best one without."""
-    points = _points(difference)
+    with_it, without = (rights[one] for one in sides)
+    difference = gain(with_it, without)
+    points = f"{_points(difference)}, {sides[0].title} against {sides[1].title}"
     if name == "labels" and difference.is_clear:
         return f"{number:,} labels of your own are worth more here than anything zero-shot: {points}."
     what = {"labels": f"Training on your {number:,} labels, too,", "alignment": "Alignment on your translations"}
@@ -172,6 +174,8 @@ def _worth(name: str, number: int, difference: Gain) -> str:
         return f"{what[name]} helps: {points}."
     if difference.high < 0:
         return f"{what[name]} hurts: {points}."
+    if np.array_equal(with_it, without):
+        points = f"{sides[0].title} and {sides[1].title} are right on the same ones"
     return f"{what[name]} makes no difference that {number:,} labels can show: {points}."
 
 
