@@ -4,8 +4,9 @@
 PYTHON ?= python3
 # Arguments for the program that a target runs, for example: make demo ARGS="--fast"
 ARGS ?=
-# Processes that share the fast tests; each holds a torch of its own, so not one for every core of a large machine
-WORKERS ?= auto --maxprocesses 4
+# Processes that share the tests. Some tests wait, so that on two cores a third has work, too; each holds a torch of its
+# own (2.5 GB in the end), so not one for every core of a large machine
+WORKERS ?= 3
 # Arguments for pip, for example an index with CPU or CUDA builds of torch
 PIP_ARGS ?=
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))

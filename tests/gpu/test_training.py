@@ -40,6 +40,7 @@ def both_stages(variant: Variant, backbone: Backbone, runtime: gp.RuntimeConfig 
 ELSEWHERE = {
     "soft-prompt, BERT, dropout", "prompt-tuning, reparameterised", "fine-tuning, linear head",
     "fine-tuning-mlm, dropout", "fine-tuning-mlm, aligned, BERT", "mad-x, pooled head", "lora, BERT",
+    "soft-prompt, pooled head", "lora, aligned", "input-prompt, linear head",
 }  # fmt: skip
 """Variants whose parts (methods, heads, objectives) are all among those of others."""
 SLOW = [
