@@ -15,7 +15,6 @@ import torch
 
 from glotprompt.cli.screen import note
 
-
 _BUSY = 0.75
 """Load on each processor above which a few threads that wait for each other are slower than one: on two busy cores a
 training took three to seven times as long with two threads."""
