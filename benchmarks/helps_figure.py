@@ -1,4 +1,5 @@
-"""The figure of docs/does_it_help.md, from the results of experiments/helps_unseen.toml and helps_topics.toml.
+"""The figure of docs/does_it_help.md, from the results of experiments/helps_unseen.toml and helps_topics.toml (of
+which tf-idf is an experiment of its own there, helps_tfidf: it was run later).
 
 python benchmarks/helps_figure.py results/helps.jsonl.gz docs/does_it_help.svg
 """
@@ -37,7 +38,7 @@ def main(results: Path, output: Path) -> None:
         figure = Figure(figsize=(9, 3), layout="constrained")
         bars, curve = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
         _draw_bars(bars, experiments["helps_unseen"])
-        _draw_curve(curve, experiments["helps_topics"])
+        _draw_curve(curve, experiments["helps_topics"], experiments["helps_tfidf"])
         for axes in (bars, curve):
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_ylim(0, 100)
@@ -78,23 +79,31 @@ def _draw_bars(axes: Any, experiment: Experiment) -> None:
     axes.set_ylabel("right, %")
 
 
-def _draw_curve(axes: Any, experiment: Experiment) -> None:
-    """Topics: the mean over the languages by labels a class of the target language."""
-    counts = {
-        0: "embedding",
-        **{int(name.partition("-")[2]): name for name in experiment.plan["methods"] if "labels" in name},
-    }
-    means = {
-        name: [_mean(experiment, name, target) for target in experiment.targets]
-        for name in (*counts.values(), "self-trained")
-    }
-    levels = {name: sum(filter(None, values)) / len(values) for name, values in means.items() if None not in values}
-    points = [(count, levels[name]) for count, name in counts.items() if name in levels]
-    axes.plot(*zip(*points, strict=True), "o-", markersize=3, color=look("embedding").colour, label="and target labels")
-    if "self-trained" in levels:
-        axes.axhline(levels["self-trained"], color="#2a9d8f", linewidth=1, label="self-trained, no target labels")
+def _draw_curve(axes: Any, sentences: Experiment, alone: Experiment) -> None:
+    """Topics: the mean over the languages by labels a class of the target language, beside English labels and alone."""
+    curves = (
+        (sentences, "embedding", "labels-", "English and target labels"),
+        (alone, "tf-idf", "tf-idf-", "tf-idf on target labels alone"),
+    )
+    for experiment, method, prefix, label in curves:
+        counts = {
+            int(name.removeprefix(prefix)): name for name in experiment.plan["methods"] if name.startswith(prefix)
+        }
+        counts |= {0: method} if method in experiment.plan["methods"] else {}
+        points = [
+            (count, level) for count in sorted(counts) if (level := _level(experiment, counts[count])) is not None
+        ]
+        axes.plot(*zip(*points, strict=True), "o-", markersize=3, color=look(method).colour, label=label)
+    if (level := _level(sentences, "self-trained")) is not None:
+        axes.axhline(level, color="#2a9d8f", linewidth=1, label="self-trained, no target labels")
     axes.set_xlabel("target labels a class")
     axes.set_title("topics of sentences, twelve languages", fontsize=9)
+
+
+def _level(experiment: Experiment, name: str) -> float | None:
+    """Mean over the languages; None where one is missing."""
+    values = [_mean(experiment, name, target) for target in experiment.targets]
+    return None if None in values else sum(filter(None, values)) / len(values)
 
 
 if __name__ == "__main__":

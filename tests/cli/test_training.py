@@ -266,7 +266,7 @@ def test_adapt_says_when_nothing_was_gained(here: Path, tiny_folder: Path, glotp
     (figures,) = json.loads((here / "adapt.json").read_text())["prompts"]
     assert figures["mlm_loss_after"] >= figures["mlm_loss_before"]
     assert not figures["improved"]
-    assert "! on held-out text the model is no better with this soft-prompt" in outcome.out
+    assert "! held-out text is predicted no better with this soft-prompt" in outcome.out
     assert (here / "nya.st").is_file()
 
 

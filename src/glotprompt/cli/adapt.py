@@ -192,11 +192,7 @@ def _show_adapted(adapted: Adapted, num_parameters: int) -> None:
     )
     if not report.improved:
         losses = f"{after.loss:.3f} with it, {before.loss:.3f} without"
-        warn(
-            [
-                f"on held-out text the model is no better with this {adapted.method} ({losses}): compare before you use it"
-            ]
-        )
+        warn([f"held-out text is predicted no better with this {adapted.method} ({losses}); compare before you use it"])
 
 
 def _each(scores: HeldOutScores) -> list[HeldOutScores]:
