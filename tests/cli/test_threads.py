@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from glotprompt.cli import threads
-from glotprompt.cli.threads import cpu_quota, settle_threads
+from glotprompt.cli.threads import cpu_quota, keep_to_quota
 
 
 def written(folder: Path, files: dict[str, str]) -> Path:
@@ -68,7 +68,7 @@ def test_threads_are_only_lowered(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quota: int | None, expected: int
 ) -> None:
     monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
-    settle_threads()
+    keep_to_quota()
     assert torch.get_num_threads() == expected
     assert ("threads: 2, as many" in capsys.readouterr().err) == (expected < 4)
 
@@ -77,17 +77,5 @@ def test_threads_are_only_lowered(
 def test_what_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "cpu_quota", lambda: 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    settle_threads()
+    keep_to_quota()
     assert torch.get_num_threads() == 4
-
-
-@pytest.mark.parametrize(("load", "expected"), [(3.5, True), (0.5, False)])
-@pytest.mark.usefixtures("four_threads")
-def test_a_busy_machine_is_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], load: float, expected: bool
-) -> None:
-    monkeypatch.setattr(threads, "cpu_quota", lambda: None)
-    monkeypatch.setattr(threads.os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(threads.os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
-    settle_threads()
-    assert ("OMP_NUM_THREADS=1 may be" in capsys.readouterr().err) == expected

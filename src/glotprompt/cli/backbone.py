@@ -13,7 +13,7 @@ import torch
 from glotprompt.cli.files import without_weight
 from glotprompt.cli.screen import note, resumable
 from glotprompt.cli.tables import wrote
-from glotprompt.cli.threads import settle_threads
+from glotprompt.cli.threads import keep_to_quota
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, ModelError, counted
 from glotprompt.formats import adapter_hub
@@ -42,7 +42,7 @@ def open_backbone(model: str, precision: Any, device: str) -> Backbone:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"--device {device} cannot be used here ({reason}); give auto or cpu") from None
-    settle_threads()  # before the probe that chooses the precision
+    keep_to_quota()  # before the probe that chooses the precision
     backbone = Backbone.load(model, precision=precision, device=device)
     millions = backbone.num_parameters / 1e6
     note(

@@ -16,7 +16,7 @@ from glotprompt.cli.plain_commands import commands_of
 from glotprompt.cli.program import as_typed
 from glotprompt.cli.screen import Interrupted, note, say
 from glotprompt.cli.tables import console, table
-from glotprompt.cli.threads import settle_threads
+from glotprompt.cli.threads import keep_to_quota
 from glotprompt.cluster.remote import named, open_store, without_password
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import ConfigError, ModelError, UserError, counted
@@ -46,7 +46,7 @@ def grid(params: Params) -> int:
     store, plan = open_store(named(output)), Plan()
     if packed is not None and not dry_run:
         unpack(packed, store)
-    settle_threads()
+    keep_to_quota()
     open_backbone = _backbones(store, device, dry_run)
     command = as_typed("grid", {**params, "output": place_name, "address": address and without_password(address)})
     for experiment in loaded:

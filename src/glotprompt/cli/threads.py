@@ -1,4 +1,4 @@
-"""Limits the number of threads to the CPU quota of a container, and says where other programs take their time.
+"""Limits the number of threads to the CPU quota of a container.
 
 torch counts the processors that a process may run on (`taskset`, Slurm), but not a quota of their time: with
 `docker run --cpus 2` on a machine of 64 it starts 64 threads, which then wait for each other.
@@ -15,23 +15,13 @@ import torch
 
 from glotprompt.cli.screen import note
 
-_BUSY = 0.75
-"""Load on each processor above which a few threads that wait for each other are slower than one: on two busy cores a
-training took three to seven times as long with two threads."""
-
-
-def settle_threads() -> None:
-    """Lower torch's threads to the container's quota, and say so; say where other programs keep the processors busy.
-    A number that the user set (`OMP_NUM_THREADS`) stays, and nothing is said."""
-    if "OMP_NUM_THREADS" in os.environ:
-        return
-    quota = cpu_quota()
+def keep_to_quota() -> None:
+    """Lower torch's threads to the container's quota, and say so. A number that the user set (`OMP_NUM_THREADS`)
+    stays."""
+    quota = None if "OMP_NUM_THREADS" in os.environ else cpu_quota()
     if quota is not None and quota < torch.get_num_threads():
         torch.set_num_threads(quota)
         note(f"threads: {quota}, as many processors as this container may keep busy (OMP_NUM_THREADS=N sets another)")
-    with suppress(OSError, AttributeError):  # Windows does not know its load
-        if torch.get_num_threads() > 1 and os.getloadavg()[0] > _BUSY * (os.cpu_count() or 1):
-            note("other programs keep the processors busy: OMP_NUM_THREADS=1 may be several times faster then")
 
 
 def cpu_quota(membership: Path = Path("/proc/self/cgroup"), hierarchies: Path = Path("/sys/fs/cgroup")) -> int | None:
