@@ -15,6 +15,7 @@ import torch
 
 from glotprompt.cli.screen import note
 
+
 def keep_to_quota() -> None:
     """Lower torch's threads to the container's quota, and say so. A number that the user set (`OMP_NUM_THREADS`)
     stays."""
