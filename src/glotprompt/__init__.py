@@ -8,8 +8,8 @@ import os
 
 from lazy_loader import attach_stub
 
-# Read when torch is imported: threads sleep while they wait for each other. Where other programs keep the processors busy,
-# threads that spin, as they do by default, make a training more than ten times slower (docs/facts.md).
+# Read when torch is imported: threads sleep while they wait for each other. Where other programs keep the processors
+# busy, threads that spin, as they do by default, make a training more than ten times slower (docs/facts.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
