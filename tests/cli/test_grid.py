@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
 import subprocess
@@ -73,6 +74,7 @@ def test_known_results_are_not_found_again(glotprompt: Program, cost: list[str |
     one, other = [*cost, "--set", 'methods=["soft-prompt"]', "--output", tmp_path / "one"], tmp_path / "other"
     assert glotprompt(*one).status == 0
     assert glotprompt("report", tmp_path / "one", "--output", tmp_path / "page", "--pack", known).status == 0
+    assert str(tmp_path) not in gzip.decompress(known.read_bytes()).decode(), "a folder of this machine"
     again = [*one[:-1], other, "--known", known]
     assert ", 0 to do" in glotprompt(*again, "--dry-run").err
     assert not other.exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ ENDING = ".jsonl.gz"
 HEADER = {"glotprompt results": 1}
 LABELLINGS = ("all", "own")
 """The two kinds of predictions in a result: over all labels, and over those of the test set."""
+_PLACES = ("--output", "--data-dir", "--known")
+"""Options whose values are of one machine."""
 
 
 def pack(store: Store, file: Path) -> Path:
     """Write all experiments of a store and the results of their cells. Raises `DataError` where there is none."""
-    lines = [HEADER, *({"experiment": record} for record in store.experiments())]
+    lines = [HEADER, *({"experiment": _without_places(record)} for record in store.experiments())]
     names = sorted({cell["result"] or "" for record in store.experiments() for cell in record["cells"]} - {""})
     results = {name: result for name in names if (result := store.result_of(name)) is not None}
     tests: dict[str, dict[str, Any]] = {}
@@ -55,6 +58,13 @@ def unpack(file: Path, store: Store) -> None:
 def steps_of(file: Path) -> set[str]:
     """Names of the steps whose results a packed file holds."""
     return {line["step"] for line in _lines(file) if "step" in line}
+
+
+def _without_places(record: dict[str, Any]) -> dict[str, Any]:
+    """An experiment's record whose command names no folder of the machine it ran on."""
+    words = shlex.split(record["command"])
+    kept = ["DIR" if before in _PLACES else word for before, word in zip(["", *words], words, strict=False)]
+    return {**record, "command": shlex.join(kept)}
 
 
 def _packed(result: dict[str, Any], tests: dict[str, dict[str, Any]]) -> dict[str, Any]:
