@@ -16,7 +16,7 @@ from typing import Any
 
 from glotprompt.config import identity_of
 from glotprompt.errors import DataError
-from glotprompt.grid.store import RESULT, STEP, Store
+from glotprompt.grid.store import RESULT, STEP, ExperimentRecord, Store
 from glotprompt.storage import atomic
 
 ENDING = ".jsonl.gz"
@@ -60,7 +60,7 @@ def steps_of(file: Path) -> set[str]:
     return {line["step"] for line in _lines(file) if "step" in line}
 
 
-def _without_places(record: dict[str, Any]) -> dict[str, Any]:
+def _without_places(record: ExperimentRecord) -> ExperimentRecord:
     """An experiment's record whose command names no folder of the machine it ran on."""
     words = shlex.split(record["command"])
     kept = ["DIR" if before in _PLACES else word for before, word in zip(["", *words], words, strict=False)]
