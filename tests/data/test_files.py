@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from glotprompt.data.readers import lines
@@ -279,9 +279,12 @@ CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 @pytest.mark.slow
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), st.sampled_from(["tsv", "csv"]))
 def test_what_csv_wrote_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows, kind: str) -> None:
+    delimiter = "\t" if kind == "tsv" else ","
+    cells = "".join(cell for row in rows for cell in row)
+    assume(delimiter not in cells or not {"\n", "\r"} & {*cells})  # lines that could be rows are asked about
     path = tmp_path_factory.mktemp("csv") / f"a.{kind}"
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t" if kind == "tsv" else ",", quoting=csv.QUOTE_ALL)
+        writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
         writer.writerows([("text", "label"), *rows])
     assert [(e.fields["text"], e.label) for e in read_examples(path)] == [(t, name.strip()) for t, name in rows]
 
