@@ -131,7 +131,7 @@ def method_cost(
         stage1 = None if begun is None else adapt_cost(backbone, begun, attention)
         stage2 = tune_cost(backbone, tune, begun, attention)
         with backbone.device:
-            language = None if begun is None else _num_bytes(_parts(backbone, begun)["language"])
+            language = None if begun is None else _num_bytes(fresh_parts(backbone, begun)["language"])
     except UserError as error:
         return MethodCost(method, refusal=str(error))
     return MethodCost(method, stage1, stage2, language)
@@ -147,8 +147,8 @@ def adapt_cost(backbone: Shell, config: AdaptConfig, attention: Attention) -> St
     _check_length(backbone, config.max_length)
     size = (config.batch_size * (1 if words else 2), config.max_length)  # both sides of a pair
     with backbone.device:
-        parts = _parts(backbone, config)
-        paper = _parts(backbone, config.replace(train_lm_head=True))["language"]
+        parts = fresh_parts(backbone, config)
+        paper = fresh_parts(backbone, config.replace(train_lm_head=True))["language"]
         saved = sum(_num_bytes(part) for part in parts.values())
         module = parts["language"].requires_grad_()
         return _stage_cost(backbone, module, paper, saved, activation_bytes(backbone, module, *size, words, attention))
@@ -162,7 +162,7 @@ def tune_cost(backbone: Shell, config: TuneConfig, adapt: AdaptConfig | None, at
         backbone.require_lm_head("a template with label words (heads 'linear' and 'pooled' do without)")
     _check_length(backbone, config.max_length)
     with backbone.device:
-        parts = {} if adapt is None else _parts(backbone, adapt)
+        parts = {} if adapt is None else fresh_parts(backbone, adapt)
         tuned = method.begin_tune(backbone, parts, config).to(backbone.device)
         pools = method.reads_vectors or config.head == "pooled"
         head = EmbeddingHead.empty(backbone.hidden_size, _NUM_LABELS) if pools else None
@@ -178,8 +178,8 @@ def _check_length(backbone: Shell, max_length: int) -> None:
         )
 
 
-def _parts(backbone: Shell, config: AdaptConfig) -> dict[str, Module]:
-    """The module that stage 1 produces."""
+def fresh_parts(backbone: Backbone, config: AdaptConfig) -> dict[str, Module]:
+    """The modules of stage 1, untrained, by part."""
     method = METHODS[config.method]
     assert method.begin_adapt is not None
     return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.source_shares(config)}

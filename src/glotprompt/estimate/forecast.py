@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig
-from glotprompt.estimate.costs import Attention, StageCost, adapt_cost, tune_cost
+from glotprompt.estimate.costs import Attention, StageCost, adapt_cost, fresh_parts, tune_cost
 from glotprompt.methods import METHODS, method_of_adapt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import EmbeddingHead, Head, LinearHead
-from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.stack import trained_of
 from glotprompt.model.shapes import Shell
 from glotprompt.quantities import DAY, duration, size
@@ -271,7 +270,7 @@ class Forecaster:
         assert backbone is not None
         rows = self._rows(config.batch_size, tokens)
         short = config.replace(batch_size=max(2, rows))
-        module = _fresh_parts(backbone, short)["language"]
+        module = fresh_parts(backbone, short)["language"]
         if config.objective == "alignment":  # every pair has a teacher that is made first
             some = _some(list(zip(lines[::2], lines[1::2], strict=True)), 4 * short.batch_size)
             objective = Alignment(backbone, some, short, self.runtime)
@@ -288,7 +287,7 @@ class Forecaster:
     def _tune_work(self, config: TuneConfig, adapt: AdaptConfig | None, task: Task, examples: Sequence[Fields]) -> Work:
         backbone, method = self.backbone, METHODS[str(config.method)]
         assert backbone is not None
-        body = method.begin_tune(backbone, {} if adapt is None else _fresh_parts(backbone, adapt), config)
+        body = method.begin_tune(backbone, {} if adapt is None else fresh_parts(backbone, adapt), config)
         body = body.to(backbone.device)
         reader, clozes = self._read(config, task, examples)
         rows = self._rows(config.batch_size, fmean(len(cloze.input_ids) for cloze in clozes))
@@ -346,13 +345,6 @@ def _some(things: Sequence[Any], most: int) -> list[Any]:
     """Evenly drawn; of lines and pairs different ones, for every nth of a text that repeats itself may be the same."""
     different = list(dict.fromkeys(things)) if things and isinstance(things[0], str | tuple) else list(things)
     return different[:: max(1, len(different) // most)][:most]
-
-
-def _fresh_parts(backbone: Backbone, config: AdaptConfig) -> dict[str, Module]:
-    """The module of stage 1, untrained."""
-    method = METHODS[config.method]
-    assert method.begin_adapt is not None
-    return {part: method.begin_adapt(backbone, config).to(backbone.device) for part in method.source_shares(config)}
 
 
 def _timed(forecast: Forecast, pace: Pace, step: float | None, seconds: float) -> Forecast:

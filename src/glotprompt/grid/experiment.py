@@ -367,9 +367,9 @@ def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
 def _drop_targets(values: dict[str, Any], written: Any, of_targets: Mapping[str, Any]) -> None:
     """Leave out what a file says of targets that a scale or the command line dropped: `written` are the file's targets,
     `of_targets` its tables. What the command line says of them stays, and is an error."""
-    kept = values.get("targets")
-    both = isinstance(written, list) and isinstance(kept, list)
-    dropped = [word for word in written if word not in kept] if both else []
+    targets = values.get("targets")
+    both = isinstance(written, list) and isinstance(targets, list)
+    dropped = [word for word in written if word not in targets] if both else []
     for key, table in of_targets.items():
         if isinstance(table, dict) and isinstance(now := values[key], dict):
             values[key] = {word: one for word, one in now.items() if word not in dropped or one is not table.get(word)}
@@ -384,10 +384,10 @@ def _change(values: dict[str, Any], change: str) -> None:
     *tables, name = key.split(".", 1 if key.startswith("varies.") else -1)  # whose keys are dotted themselves
     inside = values
     for table in tables:
-        found = inside.get(table, {})
-        if not isinstance(found, Mapping):
+        content = inside.get(table, {})
+        if not isinstance(content, Mapping):
             raise ConfigError(f"--set {change}: {table} is no table")
-        inside[table] = {**cast(Mapping[str, Any], found)}
+        inside[table] = {**cast(Mapping[str, Any], content)}
         inside = inside[table]
     inside[name] = _value(text)
 

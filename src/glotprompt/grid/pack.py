@@ -63,8 +63,8 @@ def steps_of(file: Path) -> set[str]:
 def _without_places(record: ExperimentRecord) -> ExperimentRecord:
     """An experiment's record whose command names no folder of the machine it ran on."""
     words = shlex.split(record["command"])
-    kept = ["DIR" if before in _PLACES else word for before, word in zip(["", *words], words, strict=False)]
-    return {**record, "command": shlex.join(kept)}
+    shared = ["DIR" if before in _PLACES else word for before, word in zip(["", *words], words, strict=False)]
+    return {**record, "command": shlex.join(shared)}
 
 
 def _packed(result: dict[str, Any], tests: dict[str, dict[str, Any]]) -> dict[str, Any]:
