@@ -14,7 +14,6 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 OUTPUT ?= demo-output
 
 BENCHMARKS := stage1 stage2 prediction growth serving
-TYPES := types-tests types-src
 , := ,
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +26,7 @@ PYTEST := $(BIN)/pytest
 SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow test-ci test-long coverage record check $(TYPES) words docs bench gpu gpu-wheels release-check clean
+.PHONY: help venv demo test test-slow test-ci test-long coverage record check types words docs bench gpu gpu-wheels release-check clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -58,12 +57,10 @@ record: $(STAMP) ## regenerate golden losses, black-box records and tables of th
 check: $(STAMP) ## lint, format, spelling, types, imports between rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@$(MAKE) --no-print-directory -j 2 -O $(TYPES) words
+	@$(MAKE) --no-print-directory -j 2 -O types words
 
-# Each reads the types of torch and transformers anew, which takes much of its time: two, side by side. What is checked
-# with the tests is in tests/pyrightconfig.json.
-$(TYPES): types-%:
-	$(BIN)/pyright $(if $(filter src,$*),,-p $*)
+types:
+	$(BIN)/pyright
 
 words:
 	$(BIN)/codespell

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,8 @@ def _read(options: argparse.Namespace) -> dict[str, dict[str, Sequence[gp.Exampl
 
 def loading(name: str) -> dict[str, float]:
     """Seconds and peak bytes of loading a backbone in fp32, beyond what the process holds with its imports."""
-    import gguf  # noqa: F401  # imports that loading would make
-    from transformers import XLMRobertaForMaskedLM  # noqa: F401
+    for name in ("gguf", "transformers.models.xlm_roberta.modeling_xlm_roberta"):
+        import_module(name)  # what loading would import
 
     before, peak = resident(), PeakMemory()
     start, busy = time.perf_counter(), time.process_time()

@@ -37,7 +37,7 @@ from glotprompt.compare.choice import (
     why_not,
 )
 from glotprompt.compare.result import CompareResult
-from glotprompt.compare.run import _Comparison, compare  # pyright: ignore[reportPrivateUsage]
+from glotprompt.compare.run import _Comparison, compare
 from glotprompt.compare.training import Material
 from glotprompt.data.readers.records import content_hash
 from glotprompt.errors import DataError
@@ -347,12 +347,12 @@ def test_a_training_ends_with_the_time(timed: Any, tmp_path: Path) -> None:
     run = _Comparison(cast(Any, Invented(clock, tmp_path)), Budget(1, clock), print)
     step = run.trainer.runtime.on_step
     assert step is not None
-    run._deadline = 30  # pyright: ignore[reportPrivateUsage]
+    run._deadline = 30
     step({"step": 1})
     clock.now = 31
     with pytest.raises(OutOfTime):
         step({"step": 2})
-    run._leave(cast(Any, SimpleNamespace(to_json=dict)), EMBEDDING, tmp_path)  # pyright: ignore[reportPrivateUsage]
+    run._leave(cast(Any, SimpleNamespace(to_json=dict)), EMBEDDING, tmp_path)
     step({"step": 3})  # the winner is trained to its end
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ ADAPT = "--source eng.txt --steps 1 --batch-size 2 --max-length 16 --prompt-leng
 TUNE = "--task task.toml --epochs 1 --batch-size 8 --max-length 16 --top-k 1 --precision fp32"
 
 
+Adapt = Callable[..., Outcome]
+
+
 @pytest.fixture
-def adapt(here: Path, tiny_folder: Path, glotprompt: Program):
+def adapt(here: Path, tiny_folder: Path, glotprompt: Program) -> Adapt:
     """adapt("--target nya=nya.txt") -> its outcome; it writes `x.st`."""
 
     def _adapt(words: str, output: str = "x.st") -> Outcome:
@@ -31,7 +35,7 @@ def training_of(path: str, kind: str = "language prompt") -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_text_that_will_be_scored_is_removed_and_recorded(here: Path, adapt, invented_lines: list[str]) -> None:
+def test_text_that_will_be_scored_is_removed_and_recorded(here: Path, adapt: Adapt, invented_lines: list[str]) -> None:
     (here / "test.csv").write_text(f'text,label\n"{invented_lines[3].upper()}",sports\nunheard of words,health\n')
     outcome = adapt("--target nya=nya.txt --held-out test.csv --json x.json")
     num = len(invented_lines)
@@ -60,7 +64,7 @@ def test_text_that_will_be_scored_is_removed_and_recorded(here: Path, adapt, inv
 
 
 @pytest.mark.slow
-def test_held_out_tables_are_read_as_the_command_says(here: Path, adapt, invented_lines: list[str]) -> None:
+def test_held_out_tables_are_read_as_the_command_says(here: Path, adapt: Adapt, invented_lines: list[str]) -> None:
     (here / "test.csv").write_text(f"text;label\n{invented_lines[3]};sports\nunheard of words;health\n")
     words = "--target nya=nya.txt --held-out test.csv"
     error = adapt(words).error
@@ -75,7 +79,7 @@ def test_held_out_tables_are_read_as_the_command_says(here: Path, adapt, invente
 
 
 @pytest.mark.slow
-def test_evaluation_text_beside_the_training_text_is_found(here: Path, adapt, invented_lines: list[str]) -> None:
+def test_evaluation_text_beside_the_training_text_is_found(here: Path, adapt: Adapt, invented_lines: list[str]) -> None:
     (here / "train.quy").write_text("\n".join(invented_lines), encoding="utf-8")
     (here / "dev.quy").write_text("\n".join(invented_lines[:2]), encoding="utf-8")
     outcome = adapt("--target quy=train.quy")
@@ -88,7 +92,7 @@ def test_evaluation_text_beside_the_training_text_is_found(here: Path, adapt, in
 
 @pytest.mark.slow
 def test_evaluation_text_beside_the_source_text_counts_for_the_target(
-    here: Path, adapt, invented_lines: list[str]
+    here: Path, adapt: Adapt, invented_lines: list[str]
 ) -> None:
     (here / "hau").mkdir()
     (here / "hau" / "train.txt").write_bytes((here / "eng.txt").read_bytes())
@@ -98,7 +102,7 @@ def test_evaluation_text_beside_the_source_text_counts_for_the_target(
 
 @pytest.mark.slow
 def test_a_reference_names_what_will_be_scored(
-    here: Path, adapt, invented_lines: list[str], monkeypatch: pytest.MonkeyPatch
+    here: Path, adapt: Adapt, invented_lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = here / "masakhanews" / "lin" / "test.tsv"
     path.parent.mkdir(parents=True)
@@ -111,7 +115,7 @@ def test_a_reference_names_what_will_be_scored(
 
 
 @pytest.mark.slow
-def test_evaluation_text_is_refused_by_its_place(here: Path, adapt, invented_lines: list[str]) -> None:
+def test_evaluation_text_is_refused_by_its_place(here: Path, adapt: Adapt, invented_lines: list[str]) -> None:
     folder = here / "aymara-spanish"
     folder.mkdir()
     (folder / "dev.aym").write_text("\n".join(invented_lines), encoding="utf-8")
@@ -124,7 +128,7 @@ def test_evaluation_text_is_refused_by_its_place(here: Path, adapt, invented_lin
 
 @pytest.mark.slow
 def test_xnli_is_refused_for_a_language_of_americasnli(
-    here: Path, adapt, tiny_folder: Path, glotprompt: Program
+    here: Path, adapt: Adapt, tiny_folder: Path, glotprompt: Program
 ) -> None:
     assert adapt("--target quy=nya.txt").status == 0
     folder = here / "xnli"
@@ -141,7 +145,7 @@ def test_xnli_is_refused_for_a_language_of_americasnli(
 
 
 @pytest.mark.slow
-def test_of_a_large_text_lines_are_drawn(here: Path, adapt, invented_lines: list[str]) -> None:
+def test_of_a_large_text_lines_are_drawn(here: Path, adapt: Adapt, invented_lines: list[str]) -> None:
     num = len(invented_lines)
     outcome = adapt("--target nya=nya.txt --max-lines 20")
     assert f"nya, target text: 20 of {num} lines are read, sampled by seed 0; --max-lines sets how many" in outcome.err
@@ -160,7 +164,7 @@ def test_of_a_large_text_lines_are_drawn(here: Path, adapt, invented_lines: list
 
 
 @pytest.mark.slow
-def test_a_share_of_cleaned_text(here: Path, adapt, glotprompt: Program, invented_lines: list[str]) -> None:
+def test_a_share_of_cleaned_text(here: Path, adapt: Adapt, glotprompt: Program, invented_lines: list[str]) -> None:
     (here / "wide.txt").write_text("\n".join(f"\u00a0{line}\u200b" for line in invented_lines), encoding="utf-8")
     assert "nya: 15 target lines" in adapt("--target nya=wide.txt --normalise --text-share 0.25").err
     metadata = training_of("x.st")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from glotprompt.cli.grid import _summary  # pyright: ignore[reportPrivateUsage]
+from glotprompt.cli.grid import _summary
 from glotprompt.estimate import costs, forecast
 from glotprompt.grid import work
 from glotprompt.model import backbone

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glotprompt.cli.files import label_prior
-from glotprompt.cli.self_train import _warnings  # pyright: ignore[reportPrivateUsage]
+from glotprompt.cli.self_train import _warnings
 from glotprompt.errors import DataError
 from glotprompt.records import SelfTrainingReport, SelfTrainingRound
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from glotprompt.cli.tune import _warnings  # pyright: ignore[reportPrivateUsage]
+from glotprompt.cli.tune import _warnings
 from glotprompt.records import TuneReport
 from glotprompt.storage import artifact, atomic
 

@@ -148,6 +148,7 @@ def test_a_step_half_sent_is_not_finished(url: str, tmp_path: Path, monkeypatch:
         real(self, *words, **more)
 
     monkeypatch.setattr(system, "put_file", put_file)
+    store = RemoteStore(url, tmp_path / "one")
     for sent in range(3):
         store, left = RemoteStore(url, tmp_path / "one"), sent
         fill(store)

@@ -154,7 +154,7 @@ for one in DATASETS.values():  # every file of the catalog, and of copies of the
         files = [(split, one.layout.shown(code, path)) for split, paths in one.layout.files.items() for path in paths]
         if one.hub is not None:
             files += [(split, f"{one.hub.repo.split('/')[1]}/{one.hub.file(code, split)}") for split in one.hub.files]
-        PLACES |= {file: None if "dev" not in split and split != "test" else one.name for split, file in files}
+        PLACES.update({file: None if "dev" not in split and split != "test" else one.name for split, file in files})
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from glotprompt.data.readers.records import Example
 from glotprompt.data.readers.tables import ReadOptions
 from glotprompt.errors import ConfigError, DataError, MissingExtraError, UserError
 
+Write = Callable[[str, str | bytes], Path]
+
 
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Write:
     """write("a.tsv", "text or bytes") -> its path."""
 
     def _write(name: str, content: str | bytes) -> Path:
@@ -55,13 +58,13 @@ def texts_of(examples: list[Example]) -> list[str]:
     ],
     ids=["lf", "crlf", "bom", "blank", "not line ends", "lone cr", "edge spaces", "bom inside", "quote"],
 )
-def test_one_text_per_line(write, content: str, expected: list[str]) -> None:
+def test_one_text_per_line(write: Write, content: str, expected: list[str]) -> None:
     assert read_texts(write("a.txt", content)) == expected
     assert read_texts(write("train.quy", content)) == expected
     assert read_texts(write("a.txt.gz", gzip.compress(content.encode()))) == expected
 
 
-def test_several_files_are_read_in_their_order(write) -> None:
+def test_several_files_are_read_in_their_order(write: Write) -> None:
     paths = [write("b.txt", "1\n2\n"), str(write("a.tsv", "text\tn\n3\tx\n"))]
     assert read_texts(paths) == ["1", "2", "3"]
 
@@ -73,13 +76,13 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_texts("-", options=ReadOptions(format="jsonl")) == ["moni"]
 
 
-def test_a_column_of_a_table_without_its_blank_cells(write) -> None:
+def test_a_column_of_a_table_without_its_blank_cells(write: Write) -> None:
     path = write("a.csv", 'body,n\n"one, two",1\n\u00a0,2\nthree,3\n')
     assert read_texts(path, text="body") == ["one, two", "three"]
     assert read_texts(write("a.jsonl", '{"body": "one"}\n{"body": null}\n{"body": ""}\n'), text="body") == ["one"]
 
 
-def test_nothing_is_passed_over_in_silence(write) -> None:
+def test_nothing_is_passed_over_in_silence(write: Write) -> None:
     reports: list[str] = []
     path = write("a.tsv", "text\tn\na\t1\n\t2\n \t3\n")
     assert read_texts(path, options=ReadOptions(report=reports.append)) == ["a"]
@@ -100,7 +103,7 @@ def test_nothing_is_passed_over_in_silence(write) -> None:
         read_texts(path, "body", options=ReadOptions(on_bad_row="skip"))
 
 
-def test_another_encoding(write) -> None:
+def test_another_encoding(write: Write) -> None:
     assert read_texts(write("a.txt", "café\n".encode("cp1252")), options=ReadOptions(encoding="cp1252")) == ["café"]
     assert read_texts(write("b.txt", "café\n".encode("utf-16-le")), options=ReadOptions(encoding="utf-16-le")) == [
         "café"
@@ -108,14 +111,14 @@ def test_another_encoding(write) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_a_byte_order_mark_tells_the_encoding(write, encoding: str) -> None:
+def test_a_byte_order_mark_tells_the_encoding(write: Write, encoding: str) -> None:
     content = "text\tlabel\ncafé ṣáṣà\tx\r\n".encode(encoding)
     for path in (write("a.tsv", content), write("a.tsv.gz", gzip.compress(content))):
         expected = [Example.of("café ṣáṣà", "x", f"{path.name}:2")]
         assert read_examples(path) == read_examples(path, options=ReadOptions(encoding=encoding)) == expected
 
 
-def test_gzip_is_known_by_its_bytes(write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gzip_is_known_by_its_bytes(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gzip.compress(b"one\n") + gzip.compress(b"two\n")  # as `cat a.gz b.gz` makes it
     assert read_texts(write("train.quy", packed)) == ["one", "two"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(packed)))
@@ -123,7 +126,7 @@ def test_gzip_is_known_by_its_bytes(write, monkeypatch: pytest.MonkeyPatch) -> N
     assert not sys.stdin.buffer.closed
 
 
-def test_texts_that_occur_again_are_kept_and_counted(write) -> None:
+def test_texts_that_occur_again_are_kept_and_counted(write: Write) -> None:
     reports: list[str] = []
     path = write("a.txt", "one\ntwo\none\n\none\n")
     assert read_texts(path, options=ReadOptions(report=reports.append)) == ["one", "two", "one", "one"]
@@ -142,7 +145,7 @@ def test_texts_that_occur_again_are_kept_and_counted(write) -> None:
     ]
 
 
-def test_a_label_outside_the_set_is_a_bad_row(write) -> None:
+def test_a_label_outside_the_set_is_a_bad_row(write: Write) -> None:
     path = write("a.tsv", "text\tlabel\na\tsports\nb\tsprts\n")
     with pytest.raises(DataError) as caught:
         read_examples(path, labels=["health", "sports"])
@@ -157,7 +160,7 @@ def test_a_label_outside_the_set_is_a_bad_row(write) -> None:
     assert len(read_examples(path, label=None, labels=["health"])) == 2
 
 
-def test_twenty_bad_rows_are_listed_and_the_others_counted(write) -> None:
+def test_twenty_bad_rows_are_listed_and_the_others_counted(write: Write) -> None:
     path = write("a.tsv", "text\tlabel\nok\tx\n" + "bad\n" * 1_234)
     reports: list[str] = []
     read_examples(path, options=ReadOptions(on_bad_row="skip", report=reports.append))
@@ -167,7 +170,7 @@ def test_twenty_bad_rows_are_listed_and_the_others_counted(write) -> None:
     assert reports[20] == f"{path}: 1,234 bad rows skipped, of which the first 20 are listed"
 
 
-def test_pieces_may_end_anywhere(write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_may_end_anywhere(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "_PIECE", 3)
     text = "\ufeffé\r\n\U0001f600 náà\u2028x\n\nlast"
     for encoding in ("utf-8", "utf-16"):
@@ -215,7 +218,7 @@ def test_a_bad_row_of_parquet_has_a_number(tmp_path: Path) -> None:
         read_texts(path)
 
 
-def test_parquet_needs_its_extra(write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_needs_its_extra(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
     with pytest.raises(MissingExtraError) as caught:
@@ -226,7 +229,7 @@ def test_parquet_needs_its_extra(write, monkeypatch: pytest.MonkeyPatch) -> None
 # --- tables -------------------------------------------------------------------------------------------------------
 
 
-def test_quoted_cells_hold_newlines_tabs_and_quotes(write) -> None:
+def test_quoted_cells_hold_newlines_tabs_and_quotes(write: Write) -> None:
     path = write("a.tsv", 'label\ttext\nx\t"one\n\ntwo\t""three""\u2028four"\ny\tfi"ve\n')
     examples = read_examples(path)
     assert texts_of(examples) == ['one\n\ntwo\t"three"\u2028four', 'fi"ve']
@@ -234,17 +237,17 @@ def test_quoted_cells_hold_newlines_tabs_and_quotes(write) -> None:
     assert [e.id for e in examples] == ["a.tsv:2", "a.tsv:5"]
 
 
-def test_quotes_can_be_plain_characters(write) -> None:
+def test_quotes_can_be_plain_characters(write: Write) -> None:
     path = write("a.tsv", 'text\tlabel\n"Open\tx\na "b" c\ty\n')
     assert texts_of(read_examples(path, options=ReadOptions(quoting="none"))) == ['"Open', 'a "b" c']
 
 
-def test_bom_crlf_blank_lines_and_nbsp(write) -> None:
+def test_bom_crlf_blank_lines_and_nbsp(write: Write) -> None:
     path = write("a.csv", "\ufefftext,label\r\n\r\n a\u00a0,x \r\n,\r\nb,y\r\n")
     assert read_examples(path) == [Example.of(" a\u00a0", "x", "a.csv:3"), Example.of("b", "y", "a.csv:5")]
 
 
-def test_a_cell_longer_than_csv_allows(write) -> None:
+def test_a_cell_longer_than_csv_allows(write: Write) -> None:
     limit = csv.field_size_limit(131_072)
     try:
         assert len(texts_of(read_examples(write("a.tsv", "text\tlabel\n" + "a" * 200_000 + "\tx\n")))[0]) == 200_000
@@ -252,7 +255,7 @@ def test_a_cell_longer_than_csv_allows(write) -> None:
         csv.field_size_limit(limit)
 
 
-def test_pairs_ids_and_unlabelled(write) -> None:
+def test_pairs_ids_and_unlabelled(write: Write) -> None:
     path = write("nli.tsv", "id\tp\th\tlabel\n7\tit rains\tit is wet\tentailment\n")
     (pair,) = read_examples(path, premise="p", hypothesis="h", row_id="id")
     assert pair == Example.of(("it rains", "it is wet"), "entailment", "7")
@@ -260,14 +263,14 @@ def test_pairs_ids_and_unlabelled(write) -> None:
     assert unlabelled == Example.of("it rains", None, "nli.tsv:2")
 
 
-def test_a_table_without_header_or_with_another_delimiter(write) -> None:
+def test_a_table_without_header_or_with_another_delimiter(write: Write) -> None:
     path = write("a.csv", "moni;greeting\n")
     assert read_examples(path, options=ReadOptions(delimiter=";", columns=["text", "label"])) == [
         Example.of("moni", "greeting", "a.csv:1")
     ]
 
 
-def test_json_lines_with_numbers_as_labels(write) -> None:
+def test_json_lines_with_numbers_as_labels(write: Write) -> None:
     rows = [{"text": "a\nb", "label": 0}, {"text": "c", "label": True}, {"text": "d", "label": " x "}]
     path = write("a.jsonl.gz", gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     assert [(e.fields["text"], e.label) for e in read_examples(path)] == [("a\nb", "0"), ("c", "true"), ("d", "x")]
@@ -278,7 +281,9 @@ CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 @pytest.mark.slow
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), st.sampled_from(["tsv", "csv"]))
-def test_what_csv_wrote_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows, kind: str) -> None:
+def test_what_csv_wrote_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], kind: str
+) -> None:
     delimiter = "\t" if kind == "tsv" else ","
     cells = "".join(cell for row in rows for cell in row)
     assume(delimiter not in cells or not {"\n", "\r"} & {*cells})  # lines that could be rows are asked about
@@ -319,7 +324,7 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)
-def test_a_bad_row_is_named_or_skipped_and_counted(write, case: str) -> None:
+def test_a_bad_row_is_named_or_skipped_and_counted(write: Write, case: str) -> None:
     name, content, message = BAD_ROWS[case]
     path = write(name, content)
     with pytest.raises(DataError) as caught:
@@ -382,7 +387,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_one_clear_line(write, case: str) -> None:
+def test_a_mistake_is_one_clear_line(write: Write, case: str) -> None:
     (name, content), given, message = MISTAKES[case]
     options: dict[str, Any] = dict(given)
     named = {
@@ -394,7 +399,7 @@ def test_a_mistake_is_one_clear_line(write, case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_missing_files_and_folders(write, tmp_path: Path) -> None:
+def test_missing_files_and_folders(write: Write, tmp_path: Path) -> None:
     write("train.tsv", "")
     with pytest.raises(DataError, match=r"no such file\. Did you mean 'train.tsv'\?"):
         read_examples(tmp_path / "trian.tsv")
@@ -404,7 +409,7 @@ def test_missing_files_and_folders(write, tmp_path: Path) -> None:
         read_examples("masakhanews:sna:test")
 
 
-def test_mistakes_of_read_texts(write) -> None:
+def test_mistakes_of_read_texts(write: Write) -> None:
     with pytest.raises(DataError, match="no text in it"):
         read_texts(write("a.txt", "\n \n"))
     with pytest.raises(DataError, match="not a table by its ending"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -262,7 +262,7 @@ def test_labels_are_sorted_and_unknown_ones_left_out() -> None:
     ],
     ids=["count", "seed", "no share", "large share", "share", "shots"],
 )
-def test_impossible_draws_are_one_line(draw, message: str) -> None:
+def test_impossible_draws_are_one_line(draw: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         draw()
     assert "\n" not in str(caught.value)

@@ -33,7 +33,7 @@ class Pretended(Tensor):
     inner: Tensor
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> Pretended:
+    def __new__(cls: type[Pretended], inner: Tensor) -> Pretended:
         made = Tensor._make_wrapper_subclass(  # pyright: ignore[reportAttributeAccessIssue]
             cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
             device=PRETEND,
@@ -53,7 +53,7 @@ class Pretended(Tensor):
     @data.setter
     def data(self, value: Tensor) -> None:
         Tensor.data.__set__(self, value)  # pyright: ignore
-        self.inner = _inner(value)
+        self.inner = _inner(value)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     # torch would make a tensor of a list on the device itself, past the mode below.
     def __getitem__(self, index: Any) -> Tensor:

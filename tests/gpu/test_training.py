@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +89,7 @@ def test_bf16_and_gradient_checkpointing(there: There, own_backbone: There) -> N
 
 
 @contextmanager
-def killed_after(steps: int) -> Iterator[None]:
+def killed_after(steps: int) -> Generator[None]:
     """Context in which a training is interrupted after so many steps, and which ends with that."""
     original, done = loop._Run.update, []
 
@@ -116,7 +116,7 @@ def test_a_killed_training_resumes(there: There, tmp_path: Path) -> None:
 
 
 @contextmanager
-def room_for(rows: int, backbone: Backbone, train: Callable[[], Any]) -> Iterator[None]:
+def room_for(rows: int, backbone: Backbone, train: Callable[[], Any]) -> Generator[None]:
     """Context in which memory runs out for more rows than about so many: a GPU's own, elsewhere said by us."""
     if backbone.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -117,7 +117,7 @@ class TestWhatIsRefused:
         ],
     )
     def test_other_architectures(self, kind: str, words: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-        small: dict[str, object] = {
+        small: dict[str, Any] = {
             "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
             "rembert": {"input_embedding_size": 32, "output_embedding_size": 32},
             "electra": {"embedding_size": 32},

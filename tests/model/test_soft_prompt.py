@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -174,7 +174,7 @@ def loss_and_gradient(
 
 
 @contextmanager
-def recorded_layers(backbone: Backbone) -> Iterator[list[Tensor]]:
+def recorded_layers(backbone: Backbone) -> Generator[list[Tensor]]:
     """What reaches the last part of the layers, one tensor for every time that a layer is run."""
     found: list[Tensor] = []
     body: Any = backbone.model.base_model

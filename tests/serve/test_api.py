@@ -41,6 +41,11 @@ def client(registry: Registry, backbone: gp.Backbone) -> Generator[TestClient]:
         yield client
 
 
+def reload(client: TestClient) -> None:
+    app: Any = client.app
+    app.state.service.registry.reload()
+
+
 # --- answers
 
 
@@ -75,7 +80,7 @@ def test_what_a_map_rewrites_is_not_unknown(tmp_path: Path, backbone: gp.Backbon
 
 def test_the_cards(client: TestClient, saved_four: Path) -> None:
     (saved_four / "broken.safetensors").write_bytes(b"no")
-    client.app.state.service.registry.reload()  # pyright: ignore[reportAttributeAccessIssue]
+    reload(client)
     body = client.get("/v1/classifiers").json()
     cards = {card["name"]: card for card in body["classifiers"]}
     assert set(cards) == {"nya", "nya-nli", "sna", "yor"}
@@ -93,7 +98,7 @@ def test_the_cards(client: TestClient, saved_four: Path) -> None:
 def test_a_name_that_is_not_utf_8_spoils_no_list(client: TestClient, saved_four: Path) -> None:
     odd = os.fsdecode(os.fsencode(saved_four) + b"/n\xffya.safetensors")
     shutil.copy(saved_four / "nya.safetensors", odd)
-    client.app.state.service.registry.reload()  # pyright: ignore[reportAttributeAccessIssue]
+    reload(client)
     body = client.get("/v1/classifiers").raise_for_status().json()
     assert {card["name"] for card in body["classifiers"]} == {"nya", "nya-nli", "sna", "yor"}
     (error,) = body["errors"]
@@ -305,7 +310,7 @@ def test_ready_means_that_there_is_something_to_ask(client: TestClient, saved_fo
     assert client.get("/readyz").json() == {"status": "ready"}
     for path in saved_four.iterdir():
         path.unlink()
-    client.app.state.service.registry.reload()  # pyright: ignore[reportAttributeAccessIssue]
+    reload(client)
     assert error_of(client.get("/readyz"), 503, "not_ready")
     assert client.get("/healthz").status_code == 200
 

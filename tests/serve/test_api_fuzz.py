@@ -56,7 +56,7 @@ def test_no_request_breaks_the_service(client: TestClient) -> None:
             suppress_health_check=list(hypothesis.HealthCheck),
         )  # fmt: skip
         @hypothesis.given(case=operation.as_strategy())
-        def ask(case: schemathesis.Case) -> None:
+        def ask(case: schemathesis.Case[Any]) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the libraries that draw and send
                 case.call_and_validate(checks=wanted)

@@ -102,7 +102,7 @@ def test_a_full_queue_says_when_to_come_again(
 def test_what_waits_for_the_tokenizer_is_bounded_too(
     registry: Registry, backbone: gp.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let_go, read = threading.Event(), Service._read  # pyright: ignore[reportPrivateUsage]
+    let_go, read = threading.Event(), Service._read
 
     def held(service: Service, items: Any) -> Any:
         assert let_go.wait(20)
@@ -140,7 +140,7 @@ def test_stopping_answers_what_was_taken(
                 asyncio.create_task(client.post("/v1/predict", json={"items": [item("yor")] * 2})) for _ in range(5)
             ]
             batcher = app.state.service.batcher
-            await _until(lambda: batcher.waiting_tokens > 0 and len(batcher._waiting) == 10)  # pyright: ignore[reportPrivateUsage]
+            await _until(lambda: batcher.waiting_tokens > 0 and len(batcher._waiting) == 10)
             stopping = asyncio.create_task(asyncio.to_thread(app.state.service.close))
             await _until(lambda: not batcher.is_open)
             late = await client.post("/v1/predict", json={"items": [item("nya")]})

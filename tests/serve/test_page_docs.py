@@ -23,7 +23,7 @@ def test_the_description_can_be_read(visit: Visit, width: int, colours: str) -> 
     expect(routes).to_have_text(
         ["POST /v1/predict", "GET /v1/classifiers", "GET /healthz", "GET /readyz", "GET /metrics", "A refusal"]
     )
-    assert [name for role, name in controls_of(page) if not name.strip()] == []
+    assert [name for _, name in controls_of(page) if not name.strip()] == []
     predict = page.get_by_role("region", name="POST /v1/predict", exact=True)
     row = predict.get_by_role("row", name="items[].language")
     expect(row.get_by_role("rowheader")).to_have_text("items[].language string or null, may be left out")

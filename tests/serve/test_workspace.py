@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def client(backbone: gp.Backbone, tmp_path: Path) -> Iterator[TestClient]:
 
 
 @contextmanager
-def _serving(backbone: gp.Backbone, folder: Path, access: Access) -> Iterator[TestClient]:
+def _serving(backbone: gp.Backbone, folder: Path, access: Access) -> Generator[TestClient]:
     (folder / "classifiers").mkdir(exist_ok=True)
     registry = Registry(folder / "classifiers", backbone)
     bench = Workbench.of(folder, BackboneOptions("tiny", 3, True), registry.reload, FAKE)
