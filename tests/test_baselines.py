@@ -52,6 +52,7 @@ def test_it_is_scikit_learn_s(backbone: gp.Backbone) -> None:
     assert made.head.ngrams == sorted(vectors.vocabulary_)
 
 
+@pytest.mark.slow
 def test_all_examples_are_learned_and_judged_in_folds(backbone: gp.Backbone) -> None:
     made = tuned(backbone, topics(6))
     told = made.training
@@ -94,6 +95,7 @@ def test_its_file_goes_with_any_backbone(backbone: gp.Backbone, tiny_backbone: T
     assert offset.predict(TEXTS)[3].label == "sports"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ngrams", "message"), [(lambda all: [*all[:-1], all[0]], "names an n-gram twice"), (lambda all: all[1:], "idf is")]
 )
@@ -118,6 +120,7 @@ def test_what_uses_no_backbone_is_nothing_else(backbone: gp.Backbone, tmp_path: 
         gp.PromptClassifier.load(path, backbone)
 
 
+@pytest.mark.slow
 def test_it_trains_itself(backbone: gp.Backbone) -> None:
     made = tuned(backbone, topics(4))
     texts = [f"{word} {i}" for i in range(6) for word in ("water day", "play field", "king night")]

@@ -101,10 +101,10 @@ def test_a_stray_quote_is_refused_by_its_lines(cases: Path, classifier: Path, ru
 
 
 @pytest.mark.slow
-def test_a_stray_quote_lets_no_scored_text_into_training(cases: Path, run: Run) -> None:
+def test_a_stray_quote_lets_no_scored_text_into_training(cases: Path, tiny_folder: Path, run: Run) -> None:
     target, source = cases / "leak_target.txt", cases / "source_en.txt"
     words = ["adapt", "--target", target, "--source", source, "--held-out", cases / "quote_swallow.tsv"]
-    found = run(*words, *ADAPT.split())
+    found = run(*words, *ADAPT.split(), "--model", tiny_folder)
     assert found.status == 0
     assert "2 of" in next(line for line in found.err.splitlines() if "sna, target text" in line)
 

@@ -331,6 +331,7 @@ def test_labels_are_tried_before_variants_and_what_does_not_fit_says_what_it_nee
     assert json.loads((trainer.work.parent / "compare.json").read_text()) == result.to_json()
 
 
+@pytest.mark.slow
 def test_a_candidate_that_takes_longer_than_was_forecast_is_stopped(timed: Any) -> None:
     result, trainer, _ = timed(3, embedding_labels=40)
     (row,) = (row for row in result.rows if row.name == "embedding+labels")
@@ -356,6 +357,7 @@ def test_a_training_ends_with_the_time(timed: Any, tmp_path: Path) -> None:
     step({"step": 3})  # the winner is trained to its end
 
 
+@pytest.mark.slow
 def test_figures_and_classifier_belong_together(timed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("compare.json", "compare.svg", "classifier.safetensors", "adapted.safetensors"):
         (tmp_path / name).write_text("of an earlier comparison")

@@ -80,6 +80,7 @@ def test_page_stands_alone(page: str) -> None:
     assert set(read.label_ids) <= set(read.ids)
 
 
+@pytest.mark.slow
 def test_page_without_unknown_characters_and_with_many() -> None:
     assert "None: the vocabulary covers every character of this text." in doctor_page(invented(unknown=()))
     page = doctor_page(invented(unknown=(UNKNOWN,) * (MOST_CHARACTERS + 2)))

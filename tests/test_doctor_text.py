@@ -34,6 +34,7 @@ def test_counts_by_hand(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     assert (found.unknown, found.unknown_tokens, found.touched_words) == ((), 0, 0)
 
 
+@pytest.mark.slow
 def test_sub_words_are_those_of_whole_lines(mini_tokenizer: PreTrainedTokenizerFast, english_lines: list[str]) -> None:
     lines = [*english_lines, "Ńgá ọ̀rẹ́, “swa”\u00a0ሰላም\u200bዓለም x\ufeffy", "<mask> and <unk> are text"]
     mini_tokenizer(["the day"], padding="max_length", max_length=99)  # must not linger

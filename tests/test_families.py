@@ -339,6 +339,7 @@ def trained(kind: str) -> tuple[Any, gp.PromptClassifier]:
     return both_stages(backbone_of(kind))
 
 
+@pytest.mark.slow
 def test_both_stages_learn(kind: str, backbone: gp.Backbone) -> None:
     prompt, classifier = trained(kind)
     before, after = prompt.training.held_out_before, prompt.training.held_out_after
@@ -353,6 +354,7 @@ def test_both_stages_learn(kind: str, backbone: gp.Backbone) -> None:
     assert torch.equal(classifier.key_values[:bottom], prompt.key_values[:bottom])
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_bits(kind: str, backbone: gp.Backbone, tmp_path: Path) -> None:
     from glotprompt.training import loop
 
@@ -375,6 +377,7 @@ def test_a_killed_run_ends_with_the_same_bits(kind: str, backbone: gp.Backbone, 
     assert torch.equal(classifier.key_values, trained(kind)[1].key_values)
 
 
+@pytest.mark.slow
 def test_files_and_mixed_batches_give_the_same_answers(kind: str, backbone: gp.Backbone, tmp_path: Path) -> None:
     prompt, classifier = trained(kind)
     assert torch.equal(gp.LanguagePrompt.load(prompt.save(tmp_path / "p"), backbone).key_values, prompt.key_values)
@@ -395,6 +398,7 @@ MULTI_TOPIC = gp.Task(
 )
 
 
+@pytest.mark.slow
 def test_calibration_self_training_and_language_detection(kind: str, backbone: gp.Backbone) -> None:
     from glotprompt.inference.language import LanguageFinder
 
@@ -410,6 +414,7 @@ def test_calibration_self_training_and_language_detection(kind: str, backbone: g
     assert one.loss == pytest.approx(two.loss, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "fine-tuning-mlm"])
 def test_baselines_train_and_leave_the_backbone_as_it_was(kind: str, backbone: gp.Backbone, method: str) -> None:
     before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
@@ -434,6 +439,7 @@ def test_fine_tuning_trains_the_bias_for_positions(kind: str) -> None:
 # --- names, shapes, refusals
 
 
+@pytest.mark.slow
 def test_a_saved_folder_is_opened_and_counted_without_weights(kind: str, tmp_path: Path) -> None:
     folder = save(tmp_path / kind, kind)
     loaded = gp.Backbone.load(folder, precision="fp32", device="cpu")

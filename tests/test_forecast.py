@@ -92,6 +92,7 @@ def test_what_alignment_reads(
     assert found.estimated_bytes > by_tokens.adapt(ADAPT, text_of(TOY, backbone)).estimated_bytes, "two sides"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"objective": "alignment"}, {"packing": "none"}], ids=["pairs", "lines"])
 def test_short_texts_are_timed_in_batches_of_many(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]

@@ -402,6 +402,7 @@ def test_no_other_language_where_stage_2_knows_the_first(backbone: gp.Backbone, 
         for_language(tuned(backbone, mad_x), prompt)
 
 
+@pytest.mark.slow
 def test_an_aligned_adapter_is_one_for_both_languages(backbone: gp.Backbone, mad_x: LanguageModule) -> None:
     """Stage 2 stands on it: a task adapter, logistic regression, or a pooled head."""
     config = ADAPT.replace(method="mad-x", objective="alignment", steps=1, train_lm_head=True)

@@ -58,6 +58,7 @@ def bias(classifier: gp.PromptClassifier, **added: float) -> gp.PromptClassifier
     return replace(classifier, head=type(classifier.head).restore(classifier.backbone, {"layer": 3}, tensors))
 
 
+@pytest.mark.slow
 def test_it_learns_words_that_the_source_does_not_have(classifier: gp.PromptClassifier) -> None:
     classifier = classifier.with_report(config={**classifier.training.config, "target_weight": 3.0}, strength=1.0)
     before, offsets = gp.evaluate(classifier, TEST).accuracy, classifier.offsets

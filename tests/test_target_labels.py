@@ -98,6 +98,7 @@ def tuned(backbone: gp.Backbone, target: list[gp.Example] = TARGET, **changes: A
     )
 
 
+@pytest.mark.slow
 def test_logistic_regression_weighs_them(tiny_backbone: Tiny) -> None:
     backbone = tiny_backbone("xlm-roberta")
     made = tuned(backbone)
@@ -128,6 +129,7 @@ def test_logistic_regression_weighs_them(tiny_backbone: Tiny) -> None:
     assert (single.training.folds, single.training.dev_examples) == (None, 36), "it is trained on, and judges nothing"
 
 
+@pytest.mark.slow
 def test_they_are_learned(tiny_backbone: Tiny) -> None:
     backbone = tiny_backbone("xlm-roberta")
     plain, learned = tuned(backbone, []), tuned(backbone)
@@ -153,6 +155,7 @@ def test_a_body_is_trained_on_them(tiny_backbone: Tiny, head: str, rate: float) 
     assert learned.training.dev_accuracy == pytest.approx(np.mean(both))
 
 
+@pytest.mark.slow
 def test_such_a_classifier_serves_no_other_language(tiny_backbone: Tiny) -> None:
     backbone = tiny_backbone("xlm-roberta")
     other = gp.LanguagePrompt(torch.zeros(backbone.prompt_shape(4)), "yyy", backbone.reference, method="embedding")
@@ -161,6 +164,7 @@ def test_such_a_classifier_serves_no_other_language(tiny_backbone: Tiny) -> None
         gp.for_language(tuned(backbone), other)
 
 
+@pytest.mark.slow
 def test_shots_per_class_is_of_the_source_alone(tiny_backbone: Tiny) -> None:
     made = tuned(tiny_backbone("xlm-roberta"), shots_per_class=2)
     assert (made.training.examples, made.training.target_examples) == (6 + 18, 18)

@@ -80,7 +80,6 @@ STORIES = {
         "embed by the copy": "embed --model copy --input test.tsv --text-column text --output test.npy",
     },
     "a grid": {
-        "plan": "grid toy.toml --output grid --data-dir data --device cpu --dry-run --set 'targets=[\"sna\"]'",
         "run": "grid toy.toml --output grid --data-dir data --device cpu",
         "run again": "grid toy.toml --output grid --data-dir data --device cpu",
         "report": "report grid --output report --markdown tables.md",

@@ -50,6 +50,7 @@ def test_the_bundled_ones_and_what_each_is_for(glotprompt: Program) -> None:
 
 
 class TestEmbed:
+    @pytest.mark.slow
     def test_a_file_of_vectors(self, sentence: Path, english_lines: list[str], glotprompt: Program) -> None:
         outcome = glotprompt(*f"embed --input eng.txt --model {sentence} --output eng.npy".split())
         assert "wrote eng.npy" in outcome.err
@@ -59,6 +60,7 @@ class TestEmbed:
         backbone = gp.Backbone.load(sentence, precision="fp32", device="cpu")
         np.testing.assert_array_equal(found, backbone.embed(english_lines))
 
+    @pytest.mark.slow
     def test_settings_and_a_column_of_a_table(self, sentence: Path, glotprompt: Program) -> None:
         words = f"embed --input test.tsv --text-column text --layer 2 --max-length 5 --model {sentence} --output t.npy"
         assert glotprompt(*words.split()).status == 0

@@ -124,12 +124,14 @@ def test_against_another_method_on_the_same_backbone(typed: Program, tiny_folder
     assert shown(figures_of("again.json")["against"], 21) in kept.out
 
 
+@pytest.mark.slow
 def test_against_itself_nothing_is_told_apart(typed: Program) -> None:
     outcome = typed(f"{EVALUATE} one.st --against one.st")
     assert "difference +0.0 points, 95 % interval +0.0 to +0.0" in outcome.out
     assert "zero is within the interval: these examples do not tell which one is better" in outcome.out
 
 
+@pytest.mark.slow
 def test_offsets_are_fitted_for_the_classifier_alone(typed: Program) -> None:
     typed(f"{EVALUATE} one.st --json one.json")
     typed(f"{EVALUATE} one.st --prior-text nya.txt --against one.st --json both.json")

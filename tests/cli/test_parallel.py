@@ -60,6 +60,7 @@ def test_two_files_line_by_line_are_the_same_pairs(model: str, here: Path, glotp
     assert one["key_values"].equal(two["key_values"])
 
 
+@pytest.mark.slow
 def test_what_is_scored_is_taken_out_of_both_sides(model: str, here: Path, glotprompt: Program) -> None:
     one = (here / "one.txt").read_text(encoding="utf-8").splitlines()
     two = (here / "two.txt").read_text(encoding="utf-8").splitlines()
@@ -70,6 +71,7 @@ def test_what_is_scored_is_taken_out_of_both_sides(model: str, here: Path, glotp
     assert "28 of 30 pairs kept; removed: 2 for evaluation text" in outcome.err
 
 
+@pytest.mark.slow
 def test_target_text_centres_the_vectors(model: str, here: Path, glotprompt: Program) -> None:
     tune = f"{TUNE} {model} --method embedding --output topic.st"
     outcome = glotprompt(*f"{tune} --target-text nya.txt".split())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from glotprompt.cli.tune import _warnings
 from glotprompt.records import TuneReport
@@ -175,8 +177,15 @@ class TestPredicting:
         assert "expected a classifier" in glotprompt("predict", "--classifier", "nya.st", "text").error
 
     @pytest.mark.slow
-    def test_another_backbone_is_refused(self, glotprompt: Program) -> None:
-        outcome = glotprompt("predict", "--classifier", "topic.st", "--model", "mini", "--precision", "fp32", "text")
+    def test_another_backbone_is_refused(self, here: Path, tiny_folder: Path, glotprompt: Program) -> None:
+        shutil.copytree(tiny_folder, here / "other")
+        weights = load_file(here / "other" / "model.safetensors")
+        save_file(
+            {name: weight * 2 for name, weight in weights.items()},
+            here / "other" / "model.safetensors",
+            {"format": "pt"},
+        )
+        outcome = glotprompt("predict", "--classifier", "topic.st", "--model", "other", "text")
         assert "was made for" in outcome.error
 
     @pytest.mark.slow

@@ -44,6 +44,7 @@ def test_row_counts_of_the_real_files(corpora: Path, language: str) -> None:
     assert all(example.fields["text"].strip() for example in examples)
 
 
+@pytest.mark.slow
 def test_facts_of_the_real_files(corpora: Path) -> None:
     assert labels_of(NEWS.examples("sna", "test", corpora)) == ["business", "health", "politics", "sports"]
     assert any("\u2028" in text for text in NEWS.texts("amh", "test", corpora)), "a line separator is no line end"

@@ -41,6 +41,7 @@ def test_normalise(text: str, expected: str) -> None:
     assert normalise(text) == expected
 
 
+@pytest.mark.slow
 @given(TEXTS)
 def test_a_normalised_text_stays_as_it_is(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)

@@ -342,14 +342,11 @@ def test_manx_of_three_gospels(corpora: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("language", "num_kept", "num_scored"), [("lug", 6_968, 0), ("yor", 9_606, 0), ("ibo", 9_369, 129)]
-)
-def test_news_without_what_is_scored(corpora: Path, language: str, num_kept: int, num_scored: int) -> None:
-    word = f"mafand:{language}"
+def test_news_without_what_is_scored(corpora: Path) -> None:
+    language, word = "ibo", "mafand:ibo"
     checked = check_pairs(read_parallel(word, data_dir=corpora), evaluation_text(word, corpora))
-    assert len(checked.pairs) == num_kept
-    assert checked.report.removed.get("evaluation text", 0) == num_scored
+    assert len(checked.pairs) == 9_369
+    assert checked.report.removed.get("evaluation text", 0) == 129
     assert set(checked.report.to_json()["held_out"]["target"]) == {
         f"{name}:{split}"
         for name in (f"masakhanews:{language}", f"sib200:{language}", "sib200:eng")

@@ -164,6 +164,7 @@ def test_shares_nest(size: int, seed: int) -> None:
     assert quarter == sorted(quarter)
 
 
+@pytest.mark.slow
 @given(TEXTS, st.floats(0.01, 0.99), SEEDS)
 def test_held_out_texts_are_never_kept(texts: list[str], share: float, seed: int) -> None:
     kept, held = split_held_out(texts, share, seed)
@@ -203,6 +204,7 @@ def test_held_out_of_nothing_or_one() -> None:
     assert [len(side) for side in split_held_out(["a", "b"], 0.01, 0)] == [1, 1]
 
 
+@pytest.mark.slow
 @given(SEEDS)
 def test_shots_nest_and_are_balanced(seed: int) -> None:
     examples = [Example.of(f"text {i}", "abc"[i % 3]) for i in range(75)]

@@ -44,6 +44,7 @@ def test_page_shows_the_result(result: DemoResult) -> None:
         assert shown in text, shown
 
 
+@pytest.mark.slow
 def test_page_does_not_claim_what_did_not_happen(result: DemoResult) -> None:
     assert result.language is not None
     same = result.language.replace(mlm_loss_after=result.language.mlm_loss_before)
@@ -59,6 +60,7 @@ def test_parts_that_a_demo_lacks_are_not_shown(result: DemoResult) -> None:
     assert "Translations" not in text
 
 
+@pytest.mark.slow
 def test_page_loads_nothing(result: DemoResult) -> None:
     html = demo_page(result)
     reader = Reader(html)
@@ -114,6 +116,7 @@ def test_page_is_written_whole(result: DemoResult, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_figures_say_what_they_show(result: DemoResult) -> None:
     loss, bars = figures.loss_curve(result), figures.accuracy_bars(result)
     assert 'aria-label="Line chart: loss on held-out Chichewa text goes from 8.00 to 4.00 in 100 steps."' in loss

@@ -40,17 +40,14 @@ def both_stages(variant: Variant, backbone: Backbone, runtime: gp.RuntimeConfig 
 ELSEWHERE = {
     "soft-prompt, BERT, dropout", "prompt-tuning, reparameterised", "fine-tuning, linear head",
     "fine-tuning-mlm, dropout", "fine-tuning-mlm, aligned, BERT", "mad-x, pooled head", "lora, BERT",
-    "soft-prompt, pooled head", "lora, aligned", "input-prompt, linear head",
+    "soft-prompt, pooled head", "lora, aligned", "input-prompt, linear head", "source-prompt", "prompt-tuning", "mad-x",
+    "fine-tuning",
 }  # fmt: skip
 """Variants whose parts (methods, heads, objectives) are all among those of others."""
-SLOW = [
-    pytest.param(name, marks=[] if name == "soft-prompt" else pytest.mark.slow)
-    for name in VARIANTS
-    if name not in ELSEWHERE
-]
 
 
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ELSEWHERE])
 def test_both_stages_of_every_method(
     name: str, there: There, own_backbone: There, tmp_path: Path, device: torch.device
 ) -> None:
@@ -69,10 +66,9 @@ def test_both_stages_of_every_method(
             assert one.scores == pytest.approx(other.scores, abs=2e-3)
 
 
-@pytest.mark.parametrize("name", ["soft-prompt, BERT, dropout", "fine-tuning-mlm, dropout"])
 @pytest.mark.slow
-def test_dropout_runs(name: str, there: There) -> None:
-    losses, _ = both_stages(VARIANTS[name], there("bert"))
+def test_dropout_runs(there: There) -> None:
+    losses, _ = both_stages(VARIANTS["fine-tuning-mlm, dropout"], there("bert"))
     assert np.isfinite(losses).all()
 
 

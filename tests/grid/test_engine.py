@@ -127,6 +127,7 @@ def test_every_method_runs_in_a_grid(experiment_file: Path, place: Workplace) ->
     assert len(set(losses.values())) == len(methods) - in_closed_form + 1, "two methods trained the same"
 
 
+@pytest.mark.slow
 def test_text_that_was_not_read_has_no_content(experiment_file: Path, place: Workplace) -> None:
     plan = planned(experiment_file, place, 'methods=["source-prompt"]', 'targets=["sna"]')
     run(plan, place)

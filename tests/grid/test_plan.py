@@ -16,17 +16,36 @@ from glotprompt.grid import reading
 from glotprompt.grid.experiment import load
 from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.reading import ExampleSource, TextSource
+from glotprompt.grid.scales import ScaleName
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, TuneStep
 from glotprompt.grid.store import Store
 
 BACKBONE = PlannedBackbone("0123456789abcdef", "fp32", "anywhere")
 LAYERS = 3
+PAPER = [
+    path
+    for path in sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*.toml"))
+    if not path.stem.startswith("helps")
+]
+"""Experiments whose datasets are among the toy data."""
 
 
 def planned(file: Path, data: Path, *changes: str, backbone: PlannedBackbone = BACKBONE) -> Plan:
     plan = Plan()
     add_experiment(plan, load(file, "paper", changes), lambda name, _: (replace(backbone, name=name), LAYERS), data)
     return plan
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_every_experiment_is_planned(path: Path, scale: ScaleName, toy_data: Path) -> None:
+    plan, layers = Plan(), 24 if scale == "paper" else 12
+    experiment = load(path, scale)
+    add_experiment(plan, experiment, lambda name, _: (replace(BACKBONE, name=name), layers), toy_data)
+    (record,) = plan.records
+    assert {cell["method"] for cell in record["cells"]} == {*experiment.methods}
+    assert {cell["result"] for cell in record["cells"]} <= {*plan.steps}
 
 
 def names(plan: Plan) -> dict[str, set[str]]:

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -23,7 +22,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    XLMRobertaConfig,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -73,35 +71,6 @@ class TestWhatWorks:
         with torch.no_grad():
             behind, bare = backbone.hidden_states(ids, None, prompt.prefix(backbone.dtype)), backbone.hidden_states(ids)
         assert (behind - bare).abs().max() > 0.01
-
-    @pytest.mark.slow
-    def test_xlm_r_large_on_the_meta_device(self) -> None:
-        """The paper's figures (section 4.2, table 3), without the weights."""
-        config = XLMRobertaConfig(
-            vocab_size=250_002, hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
-            max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5,
-        )  # fmt: skip
-        with torch.device("meta"):
-            model = AutoModelForMaskedLM.from_config(config)
-        # Half of the real vocabulary is as few as passes for this model's tokenizer.
-        words = WordLevel({str(number): number for number in range(125_000)} | {"<mask>": 125_000}, unk_token="3")
-        special = {"cls_token": "0", "pad_token": "1", "sep_token": "2", "mask_token": "<mask>"}
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), **special)
-        backbone = Backbone(model, tokenizer, "XLM-R large")
-        assert backbone.device.type == "meta"
-        assert backbone.num_parameters == 560_142_482
-        assert (backbone.max_positions, backbone.head_dim) == (512, 64)
-        assert backbone.prompt_shape(32) == (24, 2, 16, 32, 64)
-        with torch.device("meta"):
-            prompt = SoftPrompt(torch.empty(backbone.prompt_shape(32)))
-            top = SoftPrompt(torch.empty(backbone.prompt_shape(32)), range(6, 24))
-        assert prompt.num_trained == 1_572_864
-        assert round(100 * prompt.num_trained / backbone.num_parameters, 3) == 0.281
-        assert top.num_trained == 1_572_864 * 18 // 24
-        ids = torch.empty(2, 40, dtype=torch.long, device="meta")
-        hidden = backbone.hidden_states(ids, None, prompt.prefix(torch.float32))
-        assert hidden.shape == (2, 40, 1024)
-        assert backbone.token_logits(hidden[:, 3]).shape == (2, 250_002)
 
 
 class TestWhatIsRefused:
@@ -355,8 +324,8 @@ class TestPrecision:
         self, bf16_seconds: float, chosen: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seconds = {torch.float32: 1.0, torch.bfloat16: bf16_seconds}
-        monkeypatch.setattr(devices, "_matmul_seconds", lambda dtype, device: seconds[dtype])
-        assert choose_precision(torch.device("cpu")) == chosen
+        monkeypatch.setattr(devices, "_matmul_seconds", lambda dtype, device, **_: seconds[dtype])
+        assert choose_precision.__wrapped__(torch.device("cpu")) == chosen
 
     @pytest.mark.parametrize("in_hardware", [True, False])
     def test_a_gpu_that_emulates_bf16_computes_in_fp32(
@@ -365,7 +334,15 @@ class TestPrecision:
         monkeypatch.setattr(
             "torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation or in_hardware
         )
-        assert choose_precision(torch.device("cuda")) == ("bf16" if in_hardware else "fp32")
+        assert choose_precision.__wrapped__(torch.device("cuda")) == ("bf16" if in_hardware else "fp32")
 
     def test_the_probe_measures_time(self) -> None:
         assert 0 < devices._matmul_seconds(torch.float32, torch.device("cpu")) < 5
+
+    def test_a_hopeless_precision_is_timed_three_times(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        products: list[Tensor] = []
+        monkeypatch.setattr(torch, "matmul", lambda states, _: products.append(states))
+        assert devices._matmul_seconds(torch.float32, torch.device("cpu"), hopeless=0.0) > 0
+        assert len(products) == 3
+        devices._matmul_seconds(torch.float32, torch.device("cpu"), hopeless=60.0)
+        assert len(products) == 3 + 12

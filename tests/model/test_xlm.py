@@ -76,6 +76,7 @@ def test_a_prompt_from_real_tokens_makes_these_tokens(
     torch.testing.assert_close(found[0, 0], key[:, 1:5])
 
 
+@pytest.mark.slow
 def test_both_stages(own_backbone: Callable[[str], Backbone], tmp_path: Path) -> None:
     backbone = own_backbone("xlm")
     variant = VARIANTS["soft-prompt"]

@@ -152,6 +152,7 @@ def test_methods_with_fewer_seeds_are_named(tmp_path: Path) -> None:
     assert paper_tables.seeds_and_languages(read(tmp_path, record)) == "3 seeds, 1 of MAD-X, 1 language"
 
 
+@pytest.mark.slow
 def test_own_labels_only_where_they_differ(tmp_path: Path) -> None:
     record = plan("t", "table2", cells("mad-x", "sna"))
 
@@ -167,6 +168,7 @@ def test_own_labels_only_where_they_differ(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_where_nothing_beats_the_majority_it_is_said(tmp_path: Path) -> None:
     scores = {("mad-x", "sna", 0): 30.0, ("mad-x", "yor", 0): 40.0}
     made = make_section(read(tmp_path, plan("t", "table2", cells("mad-x", "sna", "yor")), scored({**scores})))
@@ -303,6 +305,7 @@ def test_change_of_layers_counts_them_from_one(tmp_path: Path) -> None:
     assert [spread.mean for _, spread in series.points] == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_listed(tmp_path: Path) -> None:
     runs = [
         *cells("mad-x", "sna", "yor", seeds=(0, 1)),
@@ -390,6 +393,7 @@ def test_table_4_has_the_lines_that_decontamination_left(tmp_path: Path) -> None
     assert languages.text_table(read(tmp_path / "none", plan("u", "table2", cells("prompt-tuning", "sna")))) is None
 
 
+@pytest.mark.slow
 def test_gain_is_of_common_seeds_and_against_each_factor(tmp_path: Path) -> None:
     targets = ("sna", "yor", "lin", "grn")
     runs = [*cells("soft-prompt", *targets, seeds=(0, 1)), *cells("prompt-tuning", *targets)]

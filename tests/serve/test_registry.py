@@ -471,6 +471,7 @@ def test_what_was_used_longest_ago_leaves_first() -> None:
     assert made == ["a", "b", "c", "b", "large"]
 
 
+@pytest.mark.slow
 def test_baselines_and_aligned_ones_answer_in_one_batch_with_prompts(folder: Path, backbone: gp.Backbone) -> None:
     """Tuned on characters, mapped by a ridge map, behind an aligned MAD-X adapter with and without a task adapter."""
     adapt = gp.AdaptConfig(

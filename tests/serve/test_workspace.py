@@ -96,6 +96,7 @@ def test_from_an_upload_to_a_served_classifier(client: TestClient, backbone: gp.
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_check_cancel_and_resume(client: TestClient, tmp_path: Path) -> None:
     upload(client, "target", b"one\ntwo\n")
     assert client.get("/v1/uploads/1/texts").json() == ["one", "two"]

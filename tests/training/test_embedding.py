@@ -130,12 +130,14 @@ def test_it_learns_and_reads_what_stands_before_it(tiny_backbone: Tiny) -> None:
     assert np.abs(plain.log_probabilities(TEXTS) - behind.log_probabilities(TEXTS)).max() > 0.01
 
 
+@pytest.mark.slow
 def test_the_last_layer_is_read_unless_another_is_asked_for(tiny_backbone: Tiny) -> None:
     backbone = tiny_backbone("xlm-roberta")
     assert tuned(backbone).training.layer == 3
     assert tuned(backbone, layer=1).training.layer == 1
 
 
+@pytest.mark.slow
 def test_the_target_s_texts_move_the_centre(tiny_backbone: Tiny) -> None:
     backbone = tiny_backbone("bert")
     plain = tuned(backbone, layer=3)
@@ -168,6 +170,7 @@ def pooled(backbone: gp.Backbone, adapted: Any = None, **changes: Any) -> gp.Pro
     return tuned(backbone, adapted, **{**config, **changes})
 
 
+@pytest.mark.slow
 def test_a_pooled_head_starts_as_the_regression_and_is_no_worse(sentence_encoder: gp.Backbone, tmp_path: Path) -> None:
     """On a backbone without an LM head."""
     prompt = prompt_of(sentence_encoder)
@@ -196,6 +199,7 @@ def test_heads_that_are_trained_see_the_same_scores(sentence_encoder: gp.Backbon
     torch.testing.assert_close(larger.weight, head.weight * 48**0.5)
 
 
+@pytest.mark.slow
 def test_a_trained_head_names_its_method(sentence_encoder: gp.Backbone, tiny_backbone: Tiny) -> None:
     """Without one, a backbone without an LM head would be read by method embedding, which trains no body."""
     assert pooled(sentence_encoder, method=None).method == "prompt-tuning"
@@ -295,6 +299,7 @@ def test_a_ridge_map_folds_into_the_head(tiny_backbone: Tiny) -> None:
     np.testing.assert_allclose(none.matrix, np.eye(12), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_translations_are_part_of_a_classifier_and_its_identity(tiny_backbone: Tiny) -> None:
     backbone = tiny_backbone("xlm-roberta")
     pairs = [(f"{one.fields['text']} {i}", f"twidi {one.fields['text']} {i}") for i, one in enumerate(EXAMPLES)]

@@ -391,6 +391,7 @@ def test_going_on_from_any_step_ends_with_the_same_bits(
     assert history_of(history) == uninterrupted[1]
 
 
+@pytest.mark.slow
 def test_losses_not_yet_written_down_survive(tmp_path: Path) -> None:
     """In a long run an entry is the mean of several steps; here a kill falls between two entries."""
     whole = Toy().fit(steps=200, eval_every=200)

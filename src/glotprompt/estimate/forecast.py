@@ -137,9 +137,7 @@ class Forecaster:
 
     @classmethod
     def of(cls, backbone: Backbone, probe: Probe, runtime: RuntimeConfig) -> Forecaster:
-        shell = Shell(backbone.model.config, backbone.name, backbone.has_lm_head)
-        shell.use_precision("bf16" if backbone.precision == "bf16" else "fp32")
-        return cls(shell, backbone.device, backbone, probe, runtime)
+        return cls(Shell.of(backbone), backbone.device, backbone, probe, runtime)
 
     @cached_property
     def machine_bytes(self) -> int | None:

@@ -68,7 +68,7 @@ class Backbone:
         self.tokenizer = tokenizer
         self.pooling: Pooling = pooling
         self.fingerprint = fingerprint(model, tokenizer)
-        self._refuse_out_of_reach(SpecialIds.of(tokenizer).mask)
+        self._attach(SpecialIds.of(tokenizer).mask)
 
     def __repr__(self) -> str:
         return f"<Backbone {self.name}: {self.num_layers} layers, {self.num_parameters:,} parameters, {self.precision}>"
@@ -175,9 +175,9 @@ class Backbone:
                 for module, was in zip(modules, were, strict=True):
                     module.training = was
 
-    def _refuse_out_of_reach(self, token_id: Any) -> None:
-        """Raise `ModelError` unless, for one token, a prompt reaches every layer and our LM head matches the
-        model's."""
+    def _attach(self, token_id: Any, *, check: bool = True) -> None:
+        """Find the model's LM head and layers, and let its attention take prompts. With `check`, raise `ModelError`
+        unless, for one token, a prompt reaches every layer and our LM head matches the model's."""
         kind = self.model.config.model_type
         unknown = ModelError(f"{self.name}: the LM head of {kind!r} has a layout we do not know; {WORKING}")
         if self.has_lm_head:
@@ -190,8 +190,7 @@ class Backbone:
         ids = torch.full((1, 2), token_id, device=self.model.device)
         try:
             self.model.set_attn_implementation(ATTENTION)
-            zeros = torch.zeros(self.prompt_shape(1), device=self.device, dtype=self.dtype)
-            reached = layers_reached(lambda prefix: self.family.read(ids, None, prefix), zeros)
+            reached = self._layers_reached(ids) if check else {*range(self.num_layers)}
         except (ValueError, TypeError, AssertionError):
             reached = set[int]()
         if reached != set(range(self.num_layers)):
@@ -199,11 +198,15 @@ class Backbone:
                 f"{self.name}: a prompt reaches {len(reached)} of the {self.num_layers} layers of a {kind!r} model;"
                 f" {WORKING}"
             )
-        if self.has_lm_head and not self._head_is_the_models_own(ids):
+        if check and self.has_lm_head and not self._head_is_the_models_own(ids):
             raise unknown
-        if not self.family.is_exact():
+        if check and not self.family.is_exact():
             raise ModelError(f"{self.name}: a prompt does not act as it should in a {kind!r} model; {WORKING}")
         self._body = layered_body(self.model, ids) if self.objective == "mlm" else None
+
+    def _layers_reached(self, ids: Tensor) -> set[int]:
+        zeros = torch.zeros(self.prompt_shape(1), device=self.device, dtype=self.dtype)
+        return layers_reached(lambda prefix: self.family.read(ids, None, prefix), zeros)
 
     @torch.no_grad()
     def _head_is_the_models_own(self, ids: Tensor) -> bool:

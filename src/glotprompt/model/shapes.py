@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from glotprompt.errors import ModelError, in_a_line, nearest
@@ -83,19 +83,24 @@ class Shell(Backbone):
 
     def __init__(self, config: PreTrainedConfig, name: str, lm_head: bool = True) -> None:
         """Raise `ModelError` for an architecture that `Backbone` would refuse."""
+        self._take(_without_weights(config, name, lm_head), name)
         try:
-            kind = model_class(config, lm_head)
-            with torch.device("meta"):
-                model = kind._from_config(config, dtype=torch.float32, **without_pooler(kind))  # pyright: ignore[reportPrivateUsage]  # what AutoModel.from_config calls; it passes no arguments on
-        except ValueError:
-            raise ModelError(f"{name}: a {config.model_type!r} model is no known language model; {WORKING}") from None
-        self._take(model, name)
-        try:
-            self._refuse_out_of_reach(0)
+            self._attach(0)
         except RuntimeError:  # the model needs the value of a weight
             raise ModelError(
                 f"{name}: a {config.model_type!r} model cannot be counted without weights; {WORKING}"
             ) from None
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> Shell:
+        """The shape of an opened backbone, in its precision. What was checked when it was opened is not checked again:
+        on the meta device that takes longer than with weights."""
+        shell = cls.__new__(cls)
+        model = _without_weights(backbone.model.config, backbone.name, backbone.has_lm_head)
+        shell._take(model, backbone.name)
+        shell._attach(0, check=False)
+        shell.use_precision(backbone.precision)
+        return shell
 
     @classmethod
     def named(cls, name: str) -> Shell:
@@ -126,6 +131,15 @@ class Shell(Backbone):
             raise
         except Exception as error:  # a config may hold anything
             raise ModelError(f"{name} cannot be used: {in_a_line(repr(error))}; {WORKING}") from None
+
+
+def _without_weights(config: PreTrainedConfig, name: str, lm_head: bool) -> PreTrainedModel:
+    try:
+        kind = model_class(config, lm_head)
+        with torch.device("meta"):
+            return kind._from_config(config, dtype=torch.float32, **without_pooler(kind))  # pyright: ignore[reportPrivateUsage]  # what AutoModel.from_config calls; it passes no arguments on
+    except ValueError:
+        raise ModelError(f"{name}: a {config.model_type!r} model is no known language model; {WORKING}") from None
 
 
 @cache  # seconds for a large one, and a grid's costs are counted method by method
