@@ -4,9 +4,9 @@
 PYTHON ?= python3
 # Arguments for the program that a target runs, for example: make demo ARGS="--fast"
 ARGS ?=
-# Processes that share the tests. Some tests wait, so that on two cores a third has work, too; each holds a torch of its
-# own (2.5 GB in the end), so not one for every core of a large machine
-WORKERS ?= 3
+# Processes that share the tests; each holds a torch of its own (2.5 GB in the end), so not one for every core of a large
+# machine
+WORKERS ?= 2
 # Arguments for pip, for example an index with CPU or CUDA builds of torch
 PIP_ARGS ?=
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
@@ -23,7 +23,7 @@ DOCS_STAMP := $(VENV)/.docs-installed
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/pytest
 # A file's tests stay together: its fixtures are made once, and not by every process
-SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+SPREAD = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-slow test-ci test-long coverage record check types words docs bench gpu gpu-wheels release-check clean
@@ -36,12 +36,14 @@ venv: $(STAMP) ## make .venv with the exact versions of constraints.txt
 demo: $(STAMP) ## classify Chichewa with English labels in every way there is (ARGS="--fast": short form)
 	$(BIN)/glotprompt demo --output $(OUTPUT) $(ARGS)
 
-test: $(STAMP) ## the fast test suite, one to two minutes
+test: $(STAMP) ## the fast test suite, about a minute
 	$(PYTEST) -m "not slow and not long and not gpu" $(SPREAD) $(ARGS)
 
 test-slow: $(STAMP) ## what takes longer, about five minutes: trainings, processes, real corpora
 	$(PYTEST) -m "slow and not long and not gpu" $(SPREAD) $(ARGS)
 
+# Some slow tests wait, so that on two cores a third process has work, too
+test-ci: WORKERS = 3
 test-ci: $(STAMP) ## both at once, which imports, collects and prepares once
 	$(PYTEST) -m "not long and not gpu" $(SPREAD) $(ARGS)
 
