@@ -16,8 +16,6 @@ from glotprompt.demo.run import run_demo
 from glotprompt.demo.terminal import print_demo
 from glotprompt.demo.verses import run_verses
 from glotprompt.errors import ConfigError, UserError
-from glotprompt.grid.steps import Step
-from glotprompt.grid.work import Outcome
 from glotprompt.spec import alone
 
 PAGE = "demo.html"
@@ -51,15 +49,9 @@ def demo(params: Params) -> None:
             }
             result = run_verses(language=language, data_dir=data_dir, num_pairs=pairs, **sizes, **where)
         else:
-            result = run_demo(scenario=scenario, target=target, data_dir=data_dir, fast=fast, tell=_tell, **where)
+            result = run_demo(scenario=scenario, target=target, data_dir=data_dir, fast=fast, tell=note, **where)
     page = output / PAGE
     write_demo_page(result, page)
     print_demo(result, console())
     write_json(params["json"], result.to_json())
     note(f"wrote {page} (open it in a browser)")
-
-
-def _tell(step: Step, outcome: Outcome | None) -> None:
-    """Say which step begins."""
-    if outcome is None:
-        note(f"{step} ...")

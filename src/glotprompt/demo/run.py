@@ -8,7 +8,7 @@ reports its results. An interrupted demo resumes.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -39,7 +39,7 @@ from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.step_results import EvaluationResult, step_result
 from glotprompt.grid.steps import AdaptStep, EvaluateStep, PlannedBackbone, Workplace
 from glotprompt.grid.store import ADAPTED, CLASSIFIER, Store
-from glotprompt.grid.work import SerialEngine, Tell, backbone_of, loaded_backbone, scored_classifier
+from glotprompt.grid.work import SerialEngine, backbone_of, loaded_backbone, scored_classifier
 from glotprompt.inference.classifier import Adapted, LanguagePrompt, PromptClassifier, load_adapted
 from glotprompt.records import EvaluationReport, MaskedTokenScores
 from glotprompt.training.memory import PeakMemory
@@ -64,10 +64,10 @@ def run_demo(
     output: Path = Path("demo-output"),
     command: str = "glotprompt demo",
     precision: Any = "auto",
-    tell: Tell = lambda step, outcome: None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> DemoResult:
-    """Run the whole demo and return its result, as saved to `output/result.json` (docs/demo.md). `tell` is called
-    for each step."""
+    """Run the whole demo and return its result, as saved to `output/result.json` (docs/demo.md). `tell` gets a
+    line as each step begins."""
     start, memory = time.perf_counter(), PeakMemory()
     data = bible(fast, precision) if scenario == "bible" else news(data_dir, target or "sna", fast, precision)
     experiment = load(data.write(output))
@@ -89,12 +89,14 @@ def run_demo(
     return write_result(output, figures, sentences, saved, meta(start, memory, backbones.values()))
 
 
-def _run(plan: Plan, workplace: Workplace, tell: Tell) -> None:
+def _run(plan: Plan, workplace: Workplace, tell: Callable[[str], None]) -> None:
     """Run the missing steps. Raises `UserError` where a step fails."""
     workplace.store.write_experiment(plan.records[0])
     workplace = replace(workplace, retry_failed=True)
-    for step in plan.missing(workplace.store.finished()):
-        (outcome,) = SerialEngine().run([step], workplace, tell)
+    missing = plan.missing(workplace.store.finished())
+    for number, step in enumerate(missing, 1):
+        tell(f"[{number}/{len(missing)}] {step} ...")
+        (outcome,) = SerialEngine().run([step], workplace, lambda *_: None)
         if outcome.status in ("failed", "skipped"):
             raise UserError(f"{step}: {outcome.error}")
 

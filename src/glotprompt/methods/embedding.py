@@ -15,7 +15,7 @@ def _frozen(backbone: model.Backbone, parts: Parts, config: TuneConfig) -> model
 EMBEDDING = Method(
     name="embedding",
     citation="Artetxe and Schwenk 2019: a classifier on frozen sentence vectors",
-    look=Look(name="Sentence vectors + logistic regression", colour="#4f8a10", marker="d", place=1),
+    look=Look(name="Embedding + logistic regression", colour="#4f8a10", marker="d", place=1),
     stage2="logistic regression on sentence vectors",
     begin_tune=_frozen,
     reads_vectors=True,
