@@ -18,6 +18,8 @@ MINI: dict[str, Any] = {
     # Learning rates by method, lengths and K, searched on this backbone (docs/log.md).
     "preset": "quick",
     "input": "headline",
+    # One stage 1 for the three seeds of stage 2.
+    "adapt_seed": 0,
     # More than the steps below read.
     "max_lines": 5_000,
     # Until three evaluations in a row each improve by less than 1 % of the fall so far.
