@@ -97,11 +97,11 @@ def bible_corpus(fast: bool) -> bible_data.DemoCorpus:
         corpus,
         source_texts=_sample(corpus.source_texts, 4000 if fast else len(corpus.source_texts)),
         target_texts=_sample(corpus.target_texts, 4000 if fast else len(corpus.target_texts)),
-        labelled=_sample(corpus.labelled, 150 if fast else 300),
+        labelled=_sample(corpus.labelled, 120 if fast else 300),
         source_dev=_sample(corpus.source_dev, 80 if fast else 120),
         target_dev=_sample(corpus.target_dev, 100 if fast else 180),
         target_test=_sample(corpus.target_test, 180 if fast else 360),
-        target_test_verses=_sample(corpus.target_test_verses, 100 if fast else 300),
+        target_test_verses=_sample(corpus.target_test_verses, 60 if fast else 300),
     )
 
 
@@ -115,8 +115,8 @@ def bible(fast: bool, precision: str = "auto") -> DemoData:
     if fast:
         numbers = {
             "seeds": [0],
-            "adapt": "steps = 18\nbatch_size = 16\nheld_out_share = 0.025",
-            "align": "steps = 15, eval_every = 15, batch_size = 16, eval_sequences = 80, held_out_share = 0.2",
+            "adapt": "steps = 12\nbatch_size = 16\nheld_out_share = 0.025",
+            "align": "steps = 10, eval_every = 10, batch_size = 16, eval_sequences = 80, held_out_share = 0.2",
         }
         lora = ""
     return DemoData(
@@ -228,7 +228,7 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
     # The setting in which the effect was first seen; three epochs do not show it (docs/log.md, 2026-11-23).
     numbers: dict[str, object] = {"seeds": [0, 1, 2], "adapt": "steps = 75", "epochs": 8}
     if fast:
-        numbers = {"seeds": [0], "adapt": "steps = 18\nbatch_size = 16\nheld_out_share = 0.025", "epochs": 4}
+        numbers = {"seeds": [0], "adapt": "steps = 12\nbatch_size = 16\nheld_out_share = 0.025", "epochs": 4}
     return DemoData(
         title=f"{NAMES[target]} on two frozen models",
         source=source,
