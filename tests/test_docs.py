@@ -176,7 +176,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         Path(name).write_text(content, encoding="utf-8")
     runpy.run_path("make_files.py")
     shortened(tmp_path / "nya.txt", 100)
-    for name, rows in (("pairs", 60), ("train", 40), ("few", 20), ("test", 16)):
+    for name, rows in (("pairs", 40), ("train", 24), ("few", 16), ("test", 12)):
         shortened(tmp_path / f"{name}.tsv", rows)
 
     done: list[str] = []

@@ -41,7 +41,7 @@ ELSEWHERE = {
     "soft-prompt, BERT, dropout", "prompt-tuning, reparameterised", "fine-tuning, linear head",
     "fine-tuning-mlm, dropout", "fine-tuning-mlm, aligned, BERT", "mad-x, pooled head", "lora, BERT",
     "soft-prompt, pooled head", "lora, aligned", "input-prompt, linear head", "source-prompt", "prompt-tuning", "mad-x",
-    "fine-tuning",
+    "fine-tuning", "mad-x, Houlsby",
 }  # fmt: skip
 """Variants whose parts (methods, heads, objectives) are all among those of others."""
 
