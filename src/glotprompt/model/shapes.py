@@ -93,13 +93,17 @@ class Shell(Backbone):
 
     @classmethod
     def of(cls, backbone: Backbone) -> Shell:
-        """The shape of an opened backbone, in its precision. What was checked when it was opened is not checked again:
-        on the meta device that takes longer than with weights."""
-        shell = cls.__new__(cls)
-        model = _without_weights(backbone.model.config, backbone.name, backbone.has_lm_head)
-        shell._take(model, backbone.name)
-        shell._attach(0, check=False)
+        """The shape of an opened backbone, in its precision."""
+        shell = cls._unchecked(backbone.model.config, backbone.name, backbone.has_lm_head)
         shell.use_precision(backbone.precision)
+        return shell
+
+    @classmethod
+    def _unchecked(cls, config: PreTrainedConfig, name: str, lm_head: bool = True) -> Shell:
+        """The shape of what is known to pass the checks: on the meta device they take longer than with weights."""
+        shell = cls.__new__(cls)
+        shell._take(_without_weights(config, name, lm_head), name)
+        shell._attach(0, check=False)
         return shell
 
     @classmethod
@@ -145,4 +149,4 @@ def _without_weights(config: PreTrainedConfig, name: str, lm_head: bool) -> PreT
 @cache  # seconds for a large one, and a grid's costs are counted method by method
 def _built_in(name: str) -> Shell:
     kind, values = BUILT_IN[name]
-    return Shell(AutoConfig.for_model(kind, **values), name)
+    return Shell._unchecked(AutoConfig.for_model(kind, **values), name)  # pyright: ignore[reportPrivateUsage]
